@@ -1,0 +1,1 @@
+"""The `tmi-ops` command. It never imports dagster."""

@@ -1,0 +1,110 @@
+"""The command line: which command lives in which module, and how errors reach a person.
+
+Commands are loaded when they are called, so `tmi-ops --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+
+from tmi_ops import __version__
+from tmi_ops.errors import OpsError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command lives, and the line that `--help` shows without loading it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+# Sections as a person thinks of them; the order is the order of `tmi-ops --help`.
+SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
+    "Schema": {
+        "migrate": LazyCommand("tmi_ops.cli.schema", "migrate", "Bring the database's schema up to date, online."),
+        "check": LazyCommand("tmi_ops.cli.schema", "check", "Compare the database with the schema TMI needs."),
+    },
+    "Backup": {
+        "backup": LazyCommand("tmi_ops.cli.backup", "backup", "Take a backup into the store."),
+        "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
+    },
+    "Recovery": {
+        "verify": LazyCommand("tmi_ops.cli.recovery", "verify", "Prove a backup by restoring it."),
+        "restore": LazyCommand("tmi_ops.cli.recovery", "restore", "Restore a backup into a new database."),
+    },
+    "Embedded stack": {
+        "up": LazyCommand("tmi_ops.cli.stack", "up", "Start the stack: PostgreSQL, S3, Valkey, Dagster."),
+        "down": LazyCommand("tmi_ops.cli.stack", "down", "Stop the stack; its data stays."),
+        "stack": LazyCommand("tmi_ops.cli.stack", "stack", "Look at the stack, or reset it."),
+        "demo": LazyCommand("tmi_ops.cli.demo", "demo", "The whole promise in one go, on the embedded stack."),
+    },
+    "Configuration": {
+        "settings": LazyCommand("tmi_ops.cli.settings", "settings", "Show what is configured, without secrets."),
+    },
+}
+_COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = _COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(lazy.module), lazy.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, lazy.summary) for name, lazy in commands.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tmi-ops")
+def tmi_ops() -> None:
+    """Keep TMI's PostgreSQL database recoverable, and prove it.
+
+    Settings come from the environment and from .env files; see `tmi-ops settings`.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 1 findings or a failed proof, 2 could not, 130 interrupted."""
+    try:
+        code = tmi_ops.main(args=argv, standalone_mode=False)
+    except OpsError as error:
+        _show_error(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted. What was half made has been cleared away.", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_error(error: OpsError) -> None:
+    click.secho(f"error: {error.what}", fg="red", bold=True, err=True)
+    if error.kept:
+        click.echo(f"  kept: {error.kept}", err=True)
+    if error.next_step:
+        click.echo(f"  next: {error.next_step}", err=True)
+
+
+if __name__ == "__main__":
+    main()

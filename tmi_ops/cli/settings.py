@@ -1,0 +1,32 @@
+"""`tmi-ops settings`: what is configured and where from, without secrets."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+
+from tmi_ops.cli.terminal import out, time_words
+from tmi_ops.settings import env_file_names, load_settings
+
+
+@click.command()
+def settings() -> None:
+    """Show what is configured, without secrets."""
+    current = load_settings()
+    store = current.store
+    rows = {
+        "environment": f"{current.environment} (TMI_ENV; files {', '.join(env_file_names(current.environment))})",
+        "database": f"{current.postgres.describe()} sslmode={current.postgres.sslmode}",
+        "cache": current.redis.describe(),
+        "store": store.describe() if store.bucket else "not configured: set TMI_OPS_S3_BUCKET",
+        "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
+        "RPO objective": time_words(current.objectives.rpo.total_seconds()),
+        "RTO objective": time_words(current.objectives.rto.total_seconds()),
+        "home": str(current.home),
+        "PostgreSQL programs": str(current.pg_bindir or "found where they usually are"),
+        "embedded stack": "in use" if current.uses_embedded_stack else "not in use",
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/]", value)
+    out.print(table)

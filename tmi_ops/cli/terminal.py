@@ -1,0 +1,100 @@
+"""What the terminal shows: progress bars, tables, sizes and times in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from tmi_ops.progress import Phase, Unit
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_KILO = 1000
+_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_MINUTE_S = 60
+_HOUR_S = 3600
+
+
+def size_words(size: float) -> str:
+    """1234567 -> '1.2 MB' (decimal units)."""
+    for unit in _SIZE_UNITS:
+        if size < _KILO or unit == _SIZE_UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _KILO
+    raise AssertionError
+
+
+def time_words(seconds: float) -> str:
+    """3725 -> '1 h 2 min'."""
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f} s"
+    if seconds < _HOUR_S:
+        return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
+    return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
+
+
+class _Amount(TextColumn):
+    """Done, and total where it is known, in the phase's unit."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        if unit == "bytes":
+            done = size_words(task.completed)
+            whole = size_words(task.total) if task.total else ""
+        else:
+            done = f"{task.completed:,.0f}"
+            whole = f"{task.total:,.0f} {unit}" if task.total else unit
+        return Text(f"{done} / {whole}" if task.total else f"{done} {'' if unit == 'bytes' else whole}".strip())
+
+
+class _BarPhase:
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, amount: float) -> None:
+        self._progress.advance(self._task, amount)
+
+
+class TerminalReport:
+    """A Report that draws bars on stderr, so that stdout stays for results."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=24),
+            _Amount(),
+            TimeElapsedColumn(),
+            console=err,
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[TerminalReport]:
+        """Draw for the length of a `with` block."""
+        with self._progress:
+            yield self
+
+    @contextmanager
+    def phase(self, name: str, *, total: float | None = None, unit: Unit = "bytes") -> Iterator[Phase]:
+        task = self._progress.add_task(name, total=total, unit=unit)
+        try:
+            yield _BarPhase(self._progress, task)
+        except BaseException:
+            self._progress.update(task, description=f"[red]{name} (failed)[/]")
+            self._progress.stop_task(task)
+            raise
+        done = self._progress.tasks[self._progress.task_ids.index(task)].completed
+        self._progress.update(task, total=max(done, total or 0, 1), completed=max(done, total or 0, 1))
+
+    def note(self, message: str) -> None:
+        self._progress.console.print(f"  {message}")

@@ -1,0 +1,1 @@
+"""Reaching PostgreSQL: connections, programs, scratch clusters, roles."""

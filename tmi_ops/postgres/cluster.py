@@ -1,0 +1,247 @@
+"""Clusters of our own: initialise one, start it, stop it. Scratch clusters vanish with the work they serve."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from pydantic import SecretStr
+
+from tmi_ops.errors import ProgramError, RecoveryError
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.guard import Guard, guard
+from tmi_ops.postgres.programs import Programs, program_failed
+from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
+from tmi_ops.settings import PostgresSettings
+
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
+SCRATCH_PARAMETERS: Mapping[str, str] = {
+    # A scratch cluster is thrown away after a crash, so nothing in it needs to be durable.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+    "shared_buffers": "256MB",
+    "maintenance_work_mem": "256MB",
+    "max_wal_size": "4GB",
+}
+
+
+@dataclass
+class RunningCluster:
+    """A server we started: how to reach it, and the process."""
+
+    address: PostgresSettings
+    directory: Path
+    process: subprocess.Popen[bytes]
+    guard: Guard
+
+    def stop(self) -> None:
+        """Fast shutdown; immediate when it does not end in time."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGQUIT)
+                self.process.wait(STOP_TIMEOUT_S)
+        self.guard.release()
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def initialise_cluster(
+    programs: Programs, data: Path, *, superuser: str, password: SecretStr, sync: bool = True
+) -> ServerIdentity:
+    """Run initdb into the absent or empty directory `data`: UTF-8, data checksums, scram for everybody.
+
+    Returns:
+        As whom the cluster must be started.
+
+    Raises:
+        ProgramError: initdb failed.
+    """
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, exist_ok=True)
+    identity = server_identity(programs.path("postgres"), data.parent)
+    identity.take_over(data)
+    with tempfile.NamedTemporaryFile("w", dir=data.parent, prefix="pw-", suffix=".tmp") as pwfile:
+        pwfile.write(password.get_secret_value() + "\n")
+        pwfile.flush()
+        identity.take_over(Path(pwfile.name))
+        argv: list[str | Path] = [
+            programs.path("initdb"),
+            "--pgdata",
+            data,
+            "--username",
+            superuser,
+            "--pwfile",
+            pwfile.name,
+            "--auth",
+            "scram-sha-256",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--data-checksums",
+        ]
+        done = subprocess.run(
+            identity.command(argv if sync else [*argv, "--no-sync"]),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            **identity.process_options(),
+        )
+    if done.returncode != 0:
+        raise program_failed("initdb", done.returncode, done.stderr)
+    return identity
+
+
+def start_cluster(
+    programs: Programs,
+    data: Path,
+    identity: ServerIdentity,
+    address: PostgresSettings,
+    *,
+    parameters: Mapping[str, str],
+    log: Path,
+    remove_if_orphaned: Path | None = None,
+) -> RunningCluster:
+    """Start a server on the loopback port of `address` and wait until it answers.
+
+    Raises:
+        ProgramError: it ended or did not answer in time; the message carries the end of its log.
+    """
+    settings = {
+        "listen_addresses": LOOPBACK,
+        "port": str(address.port),
+        "unix_socket_directories": "",
+        **parameters,
+    }
+    argv: list[str | Path] = [programs.path("postgres"), "-D", data]
+    for name, value in settings.items():
+        argv += ["-c", f"{name}={value}"]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            identity.command(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            **identity.process_options(),
+        )
+    cluster = RunningCluster(address, data, process, guard(process.pid, remove_if_orphaned))
+    try:
+        _await_answer(cluster, log)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+@contextlib.contextmanager
+def scratch_cluster(
+    programs: Programs, scratch_root: Path, *, parameters: Mapping[str, str] | None = None
+) -> Iterator[RunningCluster]:
+    """A throw-away cluster below `scratch_root`; server and data are gone when the block ends, however it ends.
+
+    Its superuser has a name no source cluster has, so that a source's roles can be restored beside it.
+
+    Raises:
+        ProgramError: it could not be made or started.
+    """
+    scratch_root.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="scratch-", dir=scratch_root))
+    directory.chmod(0o755)
+    try:
+        superuser = f"tmi_ops_scratch_{secrets.token_hex(4)}"
+        address = PostgresSettings(
+            host=LOOPBACK,
+            port=free_port(),
+            user=superuser,
+            database="postgres",
+            sslmode="disable",
+            password=SecretStr(secrets.token_urlsafe(24)),
+        )
+        if address.password is None:  # set one line above
+            raise AssertionError
+        identity = initialise_cluster(
+            programs, directory / "data", superuser=superuser, password=address.password, sync=False
+        )
+        cluster = start_cluster(
+            programs,
+            directory / "data",
+            identity,
+            address,
+            parameters={**SCRATCH_PARAMETERS, **(parameters or {})},
+            log=directory / "server.log",
+            remove_if_orphaned=directory,
+        )
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def require_free_space(directory: Path, needed: int, purpose: str) -> None:
+    """Refuse work that would fill the disk `directory` is on.
+
+    Args:
+        needed: bytes the work may use.
+
+    Raises:
+        RecoveryError: less than `needed` is free.
+    """
+    probe = directory
+    while not probe.exists():
+        probe = probe.parent
+    free = shutil.disk_usage(probe).free
+    if free < needed:
+        raise RecoveryError(
+            f"{purpose} needs {needed / 1e9:.1f} GB of disk in {directory}; {free / 1e9:.1f} GB are free.",
+            next_step="free some space there or set TMI_OPS_HOME to a directory on a larger disk",
+        )
+
+
+def _await_answer(cluster: RunningCluster, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if cluster.process.poll() is not None:
+            raise program_failed("postgres", cluster.process.returncode, _tail(log))
+        try:
+            psycopg.connect(**connection_parameters(cluster.address, "postgres")).close()
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+    raise ProgramError(f"PostgreSQL did not answer within {START_TIMEOUT_S:.0f} s: {_tail(log)}")
+
+
+def _tail(log: Path, size: int = 2000) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+        return file.read().decode(errors="replace")

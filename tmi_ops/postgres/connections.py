@@ -1,0 +1,106 @@
+"""Connections to PostgreSQL, and what its refusals mean for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.settings import PostgresSettings
+
+CONNECT_TIMEOUT_S = 10
+APPLICATION_NAME = "tmi_ops"
+
+
+def libpq_environment(postgres: PostgresSettings, database: str | None = None) -> dict[str, str]:
+    """The variables through which PostgreSQL's programs reach the server; secrets stay out of argv.
+
+    Source: https://www.postgresql.org/docs/current/libpq-envars.html
+    """
+    environment = {
+        "PGHOST": postgres.host,
+        "PGPORT": str(postgres.port),
+        "PGUSER": postgres.user,
+        "PGDATABASE": database or postgres.database,
+        "PGSSLMODE": postgres.sslmode,
+        "PGAPPNAME": APPLICATION_NAME,
+        "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S),
+    }
+    if postgres.sslrootcert:
+        environment["PGSSLROOTCERT"] = postgres.sslrootcert
+    if postgres.password is not None:
+        environment["PGPASSWORD"] = postgres.password.get_secret_value()
+    return environment
+
+
+def connection_parameters(postgres: PostgresSettings, database: str | None = None) -> dict[str, Any]:
+    """Keyword arguments of `psycopg.connect` for this server."""
+    parameters: dict[str, Any] = {
+        "host": postgres.host,
+        "port": postgres.port,
+        "user": postgres.user,
+        "dbname": database or postgres.database,
+        "sslmode": postgres.sslmode,
+        "application_name": APPLICATION_NAME,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+    }
+    if postgres.sslrootcert:
+        parameters["sslrootcert"] = postgres.sslrootcert
+    if postgres.password is not None:
+        parameters["password"] = postgres.password.get_secret_value()
+    return parameters
+
+
+@contextmanager
+def connect(
+    postgres: PostgresSettings, database: str | None = None, *, autocommit: bool = True
+) -> Iterator[psycopg.Connection[TupleRow]]:
+    """Open a connection for the length of a `with` block.
+
+    Raises:
+        DatabaseError: the server could not be reached or refused us; the message names the next step.
+    """
+    try:
+        connection = psycopg.connect(**connection_parameters(postgres, database), autocommit=autocommit)
+    except psycopg.OperationalError as error:
+        raise explain_refusal(error, postgres, database) from None
+    with connection:
+        yield connection
+
+
+def explain_refusal(
+    error: psycopg.OperationalError, postgres: PostgresSettings, database: str | None = None
+) -> DatabaseError:
+    """Turn libpq's words into what happened and what to do. libpq gives no SQLSTATE here, so its words decide."""
+    said = str(error).strip()
+    where = postgres.model_copy(update={"database": database or postgres.database}).describe()
+    for words, next_step in _REFUSALS:
+        if words in said:
+            return DatabaseError(f"PostgreSQL refused {where}: {_last_line(said)}.", next_step=next_step)
+    return DatabaseError(
+        f"PostgreSQL could not be reached at {where}: {_last_line(said)}.",
+        next_step="check that the server runs and that POSTGRES_HOST and POSTGRES_PORT are right "
+        "(with the embedded stack: tmi-ops stack status)",
+    )
+
+
+_REFUSALS = (
+    ("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
+    ("no password supplied", "set POSTGRES_PASSWORD"),
+    ("no pg_hba.conf entry", "add a pg_hba.conf line for this user, database and address on the server"),
+    ("does not exist", "check POSTGRES_DB and POSTGRES_USER; `tmi-ops migrate` creates a missing database"),
+    ("SSL was required", "enable ssl on the server, or set POSTGRES_SSLMODE to what it offers"),
+    ("certificate verify failed", "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate"),
+    ("too many clients", "wait or raise max_connections; `tmi-ops check` needs one connection"),
+    ("remaining connection slots", "wait or raise max_connections; `tmi-ops check` needs one connection"),
+    ("the database system is starting up", "wait until the server has started and try again"),
+)
+
+
+def _last_line(said: str) -> str:
+    line = [part for part in said.splitlines() if part.strip()][-1].strip()
+    return line.split("FATAL:")[-1].strip().rstrip(".")

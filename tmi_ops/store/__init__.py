@@ -1,0 +1,1 @@
+"""The S3 backup store: streaming objects, layout, manifests and catalogue, encryption."""

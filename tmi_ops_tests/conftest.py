@@ -1,0 +1,106 @@
+"""Real servers for the tests, one of each for the whole run: PostgreSQL, S3, Redis protocol."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from pydantic import SecretStr
+
+from tmi_ops.postgres.cluster import free_port, scratch_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.stack.seaweedfs import S3Credentials, SeaweedPorts, start_seaweedfs
+from tmi_ops.stack.valkey import start_valkey
+
+SOURCE_MAJOR = 17
+SOURCE_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "100"}
+
+
+@pytest.fixture(scope="session")
+def programs() -> Programs:
+    return server_programs(SOURCE_MAJOR)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[PostgresSettings]:
+    """A PostgreSQL server for the whole run; each test makes its own database in it."""
+    root = tmp_path_factory.mktemp("server")
+    with scratch_cluster(programs, root, parameters=SOURCE_PARAMETERS) as cluster:
+        yield cluster.address
+
+
+@pytest.fixture
+def database(server: PostgresSettings) -> Iterator[PostgresSettings]:
+    """An empty database of its own for one test."""
+    name = f"tmi_{secrets.token_hex(4)}"
+    with connect(server) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield server.model_copy(update={"database": name})
+    with connect(server) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
+    """An S3 server for the whole run, without a bucket."""
+    root = tmp_path_factory.mktemp("s3")
+    ports = SeaweedPorts(http=_ports(), grpc=_ports())
+    credentials = S3Credentials("tmi-ops-tests", SecretStr(secrets.token_urlsafe(24)))
+    service = start_seaweedfs(root / "data", ports, credentials, root / "s3.log")
+    yield StoreSettings(
+        endpoint_url=f"http://127.0.0.1:{ports.s3}",
+        access_key_id=SecretStr(credentials.access_key_id),
+        secret_access_key=credentials.secret_access_key,
+    )
+    service.process.kill()  # its orderly stop takes long, and its data is thrown away
+    service.stop()
+
+
+@pytest.fixture
+def store_settings(s3: StoreSettings) -> StoreSettings:
+    """A bucket of its own for one test."""
+    bucket = f"test-{secrets.token_hex(6)}"
+    assert s3.access_key_id is not None
+    assert s3.secret_access_key is not None
+    boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint_url,
+        region_name=s3.region,
+        aws_access_key_id=s3.access_key_id.get_secret_value(),
+        aws_secret_access_key=s3.secret_access_key.get_secret_value(),
+    ).create_bucket(Bucket=bucket)
+    return s3.model_copy(update={"bucket": bucket})
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSettings]:
+    root = tmp_path_factory.mktemp("redis")
+    password = SecretStr(secrets.token_urlsafe(24))
+    port = free_port()
+    service = start_valkey(root / "data", port, password, root / "valkey.log")
+    yield RedisSettings(host="127.0.0.1", port=port, password=password)
+    service.stop()
+
+
+@pytest.fixture
+def settings(
+    database: PostgresSettings, store_settings: StoreSettings, redis_server: RedisSettings, tmp_path: Path
+) -> Settings:
+    """Settings of a development environment on the real servers, with its own database, bucket and home."""
+    return Settings(
+        environment="development",
+        postgres=database,
+        redis=redis_server,
+        store=store_settings,
+        objectives=OBJECTIVES["development"],
+        home=tmp_path / "home",
+    )
+
+
+def _ports() -> tuple[int, int, int, int]:
+    return (free_port(), free_port(), free_port(), free_port())
