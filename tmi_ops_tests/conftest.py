@@ -14,6 +14,7 @@ from tmi_ops.postgres.cluster import free_port, scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.stack.ports import free_ports
 from tmi_ops.stack.seaweedfs import S3Credentials, SeaweedPorts, start_seaweedfs
 from tmi_ops.stack.valkey import start_valkey
 
@@ -49,7 +50,7 @@ def database(server: PostgresSettings) -> Iterator[PostgresSettings]:
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
     """An S3 server for the whole run, without a bucket."""
     root = tmp_path_factory.mktemp("s3")
-    ports = SeaweedPorts(http=_ports(), grpc=_ports())
+    ports = SeaweedPorts.of(free_ports(SeaweedPorts.COUNT))
     credentials = S3Credentials("tmi-ops-tests", SecretStr(secrets.token_urlsafe(24)))
     service = start_seaweedfs(root / "data", ports, credentials, root / "s3.log")
     yield StoreSettings(
@@ -57,7 +58,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
         access_key_id=SecretStr(credentials.access_key_id),
         secret_access_key=credentials.secret_access_key,
     )
-    service.process.kill()  # its orderly stop takes long, and its data is thrown away
     service.stop()
 
 
@@ -100,7 +100,3 @@ def settings(
         objectives=OBJECTIVES["development"],
         home=tmp_path / "home",
     )
-
-
-def _ports() -> tuple[int, int, int, int]:
-    return (free_port(), free_port(), free_port(), free_port())

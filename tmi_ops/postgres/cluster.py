@@ -11,14 +11,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 from pydantic import SecretStr
 
-from tmi_ops.errors import ProgramError, RecoveryError
+from tmi_ops.errors import DiskSpaceError, ProgramError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.guard import Guard, guard
 from tmi_ops.postgres.programs import Programs, program_failed
@@ -127,8 +127,12 @@ def start_cluster(
     parameters: Mapping[str, str],
     log: Path,
     remove_if_orphaned: Path | None = None,
+    inherit: Sequence[int] = (),
 ) -> RunningCluster:
     """Start a server on the loopback port of `address` and wait until it answers.
+
+    Args:
+        inherit: file descriptors the server keeps open, for example of a lock that must last as long as it does.
 
     Raises:
         ProgramError: it ended or did not answer in time; the message carries the end of its log.
@@ -150,6 +154,7 @@ def start_cluster(
             stderr=output,
             cwd="/",
             start_new_session=True,
+            pass_fds=inherit,
             **identity.process_options(),
         )
     cluster = RunningCluster(address, data, process, guard(process.pid, remove_if_orphaned))
@@ -214,14 +219,14 @@ def require_free_space(directory: Path, needed: int, purpose: str) -> None:
         needed: bytes the work may use.
 
     Raises:
-        RecoveryError: less than `needed` is free.
+        DiskSpaceError: less than `needed` is free.
     """
     probe = directory
     while not probe.exists():
         probe = probe.parent
     free = shutil.disk_usage(probe).free
     if free < needed:
-        raise RecoveryError(
+        raise DiskSpaceError(
             f"{purpose} needs {needed / 1e9:.1f} GB of disk in {directory}; {free / 1e9:.1f} GB are free.",
             next_step="free some space there or set TMI_OPS_HOME to a directory on a larger disk",
         )

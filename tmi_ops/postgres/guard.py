@@ -11,13 +11,21 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+# Interrupt first (PostgreSQL: fast shutdown), then quit (PostgreSQL: immediate), then the process's whole group.
 _SCRIPT = """
+ended_within() {
+  tries=0
+  while kill -0 "$1" 2>/dev/null; do
+    [ "$tries" -lt "$2" ] || return 1
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+}
 read -r word
 if [ "$word" != released ]; then
   kill -INT "$1" 2>/dev/null
-  tries=0
-  while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 100 ]; do tries=$((tries + 1)); sleep 0.1; done
-  kill -QUIT "$1" 2>/dev/null
+  ended_within "$1" 100 || { kill -QUIT "$1" 2>/dev/null; ended_within "$1" 50; }
+  kill -KILL "-$1" 2>/dev/null
   [ -z "$2" ] || rm -rf "$2"
 fi
 """
@@ -40,7 +48,7 @@ class Guard:
 
 
 def guard(pid: int, remove: Path | None = None) -> Guard:
-    """Have `pid` interrupted, and `remove` removed, when this process ends without releasing the guard."""
+    """Have `pid`, the leader of a process group, ended and `remove` removed when we end without releasing the guard."""
     process = subprocess.Popen(
         ["/bin/sh", "-c", _SCRIPT, "tmi-ops-guard", str(pid), str(remove or "")],
         stdin=subprocess.PIPE,

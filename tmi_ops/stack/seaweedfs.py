@@ -1,37 +1,59 @@
-"""SeaweedFS: the stack's S3 server, one process on loopback ports."""
+"""SeaweedFS: the stack's S3 server, one process on loopback ports.
+
+It runs as `weed mini`, SeaweedFS's own single-machine mode. Measured with 4.48 on 2 cores: ready in 0.9 s and stopped
+in good order in 1.1 s, where `weed server` needs 3.2 s (fixed sleeps before filer and S3), 17 to 22 s on a second
+start (a Raft election of 10 s) and 15 s to stop (the filer waits for the subscription it holds to itself).
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import SecretStr
 
 from tmi_ops.errors import StackError
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.stack.private import make_directory, write_private
 from tmi_ops.stack.service import RunningService, start_service
 
 LOOPBACK = "127.0.0.1"
 # SeaweedFS adds 10000 to an HTTP port for its gRPC twin unless told; we tell it, so any free ports will do.
-ROLES = ("master", "volume", "filer", "s3")
+ROLES = ("master", "volume", "filer", "s3", "admin")
 VOLUME_SIZE_LIMIT_MB = 1024
 HTTP_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
 class SeaweedPorts:
-    """HTTP and gRPC ports of the four roles in one process, in the order of `ROLES`."""
+    """HTTP and gRPC ports of the five roles in one process, in the order of `ROLES`."""
 
-    http: tuple[int, int, int, int]
-    grpc: tuple[int, int, int, int]
+    COUNT: ClassVar[int] = 2 * len(ROLES)
+
+    http: tuple[int, int, int, int, int]
+    grpc: tuple[int, int, int, int, int]
+
+    @classmethod
+    def of(cls, ports: Sequence[int]) -> SeaweedPorts:
+        """From `COUNT` ports that are free."""
+        master, volume, filer, s3, admin, *grpc = ports
+        return cls((master, volume, filer, s3, admin), (grpc[0], grpc[1], grpc[2], grpc[3], grpc[4]))
 
     @property
     def s3(self) -> int:
-        return self.http[3]
+        return self.http[ROLES.index("s3")]
+
+    @property
+    def master(self) -> int:
+        return self.http[ROLES.index("master")]
 
 
 @dataclass(frozen=True)
@@ -42,37 +64,58 @@ class S3Credentials:
     secret_access_key: SecretStr
 
 
-def start_seaweedfs(data: Path, ports: SeaweedPorts, credentials: S3Credentials, log: Path) -> RunningService:
+def start_seaweedfs(
+    data: Path,
+    ports: SeaweedPorts,
+    credentials: S3Credentials,
+    log: Path,
+    *,
+    identity: ServerIdentity | None = None,
+    inherit: Sequence[int] = (),
+) -> RunningService:
     """Start the S3 server with its data in `data`; no bucket is made on the fly, no telemetry is sent.
 
     Raises:
         StackError: the wheel is missing, or the server did not start.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    identity = identity or ServerIdentity()
+    make_directory(data)
     identities = data / "identities.json"
-    _write_identities(identities, credentials)
+    write_private(identities, _identities(credentials))
+    # SeaweedFS records its options there and would read them again; ours are complete each time.
+    (data / "mini.options").unlink(missing_ok=True)
+    identity.take_over(data)
     argv: list[str | Path] = [
         _weed(),
-        f"-logdir={data}",
-        "server",
+        "-logtostderr=true",
+        "mini",
         f"-dir={data}",
         f"-ip={LOOPBACK}",
         f"-ip.bind={LOOPBACK}",
-        "-filer",
-        "-s3",
-        "-iam=false",
+        "-admin.ui=false",
+        "-webdav=false",
         f"-s3.config={identities}",
         "-s3.autoCreateBucket=false",
         "-s3.iam=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-master.telemetry=false",
         f"-master.volumeSizeLimitMB={VOLUME_SIZE_LIMIT_MB}",
         "-volume.max=0",
         "-volume.preStopSeconds=0",
-        f"-filer.localSocket={data}/filer.sock",
     ]
     for role, http, grpc in zip(ROLES, ports.http, ports.grpc, strict=True):
         argv += [f"-{role}.port={http}", f"-{role}.port.grpc={grpc}"]
-    return start_service("SeaweedFS", argv, log=log, ready=lambda: _answers(ports.s3), cwd=data)
+    return start_service(
+        "SeaweedFS",
+        argv,
+        log=log,
+        ready=lambda: _answers(ports.s3) and _has_volumes(ports.master),
+        env=_environment(data),
+        cwd=data,
+        identity=identity,
+        inherit=inherit,
+    )
 
 
 def _weed() -> Path:
@@ -85,7 +128,20 @@ def _weed() -> Path:
     return program
 
 
-def _write_identities(file: Path, credentials: S3Credentials) -> None:
+def _environment(data: Path) -> dict[str, str]:
+    """Nothing of ours: SeaweedFS would make an identity of any AWS_ACCESS_KEY_ID it finds.
+
+    The signing keys, new at every start, close the HTTP ports behind S3 to everybody but SeaweedFS itself.
+    """
+    keys = ("JWT_SIGNING_KEY", "JWT_SIGNING_READ_KEY", "JWT_FILER_SIGNING_KEY", "JWT_FILER_SIGNING_READ_KEY")
+    return {
+        "PATH": os.defpath,
+        "HOME": str(data),
+        **{f"WEED_{key}": secrets.token_urlsafe(32) for key in keys},
+    }
+
+
+def _identities(credentials: S3Credentials) -> str:
     identity = {
         "name": "tmi_ops",
         "credentials": [
@@ -96,9 +152,7 @@ def _write_identities(file: Path, credentials: S3Credentials) -> None:
         ],
         "actions": ["Admin", "Read", "List", "Tagging", "Write"],
     }
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as output:
-        json.dump({"identities": [identity]}, output)
+    return json.dumps({"identities": [identity]})
 
 
 def _answers(port: int) -> bool:
@@ -110,3 +164,12 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _has_volumes(port: int) -> bool:
+    """Until a volume server has told the master of itself, every put fails."""
+    try:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/dir/status", timeout=2) as answer:
+            return bool(json.load(answer)["Topology"].get("DataCenters"))
+    except (OSError, ValueError, KeyError):
+        return False

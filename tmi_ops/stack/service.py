@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -11,15 +13,19 @@ from pathlib import Path
 
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.guard import Guard, guard
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.stack.private import open_log
 
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+# The group is what the server itself started: Dagster's code servers and run workers.
+GROUP_STOP_TIMEOUT_S = 10.0
 _LOG_TAIL_BYTES = 1500
 
 
 @dataclass
 class RunningService:
-    """A process we started, with its log."""
+    """A process we started, leader of its own process group, with its log."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -27,15 +33,27 @@ class RunningService:
     log: Path
 
     def stop(self) -> None:
-        """Ask the process to end (SIGTERM), insist (SIGKILL) when it does not."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        """Ask the process and its children to end (SIGTERM), insist (SIGKILL) when they do not."""
+        self._signal_group(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_TIMEOUT_S)
+            self._await_group()
+        self._signal_group(signal.SIGKILL)
+        self.process.wait()
         self.guard.release()
+
+    def _await_group(self) -> None:
+        deadline = time.monotonic() + GROUP_STOP_TIMEOUT_S
+        while self._signal_group(0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _signal_group(self, number: int) -> bool:
+        """Whether there was anybody to hear it."""
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
 
 def start_service(
@@ -47,23 +65,31 @@ def start_service(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout_s: float = READY_TIMEOUT_S,
+    identity: ServerIdentity | None = None,
+    inherit: Sequence[int] = (),
 ) -> RunningService:
     """Start a server and wait until `ready` says it answers.
+
+    Args:
+        env: its whole environment; ours when None.
+        identity: as whom it runs; as ourselves when None.
+        inherit: file descriptors it keeps open, for example of a lock that must last as long as it does.
 
     Raises:
         StackError: it ended or did not answer in time; the message carries the end of its log.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.touch(mode=0o600)
-    with log.open("ab") as output:
+    identity = identity or ServerIdentity()
+    with open_log(log) as output:
         process = subprocess.Popen(
-            [str(word) for word in argv],
+            identity.command(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=cwd,
             env=dict(env) if env is not None else None,
             start_new_session=True,
+            pass_fds=inherit,
+            **identity.process_options(),
         )
     service = RunningService(name, process, guard(process.pid), log)
     try:

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
 from pydantic import SecretStr
 
 from tmi_ops.errors import StackError
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.stack.private import make_directory, write_private
 from tmi_ops.stack.service import RunningService, start_service
 
 LOOPBACK = "127.0.0.1"
 
 
-def start_valkey(data: Path, port: int, password: SecretStr, log: Path) -> RunningService:
+def start_valkey(
+    data: Path,
+    port: int,
+    password: SecretStr,
+    log: Path,
+    *,
+    identity: ServerIdentity | None = None,
+    inherit: Sequence[int] = (),
+) -> RunningService:
     """Start Valkey with its data in `data`; the password travels in a 0600 file.
 
     Raises:
         StackError: the wheel is missing, or the server did not start.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    identity = identity or ServerIdentity()
+    make_directory(data)
     config = data / "valkey.conf"
-    descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as output:
-        output.write(
-            f"bind {LOOPBACK}\nport {port}\ndir {data}\nrequirepass {password.get_secret_value()}\n"
-            "appendonly yes\ndaemonize no\n"
-        )
+    write_private(
+        config,
+        f'bind {LOOPBACK}\nport {port}\ndir "{data}"\nrequirepass {password.get_secret_value()}\n'
+        "appendonly yes\ndaemonize no\n",
+    )
+    identity.take_over(data)
     return start_service(
-        "Valkey", [_valkey_server(), config], log=log, ready=lambda: _answers(port, password), cwd=data
+        "Valkey",
+        [_valkey_server(), config],
+        log=log,
+        ready=lambda: _answers(port, password),
+        cwd=data,
+        identity=identity,
+        inherit=inherit,
     )
 
 

@@ -1,0 +1,82 @@
+"""Loopback ports: chosen once, kept as long as they are free."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.stack.private import write_private
+from tmi_ops.stack.seaweedfs import SeaweedPorts
+
+LOOPBACK = "127.0.0.1"
+# What a person types into a browser; taken only when it is free, like every other port.
+FAMILIAR_UI_PORT = 3000
+
+
+class StackPorts(BaseModel):
+    """Where each server of the stack listens on 127.0.0.1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    postgres: int
+    dagster_postgres: int
+    valkey: int
+    seaweedfs: SeaweedPorts
+    ui: int
+
+    def every(self) -> tuple[int, ...]:
+        """All of them."""
+        return (self.postgres, self.dagster_postgres, self.valkey, self.ui, *self.seaweedfs.http, *self.seaweedfs.grpc)
+
+
+def stack_ports(record: Path) -> StackPorts:
+    """The ports in `record` when all of them are free, else new ones, which are then recorded."""
+    recorded = _recorded(record)
+    if recorded is not None and all(is_free(port) for port in recorded.every()):
+        return recorded
+    chosen = choose_ports()
+    write_private(record, chosen.model_dump_json(indent=2) + "\n")
+    return chosen
+
+
+def choose_ports() -> StackPorts:
+    """Ports nobody listens on now, all different."""
+    postgres, dagster_postgres, valkey, ui, *seaweedfs = free_ports(4 + SeaweedPorts.COUNT)
+    return StackPorts(
+        postgres=postgres,
+        dagster_postgres=dagster_postgres,
+        valkey=valkey,
+        seaweedfs=SeaweedPorts.of(seaweedfs),
+        ui=FAMILIAR_UI_PORT if is_free(FAMILIAR_UI_PORT) else ui,
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different loopback ports nobody listens on now."""
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with socket.socket() as probe:
+        # As servers do: connections of an earlier server that linger in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _recorded(record: Path) -> StackPorts | None:
+    try:
+        return StackPorts.model_validate_json(record.read_text())
+    except (FileNotFoundError, ValidationError):
+        return None

@@ -1,0 +1,44 @@
+"""Files and directories that only their owner reads."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+# A log larger than this when its server starts is set aside; one older log is kept.
+LOG_LIMIT_BYTES = 10_000_000
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write `file` whole or not at all, readable by its owner alone from its first byte on."""
+    # mkstemp makes the file 0600
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w") as output:
+            output.write(text)
+            output.flush()
+            os.fsync(output.fileno())
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def make_directory(directory: Path, mode: int = 0o700) -> None:
+    """Make `directory` (and its parents) with `mode`, or give an existing one that mode."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(mode)
+
+
+@contextmanager
+def open_log(file: Path) -> Iterator[IO[bytes]]:
+    """Open a 0600 log for appending; a long one is set aside first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists() and file.stat().st_size > LOG_LIMIT_BYTES:
+        file.replace(file.with_name(f"{file.name}.1"))
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+        yield output
