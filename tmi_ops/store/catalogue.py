@@ -1,0 +1,230 @@
+"""The catalogue: which backups exist. It is read from the store alone; nothing else keeps it.
+
+Layout below an environment's root::
+
+    RESTORE.md
+    logical/<backup id>/manifest.json            written last, once, never changed: it commits the backup
+    logical/<backup id>/<objects>                 as the manifest names them
+    logical/<backup id>/SHA256SUMS                the manifest's checksums for `sha256sum -c`
+    logical/<backup id>/verdict-<time>-<4 hex>.json   one per proof
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.store.manifest import BrokenRecordError, Kind, Manifest, Verdict, parse_manifest, parse_verdict, to_json
+from tmi_ops.store.objects import ObjectStore
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MANIFEST = "manifest.json"
+CHECKSUMS = "SHA256SUMS"
+VERDICT_PREFIX = "verdict-"
+LATEST = "latest"
+READERS = 16
+_BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A backup that exists, and what its newest proof said; None when nobody tried."""
+
+    manifest: Manifest
+    verdict: Verdict | None
+
+
+def new_backup_id(kind: Kind, now: datetime) -> str:
+    """A name that sorts by time: `20261123T020000Z-logical-7f3a`. `now` must be aware."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}"
+
+
+def backup_folder(backup_id: str) -> str:
+    """The key of a backup's folder, without a slash at its end.
+
+    Raises:
+        StoreError: this is not a backup's id.
+    """
+    match = _BACKUP_ID.fullmatch(backup_id)
+    if match is None:
+        raise StoreError(f"{backup_id!r} is not the id of a backup.", next_step="run `tmi-ops backups` to see the ids")
+    return f"{match[1]}/{backup_id}"
+
+
+def commit_manifest(store: ObjectStore, manifest: Manifest) -> None:
+    """Make a backup exist. To be called last, when every object is stored.
+
+    Raises:
+        ObjectExistsError: the id is taken; the manifest there was left as it is.
+    """
+    folder = backup_folder(manifest.backup_id)
+    lines = [f"{item.sha256}  {item.name}\n" for item in manifest.objects]
+    _put_once(store, f"{folder}/{CHECKSUMS}", "".join(lines).encode())
+    store.put_if_absent(f"{folder}/{MANIFEST}", to_json(manifest))
+
+
+def read_manifest(store: ObjectStore, backup_id: str) -> Manifest:
+    """Read the manifest of one backup.
+
+    Raises:
+        ObjectMissingError: there is no such backup.
+        StoreError: it was written by a newer release, or is broken.
+    """
+    return _read_manifest(store, backup_id)
+
+
+def record_verdict(store: ObjectStore, verdict: Verdict) -> None:
+    """Write down, beside the backup, what a proof of it said. Verdicts add up; none is replaced."""
+    time = f"{verdict.verified_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+    name = f"{VERDICT_PREFIX}{time}-{secrets.token_hex(2)}.json"
+    store.put_if_absent(f"{backup_folder(verdict.backup_id)}/{name}", to_json(verdict))
+
+
+def read_verdicts(store: ObjectStore, backup_id: str) -> list[Verdict]:
+    """All verdicts on one backup, oldest first."""
+    return [_read_verdict(store, key) for key in _verdict_keys(store, backup_id)]
+
+
+def list_backups(store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None) -> list[CatalogueEntry]:
+    """The backups that exist, newest first. What has no manifest does not exist.
+
+    Args:
+        on_broken: called with an error for each manifest or verdict that cannot be read; the others are listed.
+            Whoever passes it takes on to show them. Without it the listing is whole or fails.
+
+    Raises:
+        StoreError: without `on_broken`, when any manifest cannot be read; it names them all.
+    """
+    broken: list[StoreError] = []
+    with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
+        found = list(pool.map(lambda backup_id: _read_entry(store, backup_id, broken), _folder_ids(store)))
+    if broken and on_broken is None:
+        raise _catalogue_broken(broken)
+    for error in broken:
+        if on_broken is not None:
+            on_broken(error)
+    entries = [entry for entry in found if entry is not None]
+    return sorted(entries, key=lambda entry: entry.manifest.backup_id, reverse=True)
+
+
+def find_backup(store: ObjectStore, name: str) -> Manifest:
+    """The backup that `name` means: `latest`, an id, or the beginning of an id that fits only one.
+
+    Raises:
+        StoreError: none or several fit, or the newest one's manifest is broken: an older one is taken only by name.
+    """
+    if _BACKUP_ID.fullmatch(name):
+        return read_manifest(store, name)
+    if name == LATEST:
+        newest_first = sorted(_folder_ids(store), reverse=True)
+        newest = next((backup_id for backup_id in newest_first if _is_committed(store, backup_id)), None)
+        if newest is None:
+            raise StoreError("There is no backup yet.", next_step="make one: `tmi-ops backup logical`")
+        return read_manifest(store, newest)
+    fitting = [backup_id for backup_id in _folder_ids(store) if backup_id.startswith(name)]
+    fitting = [backup_id for backup_id in fitting if _is_committed(store, backup_id)]
+    if len(fitting) == 1:
+        return read_manifest(store, fitting[0])
+    if not fitting:
+        raise StoreError(f"No backup's id begins with {name!r}.", next_step="run `tmi-ops backups` to see the ids")
+    raise StoreError(
+        f"{name!r} fits {len(fitting)} backups: {', '.join(sorted(fitting))}.", next_step="write more of the id"
+    )
+
+
+def incomplete_backups(store: ObjectStore) -> list[str]:
+    """Ids of folders without a manifest, oldest first: half-made backups, and those being made right now."""
+    ids = _folder_ids(store)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
+        committed = list(pool.map(lambda backup_id: _is_committed(store, backup_id), ids))
+    return sorted(backup_id for backup_id, exists in zip(ids, committed, strict=True) if not exists)
+
+
+def discard(store: ObjectStore, backup_id: str) -> None:
+    """Clear away a half-made backup: its unfinished uploads and its objects. May be repeated.
+
+    Raises:
+        StoreError: it has a manifest, so it is a backup; nothing was deleted.
+    """
+    folder = f"{backup_folder(backup_id)}/"
+    if _is_committed(store, backup_id):
+        raise StoreError(
+            f"{backup_id} has a manifest: it is a backup, not a half-made one.",
+            kept="Nothing was deleted.",
+            next_step="leave it to retention",
+        )
+    store.abort_stale_uploads(folder, older_than=timedelta(0))
+    store.delete(item.key for item in store.list_objects(folder))
+
+
+def _put_once(store: ObjectStore, key: str, data: bytes) -> None:
+    """Like `put_if_absent`, but a second time with the same bytes is well."""
+    try:
+        store.put_if_absent(key, data)
+    except ObjectExistsError:
+        if store.get_bytes(key) != data:
+            raise
+
+
+def _folder_ids(store: ObjectStore) -> list[str]:
+    """Ids of all folders, with or without manifest; a folder of another name is not ours to read."""
+    return [name for kind in KINDS for name in store.list_folders(kind) if _BACKUP_ID.fullmatch(name)]
+
+
+def _is_committed(store: ObjectStore, backup_id: str) -> bool:
+    try:
+        store.size(f"{backup_folder(backup_id)}/{MANIFEST}")
+    except ObjectMissingError:
+        return False
+    return True
+
+
+def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) -> CatalogueEntry | None:
+    """One backup; None when it does not exist or, then noted in `broken`, cannot be read."""
+    try:
+        manifest = read_manifest(store, backup_id)
+    except ObjectMissingError:
+        return None
+    except BrokenRecordError as error:
+        broken.append(error)
+        return None
+    verdicts = _verdict_keys(store, backup_id)
+    try:
+        return CatalogueEntry(manifest, _read_verdict(store, verdicts[-1]) if verdicts else None)
+    except BrokenRecordError as error:
+        broken.append(error)
+        return CatalogueEntry(manifest, None)
+
+
+def _read_manifest(store: ObjectStore, backup_id: str) -> Manifest:
+    key = f"{backup_folder(backup_id)}/{MANIFEST}"
+    manifest = parse_manifest(store.get_bytes(key), key)
+    if manifest.backup_id != backup_id:
+        raise BrokenRecordError(
+            f"The manifest {key} is of another backup, {manifest.backup_id}.",
+            next_step="find out who copied it there; the objects beside it are not what it describes",
+        )
+    return manifest
+
+
+def _read_verdict(store: ObjectStore, key: str) -> Verdict:
+    return parse_verdict(store.get_bytes(key), key)
+
+
+def _verdict_keys(store: ObjectStore, backup_id: str) -> list[str]:
+    """Keys of the verdicts, oldest first: their names begin with their time."""
+    return sorted(item.key for item in store.list_objects(f"{backup_folder(backup_id)}/{VERDICT_PREFIX}"))
+
+
+def _catalogue_broken(broken: list[StoreError]) -> StoreError:
+    return StoreError(
+        f"The catalogue could not be read whole: {' '.join(error.what for error in broken)}",
+        kept="Nothing was changed; the other backups are whole.",
+        next_step="run `tmi-ops backups` to see the rest",
+    )

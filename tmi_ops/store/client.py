@@ -1,0 +1,159 @@
+"""The S3 client, and what the server's refusals mean for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
+from tmi_ops.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 60
+# 5 retries with exponential backoff outlast a restart of the server (about 20 s in all).
+ATTEMPTS = 6
+# Opening the store must answer quickly when the address is wrong.
+OPENING_ATTEMPTS = 2
+POOL_CONNECTIONS = 32
+
+MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
+_WRONG_KEY_CODES = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "InvalidClientTokenId",
+}
+_WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
+_KEYS_STEP = (
+    "check TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY, or the standard AWS credentials when these are "
+    "not set"
+)
+
+
+def connect_store(settings: StoreSettings, *, attempts: int = ATTEMPTS) -> S3Client:
+    """Make a client; nothing is sent yet. It is safe to use from several threads.
+
+    Raises:
+        StoreError: the endpoint is not an address, or the configured AWS profile does not exist.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    own_keys = settings.access_key_id is not None and settings.secret_access_key is not None
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=POOL_CONNECTIONS,
+        tcp_keepalive=True,
+        # We send and check SHA-256 ourselves; botocore's CRC on top would cost time and prove nothing more.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
+    )
+    with refusals_explained(settings.describe()):
+        try:
+            return boto3.session.Session().client(
+                "s3",
+                region_name=settings.region,
+                endpoint_url=settings.endpoint_url,
+                aws_access_key_id=_secret(settings.access_key_id) if own_keys else None,
+                aws_secret_access_key=_secret(settings.secret_access_key) if own_keys else None,
+                config=config,
+            )
+        except ValueError as error:
+            if isinstance(error, BotoCoreError):
+                raise
+            raise StoreError(
+                f"The store's endpoint is not an address: {settings.endpoint_url!r}.",
+                next_step="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
+            ) from None
+
+
+@contextmanager
+def refusals_explained(where: str, key: str | None = None) -> Iterator[None]:
+    """Turn boto's exceptions inside the block into a StoreError that names the next step.
+
+    Args:
+        where: the store in words.
+        key: the object in hand, for messages and so that its absence becomes ObjectMissingError.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _explain_answer(error.response, where, key) from error
+    except BotoCoreError as error:
+        raise _explain_failure(error, where) from error
+
+
+def error_code(error: Any) -> str:
+    """The server's own code of a ClientError, such as `NoSuchKey`, or the HTTP status as text."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def http_status(error: Any) -> int:
+    """The HTTP status of a ClientError; 0 when it has none."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
+    code = str(response.get("Error", {}).get("Code", ""))
+    said = str(response.get("Error", {}).get("Message", "")).strip() or code
+    if code == "NoSuchBucket":
+        return StoreError(
+            f"The bucket of {where} does not exist.",
+            next_step="create it, or correct TMI_OPS_S3_BUCKET and TMI_OPS_S3_ENDPOINT_URL",
+        )
+    if code in MISSING_CODES and key is not None:
+        return ObjectMissingError(
+            f"The store has no object {key}.", next_step="run `tmi-ops backups` to see what exists"
+        )
+    if code in _WRONG_KEY_CODES:
+        return StoreError(f"The store {where} does not accept our keys ({code}).", next_step=_KEYS_STEP)
+    if code in ("AccessDenied", "403", "Forbidden"):
+        return StoreError(
+            f"The store {where} does not allow this ({said}).",
+            next_step="allow s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
+            "s3:ListBucketMultipartUploads on the bucket to these keys",
+        )
+    if code in _WRONG_REGION_CODES:
+        return StoreError(
+            f"The bucket of {where} is in another region ({said}).", next_step="set TMI_OPS_S3_REGION to its region"
+        )
+    about = f" about {key}" if key else ""
+    return StoreError(f"The store {where} answered{about}: {code}: {said}", next_step="read the S3 server's log")
+
+
+def _explain_failure(error: Exception, where: str) -> StoreError:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return StoreError(f"There are no keys for the store {where}.", next_step=_KEYS_STEP)
+    if isinstance(error, exceptions.ProfileNotFound):
+        return StoreError(f"The AWS configuration is wrong: {error}.", next_step="correct AWS_PROFILE")
+    if isinstance(error, exceptions.SSLError):
+        return StoreError(
+            f"TLS with the store {where} failed: {error}",
+            next_step="check that TMI_OPS_S3_ENDPOINT_URL says https only where the server speaks it, and that "
+            "AWS_CA_BUNDLE names its certificate authority",
+        )
+    if isinstance(error, exceptions.HTTPClientError | exceptions.IncompleteReadError):
+        return StoreError(
+            f"The store {where} could not be reached: {error}",
+            next_step="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server runs",
+        )
+    return StoreError(
+        f"The store {where} cannot be used: {error}", next_step="run `tmi-ops settings` to see what is configured"
+    )
+
+
+def _secret(value: Any) -> str:
+    return str(value.get_secret_value())

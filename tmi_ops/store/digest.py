@@ -1,0 +1,74 @@
+"""Size and SHA-256 of a stream, counted while it flows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tmi_ops.errors import IntegrityError
+
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a stream of bytes amounted to: `size` in bytes, `sha256` in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+class RunningDigest:
+    """The digest of what has flowed so far."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._hash = hashlib.sha256()
+
+    def update(self, chunk: Bytes) -> None:
+        self._size += len(chunk)
+        self._hash.update(chunk)
+
+    def result(self) -> Digest:
+        return Digest(self._size, self._hash.hexdigest())
+
+
+def checked(chunks: Iterable[bytes], expected: Digest, what: str) -> Iterator[bytes]:
+    """Pass chunks on; the last one only after the whole was found to be what is expected.
+
+    Args:
+        what: the stream in words, for the message.
+
+    Raises:
+        IntegrityError: size or SHA-256 differs.
+    """
+    digest = RunningDigest()
+    held = b""
+    for chunk in chunks:
+        digest.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    require_equal(digest.result(), expected, what)
+    if held:
+        yield held
+
+
+def require_equal(found: Digest, expected: Digest, what: str) -> None:
+    """Raise IntegrityError, naming what differs, unless both are the same."""
+    if found.size != expected.size:
+        how = "is truncated" if found.size < expected.size else "is too long"
+        raise damaged(f"{what} {how}: {found.size} bytes, the manifest says {expected.size}")
+    if found.sha256 != expected.sha256:
+        raise damaged(f"{what} was altered: its SHA-256 is {found.sha256}, the manifest says {expected.sha256}")
+
+
+def damaged(problem: str) -> IntegrityError:
+    """The error for bytes that are not what was written."""
+    return IntegrityError(
+        f"{problem}.",
+        kept="Nothing of it was used.",
+        next_step="restore from another backup (`tmi-ops backups` lists them), or from an earlier version of the "
+        "object if the bucket keeps versions",
+    )

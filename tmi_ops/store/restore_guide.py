@@ -1,0 +1,41 @@
+"""RESTORE.md: how to restore with stock tools, kept in the store itself for the day when tmi_ops is gone."""
+
+from __future__ import annotations
+
+from string import Template
+
+from tmi_ops.errors import ObjectMissingError
+from tmi_ops.store.objects import ObjectStore
+
+GUIDE_KEY = "RESTORE.md"
+
+
+def write_restore_guide(store: ObjectStore) -> bool:
+    """Put RESTORE.md into the environment's root when it is absent or says something else.
+
+    Returns:
+        Whether it was written.
+    """
+    text = restore_guide(store).encode()
+    try:
+        if store.get_bytes(GUIDE_KEY) == text:
+            return False
+    except ObjectMissingError:
+        pass
+    store.put_bytes(GUIDE_KEY, text)
+    return True
+
+
+def restore_guide(store: ObjectStore) -> str:
+    """The guide, with this store's own addresses in its commands."""
+    endpoint = store.client.meta.endpoint_url
+    return _GUIDE.substitute(
+        root=f"s3://{store.bucket}/{store.root}".rstrip("/"),
+        endpoint=endpoint,
+        region=store.client.meta.region_name,
+    )
+
+
+_GUIDE = Template("""\
+TBD
+""")
