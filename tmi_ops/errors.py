@@ -10,15 +10,19 @@ class OpsError(Exception):
         what: what happened, one sentence.
         kept: what was kept safe, or that nothing was changed.
         next_step: the next thing to do, a command where there is one.
+        transient: it may pass by itself, so trying again later is worthwhile.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, *, kept: str = "Nothing was changed.", next_step: str = "") -> None:
+    def __init__(
+        self, what: str, *, kept: str = "Nothing was changed.", next_step: str = "", transient: bool = False
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.kept = kept
         self.next_step = next_step
+        self.transient = transient
 
     def __str__(self) -> str:
         parts = [self.what, self.kept]
@@ -61,6 +65,10 @@ class BackupError(OpsError):
 
 class RecoveryError(OpsError):
     """A restore or its proof did not succeed."""
+
+
+class DiskSpaceError(OpsError):
+    """The work would fill a disk, so it was not begun."""
 
 
 class StackError(OpsError):

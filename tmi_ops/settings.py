@@ -27,7 +27,7 @@ STACK_ENV_FILE = "stack.env"
 DEFAULT_HOME = ".tmi-ops"
 
 _TRUE_WORDS = {"1", "true", "yes", "on"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|hour|hours|d|day|days)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(d(?:ays?)?|h(?:ours?)?|m(?:in)?|s(?:ec)?)(?![a-z])", re.IGNORECASE)
 _DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -6,9 +6,11 @@ Commands are loaded when they are called, so `tmi-ops --help` answers at once.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 
 import click
 
@@ -84,6 +86,7 @@ def tmi_ops() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 findings or a failed proof, 2 could not, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         code = tmi_ops.main(args=argv, standalone_mode=False)
     except OpsError as error:
@@ -96,6 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         click.echo("Interrupted. What was half made has been cleared away.", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """A service manager's stop clears up as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _show_error(error: OpsError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ _KILO = 1000
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MINUTE_S = 60
 _HOUR_S = 3600
+_DAY_S = 86400
 
 
 def size_words(size: float) -> str:
@@ -37,6 +39,15 @@ def time_words(seconds: float) -> str:
     if seconds < _HOUR_S:
         return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
     return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
+
+
+def age_words(moment: datetime) -> str:
+    """How long ago, in the largest unit that says enough: '3 h ago'."""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    for unit, length in (("d", _DAY_S), ("h", _HOUR_S), ("min", _MINUTE_S)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
 
 
 class _Amount(TextColumn):
@@ -68,7 +79,7 @@ class _BarPhase:
 class TerminalReport:
     """A Report that draws bars on stderr, so that stdout stays for results."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description:<28}"),
@@ -76,6 +87,7 @@ class TerminalReport:
             _Amount(),
             TimeElapsedColumn(),
             console=err,
+            disable=quiet,
         )
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -62,14 +63,18 @@ def connect(
     """Open a connection for the length of a `with` block.
 
     Raises:
-        DatabaseError: the server could not be reached or refused us; the message names the next step.
+        DatabaseError: the server could not be reached or refused us, or a statement that the block did not expect to
+            fail did; the message names the next step.
     """
     try:
         connection = psycopg.connect(**connection_parameters(postgres, database), autocommit=autocommit)
     except psycopg.OperationalError as error:
         raise explain_refusal(error, postgres, database) from None
-    with connection:
-        yield connection
+    try:
+        with connection:
+            yield connection
+    except psycopg.Error as error:
+        raise _explain_failure(error, connection, postgres) from error
 
 
 def explain_refusal(
@@ -78,27 +83,66 @@ def explain_refusal(
     """Turn libpq's words into what happened and what to do. libpq gives no SQLSTATE here, so its words decide."""
     said = str(error).strip()
     where = postgres.model_copy(update={"database": database or postgres.database}).describe()
-    for words, next_step in _REFUSALS:
-        if words in said:
-            return DatabaseError(f"PostgreSQL refused {where}: {_last_line(said)}.", next_step=next_step)
+    for refusal in _REFUSALS:
+        if refusal.words in said:
+            return DatabaseError(
+                f"PostgreSQL refused {where}: {_last_line(said)}.",
+                next_step=refusal.next_step,
+                transient=refusal.transient,
+            )
     return DatabaseError(
         f"PostgreSQL could not be reached at {where}: {_last_line(said)}.",
         next_step="check that the server runs and that POSTGRES_HOST and POSTGRES_PORT are right "
         "(with the embedded stack: tmi-ops stack status)",
+        transient=True,
     )
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """Words of libpq or the server, what to do about them, and whether they may pass by themselves."""
+
+    words: str
+    next_step: str
+    transient: bool = False
+
+
 _REFUSALS = (
-    ("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
-    ("no password supplied", "set POSTGRES_PASSWORD"),
-    ("no pg_hba.conf entry", "add a pg_hba.conf line for this user, database and address on the server"),
-    ("does not exist", "check POSTGRES_DB and POSTGRES_USER; `tmi-ops migrate` creates a missing database"),
-    ("SSL was required", "enable ssl on the server, or set POSTGRES_SSLMODE to what it offers"),
-    ("certificate verify failed", "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate"),
-    ("too many clients", "wait or raise max_connections; `tmi-ops check` needs one connection"),
-    ("remaining connection slots", "wait or raise max_connections; `tmi-ops check` needs one connection"),
-    ("the database system is starting up", "wait until the server has started and try again"),
+    _Refusal("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
+    _Refusal("no password supplied", "set POSTGRES_PASSWORD"),
+    _Refusal("no pg_hba.conf entry", "add a pg_hba.conf line for this user, database and address on the server"),
+    _Refusal("does not exist", "check POSTGRES_DB and POSTGRES_USER; `tmi-ops migrate` creates a missing database"),
+    _Refusal("SSL was required", "enable ssl on the server, or set POSTGRES_SSLMODE to what it offers"),
+    _Refusal("certificate verify failed", "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate"),
+    _Refusal("too many clients", "wait, or raise max_connections on the server", transient=True),
+    _Refusal("remaining connection slots", "wait, or raise max_connections on the server", transient=True),
+    _Refusal("the database system is starting up", "wait until it has started", transient=True),
+    _Refusal("the database system is shutting down", "wait until it has started again", transient=True),
 )
+
+
+def _explain_failure(
+    error: psycopg.Error, connection: psycopg.Connection[TupleRow], postgres: PostgresSettings
+) -> DatabaseError:
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if connection.broken:
+        return DatabaseError(
+            f"The connection to {postgres.describe()} was lost: {said}.",
+            kept="What was not committed was rolled back.",
+            next_step="check that the server runs, then try again",
+            transient=True,
+        )
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return DatabaseError(
+            f"{postgres.describe()} refused a statement: {said}.",
+            kept="What was not committed was rolled back.",
+            next_step=f"grant {postgres.user} that right, or use a role that has it",
+        )
+    return DatabaseError(
+        f"PostgreSQL answered with an error: {said} (SQLSTATE {error.sqlstate or 'unknown'}).",
+        kept="What was not committed was rolled back.",
+        transient=isinstance(error, psycopg.errors.OperationalError),
+    )
 
 
 def _last_line(said: str) -> str:

@@ -73,12 +73,20 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
     )
 
 
+def unprivileged_where_possible(program: Path, directory: Path) -> ServerIdentity:
+    """For a server that would run as root too: another user when he reaches `program` and `directory`."""
+    as_user = ServerIdentity(user=UNPRIVILEGED_USER)
+    if os.geteuid() == 0 and all(_succeeds(as_user, ["test", "-x", path]) for path in (program, directory)):
+        return as_user
+    return ServerIdentity()
+
+
 def _works(identity: ServerIdentity, program: Path, directory: Path) -> bool:
-    probes: tuple[list[str | Path], ...] = ([program, "--version"], ["test", "-x", directory])
-    return all(
-        subprocess.run(
-            identity.command(probe), cwd="/", capture_output=True, check=False, **identity.process_options()
-        ).returncode
-        == 0
-        for probe in probes
+    return _succeeds(identity, [program, "--version"]) and _succeeds(identity, ["test", "-x", directory])
+
+
+def _succeeds(identity: ServerIdentity, probe: Sequence[str | Path]) -> bool:
+    done = subprocess.run(
+        identity.command(probe), cwd="/", capture_output=True, check=False, **identity.process_options()
     )
+    return done.returncode == 0

@@ -1,0 +1,76 @@
+"""What a table held at a moment, in a few bytes: the row count and a digest that does not mind the order of rows.
+
+The digest: SHA-256 of each row's text (as UTF-8, with output settings pinned), of which the first 128 bits are summed
+as two signed 64-bit numbers. Addition does not mind order, duplicates count, and any client with SQL can redo it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.progress import Report
+from tmi_ops.store.manifest import TableFingerprint
+
+DIGEST_BITS = 128
+
+_FINGERPRINT = sql.SQL(
+    """
+    SELECT count(*),
+           coalesce(sum(('x' || substr(digest, 1, 16))::bit(64)::bigint), 0),
+           coalesce(sum(('x' || substr(digest, 17, 16))::bit(64)::bigint), 0)
+    FROM (SELECT encode(sha256(convert_to(row_text.*::text, 'UTF8')), 'hex') AS digest
+          FROM ONLY {} AS row_text OFFSET 0) AS digests
+    """
+)
+
+
+def fingerprint_table(connection: psycopg.Connection[Any], table: TableName) -> TableFingerprint:
+    """Fingerprint one table as the connection's snapshot sees it; output must be pinned (`pin_text_output`)."""
+    row = connection.execute(_FINGERPRINT.format(table.identifier)).fetchone()
+    if row is None:
+        raise AssertionError
+    rows, high, low = row
+    half = 1 << (DIGEST_BITS // 2)
+    return TableFingerprint(rows=rows, digest=f"{int(high) % half:016x}{int(low) % half:016x}")
+
+
+def fingerprint_tables(
+    connection: psycopg.Connection[Any], tables: Iterable[TableName], report: Report
+) -> dict[str, TableFingerprint]:
+    """Fingerprint each table; the keys are `schema.table`."""
+    tables = tuple(tables)
+    fingerprints: dict[str, TableFingerprint] = {}
+    with report.phase("fingerprint", total=len(tables), unit="tables") as phase:
+        for table in tables:
+            fingerprints[str(table)] = fingerprint_table(connection, table)
+            phase.advance(1)
+    return fingerprints
+
+
+def read_sequences(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """The last value of each sequence, 0 where it was never used. Sequences move outside of any snapshot."""
+    rows = connection.execute(
+        "SELECT schemaname || '.' || sequencename, coalesce(last_value, 0) FROM pg_catalog.pg_sequences"
+    ).fetchall()
+    return {name: int(value) for name, value in rows}
+
+
+def differing_tables(source: Mapping[str, TableFingerprint], copy: Mapping[str, TableFingerprint]) -> list[str]:
+    """How the copy differs from the source, a sentence a table; empty when they are equal."""
+    differences = []
+    for table in sorted(source.keys() | copy.keys()):
+        was, came = source.get(table), copy.get(table)
+        if was is None:
+            differences.append(f"{table} is in the restored copy but was not in the source")
+        elif came is None:
+            differences.append(f"{table} is missing from the restored copy")
+        elif was.rows != came.rows:
+            differences.append(f"{table} had {was.rows} rows, the restored copy has {came.rows}")
+        elif was.digest != came.digest:
+            differences.append(f"{table} has the same {was.rows} rows in number, but not the same content")
+    return differences

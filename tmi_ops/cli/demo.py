@@ -1,0 +1,143 @@
+"""`tmi-ops demo`: the whole promise in one go, on the embedded stack."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+from rich.panel import Panel
+from rich.table import Table
+
+from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.errors import OpsError
+from tmi_ops.progress import Report
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.verify import Proof
+    from tmi_ops.settings import Settings
+    from tmi_ops.store.manifest import Manifest
+
+MAIN_JOB = "protect"
+MEGABYTE = 1_000_000
+
+
+@click.command()
+@click.option("--size", default=100, show_default=True, type=click.IntRange(1), help="Size of the data set in MB.")
+@click.option("--seed", default=1, show_default=True, help="The data set is the same for the same seed and size.")
+def demo(size: int, seed: int) -> int:
+    """Stack up, migrate, fill with realistic data, back up, prove by a restore; then the same as a Dagster run.
+
+    The stack stays up afterwards, so that there is something to look at; `tmi-ops down` stops it.
+    Exit code 0: the backup was proven. 1: it was not.
+    """
+    started = time.monotonic()
+    with reporting() as report:
+        ui_url = _start_stack(report)
+        settings = _stack_settings()
+        _prepare_database(settings, report, size * MEGABYTE, seed)
+        manifest, proof = _back_up_and_prove(settings, report)
+        run = _run_main_job(ui_url, report)
+    _show(settings, manifest, proof, f"{ui_url}/runs/{run}", ui_url, time.monotonic() - started)
+    return 0 if proof.verdict.outcome == "proven" else 1
+
+
+def _start_stack(report: Report) -> str:
+    from tmi_ops.settings import load_settings
+    from tmi_ops.stack.supervisor import start_stack_in_background
+
+    state = start_stack_in_background(load_settings().home, report, with_dagster=True)
+    if state.ui_url is None:
+        raise OpsError("The stack runs without Dagster.", next_step="tmi-ops down, then run the demo again")
+    return state.ui_url
+
+
+def _stack_settings() -> Settings:
+    """The demo writes rows, so it works on the embedded stack and on nothing else."""
+    from tmi_ops.settings import load_settings
+
+    settings = load_settings()
+    if not settings.uses_embedded_stack:
+        raise OpsError(
+            f"The settings name a database of yours, {settings.postgres.describe()}; the demo would fill it.",
+            next_step="unset POSTGRES_* and TMI_DATABASE_URL, also in .env.dev, or run the demo in an empty directory",
+        )
+    return settings
+
+
+def _prepare_database(settings: Settings, report: Report, size: int, seed: int) -> None:
+    from tmi_ops.schema.migration import migrate
+    from tmi_ops.stack.dataset import fill_database
+
+    with report.phase("migrate", total=1, unit="steps") as phase:
+        migrate(settings.postgres, report)
+        phase.advance(1)
+    if _holds_data(settings):
+        report.note("the database holds data from an earlier demo; it is backed up as it is")
+        return
+    fill_database(settings.postgres, report, size=size, seed=seed)
+
+
+def _holds_data(settings: Settings) -> bool:
+    from tmi_ops.postgres.connections import connect
+
+    with connect(settings.postgres) as connection:
+        return connection.execute("SELECT FROM threat_models LIMIT 1").fetchone() is not None
+
+
+def _back_up_and_prove(settings: Settings, report: Report) -> tuple[Manifest, Proof]:
+    from tmi_ops.backup.logical import back_up_logical
+    from tmi_ops.recovery.verify import verify_backup
+    from tmi_ops.store.objects import open_store
+
+    store = open_store(settings.store, settings.environment)
+    manifest = back_up_logical(settings, store, "custom", report)
+    return manifest, verify_backup(settings, store, manifest, report)
+
+
+def _run_main_job(ui_url: str, report: Report) -> str:
+    """Run the same in Dagster, so that the UI has a run, assets and checks to show."""
+    from tmi_ops.stack.dagster_runs import RunProgress, await_code_location, follow_run, launch_job
+
+    run_id = launch_job(ui_url, await_code_location(ui_url), MAIN_JOB)
+    with report.phase(f"Dagster job {MAIN_JOB}", total=None, unit="steps") as phase:
+        done: set[str] = set()
+
+        def watch(progress: RunProgress) -> None:
+            succeeded = {step for step, status in progress.steps.items() if status == "SUCCESS"} - done
+            done.update(succeeded)
+            phase.advance(len(succeeded))
+
+        last = follow_run(ui_url, run_id, watch)
+    if not last.succeeded:
+        raise OpsError(
+            f"The Dagster job {MAIN_JOB} ended as {last.status}.",
+            kept="The backup taken before it is in the store.",
+            next_step=f"see {ui_url}/runs/{run_id}",
+        )
+    return run_id
+
+
+def _show(settings: Settings, manifest: Manifest, proof: Proof, run_url: str, ui_url: str, seconds: float) -> None:
+    verdict = proof.verdict
+    proven = verdict.outcome == "proven"
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    rows = {
+        "backed up": f"{manifest.database}: {len(manifest.fingerprints)} tables, {verdict.rows:,} rows, "
+        f"{size_words(manifest.database_size)}",
+        "into": f"{settings.store.describe()} as {manifest.backup_id} ({size_words(manifest.total_size)}, "
+        f"{time_words(manifest.duration_seconds)})",
+        "proven by": f"a restore into an empty PostgreSQL {verdict.server_version}: every object's SHA-256, every "
+        "table's rows, every definition"
+        if proven
+        else "NOT PROVEN: " + "; ".join(verdict.reasons),
+        "restore time": f"{time_words(verdict.restore_seconds)} measured; objective (RTO) "
+        f"{time_words(settings.objectives.rto.total_seconds())}",
+        "look around": f"{ui_url}/asset-groups and the run {run_url}",
+        "next": f"tmi-ops backups · tmi-ops restore --backup {manifest.backup_id} --into tmi_copy · tmi-ops down",
+    }
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/]", value)
+    title = "[bold green]PROVEN[/]" if proven else "[bold red]NOT PROVEN[/]"
+    out.print(Panel(table, title=title, subtitle=f"all of it in {time_words(seconds)}", expand=False))

@@ -1,0 +1,23 @@
+"""What nearly every command opens first: the settings of TMI_ENV, and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tmi_ops.cli.terminal import TerminalReport
+from tmi_ops.settings import Settings, load_settings
+from tmi_ops.store.objects import ObjectStore, open_store
+
+
+def open_environment() -> tuple[Settings, ObjectStore]:
+    """Read the settings and open the store they name."""
+    settings = load_settings()
+    return settings, open_store(settings.store, settings.environment)
+
+
+@contextmanager
+def reporting(quiet: bool = False) -> Iterator[TerminalReport]:
+    """Progress bars on stderr for the length of a `with` block."""
+    with TerminalReport(quiet=quiet).running() as report:
+        yield report

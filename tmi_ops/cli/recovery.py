@@ -1,0 +1,117 @@
+"""`tmi-ops verify` and `tmi-ops restore`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.restore import RestorePlan
+    from tmi_ops.recovery.verify import Proof
+
+PROOF_FAILED = 1
+
+
+@click.command()
+@click.argument("backup", default="latest")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable verdict.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def verify(backup: str, as_json: bool, quiet: bool) -> int:
+    """Prove BACKUP (an id, a unique start of one, or `latest`) by restoring it into a scratch cluster.
+
+    Exit code 0: proven. 1: the proof failed. 2: the proof could not be attempted.
+    """
+    from tmi_ops.recovery.verify import verify_backup
+    from tmi_ops.store.catalogue import find_backup
+
+    settings, store = open_environment()
+    manifest = find_backup(store, backup)
+    with reporting(quiet) as report:
+        proof = verify_backup(settings, store, manifest, report)
+    if as_json:
+        click.echo(proof.verdict.model_dump_json(indent=2))
+        return 0 if proof.verdict.outcome == "proven" else PROOF_FAILED
+    return show_proof(proof)
+
+
+@click.command()
+@click.option("--backup", default="latest", show_default=True, help="An id, a unique start of one, or `latest`.")
+@click.option("--into", required=True, metavar="DBNAME", help="The database to restore into; it must not exist.")
+@click.option("--replace", is_flag=True, help="If DBNAME exists: keep it under another name and take its place.")
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def restore(backup: str, into: str, replace: bool, yes: bool, plan_only: bool, quiet: bool) -> int:
+    """Restore a logical backup into a database of the configured server.
+
+    The copy is restored beside what exists and compared with the backup's fingerprint; only then does it take the
+    name DBNAME. A database it replaces stays, renamed.
+    """
+    from tmi_ops.recovery.restore import execute_restore, plan_restore
+    from tmi_ops.store.catalogue import find_backup
+
+    settings, store = open_environment()
+    plan = plan_restore(settings, find_backup(store, backup), into, replace=replace)
+    _show_plan(plan)
+    if plan_only:
+        return 0
+    if plan.replaces and not yes:
+        click.confirm(f"Replace {plan.database} on {plan.server}?", abort=True)
+    with reporting(quiet) as report:
+        result = execute_restore(settings, store, plan, report)
+    compared = len(result.comparison.fingerprints)
+    out.print(
+        f"[green]Restored[/] [bold]{result.database}[/]: {compared} tables, {result.comparison.rows:,} rows, "
+        "each equal to the source at the backup."
+    )
+    if result.created_roles:
+        out.print(f"Roles created (set their passwords): {', '.join(result.created_roles)}")
+    if result.kept_as:
+        out.print(f"The database it replaced is kept as [bold]{result.kept_as}[/].")
+        out.print(f'Way back: rename the two. When it is no longer needed: DROP DATABASE "{result.kept_as}";')
+    return 0
+
+
+def show_proof(proof: Proof) -> int:
+    """Print a verdict; returns the exit code that says it."""
+    verdict = proof.verdict
+    if verdict.outcome == "proven":
+        out.print(
+            f"[bold green]PROVEN[/] [bold]{verdict.backup_id}[/]: {verdict.tables} tables and {verdict.rows:,} rows "
+            f"restored into PostgreSQL {verdict.server_version}, each table equal to its source."
+        )
+    else:
+        out.print(f"[bold red]FAILED[/] [bold]{verdict.backup_id}[/]: this backup cannot be relied on.")
+        for reason in verdict.reasons:
+            out.print(f"  - {reason}")
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for phase, seconds in verdict.phases.items():
+        table.add_row(phase, time_words(seconds))
+    table.add_row("[bold]restore time[/]", f"[bold]{time_words(verdict.restore_seconds)}[/] (fetch + restore)")
+    out.print(table)
+    if proof.validation is not None and not proof.validation.ok:
+        errors = [finding for finding in proof.validation.findings if finding.level == "ERROR"]
+        out.print(f"[yellow]The source itself lacks {len(errors)} things TMI's schema needs[/] (see tmi-ops check):")
+        for finding in errors[:5]:
+            out.print(f"  - {finding.message}")
+    return 0 if verdict.outcome == "proven" else PROOF_FAILED
+
+
+def _show_plan(plan: RestorePlan) -> None:
+    manifest = plan.manifest
+    out.print(
+        f"Restore [bold]{manifest.backup_id}[/] of {manifest.database}, as it was {age_words(manifest.snapshot_at)} "
+        f"({manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}), {size_words(manifest.total_size)}, on {plan.server}:"
+    )
+    out.print(f"  1. fetch and check every object; restore into {plan.working_name}; compare every table")
+    if plan.replaces:
+        out.print(f"  2. end {plan.sessions} session(s) of {plan.database} and rename it to {plan.keep_as}")
+        out.print(f"  3. rename {plan.working_name} to {plan.database}")
+    else:
+        out.print(f"  2. rename {plan.working_name} to {plan.database}")
+    out.print("No other database is touched.")

@@ -1,0 +1,196 @@
+"""Logical backups and their proof, as assets, a job and the nightly schedule."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    Config,
+    DefaultScheduleStatus,
+    Definitions,
+    MaterializeResult,
+    MetadataValue,
+    ScheduleDefinition,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    asset,
+    define_asset_job,
+)
+from pydantic import Field
+
+from tmi_ops.orchestration.policies import OWNERS, RETRIES
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.verify import Proof
+    from tmi_ops.store.manifest import Manifest
+
+NIGHTLY_AT_TWO = "0 2 * * *"  # the guide's cron line (Backup Automation)
+PROVEN_CHECK = "equal_to_source"
+
+
+class LogicalBackupConfig(Config):
+    """How the backup is taken."""
+
+    format: Literal["custom", "directory", "plain", "schema-only"] = Field(
+        default="custom", description="custom streams; directory is parallel and needs local disk; plain is SQL."
+    )
+
+
+class ProofConfig(Config):
+    """Which backup is proven."""
+
+    backup: str = Field(default="latest", description="A backup's id, a unique start of one, or latest.")
+
+
+def backup_definitions(environment: str) -> Definitions:
+    """Assets `<environment>/backup/logical` and `<environment>/backup/logical_verified`, the job, the schedule."""
+    logical_key = AssetKey([environment, "backup", "logical"])
+    verified_key = AssetKey([environment, "backup", "logical_verified"])
+
+    @asset(
+        key=logical_key,
+        deps=[AssetKey([environment, "schema", "migration"])],
+        group_name="backup",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        description="A logical backup: pg_dump and a fingerprint of every table from one snapshot, streamed to the "
+        "store and committed by its manifest. The same by hand: `tmi-ops backup logical`.",
+    )
+    def logical(
+        context: AssetExecutionContext, config: LogicalBackupConfig, environment: Environment
+    ) -> MaterializeResult[None]:
+        from tmi_ops.backup.logical import back_up_logical
+
+        with failures_explained():
+            manifest = back_up_logical(
+                environment.settings, environment.open_store(), config.format, RunLogReport(context.log)
+            )
+        return MaterializeResult(metadata=_backup_metadata(manifest))
+
+    @asset(
+        key=verified_key,
+        deps=[logical_key],
+        group_name="backup",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        check_specs=[
+            AssetCheckSpec(
+                PROVEN_CHECK,
+                asset=verified_key,
+                blocking=True,
+                description="The restored copy equals its source: every object's SHA-256, every table's rows, every "
+                "definition, every sequence.",
+            )
+        ],
+        description="The proof of the newest logical backup: restored into a scratch cluster and compared with its "
+        "source. The verdict is kept in the store. The same by hand: `tmi-ops verify latest`.",
+    )
+    def logical_verified(
+        context: AssetExecutionContext, config: ProofConfig, environment: Environment
+    ) -> MaterializeResult[None]:
+        from tmi_ops.recovery.verify import verify_backup
+        from tmi_ops.store.catalogue import find_backup
+
+        with failures_explained():
+            store = environment.open_store()
+            proof = verify_backup(
+                environment.settings, store, find_backup(store, config.backup), RunLogReport(context.log)
+            )
+        return MaterializeResult(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
+
+    job = define_asset_job(
+        "logical_backup",
+        selection=AssetSelection.assets(logical_key, verified_key),
+        description="Take a logical backup and prove it by a restore.",
+        tags={"tmi_ops/environment": environment},
+    )
+    schedule = ScheduleDefinition(
+        name="nightly_logical_backup",
+        job=job,
+        cron_schedule=NIGHTLY_AT_TWO,
+        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
+        default_status=(
+            DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
+        ),
+        description="Every night at 02:00, as the guide's cron line; the backup is proven in the same run.",
+    )
+    return Definitions(assets=[logical, logical_verified], jobs=[job], schedules=[schedule])
+
+
+def _backup_metadata(manifest: Manifest) -> dict[str, MetadataValue[Any]]:
+    rows = sum(fingerprint.rows for fingerprint in manifest.fingerprints.values())
+    return {
+        "backup": MetadataValue.text(manifest.backup_id),
+        "format": MetadataValue.text(manifest.format),
+        "size (MB)": MetadataValue.float(manifest.total_size / 1e6),
+        "database size (MB)": MetadataValue.float(manifest.database_size / 1e6),
+        "duration (s)": MetadataValue.float(manifest.duration_seconds),
+        "tables": MetadataValue.int(len(manifest.fingerprints)),
+        "dagster/row_count": MetadataValue.int(rows),
+        "snapshot at": MetadataValue.timestamp(manifest.snapshot_at),
+        "PostgreSQL": MetadataValue.text(manifest.server_version),
+        "encrypted": MetadataValue.bool(manifest.encrypted),
+        "restore with": MetadataValue.md(f"`tmi-ops restore --backup {manifest.backup_id} --into NEW_DATABASE`"),
+        "fingerprints": _fingerprint_table(manifest),
+    }
+
+
+def _fingerprint_table(manifest: Manifest) -> MetadataValue[Any]:
+    largest_first = sorted(manifest.fingerprints.items(), key=lambda item: -item[1].rows)
+    return MetadataValue.table(
+        records=[
+            TableRecord({"table": name, "rows": fingerprint.rows, "digest": fingerprint.digest})
+            for name, fingerprint in largest_first
+        ],
+        schema=TableSchema(
+            [
+                TableColumn("table", "string"),
+                TableColumn("rows", "int", description="in the snapshot"),
+                TableColumn("digest", "string", description="order-independent SHA-256 of every row"),
+            ]
+        ),
+    )
+
+
+def _proof_metadata(proof: Proof) -> dict[str, MetadataValue[Any]]:
+    verdict = proof.verdict
+    return {
+        "backup": MetadataValue.text(verdict.backup_id),
+        "verdict": MetadataValue.text(verdict.outcome),
+        "restore time (s)": MetadataValue.float(verdict.restore_seconds),
+        "tables compared": MetadataValue.int(verdict.tables),
+        "dagster/row_count": MetadataValue.int(verdict.rows),
+        **{f"{phase} (s)": MetadataValue.float(seconds) for phase, seconds in verdict.phases.items()},
+        "restored into": MetadataValue.text(f"PostgreSQL {verdict.server_version}, a scratch cluster"),
+        "schema errors of the source": MetadataValue.int(_schema_errors(proof)),
+    }
+
+
+def _proof_result(proof: Proof) -> AssetCheckResult:
+    verdict = proof.verdict
+    reasons = "\n".join(f"- {reason}" for reason in verdict.reasons) or "Nothing differs."
+    return AssetCheckResult(
+        check_name=PROVEN_CHECK,
+        passed=verdict.outcome == "proven",
+        severity=AssetCheckSeverity.ERROR,
+        description="proven" if verdict.outcome == "proven" else verdict.reasons[0],
+        metadata={"backup": verdict.backup_id, "reasons": MetadataValue.md(reasons)},
+    )
+
+
+def _schema_errors(proof: Proof) -> int:
+    if proof.validation is None:
+        return 0
+    return sum(finding.level == "ERROR" for finding in proof.validation.findings)

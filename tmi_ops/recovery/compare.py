@@ -1,0 +1,64 @@
+"""Is the restored copy what the source was? Every table's rows, every object's definition, every sequence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables, read_sequences
+from tmi_ops.backup.inventory import differing_objects, read_inventory
+from tmi_ops.backup.logical import INVENTORY_OBJECT
+from tmi_ops.backup.snapshot import list_tables, pin_text_output
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import Report
+from tmi_ops.recovery.fetch import FetchedBackup
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.store.manifest import SequenceRange, TableFingerprint
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between a restored copy and its source, a sentence each; equal when there is none."""
+
+    differences: tuple[str, ...]
+    fingerprints: dict[str, TableFingerprint]
+
+    @property
+    def equal(self) -> bool:
+        return not self.differences
+
+    @property
+    def rows(self) -> int:
+        return sum(fingerprint.rows for fingerprint in self.fingerprints.values())
+
+
+def compare_with_source(address: PostgresSettings, fetched: FetchedBackup, report: Report) -> Comparison:
+    """Fingerprint the restored database that `address` names and compare it with what the manifest recorded.
+
+    Of a schema-only backup there are no rows to compare; its objects are.
+    """
+    manifest = fetched.manifest
+    has_rows = manifest.format != "schema-only"
+    inventory = json.loads(fetched.path(INVENTORY_OBJECT).read_bytes())
+    with connect(address) as connection:
+        pin_text_output(connection)
+        differences = differing_objects(inventory, read_inventory(connection))
+        fingerprints: dict[str, TableFingerprint] = {}
+        if has_rows:
+            fingerprints = fingerprint_tables(connection, list_tables(connection), report)
+            differences += differing_tables(manifest.fingerprints, fingerprints)
+            differences += differing_sequences(manifest.sequences, read_sequences(connection))
+    return Comparison(tuple(differences), fingerprints)
+
+
+def differing_sequences(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:
+    """Sequences of the copy that stand outside of what the source's could have been at the dump."""
+    differences = []
+    for name, bounds in sorted(source.items()):
+        low, high = sorted((bounds.before, bounds.after))
+        value = copy.get(name)
+        if value is None:
+            differences.append(f"sequence {name} is missing from the restored copy")
+        elif not low <= value <= high:
+            differences.append(f"sequence {name} stands at {value}, in the source it was between {low} and {high}")
+    return differences

@@ -1,0 +1,82 @@
+"""Bring a backup's objects to local disk; every byte is checked against the manifest on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmi_ops.backup.dump import dump_object_name
+from tmi_ops.errors import IntegrityError, ObjectMissingError
+from tmi_ops.progress import Phase, Report
+from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.manifest import Manifest, StoredObject
+from tmi_ops.store.objects import ObjectStore
+
+# Objects of the directory format are many and small; each download reads ahead on its own.
+FETCHES_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class FetchedBackup:
+    """A backup's objects on local disk, decrypted and checked."""
+
+    manifest: Manifest
+    directory: Path
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+    @property
+    def dump(self) -> Path:
+        """The dump itself: a file, or the directory of the `directory` format."""
+        return self.directory / dump_object_name(self.manifest.format)
+
+
+def fetch_backup(
+    store: ObjectStore, manifest: Manifest, directory: Path, report: Report, *, only: Sequence[str] | None = None
+) -> FetchedBackup:
+    """Download a backup into `directory`.
+
+    Args:
+        only: names of objects; all when None.
+
+    Raises:
+        ObjectMissingError, IntegrityError: an object is gone, shorter, or not the bytes that were written.
+    """
+    wanted = [item for item in manifest.objects if only is None or item.name in only]
+    folder = backup_folder(manifest.backup_id)
+    with (
+        report.phase("fetch", total=sum(item.plain_size for item in wanted)) as phase,
+        ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch") as pool,
+    ):
+        fetches = [pool.submit(_fetch, store, f"{folder}/{item.name}", item, directory, phase) for item in wanted]
+        for fetch in fetches:
+            try:
+                fetch.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    return FetchedBackup(manifest, directory)
+
+
+def damaged_objects(store: ObjectStore, manifest: Manifest) -> list[str]:
+    """Read every object of a backup and say what is wrong with it, a sentence each; empty when all are sound."""
+    damages = []
+    for item in manifest.objects:
+        try:
+            for _ in store.download(f"{backup_folder(manifest.backup_id)}/{item.name}", item):
+                pass
+        except (ObjectMissingError, IntegrityError) as error:
+            damages.append(error.what)
+    return damages
+
+
+def _fetch(store: ObjectStore, key: str, item: StoredObject, directory: Path, phase: Phase) -> None:
+    target = directory / item.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as output:
+        for chunk in store.download(key, item):
+            output.write(chunk)
+            phase.advance(len(chunk))

@@ -1,0 +1,198 @@
+"""Restore a logical backup into a database of a live server, without ever losing what was there.
+
+The copy is restored beside what exists and proven equal to the backup's fingerprint first. Only then, and only when
+told to replace, names are exchanged: the old database stays, renamed, until a person drops it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tmi_ops.backup.logical import GLOBALS_OBJECT
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.cluster import require_free_space
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs, programs_at_least
+from tmi_ops.progress import Report
+from tmi_ops.recovery.compare import Comparison, compare_with_source
+from tmi_ops.recovery.fetch import fetch_backup
+from tmi_ops.recovery.load import apply_properties, create_database, drop_database, load_dump
+from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
+from tmi_ops.settings import Settings
+from tmi_ops.store.manifest import Manifest
+from tmi_ops.store.objects import ObjectStore
+
+MAX_NAME_BYTES = 63  # NAMEDATALEN - 1
+END_SESSIONS_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore will do. Nothing has been done yet.
+
+    `keep_as` is the name the existing database will have; None when there is none to keep.
+    `working_name` is where the copy grows until it is proven.
+    """
+
+    manifest: Manifest
+    server: str
+    database: str
+    working_name: str
+    keep_as: str | None
+    sessions: int
+
+    @property
+    def replaces(self) -> bool:
+        return self.keep_as is not None
+
+
+@dataclass(frozen=True)
+class RestoreResult:
+    """A restored and proven database, and the name of what it replaced."""
+
+    database: str
+    kept_as: str | None
+    comparison: Comparison
+    created_roles: tuple[str, ...]
+
+
+def plan_restore(settings: Settings, manifest: Manifest, into: str, *, replace: bool) -> RestorePlan:
+    """Look at the server and decide what a restore into `into` means.
+
+    Raises:
+        RecoveryError: `into` exists and `replace` is not given, or the server is older than the backup.
+        DatabaseError: the server could not be reached.
+    """
+    if not into or len(into.encode()) > MAX_NAME_BYTES:
+        raise RecoveryError(f"{into!r} cannot name a database: 1 to {MAX_NAME_BYTES} bytes are allowed.")
+    with connect(settings.postgres, "postgres") as connection:
+        server_major = connection.info.server_version // VERSION_NUM_PER_MAJOR
+        backup_major = manifest.server_version_num // VERSION_NUM_PER_MAJOR
+        if server_major < backup_major:
+            raise RecoveryError(
+                f"The backup is of PostgreSQL {backup_major}; this server is {server_major}, which cannot take it.",
+                next_step=f"restore into a server of PostgreSQL {backup_major} or newer",
+            )
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM pg_stat_activity a WHERE a.datname = d.datname)"
+            " FROM pg_database d WHERE d.datname = %s",
+            (into,),
+        ).fetchone()
+    if row is not None and not replace:
+        raise RecoveryError(
+            f"The database {into} exists on {settings.postgres.host}:{settings.postgres.port}.",
+            next_step=f"restore into another name, or add --replace: {into} is then kept under another name",
+        )
+    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
+    return RestorePlan(
+        manifest=manifest,
+        server=f"{settings.postgres.host}:{settings.postgres.port}",
+        database=into,
+        working_name=_derived(into, f"restoring_{secrets.token_hex(3)}"),
+        keep_as=_derived(into, f"before_{stamp}") if row is not None else None,
+        sessions=row[0] if row is not None else 0,
+    )
+
+
+def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, report: Report) -> RestoreResult:
+    """Restore, prove, and only then take the name.
+
+    Raises:
+        IntegrityError, ObjectMissingError, ProgramError, RecoveryError: the copy could not be restored or is not
+            equal to the backup. The copy is dropped; what existed stays as it was.
+    """
+    manifest = plan.manifest
+    programs = programs_at_least(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    scratch_root = settings.home / "scratch"
+    require_free_space(scratch_root, sum(item.plain_size for item in manifest.objects), "Fetching the backup")
+    scratch_root.mkdir(parents=True, exist_ok=True)
+    try:
+        comparison, created_roles = _restore_beside(settings, store, plan, programs, scratch_root, report)
+        _take_name(settings, plan)
+    except BaseException:
+        drop_database(settings.postgres, plan.working_name)
+        raise
+    return RestoreResult(plan.database, plan.keep_as, comparison, tuple(created_roles))
+
+
+def _restore_beside(
+    settings: Settings, store: ObjectStore, plan: RestorePlan, programs: Programs, scratch_root: Path, report: Report
+) -> tuple[Comparison, list[str]]:
+    address = settings.postgres.model_copy(update={"database": plan.working_name})
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
+        fetched = fetch_backup(store, plan.manifest, Path(directory), report)
+        created_roles = restore_roles(
+            settings.postgres.model_copy(update={"database": "postgres"}),
+            fetched.path(GLOBALS_OBJECT).read_text(),
+            report,
+        )
+        create_database(settings.postgres, plan.manifest, plan.working_name, report)
+        load_dump(address, fetched, programs, report)
+        apply_properties(address, fetched, programs, report)
+        comparison = compare_with_source(address, fetched, report)
+    if not comparison.equal:
+        raise RecoveryError(
+            f"The restored copy is not what was backed up: {'; '.join(comparison.differences[:5])}.",
+            kept=f"{plan.database} was not touched; the copy was dropped.",
+            next_step="choose another backup (tmi-ops backups) and verify it first",
+        )
+    return comparison, created_roles
+
+
+def _take_name(settings: Settings, plan: RestorePlan) -> None:
+    """Exchange names: both renames in one transaction, so there is never a moment without a database."""
+    with connect(settings.postgres, "postgres") as connection:
+        if plan.keep_as is not None:
+            connection.execute(_alter(plan.database, "ALLOW_CONNECTIONS false"))
+        try:
+            if plan.keep_as is not None:
+                _end_sessions(connection, plan.database)
+            with connection.transaction():
+                if plan.keep_as is not None:
+                    connection.execute(_rename(plan.database, plan.keep_as))
+                connection.execute(_rename(plan.working_name, plan.database))
+        except psycopg.Error as error:
+            if plan.keep_as is not None:
+                connection.execute(_alter(plan.database, "ALLOW_CONNECTIONS true"))
+            raise RecoveryError(
+                f"The restored copy could not take the name {plan.database}: {str(error).splitlines()[0]}.",
+                kept=f"{plan.database} is as it was and open again; the copy was dropped.",
+                next_step="end the sessions that hold it (stop the application) and try again",
+            ) from None
+        if plan.keep_as is not None:
+            connection.execute(_alter(plan.keep_as, "ALLOW_CONNECTIONS true"))
+
+
+def _end_sessions(connection: psycopg.Connection[Any], database: str) -> None:
+    deadline = time.monotonic() + END_SESSIONS_TIMEOUT_S
+    while time.monotonic() < deadline:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,)
+        ).fetchall()
+        if not ended:
+            return
+        time.sleep(0.1)
+
+
+def _alter(database: str, option: str) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} WITH ").format(sql.Identifier(database)) + sql.SQL(option)
+
+
+def _rename(old: str, new: str) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+
+
+def _derived(name: str, suffix: str) -> str:
+    """`name_suffix` within PostgreSQL's limit for names."""
+    room = MAX_NAME_BYTES - len(suffix) - 1
+    return f"{name.encode()[:room].decode(errors='ignore')}_{suffix}"

@@ -1,0 +1,144 @@
+"""The proof of a logical backup: restore it into a scratch cluster and compare it with its source.
+
+1. fetch: every object's size and SHA-256 against the manifest;
+2. restore: roles, then the dump, into an empty cluster of the source's major version;
+3. compare: every table's fingerprint, every object's definition, every sequence;
+4. validate: the schema that TMI needs.
+
+The verdict is recorded in the store beside the backup, so that a backup once proven is known to be proven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops import __version__
+from tmi_ops.backup.logical import GLOBALS_OBJECT
+from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
+from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.progress import Report
+from tmi_ops.recovery.compare import Comparison, compare_with_source
+from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
+from tmi_ops.recovery.load import apply_properties, create_database, load_dump
+from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.schema.validation import Validation, validate_schema
+from tmi_ops.settings import Settings
+from tmi_ops.store.catalogue import record_verdict
+from tmi_ops.store.manifest import Manifest, Verdict, to_json
+from tmi_ops.store.objects import ObjectStore
+
+# Indexes are rebuilt with sort files beside the data, and the WAL of a load is kept until a checkpoint.
+RESTORED_SIZE_FACTOR = 1.5
+VERSION_NUM_PER_MAJOR = 10000
+
+
+@dataclass
+class _Findings:
+    """What the proof found so far."""
+
+    reasons: list[str] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    validation: Validation | None = None
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[phase] = time.monotonic() - start
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The recorded verdict, and the schema findings that came with it."""
+
+    verdict: Verdict
+    validation: Validation | None
+
+
+def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, report: Report) -> Proof:
+    """Prove a logical backup, or say why it is not one, and record the verdict beside it.
+
+    A backup is proven when its restored copy equals its source. What the source itself lacked of TMI's schema is
+    reported, not held against the backup.
+
+    Raises:
+        ProgramError: no programs of the source's major version are here. Nothing is recorded.
+        DiskSpaceError: the scratch area is too small. Nothing is recorded.
+        StoreError: the store did not answer. Nothing is recorded.
+    """
+    programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    scratch_root = settings.home / "scratch"
+    require_free_space(scratch_root, disk_needed(manifest), f"A restore of {manifest.backup_id}")
+    findings = _Findings()
+    scratch_root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
+        try:
+            with findings.timed("fetch"):
+                fetched = fetch_backup(store, manifest, Path(directory), report)
+            _restore_and_compare(fetched, programs, scratch_root, findings, report)
+        except (IntegrityError, ObjectMissingError, _RestoreFailedError) as failure:
+            findings.reasons.append(failure.what)
+    verdict = _verdict(manifest, programs, findings)
+    record_verdict(store, verdict)
+    return Proof(verdict, findings.validation)
+
+
+def disk_needed(manifest: Manifest) -> int:
+    """Bytes of local disk that a restore of this backup may use."""
+    fetched = sum(item.plain_size for item in manifest.objects)
+    return fetched + int(manifest.database_size * RESTORED_SIZE_FACTOR)
+
+
+class _RestoreFailedError(RecoveryError):
+    """The backup's bytes are sound, but PostgreSQL could not restore them."""
+
+
+def _restore_and_compare(
+    fetched: FetchedBackup, programs: Programs, scratch_root: Path, findings: _Findings, report: Report
+) -> None:
+    with ExitStack() as stack:
+        with findings.timed("scratch cluster"):
+            cluster = stack.enter_context(scratch_cluster(programs, scratch_root))
+        database = "restored"
+        address = cluster.address.model_copy(update={"database": database})
+        with findings.timed("restore"):
+            restore_roles(cluster.address, fetched.path(GLOBALS_OBJECT).read_text(), report)
+            create_database(cluster.address, fetched.manifest, database, report)
+            try:
+                load_dump(address, fetched, programs, report)
+                apply_properties(address, fetched, programs, report)
+            except ProgramError as error:
+                raise _RestoreFailedError(error.what) from error
+        with findings.timed("compare"):
+            findings.comparison = compare_with_source(address, fetched, report)
+            findings.reasons.extend(findings.comparison.differences)
+        with findings.timed("validate"):
+            findings.validation = validate_schema(address)
+
+
+def _verdict(manifest: Manifest, programs: Programs, findings: _Findings) -> Verdict:
+    comparison = findings.comparison
+    return Verdict(
+        backup_id=manifest.backup_id,
+        outcome="failed" if findings.reasons else "proven",
+        verified_at=datetime.now(UTC),
+        reasons=tuple(findings.reasons),
+        phases=findings.phases,
+        restore_seconds=findings.phases.get("fetch", 0.0) + findings.phases.get("restore", 0.0),
+        tables=len(comparison.fingerprints) if comparison else 0,
+        rows=comparison.rows if comparison else 0,
+        server_version=programs.version,
+        tmi_ops_version=__version__,
+        manifest_sha256=hashlib.sha256(to_json(manifest)).hexdigest(),
+    )

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tmi_ops.store.catalogue import list_backups, read_verdicts
+from tmi_ops.store.objects import ObjectStore
+
+from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
+from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.errors import DiskSpaceError, ProgramError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery import load, verify
+from tmi_ops.recovery.fetch import FetchedBackup
+from tmi_ops.recovery.verify import verify_backup
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops_tests.raw_s3 import delete_raw, key_ending, read_raw, write_raw
+from tmi_ops_tests.recovery.conftest import BackedUp
+
+DUMP = "database.dump"
+
+
+def _reasons(backed_up: BackedUp) -> str:
+    proof = verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert proof.verdict.outcome == "failed"
+    return "; ".join(proof.verdict.reasons)
+
+
+@pytest.mark.parametrize("format_", LOGICAL_FORMATS)
+def test_a_sound_backup_of_each_format_is_proven(source: Settings, store: ObjectStore, format_: LogicalFormat) -> None:
+    manifest = back_up_logical(source, store, format_, SilentReport())
+    proof = verify_backup(source, store, manifest, SilentReport())
+    assert proof.verdict.reasons == ()
+    assert proof.verdict.outcome == "proven"
+    assert proof.verdict.tables == (0 if format_ == "schema-only" else 4)
+    assert proof.verdict.restore_seconds > 0
+
+
+def test_the_verdict_is_remembered_in_the_store(backed_up: BackedUp) -> None:
+    assert list_backups(backed_up.store)[0].verdict is None
+    proof = verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert read_verdicts(backed_up.store, backed_up.manifest.backup_id) == [proof.verdict]
+    assert list_backups(backed_up.store)[0].verdict == proof.verdict
+
+
+def test_a_flipped_byte_in_the_object_is_caught(backed_up: BackedUp) -> None:
+    key = key_ending(backed_up.settings.store, DUMP)
+    content = bytearray(read_raw(backed_up.settings.store, key))
+    content[len(content) // 2] ^= 1
+    write_raw(backed_up.settings.store, key, bytes(content))
+    assert "SHA-256" in _reasons(backed_up)
+
+
+def test_a_truncated_object_is_caught(backed_up: BackedUp) -> None:
+    key = key_ending(backed_up.settings.store, DUMP)
+    write_raw(backed_up.settings.store, key, read_raw(backed_up.settings.store, key)[:-100])
+    assert DUMP in _reasons(backed_up)
+
+
+def test_a_missing_object_is_caught(backed_up: BackedUp) -> None:
+    delete_raw(backed_up.settings.store, key_ending(backed_up.settings.store, DUMP))
+    assert DUMP in _reasons(backed_up)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE threat_models SET name = name || '!' WHERE name = 'model 7'", "public.threat_models"),
+        ("DELETE FROM threats WHERE id = 7", "public.threats had 4000 rows, the restored copy has 3999"),
+        ("DROP TRIGGER append_only ON audit", "trigger public.audit.append_only is missing"),
+        ("DROP INDEX idx_threats_model", "index public.idx_threats_model is missing"),
+        ("ALTER TABLE threats DROP CONSTRAINT threats_severity_check", "threats_severity_check is missing"),
+        ("REVOKE INSERT ON threats FROM PUBLIC; GRANT SELECT ON audit TO PUBLIC", "grant public.audit to PUBLIC"),
+        ("ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket')", "sequence public.ticket stands at 100"),
+    ],
+    ids=["changed row", "lost row", "trigger", "index", "check", "grant", "sequence"],
+)
+def test_whatever_differs_in_the_restored_copy_is_caught(
+    backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch, change: str, said: str
+) -> None:
+    def load_and_change(
+        address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: SilentReport
+    ) -> None:
+        load.load_dump(address, fetched, programs, report)
+        with connect(address) as connection:
+            connection.execute(change.encode())
+
+    monkeypatch.setattr(verify, "load_dump", load_and_change)
+    assert said in _reasons(backed_up)
+
+
+def test_a_dump_that_pg_restore_refuses_fails_the_proof(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damage_and_load(
+        address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: SilentReport
+    ) -> None:
+        fetched.dump.write_bytes(fetched.dump.read_bytes()[:5000])
+        load.load_dump(address, fetched, programs, report)
+
+    monkeypatch.setattr(verify, "load_dump", damage_and_load)
+    assert "pg_restore failed" in _reasons(backed_up)
+
+
+def test_a_backup_of_a_newer_postgresql_is_refused_before_anything_is_fetched(backed_up: BackedUp) -> None:
+    newer = backed_up.manifest.model_copy(update={"server_version": "99.1", "server_version_num": 990001})
+    with pytest.raises(ProgramError, match="99") as caught:
+        verify_backup(backed_up.settings, backed_up.store, newer, SilentReport())
+    assert "TMI_OPS_PG_BINDIR" in caught.value.next_step
+    assert read_verdicts(backed_up.store, backed_up.manifest.backup_id) == []
+
+
+def test_a_full_disk_is_foreseen(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(Path("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1_000_000))
+    with pytest.raises(DiskSpaceError, match="GB of disk"):
+        verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert read_verdicts(backed_up.store, backed_up.manifest.backup_id) == []
+
+
+def test_nothing_of_the_scratch_area_is_left(backed_up: BackedUp) -> None:
+    verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert list((backed_up.settings.home / "scratch").iterdir()) == []
