@@ -14,8 +14,8 @@ from tmi_ops.postgres.cluster import free_port, scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
-from tmi_ops.stack.ports import free_ports
-from tmi_ops.stack.seaweedfs import S3Credentials, SeaweedPorts, start_seaweedfs
+from tmi_ops.stack.ports import seaweed_ports
+from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
 from tmi_ops.stack.valkey import start_valkey
 
 SOURCE_MAJOR = 17
@@ -50,7 +50,7 @@ def database(server: PostgresSettings) -> Iterator[PostgresSettings]:
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
     """An S3 server for the whole run, without a bucket."""
     root = tmp_path_factory.mktemp("s3")
-    ports = SeaweedPorts.of(free_ports(SeaweedPorts.COUNT))
+    ports = seaweed_ports()
     credentials = S3Credentials("tmi-ops-tests", SecretStr(secrets.token_urlsafe(24)))
     service = start_seaweedfs(root / "data", ports, credentials, root / "s3.log")
     yield StoreSettings(

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.errors import StackError
 from tmi_ops.stack.private import write_private
 from tmi_ops.stack.seaweedfs import SeaweedPorts
 
 LOOPBACK = "127.0.0.1"
 # What a person types into a browser; taken only when it is free, like every other port.
 FAMILIAR_UI_PORT = 3000
+GRPC_OFFSET = 10_000
+_HIGHEST_PORT = 65_535
+_ATTEMPTS = 20
 
 
 class StackPorts(BaseModel):
@@ -44,14 +48,25 @@ def stack_ports(record: Path) -> StackPorts:
 
 def choose_ports() -> StackPorts:
     """Ports nobody listens on now, all different."""
-    postgres, dagster_postgres, valkey, ui, *seaweedfs = free_ports(4 + SeaweedPorts.COUNT)
+    postgres, dagster_postgres, valkey, ui = free_ports(4)
     return StackPorts(
         postgres=postgres,
         dagster_postgres=dagster_postgres,
         valkey=valkey,
-        seaweedfs=SeaweedPorts.of(seaweedfs),
+        seaweedfs=seaweed_ports(),
         ui=FAMILIAR_UI_PORT if is_free(FAMILIAR_UI_PORT) else ui,
     )
+
+
+def seaweed_ports() -> SeaweedPorts:
+    """Free ports for SeaweedFS. Its admin role looks for its gRPC twin 10000 higher, whatever it is told."""
+    for admin in free_ports(_ATTEMPTS):
+        twin = admin + GRPC_OFFSET if admin + GRPC_OFFSET <= _HIGHEST_PORT else admin - GRPC_OFFSET
+        if is_free(twin):
+            low, high = sorted((admin, twin))
+            master, volume, filer, s3, *grpc = free_ports(8)
+            return SeaweedPorts(http=(master, volume, filer, s3, low), grpc=(grpc[0], grpc[1], grpc[2], grpc[3], high))
+    raise StackError("No pair of free ports for SeaweedFS was found.", next_step="try again")
 
 
 def free_ports(count: int) -> list[int]:

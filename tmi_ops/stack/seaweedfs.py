@@ -16,12 +16,11 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import SecretStr
 
 from tmi_ops.errors import StackError
-from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.unprivileged import unprivileged_where_possible
 from tmi_ops.stack.private import make_directory, write_private
 from tmi_ops.stack.service import RunningService, start_service
 
@@ -36,16 +35,8 @@ HTTP_SERVER_ERROR = 500
 class SeaweedPorts:
     """HTTP and gRPC ports of the five roles in one process, in the order of `ROLES`."""
 
-    COUNT: ClassVar[int] = 2 * len(ROLES)
-
     http: tuple[int, int, int, int, int]
     grpc: tuple[int, int, int, int, int]
-
-    @classmethod
-    def of(cls, ports: Sequence[int]) -> SeaweedPorts:
-        """From `COUNT` ports that are free."""
-        master, volume, filer, s3, admin, *grpc = ports
-        return cls((master, volume, filer, s3, admin), (grpc[0], grpc[1], grpc[2], grpc[3], grpc[4]))
 
     @property
     def s3(self) -> int:
@@ -70,7 +61,6 @@ def start_seaweedfs(
     credentials: S3Credentials,
     log: Path,
     *,
-    identity: ServerIdentity | None = None,
     inherit: Sequence[int] = (),
 ) -> RunningService:
     """Start the S3 server with its data in `data`; no bucket is made on the fly, no telemetry is sent.
@@ -78,15 +68,16 @@ def start_seaweedfs(
     Raises:
         StackError: the wheel is missing, or the server did not start.
     """
-    identity = identity or ServerIdentity()
+    program = _weed()
     make_directory(data)
     identities = data / "identities.json"
     write_private(identities, _identities(credentials))
     # SeaweedFS records its options there and would read them again; ours are complete each time.
     (data / "mini.options").unlink(missing_ok=True)
+    identity = unprivileged_where_possible(program, data.parent)
     identity.take_over(data)
     argv: list[str | Path] = [
-        _weed(),
+        program,
         "-logtostderr=true",
         "mini",
         f"-dir={data}",

@@ -67,6 +67,7 @@ def start_service(
     timeout_s: float = READY_TIMEOUT_S,
     identity: ServerIdentity | None = None,
     inherit: Sequence[int] = (),
+    poll_s: float = 0.05,
 ) -> RunningService:
     """Start a server and wait until `ready` says it answers.
 
@@ -74,6 +75,7 @@ def start_service(
         env: its whole environment; ours when None.
         identity: as whom it runs; as ourselves when None.
         inherit: file descriptors it keeps open, for example of a lock that must last as long as it does.
+        poll_s: how often `ready` is asked.
 
     Raises:
         StackError: it ended or did not answer in time; the message carries the end of its log.
@@ -93,14 +95,14 @@ def start_service(
         )
     service = RunningService(name, process, guard(process.pid), log)
     try:
-        _await_ready(service, ready, timeout_s)
+        _await_ready(service, ready, timeout_s, poll_s)
     except BaseException:
         service.stop()
         raise
     return service
 
 
-def _await_ready(service: RunningService, ready: Callable[[], bool], timeout_s: float) -> None:
+def _await_ready(service: RunningService, ready: Callable[[], bool], timeout_s: float, poll_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if service.process.poll() is not None:
@@ -110,7 +112,7 @@ def _await_ready(service: RunningService, ready: Callable[[], bool], timeout_s: 
             )
         if ready():
             return
-        time.sleep(0.05)
+        time.sleep(poll_s)
     raise StackError(
         f"{service.name} did not answer within {timeout_s:.0f} s: {_tail(service.log)}",
         next_step=f"read {service.log}",

@@ -9,7 +9,7 @@ import redis
 from pydantic import SecretStr
 
 from tmi_ops.errors import StackError
-from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.unprivileged import unprivileged_where_possible
 from tmi_ops.stack.private import make_directory, write_private
 from tmi_ops.stack.service import RunningService, start_service
 
@@ -22,7 +22,6 @@ def start_valkey(
     password: SecretStr,
     log: Path,
     *,
-    identity: ServerIdentity | None = None,
     inherit: Sequence[int] = (),
 ) -> RunningService:
     """Start Valkey with its data in `data`; the password travels in a 0600 file.
@@ -30,7 +29,7 @@ def start_valkey(
     Raises:
         StackError: the wheel is missing, or the server did not start.
     """
-    identity = identity or ServerIdentity()
+    program = _valkey_server()
     make_directory(data)
     config = data / "valkey.conf"
     write_private(
@@ -38,10 +37,11 @@ def start_valkey(
         f'bind {LOOPBACK}\nport {port}\ndir "{data}"\nrequirepass {password.get_secret_value()}\n'
         "appendonly yes\ndaemonize no\n",
     )
+    identity = unprivileged_where_possible(program, data.parent)
     identity.take_over(data)
     return start_service(
         "Valkey",
-        [_valkey_server(), config],
+        [program, config],
         log=log,
         ready=lambda: _answers(port, password),
         cwd=data,

@@ -1,0 +1,134 @@
+"""Dagster's webserver and daemon, as processes of the stack. Nothing here imports Dagster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+
+import tmi_ops
+from tmi_ops.errors import StackError
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.stack.layout import StackLayout
+from tmi_ops.stack.ports import LOOPBACK
+from tmi_ops.stack.service import RunningService, start_service
+
+INSTANCE_FILE = "dagster.yaml"
+WORKSPACE_FILE = "workspace.yaml"
+# Dagster imports a lot; on a busy machine with cold caches that takes its time.
+READY_TIMEOUT_S = 180.0
+
+
+def checkout_file(name: str) -> Path:
+    """The committed `name`: in the working directory, else beside the package.
+
+    Raises:
+        StackError: there is none, as in an installation from a wheel.
+    """
+    for directory in (Path.cwd(), Path(tmi_ops.__file__).resolve().parent.parent):
+        if (directory / name).is_file():
+            return directory / name
+    raise StackError(
+        f"{name} is neither here nor beside the tmi_ops package.",
+        next_step="run tmi-ops from a checkout of its repository, or leave Dagster out: tmi-ops up --no-dagster",
+    )
+
+
+def prepare_dagster_home(layout: StackLayout) -> None:
+    """Put the committed dagster.yaml into DAGSTER_HOME."""
+    shutil.copyfile(checkout_file(INSTANCE_FILE), layout.dagster_home / INSTANCE_FILE)
+
+
+def start_webserver(
+    port: int, variables: Mapping[str, str], log: Path, *, stopping: Callable[[], bool], inherit: Sequence[int]
+) -> RunningService:
+    """Start Dagster's UI.
+
+    Raises:
+        StackError: it did not start.
+    """
+    return _start(
+        "Dagster UI",
+        ["dagster_webserver", "--host", LOOPBACK, "--port", str(port), "--log-level", "warning"],
+        variables,
+        log,
+        ready=lambda: stopping() or _answers(port),
+        inherit=inherit,
+    )
+
+
+def start_daemon(
+    records: PostgresSettings,
+    variables: Mapping[str, str],
+    log: Path,
+    *,
+    stopping: Callable[[], bool],
+    inherit: Sequence[int],
+) -> RunningService:
+    """Start the daemon that runs schedules, sensors and the run queue; it has started when its heart beats.
+
+    Raises:
+        StackError: it did not start.
+    """
+    since = datetime.now(UTC)
+    return _start(
+        "Dagster daemon",
+        ["dagster._daemon", "run", "--log-format", "rich"],
+        variables,
+        log,
+        ready=lambda: stopping() or _heart_beats(records, since),
+        inherit=inherit,
+    )
+
+
+def _start(
+    name: str,
+    module_and_options: Sequence[str],
+    variables: Mapping[str, str],
+    log: Path,
+    *,
+    ready: Callable[[], bool],
+    inherit: Sequence[int],
+) -> RunningService:
+    return start_service(
+        name,
+        [sys.executable, "-m", *module_and_options, "--workspace", checkout_file(WORKSPACE_FILE)],
+        log=log,
+        ready=ready,
+        env={**os.environ, **variables},
+        timeout_s=READY_TIMEOUT_S,
+        inherit=inherit,
+        poll_s=0.3,
+    )
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _heart_beats(records: PostgresSettings, since: datetime) -> bool:
+    try:
+        with psycopg.connect(**connection_parameters(records)) as connection:
+            if not _one(connection, "SELECT to_regclass('daemon_heartbeats') IS NOT NULL"):
+                return False  # Dagster has not made its tables yet
+            utc = since.replace(tzinfo=None)  # as Dagster writes it
+            return _one(connection, "SELECT count(*) FROM daemon_heartbeats WHERE timestamp >= %s", utc)
+    except psycopg.Error:
+        return False
+
+
+def _one(connection: psycopg.Connection[tuple[object, ...]], query: LiteralString, *values: object) -> bool:
+    row = connection.execute(query, values).fetchone()
+    return row is not None and bool(row[0])

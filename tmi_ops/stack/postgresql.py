@@ -1,0 +1,103 @@
+"""The stack's two PostgreSQL clusters: TMI's database, and Dagster's own records."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from psycopg import sql
+from pydantic import SecretStr
+
+from tmi_ops.postgres.cluster import RunningCluster, initialise_cluster, start_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.unprivileged import server_identity
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.stack.ports import LOOPBACK
+from tmi_ops.stack.private import make_directory, open_log
+
+MAJOR = 17
+TMI_USER = "postgres"
+TMI_DATABASE = "tmi"
+DAGSTER_USER = "dagster"
+DAGSTER_DATABASE = "dagster"
+
+# As a production server should be set up: physical and incremental backups and slow query figures work at once.
+TMI_PARAMETERS: Mapping[str, str] = {
+    "wal_level": "replica",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "summarize_wal": "on",
+    "shared_preload_libraries": "pg_stat_statements",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+}
+# A few small tables that anybody could lose without losing a backup; kept small in memory and on disk.
+DAGSTER_PARAMETERS: Mapping[str, str] = {
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "min_wal_size": "32MB",
+}
+
+
+def tmi_address(port: int, password: SecretStr) -> PostgresSettings:
+    """How TMI's database in the stack is reached. Loopback only, so without TLS."""
+    return PostgresSettings(
+        host=LOOPBACK, port=port, user=TMI_USER, password=password, database=TMI_DATABASE, sslmode="disable"
+    )
+
+
+def dagster_address(port: int, password: SecretStr) -> PostgresSettings:
+    """How Dagster's records are reached."""
+    return PostgresSettings(
+        host=LOOPBACK, port=port, user=DAGSTER_USER, password=password, database=DAGSTER_DATABASE, sslmode="disable"
+    )
+
+
+def start_stack_cluster(
+    programs: Programs,
+    directory: Path,
+    address: PostgresSettings,
+    *,
+    parameters: Mapping[str, str],
+    log: Path,
+    inherit: Sequence[int] = (),
+) -> RunningCluster:
+    """Start the cluster in `directory`, made first when there is none. After a crash PostgreSQL recovers by itself.
+
+    Raises:
+        ProgramError: it could not be made or started.
+    """
+    data = directory / "data"
+    make_directory(directory, directory.parent.stat().st_mode & 0o777)
+    if not data.exists():
+        _make_cluster(programs, directory, data, address)
+    identity = server_identity(programs.path("postgres"), directory)
+    identity.take_over(data)
+    with open_log(log):  # made before the server writes to it, so that it is 0600
+        pass
+    return start_cluster(programs, data, identity, address, parameters=parameters, log=log, inherit=inherit)
+
+
+def _make_cluster(programs: Programs, directory: Path, data: Path, address: PostgresSettings) -> None:
+    """Make it aside and move it into place, so that an interrupted initdb leaves nothing that looks like a cluster."""
+    unfinished = directory / "data.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    password = address.password or SecretStr("")
+    initialise_cluster(programs, unfinished, superuser=address.user, password=password)
+    unfinished.rename(data)
+
+
+def ensure_database(address: PostgresSettings) -> None:
+    """Create the database of `address` when it is missing.
+
+    Raises:
+        DatabaseError: the server refused us.
+    """
+    with connect(address, "postgres") as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [address.database]).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(address.database)))

@@ -1,0 +1,180 @@
+"""What the stack consists of: each server's name, address, and how it is started."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.stack import orchestrator, postgresql
+from tmi_ops.stack.bucket import ensure_bucket
+from tmi_ops.stack.credentials import StackCredentials
+from tmi_ops.stack.environment import BUCKET, REGION, dagster_variables
+from tmi_ops.stack.layout import StackLayout
+from tmi_ops.stack.ports import LOOPBACK, StackPorts
+from tmi_ops.stack.seaweedfs import start_seaweedfs
+from tmi_ops.stack.valkey import start_valkey
+
+POSTGRES = "postgres"
+DAGSTER_POSTGRES = "dagster-postgres"
+SEAWEEDFS = "seaweedfs"
+VALKEY = "valkey"
+WEBSERVER = "dagster-webserver"
+DAEMON = "dagster-daemon"
+
+
+class Running(Protocol):
+    """A server that was started; `stop` ends it in good order."""
+
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Service:
+    """One server of the stack. `start` returns when it answers."""
+
+    name: str
+    purpose: str
+    address: str
+    log: Path
+    start: Callable[[], Running]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every server of one stack stands on.
+
+    `inherit` are descriptors each server keeps open; `stopping` says that nobody waits for a slow start any more.
+    """
+
+    layout: StackLayout
+    programs: Programs
+    ports: StackPorts
+    credentials: StackCredentials
+    inherit: tuple[int, ...]
+    stopping: Callable[[], bool]
+
+
+def servers(ground: Ground) -> tuple[Service, ...]:
+    """The servers that stand alone and may start side by side, Dagster's records among them."""
+    return (_postgres(ground), _seaweedfs(ground), _valkey(ground))
+
+
+def dagster_records(ground: Ground) -> Service:
+    """The PostgreSQL that holds Dagster's records and nothing else."""
+    layout, ports = ground.layout, ground.ports
+    address = postgresql.dagster_address(ports.dagster_postgres, ground.credentials.dagster_postgres)
+
+    def start() -> Running:
+        cluster = postgresql.start_stack_cluster(
+            ground.programs,
+            layout.data(DAGSTER_POSTGRES),
+            address,
+            parameters=postgresql.DAGSTER_PARAMETERS,
+            log=layout.log(DAGSTER_POSTGRES),
+            inherit=ground.inherit,
+        )
+        return _or_stopped(cluster, lambda: postgresql.ensure_database(address))
+
+    return Service(
+        DAGSTER_POSTGRES,
+        "Dagster's records",
+        f"{LOOPBACK}:{address.port}/{address.database}",
+        layout.log(DAGSTER_POSTGRES),
+        start,
+    )
+
+
+def dagster_processes(ground: Ground) -> tuple[Service, ...]:
+    """Dagster's UI and daemon, which need `dagster_records`."""
+    layout, ports = ground.layout, ground.ports
+    variables = dagster_variables(layout, ports, ground.credentials)
+    records = postgresql.dagster_address(ports.dagster_postgres, ground.credentials.dagster_postgres)
+    return (
+        Service(
+            WEBSERVER,
+            "Dagster's UI",
+            f"http://{LOOPBACK}:{ports.ui}",
+            layout.log(WEBSERVER),
+            lambda: orchestrator.start_webserver(
+                ports.ui, variables, layout.log(WEBSERVER), stopping=ground.stopping, inherit=ground.inherit
+            ),
+        ),
+        Service(
+            DAEMON,
+            "schedules, sensors",
+            "",
+            layout.log(DAEMON),
+            lambda: orchestrator.start_daemon(
+                records, variables, layout.log(DAEMON), stopping=ground.stopping, inherit=ground.inherit
+            ),
+        ),
+    )
+
+
+def _postgres(ground: Ground) -> Service:
+    layout = ground.layout
+    address = postgresql.tmi_address(ground.ports.postgres, ground.credentials.postgres)
+    return Service(
+        POSTGRES,
+        "TMI's database",
+        f"{LOOPBACK}:{address.port}/{address.database}",
+        layout.log(POSTGRES),
+        lambda: postgresql.start_stack_cluster(
+            ground.programs,
+            layout.data(POSTGRES),
+            address,
+            parameters=postgresql.TMI_PARAMETERS,
+            log=layout.log(POSTGRES),
+            inherit=ground.inherit,
+        ),
+    )
+
+
+def _seaweedfs(ground: Ground) -> Service:
+    layout, ports = ground.layout, ground.ports
+    endpoint_url = f"http://{LOOPBACK}:{ports.seaweedfs.s3}"
+
+    def start() -> Running:
+        service = start_seaweedfs(
+            layout.data(SEAWEEDFS),
+            ports.seaweedfs,
+            ground.credentials.s3,
+            layout.log(SEAWEEDFS),
+            inherit=ground.inherit,
+        )
+        return _or_stopped(service, lambda: ensure_bucket(endpoint_url, REGION, BUCKET, ground.credentials.s3))
+
+    return Service(SEAWEEDFS, "S3, the backup store", endpoint_url, layout.log(SEAWEEDFS), start)
+
+
+def _valkey(ground: Ground) -> Service:
+    layout, ports = ground.layout, ground.ports
+    return Service(
+        VALKEY,
+        "TMI's cache",
+        f"redis://{LOOPBACK}:{ports.valkey}",
+        layout.log(VALKEY),
+        lambda: start_valkey(
+            layout.data(VALKEY),
+            ports.valkey,
+            ground.credentials.valkey,
+            layout.log(VALKEY),
+            inherit=ground.inherit,
+        ),
+    )
+
+
+def _or_stopped(running: Running, finish: Callable[[], None]) -> Running:
+    """`running` after `finish`; stopped when that fails, so that a failed start leaves nothing behind."""
+    try:
+        finish()
+    except BaseException:
+        running.stop()
+        raise
+    return running

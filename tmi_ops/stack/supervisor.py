@@ -1,0 +1,296 @@
+"""The process that holds the stack: starts its servers, restarts those that die, stops them in order.
+
+1. It takes the supervisor's lock, so there is one per home, and waits for servers of a crashed predecessor.
+2. Servers start side by side; Dagster's processes start when its records answer.
+3. A server that dies is started again after 1 s, then 2, 4, 8, 16 s. When one dies more often than that within
+   `FORGIVE_AFTER_S`, the stack comes down with an error that names the server and its log.
+4. Stopping goes the other way round: Dagster first, so that runs at work can still write what became of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from tmi_ops.errors import OpsError, StackError
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.progress import Report
+from tmi_ops.stack.credentials import stack_credentials
+from tmi_ops.stack.environment import as_env_file, settings_variables
+from tmi_ops.stack.layout import StackLayout
+from tmi_ops.stack.lock import FileLock
+from tmi_ops.stack.orchestrator import prepare_dagster_home
+from tmi_ops.stack.ports import StackPorts, stack_ports
+from tmi_ops.stack.postgresql import MAJOR
+from tmi_ops.stack.private import write_private
+from tmi_ops.stack.services import Ground, Running, Service, dagster_processes, dagster_records, servers
+from tmi_ops.stack.state import Condition, ServiceState, StackState
+
+WATCH_INTERVAL_S = 0.5
+RESTART_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+FORGIVE_AFTER_S = 300.0
+# Guards give a server 15 s; what is left then was started by somebody else.
+PREDECESSOR_TIMEOUT_S = 25.0
+LOCK_TIMEOUT_S = 1.0
+PRIVATE_UMASK = 0o077
+
+
+class AlreadyRunningError(StackError):
+    """Another supervisor holds this home."""
+
+
+@dataclass
+class _Supervised:
+    service: Service
+    running: Running | None = None
+    condition: Condition = "starting"
+    deaths: list[float] = field(default_factory=list)
+    restarts: int = 0
+    start_again_at: float | None = None
+
+
+class Supervisor:
+    """One stack in the hands of this process. Use as `with supervised_stack(...) as supervisor`."""
+
+    def __init__(self, ground: Ground, stop: threading.Event, *, with_dagster: bool) -> None:
+        self.stop_requested = stop
+        self._ground = ground
+        self._with_dagster = with_dagster
+        self._started_at = datetime.now(UTC)
+        self._ready = False
+        self._writing = threading.Lock()
+        records = (dagster_records(ground),) if with_dagster else ()
+        self._first = [_Supervised(service) for service in (*servers(ground), *records)]
+        self._then = [_Supervised(service) for service in (dagster_processes(ground) if with_dagster else ())]
+
+    @property
+    def state(self) -> StackState:
+        return StackState(
+            home=self._ground.layout.home,
+            supervisor_pid=os.getpid(),
+            started_at=self._started_at,
+            with_dagster=self._with_dagster,
+            ready=self._ready,
+            ports=self._ground.ports,
+            services=tuple(_state_of(supervised) for supervised in (*self._first, *self._then)),
+        )
+
+    def start(self, report: Report) -> StackState:
+        """Start everything; returns when all of it answers, or when a stop was requested meanwhile.
+
+        Raises:
+            OpsError: a server did not start. `stop` then ends the others.
+        """
+        self._record()
+        self._start_side_by_side(self._first, report)
+        if not self.stop_requested.is_set():
+            self._start_side_by_side(self._then, report)
+        self._ready = not self.stop_requested.is_set()
+        self._record()
+        return self.state
+
+    def watch(self, say: Callable[[str], None]) -> None:
+        """Restart what dies; returns when a stop is requested.
+
+        Raises:
+            StackError: a server dies again and again.
+        """
+        while not self.stop_requested.wait(WATCH_INTERVAL_S):
+            for supervised in (*self._first, *self._then):
+                self._look_after(supervised, say)
+
+    def stop(self, report: Report) -> None:
+        """Stop everything in good order, also what is half started."""
+        for group in (self._then, self._first):
+            running = [supervised for supervised in group if supervised.running is not None]
+            _side_by_side(lambda supervised: _stop(supervised, report), running)
+
+    def _start_side_by_side(self, group: Sequence[_Supervised], report: Report) -> None:
+        def start(supervised: _Supervised) -> None:
+            with report.phase(supervised.service.name, total=1, unit="steps"):
+                supervised.running = supervised.service.start()
+                supervised.condition = "running"
+            self._record()
+
+        _side_by_side(start, group)
+
+    def _look_after(self, supervised: _Supervised, say: Callable[[str], None]) -> None:
+        now = time.monotonic()
+        if supervised.running is not None and supervised.running.process.poll() is not None:
+            self._note_death(supervised, now, say)
+        if supervised.start_again_at is not None and now >= supervised.start_again_at:
+            self._start_again(supervised, say)
+
+    def _note_death(self, supervised: _Supervised, now: float, say: Callable[[str], None]) -> None:
+        service = supervised.service
+        how = "could not be started again"
+        if supervised.running is not None:
+            how = f"ended by itself ({_ending(supervised.running.process.returncode)})"
+            supervised.running.stop()  # whatever it started, and its guard
+            supervised.running = None
+        supervised.deaths = [death for death in supervised.deaths if now - death < FORGIVE_AFTER_S] + [now]
+        if len(supervised.deaths) > len(RESTART_DELAYS_S):
+            raise StackError(
+                f"{service.name} {how}, for the {len(supervised.deaths)}th time in {FORGIVE_AFTER_S / 60:.0f} minutes; "
+                "the stack was stopped.",
+                kept="The data of all servers is kept.",
+                next_step=f"read {service.log}, then: tmi-ops up",
+            )
+        delay = RESTART_DELAYS_S[len(supervised.deaths) - 1]
+        supervised.start_again_at = now + delay
+        supervised.condition = "restarting"
+        self._record()
+        say(f"{service.name} {how}; starting it again in {delay:.0f} s (log: {service.log})")
+
+    def _start_again(self, supervised: _Supervised, say: Callable[[str], None]) -> None:
+        supervised.start_again_at = None
+        try:
+            supervised.running = supervised.service.start()
+        except OpsError:
+            self._note_death(supervised, time.monotonic(), say)
+            return
+        supervised.restarts += 1
+        supervised.condition = "running"
+        self._record()
+        say(f"{supervised.service.name} runs again")
+
+    def _record(self) -> None:
+        with self._writing:
+            write_private(self._ground.layout.state, self.state.model_dump_json(indent=2) + "\n")
+
+
+@contextmanager
+def supervised_stack(
+    home: Path, *, pg_bindir: Path | None, with_dagster: bool, stop: threading.Event
+) -> Iterator[Supervisor]:
+    """Hold the stack below `home` for the length of a `with` block. The caller starts, watches and stops it.
+
+    Raises:
+        AlreadyRunningError: somebody else holds it.
+        StackError: servers of a crashed stack would not end, or the stack's files are damaged.
+        ProgramError: there is no PostgreSQL to run.
+    """
+    layout = StackLayout(home)
+    layout.prepare()
+    supervisor_lock = _supervisor_lock(layout)
+    # Servers make files of their own; none of them is anybody else's business.
+    umask_before = os.umask(PRIVATE_UMASK)
+    try:
+        layout.state.unlink(missing_ok=True)
+        supervisor_lock.sign(os.getpid())
+        servers_lock = _servers_lock(layout)
+        try:
+            ground = _ground(layout, pg_bindir, (servers_lock.descriptor,), stop.is_set, with_dagster=with_dagster)
+            yield Supervisor(ground, stop, with_dagster=with_dagster)
+        finally:
+            layout.state.unlink(missing_ok=True)
+            servers_lock.close()
+    finally:
+        os.umask(umask_before)
+        supervisor_lock.close()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and a closed terminal set. Patience: a second Ctrl-C does not cut a stop short."""
+    stop = threading.Event()
+
+    def request(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ground(
+    layout: StackLayout,
+    pg_bindir: Path | None,
+    inherit: tuple[int, ...],
+    stopping: Callable[[], bool],
+    *,
+    with_dagster: bool,
+) -> Ground:
+    programs = server_programs(MAJOR, pg_bindir)
+    ports: StackPorts = stack_ports(layout.ports)
+    credentials = stack_credentials(layout.credentials)
+    write_private(layout.settings_file, as_env_file(settings_variables(ports, credentials)))
+    if with_dagster:
+        prepare_dagster_home(layout)
+    return Ground(layout, programs, ports, credentials, inherit, stopping)
+
+
+def _supervisor_lock(layout: StackLayout) -> FileLock:
+    lock = FileLock(layout.supervisor_lock)
+    # A moment's patience: whoever asks for the state holds the lock for an instant.
+    if not lock.await_exclusive(LOCK_TIMEOUT_S):
+        lock.close()
+        raise AlreadyRunningError(
+            f"The stack in {layout.home} is already running.",
+            next_step="tmi-ops stack status shows it; tmi-ops down stops it",
+        )
+    return lock
+
+
+def _servers_lock(layout: StackLayout) -> FileLock:
+    lock = FileLock(layout.servers_lock)
+    if not lock.await_exclusive(PREDECESSOR_TIMEOUT_S):
+        lock.close()
+        raise StackError(
+            "Servers of a stack whose supervisor died are still running.",
+            kept="They were left as they are, and so was their data.",
+            next_step=f"see which with `fuser -v {layout.servers_lock}`, end them (kill), then: tmi-ops up",
+        )
+    lock.share()
+    return lock
+
+
+def _side_by_side(deed: Callable[[_Supervised], None], group: Sequence[_Supervised]) -> None:
+    """Do it to all at once, wait for all of them, then raise the first error."""
+    if not group:
+        return
+    with ThreadPoolExecutor(len(group)) as threads:
+        futures = [threads.submit(deed, supervised) for supervised in group]
+    for future in futures:
+        future.result()
+
+
+def _stop(supervised: _Supervised, report: Report) -> None:
+    if supervised.running is None:
+        return
+    with report.phase(f"stop {supervised.service.name}", total=1, unit="steps"):
+        supervised.running.stop()
+        supervised.running = None
+
+
+def _state_of(supervised: _Supervised) -> ServiceState:
+    service = supervised.service
+    return ServiceState(
+        name=service.name,
+        purpose=service.purpose,
+        address=service.address,
+        log=service.log,
+        condition=supervised.condition,
+        pid=supervised.running.process.pid if supervised.running else None,
+        restarts=supervised.restarts,
+    )
+
+
+def _ending(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(-returncode).name}"
+    return f"exit code {returncode}"
