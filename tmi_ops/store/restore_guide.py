@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from string import Template
+from importlib.resources import files
 
 from tmi_ops.errors import ObjectMissingError
 from tmi_ops.store.objects import ObjectStore
@@ -28,14 +28,9 @@ def write_restore_guide(store: ObjectStore) -> bool:
 
 def restore_guide(store: ObjectStore) -> str:
     """The guide, with this store's own addresses in its commands."""
-    endpoint = store.client.meta.endpoint_url
-    return _GUIDE.substitute(
-        root=f"s3://{store.bucket}/{store.root}".rstrip("/"),
-        endpoint=endpoint,
-        region=store.client.meta.region_name,
+    text = (files("tmi_ops.store") / GUIDE_KEY).read_text(encoding="utf-8")
+    return (
+        text.replace("@ROOT@", f"s3://{store.bucket}/{store.root}".rstrip("/"))
+        .replace("@ENDPOINT@", store.client.meta.endpoint_url)
+        .replace("@REGION@", store.client.meta.region_name)
     )
-
-
-_GUIDE = Template("""\
-TBD
-""")
