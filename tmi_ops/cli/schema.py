@@ -1,0 +1,88 @@
+"""`tmi-ops migrate` and `tmi-ops check`: the schema TMI needs, brought about and verified."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tmi_ops.schema.operations import MigrationPlan
+
+FINDINGS = 1
+
+
+@click.command()
+@click.option("--plan", "only_plan", is_flag=True, help="Print the SQL and what each step locks; change nothing.")
+@click.option("--validate", "only_validate", is_flag=True, help="Only validate, as `tmi-ops check` does.")
+@click.option("--no-seed", is_flag=True, help="Do not insert the rows TMI needs before its first request.")
+@click.option("--verbose", "-v", is_flag=True, help="Show DEBUG findings too.")
+def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) -> int:
+    """Bring the database's schema up to date, online.
+
+    Creates the database if it is missing, adds what the schema lacks, inserts the rows TMI needs and validates.
+    Nothing is ever dropped or narrowed, and no table is locked for longer than milliseconds. A second run does nothing.
+
+    Exit codes: 0 done and valid, 1 done but validation found an ERROR, 2 could not.
+    """
+    from tmi_ops.cli.schema_view import show_result, show_verdict
+    from tmi_ops.cli.terminal import TerminalReport
+    from tmi_ops.schema import migration
+    from tmi_ops.schema.validation import validate_schema
+    from tmi_ops.settings import load_settings
+
+    if only_plan and only_validate:
+        raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
+    postgres = load_settings().postgres
+    if only_plan:
+        _show_plan(migration.plan_migration(postgres, seed=not no_seed))
+        return 0
+    if only_validate:
+        verdict = validate_schema(postgres)
+        show_verdict(verdict, verbose=verbose)
+        return 0 if verdict.ok else FINDINGS
+    with TerminalReport().running() as report:
+        result = migration.migrate(postgres, report, seed=not no_seed)
+    show_result(result)
+    show_verdict(result.validation, verbose=verbose, with_tables=False)
+    return 0 if result.validation.ok else FINDINGS
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON, DEBUG included.")
+@click.option("--verbose", "-v", is_flag=True, help="Show DEBUG findings too: what matches.")
+def check(as_json: bool, verbose: bool) -> int:
+    """Compare the database with the schema TMI needs. Changes nothing.
+
+    Shows the connection, every table with its rows, and what differs. ERROR: TMI fails, or data is not what it is
+    declared to be. WARN: something is not enforced, slow, or more than TMI's models know.
+
+    Exit codes: 0 no ERROR, 1 at least one ERROR, 2 could not check.
+    """
+    from tmi_ops.cli.schema_view import show_verdict
+    from tmi_ops.schema.validation import validate_schema
+    from tmi_ops.settings import load_settings
+
+    verdict = validate_schema(load_settings().postgres)
+    if as_json:
+        click.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))
+    else:
+        show_verdict(verdict, verbose=verbose)
+    return 0 if verdict.ok else FINDINGS
+
+
+def _show_plan(plan: MigrationPlan) -> None:
+    """On stdout the script alone, so that it can be kept or given to psql."""
+    from tmi_ops.cli.schema_view import blocked_lines
+    from tmi_ops.schema.rendering import script
+
+    for line in script(plan).splitlines():
+        click.secho(line, dim=True) if line.startswith("--") else click.echo(line)
+    for line in blocked_lines(plan.blocked):
+        click.echo(f"-- {line}")
+    if plan.empty:
+        waiting = "; what is above waits for you" if plan.blocked else ": the schema is up to date"
+        click.echo(f"-- Nothing to do{waiting}.")
+    else:
+        click.secho(f"{len(plan.operations)} steps, none taken. `tmi-ops migrate` takes them.", err=True)

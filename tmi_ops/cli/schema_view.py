@@ -1,0 +1,137 @@
+"""How a schema's verdict and a migration's result look in a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.columns import Columns
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.schema.findings import LEVELS, Finding, Rule
+from tmi_ops.schema.models import Base
+
+if TYPE_CHECKING:
+    from tmi_ops.schema.migration import MigrationResult
+    from tmi_ops.schema.operations import Blocked
+    from tmi_ops.schema.validation import Validation
+
+_COLOURS = {"ERROR": "bold red", "WARN": "yellow", "INFO": "cyan", "DEBUG": "dim"}
+
+
+def show_verdict(verdict: Validation, *, verbose: bool, with_tables: bool = True) -> None:
+    """Connection, tables with rows, findings, and one closing line that says what to do."""
+    if with_tables:
+        size = size_words(verdict.database_size)
+        out.print(f"[green]✓[/] connected to {escape(verdict.address)}: PostgreSQL {verdict.server_version}, {size}\n")
+        out.print(_tables(verdict))
+    shown = [one for one in verdict.findings if _is_shown(one, verbose=verbose)]
+    if shown:
+        out.print(_findings(shown))
+    _close(verdict)
+
+
+def show_result(result: MigrationResult) -> None:
+    """What a migration did, and what it leaves to a person."""
+    took = time_words(result.seconds)
+    if not result.operations:
+        out.print(f"[green]✓[/] nothing to do, looked at in {took}")
+    else:
+        kinds = Counter(_KINDS[type(one).__name__] for one in result.operations)
+        done = ", ".join(f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in kinds.items())
+        seeded = f" ({result.seeded_rows} rows)" if result.seeded_rows else ""
+        out.print(f"[green]✓[/] migrated in {took}: {done}{seeded}", soft_wrap=True)
+    for line in blocked_lines(result.blocked):
+        out.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def blocked_lines(blocked: Sequence[Blocked]) -> Iterator[str]:
+    """Two lines for each thing that waits for a person."""
+    if blocked:
+        yield "Left to you:"
+    for one in blocked:
+        yield f"  {one.table}: {one.name}: {one.reason}"
+        yield f"    next: {one.remedy}"
+
+
+_KINDS = {
+    "CreateDatabase": "databases created",
+    "CreateTable": "tables created",
+    "AddColumn": "columns added",
+    "SetDefault": "defaults set",
+    "RequireValue": "columns made NOT NULL",
+    "AddPrimaryKey": "primary keys added",
+    "BuildIndex": "indexes built",
+    "AddConstraint": "constraints added",
+    "ValidateConstraint": "constraints validated",
+    "InsertSeed": "tables seeded",
+}
+
+
+def _is_shown(finding: Finding, *, verbose: bool) -> bool:
+    return verbose or not (finding.level == "DEBUG" or finding.rule is Rule.SUMMARY)
+
+
+def _tables(verdict: Validation) -> Columns:
+    marks: dict[str, str] = {}
+    for level in reversed(LEVELS[:2]):
+        marks |= {one.table: level for one in verdict.at(level) if one.table}
+    names = sorted({*Base.metadata.tables, *verdict.tables})
+    width = max(len(name) for name in names)
+    cells = []
+    for name in names:
+        rows = f"{verdict.tables[name]:,}" if name in verdict.tables else "-"
+        about = "~" if name in verdict.estimated else ""
+        mark = {"ERROR": "✗", "WARN": "!"}.get(marks.get(name, ""), "✓")
+        style = _COLOURS[marks[name]] if name in marks else "green"
+        cells.append(Text.assemble((mark, style), f" {name:<{width}} ", (f"{about + rows:>11}", "bold")))
+    return Columns(cells, padding=(0, 3), column_first=True)
+
+
+def _findings(findings: Sequence[Finding]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in ("\nlevel", "\ntable", "\nobject"):
+        table.add_column(heading, overflow="fold", vertical="top")
+    table.add_column("\nwhat", overflow="fold", ratio=1)
+    for one in findings:
+        level = Text(one.level, style=_COLOURS[one.level])
+        table.add_row(level, Text(one.table or ""), Text(one.object or ""), Text(one.message))
+    return table
+
+
+def _close(verdict: Validation) -> None:
+    errors, warnings = len(verdict.at("ERROR")), len(verdict.at("WARN"))
+    expected = len(Base.metadata.tables)
+    present = sum(name in Base.metadata.tables for name in verdict.tables)
+    counted = f"{errors} error{_s(errors)}, {warnings} warning{_s(warnings)}"
+    out.print()
+    if errors:
+        out.print(f"[bold red]✗[/] the schema is not what TMI needs: {counted}, {present} of {expected} tables")
+    elif warnings:
+        out.print(f"[green]✓[/] the schema serves TMI: {counted}, {present} of {expected} tables")
+    else:
+        out.print(f"[green]✓[/] the schema is what TMI needs: {present} of {expected} tables, nothing differs")
+    if any(one.rule in _MIGRATABLE for one in verdict.findings):
+        out.print("  next: `tmi-ops migrate --plan` shows what can be added, and what it would lock")
+    if verdict.estimated:
+        out.print(f"  ~ {', '.join(verdict.estimated)}: too large to count, PostgreSQL's estimate is shown")
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+_MIGRATABLE = {
+    Rule.MISSING_TABLE,
+    Rule.MISSING_COLUMN,
+    Rule.MISSING_PRIMARY_KEY,
+    Rule.MISSING_INDEX,
+    Rule.INVALID_INDEX,
+    Rule.MISSING_FOREIGN_KEY,
+    Rule.MISSING_CHECK,
+    Rule.CONSTRAINT_NOT_VALID,
+}

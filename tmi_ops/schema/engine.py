@@ -1,0 +1,55 @@
+"""SQLAlchemy over the project's own connections, for Alembic's comparison and for reading facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.connections import connection_parameters, explain_refusal
+from tmi_ops.settings import PostgresSettings
+
+
+def engine(postgres: PostgresSettings) -> Engine:
+    """An engine without a pool: every connection is opened when asked for and closed when given back.
+
+    Connecting raises `DatabaseError` when the server cannot be reached or refuses us.
+    """
+
+    def open_connection() -> psycopg.Connection[tuple[object, ...]]:
+        try:
+            return psycopg.connect(**connection_parameters(postgres))
+        except psycopg.OperationalError as error:
+            raise explain_refusal(error, postgres) from None
+
+    return create_engine("postgresql+psycopg://", creator=open_connection, poolclass=NullPool)
+
+
+@contextmanager
+def snapshot(postgres: PostgresSettings) -> Iterator[Connection]:
+    """A read-only connection whose every query sees the database at the same moment.
+
+    Raises:
+        DatabaseError: the server could not be reached, refused us, or refused a query of the block.
+    """
+    with engine(postgres).connect() as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        try:
+            connection.execute(text("SELECT 1"))
+            yield connection
+        except DBAPIError as error:
+            raise _refused_query(error, postgres) from error
+        finally:
+            connection.rollback()
+
+
+def _refused_query(error: DBAPIError, postgres: PostgresSettings) -> DatabaseError:
+    said = str(error.orig).strip().splitlines()[0]
+    return DatabaseError(
+        f"PostgreSQL would not answer about {postgres.describe()}: {said}.",
+        next_step=f"connect as the owner of the tables, or let {postgres.user} read them",
+    )

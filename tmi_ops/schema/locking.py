@@ -1,0 +1,119 @@
+"""Being careful with locks: one migration at a time, short waits with retries, and naming who is in the way."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.progress import Report
+
+Session = psycopg.Connection[TupleRow]
+
+# The first eight bytes of SHA-256 of "tmi_ops.schema.migration", so that no other program takes it by chance.
+MIGRATION_LOCK = int.from_bytes(bytes.fromhex("5ea5739cae876580"), "big")
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a migration waits.
+
+    While an ALTER TABLE waits for its lock, everybody who comes later waits behind it; so it waits briefly and tries
+    again (`lock_timeout_s`, `attempts`). CREATE INDEX CONCURRENTLY and VALIDATE hold nobody up while they wait, so they
+    may wait long (`harmless_lock_timeout_s`). The pause between attempts starts at `first_pause_s` and doubles
+    up to `longest_pause_s`: with the defaults about a minute passes before a step gives up.
+    """
+
+    lock_timeout_s: float = 2.0
+    attempts: int = 8
+    harmless_lock_timeout_s: float = 300.0
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 15.0
+    other_migration_s: float = 3600.0
+
+    def pause(self, attempt: int) -> float:
+        """Seconds before the attempt after `attempt` (from 1), spread so that two waiters do not march in step."""
+        pause = min(self.first_pause_s * 2.0 ** (attempt - 1), self.longest_pause_s)
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311
+
+
+@contextmanager
+def only_migration(session: Session, patience: Patience, report: Report) -> Iterator[None]:
+    """Hold the advisory lock of this database for the block; wait for a migration that already runs.
+
+    It asks again and again instead of waiting in the server: a session that waits there holds a snapshot, and the other
+    migration's CREATE INDEX CONCURRENTLY waits for every snapshot older than its own to end; the two would deadlock.
+
+    Raises:
+        DatabaseError: the other migration did not end in time.
+    """
+    deadline = time.monotonic() + patience.other_migration_s
+    told = False
+    while not _value(session, "SELECT pg_try_advisory_lock(%s)", MIGRATION_LOCK):
+        if not told:
+            report.note(f"Another migration of this database is running ({_lock_holder(session)}); waiting for it.")
+            told = True
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"Another migration has been running for {patience.other_migration_s:.0f} s: {_lock_holder(session)}.",
+                next_step="look at what it does in pg_stat_activity; end it or wait, then run `tmi-ops migrate` again",
+            )
+        time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        if not session.closed and not session.broken:
+            session.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+
+
+def holders(session: Session, tables: tuple[str, ...], *, any_transaction: bool = False) -> str:
+    """Who is in the way, longest transaction first; without their queries, which may hold secrets.
+
+    Args:
+        tables: those whose locks were waited for.
+        any_transaction: name every open transaction; CREATE INDEX CONCURRENTLY waits for those of other tables too.
+    """
+    rows = session.execute(
+        """
+        SELECT DISTINCT a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
+               extract(epoch FROM now() - a.xact_start)::int AS seconds
+        FROM pg_locks l
+        JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
+        WHERE l.granted AND a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL
+          AND (%s OR l.relation IN (SELECT to_regclass(quote_ident(name)) FROM unnest(%s::text[]) AS name))
+        ORDER BY seconds DESC NULLS LAST LIMIT 3
+        """,
+        (any_transaction, list(tables)),
+    ).fetchall()
+    if not rows:
+        return "nobody who still holds it"
+    return "; ".join(
+        f"pid {pid} ({user}, {application}, {state}, transaction open for {seconds} s)"
+        for pid, user, application, state, seconds in rows
+    )
+
+
+def _lock_holder(session: Session) -> str:
+    row = session.execute(
+        """
+        SELECT a.pid, a.usename, a.client_addr FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND (l.classid::bigint << 32) | l.objid::bigint = %s
+        """,
+        (MIGRATION_LOCK,),
+    ).fetchone()
+    return f"pid {row[0]}, user {row[1]}, from {row[2] or 'this machine'}" if row else "about to end"
+
+
+def _value(session: Session, query: str, *parameters: Any) -> Any:
+    row = session.execute(query.encode(), parameters).fetchone()
+    return row[0] if row else None

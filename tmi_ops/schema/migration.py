@@ -1,0 +1,147 @@
+"""Bringing a database up to the models: additive, online, one at a time, and ending with a verdict."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import psycopg
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import Report
+from tmi_ops.schema.dialect import quote
+from tmi_ops.schema.engine import snapshot
+from tmi_ops.schema.execution import execute
+from tmi_ops.schema.locking import Patience, only_migration
+from tmi_ops.schema.operations import Blocked, CreateDatabase, InsertSeed, MigrationPlan, Operation
+from tmi_ops.schema.planning import plan_from
+from tmi_ops.schema.rendering import render
+from tmi_ops.schema.state import read_state, state_of_a_missing_database
+from tmi_ops.schema.validation import Validation, judge
+from tmi_ops.settings import PostgresSettings
+
+MAINTENANCE_DATABASES = ("postgres", "template1")
+
+
+@dataclass(frozen=True)
+class MigrationResult:
+    """What a migration did.
+
+    Attributes:
+        operations: the steps taken, in order.
+        blocked: what it leaves to a person, as it stands afterwards.
+        validation: the verdict afterwards.
+        seconds: how long it took, waiting included.
+    """
+
+    operations: tuple[Operation, ...]
+    blocked: tuple[Blocked, ...]
+    validation: Validation
+    seconds: float
+
+    @property
+    def created_database(self) -> bool:
+        return any(isinstance(operation, CreateDatabase) for operation in self.operations)
+
+    @property
+    def seeded_rows(self) -> int:
+        return sum(len(operation.rows) for operation in self.operations if isinstance(operation, InsertSeed))
+
+
+def plan_migration(postgres: PostgresSettings, *, seed: bool = True) -> MigrationPlan:
+    """What `migrate` would do now. Nothing is written.
+
+    Raises:
+        DatabaseError: the server could not be reached or refused us. A missing database is planned for.
+    """
+    if _database_is_missing(postgres):
+        return plan_from(state_of_a_missing_database(postgres.database), seed=seed, creates_database=True)
+    with snapshot(postgres) as connection:
+        return plan_from(read_state(connection), seed=seed)
+
+
+def migrate(
+    postgres: PostgresSettings, report: Report, *, seed: bool = True, patience: Patience | None = None
+) -> MigrationResult:
+    """Add what the database lacks, insert the rows TMI needs, then validate. Does nothing where nothing lacks.
+
+    Safe to run again after any failure: it continues where the last run stopped. Of two at once one waits.
+
+    Raises:
+        DatabaseError: the server could not be reached or refused us, a lock was not to be had, or a step failed.
+    """
+    started = time.monotonic()
+    patience = patience or Patience()
+    created = _create_database(postgres, report) if _database_is_missing(postgres) else ()
+    with connect(postgres) as session:
+        _refuse_standby(session, postgres)
+        with only_migration(session, patience, report):
+            with snapshot(postgres) as connection:
+                plan = plan_from(read_state(connection), seed=seed)
+            done = execute(session, plan, report, patience)
+    with snapshot(postgres) as connection:
+        state = read_state(connection)
+        return MigrationResult(
+            operations=(*created, *done),
+            blocked=plan_from(state, seed=seed).blocked,
+            validation=judge(connection, state, postgres),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _database_is_missing(postgres: PostgresSettings) -> bool:
+    """Whether the server is there and the database is not. libpq's refusal has no code and may be in any language."""
+    try:
+        with connect(postgres):
+            return False
+    except DatabaseError:
+        for maintenance in MAINTENANCE_DATABASES:
+            try:
+                with connect(postgres, maintenance) as connection:
+                    found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (postgres.database,))
+                    if found.fetchone() is None:
+                        return True
+                    break
+            except DatabaseError:
+                continue
+        raise
+
+
+def _create_database(postgres: PostgresSettings, report: Report) -> tuple[Operation, ...]:
+    operation = CreateDatabase(postgres.database)
+    for maintenance in MAINTENANCE_DATABASES:
+        try:
+            with connect(postgres, maintenance) as connection:
+                connection.execute(render(operation).sql[0].encode())
+        except DatabaseError:
+            continue
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            return ()  # another migration was faster
+        except psycopg.errors.InsufficientPrivilege:
+            raise DatabaseError(
+                f"{postgres.user} may not create the database {postgres.database}.",
+                next_step=f"as a superuser: ALTER ROLE {quote(postgres.user)} CREATEDB; or "
+                f"CREATE DATABASE {quote(postgres.database)} OWNER {quote(postgres.user)};",
+            ) from None
+        except psycopg.Error as error:
+            raise DatabaseError(
+                f"The database {postgres.database} could not be created: {str(error).strip().splitlines()[0]}.",
+                next_step=f"create it by hand with encoding UTF8: CREATE DATABASE {quote(postgres.database)};",
+            ) from error
+        else:
+            report.note(f"Created database {postgres.database}.")
+            return (operation,)
+    raise DatabaseError(
+        f"The database {postgres.database} does not exist, and no database to create it from could be reached.",
+        next_step=f"let {postgres.user} connect to the database postgres, or create {postgres.database} by hand",
+    )
+
+
+def _refuse_standby(session: psycopg.Connection[tuple[object, ...]], postgres: PostgresSettings) -> None:
+    row = session.execute("SELECT pg_is_in_recovery()").fetchone()
+    if row and row[0]:
+        raise DatabaseError(
+            f"{postgres.describe()} is a standby: it can only be read.",
+            next_step="set POSTGRES_HOST to the primary; its standbys follow by themselves",
+        )

@@ -1,0 +1,68 @@
+"""Is the live schema what TMI needs?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, computed_field
+from sqlalchemy import Connection
+
+from tmi_ops.schema.engine import snapshot
+from tmi_ops.schema.findings import Finding, Level, find_all
+from tmi_ops.schema.row_counts import count_rows
+from tmi_ops.schema.state import SchemaState, read_state
+from tmi_ops.settings import PostgresSettings
+
+
+class Validation(BaseModel):
+    """The verdict on a live schema.
+
+    Attributes:
+        database_size: bytes.
+        tables: rows by table, of the tables the role may read. `estimated` names those too large to count.
+        findings: the worst first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    address: str
+    database: str
+    database_size: int
+    server_version: str
+    tables: Mapping[str, int]
+    estimated: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ok(self) -> bool:
+        """Whether no finding is an ERROR."""
+        return not self.at("ERROR")
+
+    def at(self, level: Level) -> tuple[Finding, ...]:
+        """The findings of one level."""
+        return tuple(finding for finding in self.findings if finding.level == level)
+
+
+def validate_schema(postgres: PostgresSettings) -> Validation:
+    """Read the live schema and judge it. Nothing is written, no lock is held that anybody would notice.
+
+    Raises:
+        DatabaseError: the database could not be reached, does not exist, or refused a query.
+    """
+    with snapshot(postgres) as connection:
+        return judge(connection, read_state(connection), postgres)
+
+
+def judge(connection: Connection, state: SchemaState, postgres: PostgresSettings) -> Validation:
+    """The verdict on a state that was read in the same snapshot."""
+    counts = count_rows(connection, state.live.tables.values())
+    return Validation(
+        address=postgres.describe(),
+        database=state.live.database,
+        database_size=state.live.database_size,
+        server_version=state.live.server_version,
+        tables=counts.rows,
+        estimated=counts.estimated,
+        findings=find_all(state),
+    )
