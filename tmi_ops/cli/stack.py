@@ -151,18 +151,19 @@ def _say(message: str) -> None:
     err.print(f"{datetime.now().astimezone():%H:%M:%S} {message}", soft_wrap=True)
 
 
-def _mark(service: ServiceState) -> str:
-    """A dot when all is well, words when it is not."""
-    colour = CONDITION_COLOURS[service.condition]
-    condition = "" if service.condition == "running" else f" {service.condition}"
-    restarts = f" (restarted {service.restarts}x)" if service.restarts else ""
-    return f"[{colour}]●{condition}[/]{restarts}"
+def _condition(service: ServiceState) -> str:
+    """Nothing when all is well."""
+    words = [] if service.condition == "running" else [service.condition]
+    if service.restarts:
+        words.append(f"restarted {service.restarts}x")
+    return ", ".join(words)
 
 
 def _show(state: StackState, hint: str = "") -> None:
     table = Table(box=None, padding=(0, 2), pad_edge=False, show_header=False)
     for service in state.services:
-        table.add_row(_mark(service), f"[bold]{service.name}[/]", service.purpose, service.address)
+        mark = f"[{CONDITION_COLOURS[service.condition]}]●[/]"
+        table.add_row(mark, f"[bold]{service.name}[/]", service.purpose, service.address, _condition(service))
     out.print()
     out.print(table)
     out.print()

@@ -150,7 +150,7 @@ def _seaweedfs(ground: Ground) -> Service:
         )
         return _or_stopped(service, lambda: ensure_bucket(endpoint_url, REGION, BUCKET, ground.credentials.s3))
 
-    return Service(SEAWEEDFS, "S3, the backup store", endpoint_url, layout.log(SEAWEEDFS), start)
+    return Service(SEAWEEDFS, "S3, backup store", endpoint_url, layout.log(SEAWEEDFS), start)
 
 
 def _valkey(ground: Ground) -> Service:

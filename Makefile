@@ -1,0 +1,75 @@
+# Everything runs in .venv, made from requirements.lock by uv. Nothing needs to be installed beforehand but Python 3.11
+# to 3.13, make and git. `make ARGS="..."` hands arguments on.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+ENVIRONMENT := .venv/.made-from-lock
+RUN := .venv/bin
+PYTHON_VERSIONS := >=3.11,<3.14
+# Interpreters are found, never downloaded.
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help demo test test-fast lint format format-check types imports lock up down start-database stop-database \
+	reset-database migrate-database check-database clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(ENVIRONMENT) ## The whole promise in one go: stack, migration, data, backup, proof by restore
+	@$(RUN)/tmi-ops demo $(ARGS)
+
+test: $(ENVIRONMENT) ## Run all tests, on real servers
+	@$(RUN)/python -m pytest $(ARGS)
+
+test-fast: $(ENVIRONMENT) ## Run the tests that take seconds
+	@$(RUN)/python -m pytest -m "not slow" $(ARGS)
+
+up: $(ENVIRONMENT) ## Start the embedded stack with Dagster's UI; Ctrl-C stops it
+	@$(RUN)/tmi-ops up $(ARGS)
+
+down: $(ENVIRONMENT) ## Stop the embedded stack; its data stays
+	@$(RUN)/tmi-ops down
+
+start-database: $(ENVIRONMENT) ## Start PostgreSQL, S3 and Valkey in the background
+	@$(RUN)/tmi-ops up --detach --no-dagster
+
+stop-database: down ## Stop them (the same as down)
+
+reset-database: $(ENVIRONMENT) ## DESTRUCTIVE: empty the stack's TMI database; asks first. Backups stay
+	@$(RUN)/tmi-ops stack reset --database $(ARGS)
+
+migrate-database: $(ENVIRONMENT) ## Bring the database's schema up to date, online, then validate it
+	@$(RUN)/tmi-ops migrate $(ARGS)
+
+check-database: $(ENVIRONMENT) ## Compare the database with the schema TMI needs
+	@$(RUN)/tmi-ops check $(ARGS)
+
+lint: $(ENVIRONMENT) ## Ruff's findings
+	@$(RUN)/ruff check .
+
+format: $(ENVIRONMENT) ## Format the code
+	@$(RUN)/ruff format .
+
+format-check: $(ENVIRONMENT) ## Whether the code is formatted
+	@$(RUN)/ruff format --check .
+
+types: $(ENVIRONMENT) ## Check types, strictly
+	@$(RUN)/mypy
+
+imports: $(ENVIRONMENT) ## Check that imports point one way
+	@$(RUN)/lint-imports
+
+lock: ## Make requirements.lock anew from pyproject.toml
+	@uv=$$(.ci/find-uv) && $$uv pip compile --universal --generate-hashes --no-header --python-version 3.11 \
+		--all-extras --group dev --quiet pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment, tools and caches; the stack's data stays
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find tmi_ops tmi_ops_tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ENVIRONMENT): requirements.lock pyproject.toml
+	@echo "Making .venv from requirements.lock ..."
+	@uv=$$(.ci/find-uv) \
+		&& { [ -x $(RUN)/python ] || $$uv venv --quiet --python '$(PYTHON_VERSIONS)' .venv; } \
+		&& $$uv pip sync --quiet --python $(RUN)/python --require-hashes requirements.lock \
+		&& $$uv pip install --quiet --python $(RUN)/python --no-deps --editable .
+	@touch $@
