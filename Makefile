@@ -7,6 +7,12 @@ RUN := .venv/bin
 PYTHON_VERSIONS := >=3.11,<3.14
 # Interpreters are found, never downloaded.
 export UV_PYTHON_DOWNLOADS := never
+# A company's own certificate authority lives in the system's bundle.
+CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+ifneq ($(CA_BUNDLE),)
+export UV_SYSTEM_CERTS ?= true
+export PIP_CERT ?= $(CA_BUNDLE)
+endif
 
 .PHONY: help demo test test-fast lint format format-check types imports lock up down start-database stop-database \
 	reset-database migrate-database check-database clean

@@ -45,7 +45,7 @@ def demo(size: int, seed: int) -> int:
 
 def _start_stack(report: Report) -> str:
     from tmi_ops.settings import load_settings
-    from tmi_ops.stack.supervisor import start_stack_in_background
+    from tmi_ops.stack.background import start_stack_in_background
 
     state = start_stack_in_background(load_settings().home, report, with_dagster=True)
     if state.ui_url is None:

@@ -153,7 +153,7 @@ def _say(message: str) -> None:
 
 def _condition(service: ServiceState) -> str:
     """Nothing when all is well."""
-    words = [] if service.condition == "running" else [service.condition]
+    words: list[str] = [] if service.condition == "running" else [service.condition]
     if service.restarts:
         words.append(f"restarted {service.restarts}x")
     return ", ".join(words)
