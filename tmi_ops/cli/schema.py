@@ -22,7 +22,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     """Bring the database's schema up to date, online.
 
     Creates the database if it is missing, adds what the schema lacks, inserts the rows TMI needs and validates.
-    Nothing is ever dropped or narrowed, and no table is locked for longer than milliseconds. A second run does nothing.
+    Nothing is dropped or narrowed, and what holds up reads or writes lasts milliseconds. A second run does nothing.
 
     Exit codes: 0 done and valid, 1 done but validation found an ERROR, 2 could not.
     """

@@ -42,7 +42,7 @@ def show_result(result: MigrationResult) -> None:
         out.print(f"[green]✓[/] nothing to do, looked at in {took}")
     else:
         kinds = Counter(_KINDS[type(one).__name__] for one in result.operations)
-        done = ", ".join(f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in kinds.items())
+        done = ", ".join(f"{count} {noun}{_s(count)} {deed}" for (noun, deed), count in kinds.items())
         seeded = f" ({result.seeded_rows} rows)" if result.seeded_rows else ""
         out.print(f"[green]✓[/] migrated in {took}: {done}{seeded}", soft_wrap=True)
     for line in blocked_lines(result.blocked):
@@ -59,16 +59,16 @@ def blocked_lines(blocked: Sequence[Blocked]) -> Iterator[str]:
 
 
 _KINDS = {
-    "CreateDatabase": "databases created",
-    "CreateTable": "tables created",
-    "AddColumn": "columns added",
-    "SetDefault": "defaults set",
-    "RequireValue": "columns made NOT NULL",
-    "AddPrimaryKey": "primary keys added",
-    "BuildIndex": "indexes built",
-    "AddConstraint": "constraints added",
-    "ValidateConstraint": "constraints validated",
-    "InsertSeed": "tables seeded",
+    "CreateDatabase": ("database", "created"),
+    "CreateTable": ("table", "created"),
+    "AddColumn": ("column", "added"),
+    "SetDefault": ("default", "set"),
+    "RequireValue": ("column", "made NOT NULL"),
+    "AddPrimaryKey": ("primary key", "added"),
+    "BuildIndex": ("index build", "done"),
+    "AddConstraint": ("constraint", "added"),
+    "ValidateConstraint": ("constraint", "validated"),
+    "InsertSeed": ("table", "seeded"),
 }
 
 

@@ -117,8 +117,7 @@ def _collect(diffs: list[Any]) -> ColumnComparison:
             case ("add_column", _, table, column):
                 missing_columns.append((table, column.name))
             case ("remove_column", _, table, column):
-                required = not column.nullable and column.server_default is None and column.identity is None
-                extra_columns.append(ExtraColumn(table, column.name, required))
+                extra_columns.append(ExtraColumn(table, column.name, _is_required(column)))
             case ("modify_type", _, table, column, _, live, model):
                 types.append(TypeDifference(table, column, _type_sql(live), _type_sql(model), _width(live, model)))
             case ("modify_nullable", _, table, column, _, live_nullable, _):
@@ -159,6 +158,12 @@ def _default_differs(
     if live is None or wanted is None:
         return live != wanted
     return plain_default(live) != plain_default(wanted)
+
+
+def _is_required(live: Column[Any]) -> bool:
+    # Alembic takes a serial column's default away and leaves SQLAlchemy's autoincrement.
+    filled = live.server_default is not None or live.identity is not None or live.autoincrement is True
+    return not live.nullable and not filled
 
 
 def _default_sql(default: Any) -> str | None:

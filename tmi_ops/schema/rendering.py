@@ -203,7 +203,8 @@ def _(operation: BuildIndex) -> Step:
 @render.register
 def _(operation: AddConstraint) -> Step:
     constraint = _constraint(_table(operation.table), operation.constraint)
-    statement = f"{_one_line(ddl.AddConstraint(constraint))} NOT VALID"
+    # Without the flag SQLAlchemy would take the constraint out of the table's CREATE TABLE for good.
+    statement = f"{_one_line(ddl.AddConstraint(constraint, isolate_from_table=False))} NOT VALID"
     if operation.referenced:
         both = " and ".join(dict.fromkeys((operation.table, operation.referenced)))
         locks = f"writes to {both} wait (SHARE ROW EXCLUSIVE) {_INSTANT}, no row is read"
