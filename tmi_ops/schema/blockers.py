@@ -24,6 +24,18 @@ def find_blocked(state: SchemaState, metadata: MetaData) -> tuple[Blocked, ...]:
     )
 
 
+def keyless_tables(state: SchemaState) -> frozenset[str]:
+    """Tables whose primary key is missing or another and cannot be added now, so that nothing can refer to them."""
+    return frozenset(
+        key.table
+        for key in state.structure.wrong_primary_keys
+        if key.live is not None
+        or (key.table in state.filled_tables and state.columns.lacks(key.table, key.columns))
+        or state.conflict(key.table, f"{key.table}_pkey", "duplicate")
+        or any(state.conflict(key.table, column, "null") for column in key.columns)
+    )
+
+
 def _conflict(state: SchemaState, conflict: Conflict) -> Blocked:
     reasons = {
         "value": f"{conflict.describe()}, hold a value the CHECK refuses. It is NOT VALID: they stay and can be "
@@ -98,6 +110,13 @@ def _structure(state: SchemaState) -> Iterator[Blocked]:
                 f"{_ADDITIVE}",
                 "decide which is right, and change the key in a maintenance window",
             )
+        elif state.columns.lacks(key.table, key.columns) and key.table in state.filled_tables:
+            yield Blocked(
+                key.table,
+                f"{key.table}_pkey",
+                "The table has rows, and the columns of its primary key are only being added.",
+                f"fill them with unique values, {_RERUN}: it adds the key",
+            )
     for index in state.structure.indexes:
         if index.state == "name taken":
             yield Blocked(
@@ -111,6 +130,7 @@ def _structure(state: SchemaState) -> Iterator[Blocked]:
                 index.table, index.name, "Somebody is building this index now.", "wait until it is built and look again"
             )
     matches: tuple[CheckMatch | ForeignKeyMatch, ...] = (*state.structure.foreign_keys, *state.structure.checks)
+    keyless = keyless_tables(state)
     for match in matches:
         live = match.live.definition if match.live else ""
         if match.state == "differs":
@@ -119,6 +139,13 @@ def _structure(state: SchemaState) -> Iterator[Blocked]:
                 match.name,
                 f"The database has another constraint for this: {live}. {_ADDITIVE}",
                 f"ALTER TABLE {match.table} DROP CONSTRAINT {match.live.name if match.live else ''}, {_RERUN}",
+            )
+        elif match.state == "missing" and isinstance(match, ForeignKeyMatch) and match.referenced in keyless:
+            yield Blocked(
+                match.table,
+                match.name,
+                f"It cannot be added while {match.referenced} lacks its primary key.",
+                f"mend the primary key of {match.referenced}, {_RERUN}",
             )
         elif match.state == "name taken":
             yield Blocked(

@@ -26,7 +26,7 @@ def engine(postgres: PostgresSettings) -> Engine:
         except psycopg.OperationalError as error:
             raise explain_refusal(error, postgres) from None
 
-    return create_engine("postgresql+psycopg://", creator=open_connection, poolclass=NullPool)
+    return create_engine("postgresql+psycopg://", creator=open_connection, poolclass=NullPool, use_native_hstore=False)
 
 
 @contextmanager
@@ -36,15 +36,14 @@ def snapshot(postgres: PostgresSettings) -> Iterator[Connection]:
     Raises:
         DatabaseError: the server could not be reached, refused us, or refused a query of the block.
     """
-    with engine(postgres).connect() as connection:
-        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        try:
-            connection.execute(text("SELECT 1"))
+    try:
+        with engine(postgres).connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            # A role's own limit is meant for the application; counting a large table may take longer.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             yield connection
-        except DBAPIError as error:
-            raise _refused_query(error, postgres) from error
-        finally:
-            connection.rollback()
+    except DBAPIError as error:
+        raise _refused_query(error, postgres) from error
 
 
 def _refused_query(error: DBAPIError, postgres: PostgresSettings) -> DatabaseError:

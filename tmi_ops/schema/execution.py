@@ -94,6 +94,7 @@ def _run_once(session: Session, batch: Batch, patience: Patience) -> None:
     seconds = patience.harmless_lock_timeout_s if batch.harmless else patience.lock_timeout_s
     session.execute("SELECT set_config('lock_timeout', %s, false)", (f"{seconds * 1000:.0f}ms",))
     if batch.alone:
+        _drop_invalid(session, batch.builds_index)  # an earlier attempt may not have got so far as to clear up
         session.execute(batch.statements[0].encode())
         return
     with session.transaction():
@@ -114,13 +115,15 @@ def _no_leftover(session: Session, batch: Batch) -> Iterator[None]:
 
 
 def _drop_invalid(session: Session, index: str | None) -> None:
-    if index is None or session.closed or session.broken:
-        return
-    invalid = session.execute(
-        "SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid", (quote(index),)
-    )
-    if invalid.fetchone() is not None:
+    if index is not None and _is_invalid(session, index):
         session.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quote(index)}".encode())
+
+
+def _is_invalid(session: Session, index: str) -> bool:
+    if session.closed or session.broken:
+        return False
+    query = "SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid"
+    return session.execute(query, (quote(index),)).fetchone() is not None
 
 
 def _clear_away(session: Session, operation: Operation) -> None:
@@ -140,10 +143,18 @@ def tables_of(operation: Operation) -> tuple[str, ...]:
     return (operation.table, referenced) if referenced else (operation.table,)
 
 
+def _what_is_left(session: Session, step: Step) -> str:
+    """Clearing up waits for the same transactions as the build did, so it may not have been possible."""
+    built = next((batch.builds_index for batch in step.batches if batch.builds_index), None)
+    if built and _is_invalid(session, built):
+        return f"the unfinished index {built} is left, no query uses it and the next run replaces it"
+    return "the failed step left nothing half made"
+
+
 def _failed(
     session: Session, error: psycopg.Error, step: Step, operation: Operation, done: int, total: int
 ) -> DatabaseError:
-    kept = f"{done} of {total} steps are done and stay; the failed step left nothing half made."
+    kept = f"{done} of {total} steps are done and stay; {_what_is_left(session, step)}."
     number = f"Step {done + 1} of {total}"
     if isinstance(error, _WORTH_RETRYING):
         blockers = holders(session, tables_of(operation), any_transaction=not tables_of(operation))
@@ -151,6 +162,7 @@ def _failed(
             f"{number} ({step.summary}) could not get its lock: {blockers} is in the way.",
             kept=kept,
             next_step=f"wait for that transaction or end it with SELECT pg_terminate_backend(<pid>), {_RERUN}",
+            transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
@@ -164,6 +176,7 @@ def _failed(
             f"The connection was lost during step {done + 1} of {total} ({step.summary}): {_first_line(error)}.",
             kept=f"{done} of {total} steps are done and stay; the server ends or undoes the step that ran.",
             next_step="check that the server runs, then run `tmi-ops migrate` again: it clears up and continues",
+            transient=True,
         )
     return DatabaseError(
         f"{number} ({step.summary}) failed: {_first_line(error)}.", kept=kept, next_step=f"mend the cause, {_RERUN}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect
@@ -91,31 +94,34 @@ def migrate(
 
 
 def _database_is_missing(postgres: PostgresSettings) -> bool:
-    """Whether the server is there and the database is not. libpq's refusal has no code and may be in any language."""
+    """Whether the server is there and the database is not.
+
+    libpq's refusal carries no code and may be in any language, so the server's list of databases decides.
+    """
     try:
         with connect(postgres):
             return False
     except DatabaseError:
-        for maintenance in MAINTENANCE_DATABASES:
-            try:
-                with connect(postgres, maintenance) as connection:
-                    found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (postgres.database,))
-                    if found.fetchone() is None:
-                        return True
-                    break
-            except DatabaseError:
-                continue
-        raise
+        if _is_listed(postgres):
+            raise
+        return True
+
+
+def _is_listed(postgres: PostgresSettings) -> bool:
+    """Whether the server has the database; taken for granted where it cannot be asked."""
+    try:
+        with _maintenance_connection(postgres) as connection:
+            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (postgres.database,))
+            return found.fetchone() is not None
+    except DatabaseError:
+        return True
 
 
 def _create_database(postgres: PostgresSettings, report: Report) -> tuple[Operation, ...]:
     operation = CreateDatabase(postgres.database)
-    for maintenance in MAINTENANCE_DATABASES:
+    with _maintenance_connection(postgres) as connection:
         try:
-            with connect(postgres, maintenance) as connection:
-                connection.execute(render(operation).sql[0].encode())
-        except DatabaseError:
-            continue
+            connection.execute(render(operation).sql[0].encode())
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return ()  # another migration was faster
         except psycopg.errors.InsufficientPrivilege:
@@ -129,16 +135,31 @@ def _create_database(postgres: PostgresSettings, report: Report) -> tuple[Operat
                 f"The database {postgres.database} could not be created: {str(error).strip().splitlines()[0]}.",
                 next_step=f"create it by hand with encoding UTF8: CREATE DATABASE {quote(postgres.database)};",
             ) from error
-        else:
-            report.note(f"Created database {postgres.database}.")
-            return (operation,)
-    raise DatabaseError(
-        f"The database {postgres.database} does not exist, and no database to create it from could be reached.",
-        next_step=f"let {postgres.user} connect to the database postgres, or create {postgres.database} by hand",
-    )
+    report.note(f"Created database {postgres.database}.")
+    return (operation,)
 
 
-def _refuse_standby(session: psycopg.Connection[tuple[object, ...]], postgres: PostgresSettings) -> None:
+@contextmanager
+def _maintenance_connection(postgres: PostgresSettings) -> Iterator[psycopg.Connection[TupleRow]]:
+    """A connection to a database that every server has.
+
+    Raises:
+        DatabaseError: none of them would have us.
+    """
+    with ExitStack() as stack:
+        refused: DatabaseError | None = None
+        for database in MAINTENANCE_DATABASES:
+            try:
+                connection = stack.enter_context(connect(postgres, database))
+            except DatabaseError as error:
+                refused = refused or error
+            else:
+                yield connection
+                return
+        raise refused or AssertionError
+
+
+def _refuse_standby(session: psycopg.Connection[TupleRow], postgres: PostgresSettings) -> None:
     row = session.execute("SELECT pg_is_in_recovery()").fetchone()
     if row and row[0]:
         raise DatabaseError(

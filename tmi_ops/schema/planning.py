@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import MetaData
 
-from tmi_ops.schema.blockers import find_blocked
+from tmi_ops.schema.blockers import find_blocked, keyless_tables
 from tmi_ops.schema.models import Base
 from tmi_ops.schema.operations import (
     AddColumn,
@@ -65,11 +65,10 @@ def _columns(state: SchemaState, metadata: MetaData) -> Iterator[Operation]:
 
 
 def _primary_keys(state: SchemaState) -> Iterator[Operation]:
+    keyless = keyless_tables(state)
     for key in state.structure.wrong_primary_keys:
         name = f"{key.table}_pkey"
-        nulls = any(state.conflict(key.table, column, "null") for column in key.columns)
-        possible = key.live is None and not state.columns.lacks(key.table, key.columns)
-        if possible and not nulls and not state.conflict(key.table, name, "duplicate"):
+        if key.table not in keyless:
             leftover = next((one.name for one in state.live.indexes if one.name == name and not one.valid), None)
             yield AddPrimaryKey(key.table, key.columns, leftover)
 
@@ -93,10 +92,13 @@ def _indexes(state: SchemaState) -> Iterator[Operation]:
 
 def _constraints(state: SchemaState) -> Iterator[Operation]:
     matches: Iterable[CheckMatch | ForeignKeyMatch] = (*state.structure.foreign_keys, *state.structure.checks)
+    keyless = keyless_tables(state)
     to_validate: list[Operation] = []
     for match in matches:
         referenced = match.referenced if isinstance(match, ForeignKeyMatch) else None
         name = match.live.name if match.live and match.state == "not valid" else match.name
+        if referenced in keyless and match.state == "missing":
+            continue
         if match.state == "missing":
             yield AddConstraint(match.table, name, referenced)
         if match.state in ("missing", "not valid") and not state.conflict(match.table, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,20 +38,62 @@ def report() -> Recorder:
     return Recorder()
 
 
+@pytest.fixture(scope="session")
+def migrated_once(server: PostgresSettings) -> Iterator[PostgresSettings]:
+    """A database as a migration leaves it, for tests that undo what they do; and the template of `migrated`."""
+    with database_of(server, "template_migrated") as database:
+        migrate(database, Recorder())
+        yield database
+
+
+@pytest.fixture(scope="session")
+def unseeded_once(server: PostgresSettings) -> Iterator[PostgresSettings]:
+    with database_of(server, "template_unseeded") as database:
+        migrate(database, Recorder(), seed=False)
+        yield database
+
+
+@pytest.fixture(scope="session")
+def made_by_gorm_once(server: PostgresSettings) -> Iterator[PostgresSettings]:
+    with database_of(server, "template_gorm") as database:
+        with connect(database) as connection:
+            connection.execute(";".join(gorm_statements()).encode())
+        run(database, *A_THREAT_MODEL)
+        yield database
+
+
 @pytest.fixture
-def migrated(database: PostgresSettings, report: Recorder) -> PostgresSettings:
+def migrated(server: PostgresSettings, migrated_once: PostgresSettings) -> Iterator[PostgresSettings]:
     """A database as a migration leaves it."""
-    migrate(database, report)
-    return database
+    with database_of(server, template=migrated_once.database) as database:
+        yield database
 
 
 @pytest.fixture
-def made_by_gorm(database: PostgresSettings) -> PostgresSettings:
+def unseeded(server: PostgresSettings, unseeded_once: PostgresSettings) -> Iterator[PostgresSettings]:
+    """A database as a migration without seeding leaves it: no row in any table."""
+    with database_of(server, template=unseeded_once.database) as database:
+        yield database
+
+
+@pytest.fixture
+def made_by_gorm(server: PostgresSettings, made_by_gorm_once: PostgresSettings) -> Iterator[PostgresSettings]:
     """A database as TMI's own start leaves it, with a threat model in it."""
-    with connect(database) as connection:
-        connection.execute(";".join(gorm_statements()).encode())
-    run(database, *A_THREAT_MODEL)
-    return database
+    with database_of(server, template=made_by_gorm_once.database) as database:
+        yield database
+
+
+@contextmanager
+def database_of(
+    server: PostgresSettings, name: str | None = None, template: str = "template1"
+) -> Iterator[PostgresSettings]:
+    """A database for the length of a `with` block."""
+    name = name or f"tmi_{secrets.token_hex(4)}"
+    run(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield server.model_copy(update={"database": name})
+    finally:
+        run(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 A_THREAT_MODEL = (

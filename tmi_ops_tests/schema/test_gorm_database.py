@@ -20,9 +20,9 @@ CHECKS = {
 
 
 def test_a_database_made_by_gorm_passes_with_its_missing_checks_and_extra_objects_as_warnings(
-    made_by_gorm: PostgresSettings,
+    made_by_gorm_once: PostgresSettings,
 ) -> None:
-    verdict = validate_schema(made_by_gorm)
+    verdict = validate_schema(made_by_gorm_once)
     assert verdict.ok
     assert verdict.at("ERROR") == ()
     assert objects(verdict, "WARN", "missing_check") == CHECKS
@@ -36,17 +36,19 @@ def test_a_database_made_by_gorm_passes_with_its_missing_checks_and_extra_object
 
 
 def test_indexes_under_gorms_names_stand_for_the_models_and_are_reported_as_information(
-    made_by_gorm: PostgresSettings,
+    made_by_gorm_once: PostgresSettings,
 ) -> None:
-    verdict = validate_schema(made_by_gorm)
+    verdict = validate_schema(made_by_gorm_once)
     renamed = set(GUIDE_INDEX_NAMES.values()) | {"idx_webhook_deny_pattern"}
     assert objects(verdict, "INFO", "other_name") == renamed
     called = {one.object: one.message for one in verdict.findings if one.rule == "other_name"}
     assert "uni_webhook_url_deny_list_pattern" in called["idx_webhook_deny_pattern"]
 
 
-def test_a_key_that_gorm_lets_a_sequence_number_is_no_difference_of_the_column(made_by_gorm: PostgresSettings) -> None:
-    verdict = validate_schema(made_by_gorm)
+def test_a_key_that_gorm_lets_a_sequence_number_is_no_difference_of_the_column(
+    made_by_gorm_once: PostgresSettings,
+) -> None:
+    verdict = validate_schema(made_by_gorm_once)
     assert not [one for one in verdict.findings if one.rule.startswith("column_")]
     (sequence,) = [one for one in verdict.findings if one.object == "triage_notes_id_seq"]
     assert "numbers triage_notes.id" in sequence.message
@@ -81,8 +83,8 @@ def test_after_that_there_is_nothing_to_plan(made_by_gorm: PostgresSettings, rep
     assert script(plan) == ""
 
 
-def test_no_index_is_built_beside_one_that_serves_under_another_name(made_by_gorm: PostgresSettings) -> None:
-    assert not [one for one in plan_migration(made_by_gorm).operations if isinstance(one, BuildIndex)]
+def test_no_index_is_built_beside_one_that_serves_under_another_name(made_by_gorm_once: PostgresSettings) -> None:
+    assert not [one for one in plan_migration(made_by_gorm_once).operations if isinstance(one, BuildIndex)]
 
 
 def catalogue(postgres: PostgresSettings) -> set[tuple[str, str]]:

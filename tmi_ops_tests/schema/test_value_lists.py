@@ -15,7 +15,7 @@ WRITTEN = [
     "role = 'owner' OR role = 'writer'",
     "role = ANY (ARRAY['owner', 'writer'])",
     "(role)::text = ANY (ARRAY['owner'::text, 'writer'::text])",
-    '"role" IN (\'owner\', \'writer\', \'owner\')',
+    "\"role\" IN ('owner', 'writer', 'owner')",
 ]
 OTHERS = [
     "length(role) > 3",
@@ -31,14 +31,14 @@ OTHERS = [
 @pytest.mark.parametrize("column_type", ["varchar(6)", "text", "varchar"])
 @pytest.mark.parametrize("written", WRITTEN)
 def test_a_list_is_recognised_in_postgresqls_own_words_however_it_was_written(
-    database: PostgresSettings, column_type: str, written: str
+    server: PostgresSettings, column_type: str, written: str
 ) -> None:
-    assert read_value_list(in_postgresqls_words(database, column_type, written)) == ROLES
+    assert read_value_list(in_postgresqls_words(server, column_type, written)) == ROLES
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_check_of_another_shape_is_not_taken_for_a_list(database: PostgresSettings, other: str) -> None:
-    assert read_value_list(in_postgresqls_words(database, "text", other)) is None
+def test_a_check_of_another_shape_is_not_taken_for_a_list(server: PostgresSettings, other: str) -> None:
+    assert read_value_list(in_postgresqls_words(server, "text", other)) is None
 
 
 def test_a_constraint_that_is_not_valid_is_still_recognised() -> None:
@@ -66,8 +66,9 @@ def test_any_values_are_read_back_quotes_and_all(values: set[str]) -> None:
 
 def in_postgresqls_words(postgres: PostgresSettings, column_type: str, condition: str) -> str:
     with connect(postgres) as connection:
-        statement = f"CREATE TABLE t (role {column_type}, other text, CONSTRAINT c CHECK ({condition}))"
+        statement = f"CREATE TEMP TABLE t (role {column_type}, other text, CONSTRAINT given CHECK ({condition}))"
         connection.execute(statement.encode())
-        row = connection.execute("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'c'").fetchone()
+        definition = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'given'"
+        row = connection.execute(definition).fetchone()
     assert row is not None
     return str(row[0])
