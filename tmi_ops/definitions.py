@@ -1,7 +1,25 @@
-"""The code location: wiring only."""
+"""The code location of one environment (TMI_ENV): wiring only."""
 
 from __future__ import annotations
 
 from dagster import Definitions
 
-defs = Definitions()
+from tmi_ops.orchestration.backup import backup_definitions
+from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protection import protection_definitions
+from tmi_ops.orchestration.resources import Environment
+from tmi_ops.orchestration.schema import schema_definitions
+from tmi_ops.settings import environment_name
+
+
+def environment_definitions(environment: str) -> Definitions:
+    """Everything that runs for one environment. Nothing is connected to, and no secret is read."""
+    return Definitions.merge(
+        schema_definitions(environment),
+        backup_definitions(environment),
+        protection_definitions(environment),
+        Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
+    )
+
+
+defs = environment_definitions(environment_name())

@@ -111,6 +111,9 @@ class Settings(_Facts):
     uses_embedded_stack: bool = False
 
 
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
 def load_settings(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
     """Read the settings of the environment that TMI_ENV names (default: development).
 
@@ -123,7 +126,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
     """
     process = dict(os.environ if environ is None else environ)
     directory = directory or Path.cwd()
-    environment = process.get("TMI_ENV", "development").strip()
+    environment = environment_name(process, directory)
     values = _env_files(directory, environment) | process
     home = (directory / values.get("TMI_OPS_HOME", DEFAULT_HOME)).resolve()
     values, embedded = _with_stack(values, home, environment)
@@ -146,6 +149,23 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
         ) from None
     _refuse_weak_tls(settings, values)
     return settings
+
+
+def environment_name(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str:
+    """The environment that TMI_ENV names (default: development). Reads no secret and judges no other setting.
+
+    Raises:
+        SettingsError: it is unknown and declares no objectives of its own, or its name cannot be part of a key.
+    """
+    process = dict(os.environ if environ is None else environ)
+    environment = process.get("TMI_ENV", "development").strip()
+    if not _ENVIRONMENT_NAME.fullmatch(environment):
+        raise SettingsError(
+            f"TMI_ENV names an impossible environment: {environment!r}.",
+            next_step=f"use one of {', '.join(OBJECTIVES)}, or a name of letters, digits and _ of your own",
+        )
+    _objectives(environment, _env_files(directory or Path.cwd(), environment) | process)
+    return environment
 
 
 def env_file_names(environment: str) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tmi_ops.cli.terminal import out, size_words, time_words
-from tmi_ops.schema.findings import LEVELS, Finding, Rule
+from tmi_ops.schema.findings import Finding
 from tmi_ops.schema.models import Base
+from tmi_ops.schema.rules import LEVELS, Rule
 
 if TYPE_CHECKING:
     from tmi_ops.schema.migration import MigrationResult
@@ -23,13 +24,22 @@ if TYPE_CHECKING:
 _COLOURS = {"ERROR": "bold red", "WARN": "yellow", "INFO": "cyan", "DEBUG": "dim"}
 
 
-def show_verdict(verdict: Validation, *, verbose: bool, with_tables: bool = True) -> None:
-    """Connection, tables with rows, findings, and one closing line that says what to do."""
-    if with_tables:
+def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = False) -> None:
+    """Connection, tables with rows, findings, and one closing line that says what to do.
+
+    Args:
+        after_migration: leave out the tables and what is only information.
+    """
+    if not after_migration:
         size = size_words(verdict.database_size)
-        out.print(f"[green]✓[/] connected to {escape(verdict.address)}: PostgreSQL {verdict.server_version}, {size}\n")
+        out.print(
+            f"[green]✓[/] connected to {escape(verdict.address)}: PostgreSQL {verdict.server_version}, {size}",
+            soft_wrap=True,
+        )
+        out.print()
         out.print(_tables(verdict))
-    shown = [one for one in verdict.findings if _is_shown(one, verbose=verbose)]
+    levels = LEVELS if verbose else LEVELS[:2] if after_migration else LEVELS[:3]
+    shown = [one for one in verdict.findings if one.level in levels and (verbose or one.rule is not Rule.SUMMARY)]
     if shown:
         out.print(_findings(shown))
     _close(verdict)
@@ -72,24 +82,26 @@ _KINDS = {
 }
 
 
-def _is_shown(finding: Finding, *, verbose: bool) -> bool:
-    return verbose or not (finding.level == "DEBUG" or finding.rule is Rule.SUMMARY)
-
-
 def _tables(verdict: Validation) -> Columns:
     marks: dict[str, str] = {}
     for level in reversed(LEVELS[:2]):
         marks |= {one.table: level for one in verdict.at(level) if one.table}
     names = sorted({*Base.metadata.tables, *verdict.tables})
-    width = max(len(name) for name in names)
+    counts = {name: _rows(verdict, name) for name in names}
+    name_width = max(map(len, names))
+    count_width = max(map(len, counts.values()))
     cells = []
-    for name in names:
-        rows = f"{verdict.tables[name]:,}" if name in verdict.tables else "-"
-        about = "~" if name in verdict.estimated else ""
+    for name, count in counts.items():
         mark = {"ERROR": "✗", "WARN": "!"}.get(marks.get(name, ""), "✓")
         style = _COLOURS[marks[name]] if name in marks else "green"
-        cells.append(Text.assemble((mark, style), f" {name:<{width}} ", (f"{about + rows:>11}", "bold")))
+        cells.append(Text.assemble((mark, style), f" {name:<{name_width}}  ", (f"{count:>{count_width}}", "bold")))
     return Columns(cells, padding=(0, 3), column_first=True)
+
+
+def _rows(verdict: Validation, table: str) -> str:
+    if table not in verdict.tables:
+        return "-"
+    return f"{'~' if table in verdict.estimated else ''}{verdict.tables[table]:,}"
 
 
 def _findings(findings: Sequence[Finding]) -> Table:

@@ -1,7 +1,5 @@
 """Logical backups and their proof, as assets, a job and the nightly schedule."""
 
-from __future__ import annotations
-
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +13,6 @@ from dagster import (
     Config,
     DefaultScheduleStatus,
     Definitions,
-    MaterializeResult,
     MetadataValue,
     ScheduleDefinition,
     TableColumn,
@@ -26,9 +23,10 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
@@ -64,19 +62,18 @@ def backup_definitions(environment: str) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         retry_policy=RETRIES,
+        pool=pool(environment, "logical_backup"),
         description="A logical backup: pg_dump and a fingerprint of every table from one snapshot, streamed to the "
         "store and committed by its manifest. The same by hand: `tmi-ops backup logical`.",
     )
-    def logical(
-        context: AssetExecutionContext, config: LogicalBackupConfig, environment: Environment
-    ) -> MaterializeResult[None]:
+    def logical(context: AssetExecutionContext, config: LogicalBackupConfig, environment: Environment) -> Materialized:
         from tmi_ops.backup.logical import back_up_logical
 
         with failures_explained():
             manifest = back_up_logical(
                 environment.settings, environment.open_store(), config.format, RunLogReport(context.log)
             )
-        return MaterializeResult(metadata=_backup_metadata(manifest))
+        return Materialized(metadata=_backup_metadata(manifest))
 
     @asset(
         key=verified_key,
@@ -85,6 +82,7 @@ def backup_definitions(environment: str) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         retry_policy=RETRIES,
+        pool=pool(environment, "scratch_cluster"),
         check_specs=[
             AssetCheckSpec(
                 PROVEN_CHECK,
@@ -97,9 +95,7 @@ def backup_definitions(environment: str) -> Definitions:
         description="The proof of the newest logical backup: restored into a scratch cluster and compared with its "
         "source. The verdict is kept in the store. The same by hand: `tmi-ops verify latest`.",
     )
-    def logical_verified(
-        context: AssetExecutionContext, config: ProofConfig, environment: Environment
-    ) -> MaterializeResult[None]:
+    def logical_verified(context: AssetExecutionContext, config: ProofConfig, environment: Environment) -> Materialized:
         from tmi_ops.recovery.verify import verify_backup
         from tmi_ops.store.catalogue import find_backup
 
@@ -108,7 +104,7 @@ def backup_definitions(environment: str) -> Definitions:
             proof = verify_backup(
                 environment.settings, store, find_backup(store, config.backup), RunLogReport(context.log)
             )
-        return MaterializeResult(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
+        return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 
     job = define_asset_job(
         "logical_backup",
@@ -129,7 +125,7 @@ def backup_definitions(environment: str) -> Definitions:
     return Definitions(assets=[logical, logical_verified], jobs=[job], schedules=[schedule])
 
 
-def _backup_metadata(manifest: Manifest) -> dict[str, MetadataValue[Any]]:
+def _backup_metadata(manifest: "Manifest") -> dict[str, MetadataValue[Any]]:
     rows = sum(fingerprint.rows for fingerprint in manifest.fingerprints.values())
     return {
         "backup": MetadataValue.text(manifest.backup_id),
@@ -147,7 +143,7 @@ def _backup_metadata(manifest: Manifest) -> dict[str, MetadataValue[Any]]:
     }
 
 
-def _fingerprint_table(manifest: Manifest) -> MetadataValue[Any]:
+def _fingerprint_table(manifest: "Manifest") -> MetadataValue[Any]:
     largest_first = sorted(manifest.fingerprints.items(), key=lambda item: -item[1].rows)
     return MetadataValue.table(
         records=[
@@ -164,7 +160,7 @@ def _fingerprint_table(manifest: Manifest) -> MetadataValue[Any]:
     )
 
 
-def _proof_metadata(proof: Proof) -> dict[str, MetadataValue[Any]]:
+def _proof_metadata(proof: "Proof") -> dict[str, MetadataValue[Any]]:
     verdict = proof.verdict
     return {
         "backup": MetadataValue.text(verdict.backup_id),
@@ -178,7 +174,7 @@ def _proof_metadata(proof: Proof) -> dict[str, MetadataValue[Any]]:
     }
 
 
-def _proof_result(proof: Proof) -> AssetCheckResult:
+def _proof_result(proof: "Proof") -> AssetCheckResult:
     verdict = proof.verdict
     reasons = "\n".join(f"- {reason}" for reason in verdict.reasons) or "Nothing differs."
     return AssetCheckResult(
@@ -190,7 +186,7 @@ def _proof_result(proof: Proof) -> AssetCheckResult:
     )
 
 
-def _schema_errors(proof: Proof) -> int:
+def _schema_errors(proof: "Proof") -> int:
     if proof.validation is None:
         return 0
     return sum(finding.level == "ERROR" for finding in proof.validation.findings)

@@ -7,47 +7,14 @@ or more than the models know. INFO: summaries and other names. DEBUG: what match
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import MetaData
 
 from tmi_ops.schema.models import Base
+from tmi_ops.schema.rules import LEVELS, Level, Rule
 from tmi_ops.schema.state import SchemaState
 from tmi_ops.schema.structure import CheckMatch, ForeignKeyMatch, IndexMatch
-
-Level = Literal["ERROR", "WARN", "INFO", "DEBUG"]
-LEVELS: tuple[Level, ...] = ("ERROR", "WARN", "INFO", "DEBUG")
-
-
-class Rule(StrEnum):
-    """What is checked. Each rule can be shown as a check of its own."""
-
-    MISSING_TABLE = "missing_table"
-    UNREADABLE_TABLE = "unreadable_table"
-    MISSING_COLUMN = "missing_column"
-    COLUMN_TYPE = "column_type"
-    COLUMN_NULLABILITY = "column_nullability"
-    COLUMN_DEFAULT = "column_default"
-    MISSING_PRIMARY_KEY = "missing_primary_key"
-    MISSING_INDEX = "missing_index"
-    INVALID_INDEX = "invalid_index"
-    INDEX_DIFFERS = "index_differs"
-    MISSING_FOREIGN_KEY = "missing_foreign_key"
-    FOREIGN_KEY_DIFFERS = "foreign_key_differs"
-    FOREIGN_KEY_VIOLATED = "foreign_key_violated"
-    MISSING_CHECK = "missing_check"
-    CHECK_DIFFERS = "check_differs"
-    CHECK_VIOLATED = "check_violated"
-    CONSTRAINT_NOT_VALID = "constraint_not_valid"
-    EXTRA_TABLE = "extra_table"
-    EXTRA_COLUMN = "extra_column"
-    EXTRA_INDEX = "extra_index"
-    EXTRA_CONSTRAINT = "extra_constraint"
-    EXTRA_OBJECT = "extra_object"
-    OTHER_NAME = "other_name"
-    SUMMARY = "summary"
 
 
 class Finding(BaseModel):
@@ -137,7 +104,7 @@ def _index(state: SchemaState, match: IndexMatch) -> Iterator[Finding]:
     consequence = "duplicates are not refused" if match.unique else "queries by it read the whole table"
     live = match.live.name if match.live else ""
     conflict = state.conflict(match.table, match.name, "duplicate")
-    rows = f" It cannot be built yet: {conflict.describe()}, share their values." if conflict else ""
+    rows = f" It cannot be built yet: {conflict.describe()} share their values." if conflict else ""
     if match.state == "present" and live != match.name:
         yield _finding("INFO", Rule.OTHER_NAME, match.table, match.name, f"The index is there, called {live}.")
     elif match.state == "missing":
@@ -180,7 +147,7 @@ def _foreign_key(state: SchemaState, key: ForeignKeyMatch) -> Iterator[Finding]:
 
 
 def _check(state: SchemaState, check: CheckMatch) -> Iterator[Finding]:
-    allowed = ", ".join(sorted(check.values))
+    allowed = ", ".join(check.values)
     live = check.live.name if check.live else ""
     conflict = state.conflict(check.table, live if check.state == "not valid" else check.name, "value")
     if check.state == "present" and live != check.name:
@@ -188,7 +155,7 @@ def _check(state: SchemaState, check: CheckMatch) -> Iterator[Finding]:
     elif check.state in ("missing", "name taken"):
         rows = f" {_sentence(conflict.describe())} hold others." if conflict else ""
         taken = f" Its name is taken by: {check.live.definition}." if check.live else ""
-        message = f"Nothing but TMI itself keeps {check.column} to {allowed}.{rows}{taken}"
+        message = f"The CHECK is missing: only TMI itself keeps {check.column} to {allowed}.{rows}{taken}"
         yield _finding("WARN", Rule.MISSING_CHECK, check.table, check.name, message)
     elif check.state == "differs":
         yield _other_values(check, live)
@@ -203,8 +170,8 @@ def _check(state: SchemaState, check: CheckMatch) -> Iterator[Finding]:
 
 
 def _other_values(check: CheckMatch, live: str) -> Finding:
-    refused = sorted(check.values - check.live_values)
-    more = sorted(check.live_values - check.values)
+    refused = [value for value in check.values if value not in check.live_values]
+    more = sorted(check.live_values - set(check.values))
     parts = [
         *([f"refuses {', '.join(refused)}, which TMI may write"] if refused else []),
         *([f"allows {', '.join(more)} as well"] if more else []),
@@ -219,13 +186,13 @@ def _not_valid(table: str, name: str) -> Finding:
 
 
 def _extra(state: SchemaState, metadata: MetaData) -> Iterator[Finding]:
-    kept = "No model knows it; it is left alone, and backups hold it."
+    kept = "Not in TMI's models; it is left alone, and backups hold it."
     for name in state.live.tables:
         if name not in metadata.tables:
             yield _finding("WARN", Rule.EXTRA_TABLE, name, None, kept)
     for column in state.columns.extra_columns:
         if column.required:
-            message = "No model knows the column, and it is NOT NULL without a default: rows TMI writes are refused."
+            message = "Not in TMI's models, and NOT NULL without a default: rows TMI writes are refused."
             yield _finding("ERROR", Rule.EXTRA_COLUMN, column.table, column.column, message)
         else:
             yield _finding("WARN", Rule.EXTRA_COLUMN, column.table, column.column, kept)
@@ -238,7 +205,7 @@ def _extra(state: SchemaState, metadata: MetaData) -> Iterator[Finding]:
     for one in state.structure.extra_constraints:
         yield _finding("WARN", Rule.EXTRA_CONSTRAINT, one.table, one.name, f"{one.definition}. {kept}")
     for thing in state.live.objects:
-        message = f"A {thing.kind}, {thing.detail}. {kept}"
+        message = f"A {thing.kind} {thing.detail}. {kept}"
         yield _finding("WARN", Rule.EXTRA_OBJECT, thing.table, thing.name, message)
 
 

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from sqlalchemy import Connection
 
 from tmi_ops.schema.engine import snapshot
-from tmi_ops.schema.findings import Finding, Level, find_all
+from tmi_ops.schema.findings import Finding, find_all
 from tmi_ops.schema.row_counts import count_rows
+from tmi_ops.schema.rules import Level
 from tmi_ops.schema.state import SchemaState, read_state
 from tmi_ops.settings import PostgresSettings
 

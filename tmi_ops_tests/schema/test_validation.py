@@ -8,8 +8,9 @@ from pydantic import SecretStr
 from tmi_ops.errors import DatabaseError
 from tmi_ops.schema.catalog import LiveTable
 from tmi_ops.schema.engine import engine, snapshot
-from tmi_ops.schema.findings import Finding, Rule, find_all
+from tmi_ops.schema.findings import Finding, find_all
 from tmi_ops.schema.row_counts import count_rows
+from tmi_ops.schema.rules import Rule
 from tmi_ops.schema.state import read_state
 from tmi_ops.schema.validation import Validation, validate_schema
 from tmi_ops.settings import PostgresSettings
@@ -177,7 +178,7 @@ def test_rows_that_violate_a_check_are_an_error_with_count_and_examples(migrated
     verdict = validate_schema(migrated)
     (finding,) = verdict.at("ERROR")
     assert (finding.rule, finding.table, finding.object) == (Rule.CHECK_VIOLATED, "threats", "chk_threats_severity")
-    assert "2 rows, for example id=t2, id=t3" in finding.message
+    assert "2 rows (such as id=t2, id=t3)" in finding.message
     assert not verdict.ok
 
 
@@ -192,7 +193,7 @@ def test_rows_that_refer_to_nothing_are_an_error_with_count_and_examples(migrate
     )
     (finding,) = validate_schema(migrated).at("ERROR")
     assert finding.rule is Rule.FOREIGN_KEY_VIOLATED
-    assert "1 row, for example id=n1" in finding.message
+    assert "1 row (such as id=n1)" in finding.message
 
 
 def test_an_empty_database_lacks_every_table(database: PostgresSettings) -> None:

@@ -1,0 +1,27 @@
+"""The main job: from whatever schema there is to a backup that a restore has proven."""
+
+from __future__ import annotations
+
+from dagster import AssetKey, AssetSelection, Definitions, define_asset_job
+
+PROTECT_JOB = "protect"
+
+
+def protection_definitions(environment: str) -> Definitions:
+    """The job `protect`."""
+    assets = [
+        AssetKey([environment, *path])
+        for path in (
+            ("schema", "migration"),
+            ("schema", "validation"),
+            ("backup", "logical"),
+            ("backup", "logical_verified"),
+        )
+    ]
+    job = define_asset_job(
+        PROTECT_JOB,
+        selection=AssetSelection.assets(*assets),
+        description="Migrate, validate, back up, and prove the backup by a restore.",
+        tags={"tmi_ops/environment": environment},
+    )
+    return Definitions(jobs=[job])

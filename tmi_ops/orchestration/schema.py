@@ -1,0 +1,186 @@
+"""The schema as assets: its migration, and its validation with one check for every rule."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    Config,
+    Definitions,
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    asset,
+    define_asset_job,
+)
+from pydantic import Field
+
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized
+from tmi_ops.schema.rules import Rule
+
+if TYPE_CHECKING:
+    from tmi_ops.schema.findings import Finding
+    from tmi_ops.schema.migration import MigrationResult
+    from tmi_ops.schema.validation import Validation
+
+# They tell; there is nothing that could fail.
+_NOT_CHECKED = {Rule.OTHER_NAME, Rule.SUMMARY}
+CHECKED_RULES = tuple(rule for rule in Rule if rule not in _NOT_CHECKED)
+
+
+class MigrationConfig(Config):
+    """How the schema is migrated."""
+
+    seed: bool = Field(default=True, description="Insert the rows TMI needs before its first request.")
+
+
+def schema_definitions(environment: str) -> Definitions:
+    """Assets `<environment>/schema/migration` and `<environment>/schema/validation` with its checks, and their job."""
+    migration_key = AssetKey([environment, "schema", "migration"])
+    validation_key = AssetKey([environment, "schema", "validation"])
+
+    @asset(
+        key=migration_key,
+        group_name="schema",
+        kinds={"postgres", "sqlalchemy"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        pool=pool(environment, "schema"),
+        description="The schema TMI needs, brought about online: what lacks is added, nothing is dropped; a second "
+        "run does nothing. The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`.",
+    )
+    def migration(context: AssetExecutionContext, config: MigrationConfig, environment: Environment) -> Materialized:
+        from tmi_ops.schema.migration import migrate
+
+        with failures_explained():
+            result = migrate(environment.settings.postgres, RunLogReport(context.log), seed=config.seed)
+        return Materialized(metadata=_migration_metadata(result))
+
+    @asset(
+        key=validation_key,
+        deps=[migration_key],
+        group_name="schema",
+        kinds={"postgres"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        check_specs=[
+            AssetCheckSpec(rule.value, asset=validation_key, description=rule.meaning) for rule in CHECKED_RULES
+        ],
+        description="The live schema compared with TMI's models, a check for every rule. An error means that TMI "
+        "fails or that data is not what it is declared to be. The same by hand: `tmi-ops check`.",
+    )
+    def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:
+        from tmi_ops.schema.validation import validate_schema
+
+        with failures_explained():
+            verdict = validate_schema(environment.settings.postgres)
+        context.log.info(f"{verdict.address}: {_counts(verdict)}")
+        return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
+
+    job = define_asset_job(
+        "migrate_and_validate",
+        selection=AssetSelection.assets(migration_key, validation_key),
+        description="Bring the schema up to date, online, then validate it.",
+        tags={"tmi_ops/environment": environment},
+    )
+    return Definitions(assets=[migration, validation], jobs=[job])
+
+
+def _migration_metadata(result: "MigrationResult") -> dict[str, MetadataValue[Any]]:
+    return {
+        "steps taken": MetadataValue.int(len(result.operations)),
+        "steps left to a person": MetadataValue.int(len(result.blocked)),
+        "rows seeded": MetadataValue.int(result.seeded_rows),
+        "duration (s)": MetadataValue.float(result.seconds),
+        "database created": MetadataValue.bool(result.created_database),
+        "schema errors afterwards": MetadataValue.int(len(result.validation.at("ERROR"))),
+        "steps": MetadataValue.md(_steps(result)),
+    }
+
+
+def _steps(result: "MigrationResult") -> str:
+    from tmi_ops.schema.rendering import render
+
+    taken = [f"- {step.summary} ({step.locks})" for step in map(render, result.operations)]
+    left = [f"- **left to you**: {one.table} {one.name}: {one.reason} {one.remedy}" for one in result.blocked]
+    return "\n".join([*taken, *left]) or "Nothing to do: the schema is up to date."
+
+
+def _validation_metadata(verdict: "Validation") -> dict[str, MetadataValue[Any]]:
+    return {
+        "errors": MetadataValue.int(len(verdict.at("ERROR"))),
+        "warnings": MetadataValue.int(len(verdict.at("WARN"))),
+        "tables": MetadataValue.int(len(verdict.tables)),
+        "dagster/row_count": MetadataValue.int(sum(verdict.tables.values())),
+        "database size (MB)": MetadataValue.float(verdict.database_size / 1e6),
+        "PostgreSQL": MetadataValue.text(verdict.server_version),
+        "findings": _findings_table([*verdict.at("ERROR"), *verdict.at("WARN")]),
+        "rows by table": _row_counts_table(verdict),
+    }
+
+
+def _check_results(verdict: "Validation") -> Iterator[AssetCheckResult]:
+    for rule in CHECKED_RULES:
+        found = [one for one in verdict.findings if one.rule is rule and one.level in ("ERROR", "WARN")]
+        errors = sum(one.level == "ERROR" for one in found)
+        yield AssetCheckResult(
+            check_name=rule.value,
+            passed=not found,
+            severity=AssetCheckSeverity.ERROR if errors else AssetCheckSeverity.WARN,
+            description=_described(found) if found else rule.meaning,
+            metadata={"findings": _findings_table(found)} if found else {},
+        )
+
+
+def _described(found: Sequence["Finding"]) -> str:
+    first = found[0]
+    where = ".".join(part for part in (first.table, first.object) if part)
+    more = f" And {len(found) - 1} more." if len(found) > 1 else ""
+    return f"{where}: {first.message}{more}"
+
+
+def _counts(verdict: "Validation") -> str:
+    return f"{len(verdict.at('ERROR'))} errors, {len(verdict.at('WARN'))} warnings in {len(verdict.tables)} tables"
+
+
+def _findings_table(found: Sequence["Finding"]) -> MetadataValue[Any]:
+    return MetadataValue.table(
+        records=[
+            TableRecord(
+                {
+                    "level": one.level,
+                    "table": one.table or "",
+                    "object": one.object or "",
+                    "finding": one.message,
+                }
+            )
+            for one in found
+        ],
+        schema=TableSchema([TableColumn(name, "string") for name in ("level", "table", "object", "finding")]),
+    )
+
+
+def _row_counts_table(verdict: "Validation") -> MetadataValue[Any]:
+    largest_first = sorted(verdict.tables.items(), key=lambda item: -item[1])
+    return MetadataValue.table(
+        records=[
+            TableRecord({"table": name, "rows": rows, "counted": name not in verdict.estimated})
+            for name, rows in largest_first
+        ],
+        schema=TableSchema(
+            [
+                TableColumn("table", "string"),
+                TableColumn("rows", "int"),
+                TableColumn("counted", "bool", description="false: the planner's estimate of a large table"),
+            ]
+        ),
+    )
