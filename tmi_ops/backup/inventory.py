@@ -41,8 +41,8 @@ _QUERIES: Mapping[str, str] = {
         WHERE {_RELATION} AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')""",
     "column": f"""
         SELECT n.nspname || '.' || c.relname || '.' || a.attname,
-               concat_ws(' ', format_type(a.atttypid, a.atttypmod), 'notnull=', a.attnotnull, 'identity=', a.attidentity,
-                         'generated=', a.attgenerated, 'default=', pg_get_expr(def.adbin, def.adrelid))
+               concat_ws(' ', format_type(a.atttypid, a.atttypmod), 'notnull=', a.attnotnull,
+                         'identity=', a.attidentity, 'generated=', a.attgenerated, 'default=', pg_get_expr(def.adbin, def.adrelid))
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum
         WHERE {_RELATION} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped""",
@@ -57,7 +57,8 @@ _QUERIES: Mapping[str, str] = {
         LEFT JOIN pg_class r ON r.oid = c.conrelid
         WHERE {_USER_SCHEMA} AND {_not_of_extension("pg_constraint", "c.oid")}""",
     "trigger": f"""
-        SELECT n.nspname || '.' || c.relname || '.' || t.tgname, concat_ws(' ', pg_get_triggerdef(t.oid), 'enabled=', t.tgenabled)
+        SELECT n.nspname || '.' || c.relname || '.' || t.tgname,
+               concat_ws(' ', pg_get_triggerdef(t.oid), 'enabled=', t.tgenabled)
         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE {_RELATION} AND NOT t.tgisinternal""",
     "function": f"""

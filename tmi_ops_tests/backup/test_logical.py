@@ -13,8 +13,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tmi_ops.store.catalogue import find_backup, list_backups
-from tmi_ops.store.objects import ObjectStore, open_store
 
 from tmi_ops.backup import logical
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
@@ -23,6 +21,8 @@ from tmi_ops.errors import BackupError, DatabaseError, DiskSpaceError, ProgramEr
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings
+from tmi_ops.store.catalogue import find_backup, list_backups
+from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.backup.source import ROWS, drop_role, fill_source
 from tmi_ops_tests.raw_s3 import read_raw, stored_keys
 

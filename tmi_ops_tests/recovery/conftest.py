@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tmi_ops.store.objects import ObjectStore, open_store
 
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings
 from tmi_ops.store.manifest import Manifest
+from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.backup.source import drop_role, fill_source
 
 

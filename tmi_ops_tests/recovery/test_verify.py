@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tmi_ops.store.catalogue import list_backups, read_verdicts
-from tmi_ops.store.objects import ObjectStore
 
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.backup.logical import back_up_logical
@@ -17,6 +15,8 @@ from tmi_ops.recovery import load, verify
 from tmi_ops.recovery.fetch import FetchedBackup
 from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.catalogue import list_backups, read_verdicts
+from tmi_ops.store.objects import ObjectStore
 from tmi_ops_tests.raw_s3 import delete_raw, key_ending, read_raw, write_raw
 from tmi_ops_tests.recovery.conftest import BackedUp
 
