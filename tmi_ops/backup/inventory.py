@@ -42,7 +42,8 @@ _QUERIES: Mapping[str, str] = {
     "column": f"""
         SELECT n.nspname || '.' || c.relname || '.' || a.attname,
                concat_ws(' ', format_type(a.atttypid, a.atttypmod), 'notnull=', a.attnotnull,
-                         'identity=', a.attidentity, 'generated=', a.attgenerated, 'default=', pg_get_expr(def.adbin, def.adrelid))
+                         'identity=', a.attidentity, 'generated=', a.attgenerated,
+                         'default=', pg_get_expr(def.adbin, def.adrelid))
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum
         WHERE {_RELATION} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped""",
