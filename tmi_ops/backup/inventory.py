@@ -5,11 +5,12 @@ A dump that restores every row may still have lost a trigger, a grant or a const
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+
+from tmi_ops.backup.wording import canonical
 
 # Each query gives (name, definition). Definitions are PostgreSQL's own words (pg_get_*def) with search_path pinned,
 # so names come out qualified. A source and its copy share a major version, so the words are comparable.
@@ -95,14 +96,14 @@ _QUERIES: Mapping[str, str] = {
 
 
 def read_inventory(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Each object of the database and the SHA-256 of its definition; the keys are `kind name`.
+    """Each object of the database and its definition; the keys are `kind name`.
 
     Output must be pinned (`pin_text_output`): definitions depend on search_path.
     """
     inventory: dict[str, str] = {}
     for kind, query in _QUERIES.items():
         for name, definition in connection.execute(query.encode()).fetchall():
-            inventory[f"{kind} {name}"] = hashlib.sha256(definition.encode()).hexdigest()
+            inventory[f"{kind} {name}"] = canonical(definition)
     return inventory
 
 
@@ -115,5 +116,10 @@ def differing_objects(source: Mapping[str, str], copy: Mapping[str, str]) -> lis
         elif name not in source:
             differences.append(f"{name} is in the restored copy but was not in the source")
         elif source[name] != copy[name]:
-            differences.append(f"{name} is defined differently in the restored copy")
+            differences.append(f"{name} was {_short(source[name])}, in the restored copy it is {_short(copy[name])}")
     return differences
+
+
+def _short(definition: str, length: int = 200) -> str:
+    line = " ".join(definition.split())
+    return line if len(line) <= length else f"{line[:length]}..."
