@@ -168,6 +168,17 @@ def environment_name(environ: Mapping[str, str] | None = None, directory: Path |
     return environment
 
 
+def read_variables(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> dict[str, str]:
+    """The variables settings are made of: the environment's .env files, overlaid by the process's. Holds secrets.
+
+    Raises:
+        SettingsError: as `environment_name`.
+    """
+    process = dict(os.environ if environ is None else environ)
+    directory = directory or Path.cwd()
+    return _env_files(directory, environment_name(process, directory)) | process
+
+
 def env_file_names(environment: str) -> tuple[str, ...]:
     """The .env files of an environment, the later winning."""
     if environment == "development":
