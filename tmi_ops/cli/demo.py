@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import click
-from rich.panel import Panel
 from rich.table import Table
 
 from tmi_ops.cli.environment import reporting
@@ -122,7 +121,9 @@ def _run_main_job(ui_url: str, report: Report) -> str:
 def _show(settings: Settings, manifest: Manifest, proof: Proof, run_url: str, ui_url: str, seconds: float) -> None:
     verdict = proof.verdict
     proven = verdict.outcome == "proven"
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     rows = {
         "backed up": f"{manifest.database}: {len(manifest.fingerprints)} tables, {verdict.rows:,} rows, "
         f"{size_words(manifest.database_size)}",
@@ -134,10 +135,14 @@ def _show(settings: Settings, manifest: Manifest, proof: Proof, run_url: str, ui
         else "NOT PROVEN: " + "; ".join(verdict.reasons),
         "restore time": f"{time_words(verdict.restore_seconds)} measured; objective (RTO) "
         f"{time_words(settings.objectives.rto.total_seconds())}",
-        "look around": f"{ui_url}/asset-groups and the run {run_url}",
-        "next": f"tmi-ops backups · tmi-ops restore --backup {manifest.backup_id} --into tmi_copy · tmi-ops down",
+        "look around": f"{ui_url}/asset-groups",
+        "the run": run_url,
+        "next": f"tmi-ops backups\ntmi-ops restore --backup {manifest.backup_id} --into tmi_copy\ntmi-ops down",
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
     title = "[bold green]PROVEN[/]" if proven else "[bold red]NOT PROVEN[/]"
-    out.print(Panel(table, title=title, subtitle=f"all of it in {time_words(seconds)}", expand=False))
+    # No frame around it: an address that is cut by one cannot be clicked or copied.
+    out.rule(title)
+    out.print(table)
+    out.rule(f"all of it in {time_words(seconds)}")
