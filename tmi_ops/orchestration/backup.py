@@ -26,7 +26,7 @@ from pydantic import Field
 from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import Materialized
+from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
@@ -130,9 +130,9 @@ def _backup_metadata(manifest: "Manifest") -> dict[str, MetadataValue[Any]]:
     return {
         "backup": MetadataValue.text(manifest.backup_id),
         "format": MetadataValue.text(manifest.format),
-        "size (MB)": MetadataValue.float(manifest.total_size / 1e6),
-        "database size (MB)": MetadataValue.float(manifest.database_size / 1e6),
-        "duration (s)": MetadataValue.float(manifest.duration_seconds),
+        "size (MB)": megabytes(manifest.total_size),
+        "database size (MB)": megabytes(manifest.database_size),
+        "duration (s)": seconds(manifest.duration_seconds),
         "tables": MetadataValue.int(len(manifest.fingerprints)),
         "dagster/row_count": MetadataValue.int(rows),
         "snapshot at": MetadataValue.timestamp(manifest.snapshot_at),
@@ -165,10 +165,10 @@ def _proof_metadata(proof: "Proof") -> dict[str, MetadataValue[Any]]:
     return {
         "backup": MetadataValue.text(verdict.backup_id),
         "verdict": MetadataValue.text(verdict.outcome),
-        "restore time (s)": MetadataValue.float(verdict.restore_seconds),
+        "restore time (s)": seconds(verdict.restore_seconds),
         "tables compared": MetadataValue.int(verdict.tables),
         "dagster/row_count": MetadataValue.int(verdict.rows),
-        **{f"{phase} (s)": MetadataValue.float(seconds) for phase, seconds in verdict.phases.items()},
+        **{f"{phase} (s)": seconds(taken) for phase, taken in verdict.phases.items()},
         "restored into": MetadataValue.text(f"PostgreSQL {verdict.server_version}, a scratch cluster"),
         "schema errors of the source": MetadataValue.int(_schema_errors(proof)),
     }

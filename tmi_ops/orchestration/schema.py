@@ -24,7 +24,7 @@ from pydantic import Field
 from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import Materialized
+from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.schema.rules import Rule
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _migration_metadata(result: "MigrationResult") -> dict[str, MetadataValue[An
         "steps taken": MetadataValue.int(len(result.operations)),
         "steps left to a person": MetadataValue.int(len(result.blocked)),
         "rows seeded": MetadataValue.int(result.seeded_rows),
-        "duration (s)": MetadataValue.float(result.seconds),
+        "duration (s)": seconds(result.seconds),
         "database created": MetadataValue.bool(result.created_database),
         "schema errors afterwards": MetadataValue.int(len(result.validation.at("ERROR"))),
         "steps": MetadataValue.md(_steps(result)),
@@ -121,7 +121,7 @@ def _validation_metadata(verdict: "Validation") -> dict[str, MetadataValue[Any]]
         "warnings": MetadataValue.int(len(verdict.at("WARN"))),
         "tables": MetadataValue.int(len(verdict.tables)),
         "dagster/row_count": MetadataValue.int(sum(verdict.tables.values())),
-        "database size (MB)": MetadataValue.float(verdict.database_size / 1e6),
+        "database size (MB)": megabytes(verdict.database_size),
         "PostgreSQL": MetadataValue.text(verdict.server_version),
         "findings": _findings_table([*verdict.at("ERROR"), *verdict.at("WARN")]),
         "rows by table": _row_counts_table(verdict),
@@ -137,7 +137,7 @@ def _check_results(verdict: "Validation") -> Iterator[AssetCheckResult]:
             passed=not found,
             severity=AssetCheckSeverity.ERROR if errors else AssetCheckSeverity.WARN,
             description=_described(found) if found else rule.meaning,
-            metadata={"findings": _findings_table(found)} if found else {},
+            metadata={"number of findings": len(found)} | ({"findings": _findings_table(found)} if found else {}),
         )
 
 
