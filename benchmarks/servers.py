@@ -1,0 +1,65 @@
+"""The servers a measurement runs on: a throw-away PostgreSQL and a throw-away S3, below a directory of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from tmi_ops.postgres.cluster import scratch_cluster
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.schema.migration import migrate
+from tmi_ops.settings import PostgresSettings, StoreSettings
+from tmi_ops.stack.bucket import ensure_bucket
+from tmi_ops.stack.dataset import DatasetSummary, fill_database
+from tmi_ops.stack.ports import seaweed_ports
+from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
+
+POSTGRES_MAJOR = 17
+# As a server of the embedded stack has it; the rest is what a scratch cluster has.
+POSTGRES_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "50"}
+BUCKET, REGION = "measurement", "us-east-1"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What both sides of a measurement talk to."""
+
+    postgres: PostgresSettings
+    store: StoreSettings
+    programs: Programs
+
+
+@contextmanager
+def servers(directory: Path) -> Iterator[Servers]:
+    """Start both servers; they and their data are gone when the block ends."""
+    programs = server_programs(POSTGRES_MAJOR)
+    credentials = S3Credentials("measurement", SecretStr(secrets.token_urlsafe(24)))
+    ports = seaweed_ports()
+    with scratch_cluster(programs, directory / "postgres", parameters=POSTGRES_PARAMETERS) as cluster:
+        s3 = start_seaweedfs(directory / "s3", ports, credentials, directory / "s3.log")
+        try:
+            endpoint_url = f"http://127.0.0.1:{ports.s3}"
+            ensure_bucket(endpoint_url, REGION, BUCKET, credentials)
+            store = StoreSettings(
+                bucket=BUCKET,
+                endpoint_url=endpoint_url,
+                region=REGION,
+                access_key_id=SecretStr(credentials.access_key_id),
+                secret_access_key=credentials.secret_access_key,
+            )
+            yield Servers(cluster.address.model_copy(update={"database": "tmi"}), store, programs)
+        finally:
+            s3.process.kill()  # its orderly stop takes long, and its data is thrown away
+            s3.stop()
+
+
+def make_database(postgres: PostgresSettings, size: int) -> DatasetSummary:
+    """A TMI database of about `size` bytes, always the same."""
+    migrate(postgres, SilentReport())
+    return fill_database(postgres, SilentReport(), size=size, seed=1)
