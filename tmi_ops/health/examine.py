@@ -1,0 +1,202 @@
+"""The examination: every probe asked in its turn, none able to spoil another's answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.health.counters import Window
+from tmi_ops.health.counting import read_counters
+from tmi_ops.health.memory import open_shelf, recall, remember, window
+from tmi_ops.health.probe import AnyProbe, Area
+from tmi_ops.health.registry import PROBES
+from tmi_ops.health.session import ProbeSession, Server, explain
+from tmi_ops.health.thresholds import Thresholds, overridden
+from tmi_ops.health.verdict import CannotTell, Reading, Status, Verdict, worst
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import Report
+from tmi_ops.settings import parse_duration
+
+if TYPE_CHECKING:
+    from tmi_ops.settings import Settings
+
+TIMEOUT_S = 10.0
+# Reading tables whole takes as long as reading them whole takes.
+EXACT_TIMEOUT_S = 1800.0
+TIMEOUT_VARIABLE = "TMI_OPS_HEALTH_TIMEOUT"
+SKIP_VARIABLE = "TMI_OPS_HEALTH_SKIP"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How to look.
+
+    Attributes:
+        only: names of probes; all when empty.
+        thresholds: `name=warning,critical`, winning over the environment's variables.
+        variables: of the environment (`settings.read_variables`).
+    """
+
+    only: tuple[str, ...] = ()
+    thresholds: tuple[str, ...] = ()
+    exact_bloat: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one probe found. `reading` is None where it could not tell. `seconds`: what asking took."""
+
+    probe: AnyProbe
+    thresholds: Thresholds
+    verdict: Verdict
+    reading: Reading | None
+    seconds: float
+
+    @property
+    def status(self) -> Status:
+        return self.verdict.status
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """The whole examination.
+
+    Attributes:
+        since: when the reading was taken that rates are measured from; None on a first run.
+        kept_in: where the reading of this run was kept for the next one; None when it could not be kept.
+    """
+
+    environment: str
+    address: str
+    server: Server
+    results: tuple[Result, ...]
+    since: datetime | None
+    restarted: bool
+    kept_in: str | None
+
+    @property
+    def status(self) -> Status:
+        return worst(result.status for result in self.results)
+
+    @property
+    def told_nothing(self) -> bool:
+        """Whether no probe could tell."""
+        return all(result.status is Status.UNKNOWN for result in self.results)
+
+    def at(self, status: Status) -> tuple[Result, ...]:
+        """The results of one status."""
+        return tuple(result for result in self.results if result.status is status)
+
+    def of(self, area: Area) -> tuple[Result, ...]:
+        """The results of one area, in their usual order."""
+        return tuple(result for result in self.results if result.probe.area is area)
+
+    def result(self, name: str) -> Result | None:
+        """The result of a probe, or None when it was not asked."""
+        return next((result for result in self.results if result.probe.name == name), None)
+
+
+def examine(settings: Settings, how: Examination, report: Report) -> HealthReport:
+    """Ask every probe that `how` names, and keep the counters for the next run's rates.
+
+    Raises:
+        SettingsError: `how` names an unknown probe or a threshold is malformed.
+        DatabaseError: the server could not be reached, refused us, or was lost in between.
+    """
+    probes = chosen(how.only, how.variables)
+    thresholds = thresholds_in_force(how)
+    with connect(settings.postgres) as connection:
+        session = ProbeSession(connection, settings.postgres, timeout_of(how), how.exact_bloat)
+        shelf = open_shelf(settings)
+        session.window = window(recall(shelf), read_counters(session))
+        results = []
+        with report.phase("health", total=len(probes), unit="steps") as phase:
+            for probe in probes:
+                results.append(ask(probe, session, thresholds[probe.name]))
+                phase.advance(1)
+        kept = remember(shelf, session.window)
+        return HealthReport(
+            environment=settings.environment,
+            address=settings.postgres.describe(),
+            server=session.server,
+            results=tuple(results),
+            since=_since(session.window),
+            restarted=session.window.restarted,
+            kept_in=shelf.where if kept else None,
+        )
+
+
+def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Result:
+    """Read and judge. Whatever stops a probe is its own finding, except that the server is gone.
+
+    Raises:
+        DatabaseError: the connection was lost.
+    """
+    started = time.monotonic()
+    reading: Reading | None = None
+    try:
+        session.require(probe.needs)
+        reading = probe.read(session)
+        verdict = probe.judge(reading, thresholds)
+    except CannotTell as untold:
+        verdict = unknown(untold)
+    except psycopg.Error as error:
+        if session.connection.closed:
+            raise
+        verdict = unknown(explain(error, session))
+    return Result(probe, thresholds, verdict, reading, time.monotonic() - started)
+
+
+def unknown(untold: CannotTell) -> Verdict:
+    """The verdict of a probe that could not tell."""
+    return Verdict(Status.UNKNOWN, untold.what, untold.advice, untold.remedy, untold.cause)
+
+
+def chosen(only: Iterable[str], variables: Mapping[str, str]) -> tuple[AnyProbe, ...]:
+    """The probes to ask: those named, else all but those that TMI_OPS_HEALTH_SKIP lists.
+
+    Raises:
+        SettingsError: a name is no probe's.
+    """
+    names = {probe.name for probe in PROBES}
+    wanted = set(only)
+    skipped = {name.strip() for name in variables.get(SKIP_VARIABLE, "").split(",") if name.strip()}
+    for where, given in (("--probe", wanted), (SKIP_VARIABLE, skipped)):
+        if unheard := sorted(given - names):
+            raise SettingsError(
+                f"{where} names no probe: {', '.join(unheard)}.", next_step=f"name one of {', '.join(sorted(names))}"
+            )
+    return tuple(probe for probe in PROBES if (probe.name in wanted if wanted else probe.name not in skipped))
+
+
+def thresholds_in_force(how: Examination) -> dict[str, Thresholds]:
+    """The thresholds of every probe.
+
+    Raises:
+        SettingsError: an override is malformed.
+    """
+    return overridden({probe.name: probe.thresholds for probe in PROBES}, how.variables, how.thresholds)
+
+
+def timeout_of(how: Examination) -> float:
+    """How long one statement of a probe may take, in seconds."""
+    text = how.variables.get(TIMEOUT_VARIABLE)
+    if not text:
+        return EXACT_TIMEOUT_S if how.exact_bloat else TIMEOUT_S
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise SettingsError(
+            f"{TIMEOUT_VARIABLE} is malformed: {error}.", next_step="write a duration like 30s"
+        ) from None
+
+
+def _since(seen: Window) -> datetime | None:
+    return seen.last.taken_at if seen.last else None

@@ -1,0 +1,66 @@
+"""A probe: one question to the server, and how its answer is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import Reading, Verdict
+
+if TYPE_CHECKING:
+    from tmi_ops.health.session import ProbeSession
+
+R = TypeVar("R", bound=Reading)
+
+# Shows other sessions' states and queries; pg_monitor includes it.
+READ_ALL_STATS = "pg_read_all_stats"
+READ_ALL_SETTINGS = "pg_read_all_settings"
+
+
+class Area(StrEnum):
+    """What a probe is about. One area is one asset."""
+
+    about: str
+
+    def __new__(cls, value: str, about: str) -> Area:
+        area = str.__new__(cls, value)
+        area._value_ = value
+        area.about = about
+        return area
+
+    ACTIVITY = "activity", "Connections, queries, locks and transactions"
+    STORAGE = "storage", "Sizes, growth, bloat, disk and checksums"
+    VACUUM = "vacuum", "Autovacuum, statistics and wraparound"
+    WAL_AND_REPLICATION = "wal_and_replication", "Checkpoints, WAL, archiving, slots and standbys"
+    INDEXES = "indexes", "Indexes that are broken, missing or wasted"
+    SCHEMA = "schema", "Migration, schema findings and sequences"
+    SECURITY = "security", "TLS and failed logins"
+
+
+@dataclass(frozen=True)
+class Probe(Generic[R]):
+    """One question.
+
+    Attributes:
+        name: stable: it names the asset check, the threshold override and `--probe`.
+        title: what is asked, as a heading.
+        figure: in words, the figure of the reading that the thresholds apply to.
+        read: asks the server; raises `CannotTell` when it cannot.
+        judge: pure.
+        needs: predefined roles without whose rights the answer would be wrong rather than refused.
+    """
+
+    name: str
+    area: Area
+    title: str
+    figure: str
+    thresholds: Thresholds
+    read: Callable[[ProbeSession], R]
+    judge: Callable[[R, Thresholds], Verdict]
+    needs: tuple[str, ...] = ()
+
+
+AnyProbe = Probe[Any]

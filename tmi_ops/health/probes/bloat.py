@@ -1,0 +1,197 @@
+"""Space that tables and indexes hold without holding rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString, TypeVar
+
+from tmi_ops.health.probe import Area, Probe
+from tmi_ops.health.probes.bloat_queries import INDEX_ESTIMATE, INDEX_EXACT, TABLE_ESTIMATE, TABLE_EXACT
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict
+from tmi_ops.health.words import count_words, list_words, size_words
+
+if TYPE_CHECKING:
+    from psycopg import sql
+
+    from tmi_ops.health.session import ProbeSession
+
+EXTENSION = "pgstattuple"
+# Waste in something small is not worth a lock.
+FLOOR_BYTES = 8 * 1024 * 1024
+_SHOWN = 20
+_READ_ALL_DATA_SINCE = 14
+
+
+@dataclass(frozen=True)
+class Bloated:
+    """A table (its out-of-line storage included) or an index. Bytes; `wasted` is None where it cannot be estimated."""
+
+    name: str
+    size: int
+    wasted: int | None
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.wasted / self.size if self.wasted and self.size else 0.0
+
+
+@dataclass(frozen=True)
+class BloatedIndex(Bloated):
+    """A btree index of `table_name`."""
+
+    table_name: str
+
+
+B = TypeVar("B", bound=Bloated)
+
+
+@dataclass(frozen=True)
+class Bloat(Reading):
+    """Those of at least FLOOR_BYTES, the most waste first. `exact`: measured, not estimated."""
+
+    items: tuple[Bloated, ...]
+    exact: bool
+    what: str
+
+    @property
+    def judged(self) -> tuple[Bloated, ...]:
+        return tuple(item for item in self.items if item.wasted is not None and item.wasted >= FLOOR_BYTES)
+
+    @property
+    def worst_percent(self) -> float:
+        return max((item.percent for item in self.judged), default=0.0)
+
+    @property
+    def unknown(self) -> tuple[Bloated, ...]:
+        """Those the statistics say nothing of: never analysed, or not readable for us."""
+        return tuple(item for item in self.items if item.wasted is None)
+
+    def over(self, thresholds: Thresholds) -> tuple[Bloated, ...]:
+        """Those that are at least a warning."""
+        return tuple(item for item in self.judged if thresholds.crossed(item.percent))
+
+    def numbers(self) -> Mapping[str, float]:
+        wasted = sum(item.wasted or 0 for item in self.items)
+        return {f"{self.what} bloat (MB)": wasted / 1024**2, f"worst {self.what} bloat (%)": self.worst_percent}
+
+    def rows(self) -> Sequence[Row]:
+        return [
+            {
+                self.what: item.name,
+                "size": size_words(item.size),
+                "wasted": "not known" if item.wasted is None else size_words(item.wasted),
+                "wasted (%)": round(item.percent, 1),
+            }
+            for item in self.items[:_SHOWN]
+        ]
+
+
+def _read(session: ProbeSession, kind: type[B], what: str, estimate: LiteralString, exact: LiteralString) -> Bloat:
+    if session.exact_bloat:
+        items = session.read(kind, _exact_query(session, exact), (FLOOR_BYTES,))
+    else:
+        items = session.read(kind, estimate, (FLOOR_BYTES,))
+    reading = Bloat(items, session.exact_bloat, what)
+    if items and len(reading.unknown) == len(items):
+        raise _nothing_known(session, reading)
+    return reading
+
+
+def _exact_query(session: ProbeSession, query: LiteralString) -> sql.Composed:
+    measuring = session.in_schema_of(EXTENSION, query)
+    if measuring is None:
+        raise CannotTell(
+            Cause.EXTENSION,
+            f"Measuring bloat needs the extension {EXTENSION}, which this database lacks.",
+            "create it, or leave out --exact-bloat for an estimate",
+            (f"CREATE EXTENSION {EXTENSION};",),
+        )
+    return measuring
+
+
+def _nothing_known(session: ProbeSession, reading: Bloat) -> CannotTell:
+    """pg_stats hides what the role may not read, and is empty before the first ANALYZE; the two look alike."""
+    count = count_words(len(reading.items), reading.what, "indexes" if reading.what == "index" else None)
+    can_read = (
+        "pg_read_all_data" if session.server.major >= _READ_ALL_DATA_SINCE else "SELECT ON ALL TABLES IN SCHEMA public"
+    )
+    return CannotTell(
+        Cause.RIGHT,
+        f"No statistics of {count} are visible to {session.server.role}.",
+        f"measure with {EXTENSION} instead (pg_monitor suffices), or let the role read the tables, or ANALYZE them",
+        (
+            f"CREATE EXTENSION IF NOT EXISTS {EXTENSION};  -- then: tmi-ops health --exact-bloat",
+            session.grant(can_read),
+        ),
+    )
+
+
+def _read_tables(session: ProbeSession) -> Bloat:
+    return _read(session, Bloated, "table", TABLE_ESTIMATE, TABLE_EXACT)
+
+
+def _read_indexes(session: ProbeSession) -> Bloat:
+    return _read(session, BloatedIndex, "index", INDEX_ESTIMATE, INDEX_EXACT)
+
+
+def _summary(reading: Bloat) -> str:
+    how = "measured" if reading.exact else "estimated"
+    plural = "indexes" if reading.what == "index" else "tables"
+    if not reading.judged:
+        return f"{how}: none wastes {size_words(FLOOR_BYTES)}"
+    most = reading.judged[0]
+    wasted = sum(item.wasted or 0 for item in reading.judged)
+    unknown = f", {len(reading.unknown)} not known" if reading.unknown else ""
+    return (
+        f"{how}: {size_words(wasted)} wasted in {count_words(len(reading.judged), reading.what, plural)}, most in "
+        f"{most.name} ({size_words(most.wasted or 0)} of {size_words(most.size)}){unknown}"
+    )
+
+
+def judge_tables(reading: Bloat, thresholds: Thresholds) -> Verdict:
+    status = thresholds.status(reading.worst_percent)
+    over = [item.name for item in reading.over(thresholds)]
+    if status is Status.OK:
+        return Verdict(status, _summary(reading))
+    return Verdict(
+        status,
+        _summary(reading),
+        f"new rows fill it again, so only act when it stays: {list_words(over)}. To give it back, pg_repack online, or "
+        "VACUUM FULL, which locks the table while it copies it",
+        (f"VACUUM (ANALYZE) {over[0]};", f"VACUUM (FULL, ANALYZE) {over[0]};  -- nobody can use the table meanwhile"),
+    )
+
+
+def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Verdict:
+    status = thresholds.status(reading.worst_percent)
+    over = [item.name for item in reading.over(thresholds)]
+    if status is Status.OK:
+        return Verdict(status, _summary(reading))
+    return Verdict(
+        status,
+        _summary(reading),
+        f"rebuild online: {list_words(over)}; `tmi-ops maintain` does it",
+        tuple(f"REINDEX INDEX CONCURRENTLY {name};" for name in over[:5]),
+    )
+
+
+TABLE_BLOAT = Probe(
+    "table_bloat",
+    Area.STORAGE,
+    "Space tables hold without rows in it",
+    f"wasted part of the worst table of those that waste {size_words(FLOOR_BYTES)}",
+    Thresholds(40, 70, "%"),
+    _read_tables,
+    judge_tables,
+)
+INDEX_BLOAT = Probe(
+    "index_bloat",
+    Area.INDEXES,
+    "Space indexes hold without entries in it",
+    f"wasted part of the worst index of those that waste {size_words(FLOOR_BYTES)}",
+    Thresholds(50, 80, "%"),
+    _read_indexes,
+    judge_indexes,
+)

@@ -1,0 +1,263 @@
+"""Replication slots that hold WAL back, and standbys that fall behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.words import count_words, literal, size_words, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.health.session import ProbeSession
+
+_MEGA = 1024 * 1024
+
+# A standby's own slots are measured by what it has replayed.
+_SLOTS = """
+SELECT slot_name::text AS name, slot_type AS kind, coalesce(database::text, '') AS database, active,
+       coalesce(wal_status, 'unused') AS wal_status,
+       coalesce(pg_wal_lsn_diff(
+         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, restart_lsn
+       ), 0)::float8 AS held,
+       greatest(age(xmin), age(catalog_xmin)) AS xmin_age
+FROM pg_replication_slots
+ORDER BY held DESC
+"""
+_SLOT_LIMIT = "SELECT setting::bigint * 1024 * 1024 AS bytes FROM pg_settings WHERE name = 'max_slot_wal_keep_size'"
+_STANDBYS = """
+SELECT coalesce(nullif(application_name, ''), '(unnamed)') AS name, coalesce(host(client_addr), 'local') AS address,
+       state, sync_state,
+       coalesce(pg_wal_lsn_diff(
+         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+         coalesce(replay_lsn, flush_lsn, write_lsn, sent_lsn)
+       ), 0)::float8 AS behind,
+       extract(epoch FROM greatest(replay_lag, flush_lag))::float8 AS lag_s
+FROM pg_stat_replication
+WHERE state <> 'backup'
+ORDER BY behind DESC
+"""
+_SYNCHRONOUS = """
+SELECT current_setting('synchronous_standby_names') AS names, current_setting('synchronous_commit') AS commit
+"""
+# Nothing to replay means no delay, however long ago the last transaction was.
+_REPLAY = """
+SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS delay_s,
+       pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::float8 AS behind,
+       pg_is_wal_replay_paused() AS paused,
+       (SELECT count(*)::int FROM pg_stat_wal_receiver) AS receivers
+"""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A replication slot. `held`: bytes of WAL kept for it."""
+
+    name: str
+    kind: str
+    database: str
+    active: bool
+    wal_status: str
+    held: float
+    xmin_age: int | None
+
+
+@dataclass(frozen=True)
+class Slots(Reading):
+    """The one that holds most first. `limit`: bytes a slot may hold (max_slot_wal_keep_size), None: without end."""
+
+    slots: tuple[Slot, ...]
+    limit: int | None
+
+    def numbers(self) -> Mapping[str, float]:
+        held = self.slots[0].held if self.slots else 0.0
+        return {
+            "WAL held by the worst slot (MB)": held / _MEGA,
+            "inactive slots": sum(not one.active for one in self.slots),
+        }
+
+    def rows(self) -> Sequence[Row]:
+        return [as_row(slot, held=size_words(slot.held)) for slot in self.slots]
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A receiver of WAL. `behind`: bytes it has not replayed (or written, where it replays nothing)."""
+
+    name: str
+    address: str
+    state: str
+    sync_state: str
+    behind: float
+    lag_s: float | None
+
+
+@dataclass(frozen=True)
+class Standbys(Reading):
+    """The one furthest behind first. `synchronous`: whom commits wait for (synchronous_standby_names)."""
+
+    standbys: tuple[Standby, ...]
+    synchronous: str
+    waits: bool
+
+    @property
+    def commits_hang(self) -> bool:
+        """Whether commits wait for a standby that is not there."""
+        return self.waits and not any(one.sync_state in ("sync", "quorum") for one in self.standbys)
+
+    def numbers(self) -> Mapping[str, float]:
+        behind = self.standbys[0].behind if self.standbys else 0.0
+        return {"standbys": len(self.standbys), "furthest behind (MB)": behind / _MEGA}
+
+    def rows(self) -> Sequence[Row]:
+        return [as_row(one, behind=size_words(one.behind)) for one in self.standbys]
+
+
+@dataclass(frozen=True)
+class Replay(Reading):
+    """On a standby, how far replay is behind. `delay_s` is None where nothing was replayed yet."""
+
+    is_standby: bool
+    delay_s: float | None = None
+    behind: float | None = None
+    paused: bool = False
+    receivers: int = 0
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"replay delay (s)": self.delay_s} if self.delay_s is not None else {}
+
+
+def _read_slots(session: ProbeSession) -> Slots:
+    limit = session.row(_SLOT_LIMIT)["bytes"]
+    return Slots(session.read(Slot, _SLOTS), limit if limit >= 0 else None)
+
+
+def judge_slots(reading: Slots, thresholds: Thresholds) -> Verdict:
+    if not reading.slots:
+        return Verdict(Status.OK, "there is none")
+    lost = [slot for slot in reading.slots if slot.wal_status == "lost"]
+    endangered = [slot for slot in reading.slots if slot.wal_status == "unreserved"]
+    worst = reading.slots[0]
+    state = "in use" if worst.active else "not in use"
+    bound = f"of {size_words(reading.limit)} allowed" if reading.limit is not None else "without limit"
+    summary = (
+        f"{count_words(len(reading.slots), 'slot')}; {worst.name} ({state}) holds {size_words(worst.held)} {bound}"
+    )
+    if lost:
+        return Verdict(
+            Status.CRITICAL,
+            f"{lost[0].name} lost the WAL its consumer needs; {summary}",
+            "its consumer cannot continue: drop the slot, then begin anew with a base backup",
+            (f"SELECT pg_drop_replication_slot({literal(lost[0].name)});", "tmi-ops backup base"),
+        )
+    status = Status.CRITICAL if endangered else thresholds.status(worst.held / _MEGA)
+    if status is Status.OK:
+        return Verdict(status, summary)
+    subject = endangered[0] if endangered else worst
+    remedy = [f"SELECT pg_drop_replication_slot({literal(subject.name)});  -- only if its consumer is gone for good"]
+    if reading.limit is None:
+        remedy += ["ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';", "SELECT pg_reload_conf();"]
+    danger = "the next checkpoint may remove WAL it needs" if endangered else "pg_wal grows until it confirms"
+    return Verdict(status, summary, f"get the consumer of {subject.name} running again: {danger}", tuple(remedy))
+
+
+def _read_standbys(session: ProbeSession) -> Standbys:
+    synchronous = session.row(_SYNCHRONOUS)
+    waits = bool(synchronous["names"]) and synchronous["commit"] not in ("off", "local")
+    return Standbys(session.read(Standby, _STANDBYS), synchronous["names"], waits)
+
+
+def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Verdict:
+    if reading.commits_hang:
+        return Verdict(
+            Status.CRITICAL,
+            f"commits wait for a synchronous standby that is not there ({reading.synchronous})",
+            "start it; or, accepting that commits are not copied, stop waiting for it",
+            ("ALTER SYSTEM SET synchronous_standby_names = '';", "SELECT pg_reload_conf();"),
+        )
+    if not reading.standbys:
+        return Verdict(Status.OK, "nobody receives WAL now")
+    worst = reading.standbys[0]
+    lag = f", {time_words(worst.lag_s)}" if worst.lag_s is not None else ""
+    count = count_words(len(reading.standbys), "receiver")
+    summary = f"{count}; {worst.name} ({worst.state}) is {size_words(worst.behind)}{lag} behind"
+    status = thresholds.status(worst.behind / _MEGA)
+    if status is Status.OK:
+        return Verdict(status, summary)
+    return Verdict(
+        status,
+        summary,
+        f"{worst.name} at {worst.address} is too slow, paused, or has a query in the way: see it there",
+        (
+            "SELECT pg_is_wal_replay_paused(), pg_last_wal_replay_lsn();  -- on the standby",
+            "SELECT pg_wal_replay_resume();  -- on the standby, if paused",
+        ),
+    )
+
+
+def _read_replay(session: ProbeSession) -> Replay:
+    if not session.server.in_recovery:
+        return Replay(is_standby=False)
+    return Replay(is_standby=True, **session.row(_REPLAY))
+
+
+def judge_replay(reading: Replay, thresholds: Thresholds) -> Verdict:
+    if not reading.is_standby:
+        return Verdict(Status.OK, "this server is a primary")
+    if reading.delay_s is None:
+        return Verdict(Status.OK, "nothing was replayed yet")
+    paused = ", replay is paused" if reading.paused else ""
+    source = "" if reading.receivers else ", not connected to a primary"
+    summary = f"{time_words(reading.delay_s)} behind ({size_words(reading.behind or 0)} to replay){paused}{source}"
+    status = thresholds.status(reading.delay_s)
+    if status is Status.OK and reading.receivers:
+        return Verdict(status, summary)
+    if status is Status.OK:
+        return Verdict(
+            Status.WARNING,
+            summary,
+            "it receives nothing: see primary_conninfo, the primary's pg_hba.conf, and this server's log",
+            ("SHOW primary_conninfo;",),
+        )
+    if reading.paused:
+        return Verdict(status, summary, "somebody paused replay: let it go on", ("SELECT pg_wal_replay_resume();",))
+    return Verdict(
+        status,
+        summary,
+        "a long query here may hold replay back, or the disk is too slow",
+        ("SELECT pid, state, query_start FROM pg_stat_activity WHERE state <> 'idle' ORDER BY query_start;",),
+    )
+
+
+REPLICATION_SLOTS = Probe(
+    "replication_slots",
+    Area.WAL_AND_REPLICATION,
+    "Replication slots that hold WAL back",
+    "WAL held by the worst slot; one that lost its WAL or is about to is critical",
+    Thresholds(1024, 8192, "MB"),
+    _read_slots,
+    judge_slots,
+)
+REPLICATION_LAG = Probe(
+    "replication_lag",
+    Area.WAL_AND_REPLICATION,
+    "Standbys and other receivers of WAL that fall behind",
+    "WAL the furthest has not replayed; commits that wait for a standby that is not there are critical",
+    Thresholds(64, 1024, "MB"),
+    _read_standbys,
+    judge_standbys,
+    needs=(READ_ALL_STATS,),
+)
+REPLAY_DELAY = Probe(
+    "replay_delay",
+    Area.WAL_AND_REPLICATION,
+    "On a standby, how far replay is behind",
+    "age of the last transaction replayed while there is more to replay",
+    Thresholds(30, 300, "s"),
+    _read_replay,
+    judge_replay,
+)

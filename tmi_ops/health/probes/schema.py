@@ -1,0 +1,149 @@
+"""Does the schema fit TMI: steps a migration would take, and what differs from the models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tmi_ops.health.probe import Area, Probe
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.words import count_words, list_words
+
+if TYPE_CHECKING:
+    from tmi_ops.health.session import ProbeSession
+
+# A monitoring role reads no rows on purpose; and what TMI's models do not know is nobody's illness.
+_NO_ILLNESS = ("unreadable_table", "extra_table", "extra_column", "extra_index", "extra_constraint", "extra_object")
+
+
+@dataclass(frozen=True)
+class Migration(Reading):
+    """Steps `tmi-ops migrate` would take, and what it would leave to a person."""
+
+    steps: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"migration steps to take": len(self.steps), "steps left to a person": len(self.blocked)}
+
+    def rows(self) -> Sequence[Row]:
+        return [
+            *({"step": step, "state": "to take"} for step in self.steps),
+            *({"step": step, "state": "left to a person"} for step in self.blocked),
+        ]
+
+
+@dataclass(frozen=True)
+class SchemaFinding:
+    """A finding of `tmi-ops check`: ERROR or WARN."""
+
+    level: str
+    rule: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SchemaFindings(Reading):
+    """The worst first."""
+
+    findings: tuple[SchemaFinding, ...]
+
+    @property
+    def errors(self) -> int:
+        return self._count("ERROR")
+
+    @property
+    def warnings(self) -> int:
+        return self._count("WARN")
+
+    @property
+    def judged(self) -> tuple[SchemaFinding, ...]:
+        return tuple(finding for finding in self.findings if finding.rule not in _NO_ILLNESS)
+
+    def _count(self, level: str) -> int:
+        return sum(finding.level == level for finding in self.judged)
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"schema errors": self.errors, "schema warnings": self.warnings}
+
+    def rows(self) -> Sequence[Row]:
+        return [{"level": f.level, "rule": f.rule, "where": f.subject, "what": f.message} for f in self.findings]
+
+
+def _read_migration(session: ProbeSession) -> Migration:
+    from tmi_ops.schema.planning import plan_from
+    from tmi_ops.schema.rendering import render
+
+    plan = plan_from(session.schema, seed=False)
+    return Migration(
+        steps=tuple(render(operation).summary for operation in plan.operations),
+        blocked=tuple(f"{one.table}: {one.name}: {one.reason}" for one in plan.blocked),
+    )
+
+
+def judge_migration(reading: Migration, thresholds: Thresholds) -> Verdict:
+    if not reading.steps and not reading.blocked:
+        return Verdict(Status.OK, "the schema is up to date")
+    waiting = f", {len(reading.blocked)} left to a person" if reading.blocked else ""
+    summary = f"{count_words(len(reading.steps), 'step')} to take{waiting}"
+    status = thresholds.status(len(reading.steps))
+    if status is Status.OK:
+        return Verdict(status, summary)
+    return Verdict(
+        status,
+        f"{summary}: {list_words(reading.steps, 2)}",
+        "bring the schema up to date: online, nothing is dropped",
+        ("tmi-ops migrate --plan", "tmi-ops migrate"),
+    )
+
+
+def _read_findings(session: ProbeSession) -> SchemaFindings:
+    from tmi_ops.schema.findings import find_all
+
+    return SchemaFindings(
+        tuple(
+            SchemaFinding(one.level, one.rule.value, ".".join(filter(None, (one.table, one.object))), one.message)
+            for one in find_all(session.schema)
+            if one.level in ("ERROR", "WARN")
+        )
+    )
+
+
+def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Verdict:
+    extra = len(reading.findings) - len(reading.judged)
+    also = f"; {extra} beside what TMI's models know" if extra else ""
+    if not reading.judged:
+        return Verdict(Status.OK, f"nothing that TMI needs differs{also}")
+    by_rule = Counter(finding.rule.replace("_", " ") for finding in reading.judged)
+    kinds = list_words([f"{count} {rule}" for rule, count in by_rule.most_common()])
+    status = thresholds.status(reading.errors) if reading.errors else Status.WARNING
+    return Verdict(
+        status,
+        f"{count_words(reading.errors, 'error')}, {count_words(reading.warnings, 'warning')}: {kinds}{also}",
+        f"{reading.judged[0].subject}: {reading.judged[0].message}",
+        ("tmi-ops check", "tmi-ops migrate --plan"),
+    )
+
+
+MIGRATION = Probe(
+    "migration",
+    Area.SCHEMA,
+    "Migration status: steps `tmi-ops migrate` would take",
+    "steps to take",
+    Thresholds(1, None, "steps"),
+    _read_migration,
+    judge_migration,
+)
+SCHEMA_FINDINGS = Probe(
+    "schema_findings",
+    Area.SCHEMA,
+    "What differs from the schema TMI needs",
+    "findings of level ERROR; one of level WARN is a warning, unless it is only more than the models know",
+    Thresholds(None, 1, "errors"),
+    _read_findings,
+    judge_findings,
+)

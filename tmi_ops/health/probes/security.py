@@ -1,0 +1,225 @@
+"""Connections anybody on the way could read, and logins that failed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.words import count_words, list_words, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.health.session import ProbeSession
+
+# What is read at most of what was logged since the last reading.
+_LOG_BYTES = 4 * 1024 * 1024
+
+_CONNECTIONS = """
+SELECT quote_ident(a.usename) AS role, a.application_name AS application,
+       coalesce(host(a.client_addr), 'local') AS address,
+       coalesce(s.ssl, false) AS encrypted, s.version AS protocol,
+       NOT (a.client_addr IS NULL OR a.client_addr <<= '127.0.0.0/8' OR a.client_addr = '::1') AS remote,
+       count(*)::int AS connections
+FROM pg_stat_activity a LEFT JOIN pg_stat_ssl s USING (pid)
+WHERE a.backend_type IN ('client backend', 'walsender')
+GROUP BY 1, 2, 3, 4, 5, 6
+ORDER BY encrypted, connections DESC, 1, 2, 3
+"""
+_SSL = "SELECT current_setting('ssl')::boolean AS enabled"
+_LOGGING = """
+SELECT current_setting('logging_collector')::boolean AS collected, current_setting('log_destination') AS destination,
+       current_setting('lc_messages') AS language
+"""
+_LOG = "SELECT encode(pg_read_binary_file(%s, %s, %s), 'escape') AS text"
+# stderr and csvlog word it; jsonlog and csvlog carry the code (28P01 invalid password, 28000 refused otherwise).
+_FAILURE = re.compile(
+    r'(?:password|\w+) authentication failed for user "(?P<user>[^"]*)"'
+    r'|no pg_hba\.conf entry for .*?user "(?P<refused>[^"]*)"'
+    r'|role "(?P<unknown>[^"]*)" does not exist'
+    r'|role "(?P<nologin>[^"]*)" is not permitted to log in'
+)
+
+
+@dataclass(frozen=True)
+class ConnectionSecurity:
+    """Connections of one role from one address. `remote`: not from the server's own machine."""
+
+    role: str
+    application: str
+    address: str
+    encrypted: bool
+    protocol: str | None
+    remote: bool
+    connections: int
+
+
+@dataclass(frozen=True)
+class Encryption(Reading):
+    """The open connections, the unencrypted first, and whether the server speaks TLS at all."""
+
+    connections: tuple[ConnectionSecurity, ...]
+    server_speaks_tls: bool
+
+    @property
+    def exposed(self) -> tuple[ConnectionSecurity, ...]:
+        return tuple(one for one in self.connections if one.remote and not one.encrypted)
+
+    @property
+    def exposed_count(self) -> int:
+        return sum(one.connections for one in self.exposed)
+
+    def numbers(self) -> Mapping[str, float]:
+        encrypted = sum(one.connections for one in self.connections if one.encrypted)
+        return {"encrypted connections": encrypted, "remote connections without TLS": self.exposed_count}
+
+    def rows(self) -> Sequence[Row]:
+        return [as_row(one, protocol=one.protocol or "none") for one in self.connections]
+
+
+@dataclass(frozen=True)
+class FailedLogins(Reading):
+    """Failures by role name, read from what the server logged in `seconds` (None: not known since when)."""
+
+    by_role: Mapping[str, int]
+    seconds: float | None
+    read_bytes: int
+    complete: bool
+
+    @property
+    def count(self) -> int:
+        return sum(self.by_role.values())
+
+    @property
+    def per_hour(self) -> float:
+        """At least an hour's worth, so that one typing error a minute ago is no attack."""
+        return self.count / max(1.0, (self.seconds or 0) / 3600)
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"failed logins (1/h)": self.per_hour}
+
+    def rows(self) -> Sequence[Row]:
+        return [{"role": role, "failures": count} for role, count in self.by_role.items()]
+
+
+def _read_encryption(session: ProbeSession) -> Encryption:
+    return Encryption(session.read(ConnectionSecurity, _CONNECTIONS), session.row(_SSL)["enabled"])
+
+
+def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Verdict:
+    total = sum(one.connections for one in reading.connections)
+    encrypted = sum(one.connections for one in reading.connections if one.encrypted)
+    summary = (
+        f"{encrypted} of {count_words(total, 'connection')} encrypted; "
+        f"{reading.exposed_count} from other machines are not"
+    )
+    status = thresholds.status(reading.exposed_count)
+    if status is Status.OK:
+        return Verdict(status, summary)
+    who = list_words([f"{one.role} from {one.address}" for one in reading.exposed])
+    switch_on = () if reading.server_speaks_tls else ("ALTER SYSTEM SET ssl = on;  -- with server.crt, server.key",)
+    return Verdict(
+        status,
+        f"{summary}: {who}",
+        "passwords' hashes and rows travel in the clear: require TLS on both sides",
+        (
+            *switch_on,
+            "hostssl all all all scram-sha-256  # in pg_hba.conf, instead of host",
+            "POSTGRES_SSLMODE=verify-full",
+        ),
+    )
+
+
+def _read_failed_logins(session: ProbeSession) -> FailedLogins:
+    seen = session.window
+    file = seen.current.marks.get("log file")
+    size = seen.current.groups["log"].values["bytes"] if "log" in seen.current.groups else None
+    if file is None or size is None:
+        raise _no_log(session)
+    begin, seconds = 0.0, None
+    if seen.last is not None and seen.last.marks.get("log file") == file and "log" in seen.last.groups:
+        begin = min(seen.last.groups["log"].values["bytes"], size)
+        seconds = (seen.current.taken_at - seen.last.taken_at).total_seconds()
+    start = int(max(begin, size - _LOG_BYTES))
+    answer = session.permitted(_LOG, (file, start, int(size) - start))
+    if answer is None:
+        raise CannotTell(
+            Cause.RIGHT,
+            f"The role {session.server.role} may not read the server's log.",
+            "let it read the server's files (this shows configuration, too), or count failures where the logs are kept",
+            (
+                session.grant("pg_read_server_files"),
+                session.grant("EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint)"),
+            ),
+        )
+    text: str = answer[0]["text"]
+    found: Counter[str] = Counter()
+    for match in _FAILURE.finditer(text):
+        found[next(name for name in match.groups() if name is not None)] += 1
+    return FailedLogins(dict(found.most_common(20)), seconds, len(text), start == int(begin))
+
+
+def _no_log(session: ProbeSession) -> CannotTell:
+    logging: dict[str, Any] = session.row(_LOGGING)
+    if not logging["collected"]:
+        return CannotTell(
+            Cause.NOT_VISIBLE,
+            "The server's log goes to its standard error, where only the machine it runs on sees it.",
+            "count failed logins where the logs are kept, or have the server keep them (needs a restart)",
+            ("ALTER SYSTEM SET logging_collector = on;", "TMI_OPS_HEALTH_SKIP=failed_logins"),
+        )
+    return CannotTell(
+        Cause.RIGHT,
+        f"The role {session.server.role} may not see the server's log directory.",
+        "let the role monitor",
+        (session.grant("pg_monitor"),),
+    )
+
+
+def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Verdict:
+    when = (
+        f"in the last {time_words(reading.seconds)}"
+        if reading.seconds is not None
+        else "in the server's newest log file"
+    )
+    summary = f"{count_words(reading.count, 'failed login')} {when}"
+    if not reading.complete:
+        summary += " (only the newest part was read)"
+    status = thresholds.status(reading.per_hour)
+    if status is Status.OK:
+        return Verdict(status, summary)
+    roles = list_words([f"{role} ({count})" for role, count in reading.by_role.items()])
+    return Verdict(
+        status,
+        f"{summary}: {roles}",
+        "an application with an old password, or somebody guessing: the log names the addresses; narrow pg_hba.conf",
+        (
+            "SELECT pg_current_logfile();",
+            "SELECT line_number, type, database, user_name, address FROM pg_hba_file_rules;",
+        ),
+    )
+
+
+SSL_CONNECTIONS = Probe(
+    "ssl_connections",
+    Area.SECURITY,
+    "Connections without TLS",
+    "connections from other machines without TLS",
+    Thresholds(1, None, "connections"),
+    _read_encryption,
+    judge_encryption,
+    needs=(READ_ALL_STATS,),
+)
+FAILED_LOGINS = Probe(
+    "failed_logins",
+    Area.SECURITY,
+    "Logins that failed, from the server's log",
+    "failures since the last reading",
+    Thresholds(10, 100, "1/h"),
+    _read_failed_logins,
+    judge_failed_logins,
+)

@@ -1,0 +1,275 @@
+"""Checkpoints, the rate of WAL, its archiving, and whether what is committed stays committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tmi_ops.health.counters import Change
+from tmi_ops.health.probe import Area, Probe
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.words import count_words, size_words, time_words
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tmi_ops.health.session import ProbeSession
+
+_MEGA = 1024 * 1024
+# A few checkpoints asked for by hand or by backups are no sign.
+_ENOUGH_CHECKPOINTS = 10
+_ARCHIVE_LIBRARY_SINCE = 15
+
+_CHECKPOINT_SETTINGS = """
+SELECT current_setting('max_wal_size') AS max_wal_size, current_setting('checkpoint_timeout') AS timeout
+"""
+_ARCHIVER = """
+SELECT archived_count::int AS archived, failed_count::int AS failed, last_archived_wal, last_archived_time,
+       last_failed_wal, last_failed_time, current_setting('archive_mode') AS mode,
+       extract(epoch FROM clock_timestamp() - last_failed_time)::float8 AS failed_ago_s
+FROM pg_stat_archiver
+"""
+_ARCHIVE_COMMAND = "SELECT current_setting('archive_command') <> '' AS has_command, '' AS library"
+_ARCHIVE_COMMAND_OR_LIBRARY = """
+SELECT current_setting('archive_command') <> '' AS has_command, current_setting('archive_library') AS library
+"""
+_WAITING = "SELECT count(*)::int AS waiting FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+_DURABILITY = """
+SELECT name, setting FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
+"""
+
+
+@dataclass(frozen=True)
+class Checkpoints(Reading):
+    """Checkpoints that came by time and those that were asked for; `change` since the last reading, if any."""
+
+    timed: float
+    requested: float
+    change: Change | None
+    max_wal_size: str
+    timeout: str
+
+    @property
+    def count(self) -> float:
+        return self.timed + self.requested
+
+    @property
+    def requested_percent(self) -> float:
+        return 100 * self.requested / self.count if self.count else 0.0
+
+    def numbers(self) -> Mapping[str, float]:
+        per_hour = {}
+        if self.change:
+            came = self.change.values["timed"] + self.change.values["requested"]
+            per_hour["checkpoints (1/h)"] = came / self.change.seconds * 3600
+        return {"requested checkpoints (%)": self.requested_percent, **per_hour}
+
+
+@dataclass(frozen=True)
+class WalRate(Reading):
+    """Bytes of WAL since the last reading."""
+
+    bytes: float
+    seconds: float
+
+    @property
+    def mb_per_second(self) -> float:
+        return self.bytes / self.seconds / _MEGA
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"WAL (MB/h)": self.mb_per_second * 3600}
+
+
+@dataclass(frozen=True)
+class Archiver(Reading):
+    """`waiting`: finished segments that are not archived; None where we may not look."""
+
+    mode: str
+    configured: bool
+    archived: int
+    failed: int
+    last_archived_wal: str | None
+    last_archived_time: datetime | None
+    last_failed_wal: str | None
+    last_failed_time: datetime | None
+    failed_ago_s: float | None
+    waiting: int | None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        if self.last_failed_time is None:
+            return False
+        return self.last_archived_time is None or self.last_failed_time > self.last_archived_time
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"segments waiting for the archive": self.waiting or 0, "archive failures": self.failed}
+
+
+@dataclass(frozen=True)
+class Durability(Reading):
+    """Settings that decide whether what is committed survives a crash."""
+
+    settings: Mapping[str, str]
+
+    def rows(self) -> Sequence[Row]:
+        return [{"setting": name, "value": value} for name, value in self.settings.items()]
+
+
+def _read_checkpoints(session: ProbeSession) -> Checkpoints:
+    totals = session.window.current.groups["checkpoints"].values
+    settings = session.row(_CHECKPOINT_SETTINGS)
+    return Checkpoints(totals["timed"], totals["requested"], session.window.maybe("checkpoints"), **settings)
+
+
+def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Verdict:
+    summary = f"{count_words(reading.count, 'checkpoint')}, {reading.requested_percent:.0f} % of them asked for"
+    if reading.change:
+        came = reading.change.values["timed"] + reading.change.values["requested"]
+        summary += f"; {came:.0f} in the last {time_words(reading.change.seconds)}"
+    status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Status.OK
+    if status is Status.OK:
+        return Verdict(status, summary)
+    return Verdict(
+        status,
+        summary,
+        f"WAL reaches max_wal_size ({reading.max_wal_size}) before checkpoint_timeout ({reading.timeout}), so "
+        "pages are written and logged whole more often than need be (backups and restarts ask for some, too)",
+        ("ALTER SYSTEM SET max_wal_size = '4GB';", "SELECT pg_reload_conf();"),
+    )
+
+
+def _read_wal_rate(session: ProbeSession) -> WalRate:
+    change = session.window.change("wal")
+    return WalRate(change.values["bytes"], change.seconds)
+
+
+def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Verdict:
+    summary = (
+        f"{size_words(reading.bytes / reading.seconds)}/s: {size_words(reading.bytes)} in {time_words(reading.seconds)}"
+    )
+    status = thresholds.status(reading.mb_per_second)
+    if status is Status.OK:
+        return Verdict(status, summary)
+    return Verdict(
+        status,
+        summary,
+        "archive, slots and standbys must carry this: compress it, space checkpoints out, see what writes",
+        (
+            "ALTER SYSTEM SET wal_compression = on;",
+            "ALTER SYSTEM SET max_wal_size = '4GB';",
+            "SELECT pg_reload_conf();",
+        ),
+    )
+
+
+def _read_archiver(session: ProbeSession) -> Archiver:
+    row: dict[str, Any] = session.row(_ARCHIVER)
+    newer = session.server.major >= _ARCHIVE_LIBRARY_SINCE
+    given = session.row(_ARCHIVE_COMMAND_OR_LIBRARY if newer else _ARCHIVE_COMMAND)
+    waiting = session.permitted(_WAITING)
+    return Archiver(
+        **row,
+        configured=given["has_command"] or bool(given["library"]),
+        waiting=waiting[0]["waiting"] if waiting else None,
+    )
+
+
+def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Verdict:
+    if reading.mode == "off":
+        return Verdict(Status.OK, "archive_mode is off: WAL is kept only where a replication slot streams it")
+    if not reading.configured:
+        return Verdict(
+            Status.CRITICAL,
+            "archive_mode is on without a command: segments pile up until the disk is full",
+            "say how segments are archived, or switch archiving off (needs a restart)",
+            ("ALTER SYSTEM SET archive_command = 'tmi-ops wal push %p';", "SELECT pg_reload_conf();"),
+        )
+    waiting = f"{reading.waiting} waiting" if reading.waiting is not None else "how many wait is hidden from this role"
+    if reading.failing:
+        ago = time_words(reading.failed_ago_s or 0)
+        return Verdict(
+            Status.CRITICAL,
+            f"archiving fails: {reading.last_failed_wal} {ago} ago, {waiting}",
+            "no point after this segment can be recovered from the archive, and pg_wal grows; the server's log holds "
+            "the command's words",
+            ("SELECT * FROM pg_stat_archiver;", "SHOW archive_command;"),
+        )
+    status = thresholds.status(reading.waiting or 0)
+    last = f"{reading.last_archived_time:%Y-%m-%d %H:%M}" if reading.last_archived_time else "none yet"
+    summary = f"{count_words(reading.archived, 'segment')} archived, the last {last}; {waiting}"
+    if status is Status.OK:
+        return Verdict(status, summary)
+    return Verdict(
+        status,
+        summary,
+        "the archive is slower than the database writes: see what the command waits for",
+        ("SHOW archive_command;",),
+    )
+
+
+def _read_durability(session: ProbeSession) -> Durability:
+    return Durability({row["name"]: row["setting"] for row in session.rows(_DURABILITY)})
+
+
+def judge_durability(reading: Durability, thresholds: Thresholds) -> Verdict:
+    lossy = [name for name in ("fsync", "full_page_writes") if reading.settings.get(name) == "off"]
+    status = thresholds.status(len(lossy))
+    if status is not Status.OK:
+        return Verdict(
+            status,
+            f"{' and '.join(lossy)} off: a crash of the host can destroy the database",
+            "switch on at once; only a database that can be thrown away may run so",
+            (*(f"ALTER SYSTEM SET {name} = on;" for name in lossy), "SELECT pg_reload_conf();"),
+        )
+    if reading.settings.get("synchronous_commit") == "off":
+        return Verdict(
+            Status.WARNING,
+            "synchronous_commit is off: a crash loses the commits of the last moments",
+            "switch it on, unless losing them was chosen",
+            ("ALTER SYSTEM SET synchronous_commit = on;", "SELECT pg_reload_conf();"),
+        )
+    return Verdict(
+        Status.OK, f"what is committed survives a crash (synchronous_commit {reading.settings['synchronous_commit']})"
+    )
+
+
+CHECKPOINTS = Probe(
+    "checkpoints",
+    Area.WAL_AND_REPLICATION,
+    "Checkpoints that come early",
+    f"checkpoints that were asked for instead of coming by time, of at least {_ENOUGH_CHECKPOINTS}",
+    Thresholds(50, 90, "%"),
+    _read_checkpoints,
+    judge_checkpoints,
+)
+WAL_RATE = Probe(
+    "wal_rate",
+    Area.WAL_AND_REPLICATION,
+    "WAL written",
+    "since the last reading",
+    Thresholds(32, 128, "MB/s"),
+    _read_wal_rate,
+    judge_wal_rate,
+)
+ARCHIVER = Probe(
+    "archiver",
+    Area.WAL_AND_REPLICATION,
+    "The archiving of WAL by archive_command",
+    "finished segments that wait for the archive; that the last attempt failed is critical",
+    Thresholds(8, 64, "segments"),
+    _read_archiver,
+    judge_archiver,
+)
+DURABILITY = Probe(
+    "durability",
+    Area.WAL_AND_REPLICATION,
+    "Settings by which a crash loses what was committed",
+    "of fsync and full_page_writes, how many are off; that synchronous_commit is off is a warning",
+    Thresholds(None, 1, "settings"),
+    _read_durability,
+    judge_durability,
+)

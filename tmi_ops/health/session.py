@@ -1,0 +1,212 @@
+"""The connection probes ask through: each question in a short read-only transaction of its own, within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.health.verdict import CannotTell, Cause
+
+if TYPE_CHECKING:
+    from tmi_ops.health.counters import Window
+    from tmi_ops.schema.state import SchemaState
+    from tmi_ops.settings import PostgresSettings
+
+T = TypeVar("T")
+
+MONITOR_ROLE = "pg_monitor"
+# A probe must never stand in a queue of locks in which others would wait behind it.
+LOCK_TIMEOUT_S = 1.0
+
+_SERVER = """
+SELECT current_setting('server_version') AS version,
+       current_setting('server_version_num')::int AS version_num,
+       current_database() AS database,
+       current_user AS role,
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
+       pg_is_in_recovery() AS in_recovery,
+       pg_postmaster_start_time() AS started_at,
+       clock_timestamp() AS now,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+       ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname ~ '^pg_' AND pg_has_role(oid, 'USAGE')) AS rights
+"""
+_EXTENSIONS = """
+SELECT extname, nspname AS schema
+FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the server says of itself and of our role. `rights`: the predefined roles whose rights we have."""
+
+    version: str
+    version_num: int
+    database: str
+    role: str
+    is_superuser: bool
+    in_recovery: bool
+    started_at: datetime
+    now: datetime
+    system_identifier: str
+    rights: Sequence[str]
+
+    @property
+    def major(self) -> int:
+        return self.version_num // 10000
+
+
+@dataclass
+class ProbeSession:
+    """What a probe may ask of.
+
+    Attributes:
+        timeout_s: of each statement.
+        exact_bloat: measure bloat by reading the tables whole, where the server can.
+    """
+
+    connection: psycopg.Connection[Any]
+    postgres: PostgresSettings
+    timeout_s: float
+    exact_bloat: bool = False
+    _window: Window | None = field(default=None, repr=False)
+
+    @cached_property
+    def server(self) -> Server:
+        with self.connection.transaction():
+            found = self.connection.cursor(row_factory=class_row(Server)).execute(_SERVER).fetchone()
+        if found is None:  # a query without FROM has one row
+            raise AssertionError
+        return found
+
+    @cached_property
+    def extensions(self) -> Mapping[str, str]:
+        """The schema of each extension of this database."""
+        return {row["extname"]: row["schema"] for row in self.rows(_EXTENSIONS)}
+
+    @property
+    def window(self) -> Window:
+        """The counters of now beside those of earlier readings."""
+        if self._window is None:
+            raise AssertionError("the counters are read before the probes")
+        return self._window
+
+    @window.setter
+    def window(self, window: Window) -> None:
+        self._window = window
+
+    @cached_property
+    def schema(self) -> SchemaState:
+        """TMI's schema beside its models, read once for all probes that ask.
+
+        Raises:
+            CannotTell: it could not be read in time or by this role.
+        """
+        from sqlalchemy import text
+
+        from tmi_ops.schema.engine import snapshot
+        from tmi_ops.schema.state import read_state
+
+        try:
+            with snapshot(self.postgres) as connection:
+                connection.execute(text(f"SET LOCAL statement_timeout = '{self.timeout_s * 1000:.0f}ms'"))
+                return read_state(connection)
+        except DatabaseError as error:
+            raise CannotTell(Cause.REFUSED, error.what, error.next_step) from error
+
+    def rows(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Ask, and take each row as a dict."""
+        with limited(self.connection, self.timeout_s):
+            return self.connection.cursor(row_factory=dict_row).execute(query, parameters or None).fetchall()
+
+    def row(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> dict[str, Any]:
+        """Ask for the one row there is."""
+        return self.rows(query, parameters)[0]
+
+    def read(self, kind: type[T], query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> tuple[T, ...]:
+        """Ask, and make a `kind` of each row; columns are its fields."""
+        with limited(self.connection, self.timeout_s):
+            return tuple(self.connection.cursor(row_factory=class_row(kind)).execute(query, parameters or None))
+
+    def permitted(
+        self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()
+    ) -> list[dict[str, Any]] | None:
+        """Ask; None when the role may not."""
+        try:
+            return self.rows(query, parameters)
+        except psycopg.errors.InsufficientPrivilege:
+            return None
+
+    def in_schema_of(self, extension: str, query: LiteralString) -> sql.Composed | None:
+        """The query with `{schema}` filled in; None when this database lacks the extension."""
+        schema = self.extensions.get(extension)
+        if schema is None:
+            return None
+        return sql.SQL(query).format(schema=sql.Identifier(schema))
+
+    def require(self, rights: Sequence[str]) -> None:
+        """See that the role has the rights of these predefined roles.
+
+        Raises:
+            CannotTell: it lacks one; the remedy is the GRANT.
+        """
+        missing = [right for right in rights if not self.server.is_superuser and right not in self.server.rights]
+        if missing:
+            raise CannotTell(
+                Cause.RIGHT,
+                f"The role {self.server.role} sees its own sessions only: it lacks {', '.join(missing)}.",
+                f"let it see all: pg_monitor includes {', '.join(missing)}",
+                (self.grant(MONITOR_ROLE),),
+            )
+
+    def grant(self, right: str) -> str:
+        """`GRANT right TO our role;`"""
+        return f"GRANT {right} TO {sql.Identifier(self.server.role).as_string(self.connection)};"
+
+
+@contextmanager
+def limited(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
+    """A read-only transaction in which no statement runs or waits for long, and names mean PostgreSQL's own first."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true), "
+            "set_config('lock_timeout', %s, true), set_config('search_path', 'pg_catalog', true)",
+            (f"{timeout_s * 1000:.0f}ms", f"{min(LOCK_TIMEOUT_S, timeout_s) * 1000:.0f}ms"),
+        )
+        yield
+
+
+def explain(error: psycopg.Error, session: ProbeSession) -> CannotTell:
+    """Why a probe's query failed, and what would cure it."""
+    said = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return CannotTell(
+            Cause.RIGHT,
+            f"The role {session.server.role} may not ask: {said}.",
+            "let the role monitor",
+            (session.grant(MONITOR_ROLE),),
+        )
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return CannotTell(
+            Cause.REFUSED,
+            f"The query took longer than {session.timeout_s:g} s.",
+            "give probes more time",
+            (f"TMI_OPS_HEALTH_TIMEOUT={session.timeout_s * 6:.0f}s",),
+        )
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return CannotTell(
+            Cause.REFUSED,
+            "A table it must look at is locked (an ALTER TABLE or VACUUM FULL runs).",
+            "see who holds the lock",
+            ("tmi-ops health --probe blocked_sessions",),
+        )
+    return CannotTell(Cause.REFUSED, f"The query failed: {said}.", "tell us with the version of PostgreSQL", ())

@@ -1,0 +1,69 @@
+"""Readings in human units, and queries shown without what was in them."""
+
+from __future__ import annotations
+
+import re
+
+_KIBI = 1024
+_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_MINUTE_S = 60
+_HOUR_S = 3600
+_DAY_S = 86400
+_SHOWN_OF_A_QUERY = 100
+
+# Strings (also with backslash escapes and in dollar quotes), comments and numbers: whatever an application may have put
+# a secret into. What stays open at the end was cut off by track_activity_query_size, so it goes to the end.
+_LITERALS = re.compile(
+    r"""
+      (?<!\w)[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)
+    | '(?:[^']|'')*(?:'|\Z)
+    | \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+    | --[^\n]*
+    | /\*.*?(?:\*/|\Z)
+    | (?<![\w$"])\d[\w.]*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def size_words(size: float) -> str:
+    """1234567 -> '1.2 MB': powers of 1024 under PostgreSQL's own unit names, as pg_size_pretty writes them."""
+    sign, size = ("-", -size) if size < 0 else ("", size)
+    for unit in _SIZE_UNITS:
+        if size < _KIBI or unit == _SIZE_UNITS[-1]:
+            return f"{sign}{size:.0f} {unit}" if unit == "B" else f"{sign}{size:.1f} {unit}"
+        size /= _KIBI
+    raise AssertionError
+
+
+def time_words(seconds: float) -> str:
+    """3725 -> '1 h 2 min'."""
+    if seconds < _MINUTE_S:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR_S:
+        return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
+    if seconds < _DAY_S:
+        return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
+    return f"{int(seconds // _DAY_S)} d {int(seconds % _DAY_S // _HOUR_S)} h"
+
+
+def count_words(count: float, noun: str, plural: str | None = None) -> str:
+    """2, 'index', 'indexes' -> '2 indexes'."""
+    return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
+
+
+def list_words(names: list[str] | tuple[str, ...], shown: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def query_shape(query: str | None) -> str:
+    """A query on one line without its literals, so that it can be shown, kept and sent on."""
+    shape = " ".join(_LITERALS.sub("?", query or "").split())
+    return shape if len(shape) <= _SHOWN_OF_A_QUERY else shape[: _SHOWN_OF_A_QUERY - 1] + "…"
+
+
+def literal(text: str) -> str:
+    """Text as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
