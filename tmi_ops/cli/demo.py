@@ -69,9 +69,7 @@ def _prepare_database(settings: Settings, report: Report, size: int, seed: int) 
     from tmi_ops.schema.migration import migrate
     from tmi_ops.stack.dataset import fill_database
 
-    with report.phase("migrate", total=1, unit="steps") as phase:
-        migrate(settings.postgres, report)
-        phase.advance(1)
+    migrate(settings.postgres, report)
     if _holds_data(settings):
         report.note("the database holds data from an earlier demo; it is backed up as it is")
         return
