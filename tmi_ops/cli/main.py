@@ -43,6 +43,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "verify": LazyCommand("tmi_ops.cli.recovery", "verify", "Prove a backup by restoring it."),
         "restore": LazyCommand("tmi_ops.cli.recovery", "restore", "Restore a backup into a new database."),
     },
+    "Health": {
+        "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),
+    },
     "Embedded stack": {
         "up": LazyCommand("tmi_ops.cli.stack", "up", "Start the stack: PostgreSQL, S3, Valkey, Dagster."),
         "down": LazyCommand("tmi_ops.cli.stack", "down", "Stop the stack; its data stays."),

@@ -58,6 +58,8 @@ CROSS JOIN LATERAL {schema}.pgstattuple(c.oid) s
 LEFT JOIN LATERAL (SELECT * FROM {schema}.pgstattuple(c.reltoastrelid)) t ON c.reltoastrelid <> 0
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^pg_'
   AND c.relnamespace <> 'information_schema'::regnamespace
+  -- asking for a size waits for whoever holds the table to himself
+  AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock')
   AND pg_table_size(c.oid) >= %s
 ORDER BY wasted DESC
 """

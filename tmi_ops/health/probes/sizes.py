@@ -28,6 +28,8 @@ SELECT c.oid::regclass::text AS name,
 FROM pg_class c
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^pg_'
   AND c.relnamespace <> 'information_schema'::regnamespace
+  -- asking for a size waits for whoever holds the table to himself
+  AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock')
 ORDER BY total DESC LIMIT %s
 """
 

@@ -77,16 +77,7 @@ def _read(session: ProbeSession) -> SlowQueries:
     libraries = [name.strip() for name in preloaded.split(",") if name.strip()]
     query = session.in_schema_of(EXTENSION, _STATEMENTS)
     if EXTENSION not in libraries:
-        raise CannotTell(
-            Cause.EXTENSION,
-            f"{EXTENSION} is not loaded, so nobody counts queries.",
-            "load it (a restart is needed), then create it in this database",
-            (
-                f"ALTER SYSTEM SET shared_preload_libraries = {', '.join(map(literal, [*libraries, EXTENSION]))};",
-                "-- restart PostgreSQL, then:",
-                f"CREATE EXTENSION IF NOT EXISTS {EXTENSION};",
-            ),
-        )
+        raise not_loaded(libraries)
     if query is None:
         raise CannotTell(
             Cause.EXTENSION,
@@ -95,6 +86,20 @@ def _read(session: ProbeSession) -> SlowQueries:
             (f"CREATE EXTENSION {EXTENSION};",),
         )
     return SlowQueries(session.read(Statement, query, (_ENOUGH_CALLS, _SHOWN)))
+
+
+def not_loaded(libraries: Sequence[str]) -> CannotTell:
+    """The server counts no queries; `libraries` are those it loads already."""
+    return CannotTell(
+        Cause.EXTENSION,
+        f"{EXTENSION} is not loaded, so nobody counts queries.",
+        "load it (a restart is needed), then create it in this database",
+        (
+            f"ALTER SYSTEM SET shared_preload_libraries = {', '.join(map(literal, [*libraries, EXTENSION]))};",
+            "-- restart PostgreSQL, then:",
+            f"CREATE EXTENSION IF NOT EXISTS {EXTENSION};",
+        ),
+    )
 
 
 def judge(reading: SlowQueries, thresholds: Thresholds) -> Verdict:
