@@ -40,7 +40,8 @@ SELECT name, ((pages + toast_pages) * page)::bigint AS size,
        CASE WHEN columns_known = columns AND reltuples > 0 THEN
          greatest(0, (pages + toast_pages)
            - ceil(reltuples / floor((page - 24) * fillfactor / 100 / width)) - ceil(toast_rows / 4.0)) * page
-       WHEN reltuples = 0 AND columns_known > 0 THEN (pages + toast_pages) * page
+       -- known to be empty; before 14 the same figure also meant that nobody knows
+       WHEN reltuples = 0 AND current_setting('server_version_num')::int >= 140000 THEN (pages + toast_pages) * page
        END::bigint AS wasted
 FROM tuple
 ORDER BY wasted DESC NULLS LAST, size DESC

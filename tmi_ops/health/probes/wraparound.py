@@ -20,12 +20,14 @@ LAST_AGE = 2**31 - 3_000_000
 _SHOWN = 10
 
 _TRANSACTION_AGES = """
-SELECT datname::text AS name, datname = current_database() AS is_ours, age(datfrozenxid) AS age
-FROM pg_database ORDER BY age DESC
+SELECT datname::text AS name, datname = current_database() AS is_ours, datallowconn AS may_connect,
+       age(datfrozenxid) AS age
+FROM pg_database ORDER BY age DESC, is_ours DESC
 """
 _MULTIXACT_AGES = """
-SELECT datname::text AS name, datname = current_database() AS is_ours, mxid_age(datminmxid) AS age
-FROM pg_database ORDER BY age DESC
+SELECT datname::text AS name, datname = current_database() AS is_ours, datallowconn AS may_connect,
+       mxid_age(datminmxid) AS age
+FROM pg_database ORDER BY age DESC, is_ours DESC
 """
 _TRANSACTION_TABLES = """
 SELECT c.oid::regclass::text AS name, greatest(age(c.relfrozenxid), age(nullif(toast.relfrozenxid, '0'))) AS age
@@ -41,7 +43,7 @@ ORDER BY age DESC LIMIT %s
 """
 # Freezing cannot pass what somebody may still see.
 _HOLDERS = """
-SELECT format('pid %s (%s, %s)', pid, usename, state) AS name, age(backend_xmin) AS age
+SELECT format('pid %s (%s)', pid, concat_ws(', ', usename, coalesce(state, backend_type))) AS name, age(backend_xmin) AS age
 FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
 UNION ALL SELECT 'slot ' || slot_name, greatest(age(xmin), age(catalog_xmin))
 FROM pg_replication_slots WHERE xmin IS NOT NULL OR catalog_xmin IS NOT NULL
@@ -56,6 +58,7 @@ class DatabaseAge:
 
     name: str
     is_ours: bool
+    may_connect: bool
     age: int
 
 
@@ -124,6 +127,13 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Verdict:
     why = f"first end what holds it back: {list_words(held)}; then freeze" if held else "freeze the oldest tables now"
     if oldest.is_ours and reading.tables:
         remedy = tuple(f"VACUUM (FREEZE, VERBOSE) {table.name};" for table in reading.tables[:5])
+    elif not oldest.may_connect:
+        return Verdict(
+            status,
+            summary,
+            f"only autovacuum may freeze {oldest.name}, and it does so even where it is off: see why it fails in the log",
+            ("ALTER SYSTEM SET autovacuum = on;", "SELECT pg_reload_conf();"),
+        )
     else:
         remedy = (f"vacuumdb --freeze --dbname {oldest.name}",)
     return Verdict(status, summary, f"{why}; autovacuum should have come at {reading.freeze_at:,}", remedy)

@@ -1,0 +1,153 @@
+"""Sizes, bloat, temporary files, disk and checksums, each in the bad state it warns of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tmi_ops.health.probes.bloat import Bloat
+from tmi_ops.health.probes.disk import DiskSpace
+from tmi_ops.health.probes.sizes import Sizes
+from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.health.conftest import counters, probe, run_on
+
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+def test_growth_is_measured_between_readings_and_names_the_table_that_grew(
+    database: PostgresSettings, sql: Run
+) -> None:
+    sql("CREATE TABLE quiet AS SELECT 1 AS id", "CREATE TABLE audit_entries (id int)")
+    before = counters(database)
+    sql("INSERT INTO audit_entries SELECT generate_series(1, 100000)")
+    found = probe(database, "sizes", "1,50", last=before)
+    assert found.status is Status.WARNING
+    assert "most of it in public.audit_entries (3." in found.verdict.advice
+    assert isinstance(found.reading, Sizes)
+    assert found.reading.rows()[0]["table"] == "public.audit_entries"
+    assert found.reading.rows()[0]["rows (estimate)"] == 0
+
+
+def test_a_first_reading_shows_sizes_and_says_that_growth_comes_later(database: PostgresSettings) -> None:
+    found = probe(database, "sizes")
+    assert found.status is Status.OK
+    assert "growth comes with the next reading" in found.verdict.summary
+
+
+def test_a_locked_table_does_not_hold_the_sizes_of_the_others_up(database: PostgresSettings, sql: Run) -> None:
+    sql("CREATE TABLE locked (id int)", "CREATE TABLE open AS SELECT 1 AS id")
+    with connect(database) as holder:
+        run_on(holder, "BEGIN", "LOCK locked IN ACCESS EXCLUSIVE MODE")
+        found = probe(database, "sizes")
+    assert isinstance(found.reading, Sizes)
+    assert [table.name for table in found.reading.tables] == ["public.open"]
+    assert found.seconds < 0.5
+
+
+@pytest.fixture
+def swiss_cheese(sql: Run) -> None:
+    """A table whose rows are mostly gone, evenly, with the indexes to match; and one that is full."""
+    sql(
+        "CREATE TABLE cheese (id int PRIMARY KEY, name text NOT NULL) WITH (autovacuum_enabled = off)",
+        "INSERT INTO cheese SELECT n, 'a name as long as names are: ' || n FROM generate_series(1, 500000) n",
+        "CREATE TABLE packed AS SELECT * FROM cheese",
+        "CREATE INDEX packed_id ON packed (id)",
+        "DELETE FROM cheese WHERE id % 10 <> 0",
+        "VACUUM (ANALYZE) cheese",
+        "ANALYZE packed",
+        "CREATE EXTENSION pgstattuple",
+    )
+
+
+@pytest.mark.usefixtures("swiss_cheese")
+def test_bloat_is_estimated_near_what_pgstattuple_measures(database: PostgresSettings, sql: Run) -> None:
+    for name, bloated in (("table_bloat", "public.cheese"), ("index_bloat", "public.cheese_pkey")):
+        estimated, exact = probe(database, name), probe(database, name, exact_bloat=True)
+        for found in (estimated, exact):
+            assert found.status is Status.CRITICAL, found.verdict
+            assert isinstance(found.reading, Bloat)
+            assert [item.name for item in found.reading.over(found.thresholds)] == [bloated]
+        assert isinstance(estimated.reading, Bloat)
+        assert isinstance(exact.reading, Bloat)
+        assert estimated.reading.worst_percent == pytest.approx(exact.reading.worst_percent, abs=8)
+        assert exact.verdict.summary.startswith("measured")
+    assert probe(database, "index_bloat").verdict.remedy == ("REINDEX INDEX CONCURRENTLY public.cheese_pkey;",)
+    sql("REINDEX INDEX CONCURRENTLY cheese_pkey", "VACUUM (FULL, ANALYZE) cheese")
+    assert probe(database, "index_bloat").status is Status.OK
+    assert probe(database, "table_bloat").status is Status.OK
+
+
+def test_bloat_says_what_to_create_or_grant_where_it_cannot_be_known(
+    database: PostgresSettings, monitor: PostgresSettings, sql: Run
+) -> None:
+    sql(
+        "CREATE TABLE hidden AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 10000)",
+        "DELETE FROM hidden WHERE ctid::text NOT LIKE '%,1)'",
+        "VACUUM (ANALYZE, TRUNCATE off) hidden",
+    )
+    hidden = probe(monitor, "table_bloat")
+    assert (hidden.status, hidden.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
+    without = probe(monitor, "table_bloat", exact_bloat=True)
+    assert (without.status, without.verdict.cause) == (Status.UNKNOWN, Cause.EXTENSION)
+    sql(*without.verdict.remedy)
+    assert probe(monitor, "table_bloat", exact_bloat=True).status is Status.CRITICAL
+    sql(hidden.verdict.remedy[1])
+    assert probe(monitor, "table_bloat").status is Status.CRITICAL
+
+
+def test_sorts_that_spill_to_disk_are_measured_between_readings(database: PostgresSettings, sql: Run) -> None:
+    before = counters(database)
+    sql(
+        "SET work_mem = '64kB'",
+        "SELECT n FROM generate_series(1, 200000) n ORDER BY -n OFFSET 199999",
+        "SELECT pg_stat_force_next_flush()",
+    )
+    found = probe(database, "temporary_files", "1,", last=before)
+    assert found.status is Status.WARNING
+    assert "work_mem (4MB)" in found.verdict.advice
+
+
+def test_the_disks_of_a_server_on_this_machine_are_seen(database: PostgresSettings, cluster: RunningCluster) -> None:
+    found = probe(database, "disk_space", "0,100.1")
+    assert found.status is Status.WARNING
+    assert isinstance(found.reading, DiskSpace)
+    fullest = found.reading.filesystems[0]
+    assert Path(fullest.path).is_relative_to(cluster.directory)
+    state = os.statvfs(cluster.directory)
+    assert fullest.size == state.f_blocks * state.f_frsize
+
+
+def test_a_server_whose_process_is_not_here_has_no_visible_disks(
+    database: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tmi_ops.health.probes.disk.Path", lambda path: Path(f"/nowhere{path}"))
+    found = probe(database, "disk_space")
+    assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.NOT_VISIBLE)
+    assert found.verdict.remedy == ("TMI_OPS_HEALTH_SKIP=disk_space",)
+
+
+def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with scratch_cluster(programs, tmp_path_factory.mktemp("damaged")) as damaged:
+        assert probe(damaged.address, "checksum_failures").verdict.summary == "checksums are on, no page failed"
+        with connect(damaged.address) as connection:
+            run_on(connection, "CREATE TABLE victim AS SELECT generate_series(1, 1000)", "CHECKPOINT")
+            path = run_on(connection, "SELECT pg_relation_filepath('victim')")[0][0]
+            run_on(connection, "CREATE EXTENSION pg_buffercache", "SELECT pg_buffercache_evict(bufferid) "
+                   "FROM pg_buffercache WHERE relfilenode = pg_relation_filenode('victim')")  # fmt: skip
+        with (damaged.directory / path).open("r+b") as file:
+            file.seek(5000)
+            file.write(b"not what was written")
+        with connect(damaged.address) as connection, pytest.raises(Exception, match="invalid page"):
+            run_on(connection, "SELECT count(*) FROM victim")
+        found = probe(damaged.address, "checksum_failures")
+    assert found.status is Status.CRITICAL
+    assert "1 page failed the checksum in postgres" in found.verdict.summary
+    assert "tmi-ops verify latest" in found.verdict.remedy
