@@ -31,7 +31,7 @@ FROM pg_stat_bgwriter
 # On a standby what it has replayed is what the primary wrote.
 _WAL = """
 SELECT pg_wal_lsn_diff(
-         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0'
+         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, '0/0'
        )::float8 AS bytes
 """
 _ARCHIVER = "SELECT stats_reset, archived_count AS archived, failed_count AS failed FROM pg_stat_archiver"

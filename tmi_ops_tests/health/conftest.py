@@ -36,7 +36,6 @@ WELL_EQUIPPED = {
     "logging_collector": "on",
     "log_filename": "server.log",
     "archive_mode": "on",
-    "archive_command": "/bin/true",
     "shared_buffers": "64MB",
     "listen_addresses": "*",
 }
@@ -46,6 +45,8 @@ PATIENCE_S = 15.0
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[RunningCluster]:
     with scratch_cluster(programs, tmp_path_factory.mktemp("health"), parameters=WELL_EQUIPPED) as running:
+        with connect(running.address) as connection:
+            run_on(connection, "ALTER SYSTEM SET archive_command = '/bin/true'", "SELECT pg_reload_conf()")
         yield running
 
 

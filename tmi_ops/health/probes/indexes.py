@@ -23,8 +23,7 @@ FOREIGN_KEY_FLOOR_BYTES = 1 * _MEGA
 _INVALID = """
 SELECT c.oid::regclass::text AS name, i.indrelid::regclass::text AS table_name, c.relname::text AS bare_name,
        i.indisunique AS is_unique, pg_get_indexdef(c.oid) AS definition,
-       EXISTS (SELECT FROM pg_stat_progress_create_index p
-               WHERE p.index_relid = c.oid OR (p.relid = i.indrelid AND p.index_relid = 0)) AS being_built,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid) AS being_built,
        (SELECT o.indexrelid::regclass::text FROM pg_index o JOIN pg_class oc ON oc.oid = o.indexrelid
         WHERE o.indrelid = i.indrelid AND o.indisvalid
           AND oc.relname = regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '')

@@ -46,7 +46,8 @@ SELECT current_setting('synchronous_standby_names') AS names, current_setting('s
 # Nothing to replay means no delay, however long ago the last transaction was.
 _REPLAY = """
 SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-            ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS delay_s,
+            ELSE extract(epoch FROM clock_timestamp()
+              - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END::float8 AS delay_s,
        pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::float8 AS behind,
        pg_is_wal_replay_paused() AS paused,
        (SELECT count(*)::int FROM pg_stat_wal_receiver) AS receivers
@@ -119,16 +120,16 @@ class Standbys(Reading):
 
 @dataclass(frozen=True)
 class Replay(Reading):
-    """On a standby, how far replay is behind. `delay_s` is None where nothing was replayed yet."""
+    """On a standby, how far replay is behind, by the last transaction replayed or, before the first, by its start."""
 
     is_standby: bool
-    delay_s: float | None = None
+    delay_s: float = 0.0
     behind: float | None = None
     paused: bool = False
     receivers: int = 0
 
     def numbers(self) -> Mapping[str, float]:
-        return {"replay delay (s)": self.delay_s} if self.delay_s is not None else {}
+        return {"replay delay (s)": self.delay_s} if self.is_standby else {}
 
 
 def _read_slots(session: ProbeSession) -> Slots:
@@ -208,8 +209,6 @@ def _read_replay(session: ProbeSession) -> Replay:
 def judge_replay(reading: Replay, thresholds: Thresholds) -> Verdict:
     if not reading.is_standby:
         return Verdict(Status.OK, "this server is a primary")
-    if reading.delay_s is None:
-        return Verdict(Status.OK, "nothing was replayed yet")
     paused = ", replay is paused" if reading.paused else ""
     source = "" if reading.receivers else ", not connected to a primary"
     summary = f"{time_words(reading.delay_s)} behind ({size_words(reading.behind or 0)} to replay){paused}{source}"

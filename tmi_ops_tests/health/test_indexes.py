@@ -1,0 +1,132 @@
+"""Indexes that are broken, doubled, unused or missing, made so for real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from tmi_ops.health.probes.indexes import (
+    OBSERVED_LONG_ENOUGH_S,
+    DuplicateIndexes,
+    InvalidIndexes,
+    UnindexedKeys,
+    UnusedIndexes,
+    judge_unused,
+)
+from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.health.conftest import eventually, in_background, probe, run_on
+
+Open = Callable[..., psycopg.Connection[Any]]
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+def test_an_index_whose_concurrent_build_failed_is_found_and_the_remedy_mends_it(
+    database: PostgresSettings, sql: Run
+) -> None:
+    sql("CREATE TABLE users (email text)", "INSERT INTO users VALUES ('a'), ('a')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql("CREATE UNIQUE INDEX CONCURRENTLY users_email ON users (email)")
+    found = probe(database, "invalid_indexes")
+    assert found.status is Status.WARNING
+    assert found.verdict.remedy == ("REINDEX INDEX CONCURRENTLY public.users_email;",)
+    sql("DELETE FROM users WHERE ctid = '(0,1)'", *found.verdict.remedy)
+    assert probe(database, "invalid_indexes").verdict.summary == "none"
+
+
+def test_what_a_broken_off_rebuild_left_beside_a_valid_index_is_to_be_dropped(
+    database: PostgresSettings, sql: Run, another_session: Open
+) -> None:
+    leave_ccnew(database, sql, another_session)
+    found = probe(database, "invalid_indexes")
+    assert isinstance(found.reading, InvalidIndexes)
+    leftover = found.reading.indexes[0]
+    assert (leftover.name, leftover.original) == ("public.carts_id_ccnew", "public.carts_id")
+    assert found.verdict.remedy == ("DROP INDEX CONCURRENTLY public.carts_id_ccnew;",)
+    sql(*found.verdict.remedy)
+    assert probe(database, "invalid_indexes").status is Status.OK
+
+
+def leave_ccnew(database: PostgresSettings, sql: Run, another_session: Open) -> None:
+    """Break a REINDEX CONCURRENTLY off while it waits for a transaction to end."""
+    sql("CREATE TABLE carts (id int)", "CREATE INDEX carts_id ON carts (id)")
+    holder, builder = another_session(), another_session()
+    run_on(holder, "BEGIN", "INSERT INTO carts VALUES (1)")
+    with in_background(builder, "REINDEX INDEX CONCURRENTLY carts_id"):
+        building = eventually(lambda: reading_of(probe(database, "invalid_indexes")).indexes)
+        assert building[0].being_built
+        assert probe(database, "invalid_indexes").verdict.summary == "none; 1 being built"
+    run_on(holder, "ROLLBACK")
+
+
+def reading_of(found: Any) -> InvalidIndexes:
+    assert isinstance(found.reading, InvalidIndexes)
+    return found.reading
+
+
+def test_of_two_equal_indexes_the_one_without_a_constraint_is_superfluous(database: PostgresSettings, sql: Run) -> None:
+    sql(
+        "CREATE TABLE users (id int PRIMARY KEY, email text, name text)",
+        "CREATE UNIQUE INDEX users_id ON users (id)",
+        "CREATE INDEX users_email ON users (email)",
+        "CREATE INDEX users_email_pattern ON users (email text_pattern_ops)",
+        "CREATE INDEX users_email_partial ON users (email) WHERE name IS NULL",
+        "CREATE INDEX users_email_lower ON users (lower(email))",
+        'CREATE INDEX "users Email lower" ON users (lower(email))',
+        "CREATE INDEX users_email_name ON users (email) INCLUDE (name)",
+    )
+    found = probe(database, "duplicate_indexes")
+    assert found.status is Status.WARNING
+    assert isinstance(found.reading, DuplicateIndexes)
+    assert {(one.name, one.same_as) for one in found.reading.indexes} == {
+        ("public.users_id", "public.users_pkey"),
+        ("public.users_email_lower", 'public."users Email lower"'),
+    }
+    sql(*found.verdict.remedy)
+    assert probe(database, "duplicate_indexes").status is Status.OK
+
+
+def test_an_index_no_query_used_is_judged_only_after_long_enough(database: PostgresSettings, sql: Run) -> None:
+    sql(
+        "CREATE TABLE threats (id int PRIMARY KEY, name text, alias text)",
+        "CREATE INDEX threats_name ON threats (name)",
+        "CREATE INDEX threats_alias ON threats (alias)",
+        "INSERT INTO threats SELECT n, n, n FROM generate_series(1, 50000) n",
+        "SET enable_seqscan = off",
+        "SELECT * FROM threats WHERE alias = '7'",
+        "SELECT pg_stat_force_next_flush()",
+    )
+    young = probe(database, "unused_indexes", "0.1,")
+    assert (young.status, young.verdict.cause) == (Status.UNKNOWN, Cause.TOO_EARLY)
+    assert isinstance(young.reading, UnusedIndexes)
+    assert [index.name for index in young.reading.indexes] == ["public.threats_name"]
+    later = judge_unused(replace(young.reading, observed_s=OBSERVED_LONG_ENOUGH_S), young.thresholds)
+    assert later.status is Status.WARNING
+    assert later.remedy == ("DROP INDEX CONCURRENTLY public.threats_name;",)
+
+
+def test_a_foreign_key_of_a_large_table_without_an_index_is_found_and_the_remedy_gives_it_one(
+    database: PostgresSettings, sql: Run
+) -> None:
+    sql(
+        "CREATE TABLE parent (a int, b int, PRIMARY KEY (a, b))",
+        "INSERT INTO parent VALUES (1, 1)",
+        "CREATE TABLE child (id int, pa int, pb int, FOREIGN KEY (pa, pb) REFERENCES parent)",
+        "CREATE TABLE small (pa int, pb int, FOREIGN KEY (pa, pb) REFERENCES parent)",
+        "INSERT INTO child SELECT n, 1, 1 FROM generate_series(1, 50000) n",
+        "CREATE INDEX partial ON child (pa, pb) WHERE pa > 7",
+        "CREATE INDEX not_leading ON child (id, pa, pb)",
+    )
+    found = probe(database, "foreign_keys_without_index")
+    assert found.status is Status.WARNING
+    assert isinstance(found.reading, UnindexedKeys)
+    assert [key.table_name for key in found.reading.keys] == ["public.child", "public.small"]
+    assert found.verdict.remedy == ("CREATE INDEX CONCURRENTLY ON public.child (pa, pb);",)
+    sql("CREATE INDEX other_order ON child (pb, pa, id)")
+    assert (
+        probe(database, "foreign_keys_without_index").verdict.summary == "none of a large table; 1 more of small tables"
+    )

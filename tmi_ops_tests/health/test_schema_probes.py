@@ -1,0 +1,85 @@
+"""Migration status, schema findings and sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import SilentReport
+from tmi_ops.schema.migration import migrate
+from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.health.conftest import probe, role, run_on
+
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="module")
+def migrated(server: PostgresSettings) -> Iterator[PostgresSettings]:
+    address = server.model_copy(update={"database": "migrated"})
+    migrate(address, SilentReport())
+    yield address
+    with connect(server) as connection:
+        run_on(connection, "DROP DATABASE migrated WITH (FORCE)")
+
+
+def test_a_schema_that_is_up_to_date_is_well_also_for_a_role_that_may_read_no_row(migrated: PostgresSettings) -> None:
+    with role(migrated, "GRANT pg_monitor TO {name}") as monitor:
+        for reader in (migrated, monitor):
+            assert probe(reader, "migration").verdict.summary == "the schema is up to date"
+            found = probe(reader, "schema_findings")
+            assert found.status is Status.OK, found.verdict
+
+
+def test_a_missing_table_is_critical_and_a_missing_check_a_step_to_take(migrated: PostgresSettings) -> None:
+    with connect(migrated) as connection:
+        run_on(connection, "DROP TABLE timmy_usage", "CREATE TABLE more_than_the_models_know (id int)")
+    findings = probe(migrated, "schema_findings")
+    assert findings.status is Status.CRITICAL
+    assert "timmy_usage: The table is missing." in findings.verdict.advice
+    assert "1 beside what TMI's models know" in findings.verdict.summary
+    steps = probe(migrated, "migration")
+    assert steps.status is Status.WARNING
+    assert "1 step to take: create table timmy_usage" in steps.verdict.summary
+    migrate(migrated, SilentReport())
+    assert probe(migrated, "migration").status is Status.OK
+    assert probe(migrated, "schema_findings").status is Status.OK
+
+
+def test_a_sequence_near_the_end_of_its_column_is_critical_though_the_sequence_itself_has_room(
+    database: PostgresSettings, sql: Run
+) -> None:
+    sql(
+        "CREATE TABLE events (id serial PRIMARY KEY)",
+        "ALTER SEQUENCE events_id_seq AS bigint",
+        "SELECT setval('events_id_seq', 2000000000)",
+        "CREATE SEQUENCE going_round CYCLE MAXVALUE 10",
+        "SELECT setval('going_round', 10)",
+    )
+    found = probe(database, "sequences")
+    assert found.status is Status.CRITICAL
+    assert "public.events_id_seq has used 93.1 %" in found.verdict.summary
+    sql(*found.verdict.remedy)
+    assert probe(database, "sequences").status is Status.OK
+
+
+def test_a_descending_sequence_and_one_without_a_column_come_to_their_end_too(
+    database: PostgresSettings, sql: Run
+) -> None:
+    sql("CREATE SEQUENCE down INCREMENT -1 MINVALUE -100 MAXVALUE -1", "SELECT setval('down', -80)")
+    found = probe(database, "sequences")
+    assert found.status is Status.WARNING
+    assert found.verdict.remedy == ("ALTER SEQUENCE public.down AS bigint NO MAXVALUE;",)
+
+
+def test_sequences_hidden_from_the_role_come_with_the_grant(
+    database: PostgresSettings, monitor: PostgresSettings, sql: Run
+) -> None:
+    sql("CREATE SEQUENCE numbers")
+    found = probe(monitor, "sequences")
+    assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
+    sql(*found.verdict.remedy, "CREATE SEQUENCE more_numbers")
+    assert probe(monitor, "sequences").verdict.summary.startswith("2 sequences;")

@@ -1,0 +1,125 @@
+"""Connections in the clear and failed logins, from real ones."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tmi_ops.health.probes.security import Encryption, FailedLogins
+from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.postgres.cluster import RunningCluster
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.health.conftest import counters, eventually, probe, role, run_on
+from tmi_ops_tests.physical import reload_configuration
+
+Open = Callable[..., psycopg.Connection[Any]]
+Run = Callable[..., list[tuple[Any, ...]]]
+
+
+def own_address() -> str | None:
+    """An address of this machine that is not loopback; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probing:
+        try:
+            probing.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = probing.getsockname()[0]
+        return None if address.startswith("127.") else address
+
+
+@pytest.fixture
+def remote_address(cluster: RunningCluster, database: PostgresSettings) -> Iterator[str]:
+    """The server as another machine would reach it."""
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    hba = cluster.directory / "pg_hba.conf"
+    before = hba.read_text()
+    hba.write_text(f"{before}\nhost all all {address}/32 scram-sha-256\n")
+    reload_configuration(database)
+    yield address
+    hba.write_text(before)
+    reload_configuration(database)
+
+
+def test_a_connection_from_another_machine_without_tls_is_a_warning(
+    database: PostgresSettings, another_session: Open, remote_address: str
+) -> None:
+    another_session(host=remote_address)
+    found = probe(database, "ssl_connections")
+    assert found.status is Status.WARNING
+    assert f"from {remote_address}" in found.verdict.summary
+    assert any("ALTER SYSTEM SET ssl = on" in remedy for remedy in found.verdict.remedy)
+
+
+@pytest.fixture
+def speaking_tls(cluster: RunningCluster, database: PostgresSettings, sql: Run) -> Iterator[None]:
+    if shutil.which("openssl") is None:
+        pytest.skip("this machine has no openssl to make a certificate")
+    key, certificate = cluster.directory / "server.key", cluster.directory / "server.crt"
+    subprocess.run(
+        ["openssl", "req", "-new", "-x509", "-nodes", "-days", "1", "-newkey", "ec", "-pkeyopt",
+         "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    owner = cluster.directory.stat()
+    for file in (key, certificate):
+        shutil.chown(file, owner.st_uid, owner.st_gid)
+    sql("ALTER SYSTEM SET ssl = on")
+    reload_configuration(database)
+    yield
+    sql("ALTER SYSTEM RESET ssl")
+    reload_configuration(database)
+
+
+@pytest.mark.usefixtures("speaking_tls")
+def test_an_encrypted_connection_from_another_machine_is_well(
+    database: PostgresSettings, another_session: Open, remote_address: str
+) -> None:
+    another_session(host=remote_address, sslmode="require")
+    found = probe(database, "ssl_connections")
+    assert found.status is Status.OK
+    assert isinstance(found.reading, Encryption)
+    assert [one.protocol for one in found.reading.connections if one.remote] == ["TLSv1.3"]
+
+
+def test_failed_logins_are_counted_since_the_last_reading_by_role(database: PostgresSettings) -> None:
+    before = counters(database)
+    for user in ("mallory", "mallory", database.user):
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(**{**connection_parameters(database), "user": user, "password": "guess"})
+    found = eventually(
+        lambda: (one := probe(database, "failed_logins", "2,100", last=before)).status is not Status.OK and one
+    )
+    assert found.status is Status.WARNING
+    assert isinstance(found.reading, FailedLogins)
+    assert found.reading.by_role == {"mallory": 2, database.user: 1}
+    assert found.reading.complete
+
+
+def test_a_role_that_may_not_read_the_log_is_told_the_grants_and_they_suffice(
+    database: PostgresSettings, monitor: PostgresSettings, sql: Run
+) -> None:
+    found = probe(monitor, "failed_logins")
+    assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
+    sql(*found.verdict.remedy)
+    assert probe(monitor, "failed_logins", "1000000,").status is Status.OK
+    sql(f"REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) FROM {monitor.user}")
+    sql(f"REVOKE pg_read_server_files FROM {monitor.user}")
+
+
+def test_a_server_that_logs_elsewhere_is_said_so(programs: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from tmi_ops.postgres.cluster import scratch_cluster
+
+    with scratch_cluster(programs, tmp_path_factory.mktemp("stderr")) as running:
+        found = probe(running.address, "failed_logins")
+        assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.NOT_VISIBLE)
+        assert "standard error" in found.verdict.summary
