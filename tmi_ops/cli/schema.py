@@ -45,7 +45,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     with TerminalReport().running() as report:
         result = migration.migrate(postgres, report, seed=not no_seed)
     show_result(result)
-    show_verdict(result.validation, verbose=verbose, with_tables=False)
+    show_verdict(result.validation, verbose=verbose, after_migration=True)
     return 0 if result.validation.ok else FINDINGS
 
 
@@ -81,6 +81,8 @@ def _show_plan(plan: MigrationPlan) -> None:
         click.secho(line, dim=True) if line.startswith("--") else click.echo(line)
     for line in blocked_lines(plan.blocked):
         click.echo(f"-- {line}")
+    if plan.blocked:
+        click.echo()
     if plan.empty:
         waiting = "; what is above waits for you" if plan.blocked else ": the schema is up to date"
         click.echo(f"-- Nothing to do{waiting}.")

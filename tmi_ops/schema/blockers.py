@@ -38,12 +38,12 @@ def keyless_tables(state: SchemaState) -> frozenset[str]:
 
 def _conflict(state: SchemaState, conflict: Conflict) -> Blocked:
     reasons = {
-        "value": f"{conflict.describe()}, hold a value the CHECK refuses. It is NOT VALID: they stay and can be "
-        "read, but changing one fails until its value is corrected.",
-        "reference": f"{conflict.describe()}, refer to a row that is not there. The foreign key is NOT VALID: they "
-        "stay and can be read, and new rows are checked.",
-        "null": f"{conflict.describe()}, hold NULL, so the column cannot be made NOT NULL.",
-        "duplicate": f"{conflict.describe()}, share their values, so the unique index cannot be built.",
+        "value": f"{conflict.describe()} hold a value the CHECK refuses, so it stays NOT VALID: new rows are "
+        "checked; these stay and can be read, but changing one fails until its value is corrected.",
+        "reference": f"{conflict.describe()} refer to a row that is not there, so the foreign key stays NOT VALID: "
+        "new rows are checked; these stay and can be read.",
+        "null": f"{conflict.describe()} hold NULL, so the column cannot be made NOT NULL.",
+        "duplicate": f"{conflict.describe()} share their values, so the unique index cannot be built.",
     }
     remedies = {
         "value": f"correct these rows, {_RERUN}: it validates the constraint",

@@ -210,18 +210,18 @@ _CONSTRAINTS = f"""
 
 _OBJECTS = f"""
     SELECT 'sequence', c.relname::text,
-           coalesce('numbers ' || d.refobjid::regclass || '.' || a.attname, 'of no column'), NULL
+           coalesce('that numbers ' || d.refobjid::regclass || '.' || a.attname, 'that no column uses'), NULL
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass
         AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
     LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
     WHERE n.nspname = :schema AND c.relkind = 'S' AND {_NOT_OF_AN_EXTENSION}
     UNION ALL
-    SELECT 'view', c.relname::text, CASE c.relkind WHEN 'm' THEN 'materialised' ELSE 'plain' END, NULL
+    SELECT 'view', c.relname::text, CASE c.relkind WHEN 'm' THEN 'that is materialised' ELSE 'over tables' END, NULL
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = :schema AND c.relkind IN ('v', 'm') AND {_NOT_OF_AN_EXTENSION}
     UNION ALL
-    SELECT 'trigger', t.tgname::text, 'calls ' || t.tgfoid::regproc || '()', c.relname::text
+    SELECT 'trigger', t.tgname::text, 'that calls ' || t.tgfoid::regproc || '()', c.relname::text
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = :schema AND NOT t.tgisinternal AND {_NOT_OF_AN_EXTENSION}
     ORDER BY 1, 2

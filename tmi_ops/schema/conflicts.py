@@ -33,9 +33,9 @@ class Conflict:
     examples: tuple[str, ...]
 
     def describe(self) -> str:
-        """`3 rows, for example id=17, id=19`."""
+        """`3 rows (such as id=17, id=19)`."""
         noun = "row" if self.rows == 1 else "rows"
-        return f"{self.rows:,} {noun}, for example {', '.join(self.examples)}"
+        return f"{self.rows:,} {noun} (such as {', '.join(self.examples)})"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _name(match: CheckMatch | ForeignKeyMatch) -> str:
 
 
 def _outside(check: CheckMatch) -> str:
-    values = ", ".join(f"'{value}'" for value in sorted(check.values))
+    values = ", ".join(f"'{value}'" for value in check.values)
     return f"{quote(check.column)} NOT IN ({values})"
 
 

@@ -50,6 +50,8 @@ def execute(session: Session, plan: MigrationPlan, report: Report, patience: Pat
         DatabaseError: a step failed; the steps before it stay, the failed one left nothing behind.
     """
     done: list[Operation] = []
+    if plan.empty:
+        return ()
     # A role's own statement_timeout would cut a long index build short.
     session.execute("SET statement_timeout = 0")
     with report.phase("migrate", total=len(plan.operations), unit="steps") as phase:

@@ -61,7 +61,7 @@ class CheckMatch:
     table: str
     name: str
     column: str
-    values: frozenset[str]
+    values: tuple[str, ...]
     state: ConstraintState
     live: LiveConstraint | None = None
 
@@ -184,7 +184,7 @@ def _match_foreign_key(table: Table, key: ForeignKeyConstraint, live: LiveSchema
 def _match_check(table: Table, check: CheckConstraint, live: LiveSchema) -> CheckMatch:
     name = str(check.name)
     column: str = check.info["column"]
-    values: frozenset[str] = check.info["values"]
+    values: tuple[str, ...] = check.info["values"]
 
     def match(state: ConstraintState, found: LiveConstraint | None = None) -> CheckMatch:
         return CheckMatch(table.name, name, column, values, state, found)
@@ -194,12 +194,12 @@ def _match_check(table: Table, check: CheckConstraint, live: LiveSchema) -> Chec
         for one in live.constraints_of(table.name, "check")
         if one.enforced and (found := read_value_list(one.definition)) and found.column == column
     ]
-    lists.sort(key=lambda pair: (pair[1] != values, not pair[0].validated, pair[0].name != name))
+    lists.sort(key=lambda pair: (pair[1] != set(values), not pair[0].validated, pair[0].name != name))
     if not lists:
         holder = _holder_of_name(table.name, name, live)
         return match("name taken", holder) if holder else match("missing")
     best, found_values = lists[0]
-    if found_values != values:
+    if found_values != set(values):
         return match("differs", best)
     return match("present" if best.validated else "not valid", best)
 

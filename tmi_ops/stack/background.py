@@ -21,7 +21,8 @@ from tmi_ops.errors import OpsError, StackError
 from tmi_ops.progress import Report, SilentReport
 from tmi_ops.settings import load_settings
 from tmi_ops.stack.layout import StackLayout
-from tmi_ops.stack.lock import FileLock, holder
+from tmi_ops.stack.lock import holder
+from tmi_ops.stack.orphans import take_servers_lock
 from tmi_ops.stack.private import open_log
 from tmi_ops.stack.services import POSTGRES
 from tmi_ops.stack.state import StackState, stack_is_running
@@ -64,7 +65,7 @@ def start_stack_in_background(home: Path, report: Report, with_dagster: bool = T
                 now = sum(service.condition == "running" for service in state.services)
                 phase.advance(now - answering)
                 answering = now
-                if state.ready:
+                if state.ready and (state.supervisor_pid == supervisor.pid or supervisor.poll() is not None):
                     return state
             if supervisor.poll() is not None and supervisor.returncode != ALREADY_RUNNING:
                 raise StackError(f"The stack did not start: {_said(log, said_before)}", next_step=f"read {layout.logs}")
@@ -84,12 +85,14 @@ def stop_stack(home: Path) -> bool:
     if pid:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    if not _await(lambda: holder(layout.supervisor_lock) is None and _servers_ended(layout)):
+    if not _await(lambda: holder(layout.supervisor_lock) is None):
         raise StackError(
             f"The stack did not stop within {STOP_TIMEOUT_S:.0f} s (supervisor: process {pid}).",
             kept="Its servers may still be at work; nothing was killed.",
             next_step=f"read {layout.logs}, then try again",
         )
+    if layout.servers_lock.exists():
+        take_servers_lock(layout).close()
     return pid is not None
 
 
@@ -111,16 +114,6 @@ def destroy_stack(home: Path, *, database_only: bool = False) -> bool:
         shutil.rmtree(directory, ignore_errors=True)
     layout.settings_file.unlink(missing_ok=True)
     return was_running
-
-
-def _servers_ended(layout: StackLayout) -> bool:
-    if not layout.servers_lock.exists():
-        return True
-    lock = FileLock(layout.servers_lock)
-    try:
-        return lock.try_exclusive()
-    finally:
-        lock.close()
 
 
 def _await(condition: Callable[[], bool]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from psycopg import sql
@@ -75,11 +76,21 @@ def start_stack_cluster(
     make_directory(directory, directory.parent.stat().st_mode & 0o777)
     if not data.exists():
         _make_cluster(programs, directory, data, address)
+    _forget_dead_postmaster(data / "postmaster.pid")
     identity = server_identity(programs.path("postgres"), directory)
     identity.take_over(data)
     with open_log(log):  # made before the server writes to it, so that it is 0600
         pass
     return start_cluster(programs, data, identity, address, parameters=parameters, log=log, inherit=inherit)
+
+
+def _forget_dead_postmaster(pid_file: Path) -> None:
+    """PostgreSQL takes a zombie for a running postmaster; in a container whose init reaps nobody, for ever."""
+    with suppress(OSError, ValueError, IndexError):
+        pid = int(pid_file.read_text().splitlines()[0])
+        # The state follows the program's name, which is in parentheses and may hold anything.
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            pid_file.unlink()
 
 
 def _make_cluster(programs: Programs, directory: Path, data: Path, address: PostgresSettings) -> None:

@@ -29,6 +29,7 @@ from tmi_ops.stack.environment import as_env_file, settings_variables
 from tmi_ops.stack.layout import StackLayout
 from tmi_ops.stack.lock import FileLock
 from tmi_ops.stack.orchestrator import prepare_dagster_home
+from tmi_ops.stack.orphans import take_servers_lock
 from tmi_ops.stack.ports import StackPorts, stack_ports
 from tmi_ops.stack.postgresql import MAJOR
 from tmi_ops.stack.private import write_private
@@ -38,8 +39,6 @@ from tmi_ops.stack.state import Condition, ServiceState, StackState
 WATCH_INTERVAL_S = 0.5
 RESTART_DELAYS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 FORGIVE_AFTER_S = 300.0
-# Guards give a server 15 s; what is left then was started by somebody else.
-PREDECESSOR_TIMEOUT_S = 25.0
 LOCK_TIMEOUT_S = 1.0
 PRIVATE_UMASK = 0o077
 
@@ -176,7 +175,7 @@ def supervised_stack(
 
     Raises:
         AlreadyRunningError: somebody else holds it.
-        StackError: servers of a crashed stack would not end, or the stack's files are damaged.
+        StackError: servers of a crashed stack will not end, or the stack's files are damaged.
         ProgramError: there is no PostgreSQL to run.
     """
     layout = StackLayout(home)
@@ -187,7 +186,8 @@ def supervised_stack(
     try:
         layout.state.unlink(missing_ok=True)
         supervisor_lock.sign(os.getpid())
-        servers_lock = _servers_lock(layout)
+        servers_lock = take_servers_lock(layout)
+        servers_lock.share()
         try:
             ground = _ground(layout, pg_bindir, (servers_lock.descriptor,), stop.is_set, with_dagster=with_dagster)
             yield Supervisor(ground, stop, with_dagster=with_dagster)
@@ -242,19 +242,6 @@ def _supervisor_lock(layout: StackLayout) -> FileLock:
             f"The stack in {layout.home} is already running.",
             next_step="tmi-ops stack status shows it; tmi-ops down stops it",
         )
-    return lock
-
-
-def _servers_lock(layout: StackLayout) -> FileLock:
-    lock = FileLock(layout.servers_lock)
-    if not lock.await_exclusive(PREDECESSOR_TIMEOUT_S):
-        lock.close()
-        raise StackError(
-            "Servers of a stack whose supervisor died are still running.",
-            kept="They were left as they are, and so was their data.",
-            next_step=f"see which with `fuser -v {layout.servers_lock}`, end them (kill), then: tmi-ops up",
-        )
-    lock.share()
     return lock
 
 

@@ -10,6 +10,7 @@ from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
 from tmi_ops.settings import StoreSettings
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
 
 CONNECT_TIMEOUT_S = 5
@@ -28,6 +29,9 @@ _WRONG_KEY_CODES = {
     "ExpiredToken",
     "InvalidClientTokenId",
 }
+_BUSY_CODES = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"}
+_SERVER_ERRORS = 500
+_NOT_IMPLEMENTED = 501
 _WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 _KEYS_STEP = (
     "check TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY, or the standard AWS credentials when these are "
@@ -35,13 +39,27 @@ _KEYS_STEP = (
 )
 
 
-def connect_store(settings: StoreSettings, *, attempts: int = ATTEMPTS) -> S3Client:
-    """Make a client; nothing is sent yet. It is safe to use from several threads.
+def store_session() -> Session:
+    """What several clients share: a second client of one session costs 5 ms instead of 100.
 
     Raises:
-        StoreError: the endpoint is not an address, or the configured AWS profile does not exist.
+        StoreError: the configured AWS profile does not exist.
     """
-    import boto3
+    from boto3.session import Session
+
+    with refusals_explained("on S3"):
+        return Session()
+
+
+def connect_store(session: Session, settings: StoreSettings, *, attempts: int = ATTEMPTS) -> S3Client:
+    """Make a client; nothing is sent yet. It is safe to use from several threads.
+
+    Args:
+        attempts: how often a request is sent before its failure counts.
+
+    Raises:
+        StoreError: the endpoint is not an address.
+    """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -59,7 +77,7 @@ def connect_store(settings: StoreSettings, *, attempts: int = ATTEMPTS) -> S3Cli
     )
     with refusals_explained(settings.describe()):
         try:
-            return boto3.session.Session().client(
+            return session.client(
                 "s3",
                 region_name=settings.region,
                 endpoint_url=settings.endpoint_url,
@@ -129,7 +147,11 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
             f"The bucket of {where} is in another region ({said}).", next_step="set TMI_OPS_S3_REGION to its region"
         )
     about = f" about {key}" if key else ""
-    return StoreError(f"The store {where} answered{about}: {code}: {said}", next_step="read the S3 server's log")
+    return StoreError(
+        f"The store {where} answered{about}: {code}: {said}",
+        next_step="read the S3 server's log",
+        transient=_may_pass(response, code),
+    )
 
 
 def _explain_failure(error: Exception, where: str) -> StoreError:
@@ -145,14 +167,21 @@ def _explain_failure(error: Exception, where: str) -> StoreError:
             next_step="check that TMI_OPS_S3_ENDPOINT_URL says https only where the server speaks it, and that "
             "AWS_CA_BUNDLE names its certificate authority",
         )
-    if isinstance(error, exceptions.HTTPClientError | exceptions.IncompleteReadError):
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
         return StoreError(
             f"The store {where} could not be reached: {error}",
             next_step="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server runs",
+            transient=True,
         )
     return StoreError(
         f"The store {where} cannot be used: {error}", next_step="run `tmi-ops settings` to see what is configured"
     )
+
+
+def _may_pass(response: Any, code: str) -> bool:
+    """Whether the server struggles (500, 503) or is asked too much, rather than refusing what we ask."""
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return (status >= _SERVER_ERRORS and status != _NOT_IMPLEMENTED) or code in _BUSY_CODES
 
 
 def _secret(value: Any) -> str:

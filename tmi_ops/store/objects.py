@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.progress import Phase
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import OPENING_ATTEMPTS, connect_store, http_status, refusals_explained
+from tmi_ops.store.client import OPENING_ATTEMPTS, connect_store, http_status, refusals_explained, store_session
 from tmi_ops.store.digest import Digest, RunningDigest, checked, require_equal
 from tmi_ops.store.download import Source, read_object
 from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_recipients, read_identities
@@ -276,12 +276,18 @@ def open_store(settings: StoreSettings, environment: str) -> ObjectStore:
     if settings.age_recipients:
         parse_recipients(settings.age_recipients)
     root = "/".join(part for part in (settings.prefix.strip("/"), environment) if part) + "/"
-    impatient = connect_store(settings, attempts=OPENING_ATTEMPTS)
+    session = store_session()
+    impatient = connect_store(session, settings, attempts=OPENING_ATTEMPTS)
     with refusals_explained(settings.describe()):
         # A listing, not HeadBucket: only an answer with a body says whether bucket or keys are wrong.
-        impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)
+        answer = impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)
+    if answer.get("Name") != settings.bucket:
+        raise StoreError(
+            f"What answers at {settings.endpoint_url} is not an S3 server.",
+            next_step="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
+        )
     return ObjectStore(
-        client=connect_store(settings),
+        client=connect_store(session, settings),
         bucket=settings.bucket,
         root=root,
         where=settings.describe(),

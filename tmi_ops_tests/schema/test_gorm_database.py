@@ -51,13 +51,13 @@ def test_a_key_that_gorm_lets_a_sequence_number_is_no_difference_of_the_column(
     verdict = validate_schema(made_by_gorm_once)
     assert not [one for one in verdict.findings if one.rule.startswith("column_")]
     (sequence,) = [one for one in verdict.findings if one.object == "triage_notes_id_seq"]
-    assert "numbers triage_notes.id" in sequence.message
+    assert "that numbers triage_notes.id" in sequence.message
 
 
 def test_rows_that_would_violate_a_missing_check_are_counted_in_its_warning(made_by_gorm: PostgresSettings) -> None:
     add_threats(made_by_gorm, t1="High", t2="high", t3="CRITICAL")
     (finding,) = [one for one in validate_schema(made_by_gorm).findings if one.object == "chk_threats_severity"]
-    assert "2 rows, for example id=t2, id=t3" in finding.message
+    assert "2 rows (such as id=t2, id=t3)" in finding.message
 
 
 def test_migrating_it_adds_the_checks_and_the_seed_and_touches_nothing_else(

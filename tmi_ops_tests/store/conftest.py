@@ -10,7 +10,7 @@ import pyrage
 import pytest
 
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import connect_store
+from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def store(store_settings: StoreSettings) -> ObjectStore:
 @pytest.fixture
 def raw(store_settings: StoreSettings) -> RawBucket:
     assert store_settings.bucket is not None
-    return RawBucket(connect_store(store_settings), store_settings.bucket, f"tmi-ops/{ENVIRONMENT}/")
+    return RawBucket(connect_store(store_session(), store_settings), store_settings.bucket, f"tmi-ops/{ENVIRONMENT}/")
 
 
 @pytest.fixture

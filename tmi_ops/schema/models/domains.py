@@ -34,5 +34,5 @@ def allowed_values(table: str, column: str, values: tuple[str, ...], *, or_null:
     return CheckConstraint(
         f"{column} IS NULL OR {condition}" if or_null else condition,
         name=f"chk_{table}_{column}",
-        info={"column": column, "values": frozenset(values)},
+        info={"column": column, "values": values},
     )
