@@ -180,7 +180,7 @@ def limited(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[N
         connection.execute(
             "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true), "
             "set_config('lock_timeout', %s, true), set_config('search_path', 'pg_catalog', true)",
-            (f"{timeout_s * 1000:.0f}ms", f"{min(LOCK_TIMEOUT_S, timeout_s) * 1000:.0f}ms"),
+            (f"{timeout_s * 1000:.0f}ms", f"{min(LOCK_TIMEOUT_S, timeout_s / 2) * 1000:.0f}ms"),
         )
         yield
 

@@ -16,7 +16,7 @@ from tmi_ops.health.verdict import Cause, Status
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.settings import PostgresSettings
-from tmi_ops_tests.health.conftest import counters, eventually, probe, role, run_on
+from tmi_ops_tests.health.conftest import counters, eventually, probe
 from tmi_ops_tests.physical import reload_configuration
 
 Open = Callable[..., psycopg.Connection[Any]]
@@ -61,11 +61,12 @@ def test_a_connection_from_another_machine_without_tls_is_a_warning(
 
 @pytest.fixture
 def speaking_tls(cluster: RunningCluster, database: PostgresSettings, sql: Run) -> Iterator[None]:
-    if shutil.which("openssl") is None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
         pytest.skip("this machine has no openssl to make a certificate")
     key, certificate = cluster.directory / "server.key", cluster.directory / "server.crt"
     subprocess.run(
-        ["openssl", "req", "-new", "-x509", "-nodes", "-days", "1", "-newkey", "ec", "-pkeyopt",
+        [openssl, "req", "-new", "-x509", "-nodes", "-days", "1", "-newkey", "ec", "-pkeyopt",
          "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip

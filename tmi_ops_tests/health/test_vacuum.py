@@ -131,8 +131,9 @@ def set_forward(programs: Programs, running: RunningCluster, *, transaction: int
         file.write_bytes(bytes(size))
     identity = identity_of(programs, running)
     identity.take_over(data)
+    argv = [programs.path("pg_resetwal"), "-f", "-x", str(transaction), "-m", f"{multixact},1", data]
     subprocess.run(
-        identity.command([programs.path("pg_resetwal"), "-f", "-x", str(transaction), "-m", f"{multixact},1", str(data)]),
+        identity.command(argv),
         check=True, capture_output=True, cwd="/", **identity.process_options(),
     )  # fmt: skip
 

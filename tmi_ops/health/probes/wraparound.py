@@ -43,7 +43,8 @@ ORDER BY age DESC LIMIT %s
 """
 # Freezing cannot pass what somebody may still see.
 _HOLDERS = """
-SELECT format('pid %s (%s)', pid, concat_ws(', ', usename, coalesce(state, backend_type))) AS name, age(backend_xmin) AS age
+SELECT format('pid %s (%s)', pid, concat_ws(', ', usename, coalesce(state, backend_type))) AS name,
+       age(backend_xmin) AS age
 FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
 UNION ALL SELECT 'slot ' || slot_name, greatest(age(xmin), age(catalog_xmin))
 FROM pg_replication_slots WHERE xmin IS NOT NULL OR catalog_xmin IS NOT NULL
@@ -131,7 +132,7 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Verdict:
         return Verdict(
             status,
             summary,
-            f"only autovacuum may freeze {oldest.name}, and it does so even where it is off: see why it fails in the log",
+            f"only autovacuum can freeze {oldest.name}, and comes even where it is off: the log says why it fails",
             ("ALTER SYSTEM SET autovacuum = on;", "SELECT pg_reload_conf();"),
         )
     else:

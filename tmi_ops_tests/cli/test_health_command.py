@@ -1,0 +1,136 @@
+"""`tmi-ops health`, as a person or a script runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.cli.main import main
+from tmi_ops.settings import PostgresSettings
+
+
+@dataclass
+class Shown:
+    """What a command printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Shown]
+
+
+@pytest.fixture
+def tmi_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line in this process, in an environment of its own."""
+
+    def run(postgres: PostgresSettings, *arguments: str, **variables: str) -> Shown:
+        assert postgres.password is not None
+        environment = {
+            "TMI_ENV": "development",
+            "POSTGRES_HOST": postgres.host,
+            "POSTGRES_PORT": str(postgres.port),
+            "POSTGRES_USER": postgres.user,
+            "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
+            "POSTGRES_DB": postgres.database,
+            "POSTGRES_SSLMODE": postgres.sslmode,
+            "TMI_OPS_HOME": str(tmp_path),
+            **variables,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        return Shown(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+def test_a_server_that_could_lose_data_exits_1_and_shows_every_area(
+    tmi_ops: Command, database: PostgresSettings
+) -> None:
+    shown = tmi_ops(database, "health")  # the tests' server runs without fsync
+    assert shown.returncode == 1, shown.stderr
+    for word in ("activity", "storage", "vacuum", "wal and replication", "indexes", "schema", "security"):
+        assert f"\n{word}\n" in shown.stdout
+    assert "✗ durability" in shown.stdout
+    assert "→ switch on at once" in shown.stdout
+    assert "This is the first reading" in shown.stdout
+    assert "Rates are measured since the last reading" in tmi_ops(database, "health").stdout
+
+
+def test_one_probe_shows_its_table_and_the_sql_that_helps(tmi_ops: Command, database: PostgresSettings) -> None:
+    shown = tmi_ops(database, "health", "--probe", "durability")
+    assert shown.returncode == 1
+    assert "ALTER SYSTEM SET fsync = on;" in shown.stdout
+    assert "full_page_writes" in shown.stdout
+    assert "connections" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--probe", "connections"], 0),
+        (["--probe", "connections", "--threshold", "connections=0,"], 0),
+        (["--probe", "connections", "--threshold", "connections=0,", "--strict"], 1),
+        (["--probe", "connections", "--threshold", "connections=0,0"], 1),
+        (["--probe", "slow_queries"], 2),
+    ],
+)
+def test_the_exit_code_says_how_it_is(
+    tmi_ops: Command, database: PostgresSettings, arguments: list[str], code: int
+) -> None:
+    assert tmi_ops(database, "health", *arguments).returncode == code
+
+
+def test_json_carries_readings_verdicts_and_thresholds_which_a_variable_changes(
+    tmi_ops: Command, database: PostgresSettings
+) -> None:
+    shown = tmi_ops(database, "health", "--json", TMI_OPS_HEALTH_CONNECTIONS="0,100.5")
+    assert shown.returncode == 1
+    report = json.loads(shown.stdout)
+    assert report["status"] == "critical"
+    by_name = {probe["name"]: probe for probe in report["probes"]}
+    connections = by_name["connections"]
+    assert connections["status"] == "warning"
+    assert connections["thresholds"] == {"warning": 0, "critical": 100.5, "unit": "%"}
+    assert connections["numbers"]["connections"] >= 1
+    assert connections["reading"]["max_connections"] == 100
+    assert by_name["slow_queries"]["cause"] == "extension"
+
+
+def test_a_variable_of_an_env_file_counts_too(tmi_ops: Command, database: PostgresSettings, tmp_path: Path) -> None:
+    (tmp_path / ".env.dev").write_text("TMI_OPS_HEALTH_SKIP=durability\n")
+    shown = tmi_ops(database, "health")
+    assert "durability" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--probe", "lokcs"], "no probe: lokcs"),
+        (["--threshold", "connections=high"], "is not two numbers"),
+    ],
+)
+def test_a_wrong_word_exits_2_with_the_next_step(
+    tmi_ops: Command, database: PostgresSettings, arguments: list[str], said: str
+) -> None:
+    refused = tmi_ops(database, "health", *arguments)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "next:" in refused.stderr
+
+
+def test_a_server_that_cannot_be_reached_exits_2(tmi_ops: Command, database: PostgresSettings) -> None:
+    refused = tmi_ops(database.model_copy(update={"port": 1}), "health")
+    assert refused.returncode == 2
+    assert "could not be reached" in refused.stderr
+    assert "Traceback" not in refused.stderr
