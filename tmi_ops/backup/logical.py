@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +33,7 @@ from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, programs_at_least
 from tmi_ops.progress import Phase, Report
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import backup_folder, commit_manifest, discard, new_backup_id
+from tmi_ops.store.catalogue import backup_folder, commit_manifest, discarded_on_failure, new_backup_id
 from tmi_ops.store.manifest import Manifest, SequenceRange, StoredObject, TableFingerprint
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide
@@ -75,21 +74,12 @@ def back_up_logical(
     backup_id = new_backup_id("logical", started_at)
     with exported_snapshot(settings.postgres) as snapshot:
         programs = programs_at_least(snapshot.server.major, settings.pg_bindir)
-        with _discarded_on_failure(store, backup_id):
+        with discarded_on_failure(store, backup_id):
             copied = _copy_out(settings, store, backup_id, format_, programs, snapshot, report, jobs)
             write_restore_guide(store)
             manifest = _manifest(settings, backup_id, format_, snapshot, programs, copied, started_at, clock)
             commit_manifest(store, manifest)
     return manifest
-
-
-@contextmanager
-def _discarded_on_failure(store: ObjectStore, backup_id: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        discard(store, backup_id)
-        raise
 
 
 def _copy_out(
@@ -114,10 +104,11 @@ def _copy_out(
             objects = copy.database(format_, jobs)
             objects += (copy.stream(GLOBALS_OBJECT, globals_command(programs, with_passwords=with_passwords)),)
         except BaseException as error:
+            # A fingerprint that failed on its own is the cause; one that we cancel now is not.
+            reader_failed_first = copy.given_up
             snapshot.connection.cancel_safe()
             failure = reading.exception()
-            # A fingerprint that failed on its own is the cause; one that we have just cancelled is not.
-            if copy.given_up and failure is not None:
+            if reader_failed_first and failure is not None:
                 raise failure from error
             raise
         source = reading.result()

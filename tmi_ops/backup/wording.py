@@ -33,7 +33,8 @@ def canonical(definition: str) -> str:
 
 def _end_of_array(text: str, start: int) -> tuple[int, list[int]]:
     """Where the array's closing bracket is, and the commas between its elements; (-1, []) where it never closes."""
-    depth, quoted, commas = 0, "", []
+    depth, quoted = 0, ""
+    commas: list[int] = []
     for position in range(start, len(text)):
         character = text[position]
         if quoted:

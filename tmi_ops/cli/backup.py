@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 from rich.table import Table
 
@@ -10,7 +12,17 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recovery import show_proof
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.store.catalogue import CatalogueEntry
-from tmi_ops.store.manifest import Manifest
+from tmi_ops.store.manifest import AnyManifest, BaseManifest, Manifest
+
+RATE_UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+
+def rate(words: str) -> int:
+    """Bytes per second from words such as `50MB`; units as PostgreSQL writes them, powers of 1024."""
+    match = re.fullmatch(r"(\d+)\s*(kB|MB|GB)", words.strip(), re.IGNORECASE)
+    if match is None:
+        raise click.BadParameter(f"{words!r} is not a rate such as 500kB, 50MB or 1GB (per second)")
+    return int(match[1]) * RATE_UNITS[match[2].lower()]
 
 
 @click.group()
@@ -48,6 +60,39 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     return show_proof(proof)
 
 
+@backup.command()
+@click.option("--incremental", is_flag=True, help="Only what changed since the newest base backup (PostgreSQL 17 on).")
+@click.option("--max-rate", type=rate, metavar="RATE", help="At most so much per second, such as 50MB.")
+@click.option(
+    "--longest-chain",
+    type=click.IntRange(1, 100),
+    default=None,
+    help="Backups in a chain, its full one included; then the next one is full. Default: 6.",
+)
+@click.option("--spread-checkpoint", is_flag=True, help="Begin gently, within minutes, not with a burst of writes.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def base(
+    incremental: bool, max_rate: int | None, longest_chain: int | None, spread_checkpoint: bool, quiet: bool
+) -> int:
+    """Take a base backup: the files of the whole cluster, the ground that point-in-time recovery stands on."""
+    from tmi_ops.backup.base import back_up_base
+    from tmi_ops.backup.chain import LONGEST_CHAIN
+
+    settings, store = open_environment()
+    with reporting(quiet) as report:
+        manifest = back_up_base(
+            settings,
+            store,
+            report,
+            incremental=incremental,
+            max_rate=max_rate,
+            longest_chain=longest_chain or LONGEST_CHAIN,
+            fast_checkpoint=not spread_checkpoint,
+        )
+    _show_base(manifest)
+    return 0
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def backups(as_json: bool) -> int:
@@ -78,6 +123,26 @@ def _show_backup(manifest: Manifest) -> None:
     )
 
 
+def _show_base(manifest: BaseManifest) -> None:
+    out.print(
+        f"[green]Backed up[/] [bold]{manifest.backup_id}[/]: the whole cluster of {manifest.role} "
+        f"({size_words(manifest.cluster_size)}), {_base_format(manifest)}, {size_words(manifest.total_size)} in "
+        f"{time_words(manifest.duration_seconds)}."
+    )
+    if manifest.full_because:
+        out.print(f"[yellow]A full backup instead of an incremental one:[/] {manifest.full_because}.")
+    out.print(
+        f"WAL {manifest.start_lsn} to {manifest.stop_lsn} on timeline {manifest.timeline} is in it: it restores on its "
+        f"own to {manifest.consistent_at:%Y-%m-%d %H:%M:%S %Z}, and with archived WAL to any moment after."
+    )
+
+
+def _base_format(manifest: BaseManifest) -> str:
+    if manifest.format == "full":
+        return "full"
+    return f"incremental upon {manifest.parent} ({len(manifest.chain) + 1} in the chain)"
+
+
 def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
     facts = entry.manifest.model_dump(mode="json", exclude={"fingerprints", "sequences", "objects"})
     facts["total_size"] = entry.manifest.total_size
@@ -87,7 +152,7 @@ def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
 
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
-    for column in ("backup", "age", "database", "format", "PostgreSQL"):
+    for column in ("backup", "age", "of", "format", "PostgreSQL"):
         table.add_column(column)
     table.add_column("size", justify="right")
     table.add_column("took", justify="right")
@@ -96,8 +161,8 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
         manifest = entry.manifest
         table.add_row(
             manifest.backup_id,
-            age_words(manifest.snapshot_at),
-            manifest.database,
+            age_words(manifest.taken_at),
+            _subject(manifest),
             manifest.format,
             manifest.server_version,
             size_words(manifest.total_size),
@@ -105,6 +170,10 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
             _verdict_words(entry),
         )
     return table
+
+
+def _subject(manifest: AnyManifest) -> str:
+    return "whole cluster" if isinstance(manifest, BaseManifest) else manifest.database
 
 
 def _verdict_words(entry: CatalogueEntry) -> str:

@@ -3,24 +3,37 @@
 Layout below an environment's root::
 
     RESTORE.md
-    logical/<backup id>/manifest.json            written last, once, never changed: it commits the backup
-    logical/<backup id>/<objects>                 as the manifest names them
-    logical/<backup id>/SHA256SUMS                the manifest's checksums for `sha256sum -c`
-    logical/<backup id>/verdict-<time>-<4 hex>.json   one per proof
+    <kind>/<backup id>/manifest.json              written last, once, never changed: it commits the backup
+    <kind>/<backup id>/<objects>                  as the manifest names them
+    <kind>/<backup id>/SHA256SUMS                 the manifest's checksums for `sha256sum -c`
+    <kind>/<backup id>/verdict-<time>-<4 hex>.json    one per proof
+
+with the kinds `logical` (one database, by pg_dump) and `base` (the files of a whole cluster).
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
-from tmi_ops.store.manifest import BrokenRecordError, Kind, Manifest, Verdict, parse_manifest, parse_verdict, to_json
+from tmi_ops.store.manifest import (
+    AnyManifest,
+    BaseManifest,
+    BrokenRecordError,
+    Kind,
+    Manifest,
+    Verdict,
+    parse_manifest,
+    parse_verdict,
+    to_json,
+)
 from tmi_ops.store.objects import ObjectStore
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -36,7 +49,7 @@ _BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
 class CatalogueEntry:
     """A backup that exists, and what its newest proof said; None when nobody tried."""
 
-    manifest: Manifest
+    manifest: AnyManifest
     verdict: Verdict | None
 
 
@@ -57,7 +70,7 @@ def backup_folder(backup_id: str) -> str:
     return f"{match[1]}/{backup_id}"
 
 
-def commit_manifest(store: ObjectStore, manifest: Manifest) -> None:
+def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
     """Make a backup exist. To be called last, when every object is stored.
 
     Raises:
@@ -69,7 +82,23 @@ def commit_manifest(store: ObjectStore, manifest: Manifest) -> None:
     store.put_if_absent(f"{folder}/{MANIFEST}", to_json(manifest))
 
 
-def read_manifest(store: ObjectStore, backup_id: str) -> Manifest:
+@contextmanager
+def discarded_on_failure(store: ObjectStore, backup_id: str) -> Iterator[None]:
+    """Clear away what a backup has stored so far when the block fails, Ctrl-C included; the failure passes on.
+
+    Where the store itself has failed, what is left there has no manifest, so it is no backup, and is swept later.
+    """
+    try:
+        yield
+    except BaseException as failure:
+        try:
+            discard(store, backup_id)
+        except StoreError as error:
+            failure.add_note(f"What was stored of {backup_id} is still there: {error.what}")
+        raise
+
+
+def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
     """Read the manifest of one backup.
 
     Raises:
@@ -91,10 +120,13 @@ def read_verdicts(store: ObjectStore, backup_id: str) -> list[Verdict]:
     return [_read_verdict(store, key) for key in _verdict_keys(store, backup_id)]
 
 
-def list_backups(store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None) -> list[CatalogueEntry]:
+def list_backups(
+    store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None, *, kinds: Sequence[Kind] = KINDS
+) -> list[CatalogueEntry]:
     """The backups that exist, newest first. What has no manifest does not exist.
 
     Args:
+        kinds: which kinds are listed; all of them unless told.
         on_broken: called with an error for each manifest or verdict that cannot be read; the others are listed.
             Whoever passes it takes on to show them. Without it the listing is whole or fails.
 
@@ -103,7 +135,7 @@ def list_backups(store: ObjectStore, on_broken: Callable[[StoreError], object] |
     """
     broken: list[StoreError] = []
     with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
-        found = list(pool.map(lambda backup_id: _read_entry(store, backup_id, broken), _folder_ids(store)))
+        found = list(pool.map(lambda backup_id: _read_entry(store, backup_id, broken), _folder_ids(store, kinds)))
     if broken and on_broken is None:
         raise _catalogue_broken(broken)
     for error in broken:
@@ -114,20 +146,49 @@ def list_backups(store: ObjectStore, on_broken: Callable[[StoreError], object] |
 
 
 def find_backup(store: ObjectStore, name: str) -> Manifest:
-    """The backup that `name` means: `latest`, an id, or the beginning of an id that fits only one.
+    """The logical backup that `name` means: `latest`, an id, or the beginning of an id that fits only one.
 
     Raises:
         StoreError: none or several fit, or the newest one's manifest is broken: an older one is taken only by name.
     """
+    found = _find(store, name, "logical")
+    if not isinstance(found, Manifest):
+        raise StoreError(
+            f"{found.backup_id} is a base backup: it holds the files of a whole cluster, not a dump of one database.",
+            next_step="restore a cluster: `tmi-ops restore --latest --into DIRECTORY` (or --to-time, --to-lsn, "
+            "--to-name); or name a logical backup: `tmi-ops backups`",
+        )
+    return found
+
+
+def find_base(store: ObjectStore, name: str) -> BaseManifest:
+    """The base backup that `name` means, as `find_backup`.
+
+    Raises:
+        StoreError: as `find_backup`.
+    """
+    found = _find(store, name, "base")
+    if not isinstance(found, BaseManifest):
+        raise StoreError(f"{found.backup_id} is not a base backup.", next_step="run `tmi-ops backups` to see the ids")
+    return found
+
+
+def list_bases(store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None) -> list[BaseManifest]:
+    """The base backups that exist, newest first; otherwise as `list_backups`."""
+    entries = list_backups(store, on_broken, kinds=("base",))
+    return [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
+
+
+def _find(store: ObjectStore, name: str, kind: Kind) -> AnyManifest:
     if _BACKUP_ID.fullmatch(name):
         return read_manifest(store, name)
     if name == LATEST:
-        newest_first = sorted(_folder_ids(store), reverse=True)
+        newest_first = sorted(_folder_ids(store, [kind]), reverse=True)
         newest = next((backup_id for backup_id in newest_first if _is_committed(store, backup_id)), None)
         if newest is None:
-            raise StoreError("There is no backup yet.", next_step="make one: `tmi-ops backup logical`")
+            raise StoreError(f"There is no {kind} backup yet.", next_step=f"make one: `tmi-ops backup {kind}`")
         return read_manifest(store, newest)
-    fitting = [backup_id for backup_id in _folder_ids(store) if backup_id.startswith(name)]
+    fitting = [backup_id for backup_id in _folder_ids(store, KINDS) if backup_id.startswith(name)]
     fitting = [backup_id for backup_id in fitting if _is_committed(store, backup_id)]
     if len(fitting) == 1:
         return read_manifest(store, fitting[0])
@@ -140,10 +201,10 @@ def find_backup(store: ObjectStore, name: str) -> Manifest:
 
 def incomplete_backups(store: ObjectStore) -> list[str]:
     """Ids of folders without a manifest, oldest first: half-made backups, and those being made right now."""
-    ids = _folder_ids(store)
     with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
-        committed = list(pool.map(lambda backup_id: _is_committed(store, backup_id), ids))
-    return sorted(backup_id for backup_id, exists in zip(ids, committed, strict=True) if not exists)
+        ids = _folder_ids(store, KINDS)
+        incomplete = pool.map(lambda backup_id: not _is_committed(store, backup_id) and _holds(store, backup_id), ids)
+        return sorted(backup_id for backup_id, is_incomplete in zip(ids, incomplete, strict=True) if is_incomplete)
 
 
 def discard(store: ObjectStore, backup_id: str) -> None:
@@ -172,9 +233,16 @@ def _put_once(store: ObjectStore, key: str, data: bytes) -> None:
             raise
 
 
-def _folder_ids(store: ObjectStore) -> list[str]:
+def _folder_ids(store: ObjectStore, kinds: Sequence[Kind]) -> list[str]:
     """Ids of all folders, with or without manifest; a folder of another name is not ours to read."""
-    return [name for kind in KINDS for name in store.list_folders(kind) if _BACKUP_ID.fullmatch(name)]
+    return [name for kind in kinds for name in store.list_folders(kind) if _BACKUP_ID.fullmatch(name)]
+
+
+def _is_half_made(store: ObjectStore, backup_id: str) -> bool:
+    if _is_committed(store, backup_id):
+        return False
+    # Some servers go on listing a folder after its last object was deleted.
+    return next(iter(store.list_objects(f"{backup_folder(backup_id)}/")), None) is not None
 
 
 def _is_committed(store: ObjectStore, backup_id: str) -> bool:
@@ -183,6 +251,11 @@ def _is_committed(store: ObjectStore, backup_id: str) -> bool:
     except ObjectMissingError:
         return False
     return True
+
+
+def _holds(store: ObjectStore, backup_id: str) -> bool:
+    """Whether there is any object; some servers (SeaweedFS) list a folder for a while after its last one is gone."""
+    return any(True for _ in store.list_objects(f"{backup_folder(backup_id)}/"))
 
 
 def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) -> CatalogueEntry | None:
@@ -202,7 +275,7 @@ def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) ->
         return CatalogueEntry(manifest, None)
 
 
-def _read_manifest(store: ObjectStore, backup_id: str) -> Manifest:
+def _read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
     key = f"{backup_folder(backup_id)}/{MANIFEST}"
     manifest = parse_manifest(store.get_bytes(key), key)
     if manifest.backup_id != backup_id:

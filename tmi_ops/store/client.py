@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
-# 5 retries with exponential backoff outlast a restart of the server (about 20 s in all).
-ATTEMPTS = 6
+# 7 retries with exponential backoff, each pause a random part of up to 20 s: they outlast a restart of the server (35 s
+# in all on average; with 5 retries a run of short pauses gave up within 3 s).
+ATTEMPTS = 8
 # Opening the store must answer quickly when the address is wrong.
 OPENING_ATTEMPTS = 2
 POOL_CONNECTIONS = 32

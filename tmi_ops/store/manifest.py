@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tmi_ops.errors import StoreError
 
 FORMAT_VERSION = 1
 
-Kind = Literal["logical"]
+Kind = Literal["logical", "base"]
 Format = Literal["custom", "directory", "plain", "schema-only"]
 Outcome = Literal["proven", "failed"]
 
@@ -49,37 +50,25 @@ class SequenceRange(_Fact):
     after: int
 
 
-class Manifest(_Fact):
-    """What commits a backup: written last, never changed. Sizes in bytes, times aware of their zone."""
+class BackupManifest(_Fact):
+    """What commits a backup of any kind: written last, never changed. Sizes in bytes, times aware of their zone."""
 
     format_version: Literal[1] = 1
     backup_id: str
-    kind: Kind
-    format: Format
     environment: str
-    database: str
-    database_size: int
-    encoding: str
-    collation: str
-    ctype: str
     server_version: str
     server_version_num: int
-    system_identifier: str | None = None
-    timeline: int | None = None
-    lsn: str | None = None
-    snapshot: str
-    snapshot_at: AwareDatetime
     started_at: AwareDatetime
     finished_at: AwareDatetime
     duration_seconds: float
-    objects: tuple[StoredObject, ...]
-    fingerprints: dict[str, TableFingerprint] = Field(default_factory=dict)
-    sequences: dict[str, SequenceRange] = Field(default_factory=dict)
-    globals_include_passwords: bool = False
     parent: str | None = None
     tools: dict[str, str] = Field(default_factory=dict)
     recipients: tuple[str, ...] = ()
     tmi_ops_version: str
+
+    if TYPE_CHECKING:
+        # Each kind declares it after facts of its own, so that a person who reads the JSON meets these first.
+        objects: tuple[StoredObject, ...]
 
     @property
     def total_size(self) -> int:
@@ -88,8 +77,78 @@ class Manifest(_Fact):
 
     @property
     def encrypted(self) -> bool:
-        """Whether reading any object of it needs a private key."""
+        """Whether reading it needs a private key."""
         return any(item.encrypted for item in self.objects)
+
+
+class Manifest(BackupManifest):
+    """A logical backup: one database in one snapshot."""
+
+    kind: Literal["logical"]
+    format: Format
+    database: str
+    database_size: int
+    encoding: str
+    collation: str
+    ctype: str
+    system_identifier: str | None = None
+    timeline: int | None = None
+    lsn: str | None = None
+    snapshot: str
+    snapshot_at: AwareDatetime
+    globals_include_passwords: bool = False
+    objects: tuple[StoredObject, ...]
+    fingerprints: dict[str, TableFingerprint] = Field(default_factory=dict)
+    sequences: dict[str, SequenceRange] = Field(default_factory=dict)
+
+    @property
+    def taken_at(self) -> datetime:
+        """The moment whose data it holds."""
+        return self.snapshot_at
+
+
+class Tablespace(_Fact):
+    """A tablespace beside the data directory: where it was on the server, and the object that holds it."""
+
+    oid: str
+    location: str
+    object_name: str
+
+
+class BaseManifest(BackupManifest):
+    """A base backup: the files of a whole cluster, and the WAL that makes them consistent.
+
+    `chain` names the backups it builds upon, the full one first and `parent` last; empty for a full one.
+    `full_because` says why a full backup was taken where an incremental one was asked for.
+    `consistent_at` is when it ended, by the server's clock where that could be read: the earliest time that can be
+    reached from it. `cluster_size` is what the server announced before it began, uncompressed.
+    `superuser` is the cluster's first role, where it could be read; `role` the one that took the backup.
+    """
+
+    kind: Literal["base"] = "base"
+    format: Literal["full", "incremental"]
+    chain: tuple[str, ...] = ()
+    full_because: str | None = None
+    system_identifier: str
+    timeline: int
+    start_lsn: str
+    stop_lsn: str
+    consistent_at: AwareDatetime
+    wal_segment_size: int
+    data_checksums: bool
+    cluster_size: int
+    tablespaces: tuple[Tablespace, ...] = ()
+    role: str
+    superuser: str | None = None
+    objects: tuple[StoredObject, ...]
+
+    @property
+    def taken_at(self) -> datetime:
+        """The moment whose data it holds when nothing but its own WAL is replayed."""
+        return self.consistent_at
+
+
+AnyManifest = Manifest | BaseManifest
 
 
 class Verdict(_Fact):
@@ -117,13 +176,18 @@ class _Version(_Fact):
     format_version: int
 
 
-def parse_manifest(data: bytes, where: str) -> Manifest:
+_MANIFESTS: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
+_VERDICTS: TypeAdapter[Verdict] = TypeAdapter(Verdict)
+_Read = TypeVar("_Read")
+
+
+def parse_manifest(data: bytes, where: str) -> AnyManifest:
     """Read a manifest's JSON; `where` names it in messages.
 
     Raises:
         BrokenRecordError: it was written by a newer release, or is not a manifest.
     """
-    return _parse(Manifest, data, where, "manifest")
+    return _parse(_MANIFESTS, data, where, "manifest")
 
 
 def parse_verdict(data: bytes, where: str) -> Verdict:
@@ -132,18 +196,15 @@ def parse_verdict(data: bytes, where: str) -> Verdict:
     Raises:
         BrokenRecordError: it was written by a newer release, or is not a verdict.
     """
-    return _parse(Verdict, data, where, "verdict")
+    return _parse(_VERDICTS, data, where, "verdict")
 
 
-def to_json(fact: Manifest | Verdict) -> bytes:
+def to_json(fact: AnyManifest | Verdict) -> bytes:
     """The bytes that go into the store: indented, because people read them in a disaster."""
     return fact.model_dump_json(indent=2).encode() + b"\n"
 
 
-_Read = TypeVar("_Read", Manifest, Verdict)
-
-
-def _parse(model: type[_Read], data: bytes, where: str, called: str) -> _Read:
+def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _Read:
     try:
         version = _Version.model_validate_json(data).format_version
         if version > FORMAT_VERSION:
@@ -152,7 +213,7 @@ def _parse(model: type[_Read], data: bytes, where: str, called: str) -> _Read:
                 next_step="use the release of tmi-ops that wrote it, or a newer one; RESTORE.md in the store says how "
                 "to restore without tmi-ops",
             )
-        return model.model_validate_json(data)
+        return model.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the whole"

@@ -1,0 +1,297 @@
+"""A base backup: the files of a whole cluster, from the server straight into the store, without a local copy.
+
+1. A temporary replication slot makes the server keep the WAL that the backup will need; it ends with the connection.
+2. For an incremental backup the server is given the manifest of the one before. What it refuses becomes a full one.
+3. Archives and manifest flow into one object each while the server reads its files.
+4. Our own manifest commits the backup; without it nothing exists.
+
+The server's `backup_manifest` stays unencrypted: it names files and their checksums, holds none of their content, and
+a backup host that has only public keys must be able to give it back to the server.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tmi_ops import __version__
+from tmi_ops.backup.chain import LONGEST_CHAIN, ChainFacts, Continuation, continue_chain, newest_of
+from tmi_ops.backup.dump import ZSTD_LEVEL, compressed
+from tmi_ops.errors import BackupError, DatabaseError, StoreError
+from tmi_ops.postgres.base_backup import (
+    MANIFEST_NAME,
+    V17,
+    BaseBackupOptions,
+    BaseBackupStream,
+    NewArchive,
+    begin_base_backup,
+    checked_archive_name,
+    split_parts,
+    upload_manifest,
+)
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication, quote_name
+from tmi_ops.progress import Report
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.catalogue import backup_folder, commit_manifest, discarded_on_failure, list_backups, new_backup_id
+from tmi_ops.store.manifest import BaseManifest, StoredObject, Tablespace
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.restore_guide import write_restore_guide
+
+SERVER_ZSTD_WORKERS = 2
+_SIZE = re.compile(r"(\d+)([kMG]?B)")
+_SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a replication connection says of the cluster behind it. `wal_segment_size` in bytes."""
+
+    system_identifier: str
+    server_version: str
+    server_version_num: int
+    wal_segment_size: int
+    data_checksums: bool
+    summarize_wal: bool
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What the store holds now."""
+
+    objects: tuple[StoredObject, ...]
+    archives: dict[str, str]  # the object's name by the tablespace's place
+
+
+def back_up_base(
+    settings: Settings,
+    store: ObjectStore,
+    report: Report,
+    *,
+    incremental: bool = False,
+    max_rate: int | None = None,
+    longest_chain: int = LONGEST_CHAIN,
+    fast_checkpoint: bool = True,
+) -> BaseManifest:
+    """Take a base backup and commit it with its manifest. It holds the WAL that makes it consistent.
+
+    Whatever goes wrong, Ctrl-C included, no manifest is written and the objects already sent are removed.
+
+    Args:
+        incremental: build upon the newest backup; where that cannot be, a full one is taken and its manifest says why.
+        max_rate: bytes per second that the server may send.
+        longest_chain: backups in a chain, its full one included.
+        fast_checkpoint: begin at once, at the price of a burst of writes on the server.
+
+    Raises:
+        DatabaseError: the server could not be reached or lacks a right, a setting or a line that allows it; the
+            next step holds that line. Also when it found pages that fail their checksum.
+        StoreError: the store failed.
+    """
+    clock = time.monotonic()
+    started_at = datetime.now(UTC)
+    backup_id = new_backup_id("base", started_at)
+    options = BaseBackupOptions(
+        label=f"tmi_ops {backup_id}",
+        zstd_level=ZSTD_LEVEL,
+        zstd_workers=SERVER_ZSTD_WORKERS,
+        max_rate=max_rate,
+        fast_checkpoint=fast_checkpoint,
+    )
+    with discarded_on_failure(store, backup_id), connect_replication(settings.postgres) as connection:
+        cluster = read_cluster(connection)
+        upon = _continuation(store, cluster, longest_chain, report) if incremental else Continuation(None, None)
+        _keep_wal(connection, report)
+        stream, upon = _begin(connection, store, options, upon, report)
+        sent = _send(stream, store, backup_folder(backup_id), report)
+        server_time, superuser = _server_time_and_superuser(settings.postgres)
+        write_restore_guide(store)
+        finished_at = datetime.now(UTC)
+        manifest = BaseManifest(
+            backup_id=backup_id,
+            environment=settings.environment,
+            server_version=cluster.server_version,
+            server_version_num=cluster.server_version_num,
+            started_at=started_at,
+            finished_at=finished_at,
+            duration_seconds=time.monotonic() - clock,
+            parent=upon.parent.backup_id if upon.parent else None,
+            tools={"tmi_ops": __version__},
+            recipients=settings.store.age_recipients,
+            tmi_ops_version=__version__,
+            format="incremental" if upon.parent else "full",
+            chain=upon.chain,
+            full_because=upon.full_because,
+            system_identifier=cluster.system_identifier,
+            timeline=stream.start.timeline,
+            start_lsn=stream.start.lsn,
+            stop_lsn=stream.stop.lsn,
+            consistent_at=server_time or finished_at,
+            wal_segment_size=cluster.wal_segment_size,
+            data_checksums=cluster.data_checksums,
+            cluster_size=stream.size,
+            tablespaces=_tablespaces(stream, sent),
+            role=settings.postgres.user,
+            superuser=superuser,
+            objects=sent.objects,
+        )
+        commit_manifest(store, manifest)
+    return manifest
+
+
+def read_cluster(connection: ReplicationConnection) -> Cluster:
+    """Read what a walsender tells without any right in any database."""
+    identity = connection.query("IDENTIFY_SYSTEM")[0]
+    version_num = connection.server_version_num
+    return Cluster(
+        system_identifier=str(identity["systemid"]),
+        server_version=_setting(connection, "server_version"),
+        server_version_num=version_num,
+        wal_segment_size=_size(_setting(connection, "wal_segment_size")),
+        data_checksums=_setting(connection, "data_checksums") == "on",
+        summarize_wal=version_num >= V17 and _setting(connection, "summarize_wal") == "on",
+    )
+
+
+def _setting(connection: ReplicationConnection, name: str) -> str:
+    return str(connection.query(f"SHOW {name}")[0][name])
+
+
+def _size(words: str) -> int:
+    match = _SIZE.fullmatch(words)
+    if match is None:
+        raise DatabaseError(f"The server gave a size as {words!r}.")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Report) -> Continuation:
+    entries = list_backups(store, lambda error: report.note(error.what), kinds=("base",))
+    bases = [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
+    unusable = {entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed"}
+    newest = newest_of(bases, cluster.system_identifier)
+    if newest is not None:
+        links = {*newest.chain, newest.backup_id}
+        unusable |= {base.backup_id for base in bases if base.backup_id in links and not _is_whole(store, base)}
+    upon = continue_chain(
+        ChainFacts(
+            server_version_num=cluster.server_version_num,
+            summarize_wal=cluster.summarize_wal,
+            system_identifier=cluster.system_identifier,
+            bases=bases,
+            unusable=unusable,
+            longest=longest,
+        )
+    )
+    if upon.full_because:
+        report.note(f"a full backup instead of an incremental one: {upon.full_because}")
+    return upon
+
+
+def _is_whole(store: ObjectStore, base: BaseManifest) -> bool:
+    """Whether every object is there with its size; their content is for proofs to read."""
+    folder = backup_folder(base.backup_id)
+    sizes = {item.key: item.size for item in store.list_objects(f"{folder}/")}
+    return all(sizes.get(f"{folder}/{item.name}") == item.size for item in base.objects)
+
+
+def _keep_wal(connection: ReplicationConnection, report: Report) -> None:
+    """Have the server keep the WAL from here on until the connection ends."""
+    slot = quote_name(f"tmi_ops_base_{secrets.token_hex(4)}")
+    try:
+        connection.query(f"CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL RESERVE_WAL")
+    except ReplicationError as error:
+        if error.transient and not error.sqlstate:
+            raise
+        report.note(
+            f"no replication slot for the time of the backup ({error.what}); a busy server may recycle WAL that the "
+            "backup needs, and the backup would then fail"
+        )
+
+
+def _begin(
+    connection: ReplicationConnection,
+    store: ObjectStore,
+    options: BaseBackupOptions,
+    upon: Continuation,
+    report: Report,
+) -> tuple[BaseBackupStream, Continuation]:
+    """Begin incrementally where there is something to build upon and the server agrees, else in full."""
+    parent = upon.parent
+    if parent is not None:
+        try:
+            upload_manifest(connection, _server_manifest(store, parent))
+            return begin_base_backup(connection, dataclasses.replace(options, incremental=True)), upon
+        except ReplicationError as error:
+            if error.transient:
+                raise
+            upon = Continuation(None, f"the server cannot build upon {parent.backup_id}: {error.what}")
+        except StoreError as error:
+            upon = Continuation(None, f"the manifest of {parent.backup_id} cannot be read: {error.what}")
+        report.note(f"a full backup instead of an incremental one: {upon.full_because}")
+    return begin_base_backup(connection, options), upon
+
+
+def _server_manifest(store: ObjectStore, base: BaseManifest) -> Iterator[bytes]:
+    item = next(item for item in base.objects if item.name == MANIFEST_NAME)
+    return store.download(f"{backup_folder(base.backup_id)}/{MANIFEST_NAME}", item)
+
+
+def _send(stream: BaseBackupStream, store: ObjectStore, folder: str, report: Report) -> _Sent:
+    readable = dataclasses.replace(store, recipients=())
+    objects: list[StoredObject] = []
+    archives: dict[str, str] = {}
+    with report.phase("base backup", total=stream.size or None) as phase:
+        for part in split_parts(stream.messages(), phase.advance):
+            if part.archive is None:
+                objects.append(readable.upload(f"{folder}/{MANIFEST_NAME}", part.chunks))
+                continue
+            name, chunks = _archive_object(part.archive, part.chunks)
+            archives[part.archive.tablespace] = name
+            objects.append(store.upload(f"{folder}/{name}", chunks))
+    _require_complete(stream, archives, objects)
+    return _Sent(tuple(objects), archives)
+
+
+def _archive_object(archive: NewArchive, chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
+    """The object's name and bytes: zstd, by the server's hand or else by ours."""
+    name = checked_archive_name(archive.name)
+    if name.endswith(".zst"):
+        return name, chunks
+    return f"{name}.zst", compressed(chunks)
+
+
+def _require_complete(stream: BaseBackupStream, archives: dict[str, str], objects: list[StoredObject]) -> None:
+    announced = {tablespace.location or "" for tablespace in stream.tablespaces}
+    complete = announced == set(archives) and any(item.name == MANIFEST_NAME for item in objects)
+    if not complete or stream.stop.timeline != stream.start.timeline:
+        raise BackupError(
+            f"The server sent {len(archives)} of {len(announced)} announced archives, ending on timeline "
+            f"{stream.stop.timeline} after beginning on {stream.start.timeline}: this is no whole backup.",
+            kept="What was sent was removed from the store; earlier backups are untouched.",
+            next_step="take the backup again",
+        )
+
+
+def _tablespaces(stream: BaseBackupStream, sent: _Sent) -> tuple[Tablespace, ...]:
+    return tuple(
+        Tablespace(oid=source.oid, location=source.location, object_name=sent.archives[source.location])
+        for source in stream.tablespaces
+        if source.oid is not None and source.location is not None
+    )
+
+
+def _server_time_and_superuser(postgres: PostgresSettings) -> tuple[datetime | None, str | None]:
+    """The server's clock and its first role's name. A role that may replicate need not be allowed to connect."""
+    try:
+        with connect(postgres) as connection:
+            row = connection.execute(
+                "SELECT clock_timestamp(), (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10)"
+            ).fetchone()
+    except DatabaseError:
+        return None, None
+    return (row[0], row[1]) if row else (None, None)

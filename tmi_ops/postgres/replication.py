@@ -1,0 +1,335 @@
+"""A replication connection: PostgreSQL's streaming replication protocol through libpq.
+
+`psycopg` connects (so the settings, TLS and refusals are those of every connection) and its libpq layer carries the
+protocol: walsender commands are simple queries, and their data flows in COPY mode. This module knows how to send a
+command, read its result sets and move COPY data; what the bytes mean is for `wal_stream.py` and `base_backup.py`.
+
+For one thread at a time. Nothing here blocks other threads: all waiting is `poll`.
+
+Source: https://www.postgresql.org/docs/current/protocol-replication.html
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.connections import connection_parameters, explain_refusal
+from tmi_ops.settings import PostgresSettings
+
+# A peer that is gone without a word (network cut) is noticed after about 25 s instead of hours.
+_NETWORK_CUT = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+# OpenSSL may hold decrypted bytes that poll() cannot see; so never sleep longer than this on TLS.
+_TLS_POLL_S = 0.2
+_WARNINGS_KEPT = 20
+_COPY_STATUS = (ExecStatus.COPY_OUT, ExecStatus.COPY_IN, ExecStatus.COPY_BOTH)
+
+Row = dict[str, str | None]
+
+
+class ReplicationError(DatabaseError):
+    """The server answered a replication command with an error. `sqlstate` is empty when the connection broke."""
+
+    def __init__(self, what: str, *, sqlstate: str = "", next_step: str = "", transient: bool = False) -> None:
+        super().__init__(what, next_step=next_step, transient=transient)
+        self.sqlstate = sqlstate
+
+
+class ReplicationConnection:
+    """Commands and COPY data over one walsender session.
+
+    A plain command: `query`. A command with several results, such as BASE_BACKUP: `send`, then `rows`, `begin_copy`
+    and `copied` in the order the server sends them, then `finish`.
+    """
+
+    def __init__(self, connection: psycopg.Connection, address: str) -> None:
+        self._connection = connection
+        self._pgconn: PGconn = connection.pgconn
+        self._address = address
+        self._poll = select.poll()
+        self._socket = self._pgconn.socket
+        # What the server warned of, oldest first; the first ones of a long row say most.
+        self.warnings: list[str] = []
+        connection.add_notice_handler(self._keep_warning)
+
+    @property
+    def server_version_num(self) -> int:
+        """As `server_version_num`: 170004 for 17.4."""
+        return self._pgconn.server_version
+
+    def query(self, command: str) -> list[Row]:
+        """Run a command that answers with at most one result set.
+
+        Returns:
+            Its rows, values as text; empty when it has none.
+
+        Raises:
+            ReplicationError: the server refused it, or the connection broke.
+        """
+        self.send(command)
+        answer: list[Row] = []
+        while (result := self._next_result()) is not None:
+            answer = _rows(result) or answer
+        return answer
+
+    def send(self, command: str) -> None:
+        """Send a command; its results follow one by one.
+
+        Raises:
+            ReplicationError: the connection broke.
+        """
+        with self._breaks_explained():
+            self._pgconn.send_query(command.encode())
+            self._flush()
+
+    def rows(self) -> list[Row]:
+        """The next result, which must be a result set.
+
+        Raises:
+            ReplicationError: the server refused the command, or the connection broke.
+        """
+        result = self._next_result()
+        if result is None or result.status != ExecStatus.TUPLES_OK:
+            raise self._unexpected(result, "a result set")
+        return _rows(result)
+
+    def begin_copy(self) -> None:
+        """The next result, which must begin a COPY of whatever direction.
+
+        Raises:
+            ReplicationError: the server refused the command, or the connection broke.
+        """
+        result = self._next_result()
+        if result is None or result.status not in _COPY_STATUS:
+            raise self._unexpected(result, "a stream of data")
+
+    def finish(self) -> None:
+        """Read what is left of the command's results, so that the next command can be sent.
+
+        Raises:
+            ReplicationError: the server reported an error after all, or the connection broke.
+        """
+        while (result := self._next_result()) is not None:
+            if result.status in _COPY_STATUS:
+                raise self._unexpected(result, "the end of the command")
+
+    def copied(self) -> Iterator[memoryview | bytes]:
+        """The messages of a COPY from the server, to its end. Each view stays valid as long as it is kept.
+
+        Raises:
+            ReplicationError: the connection broke. An error of the server comes with the next result.
+        """
+        while (message := self.receive(None)) is None or message:
+            if message is not None:
+                yield message
+
+    def receive(self, timeout_s: float | None, wake: Sequence[int] = ()) -> memoryview | bytes | None:
+        """The next message of a COPY from the server.
+
+        Args:
+            timeout_s: how long to wait; None waits as long as it takes, 0 only looks.
+            wake: file descriptors that, once readable, end the waiting too.
+
+        Returns:
+            The message; `b""` when the server ended the COPY; None when nothing arrived in time.
+
+        Raises:
+            ReplicationError: the connection broke.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with self._breaks_explained():
+                size, message = self._pgconn.get_copy_data(1)
+                if size == 0:
+                    self._pgconn.consume_input()
+                    size, message = self._pgconn.get_copy_data(1)
+            if size > 0:
+                return message
+            if size < 0:
+                return b""
+            left = None if deadline is None else deadline - time.monotonic()
+            if (left is not None and left <= 0) or self._wait(select.POLLIN, left, wake):
+                return None
+
+    def transmit(self, message: bytes) -> None:
+        """Send one message of a COPY to the server.
+
+        Raises:
+            ReplicationError: the connection broke.
+        """
+        with self._breaks_explained():
+            self._pgconn.put_copy_data(message)
+            self._flush()
+
+    def end_copy(self) -> None:
+        """Say that no message of ours follows. In COPY BOTH the server may still send; read to `b""`.
+
+        Raises:
+            ReplicationError: the connection broke.
+        """
+        with self._breaks_explained():
+            self._pgconn.put_copy_end()
+            self._flush()
+
+    def _keep_warning(self, notice: psycopg.errors.Diagnostic) -> None:
+        if len(self.warnings) < _WARNINGS_KEPT:
+            self.warnings.append(notice.message_primary or "")
+
+    def _next_result(self) -> PGresult | None:
+        with self._breaks_explained():
+            result = self._get_result()
+            if result is None or result.status != ExecStatus.FATAL_ERROR:
+                return result
+            while self._get_result() is not None:  # so that the connection takes another command
+                pass
+        raise self._refused(result)
+
+    def _get_result(self) -> PGresult | None:
+        while self._pgconn.is_busy():
+            self._wait(select.POLLIN, None)
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
+
+    def _flush(self) -> None:
+        while self._pgconn.flush():
+            self._wait(select.POLLIN | select.POLLOUT, None)
+            self._pgconn.consume_input()
+
+    def _wait(self, events: int, timeout_s: float | None, wake: Sequence[int] = ()) -> bool:
+        """Sleep until the socket is ready or the time is over; True when one of `wake` ended it."""
+        if self._pgconn.ssl_in_use:
+            timeout_s = _TLS_POLL_S if timeout_s is None else min(timeout_s, _TLS_POLL_S)
+        self._poll.register(self._socket, events)
+        for descriptor in wake:
+            self._poll.register(descriptor, select.POLLIN)
+        try:
+            ready = self._poll.poll(None if timeout_s is None else max(1, int(timeout_s * 1000)))
+        finally:
+            for descriptor in wake:
+                self._poll.unregister(descriptor)
+        return any(descriptor in wake for descriptor, _ in ready)
+
+    @contextmanager
+    def _breaks_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            raise ReplicationError(
+                f"The replication connection to {self._address} was lost: {_one_line(str(error))}.",
+                next_step="check that the server runs and that nothing between cuts the connection",
+                transient=True,
+            ) from error
+
+    def _refused(self, result: PGresult) -> ReplicationError:
+        sqlstate = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+        primary = result.error_field(DiagnosticField.MESSAGE_PRIMARY)
+        said = _one_line(primary.decode(errors="replace") if primary else result.get_error_message())
+        return ReplicationError(
+            f"The server at {self._address} refused a replication command: {said}"
+            f"{f' (SQLSTATE {sqlstate})' if sqlstate else ''}.",
+            sqlstate=sqlstate,
+            next_step=_next_step(said, self._connection.info.user),
+            # No SQLSTATE: the connection broke. 57P01 to 57P03: the server goes down or comes up. 53: out of resources.
+            transient=not sqlstate or sqlstate.startswith(("57P", "53", "08")),
+        )
+
+    def _unexpected(self, result: PGresult | None, wanted: str) -> ReplicationError:
+        got = "nothing more" if result is None else ExecStatus(result.status).name
+        return ReplicationError(f"The server at {self._address} was to send {wanted} and sent {got}.")
+
+
+@contextmanager
+def connect_replication(postgres: PostgresSettings) -> Iterator[ReplicationConnection]:
+    """Open a walsender session for the length of a `with` block.
+
+    Leaving the block closes it at once, also in the middle of a COPY; the server notices and stops.
+
+    Raises:
+        DatabaseError: the server could not be reached or refused us. When it lacks a pg_hba.conf line, the REPLICATION
+            right or walsenders, the next step holds the exact line or command that would allow it.
+    """
+    parameters = {**connection_parameters(postgres), **_NETWORK_CUT, "replication": "true"}
+    try:
+        connection = psycopg.connect(**parameters, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise _explain_refusal(error, postgres) from None
+    try:
+        yield ReplicationConnection(connection, postgres.describe())
+    finally:
+        connection.close()
+
+
+def quote_name(name: str) -> str:
+    """An identifier as the replication grammar reads it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A string literal as the replication grammar reads it: no escapes but doubled quotes."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _rows(result: PGresult) -> list[Row]:
+    names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
+    values = [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
+    return [
+        {name: None if value is None else value.decode() for name, value in zip(names, row, strict=True)}
+        for row in values
+    ]
+
+
+def _explain_refusal(error: psycopg.OperationalError, postgres: PostgresSettings) -> DatabaseError:
+    said = _one_line(str(error))
+    step = _next_step(said, postgres.user)
+    if not step:
+        return explain_refusal(error, postgres)
+    return DatabaseError(
+        f"PostgreSQL at {postgres.describe()} refused a replication connection: {said.split('FATAL:')[-1].strip()}.",
+        next_step=step,
+        transient="requested standby connections exceeds" in said and "currently 0" not in said,
+    )
+
+
+_NO_HBA_LINE = re.compile(r'no pg_hba\.conf entry for replication connection from host "([^"]+)", user "([^"]+)"(.*)')
+
+
+def _next_step(said: str, user: str) -> str:
+    """What would allow what the server refused; empty when its words are none we know."""
+    line = _NO_HBA_LINE.search(said)
+    said = said.replace('"', "")  # since 17 the server quotes the names of its settings
+    if line is not None:
+        return (
+            f"add this line to pg_hba.conf on the server, then reload it (SELECT pg_reload_conf()): {_hba_line(line)}"
+        )
+    if "exceeds max_wal_senders" in said or "max_wal_senders > 0" in said:
+        return (
+            "on the server: ALTER SYSTEM SET wal_level = 'replica'; ALTER SYSTEM SET max_wal_senders = 10; then restart"
+        )
+    if "wal_level" in said:
+        return "on the server: ALTER SYSTEM SET wal_level = 'replica'; then restart it"
+    if "max_replication_slots" in said:
+        return "on the server: ALTER SYSTEM SET max_replication_slots = 10; then restart it"
+    if ("replication" in said.lower() and "role" in said) or "permission denied to start WAL sender" in said:
+        return f"as a superuser: ALTER ROLE {quote_name(user)} REPLICATION;"
+    return ""
+
+
+def _hba_line(found: re.Match[str]) -> str:
+    host, user, encryption = found.groups()
+    kind = "host" if "no encryption" in encryption or "SSL off" in encryption else "hostssl"
+    bits = 128 if ":" in host else 32
+    address = f"{host}/{bits}" if re.fullmatch(r"[0-9a-fA-F.:]+", host) else host
+    return f"{kind} replication {quote_name(user) if not user.isidentifier() else user} {address} scram-sha-256"
+
+
+def _one_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return (lines[0] if lines else "it said nothing").rstrip(".")

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.backup import base
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.errors import BackupError, DatabaseError, StoreError
+from tmi_ops.postgres.cluster import RunningCluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.settings import Settings, StoreSettings
+from tmi_ops.store.catalogue import discard, incomplete_backups, list_backups
+from tmi_ops.store.client import connect_store, store_session
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.killable_s3 import killable_s3
+from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
+
+INTERRUPTED_BACKUP = """
+import sys
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.progress import SilentReport
+from tmi_ops.settings import load_settings
+from tmi_ops.store.objects import open_store
+settings = load_settings()
+store = open_store(settings.store, settings.environment)
+print("begun", flush=True)
+back_up_base(settings, store, SilentReport(), max_rate=2 << 20)
+"""
+
+
+def _await_walsender(settings: Settings) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with connect(settings.postgres) as connection:
+            if connection.execute("SELECT FROM pg_stat_progress_basebackup").fetchone() is not None:
+                return
+        time.sleep(0.1)
+    raise AssertionError("no base backup began")
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    postgres, store = settings.postgres, settings.store
+    assert postgres.password and store.access_key_id and store.secret_access_key
+    return {
+        **os.environ,
+        "TMI_ENV": settings.environment,
+        "POSTGRES_HOST": postgres.host,
+        "POSTGRES_PORT": str(postgres.port),
+        "POSTGRES_USER": postgres.user,
+        "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
+        "POSTGRES_DB": postgres.database,
+        "POSTGRES_SSLMODE": postgres.sslmode,
+        "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
+        "TMI_OPS_S3_BUCKET": store.bucket or "",
+        "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
+        "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+    }
+
+
+def _drained(parts):
+    for part in parts:
+        if part.archive is not None:
+            for _ in part.chunks:
+                pass
+        yield part
+
+
+def test_a_server_killed_in_the_middle_leaves_nothing_half_made(
+    programs: Programs, store_settings: StoreSettings, tmp_path: Path
+) -> None:
+    with physical_cluster(programs, tmp_path) as doomed:
+        settings = settings_for(doomed.address, store_settings, tmp_path / "home")
+        store = open_store(settings.store, settings.environment)
+        report = Progress(after=4 << 20, then=lambda: kill(doomed))
+        with pytest.raises(DatabaseError) as caught:
+            back_up_base(settings, store, report, max_rate=32 << 20)
+        assert caught.value.transient
+        assert nothing_is_left(settings)
+
+
+def test_a_store_killed_in_the_middle_fails_the_backup_which_then_does_not_exist(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    with killable_s3(tmp_path / "s3") as s3:
+        settings = settings_for(cluster.address, s3.settings, tmp_path / "home")
+        patient = open_store(settings.store, settings.environment)
+        store = dataclasses.replace(patient, client=connect_store(store_session(), s3.settings, attempts=2))
+        with pytest.raises(StoreError, match="could not be reached") as caught:
+            back_up_base(settings, store, Progress(after=8 << 20, then=s3.kill))
+        assert caught.value.transient
+        assert any("still there" in note for note in caught.value.__notes__)
+        s3.start()
+        assert list_backups(store) == []
+        for backup_id in incomplete_backups(store):
+            discard(store, backup_id)
+        store.abort_stale_uploads("base/", older_than=timedelta(0))
+        assert nothing_is_left(settings)
+        assert slots(settings.postgres) == []
+
+
+def test_a_store_killed_in_the_middle_and_back_within_seconds_costs_nothing(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    with killable_s3(tmp_path / "s3") as s3:
+        settings = settings_for(cluster.address, s3.settings, tmp_path / "home")
+        store = open_store(settings.store, settings.environment)
+
+        def die_and_come_back() -> None:
+            s3.kill()
+            threading.Thread(target=s3.start).start()
+
+        manifest = back_up_base(settings, store, Progress(after=8 << 20, then=die_and_come_back))
+        for item in manifest.objects:
+            assert sum(map(len, store.download(f"base/{manifest.backup_id}/{item.name}", item))) == item.plain_size
+
+
+def test_an_archive_the_server_announced_and_did_not_send_is_no_backup(
+    source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = base.split_parts
+    monkeypatch.setattr(
+        base,
+        "split_parts",
+        lambda messages, progress: (part for part in _drained(whole(messages, progress)) if part.archive is None),
+    )
+    with pytest.raises(BackupError, match="0 of 1 announced archives"):
+        back_up_base(source, store, SilentReport())
+    assert nothing_is_left(source)
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_in_the_store_and_no_slot_on_the_server(
+    source: Settings, store: ObjectStore, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED_BACKUP],
+        env=_environment(source),
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    _await_walsender(source)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in said
+    assert nothing_is_left(source)
+    deadline = time.monotonic() + 10
+    while slots(source.postgres) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert slots(source.postgres) == []
