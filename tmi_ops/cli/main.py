@@ -45,6 +45,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     },
     "Health": {
         "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),
+        "maintain": LazyCommand("tmi_ops.cli.maintenance", "maintain", "Do the upkeep that health asks for."),
     },
     "Embedded stack": {
         "up": LazyCommand("tmi_ops.cli.stack", "up", "Start the stack: PostgreSQL, S3, Valkey, Dagster."),

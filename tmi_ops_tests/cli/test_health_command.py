@@ -1,16 +1,19 @@
-"""`tmi-ops health`, as a person or a script runs it."""
+"""`tmi-ops health` and `tmi-ops maintain`, as a person or a script runs it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tmi_ops.cli.main import main
+from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.health.conftest import eventually
 
 
 @dataclass
@@ -134,3 +137,44 @@ def test_a_server_that_cannot_be_reached_exits_2(tmi_ops: Command, database: Pos
     assert refused.returncode == 2
     assert "could not be reached" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_maintenance_prints_a_plan_that_psql_could_run_then_does_it_then_has_nothing_to_do(
+    tmi_ops: Command, database: PostgresSettings
+) -> None:
+    only = ("maintain", "--only", "vacuum", "--only", "analyze")
+    with connect(database) as connection:
+        connection.execute("CREATE TABLE changed AS SELECT generate_series(1, 1000) AS id")
+    planned = eventually(lambda: one if "ANALYZE" in (one := tmi_ops(database, *only, "--plan")).stdout else None)
+    assert planned.returncode == 0
+    assert "ANALYZE public.changed;" in planned.stdout
+    assert "locks: SHARE UPDATE EXCLUSIVE" in planned.stdout
+    with connect(database) as connection:
+        connection.execute(planned.stdout.encode())
+    with connect(database) as connection:
+        connection.execute("INSERT INTO changed SELECT * FROM changed")
+    assert eventually(lambda: "ANALYZE" in tmi_ops(database, *only, "--plan").stdout)
+    done = tmi_ops(database, *only)
+    assert done.returncode == 0, done.stderr
+    assert "✓ ANALYZE public.changed;" in done.stdout
+    assert eventually(lambda: "Nothing to do" in tmi_ops(database, *only).stdout)
+
+
+def test_maintenance_outside_its_window_exits_2_but_shows_its_plan(
+    tmi_ops: Command, database: PostgresSettings
+) -> None:
+    begins = datetime.now(UTC) + timedelta(hours=2)
+    window = f"{begins:%H:%M}-{begins + timedelta(hours=1):%H:%M}"
+    with connect(database) as connection:
+        connection.execute("CREATE TABLE changed AS SELECT generate_series(1, 1000) AS id")
+    assert eventually(lambda: "ANALYZE" in tmi_ops(database, "maintain", "--plan").stdout)
+    refused = tmi_ops(database, "maintain", TMI_OPS_MAINTENANCE_WINDOW=window)
+    assert refused.returncode == 2
+    assert f"it is {window} UTC" in refused.stderr
+    assert tmi_ops(database, "maintain", "--plan", TMI_OPS_MAINTENANCE_WINDOW=window).returncode == 0
+
+
+def test_a_duration_that_is_none_is_refused(tmi_ops: Command, database: PostgresSettings) -> None:
+    refused = tmi_ops(database, "maintain", "--max-duration", "soon")
+    assert refused.returncode == 2
+    assert "is not a duration" in refused.stderr

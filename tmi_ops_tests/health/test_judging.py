@@ -164,7 +164,8 @@ def test_few_checkpoints_are_not_judged() -> None:
 def archiver(**changes: object) -> Archiver:
     facts = {
         "mode": "on", "configured": True, "archived": 5, "failed": 1, "last_archived_wal": "A",
-        "last_archived_time": NOON, "last_failed_wal": None, "last_failed_time": None, "failed_ago_s": None, "waiting": 0,
+        "last_archived_time": NOON, "last_failed_wal": None, "last_failed_time": None, "failed_ago_s": None,
+        "waiting": 0,
     }  # fmt: skip
     return Archiver(**{**facts, **changes})  # type: ignore[arg-type]
 

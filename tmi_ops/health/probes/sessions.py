@@ -36,6 +36,7 @@ GROUP BY 1, 2, 3 ORDER BY connections DESC, 1, 2, 3
 _BUSY = """
 SELECT pid, backend_start, xact_start, quote_ident(usename) AS role, application_name AS application,
        coalesce(host(client_addr), 'local') AS address, datname::text AS database, state,
+       EXISTS (SELECT FROM pg_roles r WHERE r.oid = usesysid AND (r.rolsuper OR r.rolreplication)) AS privileged,
        extract(epoch FROM clock_timestamp() - query_start)::float8 AS seconds, query
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND state IN ('active', 'fastpath function call') AND pid <> pg_backend_pid()
@@ -44,6 +45,7 @@ ORDER BY query_start LIMIT %s
 _IDLE_IN_TRANSACTION = """
 SELECT pid, backend_start, xact_start, quote_ident(usename) AS role, application_name AS application,
        coalesce(host(client_addr), 'local') AS address, datname::text AS database, state,
+       EXISTS (SELECT FROM pg_roles r WHERE r.oid = usesysid AND (r.rolsuper OR r.rolreplication)) AS privileged,
        extract(epoch FROM clock_timestamp() - state_change)::float8 AS seconds, query
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND state LIKE 'idle in transaction%%'
@@ -96,7 +98,10 @@ class Connections(Reading):
 
 @dataclass(frozen=True)
 class Session:
-    """A client's session, and for how long it has been in its state. `query` is without its literals."""
+    """A client's session, and for how long it has been in its state. `query` is without its literals.
+
+    `privileged`: its role is a superuser or may replicate.
+    """
 
     pid: int
     backend_start: datetime
@@ -106,6 +111,7 @@ class Session:
     address: str
     database: str
     state: str
+    privileged: bool
     seconds: float
     query: str
 

@@ -1,0 +1,119 @@
+"""`tmi-ops maintain`: the upkeep that health asks for, planned and done within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tmi_ops.health.maintenance.execution import Taken
+    from tmi_ops.health.maintenance.limits import Limits
+    from tmi_ops.health.maintenance.steps import Kind, Plan
+
+NOT_ALL = 1
+KINDS: tuple[Kind, ...] = ("connections", "vacuum", "analyze", "reindex")
+
+
+@click.command()
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done and what it locks; change nothing.")
+@click.option("--only", multiple=True, type=click.Choice(KINDS), help="Do only this; repeat.")
+@click.option(
+    "--terminate", is_flag=True, help="End sessions that sit idle in a transaction, or whose query runs long."
+)
+@click.option("--idle-longer-than", "idle", metavar="DURATION", help="...idle for this long (default 10m).")
+@click.option("--running-longer-than", "running", metavar="DURATION", help="...running for this long (default 30m).")
+@click.option("--window", metavar="HH:MM-HH:MM", help="Work only within these hours (TMI_OPS_MAINTENANCE_WINDOW).")
+@click.option("--max-duration", metavar="DURATION", help="Break off after this long (default 1h).")
+@click.option("--lock-timeout", metavar="DURATION", help="Wait this long for a lock (default 5s).")
+@click.option("--exact-bloat", is_flag=True, help="Measure bloat with pgstattuple: reads the indexes whole.")
+def maintain(
+    only_plan: bool,
+    only: tuple[str, ...],
+    terminate: bool,
+    idle: str | None,
+    running: str | None,
+    window: str | None,
+    max_duration: str | None,
+    lock_timeout: str | None,
+    exact_bloat: bool,
+) -> int:
+    """Do the upkeep that health asks for.
+
+    VACUUM and ANALYZE of tables autovacuum left behind, REINDEX CONCURRENTLY of bloated and invalid indexes, DROP of
+    what a broken-off rebuild left; none of it holds up reads or writes. With --terminate also sessions that hold the
+    others up: never a superuser's, a replicating or our own; a query is cancelled before its session is ended.
+
+    Exit codes: 0 all done or nothing to do, 1 something was left out or failed, 2 could not begin.
+    """
+    from tmi_ops.cli.environment import reporting
+    from tmi_ops.health.examine import Examination, examine
+    from tmi_ops.health.maintenance.execution import execute
+    from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
+    from tmi_ops.progress import SilentReport
+    from tmi_ops.settings import load_settings, read_variables
+
+    settings, variables = load_settings(), read_variables()
+    given = {"idle_s": idle, "running_s": running, "max_duration_s": max_duration, "lock_timeout_s": lock_timeout}
+    limits = _limits(only, terminate, window, given, variables)
+    how = Examination(only=PROBES, exact_bloat=exact_bloat, variables=variables)
+    plan = plan_maintenance(examine(settings, how, SilentReport()).results, limits)
+    if only_plan or plan.empty:
+        _show_plan(plan)
+        return 0
+    with reporting() as report:
+        taken = execute(settings.postgres, plan, limits, report)
+    _show_taken(taken, plan)
+    return 0 if all(one.outcome == "done" for one in taken) else NOT_ALL
+
+
+def _limits(
+    only: Sequence[str],
+    terminate: bool,
+    window: str | None,
+    durations: Mapping[str, str | None],
+    variables: Mapping[str, str],
+) -> Limits:
+    from tmi_ops.health.maintenance.limits import TIMEZONE_VARIABLE, WINDOW_VARIABLE, Limits, parse_window
+
+    hours = window or variables.get(WINDOW_VARIABLE)
+    return Limits(
+        kinds=frozenset(kind for kind in KINDS if not only or kind in only),
+        terminate=terminate,
+        window=parse_window(hours, variables.get(TIMEZONE_VARIABLE) or "UTC") if hours else None,
+        **{name: _seconds(words) for name, words in durations.items() if words},
+    )
+
+
+def _seconds(words: str) -> float:
+    from tmi_ops.settings import parse_duration
+
+    try:
+        return parse_duration(words).total_seconds()
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _show_plan(plan: Plan) -> None:
+    """On stdout a script that psql could run; what is left to a person as comments."""
+    for step in plan.steps:
+        click.secho(f"-- {step.subject}: {step.reason}; locks: {step.locks}", dim=True)
+        click.echo(step.sql)
+    for one in plan.left_out:
+        click.secho(f"-- left out: {one.subject}: {one.reason}", fg="yellow")
+    if plan.empty:
+        click.echo(
+            "-- Nothing to do" + ("; what is above waits for you." if plan.left_out else ": health asks for no upkeep.")
+        )
+    else:
+        click.secho(f"{len(plan.steps)} steps, none taken. `tmi-ops maintain` takes them.", err=True)
+
+
+def _show_taken(taken: Sequence[Taken], plan: Plan) -> None:
+    marks = {"done": ("✓", "green"), "left out": ("!", "yellow"), "failed": ("✗", "red")}
+    for one in taken:
+        mark, colour = marks[one.outcome]
+        click.echo(f"{click.style(mark, fg=colour)} {one.step.sql} {one.note}")
+    for left in plan.left_out:
+        click.secho(f"! {left.subject}: {left.reason}", fg="yellow")

@@ -1,0 +1,236 @@
+"""Taking the steps of a plan within its limits. A step that cannot be taken is left out; the others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psycopg
+
+from tmi_ops.errors import DatabaseError, OpsError
+from tmi_ops.health.maintenance.limits import Limits
+from tmi_ops.health.maintenance.sessions import end_session
+from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, Plan, Rebuild, Step, Vacuum
+from tmi_ops.health.words import time_words
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import Report
+from tmi_ops.schema.locking import MIGRATION_LOCK
+from tmi_ops.settings import PostgresSettings
+
+Maintained = Vacuum | Analyze | DropLeftover | Rebuild
+Outcome = Literal["done", "left out", "failed"]
+
+# The first eight bytes of SHA-256 of "tmi_ops.health.maintenance", so that no other program takes it by chance.
+MAINTENANCE_LOCK = int.from_bytes(bytes.fromhex("071b7ad255923816"), "big")
+_MAINTAIN_SINCE = 17
+
+_MAY_MAINTAIN = "SELECT has_table_privilege(%s::regclass, 'MAINTAIN')"
+_IS_OWNER = """
+SELECT pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE')
+FROM pg_class c, pg_database d WHERE c.oid = %s::regclass AND d.datname = current_database()
+"""
+_INDEX_STATE = """
+SELECT i.indisvalid,
+       EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = i.indrelid) AS being_built
+FROM pg_index i WHERE i.indexrelid = to_regclass(%s)
+"""
+_LEFTOVERS = """
+SELECT c.oid::regclass::text
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_index o ON o.indexrelid = to_regclass(%s) AND o.indrelid = i.indrelid AND o.indexrelid <> i.indexrelid
+JOIN pg_class oc ON oc.oid = o.indexrelid
+WHERE NOT i.indisvalid AND regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '') = oc.relname
+"""
+_MIGRATION_RUNS = """
+SELECT FROM pg_locks l
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32) | l.objid::bigint = %s
+"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a step. `note`: what was done, or why not and what helps."""
+
+    step: Step
+    outcome: Outcome
+    note: str
+    seconds: float
+
+
+class _LeaveOut(Exception):
+    """The step is not to be taken; the message says why."""
+
+
+def execute(postgres: PostgresSettings, plan: Plan, limits: Limits, report: Report) -> tuple[Taken, ...]:
+    """Take the steps one after the other, each committed on its own.
+
+    Nothing begins after the window has closed or `max_duration_s` has passed; what runs then is broken off and clears
+    up after itself.
+
+    Raises:
+        OpsError: the maintenance window is closed, or another maintenance runs.
+        DatabaseError: the server could not be reached, is a standby, or was lost in between; the steps before stay.
+    """
+    deadline = time.monotonic() + _time_allowed(limits)
+    if plan.empty:
+        return ()
+    taken: list[Taken] = []
+    with (
+        connect(postgres) as connection,
+        _alone(connection, postgres),
+        report.phase("maintain", total=len(plan.steps), unit="steps") as phase,
+    ):
+        for step in plan.steps:
+            one = _take(connection, step, limits, deadline)
+            report.note(f"{one.outcome}: {step.sql} {one.note}".rstrip())
+            taken.append(one)
+            phase.advance(1)
+    return tuple(taken)
+
+
+def _time_allowed(limits: Limits) -> float:
+    if limits.window is None:
+        return limits.max_duration_s
+    remaining = limits.window.remaining(datetime.now(UTC))
+    if remaining is None:
+        raise OpsError(
+            f"The maintenance window is closed: it is {limits.window.describe()}.",
+            next_step="wait for it, or give --window another (`--plan` shows at any time what would be done)",
+        )
+    return min(limits.max_duration_s, remaining.total_seconds())
+
+
+@contextlib.contextmanager
+def _alone(connection: psycopg.Connection[Any], postgres: PostgresSettings) -> Iterator[None]:
+    """Hold the advisory lock of maintenance, so that two runs do not do the same work.
+
+    Raises:
+        DatabaseError: the server is a standby, or another maintenance holds the lock.
+    """
+    if _value(connection, "SELECT pg_is_in_recovery()"):
+        raise DatabaseError(
+            f"{postgres.describe()} is a standby: it can only be read.",
+            next_step="set POSTGRES_HOST to the primary; its standbys follow by themselves",
+        )
+    if not _value(connection, "SELECT pg_try_advisory_lock(%s)", MAINTENANCE_LOCK):
+        raise DatabaseError(
+            "Another maintenance of this database is running.",
+            next_step="wait until it is done: SELECT * FROM pg_stat_activity WHERE application_name = 'tmi_ops'",
+            transient=True,
+        )
+    yield  # the lock goes with the connection
+
+
+def _take(connection: psycopg.Connection[Any], step: Step, limits: Limits, deadline: float) -> Taken:
+    started = time.monotonic()
+
+    def taken(outcome: Outcome, note: str) -> Taken:
+        return Taken(step, outcome, note, time.monotonic() - started)
+
+    if started >= deadline:
+        return taken("left out", "the time was up")
+    try:
+        _limit(connection, step, limits, deadline - started)
+        if isinstance(step, EndSession):
+            done = end_session(connection, step, limits)
+            return taken("done", done) if done else taken("left out", "it had moved on by itself")
+        _look_again(connection, step)
+        connection.execute(step.sql.encode())
+    except KeyboardInterrupt:
+        with contextlib.suppress(psycopg.Error):
+            _clear_away(connection, step, limits)
+        raise
+    except _LeaveOut as reason:
+        return taken("left out", str(reason))
+    except psycopg.errors.LockNotAvailable:
+        return taken("left out", f"its lock was not to be had in time.{_clear_away(connection, step, limits)}")
+    except psycopg.errors.QueryCanceled:
+        return taken("left out", f"the time was up, it was broken off.{_clear_away(connection, step, limits)}")
+    except psycopg.errors.InsufficientPrivilege as error:
+        right = "pg_signal_backend" if isinstance(step, EndSession) else "the right of the table's owner"
+        return taken("failed", f"{_first_line(error)}: it needs {right}")
+    except TimeoutError as error:
+        return taken("failed", str(error))
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        return taken("failed", f"{_first_line(error)}.{_clear_away(connection, step, limits)}")
+    return taken("done", f"in {time_words(time.monotonic() - started)}")
+
+
+def _limit(connection: psycopg.Connection[Any], step: Step, limits: Limits, remaining_s: float) -> None:
+    wait_s = limits.concurrent_wait_s if isinstance(step, DropLeftover | Rebuild) else limits.lock_timeout_s
+    connection.execute(
+        "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
+        (f"{max(1, remaining_s * 1000):.0f}ms", f"{wait_s * 1000:.0f}ms"),
+    )
+
+
+def _look_again(connection: psycopg.Connection[Any], step: Maintained) -> None:
+    """See that the step is still what the plan took it for.
+
+    Raises:
+        _LeaveOut: it is not, or the role may not take it.
+    """
+    if not _may_maintain(connection, step):
+        raise _LeaveOut(f"{connection.info.user} does not own {step.table}, so the server would pass it over")
+    if isinstance(step, DropLeftover | Rebuild):
+        if connection.execute(_MIGRATION_RUNS, (MIGRATION_LOCK,)).fetchone() is not None:
+            raise _LeaveOut("a migration is running")
+        state = connection.execute(_INDEX_STATE, (step.index,)).fetchone()
+        if state is None:
+            raise _LeaveOut("it is not there any more")
+        valid, being_built = state
+        if being_built:
+            raise _LeaveOut("an index of its table is being built now")
+        if isinstance(step, DropLeftover) and (valid or not _is_valid(connection, step.original)):
+            raise _LeaveOut(f"it is valid now, or {step.original} no longer is")
+
+
+def _may_maintain(connection: psycopg.Connection[Any], step: Maintained) -> bool:
+    """VACUUM and ANALYZE pass a table over with no more than a warning where the role lacks the right."""
+    newer = connection.info.server_version // 10000 >= _MAINTAIN_SINCE
+    owner = connection.execute(_IS_OWNER, (step.table,)).fetchone()
+    if owner is not None and owner[0]:
+        return True
+    return newer and bool(_value(connection, _MAY_MAINTAIN, step.table))
+
+
+def _is_valid(connection: psycopg.Connection[Any], index: str) -> bool:
+    state = connection.execute(_INDEX_STATE, (index,)).fetchone()
+    return state is not None and bool(state[0])
+
+
+def _clear_away(connection: psycopg.Connection[Any], step: Step, limits: Limits) -> str:
+    """Drop the invalid index that a rebuild which did not finish leaves beside its original.
+
+    The drop waits for the same transactions as the rebuild did, so it may not be possible now.
+    """
+    if not isinstance(step, Rebuild):
+        return ""
+    left = [row[0] for row in connection.execute(_LEFTOVERS, (step.index,)).fetchall()]
+    connection.execute(
+        "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', %s, false)",
+        (f"{limits.lock_timeout_s * 1000:.0f}ms",),
+    )
+    for index in left:
+        try:
+            connection.execute(f"DROP INDEX CONCURRENTLY {index}".encode())
+        except psycopg.Error:
+            return f" {index} is left; no query uses it, and the next run drops it."
+    return " Nothing of it is left." if left else ""
+
+
+def _value(connection: psycopg.Connection[Any], query: Any, *parameters: Any) -> Any:
+    row = connection.execute(query, parameters or None).fetchone()
+    return row[0] if row else None
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

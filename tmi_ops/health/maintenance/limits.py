@@ -1,0 +1,93 @@
+"""How far maintenance may go: when, how long, and what it waits for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.health.maintenance.steps import KINDS, Kind
+
+WINDOW_VARIABLE = "TMI_OPS_MAINTENANCE_WINDOW"
+TIMEZONE_VARIABLE = "TMI_OPS_TIMEZONE"
+_WINDOW = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The same hours every day, in one time zone; `23:00-04:00` reaches over midnight."""
+
+    begin: time
+    end: time
+    zone: ZoneInfo
+
+    def remaining(self, now: datetime) -> timedelta | None:
+        """How long the window stays open, or None when it is closed."""
+        local = now.astimezone(self.zone)
+        for day in (local.date() - timedelta(days=1), local.date()):
+            begin = datetime.combine(day, self.begin, self.zone)
+            ends = day if self.begin < self.end else day + timedelta(days=1)
+            end = datetime.combine(ends, self.end, self.zone)
+            if begin <= local < end:
+                # Both in UTC: the difference of two local times leaves out an hour that summer time takes or gives.
+                return end.astimezone(ZoneInfo("UTC")) - now.astimezone(ZoneInfo("UTC"))
+        return None
+
+    def describe(self) -> str:
+        return f"{self.begin:%H:%M}-{self.end:%H:%M} {self.zone.key}"
+
+
+def parse_window(text: str, zone: str) -> Window:
+    """Read `01:00-05:00`.
+
+    Raises:
+        SettingsError: it is malformed, empty, or the time zone is unknown.
+    """
+    try:
+        known_zone = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise SettingsError(
+            f"{TIMEZONE_VARIABLE} names no time zone: {zone!r}.", next_step="write one like Europe/Zurich or UTC"
+        ) from None
+    hours = _hours(text)
+    if hours is None or hours[0] == hours[1]:
+        raise SettingsError(f"The maintenance window is malformed: {text!r}.", next_step="write it as 01:00-05:00")
+    return Window(*hours, known_zone)
+
+
+def _hours(text: str) -> tuple[time, time] | None:
+    match = _WINDOW.fullmatch(text)
+    if match is None:
+        return None
+    begin_hour, begin_minute, end_hour, end_minute = map(int, match.groups())
+    try:
+        return time(begin_hour, begin_minute), time(end_hour, end_minute)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may do.
+
+    Attributes:
+        kinds: of steps that are planned at all.
+        terminate: whether sessions may be ended; without it they are only named.
+        idle_s, running_s: from when on a transaction that sits idle, or a query that runs, is ended.
+        lock_timeout_s: how long VACUUM and ANALYZE wait for their lock.
+        concurrent_wait_s: how long a CONCURRENTLY waits for older transactions; it holds nobody up meanwhile.
+        max_duration_s: after this no step begins, and the one that runs is broken off.
+        grace_s: how long a cancelled query may take to end before its session is.
+    """
+
+    kinds: frozenset[Kind] = field(default_factory=lambda: frozenset(KINDS))
+    terminate: bool = False
+    idle_s: float = 600.0
+    running_s: float = 1800.0
+    window: Window | None = None
+    lock_timeout_s: float = 5.0
+    concurrent_wait_s: float = 300.0
+    max_duration_s: float = 3600.0
+    grace_s: float = 5.0
