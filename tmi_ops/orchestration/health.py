@@ -1,0 +1,211 @@
+"""Health as assets: one for each area, a check for every probe, read once an hour."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    AssetSpec,
+    Config,
+    DefaultScheduleStatus,
+    Definitions,
+    MetadataValue,
+    ScheduleDefinition,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    define_asset_job,
+    multi_asset,
+)
+from pydantic import Field
+
+from tmi_ops.health.probe import Area
+from tmi_ops.health.registry import PROBES
+from tmi_ops.health.verdict import Cause, Row, Status
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized
+
+if TYPE_CHECKING:
+    from tmi_ops.health.examine import HealthReport, Result
+
+# Beside the full hour, at which everybody else's schedules begin.
+HOURLY = "7 * * * *"
+_MARKS = {Status.OK: "✅", Status.UNKNOWN: "❔", Status.WARNING: "⚠️", Status.CRITICAL: "❌"}
+
+
+class HealthConfig(Config):
+    """How the database is examined."""
+
+    exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple: reads the tables whole.")
+    thresholds: list[str] = Field(
+        default=[], description="name=warning,critical; wins over TMI_OPS_HEALTH_<NAME> and the defaults."
+    )
+
+
+def health_definitions(environment: str) -> Definitions:
+    """Assets `<environment>/health/<area>` with a check for every probe, the job `health` and its hourly schedule."""
+    keys = {area: AssetKey([environment, "health", area.value]) for area in Area}
+
+    @multi_asset(
+        name=f"{environment}__health",
+        specs=[_asset_spec(area, key) for area, key in keys.items()],
+        check_specs=[
+            AssetCheckSpec(
+                probe.name,
+                asset=keys[probe.area],
+                description=f"{probe.title}. Warning / critical at {probe.thresholds.describe()}: {probe.figure}.",
+            )
+            for probe in PROBES
+        ],
+        can_subset=True,
+        retry_policy=RETRIES,
+        pool=pool(environment, "health"),
+    )
+    def health(
+        context: AssetExecutionContext, config: HealthConfig, environment: Environment
+    ) -> Iterator[Materialized]:
+        from tmi_ops.health.examine import Examination, examine
+        from tmi_ops.settings import read_variables
+
+        wanted = [probe.name for probe in PROBES if keys[probe.area] in context.selected_asset_keys]
+        how = Examination(tuple(wanted), tuple(config.thresholds), config.exact_bloat, read_variables())
+        with failures_explained():
+            report = examine(environment.settings, how, RunLogReport(context.log))
+        for area, key in keys.items():
+            if key in context.selected_asset_keys:
+                yield Materialized(
+                    asset_key=key,
+                    metadata=_area_metadata(report, area),
+                    check_results=[_check_result(result, key) for result in report.of(area)],
+                )
+
+    job = define_asset_job(
+        "health",
+        selection=AssetSelection.assets(*keys.values()),
+        description="Ask the database how it is, and judge it.",
+        tags={"tmi_ops/environment": environment},
+    )
+    schedule = ScheduleDefinition(
+        name="hourly_health",
+        job=job,
+        cron_schedule=HOURLY,
+        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
+        default_status=(
+            DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
+        ),
+        description="Every hour: the rates it shows are those of the hour before.",
+    )
+    return Definitions(assets=[health], jobs=[job], schedules=[schedule])
+
+
+def _asset_spec(area: Area, key: AssetKey) -> AssetSpec:
+    probes = [probe for probe in PROBES if probe.area is area]
+    listed = "\n".join(f"- {probe.title}" for probe in probes)
+    return AssetSpec(
+        key,
+        description=f"{area.about}.\n\n{listed}\n\nThe same by hand: `tmi-ops health`; one probe, its table and "
+        f"the SQL that helps: `tmi-ops health --probe {probes[0].name}`.",
+        group_name="health",
+        kinds={"postgres"},
+        owners=OWNERS,
+    )
+
+
+def _area_metadata(report: "HealthReport", area: Area) -> dict[str, MetadataValue[Any]]:
+    results = report.of(area)
+    readings = [result.reading for result in results if result.reading is not None]
+    numbers = {name: number for reading in readings for name, number in reading.numbers().items()}
+    return {
+        "in one line": MetadataValue.text(_in_one_line(results)),
+        "critical": MetadataValue.int(sum(result.status is Status.CRITICAL for result in results)),
+        "warnings": MetadataValue.int(sum(result.status is Status.WARNING for result in results)),
+        "unknown": MetadataValue.int(sum(result.status is Status.UNKNOWN for result in results)),
+        "probes": _table([_probe_row(result) for result in results]),
+        "what helps": MetadataValue.md(_what_helps(results)),
+        "rates since": MetadataValue.timestamp(report.since) if report.since else MetadataValue.text("first reading"),
+        **{name: MetadataValue.float(round(float(number), 4)) for name, number in numbers.items()},
+    }
+
+
+def _in_one_line(results: Sequence["Result"]) -> str:
+    for status in (Status.CRITICAL, Status.WARNING):
+        for result in results:
+            if result.status is status:
+                return f"{result.probe.name}: {result.verdict.summary}. {result.verdict.advice}"
+    return "All is well."
+
+
+def _probe_row(result: "Result") -> Row:
+    return {
+        "": _MARKS[result.status],
+        "probe": result.probe.name,
+        "reading": result.verdict.summary,
+        "advice": result.verdict.advice,
+        "limits": result.thresholds.describe(),
+    }
+
+
+def _what_helps(results: Sequence["Result"]) -> str:
+    parts = [
+        f"**{result.probe.name}**: {result.verdict.advice}\n{_sql(result)}"
+        for result in results
+        if result.status is not Status.OK and result.verdict.remedy
+    ]
+    return "\n\n".join(parts) or "Nothing needs help."
+
+
+def _sql(result: "Result") -> str:
+    return "```sql\n" + "\n".join(result.verdict.remedy) + "\n```"
+
+
+def _check_result(result: "Result", key: AssetKey) -> AssetCheckResult:
+    verdict = result.verdict
+    # What comes by itself with the next reading is nobody's task.
+    passed = verdict.status is Status.OK or verdict.cause is Cause.TOO_EARLY
+    metadata: dict[str, Any] = {
+        "verdict": verdict.status.value,
+        "limits": f"{result.thresholds.describe()}: {result.probe.figure}",
+        "took (s)": round(result.seconds, 3),
+    }
+    if verdict.remedy:
+        metadata["what helps"] = MetadataValue.md(_sql(result))
+    rows = result.reading.rows() if result.reading else ()
+    if rows:
+        metadata["table"] = _table(rows)
+    return AssetCheckResult(
+        check_name=result.probe.name,
+        asset_key=key,
+        passed=passed,
+        severity=AssetCheckSeverity.ERROR if verdict.status is Status.CRITICAL else AssetCheckSeverity.WARN,
+        description=f"{verdict.summary} → {verdict.advice}" if verdict.advice and not passed else verdict.summary,
+        metadata=metadata,
+    )
+
+
+def _table(rows: Sequence[Row]) -> MetadataValue[Any]:
+    """A table whose columns are those of any row, in the order they come in."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    records = [{name: _cell(row, name) for name in columns} for row in rows]
+    schema = TableSchema([TableColumn(name, _type_of([record[name] for record in records])) for name in columns])
+    return MetadataValue.table([TableRecord(record) for record in records], schema)
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str | int | float | bool | None:
+    value = row.get(name)
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _type_of(values: Sequence[Any]) -> str:
+    known = {type(value) for value in values if value is not None}
+    for kind, name in ((bool, "bool"), (int, "int"), (float, "float")):
+        if known == {kind}:
+            return name
+    return "float" if known == {int, float} else "string"

@@ -1,0 +1,166 @@
+"""Maintenance as a job: what health asks for, within limits. Not an asset, so that nobody runs it by accident."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    Config,
+    DefaultScheduleStatus,
+    Definitions,
+    Failure,
+    MetadataValue,
+    OpExecutionContext,
+    ScheduleDefinition,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    job,
+    op,
+)
+from pydantic import Field
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+
+if TYPE_CHECKING:
+    from tmi_ops.health.maintenance.execution import Taken
+    from tmi_ops.health.maintenance.limits import Limits
+    from tmi_ops.health.maintenance.steps import Kind, Plan
+
+NIGHTLY_AT_HALF_PAST_THREE = "30 3 * * *"  # after the nightly backup
+
+
+class MaintenanceConfig(Config):
+    """What is done, and how far it may go. Durations are words such as `10m`."""
+
+    plan_only: bool = Field(default=False, description="Log the plan and change nothing.")
+    vacuum: bool = Field(default=True, description="VACUUM where autovacuum is behind or rows are old.")
+    analyze: bool = Field(default=True, description="ANALYZE where statistics are out of date.")
+    reindex: bool = Field(default=True, description="Rebuild bloated and invalid indexes; drop leftovers of rebuilds.")
+    terminate: bool = Field(
+        default=False, description="End sessions that sit idle in a transaction, or whose query runs too long."
+    )
+    idle_longer_than: str = Field(default="10m", description="From when on an idle transaction is ended.")
+    running_longer_than: str = Field(default="30m", description="From when on a running query is cancelled.")
+    window: str | None = Field(
+        default=None, description="Hours such as 01:00-05:00; else TMI_OPS_MAINTENANCE_WINDOW, else any time."
+    )
+    max_duration: str = Field(default="1h", description="After this nothing begins and what runs is broken off.")
+    lock_timeout: str = Field(default="5s", description="How long VACUUM and ANALYZE wait for their lock.")
+    exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple: reads the indexes whole.")
+
+
+def maintenance_definitions(environment: str) -> Definitions:
+    """The job `maintenance`, and a nightly schedule that a person switches on."""
+
+    @op(
+        name="maintain",
+        description="VACUUM and ANALYZE where health asks for it, REINDEX CONCURRENTLY of bloated and invalid indexes. "
+        "Nothing holds up reads or writes. The same by hand: `tmi-ops maintain`; what it would do: "
+        "`tmi-ops maintain --plan`.",
+        pool=pool(environment, "maintenance"),
+        tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
+    )
+    def maintain(context: OpExecutionContext, config: MaintenanceConfig, environment: Environment) -> None:
+        from tmi_ops.health.examine import Examination, examine
+        from tmi_ops.health.maintenance.execution import execute
+        from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
+        from tmi_ops.settings import read_variables
+
+        report = RunLogReport(context.log)
+        with failures_explained():
+            variables = read_variables()
+            limits = _limits(config, variables)
+            how = Examination(PROBES, exact_bloat=config.exact_bloat, variables=variables)
+            plan = plan_maintenance(examine(environment.settings, how, report).results, limits)
+            for step in plan.steps:
+                context.log.info(f"planned: {step.sql} {step.subject}: {step.reason}")
+            for one in plan.left_out:
+                context.log.warning(f"left out: {one.subject}: {one.reason}")
+            taken = () if config.plan_only else execute(environment.settings.postgres, plan, limits, report)
+        metadata = _metadata(plan, taken)
+        failed = [one for one in taken if one.outcome == "failed"]
+        if failed:
+            raise Failure(
+                description=f"{len(failed)} of {len(taken)} steps failed: {failed[0].step.sql} {failed[0].note}",
+                metadata=metadata,
+                allow_retries=False,
+            )
+        context.add_output_metadata(metadata)
+
+    @job(
+        name="maintenance",
+        description="Do the upkeep that health asks for, within limits.",
+        tags={"tmi_ops/environment": environment},
+        executor_def=EXECUTOR,
+    )
+    def maintenance() -> None:
+        maintain()
+
+    schedule = ScheduleDefinition(
+        name="nightly_maintenance",
+        job=maintenance,
+        cron_schedule=NIGHTLY_AT_HALF_PAST_THREE,
+        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
+        default_status=DefaultScheduleStatus.STOPPED,
+        description="Every night at 03:30, once a person has switched it on.",
+    )
+    return Definitions(jobs=[maintenance], schedules=[schedule])
+
+
+def _limits(config: MaintenanceConfig, variables: dict[str, str]) -> "Limits":
+    from tmi_ops.health.maintenance.limits import TIMEZONE_VARIABLE, WINDOW_VARIABLE, Limits, parse_window
+    from tmi_ops.settings import parse_duration
+
+    wanted: dict[Kind, bool] = {
+        "connections": config.terminate,
+        "vacuum": config.vacuum,
+        "analyze": config.analyze,
+        "reindex": config.reindex,
+    }
+    hours = config.window or variables.get(WINDOW_VARIABLE)
+    try:
+        return Limits(
+            kinds=frozenset(kind for kind, chosen in wanted.items() if chosen),
+            terminate=config.terminate,
+            idle_s=parse_duration(config.idle_longer_than).total_seconds(),
+            running_s=parse_duration(config.running_longer_than).total_seconds(),
+            window=parse_window(hours, variables.get(TIMEZONE_VARIABLE) or "UTC") if hours else None,
+            max_duration_s=parse_duration(config.max_duration).total_seconds(),
+            lock_timeout_s=parse_duration(config.lock_timeout).total_seconds(),
+        )
+    except ValueError as error:
+        raise SettingsError(
+            f"The run's configuration is malformed: {error}.", next_step="write durations like 10m"
+        ) from None
+
+
+def _metadata(plan: "Plan", taken: tuple["Taken", ...]) -> dict[str, MetadataValue[Any]]:
+    rows: list[dict[str, str | float]] = [
+        {
+            "outcome": one.outcome,
+            "step": one.step.sql,
+            "why": one.step.reason,
+            "note": one.note,
+            "seconds": round(one.seconds, 2),
+        }
+        for one in taken
+    ] or [
+        {"outcome": "planned", "step": step.sql, "why": step.reason, "note": f"locks: {step.locks}", "seconds": 0.0}
+        for step in plan.steps
+    ]
+    rows += [
+        {"outcome": "left to you", "step": one.subject, "why": one.reason, "note": "", "seconds": 0.0}
+        for one in plan.left_out
+    ]
+    columns = [TableColumn(name, "string") for name in ("outcome", "step", "why", "note")]
+    return {
+        "steps": MetadataValue.table(
+            [TableRecord(row) for row in rows], TableSchema([*columns, TableColumn("seconds", "float")])
+        ),
+        "planned": MetadataValue.int(len(plan.steps)),
+        "done": MetadataValue.int(sum(one.outcome == "done" for one in taken)),
+        "duration (s)": MetadataValue.float(round(sum((one.seconds for one in taken), 0.0), 2)),
+    }
