@@ -79,6 +79,7 @@ class ProbeSession:
     timeout_s: float
     exact_bloat: bool = False
     _window: Window | None = field(default=None, repr=False)
+    _schema: SchemaState | CannotTell | None = field(default=None, repr=False)
 
     @cached_property
     def server(self) -> Server:
@@ -104,24 +105,38 @@ class ProbeSession:
     def window(self, window: Window) -> None:
         self._window = window
 
-    @cached_property
+    @property
     def schema(self) -> SchemaState:
         """TMI's schema beside its models, read once for all probes that ask.
 
         Raises:
-            CannotTell: it could not be read in time or by this role.
+            CannotTell: it could not be read: by this role, in time, or for a lock; once is enough to know.
         """
+        if self._schema is None:
+            self._schema = self._read_schema()
+        if isinstance(self._schema, CannotTell):
+            raise self._schema
+        return self._schema
+
+    def _read_schema(self) -> SchemaState | CannotTell:
         from sqlalchemy import text
 
         from tmi_ops.schema.engine import snapshot
         from tmi_ops.schema.state import read_state
 
+        limits = text(
+            f"SET LOCAL statement_timeout = '{self.timeout_s * 1000:.0f}ms'; "
+            f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S * 1000:.0f}ms'"
+        )
         try:
             with snapshot(self.postgres) as connection:
-                connection.execute(text(f"SET LOCAL statement_timeout = '{self.timeout_s * 1000:.0f}ms'"))
+                connection.execute(limits)
                 return read_state(connection)
         except DatabaseError as error:
-            raise CannotTell(Cause.REFUSED, error.what, error.next_step) from error
+            refused = getattr(error.__cause__, "orig", None)
+            if isinstance(refused, psycopg.Error):
+                return explain(refused, self)
+            return CannotTell(Cause.REFUSED, error.what, error.next_step)
 
     def rows(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Ask, and take each row as a dict."""

@@ -23,7 +23,7 @@ from tmi_ops.health.session import ProbeSession
 from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.settings import PostgresSettings
+from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 
 WELL_EQUIPPED = {
     "wal_level": "logical",
@@ -54,6 +54,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Ite
 def server(cluster: RunningCluster) -> PostgresSettings:
     """Also what the project's `database` fixture makes its databases in."""
     return cluster.address
+
+
+@pytest.fixture
+def at_home(database: PostgresSettings, tmp_path: Path) -> Settings:
+    """Settings without a store, so that an examination takes no time over S3."""
+    return Settings(
+        environment="development",
+        postgres=database,
+        redis=RedisSettings(),
+        store=StoreSettings(),
+        objectives=OBJECTIVES["development"],
+        home=tmp_path / "home",
+    )
 
 
 @pytest.fixture

@@ -21,17 +21,11 @@ from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import DEBIAN_ROOT, Programs, program_version
 from tmi_ops.progress import SilentReport
-from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
+from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops_tests.health.conftest import in_background, run_on
 
 Open = Callable[..., Any]
 Run = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture
-def at_home(settings: Settings) -> Settings:
-    """Settings without a store, so that an examination takes no time over S3."""
-    return settings.model_copy(update={"store": StoreSettings()})
 
 
 def look(settings: Settings, postgres: PostgresSettings | None = None, **how: Any) -> HealthReport:

@@ -20,7 +20,7 @@ from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, Plan, Rebuil
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.locking import MIGRATION_LOCK
-from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
+from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops_tests.health.conftest import eventually, in_background, probe, role, run_on
 from tmi_ops_tests.health.test_indexes import leave_ccnew
 
@@ -29,9 +29,8 @@ Run = Callable[..., list[tuple[Any, ...]]]
 
 
 @pytest.fixture
-def plan_for(settings: Settings) -> Callable[..., Plan]:
+def plan_for(at_home: Settings) -> Callable[..., Plan]:
     """Examine the test's database and plan; thresholds as options."""
-    at_home = settings.model_copy(update={"store": StoreSettings()})
 
     def plan(limits: Limits | None = None, *thresholds: str) -> Plan:
         how = Examination(only=PROBES, thresholds=thresholds)

@@ -123,7 +123,7 @@ def test_the_reading_goes_into_the_store_below_the_environment(settings: Setting
     assert remember(opened, Window(reading()))
     store = open_store(settings.store, "development")
     assert [one.key for one in store.list_objects("health/")] == ["health/last-reading.json"]
-    assert store.root == "tmi-ops/development/"
+    assert store.root == f"{settings.store.prefix}/development/"
 
 
 def test_without_a_store_the_reading_is_kept_at_home(settings: Settings) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.health.examine import Examination, examine
 from tmi_ops.health.verdict import Cause, Status
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
-from tmi_ops.settings import PostgresSettings
+from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops_tests.health.conftest import probe, role, run_on
 
 Run = Callable[..., list[tuple[Any, ...]]]
@@ -47,6 +48,19 @@ def test_a_missing_table_is_critical_and_a_missing_check_a_step_to_take(migrated
     migrate(migrated, SilentReport())
     assert probe(migrated, "migration").status is Status.OK
     assert probe(migrated, "schema_findings").status is Status.OK
+
+
+def test_a_locked_table_is_named_as_the_reason_and_waited_for_once(
+    at_home: Settings, migrated: PostgresSettings
+) -> None:
+    settings = at_home.model_copy(update={"postgres": migrated})
+    how = Examination(only=("migration", "schema_findings"))
+    with connect(migrated) as holder:
+        run_on(holder, "BEGIN", "LOCK threats IN ACCESS EXCLUSIVE MODE")
+        report = examine(settings, how, SilentReport())
+    assert [result.verdict.cause for result in report.results] == [Cause.REFUSED] * 2
+    assert "is locked" in report.results[0].verdict.summary
+    assert report.results[1].seconds < 0.5
 
 
 def test_a_sequence_near_the_end_of_its_column_is_critical_though_the_sequence_itself_has_room(
