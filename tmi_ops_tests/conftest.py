@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from pydantic import SecretStr
 
@@ -17,6 +16,7 @@ from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settin
 from tmi_ops.stack.ports import seaweed_ports
 from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
 from tmi_ops.stack.valkey import start_valkey
+from tmi_ops_tests.raw_s3 import raw_client
 
 SOURCE_MAJOR = 17
 SOURCE_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "100"}
@@ -61,20 +61,22 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
     service.stop()
 
 
-@pytest.fixture
-def store_settings(s3: StoreSettings) -> StoreSettings:
-    """A bucket of its own for one test."""
+@pytest.fixture(scope="session")
+def shared_bucket(s3: StoreSettings) -> str:
+    """One bucket for the whole run: the S3 server keeps volumes for each, and runs out of them."""
+    return make_bucket(s3)
+
+
+def make_bucket(s3: StoreSettings) -> str:
     bucket = f"test-{secrets.token_hex(6)}"
-    assert s3.access_key_id is not None
-    assert s3.secret_access_key is not None
-    boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint_url,
-        region_name=s3.region,
-        aws_access_key_id=s3.access_key_id.get_secret_value(),
-        aws_secret_access_key=s3.secret_access_key.get_secret_value(),
-    ).create_bucket(Bucket=bucket)
-    return s3.model_copy(update={"bucket": bucket})
+    raw_client(s3).create_bucket(Bucket=bucket)
+    return bucket
+
+
+@pytest.fixture
+def store_settings(s3: StoreSettings, shared_bucket: str) -> StoreSettings:
+    """A store of its own for one test."""
+    return s3.model_copy(update={"bucket": shared_bucket, "prefix": f"tmi-ops-{secrets.token_hex(6)}"})
 
 
 @pytest.fixture(scope="session")

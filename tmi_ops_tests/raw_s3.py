@@ -22,7 +22,7 @@ def raw_client(store: StoreSettings) -> Any:
 
 
 def stored_keys(store: StoreSettings) -> list[str]:
-    listing = raw_client(store).list_objects_v2(Bucket=store.bucket)
+    listing = raw_client(store).list_objects_v2(Bucket=store.bucket, Prefix=f"{store.prefix}/")
     return [item["Key"] for item in listing.get("Contents", [])]
 
 

@@ -203,7 +203,10 @@ def test_an_interrupted_backup_leaves_nothing_in_the_store(
 def _uploading(settings: Settings) -> bool:
     from tmi_ops_tests.raw_s3 import raw_client
 
-    return bool(raw_client(settings.store).list_multipart_uploads(Bucket=settings.store.bucket).get("Uploads"))
+    listing = raw_client(settings.store).list_multipart_uploads(
+        Bucket=settings.store.bucket, Prefix=settings.store.prefix
+    )
+    return bool(listing.get("Uploads"))
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -221,6 +224,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "POSTGRES_SSLMODE": "disable",
         "TMI_OPS_S3_ENDPOINT_URL": str(store.endpoint_url),
         "TMI_OPS_S3_BUCKET": str(store.bucket),
+        "TMI_OPS_S3_PREFIX": store.prefix,
         "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
         "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
         "TMI_OPS_HOME": str(settings.home),

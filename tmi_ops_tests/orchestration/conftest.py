@@ -33,6 +33,7 @@ def as_variables(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Setting
         "POSTGRES_SSLMODE": postgres.sslmode,
         "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
         "TMI_OPS_S3_BUCKET": store.bucket,
+        "TMI_OPS_S3_PREFIX": store.prefix,
         "AWS_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
         "TMI_OPS_HOME": str(settings.home),

@@ -21,11 +21,15 @@ ENVIRONMENT = "development"
 
 @dataclass(frozen=True)
 class RawBucket:
-    """The bucket without us in between: for looking at what is really there, and for tampering with it."""
+    """The store without us in between: for looking at what is really there, and for tampering with it."""
 
     client: S3Client
     bucket: str
-    root: str
+    prefix: str
+
+    @property
+    def root(self) -> str:
+        return f"{self.prefix}/{ENVIRONMENT}/"
 
     def read(self, key: str) -> bytes:
         return self.client.get_object(Bucket=self.bucket, Key=self.root + key)["Body"].read()
@@ -37,11 +41,12 @@ class RawBucket:
         self.client.delete_object(Bucket=self.bucket, Key=self.root + key)
 
     def keys(self) -> list[str]:
-        listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix).get("Contents", [])
         return [item["Key"].removeprefix(self.root) for item in listed]
 
     def uploads(self) -> list[str]:
-        return [item["Key"] for item in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])]
+        listed = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix).get("Uploads", [])
+        return [item["Key"] for item in listed]
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def store(store_settings: StoreSettings) -> ObjectStore:
 @pytest.fixture
 def raw(store_settings: StoreSettings) -> RawBucket:
     assert store_settings.bucket is not None
-    return RawBucket(connect_store(store_session(), store_settings), store_settings.bucket, f"tmi-ops/{ENVIRONMENT}/")
+    return RawBucket(connect_store(store_session(), store_settings), store_settings.bucket, store_settings.prefix)
 
 
 @pytest.fixture

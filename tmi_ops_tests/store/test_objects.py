@@ -11,9 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.settings import StoreSettings
 from tmi_ops.store import download, upload
-from tmi_ops.store.objects import ObjectStore
-from tmi_ops_tests.store.conftest import RawBucket
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.conftest import make_bucket
+from tmi_ops_tests.raw_s3 import raw_client
+from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 
 MIB = 1 << 20
 KEY = "logical/20260101T020000Z-logical-0000/data/database.dump"
@@ -210,7 +213,7 @@ def test_put_bytes_replaces(store: ObjectStore) -> None:
 def test_listings_show_keys_below_the_environment_only(store: ObjectStore, raw: RawBucket) -> None:
     for key in ("logical/b/1", "logical/a/1", "logical/a/2", "RESTORE.md"):
         store.put_bytes(key, b"12345")
-    raw.client.put_object(Bucket=raw.bucket, Key="tmi-ops/production/logical/other/1", Body=b"")
+    raw.client.put_object(Bucket=raw.bucket, Key=f"{raw.prefix}/production/logical/other/1", Body=b"")
 
     listed = list(store.list_objects("logical/"))
 
@@ -242,8 +245,10 @@ def test_stale_uploads_are_aborted_by_age_and_below_the_prefix_only(store: Objec
     assert raw.uploads() == [f"{raw.root}logical/b/dump"]
 
 
-def test_errors_of_a_store_whose_bucket_vanished_name_the_bucket(store: ObjectStore, raw: RawBucket) -> None:
-    raw.client.delete_bucket(Bucket=raw.bucket)
+def test_errors_of_a_store_whose_bucket_vanished_name_the_bucket(s3: StoreSettings) -> None:
+    settings = s3.model_copy(update={"bucket": make_bucket(s3)})
+    store = open_store(settings, ENVIRONMENT)
+    raw_client(s3).delete_bucket(Bucket=settings.bucket)
 
-    with pytest.raises(StoreError, match=f"bucket of s3://{raw.bucket}"):
+    with pytest.raises(StoreError, match=f"bucket of s3://{settings.bucket}"):
         store.upload(KEY, [b"x"])

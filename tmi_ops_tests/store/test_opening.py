@@ -151,4 +151,4 @@ def test_the_handle_shows_no_secret(store_settings: StoreSettings) -> None:
     store = open_store(store_settings, ENVIRONMENT)
 
     assert store_settings.secret_access_key.get_secret_value() not in repr(store)
-    assert store.root == f"tmi-ops/{ENVIRONMENT}/"
+    assert store.root == f"{store_settings.prefix}/{ENVIRONMENT}/"

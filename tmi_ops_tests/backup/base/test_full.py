@@ -113,6 +113,6 @@ def test_a_server_that_cannot_compress_is_compressed_for(
     monkeypatch.setattr(base, "ZSTD_LEVEL", 1000)
     manifest = back_up_base(source, store, SilentReport())
     assert "base.tar.zst" in {item.name for item in manifest.objects}
-    tar = read_raw(source.store, f"tmi-ops/development/base/{manifest.backup_id}/base.tar.zst")
+    tar = read_raw(source.store, f"{source.store.prefix}/development/base/{manifest.backup_id}/base.tar.zst")
     with zstandard.ZstdDecompressor().stream_reader(tar) as reader:
         assert reader.read(512)[257:262] == b"ustar"

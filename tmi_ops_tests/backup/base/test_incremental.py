@@ -32,7 +32,7 @@ def test_a_chain_at_its_longest_is_followed_by_a_full_backup(source: Settings, s
 def test_a_chain_whose_link_lost_an_object_is_not_continued(source: Settings, store: ObjectStore) -> None:
     full = back_up_base(source, store, SilentReport())
     back_up_base(source, store, SilentReport(), incremental=True)
-    delete_raw(source.store, f"tmi-ops/development/base/{full.backup_id}/base.tar.zst")
+    delete_raw(source.store, f"{source.store.prefix}/development/base/{full.backup_id}/base.tar.zst")
     third = back_up_base(source, store, SilentReport(), incremental=True)
     assert third.format == "full"
     assert full.backup_id in (third.full_because or "")
