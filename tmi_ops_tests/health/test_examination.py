@@ -169,6 +169,7 @@ def installations() -> Iterator[Path]:
             yield Path(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bindir", [path for path in installations() if (path / "initdb").is_file()], ids=str)
 def test_every_query_is_understood_by_every_version_of_postgresql_here(
     bindir: Path, at_home: Settings, tmp_path_factory: pytest.TempPathFactory

@@ -12,7 +12,7 @@ from tmi_ops.health.probes.disk import Checksums, DiskSpace, Filesystem, judge_c
 from tmi_ops.health.probes.locks import Blocked, Party, Waiter, judge_blocked
 from tmi_ops.health.probes.replication import Slot, Slots, Standby, Standbys, judge_slots, judge_standbys
 from tmi_ops.health.probes.schema import SchemaFinding, SchemaFindings, judge_findings
-from tmi_ops.health.probes.security import FailedLogins, judge_failed_logins
+from tmi_ops.health.probes.security import FailedLogins, count_failures, judge_failed_logins
 from tmi_ops.health.probes.sequences import SequenceState
 from tmi_ops.health.probes.sessions import ConnectionGroup, Connections, judge_connections
 from tmi_ops.health.probes.sizes import Sizes
@@ -222,6 +222,20 @@ def test_one_typing_error_a_minute_ago_is_no_attack() -> None:
     assert judge_failed_logins(FailedLogins({"ada": 30}, 60, 100, True), limits).status is Status.WARNING
     assert judge_failed_logins(FailedLogins({"ada": 30}, 36000, 100, True), limits).status is Status.OK
     assert "newest log file" in judge_failed_logins(FailedLogins({}, None, 0, True), limits).summary
+
+
+def test_failed_logins_are_told_from_other_lines_in_every_format_of_the_log() -> None:
+    stderr = """2026-01-01 12:00:00 UTC [1] FATAL:  password authentication failed for user "ada"
+2026-01-01 12:00:00 UTC [1] DETAIL:  Connection matched pg_hba.conf line 1: "host all all all md5"
+2026-01-01 12:00:00 UTC [2] FATAL:  no pg_hba.conf entry for host "10.0.0.7", user "bob", database "tmi", no encryption
+2026-01-01 12:00:00 UTC [3] FATAL:  role "eve" does not exist
+2026-01-01 12:00:00 UTC [3] FATAL:  role "nobody" is not permitted to log in
+2026-01-01 12:00:00 UTC [4] ERROR:  role "typo" does not exist
+2026-01-01 12:00:00 UTC [4] FATAL:  terminating connection due to administrator command"""
+    assert count_failures(stderr) == {"ada": 1, "bob": 1, "eve": 1, "nobody": 1}
+    csv = '2026-01-01,"ada","tmi",1,FATAL,28P01,"password authentication failed for user ""ada""",'
+    json = '{"error_severity":"FATAL","state_code":"28P01","message":"authentication failed for user \\\\"ada\\\\""}'
+    assert count_failures(csv) == count_failures(json) == {"ada": 1}
 
 
 def test_a_sequence_that_goes_round_or_was_never_used_has_used_nothing() -> None:

@@ -134,6 +134,7 @@ def test_a_server_whose_process_is_not_here_has_no_visible_disks(
     assert found.verdict.remedy == ("TMI_OPS_HEALTH_SKIP=disk_space",)
 
 
+@pytest.mark.slow
 def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> None:
     with scratch_cluster(programs, tmp_path_factory.mktemp("damaged")) as damaged:
         assert probe(damaged.address, "checksum_failures").verdict.summary == "checksums are on, no page failed"

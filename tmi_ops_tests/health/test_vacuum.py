@@ -138,6 +138,7 @@ def set_forward(programs: Programs, running: RunningCluster, *, transaction: int
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_multixacts_on_their_way_to_wraparound_are_critical(aged: PostgresSettings) -> None:
     found = probe(aged, "multixact_wraparound")
     assert found.status is Status.CRITICAL
@@ -145,6 +146,7 @@ def test_multixacts_on_their_way_to_wraparound_are_critical(aged: PostgresSettin
     assert found.verdict.remedy[0].startswith("VACUUM (FREEZE, VERBOSE)")
 
 
+@pytest.mark.slow
 def test_transactions_on_their_way_to_wraparound_are_critical_with_what_to_freeze(aged: PostgresSettings) -> None:
     found = probe(aged, "transaction_wraparound")
     assert found.status is Status.CRITICAL

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
@@ -32,17 +32,18 @@ ORDER BY encrypted, connections DESC, 1, 2, 3
 """
 _SSL = "SELECT current_setting('ssl')::boolean AS enabled"
 _LOGGING = """
-SELECT current_setting('logging_collector')::boolean AS collected, current_setting('log_destination') AS destination,
-       current_setting('lc_messages') AS language
+SELECT current_setting('logging_collector')::boolean AS collected, current_setting('lc_messages') AS language
 """
 _LOG = "SELECT encode(pg_read_binary_file(%s, %s, %s), 'escape') AS text"
-# stderr and csvlog word it; jsonlog and csvlog carry the code (28P01 invalid password, 28000 refused otherwise).
+# A login that fails is FATAL. The quotes are doubled in csvlog and escaped in jsonlog.
 _FAILURE = re.compile(
-    r'(?:password|\w+) authentication failed for user "(?P<user>[^"]*)"'
-    r'|no pg_hba\.conf entry for .*?user "(?P<refused>[^"]*)"'
-    r'|role "(?P<unknown>[^"]*)" does not exist'
-    r'|role "(?P<nologin>[^"]*)" is not permitted to log in'
+    r"""FATAL.*?
+    (?: (?:authentication\ failed\ for|no\ pg_hba\.conf\ entry\ for\ .*?,?)\ user\ ["\\]+(?P<user>[^"\\]*)
+      | role\ ["\\]+(?P<role>[^"\\]*)["\\]+\ is\ not\ permitted\ to\ log\ in
+      | role\ ["\\]+(?P<unknown>[^"\\]*)["\\]+\ does\ not\ exist )""",
+    re.VERBOSE,
 )
+_ENGLISH = ("", "C", "POSIX", "en")
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,14 @@ def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Verdict:
 
 
 def _read_failed_logins(session: ProbeSession) -> FailedLogins:
+    language = str(session.row(_LOGGING)["language"])
+    if re.split(r"[_.]", language)[0] not in _ENGLISH:
+        raise CannotTell(
+            Cause.NOT_VISIBLE,
+            f"The server words its log in another language ({language}).",
+            "have it log in English",
+            ("ALTER SYSTEM SET lc_messages = 'C';", "SELECT pg_reload_conf();"),
+        )
     seen = session.window
     file = seen.current.marks.get("log file")
     size = seen.current.groups["log"].values["bytes"] if "log" in seen.current.groups else None
@@ -156,15 +165,18 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
                 session.grant("EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint)"),
             ),
         )
-    text: str = answer[0]["text"]
-    found: Counter[str] = Counter()
-    for match in _FAILURE.finditer(text):
-        found[next(name for name in match.groups() if name is not None)] += 1
-    return FailedLogins(dict(found.most_common(20)), seconds, len(text), start == int(begin))
+    failures = count_failures(answer[0]["text"])
+    return FailedLogins(dict(failures.most_common(20)), seconds, int(size) - start, start == int(begin))
+
+
+def count_failures(log: str) -> Counter[str]:
+    """Failed logins by the role they tried, of lines as stderr, csvlog or jsonlog write them."""
+    matches = (_FAILURE.search(line) for line in log.splitlines())
+    return Counter(match[match.lastgroup or 0] for match in matches if match)
 
 
 def _no_log(session: ProbeSession) -> CannotTell:
-    logging: dict[str, Any] = session.row(_LOGGING)
+    logging = session.row(_LOGGING)
     if not logging["collected"]:
         return CannotTell(
             Cause.NOT_VISIBLE,
