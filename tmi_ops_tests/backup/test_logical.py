@@ -26,6 +26,8 @@ from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.backup.source import ROWS, drop_role, fill_source
 from tmi_ops_tests.raw_s3 import read_raw, stored_keys
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def role() -> str:

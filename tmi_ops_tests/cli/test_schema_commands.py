@@ -13,6 +13,8 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings
 
+pytestmark = pytest.mark.slow
+
 
 def test_migrate_then_check_then_migrate_again(database: PostgresSettings) -> None:
     first = tmi_ops(database, "migrate")

@@ -49,7 +49,14 @@ def test_a_first_reading_has_no_rates_and_says_so() -> None:
 
 def test_a_reset_of_the_statistics_is_noticed_and_no_rate_made_up() -> None:
     with pytest.raises(CannotTell, match="statistics were reset at 2026-01-01 12:30"):
-        Window(reading(1, commits=9, reset=NOON + timedelta(minutes=30)), reading(0, commits=5)).change("transactions")
+        Window(reading(1, commits=9, reset=NOON + timedelta(minutes=30)), reading(0, commits=5, reset=NOON)).change(
+            "transactions"
+        )
+
+
+def test_statistics_that_only_began_are_not_taken_for_reset() -> None:
+    begun = Window(reading(1, commits=9, reset=NOON + timedelta(minutes=30)), reading(0, commits=5))
+    assert begun.change("transactions").values["commits"] == 4
 
 
 def test_a_counter_that_fell_was_reset_even_where_the_server_does_not_say_but_a_size_may_fall() -> None:

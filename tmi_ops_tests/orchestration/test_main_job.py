@@ -41,11 +41,13 @@ def test_the_job_protect_turns_an_empty_database_into_a_proven_backup(run_job: R
     assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_migration_does_nothing(run_job: RunJob) -> None:
     assert run_job("migrate_and_validate").success
     assert metadata(run_job("migrate_and_validate"), "schema", "migration")["steps taken"] == 0
 
 
+@pytest.mark.slow
 def test_damage_to_the_schema_fails_the_check_of_its_rule_and_no_other(run_job: RunJob, as_variables: Settings) -> None:
     assert run_job("migrate_and_validate").success
     with connect(as_variables.postgres) as connection:
@@ -59,6 +61,7 @@ def test_damage_to_the_schema_fails_the_check_of_its_rule_and_no_other(run_job: 
     assert "what TMI writes may not fit" in (failed["column_type"].description or "")
 
 
+@pytest.mark.slow
 def test_a_backup_that_the_store_has_damaged_fails_the_run_and_is_remembered_as_failed(
     run_job: RunJob, as_variables: Settings
 ) -> None:

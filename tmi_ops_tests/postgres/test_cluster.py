@@ -14,6 +14,8 @@ from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 
+pytestmark = pytest.mark.slow
+
 _HOLD_A_CLUSTER = """
 import sys, time
 from pathlib import Path

@@ -17,6 +17,8 @@ from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.raw_s3 import key_ending, read_raw, write_raw
 from tmi_ops_tests.recovery.conftest import BackedUp
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def target(server: PostgresSettings) -> Iterator[str]:

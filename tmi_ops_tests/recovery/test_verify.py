@@ -20,6 +20,8 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops_tests.raw_s3 import delete_raw, key_ending, read_raw, write_raw
 from tmi_ops_tests.recovery.conftest import BackedUp
 
+pytestmark = pytest.mark.slow
+
 DUMP = "database.dump"
 
 

@@ -20,6 +20,8 @@ from tmi_ops.schema.operations import BuildIndex
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.schema.conftest import A_THREAT_MODEL, Recorder, ask, run
 
+pytestmark = pytest.mark.slow
+
 HASTY = Patience(lock_timeout_s=0.1, attempts=3, harmless_lock_timeout_s=0.3, first_pause_s=0.05, longest_pause_s=0.1)
 
 

@@ -26,6 +26,8 @@ from tmi_ops.schema.validation import validate_schema
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.schema.conftest import A_THREAT_MODEL, Recorder, add_threats, ask, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def absent(server: PostgresSettings) -> Iterator[PostgresSettings]:

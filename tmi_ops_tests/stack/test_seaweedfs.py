@@ -20,6 +20,8 @@ from tmi_ops.stack.ports import seaweed_ports
 from tmi_ops.stack.seaweedfs import ROLES, S3Credentials, SeaweedPorts, start_seaweedfs
 from tmi_ops.stack.service import RunningService
 
+pytestmark = pytest.mark.slow
+
 CREDENTIALS = S3Credentials("access", SecretStr("a-secret-of-the-test"))
 BUCKET = "kept"
 

@@ -16,6 +16,8 @@ from tmi_ops.stack.credentials import stack_credentials
 from tmi_ops.stack.layout import StackLayout
 from tmi_ops_tests.stack.conftest import CommandLine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(standing: CommandLine) -> Settings:

@@ -17,6 +17,8 @@ from tmi_ops.settings import PostgresSettings
 from tmi_ops.stack.dataset import fill_database
 from tmi_ops_tests.stack_dataset.conftest import SMALL
 
+pytestmark = pytest.mark.slow
+
 SMALLEST = 20_000_000
 TOLERANCE = 0.1
 

@@ -14,6 +14,8 @@ from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 from tmi_ops_tests.store.faulty_proxy import Fault, FaultyProxy, Request, faulty_proxy
 
+pytestmark = pytest.mark.slow
+
 KEY = "logical/20260101T020000Z-logical-0000/database.dump"
 DATA = os.urandom(3 * upload.PART_SIZE)
 

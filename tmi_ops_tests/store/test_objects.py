@@ -65,6 +65,7 @@ cuts_near_part_boundaries = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(cuts_near_part_boundaries.filter(lambda cut: cut >= 0), max_size=6))
 def test_chunks_may_end_anywhere_relative_to_parts(store: ObjectStore, raw: RawBucket, cuts: list[int]) -> None:
@@ -77,6 +78,7 @@ def test_chunks_may_end_anywhere_relative_to_parts(store: ObjectStore, raw: RawB
     assert raw.read(KEY) == TWO_PARTS_AND_A_BIT
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(0, 200), range_size=st.integers(10, 200), read_size=st.integers(1, 200))
 def test_ranges_may_end_anywhere_relative_to_the_object(
