@@ -89,7 +89,9 @@ class Window:
         if seconds <= 0:
             raise CannotTell(Cause.TOO_EARLY, "The server's clock went back; the rate comes with the next reading.")
         values = {name: now.values[name] - then.values[name] for name in now.values if name in then.values}
-        if now.reset_at != then.reset_at or (now.only_grow and min(values.values(), default=0) < 0):
+        # PostgreSQL begins to count a new database some time after it was made: that is no reset.
+        was_reset = then.reset_at is not None and now.reset_at != then.reset_at
+        if was_reset or (now.only_grow and min(values.values(), default=0) < 0):
             when = f" at {now.reset_at:%Y-%m-%d %H:%M}" if now.reset_at else ""
             raise CannotTell(
                 Cause.TOO_EARLY, f"The statistics were reset{when}, after the last reading; the rate comes next time."

@@ -5,12 +5,8 @@ from __future__ import annotations
 from tmi_ops.health.probe import AnyProbe
 from tmi_ops.health.probes.bloat import INDEX_BLOAT, TABLE_BLOAT
 from tmi_ops.health.probes.disk import CHECKSUM_FAILURES, DISK_SPACE
-from tmi_ops.health.probes.indexes import (
-    DUPLICATE_INDEXES,
-    FOREIGN_KEYS_WITHOUT_INDEX,
-    INVALID_INDEXES,
-    UNUSED_INDEXES,
-)
+from tmi_ops.health.probes.index_use import FOREIGN_KEYS_WITHOUT_INDEX, UNUSED_INDEXES
+from tmi_ops.health.probes.indexes import DUPLICATE_INDEXES, INVALID_INDEXES
 from tmi_ops.health.probes.locks import BLOCKED_SESSIONS, PREPARED_TRANSACTIONS
 from tmi_ops.health.probes.replication import REPLAY_DELAY, REPLICATION_LAG, REPLICATION_SLOTS
 from tmi_ops.health.probes.schema import MIGRATION, SCHEMA_FINDINGS

@@ -9,14 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tmi_ops.health.probes.indexes import (
-    OBSERVED_LONG_ENOUGH_S,
-    DuplicateIndexes,
-    InvalidIndexes,
-    UnindexedKeys,
-    UnusedIndexes,
-    judge_unused,
-)
+from tmi_ops.health.probes.index_use import OBSERVED_LONG_ENOUGH_S, UnindexedKeys, UnusedIndexes, judge_unused
+from tmi_ops.health.probes.indexes import DuplicateIndexes, InvalidIndexes
 from tmi_ops.health.verdict import Cause, Status
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import eventually, in_background, probe, run_on

@@ -1,0 +1,188 @@
+"""Indexes no query has used, and foreign keys whose columns no index begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tmi_ops.health.probe import Area, Probe
+from tmi_ops.health.thresholds import Thresholds
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.words import count_words, list_words, size_words, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.health.session import ProbeSession
+
+_MEGA = 1024 * 1024
+# A month's work may need an index that a week's does not; less than a week says nothing.
+OBSERVED_LONG_ENOUGH_S = 7 * 86400
+# Scanning less than this for each row deleted from the other table is no matter.
+FOREIGN_KEY_FLOOR_BYTES = 1 * _MEGA
+
+_UNUSED = """
+SELECT s.indexrelid::regclass::text AS name, s.relid::regclass::text AS table_name,
+       pg_relation_size(s.indexrelid) AS size
+FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid)
+WHERE s.idx_scan = 0 AND i.indisvalid AND NOT i.indisunique AND NOT i.indisreplident AND NOT i.indisclustered
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = s.indexrelid)
+ORDER BY size DESC
+"""
+_OBSERVED = """
+SELECT extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::float8 AS seconds,
+       EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL) AS has_standby
+FROM pg_stat_database d WHERE datname = current_database()
+"""
+# An index serves a foreign key when its first columns are the key's, in any order, and it covers all rows.
+_FOREIGN_KEYS = """
+SELECT k.conrelid::regclass::text AS table_name, quote_ident(k.conname) AS name,
+       k.confrelid::regclass::text AS refers_to,
+       ARRAY(SELECT quote_ident(a.attname) FROM unnest(k.conkey) WITH ORDINALITY AS c(number, position)
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.number ORDER BY position) AS columns,
+       pg_relation_size(k.conrelid) AS size
+FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid
+WHERE k.contype = 'f' AND k.conparentid = 0 AND t.relkind = 'r'
+  AND NOT EXISTS (
+    SELECT FROM pg_index i
+    WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+      AND (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey)
+ORDER BY size DESC, 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class UnusedIndex:
+    """An index no query has used. Bytes."""
+
+    name: str
+    table_name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class UnusedIndexes(Reading):
+    """Not used in `observed_s` seconds; the largest first. A standby's queries are not counted here."""
+
+    indexes: tuple[UnusedIndex, ...]
+    observed_s: float
+    has_standby: bool
+
+    @property
+    def megabytes(self) -> float:
+        return sum(index.size for index in self.indexes) / _MEGA
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"unused indexes (MB)": self.megabytes}
+
+    def rows(self) -> Sequence[Row]:
+        return [as_row(one, size=size_words(one.size)) for one in self.indexes[:20]]
+
+
+@dataclass(frozen=True)
+class UnindexedKey:
+    """A foreign key whose columns no index begins with. `size`: bytes of the table that would be scanned."""
+
+    table_name: str
+    name: str
+    refers_to: str
+    columns: list[str]
+    size: int
+
+    @property
+    def cure(self) -> str:
+        return f"CREATE INDEX CONCURRENTLY ON {self.table_name} ({', '.join(self.columns)});"
+
+
+@dataclass(frozen=True)
+class UnindexedKeys(Reading):
+    """The largest table first; those of small tables are shown, not judged."""
+
+    keys: tuple[UnindexedKey, ...]
+
+    @property
+    def judged(self) -> tuple[UnindexedKey, ...]:
+        return tuple(key for key in self.keys if key.size >= FOREIGN_KEY_FLOOR_BYTES)
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"foreign keys without index": len(self.keys), "of large tables": len(self.judged)}
+
+    def rows(self) -> Sequence[Row]:
+        return [
+            {
+                "table": k.table_name,
+                "foreign key": k.name,
+                "refers to": k.refers_to,
+                "table size": size_words(k.size),
+                "cure": k.cure,
+            }
+            for k in self.keys
+        ]
+
+
+def _read_unused(session: ProbeSession) -> UnusedIndexes:
+    observed = session.row(_OBSERVED)
+    return UnusedIndexes(session.read(UnusedIndex, _UNUSED), observed["seconds"], observed["has_standby"])
+
+
+def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Verdict:
+    if reading.observed_s < OBSERVED_LONG_ENOUGH_S:
+        raise CannotTell(
+            Cause.TOO_EARLY,
+            f"The statistics began {time_words(reading.observed_s)} ago; which indexes nobody uses shows after "
+            f"{time_words(OBSERVED_LONG_ENOUGH_S)}.",
+        )
+    status = thresholds.status(reading.megabytes)
+    names = [index.name for index in reading.indexes]
+    summary = (
+        f"{count_words(len(names), 'index', 'indexes')} ({size_words(reading.megabytes * _MEGA)}) not used in "
+        f"{time_words(reading.observed_s)}"
+    )
+    if status is Status.OK:
+        return Verdict(status, summary)
+    standby = " A standby's queries do not count here: look there first." if reading.has_standby else ""
+    return Verdict(
+        status,
+        f"{summary}: {list_words(names)}",
+        f"TMI's models ask for some of them (`tmi-ops check`): drop only what they do not know.{standby}",
+        tuple(f"DROP INDEX CONCURRENTLY {name};" for name in names[:5]),
+    )
+
+
+def _read_keys(session: ProbeSession) -> UnindexedKeys:
+    return UnindexedKeys(session.read(UnindexedKey, _FOREIGN_KEYS))
+
+
+def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Verdict:
+    small = len(reading.keys) - len(reading.judged)
+    also = f"; {small} more of small tables" if small else ""
+    status = thresholds.status(len(reading.judged))
+    if status is Status.OK:
+        return Verdict(status, f"none of a large table{also}")
+    first = reading.judged[0]
+    names = [f"{key.table_name} ({', '.join(key.columns)})" for key in reading.judged]
+    return Verdict(
+        status,
+        f"{count_words(len(names), 'foreign key has', 'foreign keys have')} no index: {list_words(names)}{also}",
+        f"a row deleted from {first.refers_to} reads all of {first.table_name}: give it an index",
+        tuple(key.cure for key in reading.judged[:5]),
+    )
+
+
+UNUSED_INDEXES = Probe(
+    "unused_indexes",
+    Area.INDEXES,
+    "Indexes no query has used",
+    f"their size, once the statistics span {time_words(OBSERVED_LONG_ENOUGH_S)}; unique ones always count as used",
+    Thresholds(256, None, "MB"),
+    _read_unused,
+    judge_unused,
+)
+FOREIGN_KEYS_WITHOUT_INDEX = Probe(
+    "foreign_keys_without_index",
+    Area.INDEXES,
+    "Foreign keys without an index",
+    f"those of tables of at least {size_words(FOREIGN_KEY_FLOOR_BYTES)}",
+    Thresholds(1, None, "keys"),
+    _read_keys,
+    judge_keys,
+)
