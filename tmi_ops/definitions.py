@@ -5,6 +5,8 @@ from __future__ import annotations
 from dagster import Definitions
 
 from tmi_ops.orchestration.backup import backup_definitions
+from tmi_ops.orchestration.health import health_definitions
+from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.resources import Environment
@@ -18,6 +20,8 @@ def environment_definitions(environment: str) -> Definitions:
         schema_definitions(environment),
         backup_definitions(environment),
         protection_definitions(environment),
+        health_definitions(environment),
+        maintenance_definitions(environment),
         Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
     )
 
