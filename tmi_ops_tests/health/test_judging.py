@@ -161,6 +161,13 @@ def test_few_checkpoints_are_not_judged() -> None:
     assert judge_checkpoints(Checkpoints(1, 9, None, "1GB", "5min"), LIMITS["checkpoints"]).status is Status.CRITICAL
 
 
+def test_checkpoints_of_long_ago_do_not_count_once_there_were_enough_since() -> None:
+    since = Change(86400, {"timed": 280, "requested": 8})
+    verdict = judge_checkpoints(Checkpoints(300, 900, since, "1GB", "5min"), LIMITS["checkpoints"])
+    assert verdict.status is Status.OK
+    assert verdict.summary == "288 checkpoints in the last 1 d 0 h, 3 % of them asked for"
+
+
 def archiver(**changes: object) -> Archiver:
     facts = {
         "mode": "on", "configured": True, "archived": 5, "failed": 1, "last_archived_wal": "A",

@@ -44,7 +44,7 @@ WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
 
 @dataclass(frozen=True)
 class Checkpoints(Reading):
-    """Checkpoints that came by time and those that were asked for; `change` since the last reading, if any."""
+    """Checkpoints that came by time and those that were asked for; `change` over the last days, if any."""
 
     timed: float
     requested: float
@@ -53,12 +53,21 @@ class Checkpoints(Reading):
     timeout: str
 
     @property
+    def judged(self) -> tuple[float, float]:
+        """Timed and requested ones of the last days where they were enough, else since the statistics began."""
+        if self.change:
+            timed, requested = self.change.values["timed"], self.change.values["requested"]
+            if timed + requested >= _ENOUGH_CHECKPOINTS:
+                return timed, requested
+        return self.timed, self.requested
+
+    @property
     def count(self) -> float:
-        return self.timed + self.requested
+        return sum(self.judged)
 
     @property
     def requested_percent(self) -> float:
-        return 100 * self.requested / self.count if self.count else 0.0
+        return 100 * self.judged[1] / self.count if self.count else 0.0
 
     def numbers(self) -> Mapping[str, float]:
         per_hour = {}
@@ -122,14 +131,18 @@ class Durability(Reading):
 def _read_checkpoints(session: ProbeSession) -> Checkpoints:
     totals = session.window.current.groups["checkpoints"].values
     settings = session.row(_CHECKPOINT_SETTINGS)
-    return Checkpoints(totals["timed"], totals["requested"], session.window.maybe("checkpoints"), **settings)
+    change = session.window.maybe("checkpoints", over_days=True)
+    return Checkpoints(totals["timed"], totals["requested"], change, **settings)
 
 
 def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Verdict:
-    summary = f"{count_words(reading.count, 'checkpoint')}, {reading.requested_percent:.0f} % of them asked for"
-    if reading.change:
-        came = reading.change.values["timed"] + reading.change.values["requested"]
-        summary += f"; {came:.0f} in the last {time_words(reading.change.seconds)}"
+    recent = reading.change is not None and reading.judged != (reading.timed, reading.requested)
+    when = (
+        f"in the last {time_words(reading.change.seconds)}"
+        if recent and reading.change
+        else "since the statistics began"
+    )
+    summary = f"{count_words(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them asked for"
     status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Status.OK
     if status is Status.OK:
         return Verdict(status, summary)
