@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # Beside the full hour, at which everybody else's schedules begin.
 HOURLY = "7 * * * *"
-_MARKS = {Status.OK: "✅", Status.UNKNOWN: "❔", Status.WARNING: "⚠️", Status.CRITICAL: "❌"}
 
 
 class HealthConfig(Config):
@@ -140,12 +139,13 @@ def _in_one_line(results: Sequence["Result"]) -> str:
         for result in results:
             if result.status is status:
                 return f"{result.probe.name}: {result.verdict.summary}. {result.verdict.advice}"
-    return "All is well."
+    unknown = [result.probe.name for result in results if result.status is Status.UNKNOWN]
+    return f"Nothing is wrong; not known: {', '.join(unknown)}." if unknown else "All is well."
 
 
 def _probe_row(result: "Result") -> Row:
     return {
-        "": _MARKS[result.status],
+        "verdict": result.status.value,
         "probe": result.probe.name,
         "reading": result.verdict.summary,
         "advice": result.verdict.advice,
