@@ -44,13 +44,17 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide
 
 SERVER_ZSTD_WORKERS = 2
+V14 = 140000  # the first that tells a walsender whether it is a standby's
 _SIZE = re.compile(r"(\d+)([kMG]?B)")
 _SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a replication connection says of the cluster behind it. `wal_segment_size` in bytes."""
+    """What a replication connection says of the cluster behind it.
+
+    `wal_segment_size` in bytes; `in_recovery` None: not known.
+    """
 
     system_identifier: str
     server_version: str
@@ -58,6 +62,7 @@ class Cluster:
     wal_segment_size: int
     data_checksums: bool
     summarize_wal: bool
+    in_recovery: bool | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def back_up_base(
             tablespaces=_tablespaces(stream, sent),
             role=settings.postgres.user,
             superuser=superuser,
+            from_standby=cluster.in_recovery,
             objects=sent.objects,
         )
         commit_manifest(store, manifest)
@@ -155,6 +161,7 @@ def read_cluster(connection: ReplicationConnection) -> Cluster:
         wal_segment_size=_size(_setting(connection, "wal_segment_size")),
         data_checksums=_setting(connection, "data_checksums") == "on",
         summarize_wal=version_num >= V17 and _setting(connection, "summarize_wal") == "on",
+        in_recovery=_setting(connection, "in_hot_standby") == "on" if version_num >= V14 else None,
     )
 
 

@@ -143,8 +143,38 @@ def start_cluster(
         "unix_socket_directories": "",
         **parameters,
     }
+    cluster = launch_cluster(
+        programs,
+        data,
+        identity,
+        address,
+        parameters=settings,
+        log=log,
+        remove_if_orphaned=remove_if_orphaned,
+        inherit=inherit,
+    )
+    try:
+        _await_answer(cluster, log)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def launch_cluster(
+    programs: Programs,
+    data: Path,
+    identity: ServerIdentity,
+    address: PostgresSettings,
+    *,
+    parameters: Mapping[str, str],
+    log: Path,
+    remove_if_orphaned: Path | None = None,
+    inherit: Sequence[int] = (),
+) -> RunningCluster:
+    """Start a server's process with these parameters and nothing else; whether it answers is not awaited."""
     argv: list[str | Path] = [programs.path("postgres"), "-D", data]
-    for name, value in settings.items():
+    for name, value in parameters.items():
         argv += ["-c", f"{name}={value}"]
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -157,13 +187,7 @@ def start_cluster(
             pass_fds=inherit,
             **identity.process_options(),
         )
-    cluster = RunningCluster(address, data, process, guard(process.pid, remove_if_orphaned))
-    try:
-        _await_answer(cluster, log)
-    except BaseException:
-        cluster.stop()
-        raise
-    return cluster
+    return RunningCluster(address, data, process, guard(process.pid, remove_if_orphaned))
 
 
 @contextlib.contextmanager

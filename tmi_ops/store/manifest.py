@@ -123,6 +123,7 @@ class BaseManifest(BackupManifest):
     `consistent_at` is when it ended, by the server's clock where that could be read: the earliest time that can be
     reached from it. `cluster_size` is what the server announced before it began, uncompressed.
     `superuser` is the cluster's first role, where it could be read; `role` the one that took the backup.
+    `from_standby`: a primary ends a backup with a whole segment, a standby in the middle of one; None: not known.
     """
 
     kind: Literal["base"] = "base"
@@ -140,6 +141,7 @@ class BaseManifest(BackupManifest):
     tablespaces: tuple[Tablespace, ...] = ()
     role: str
     superuser: str | None = None
+    from_standby: bool | None = None
     objects: tuple[StoredObject, ...]
 
     @property

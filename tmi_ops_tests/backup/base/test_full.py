@@ -32,6 +32,7 @@ def test_a_full_backup_is_in_the_catalogue_with_everything_a_restore_needs(
     assert manifest.system_identifier.isdigit()
     assert manifest.timeline == 1
     assert manifest.data_checksums
+    assert manifest.from_standby is False
     assert manifest.wal_segment_size == 16 << 20
     assert manifest.cluster_size > 20_000 * 960
     assert manifest.superuser == source.postgres.user

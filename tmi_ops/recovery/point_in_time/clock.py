@@ -1,0 +1,178 @@
+"""Times and restore points, read out of a few archived segments, so that a target out of reach is known beforehand.
+
+Without it a replay of hours could end with the answer that the WAL does not go that far.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from tmi_ops.backup.wal.archive import fetch_wal_file
+from tmi_ops.backup.wal.lineage import Lineage, Stretch
+from tmi_ops.errors import IntegrityError
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.point_in_time.wal_range import WalFile, files_of, files_on
+from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
+from tmi_ops.store.objects import ObjectStore
+
+# A database with any work commits within so many segments; where none does, only the replay can tell.
+SEGMENTS_LOOKED_AT = 8
+READERS = 3
+
+
+def with_times(
+    store: ObjectStore,
+    facts: RecoveryFacts,
+    target: Target,
+    programs: Programs,
+    scratch: Path,
+    report: Report,
+    *,
+    timeline: int | None = None,
+) -> RecoveryFacts:
+    """Add to the facts what the target needs to be judged: the clock for a time, the LSN for a restore point.
+
+    Args:
+        scratch: a directory for segments while they are read; made if absent.
+
+    Raises:
+        RecoveryError: there is no such timeline.
+        StoreError: the store failed.
+    """
+    if target.kind not in ("time", "name"):
+        return facts
+    line = choose_line(facts, timeline)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="wal-", dir=scratch) as directory:
+        reader = _SegmentReader(store, facts.system_identifier, programs, Path(directory))
+        if target.name is not None:
+            return replace(facts, restore_point=_find_restore_point(reader, facts, line, target.name, report))
+        if target.time is None:  # of the two kinds above, this is the other
+            raise AssertionError
+        return replace(facts, clock=_read_clock(reader, facts, line, target.time))
+
+
+def _read_clock(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, time: datetime) -> WalClock:
+    """Nothing is read where a base backup that ended later already shows that the WAL goes beyond."""
+    bases = bases_on(facts, line)
+    goes_beyond = bool(bases) and bases[0].consistent_at > time
+    newest = None if goes_beyond else _last(reader, reversed(files_on(line, facts.archive)))
+    after = max((parse_lsn(base.stop_lsn) for base in bases if base.consistent_at <= time), default=0)
+    forks = [
+        _fork(reader, facts, line, stretch, following)
+        for stretch, following in zip(line.stretches, line.stretches[1:], strict=False)
+        if stretch.end is not None and stretch.end >= after
+    ]
+    return WalClock(newest, tuple(forks))
+
+
+def _fork(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, stretch: Stretch, following: Stretch) -> Fork:
+    left = stretch.end or 0
+    abandoned = files_of(Stretch(stretch.timeline, left, None), facts.archive)
+    before = [file for file in files_on(line, facts.archive) if file.segment.start < left]
+    return Fork(
+        timeline=stretch.timeline,
+        lsn=left,
+        last_before=_last(reader, reversed(before), until=left),
+        first_after=_first(reader, files_of(following, facts.archive), left),
+        first_abandoned=_first(reader, abandoned, left),
+    )
+
+
+def _last(reader: _SegmentReader, files: Iterable[WalFile], until: int | None = None) -> datetime | None:
+    """The last commit, going backwards."""
+    for ends in reader.transaction_ends(files):
+        before = [end for end in ends if until is None or end.lsn < until]
+        if before:
+            return before[-1].at
+    return None
+
+
+def _first(reader: _SegmentReader, files: Iterable[WalFile], since: int) -> datetime | None:
+    """The first commit, going forwards."""
+    for ends in reader.transaction_ends(files):
+        after = [end for end in ends if end.lsn >= since]
+        if after:
+            return after[0].at
+    return None
+
+
+def _find_restore_point(
+    reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, name: str, report: Report
+) -> int | None:
+    """The newest restore point of that name, searched backwards."""
+    files = list(reversed(files_on(line, facts.archive)))
+    with report.phase(f"look for {name}", total=len(files), unit="objects") as phase:
+        for file, path in reader.fetched(files):
+            phase.advance(1)
+            points = [point for point in restore_points(reader.programs, path) if point.name == name]
+            on_line = [point.lsn for point in points if file.cut is None or point.lsn < file.cut]
+            if on_line:
+                return on_line[-1]
+    return None
+
+
+@dataclass(frozen=True)
+class _SegmentReader:
+    store: ObjectStore
+    system_identifier: str
+    programs: Programs
+    directory: Path
+
+    def transaction_ends(self, files: Iterable[WalFile]) -> Iterator[list[TransactionEnd]]:
+        """Those of the first few files; a segment that cannot be read ends the looking."""
+        for file, _ in zip(files, range(SEGMENTS_LOOKED_AT), strict=False):
+            with self._fetched(file) as path:
+                if path is None:
+                    return
+                ends = transaction_ends(self.programs, path)
+            yield [end for end in ends if file.cut is None or end.lsn < file.cut]
+
+    def fetched(self, files: Sequence[WalFile]) -> Iterator[tuple[WalFile, Path]]:
+        """Each file on local disk until the next one is asked for; a few are fetched ahead."""
+        waiting = iter(files)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="wal-search") as pool:
+            ahead: deque[tuple[WalFile, Future[Path | None]]] = deque()
+            try:
+                while True:
+                    while len(ahead) < READERS and (file := next(waiting, None)) is not None:
+                        ahead.append((file, pool.submit(self._fetch, file)))
+                    if not ahead:
+                        return
+                    file, fetching = ahead.popleft()
+                    path = fetching.result()
+                    if path is not None:
+                        yield file, path
+                        path.unlink()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    @contextmanager
+    def _fetched(self, file: WalFile) -> Iterator[Path | None]:
+        path = self._fetch(file)
+        try:
+            yield path
+        finally:
+            if path is not None:
+                path.unlink()
+
+    def _fetch(self, file: WalFile) -> Path | None:
+        """None where the segment is gone or damaged: that is for the replay to meet, if it gets there."""
+        path = self.directory / file.name
+        try:
+            there = fetch_wal_file(self.store, self.system_identifier, file.stored, path)
+        except IntegrityError:
+            return None
+        return path if there else None

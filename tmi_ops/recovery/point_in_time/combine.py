@@ -1,0 +1,107 @@
+"""From the extracted backups of a chain to one data directory, compared with its manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tmi_ops.errors import DiskSpaceError, ProgramError, RecoveryError
+from tmi_ops.postgres.programs import Programs, run_program
+from tmi_ops.recovery.point_in_time.base_files import Layout, use_new_places
+from tmi_ops.recovery.point_in_time.destination import WORK_NAME, Destination
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHAIN, _COMBINED = "chain", "combined"
+
+
+def layouts(plan: RecoveryPlan, destination: Destination) -> list[Layout]:
+    """Where each backup of the chain is extracted: a full one where it stays, those of a chain beside each other."""
+    if len(plan.chain) == 1:
+        return [Layout(plan.base, destination.directory, destination.places(plan.base))]
+    chain = destination.work / _CHAIN
+    found = []
+    for number, link in enumerate(plan.chain):
+        places = {item.oid: chain / f"{number}.tablespaces" / item.oid for item in link.tablespaces}
+        found.append(Layout(link, chain / str(number), places))
+    return found
+
+
+def combine(programs: Programs, plan: RecoveryPlan, extracted: Sequence[Layout], destination: Destination) -> None:
+    """Make one data directory of a chain, in its destination; nothing is to do for a full backup.
+
+    Raises:
+        RecoveryError: the backups do not fit together.
+        DiskSpaceError: the disk is full.
+    """
+    if len(extracted) == 1:
+        return
+    for layout in extracted:
+        use_new_places(layout.directory)
+    combined = destination.work / _COMBINED
+    new_places = destination.places(plan.base)
+    mapping = [
+        f"--tablespace-mapping={_escaped(old)}={_escaped(new_places[oid])}"
+        for oid, old in extracted[-1].tablespaces.items()
+    ]
+    with _failures_explained(plan, "The backups of the chain cannot be combined"):
+        run_program(
+            [
+                programs.path("pg_combinebackup"),
+                "--no-sync",
+                *mapping,
+                f"--output={combined}",
+                *(layout.directory for layout in extracted),
+            ]
+        )
+    shutil.rmtree(destination.work / _CHAIN)
+    for path in list(combined.iterdir()):
+        path.rename(destination.directory / path.name)
+    combined.rmdir()
+
+
+def verify_files(programs: Programs, plan: RecoveryPlan, destination: Destination) -> None:
+    """Compare every file with the manifest: presence, size, checksum.
+
+    Raises:
+        RecoveryError: one differs; the message names it.
+    """
+    with _failures_explained(plan, "The restored files differ from the backup's manifest"):
+        run_program(
+            [
+                programs.path("pg_verifybackup"),
+                "--no-parse-wal",
+                "--quiet",
+                f"--ignore={WORK_NAME}",
+                "--ignore=lost+found",
+                destination.directory,
+            ]
+        )
+
+
+@contextmanager
+def _failures_explained(plan: RecoveryPlan, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ProgramError as error:
+        if "No space left on device" in error.what:
+            raise DiskSpaceError(
+                "The disk became full while the backups of the chain were combined.",
+                kept="What was restored so far was removed again; the backups are untouched.",
+                next_step="free some space there, or restore into a directory on a larger disk (--into)",
+            ) from error
+        raise RecoveryError(
+            f"{what}: {error.what}",
+            kept="What was restored so far was removed again; the backups are untouched.",
+            next_step=f"begin with another base backup than {plan.base.backup_id}: --backup ID (`tmi-ops backups`)",
+        ) from error
+
+
+def _escaped(place: Path) -> str:
+    """As --tablespace-mapping reads it: absolute, = with a backslash before it."""
+    return str(place.absolute()).replace("=", "\\=")

@@ -1,0 +1,162 @@
+"""Where a recovered cluster goes: its directory, its tablespaces' places, and whether there is room for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tmi_ops.errors import DiskSpaceError, RecoveryError
+from tmi_ops.postgres.base_backup import MANIFEST_NAME
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.store.objects import ObjectStore
+
+# Everything of ours lies in here while we work, so that it is on the disk of the data directory and leaves no trace.
+WORK_NAME = ".tmi-ops-recovery"
+TABLESPACES = "pg_tblspc"
+# WAL beside the data: fetched ahead, and kept by the server between two restartpoints (see server.py: max_wal_size).
+WAL_ROOM = 5 << 30
+# Replay adds rows to tables; how many nobody knows.
+GROWTH = 1.05
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to.
+
+    Args:
+        directory: the data directory; absent or empty. What belongs to root there is given to an unprivileged user.
+        tablespaces: new place by old place; each absent or empty.
+        tablespace_root: where tablespaces go that `tablespaces` does not name, each to a directory named by its oid;
+            None: to their old place.
+    """
+
+    directory: Path
+    tablespaces: Mapping[str, Path] = field(default_factory=dict)
+    tablespace_root: Path | None = None
+
+    @property
+    def work(self) -> Path:
+        return self.directory / WORK_NAME
+
+    def place_of(self, oid: str, location: str) -> Path:
+        """Where a tablespace goes."""
+        if location in self.tablespaces:
+            return self.tablespaces[location]
+        return self.tablespace_root / oid if self.tablespace_root else Path(location)
+
+    def places(self, base: BaseManifest) -> dict[str, Path]:
+        """The new places of a base's tablespaces, by oid."""
+        return {item.oid: self.place_of(item.oid, item.location) for item in base.tablespaces}
+
+
+def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
+    """Refuse to write where there is anything.
+
+    Raises:
+        RecoveryError: the directory or a tablespace's place is not empty, or the mapping names what the base lacks.
+    """
+    places = destination.places(plan.base)
+    unknown = set(destination.tablespaces) - {item.location for item in plan.base.tablespaces}
+    if unknown:
+        has = ", ".join(item.location for item in plan.base.tablespaces) or "none"
+        raise RecoveryError(
+            f"{plan.base.backup_id} has no tablespace at {', '.join(sorted(unknown))}; its tablespaces: {has}.",
+            next_step="name the old place as it was on the server: --tablespace-mapping OLD=NEW",
+        )
+    _require_empty(destination.directory, "give another directory with --into, or empty this one yourself")
+    for item in plan.base.tablespaces:
+        mapping = f"--tablespace-mapping {item.location}=NEW"
+        _require_empty(places[item.oid], f"give this tablespace another place: {mapping}")
+    everywhere = [destination.directory, *places.values()]
+    for place in everywhere:
+        if any(other != place and _resolved(place).is_relative_to(_resolved(other)) for other in everywhere):
+            raise RecoveryError(
+                f"{place} lies inside another directory of the same cluster.",
+                next_step="give each tablespace a place outside the data directory and outside the others",
+            )
+
+
+def require_room(plan: RecoveryPlan, destination: Destination, store: ObjectStore) -> dict[Path, int]:
+    """See that the disks hold what will be written.
+
+    Returns:
+        Bytes needed by place.
+
+    Raises:
+        DiskSpaceError: one of them does not.
+        StoreError: the store failed.
+    """
+    needs = disk_needed(plan, destination, store)
+    by_disk: dict[int, list[Path]] = {}
+    for place in needs:
+        by_disk.setdefault(_existing(place).stat().st_dev, []).append(place)
+    for places in by_disk.values():
+        needed, free = sum(needs[place] for place in places), shutil.disk_usage(_existing(places[0])).free
+        if needed > free:
+            raise DiskSpaceError(
+                f"Restoring {plan.base.backup_id} needs {needed / 1e9:.1f} GB of disk in "
+                f"{' and '.join(map(str, places))}; {free / 1e9:.1f} GB are free.",
+                next_step="free some space there, or restore into a directory on a larger disk (--into, "
+                "--tablespace-mapping)",
+            )
+    return needs
+
+
+def disk_needed(plan: RecoveryPlan, destination: Destination, store: ObjectStore) -> dict[Path, int]:
+    """Bytes that will be written, by place, from the servers' own manifests of the chain.
+
+    A chain needs room for each of its backups beside the cluster that is combined from them.
+    """
+    places = destination.places(plan.base)
+    sizes = [_sizes(store, link) for link in plan.chain]
+    # An incremental backup's files are small where little changed, so none of the chain alone tells the whole.
+    whole = {part: max(size.get(part, 0) for size in sizes) for part in sizes[-1]}
+    whole[""] += max(0, plan.base.cluster_size - sum(whole.values()))
+    needs = {place: int(whole.get(oid, 0) * GROWTH) for oid, place in places.items()}
+    inputs = sum(sum(size.values()) for size in sizes) if len(sizes) > 1 else 0
+    wal = min(plan.wal.size, WAL_ROOM)
+    needs[destination.directory] = int(whole.get("", 0) * GROWTH) + inputs + wal
+    return needs
+
+
+def server_manifest(store: ObjectStore, base: BaseManifest) -> bytes:
+    """The server's own manifest of a base backup, checked."""
+    item = next(item for item in base.objects if item.name == MANIFEST_NAME)
+    return b"".join(store.download(f"{backup_folder(base.backup_id)}/{MANIFEST_NAME}", item))
+
+
+def _sizes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
+    """Bytes of the files by tablespace oid; those of the data directory under the empty name."""
+    sizes = {"": 0, **{item.oid: 0 for item in base.tablespaces}}
+    for file in json.loads(server_manifest(store, base))["Files"]:
+        parts = file.get("Path", "").split("/", 2)
+        part = parts[1] if parts[0] == TABLESPACES and len(parts) > 1 and parts[1] in sizes else ""
+        sizes[part] += file["Size"]
+    return sizes
+
+
+def _require_empty(directory: Path, next_step: str) -> None:
+    try:
+        names = [entry.name for entry in directory.iterdir()]
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise RecoveryError(f"{directory} is a file.", next_step=next_step) from None
+    # An ext4 file system's root, where a data directory may well be, is never without it.
+    if [name for name in names if name != "lost+found"]:
+        raise RecoveryError(f"{directory} is not empty.", kept="Nothing in it was touched.", next_step=next_step)
+
+
+def _existing(place: Path) -> Path:
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def _resolved(place: Path) -> Path:
+    return place.absolute()

@@ -1,0 +1,283 @@
+"""A plan of recovery becomes a cluster.
+
+1. Refuse what cannot end well: a directory that is not empty, a disk that is too small, programs of another version.
+2. Fetch and extract the base backups, while WAL is fetched ahead; combine a chain; compare every file.
+3. Replay up to the target, see that it was reached, promote or stay there.
+4. Leave a data directory that a person can start, with nothing of ours in it.
+
+Whatever fails, what was written is removed again: the directory is as empty as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_places
+from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
+from tmi_ops.recovery.point_in_time.destination import Destination, require_room, require_vacant
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.recovery.point_in_time.replay import Reached, ReplayAgainError, follow, promote, replay_settings
+from tmi_ops.recovery.point_in_time.server import (
+    Recovering,
+    leave_cluster,
+    owner_of,
+    prepare_recovery,
+    recovering_server,
+)
+from tmi_ops.recovery.point_in_time.spool import WalSpool
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.objects import ObjectStore
+
+Finish = Literal["promote", "pause"]
+# Each start answers one reason to start again: a setting that is too low, or a target at the end of the WAL.
+STARTS = 5
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A cluster at its target.
+
+    Args:
+        lsn: the end of the last replayed record.
+        last_commit_at: when the last transaction in it was committed; None: none was replayed.
+        stopped: the server's word on why it stopped there; empty at the end of the WAL.
+        timeline: the cluster's timeline now; a promoted cluster is on a new one.
+        restored_size: bytes of the files that were extracted; `replayed_size`: bytes of WAL.
+        phases: seconds by phase, in their order.
+    """
+
+    plan: RecoveryPlan
+    directory: Path
+    lsn: int
+    last_commit_at: datetime | None
+    stopped: str
+    promoted: bool
+    timeline: int
+    restored_size: int
+    replayed_size: int
+    phases: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RecoveredCluster:
+    """A recovered cluster that runs: `address` is a socket that only our own account may use."""
+
+    recovered: Recovered
+    address: PostgresSettings
+    programs: Programs
+
+
+def execute_recovery(
+    settings: Settings,
+    store: ObjectStore,
+    plan: RecoveryPlan,
+    destination: Destination,
+    report: Report,
+    *,
+    finish: Finish = "promote",
+) -> Recovered:
+    """Recover into the destination and leave the cluster there, stopped and durable.
+
+    Args:
+        finish: `promote` leaves it ready for writing, `pause` so that once started it waits, read-only, at its target.
+
+    Raises:
+        RecoveryError: the target was not reached, or a backup or WAL cannot be used; the message says how far it went.
+        DiskSpaceError: the disk is too small, or became full.
+        ProgramError: programs of this version are not here, or one failed.
+        StoreError: the store failed, or the private key is missing or another's.
+    """
+    if finish == "pause" and plan.to_the_end:
+        raise RecoveryError(
+            "There is no WAL beyond the target that the cluster could wait for.",
+            next_step="leave out --pause, or aim at an earlier point",
+        )
+    recovery = _Recovery(settings, store, plan, destination, report, finish)
+    try:
+        with recovery.running() as cluster:
+            recovered = cluster.recovered
+        with recovery.timed("sync"):
+            leave_cluster(
+                recovery.programs, destination, recovery.identity, None if recovered.promoted else _waiting(plan)
+            )
+    except BaseException:
+        recovery.clear()
+        raise
+    return recovered
+
+
+@contextmanager
+def recovered_cluster(
+    settings: Settings, store: ObjectStore, plan: RecoveryPlan, destination: Destination, report: Report
+) -> Iterator[RecoveredCluster]:
+    """Recover into the destination and have the promoted cluster running for the length of a `with` block.
+
+    It is there to be looked at, not to be kept: it is not durable, and all of it is removed when the block ends.
+
+    Raises:
+        OpsError: as `execute_recovery`.
+    """
+    recovery = _Recovery(settings, store, plan, destination, report, "promote")
+    try:
+        with recovery.running() as cluster:
+            yield cluster
+    finally:
+        recovery.clear()
+
+
+def _waiting(plan: RecoveryPlan) -> dict[str, str]:
+    """With these the cluster, started again, comes to its target once more and waits. Its WAL is in pg_wal by now."""
+    return {"restore_command": "false", **replay_settings(plan, to_the_end=False)}
+
+
+class _Recovery:
+    """One recovery: what it found out at its beginning, how long it took, and what it must clear away."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        plan: RecoveryPlan,
+        destination: Destination,
+        report: Report,
+        finish: Finish,
+    ) -> None:
+        self._store, self._plan, self._destination, self._report = store, plan, destination, report
+        self._finish = finish
+        self._phases: dict[str, float] = {}
+        self.programs = server_programs(plan.server_major, settings.pg_bindir)
+        require_vacant(plan, destination)
+        require_room(plan, destination, store)
+        self._places = [destination.directory, *destination.places(plan.base).values()]
+        self._made = [place for place in self._places if not place.exists()]
+        destination.directory.parent.mkdir(parents=True, exist_ok=True)
+        self.identity = owner_of(destination.directory, self.programs)
+
+    @contextmanager
+    def running(self) -> Iterator[RecoveredCluster]:
+        """The recovered cluster, running for the length of a `with` block."""
+        plan, destination = self._plan, self._destination
+        self._make_places()
+        with WalSpool(
+            self._store,
+            plan.base.system_identifier,
+            plan.wal.files,
+            plan.histories,
+            destination.work / "wal",
+            self.identity,
+        ) as spool:
+            size = self._restore_files()
+            with self._replayed(spool, size) as cluster:
+                yield cluster
+
+    def clear(self) -> None:
+        """Remove what was written; a directory that was there before stays, empty as it was."""
+        for place in self._places:
+            if place in self._made:
+                shutil.rmtree(place, ignore_errors=True)
+            elif place.is_dir():
+                _empty(place)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the block's time to a phase."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._phases[phase] = self._phases.get(phase, 0.0) + time.monotonic() - begun
+
+    def _make_places(self) -> None:
+        for place in self._places:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.chmod(0o700)
+            self.identity.take_over(place)
+        self._destination.work.mkdir(mode=0o700)
+        self.identity.take_over(self._destination.work)
+
+    def _restore_files(self) -> int:
+        plan, destination = self._plan, self._destination
+        wanted = layouts(plan, destination)
+        extracted = extract_bases(self._store, wanted, self._report)
+        self._phases |= {"fetch": extracted.fetch_seconds, "extract": extracted.extract_seconds}
+        if len(wanted) > 1:
+            with self.timed("combine"), self._report.phase("combine", total=1, unit="steps") as phase:
+                combine(self.programs, plan, wanted, destination)
+                phase.advance(1)
+        with self.timed("check files"), self._report.phase("check files", total=1, unit="steps") as phase:
+            verify_files(self.programs, plan, destination)
+            phase.advance(1)
+        use_new_places(destination.directory)
+        prepare_recovery(destination)
+        for place in self._places:
+            for path in place.iterdir():
+                if path != destination.work:
+                    self.identity.take_over(path)
+        return extracted.size
+
+    @contextmanager
+    def _replayed(self, spool: WalSpool, size: int) -> Iterator[RecoveredCluster]:
+        """Start the replay as often as there is a reason to, and hold the cluster at its target."""
+        plan = self._plan
+        to_the_end = plan.to_the_end
+        higher: dict[str, str] = {}
+        for _ in range(STARTS):
+            parameters = {
+                "restore_command": spool.restore_command,
+                **replay_settings(plan, to_the_end=to_the_end),
+                **higher,
+            }
+            role = plan.base.superuser or plan.base.role
+            with recovering_server(self.programs, self._destination, self.identity, role, parameters) as recovering:
+                try:
+                    with self.timed("replay"):
+                        reached = follow(recovering, spool, plan, self._report, to_the_end=to_the_end)
+                except ReplayAgainError as again:
+                    higher |= again.settings
+                    to_the_end |= not again.settings
+                    continue
+                timeline = self._finished(recovering, reached)
+                recovered = self._recovered(reached, timeline, size)
+                yield RecoveredCluster(recovered, recovering.cluster.address, self.programs)
+                return
+        raise RecoveryError(f"The replay did not come to its end in {STARTS} starts; the last wanted {higher}.")
+
+    def _finished(self, recovering: Recovering, reached: Reached) -> int:
+        if self._finish == "pause" or not reached.in_recovery:
+            return reached.timeline
+        with self.timed("promote"):
+            return promote(recovering, self.programs, self.identity)
+
+    def _recovered(self, reached: Reached, timeline: int, size: int) -> Recovered:
+        plan = self._plan
+        return Recovered(
+            plan=plan,
+            directory=self._destination.directory,
+            lsn=reached.lsn,
+            last_commit_at=reached.last_commit_at,
+            stopped=reached.stopped,
+            promoted=timeline != plan.timeline,
+            timeline=timeline,
+            restored_size=size,
+            replayed_size=max(0, reached.lsn - plan.wal.start),
+            phases=self._phases,
+        )
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path.name != "lost+found":
+                shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""What the store says of a cluster that is to be recovered: read once, before anything is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tmi_ops.backup.wal.archive import WalArchive, list_wal, read_history
+from tmi_ops.errors import OpsError, RecoveryError, StoreError
+from tmi_ops.postgres.wal_files import TimelineSwitch
+from tmi_ops.store.catalogue import list_backups
+from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Commits around the place `lsn` where a line left `timeline`; None where none was found near it.
+
+    `last_before` and `first_after` are on the line, `first_abandoned` is on what the line left behind.
+    """
+
+    timeline: int
+    lsn: int
+    last_before: datetime | None
+    first_after: datetime | None
+    first_abandoned: datetime | None
+
+
+@dataclass(frozen=True)
+class WalClock:
+    """Times read out of the WAL of one line: its newest commit (None: none near the end), and its forks."""
+
+    newest_commit: datetime | None = None
+    forks: tuple[Fork, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecoveryFacts:
+    """One cluster's base backups, WAL and timelines.
+
+    Args:
+        bases: those whose manifest can be read, in any order.
+        failed: ids of bases that a proof has found bad.
+        histories: of the timelines whose history can be read.
+        broken: what could not be read, a sentence each.
+        other_clusters: system identifiers of other clusters with base backups in the same store.
+        clock: times of the line that leads to `clock_timeline`; None: not read.
+        restore_point: LSN of the restore point that is the target; None: not looked for, or not found.
+    """
+
+    system_identifier: str
+    bases: tuple[BaseManifest, ...]
+    archive: WalArchive
+    histories: Mapping[int, tuple[TimelineSwitch, ...]]
+    failed: frozenset[str] = frozenset()
+    broken: tuple[str, ...] = ()
+    other_clusters: tuple[str, ...] = ()
+    clock: WalClock | None = None
+    restore_point: int | None = None
+    histories_lost: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def server_major(self) -> int:
+        """PostgreSQL's major version, by the newest base."""
+        newest = max(self.bases, key=lambda base: base.consistent_at)
+        return newest.server_version_num // 10000
+
+
+def read_facts(store: ObjectStore, system_identifier: str | None = None) -> RecoveryFacts:
+    """Read the catalogue of base backups, the listing of the WAL, and the histories of timelines.
+
+    Args:
+        system_identifier: which cluster; None: that of the newest base backup.
+
+    Raises:
+        RecoveryError: there is no base backup, or none of that cluster.
+        StoreError: the store failed.
+    """
+    broken: list[str] = []
+    entries = list_backups(store, lambda error: broken.append(error.what), kinds=("base",))
+    bases = [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
+    clusters = {base.system_identifier for base in sorted(bases, key=lambda base: base.consistent_at)}
+    if system_identifier is None:
+        system_identifier = _newest_cluster(bases, broken)
+    elif system_identifier not in clusters:
+        raise RecoveryError(
+            f"The store has no base backup of the cluster {system_identifier}.",
+            next_step=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
+        )
+    archive = list_wal(store, system_identifier)
+    histories, lost = _read_histories(store, archive)
+    failed = (entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed")
+    return RecoveryFacts(
+        system_identifier=system_identifier,
+        bases=tuple(base for base in bases if base.system_identifier == system_identifier),
+        archive=archive,
+        histories=histories,
+        failed=frozenset(failed),
+        broken=tuple(broken),
+        other_clusters=tuple(sorted(clusters - {system_identifier})),
+        histories_lost=lost,
+    )
+
+
+def _newest_cluster(bases: list[BaseManifest], broken: list[str]) -> str:
+    if not bases:
+        raise RecoveryError(
+            "There is no base backup, so there is no cluster that could be recovered."
+            + (f" What could not be read: {' '.join(broken)}" if broken else ""),
+            next_step="restore a logical backup: `tmi-ops backups`, then `tmi-ops restore --backup ID --into DATABASE`",
+        )
+    return max(bases, key=lambda base: base.consistent_at).system_identifier
+
+
+def _read_histories(
+    store: ObjectStore, archive: WalArchive
+) -> tuple[dict[int, tuple[TimelineSwitch, ...]], dict[int, str]]:
+    """Those that can be read, and why the others cannot: only a line that needs one of these is lost."""
+    histories, lost = {}, {}
+    for timeline in archive.histories:
+        try:
+            histories[timeline] = read_history(store, archive.system_identifier, timeline)
+        except StoreError as error:
+            if error.transient:
+                raise
+            lost[timeline] = error.what
+        except OpsError as error:
+            lost[timeline] = error.what
+    return histories, lost

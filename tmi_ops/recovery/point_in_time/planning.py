@@ -1,0 +1,258 @@
+"""Facts and a target in, a plan out; or the precise reason why the target cannot be reached. Pure.
+
+1. The timeline: the one asked for, else the newest. It names a line: a timeline with its ancestors, each up to where it
+   was left. Bases and WAL of other histories do not count.
+2. The base: the newest on the line that ended before the target, unless a link of its chain is gone or a proof found it
+   bad; then the one before it, and the plan says so.
+3. The WAL: from that base on along the line, without a hole up to the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tmi_ops.backup.wal.lineage import Lineage, lineage
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.recovery.point_in_time import refusals
+from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
+from tmi_ops.store.manifest import BaseManifest
+
+FIRST_TIMELINE = 1
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """What a recovery will do. Nothing has been done yet.
+
+    Args:
+        chain: the backups that are fetched, the full one first; the last is the one that recovery begins with.
+        timeline: the one that recovery follows; `line` is it with its ancestors.
+        wal: the archived WAL that may be replayed, in its order.
+        stop_lsn: the LSN that PostgreSQL is told to stop at, where the target is one or a restore point.
+        to_the_end: all WAL is replayed, because the target is its end. PostgreSQL is told of no target then: it takes
+            one for reached only when it finds a record beyond it.
+        histories: timelines whose history PostgreSQL may ask for.
+        earlier: ids of bases that would do instead of this one, newest first.
+        notes: what a person should know of these choices, a sentence each.
+    """
+
+    target: Target
+    chain: tuple[BaseManifest, ...]
+    timeline: int
+    line: Lineage
+    wal: WalRange
+    stop_lsn: int | None
+    to_the_end: bool
+    histories: tuple[int, ...]
+    earlier: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> BaseManifest:
+        """The backup that recovery begins with."""
+        return self.chain[-1]
+
+    @property
+    def fetched_size(self) -> int:
+        """Stored bytes of the chain."""
+        return sum(link.total_size for link in self.chain)
+
+    @property
+    def server_major(self) -> int:
+        """PostgreSQL's major version, which must be that of the programs."""
+        return self.base.server_version_num // 10000
+
+
+def plan_recovery(
+    facts: RecoveryFacts, target: Target, *, timeline: int | None = None, base: str | None = None
+) -> RecoveryPlan:
+    """Decide how the target is reached.
+
+    Args:
+        timeline: which one to follow; None: the newest.
+        base: id of the base backup to begin with; None: the best one.
+
+    Raises:
+        RecoveryError: the target lies before the first base, after the last WAL, in a hole of the WAL or on another
+            timeline; or no chain that leads to it is whole. The message says what can be reached.
+    """
+    line = choose_line(facts, timeline)
+    stop_lsn = target.lsn if target.name is None else facts.restore_point
+    if target.name is not None and stop_lsn is None:
+        raise refusals.no_restore_point(target, line)
+    usable = bases_on(facts, line)
+    before = [item for item in usable if _ended_before(item, target, stop_lsn)]
+    chosen, notes = _choose_base(facts, target, usable, before, base)
+    wal = wal_after(chosen[-1], line, facts.archive, parse_lsn(chosen[-1].start_lsn), parse_lsn(chosen[-1].stop_lsn))
+    _require_reachable(facts, target, line, wal, stop_lsn)
+    return RecoveryPlan(
+        target=target,
+        chain=chosen,
+        timeline=line.timelines[-1],
+        line=line,
+        wal=wal,
+        stop_lsn=stop_lsn,
+        to_the_end=_is_the_end(facts, target, wal, stop_lsn),
+        histories=tuple(sorted(facts.histories)),
+        earlier=tuple(item.backup_id for item in before if parse_lsn(item.stop_lsn) < parse_lsn(chosen[-1].stop_lsn)),
+        notes=(*notes, *_notes(facts, target, line, wal)),
+    )
+
+
+def choose_line(facts: RecoveryFacts, timeline: int | None) -> Lineage:
+    """The line of the timeline asked for, else of the newest that left any trace.
+
+    Raises:
+        RecoveryError: there is no such timeline, or its history is not in the archive.
+    """
+    known = {*facts.archive.timelines, *facts.archive.histories, *(base.timeline for base in facts.bases)}
+    timeline = max(known) if timeline is None else timeline
+    if timeline not in known:
+        raise refusals.no_timeline(timeline, known)
+    if timeline == FIRST_TIMELINE:
+        return lineage(timeline, ())
+    if timeline not in facts.histories:
+        raise refusals.no_history(timeline, facts, known)
+    return lineage(timeline, facts.histories[timeline])
+
+
+def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:
+    """The base backups whose whole content belongs to the line, newest first."""
+    ends = {stretch.timeline: stretch.end for stretch in line.stretches}
+    found = []
+    for base in facts.bases:
+        end = ends.get(base.timeline, 0)
+        if end is None or parse_lsn(base.stop_lsn) <= end:
+            found.append(base)
+    return sorted(found, key=lambda base: parse_lsn(base.stop_lsn), reverse=True)
+
+
+def _ended_before(base: BaseManifest, target: Target, stop_lsn: int | None) -> bool:
+    if target.time is not None:
+        return base.consistent_at <= target.time
+    return stop_lsn is None or parse_lsn(base.stop_lsn) <= stop_lsn
+
+
+def _choose_base(
+    facts: RecoveryFacts,
+    target: Target,
+    usable: Sequence[BaseManifest],
+    before: Sequence[BaseManifest],
+    wanted: str | None,
+) -> tuple[tuple[BaseManifest, ...], list[str]]:
+    """The chain to begin with, and why it is not that of the newest base."""
+    by_id = {base.backup_id: base for base in facts.bases}
+    if wanted is not None:
+        return _chain_of(_named(by_id, wanted, target, usable, before), by_id), []
+    if not before:
+        raise refusals.before_first_base(facts, target, usable)
+    notes: list[str] = []
+    for base in before:
+        why_not = _why_not(facts, base, by_id)
+        if why_not is None:
+            return _chain_of(base, by_id), notes
+        notes.append(why_not)
+    raise refusals.no_whole_chain(target, notes)
+
+
+def _named(
+    by_id: dict[str, BaseManifest],
+    wanted: str,
+    target: Target,
+    usable: Sequence[BaseManifest],
+    before: Sequence[BaseManifest],
+) -> BaseManifest:
+    base = by_id.get(wanted)
+    if base is None:
+        raise refusals.no_such_base(wanted)
+    if base not in usable:
+        raise refusals.base_of_another_line(base)
+    if base not in before:
+        raise refusals.base_after_target(base, target)
+    gone = _first_gone(base, by_id)
+    if gone is not None:
+        raise refusals.broken_chain(base, gone)
+    return base
+
+
+def _why_not(facts: RecoveryFacts, base: BaseManifest, by_id: dict[str, BaseManifest]) -> str | None:
+    gone = _first_gone(base, by_id)
+    if gone is not None:
+        return f"{base.backup_id} cannot be used: it builds upon {gone}, which is gone or whose manifest is broken."
+    bad = next((link for link in (*base.chain, base.backup_id) if link in facts.failed), None)
+    if bad is not None:
+        return f"{base.backup_id} is not used: a proof found {bad} bad."
+    return None
+
+
+def _first_gone(base: BaseManifest, by_id: dict[str, BaseManifest]) -> str | None:
+    return next((link for link in base.chain if link not in by_id), None)
+
+
+def _chain_of(base: BaseManifest, by_id: dict[str, BaseManifest]) -> tuple[BaseManifest, ...]:
+    return (*(by_id[link] for link in base.chain), base)
+
+
+def _require_reachable(
+    facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange, stop_lsn: int | None
+) -> None:
+    if target.time is not None:
+        _require_time(facts.clock or WalClock(), target, target.time, line, wal)
+    elif stop_lsn is None:
+        if wal.missing is not None:
+            raise refusals.hole(target, wal)
+    elif stop_lsn > wal.end:
+        raise refusals.hole(target, wal) if wal.missing else refusals.after_last_wal(target, wal)
+
+
+def _require_time(clock: WalClock, target: Target, time: datetime, line: Lineage, wal: WalRange) -> None:
+    for fork in clock.forks:
+        if _is_ambiguous(fork, time):
+            raise refusals.between_timelines(target, fork, line.timelines[-1])
+    if wal.missing is not None:
+        return  # only the replay can tell on which side of the hole this time lies
+    if not wal.files or (clock.newest_commit is not None and time > clock.newest_commit):
+        raise refusals.after_last_commit(target, clock.newest_commit, wal)
+
+
+def _is_ambiguous(fork: Fork, time: datetime) -> bool:
+    """Whether the line stood still at `time` while the history that it left there went on."""
+    return (
+        fork.first_abandoned is not None
+        and fork.first_abandoned <= time
+        and (fork.first_after is None or time < fork.first_after)
+    )
+
+
+def _is_the_end(facts: RecoveryFacts, target: Target, wal: WalRange, stop_lsn: int | None) -> bool:
+    if target.time is not None:
+        newest = facts.clock.newest_commit if facts.clock else None
+        return target.inclusive and wal.missing is None and target.time == newest
+    return stop_lsn is None or stop_lsn == wal.end
+
+
+def _notes(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange) -> list[str]:
+    notes = [f"Not considered: {problem}" for problem in facts.broken]
+    if facts.other_clusters:
+        notes.append(
+            f"The store also has base backups of {', '.join(facts.other_clusters)}; this is the cluster "
+            f"{facts.system_identifier}, of the newest one."
+        )
+    if not wal.files:
+        notes.append("No WAL after this backup is archived: the cluster will be as it was when the backup ended.")
+    if target.lsn is not None:
+        notes += [
+            f"Timeline {timeline} has this LSN too, as another history; --timeline {timeline} goes there."
+            for timeline in facts.archive.timelines
+            if timeline not in line.timelines and target.lsn <= (facts.archive.newest_lsn(timeline) or 0)
+        ] + [
+            f"Timeline {stretch.timeline} went on beyond this LSN after it was left at {format_lsn(stretch.end)}; "
+            f"--timeline {stretch.timeline} goes there."
+            for stretch in line.stretches
+            if stretch.end is not None and stretch.end < target.lsn <= (facts.archive.newest_lsn(stretch.timeline) or 0)
+        ]
+    return notes

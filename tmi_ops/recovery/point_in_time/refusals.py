@@ -1,0 +1,136 @@
+"""Why a target cannot be reached: for each reason its error, with how far one can get and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from tmi_ops.backup.wal.lineage import Lineage
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts
+from tmi_ops.recovery.point_in_time.target import Target, time_words
+from tmi_ops.recovery.point_in_time.wal_range import WalRange
+from tmi_ops.store.manifest import BaseManifest
+
+
+def no_timeline(timeline: int, known: Collection[int]) -> RecoveryError:
+    return RecoveryError(
+        f"There is no timeline {timeline} in the store; it knows {_listed(known)}.",
+        next_step="leave out --timeline for the newest one",
+    )
+
+
+def no_history(timeline: int, facts: RecoveryFacts, known: Collection[int]) -> RecoveryError:
+    why = facts.histories_lost.get(timeline, "it was never archived.")
+    readable = [one for one in sorted(known) if one == 1 or one in facts.histories]
+    return RecoveryError(
+        f"Where timeline {timeline} came from is not known, because its history file is not in the archive: {why}",
+        next_step=f"archive pg_wal/{timeline:08X}.history of a server that has it (`tmi-ops wal push`), or follow an "
+        f"earlier timeline: --timeline {readable[-1] if readable else 1}",
+    )
+
+
+def no_restore_point(target: Target, line: Lineage) -> RecoveryError:
+    return RecoveryError(
+        f"The archived WAL of timeline {line.timelines[-1]} has no restore point {target.name!r}.",
+        next_step="check its spelling, which counts, and whether it lies on another timeline (--timeline); a moment "
+        "is named with --to-time",
+    )
+
+
+def before_first_base(facts: RecoveryFacts, target: Target, usable: Sequence[BaseManifest]) -> RecoveryError:
+    if not usable:
+        others = sorted({base.timeline for base in facts.bases})
+        return RecoveryError(
+            "No base backup lies on this timeline or on one that it came from.",
+            next_step=f"the base backups are of {_listed(others)}: choose one with --timeline",
+        )
+    first = usable[-1]
+    return RecoveryError(
+        f"{target.words()} lies before the end of the first base backup on this timeline, {first.backup_id}.",
+        next_step=f"the earliest that can be reached is {time_words(first.consistent_at)} (LSN {first.stop_lsn}); "
+        "a logical backup may be older: `tmi-ops backups`",
+    )
+
+
+def no_whole_chain(target: Target, why_not: Sequence[str]) -> RecoveryError:
+    return RecoveryError(
+        f"No base backup that leads to {target.words()} can be used. {' '.join(why_not)}",
+        next_step="bring back what is gone if the bucket keeps versions; or aim at a time after a whole base backup "
+        "(`tmi-ops backups`); or name a base that only a proof speaks against: --backup ID",
+    )
+
+
+def no_such_base(wanted: str) -> RecoveryError:
+    return RecoveryError(
+        f"There is no base backup {wanted} of this cluster whose manifest can be read.",
+        next_step="run `tmi-ops backups` to see the ids; --cluster chooses another cluster",
+    )
+
+
+def base_of_another_line(base: BaseManifest) -> RecoveryError:
+    return RecoveryError(
+        f"{base.backup_id} ended at {base.stop_lsn} on timeline {base.timeline}, which is not part of this line.",
+        next_step=f"follow its timeline: --timeline {base.timeline}",
+    )
+
+
+def base_after_target(base: BaseManifest, target: Target) -> RecoveryError:
+    return RecoveryError(
+        f"{base.backup_id} ended at {time_words(base.consistent_at)} (LSN {base.stop_lsn}), after {target.words()}.",
+        next_step="leave out --backup, so that one before the target is chosen",
+    )
+
+
+def broken_chain(base: BaseManifest, gone: str) -> RecoveryError:
+    return RecoveryError(
+        f"{base.backup_id} is incremental and builds upon {gone}, which is gone or whose manifest is broken.",
+        next_step="leave out --backup, so that a whole one is chosen; or bring back an earlier version of what is gone "
+        "if the bucket keeps versions",
+    )
+
+
+def after_last_wal(target: Target, wal: WalRange) -> RecoveryError:
+    return RecoveryError(
+        f"{target.words()} lies after the last archived WAL, which ends at {format_lsn(wal.end)}.",
+        next_step="`--latest` brings back all there is; if the server lives, let `tmi-ops wal stream` catch up first",
+    )
+
+
+def after_last_commit(target: Target, newest: datetime | None, wal: WalRange) -> RecoveryError:
+    last = f"the last commit in it is of {time_words(newest)}" if newest else "there is none after the base backup"
+    return RecoveryError(
+        f"{target.words()} lies after the last archived WAL, which ends at {format_lsn(wal.end)}; {last}.",
+        next_step="`--latest` brings back all there is; if the server lives, let `tmi-ops wal stream` catch up first",
+    )
+
+
+def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> RecoveryError:
+    missing = wal.missing.name if wal.missing else "a segment"
+    until = f"{format_lsn(wal.end)}{f' (last commit {time_words(reached)})' if reached else ''}"
+    return RecoveryError(
+        f"The WAL that leads to {target.words()} has a hole: {missing} is missing from the archive, though there is "
+        f"WAL after it. It can be followed up to {until}.",
+        next_step=f"bring the segment back (`tmi-ops wal push` from wherever it still is), or take what is before the "
+        f"hole: --to-lsn {format_lsn(wal.end)}; `tmi-ops wal gaps` shows all holes",
+    )
+
+
+def between_timelines(target: Target, fork: Fork, timeline: int) -> RecoveryError:
+    last = f", its last commit before that at {time_words(fork.last_before)}" if fork.last_before else ""
+    after = (
+        f"the first commit on the way to timeline {timeline} came at {time_words(fork.first_after)}"
+        if fork.first_after
+        else f"nothing was committed yet on the way to timeline {timeline}"
+    )
+    return RecoveryError(
+        f"{target.words()} lies between two timelines: timeline {fork.timeline} was left at LSN {format_lsn(fork.lsn)}"
+        f"{last}, and {after}. What was committed at that time went to timeline {fork.timeline}, and was abandoned.",
+        next_step=f"for the data of that time: --timeline {fork.timeline}. For the state in which timeline "
+        f"{fork.timeline} was left: --to-lsn {format_lsn(fork.lsn)}",
+    )
+
+
+def _listed(timelines: Collection[int]) -> str:
+    return "timeline " + ", ".join(str(one) for one in sorted(timelines)) if timelines else "none"

@@ -1,0 +1,212 @@
+"""The replay: started, followed, and judged. It counts only when it stands where the plan wanted it to.
+
+- A target (a time, an LSN): the server stops at it, says so in its log, and waits. Its word is the proof.
+- The end of the WAL: the server comes up by itself when no more WAL is there. The proof is that it took the last file.
+- No more WAL, and the target not reached: an error that says how far the WAL goes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from tmi_ops.errors import DiskSpaceError, RecoveryError
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.progress import Phase, Report
+from tmi_ops.recovery.point_in_time import refusals
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.recovery.point_in_time.server import Recovering, run_as
+from tmi_ops.recovery.point_in_time.server_log import ServerLog
+from tmi_ops.recovery.point_in_time.spool import WalSpool
+from tmi_ops.recovery.point_in_time.target import target_settings
+
+LOOK_EVERY_S = 0.1
+PROMOTION_TIMEOUT_S = 300.0
+_STATE = """
+SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_timestamp(),
+       pg_is_in_recovery() AND pg_is_wal_replay_paused()
+"""
+
+
+class ReplayAgainError(Exception):
+    """The replay must be started once more: with these settings higher, or (none) to the end of the WAL."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        super().__init__()
+        self.settings = settings
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where the replay stands. `stopped` is the server's own word, empty at the end of the WAL.
+
+    `last_commit_at` is the time of the last transaction that is part of the result; None: none was replayed.
+    """
+
+    lsn: int
+    last_commit_at: datetime | None
+    stopped: str
+    in_recovery: bool
+    timeline: int
+
+
+def replay_settings(plan: RecoveryPlan, *, to_the_end: bool) -> dict[str, str]:
+    """What the server is told of the timeline and the target; it waits there."""
+    settings = {"recovery_target_timeline": str(plan.timeline), "recovery_target_action": "pause"}
+    if to_the_end:
+        return settings
+    return {**settings, **target_settings(plan.target.time, plan.stop_lsn, inclusive=plan.target.inclusive)}
+
+
+def follow(recovering: Recovering, spool: WalSpool, plan: RecoveryPlan, report: Report, *, to_the_end: bool) -> Reached:
+    """Wait until the server stands at the target.
+
+    Raises:
+        RecoveryError: it ended before, or WAL that it needs cannot be used; the message says how far it came.
+        DiskSpaceError: a disk is full.
+        ReplayAgainError: it must be started once more.
+    """
+    log = ServerLog(recovering.log)
+    with report.phase("replay", total=plan.wal.size or None) as phase, _Window(recovering) as window:
+        progress = _Progress(plan, phase)
+        while True:
+            ended = recovering.cluster.process.poll() is not None
+            log.read()
+            if ended:
+                raise _ended(plan, log)
+            if spool.failure is not None:
+                raise spool.failure
+            if log.too_low:
+                raise ReplayAgainError({name: str(value) for name, value in log.too_low.items()})
+            state = window.look()
+            progress.reach(max(_taken_until(spool, plan), state.lsn if state else 0))
+            if state is not None and (not state.in_recovery or (state.paused and log.stopped is not None)):
+                break
+            time.sleep(LOOK_EVERY_S)
+    log.read()
+    if to_the_end and spool.taken < len(plan.wal.files):
+        raise _stopped_early(plan, spool, state.lsn)
+    return Reached(
+        state.lsn, state.last_commit_at, log.stopped or "", state.in_recovery, log.new_timeline or plan.timeline
+    )
+
+
+def promote(recovering: Recovering, programs: Programs, identity: ServerIdentity) -> int:
+    """Have a server that waits at its target come up, on a timeline of its own.
+
+    Returns:
+        The new timeline.
+
+    Raises:
+        RecoveryError: it did not.
+    """
+    directory = recovering.cluster.directory
+    log = ServerLog(recovering.log)
+    run_as(identity, [programs.path("pg_ctl"), "promote", "--no-wait", "--pgdata", directory])
+    deadline = time.monotonic() + PROMOTION_TIMEOUT_S
+    with _Window(recovering) as window:
+        while time.monotonic() < deadline and recovering.cluster.process.poll() is None:
+            log.read()
+            state = window.look()
+            if state is not None and not state.in_recovery and log.new_timeline is not None:
+                return log.new_timeline
+            time.sleep(LOOK_EVERY_S)
+    log.read()
+    raise RecoveryError(f"The recovered cluster in {directory} did not come up: {log.last_words}.")
+
+
+@dataclass(frozen=True)
+class _State:
+    in_recovery: bool
+    lsn: int
+    last_commit_at: datetime | None
+    paused: bool
+
+
+class _Window:
+    """A connection to look through, opened as soon as the server lets anybody in."""
+
+    def __init__(self, recovering: Recovering) -> None:
+        self._parameters = connection_parameters(recovering.cluster.address)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def look(self) -> _State | None:
+        """None while the server is not yet consistent, and lets nobody in."""
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(**self._parameters, autocommit=True)
+            row = self._connection.execute(_STATE).fetchone()
+        except psycopg.OperationalError:
+            self.close()
+            return None
+        if row is None:  # a SELECT without FROM has its row
+            raise AssertionError
+        in_recovery, lsn, last_commit_at, paused = row
+        return _State(in_recovery, parse_lsn(lsn or "0/0"), last_commit_at, paused)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> _Window:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Progress:
+    def __init__(self, plan: RecoveryPlan, phase: Phase) -> None:
+        self._start, self._end, self._phase = plan.wal.start, plan.wal.end, phase
+        self._at = plan.wal.start
+
+    def reach(self, lsn: int) -> None:
+        lsn = min(lsn, self._end)
+        if lsn > self._at:
+            self._phase.advance(lsn - self._at)
+            self._at = lsn
+
+
+def _taken_until(spool: WalSpool, plan: RecoveryPlan) -> int:
+    """Where the last segment begins that the server has taken."""
+    taken = spool.taken
+    return plan.wal.files[taken - 1].segment.start if taken else 0
+
+
+def _ended(plan: RecoveryPlan, log: ServerLog) -> Exception:
+    if log.disk_full:
+        return DiskSpaceError(
+            f"A disk became full during the replay: {log.last_words}.",
+            kept="What was restored so far was removed again; the backups are untouched.",
+            next_step="free some space there, or restore into a directory on a larger disk (--into)",
+        )
+    if not log.ended_before_target:
+        return RecoveryError(
+            f"The server ended during the replay: {log.last_words}.",
+            kept="What was restored so far was removed again; the backups are untouched.",
+            next_step="try another base backup (--backup ID)",
+        )
+    if plan.wal.missing is not None:
+        return refusals.hole(plan.target, plan.wal, log.last_completed)
+    if plan.stop_lsn is not None:
+        # What lies between the last record and the target is filling: all that comes before the target is replayed.
+        return ReplayAgainError({})
+    return refusals.after_last_commit(plan.target, log.last_completed, plan.wal)
+
+
+def _stopped_early(plan: RecoveryPlan, spool: WalSpool, lsn: int) -> RecoveryError:
+    return RecoveryError(
+        f"The replay ended at {format_lsn(lsn)}, though the archived WAL goes to {format_lsn(plan.wal.end)}: "
+        f"{plan.wal.files[spool.taken].name} was not asked for.",
+        kept="What was restored so far was removed again; the archive was left as it is.",
+        next_step=f"run `tmi-ops wal gaps --deep`; what comes before can be restored with --to-lsn {format_lsn(lsn)}",
+    )

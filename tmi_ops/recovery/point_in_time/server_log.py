@@ -1,0 +1,81 @@
+"""What a replaying server says in its log that it says nowhere else: that it stopped at the target, and why it ended.
+
+Source: src/backend/access/transam/xlogrecovery.c, whose messages are the same from PostgreSQL 13 to 18.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops.postgres.wal_files import parse_lsn
+
+_STOPPED = re.compile(r"LOG:  recovery stopping ((?:before|after|at) .*)")
+_REDO_DONE = re.compile(r"LOG:  redo done at ([0-9A-F]+/[0-9A-F]+)")
+_LAST_COMPLETED = re.compile(r"LOG:  last completed transaction was at log time (\S+ [0-9:.]+)")
+_NEW_TIMELINE = re.compile(r"LOG:  selected new timeline ID: (\d+)")
+_TOO_LOW = re.compile(r"(\w+) = (\d+) is a lower setting than on the primary server, where its value was (\d+)")
+_FATAL = re.compile(r"(?:FATAL|PANIC|ERROR):  (.*)")
+_ENDED_BEFORE = "recovery ended before configured recovery target was reached"
+_DISK_FULL = "No space left on device"
+_LINES_KEPT = 12
+
+
+@dataclass
+class ServerLog:
+    """Reads a log as it grows; what it said so far.
+
+    `stopped` is the server's word that the target was reached, such as `before commit of transaction 735, time ...`.
+    `redo_done` is where the last replayed record begins. `too_low` names settings that the source had higher.
+    """
+
+    path: Path
+    stopped: str | None = None
+    redo_done: int | None = None
+    last_completed: datetime | None = None
+    new_timeline: int | None = None
+    too_low: dict[str, int] = field(default_factory=dict)
+    ended_before_target: bool = False
+    disk_full: bool = False
+    fatal: list[str] = field(default_factory=list)
+    _read: int = 0
+    _tail: list[str] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Take in what was added since the last time, whole lines only."""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            self._take(line)
+
+    @property
+    def last_words(self) -> str:
+        """What it said at last, for a person who must find out why it ended."""
+        return " / ".join(self.fatal[-2:] or self._tail[-4:]) or "it said nothing"
+
+    def _take(self, line: str) -> None:
+        self._tail = [*self._tail, line.strip()][-_LINES_KEPT:]
+        if match := _STOPPED.search(line):
+            self.stopped = match[1]
+        elif match := _REDO_DONE.search(line):
+            self.redo_done = parse_lsn(match[1])
+        elif match := _LAST_COMPLETED.search(line):
+            self.last_completed = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+        elif match := _NEW_TIMELINE.search(line):
+            self.new_timeline = int(match[1])
+        elif match := _TOO_LOW.search(line):
+            self.too_low[match[1]] = int(match[3])
+        elif match := _FATAL.search(line):
+            self._take_fatal(match[1])
+        self.disk_full |= _DISK_FULL in line
+
+    def _take_fatal(self, said: str) -> None:
+        self.ended_before_target |= said.startswith(_ENDED_BEFORE)
+        # Every look of ours before it is consistent is refused with such a line.
+        if not said.startswith(("the database system is", "database system is")):
+            self.fatal.append(said)

@@ -1,0 +1,237 @@
+"""WAL fetched ahead of the replay, and the restore_command that takes it from there.
+
+A thread keeps a window of segments ready as files. The restore_command is a few words of shell: it takes the file by
+renaming it, so the server waits for no interpreter and no copy. Only where the file is not ready it leaves a note and
+waits until the note is gone: either the file is ready then, or the archive has none, which is what exit code 1 says.
+
+A segment that the archive has but that cannot be fetched is never answered with 1: the server would take it for the
+end of the WAL and come up in the middle of history. Its note stays, and `failure` says why; whoever started the server
+ends it then.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+from tmi_ops.backup.wal.archive import fetch_wal_file
+from tmi_ops.errors import DiskSpaceError, IntegrityError, OpsError, RecoveryError, StoreError
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, history_name
+from tmi_ops.recovery.point_in_time.tar_stream import disk_failed
+from tmi_ops.recovery.point_in_time.wal_range import WalFile
+from tmi_ops.store.objects import ObjectStore
+
+# The window: enough to outrun the replay over a slow stretch, little beside any data directory.
+AHEAD_BYTES = 512 << 20
+MOST_AHEAD = 64
+# Memory of a fetch is about two segments; more of them at once do not help two cores.
+FETCHES_AT_ONCE = 4
+FETCHED_BYTES = 256 << 20
+POLL_S = 0.01
+# How long the server is kept waiting for a segment while the store does not answer.
+PATIENCE_S = 300.0
+_READY, _WANTED, _FETCHING = "ready", "wanted", "fetching"
+
+
+class WalSpool:
+    """For the length of a `with` block, keeps WAL ready in `directory`, which must be on the data directory's disk.
+
+    Args:
+        files: what may be replayed, in the order of the WAL.
+        histories: timelines whose history the server may ask for.
+        identity: as whom the server runs; the files become its own.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        system_identifier: str,
+        files: Sequence[WalFile],
+        histories: Sequence[int],
+        directory: Path,
+        identity: ServerIdentity,
+    ) -> None:
+        self._store = store
+        self._system_identifier = system_identifier
+        self._files = {file.name: file for file in files}
+        self._order = {file.name: place for place, file in enumerate(files)}
+        self._names = [file.name for file in files]
+        self._histories = {history_name(timeline) for timeline in histories}
+        self._directory = directory
+        self._identity = identity
+        size = files[0].segment.size if files else AHEAD_BYTES
+        self._ahead = min(MOST_AHEAD, max(2, AHEAD_BYTES // size))
+        self._workers = max(1, min(FETCHES_AT_ONCE, FETCHED_BYTES // (2 * size)))
+        self._next = 0
+        self._fetching: dict[str, Future[bool]] = {}
+        self._failures: dict[str, OpsError] = {}
+        self._failed_since: dict[str, float] = {}
+        self._made: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._failure: OpsError | None = None
+        self._thread = threading.Thread(target=self._tend, name="wal-spool", daemon=True)
+
+    @property
+    def restore_command(self) -> str:
+        """For the server's configuration; %f and %p are PostgreSQL's."""
+        spool = shlex.quote(str(self._directory)).replace("%", "%%")
+        return (
+            f's={spool}; [ -e "$s/{_READY}/%f" ] || {{ : > "$s/{_WANTED}/%f"; '
+            f'while [ -e "$s/{_WANTED}/%f" ]; do sleep 0.02; done; }}; mv "$s/{_READY}/%f" "%p" 2>/dev/null || exit 1'
+        )
+
+    @property
+    def failure(self) -> OpsError | None:
+        """Why a segment that the server waits for cannot be had; it would wait for ever."""
+        return self._failure
+
+    @property
+    def taken(self) -> int:
+        """How many of the files the server has taken, up to the farthest one."""
+        with self._lock:
+            made = set(self._made)
+        gone = [self._order[name] for name in made if not self._ready(name).exists()]
+        return max(gone, default=-1) + 1
+
+    def __enter__(self) -> WalSpool:
+        for name in ("", _READY, _WANTED, _FETCHING):
+            directory = self._directory / name
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._identity.take_over(directory)
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="wal-fetch")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _tend(self) -> None:
+        while not self._stopped.wait(POLL_S):
+            try:
+                self._collect()
+                for name in os.listdir(self._directory / _WANTED):  # noqa: PTH208 - a hundred times a second
+                    self._answer(name)
+                self._fetch_ahead()
+            except BaseException as error:  # noqa: BLE001 - the server must not wait for a thread that is gone
+                self._failure = error if isinstance(error, OpsError) else _broken(error)
+                return
+
+    def _collect(self) -> None:
+        """Take note of the fetches that are done."""
+        for name in [name for name, fetching in self._fetching.items() if fetching.done()]:
+            fetching = self._fetching.pop(name)
+            try:
+                there = fetching.result()
+            except OpsError as error:
+                self._failures[name] = error
+            except OSError as error:
+                failed = disk_failed(error, self._directory)
+                self._failures[name] = failed if isinstance(failed, OpsError) else _broken(failed)
+            else:
+                if not there:
+                    self._failures[name] = _gone(name)
+
+    def _answer(self, name: str) -> None:
+        """Have what the server waits for fetched, or take its note away: the file is ready, or there is none."""
+        if name in self._failures:
+            self._fail_or_retry(name, self._failures[name])
+        elif name in self._fetching:
+            return
+        elif self._ready(name).exists() or (name not in self._files and name not in self._histories):
+            self._note(name).unlink(missing_ok=True)
+        else:
+            self._fetch(name)
+            self._next = max(self._next, self._order.get(name, -1) + 1)
+
+    def _fail_or_retry(self, name: str, error: OpsError) -> None:
+        """A store that is out for a while must not cost a replay of hours."""
+        since = self._failed_since.setdefault(name, time.monotonic())
+        if error.transient and time.monotonic() - since < PATIENCE_S:
+            del self._failures[name]
+            self._fetch(name)
+        else:
+            self._failure = error if isinstance(error, DiskSpaceError) else _unusable(name, error)
+
+    def _fetch_ahead(self) -> None:
+        if self._next >= len(self._names):
+            return
+        ready = len(os.listdir(self._directory / _READY))  # noqa: PTH208 - a hundred times a second
+        while self._next < len(self._names) and ready + len(self._fetching) < self._ahead:
+            self._fetch(self._names[self._next])
+            self._next += 1
+
+    def _fetch(self, name: str) -> None:
+        self._fetching[name] = self._pool.submit(self._bring, name)
+
+    def _bring(self, name: str) -> bool:
+        """Fetch a file and make it ready in one step; False when the archive does not have it."""
+        path = self._directory / _FETCHING / name
+        file = self._files.get(name)
+        if not self._download(file.stored if file else name, path):
+            return False
+        if file is not None and file.cut is not None:
+            _cut(path, file.cut - file.segment.start)
+        self._identity.take_over(path)
+        with self._lock:
+            if file is not None:
+                self._made.add(name)
+            path.replace(self._ready(name))
+        self._note(name).unlink(missing_ok=True)
+        return True
+
+    def _download(self, stored: str, path: Path) -> bool:
+        if fetch_wal_file(self._store, self._system_identifier, stored, path):
+            return True
+        # An open segment that was listed may be whole by now, and then has its whole name.
+        whole = stored.removesuffix(PARTIAL_SUFFIX)
+        return whole != stored and fetch_wal_file(self._store, self._system_identifier, whole, path)
+
+    def _ready(self, name: str) -> Path:
+        return self._directory / _READY / name
+
+    def _note(self, name: str) -> Path:
+        return self._directory / _WANTED / name
+
+
+def _cut(path: Path, size: int) -> None:
+    """Zeros after `size`: what comes there is of a history that was left."""
+    length = path.stat().st_size
+    os.truncate(path, size)
+    os.truncate(path, length)
+
+
+def _unusable(name: str, error: OpsError) -> RecoveryError:
+    """Before `name` everything could be replayed."""
+    damaged = isinstance(error, IntegrityError)
+    return RecoveryError(
+        f"Recovery needs {name}, which cannot be used: {error.what}",
+        kept="What was restored so far was removed again; the archive was left as it is.",
+        next_step="bring back an earlier version of the object if the bucket keeps versions, or aim at a point before "
+        "it; a base backup taken after it leads to every point after that"
+        if damaged
+        else error.next_step,
+        transient=isinstance(error, StoreError) and error.transient,
+    )
+
+
+def _gone(name: str) -> RecoveryError:
+    return RecoveryError(
+        f"The archive had {name} when recovery was planned, and has it no more.",
+        next_step="try again; `tmi-ops wal gaps` shows what is there",
+    )
+
+
+def _broken(error: BaseException) -> RecoveryError:
+    return RecoveryError(f"Fetching WAL failed: {type(error).__name__}: {error}.")

@@ -1,0 +1,159 @@
+"""Reading PostgreSQL's base backups: a tar inside zstd, straight from the store's chunks into files.
+
+Only what PostgreSQL puts into a base backup is understood: directories, files, and the symbolic links of tablespaces,
+which are left out (where they point to is decided by the restore). Anything else is refused, and so is a path that
+leads out of the target.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+import zstandard
+
+from tmi_ops.errors import DiskSpaceError, IntegrityError
+
+BLOCK = 512
+PLAIN_CHUNK = 1 << 20
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def extract(chunks: Iterator[bytes], target: Path, what: str, on_file: Callable[[int], object] | None = None) -> int:
+    """Extract a zstd-compressed tar into the directory `target`, which exists.
+
+    Args:
+        chunks: its compressed bytes, read to their end.
+        what: the archive in words, for messages.
+        on_file: called with the size of each file that was written.
+
+    Returns:
+        Bytes of the files.
+
+    Raises:
+        IntegrityError: it is no such tar, or it is cut.
+        DiskSpaceError: the disk is full.
+    """
+    plain = _Plain(chunks, what)
+    written = 0
+    while (header := plain.read(BLOCK)) != bytes(BLOCK):
+        member = _parse(header, what)
+        path = target / _inside(member.name, what)
+        try:
+            if member.isdir():
+                path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            elif member.isreg():
+                _write(path, plain, member.size)
+                plain.read(-member.size % BLOCK)
+            elif not (member.issym() and path.parent.name == "pg_tblspc"):
+                raise IntegrityError(f"{what} holds {member.name}, which is neither a file nor a directory.")
+        except OSError as error:
+            raise disk_failed(error, path) from error
+        if member.isreg():
+            written += member.size
+            if on_file is not None:
+                on_file(member.size)
+    plain.drain()
+    return written
+
+
+def disk_failed(error: OSError, path: Path) -> Exception:
+    """What writing `path` failed with, for a person; the error itself where it is none of a full disk."""
+    if error.errno not in _FULL:
+        return error
+    return DiskSpaceError(
+        f"The disk of {path} is full.",
+        kept="What was restored so far was removed again; the backups are untouched.",
+        next_step="free some space there, or restore into a directory on a larger disk (--into)",
+    )
+
+
+def _write(path: Path, plain: _Plain, size: int) -> None:
+    path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb", buffering=0) as file:
+        for piece in plain.pieces(size):
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[file.write(rest) :]
+
+
+def _parse(header: bytes, what: str) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise IntegrityError(f"{what} is not a tar as PostgreSQL writes it: {error}.") from error
+
+
+def _inside(name: str, what: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise IntegrityError(f"{what} holds a path that leads out of it: {name!r}.")
+    return path
+
+
+class _Plain:
+    """The decompressed bytes, in the pieces that are asked for; never much more than one chunk in memory."""
+
+    def __init__(self, chunks: Iterator[bytes], what: str) -> None:
+        self._what = what
+        self._source = _ChunkFile(chunks)
+        self._reader = zstandard.ZstdDecompressor().stream_reader(
+            cast("IO[bytes]", self._source), read_size=PLAIN_CHUNK, read_across_frames=True
+        )
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes."""
+        return b"".join(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """Exactly `size` bytes, piece by piece."""
+        while size:
+            if not self._rest:
+                self._rest = memoryview(self._next())
+            piece = self._rest[:size]
+            self._rest = self._rest[len(piece) :]
+            size -= len(piece)
+            yield piece
+
+    def drain(self) -> None:
+        """Read what follows the tar's end, so that the source can check that it is whole."""
+        while self._decompressed():
+            pass
+        self._source.drain()
+
+    def _next(self) -> bytes:
+        if chunk := self._decompressed():
+            return chunk
+        raise IntegrityError(f"{self._what} ends in the middle.")
+
+    def _decompressed(self) -> bytes:
+        try:
+            return bytes(self._reader.read(PLAIN_CHUNK))
+        except zstandard.ZstdError as error:
+            raise IntegrityError(f"{self._what} cannot be decompressed: {error}.") from error
+
+
+class _ChunkFile:
+    """An iterator of chunks as a file to read from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+        piece = self._rest if size < 0 else self._rest[:size]
+        self._rest = self._rest[len(piece) :]
+        return bytes(piece)
+
+    def drain(self) -> None:
+        for _ in self._chunks:
+            pass

@@ -1,0 +1,84 @@
+"""What pg_waldump tells of a segment: when transactions committed, and where restore points lie."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops.postgres.programs import Programs, program_failed
+from tmi_ops.postgres.wal_files import parse_lsn
+
+_LINE = re.compile(r"rmgr: (?P<rmgr>\w+) .*?\blsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?desc: (?P<desc>.*)")
+_END = re.compile(r"(?:COMMIT|ABORT)(?:_PREPARED \d+:)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))? UTC")
+_RESTORE_POINT = "RESTORE_POINT "
+_WAL_ENDS = ("error in WAL record", "could not find a valid record")
+
+
+@dataclass(frozen=True)
+class TransactionEnd:
+    """A commit or abort, which recovery to a time can stop at: the LSN of its record and its time."""
+
+    lsn: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    """The LSN of its record."""
+
+    lsn: int
+    name: str
+
+
+def transaction_ends(programs: Programs, segment: Path) -> list[TransactionEnd]:
+    """Commits and aborts whose record begins in this segment, in the order of the WAL.
+
+    Raises:
+        ProgramError: pg_waldump could make nothing of it.
+    """
+    found = []
+    for lsn, description in _records(programs, segment, "Transaction"):
+        if match := _END.match(description):
+            at = datetime.fromisoformat(match[1]).replace(tzinfo=UTC, microsecond=int((match[2] or "0").ljust(6, "0")))
+            found.append(TransactionEnd(lsn, at))
+    return found
+
+
+def restore_points(programs: Programs, segment: Path) -> list[RestorePoint]:
+    """Restore points whose record begins in this segment, in the order of the WAL.
+
+    Raises:
+        ProgramError: pg_waldump could make nothing of it.
+    """
+    return [
+        RestorePoint(lsn, description.removeprefix(_RESTORE_POINT))
+        for lsn, description in _records(programs, segment, "XLOG")
+        if description.startswith(_RESTORE_POINT)
+    ]
+
+
+def _records(programs: Programs, segment: Path, rmgr: str) -> list[tuple[int, str]]:
+    """LSN and description of the records of one kind.
+
+    pg_waldump fails at the end of nearly every segment, as the last record goes on in the next one or the WAL ends
+    there; what it printed before counts.
+    """
+    done = subprocess.run(
+        [str(programs.path("pg_waldump")), f"--rmgr={rmgr}", str(segment)],
+        env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if (
+        done.returncode != 0
+        and "could not find a valid record" not in done.stderr
+        and "error in WAL" not in done.stderr
+    ):
+        raise program_failed("pg_waldump", done.returncode, done.stderr)
+    return [(parse_lsn(match["lsn"]), match["desc"]) for match in map(_LINE.match, done.stdout.splitlines()) if match]
