@@ -339,4 +339,11 @@ def _present(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, s
 
 
 def _readable(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+    return "; ".join(f"{_variable(error.title, item['loc'])}: {item['msg']}" for item in error.errors())
+
+
+def _variable(model: str, place: tuple[int | str, ...]) -> str:
+    """The variable that a person would correct, from the model and the field that refused it."""
+    field = ".".join(map(str, place))
+    prefix = {"PostgresSettings": "POSTGRES_", "RedisSettings": "REDIS_", "StoreSettings": "TMI_OPS_S3_"}.get(model)
+    return f"{prefix}{'DB' if field == 'database' else field.upper()}" if prefix else field

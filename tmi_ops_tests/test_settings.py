@@ -91,9 +91,9 @@ def test_production_refuses_a_connection_that_could_be_read(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("POSTGRES_PORT", "fivefourthreetwo", "port"),
-        ("POSTGRES_SSLMODE", "on", "sslmode"),
-        ("REDIS_DB", "first", "db"),
+        ("POSTGRES_PORT", "fivefourthreetwo", "POSTGRES_PORT"),
+        ("POSTGRES_SSLMODE", "on", "POSTGRES_SSLMODE"),
+        ("REDIS_DB", "first", "REDIS_DB"),
         ("TMI_OPS_RPO", "soon", "TMI_OPS_RPO"),
         ("TMI_OPS_RTO", "0m", "longer than zero"),
         ("TMI_DATABASE_URL", "mysql://root@localhost/tmi", "not a PostgreSQL address"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import stat
@@ -25,6 +24,7 @@ from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.backup.source import ROWS, drop_role, fill_source
 from tmi_ops_tests.raw_s3 import read_raw, stored_keys
+from tmi_ops_tests.variables import variables_of
 
 pytestmark = pytest.mark.slow
 
@@ -187,7 +187,7 @@ def test_an_interrupted_backup_leaves_nothing_in_the_store(
     source: Settings, how: signal.Signals, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _SLOW_BACKUP], env=_environment(source), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _SLOW_BACKUP], env=variables_of(source), cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 30
     while not _uploading(source) and time.monotonic() < deadline:
@@ -209,28 +209,6 @@ def _uploading(settings: Settings) -> bool:
         Bucket=settings.store.bucket, Prefix=settings.store.prefix
     )
     return bool(listing.get("Uploads"))
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    postgres, store = settings.postgres, settings.store
-    assert postgres.password is not None
-    assert store.access_key_id is not None
-    assert store.secret_access_key is not None
-    return {
-        "PATH": os.environ["PATH"],
-        "POSTGRES_HOST": postgres.host,
-        "POSTGRES_PORT": str(postgres.port),
-        "POSTGRES_USER": postgres.user,
-        "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
-        "POSTGRES_DB": postgres.database,
-        "POSTGRES_SSLMODE": "disable",
-        "TMI_OPS_S3_ENDPOINT_URL": str(store.endpoint_url),
-        "TMI_OPS_S3_BUCKET": str(store.bucket),
-        "TMI_OPS_S3_PREFIX": store.prefix,
-        "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
-        "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
-        "TMI_OPS_HOME": str(settings.home),
-    }
 
 
 def _secret(text: str) -> object:

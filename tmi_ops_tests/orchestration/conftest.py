@@ -7,6 +7,7 @@ from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.settings import Settings
+from tmi_ops_tests.variables import variables_of
 
 ENVIRONMENT = "development"
 
@@ -19,26 +20,7 @@ def key(*path: str) -> AssetKey:
 @pytest.fixture
 def as_variables(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings, given as a run's process is given them: by variables alone."""
-    postgres, store = settings.postgres, settings.store
-    assert postgres.password is not None
-    assert store.access_key_id is not None
-    assert store.secret_access_key is not None
-    variables = {
-        "TMI_ENV": ENVIRONMENT,
-        "POSTGRES_HOST": postgres.host,
-        "POSTGRES_PORT": str(postgres.port),
-        "POSTGRES_USER": postgres.user,
-        "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
-        "POSTGRES_DB": postgres.database,
-        "POSTGRES_SSLMODE": postgres.sslmode,
-        "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
-        "TMI_OPS_S3_BUCKET": store.bucket,
-        "TMI_OPS_S3_PREFIX": store.prefix,
-        "AWS_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
-        "AWS_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
-        "TMI_OPS_HOME": str(settings.home),
-    }
-    for name, value in variables.items():
+    for name, value in variables_of(settings).items():
         monkeypatch.setenv(name, value)
     return settings
 
