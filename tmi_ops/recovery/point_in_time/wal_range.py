@@ -63,7 +63,7 @@ def wal_after(base: BaseManifest, line: Lineage, archive: WalArchive, start: int
     for stretch, following in zip(stretches, [*stretches[1:], None], strict=True):
         if not walk.along(stretch, following):
             break
-    end = max(stop, walk.end or stop)
+    end = max(stop, walk.end or position)
     return WalRange(tuple(walk.files), start, end, walk.missing if _goes_on(walk, archive, stretches) else None)
 
 

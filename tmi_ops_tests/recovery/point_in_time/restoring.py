@@ -1,0 +1,108 @@
+"""One way to restore, for all tests: read, decide, do; and to start what was restored as a person would."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tmi_ops.postgres.cluster import RunningCluster, free_port, start_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.progress import Report, SilentReport
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.execution import Finish, Recovered, execute_recovery
+from tmi_ops.recovery.point_in_time.facts import read_facts
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
+from tmi_ops.recovery.point_in_time.server import owner_of
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.physical import PHYSICAL_PARAMETERS
+from tmi_ops_tests.raw_s3 import raw_client, stored_keys
+from tmi_ops_tests.recovery.point_in_time.conftest import Past
+
+NOT_DURABLE = {"fsync": "off", "summarize_wal": "on"}
+
+
+def plan_to(
+    store: ObjectStore, target: Target, scratch: Path, *, timeline: int | None = None, base: str | None = None
+) -> RecoveryPlan:
+    """The plan, made as the command line makes it."""
+    facts = read_facts(store)
+    programs = server_programs(facts.server_major)
+    facts = with_times(store, facts, target, programs, scratch, SilentReport(), timeline=timeline)
+    return plan_recovery(facts, target, timeline=timeline, base=base)
+
+
+def restore(
+    settings: Settings,
+    target: Target,
+    destination: Destination | Path,
+    *,
+    finish: Finish = "promote",
+    timeline: int | None = None,
+    base: str | None = None,
+    report: Report | None = None,
+) -> Recovered:
+    """Restore from the settings' store into a directory."""
+    store = open_store(settings.store, settings.environment)
+    plan = plan_to(store, target, settings.home / "scratch", timeline=timeline, base=base)
+    if isinstance(destination, Path):
+        destination = Destination(destination)
+    return execute_recovery(settings, store, plan, destination, report or SilentReport(), finish=finish)
+
+
+@contextmanager
+def started(
+    directory: Path, source: PostgresSettings, parameters: Mapping[str, str] | None = None
+) -> Iterator[RunningCluster]:
+    """The restored cluster, started with nothing but its own files, for the length of a `with` block."""
+    programs = server_programs(int((directory / "PG_VERSION").read_text()))
+    address = source.model_copy(update={"port": free_port()})
+    cluster = start_cluster(
+        programs,
+        directory,
+        owner_of(directory, programs),
+        address,
+        parameters={**PHYSICAL_PARAMETERS, **NOT_DURABLE, **(parameters or {})},
+        log=directory.parent / f"{directory.name}.log",
+    )
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def copy_of_store(past: Past) -> Settings:
+    """The past's settings with a store of its own that holds the same, for damaging it."""
+    source = past.settings.store
+    copy = source.model_copy(update={"prefix": f"pitr-{secrets.token_hex(6)}"})
+    client = raw_client(source)
+    for key in stored_keys(source):
+        target = copy.prefix + key.removeprefix(source.prefix)
+        client.copy_object(Bucket=copy.bucket, Key=target, CopySource={"Bucket": source.bucket, "Key": key})
+    return past.settings.model_copy(update={"store": copy})
+
+
+def wal_keys(store: StoreSettings) -> list[str]:
+    """Keys of the archived segments, in the order of the WAL."""
+    return [key for key in stored_keys(store) if "/wal/" in key and key.endswith(".zst") and ".history" not in key]
+
+
+def rows(postgres: PostgresSettings) -> int:
+    """How many rows the ledger has."""
+    with connect(postgres) as connection:
+        row = connection.execute("SELECT count(*) FROM ledger").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def value(postgres: PostgresSettings, query: str) -> object:
+    """The one value of a query."""
+    with connect(postgres) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import pytest
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops_tests.recovery.point_in_time.pasts import a_base, an_archive, lsn, minutes, some_facts
+
+FULL = a_base("full", 2.5)
+SECOND = a_base("second", 4.5, upon=FULL)
+THIRD = a_base("third", 6.5, upon=SECOND)
+BASES = (SECOND, THIRD, FULL)
+# Segments 3 to 8, the open one up to the middle of 9.
+WAL = an_archive({1: range(3, 9)}, {1: (9, 9.5)})
+FACTS = some_facts(BASES, WAL)
+
+
+def _refused(facts: RecoveryFacts, target: Target, **choices: object) -> RecoveryError:
+    with pytest.raises(RecoveryError) as caught:
+        plan_recovery(facts, target, **choices)  # type: ignore[arg-type]
+    assert caught.value.next_step
+    return caught.value
+
+
+def test_latest_begins_with_the_newest_base_and_its_chain_and_takes_all_wal_after_it() -> None:
+    plan = plan_recovery(FACTS, Target())
+    assert plan.chain == (FULL, SECOND, THIRD)
+    assert [file.stored[-8:] for file in plan.wal.files] == ["00000007", "00000008", ".partial"]
+    assert plan.wal.end == lsn(9.5)
+    assert plan.to_the_end
+    assert plan.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "chain"),
+    [
+        (Target(time=minutes(2.5)), (FULL,)),
+        (Target(time=minutes(4.4)), (FULL,)),
+        (Target(time=minutes(4.6)), (FULL, SECOND)),
+        (Target(lsn=lsn(2.5)), (FULL,)),
+        (Target(lsn=lsn(6.4)), (FULL, SECOND)),
+        (Target(lsn=lsn(6.5)), (FULL, SECOND, THIRD)),
+    ],
+)
+def test_the_newest_base_that_ended_before_the_target_is_begun_with(target: Target, chain: tuple[object, ...]) -> None:
+    plan = plan_recovery(FACTS, target)
+    assert plan.chain == chain
+    assert not plan.to_the_end
+
+
+def test_the_bases_that_would_do_as_well_are_named_newest_first() -> None:
+    assert plan_recovery(FACTS, Target()).earlier == ("second", "full")
+
+
+def test_a_restore_point_is_aimed_at_by_its_lsn() -> None:
+    facts = some_facts(BASES, WAL, restore_point=lsn(5.2))
+    plan = plan_recovery(facts, Target(name="before import"))
+    assert (plan.chain, plan.stop_lsn) == ((FULL, SECOND), lsn(5.2))
+
+
+def test_a_restore_point_that_is_nowhere_is_an_error() -> None:
+    assert "has no restore point 'before import'" in _refused(FACTS, Target(name="before import")).what
+
+
+@pytest.mark.parametrize("target", [Target(time=minutes(2.4)), Target(lsn=lsn(2.4))])
+def test_a_target_before_the_first_base_is_refused_with_the_earliest_that_can_be_reached(target: Target) -> None:
+    error = _refused(FACTS, target)
+    assert "before the end of the first base backup" in error.what
+    assert "2026-11-24 12:02:30 UTC" in error.next_step
+    assert FULL.stop_lsn in error.next_step
+
+
+def test_an_lsn_after_the_last_wal_is_refused_with_how_far_the_wal_goes() -> None:
+    error = _refused(FACTS, Target(lsn=lsn(9.5) + 1))
+    assert f"after the last archived WAL, which ends at {format_lsn(lsn(9.5))}" in error.what
+    assert "--latest" in error.next_step
+
+
+def test_the_lsn_at_which_the_wal_ends_is_its_end() -> None:
+    assert plan_recovery(FACTS, Target(lsn=lsn(9.5))).to_the_end
+
+
+def test_a_time_after_the_last_commit_is_refused_with_the_time_of_that_commit() -> None:
+    facts = some_facts(BASES, WAL, clock=WalClock(minutes(8.9)))
+    error = _refused(facts, Target(time=minutes(9)))
+    assert "the last commit in it is of 2026-11-24 12:08:54 UTC" in error.what
+    assert format_lsn(lsn(9.5)) in error.what
+
+
+def test_the_time_of_the_last_commit_is_the_end_of_the_wal_unless_the_target_excludes_it() -> None:
+    facts = some_facts(BASES, WAL, clock=WalClock(minutes(8.9)))
+    assert plan_recovery(facts, Target(time=minutes(8.9))).to_the_end
+    assert not plan_recovery(facts, Target(time=minutes(8.9), inclusive=False)).to_the_end
+
+
+def test_where_no_commit_was_found_near_the_end_the_replay_decides() -> None:
+    assert plan_recovery(some_facts(BASES, WAL, clock=WalClock(None)), Target(time=minutes(30))).chain[-1] == THIRD
+
+
+HOLED = an_archive({1: [3, 4, 5, 6, 8]}, {1: (9, 9.5)})
+
+
+@pytest.mark.parametrize("target", [Target(), Target(lsn=lsn(8.5))])
+def test_a_missing_segment_in_the_middle_is_named_with_how_far_one_can_get(target: Target) -> None:
+    error = _refused(some_facts(BASES, HOLED), target)
+    assert "000000010000000000000007 is missing" in error.what
+    assert f"up to {format_lsn(lsn(7))}" in error.what
+    assert f"--to-lsn {format_lsn(lsn(7))}" in error.next_step
+
+
+def test_a_target_before_the_hole_is_reached() -> None:
+    facts = some_facts((FULL, SECOND), an_archive({1: [5, 6, 8]}))
+    assert plan_recovery(facts, Target(lsn=lsn(6.5))).chain[-1] == SECOND
+    # For a time, only the replay can tell on which side of the hole it lies.
+    plan = plan_recovery(facts, Target(time=minutes(6)))
+    assert plan.wal.missing is not None
+    assert plan.wal.end == lsn(7)
+
+
+def test_a_hole_before_the_base_is_none() -> None:
+    assert plan_recovery(some_facts(BASES, an_archive({1: [3, 4, 7, 8]})), Target()).wal.end == lsn(9)
+
+
+def test_a_chain_whose_parent_is_gone_gives_way_to_an_earlier_whole_one_and_the_plan_says_so() -> None:
+    other_full = a_base("other", 3.5)
+    plan = plan_recovery(some_facts((other_full, SECOND, THIRD), WAL), Target())
+    assert plan.chain == (other_full,)
+    assert "third cannot be used: it builds upon full, which is gone" in plan.notes[0]
+
+
+def test_where_every_chain_lacks_its_parent_the_error_names_what_is_gone() -> None:
+    error = _refused(some_facts((SECOND, THIRD), WAL), Target())
+    assert "third cannot be used: it builds upon full" in error.what
+    assert "second cannot be used: it builds upon full" in error.what
+
+
+def test_a_chain_with_a_gone_parent_that_is_asked_for_is_refused() -> None:
+    assert "builds upon full, which is gone" in _refused(some_facts((SECOND, THIRD), WAL), Target(), base="third").what
+
+
+def test_a_base_that_failed_its_proof_and_all_that_build_upon_it_are_passed_over() -> None:
+    plan = plan_recovery(some_facts(BASES, WAL, failed=frozenset({"second"})), Target())
+    assert plan.chain == (FULL,)
+    assert "third is not used: a proof found second bad" in plan.notes[0]
+
+
+def test_a_base_that_is_asked_for_is_taken_even_if_a_proof_speaks_against_it() -> None:
+    facts = some_facts(BASES, WAL, failed=frozenset({"second"}))
+    assert plan_recovery(facts, Target(), base="second").chain == (FULL, SECOND)
+
+
+def test_a_base_that_is_asked_for_must_have_ended_before_the_target() -> None:
+    error = _refused(FACTS, Target(lsn=lsn(5)), base="third")
+    assert "third ended at" in error.what
+
+
+def test_a_base_that_is_not_there_is_refused() -> None:
+    assert "no base backup fourth" in _refused(FACTS, Target(), base="fourth").what
+
+
+def test_without_any_archived_wal_a_base_is_brought_back_as_it_ended() -> None:
+    facts = some_facts((FULL,), an_archive({}))
+    plan = plan_recovery(facts, Target())
+    assert (plan.wal.files, plan.wal.end, plan.to_the_end) == ((), lsn(3), True)
+    assert "No WAL after this backup is archived" in plan.notes[0]
+    assert "after the last archived WAL" in _refused(facts, Target(time=minutes(3))).what
+
+
+def test_a_base_of_a_standby_needs_the_segment_in_which_it_ended_from_the_archive() -> None:
+    base = a_base("standby's", 2.5, from_standby=True)
+    whole = plan_recovery(some_facts((base,), an_archive({1: [2, 3]})), Target())
+    assert [file.segment.start for file in whole.wal.files] == [lsn(2), lsn(3)]
+    assert "000000010000000000000002 is missing" in _refused(some_facts((base,), an_archive({1: [3]})), Target()).what
+
+
+def test_other_clusters_in_the_store_are_mentioned() -> None:
+    plan = plan_recovery(some_facts(BASES, WAL, other_clusters=("42",)), Target())
+    assert "also has base backups of 42" in plan.notes[0]
