@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tmi_ops.stack.ports import seaweed_ports
 from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
 from tmi_ops.stack.valkey import start_valkey
 from tmi_ops_tests.raw_s3 import raw_client
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SOURCE_MAJOR = 17
 SOURCE_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "100"}
