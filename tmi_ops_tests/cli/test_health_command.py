@@ -15,6 +15,8 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Shown:

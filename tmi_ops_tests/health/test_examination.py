@@ -24,6 +24,8 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops_tests.health.conftest import in_background, run_on
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Any]
 Run = Callable[..., list[tuple[Any, ...]]]
 

@@ -15,6 +15,8 @@ from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops_tests.health.conftest import probe, role, run_on
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., list[tuple[Any, ...]]]
 
 

@@ -19,6 +19,8 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import counters, probe, run_on
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., list[tuple[Any, ...]]]
 
 

@@ -30,6 +30,8 @@ from tmi_ops.settings import Settings
 from tmi_ops_tests.health.conftest import eventually
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT, key
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., ExecuteInProcessResult]
 
 
