@@ -150,9 +150,13 @@ def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
     return facts
 
 
+_ID_WIDTH = len("20260101T020000Z-logical-0000")
+
+
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
-    for column in ("backup", "age", "of", "format", "PostgreSQL"):
+    table.add_column("backup", no_wrap=True, min_width=_ID_WIDTH)  # it is copied into the next command
+    for column in ("age", "of", "format", "PostgreSQL"):
         table.add_column(column)
     table.add_column("size", justify="right")
     table.add_column("took", justify="right")
