@@ -150,27 +150,29 @@ def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
     return facts
 
 
-_ID_WIDTH = len("20260101T020000Z-logical-0000")
+_WIDE = 110
 
 
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
+    """What was backed up when, and whether it is proven; a wide terminal shows of what and by what too."""
+    wide = out.width >= _WIDE
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.add_column("backup", no_wrap=True, min_width=_ID_WIDTH)  # it is copied into the next command
-    for column in ("age", "of", "format", "PostgreSQL"):
-        table.add_column(column)
-    table.add_column("size", justify="right")
-    table.add_column("took", justify="right")
-    table.add_column("verdict")
+    table.add_column("backup", no_wrap=True)  # it is copied into the next command
+    table.add_column("age", no_wrap=True)
+    table.add_column("size", no_wrap=True, justify="right")
+    table.add_column("format", no_wrap=True)
+    for column in ("of", "PostgreSQL", "took") if wide else ():
+        table.add_column(column, no_wrap=True)
+    table.add_column("verdict", overflow="fold")
     for entry in entries:
         manifest = entry.manifest
+        more = (_subject(manifest), manifest.server_version, time_words(manifest.duration_seconds)) if wide else ()
         table.add_row(
             manifest.backup_id,
             age_words(manifest.taken_at),
-            _subject(manifest),
-            manifest.format,
-            manifest.server_version,
             size_words(manifest.total_size),
-            time_words(manifest.duration_seconds),
+            manifest.format,
+            *more,
             _verdict_words(entry),
         )
     return table
@@ -185,5 +187,5 @@ def _verdict_words(entry: CatalogueEntry) -> str:
     if verdict is None:
         return "[yellow]not proven[/]"
     if verdict.outcome == "proven":
-        return f"[green]proven[/], restores in {time_words(verdict.restore_seconds)}"
+        return f"[green]proven[/] in {time_words(verdict.restore_seconds)}"
     return f"[red]FAILED[/]: {verdict.reasons[0]}"
