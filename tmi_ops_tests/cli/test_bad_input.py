@@ -18,6 +18,8 @@ from tmi_ops.store.objects import open_store
 from tmi_ops_tests.store.conftest import make_age_keys
 from tmi_ops_tests.variables import variables_of
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2-is-no-password"
 
 WRONG = {
@@ -89,7 +91,6 @@ def test_a_backup_that_does_not_exist_is_named(settings: Settings, command: str)
     assert_explained(run(settings, *words), "20200101T000000Z-logical-0000")
 
 
-@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_backup_ends_with_130_and_leaves_nothing(settings: Settings) -> None:
     with connect(settings.postgres) as connection:
         connection.execute(
@@ -124,7 +125,6 @@ def await_dump(settings: Settings) -> None:
     raise AssertionError("no dump began")
 
 
-@pytest.mark.slow
 def test_an_encrypted_backup_is_proven_with_the_private_key_and_refused_without(
     settings: Settings, tmp_path: Path
 ) -> None:

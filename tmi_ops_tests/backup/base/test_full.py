@@ -21,6 +21,8 @@ from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.physical import Progress, make_place, physical_cluster, settings_for, slots
 from tmi_ops_tests.raw_s3 import key_ending, read_raw
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_full_backup_is_in_the_catalogue_with_everything_a_restore_needs(
     source: Settings, store: ObjectStore

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
@@ -8,6 +10,8 @@ from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops_tests.physical import Notes, set_parameter
 from tmi_ops_tests.raw_s3 import delete_raw
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_incremental_backup_holds_what_changed_and_names_its_chain(source: Settings, store: ObjectStore) -> None:

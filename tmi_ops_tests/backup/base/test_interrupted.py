@@ -26,6 +26,8 @@ from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
 
+pytestmark = pytest.mark.slow
+
 INTERRUPTED_BACKUP = """
 import sys
 from tmi_ops.backup.base import back_up_base
@@ -63,6 +65,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "POSTGRES_SSLMODE": postgres.sslmode,
         "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
         "TMI_OPS_S3_BUCKET": store.bucket or "",
+        "TMI_OPS_S3_PREFIX": store.prefix,
         "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
         "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
         "PYTHONPATH": str(Path(__file__).parents[3]),

@@ -21,6 +21,8 @@ from tmi_ops_tests.physical import (
     settings_for,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_pages_that_fail_their_checksum_fail_the_backup_and_are_named(
     programs: Programs, store_settings: StoreSettings, tmp_path: Path

@@ -27,6 +27,8 @@ from tmi_ops_tests.recovery.point_in_time.restoring import (
     wal_keys,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_latest_from_a_chain_holds_everything_up_to_the_open_segment_and_starts_on_its_own_configuration(
     past: Past, directory: Path
