@@ -86,7 +86,10 @@ def _works(identity: ServerIdentity, program: Path, directory: Path) -> bool:
 
 
 def _succeeds(identity: ServerIdentity, probe: Sequence[str | Path]) -> bool:
-    done = subprocess.run(
-        identity.command(probe), cwd="/", capture_output=True, check=False, **identity.process_options()
-    )
+    try:
+        done = subprocess.run(
+            identity.command(probe), cwd="/", capture_output=True, check=False, **identity.process_options()
+        )
+    except PermissionError:  # the program lies below a directory that this identity may not enter
+        return False
     return done.returncode == 0
