@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ class KillableS3:
             access_key_id=SecretStr(self._credentials.access_key_id),
             secret_access_key=self._credentials.secret_access_key,
         )
+        self._coming_back: threading.Thread | None = None
         self.start()
 
     def start(self) -> None:
@@ -43,7 +45,15 @@ class KillableS3:
         self._service.process.wait()
         self._service.guard.release()
 
+    def die_and_come_back(self) -> None:
+        """kill -9, and a start that nobody waits for."""
+        self.kill()
+        self._coming_back = threading.Thread(target=self.start)
+        self._coming_back.start()
+
     def stop(self) -> None:
+        if self._coming_back is not None:
+            self._coming_back.join()
         self._service.stop()
 
 

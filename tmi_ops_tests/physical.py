@@ -40,10 +40,11 @@ class Notes(SilentReport):
 
 
 class Progress(Notes):
-    """Keeps what was noted, and counts phases; `then` is called once, when `after` bytes were reported."""
+    """Keeps what was noted, and counts phases; `then` is called once, when a phase (`of`, or any) reports `after`."""
 
-    def __init__(self, after: float = 0, then: Callable[[], object] | None = None) -> None:
+    def __init__(self, after: float = 0, then: Callable[[], object] | None = None, of: str | None = None) -> None:
         super().__init__()
+        self._of = of
         self.totals: dict[str, float | None] = {}
         self.done: dict[str, float] = {}
         self._after = after
@@ -57,7 +58,7 @@ class Progress(Notes):
 
     def advance(self, name: str, amount: float) -> None:
         self.done[name] += amount
-        if self._then is not None and self.done[name] >= self._after:
+        if self._then is not None and self._of in (None, name) and self.done[name] >= self._after:
             then, self._then = self._then, None
             then()
 

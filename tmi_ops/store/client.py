@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,13 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
-# 7 retries with exponential backoff, each pause a random part of up to 20 s: they outlast a restart of the server (35 s
-# in all on average; with 5 retries a run of short pauses gave up within 3 s).
-ATTEMPTS = 8
-# Opening the store must answer quickly when the address is wrong.
-OPENING_ATTEMPTS = 2
+# How long a request is sent again and again while the server cannot be reached or struggles: a restart is outlasted.
+# botocore's own retries are over within 3 s, and all requests of a client share a quota of them.
+PATIENCE_S = 45.0
+LONGEST_PAUSE_S = 5.0
+_FIRST_PAUSE_S = 0.1
+# botocore's own, for what passes at once.
+_ATTEMPTS = 2
 POOL_CONNECTIONS = 32
 
 MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
@@ -52,11 +56,11 @@ def store_session() -> Session:
         return Session()
 
 
-def connect_store(session: Session, settings: StoreSettings, *, attempts: int = ATTEMPTS) -> S3Client:
+def connect_store(session: Session, settings: StoreSettings, *, patience_s: float = PATIENCE_S) -> S3Client:
     """Make a client; nothing is sent yet. It is safe to use from several threads.
 
     Args:
-        attempts: how often a request is sent before its failure counts.
+        patience_s: how long a request is repeated before its failure counts.
 
     Raises:
         StoreError: the endpoint is not an address.
@@ -68,7 +72,7 @@ def connect_store(session: Session, settings: StoreSettings, *, attempts: int = 
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": attempts},
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=POOL_CONNECTIONS,
         tcp_keepalive=True,
         # We send and check SHA-256 ourselves; botocore's CRC on top would cost time and prove nothing more.
@@ -78,7 +82,7 @@ def connect_store(session: Session, settings: StoreSettings, *, attempts: int = 
     )
     with refusals_explained(settings.describe()):
         try:
-            return session.client(
+            client: S3Client = session.client(
                 "s3",
                 region_name=settings.region,
                 endpoint_url=settings.endpoint_url,
@@ -93,6 +97,38 @@ def connect_store(session: Session, settings: StoreSettings, *, attempts: int = 
                 f"The store's endpoint is not an address: {settings.endpoint_url!r}.",
                 next_step="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
             ) from None
+    events: Any = client.meta.events  # its stubs allow no handler that answers
+    events.register("needs-retry.s3", _Patience(patience_s).pause_before_next)
+    return client
+
+
+class _Patience:
+    """Answers botocore's question whether a failed request is worth another attempt, after botocore's own no."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def pause_before_next(
+        self,
+        response: tuple[Any, dict[str, Any]] | None,
+        attempts: int,
+        caught_exception: Exception | None,
+        request_dict: dict[str, Any],
+        **_: Any,
+    ) -> float | None:
+        """Seconds to wait before the request is sent again; None: its failure counts."""
+        from botocore.exceptions import ConnectionError as NoConnectionError
+        from botocore.exceptions import HTTPClientError
+
+        answer = response[1] if response is not None else {}
+        code = str(answer.get("Error", {}).get("Code", ""))
+        if not isinstance(caught_exception, HTTPClientError | NoConnectionError) and not _may_pass(answer, code):
+            return None
+        begun: float = request_dict.setdefault("context", {}).setdefault("tmi_ops_begun", time.monotonic())
+        if time.monotonic() - begun >= self._seconds:
+            return None
+        pause = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempts, 10))
+        return pause * random.uniform(0.5, 1)  # noqa: S311
 
 
 @contextmanager

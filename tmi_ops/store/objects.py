@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.progress import Phase
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import OPENING_ATTEMPTS, connect_store, http_status, refusals_explained, store_session
+from tmi_ops.store.client import connect_store, http_status, refusals_explained, store_session
 from tmi_ops.store.digest import Digest, RunningDigest, checked, require_equal
 from tmi_ops.store.download import Source, read_object
 from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_recipients, read_identities
@@ -277,7 +277,7 @@ def open_store(settings: StoreSettings, environment: str) -> ObjectStore:
         parse_recipients(settings.age_recipients)
     root = "/".join(part for part in (settings.prefix.strip("/"), environment) if part) + "/"
     session = store_session()
-    impatient = connect_store(session, settings, attempts=OPENING_ATTEMPTS)
+    impatient = connect_store(session, settings, patience_s=0)
     with refusals_explained(settings.describe()):
         # A listing, not HeadBucket: only an answer with a body says whether bucket or keys are wrong.
         answer = impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)

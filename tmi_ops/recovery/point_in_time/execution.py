@@ -238,6 +238,7 @@ class _Recovery:
                 **higher,
             }
             role = plan.base.superuser or plan.base.role
+            spool.to_the_end = to_the_end
             with recovering_server(self.programs, self._destination, self.identity, role, parameters) as recovering:
                 try:
                     with self.timed("replay"):

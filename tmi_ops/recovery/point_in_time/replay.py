@@ -81,7 +81,7 @@ def follow(recovering: Recovering, spool: WalSpool, plan: RecoveryPlan, report: 
             ended = recovering.cluster.process.poll() is not None
             log.read()
             if ended:
-                raise _ended(plan, log)
+                raise _ended(plan, log, spool)
             if spool.failure is not None:
                 raise spool.failure
             if log.too_low:
@@ -194,7 +194,7 @@ def _taken_until(spool: WalSpool, plan: RecoveryPlan) -> int:
     return plan.wal.files[taken - 1].segment.start if taken else 0
 
 
-def _ended(plan: RecoveryPlan, log: ServerLog) -> Exception:
+def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
     if log.disk_full:
         return DiskSpaceError(
             f"A disk became full during the replay: {log.last_words}.",
@@ -207,6 +207,8 @@ def _ended(plan: RecoveryPlan, log: ServerLog) -> Exception:
             kept="What was restored so far was removed again; the backups are untouched.",
             next_step="try another base backup (--backup ID)",
         )
+    if spool.damaged is not None:
+        return spool.damaged
     if plan.wal.missing is not None:
         return refusals.hole(plan.target, plan.wal, log.last_completed)
     if plan.stop_lsn is not None:

@@ -4,9 +4,10 @@ A thread keeps a window of segments ready as files. The restore_command is a few
 renaming it, so the server waits for no interpreter and no copy. Only where the file is not ready it leaves a note and
 waits until the note is gone: either the file is ready then, or the archive has none, which is what exit code 1 says.
 
-A segment that the archive has but that cannot be fetched is never answered with 1: the server would take it for the
-end of the WAL and come up in the middle of history. Its note stays, and `failure` says why; whoever started the server
-ends it then.
+A segment that the archive has but that cannot be used is not answered with 1 while the server replays to the end of the
+WAL: it would take that for the end, and come up in the middle of history. Its note stays, and `failure` says why; whoever
+started the server ends it then. A server that has a target does not come up before it, and looks beyond it: there the
+answer is 1, and `damaged` tells afterwards why the target was not reached.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ class WalSpool:
         files: what may be replayed, in the order of the WAL.
         histories: timelines whose history the server may ask for.
         identity: as whom the server runs; the files become its own.
+
+    `to_the_end` tells whether the server replays to the end of the WAL.
     """
+
+    to_the_end = True
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class WalSpool:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._failure: OpsError | None = None
+        self.damaged: OpsError | None = None
         self._thread = threading.Thread(target=self._tend, name="wal-spool", daemon=True)
 
     @property
@@ -90,7 +96,7 @@ class WalSpool:
 
     @property
     def failure(self) -> OpsError | None:
-        """Why a segment that the server waits for cannot be had; it would wait for ever."""
+        """Why a segment that the server waits for cannot be had; the server would wait for ever."""
         return self._failure
 
     @property
@@ -157,10 +163,16 @@ class WalSpool:
 
     def _fail_or_retry(self, name: str, error: OpsError) -> None:
         """A store that is out for a while must not cost a replay of hours."""
+        first = name not in self._failed_since
         since = self._failed_since.setdefault(name, time.monotonic())
-        if error.transient and time.monotonic() - since < PATIENCE_S:
+        # What found no room when it was fetched ahead may find some now that the files before it are taken.
+        found_no_room = first and isinstance(error, DiskSpaceError)
+        if found_no_room or (error.transient and time.monotonic() - since < PATIENCE_S):
             del self._failures[name]
             self._fetch(name)
+        elif isinstance(error, IntegrityError) and not self.to_the_end:
+            self.damaged = self.damaged or _unusable(name, error)
+            self._note(name).unlink(missing_ok=True)
         else:
             self._failure = error if isinstance(error, DiskSpaceError) else _unusable(name, error)
 

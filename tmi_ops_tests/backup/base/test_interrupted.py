@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -99,7 +98,7 @@ def test_a_store_killed_in_the_middle_fails_the_backup_which_then_does_not_exist
     with killable_s3(tmp_path / "s3") as s3:
         settings = settings_for(cluster.address, s3.settings, tmp_path / "home")
         patient = open_store(settings.store, settings.environment)
-        store = dataclasses.replace(patient, client=connect_store(store_session(), s3.settings, attempts=2))
+        store = dataclasses.replace(patient, client=connect_store(store_session(), s3.settings, patience_s=1))
         with pytest.raises(StoreError, match="could not be reached") as caught:
             back_up_base(settings, store, Progress(after=8 << 20, then=s3.kill))
         assert caught.value.transient
@@ -120,11 +119,7 @@ def test_a_store_killed_in_the_middle_and_back_within_seconds_costs_nothing(
         settings = settings_for(cluster.address, s3.settings, tmp_path / "home")
         store = open_store(settings.store, settings.environment)
 
-        def die_and_come_back() -> None:
-            s3.kill()
-            threading.Thread(target=s3.start).start()
-
-        manifest = back_up_base(settings, store, Progress(after=8 << 20, then=die_and_come_back))
+        manifest = back_up_base(settings, store, Progress(after=8 << 20, then=s3.die_and_come_back))
         for item in manifest.objects:
             assert sum(map(len, store.download(f"base/{manifest.backup_id}/{item.name}", item))) == item.plain_size
 
