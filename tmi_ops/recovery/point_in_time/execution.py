@@ -159,8 +159,7 @@ class _Recovery:
         require_vacant(plan, destination)
         require_room(plan, destination, store)
         self._places = [destination.directory, *destination.places(plan.base).values()]
-        self._made = [place for place in self._places if not place.exists()]
-        destination.directory.parent.mkdir(parents=True, exist_ok=True)
+        self._made = {place: _first_absent(place) for place in self._places if not place.exists()}
         self.identity = owner_of(destination.directory, self.programs)
 
     @contextmanager
@@ -184,7 +183,7 @@ class _Recovery:
         """Remove what was written; a directory that was there before stays, empty as it was."""
         for place in self._places:
             if place in self._made:
-                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(self._made[place], ignore_errors=True)
             elif place.is_dir():
                 _empty(place)
 
@@ -273,6 +272,13 @@ class _Recovery:
             replayed_size=max(0, reached.lsn - plan.wal.start),
             phases=self._phases,
         )
+
+
+def _first_absent(place: Path) -> Path:
+    """`place`, or the outermost directory around it that has to be made for it."""
+    while not place.parent.exists():
+        place = place.parent
+    return place
 
 
 def _empty(directory: Path) -> None:

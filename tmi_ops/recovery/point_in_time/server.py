@@ -73,19 +73,22 @@ class Recovering:
 def owner_of(directory: Path, programs: Programs) -> ServerIdentity:
     """As whom the cluster runs and to whom its files belong.
 
-    As root: the owner of the directory (which may be absent) or else of the one around it, when that is not root; else
-    an unprivileged user who reaches it.
+    As root: the owner of the directory (which may be absent) or else of the one around it that is there, when that is
+    not root; else an unprivileged user who reaches it.
 
     Raises:
         ProgramError: we are root, and nobody else can run the server there.
     """
+    around = directory.parent
+    while not around.exists():
+        around = around.parent
     if os.geteuid() == 0:
-        for place in (directory, directory.parent):
+        for place in (directory, around):
             owner = place.stat().st_uid if place.exists() else 0
             if owner != 0:
                 with contextlib.suppress(KeyError):
                     return ServerIdentity(user=pwd.getpwuid(owner).pw_name)
-    return server_identity(programs.path("postgres"), directory.parent)
+    return server_identity(programs.path("postgres"), around)
 
 
 def prepare_recovery(destination: Destination) -> None:

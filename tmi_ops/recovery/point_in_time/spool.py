@@ -4,10 +4,10 @@ A thread keeps a window of segments ready as files. The restore_command is a few
 renaming it, so the server waits for no interpreter and no copy. Only where the file is not ready it leaves a note and
 waits until the note is gone: either the file is ready then, or the archive has none, which is what exit code 1 says.
 
-A segment that the archive has but that cannot be used is not answered with 1 while the server replays to the end of the
-WAL: it would take that for the end, and come up in the middle of history. Its note stays, and `failure` says why; whoever
-started the server ends it then. A server that has a target does not come up before it, and looks beyond it: there the
-answer is 1, and `damaged` tells afterwards why the target was not reached.
+A segment that the archive has but that cannot be used is not answered with 1 while the server replays to the end of
+the WAL: it would take that for the end, and come up in the middle of history. Its note stays, and `failure` says why;
+whoever started the server ends it then. A server that has a target does not come up before it, and looks beyond it:
+there the answer is 1, and `damaged` tells afterwards why the target was not reached.
 """
 
 from __future__ import annotations

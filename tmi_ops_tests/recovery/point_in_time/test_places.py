@@ -1,0 +1,129 @@
+"""Where a restored cluster's files go, and whom they belong to: tablespaces, from an encrypted store."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.errors import RecoveryError, StoreError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.point_in_time.destination import Destination, require_vacant
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import Settings, StoreSettings
+from tmi_ops.store.objects import open_store
+from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.physical import make_place, physical_cluster, settings_for
+from tmi_ops_tests.recovery.point_in_time.conftest import make_ledger, own_store, write
+from tmi_ops_tests.recovery.point_in_time.restoring import plan_to, restore, rows, started, value
+from tmi_ops_tests.store.conftest import make_age_keys, with_age
+
+
+@dataclass(frozen=True)
+class Spread:
+    """An encrypted store with a full and an incremental backup of a cluster with a tablespace at `place`."""
+
+    settings: Settings
+    place: Path
+    rows: int
+
+
+@pytest.fixture(scope="module")
+def spread(
+    tmp_path_factory: pytest.TempPathFactory, programs: Programs, s3: StoreSettings, shared_bucket: str
+) -> Iterator[Spread]:
+    root = tmp_path_factory.mktemp("spread")
+    store_settings = with_age(own_store(s3, shared_bucket), make_age_keys(root / "key.txt"))
+    with physical_cluster(programs, root) as cluster:
+        place = make_place(root / "a = place", cluster)
+        settings = settings_for(cluster.address, store_settings, root / "home")
+        store = open_store(store_settings, settings.environment)
+        with connect(cluster.address) as connection:
+            connection.execute(f"CREATE TABLESPACE fast LOCATION '{place}'")
+            connection.execute("CREATE TABLE there TABLESPACE fast AS SELECT generate_series(1, 1000) AS i")
+        make_ledger(cluster.address)
+        back_up_base(settings, store, SilentReport())
+        with connect(cluster.address) as connection:
+            connection.execute("UPDATE there SET i = i + 1 WHERE i <= 10")
+        assert back_up_base(settings, store, SilentReport(), incremental=True).parent is not None
+        moment = write(cluster.address)
+        archive_wal(cluster, store, close_segment=False)
+        yield Spread(settings, place, moment.rows)
+
+
+def test_an_encrypted_chain_with_a_tablespace_comes_back_with_the_tablespace_in_its_new_place(
+    spread: Spread, directory: Path
+) -> None:
+    new_place = directory.parent / "new = place"
+    recovered = restore(spread.settings, Target(), Destination(directory, {str(spread.place): new_place}))
+    assert len(recovered.plan.chain) == 2
+    with started(directory, spread.settings.postgres) as cluster:
+        assert rows(cluster.address) == spread.rows
+        assert value(cluster.address, "SELECT sum(i) FROM there") == 500510
+        assert value(
+            cluster.address, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'"
+        ) == (str(new_place))
+    assert not list(spread.place.parent.glob("**/.tmi-ops-recovery"))
+
+
+def test_a_full_backup_alone_puts_tablespaces_below_a_root_when_told_so(spread: Spread, directory: Path) -> None:
+    root = directory.parent / "tablespaces"
+    plan = plan_to(open_store(spread.settings.store, "development"), Target(), spread.settings.home / "scratch")
+    destination = Destination(directory, tablespace_root=root)
+    restore(spread.settings, Target(), destination, base=plan.chain[0].backup_id)
+    (tablespace,) = plan.base.tablespaces
+    assert list((root / tablespace.oid).iterdir())
+    with started(directory, spread.settings.postgres) as cluster:
+        assert value(cluster.address, "SELECT sum(i) FROM there") == 500510
+
+
+def test_without_the_private_key_the_error_says_so_and_nothing_is_left(spread: Spread, directory: Path) -> None:
+    store = spread.settings.store.model_copy(update={"age_identity_file": None})
+    settings = spread.settings.model_copy(update={"store": store})
+    with pytest.raises(StoreError, match="encrypted and no private key is configured"):
+        restore(settings, Target(), Destination(directory, tablespace_root=directory.parent / "tablespaces"))
+    assert [path.name for path in directory.parent.iterdir()] == []
+
+
+@pytest.fixture
+def plan(spread: Spread) -> RecoveryPlan:
+    return plan_to(open_store(spread.settings.store, "development"), Target(), spread.settings.home / "scratch")
+
+
+def test_a_tablespace_whose_old_place_is_in_use_needs_a_new_one(
+    spread: Spread, plan: RecoveryPlan, directory: Path
+) -> None:
+    with pytest.raises(RecoveryError, match="is not empty") as caught:
+        require_vacant(plan, Destination(directory))
+    assert f"--tablespace-mapping {spread.place}=NEW" in caught.value.next_step
+
+
+def test_a_mapping_of_a_place_that_the_backup_does_not_know_is_refused(plan: RecoveryPlan, directory: Path) -> None:
+    with pytest.raises(RecoveryError, match=r"has no tablespace at /nowhere; its tablespaces: .*a = place"):
+        require_vacant(plan, Destination(directory, {"/nowhere": directory.parent / "x"}))
+
+
+def test_a_tablespace_inside_the_data_directory_is_refused(spread: Spread, plan: RecoveryPlan, directory: Path) -> None:
+    with pytest.raises(RecoveryError, match="lies inside another directory of the same cluster"):
+        require_vacant(plan, Destination(directory, {str(spread.place): directory / "x"}))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may restore for somebody else")
+def test_as_root_the_files_belong_to_the_owner_of_the_directory(
+    spread: Spread, plan: RecoveryPlan, directory: Path
+) -> None:
+    directory.mkdir()
+    owner = pwd.getpwnam("daemon")
+    os.chown(directory, owner.pw_uid, owner.pw_gid)
+    root = directory.parent / "tablespaces"
+    restore(spread.settings, Target(), Destination(directory, tablespace_root=root))
+    owners = {path.lstat().st_uid for place in (directory, root) for path in place.rglob("*")}
+    assert owners == {owner.pw_uid}
