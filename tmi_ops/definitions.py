@@ -5,6 +5,7 @@ from __future__ import annotations
 from dagster import Definitions
 
 from tmi_ops.orchestration.backup import backup_definitions
+from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
@@ -19,6 +20,7 @@ def environment_definitions(environment: str) -> Definitions:
     return Definitions.merge(
         schema_definitions(environment),
         backup_definitions(environment),
+        base_backup_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),
         maintenance_definitions(environment),

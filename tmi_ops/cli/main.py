@@ -41,7 +41,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     },
     "Recovery": {
         "verify": LazyCommand("tmi_ops.cli.recovery", "verify", "Prove a backup by restoring it."),
-        "restore": LazyCommand("tmi_ops.cli.recovery", "restore", "Restore a backup into a new database."),
+        "restore": LazyCommand(
+            "tmi_ops.cli.recovery", "restore", "Restore a database, or a whole cluster to a moment."
+        ),
     },
     "Health": {
         "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.point_in_time import (
+    PointInTime,
+    lsn,
+    moment,
+    one_target,
+    restore_point_in_time,
+    tablespace_mapping,
+)
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 
 if TYPE_CHECKING:
@@ -40,18 +50,78 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
 
 
 @click.command()
-@click.option("--backup", default="latest", show_default=True, help="An id, a unique start of one, or `latest`.")
-@click.option("--into", required=True, metavar="DBNAME", help="The database to restore into; it must not exist.")
+@click.option(
+    "--backup", metavar="ID", help="The backup to restore, or for a cluster to begin with. Default: the best."
+)
+@click.option("--into", metavar="DBNAME|DIR", help="The database to restore into; for a cluster, its data directory.")
 @click.option("--replace", is_flag=True, help="If DBNAME exists: keep it under another name and take its place.")
+@click.option("--to-time", type=moment, metavar="TIME", help="A cluster as it was then: '2026-11-24 03:44:13+00'.")
+@click.option("--to-lsn", type=lsn, metavar="LSN", help="A cluster as it was at this place in its WAL: 0/3000148.")
+@click.option("--to-name", metavar="NAME", help="A cluster as it was at this restore point.")
+@click.option("--latest", is_flag=True, help="A cluster with everything that was archived.")
+@click.option("--exclusive", is_flag=True, help="Stop just before the target: without what was committed exactly then.")
+@click.option("--timeline", type=click.IntRange(1), metavar="N", help="The timeline to follow. Default: the newest.")
+@click.option("--cluster", metavar="SYSTEM_ID", help="Which cluster. Default: that of the newest base backup.")
+@click.option(
+    "--tablespace-mapping", type=tablespace_mapping, multiple=True, metavar="OLD=NEW", help="A tablespace's new place."
+)
+@click.option("--pause/--promote", help="Stay at the target, read-only, or (default) come up for writing.")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def restore(backup: str, into: str, replace: bool, yes: bool, plan_only: bool, quiet: bool) -> int:
-    """Restore a logical backup into a database of the configured server.
+def restore(
+    backup: str | None,
+    into: str | None,
+    replace: bool,
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    latest: bool,
+    exclusive: bool,
+    timeline: int | None,
+    cluster: str | None,
+    tablespace_mapping: tuple[tuple[str, Path], ...],
+    pause: bool,
+    yes: bool,
+    plan_only: bool,
+    quiet: bool,
+) -> int:
+    """Restore a database from a logical backup, or a whole cluster to a moment.
 
-    The copy is restored beside what exists and compared with the backup's fingerprint; only then does it take the
-    name DBNAME. A database it replaces stays, renamed.
+    A database (--into DBNAME) is restored beside what exists on the configured server and compared with the backup's
+    fingerprint; only then does it take the name DBNAME. A database it replaces stays, renamed.
+
+    A cluster (--to-time, --to-lsn, --to-name or --latest) is restored from its base backups and archived WAL into a new
+    data directory DIR on this machine. No running server is touched.
     """
+    target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=exclusive)
+    if target is None:
+        if timeline or cluster or tablespace_mapping or pause or exclusive:
+            raise click.UsageError("a cluster needs its target: --to-time, --to-lsn, --to-name or --latest")
+        if into is None:
+            raise click.UsageError(
+                "say what to restore: --into DBNAME for a database; --to-time, --to-lsn, --to-name or --latest for a "
+                "cluster"
+            )
+        return _restore_database(backup or "latest", into, replace=replace, yes=yes, plan_only=plan_only, quiet=quiet)
+    if replace:
+        raise click.UsageError("--replace is for databases; a cluster is restored into an empty directory")
+    return restore_point_in_time(
+        PointInTime(
+            target=target,
+            into=Path(into).absolute() if into else None,
+            tablespaces=dict(tablespace_mapping),
+            backup=backup,
+            timeline=timeline,
+            cluster=cluster,
+            pause=pause,
+            plan_only=plan_only,
+            quiet=quiet,
+        )
+    )
+
+
+def _restore_database(backup: str, into: str, *, replace: bool, yes: bool, plan_only: bool, quiet: bool) -> int:
     from tmi_ops.recovery.restore import execute_restore, plan_restore
     from tmi_ops.store.catalogue import find_backup
 

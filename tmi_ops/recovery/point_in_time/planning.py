@@ -74,7 +74,7 @@ def plan_recovery(
 
     Args:
         timeline: which one to follow; None: the newest.
-        base: id of the base backup to begin with; None: the best one.
+        base: id of the base backup to begin with, or the beginning of one; None: the best one.
 
     Raises:
         RecoveryError: the target lies before the first base, after the last WAL, in a hole of the WAL or on another
@@ -166,9 +166,10 @@ def _named(
     usable: Sequence[BaseManifest],
     before: Sequence[BaseManifest],
 ) -> BaseManifest:
-    base = by_id.get(wanted)
-    if base is None:
+    fitting = [base for name, base in by_id.items() if name.startswith(wanted)]
+    if len(fitting) != 1:
         raise refusals.no_such_base(wanted)
+    (base,) = fitting
     if base not in usable:
         raise refusals.base_of_another_line(base)
     if base not in before:

@@ -64,7 +64,7 @@ def no_whole_chain(target: Target, why_not: Sequence[str]) -> RecoveryError:
 
 def no_such_base(wanted: str) -> RecoveryError:
     return RecoveryError(
-        f"There is no base backup {wanted} of this cluster whose manifest can be read.",
+        f"There is no base backup {wanted} of this cluster whose manifest can be read, or several begin so.",
         next_step="run `tmi-ops backups` to see the ids; --cluster chooses another cluster",
     )
 

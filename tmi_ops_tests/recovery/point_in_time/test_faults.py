@@ -29,6 +29,8 @@ from tmi_ops_tests.raw_s3 import delete_raw, key_ending, raw_client, stored_keys
 from tmi_ops_tests.recovery.point_in_time.conftest import Past
 from tmi_ops_tests.recovery.point_in_time.restoring import copy_of_store, plan_to, restore
 
+pytestmark = pytest.mark.slow
+
 MOUNT, UMOUNT = shutil.which("mount") or "/bin/mount", shutil.which("umount") or "/bin/umount"
 
 

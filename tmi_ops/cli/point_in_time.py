@@ -1,0 +1,228 @@
+"""`tmi-ops restore --to-time | --to-lsn | --to-name | --latest`: a whole cluster, as it was at a moment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.point_in_time.destination import Destination
+    from tmi_ops.recovery.point_in_time.execution import Recovered
+    from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+    from tmi_ops.recovery.point_in_time.target import Target
+    from tmi_ops.settings import Settings
+
+_AGO = re.compile(r"(.+?)\s+ago", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PointInTime:
+    """What a person asked for on the command line."""
+
+    target: Target
+    into: Path | None
+    tablespaces: dict[str, Path]
+    backup: str | None
+    timeline: int | None
+    cluster: str | None
+    pause: bool
+    plan_only: bool
+    quiet: bool
+
+
+def moment(words: str) -> datetime:
+    """A time as people write it: `2026-11-24 03:44:13+00`, `2026-11-24T03:44`, `15m ago`; local without a zone."""
+    from tmi_ops.settings import parse_duration
+
+    try:
+        if match := _AGO.fullmatch(words.strip()):
+            return datetime.now(UTC) - parse_duration(match[1])
+        found = datetime.fromisoformat(words.strip())
+    except ValueError:
+        raise click.BadParameter(
+            f"{words!r} is not a time such as '2026-11-24 03:44:13+00' or '15m ago'; without a zone it is local time"
+        ) from None
+    found = found.astimezone()
+    if found > datetime.now(UTC):
+        raise click.BadParameter(f"{words!r} lies in the future ({found:%Y-%m-%d %H:%M:%S %Z})")
+    return found
+
+
+def lsn(words: str) -> int:
+    """An LSN as PostgreSQL writes it."""
+    from tmi_ops.errors import OpsError
+    from tmi_ops.postgres.wal_files import parse_lsn
+
+    try:
+        return parse_lsn(words)
+    except OpsError as error:
+        raise click.BadParameter(f"{error.what} {error.next_step}.") from None
+
+
+def tablespace_mapping(words: str) -> tuple[str, Path]:
+    """`OLD=NEW`, where `\\=` is part of a name; both absolute."""
+    parts = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", words)]
+    if len(parts) != 2 or not all(part.startswith("/") for part in parts):
+        raise click.BadParameter(f"{words!r} is not OLD=NEW, two absolute paths")
+    return parts[0], Path(parts[1])
+
+
+def one_target(
+    to_time: datetime | None, to_lsn: int | None, to_name: str | None, *, latest: bool, exclusive: bool
+) -> Target | None:
+    """The target that was asked for; None when none was.
+
+    Raises:
+        UsageError: more than one was.
+    """
+    from tmi_ops.recovery.point_in_time.target import Target
+
+    given = sum((to_time is not None, to_lsn is not None, to_name is not None, latest))
+    if given > 1:
+        raise click.UsageError("give one of --to-time, --to-lsn, --to-name and --latest")
+    if given == 0:
+        return None
+    if latest and exclusive:
+        raise click.UsageError("--exclusive needs a target to stop before; --latest has none")
+    return Target(time=to_time, lsn=to_lsn, name=to_name, inclusive=not exclusive)
+
+
+def restore_point_in_time(wanted: PointInTime) -> int:
+    """Plan, show the plan, do it, and say where the cluster stands and how to go on."""
+    from tmi_ops.postgres.programs import server_programs
+    from tmi_ops.recovery.point_in_time.clock import with_times
+    from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed, require_vacant
+    from tmi_ops.recovery.point_in_time.execution import execute_recovery
+    from tmi_ops.recovery.point_in_time.facts import read_facts
+    from tmi_ops.recovery.point_in_time.planning import plan_recovery
+
+    settings, store = open_environment()
+    destination = Destination(wanted.into or _usual_place(settings), wanted.tablespaces)
+    with reporting(wanted.quiet) as report:
+        facts = read_facts(store, wanted.cluster)
+        programs = server_programs(facts.server_major, settings.pg_bindir)
+        scratch = settings.home / "scratch"
+        facts = with_times(store, facts, wanted.target, programs, scratch, report, timeline=wanted.timeline)
+        plan = plan_recovery(facts, wanted.target, timeline=wanted.timeline, base=wanted.backup)
+    require_vacant(plan, destination)
+    _show_plan(plan, destination, sum(disk_needed(plan, destination, store).values()), pause=wanted.pause)
+    if wanted.plan_only:
+        return 0
+    with reporting(wanted.quiet) as report:
+        recovered = execute_recovery(
+            settings, store, plan, destination, report, finish="pause" if wanted.pause else "promote"
+        )
+    _show_recovered(recovered, programs.path("pg_ctl"))
+    return 0
+
+
+def _usual_place(settings: Settings) -> Path:
+    return settings.home / "restored" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _show_plan(plan: RecoveryPlan, destination: Destination, needed: int, *, pause: bool) -> None:
+    from tmi_ops.postgres.wal_files import format_lsn
+
+    base = plan.base
+    out.print(
+        f"Restore the whole cluster {base.system_identifier} (PostgreSQL {base.server_version}) to "
+        f"[bold]{escape(_target_words(plan))}[/], into [bold]{escape(str(destination.directory))}[/]:"
+    )
+    steps = [
+        f"fetch {_chain_words(plan)}: {size_words(plan.fetched_size)} in the store",
+        f"{'combine them and compare' if len(plan.chain) > 1 else 'compare'} every file with the manifest",
+        f"replay up to {size_words(plan.wal.size)} of WAL from {base.start_lsn} on, along timeline "
+        f"{' to '.join(str(one) for one in plan.line.timelines if one >= base.timeline)}"
+        + (f", to its end at {format_lsn(plan.wal.end)}" if plan.to_the_end else ""),
+        "see that the target was really reached, then "
+        + ("stay there, read-only" if pause else "come up on a timeline of its own"),
+    ]
+    for number, step in enumerate(steps, 1):
+        out.print(f"  {number}. {step}")
+    for old, new in destination.tablespaces.items():
+        out.print(f"  The tablespace at {escape(old)} goes to {escape(str(new))}.")
+    out.print(f"It needs {size_words(needed)} of disk. No running server, and nothing in the store, is touched.")
+    for note in plan.notes:
+        out.print(f"[yellow]Note:[/] {escape(note)}")
+
+
+def _target_words(plan: RecoveryPlan) -> str:
+    from tmi_ops.postgres.wal_files import format_lsn
+
+    target = plan.target
+    if target.time is not None:
+        local = target.time.astimezone()
+        here = "" if local.utcoffset() == UTC.utcoffset(None) else f", {local:%H:%M:%S %Z} here"
+        return f"{target.words()} ({age_words(target.time)}{here})"
+    if target.name is not None and plan.stop_lsn is not None:
+        return f"{target.words()} (LSN {format_lsn(plan.stop_lsn)})"
+    return target.words()
+
+
+def _chain_words(plan: RecoveryPlan) -> str:
+    base, full = plan.base, plan.chain[0]
+    words = f"the base backup {full.backup_id}"
+    if len(plan.chain) > 1:
+        words += f" and {_count(len(plan.chain) - 1, 'incremental one')} upon it, the last of which is {base.backup_id}"
+    return f"{words} ({age_words(base.consistent_at)})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _show_recovered(recovered: Recovered, pg_ctl: Path) -> None:
+    from tmi_ops.postgres.wal_files import format_lsn
+    from tmi_ops.recovery.point_in_time.target import time_words as moment_words
+
+    committed = moment_words(recovered.last_commit_at) if recovered.last_commit_at else "the base backup itself"
+    out.print(
+        f"[green]Restored[/] [bold]{escape(str(recovered.directory))}[/]: it stands at LSN {format_lsn(recovered.lsn)} "
+        f"on timeline {recovered.timeline}; its last transaction is of {committed}."
+    )
+    if recovered.stopped:
+        out.print(f"The target was reached: the server stopped {escape(recovered.stopped)}.")
+    else:
+        out.print(f"All archived WAL was replayed, to {format_lsn(recovered.plan.wal.end)}.")
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for phase, seconds in recovered.phases.items():
+        table.add_row(phase, time_words(seconds))
+    table.add_row("[bold]in all[/]", f"[bold]{time_words(sum(recovered.phases.values()))}[/]")
+    out.print(table)
+    for line in _way_on(recovered, pg_ctl):
+        out.print(escape(line), soft_wrap=True)
+
+
+def _way_on(recovered: Recovered, pg_ctl: Path) -> Sequence[str]:
+    directory = recovered.directory
+    lines = [
+        "Before you start it: its settings are those of its source. Look at listen_addresses, port and archive_command "
+        f"in {directory / 'postgresql.conf'} and {directory / 'postgresql.auto.conf'}, and at pg_hba.conf."
+    ]
+    if not (directory / "postgresql.conf").exists():
+        lines = [
+            "Its source kept postgresql.conf outside of the data directory (Debian: /etc/postgresql). Copy it, "
+            f"pg_hba.conf and pg_ident.conf to {directory}, and look at listen_addresses, port and archive_command."
+        ]
+    lines.append(f"Start it as {directory.owner()}:  {pg_ctl} --pgdata={directory} start")
+    if not recovered.promoted:
+        lines.append(
+            "It comes up read-only at its target and stays there. To go on from it:  SELECT pg_promote();  then  "
+            "ALTER SYSTEM RESET  for each recovery_target setting."
+        )
+    lines.append(
+        "When the application uses it: empty its cache (keys cache:* and tmi:settings:*, never blacklist:token:*), let "
+        "`tmi-ops wal stream` receive from it, and take a base backup: `tmi-ops backup base`."
+    )
+    return lines

@@ -1,0 +1,131 @@
+"""Base backups as an asset, a job and two schedules: full every week, incremental every other day."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    Config,
+    DefaultScheduleStatus,
+    Definitions,
+    MetadataValue,
+    RunConfig,
+    ScheduleDefinition,
+    asset,
+    define_asset_job,
+)
+from pydantic import Field
+
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+
+if TYPE_CHECKING:
+    from tmi_ops.store.manifest import BaseManifest
+
+JOB = "base_backup"
+SUNDAY_AT_ONE = "0 1 * * 0"
+OTHER_DAYS_AT_ONE = "0 1 * * 1-6"  # before the logical backup at two
+MEGABYTE = 1 << 20
+
+
+class BaseBackupConfig(Config):
+    """How the base backup is taken."""
+
+    incremental: bool = Field(
+        default=False,
+        description="Only what changed since the newest base backup. Where that cannot be, a full one is taken, and "
+        "the metadata says why.",
+    )
+    max_rate_mb: int | None = Field(
+        default=None, ge=1, description="At most so many MiB per second, to spare the server and the network."
+    )
+
+
+def base_backup_definitions(environment: str) -> Definitions:
+    """Asset `<environment>/backup/base`, its job, and the schedules of full and incremental backups."""
+    base_key = AssetKey([environment, "backup", "base"])
+
+    @asset(
+        key=base_key,
+        group_name="backup",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        pool=pool(environment, "base_backup"),
+        description="A base backup: the files of the whole cluster, streamed from the server to the store and "
+        "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by hand: "
+        "`tmi-ops backup base`.",
+    )
+    def base(context: AssetExecutionContext, config: BaseBackupConfig, environment: Environment) -> Materialized:
+        from tmi_ops.backup.base import back_up_base
+
+        with failures_explained():
+            manifest = back_up_base(
+                environment.settings,
+                environment.open_store(),
+                RunLogReport(context.log),
+                incremental=config.incremental,
+                max_rate=config.max_rate_mb * MEGABYTE if config.max_rate_mb else None,
+            )
+        return Materialized(metadata=_metadata(manifest))
+
+    job = define_asset_job(
+        JOB,
+        selection=AssetSelection.assets(base_key),
+        description="Take a base backup.",
+        tags={"tmi_ops/environment": environment},
+    )
+    status = DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
+    timezone = os.environ.get("TMI_OPS_TIMEZONE", "UTC")
+    weekly = ScheduleDefinition(
+        name="weekly_base_backup",
+        job=job,
+        cron_schedule=SUNDAY_AT_ONE,
+        execution_timezone=timezone,
+        default_status=status,
+        description="Every Sunday at 01:00 a full base backup: it begins a new chain.",
+    )
+    daily = ScheduleDefinition(
+        name="daily_incremental_base_backup",
+        job=job,
+        cron_schedule=OTHER_DAYS_AT_ONE,
+        execution_timezone=timezone,
+        default_status=status,
+        run_config=RunConfig(ops={base_key.to_python_identifier(): BaseBackupConfig(incremental=True)}),
+        description="Every other day at 01:00 what changed since the day before; full where the server cannot do that "
+        "(before PostgreSQL 17, or without summarize_wal).",
+    )
+    return Definitions(assets=[base], jobs=[job], schedules=[weekly, daily])
+
+
+def _metadata(manifest: "BaseManifest") -> dict[str, MetadataValue[Any]]:
+    duration = max(manifest.duration_seconds, 0.001)
+    metadata: dict[str, MetadataValue[Any]] = {
+        "backup": MetadataValue.text(manifest.backup_id),
+        "format": MetadataValue.text(manifest.format),
+        "size (MB)": megabytes(manifest.total_size),
+        "cluster size (MB)": megabytes(manifest.cluster_size),
+        "duration (s)": seconds(manifest.duration_seconds),
+        "speed (MB/s)": megabytes(manifest.cluster_size / duration),
+        "chain length": MetadataValue.int(len(manifest.chain) + 1),
+        "consistent at": MetadataValue.timestamp(manifest.consistent_at),
+        "timeline": MetadataValue.int(manifest.timeline),
+        "WAL": MetadataValue.text(f"{manifest.start_lsn} to {manifest.stop_lsn}"),
+        "PostgreSQL": MetadataValue.text(manifest.server_version),
+        "tablespaces": MetadataValue.int(len(manifest.tablespaces)),
+        "data checksums": MetadataValue.bool(manifest.data_checksums),
+        "encrypted": MetadataValue.bool(manifest.encrypted),
+        "restore with": MetadataValue.md(
+            "`tmi-ops restore --latest --into NEW_DIRECTORY`, or with `--to-time` to any moment after "
+            f"{manifest.consistent_at:%Y-%m-%d %H:%M:%S %Z}"
+        ),
+    }
+    if manifest.parent is not None:
+        metadata["builds upon"] = MetadataValue.text(manifest.parent)
+    if manifest.full_because is not None:
+        metadata["full because"] = MetadataValue.text(manifest.full_because)
+    return metadata

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+from dagster import (
+    DagsterInstance,
+    DefaultScheduleStatus,
+    Definitions,
+    ExecuteInProcessResult,
+    ScheduleDefinition,
+    build_schedule_context,
+)
+
+from tmi_ops.orchestration.base_backup import BaseBackupConfig, base_backup_definitions
+from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.resources import Environment
+from tmi_ops.settings import Settings
+from tmi_ops.store.catalogue import list_bases
+from tmi_ops.store.objects import open_store
+from tmi_ops_tests.orchestration.conftest import key
+
+ENVIRONMENT = "development"
+
+
+def _definitions(environment: str = ENVIRONMENT) -> Definitions:
+    resources = Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR)
+    return Definitions.merge(base_backup_definitions(environment), resources)
+
+
+def _run(run_config: dict[str, object] | None = None) -> ExecuteInProcessResult:
+    job = _definitions().resolve_job_def("base_backup")
+    return job.execute_in_process(instance=DagsterInstance.ephemeral(), run_config=run_config, raise_on_error=False)
+
+
+def _schedules(environment: str) -> dict[str, ScheduleDefinition]:
+    return {schedule.name: schedule for schedule in _definitions(environment).schedules or []}  # type: ignore[misc]
+
+
+def test_the_job_leaves_a_base_backup_and_numbers_that_can_be_plotted(as_variables: Settings) -> None:
+    scheduled = _schedules(ENVIRONMENT)["daily_incremental_base_backup"]
+    (request,) = scheduled.evaluate_tick(build_schedule_context()).run_requests or []
+    result = _run(dict(request.run_config))
+    assert result.success
+    (manifest,) = list_bases(open_store(as_variables.store, ENVIRONMENT))
+    (event,) = result.get_asset_materialization_events()
+    assert event.asset_key == key("backup", "base")
+    shown = {name: entry.value for name, entry in event.step_materialization_data.materialization.metadata.items()}
+    assert shown["backup"] == manifest.backup_id
+    assert shown["full because"] == manifest.full_because != ""
+    for number in ("size (MB)", "cluster size (MB)", "duration (s)", "speed (MB/s)", "chain length"):
+        assert isinstance(shown[number], int | float)
+
+
+def test_a_server_that_cannot_be_reached_fails_the_run_with_the_next_step(
+    as_variables: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "not-the-password")
+    result = _run()
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    said = failed.step_failure_data.user_failure_data
+    assert said is not None
+    assert "POSTGRES_PASSWORD" in str(said.description)
+
+
+@pytest.mark.parametrize(
+    ("environment", "status"),
+    [("development", DefaultScheduleStatus.STOPPED), ("production", DefaultScheduleStatus.RUNNING)],
+)
+def test_full_backups_are_weekly_and_incremental_ones_daily_running_outside_of_development(
+    environment: str, status: DefaultScheduleStatus
+) -> None:
+    schedules = _schedules(environment)
+    assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
+        "weekly_base_backup": "0 1 * * 0",
+        "daily_incremental_base_backup": "0 1 * * 1-6",
+    }
+    assert {schedule.default_status for schedule in schedules.values()} == {status}
+    assert BaseBackupConfig().incremental is False
