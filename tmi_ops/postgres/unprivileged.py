@@ -60,10 +60,10 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
     if os.geteuid() != 0:
         return ServerIdentity()
     as_user = ServerIdentity(user=UNPRIVILEGED_USER)
-    if _works(as_user, program, directory):
+    if can_run(as_user, program, directory):
         return as_user
     in_namespace = ServerIdentity(namespace=True)
-    if shutil.which("unshare") and _works(in_namespace, program, directory):
+    if shutil.which("unshare") and can_run(in_namespace, program, directory):
         return in_namespace
     raise ProgramError(
         f"PostgreSQL refuses to run as root, and neither the user {UNPRIVILEGED_USER!r} nor a user namespace can run "
@@ -81,7 +81,8 @@ def unprivileged_where_possible(program: Path, directory: Path) -> ServerIdentit
     return ServerIdentity()
 
 
-def _works(identity: ServerIdentity, program: Path, directory: Path) -> bool:
+def can_run(identity: ServerIdentity, program: Path, directory: Path) -> bool:
+    """Whether this identity reaches `program` and may enter `directory` (an existing one)."""
     return _succeeds(identity, [program, "--version"]) and _succeeds(identity, ["test", "-x", directory])
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.cluster import RunningCluster, launch_cluster
 from tmi_ops.postgres.programs import Programs, program_failed, run_program
-from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
+from tmi_ops.postgres.unprivileged import ServerIdentity, can_run, server_identity
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.target import TARGET_SETTINGS
 from tmi_ops.settings import PostgresSettings
@@ -87,8 +87,19 @@ def owner_of(directory: Path, programs: Programs) -> ServerIdentity:
             owner = place.stat().st_uid if place.exists() else 0
             if owner != 0:
                 with contextlib.suppress(KeyError):
-                    return ServerIdentity(user=pwd.getpwuid(owner).pw_name)
+                    return _as_owner(pwd.getpwuid(owner).pw_name, place, programs)
     return server_identity(programs.path("postgres"), around)
+
+
+def _as_owner(user: str, directory: Path, programs: Programs) -> ServerIdentity:
+    identity = ServerIdentity(user=user)
+    program = programs.path("postgres")
+    if not can_run(identity, program, directory):
+        raise ProgramError(
+            f"{directory} belongs to {user}, who cannot run {program} there.",
+            next_step="set TMI_OPS_PG_BINDIR to programs that every user can run, or restore into a directory of root's",
+        )
+    return identity
 
 
 def prepare_recovery(destination: Destination) -> None:

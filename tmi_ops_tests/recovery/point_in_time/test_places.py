@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.backup.base import back_up_base
-from tmi_ops.errors import RecoveryError, StoreError
+from tmi_ops.errors import ProgramError, RecoveryError, StoreError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.unprivileged import ServerIdentity, can_run
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.destination import Destination, require_vacant
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
@@ -118,12 +119,16 @@ def test_a_tablespace_inside_the_data_directory_is_refused(spread: Spread, plan:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may restore for somebody else")
 def test_as_root_the_files_belong_to_the_owner_of_the_directory(
-    spread: Spread, plan: RecoveryPlan, directory: Path
+    spread: Spread, plan: RecoveryPlan, directory: Path, programs: Programs
 ) -> None:
     directory.mkdir()
     owner = pwd.getpwnam("daemon")
     os.chown(directory, owner.pw_uid, owner.pw_gid)
     root = directory.parent / "tablespaces"
+    if not can_run(ServerIdentity(user="daemon"), programs.path("postgres"), directory):
+        with pytest.raises(ProgramError, match="belongs to daemon, who cannot run"):
+            restore(spread.settings, Target(), Destination(directory, tablespace_root=root))
+        return
     restore(spread.settings, Target(), Destination(directory, tablespace_root=root))
     owners = {path.lstat().st_uid for place in (directory, root) for path in place.rglob("*")}
     assert owners == {owner.pw_uid}
