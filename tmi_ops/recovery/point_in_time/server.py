@@ -97,7 +97,7 @@ def _as_owner(user: str, directory: Path, programs: Programs) -> ServerIdentity:
     if not can_run(identity, program, directory):
         raise ProgramError(
             f"{directory} belongs to {user}, who cannot run {program} there.",
-            next_step="set TMI_OPS_PG_BINDIR to programs that every user can run, or restore into a directory of root's",
+            next_step="set TMI_OPS_PG_BINDIR to programs he can run, or restore below a directory of root",
         )
     return identity
 
