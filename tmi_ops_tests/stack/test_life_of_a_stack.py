@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
 import boto3
 import psycopg
@@ -32,6 +34,13 @@ def leave_marks(settings: Settings) -> None:
         connection.execute("CREATE TABLE mark AS SELECT 42 AS value")
     cache(settings).set("mark", "kept")
     bucket(settings).put_object(Bucket=settings.store.bucket, Key="mark", Body=b"kept")
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """SIGKILL for each; one that its parent's end took along already is gone."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def assert_marks_are_there(settings: Settings) -> None:
@@ -120,8 +129,7 @@ def test_no_process_outlives_a_supervisor_killed_with_sigkill_and_the_next_up_go
 def test_up_recovers_when_everything_was_killed_with_sigkill(commands: CommandLine) -> None:
     commands.up(NO_DAGSTER)
     leave_marks(settings_of(commands))
-    for pid in commands.processes():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(commands.processes())
     commands.started[0].communicate()
     assert StackLayout(commands.home).data("postgres").joinpath("data", "postmaster.pid").exists()
     assert stack_is_running(commands.home) is None
@@ -131,8 +139,7 @@ def test_up_recovers_when_everything_was_killed_with_sigkill(commands: CommandLi
 
 def test_down_ends_a_server_that_lost_both_supervisor_and_guard(commands: CommandLine) -> None:
     _, state = commands.up(NO_DAGSTER)
-    for pid in commands.processes().keys() - {pid_of(state, "valkey")}:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(commands.processes().keys() - {pid_of(state, "valkey")})
     commands.started[0].communicate()
     assert commands.processes().keys() == {pid_of(state, "valkey")}
     assert commands.run("down").returncode == 0
