@@ -24,7 +24,7 @@ demo: $(ENVIRONMENT) ## The whole promise in one go: stack, migration, data, bac
 	@$(RUN)/tmi-ops demo $(ARGS)
 
 test: $(ENVIRONMENT) ## Run all tests, on real servers
-	@$(RUN)/python -m pytest $(ARGS)
+	@$(RUN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: $(ENVIRONMENT) ## Run the tests that take seconds
 	@$(RUN)/python -m pytest -m "not slow" $(ARGS)

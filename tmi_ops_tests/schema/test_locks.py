@@ -58,12 +58,19 @@ def test_a_lock_that_is_let_go_in_time_only_delays_the_migration(migrated: Postg
     )
     patience = Patience(lock_timeout_s=0.5, attempts=20, first_pause_s=0.05, longest_pause_s=0.1)
     with held(migrated, "LOCK TABLE threats IN ACCESS SHARE MODE") as release:
-        timer = threading.Timer(1.5, release)
-        timer.start()
+        releaser = threading.Thread(target=_release_once_it_waited, args=(report, release))
+        releaser.start()
         result = migrate(migrated, report, patience=patience)
-        timer.join()
+        releaser.join()
     assert result.validation.ok
     assert report.notes
+
+
+def _release_once_it_waited(report: Recorder, release: Callable[[], None]) -> None:
+    deadline = time.monotonic() + 60
+    while not report.notes and time.monotonic() < deadline:
+        time.sleep(0.02)
+    release()
 
 
 def test_while_a_migration_waits_others_wait_no_longer_than_its_lock_timeout(
