@@ -101,6 +101,15 @@ class ReplicationConnection:
             raise self._unexpected(result, "a result set")
         return _rows(result)
 
+    def rows_if_any(self) -> list[Row]:
+        """The next result; empty when it is no result set, or there is none.
+
+        Raises:
+            ReplicationError: the server refused the command, or the connection broke.
+        """
+        result = self._next_result()
+        return [] if result is None or result.status != ExecStatus.TUPLES_OK else _rows(result)
+
     def begin_copy(self) -> None:
         """The next result, which must begin a COPY of whatever direction.
 

@@ -58,7 +58,9 @@ def compressed(plain: bytes | bytearray | memoryview) -> bytes:
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)
 
 
-def store_once(store: ObjectStore, system_identifier: str, name: str, content: bytes, end_lsn: int | None) -> bool:
+def store_once(
+    store: ObjectStore, system_identifier: str, name: str, content: bytes | bytearray, end_lsn: int | None
+) -> bool:
     """Store a file that never changes: a whole segment, a history. May be repeated with the same bytes.
 
     Returns:

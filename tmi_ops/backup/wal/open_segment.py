@@ -1,0 +1,61 @@
+"""The segment that is being filled: WAL bytes in, whole segments out. Every byte has its place and comes once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.wal_files import Segment, format_lsn
+
+
+@dataclass
+class OpenSegment:
+    """A segment's bytes so far, zeros after them; memory: one segment."""
+
+    segment: Segment
+    filled: int = 0
+    _content: bytearray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._content = bytearray(self.segment.size)
+
+    @property
+    def end(self) -> int:
+        """The LSN of the first byte that is not here yet."""
+        return self.segment.start + self.filled
+
+    @property
+    def is_whole(self) -> bool:
+        return self.filled == self.segment.size
+
+    def add(self, start: int, content: memoryview) -> int:
+        """Take bytes that belong at LSN `start`, as many as there is room for.
+
+        Returns:
+            How many were taken.
+
+        Raises:
+            DatabaseError: they do not follow what is here; nothing was taken.
+        """
+        if start != self.end:
+            raise DatabaseError(
+                f"The server sent WAL from {format_lsn(start)} where {format_lsn(self.end)} was to follow.",
+                kept="None of it was archived.",
+                next_step="start the receiver again; it goes on from what the store holds",
+                transient=True,
+            )
+        taken = min(len(content), self.segment.size - self.filled)
+        self._content[self.filled : self.filled + taken] = content[:taken]
+        self.filled += taken
+        return taken
+
+    def hand_over(self) -> bytearray:
+        """The whole content, without a copy; this object is of no use afterwards."""
+        content, self._content = self._content, bytearray()
+        return content
+
+    def so_far(self, filled: int | None = None) -> bytes:
+        """A copy of the first `filled` bytes (all that is here when None), padded with zeros to the segment's size."""
+        if filled is None:
+            return bytes(self._content)
+        return bytes(self._content[:filled]).ljust(self.segment.size, b"\0")

@@ -1,0 +1,147 @@
+"""The replication slot: what it keeps for us, how long the server will, and the errors when it no longer does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tmi_ops.errors import BackupError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn
+from tmi_ops.postgres.wal_stream import parse_size
+from tmi_ops.settings import PostgresSettings
+
+DEFAULT_SLOT = "tmi_ops"
+STANDBY_NAME = "tmi_ops"
+_MEGABYTE = 1 << 20
+
+
+class SlotLostError(BackupError):
+    """The server gave up the slot, so it no longer keeps the WAL that the archive lacks."""
+
+
+class WalGoneError(BackupError):
+    """The server has removed WAL that the archive lacks."""
+
+
+@dataclass(frozen=True)
+class SlotFacts:
+    """A slot as the server sees it. Sizes in bytes.
+
+    `kept` is how far the oldest WAL kept for it lies behind. `left` is how much more can be written before the slot is
+    in danger of being lost; None: without limit. `status` is the server's word: reserved, extended, unreserved, lost.
+    """
+
+    name: str
+    active: bool
+    restart_lsn: int | None
+    status: str | None
+    left: int | None
+    kept: int | None
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What the server says around the slot; `slot` is None when it has none of that name.
+
+    `keep_limit` is max_slot_wal_keep_size in bytes, None when unlimited. `synchronous` says whether commits wait for a
+    standby named as we are.
+    """
+
+    slot: SlotFacts | None
+    keep_limit: int | None
+    synchronous: bool
+    in_recovery: bool
+    lsn: int
+
+
+def read_server(postgres: PostgresSettings, slot: str) -> ServerFacts:
+    """Ask the server about the slot and what bears on it. PostgreSQL 13 and later.
+
+    Raises:
+        DatabaseError: it could not be reached or refused.
+    """
+    with connect(postgres) as connection:
+        row = connection.execute(
+            """
+            SELECT pg_is_in_recovery(), current_setting('max_slot_wal_keep_size', true),
+                   current_setting('synchronous_standby_names'),
+                   CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+                        ELSE pg_current_wal_flush_lsn() END::text,
+                   (SELECT to_jsonb(s) FROM pg_replication_slots s WHERE s.slot_name = %s)
+            """,
+            (slot,),
+        ).fetchone()
+    if row is None:  # a SELECT without FROM has its row
+        raise AssertionError
+    in_recovery, keep, names, lsn, found = row
+    here = parse_lsn(lsn or "0/0")
+    return ServerFacts(
+        slot=None if found is None else _slot(found, here),
+        keep_limit=_keep_limit(keep),
+        synchronous=STANDBY_NAME in names,
+        in_recovery=in_recovery,
+        lsn=here,
+    )
+
+
+def slot_warnings(facts: ServerFacts) -> list[str]:
+    """What a person should change about the slot before it hurts."""
+    warnings = []
+    if facts.keep_limit is None:
+        warnings.append(
+            "max_slot_wal_keep_size is unlimited: were this receiver stopped for long, WAL would fill the server's "
+            "disk. Next, on the server: ALTER SYSTEM SET max_slot_wal_keep_size = '10GB' (as much as its disk can "
+            "spare), then SELECT pg_reload_conf()"
+        )
+    slot = facts.slot
+    if slot is not None and slot.status == "unreserved":
+        warnings.append(
+            f"the slot {slot.name} is about to be lost: it needs more WAL than max_slot_wal_keep_size "
+            f"({(facts.keep_limit or 0) // _MEGABYTE} MB) keeps. Next, on the server: raise it, then SELECT "
+            "pg_reload_conf()"
+        )
+    return warnings
+
+
+def slot_lost(slot: str, archived: int | None) -> SlotLostError:
+    """The error for a slot that the server has invalidated."""
+    reach = f" The archive reaches to {format_lsn(archived)}." if archived else ""
+    return SlotLostError(
+        f"The server has given up the replication slot {slot}: nobody received for so long that its WAL exceeded "
+        f"max_slot_wal_keep_size.{reach}",
+        kept="What is archived is whole; WAL after it may be gone from the server.",
+        next_step="`tmi-ops wal stream --accept-gap` makes the slot anew and goes on with what the server still has; "
+        "if it names a gap, take a base backup at once (`tmi-ops backup base`): points within the gap cannot be "
+        "recovered. Then raise max_slot_wal_keep_size",
+    )
+
+
+def wal_gone(segment: Segment, oldest: int | None) -> WalGoneError:
+    """The error for WAL that the archive needs next and the server no longer has."""
+    until = f" up to {format_lsn(oldest)}" if oldest is not None else ""
+    return WalGoneError(
+        f"The server has removed the WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on"
+        f"{until}.",
+        kept="What is archived is whole; nothing was skipped.",
+        next_step="if another archive has these segments, give them to `tmi-ops wal push`. Else `tmi-ops wal stream "
+        "--accept-gap` goes on behind the gap; then take a base backup at once (`tmi-ops backup base`): points within "
+        "the gap cannot be recovered",
+    )
+
+
+def _slot(found: dict[str, Any], here: int) -> SlotFacts:
+    restart = parse_lsn(found["restart_lsn"]) if found.get("restart_lsn") else None
+    return SlotFacts(
+        name=found["slot_name"],
+        active=found["active"],
+        restart_lsn=restart,
+        status=found.get("wal_status"),
+        left=found.get("safe_wal_size"),
+        kept=None if restart is None else max(0, here - restart),
+    )
+
+
+def _keep_limit(setting: str | None) -> int | None:
+    size = parse_size(setting or "-1")
+    return None if size < 0 else size

@@ -1,0 +1,184 @@
+"""The WAL streaming part of the replication protocol: slots, START_REPLICATION, its messages, and timelines.
+
+Messages are pure functions from bytes to facts; `ReplicationConnection` moves the bytes. LSNs are ints (see
+`wal_files.py`).
+
+Source: https://www.postgresql.org/docs/current/protocol-replication.html
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, quote_name
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+
+# SQLSTATEs of a server that refuses to stream.
+WAL_REMOVED = "58P01"
+SLOT_IN_USE = "55006"
+SLOT_UNUSABLE = "55000"
+SLOT_EXISTS = "42710"
+
+_DATA = struct.Struct("!QQq")
+_KEEPALIVE = struct.Struct("!QqB")
+_STATUS = struct.Struct("!cQQQqB")
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+
+
+@dataclass(frozen=True)
+class WalData:
+    """WAL bytes from LSN `start` on; the server had flushed up to `server_end` when it sent them, at `sent_at`."""
+
+    start: int
+    server_end: int
+    sent_at: datetime
+    content: memoryview
+
+
+@dataclass(frozen=True)
+class Keepalive:
+    """The server is there and had sent all up to `server_end` at `sent_at`; it may want an answer at once."""
+
+    server_end: int
+    sent_at: datetime
+    reply_requested: bool
+
+
+@dataclass(frozen=True)
+class ServerIdentity:
+    """Who the server is and how far its WAL goes: `flushed` on its current `timeline`."""
+
+    system_identifier: str
+    timeline: int
+    flushed: int
+
+
+def parse_message(message: memoryview | bytes) -> WalData | Keepalive:
+    """Read one CopyData message of a WAL stream.
+
+    Raises:
+        DatabaseError: it is none that we know.
+    """
+    view = memoryview(message)
+    kind = bytes(view[:1])
+    if kind == b"w" and len(view) > _DATA.size:
+        start, server_end, clock = _DATA.unpack_from(view, 1)
+        return WalData(start, server_end, _time(clock), view[1 + _DATA.size :])
+    if kind == b"k" and len(view) == 1 + _KEEPALIVE.size:
+        server_end, clock, reply = _KEEPALIVE.unpack_from(view, 1)
+        return Keepalive(server_end, _time(clock), bool(reply))
+    raise DatabaseError(
+        f"The server sent a message of a WAL stream that is not understood: {bytes(view[:20])!r}.",
+        next_step="see whether this release of tmi-ops supports the server's version",
+    )
+
+
+def standby_status(durable: int, now: datetime, *, reply_requested: bool = False) -> bytes:
+    """The feedback message: everything before LSN `durable` is safe here; 0 says nothing.
+
+    With `reply_requested` the server answers at once with a `Keepalive`: where it stands, and its clock.
+
+    It stands for `write` and `flush` alike, so that no setting of synchronous_commit lets a commit pass before its WAL
+    is safe. Nothing is ever applied here, so `remote_apply` cannot be satisfied and `apply` stays 0.
+    """
+    clock = int((now - _EPOCH).total_seconds() * 1_000_000)
+    return _STATUS.pack(b"r", durable, durable, 0, clock, int(reply_requested))
+
+
+def identify(connection: ReplicationConnection) -> ServerIdentity:
+    """Ask the server who it is.
+
+    Raises:
+        ReplicationError: it refused, or the connection broke.
+    """
+    row = connection.query("IDENTIFY_SYSTEM")[0]
+    return ServerIdentity(str(row["systemid"]), int(str(row["timeline"])), parse_lsn(str(row["xlogpos"])))
+
+
+def show(connection: ReplicationConnection, setting: str) -> str:
+    """A setting as SHOW prints it."""
+    return next(iter(connection.query(f"SHOW {setting}")[0].values())) or ""
+
+
+def segment_size(connection: ReplicationConnection) -> int:
+    """The server's wal_segment_size in bytes."""
+    return parse_size(show(connection, "wal_segment_size"))
+
+
+def parse_size(text: str) -> int:
+    """A size as SHOW prints it, such as `16MB`, in bytes; a bare number is taken as it is."""
+    match = re.fullmatch(r"(-?\d+)\s*([kMGT]?B)?", text.strip())
+    if match is None:
+        raise DatabaseError(f"The server gave {text!r} for a size.")
+    return int(match[1]) * _SIZE_UNITS[match[2] or "B"]
+
+
+def timeline_history(connection: ReplicationConnection, timeline: int) -> bytes:
+    """The content of a timeline's `.history` file.
+
+    Raises:
+        ReplicationError: the server does not have it (SQLSTATE 58P01), or the connection broke.
+    """
+    row = connection.query(f"TIMELINE_HISTORY {timeline}")[0]
+    return (row["content"] or "").encode()
+
+
+def create_slot(connection: ReplicationConnection, slot: str) -> None:
+    """Make a physical replication slot that keeps WAL from now on; one that exists already is left as it is.
+
+    Raises:
+        ReplicationError: the server refused: it has no slot left, or the role lacks the right.
+    """
+    try:
+        connection.query(f"CREATE_REPLICATION_SLOT {quote_name(slot)} PHYSICAL RESERVE_WAL")
+    except ReplicationError as error:
+        if error.sqlstate != SLOT_EXISTS:
+            raise
+
+
+def drop_slot(connection: ReplicationConnection, slot: str) -> None:
+    """Give up a slot; the server keeps no WAL for it any longer.
+
+    Raises:
+        ReplicationError: it is in use, or there is none.
+    """
+    connection.query(f"DROP_REPLICATION_SLOT {quote_name(slot)}")
+
+
+def start_streaming(connection: ReplicationConnection, slot: str, lsn: int, timeline: int) -> None:
+    """Begin to stream from LSN `lsn` of `timeline` on.
+
+    Raises:
+        ReplicationError: the server refused. That WAL was removed (58P01) may also show at the first message only.
+    """
+    connection.send(
+        f"START_REPLICATION SLOT {quote_name(slot)} PHYSICAL {format_lsn(lsn)} TIMELINE {timeline}",
+    )
+    connection.begin_copy()
+
+
+def end_streaming(connection: ReplicationConnection) -> tuple[int, int] | None:
+    """Answer the server's end of the stream, so that the connection takes commands again.
+
+    Returns:
+        Where a timeline ended: the next one, and the LSN at which it begins. None where the server shuts down.
+
+    Raises:
+        ReplicationError: the stream ended on an error, or the connection broke.
+    """
+    connection.end_copy()
+    rows = connection.rows_if_any()
+    connection.finish()
+    if not rows:
+        return None
+    return int(str(rows[0]["next_tli"])), parse_lsn(str(rows[0]["next_tli_startpos"]))
+
+
+def _time(clock: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=clock)
+
