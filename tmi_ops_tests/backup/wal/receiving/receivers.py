@@ -94,7 +94,8 @@ def reaches(store: ObjectStore, lsn: int, timeline: int = 1) -> bool:
     if not list_clusters(store):
         return False
     archive = archive_of(store)
-    wal = [item.segment for item in (*archive.segments.get(timeline, ()), *archive.partials.get(timeline, ()))]
+    wal = [item.segment for item in archive.segments.get(timeline, ())]
+    wal += [item.segment for item in archive.partials.get(timeline, ())]
     if not wal:
         return False
     end = archive.contiguous_end(timeline, min(wal).start)
@@ -104,16 +105,16 @@ def reaches(store: ObjectStore, lsn: int, timeline: int = 1) -> bool:
 def assert_equal_to_pg_wal(store: ObjectStore, cluster: RunningCluster, directory: Path) -> None:
     """Every archived byte is the byte the server has at its place."""
     archive, compared = archive_of(store), 0
-    for group in (*archive.segments.values(), *archive.partials.values()):
-        for item in group:
-            original = cluster.directory / "pg_wal" / item.segment.name
-            if not original.exists():
-                continue
-            valid = getattr(item, "end_lsn", item.segment.end) - item.segment.start
-            fetched = directory / item.name
-            assert fetch_wal_file(store, archive.system_identifier, item.name, fetched)
-            content = fetched.read_bytes()
-            assert content[:valid] == original.read_bytes()[:valid], item.name
-            assert not any(content[valid:]), item.name
-            compared += 1
+    whole = [(item.name, item.segment, item.segment.end) for group in archive.segments.values() for item in group]
+    opened = [(item.name, item.segment, item.end_lsn) for group in archive.partials.values() for item in group]
+    for name, segment, end in (*whole, *opened):
+        original = cluster.directory / "pg_wal" / segment.name
+        if not original.exists():
+            continue
+        fetched = directory / name
+        assert fetch_wal_file(store, archive.system_identifier, name, fetched)
+        content, valid = fetched.read_bytes(), end - segment.start
+        assert content[:valid] == original.read_bytes()[:valid], name
+        assert not any(content[valid:]), name
+        compared += 1
     assert compared
