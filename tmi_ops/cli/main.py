@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     },
     "Backup": {
         "backup": LazyCommand("tmi_ops.cli.backup", "backup", "Take a backup into the store."),
+        "wal": LazyCommand("tmi_ops.cli.wal", "wal", "Archive the server's WAL: the ground of recovery to any second."),
         "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
     },
     "Recovery": {

@@ -1,0 +1,16 @@
+"""`tmi-ops wal ...`: each command lives in a module of its own."""
+
+from __future__ import annotations
+
+import click
+
+from tmi_ops.cli.wal_stream import status, stream
+
+
+@click.group()
+def wal() -> None:
+    """Archive the server's WAL, and see that the archive has no hole."""
+
+
+wal.add_command(stream)
+wal.add_command(status)

@@ -1,0 +1,140 @@
+"""`tmi-ops wal stream` and `tmi-ops wal status`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.terminal import age_words, err, out, size_words
+
+if TYPE_CHECKING:
+    from tmi_ops.backup.wal.stream import ReceivedWal
+    from tmi_ops.settings import Settings
+    from tmi_ops.store.objects import ObjectStore
+
+_SLOT_HELP = "The replication slot; made where there is none."
+
+
+@click.command()
+@click.option("--slot", default="tmi_ops", show_default=True, help=_SLOT_HELP)
+@click.option(
+    "--partial-every",
+    type=click.FloatRange(0.1, 3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often the open segment goes to the store: the RPO of a busy server.",
+)
+@click.option("--catch-up", is_flag=True, help="Stop once the archive is where the server stands now.")
+@click.option("--wait", is_flag=True, help="While another receiver is at work, stand by and take over when it ends.")
+@click.option(
+    "--accept-gap",
+    is_flag=True,
+    help="Go on although WAL between the archive's end and the slot's beginning is lost. Take a base backup then.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def stream(slot: str, partial_every: float, catch_up: bool, wait: bool, accept_gap: bool, quiet: bool) -> int:
+    """Receive the server's WAL into the store, continuously: recovery to any second rests on it.
+
+    The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
+    time; it goes on from what the store holds. SIGTERM and Ctrl-C stop it cleanly.
+    """
+    from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal, stream_wal
+
+    settings, store = open_environment()
+    options = StreamOptions(slot, partial_every, accept_gap, wait)
+    stop = _stop_on_signals()
+    with reporting(quiet) as report:
+        receive = catch_up_wal if catch_up else stream_wal
+        received = receive(settings, store, report, options, stop)
+    if received is None:
+        err.print("Stopped before any WAL was received.")
+        return 0
+    _show(received)
+    return 0
+
+
+@click.command()
+@click.option("--slot", default="tmi_ops", show_default=True, help="The replication slot to look at.")
+def status(slot: str) -> int:
+    """Show who receives WAL, how far the archive has come, and what the slot keeps on the server.
+
+    Exit code 1 where nobody receives or the slot is in danger.
+    """
+    from tmi_ops.backup.wal.archive import list_clusters
+    from tmi_ops.postgres.replication import connect_replication
+    from tmi_ops.postgres.wal_stream import identify
+
+    settings, store = open_environment()
+    with connect_replication(settings.postgres) as connection:
+        identity = identify(connection)
+    out.print(f"Server    {settings.postgres.describe()}, cluster {identity.system_identifier}")
+    is_well = identity.system_identifier in list_clusters(store)
+    if not is_well:
+        out.print("Archive   [yellow]no WAL of this cluster yet[/]. Next: [bold]tmi-ops wal stream[/]")
+    else:
+        is_well = _show_receiver(store, identity.system_identifier)
+    return 0 if _show_slot(settings, slot) and is_well else 1
+
+
+def _show_receiver(store: ObjectStore, system_identifier: str) -> bool:
+    from tmi_ops.backup.wal.lease import is_held, read_lease
+
+    found = read_lease(store, system_identifier)
+    if found is None:
+        out.print("Receiver  [yellow]never was one[/]; the archive was filled by `tmi-ops wal push`")
+        return True
+    lease, age = found
+    at_work = is_held(lease, age)
+    state = "[green]at work[/]" if at_work else "[red]none at work[/]; the last one was"
+    out.print(f"Receiver  {state}: {lease.describe()}")
+    if lease.lsn is not None:
+        out.print(f"Archive   to {lease.lsn} on timeline {lease.timeline}")
+    if lease.level_at is not None:
+        out.print(f"Complete  to {lease.level_at:%Y-%m-%d %H:%M:%S} UTC, {age_words(lease.level_at)}")
+    if not at_work:
+        out.print("Next: [bold]tmi-ops wal stream[/]")
+    return at_work
+
+
+def _show_slot(settings: Settings, slot: str) -> bool:
+    from tmi_ops.backup.wal.slot import read_server, slot_warnings
+
+    facts = read_server(settings.postgres, slot)
+    if facts.slot is None:
+        out.print(f"Slot      [yellow]{slot} does not exist yet[/]; the receiver makes it")
+        return False
+    kept = "" if facts.slot.kept is None else f", keeps {size_words(facts.slot.kept)} of WAL on the server"
+    out.print(f"Slot      {slot}, {'in use' if facts.slot.active else 'not in use'}, {facts.slot.status}{kept}")
+    if facts.synchronous:
+        out.print("Commits   wait for the store (synchronous_standby_names names tmi_ops)")
+    for warning in slot_warnings(facts):
+        out.print(f"[yellow]Warning[/]   {warning}")
+    return facts.slot.status in ("reserved", "extended")
+
+
+def _show(received: ReceivedWal) -> None:
+    speed = received.received / max(received.duration_seconds, 0.001)
+    out.print(
+        f"The archive reaches [bold]{received.lsn}[/] on timeline {received.timeline}: "
+        f"{size_words(received.received)} received, {received.segments} new segments, {size_words(speed)}/s."
+    )
+    if received.level_at is not None:
+        out.print(f"Everything the server had flushed at {received.level_at:%Y-%m-%d %H:%M:%S} UTC is in the store.")
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second one ends the process as usual."""
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    return stop
