@@ -93,7 +93,7 @@ def set_parameter(postgres: PostgresSettings, name: str, value: str) -> None:
     while time.monotonic() < deadline:
         with connect(postgres) as connection:
             row = connection.execute(f"SHOW {name}").fetchone()
-        if row is not None and row[0] == value:
+        if row is not None and row[0] == value.strip("'"):
             return
         time.sleep(0.05)
     raise AssertionError(f"{name} did not become {value}")

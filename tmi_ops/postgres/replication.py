@@ -188,6 +188,16 @@ class ReplicationConnection:
             self._pgconn.put_copy_end()
             self._flush()
 
+    def answer_end_of_copy(self) -> None:
+        """After `receive` gave `b""` in COPY BOTH: end our side too; the command's results follow.
+
+        Raises:
+            ReplicationError: the server ended it with an error, or the connection broke.
+        """
+        result = self._next_result()
+        if result is not None and result.status == ExecStatus.COPY_IN:
+            self.end_copy()
+
     def _keep_warning(self, notice: psycopg.errors.Diagnostic) -> None:
         if len(self.warnings) < _WARNINGS_KEPT:
             self.warnings.append(notice.message_primary or "")

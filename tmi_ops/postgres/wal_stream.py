@@ -50,7 +50,7 @@ class Keepalive:
 
 
 @dataclass(frozen=True)
-class ServerIdentity:
+class SystemIdentity:
     """Who the server is and how far its WAL goes: `flushed` on its current `timeline`."""
 
     system_identifier: str
@@ -90,14 +90,14 @@ def standby_status(durable: int, now: datetime, *, reply_requested: bool = False
     return _STATUS.pack(b"r", durable, durable, 0, clock, int(reply_requested))
 
 
-def identify(connection: ReplicationConnection) -> ServerIdentity:
+def identify(connection: ReplicationConnection) -> SystemIdentity:
     """Ask the server who it is.
 
     Raises:
         ReplicationError: it refused, or the connection broke.
     """
     row = connection.query("IDENTIFY_SYSTEM")[0]
-    return ServerIdentity(str(row["systemid"]), int(str(row["timeline"])), parse_lsn(str(row["xlogpos"])))
+    return SystemIdentity(str(row["systemid"]), int(str(row["timeline"])), parse_lsn(str(row["xlogpos"])))
 
 
 def show(connection: ReplicationConnection, setting: str) -> str:
@@ -171,7 +171,7 @@ def end_streaming(connection: ReplicationConnection) -> tuple[int, int] | None:
     Raises:
         ReplicationError: the stream ended on an error, or the connection broke.
     """
-    connection.end_copy()
+    connection.answer_end_of_copy()
     rows = connection.rows_if_any()
     connection.finish()
     if not rows:

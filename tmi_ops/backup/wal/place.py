@@ -18,7 +18,7 @@ from tmi_ops.postgres.wal_files import (
     parse_lsn,
     segment_at,
 )
-from tmi_ops.postgres.wal_stream import ServerIdentity, create_slot, drop_slot, timeline_history
+from tmi_ops.postgres.wal_stream import SystemIdentity, create_slot, drop_slot, timeline_history
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.catalogue import list_backups
@@ -54,7 +54,7 @@ def find_beginning(
     connection: ReplicationConnection,
     postgres: PostgresSettings,
     store: ObjectStore,
-    identity: ServerIdentity,
+    identity: SystemIdentity,
     slot: str,
     report: Report,
     *,
@@ -99,7 +99,7 @@ def find_beginning(
     return Beginning(begins, line, archive, server)
 
 
-def read_line(connection: ReplicationConnection, store: ObjectStore, identity: ServerIdentity) -> Lineage:
+def read_line(connection: ReplicationConnection, store: ObjectStore, identity: SystemIdentity) -> Lineage:
     """The server's timelines; the history of the newest one is archived, and of its ancestors where the server has it.
 
     Raises:
@@ -130,7 +130,7 @@ def _make_slot(connection: ReplicationConnection, slot: str, *, anew: bool) -> N
     create_slot(connection, slot)
 
 
-def _refuse_to_go_back(archive: WalArchive, identity: ServerIdentity) -> None:
+def _refuse_to_go_back(archive: WalArchive, identity: SystemIdentity) -> None:
     newest = archive.newest_lsn(identity.timeline)
     if newest is None or newest <= identity.flushed:
         return
@@ -155,7 +155,7 @@ def _warn_of_younger_timelines(archive: WalArchive, line: Lineage, report: Repor
 
 
 def _wanted_by_bases(
-    store: ObjectStore, identity: ServerIdentity, line: Lineage, archive: WalArchive
+    store: ObjectStore, identity: SystemIdentity, line: Lineage, archive: WalArchive
 ) -> Segment | None:
     """Where the WAL behind the newest base backup of this cluster begins; None where there is no base backup."""
     stops = [

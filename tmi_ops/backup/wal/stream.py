@@ -24,7 +24,7 @@ from tmi_ops.backup.wal.uploads import uploading
 from tmi_ops.errors import BackupError, OpsError
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication
 from tmi_ops.postgres.wal_files import format_lsn
-from tmi_ops.postgres.wal_stream import SLOT_IN_USE, ServerIdentity, identify, segment_size
+from tmi_ops.postgres.wal_stream import SLOT_IN_USE, SystemIdentity, identify, segment_size
 from tmi_ops.progress import Phase, Report
 from tmi_ops.settings import Settings
 from tmi_ops.store.client import connect_store, store_session
@@ -159,7 +159,7 @@ class _Receiver:
                 self._until = identity.flushed
             self._receive(connection, identity, phase)
 
-    def _receive(self, connection: ReplicationConnection, identity: ServerIdentity, phase: Phase) -> None:
+    def _receive(self, connection: ReplicationConnection, identity: SystemIdentity, phase: Phase) -> None:
         system_identifier = identity.system_identifier
         size = segment_size(connection)
         describe_archive(self._store, system_identifier, size)
@@ -193,7 +193,7 @@ class _Receiver:
             session.run(phase)
         self._accept_gap = False
 
-    def _has_lease(self, lease_ends: ExitStack, identity: ServerIdentity) -> bool:
+    def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:
         """Take the lease at the first connection; False when the waiting for it was stopped."""
         if self._lease is None:
             self._lease = lease_ends.enter_context(

@@ -1,0 +1,72 @@
+"""A network between a client and a server on this machine, which can be cut."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class TcpRelay:
+    """Hands bytes to and fro between its own port and `target`'s, until it is cut."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._is_whole = threading.Event()
+        self._is_whole.set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break every connection; new ones are refused until `mend`."""
+        self._is_whole.clear()
+        for connection in list(self._open):
+            _close(connection)
+
+    def mend(self) -> None:
+        self._is_whole.set()
+
+    def close(self) -> None:
+        self.cut()
+        _close(self._listener)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._is_whole.is_set():
+                _close(client)
+                continue
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._open |= {client, server}
+            for here, there in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(here, there), daemon=True).start()
+
+    def _pump(self, here: socket.socket, there: socket.socket) -> None:
+        with suppress(OSError):
+            while content := here.recv(1 << 16):
+                there.sendall(content)
+        _close(here)
+        _close(there)
+        self._open -= {here, there}
+
+
+def _close(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+@contextmanager
+def tcp_relay(target: int) -> Iterator[TcpRelay]:
+    """A relay to a port of this machine, for the length of a `with` block."""
+    relay = TcpRelay(target)
+    try:
+        yield relay
+    finally:
+        relay.close()
