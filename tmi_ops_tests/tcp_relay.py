@@ -29,6 +29,10 @@ class TcpRelay:
     def mend(self) -> None:
         self._is_whole.set()
 
+    def redirect(self, target: int) -> None:
+        """From now on new connections lead to another port, as a name in DNS may."""
+        self._target = target
+
     def close(self) -> None:
         self.cut()
         _close(self._listener)
@@ -42,7 +46,11 @@ class TcpRelay:
             if not self._is_whole.is_set():
                 _close(client)
                 continue
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                _close(client)
+                continue
             self._open |= {client, server}
             for here, there in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(here, there), daemon=True).start()
