@@ -1,0 +1,151 @@
+"""The guide's roles as they should be: what each may do, and nothing else (guide: Security, Access Control)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tmi_ops.errors import SettingsError
+
+NAME_VARIABLE = "TMI_OPS_ROLE_NAME_"
+SCHEMA = "public"
+
+TABLE_READ = frozenset({"SELECT"})
+TABLE_WRITE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+SEQUENCE_READ = frozenset({"SELECT"})
+SEQUENCE_USE = frozenset({"SELECT", "USAGE"})
+NOTHING: frozenset[str] = frozenset()
+
+# pg_read_all_data came with 14; before, reading is granted table by table.
+FIRST_WITH_READ_ALL_DATA = 14
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}")
+
+
+class RoleKind(StrEnum):
+    """What a role is for; in capitals also how variables name it."""
+
+    OWNER = "owner"
+    APP = "app"
+    READONLY = "readonly"
+    BACKUP = "backup"
+    MONITOR = "monitor"
+
+    @property
+    def purpose(self) -> str:
+        return _PURPOSES[self]
+
+    @property
+    def password_variable(self) -> str:
+        return f"TMI_OPS_ROLE_PASSWORD_{self.upper()}"
+
+
+_PURPOSES = {
+    RoleKind.OWNER: "owns the database and migrates it",
+    RoleKind.APP: "is TMI itself: reads and writes rows",
+    RoleKind.READONLY: "is for people and reports: reads rows",
+    RoleKind.BACKUP: "takes backups and receives WAL",
+    RoleKind.MONITOR: "runs tmi-ops health: sees statistics, reads no rows",
+}
+
+
+@dataclass(frozen=True)
+class DeclaredRole:
+    """One role as it should be. Every one logs in with a SCRAM password; none is a superuser.
+
+    Attributes:
+        member_of: predefined roles it has the rights of.
+        tables: privileges on every table and view of the schema; those made later included.
+        sequences: likewise on its sequences.
+        schema_usage: it needs USAGE on the schema of its own.
+        settings: what a session of it begins with.
+    """
+
+    kind: RoleKind
+    name: str
+    replication: bool = False
+    member_of: frozenset[str] = NOTHING
+    tables: frozenset[str] = NOTHING
+    sequences: frozenset[str] = NOTHING
+    schema_usage: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class DeclaredAccess:
+    """All of them, for one database and schema."""
+
+    database: str
+    roles: tuple[DeclaredRole, ...]
+    schema: str = SCHEMA
+
+    @property
+    def owner(self) -> DeclaredRole:
+        return self.of(RoleKind.OWNER)
+
+    def of(self, kind: RoleKind) -> DeclaredRole:
+        return next(role for role in self.roles if role.kind is kind)
+
+    @property
+    def by_name(self) -> Mapping[str, DeclaredRole]:
+        return {role.name: role for role in self.roles}
+
+
+def declared_access(database: str, major: int, variables: Mapping[str, str] | None = None) -> DeclaredAccess:
+    """The roles of a database on a server of version `major`.
+
+    Args:
+        variables: TMI_OPS_ROLE_NAME_<ROLE> overrides the name `tmi_<role>`.
+
+    Raises:
+        SettingsError: a name is none, or two roles have the same.
+    """
+    names = {kind: _name(kind, variables or {}) for kind in RoleKind}
+    for kind, name in names.items():
+        same = [other for other in RoleKind if names[other] == name and other is not kind]
+        if same:
+            raise SettingsError(
+                f"The roles {kind} and {same[0]} have the same name: {name}.",
+                next_step=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another",
+            )
+    granted = major < FIRST_WITH_READ_ALL_DATA
+    return DeclaredAccess(
+        database,
+        (
+            DeclaredRole(RoleKind.OWNER, names[RoleKind.OWNER]),
+            DeclaredRole(
+                RoleKind.APP, names[RoleKind.APP], tables=TABLE_WRITE, sequences=SEQUENCE_USE, schema_usage=True
+            ),
+            DeclaredRole(
+                RoleKind.READONLY,
+                names[RoleKind.READONLY],
+                tables=TABLE_READ,
+                sequences=SEQUENCE_READ,
+                schema_usage=True,
+                settings=(("default_transaction_read_only", "on"),),
+            ),
+            DeclaredRole(
+                RoleKind.BACKUP,
+                names[RoleKind.BACKUP],
+                replication=True,
+                member_of=NOTHING if granted else frozenset({"pg_read_all_data"}),
+                tables=TABLE_READ if granted else NOTHING,
+                sequences=SEQUENCE_READ if granted else NOTHING,
+                schema_usage=granted,
+            ),
+            DeclaredRole(RoleKind.MONITOR, names[RoleKind.MONITOR], member_of=frozenset({"pg_monitor"})),
+        ),
+    )
+
+
+def _name(kind: RoleKind, variables: Mapping[str, str]) -> str:
+    variable = f"{NAME_VARIABLE}{kind.upper()}"
+    name = variables.get(variable) or f"tmi_{kind}"
+    if not _NAME.fullmatch(name) or name.lower().startswith("pg_") or name.lower() in ("public", "none"):
+        raise SettingsError(
+            f"{variable} is no name for a role: {name!r}.",
+            next_step="use letters, digits, _, $ and -, at most 63, not beginning with pg_",
+        )
+    return name

@@ -1,0 +1,140 @@
+"""Everything in which a server has drifted from the declared access, also what no statement of ours can cure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tmi_ops.access.declared import DeclaredAccess
+from tmi_ops.access.facts import PUBLIC, AccessFacts, ObjectKind, Session
+from tmi_ops.access.findings import Finding, Severity, finding
+from tmi_ops.access.hba import hba_findings
+from tmi_ops.access.passwords import Passwords
+from tmi_ops.access.planning import NO_PASSWORDS, plan_access
+from tmi_ops.postgres.connections import APPLICATION_NAME
+from tmi_ops.schema.dialect import quote
+
+_WORST_FIRST = tuple(Severity)
+# People, not applications: they may be superusers for a moment.
+_BY_HAND = ("psql", "pgAdmin", "DBeaver", "DataGrip")
+
+
+def check_access(facts: AccessFacts, declared: DeclaredAccess, known: Passwords = NO_PASSWORDS) -> tuple[Finding, ...]:
+    """Every difference, the worst first.
+
+    Raises:
+        SettingsError: as `plan_access`.
+    """
+    found = [
+        *plan_access(facts, declared, known).findings,
+        *_undeclared_grants(facts, declared),
+        *_everybody(facts, declared),
+        *_superusers(facts),
+        *_unencrypted(facts),
+        *_password_encryption(facts),
+        *hba_findings(facts, declared),
+    ]
+    return tuple(sorted(found, key=lambda one: _WORST_FIRST.index(one.severity)))
+
+
+def drifted(findings: tuple[Finding, ...]) -> bool:
+    """Whether any is more than a notice."""
+    return any(one.severity is not Severity.NOTICE for one in findings)
+
+
+def _undeclared_grants(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+    known = {PUBLIC, *declared.by_name}
+    privileges: dict[str, set[str]] = defaultdict(set)
+    things: dict[str, set[str]] = defaultdict(set)
+    for one in (*facts.of(ObjectKind.TABLE), *facts.of(ObjectKind.SEQUENCE)):
+        for grant in one.grants:
+            if grant.grantee not in known and not grant.grantee.startswith("pg_"):
+                privileges[grant.grantee].add(grant.privilege)
+                things[grant.grantee].add(one.sql)
+    for grantee, names in things.items():
+        yield finding(
+            Severity.WARNING,
+            grantee,
+            f"is not declared and has {', '.join(sorted(privileges[grantee]))} on {_counted(len(names), 'table')}",
+            advice=[
+                f"REVOKE ALL ON {kind} IN SCHEMA {quote(declared.schema)} FROM {quote(grantee)};  -- if nobody needs it"
+                for kind in ("ALL TABLES", "ALL SEQUENCES")
+            ],
+        )
+
+
+def _everybody(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+    database = facts.of(ObjectKind.DATABASE)[0]
+    open_to_all = sorted({grant.privilege for grant in database.grants if grant.grantee == PUBLIC})
+    if open_to_all:
+        yield finding(
+            Severity.NOTICE,
+            PUBLIC,
+            f"every role of this server has {', '.join(open_to_all)} on the database {declared.database}",
+            advice=[
+                f"REVOKE {', '.join(open_to_all)} ON DATABASE {database.sql} FROM PUBLIC;  -- the declared roles keep "
+                "their CONNECT; others that need theirs must be granted it"
+            ],
+        )
+
+
+def _superusers(facts: AccessFacts) -> Iterator[Finding]:
+    for one in facts.sessions or ():
+        if one.superuser and not one.application.startswith(APPLICATION_NAME):
+            yield finding(
+                Severity.NOTICE if one.application.startswith(_BY_HAND) else Severity.CRITICAL,
+                one.role,
+                f"is a superuser, and {_who(one)} uses it on this database",
+                advice=["let the application log in as its own role: POSTGRES_USER=tmi_app"],
+            )
+    if facts.superuser:
+        yield finding(
+            Severity.NOTICE,
+            facts.role,
+            "is a superuser, and tmi_ops is using it: needed here, but health and backups have roles of their own",
+        )
+
+
+def _unencrypted(facts: AccessFacts) -> Iterator[Finding]:
+    if facts.sessions is None:
+        yield finding(
+            Severity.NOTICE,
+            "connections",
+            f"{facts.role} sees its own only, so nobody looked for superusers' and unencrypted ones",
+            advice=[f"GRANT pg_monitor TO {quote(facts.role)};"],
+        )
+    for one in facts.sessions or ():
+        if one.remote and not one.encrypted:
+            yield finding(
+                Severity.CRITICAL,
+                one.role,
+                f"{_who(one)} is connected without TLS: rows travel in clear",
+                advice=["POSTGRES_SSLMODE=verify-full for the client", "hostssl instead of host in pg_hba.conf"],
+            )
+    if not facts.ssl:
+        yield finding(
+            Severity.NOTICE,
+            "ssl",
+            "the server speaks no TLS, so only its own machine should reach it",
+            advice=["ALTER SYSTEM SET ssl = on;  -- with server.crt and server.key in its data directory, then reload"],
+        )
+
+
+def _password_encryption(facts: AccessFacts) -> Iterator[Finding]:
+    # Before 14 `on` was another word for md5.
+    if facts.password_encryption in ("md5", "on"):
+        yield finding(
+            Severity.WARNING,
+            "password_encryption",
+            "passwords set by other means than ours will be kept as md5",
+            advice=["ALTER SYSTEM SET password_encryption = 'scram-sha-256';", "SELECT pg_reload_conf();"],
+        )
+
+
+def _who(one: Session) -> str:
+    application = one.application or "an application without a name"
+    return f"{application} ({one.address}, {_counted(one.connections, 'connection')})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

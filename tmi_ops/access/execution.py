@@ -1,0 +1,115 @@
+"""Brings about a plan: all of it in one transaction, and no password ever in clear on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+
+from tmi_ops.access.declared import DeclaredAccess, RoleKind
+from tmi_ops.access.findings import Statement
+from tmi_ops.access.planning import Plan
+from tmi_ops.errors import DatabaseError
+from tmi_ops.progress import Report
+
+# A change of owner waits for whoever uses the table, and everybody else waits behind it.
+LOCK_TIMEOUT_S = 5.0
+# Two that apply at once would each create the same roles.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('tmi_ops access'))"
+# Only a superuser may silence the log; for others it holds the verifier, never the password.
+_SILENCED: Mapping[str, str] = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+    "pg_stat_statements.track": "none",
+    "pgaudit.log": "none",
+}
+
+
+def apply_access(
+    connection: psycopg.Connection[Any],
+    plan: Plan,
+    declared: DeclaredAccess,
+    passwords: Mapping[RoleKind, SecretStr],
+    report: Report,
+    *,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> int:
+    """Execute every statement of the plan, or none. Returns how many.
+
+    Args:
+        passwords: for each statement that sets one. Only SCRAM verifiers computed here reach the server.
+
+    Raises:
+        DatabaseError: a statement failed or waited too long for a lock; everything was rolled back.
+    """
+    names = {role.kind: role.name for role in declared.roles}
+    phase_of_all = report.phase("Roles and privileges", total=len(plan.statements), unit="steps")
+    with phase_of_all as phase, connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout_s * 1000:.0f}ms'")
+        connection.execute(_LOCK)
+        silenced = False
+        for statement in plan.statements:
+            if statement.password_of is not None and not silenced:
+                _silence_log(connection)
+                silenced = True
+            _execute(connection, statement, names, passwords)
+            phase.advance(1)
+    return len(plan.statements)
+
+
+def _execute(
+    connection: psycopg.Connection[Any],
+    statement: Statement,
+    names: Mapping[RoleKind, str],
+    passwords: Mapping[RoleKind, SecretStr],
+) -> None:
+    try:
+        if statement.password_of is None:
+            connection.execute(statement.sql.encode())
+        else:
+            _set_password(connection, names[statement.password_of], passwords[statement.password_of])
+    except psycopg.Error as error:
+        raise _refused(statement, error) from None
+
+
+def _set_password(connection: psycopg.Connection[Any], role: str, password: SecretStr) -> None:
+    verifier = connection.pgconn.encrypt_password(
+        password.get_secret_value().encode(), role.encode(), b"scram-sha-256"
+    ).decode()
+    connection.execute(
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)), prepare=False
+    )
+
+
+def _silence_log(connection: psycopg.Connection[Any]) -> None:
+    for name, value in _SILENCED.items():
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+        except psycopg.Error:
+            # This server does not know the setting, or this role may not change it.
+            continue
+
+
+def _refused(statement: Statement, error: psycopg.Error) -> DatabaseError:
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return DatabaseError(
+            f"Somebody uses what this must change: {statement.sql}",
+            kept="Everything was rolled back.",
+            next_step="see who holds the lock with `tmi-ops health --probe blocked_sessions`, and apply again",
+            transient=True,
+        )
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return DatabaseError(
+            f"The server refused {statement.sql} {said}.",
+            kept="Everything was rolled back.",
+            next_step="apply as a superuser, or as the managed server's administrator",
+        )
+    return DatabaseError(f"The server refused {statement.sql} {said}.", kept="Everything was rolled back.")

@@ -1,0 +1,63 @@
+"""What differs from the declared access, how bad that is, and the statements that cure it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tmi_ops.access.declared import RoleKind
+
+
+class Severity(StrEnum):
+    """CRITICAL: somebody can do what they must not. WARNING: somebody cannot do what they must, or soon. NOTICE: ours
+    to know."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    NOTICE = "notice"
+
+
+class PasswordSource(StrEnum):
+    """Where a password to be set comes from."""
+
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    GENERATED = "generated"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A step of a plan. `sql` never holds a secret: of a password it says only where it comes from.
+
+    Attributes:
+        password_of: the kind of role whose password this step sets.
+        password_from: where that password comes from.
+    """
+
+    sql: str
+    password_of: RoleKind | None = None
+    password_from: PasswordSource | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference.
+
+    Attributes:
+        subject: the role, table or line it is about.
+        what: one sentence without its full stop.
+        statements: what `tmi-ops roles apply` does about it; nothing when it is left to a person.
+        advice: what a person does about it, where applying does not.
+    """
+
+    severity: Severity
+    subject: str
+    what: str
+    statements: tuple[Statement, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+def finding(severity: Severity, subject: str, what: str, *statements: str, advice: Iterable[str] = ()) -> Finding:
+    """A finding whose statements hold no password."""
+    return Finding(severity, subject, what, tuple(Statement(one) for one in statements), tuple(advice))

@@ -1,0 +1,138 @@
+"""Which lines of pg_hba.conf let a role in, and how.
+
+Source: https://www.postgresql.org/docs/current/auth-pg-hba-conf.html; the first line that fits decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from tmi_ops.access.declared import DeclaredAccess, DeclaredRole
+from tmi_ops.access.facts import AccessFacts, HbaRule
+from tmi_ops.access.findings import Finding, Severity, finding
+
+REPLICATION = "replication"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost", "samehost")
+_ANYWHERE = ("all", "0.0.0.0", "::")  # noqa: S104 - an address that a line names, not one we listen on
+_WEAK_METHODS = {
+    "trust": "without any password",
+    "password": "with a password in clear",
+    "md5": "with md5 where the password is kept so",
+    "ident": "on the word of the client's machine",
+}
+_WITHOUT_TLS = ("host", "hostnossl")
+
+
+def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+    """Lines that are missing, unreadable, or let a declared role in too easily."""
+    if facts.hba is None:
+        yield finding(
+            Severity.NOTICE,
+            "pg_hba.conf",
+            f"{facts.role} may not read pg_hba_file_rules, so nobody looked whether it has the lines",
+            advice=["tmi-ops roles check  # as a superuser (POSTGRES_USER)"],
+        )
+        return
+    for rule in facts.hba:
+        if rule.error:
+            yield finding(
+                Severity.WARNING, f"pg_hba.conf line {rule.line}", f"is not understood by the server: {rule.error}"
+            )
+    rules = [rule for rule in facts.hba if not rule.error]
+    for role in declared.roles:
+        for database in (declared.database, REPLICATION) if role.replication else (declared.database,):
+            if not admitting(rules, role.name, database):
+                yield finding(
+                    Severity.WARNING,
+                    role.name,
+                    f"no line of pg_hba.conf lets it into {_place(database)}",
+                    advice=[f"hostssl  {database}  {role.name}  all  scram-sha-256  # in pg_hba.conf, then reload"],
+                )
+    yield from _too_easy(rules, declared)
+
+
+def admitting(rules: Sequence[HbaRule], user: str, database: str) -> list[HbaRule]:
+    """The lines through which `user` may come into `database` from somewhere."""
+    found = []
+    for rule in rules:
+        if not _fits(rule, user, database):
+            continue
+        if rule.method != "reject":
+            found.append(rule)
+        elif rule.type == "host" and rule.address in _ANYWHERE:
+            break
+    return found
+
+
+def _fits(rule: HbaRule, user: str, database: str) -> bool:
+    return any(_names_user(word, user) for word in rule.users) and any(
+        _names_database(word, user, database) for word in rule.databases
+    )
+
+
+def _names_user(word: str, user: str) -> bool:
+    # Whether a group fits hangs on memberships that may change: it is taken to.
+    return word in ("all", user) or word.startswith("+") or _matches(word, user)
+
+
+def _names_database(word: str, user: str, database: str) -> bool:
+    if database == REPLICATION:
+        return word == REPLICATION  # `all` does not include it
+    return (
+        word in ("all", database)
+        or word in ("samerole", "samegroup")
+        or (word == "sameuser" and user == database)
+        or _matches(word, database)
+    )
+
+
+def _matches(word: str, name: str) -> bool:
+    """From 16 on a word that begins with a slash is a regular expression."""
+    if not word.startswith("/"):
+        return False
+    try:
+        return re.search(word[1:], name) is not None
+    except re.error:
+        return False
+
+
+def _too_easy(rules: Sequence[HbaRule], declared: DeclaredAccess) -> Iterator[Finding]:
+    for rule in rules:
+        who = [role.name for role in declared.roles if _lets_in(rules, rule, role, declared)]
+        if not who or rule.type == "local" or _is_loopback(rule):
+            if who and rule.method == "trust":
+                yield finding(
+                    Severity.WARNING,
+                    f"pg_hba.conf line {rule.line}",
+                    "lets anybody on the server's machine be any of the roles, without a password",
+                    advice=["scram-sha-256 instead of trust"],
+                )
+            continue
+        if rule.method in _WEAK_METHODS:
+            yield finding(
+                Severity.CRITICAL if rule.method != "md5" else Severity.WARNING,
+                f"pg_hba.conf line {rule.line}",
+                f"lets {', '.join(who)} in from {rule.address} {_WEAK_METHODS[rule.method]}",
+                advice=[f"scram-sha-256 instead of {rule.method}"],
+            )
+        if rule.type in _WITHOUT_TLS:
+            yield finding(
+                Severity.WARNING,
+                f"pg_hba.conf line {rule.line}",
+                f"lets {', '.join(who)} in from {rule.address} without TLS",
+                advice=[f"hostssl instead of {rule.type}"],
+            )
+
+
+def _lets_in(rules: Sequence[HbaRule], rule: HbaRule, role: DeclaredRole, declared: DeclaredAccess) -> bool:
+    databases = (declared.database, REPLICATION) if role.replication else (declared.database,)
+    return any(rule in admitting(rules, role.name, database) for database in databases)
+
+
+def _is_loopback(rule: HbaRule) -> bool:
+    return rule.address is not None and (rule.address in _LOOPBACK or rule.address.startswith("127."))
+
+
+def _place(database: str) -> str:
+    return "replication (`all` does not include it)" if database == REPLICATION else f"the database {database}"

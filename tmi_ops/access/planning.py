@@ -1,0 +1,60 @@
+"""From facts and the declared access to the statements that make one the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tmi_ops.access.declared import DeclaredAccess, RoleKind
+from tmi_ops.access.facts import AccessFacts
+from tmi_ops.access.findings import Finding, Statement
+from tmi_ops.access.ownership import ownership_findings
+from tmi_ops.access.passwords import Passwords
+from tmi_ops.access.privileges import privilege_findings
+from tmi_ops.access.roles import password_findings, role_findings
+
+NO_PASSWORDS = Passwords()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done, in order, each with its reason; and what only a person can decide."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        return tuple(statement for one in self.findings for statement in one.statements)
+
+    @property
+    def left_out(self) -> tuple[Finding, ...]:
+        return tuple(one for one in self.findings if not one.statements)
+
+    @property
+    def empty(self) -> bool:
+        return not self.statements
+
+
+def plan_access(
+    facts: AccessFacts,
+    declared: DeclaredAccess,
+    known: Passwords = NO_PASSWORDS,
+    reset: frozenset[RoleKind] = frozenset(),
+) -> Plan:
+    """The statements that bring about the declared access. Undeclared roles are left as they are.
+
+    Args:
+        known: passwords that are there already.
+        reset: roles that get a password anew.
+
+    Raises:
+        SettingsError: the declared access cannot be had on this server.
+    """
+    return Plan(
+        (
+            *role_findings(facts, declared),
+            *ownership_findings(facts, declared),
+            *privilege_findings(facts, declared),
+            # Last, so that the server's log is silenced for them alone.
+            *password_findings(facts, declared, known, reset),
+        )
+    )

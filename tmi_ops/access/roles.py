@@ -1,0 +1,187 @@
+"""How roles differ from the declared ones: existence, attributes, memberships, settings, passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tmi_ops.access.declared import DeclaredAccess, DeclaredRole, RoleKind
+from tmi_ops.access.facts import AccessFacts, PasswordKind, RoleFacts
+from tmi_ops.access.findings import Finding, PasswordSource, Severity, Statement, finding
+from tmi_ops.access.passwords import Passwords
+from tmi_ops.access.scram import is_password_of
+from tmi_ops.errors import SettingsError
+from tmi_ops.schema.dialect import quote
+
+# Since 16 a membership belongs to its grantor, who must be named to take it away.
+FIRST_WITH_GRANTORS = 16
+
+
+def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+    """What must be created, altered, granted and revoked, passwords apart.
+
+    Raises:
+        SettingsError: a declared role is the server's first superuser, which must stay what it is.
+    """
+    for role in declared.roles:
+        found = facts.named(role.name)
+        if found is None:
+            words = "LOGIN REPLICATION" if role.replication else "LOGIN"
+            yield finding(
+                Severity.WARNING,
+                role.name,
+                f"the role that {role.kind.purpose} is missing",
+                f"CREATE ROLE {quote(role.name)} {words};",
+            )
+        else:
+            _refuse_bootstrap(role, found)
+            yield from _attributes(role, found)
+        yield from _memberships(role, found, facts.major)
+        yield from _settings(role, found)
+    yield from _our_membership(facts, declared)
+
+
+def _refuse_bootstrap(role: DeclaredRole, found: RoleFacts) -> None:
+    if found.bootstrap:
+        raise SettingsError(
+            f"{role.name} is the server's first superuser; it cannot be the role that {role.kind.purpose}.",
+            next_step=f"set TMI_OPS_ROLE_NAME_{role.kind.upper()} to another name",
+        )
+
+
+def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Finding]:
+    excess = [
+        word
+        for word, has in (
+            ("SUPERUSER", found.superuser),
+            ("CREATEROLE", found.createrole),
+            ("CREATEDB", found.createdb),
+            ("BYPASSRLS", found.bypassrls),
+            ("REPLICATION", found.replication and not role.replication),
+        )
+        if has
+    ]
+    if excess:
+        words = " ".join(f"NO{word}" for word in excess)
+        yield finding(
+            Severity.CRITICAL,
+            role.name,
+            f"has {', '.join(excess)} and must not",
+            f"ALTER ROLE {quote(role.name)} {words};",
+        )
+    lacking = [
+        word
+        for word, lacks in (("LOGIN", not found.login), ("REPLICATION", role.replication and not found.replication))
+        if lacks
+    ]
+    if lacking:
+        yield finding(
+            Severity.WARNING,
+            role.name,
+            f"lacks {', '.join(lacking)}",
+            f"ALTER ROLE {quote(role.name)} {' '.join(lacking)};",
+        )
+    if found.expired:
+        yield finding(
+            Severity.WARNING,
+            role.name,
+            "its password has expired",
+            advice=[f"ALTER ROLE {quote(role.name)} VALID UNTIL 'infinity';  -- or give it a new password and date"],
+        )
+
+
+def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Iterator[Finding]:
+    memberships = found.memberships if found else ()
+    for wanted in sorted(role.member_of - {one.role for one in memberships}):
+        yield finding(
+            Severity.WARNING,
+            role.name,
+            f"is no member of {wanted}",
+            f"GRANT {quote(wanted)} TO {quote(role.name)};",
+        )
+    for one in memberships:
+        if one.role not in role.member_of:
+            granted_by = f" GRANTED BY {quote(one.grantor)}" if major >= FIRST_WITH_GRANTORS else ""
+            yield finding(
+                Severity.CRITICAL,
+                role.name,
+                f"has the rights of {one.role} and must not",
+                f"REVOKE {quote(one.role)} FROM {quote(role.name)}{granted_by};",
+            )
+
+
+def _settings(role: DeclaredRole, found: RoleFacts | None) -> Iterator[Finding]:
+    for name, value in role.settings:
+        if found is None or found.settings.get(name) != value:
+            yield finding(
+                Severity.WARNING,
+                role.name,
+                f"its sessions do not begin with {name} = {value}",
+                f"ALTER ROLE {quote(role.name)} SET {name} = {value};",
+            )
+
+
+def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+    """Only a member gives things to an owner, and sets what its later tables are born with."""
+    owner = declared.owner.name
+    if not facts.superuser and owner not in facts.role_memberships:
+        yield finding(
+            Severity.NOTICE,
+            facts.role,
+            f"is no superuser and must be a member of {owner} to set this up",
+            f"GRANT {quote(owner)} TO {quote(facts.role)};",
+        )
+
+
+def password_findings(
+    facts: AccessFacts, declared: DeclaredAccess, known: Passwords, reset: frozenset[RoleKind]
+) -> Iterator[Finding]:
+    """Whose password must be set, and whose a person must see to."""
+    for role in declared.roles:
+        found = facts.named(role.name)
+        why = _why_set(role, found, known, reset)
+        if why:
+            yield Finding(Severity.WARNING, role.name, why, (_password_statement(role, known, role.kind in reset),))
+        elif found is not None and found.password is PasswordKind.MD5:
+            yield finding(
+                Severity.WARNING,
+                role.name,
+                "its password is kept as md5, which is easily broken and which later versions refuse",
+                advice=[
+                    f"set {role.kind.password_variable} to its password, then: tmi-ops roles apply",
+                    f"or a new one for it: tmi-ops roles apply --reset-password {role.kind}",
+                ],
+            )
+    if any(role.password is PasswordKind.NOT_VISIBLE for role in facts.roles):
+        yield finding(
+            Severity.NOTICE,
+            "passwords",
+            f"how they are kept only a superuser sees, and {facts.role} is none: md5 would go unnoticed, and those of "
+            "the environment are not compared",
+        )
+
+
+def _why_set(role: DeclaredRole, found: RoleFacts | None, known: Passwords, reset: frozenset[RoleKind]) -> str:
+    given = known.environment.get(role.kind)
+    if role.kind in reset:
+        return "a new password was asked for"
+    if found is None or found.password is PasswordKind.NONE:
+        return "has no password"
+    if found.password is PasswordKind.MD5 and (given or role.kind in known.file):
+        return "its password is kept as md5"
+    if (
+        given
+        and found.verifier
+        and not is_password_of(found.verifier.get_secret_value(), given.get_secret_value(), role.name)
+    ):
+        return f"its password is not that of {role.kind.password_variable}"
+    return ""
+
+
+def _password_statement(role: DeclaredRole, known: Passwords, anew: bool) -> Statement:
+    if role.kind in known.environment:
+        source, words = PasswordSource.ENVIRONMENT, role.kind.password_variable
+    elif role.kind in known.file and not anew:
+        source, words = PasswordSource.FILE, "the password in the file"
+    else:
+        source, words = PasswordSource.GENERATED, "a generated password"
+    return Statement(f"ALTER ROLE {quote(role.name)} PASSWORD '<SCRAM verifier of {words}>';", role.kind, source)
