@@ -12,6 +12,7 @@ from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.schema import schema_definitions
+from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import environment_name
 
 
@@ -21,6 +22,7 @@ def environment_definitions(environment: str) -> Definitions:
         schema_definitions(environment),
         backup_definitions(environment),
         base_backup_definitions(environment),
+        wal_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),
         maintenance_definitions(environment),

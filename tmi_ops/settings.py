@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from tmi_ops.errors import SettingsError
 
@@ -25,6 +25,15 @@ WEAK_SSLMODES = ("disable", "allow", "prefer")
 
 STACK_ENV_FILE = "stack.env"
 DEFAULT_HOME = ".tmi-ops"
+
+_KEEP = "TMI_OPS_KEEP_"
+_WINDOW = "TMI_OPS_RECOVERY_WINDOW"
+_VARIABLE_PREFIXES = {
+    "PostgresSettings": "POSTGRES_",
+    "RedisSettings": "REDIS_",
+    "StoreSettings": "TMI_OPS_S3_",
+    "RetentionPolicy": _KEEP,
+}
 
 _TRUE_WORDS = {"1", "true", "yes", "on"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(d(?:ays?)?|h(?:ours?)?|m(?:in)?|s(?:ec)?)(?![a-z])", re.IGNORECASE)
@@ -98,6 +107,28 @@ class StoreSettings(_Facts):
         return f"s3://{self.bucket}/{self.prefix}{where}"
 
 
+class RetentionPolicy(_Facts):
+    """How much is kept of every database and of every cluster.
+
+    `window`: every moment from so long ago until now stays recoverable (guide: 7 days), and every backup in it stays.
+    The counts keep the newest backups, and the best one of as many days, weeks (ISO), months and years that have any,
+    in UTC. A backup that is being taken may rest on one a day old, so no window is shorter than that.
+    """
+
+    last: int = Field(3, ge=1)
+    daily: int = Field(7, ge=0)
+    weekly: int = Field(4, ge=0)
+    monthly: int = Field(6, ge=0)
+    yearly: int = Field(0, ge=0)
+    window: timedelta = Field(timedelta(days=7), ge=timedelta(days=1))
+
+    def describe(self) -> str:
+        """`7 days, the last 3, 7 daily, ...`"""
+        periods = ("daily", "weekly", "monthly", "yearly")
+        counts = [f"{getattr(self, name)} {name}" for name in periods if getattr(self, name)]
+        return ", ".join([f"{self.window / timedelta(days=1):g} days", f"the last {self.last}", *counts])
+
+
 class Settings(_Facts):
     """Everything tmi_ops is told. Secrets never show in its repr."""
 
@@ -106,6 +137,7 @@ class Settings(_Facts):
     redis: RedisSettings
     store: StoreSettings
     objectives: Objectives
+    retention: RetentionPolicy = RetentionPolicy()
     home: Path
     pg_bindir: Path | None = None
     uses_embedded_stack: bool = False
@@ -137,6 +169,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
             redis=_redis(values),
             store=_store(values),
             objectives=_objectives(environment, values),
+            retention=_retention(values),
             home=home,
             pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if values.get("TMI_OPS_PG_BINDIR") else None,
             uses_embedded_stack=embedded,
@@ -177,6 +210,15 @@ def read_variables(environ: Mapping[str, str] | None = None, directory: Path | N
     process = dict(os.environ if environ is None else environ)
     directory = directory or Path.cwd()
     return _env_files(directory, environment_name(process, directory)) | process
+
+
+def read_objectives(environment: str, environ: Mapping[str, str] | None = None) -> Objectives:
+    """What the environment promises; no secret is read.
+
+    Raises:
+        SettingsError: the environment is not known and declares no objectives, or one is malformed.
+    """
+    return _objectives(environment, read_variables(environ))
 
 
 def env_file_names(environment: str) -> tuple[str, ...]:
@@ -314,6 +356,14 @@ def _objectives(environment: str, values: Mapping[str, str]) -> Objectives:
     return known.model_copy(update=given)
 
 
+def _retention(values: Mapping[str, str]) -> RetentionPolicy:
+    counts = ("last", "daily", "weekly", "monthly", "yearly")
+    fields: dict[str, object] = dict(_present(values, {name: f"{_KEEP}{name.upper()}" for name in counts}))
+    if values.get(_WINDOW):
+        fields["window"] = _duration_setting(_WINDOW, values[_WINDOW])
+    return RetentionPolicy.model_validate(fields)
+
+
 def _duration_setting(name: str, text: str) -> timedelta:
     try:
         duration = parse_duration(text)
@@ -345,5 +395,7 @@ def _readable(error: ValidationError) -> str:
 def _variable(model: str, place: tuple[int | str, ...]) -> str:
     """The variable that a person would correct, from the model and the field that refused it."""
     field = ".".join(map(str, place))
-    prefix = {"PostgresSettings": "POSTGRES_", "RedisSettings": "REDIS_", "StoreSettings": "TMI_OPS_S3_"}.get(model)
+    if field == "window":
+        return _WINDOW
+    prefix = _VARIABLE_PREFIXES.get(model)
     return f"{prefix}{'DB' if field == 'database' else field.upper()}" if prefix else field

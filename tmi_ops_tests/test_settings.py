@@ -150,3 +150,27 @@ def test_durations_are_read_as_people_write_them(text: str, seconds: int) -> Non
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
+
+
+def test_what_is_kept_is_the_guides_seven_days_until_variables_say_otherwise(tmp_path: Path) -> None:
+    assert load_settings({}, tmp_path).retention.window == timedelta(days=7)
+    (tmp_path / ".env.dev").write_text("TMI_OPS_KEEP_DAILY=9\nTMI_OPS_RECOVERY_WINDOW=14d\nTMI_OPS_KEEP_LAST=2\n")
+    policy = load_settings({"TMI_OPS_KEEP_MONTHLY": "0"}, tmp_path).retention
+    assert policy.describe() == "14 days, the last 2, 9 daily, 4 weekly"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TMI_OPS_KEEP_LAST", "0"),
+        ("TMI_OPS_KEEP_DAILY", "many"),
+        ("TMI_OPS_KEEP_YEARLY", "-1"),
+        ("TMI_OPS_RECOVERY_WINDOW", "1h"),
+        ("TMI_OPS_RECOVERY_WINDOW", "a week"),
+    ],
+)
+def test_a_policy_that_could_lose_the_newest_backup_or_means_nothing_is_refused_by_its_variable(
+    variable: str, value: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        load_settings({variable: value}, tmp_path)

@@ -22,6 +22,7 @@ def settings() -> None:
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
         "RPO objective": time_words(current.objectives.rpo.total_seconds()),
         "RTO objective": time_words(current.objectives.rto.total_seconds()),
+        "retention": current.retention.describe(),
         "home": str(current.home),
         "PostgreSQL programs": str(current.pg_bindir or "found where they usually are"),
         "embedded stack": "in use" if current.uses_embedded_stack else "not in use",

@@ -181,4 +181,3 @@ def end_streaming(connection: ReplicationConnection) -> tuple[int, int] | None:
 
 def _time(clock: int) -> datetime:
     return _EPOCH + timedelta(microseconds=clock)
-

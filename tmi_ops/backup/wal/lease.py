@@ -28,10 +28,6 @@ RENEWAL_S = 5.0
 _WAIT_POLL_S = 2.0
 
 
-class LeaseHeldError(BackupError):
-    """Another receiver holds the lease."""
-
-
 class Lease(BaseModel):
     """Who receives WAL into an archive, and how far it had come when this was written.
 
@@ -56,6 +52,14 @@ class Lease(BaseModel):
 
     def describe(self) -> str:
         return f"process {self.process} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class LeaseHeldError(BackupError):
+    """Another receiver holds the lease: `lease`, as far as it could be read."""
+
+    def __init__(self, what: str, *, kept: str, next_step: str, lease: Lease | None) -> None:
+        super().__init__(what, kept=kept, next_step=next_step)
+        self.lease = lease
 
 
 class KeptLease:
@@ -246,6 +250,7 @@ def _held(lease: Lease | None, does: str) -> LeaseHeldError:
         kept="It goes on undisturbed; nothing was written.",
         next_step="stop that one first, or start this one with --wait to stand by for it. One that died elsewhere "
         f"counts as gone after {LEASE_S:.0f} s",
+        lease=lease,
     )
 
 

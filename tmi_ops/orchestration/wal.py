@@ -1,0 +1,163 @@
+"""The WAL archive as an asset: brought level with the server on schedule, and watched where a receiver does so."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    Config,
+    DefaultScheduleStatus,
+    Definitions,
+    MetadataValue,
+    ScheduleDefinition,
+    asset,
+    define_asset_job,
+)
+from pydantic import Field
+
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.settings import read_objectives
+
+if TYPE_CHECKING:
+    from tmi_ops.backup.wal.lease import Lease
+    from tmi_ops.backup.wal.stream import ReceivedWal
+
+JOB = "wal_catch_up"
+LEVEL_CHECK = "within_the_rpo"
+# The archive is brought level three times within the RPO, so that one failed run breaks no promise.
+TIMES_WITHIN_RPO = 3
+_CRONS = {
+    timedelta(minutes=1): "* * * * *",
+    timedelta(minutes=5): "*/5 * * * *",
+    timedelta(minutes=15): "*/15 * * * *",
+    timedelta(hours=1): "0 * * * *",
+    timedelta(hours=6): "0 */6 * * *",
+}
+
+
+class WalConfig(Config):
+    """How the archive is brought level."""
+
+    slot: str = Field(default="tmi_ops", description="The replication slot; made where there is none.")
+    accept_gap: bool = Field(
+        default=False,
+        description="Go on although WAL between the archive's end and the slot's beginning is lost. Take a base backup "
+        "then.",
+    )
+
+
+def wal_definitions(environment: str) -> Definitions:
+    """Asset `<environment>/backup/wal` with a check against the RPO, its job, and a schedule derived from the RPO."""
+    wal_key = AssetKey([environment, "backup", "wal"])
+
+    @asset(
+        key=wal_key,
+        group_name="backup",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        pool=pool(environment, "wal"),
+        check_specs=[
+            AssetCheckSpec(
+                name=LEVEL_CHECK,
+                asset=wal_key,
+                description="Everything the server had flushed up to a moment no older than the RPO is in the store.",
+            )
+        ],
+        description="The archived WAL: every change of the cluster, received over the replication protocol. A run "
+        "brings it level with the server; where `tmi-ops wal stream` does so all the time, a run only looks how far "
+        "that one is. The same by hand: `tmi-ops wal stream --catch-up`.",
+    )
+    def wal(context: AssetExecutionContext, config: WalConfig, environment: Environment) -> Materialized:
+        from tmi_ops.backup.wal.lease import LeaseHeldError
+        from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
+
+        options = StreamOptions(slot=config.slot, accept_gap=config.accept_gap)
+        rpo = environment.settings.objectives.rpo
+        with failures_explained():
+            try:
+                received = catch_up_wal(
+                    environment.settings, environment.open_store(), RunLogReport(context.log), options
+                )
+            except LeaseHeldError as held:
+                if held.lease is None:
+                    raise
+                context.log.info(f"A receiver is at work: {held.lease.describe()}.")
+                return Materialized(metadata=_seen(held.lease), check_results=[_level(held.lease.level_at, rpo)])
+        if received is None:  # nothing stops it here
+            raise AssertionError
+        return Materialized(metadata=_metadata(received), check_results=[_level(received.level_at, rpo)])
+
+    job = define_asset_job(
+        JOB,
+        selection=AssetSelection.assets(wal_key),
+        description="Bring the WAL archive level with the server.",
+        tags={"tmi_ops/environment": environment},
+    )
+    schedule = ScheduleDefinition(
+        name="wal_catch_up_within_the_rpo",
+        job=job,
+        cron_schedule=cron_within(read_objectives(environment).rpo),
+        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
+        default_status=DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING,
+        description="So often that the RPO holds even when a run fails. With `tmi-ops wal stream` as a service it only "
+        "watches.",
+    )
+    return Definitions(assets=[wal], jobs=[job], schedules=[schedule])
+
+
+def cron_within(rpo: timedelta) -> str:
+    """The rarest of our crons that comes three times within the RPO; every minute where none does."""
+    fitting = [interval for interval in _CRONS if interval * TIMES_WITHIN_RPO <= rpo]
+    return _CRONS[max(fitting, default=min(_CRONS))]
+
+
+def _metadata(received: "ReceivedWal") -> dict[str, MetadataValue[Any]]:
+    return {
+        "archived to": MetadataValue.text(received.lsn),
+        "timeline": MetadataValue.int(received.timeline),
+        "received (MB)": megabytes(received.received),
+        "new segments": MetadataValue.int(received.segments),
+        "behind the server (MB)": megabytes(received.lag),
+        "duration (s)": seconds(received.duration_seconds),
+        **_level_metadata(received.level_at),
+    }
+
+
+def _seen(lease: "Lease") -> dict[str, MetadataValue[Any]]:
+    return {
+        "receiver at work": MetadataValue.text(lease.describe()),
+        "archived to": MetadataValue.text(lease.lsn or "not known yet"),
+        "timeline": MetadataValue.int(lease.timeline or 0),
+        **_level_metadata(lease.level_at),
+    }
+
+
+def _level_metadata(level_at: datetime | None) -> dict[str, MetadataValue[Any]]:
+    if level_at is None:
+        return {}
+    return {
+        "complete to": MetadataValue.timestamp(level_at),
+        "achieved RPO (s)": seconds((datetime.now(UTC) - level_at).total_seconds()),
+    }
+
+
+def _level(level_at: datetime | None, rpo: timedelta) -> AssetCheckResult:
+    behind = None if level_at is None else datetime.now(UTC) - level_at
+    words = "nothing shows how far" if behind is None else f"{behind.total_seconds():.0f} s ago"
+    return AssetCheckResult(
+        check_name=LEVEL_CHECK,
+        passed=behind is not None and behind <= rpo,
+        severity=AssetCheckSeverity.ERROR,
+        description=f"The archive was level with the server: {words}. The RPO is {rpo.total_seconds():.0f} s.",
+        metadata={"RPO (s)": rpo.total_seconds(), **_level_metadata(level_at)},
+    )
