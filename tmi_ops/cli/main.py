@@ -38,6 +38,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "Backup": {
         "backup": LazyCommand("tmi_ops.cli.backup", "backup", "Take a backup into the store."),
         "wal": LazyCommand("tmi_ops.cli.wal", "wal", "Archive the server's WAL: the ground of recovery to any second."),
+        "heartbeat": LazyCommand("tmi_ops.cli.heartbeat", "heartbeat", "Write the beats that drills find again."),
         "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
     },
     "Recovery": {
@@ -49,6 +50,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "Health": {
         "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),
         "maintain": LazyCommand("tmi_ops.cli.maintenance", "maintain", "Do the upkeep that health asks for."),
+    },
+    "Access control": {
+        "roles": LazyCommand("tmi_ops.cli.roles", "roles", "Who may do what: plan, apply and check the roles."),
     },
     "Embedded stack": {
         "up": LazyCommand("tmi_ops.cli.stack", "up", "Start the stack: PostgreSQL, S3, Valkey, Dagster."),
