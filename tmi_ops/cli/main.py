@@ -39,6 +39,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "backup": LazyCommand("tmi_ops.cli.backup", "backup", "Take a backup into the store."),
         "wal": LazyCommand("tmi_ops.cli.wal", "wal", "Archive the server's WAL: the ground of recovery to any second."),
         "heartbeat": LazyCommand("tmi_ops.cli.heartbeat", "heartbeat", "Write the beats that drills find again."),
+        "restore-point": LazyCommand(
+            "tmi_ops.cli.restore_point", "restore_point", "Name this moment, and record what every table holds."
+        ),
         "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
     },
     "Recovery": {

@@ -1,0 +1,109 @@
+"""Records of restore points, `restore-points/<name>.json`: its place in the WAL, and what the tables held there."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import quote, unquote
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError
+from tmi_ops.store.manifest import BrokenRecordError, TableFingerprint
+from tmi_ops.store.objects import ObjectStore
+
+FOLDER = "restore-points"
+# PostgreSQL keeps the name in 64 bytes with a zero at the end.
+NAME_BYTES = 63
+
+
+class RestorePoint(BaseModel):
+    """A restore point and the content of one database there.
+
+    Its record in the WAL begins at or after `after_lsn` and ends at `lsn`. `fingerprints` are by `schema.table`.
+    `writers_held_seconds`: for how long nobody could write.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: Literal[1] = 1
+    name: str
+    environment: str
+    database: str
+    system_identifier: str | None
+    timeline: int | None
+    after_lsn: str
+    lsn: str
+    created_at: AwareDatetime
+    writers_held_seconds: float
+    server_version: str
+    tmi_ops_version: str
+    fingerprints: dict[str, TableFingerprint] = Field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(fingerprint.rows for fingerprint in self.fingerprints.values())
+
+
+def restore_point_key(name: str) -> str:
+    """The key of a restore point's record; what a key or a path cannot hold is percent-encoded."""
+    return f"{FOLDER}/{quote(name, safe=' ')}.json"
+
+
+def require_unused_name(store: ObjectStore, name: str) -> None:
+    """See that a restore point may have this name.
+
+    Raises:
+        BackupError: it is empty, too long or not printable.
+        ObjectExistsError: there is one of that name.
+        StoreError: the store failed.
+    """
+    if not name.strip() or not name.isprintable() or len(name.encode()) > NAME_BYTES:
+        raise BackupError(
+            f"{name!r} cannot be the name of a restore point.",
+            next_step=f"use 1 to {NAME_BYTES} bytes of printable text",
+        )
+    try:
+        store.size(restore_point_key(name))
+    except ObjectMissingError:
+        return
+    raise _taken(name)
+
+
+def put_restore_point(store: ObjectStore, point: RestorePoint) -> None:
+    """Record it, once.
+
+    Raises:
+        ObjectExistsError: another one took the name meanwhile.
+    """
+    try:
+        store.put_if_absent(restore_point_key(point.name), point.model_dump_json(indent=2).encode() + b"\n")
+    except ObjectExistsError:
+        raise _taken(point.name) from None
+
+
+def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
+    """The record of a restore point; None where there is none: it may be in the WAL all the same.
+
+    Raises:
+        BrokenRecordError: it cannot be understood.
+    """
+    key = restore_point_key(name)
+    try:
+        return RestorePoint.model_validate_json(store.get_bytes(key))
+    except ObjectMissingError:
+        return None
+    except ValidationError:
+        raise BrokenRecordError(f"The record {key} of a restore point cannot be read.") from None
+
+
+def list_restore_points(store: ObjectStore) -> list[str]:
+    """The names of all recorded restore points, sorted."""
+    found = (item.key for item in store.list_objects(f"{FOLDER}/"))
+    return sorted(unquote(key.removeprefix(f"{FOLDER}/").removesuffix(".json")) for key in found)
+
+
+def _taken(name: str) -> ObjectExistsError:
+    return ObjectExistsError(
+        f"There is a restore point {name!r} already; a name means one place in the WAL.",
+        next_step="choose another name, for example with the date in it",
+    )

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.backup import restore_point
+from tmi_ops.backup.restore_point import create_restore_point
+from tmi_ops.errors import BackupError, DatabaseError, ObjectExistsError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import SilentReport
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.restore_points import list_restore_points, read_restore_point
+from tmi_ops_tests.physical import Notes
+from tmi_ops_tests.variables import variables_of
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    with connect(settings.postgres) as connection:
+        connection.execute("CREATE TABLE ledger (id serial PRIMARY KEY, what text)")
+        connection.execute("CREATE TABLE counter (n bigint); INSERT INTO counter VALUES (0)")
+    return open_store(settings.store, settings.environment)
+
+
+def test_it_is_recorded_with_its_place_in_the_wal_and_every_table(settings: Settings, store: ObjectStore) -> None:
+    with connect(settings.postgres) as connection:
+        connection.execute("INSERT INTO ledger (what) VALUES ('a'), ('b')")
+    point = create_restore_point(settings, store, "before 2.0/import", SilentReport())
+    assert read_restore_point(store, "before 2.0/import") == point
+    assert list_restore_points(store) == ["before 2.0/import"]
+    assert {name: one.rows for name, one in point.fingerprints.items()} == {"public.ledger": 2, "public.counter": 1}
+    assert (point.database, point.timeline) == (settings.postgres.database, 1)
+    assert read_restore_point(store, "another") is None
+
+
+def test_writers_go_on_while_it_fingerprints_and_nothing_of_theirs_is_in_it(
+    settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = restore_point.fingerprint_tables
+
+    def write_then_fingerprint(*args: object) -> object:
+        with connect(settings.postgres) as connection:
+            connection.execute("SET lock_timeout = '1s'; INSERT INTO ledger (what) VALUES ('too late')")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(restore_point, "fingerprint_tables", write_then_fingerprint)
+    point = create_restore_point(settings, store, "calm", SilentReport())
+    assert point.fingerprints["public.ledger"].rows == 0
+
+
+def test_a_transaction_that_began_before_is_waited_for_and_part_of_it(settings: Settings, store: ObjectStore) -> None:
+    written, notes = threading.Event(), Notes()
+
+    def write_slowly() -> None:
+        with connect(settings.postgres, autocommit=False) as connection:
+            connection.execute("INSERT INTO ledger (what) VALUES ('slow')")
+            written.set()
+            time.sleep(0.6)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    written.wait(10)
+    point = create_restore_point(settings, store, "after the slow one", notes)
+    writer.join()
+    assert point.fingerprints["public.ledger"].rows == 1
+    assert "trying again" in notes.noted[0]
+    assert notes.noted[-1].startswith("Writers were held for ")
+
+
+def test_a_writer_that_does_not_end_is_named_and_nobody_else_is_kept_waiting(
+    settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore_point, "ATTEMPTS", 2)
+    monkeypatch.setattr(restore_point, "PAUSE_S", 0.01)
+    with connect(settings.postgres, autocommit=False) as connection:
+        connection.execute("SET application_name = 'nightly_import'")
+        connection.execute("INSERT INTO ledger (what) VALUES ('endless')")
+        with pytest.raises(BackupError, match="nightly_import") as refused:
+            create_restore_point(settings, store, "never", SilentReport())
+        assert "No restore point was made" in refused.value.kept
+    with connect(settings.postgres) as connection:
+        connection.execute("SET lock_timeout = '1s'; UPDATE counter SET n = 1")
+    assert list_restore_points(store) == []
+
+
+def test_a_name_is_used_once(settings: Settings, store: ObjectStore) -> None:
+    create_restore_point(settings, store, "once", SilentReport())
+    with pytest.raises(ObjectExistsError, match="'once' already"):
+        create_restore_point(settings, store, "once", SilentReport())
+
+
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "x" * 64])
+def test_what_postgresql_would_cut_or_a_person_cannot_type_is_no_name(
+    name: str, settings: Settings, store: ObjectStore
+) -> None:
+    with pytest.raises(BackupError, match="cannot be the name"):
+        create_restore_point(settings, store, name, SilentReport())
+
+
+def test_a_role_without_the_rights_is_told_what_to_grant(settings: Settings, store: ObjectStore) -> None:
+    with connect(settings.postgres) as connection:
+        connection.execute("CREATE ROLE pointless LOGIN PASSWORD 'pointless'")
+        connection.execute("GRANT SELECT ON ledger, counter TO pointless")
+    role = {**settings.postgres.model_dump(), "user": "pointless", "password": "pointless"}
+    theirs = settings.model_copy(update={"postgres": PostgresSettings.model_validate(role)})
+    try:
+        with pytest.raises(DatabaseError, match="may not stop writers") as refused:
+            create_restore_point(theirs, store, "no", SilentReport())
+        assert "GRANT MAINTAIN" in refused.value.next_step
+        with connect(settings.postgres) as connection:
+            connection.execute("GRANT UPDATE ON ledger, counter TO pointless")
+        with pytest.raises(DatabaseError, match="may not create a restore point") as refused:
+            create_restore_point(theirs, store, "no", SilentReport())
+        assert "pg_create_restore_point" in refused.value.next_step
+    finally:
+        with connect(settings.postgres) as connection:
+            connection.execute("DROP OWNED BY pointless; DROP ROLE pointless")
+
+
+def test_the_command_says_what_was_recorded(settings: Settings, store: ObjectStore, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "tmi_ops.cli.main", "restore-point", "before-import", "--quiet"]
+    environment = {**variables_of(settings), "COLUMNS": "200"}
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Restore point before-import at LSN " in done.stdout
+    assert "1 rows in 2 tables fingerprinted" in done.stdout
+    again = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "a name means one place in the WAL" in again.stderr
