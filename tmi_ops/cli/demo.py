@@ -16,6 +16,7 @@ from tmi_ops.progress import Report
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
     from tmi_ops.settings import Settings
+    from tmi_ops.stack.accident import Accident
     from tmi_ops.store.manifest import Manifest
 
 MAIN_JOB = "protect"
@@ -28,8 +29,9 @@ MEGABYTE = 1_000_000
 def demo(size: int, seed: int) -> int:
     """Stack up, migrate, fill with realistic data, back up, prove by a restore; then the same as a Dagster run.
 
+    Then a base backup and WAL streaming, a table dropped by accident under load, and the second before brought back.
     The stack stays up afterwards, so that there is something to look at; `tmi-ops down` stops it.
-    Exit code 0: the backup was proven. 1: it was not.
+    Exit code 0: the backup was proven and the rows came back. 1: they did not.
     """
     started = time.monotonic()
     with reporting() as report:
@@ -38,8 +40,9 @@ def demo(size: int, seed: int) -> int:
         _prepare_database(settings, report, size * MEGABYTE, seed)
         manifest, proof = _back_up_and_prove(settings, report)
         run = _run_main_job(ui_url, report)
-    _show(settings, manifest, proof, f"{ui_url}/runs/{run}", ui_url, time.monotonic() - started)
-    return 0 if proof.verdict.outcome == "proven" else 1
+        accident = _play_accident(settings, report)
+    _show(settings, manifest, proof, f"{ui_url}/runs/{run}", ui_url, accident, time.monotonic() - started)
+    return 0 if proof.verdict.outcome == "proven" and accident.is_undone else 1
 
 
 def _start_stack(report: Report) -> str:
@@ -93,6 +96,12 @@ def _back_up_and_prove(settings: Settings, report: Report) -> tuple[Manifest, Pr
     return manifest, verify_backup(settings, store, manifest, report)
 
 
+def _play_accident(settings: Settings, report: Report) -> Accident:
+    from tmi_ops.stack.accident import drop_a_table_and_bring_it_back
+
+    return drop_a_table_and_bring_it_back(settings, report)
+
+
 def _run_main_job(ui_url: str, report: Report) -> str:
     """Run the same in Dagster, so that the UI has a run, assets and checks to show."""
     from tmi_ops.stack.dagster_runs import RunProgress, await_code_location, follow_run, launch_job
@@ -116,7 +125,15 @@ def _run_main_job(ui_url: str, report: Report) -> str:
     return run_id
 
 
-def _show(settings: Settings, manifest: Manifest, proof: Proof, run_url: str, ui_url: str, seconds: float) -> None:
+def _show(
+    settings: Settings,
+    manifest: Manifest,
+    proof: Proof,
+    run_url: str,
+    ui_url: str,
+    accident: Accident,
+    seconds: float,
+) -> None:
     verdict = proof.verdict
     proven = verdict.outcome == "proven"
     table = Table(show_header=False, box=None, padding=(0, 1))
@@ -133,14 +150,32 @@ def _show(settings: Settings, manifest: Manifest, proof: Proof, run_url: str, ui
         else "NOT PROVEN: " + "; ".join(verdict.reasons),
         "restore time": f"{time_words(verdict.restore_seconds)} measured; objective (RTO) "
         f"{time_words(settings.objectives.rto.total_seconds())}",
+        "the accident": _accident_words(accident),
+        "what it cost": f"RPO {time_words(accident.behind)} (objective "
+        f"{time_words(settings.objectives.rpo.total_seconds())}), RTO {time_words(sum(accident.phases.values()))}: "
+        + ", ".join(f"{phase} {time_words(spent)}" for phase, spent in accident.phases.items()),
         "look around": f"{ui_url}/asset-groups",
         "the run": run_url,
         "next": f"tmi-ops backups\ntmi-ops restore --backup {manifest.backup_id} --into tmi_copy\ntmi-ops down",
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
-    title = "[bold green]PROVEN[/]" if proven else "[bold red]NOT PROVEN[/]"
+    title = "[bold green]PROVEN[/]" if proven and accident.is_undone else "[bold red]NOT PROVEN[/]"
     # No frame around it: an address that is cut by one cannot be clicked or copied.
     out.rule(title)
     out.print(table)
     out.rule(f"all of it in {time_words(seconds)}")
+
+
+def _accident_words(accident: Accident) -> str:
+    fewest, most = accident.expected
+    came_back = f"{accident.rows_recovered:,} rows stood there, "
+    if accident.is_undone:
+        came_back += "all that were committed by then"
+    else:
+        came_back += f"and {fewest:,} to {most:,} were committed by then: NOT UNDONE"
+    return (
+        f"{accident.table} dropped under load at {accident.dropped_at:%H:%M:%S} UTC with "
+        f"{accident.rows_when_dropped:,} rows; recovered from {accident.backup_id} and streamed WAL to the second "
+        f"before: {came_back}"
+    )

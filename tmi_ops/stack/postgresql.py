@@ -30,6 +30,8 @@ TMI_PARAMETERS: Mapping[str, str] = {
     "max_wal_senders": "10",
     "max_replication_slots": "10",
     "summarize_wal": "on",
+    # A receiver that nobody starts again must not fill the disk.
+    "max_slot_wal_keep_size": "4GB",
     "shared_preload_libraries": "pg_stat_statements",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",

@@ -1,0 +1,182 @@
+"""The demo's second act: a table is dropped by accident under load, and the second before comes back.
+
+Everything is real: a receiver streams WAL into the store, sessions write, DROP TABLE is committed, and a cluster is
+recovered to one second earlier beside the running one, looked at, and removed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.backup.wal.archive import list_wal, partial_key
+from tmi_ops.backup.wal.stream import ReceivedWal, StreamOptions, stream_wal
+from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.execution import recovered_cluster
+from tmi_ops.recovery.point_in_time.facts import read_facts
+from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.single_put import look
+
+TABLE = "demo_ledger"
+LOAD_S = 4.0
+BEFORE = timedelta(seconds=1)
+_PARTIAL_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Accident:
+    """What was lost and what came back. `expected`: rows committed before the target, fewest and most.
+
+    `phases`: seconds of the recovery by phase. `behind`: the seconds of work that the store did not hold yet when the
+    table was dropped.
+    """
+
+    table: str
+    dropped_at: datetime
+    target: datetime
+    rows_when_dropped: int
+    rows_recovered: int
+    expected: tuple[int, int]
+    behind: float
+    phases: Mapping[str, float]
+    backup_id: str
+
+    @property
+    def is_undone(self) -> bool:
+        return self.expected[0] <= self.rows_recovered <= self.expected[1]
+
+
+@dataclass
+class _Load:
+    """One session that writes a numbered row after the other, and remembers when each began and was acknowledged."""
+
+    postgres: PostgresSettings
+    began: list[datetime] = field(default_factory=list)
+    acknowledged: list[datetime] = field(default_factory=list)
+    enough: threading.Event = field(default_factory=threading.Event)
+
+    def write(self) -> None:
+        with connect(self.postgres) as connection:
+            while not self.enough.is_set():
+                self.began.append(datetime.now(UTC))
+                connection.execute("INSERT INTO demo_ledger (n) VALUES (%s)", [len(self.began)])
+                self.acknowledged.append(datetime.now(UTC))
+                time.sleep(0.002)
+
+
+def drop_a_table_and_bring_it_back(settings: Settings, report: Report) -> Accident:
+    """Play it through on the embedded stack.
+
+    Raises:
+        OpsError: the base backup, the receiver or the recovery failed.
+    """
+    store = open_store(settings.store, settings.environment)
+    with _receiving(settings, store, report):
+        manifest = back_up_base(settings, store, report, incremental=True)
+        load, dropped_at, behind = _drop_under_load(settings, store, report, manifest.system_identifier)
+    target = dropped_at - BEFORE
+    with report.phase("Recovering to the second before", unit="steps"):
+        rows, phases = _look_at_the_past(settings, store, report, target)
+    return Accident(
+        table=TABLE,
+        dropped_at=dropped_at,
+        target=target,
+        rows_when_dropped=len(load.acknowledged),
+        rows_recovered=rows,
+        expected=(
+            sum(moment <= target for moment in load.acknowledged),
+            sum(moment <= target for moment in load.began),
+        ),
+        behind=behind,
+        phases=phases,
+        backup_id=manifest.backup_id,
+    )
+
+
+@contextmanager
+def _receiving(settings: Settings, store: ObjectStore, report: Report) -> Iterator[None]:
+    """`tmi-ops wal stream` in a thread; stopped cleanly, so that what was written before is in the store."""
+    stop, ended = threading.Event(), _Ended()
+
+    def receive() -> None:
+        try:
+            ended.result = stream_wal(settings, store, report, StreamOptions(partial_every=_PARTIAL_EVERY_S), stop)
+        except OpsError as error:
+            ended.error = error
+
+    receiver = threading.Thread(target=receive, name="wal-receiver")
+    receiver.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        receiver.join()
+    if ended.error is not None:
+        raise ended.error
+
+
+@dataclass
+class _Ended:
+    result: ReceivedWal | None = None
+    error: OpsError | None = None
+
+
+def _drop_under_load(
+    settings: Settings, store: ObjectStore, report: Report, system_identifier: str
+) -> tuple[_Load, datetime, float]:
+    with connect(settings.postgres) as connection:
+        connection.execute("DROP TABLE IF EXISTS demo_ledger")
+        connection.execute("CREATE TABLE demo_ledger (n integer PRIMARY KEY, written_at timestamptz DEFAULT now())")
+        load = _Load(settings.postgres)
+        writer = threading.Thread(target=load.write, name="load")
+        writer.start()
+        with report.phase(f"Writing to {TABLE}", total=LOAD_S, unit="steps") as phase:
+            for _ in range(int(LOAD_S)):
+                time.sleep(1)
+                phase.advance(1)
+        behind = _seconds_behind(store, system_identifier)
+        load.enough.set()
+        writer.join()
+        connection.execute("DROP TABLE demo_ledger")
+        dropped_at = datetime.now(UTC)
+    report.note(f"DROP TABLE {TABLE}: {len(load.acknowledged):,} committed rows are gone from the running database")
+    return load, dropped_at, behind
+
+
+def _seconds_behind(store: ObjectStore, system_identifier: str) -> float:
+    """How old the newest moment is up to which the store holds everything, as its newest open segment shows."""
+    archive = list_wal(store, system_identifier)
+    partials = [item.segment for group in archive.partials.values() for item in group]
+    head = look(store, partial_key(system_identifier, partials[-1])) if partials else None
+    return LOAD_S if head is None else head.age_s
+
+
+def _look_at_the_past(
+    settings: Settings, store: ObjectStore, report: Report, target: datetime
+) -> tuple[int, Mapping[str, float]]:
+    facts = read_facts(store)
+    programs = server_programs(facts.server_major, settings.pg_bindir)
+    scratch = settings.home / "scratch"
+    wanted = Target(time=target)
+    plan = plan_recovery(with_times(store, facts, wanted, programs, scratch, report), wanted)
+    destination = Destination(scratch / f"accident-{target:%Y%m%dT%H%M%S}", {}, scratch / "accident-tablespaces")
+    with recovered_cluster(settings, store, plan, destination, report) as cluster:
+        past = cluster.address.model_copy(update={"database": settings.postgres.database})
+        with connect(past) as connection:
+            row = connection.execute("SELECT count(*) FROM demo_ledger").fetchone()
+        if row is None:  # an aggregate has its row
+            raise RecoveryError("The recovered cluster gave no answer.")
+        return int(row[0]), dict(cluster.recovered.phases)
