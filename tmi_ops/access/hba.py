@@ -40,6 +40,8 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Findi
                 Severity.WARNING, f"pg_hba.conf line {rule.line}", f"is not understood by the server: {rule.error}"
             )
     rules = [rule for rule in facts.hba if not rule.error]
+    # A hostssl line on a server without TLS is an error.
+    word = "hostssl" if facts.ssl else "host"
     for role in declared.roles:
         for database in (declared.database, REPLICATION) if role.replication else (declared.database,):
             if not admitting(rules, role.name, database):
@@ -47,7 +49,7 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Findi
                     Severity.WARNING,
                     role.name,
                     f"no line of pg_hba.conf lets it into {_place(database)}",
-                    advice=[f"hostssl  {database}  {role.name}  all  scram-sha-256  # in pg_hba.conf, then reload"],
+                    advice=[f"{word}  {database}  {role.name}  all  scram-sha-256  # in pg_hba.conf, then reload"],
                 )
     yield from _too_easy(rules, declared)
 

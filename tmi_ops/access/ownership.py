@@ -22,7 +22,8 @@ def ownership_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator
     for one in facts.objects:
         if one.owner != declared.owner.name and not one.follows and not _is_owners_anyway(one):
             strangers[one.kind, one.owner].append(one)
-    for (kind, owner), things in strangers.items():
+    # The database and the schema first: whoever is to own a thing must be allowed to create it.
+    for (kind, owner), things in sorted(strangers.items(), key=lambda one: tuple(ObjectKind).index(one[0][0])):
         role = facts.named(owner)
         of_declared = owner in declared.by_name
         yield finding(

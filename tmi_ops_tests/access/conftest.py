@@ -66,9 +66,12 @@ class Site:
     file: Path
     variables: dict[str, str]
 
-    def declared(self) -> DeclaredAccess:
+    def major(self) -> int:
         with connect(self.admin) as connection:
-            return declared_access(self.admin.database, connection.info.server_version // 10000, self.variables)
+            return connection.info.server_version // 10000
+
+    def declared(self) -> DeclaredAccess:
+        return declared_access(self.admin.database, self.major(), self.variables)
 
     def plan(self, reset: frozenset[RoleKind] = frozenset(), postgres: PostgresSettings | None = None) -> Plan:
         known = known_passwords(self.variables, self.file)
@@ -108,11 +111,11 @@ class Site:
 
 
 @contextmanager
-def new_site(database: PostgresSettings, file: Path) -> Iterator[Site]:
+def new_site(database: PostgresSettings, file: Path, tables: str = TABLES) -> Iterator[Site]:
     suffix = secrets.token_hex(4)
     names = {f"{NAME_VARIABLE}{kind.upper()}": f"tmi_{kind}_{suffix}" for kind in RoleKind}
     site = Site(database, file, dict(names))
-    site.sql(TABLES)
+    site.sql(tables)
     yield site
     site.variables = names
     drop_roles(site)

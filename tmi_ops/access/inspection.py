@@ -1,0 +1,49 @@
+"""Facts, what is declared and the passwords there are, read together: what a plan and a check are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tmi_ops.access.declared import DeclaredAccess, RoleKind, declared_access
+from tmi_ops.access.drift import check_access
+from tmi_ops.access.facts import AccessFacts
+from tmi_ops.access.findings import Finding
+from tmi_ops.access.passwords import Passwords, known_passwords, password_file
+from tmi_ops.access.planning import Plan, plan_access
+from tmi_ops.access.reading import read_access
+from tmi_ops.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One look at the server. `file`: where passwords are kept that are generated."""
+
+    facts: AccessFacts
+    declared: DeclaredAccess
+    known: Passwords
+    file: Path
+
+    def plan(self, reset: frozenset[RoleKind] = frozenset()) -> Plan:
+        return plan_access(self.facts, self.declared, self.known, reset)
+
+    def check(self) -> tuple[Finding, ...]:
+        return check_access(self.facts, self.declared, self.known)
+
+
+def inspect_access(connection: psycopg.Connection[Any], settings: Settings, variables: Mapping[str, str]) -> Inspection:
+    """Look at the connected database.
+
+    Raises:
+        SettingsError: a name of a role is none, or the file of passwords may be read by others.
+        DatabaseError: the facts could not be read.
+    """
+    facts = read_access(connection)
+    file = password_file(settings.home, settings.environment)
+    return Inspection(
+        facts, declared_access(facts.database, facts.major, variables), known_passwords(variables, file), file
+    )
