@@ -1,0 +1,84 @@
+"""Holds: an object beside a backup that keeps it, with the reason, until a person takes it away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.backup.retention.facts import Hold
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.store.catalogue import backup_folder, read_manifest
+from tmi_ops.store.objects import ObjectStore
+
+HOLD = "hold.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: int = 1
+    backup_id: str
+    reason: str
+    since: AwareDatetime
+
+
+def hold_key(backup_id: str) -> str:
+    return f"{backup_folder(backup_id)}/{HOLD}"
+
+
+def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
+    """Keep a backup, and with it all it builds upon, until it is released.
+
+    Raises:
+        ObjectMissingError: there is no such backup.
+        ObjectExistsError: it is held already; that hold was left as it is.
+    """
+    read_manifest(store, backup_id)
+    record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
+    try:
+        store.put_if_absent(hold_key(backup_id), record.model_dump_json(indent=2).encode() + b"\n")
+    except ObjectExistsError:
+        held = read_hold(store, backup_id)
+        raise ObjectExistsError(
+            f"{backup_id} is held already{f', since {held.since:%Y-%m-%d}: {held.reason}' if held else ''}.",
+            kept="That hold was left as it is.",
+            next_step=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
+        ) from None
+    return Hold(backup_id, record.reason, record.since)
+
+
+def release_backup(store: ObjectStore, backup_id: str) -> Hold:
+    """Take a hold away; the policy decides again.
+
+    Returns:
+        What the hold said.
+
+    Raises:
+        ObjectMissingError: it is not held.
+    """
+    held = read_hold(store, backup_id)
+    if held is None:
+        raise ObjectMissingError(f"{backup_id} is not held.", next_step="see what is: `tmi-ops prune --dry-run`")
+    store.delete([hold_key(backup_id)])
+    return held
+
+
+def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
+    """The hold on a backup; None where there is none.
+
+    Raises:
+        StoreError: the hold is there and cannot be understood, or the store failed.
+    """
+    key = hold_key(backup_id)
+    try:
+        record = _Record.model_validate_json(store.get_bytes(key))
+    except ObjectMissingError:
+        return None
+    except ValidationError:
+        raise StoreError(
+            f"The hold {key} cannot be read.",
+            kept="It counts as a hold; nothing was deleted.",
+            next_step=f"write it anew: delete this object, then `tmi-ops hold {backup_id} --reason ...`",
+        ) from None
+    return Hold(backup_id, record.reason, record.since)
