@@ -126,12 +126,13 @@ def settings_for(postgres: PostgresSettings, store: StoreSettings, home: Path) -
 
 
 def make_noise_table(postgres: PostgresSettings, name: str, *, rows: int) -> None:
-    """A table `name (i, noise)` of about 1 kB a row that does not compress."""
+    """A table `name (i, noise)` of about 1 kB a row that does not compress and that autovacuum has no reason to touch."""
     with connect(postgres) as connection:
         connection.execute(
             f"CREATE TABLE {name} AS SELECT i, string_agg(md5(random()::text), '') AS noise "
             f"FROM generate_series(1, {rows}) i, generate_series(1, 30) GROUP BY i"
         )
+        connection.execute(f"VACUUM (FREEZE, ANALYZE) {name}")
 
 
 def make_place(place: Path, cluster: RunningCluster) -> Path:

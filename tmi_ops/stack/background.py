@@ -93,6 +93,8 @@ def stop_stack(home: Path) -> bool:
         )
     if layout.servers_lock.exists():
         take_servers_lock(layout).close()
+    if pid:
+        _await(lambda: _has_ended(pid))  # the lock is free a moment before its holder is gone
     return pid is not None
 
 
@@ -114,6 +116,14 @@ def destroy_stack(home: Path, *, database_only: bool = False) -> bool:
         shutil.rmtree(directory, ignore_errors=True)
     layout.settings_file.unlink(missing_ok=True)
     return was_running
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state == "Z"
 
 
 def _await(condition: Callable[[], bool]) -> bool:
