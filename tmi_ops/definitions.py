@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dagster import Definitions
 
+from tmi_ops.orchestration.access import access_definitions
 from tmi_ops.orchestration.backup import backup_definitions
 from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.health import health_definitions
@@ -25,6 +26,7 @@ def environment_definitions(environment: str) -> Definitions:
         wal_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),
+        access_definitions(environment),
         maintenance_definitions(environment),
         Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
     )

@@ -126,7 +126,7 @@ def settings_for(postgres: PostgresSettings, store: StoreSettings, home: Path) -
 
 
 def make_noise_table(postgres: PostgresSettings, name: str, *, rows: int) -> None:
-    """A table `name (i, noise)` of about 1 kB a row that does not compress and that autovacuum has no reason to touch."""
+    """A table `name (i, noise)` of about 1 kB a row, incompressible, with nothing for autovacuum to do."""
     with connect(postgres) as connection:
         connection.execute(
             f"CREATE TABLE {name} AS SELECT i, string_agg(md5(random()::text), '') AS noise "
