@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tmi_ops.cli.wal_gaps import gaps
 from tmi_ops.cli.wal_stream import status, stream
 
 
@@ -14,3 +15,4 @@ def wal() -> None:
 
 wal.add_command(stream)
 wal.add_command(status)
+wal.add_command(gaps)

@@ -152,7 +152,7 @@ def _choose_base(
         raise refusals.before_first_base(facts, target, usable)
     notes: list[str] = []
     for base in before:
-        why_not = _why_not(facts, base, by_id)
+        why_not = why_unusable(facts, base)
         if why_not is None:
             return _chain_of(base, by_id), notes
         notes.append(why_not)
@@ -180,8 +180,9 @@ def _named(
     return base
 
 
-def _why_not(facts: RecoveryFacts, base: BaseManifest, by_id: dict[str, BaseManifest]) -> str | None:
-    gone = _first_gone(base, by_id)
+def why_unusable(facts: RecoveryFacts, base: BaseManifest) -> str | None:
+    """A sentence on why a base cannot begin a recovery; None: nothing known speaks against it."""
+    gone = _first_gone(base, {other.backup_id: other for other in facts.bases})
     if gone is not None:
         return f"{base.backup_id} cannot be used: it builds upon {gone}, which is gone or whose manifest is broken."
     bad = next((link for link in (*base.chain, base.backup_id) if link in facts.failed), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tmi_ops.backup.wal.archive import WalArchive
 from tmi_ops.backup.wal.lineage import Lineage, Stretch
-from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment, segment_at
+from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment, parse_lsn, segment_at
 from tmi_ops.store.manifest import BaseManifest
 
 
@@ -51,20 +51,24 @@ def wal_after(base: BaseManifest, line: Lineage, archive: WalArchive, start: int
     Args:
         start, stop: of the base. The WAL between is part of it; that of a primary ends with a whole segment.
     """
-    size = base.wal_segment_size
-    position = stop
-    if base.from_standby is False:
-        position = -(-stop // size) * size
-        left = next(item.end for item in line.stretches if item.timeline == base.timeline)
-        if left is not None:
-            position = min(position, left)
-    walk = _Walk(archive, size)
+    position = continued_at(base, line)
+    walk = _Walk(archive, base.wal_segment_size)
     stretches = list(line.from_lsn(position))
     for stretch, following in zip(stretches, [*stretches[1:], None], strict=True):
         if not walk.along(stretch, following):
             break
     end = max(stop, walk.end or position)
     return WalRange(tuple(walk.files), start, end, walk.missing if _goes_on(walk, archive, stretches) else None)
+
+
+def continued_at(base: BaseManifest, line: Lineage) -> int:
+    """The LSN from which on the archive must have what follows a base on a line that it lies on."""
+    stop = parse_lsn(base.stop_lsn)
+    if base.from_standby is not False:
+        return stop
+    whole = -(-stop // base.wal_segment_size) * base.wal_segment_size
+    left = next(item.end for item in line.stretches if item.timeline == base.timeline)
+    return whole if left is None else min(whole, left)
 
 
 class _Walk:

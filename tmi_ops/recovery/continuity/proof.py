@@ -1,0 +1,137 @@
+"""From each base backup to the newest LSN: facts in, proof or holes out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tmi_ops.backup.wal.archive import FIRST_TIMELINE, WalArchive
+from tmi_ops.backup.wal.lineage import Lineage, archived_end, lineage
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.recovery.continuity.holes import Hole, holes_on
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
+from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
+from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
+from tmi_ops.store.manifest import BaseManifest
+
+
+@dataclass(frozen=True)
+class BaseContinuity:
+    """How far recovery can go from one base backup.
+
+    Args:
+        timeline: the newest one that comes from the base; it is followed.
+        reaches: LSN up to which the WAL goes without a hole.
+        newest: LSN where the archived WAL of that line ends, holes not considered.
+        holes: between the base and `newest`.
+        broken: why the base itself cannot be used, or its line not be followed; None: it can.
+    """
+
+    base: BaseManifest
+    timeline: int
+    reaches: int
+    newest: int
+    holes: tuple[Hole, ...]
+    broken: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        return not self.holes and self.broken is None
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """What is proven of one cluster's archive.
+
+    Args:
+        timeline: the newest one; None: where it came from cannot be told.
+        bases: newest first.
+        damaged: files whose object is not what its name says, and why.
+        lost: what else is wrong, a sentence each.
+    """
+
+    archive: WalArchive
+    timeline: int | None
+    bases: tuple[BaseContinuity, ...]
+    damaged: Mapping[str, str]
+    lost: tuple[str, ...]
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """Each once, in the order of the WAL."""
+        found = {(hole.timeline, hole.start, hole.end): hole for base in self.bases for hole in base.holes}
+        return tuple(hole for _, hole in sorted(found.items()))
+
+    @property
+    def whole(self) -> bool:
+        """Whether recovery can go from every base to the newest LSN of its line."""
+        return all(base.whole for base in self.bases) and not self.damaged and not self.lost
+
+    @property
+    def newest_is_reachable(self) -> bool:
+        """Whether at least one base of the newest timeline leads to the newest LSN."""
+        return any(
+            base.broken is None and base.timeline == self.timeline and base.reaches >= base.newest
+            for base in self.bases
+        )
+
+
+def prove_continuity(facts: RecoveryFacts, damaged: Mapping[str, str]) -> Continuity:
+    """Follow the WAL from every base backup on.
+
+    Args:
+        damaged: names of files in the archive that cannot be used, and why.
+    """
+    sound = replace(facts, archive=without(facts.archive, damaged))
+    bases = sorted(facts.bases, key=lambda base: base.consistent_at, reverse=True)
+    lost = [*facts.broken, *facts.histories_lost.values()]
+    try:
+        timeline: int | None = choose_line(sound, None).timelines[-1]
+    except RecoveryError as error:
+        timeline = None
+        lost.append(error.what)
+    return Continuity(
+        archive=facts.archive,
+        timeline=timeline,
+        bases=tuple(_follow(sound, base) for base in bases),
+        damaged=damaged,
+        lost=tuple(dict.fromkeys(lost)),
+    )
+
+
+def without(archive: WalArchive, names: Mapping[str, str]) -> WalArchive:
+    """The archive as it would be if these files were not there."""
+
+    return replace(
+        archive,
+        segments={
+            timeline: tuple(item for item in group if item.name not in names)
+            for timeline, group in archive.segments.items()
+        },
+        partials={
+            timeline: tuple(item for item in group if item.name not in names)
+            for timeline, group in archive.partials.items()
+        },
+    )
+
+
+def _follow(facts: RecoveryFacts, base: BaseManifest) -> BaseContinuity:
+    start, stop = parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn)
+    line = _newest_line_from(facts, base)
+    if line is None:
+        why = f"Where timeline {base.timeline} came from is not known: its history is not in the archive."
+        return BaseContinuity(base, base.timeline, stop, stop, (), why)
+    wal = wal_after(base, line, facts.archive, start, stop)
+    holes = holes_on(line, facts.archive, continued_at(base, line))
+    newest = max([wal.end, archived_end(facts.archive, line) or 0, *(hole.end for hole in holes)])
+    return BaseContinuity(base, line.timelines[-1], wal.end, newest, holes, why_unusable(facts, base))
+
+
+def _newest_line_from(facts: RecoveryFacts, base: BaseManifest) -> Lineage | None:
+    for timeline in sorted({*facts.archive.timelines, *facts.histories, base.timeline}, reverse=True):
+        if timeline == FIRST_TIMELINE or timeline in facts.histories:
+            line = lineage(timeline, facts.histories.get(timeline, ()))
+            if base in bases_on(facts, line):
+                return line
+    return None
