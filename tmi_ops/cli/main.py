@@ -51,6 +51,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         ),
     },
     "Health": {
+        "doctor": LazyCommand("tmi_ops.cli.doctor", "doctor", "What is broken, why, and what exactly mends it."),
         "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),
         "maintain": LazyCommand("tmi_ops.cli.maintenance", "maintain", "Do the upkeep that health asks for."),
     },

@@ -27,7 +27,7 @@ _ATTEMPTS = 2
 POOL_CONNECTIONS = 32
 
 MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
-_WRONG_KEY_CODES = {
+WRONG_KEY_CODES = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
@@ -37,7 +37,7 @@ _WRONG_KEY_CODES = {
 _BUSY_CODES = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"}
 _SERVER_ERRORS = 500
 _NOT_IMPLEMENTED = 501
-_WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
+WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 _KEYS_STEP = (
     "check TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY, or the standard AWS credentials when these are "
     "not set"
@@ -171,7 +171,7 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
         return ObjectMissingError(
             f"The store has no object {key}.", next_step="run `tmi-ops backups` to see what exists"
         )
-    if code in _WRONG_KEY_CODES:
+    if code in WRONG_KEY_CODES:
         return StoreError(f"The store {where} does not accept our keys ({code}).", next_step=_KEYS_STEP)
     if code in ("AccessDenied", "403", "Forbidden"):
         return StoreError(
@@ -179,7 +179,7 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
             next_step="allow s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
             "s3:ListBucketMultipartUploads on the bucket to these keys",
         )
-    if code in _WRONG_REGION_CODES:
+    if code in WRONG_REGION_CODES:
         return StoreError(
             f"The bucket of {where} is in another region ({said}).", next_step="set TMI_OPS_S3_REGION to its region"
         )

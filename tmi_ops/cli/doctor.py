@@ -1,0 +1,77 @@
+"""`tmi-ops doctor`: what is wrong, why, and what exactly mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tmi_ops.diagnosis.finding import Diagnosis
+
+BROKEN = 1
+COULD_NOT_LOOK = 2
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print every step as JSON, for a script.")
+@click.option("--verbose", "-v", is_flag=True, help="Show the fix of every finding, not of the first alone.")
+def doctor(as_json: bool, verbose: bool) -> int:
+    """Walk the chain that backups rest on, from the settings to the schedules, and name the first broken link.
+
+    Looks at settings, PostgreSQL (name, port, TLS, pg_hba.conf, password, database, rights, WAL, slots), the store
+    (address, clock, keys, bucket, rights), Redis, disk, PostgreSQL programs, and Dagster. What rests on a broken link
+    is skipped. Changes nothing but one small object in the store, which it removes again.
+
+    Exit codes: 0 healthy (warnings included), 1 something is broken, 2 something could not be looked at.
+    """
+    from tmi_ops.cli.doctor_view import as_facts, show_close, watch_steps
+    from tmi_ops.diagnosis.diagnose import diagnose
+
+    dagster = _dagster_variables()
+    if as_json:
+        diagnosis = diagnose(dagster=dagster)
+        click.echo(json.dumps(as_facts(diagnosis), indent=2))
+    else:
+        diagnosis = diagnose(dagster=dagster, watch=watch_steps(verbose=verbose))
+        show_close(diagnosis)
+    return _exit_code(diagnosis)
+
+
+def _exit_code(diagnosis: Diagnosis) -> int:
+    from tmi_ops.diagnosis.finding import Outcome
+
+    if diagnosis.at(Outcome.FAILED):
+        return BROKEN
+    return 0 if diagnosis.healthy else COULD_NOT_LOOK
+
+
+def _dagster_variables() -> Mapping[str, str]:
+    """Where Dagster keeps its records: as the process says, else the embedded stack's."""
+    from tmi_ops.errors import OpsError
+    from tmi_ops.settings import load_settings
+
+    if os.environ.get("DAGSTER_PG_HOST"):
+        return os.environ
+    try:
+        settings = load_settings()
+    except OpsError:
+        return {}  # the diagnosis says why
+    return _of_the_stack(settings.home) if settings.uses_embedded_stack else {}
+
+
+def _of_the_stack(home: Path) -> Mapping[str, str]:
+    from tmi_ops.stack.credentials import stack_credentials
+    from tmi_ops.stack.environment import dagster_variables
+    from tmi_ops.stack.layout import StackLayout
+    from tmi_ops.stack.state import stack_is_running
+
+    layout = StackLayout(home)
+    state = stack_is_running(layout.home)
+    if state is None or not state.with_dagster or not layout.credentials.exists():
+        return {}
+    return dagster_variables(layout, state.ports, stack_credentials(layout.credentials))

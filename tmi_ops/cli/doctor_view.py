@@ -1,0 +1,103 @@
+"""How a diagnosis looks in a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.text import Text
+
+from tmi_ops.cli.terminal import out
+from tmi_ops.diagnosis.finding import Area, Diagnosis, Finding, Outcome, Step
+
+_MARKS = {
+    Outcome.OK: ("✓", "green"),
+    Outcome.WARNING: ("!", "yellow"),
+    Outcome.FAILED: ("✗", "bold red"),
+    Outcome.SKIPPED: ("-", "dim"),
+    Outcome.UNKNOWN: ("?", "magenta"),
+}
+_TITLE_WIDTH = 28
+
+
+def watch_steps(*, verbose: bool) -> Callable[[Step], None]:
+    """Prints a line for each step as it is made, below its area's name; with `verbose` each finding's fix, too."""
+    shown: list[Area] = []
+
+    def show(step: Step) -> None:
+        if step.area not in shown:
+            out.print(Text(f"{'' if not shown else chr(10)}{step.area.value}", style="bold"))
+            shown.append(step.area)
+        mark, style = _MARKS[step.outcome]
+        line = Text("  ").append(mark, style=style).append(f" {step.title:<{_TITLE_WIDTH}} ")
+        line.append(step.finding.seen, style="dim" if step.outcome is Outcome.SKIPPED else "")
+        out.print(line, soft_wrap=True)
+        if verbose and (step.finding.cause or step.finding.fix):
+            out.print(Padding(_explained(step.finding), (0, 0, 0, 4)), soft_wrap=True)
+
+    return show
+
+
+def show_close(diagnosis: Diagnosis) -> None:
+    """The first cause with what mends it in a box, then how many findings there are besides."""
+    cause = diagnosis.root_cause
+    out.print()
+    if cause is None:
+        blind = diagnosis.at(Outcome.UNKNOWN)
+        words = f"Nothing broken was seen; {len(blind)} links could not be looked at." if blind else "All is well."
+        out.print(Text(words, style="magenta" if blind else "bold green"))
+        return
+    broken = cause.outcome is Outcome.FAILED
+    style = "red" if broken else "yellow"
+    out.print(
+        Panel(
+            _explained(cause.finding, with_seen=True),
+            title=Text(f"{'The cause' if broken else 'Worth mending'}: {cause.title}", style=f"bold {style}"),
+            title_align="left",
+            border_style=style,
+        )
+    )
+    others = _others(diagnosis, cause)
+    out.print(Text(others if others else "Nothing else was found.", style="dim"))
+
+
+def _explained(finding: Finding, *, with_seen: bool = False) -> Group:
+    lines: list[Any] = [Text(finding.seen, style="bold")] if with_seen else []
+    if finding.cause:
+        lines.append(Text(finding.cause))
+    if finding.fix:
+        lines += [Text("to mend it:", style="dim")] if with_seen else []
+        lines += [Text(f"  {line}", style="cyan") for line in finding.fix]
+    return Group(*lines)
+
+
+def _others(diagnosis: Diagnosis, cause: Step) -> str:
+    parts = []
+    for outcome, word in ((Outcome.FAILED, "broken"), (Outcome.WARNING, "warnings"), (Outcome.UNKNOWN, "not seen")):
+        names = [step.title for step in diagnosis.at(outcome) if step is not cause]
+        if names:
+            parts.append(f"{word}: {', '.join(names)}")
+    hidden = [step for step in diagnosis.steps if step.because == cause.name]
+    if hidden:
+        parts.append(f"{len(hidden)} links wait for this one")
+    return f"Besides, {'; '.join(parts)}. `tmi-ops doctor -v` shows how to mend each." if parts else ""
+
+
+def as_facts(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The whole diagnosis for `--json`."""
+    cause = diagnosis.root_cause
+    return {
+        "environment": diagnosis.environment,
+        "taken_at": diagnosis.taken_at.isoformat(),
+        "healthy": diagnosis.healthy,
+        "root_cause": cause.name if cause else None,
+        "steps": [
+            {"name": step.name, "title": step.title, "area": step.area.value, "because": step.because}
+            | asdict(step.finding)
+            for step in diagnosis.steps
+        ],
+    }

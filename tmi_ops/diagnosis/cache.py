@@ -1,0 +1,88 @@
+"""TMI's cache: after a recovery it must be cleansed of what the database no longer knows."""
+
+from __future__ import annotations
+
+from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.network import Service, knock, look_up
+from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.settings import RedisSettings, read_variables
+
+_TIMEOUT_S = 5.0
+
+
+def look_at_address(patient: Patient) -> Finding:
+    redis = patient.settings.redis
+    if redis == RedisSettings() and not _is_named(patient):
+        return not_configured("no REDIS_* is set: TMI's cache is not looked after")
+    start = (
+        ("tmi-ops up  # starts the embedded stack",)
+        if patient.settings.uses_embedded_stack
+        else ("systemctl start redis-server  # or: docker start <its container>",)
+    )
+    service = Service("Redis", redis.host, redis.port, "REDIS_HOST", "REDIS_PORT", start)
+    found = look_up(service)
+    return found if found.cause else knock(service)
+
+
+def _is_named(patient: Patient) -> bool:
+    variables = read_variables(patient.variables, patient.directory)
+    return any(name.startswith(("REDIS_", "TMI_REDIS_")) for name in variables)
+
+
+def look_at_authentication(patient: Patient) -> Finding:
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    settings = patient.settings.redis
+    client = Redis(
+        host=settings.host,
+        port=settings.port,
+        db=settings.db,
+        password=settings.password.get_secret_value() if settings.password else None,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+    )
+    try:
+        keys = client.dbsize()
+    except RedisError as error:
+        return _refused(settings, str(error))
+    finally:
+        client.close()
+    return fine(f"{settings.describe()} answers, {keys} keys")
+
+
+def _refused(settings: RedisSettings, said: str) -> Finding:
+    low = said.lower()
+    if "wrongpass" in low or "invalid username-password" in low or "invalid password" in low:
+        return failed(
+            f"{settings.describe()} refuses the password",
+            "REDIS_PASSWORD is not the server's requirepass",
+            "set REDIS_PASSWORD to what `requirepass` in its redis.conf says",
+        )
+    if "noauth" in low or "authentication required" in low:
+        return failed(
+            f"{settings.describe()} wants a password", "REDIS_PASSWORD is not set", "set REDIS_PASSWORD to its password"
+        )
+    if "without any password configured" in low or "no password is set" in low:
+        return warning(
+            f"{settings.describe()} has no password, and one is set here",
+            "anybody who reaches the cache can read sessions from it",
+            "redis-cli CONFIG SET requirepass '<the password>'  # and in its redis.conf",
+            "unset REDIS_PASSWORD, if that is as it should be",
+        )
+    if "db index is out of range" in low or "invalid db index" in low:
+        return failed(
+            f"{settings.host}:{settings.port} has no database {settings.db}",
+            "REDIS_DB is beyond what `databases` in its redis.conf allows (usually 0 to 15)",
+            "set REDIS_DB=0",
+        )
+    return failed(
+        f"{settings.describe()}: {said}", "what answers is no Redis, or it is unwell", "redis-cli INFO server"
+    )
+
+
+CACHE_LINKS = (
+    Link("redis-address", "Redis", Area.CACHE, look_at_address, ("settings",)),
+    Link("redis-authentication", "Redis password", Area.CACHE, look_at_authentication, ("redis-address",)),
+)

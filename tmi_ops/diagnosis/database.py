@@ -1,0 +1,201 @@
+"""The server and TMI's database: version, programs for it, rights, tables, extensions, room for connections."""
+
+from __future__ import annotations
+
+from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
+from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.diagnosis.sql import RESTART, identifier
+from tmi_ops.errors import ProgramError
+from tmi_ops.postgres.programs import found_programs, programs_at_least, server_programs
+
+OLDEST, NEWEST = 13, 18
+_READ_ALL_DATA_SINCE = 14
+# Shares of what max_connections leaves to everybody.
+NEARLY_USED, AS_GOOD_AS_USED = 0.80, 0.95
+_RELATIONS = """
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+
+
+def look_at_version(patient: Patient) -> Finding:
+    version, in_recovery = patient.ask("SELECT current_setting('server_version'), pg_is_in_recovery()")
+    major = patient.server_major
+    seen = f"PostgreSQL {version}{', a standby (read-only)' if in_recovery else ''}"
+    if major < OLDEST:
+        return failed(
+            seen,
+            f"tmi_ops works with PostgreSQL {OLDEST} to {NEWEST}; {major} gets no security fixes either",
+            f"upgrade the server to {NEWEST - 1} (pg_upgrade, or a logical backup restored into it)",
+        )
+    if major > NEWEST:
+        return warning(
+            seen, f"newer than {NEWEST}, the newest that tmi_ops was tested with", "look for a newer tmi_ops"
+        )
+    return fine(seen)
+
+
+def look_at_client_programs(patient: Patient) -> Finding:
+    bindir = patient.settings.pg_bindir
+    try:
+        programs = programs_at_least(patient.server_major, bindir)
+    except ProgramError as error:
+        return _programs_missing(patient, error)
+    return fine(f"pg_dump {programs.version} in {programs.bindir}")
+
+
+def _programs_missing(patient: Patient, error: ProgramError) -> Finding:
+    major, bindir = patient.server_major, patient.settings.pg_bindir
+    try:
+        newest = max((programs.major for programs in found_programs(bindir)), default=None)
+    except ProgramError:
+        newest = None
+    where = f"TMI_OPS_PG_BINDIR ({bindir})" if bindir else "this machine"
+    cause = (
+        f"{where} has no PostgreSQL programs"
+        if newest is None
+        else f"{where} has programs of PostgreSQL {newest}, and pg_dump refuses a server that is newer ({major})"
+    )
+    return failed(
+        error.what,
+        f"{cause}; without them there are no logical backups",
+        *([f"unset TMI_OPS_PG_BINDIR, or set it to the bin directory of PostgreSQL {major}"] if bindir else []),
+        f"apt-get install postgresql-client-{major}  # from apt.postgresql.org where the distribution has none",
+        *(["pip install 'tmi-ops[stack]'  # brings PostgreSQL 17"] if major <= 17 else []),
+    )
+
+
+def look_at_server_programs(patient: Patient) -> Finding:
+    major = patient.server_major
+    try:
+        programs = server_programs(major, patient.settings.pg_bindir)
+    except ProgramError as error:
+        return warning(
+            error.what,
+            f"proving backups (`tmi-ops verify`) and recovery to a moment need a PostgreSQL {major} server here",
+            f"apt-get install postgresql-{major}",
+            f"set TMI_OPS_PG_BINDIR=/usr/lib/postgresql/{major}/bin  # where it is elsewhere",
+        )
+    return fine(f"initdb and postgres {programs.version} in {programs.bindir}")
+
+
+def look_at_tables(patient: Patient) -> Finding:
+    from tmi_ops.schema.models import Base
+
+    needed = set(Base.metadata.tables)
+    rows = patient.database.execute("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')").fetchall()
+    missing = sorted(needed - {name for (name,) in rows})
+    if not missing:
+        return fine(f"all {len(needed)} tables of TMI; `tmi-ops check` looks at every column")
+    some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    everything = len(missing) == len(needed)
+    return warning(
+        f"{len(missing)} of {len(needed)} tables of TMI are missing: {some}",
+        "the migration never ran in this database (is POSTGRES_DB the right one?)"
+        if everything
+        else "the database is of an older TMI, or a table was dropped",
+        "tmi-ops migrate --plan  # shows what it would do",
+        "tmi-ops migrate",
+    )
+
+
+def look_at_rights(patient: Patient) -> Finding:
+    """Whether every table and sequence can be read, as a backup must."""
+    rows = patient.database.execute(
+        "SELECT n.nspname, c.relname " + _RELATIONS + "AND NOT (has_schema_privilege(n.oid, 'USAGE') "
+        "AND has_table_privilege(c.oid, 'SELECT')) ORDER BY 1, 2"
+    ).fetchall()
+    role = identifier(patient.postgres.user)
+    if not rows:
+        return fine(f"{patient.postgres.user} reads every table and sequence")
+    schemas = sorted({schema for schema, _ in rows})
+    per_schema = [
+        statement
+        for schema in map(identifier, schemas)
+        for statement in (
+            f"GRANT USAGE ON SCHEMA {schema} TO {role};",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};",
+            f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
+        )
+    ]
+    return failed(
+        f"{patient.postgres.user} may not read {len(rows)} tables and sequences, the first: {'.'.join(rows[0])}",
+        f"the role {patient.postgres.user} lacks SELECT (or USAGE on the schema), so pg_dump would stop there",
+        f"as a superuser or the owner, in {patient.postgres.database}:",
+        *([f"GRANT pg_read_all_data TO {role};"] if patient.server_major >= _READ_ALL_DATA_SINCE else per_schema),
+        "tmi-ops roles apply  # makes a role for backups with exactly the rights it needs",
+    )
+
+
+def look_at_statistics_right(patient: Patient) -> Finding:
+    (may,) = patient.ask("SELECT pg_has_role('pg_monitor', 'USAGE')")
+    if may:
+        return fine(f"{patient.postgres.user} sees all statistics")
+    return warning(
+        f"{patient.postgres.user} is no member of pg_monitor",
+        "it sees its own sessions only, so `tmi-ops health` and the links below know less",
+        f"GRANT pg_monitor TO {identifier(patient.postgres.user)};",
+    )
+
+
+def look_at_extensions(patient: Patient) -> Finding:
+    preloaded, created = patient.ask(
+        "SELECT current_setting('shared_preload_libraries'), "
+        "EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')"
+    )
+    if "pg_stat_statements" not in preloaded:
+        libraries = ", ".join(part for part in (preloaded.strip(), "pg_stat_statements") if part)
+        return warning(
+            "pg_stat_statements is not loaded (TMI's schema itself needs no extension)",
+            "nobody counts how long which query takes, so slow ones cannot be named",
+            f"ALTER SYSTEM SET shared_preload_libraries = {libraries};",
+            RESTART,
+            "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;",
+        )
+    if not created:
+        return warning(
+            f"pg_stat_statements is loaded, but not made in {patient.postgres.database}",
+            "its figures are collected, and there is no view to read them",
+            "CREATE EXTENSION IF NOT EXISTS pg_stat_statements;",
+        )
+    return fine("pg_stat_statements counts; TMI's schema itself needs none")
+
+
+def look_at_connections(patient: Patient) -> Finding:
+    most, reserved, used, idle = patient.ask(
+        """
+        SELECT current_setting('max_connections')::int,
+               current_setting('superuser_reserved_connections')::int
+                 + coalesce(current_setting('reserved_connections', true)::int, 0),
+               count(*) FILTER (WHERE backend_type = 'client backend' OR backend_type IS NULL),
+               count(*) FILTER (WHERE state LIKE 'idle%')
+        FROM pg_stat_activity
+        """
+    )
+    room = most - reserved
+    seen = f"{used} of {room} in use ({idle} idle), max_connections = {most}"
+    if used < room * NEARLY_USED:
+        return fine(seen)
+    finding = failed if used >= room * AS_GOOD_AS_USED else warning
+    return finding(
+        seen,
+        "connections are nearly used up; when they are, TMI and backups alike are turned away",
+        "SELECT usename, application_name, state, count(*), max(now() - state_change) FROM pg_stat_activity "
+        "WHERE backend_type = 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
+        "make the pools smaller: servers x pool size must stay below max_connections (guide: 25 open, 5 idle each)",
+        f"ALTER SYSTEM SET max_connections = {most * 2};",
+        RESTART,
+    )
+
+
+DATABASE_LINKS = (
+    Link("version", "server version", Area.DATABASE, look_at_version, ("authentication",)),
+    Link("connections", "connections", Area.DATABASE, look_at_connections, ("version",)),
+    Link("client-programs", "PostgreSQL client programs", Area.DATABASE, look_at_client_programs, ("version",)),
+    Link("server-programs", "PostgreSQL server programs", Area.DATABASE, look_at_server_programs, ("client-programs",)),
+    Link("rights", "rights to read", Area.DATABASE, look_at_rights, ("database",)),
+    Link("tables", "TMI's tables", Area.DATABASE, look_at_tables, ("database",)),
+    Link("statistics", "rights to statistics", Area.DATABASE, look_at_statistics_right, ("version",)),
+    Link("extensions", "extensions", Area.DATABASE, look_at_extensions, ("database",)),
+)

@@ -1,0 +1,59 @@
+"""The whole chain, in the order in which a person would go along it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops.diagnosis.cache import CACHE_LINKS
+from tmi_ops.diagnosis.chain import Link, walk
+from tmi_ops.diagnosis.configuration import CONFIGURATION_LINKS, ROOM_LINKS
+from tmi_ops.diagnosis.database import DATABASE_LINKS
+from tmi_ops.diagnosis.finding import Diagnosis, Step
+from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.diagnosis.reaching import REACHING
+from tmi_ops.diagnosis.scheduling import SCHEDULING_LINKS
+from tmi_ops.diagnosis.store import STORE_LINKS
+from tmi_ops.diagnosis.wal import WAL_LINKS
+
+CHAIN: tuple[Link, ...] = (
+    *CONFIGURATION_LINKS,
+    *REACHING,
+    *DATABASE_LINKS,
+    *ROOM_LINKS,
+    *WAL_LINKS,
+    *STORE_LINKS,
+    *CACHE_LINKS,
+    *SCHEDULING_LINKS,
+)
+
+
+def diagnose(
+    variables: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    *,
+    dagster: Mapping[str, str] | None = None,
+    watch: Callable[[Step], None] = lambda step: None,
+) -> Diagnosis:
+    """Walk the chain from the settings to the schedules. Changes nothing but one small object in the store, which it
+    removes again; never raises for what it finds.
+
+    Args:
+        variables: the process's; `os.environ` when None.
+        directory: where .env files are; the working directory when None.
+        dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB of Dagster's records; taken from `variables` when
+            None. Without DAGSTER_PG_HOST scheduling is not looked at.
+        watch: called with each step as it is made.
+    """
+    process = dict(os.environ if variables is None else variables)
+    patient = Patient(process, directory or Path.cwd(), process if dagster is None else dagster)
+    steps: list[Step] = []
+    try:
+        for step in walk(CHAIN, patient):
+            steps.append(step)
+            watch(step)
+    finally:
+        patient.close()
+    return Diagnosis(process.get("TMI_ENV", "development").strip(), datetime.now(UTC), tuple(steps))

@@ -1,0 +1,94 @@
+"""Names and ports: does the name lead anywhere, and does anybody answer there?"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tmi_ops.diagnosis.finding import Finding, failed, fine
+
+CONNECT_TIMEOUT_S = 5.0
+# Asks a PostgreSQL server for TLS: length 8, code 80877103; it answers S or N.
+# Source: https://www.postgresql.org/docs/current/protocol-message-formats.html (SSLRequest)
+_SSL_REQUEST = struct.pack("!II", 8, 80877103)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Somebody we need at the other end: in words, where, and the variables that say so."""
+
+    name: str
+    host: str
+    port: int
+    host_variable: str
+    port_variable: str
+    start: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def look_up(service: Service) -> Finding:
+    """Resolve the name of the service."""
+    if _is_address(service.host):
+        return fine(f"{service.host} is an address, no name to look up")
+    try:
+        found = socket.getaddrinfo(service.host, service.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return failed(
+            f"{service.host} does not resolve: {getattr(error, 'strerror', None) or error}",
+            f"no DNS server and no /etc/hosts line knows the name {service.host}, so {service.name} cannot be found",
+            f"set {service.host_variable} to the right name or address, if {service.host} is misspelt",
+            f"getent hosts {service.host}  # else: see what this machine's resolver says (/etc/resolv.conf)",
+        )
+    return fine(f"{service.host} is {', '.join(dict.fromkeys(str(entry[4][0]) for entry in found))}")
+
+
+def knock(service: Service, converse: Callable[[socket.socket], Finding] | None = None) -> Finding:
+    """Open a TCP connection, and say something there when `converse` is given."""
+    try:
+        with socket.create_connection((service.host, service.port), timeout=CONNECT_TIMEOUT_S) as connection:
+            return converse(connection) if converse else fine(f"{service.address} is open")
+    except TimeoutError:
+        return failed(
+            f"{service.address} does not answer within {CONNECT_TIMEOUT_S:.0f} s",
+            f"packets to {service.address} are dropped: a firewall or security group between here and {service.name}, "
+            "or a host that is down",
+            f"open TCP port {service.port} from this machine to {service.host} in the firewall or security group",
+            f"nc -vz {service.host} {service.port}  # shows whether it is open now",
+        )
+    except ConnectionRefusedError:
+        return failed(
+            f"{service.address} refuses connections",
+            f"nobody listens there: {service.name} is not running, listens on another port, or on loopback only",
+            *service.start,
+            f"set {service.port_variable} and {service.host_variable}, if it runs elsewhere",
+        )
+    except OSError as error:
+        return failed(
+            f"{service.address}: {error.strerror or error}",
+            f"this machine has no way to {service.host}: route, VPN or interface are missing, or it hung up",
+            f"ip route get {service.host}  # shows which way packets would take",
+        )
+
+
+def offers_tls(connection: socket.socket) -> bool | None:
+    """Whether a PostgreSQL server at the other end offers TLS; None when what answers is no PostgreSQL."""
+    connection.sendall(_SSL_REQUEST)
+    try:
+        answer = connection.recv(1)
+    except (TimeoutError, ConnectionError):
+        return None
+    return {b"S": True, b"N": False}.get(answer)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

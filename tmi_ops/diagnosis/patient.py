@@ -1,0 +1,153 @@
+"""What the links look at. Each thing is opened once, by the first link that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from tmi_ops.diagnosis.network import Service
+from tmi_ops.diagnosis.refusals import Refusal, explain_refusal
+from tmi_ops.errors import OpsError
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.settings import PostgresSettings, Settings, load_settings
+
+if TYPE_CHECKING:
+    from tmi_ops.diagnosis.store_visit import StoreVisit
+
+CONNECT_TIMEOUT_S = 5
+# A link that waits for a lock or a slow disk must not hold up the others.
+STATEMENT_TIMEOUT_MS = 10_000
+# Where something can be asked of the server although TMI's database cannot be entered.
+_OTHER_DATABASES = ("postgres", "template1")
+
+
+@dataclass
+class Patient:
+    """One environment on one machine.
+
+    Attributes:
+        variables: the process's; .env files are read beside them.
+        directory: where .env files are.
+        dagster: variables of Dagster's records, DAGSTER_PG_*; empty where nobody told.
+    """
+
+    variables: Mapping[str, str] = field(repr=False)
+    directory: Path
+    dagster: Mapping[str, str] = field(repr=False)
+    offers_tls: bool | None = None
+    _open: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def close(self) -> None:
+        self._open.close()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Raises SettingsError."""
+        return load_settings(self.variables, self.directory)
+
+    @property
+    def postgres(self) -> PostgresSettings:
+        return self.settings.postgres
+
+    @cached_property
+    def postgres_service(self) -> Service:
+        postgres = self.postgres
+        start = (
+            ("tmi-ops up  # starts the embedded stack",)
+            if self.settings.uses_embedded_stack
+            else (
+                "systemctl start postgresql  # or: docker start <its container>",
+                "SHOW listen_addresses;  -- on the server, if it runs: '*' lets others in, then restart it",
+            )
+        )
+        return Service("PostgreSQL", postgres.host, postgres.port, "POSTGRES_HOST", "POSTGRES_PORT", start)
+
+    @cached_property
+    def attempt(self) -> psycopg.Connection[Any] | str:
+        """The connection to TMI's database as configured, or what libpq said when it failed."""
+        return self.connect()
+
+    def connect(self, database: str | None = None, **other: Any) -> psycopg.Connection[Any] | str:
+        """A connection that lasts until the patient is closed, or libpq's refusal."""
+        parameters = {
+            **connection_parameters(self.postgres, database),
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            **other,
+        }
+        return self.open(**parameters)
+
+    def open(self, **parameters: Any) -> psycopg.Connection[Any] | str:
+        """As `connect`, to any server."""
+        try:
+            connection = psycopg.connect(**parameters, autocommit=True)
+        except psycopg.OperationalError as error:
+            return str(error).strip()
+        self._open.callback(connection.close)
+        return connection
+
+    @cached_property
+    def store_visit(self) -> StoreVisit:
+        from tmi_ops.diagnosis.store_visit import StoreVisit
+
+        visit = StoreVisit(self.settings.store, self.settings.environment)
+        self._open.callback(visit.clean_up)
+        return visit
+
+    @cached_property
+    def records(self) -> psycopg.Connection[Any] | str:
+        """The database of Dagster's records, or libpq's refusal. Needs DAGSTER_PG_HOST."""
+        return self.open(
+            host=self.dagster["DAGSTER_PG_HOST"],
+            port=self.dagster.get("DAGSTER_PG_PORT", "5432"),
+            user=self.dagster.get("DAGSTER_PG_USERNAME", "dagster"),
+            password=self.dagster.get("DAGSTER_PG_PASSWORD"),
+            dbname=self.dagster.get("DAGSTER_PG_DB", "dagster"),
+            connect_timeout=CONNECT_TIMEOUT_S,
+        )
+
+    @cached_property
+    def refusal(self) -> Refusal | None:
+        """Why the connection was refused; None where it was not, or the words are unknown."""
+        return explain_refusal(self.attempt, self.postgres) if isinstance(self.attempt, str) else None
+
+    @cached_property
+    def server(self) -> psycopg.Connection[Any]:
+        """A session in whatever database lets us in: for questions about the server.
+
+        Raises:
+            OpsError: none does.
+        """
+        if not isinstance(self.attempt, str):
+            return self.attempt
+        for database in _OTHER_DATABASES:
+            connection = self.connect(database)
+            if not isinstance(connection, str):
+                return connection
+        raise OpsError(
+            f"No database of {self.postgres.host} lets {self.postgres.user} in, so the server tells nothing."
+        )
+
+    @cached_property
+    def database(self) -> psycopg.Connection[Any]:
+        """A session in TMI's database, which the link `database` has found open."""
+        if isinstance(self.attempt, str):
+            raise OpsError(self.attempt)
+        return self.attempt
+
+    @cached_property
+    def server_major(self) -> int:
+        return self.server.info.server_version // 10000
+
+    def ask(self, query: Any, *values: Any) -> tuple[Any, ...]:
+        """One row of the server."""
+        row = self.server.execute(query, values or None).fetchone()
+        if row is None:
+            raise OpsError("The server answered with no row.")
+        return tuple(row)

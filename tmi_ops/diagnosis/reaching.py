@@ -1,0 +1,124 @@
+"""The way into TMI's database: name, port, TLS, pg_hba.conf, password, database."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, warning
+from tmi_ops.diagnosis.network import knock, look_up, offers_tls
+from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.diagnosis.refusals import ACCEPTING, ACCESS, AUTHENTICATION, DATABASE, GATES, TLS
+from tmi_ops.diagnosis.sql import RELOAD
+
+_ANSWER_TIMEOUT_S = 3.0
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def look_at_name(patient: Patient) -> Finding:
+    if patient.postgres.host.startswith("/"):
+        return fine("a Unix socket, no name to look up")
+    return look_up(patient.postgres_service)
+
+
+def look_at_port(patient: Patient) -> Finding:
+    postgres = patient.postgres
+    if postgres.host.startswith("/"):
+        file = Path(postgres.host) / f".s.PGSQL.{postgres.port}"
+        if file.is_socket():
+            return fine(f"{file} is there")
+        return failed(
+            f"there is no socket {file}",
+            "PostgreSQL is not running, listens on another port, or keeps its socket elsewhere",
+            "SHOW unix_socket_directories;  -- on the server",
+        )
+
+    def converse(connection: socket.socket) -> Finding:
+        connection.settimeout(_ANSWER_TIMEOUT_S)
+        patient.offers_tls = offers_tls(connection)
+        address = patient.postgres_service.address
+        if patient.offers_tls is None:
+            return failed(
+                f"something answers at {address}, and it is not PostgreSQL",
+                "POSTGRES_PORT leads to another program, or a proxy or load balancer without a server behind it",
+                "set POSTGRES_HOST and POSTGRES_PORT to PostgreSQL's own (usually 5432)",
+                f"ss -ltnp 'sport = :{postgres.port}'  # on that host: which program listens there",
+            )
+        return fine(f"{address} is open, PostgreSQL answers")
+
+    return knock(patient.postgres_service, converse)
+
+
+def look_at_tls(patient: Patient) -> Finding:
+    postgres = patient.postgres
+    if broken := _refused_at(patient, TLS):
+        return broken
+    if (
+        postgres.sslmode == "disable"
+        and patient.offers_tls
+        and _refused_at(patient, ACCESS)
+        and _let_in_with_tls(patient)
+    ):
+        return failed(
+            "the server refuses this connection without TLS, and accepts it with",
+            "pg_hba.conf has only hostssl lines for it, and POSTGRES_SSLMODE=disable forbids TLS",
+            "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT)",
+        )
+    if isinstance(patient.attempt, str):
+        return fine("offered by the server" if patient.offers_tls else "not offered by the server, and not required")
+    if not patient.attempt.pgconn.ssl_in_use:
+        seen = f"not used (sslmode={postgres.sslmode})"
+        if postgres.host in _LOCAL or postgres.host.startswith("/"):
+            return fine(f"{seen}; the server is on this machine")
+        return warning(
+            seen,
+            "password and rows travel in the clear",
+            "set POSTGRES_SSLMODE=require" if patient.offers_tls else "on the server: ALTER SYSTEM SET ssl = on;",
+            *(() if patient.offers_tls else (RELOAD,)),
+        )
+    verified = "certificate and name verified" if postgres.sslmode == "verify-full" else f"sslmode={postgres.sslmode}"
+    return fine(f"used; {verified}")
+
+
+def look_at_gate(gate: str, passed: str) -> Link:
+    """What a gate says of itself, when the connection failed there or got past it."""
+
+    def look(patient: Patient) -> Finding:
+        if broken := _refused_at(patient, gate):
+            return broken
+        if isinstance(patient.attempt, str) and patient.refusal is None and gate == ACCEPTING:
+            return could_not_look(f"the server refused, in words unknown to the doctor: {patient.attempt}")
+        return fine(passed.format(user=patient.postgres.user, database=patient.postgres.database))
+
+    before = GATES[GATES.index(gate) - 1]
+    return Link(gate, _TITLES[gate], Area.CONNECTION, look, (before,))
+
+
+_TITLES = {
+    ACCEPTING: "accepts connections",
+    ACCESS: "pg_hba.conf",
+    AUTHENTICATION: "authentication",
+    DATABASE: "database exists",
+}
+
+
+def _refused_at(patient: Patient, gate: str) -> Finding | None:
+    refusal = patient.refusal
+    return refusal.finding if refusal is not None and refusal.gate == gate else None
+
+
+def _let_in_with_tls(patient: Patient) -> bool:
+    attempt = patient.connect(sslmode="require")
+    return not isinstance(attempt, str) or "pg_hba.conf" not in attempt
+
+
+REACHING = (
+    Link("dns", "host name", Area.CONNECTION, look_at_name, ("settings",)),
+    Link("port", "port", Area.CONNECTION, look_at_port, ("dns",)),
+    Link(TLS, "TLS", Area.CONNECTION, look_at_tls, ("port",)),
+    look_at_gate(ACCEPTING, "a connection is to be had"),
+    look_at_gate(ACCESS, "a line lets {user} into {database} from here"),
+    look_at_gate(AUTHENTICATION, "{user} is who it says it is"),
+    look_at_gate(DATABASE, "{database} is there and open to {user}"),
+)

@@ -1,0 +1,280 @@
+"""What libpq and the server say when they refuse: at which link it broke, why, and what mends it.
+
+libpq gives no SQLSTATE for a failed connection, so its words decide. With sslmode `prefer` it tries twice and says
+both; the order of the table is the order of belief. A server speaks the language of lc_messages; these words are the
+English ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tmi_ops.diagnosis.finding import Finding, failed
+from tmi_ops.diagnosis.sql import RELOAD, identifier, literal
+from tmi_ops.settings import PostgresSettings
+
+TLS = "tls"
+ACCEPTING = "accepting"
+ACCESS = "pg-hba"
+AUTHENTICATION = "authentication"
+DATABASE = "database"
+# In the order in which a connection passes them.
+GATES = (TLS, ACCEPTING, ACCESS, AUTHENTICATION, DATABASE)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Where a connection was refused, and everything that was said."""
+
+    gate: str
+    finding: Finding
+
+
+Explain = Callable[[PostgresSettings, str], Finding]
+
+
+def explain_refusal(said: str, postgres: PostgresSettings) -> Refusal | None:
+    """The gate that refused and why; None where the words are none we know."""
+    for words, gate, explain in _TABLE:
+        if re.search(words, said):
+            return Refusal(gate, explain(postgres, said))
+    return None
+
+
+def line_of(said: str, words: str) -> str:
+    """The line of a refusal that holds `words`, without libpq's preamble."""
+    line = next((line for line in said.splitlines() if re.search(words, line)), said.splitlines()[-1] if said else "")
+    return line.split("FATAL:")[-1].split("failed: ")[-1].strip().rstrip(".")
+
+
+def _wrong_password(postgres: PostgresSettings, said: str) -> Finding:
+    role = identifier(postgres.user)
+    return failed(
+        line_of(said, "password authentication failed"),
+        f"POSTGRES_PASSWORD is not the password of the role {postgres.user}, or the role does not exist, has no "
+        "password or an expired one: the server tells a stranger no more (its own log says which)",
+        "set POSTGRES_PASSWORD to the role's password (with `$`, `#` or blanks in it: quoted in the .env file)",
+        f"SELECT * FROM pg_roles WHERE rolname = {literal(postgres.user)};  -- may it log in? expired?",  # noqa: S608
+        f"\\password {role}  -- in psql, as a superuser: gives it a new one; never expired with:",
+        f"ALTER ROLE {role} LOGIN VALID UNTIL 'infinity';",
+        "tmi-ops roles apply  # when there is no such role, as a superuser: makes the roles with their passwords",
+    )
+
+
+def _no_password(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        "the server asks for a password and none is set",
+        f"POSTGRES_PASSWORD is empty or missing for {postgres.user}",
+        "set POSTGRES_PASSWORD in the process or in the .env file of the environment",
+    )
+
+
+def _no_role(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "does not exist"),
+        f"the server lets {postgres.user} in without a password, but has no such role",
+        "set POSTGRES_USER to a role that exists, or make it, as a superuser:",
+        f"CREATE ROLE {identifier(postgres.user)} LOGIN;",
+        f"\\password {identifier(postgres.user)}  -- in psql",
+    )
+
+
+def _may_not_log_in(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "not permitted to log in"),
+        f"the role {postgres.user} exists and is meant for grants only (NOLOGIN)",
+        "set POSTGRES_USER to a role that logs in, or as a superuser:",
+        f"ALTER ROLE {identifier(postgres.user)} LOGIN;",
+    )
+
+
+def _other_authentication(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "authentication"),
+        f"pg_hba.conf wants another proof than a password for {postgres.user} from this address",
+        "the line that fits this connection must say scram-sha-256; these stand there now:",
+        "SELECT line_number, type, database, user_name, address, auth_method FROM pg_hba_file_rules;",
+        RELOAD,
+    )
+
+
+_HBA_WORDS = r"no pg_hba\.conf entry|pg_hba\.conf rejects"
+_HBA_CONNECTION = re.compile(
+    r'(?:no pg_hba\.conf entry for|pg_hba\.conf rejects connection for) host "(?P<host>[^"]+)", user "[^"]+", '
+    r'database "[^"]+"(?:, (?P<how>.+))?'
+)
+
+
+def _no_entry(postgres: PostgresSettings, said: str) -> Finding:
+    line = hba_line(said, postgres.user, postgres.database)
+    rejected = "rejects connection" in said
+    return failed(
+        line_of(said, _HBA_WORDS),
+        "a line of pg_hba.conf with the method reject fits this connection first"
+        if rejected
+        else "no line of pg_hba.conf fits this user, database, address and encryption, so the server does not even ask "
+        "for the password",
+        f"add this line to pg_hba.conf on the server{', above the one that rejects' if rejected else ''}:",
+        line,
+        RELOAD,
+        "SHOW hba_file;  -- where the file is; pg_hba_file_rules shows its lines as the server reads them",
+    )
+
+
+def hba_line(said: str, user: str, database: str) -> str:
+    """The line of pg_hba.conf that would let in the connection that the server refused in these words."""
+    found = _HBA_CONNECTION.search(said)
+    host = found["host"] if found else ""
+    how = (found["how"] or "") if found else "no encryption"
+    encrypted = "no encryption" not in how and "SSL off" not in how
+    bits = 128 if ":" in host else 32
+    address = f"{host}/{bits}" if re.fullmatch(r"[0-9a-fA-F.:]+", host) else "samehost"
+    return f"{'hostssl' if encrypted else 'host'}  {_word(database)}  {_word(user)}  {address}  scram-sha-256"
+
+
+def _word(name: str) -> str:
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else identifier(name)
+
+
+def _no_tls(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        f"sslmode={postgres.sslmode}, and the server does not offer TLS",
+        "the server runs with ssl = off",
+        "on the server, with a certificate and key in place (ssl_cert_file, ssl_key_file):",
+        "ALTER SYSTEM SET ssl = on;",
+        RELOAD,
+        "set POSTGRES_SSLMODE=prefer only where nobody can listen on the way (production refuses it)",
+    )
+
+
+def _unknown_authority(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "certificate verify failed"),
+        "the server's certificate was not signed by the authority in "
+        f"{postgres.sslrootcert or '~/.postgresql/root.crt'}"
+        + (", or it is out of date" if "expired" in said else "")
+        + ": the wrong CA file, or somebody in between",
+        "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate; compare the two with:",
+        f"openssl s_client -starttls postgres -connect {postgres.host}:{postgres.port} -showcerts </dev/null",
+        f"openssl x509 -noout -subject -dates -in {postgres.sslrootcert or '~/.postgresql/root.crt'}",
+    )
+
+
+def _wrong_name(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "does not match host name"),
+        f"the certificate is valid, but was made out to another name than {postgres.host}",
+        "set POSTGRES_HOST to a name that the certificate carries (the line above names one), or",
+        f"have the certificate made anew with {postgres.host} among its subjectAltNames",
+    )
+
+
+def _no_root_file(postgres: PostgresSettings, said: str) -> Finding:
+    where = postgres.sslrootcert or "~/.postgresql/root.crt"
+    return failed(
+        f"sslmode={postgres.sslmode}, and the CA file {where} cannot be read",
+        "without the authority's certificate the server's cannot be verified",
+        "set POSTGRES_SSLROOTCERT to the file with the CA's certificate (PEM), readable by this user",
+    )
+
+
+def _client_certificate(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        "the server asks for a client certificate",
+        "the pg_hba.conf line that fits says clientcert=verify-full or cert; tmi_ops logs in with a password",
+        "add a line for this role without clientcert to pg_hba.conf, above that one:",
+        f"hostssl  {_word(postgres.database)}  {_word(postgres.user)}  samenet  scram-sha-256",
+        RELOAD,
+    )
+
+
+def _handshake(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "SSL error|SSL SYSCALL"),
+        "client and server found no common way to encrypt: protocol versions or ciphers differ, or a proxy is between",
+        "SHOW ssl_min_protocol_version;  -- on the server; TLSv1.2 fits every client of today",
+    )
+
+
+def _full(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "too many clients|remaining connection slots"),
+        "max_connections is used up, so nobody new is let in, tmi_ops included",
+        "as a superuser (superuser_reserved_connections are kept for that): who holds them?",
+        "SELECT usename, application_name, state, count(*), max(now() - state_change) FROM pg_stat_activity "
+        "WHERE backend_type = 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE state = 'idle' AND state_change < now() - interval '10 minutes' AND pid <> pg_backend_pid();",
+        "ALTER SYSTEM SET max_connections = 200;  -- then restart the server; better: smaller pools (guide: 25 each)",
+    )
+
+
+def _role_is_full(postgres: PostgresSettings, said: str) -> Finding:
+    of_role = "for role" in said
+    kind, name = ("ROLE", postgres.user) if of_role else ("DATABASE", postgres.database)
+    return failed(
+        line_of(said, "too many connections for"),
+        f"the {kind.lower()} {name} has a CONNECTION LIMIT, and it is used up",
+        "as a superuser:",
+        f"ALTER {kind} {identifier(name)} CONNECTION LIMIT -1;",
+    )
+
+
+def _not_yet(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "database system|recovery mode"),
+        "the server is starting, stopping, or recovering from a crash",
+        "wait: recovery replays WAL since the last checkpoint; the server's log tells how far it is",
+    )
+
+
+def _no_database(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "does not exist"),
+        f"the server has no database {postgres.database}",
+        "set POSTGRES_DB to the right name, or make it (as a role with CREATEDB):",
+        f"CREATE DATABASE {identifier(postgres.database)};",
+        "tmi-ops migrate  # makes the database and TMI's tables in it",
+    )
+
+
+def _may_not_connect(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "permission denied for database"),
+        f"the role {postgres.user} lacks the right CONNECT on {postgres.database}",
+        "as the database's owner or a superuser:",
+        f"GRANT CONNECT ON DATABASE {identifier(postgres.database)} TO {identifier(postgres.user)};",
+    )
+
+
+def _closed_database(postgres: PostgresSettings, said: str) -> Finding:
+    return failed(
+        line_of(said, "not currently accepting connections"),
+        f"somebody closed the database {postgres.database} to connections (a restore does so while it works)",
+        "ask whether a restore is running; else, as a superuser in another database:",
+        f"ALTER DATABASE {identifier(postgres.database)} ALLOW_CONNECTIONS true;",
+    )
+
+
+_TABLE: tuple[tuple[str, str, Explain], ...] = (
+    ("password authentication failed", AUTHENTICATION, _wrong_password),
+    ("no password supplied", AUTHENTICATION, _no_password),
+    ("certificate verify failed", TLS, _unknown_authority),
+    ("does not match host name", TLS, _wrong_name),
+    (r"root certificate file .*(does not exist|could not)|could not read root certificate", TLS, _no_root_file),
+    ("requires a valid client certificate", TLS, _client_certificate),
+    ("server does not support SSL", TLS, _no_tls),
+    ("SSL error|SSL SYSCALL", TLS, _handshake),
+    ("too many clients|remaining connection slots", ACCEPTING, _full),
+    ("too many connections for", ACCEPTING, _role_is_full),
+    ("database system is|recovery mode", ACCEPTING, _not_yet),
+    (r'role "[^"]*" does not exist', AUTHENTICATION, _no_role),
+    ("not permitted to log in", AUTHENTICATION, _may_not_log_in),
+    (r'database "[^"]*" does not exist', DATABASE, _no_database),
+    ("permission denied for database", DATABASE, _may_not_connect),
+    ("not currently accepting connections", DATABASE, _closed_database),
+    (_HBA_WORDS, ACCESS, _no_entry),
+    ("authentication failed|authentication method", AUTHENTICATION, _other_authentication),
+)

@@ -1,0 +1,18 @@
+"""Names and texts as they stand in the statements that a person copies."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+RELOAD = "SELECT pg_reload_conf();"
+RESTART = "restart the server (systemctl restart postgresql, pg_ctl restart, or its container): a reload is not enough"
+
+
+def identifier(name: str) -> str:
+    """`"tmi_app"`"""
+    return sql.Identifier(name).as_string(None)
+
+
+def literal(text: str) -> str:
+    """`'tmi_app'`"""
+    return sql.Literal(text).as_string(None)

@@ -1,0 +1,244 @@
+"""The backup store: is it configured, reached, ours, and may we do all that backups need?"""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, warning
+from tmi_ops.diagnosis.network import Service, knock, look_up
+from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.diagnosis.store_visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Answer, StoreVisit
+from tmi_ops.errors import StoreError
+from tmi_ops.store.client import WRONG_KEY_CODES, WRONG_REGION_CODES
+from tmi_ops.store.encryption import parse_recipients, read_identities
+
+# AWS refuses requests that are 15 minutes off; half a minute already makes recovery targets doubtful.
+CLOCK_WARNING_S, CLOCK_REFUSED_S = 30, 15 * 60
+_CLOCK_CODES = ("RequestTimeTooSkewed", "RequestExpired", "AccessDenied.RequestExpired")
+_PRECONDITION_FAILED = 412
+
+
+def look_at_settings(patient: Patient) -> Finding:
+    settings = patient.settings.store
+    if not settings.bucket:
+        return failed(
+            "TMI_OPS_S3_BUCKET is not set",
+            "nobody said where backups go",
+            "set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS)",
+            *(["tmi-ops up  # or start the embedded stack, which brings a store"] if _may_use_stack(patient) else []),
+        )
+    url = urlsplit(settings.endpoint_url or "https://")
+    if settings.endpoint_url and (url.scheme not in ("http", "https") or not url.hostname):
+        return failed(
+            f"TMI_OPS_S3_ENDPOINT_URL is {settings.endpoint_url}",
+            "that is no address of an S3 server",
+            "set TMI_OPS_S3_ENDPOINT_URL to https://host:port",
+        )
+    return _look_at_keys_of_age(patient) or fine(settings.describe())
+
+
+def _look_at_keys_of_age(patient: Patient) -> Finding | None:
+    settings = patient.settings.store
+    try:
+        parse_recipients(settings.age_recipients)
+    except StoreError as error:
+        return failed(error.what, "backups are to be encrypted for a key that is none", error.next_step)
+    if not settings.age_recipients or settings.age_identity_file is None:
+        return None
+    try:
+        read_identities(settings.age_identity_file)
+    except StoreError as error:
+        return warning(error.what, "backups can be written, and neither proven nor restored here", error.next_step)
+    return None
+
+
+def look_at_address(patient: Patient) -> Finding:
+    """The endpoint's name and port, then whether what answers is an S3 server."""
+    endpoint = patient.settings.store.endpoint_url
+    if endpoint:
+        service = _service(patient, endpoint)
+        for finding in (look_up(service), knock(service)):
+            if finding.cause:
+                return finding
+    answer = _visit(patient).listing
+    if answer.code == UNREACHABLE:
+        return failed(answer.said, "the port is open, and no S3 server can be spoken to there", answer.next_step)
+    if answer.code == NOT_S3:
+        return failed(
+            f"what answers at {endpoint} is not an S3 server",
+            "the endpoint leads to a web page, a proxy or another service",
+            "set TMI_OPS_S3_ENDPOINT_URL to the address of the S3 API, not of the server's console",
+        )
+    return fine(f"{endpoint or 'AWS'} answers as an S3 server")
+
+
+def _service(patient: Patient, endpoint: str) -> Service:
+    url = urlsplit(endpoint)
+    variable = "TMI_OPS_S3_ENDPOINT_URL"
+    start = (
+        ("tmi-ops up  # starts the embedded stack",)
+        if _may_use_stack(patient)
+        else ("start the S3 server, or its proxy",)
+    )
+    return Service(
+        "the S3 server", url.hostname or "", url.port or {"http": 80}.get(url.scheme, 443), variable, variable, start
+    )
+
+
+def _may_use_stack(patient: Patient) -> bool:
+    return patient.settings.environment == "development"
+
+
+def look_at_clock(patient: Patient) -> Finding:
+    answer = _visit(patient).listing
+    if answer.date is None:
+        return could_not_look("the S3 server does not tell its time")
+    skew = (answer.received - answer.date).total_seconds()
+    ahead = "ahead of" if skew > 0 else "behind"
+    seen = f"this machine's clock is {abs(skew):.0f} s {ahead} the S3 server's"
+    sync = ("timedatectl set-ntp true  # on the machine that is wrong: compare both with `date -u`", "chronyc makestep")
+    if answer.code in _CLOCK_CODES or abs(skew) >= CLOCK_REFUSED_S:
+        return failed(seen, "S3 refuses requests whose time is more than 15 minutes off", *sync)
+    if abs(skew) >= CLOCK_WARNING_S:
+        return warning(seen, "at 15 minutes S3 refuses every request, and recovery to a moment means another", *sync)
+    return fine(seen if abs(skew) >= 1 else "this machine's clock and the S3 server's agree")
+
+
+def look_at_keys(patient: Patient) -> Finding:
+    settings, answer = patient.settings.store, _visit(patient).listing
+    own = settings.access_key_id is not None
+    where = (
+        "TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY"
+        if own
+        else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or the machine's role"
+    )
+    if answer.code == NO_KEYS:
+        return failed("there are no keys", "neither TMI_OPS_S3_* nor the standard AWS chain has any", f"set {where}")
+    if answer.code in WRONG_KEY_CODES:
+        secret = answer.code == "SignatureDoesNotMatch"
+        expired = answer.code == "ExpiredToken"
+        return failed(
+            f"the S3 server does not accept our keys ({answer.code})",
+            "the key id is known, but the secret is not its secret"
+            if secret
+            else ("the session's token has expired" if expired else "the S3 server does not know this key id"),
+            f"set {where} to a pair that exists there"
+            + (" (quoted in the .env file, should it hold `$` or `#`)" if secret else ""),
+        )
+    return fine(f"accepted; from {'TMI_OPS_S3_*' if own else 'the AWS credential chain'}")
+
+
+def look_at_bucket(patient: Patient) -> Finding:
+    visit = _visit(patient)
+    answer, settings = visit.listing, patient.settings.store
+    endpoint = f" --endpoint-url {settings.endpoint_url}" if settings.endpoint_url else ""
+    if answer.code == "NoSuchBucket":
+        return failed(
+            f"there is no bucket {visit.bucket}",
+            "TMI_OPS_S3_BUCKET is misspelt, or nobody has made the bucket",
+            "set TMI_OPS_S3_BUCKET to the right name, or make it:",
+            f"aws s3 mb s3://{visit.bucket} --region {settings.region}{endpoint}",
+        )
+    if answer.code in WRONG_REGION_CODES:
+        return failed(
+            f"{visit.bucket}: {answer.said}",
+            f"the bucket is in another region than TMI_OPS_S3_REGION={settings.region}",
+            f"aws s3api get-bucket-location --bucket {visit.bucket}{endpoint}",
+            "set TMI_OPS_S3_REGION to what that prints",
+        )
+    if answer.code and not answer.denied:
+        return failed(f"{visit.bucket}: {answer.code}: {answer.said}", "the S3 server is unwell", "read its log")
+    return fine(f"{visit.bucket} is there")
+
+
+def look_at_listing(patient: Patient) -> Finding:
+    visit = _visit(patient)
+    if visit.listing.code:
+        return _not_allowed(visit, "list", "s3:ListBucket", visit.listing)
+    return fine(f"may list {visit.root}")
+
+
+def look_at_putting(patient: Patient) -> Finding:
+    visit = _visit(patient)
+    answer = visit.put()
+    return _not_allowed(visit, "write", "s3:PutObject", answer) if answer.code else fine("may write objects")
+
+
+def look_at_getting(patient: Patient) -> Finding:
+    visit = _visit(patient)
+    answer = visit.get()
+    if answer.code:
+        return _not_allowed(visit, "read", "s3:GetObject", answer)
+    if answer.content != PROBE:
+        return failed(
+            "what was read is not what was written",
+            "a proxy, cache or broken disk alters objects: backups there would be worthless",
+            "set TMI_OPS_S3_ENDPOINT_URL past the proxy, or use another S3 server",
+        )
+    return fine("may read objects, and they come back as written")
+
+
+def look_at_conditional_put(patient: Patient) -> Finding:
+    answer = _visit(patient).put(only_if_absent=True)
+    if answer.status == _PRECONDITION_FAILED:
+        return fine("refuses to overwrite when asked to (If-None-Match)")
+    return warning(
+        "overwrote an object that was to be left alone"
+        if not answer.code
+        else f"does not know If-None-Match ({answer.code})",
+        "this S3 server lacks conditional puts, so two writers at the same instant could both believe they won",
+        "let only one tmi_ops at a time write backups of this environment; it looks before it writes",
+        "use an S3 server that has them: AWS, SeaweedFS 3.9x or MinIO of 2024 and later, Ceph Squid",
+    )
+
+
+def look_at_multipart(patient: Patient) -> Finding:
+    visit = _visit(patient)
+    right, answer = visit.upload_in_parts()
+    if answer.code:
+        return _not_allowed(visit, "upload in parts", right, answer)
+    return fine("may upload in parts, and take that back")
+
+
+def look_at_deleting(patient: Patient) -> Finding:
+    visit = _visit(patient)
+    answer = visit.delete()
+    if not answer.code:
+        return fine("may delete; the doctor's object is gone again")
+    finding = _not_allowed(visit, "delete", "s3:DeleteObject", answer)
+    return failed(f"{finding.seen}; {visit.key} stays there", finding.cause, *finding.fix)
+
+
+def _not_allowed(visit: StoreVisit, deed: str, right: str, answer: Answer) -> Finding:
+    if not answer.denied:
+        return failed(f"may not {deed}: {answer.code}: {answer.said}", "the S3 server refused", "read its log")
+    of_bucket = right.startswith("s3:ListBucket")
+    resource = f"arn:aws:s3:::{visit.bucket}" + ("" if of_bucket else f"/{visit.root}*")
+    statement = json.dumps({"Effect": "Allow", "Action": right, "Resource": resource})
+    return failed(
+        f"may not {deed} ({answer.said})",
+        f"the keys lack {right} {'on the bucket' if of_bucket else 'on the objects of this environment'}",
+        "add this statement to the policy of the keys' user or role (other servers: the right of that name):",
+        statement,
+    )
+
+
+def _visit(patient: Patient) -> StoreVisit:
+    return patient.store_visit
+
+
+STORE_LINKS = (
+    Link("store-settings", "store settings", Area.STORE, look_at_settings, ("settings",)),
+    Link("store-address", "S3 server", Area.STORE, look_at_address, ("store-settings",)),
+    Link("store-clock", "clocks", Area.STORE, look_at_clock, ("store-address",)),
+    Link("store-keys", "keys", Area.STORE, look_at_keys, ("store-clock",)),
+    Link("bucket", "bucket", Area.STORE, look_at_bucket, ("store-keys",)),
+    Link("store-list", "listing", Area.STORE, look_at_listing, ("bucket",)),
+    Link("store-put", "writing", Area.STORE, look_at_putting, ("bucket",)),
+    Link("store-get", "reading", Area.STORE, look_at_getting, ("store-put",)),
+    Link("store-conditional-put", "conditional put", Area.STORE, look_at_conditional_put, ("store-put",)),
+    Link("store-multipart", "multipart", Area.STORE, look_at_multipart, ("store-put",)),
+    Link("store-delete", "deleting", Area.STORE, look_at_deleting, ("store-put",)),
+)

@@ -1,0 +1,159 @@
+"""Asking the S3 server, with one small object of our own below `<prefix>/<environment>/.doctor/`."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tmi_ops.errors import StoreError
+from tmi_ops.settings import StoreSettings
+from tmi_ops.store.client import connect_store, error_code, http_status, refusals_explained, store_session
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PROBE = b"tmi-ops doctor writes this object to see what its keys may do, and removes it again.\n"
+UNREACHABLE = "unreachable"
+NO_KEYS = "no keys"
+NOT_S3 = "not S3"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said to one request.
+
+    `code` is empty when it obeyed, the server's own code when it refused, or one of the constants above. `date` is the
+    server's clock, `received` ours at the same moment.
+    """
+
+    code: str
+    status: int = 0
+    said: str = ""
+    next_step: str = ""
+    date: datetime | None = None
+    received: datetime = field(default_factory=lambda: datetime.now(UTC))
+    content: Any = None
+
+    @property
+    def denied(self) -> bool:
+        return self.code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled")
+
+
+@dataclass
+class StoreVisit:
+    """One environment's part of the bucket. Each request is sent once; nothing is repeated for long."""
+
+    settings: StoreSettings
+    environment: str
+    probe_is_there: bool = False
+
+    @property
+    def bucket(self) -> str:
+        return self.settings.bucket or ""
+
+    @property
+    def root(self) -> str:
+        return "/".join(part for part in (self.settings.prefix, self.environment) if part) + "/"
+
+    @property
+    def key(self) -> str:
+        """Of the probe: one per host, so that what may not be deleted does not become many."""
+        return f"{self.root}.doctor/{socket.gethostname()}"
+
+    @cached_property
+    def client(self) -> S3Client:
+        """Raises StoreError: the endpoint is no address, or the AWS profile is unknown."""
+        return connect_store(store_session(), self.settings, patience_s=0)
+
+    @cached_property
+    def listing(self) -> Answer:
+        """The first request: everything about the way to the bucket shows here."""
+        answer = self.ask(
+            lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1),
+        )
+        if not answer.code and answer.content.get("Name") != self.bucket:
+            return Answer(NOT_S3, said="the answer is no listing", date=answer.date)
+        return answer
+
+    def put(self, *, only_if_absent: bool = False) -> Answer:
+        """Store the probe. With `only_if_absent` a server that knows conditions answers 412 when it is there."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_if_absent else {}
+        answer = self.ask(
+            lambda: self.client.put_object(Bucket=self.bucket, Key=self.key, Body=PROBE, **condition),
+        )
+        self.probe_is_there |= not answer.code
+        return answer
+
+    def get(self) -> Answer:
+        """Read the probe back; `content` is its bytes."""
+
+        def read() -> Any:
+            found = self.client.get_object(Bucket=self.bucket, Key=self.key)
+            return {"ResponseMetadata": found["ResponseMetadata"], "Body": found["Body"].read()}
+
+        answer = self.ask(read)
+        return answer if answer.code else Answer("", content=answer.content["Body"], date=answer.date)
+
+    def upload_in_parts(self) -> tuple[str, Answer]:
+        """Begin an upload, send a part, list uploads, abort: the right refused and the answer, or the last."""
+        place: dict[str, Any] = {"Bucket": self.bucket, "Key": f"{self.key}.parts"}
+        begun = self.ask(lambda: self.client.create_multipart_upload(**place))
+        if begun.code:
+            return "s3:PutObject", begun
+        upload: dict[str, Any] = {**place, "UploadId": begun.content["UploadId"]}
+        sent = self.ask(lambda: self.client.upload_part(**upload, PartNumber=1, Body=PROBE))
+        listed = self.ask(lambda: self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=place["Key"]))
+        aborted = self.ask(lambda: self.client.abort_multipart_upload(**upload))
+        if sent.code:
+            return "s3:PutObject", sent
+        return ("s3:ListBucketMultipartUploads", listed) if listed.code else ("s3:AbortMultipartUpload", aborted)
+
+    def delete(self) -> Answer:
+        answer = self.ask(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.key))
+        if not answer.code:
+            self.probe_is_there = False
+        return answer
+
+    def clean_up(self) -> None:
+        """Remove the probe, should the walk have ended early."""
+        if self.probe_is_there:
+            with suppress(StoreError):
+                self.delete()
+
+    def ask(self, request: Callable[[], Any]) -> Answer:
+        try:
+            with refusals_explained(self.settings.describe()):
+                content = request()
+        except StoreError as error:
+            return _refusal(error)
+        return Answer("", 200, date=_date(content), content=content)
+
+
+def _refusal(error: StoreError) -> Answer:
+    from botocore import exceptions
+
+    cause = error.__cause__
+    if isinstance(cause, exceptions.ClientError):
+        status = http_status(cause)
+        code = error_code(cause) or str(status)
+        said = str(cause.response.get("Error", {}).get("Message", "")) or code
+        return Answer(code, status, said, error.next_step, _date(cause.response))
+    if isinstance(cause, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return Answer(NO_KEYS, said=error.what, next_step=error.next_step)
+    if isinstance(cause, exceptions.HTTPClientError | exceptions.ConnectionError):
+        return Answer(UNREACHABLE, said=error.what, next_step=error.next_step)
+    return Answer(NOT_S3, said=error.what, next_step=error.next_step)
+
+
+def _date(response: Any) -> datetime | None:
+    said = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    try:
+        return parsedate_to_datetime(said).astimezone(UTC) if said else None
+    except ValueError:
+        return None

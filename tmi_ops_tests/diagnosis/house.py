@@ -1,0 +1,125 @@
+"""A server whose every setting can be broken and mended as its administrator would: by files, SQL and a restart."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from tmi_ops.diagnosis.finding import Diagnosis, Outcome
+from tmi_ops.postgres.cluster import RunningCluster, free_port, initialise_cluster, start_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
+from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.physical import reload_configuration
+
+# In postgresql.conf, so that ALTER SYSTEM wins over it.
+PARAMETERS: Mapping[str, str] = {
+    "wal_level": "replica",
+    "max_wal_senders": "8",
+    "max_replication_slots": "4",
+    "max_connections": "30",
+    "max_slot_wal_keep_size": "64MB",
+    "min_wal_size": "32MB",
+    "shared_preload_libraries": "pg_stat_statements",
+    "shared_buffers": "32MB",
+    "fsync": "off",
+}
+
+
+@dataclass
+class House:
+    """`address` is the superuser's, in the database `postgres`."""
+
+    programs: Programs
+    data: Path
+    address: PostgresSettings
+    identity: ServerIdentity
+    cluster: RunningCluster
+
+    def restart(self) -> None:
+        self.cluster.stop()
+        self.cluster = _start(self.programs, self.data, self.identity, self.address)
+
+    def run(self, *statements: str, database: str | None = None) -> None:
+        """Statements as a superuser, one by one, as psql would send them."""
+        with connect(self.address, database) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    @contextmanager
+    def hba(self, *lines: str) -> Iterator[None]:
+        """pg_hba.conf with these lines first, for the length of a `with` block."""
+        file = self.data / "pg_hba.conf"
+        before = file.read_text()
+        file.write_text("\n".join(lines) + "\n" + before)
+        reload_configuration(self.address)
+        try:
+            yield
+        finally:
+            file.write_text(before)
+            reload_configuration(self.address)
+
+    @contextmanager
+    def role(self, *attributes: str) -> Iterator[PostgresSettings]:
+        """A role that logs in with a password, and has what `attributes` say."""
+        name, password = f"role_{secrets.token_hex(3)}", secrets.token_urlsafe(12)
+        self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' {' '.join(attributes)}")
+        try:
+            yield self.address.model_copy(update={"user": name, "password": SecretStr(password)})
+        finally:
+            self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '" + name + "'")
+            for database in ("tmi", "postgres"):
+                self.run(f"DROP OWNED BY {name}", database=database)
+            self.run(f"DROP ROLE IF EXISTS {name}")
+
+
+@contextmanager
+def house(programs: Programs, root: Path, parameters: Mapping[str, str] | None = None) -> Iterator[House]:
+    root.chmod(0o755)
+    address = PostgresSettings(
+        host="127.0.0.1",
+        port=free_port(),
+        user="postgres",
+        password=SecretStr(secrets.token_urlsafe(12)),
+        database="postgres",
+        sslmode="disable",
+    )
+    data = root / "data"
+    assert address.password is not None
+    identity = initialise_cluster(programs, data, superuser="postgres", password=address.password, sync=False)
+    with (data / "postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = '{value}'\n" for name, value in {**PARAMETERS, **(parameters or {})}.items())
+    built = House(programs, data, address, identity, _start(programs, data, identity, address))
+    try:
+        yield built
+    finally:
+        built.cluster.stop()
+
+
+def _start(programs: Programs, data: Path, identity: ServerIdentity, address: PostgresSettings) -> RunningCluster:
+    server_identity(programs.path("postgres"), data.parent).take_over(data)
+    return start_cluster(programs, data, identity, address, parameters={}, log=data.parent / "server.log")
+
+
+def statements_of(fix: Sequence[str]) -> list[str]:
+    """The SQL of a fix: what a person would copy into psql."""
+    verbs = ("ALTER ", "GRANT ", "CREATE ", "SELECT ")
+    return [line for line in fix if line.startswith(verbs) and ";" in line]
+
+
+def assert_cause(diagnosis: Diagnosis, name: str, *words: str, outcome: Outcome = Outcome.FAILED) -> Sequence[str]:
+    """The link named first is `name`, and its seen, cause and fix hold these words. Returns the fix."""
+    cause = diagnosis.root_cause
+    assert cause is not None, "the doctor found nothing"
+    assert (cause.name, cause.outcome) == (name, outcome), cause.finding
+    said = "\n".join((cause.finding.seen, cause.finding.cause, *cause.finding.fix))
+    for word in words:
+        assert word in said, said
+    assert cause.finding.fix
+    return cause.finding.fix
