@@ -46,6 +46,13 @@ class House:
         self.cluster.stop()
         self.cluster = _start(self.programs, self.data, self.identity, self.address)
 
+    def configure(self, **parameters: str) -> None:
+        """Restart with these parameters, and no others changed since it was built."""
+        self.run(
+            "ALTER SYSTEM RESET ALL", *(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in parameters.items())
+        )
+        self.restart()
+
     def run(self, *statements: str, database: str | None = None) -> None:
         """Statements as a superuser, one by one, as psql would send them."""
         with connect(self.address, database) as connection:
