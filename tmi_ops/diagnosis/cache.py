@@ -32,7 +32,9 @@ def _is_named(patient: Patient) -> bool:
 
 def look_at_authentication(patient: Patient) -> Finding:
     from redis import Redis
+    from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
+    from redis.retry import Retry
 
     settings = patient.settings.redis
     client = Redis(
@@ -42,6 +44,7 @@ def look_at_authentication(patient: Patient) -> Finding:
         password=settings.password.get_secret_value() if settings.password else None,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
     )
     try:
         keys = client.dbsize()
@@ -60,7 +63,7 @@ def _refused(settings: RedisSettings, said: str) -> Finding:
             "REDIS_PASSWORD is not the server's requirepass",
             "set REDIS_PASSWORD to what `requirepass` in its redis.conf says",
         )
-    if "noauth" in low or "authentication required" in low:
+    if "noauth" in low or "hello must be called" in low or "authentication required" in low:
         return failed(
             f"{settings.describe()} wants a password", "REDIS_PASSWORD is not set", "set REDIS_PASSWORD to its password"
         )

@@ -12,7 +12,8 @@ from tmi_ops.errors import OpsError
 if TYPE_CHECKING:
     from tmi_ops.diagnosis.patient import Patient
 
-_HOLDS = (Outcome.OK, Outcome.WARNING)
+# What could not be looked at may be whole, so what rests on it is tried.
+_HOLDS = (Outcome.OK, Outcome.WARNING, Outcome.UNKNOWN)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
 from tmi_ops.diagnosis.network import knock, look_up, offers_tls
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.refusals import ACCEPTING, ACCESS, AUTHENTICATION, DATABASE, GATES, TLS
@@ -88,7 +88,11 @@ def look_at_gate(gate: str, passed: str) -> Link:
         if broken := _refused_at(patient, gate):
             return broken
         if isinstance(patient.attempt, str) and patient.refusal is None and gate == ACCEPTING:
-            return could_not_look(f"the server refused, in words unknown to the doctor: {patient.attempt}")
+            return failed(
+                patient.attempt.splitlines()[-1].strip(),
+                "the server, or something between here and it, refuses the connection in words unknown to the doctor",
+                "see the end of the server's log at this moment",
+            )
         return fine(passed.format(user=patient.postgres.user, database=patient.postgres.database))
 
     before = GATES[GATES.index(gate) - 1]

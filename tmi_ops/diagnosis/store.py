@@ -94,7 +94,7 @@ def _may_use_stack(patient: Patient) -> bool:
 def look_at_clock(patient: Patient) -> Finding:
     answer = _visit(patient).listing
     if answer.date is None:
-        return could_not_look("the S3 server does not tell its time")
+        return could_not_look("not compared: no answer of the S3 server told its time")
     skew = (answer.received - answer.date).total_seconds()
     ahead = "ahead of" if skew > 0 else "behind"
     seen = f"this machine's clock is {abs(skew):.0f} s {ahead} the S3 server's"

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 from tmi_ops.settings import StoreSettings
 
 Fault = Literal[
+    "refuse 403",  # answered by the proxy as a server does whose keys lack a right
     "refuse 500",  # answered by the proxy, the server never sees the request
     "refuse 501",
     "refuse 503",
@@ -47,10 +50,11 @@ class Request:
 
 @dataclass
 class FaultyProxy:
-    """Set `choose` to say which request suffers which fault; `suffered` counts them."""
+    """Set `choose` to say which request suffers which fault; `suffered` counts them. `clock` sets the server's."""
 
     settings: StoreSettings
     choose: Callable[[Request], Fault | None] = lambda request: None
+    clock: Callable[[], datetime] | None = None
     suffered: list[Fault] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -137,7 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, headers: list[tuple[str, str]], answer: bytes, *, cut: bool) -> None:
         self.send_response_only(status)
         for name, value in headers:
-            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+            if name.lower() == "date" and self.proxy.clock is not None:
+                self.send_header(name, format_datetime(self.proxy.clock(), usegmt=True))
+            elif name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 self.send_header(name, value)
         length = dict(headers).get("Content-Length", "0") if self.command == "HEAD" else str(len(answer))
         self.send_header("Content-Length", length)
@@ -149,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _refuse(self, status: int) -> None:
-        code = {500: "InternalError", 501: "NotImplemented", 503: "SlowDown"}[status]
+        code = {403: "AccessDenied", 500: "InternalError", 501: "NotImplemented", 503: "SlowDown"}[status]
         answer = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
         self._answer(status, [("Content-Type", "application/xml")], answer, cut=False)
 
