@@ -1,0 +1,146 @@
+"""Set-ups in which nothing runs by itself. Dagster makes its own tables and writes its own rows here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._daemon.types import DaemonHeartbeat
+from dagster._utils.error import SerializableErrorInfo
+
+from tmi_ops.diagnosis.diagnose import diagnose
+from tmi_ops.diagnosis.finding import Diagnosis, Outcome
+from tmi_ops.postgres.cluster import free_port
+from tmi_ops_tests.diagnosis.conftest import Variables
+from tmi_ops_tests.diagnosis.house import House, assert_cause
+
+HOUR_S = 3600.0
+DAEMONS = ("SCHEDULER", "SENSOR", "QUEUED_RUN_COORDINATOR")
+
+
+@pytest.fixture(scope="module")
+def records(server_house: House) -> dict[str, str]:
+    """Where Dagster's records are; a database of their own."""
+    server_house.run("CREATE DATABASE dagster")
+    address = server_house.address
+    assert address.password is not None
+    return {
+        "DAGSTER_PG_HOST": address.host,
+        "DAGSTER_PG_PORT": str(address.port),
+        "DAGSTER_PG_USERNAME": address.user,
+        "DAGSTER_PG_PASSWORD": address.password.get_secret_value(),
+        "DAGSTER_PG_DB": "dagster",
+    }
+
+
+@pytest.fixture(scope="module")
+def instance(records: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterInstance]:
+    home = tmp_path_factory.mktemp("dagster")
+    (home / "dagster.yaml").write_text(
+        "storage:\n  postgres:\n    postgres_db:\n"
+        f"      hostname: {records['DAGSTER_PG_HOST']}\n      port: {records['DAGSTER_PG_PORT']}\n"
+        f"      username: {records['DAGSTER_PG_USERNAME']}\n      password: {records['DAGSTER_PG_PASSWORD']}\n"
+        "      db_name: dagster\n      scheme: postgresql+psycopg2\n"
+        "telemetry:\n  enabled: false\n"
+    )
+    with DagsterInstance.from_config(str(home)) as made:
+        yield made
+
+
+@pytest.fixture
+def examine(healthy: Variables, records: dict[str, str], tmp_path: Path) -> Callable[..., Diagnosis]:
+    return lambda **changes: diagnose(healthy, tmp_path, dagster={**records, **changes})
+
+
+def test_records_that_cannot_be_opened_are_named(examine: Callable[..., Diagnosis]) -> None:
+    port = str(free_port())
+    assert_cause(examine(DAGSTER_PG_PORT=port), "dagster-records", f"127.0.0.1:{port}", "DAGSTER_PG_HOST")
+    wrong = examine(DAGSTER_PG_PASSWORD="wrong")
+    assert_cause(wrong, "dagster-records", "password authentication failed", "tmi-ops stack env")
+
+
+def test_a_dagster_that_never_ran_is_named(examine: Callable[..., Diagnosis]) -> None:
+    assert_cause(examine(), "dagster-daemon", "made no tables", "dagster-daemon run")
+
+
+def test_a_daemon_that_never_started_or_died_is_told_from_one_that_runs(
+    examine: Callable[..., Diagnosis], instance: DagsterInstance
+) -> None:
+    assert_cause(examine(), "dagster-daemon", "no daemon has ever reported", "dagster-daemon run")
+    beat(instance, seconds_ago=2 * HOUR_S)
+    assert_cause(examine(), "dagster-daemon", "last reported 2 h ago", "no schedule fires")
+    beat(instance)
+    assert examine().step("dagster-daemon").outcome is Outcome.OK
+
+
+def test_a_daemon_that_fails_at_its_work_is_named_with_its_error(
+    examine: Callable[..., Diagnosis], instance: DagsterInstance
+) -> None:
+    beat(instance, error="ImportError: No module named tmi_ops")
+    assert_cause(examine(), "dagster-daemon", "SCHEDULER: ImportError: No module named tmi_ops", "restart the daemon")
+
+
+def test_schedules_that_are_missing_failing_or_switched_off_are_named(
+    examine: Callable[..., Diagnosis], instance: DagsterInstance
+) -> None:
+    beat(instance)
+    assert_cause(examine(), "schedules", "no schedule is on record", "dagster schedule", outcome=Outcome.WARNING)
+    state = schedule("nightly_logical_backup")
+    instance.add_instigator_state(state)
+    assert examine().root_cause is None
+
+    tick(instance, state, TickStatus.SUCCESS, seconds_ago=2 * HOUR_S)
+    tick(instance, state, TickStatus.FAILURE, seconds_ago=HOUR_S, error="KeyError: 'POSTGRES_PASSWORD'")
+    assert_cause(examine(), "schedules", "nightly_logical_backup failed", "KeyError: 'POSTGRES_PASSWORD'")
+    tick(instance, state, TickStatus.SUCCESS, seconds_ago=1)
+    assert examine().root_cause is None
+
+    instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
+    fix = assert_cause(examine(), "schedules", "switched off: nightly_logical_backup", outcome=Outcome.WARNING)
+    assert fix == ("dagster schedule start -m tmi_ops.definitions nightly_logical_backup",)
+
+
+def beat(instance: DagsterInstance, *, seconds_ago: float = 0, error: str | None = None) -> None:
+    errors = [SerializableErrorInfo(error, [], None)] if error else []
+    for daemon in DAEMONS:
+        instance.add_daemon_heartbeat(
+            DaemonHeartbeat(time.time() - seconds_ago, daemon, "id", errors if daemon == "SCHEDULER" else [])
+        )
+
+
+def schedule(name: str) -> InstigatorState:
+    location = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="tmi_ops.definitions"))
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), name)
+    return InstigatorState(
+        origin, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 2 * * *", time.time())
+    )
+
+
+def tick(
+    instance: DagsterInstance, state: InstigatorState, status: TickStatus, *, seconds_ago: float, error: str = ""
+) -> None:
+    instance.create_tick(
+        TickData(
+            instigator_origin_id=state.instigator_origin_id,
+            selector_id=state.selector_id,
+            instigator_name=state.instigator_name,
+            instigator_type=InstigatorType.SCHEDULE,
+            status=status,
+            timestamp=time.time() - seconds_ago,
+            run_ids=["a-run"] if status is TickStatus.SUCCESS else [],
+            error=SerializableErrorInfo(error, [], None) if error else None,
+        )
+    )
