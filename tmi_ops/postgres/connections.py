@@ -86,12 +86,12 @@ def explain_refusal(
     for refusal in _REFUSALS:
         if refusal.words in said:
             return DatabaseError(
-                f"PostgreSQL refused {where}: {_last_line(said)}.",
+                f"PostgreSQL refused {where}: {_line_of(said, refusal.words)}.",
                 next_step=refusal.next_step,
                 transient=refusal.transient,
             )
     return DatabaseError(
-        f"PostgreSQL could not be reached at {where}: {_last_line(said)}.",
+        f"PostgreSQL could not be reached at {where}: {_line_of(said)}.",
         next_step="check that the server runs and that POSTGRES_HOST and POSTGRES_PORT are right "
         "(with the embedded stack: tmi-ops stack status)",
         transient=True,
@@ -110,10 +110,17 @@ class _Refusal:
 _REFUSALS = (
     _Refusal("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
     _Refusal("no password supplied", "set POSTGRES_PASSWORD"),
+    _Refusal(
+        "no encryption",
+        "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT) if the server lets in encrypted "
+        "connections only; else add a pg_hba.conf line for this user, database and address on the server",
+    ),
     _Refusal("no pg_hba.conf entry", "add a pg_hba.conf line for this user, database and address on the server"),
+    _Refusal("root certificate file", "set POSTGRES_SSLROOTCERT to the file with the CA's certificate"),
     _Refusal("does not exist", "check POSTGRES_DB and POSTGRES_USER; `tmi-ops migrate` creates a missing database"),
     _Refusal("SSL was required", "enable ssl on the server, or set POSTGRES_SSLMODE to what it offers"),
     _Refusal("certificate verify failed", "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate"),
+    _Refusal("does not match host name", "set POSTGRES_HOST to the name in the server's certificate"),
     _Refusal("too many clients", "wait, or raise max_connections on the server", transient=True),
     _Refusal("remaining connection slots", "wait, or raise max_connections on the server", transient=True),
     _Refusal("the database system is starting up", "wait until it has started", transient=True),
@@ -145,6 +152,7 @@ def _explain_failure(
     )
 
 
-def _last_line(said: str) -> str:
-    line = [part for part in said.splitlines() if part.strip()][-1].strip()
+def _line_of(said: str, words: str = "") -> str:
+    """The last line that holds `words`, without what libpq says before."""
+    line = [part for part in said.splitlines() if part.strip() and words in part][-1].strip()
     return line.split("FATAL:")[-1].strip().rstrip(".")

@@ -310,6 +310,8 @@ def _explain_refusal(error: psycopg.OperationalError, postgres: PostgresSettings
     step = _next_step(said, postgres.user)
     if not step:
         return explain_refusal(error, postgres)
+    if postgres.sslmode == "disable" and "no encryption" in said:
+        step = f"set POSTGRES_SSLMODE=require if the server lets in encrypted connections only; else {step}"
     return DatabaseError(
         f"PostgreSQL at {postgres.describe()} refused a replication connection: {said.split('FATAL:')[-1].strip()}.",
         next_step=step,

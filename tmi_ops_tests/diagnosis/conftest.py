@@ -14,7 +14,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings, RedisSettings, StoreSettings
-from tmi_ops_tests.diagnosis.house import House, house
+from tmi_ops_tests.house import House, house
 
 Variables = dict[str, str]
 Examine = Callable[..., Diagnosis]

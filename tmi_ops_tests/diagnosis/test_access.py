@@ -8,8 +8,9 @@ import pytest
 
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.connections import connect
+from tmi_ops_tests.diagnosis.asserting import assert_cause, statements_of
 from tmi_ops_tests.diagnosis.conftest import Examine, login
-from tmi_ops_tests.diagnosis.house import House, assert_cause, statements_of
+from tmi_ops_tests.house import House
 
 READS_AND_REPLICATES = ("REPLICATION", "IN ROLE pg_read_all_data, pg_monitor")
 

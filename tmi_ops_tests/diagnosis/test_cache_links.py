@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.cluster import free_port
+from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Examine
-from tmi_ops_tests.diagnosis.house import assert_cause
 
 
 def test_a_cache_that_is_down_is_named_and_hides_nothing_else(examine: Examine) -> None:

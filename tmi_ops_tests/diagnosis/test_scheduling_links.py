@@ -24,8 +24,9 @@ from dagster._utils.error import SerializableErrorInfo
 from tmi_ops.diagnosis.diagnose import diagnose
 from tmi_ops.diagnosis.finding import Diagnosis, Outcome
 from tmi_ops.postgres.cluster import free_port
+from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Variables
-from tmi_ops_tests.diagnosis.house import House, assert_cause
+from tmi_ops_tests.house import House
 
 HOUR_S = 3600.0
 DAEMONS = ("SCHEDULER", "SENSOR", "QUEUED_RUN_COORDINATOR")

@@ -13,8 +13,9 @@ from tmi_ops.diagnosis import configuration
 from tmi_ops.diagnosis.diagnose import diagnose
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.cluster import free_port
+from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Examine, Variables
-from tmi_ops_tests.diagnosis.house import House, assert_cause
+from tmi_ops_tests.house import House
 
 
 def test_a_healthy_environment_has_no_finding_at_all_and_is_left_as_it_was(examine: Examine) -> None:

@@ -11,8 +11,8 @@ import pytest
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.settings import RedisSettings, StoreSettings
+from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Examine, Variables
-from tmi_ops_tests.diagnosis.house import assert_cause
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
 from tmi_ops_tests.store.faulty_proxy import FaultyProxy, Request, faulty_proxy
 

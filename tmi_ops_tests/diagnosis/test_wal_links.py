@@ -11,8 +11,9 @@ import pytest
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
+from tmi_ops_tests.diagnosis.asserting import assert_cause, statements_of
 from tmi_ops_tests.diagnosis.conftest import Examine, login
-from tmi_ops_tests.diagnosis.house import House, assert_cause, house, statements_of
+from tmi_ops_tests.house import House, house
 from tmi_ops_tests.physical import reload_configuration
 
 READS = ("IN ROLE pg_read_all_data, pg_monitor",)

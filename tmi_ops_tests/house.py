@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from tmi_ops.diagnosis.finding import Diagnosis, Outcome
 from tmi_ops.postgres.cluster import RunningCluster, free_port, initialise_cluster, start_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -53,6 +52,12 @@ class House:
         )
         self.restart()
 
+    def configure_files(self, parameters: Mapping[str, str]) -> None:
+        """As `configure`, where SQL cannot reach the server any more because pg_hba.conf has changed."""
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in parameters.items())
+        self.restart()
+
     def run(self, *statements: str, database: str | None = None) -> None:
         """Statements as a superuser, one by one, as psql would send them."""
         with connect(self.address, database) as connection:
@@ -88,6 +93,7 @@ class House:
 
 @contextmanager
 def house(programs: Programs, root: Path, parameters: Mapping[str, str] | None = None) -> Iterator[House]:
+    """A server of its own below `root`, for the length of a `with` block."""
     root.chmod(0o755)
     address = PostgresSettings(
         host="127.0.0.1",
@@ -112,21 +118,3 @@ def house(programs: Programs, root: Path, parameters: Mapping[str, str] | None =
 def _start(programs: Programs, data: Path, identity: ServerIdentity, address: PostgresSettings) -> RunningCluster:
     server_identity(programs.path("postgres"), data.parent).take_over(data)
     return start_cluster(programs, data, identity, address, parameters={}, log=data.parent / "server.log")
-
-
-def statements_of(fix: Sequence[str]) -> list[str]:
-    """The SQL of a fix: what a person would copy into psql."""
-    verbs = ("ALTER ", "GRANT ", "CREATE ", "SELECT ")
-    return [line for line in fix if line.startswith(verbs) and ";" in line]
-
-
-def assert_cause(diagnosis: Diagnosis, name: str, *words: str, outcome: Outcome = Outcome.FAILED) -> Sequence[str]:
-    """The link named first is `name`, and its seen, cause and fix hold these words. Returns the fix."""
-    cause = diagnosis.root_cause
-    assert cause is not None, "the doctor found nothing"
-    assert (cause.name, cause.outcome) == (name, outcome), cause.finding
-    said = "\n".join((cause.finding.seen, cause.finding.cause, *cause.finding.fix))
-    for word in words:
-        assert word in said, said
-    assert cause.finding.fix
-    return cause.finding.fix
