@@ -15,6 +15,8 @@ from tmi_ops.diagnosis.patient import Patient
 
 # Daemons write their heartbeat every 30 s; Dagster's own UI calls them dead after 30 min, which is long at night.
 HEARTBEAT_LATE = timedelta(minutes=5)
+# Its schedules wait for a person; everywhere else they are on from the first day.
+_STARTS_NONE = "development"
 _TO_START = "dagster-daemon run  # as a service (docs of Dagster: deployment); embedded: tmi-ops up"
 
 
@@ -93,10 +95,12 @@ def look_at_schedules(patient: Patient) -> Finding:
             "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
         )
     stopped = sorted(name for name, status in schedules.items() if status == "STOPPED")
+    if not schedules and patient.settings.environment == _STARTS_NONE:
+        return fine(f"none switched on: {_STARTS_NONE} starts none by itself")
     if not schedules:
         return warning(
             "no schedule is on record",
-            "none was ever switched on: the daemon has not loaded the code location, or the environment starts none",
+            "the daemon has not loaded the code location (it switches them on), or runs with another TMI_ENV",
             "dagster schedule list -m tmi_ops.definitions  # then switch them on:",
             "dagster schedule start -m tmi_ops.definitions --start-all",
         )

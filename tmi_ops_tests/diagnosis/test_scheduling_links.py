@@ -63,7 +63,8 @@ def instance(records: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def examine(healthy: Variables, records: dict[str, str], tmp_path: Path) -> Callable[..., Diagnosis]:
-    return lambda **changes: diagnose(healthy, tmp_path, dagster={**records, **changes})
+    here = {**healthy, "TMI_ENV": "staging", "TMI_OPS_RPO": "24h"}
+    return lambda **changes: diagnose(here, tmp_path, dagster={**records, **changes})
 
 
 def test_records_that_cannot_be_opened_are_named(examine: Callable[..., Diagnosis]) -> None:
@@ -112,6 +113,15 @@ def test_schedules_that_are_missing_failing_or_switched_off_are_named(
     instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
     fix = assert_cause(examine(), "schedules", "switched off: nightly_logical_backup", outcome=Outcome.WARNING)
     assert fix == ("dagster schedule start -m tmi_ops.definitions nightly_logical_backup",)
+
+
+def test_development_needs_no_schedule(
+    healthy: Variables, records: dict[str, str], instance: DagsterInstance, tmp_path: Path
+) -> None:
+    beat(instance)
+    for state in instance.all_instigator_state():
+        instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
+    assert diagnose(healthy, tmp_path, dagster=records).step("schedules").outcome is Outcome.OK
 
 
 def beat(instance: DagsterInstance, *, seconds_ago: float = 0, error: str | None = None) -> None:
