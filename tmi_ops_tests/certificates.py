@@ -9,6 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.postgres.programs import Programs, run_program
+
+
+def skip_without_tls(programs: Programs) -> None:
+    """Leave the test out where the server's program speaks no TLS."""
+    if "openssl" not in run_program([programs.path("pg_config"), "--configure"]):
+        pytest.skip(f"PostgreSQL {programs.version} in {programs.bindir} was built without TLS")
+
 
 @dataclass(frozen=True)
 class Certificate:

@@ -15,7 +15,9 @@ from tmi_ops.health.probes.security import Encryption, FailedLogins
 from tmi_ops.health.verdict import Cause, Status
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.certificates import skip_without_tls
 from tmi_ops_tests.health.conftest import counters, eventually, probe
 from tmi_ops_tests.physical import reload_configuration
 
@@ -60,7 +62,8 @@ def test_a_connection_from_another_machine_without_tls_is_a_warning(
 
 
 @pytest.fixture
-def speaking_tls(cluster: RunningCluster, database: PostgresSettings, sql: Run) -> Iterator[None]:
+def speaking_tls(programs: Programs, cluster: RunningCluster, database: PostgresSettings, sql: Run) -> Iterator[None]:
+    skip_without_tls(programs)
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("this machine has no openssl to make a certificate")

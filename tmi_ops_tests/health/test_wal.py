@@ -9,6 +9,7 @@ import pytest
 
 from tmi_ops.health.probes.wal import Archiver
 from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import counters, eventually, probe
 from tmi_ops_tests.physical import reload_configuration
@@ -17,8 +18,9 @@ Run = Callable[..., list[tuple[Any, ...]]]
 WRITE_A_LITTLE = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 1000))"
 
 
-def test_checkpoints_that_are_asked_for_are_a_warning(database: PostgresSettings, sql: Run) -> None:
-    sql("SELECT pg_stat_reset_shared('checkpointer')", *["CHECKPOINT"] * 10)
+def test_checkpoints_that_are_asked_for_are_a_warning(database: PostgresSettings, sql: Run, programs: Programs) -> None:
+    view = "checkpointer" if programs.major >= 17 else "bgwriter"
+    sql(f"SELECT pg_stat_reset_shared('{view}')", *["CHECKPOINT"] * 10)
     found = eventually(lambda: (one := probe(database, "checkpoints", "50,101")).status is Status.WARNING and one)
     assert "100 % of them asked for" in found.verdict.summary
     assert "ALTER SYSTEM SET max_wal_size = '4GB';" in found.verdict.remedy

@@ -24,7 +24,7 @@ from tmi_ops.schema.engine import snapshot
 from tmi_ops.settings import PostgresSettings, StoreSettings
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
-from tmi_ops_tests.certificates import Authority, make_authority
+from tmi_ops_tests.certificates import Authority, make_authority, skip_without_tls
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.house import House, house
 from tmi_ops_tests.physical import settings_for
@@ -43,8 +43,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def tls_house(tmp_path_factory: pytest.TempPathFactory, programs: Programs, authority: Authority) -> Iterator[House]:
-    if "openssl" not in run_program([programs.path("pg_config"), "--configure"]):
-        pytest.skip(f"PostgreSQL {programs.version} in {programs.bindir} was built without TLS")
+    skip_without_tls(programs)
     served = authority.certify(HOST)
     with house(programs, tmp_path_factory.mktemp("tls")) as built:
         for file, place in ((served.certificate, "server.crt"), (served.key, "server.key")):

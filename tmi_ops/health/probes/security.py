@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # What is read at most of what was logged since the last reading.
 _LOG_BYTES = 4 * 1024 * 1024
+_MONITOR_KNOWS_LOG_SINCE = 16
 
 _CONNECTIONS = """
 SELECT quote_ident(a.usename) AS role, a.application_name AS application,
@@ -160,10 +161,7 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
             Cause.RIGHT,
             f"The role {session.server.role} may not read the server's log.",
             "let it read the server's files (this shows configuration, too), or count failures where the logs are kept",
-            (
-                session.grant("pg_read_server_files"),
-                session.grant("EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint)"),
-            ),
+            _reading_grants(session),
         )
     failures = count_failures(answer[0]["text"])
     return FailedLogins(dict(failures.most_common(20)), seconds, int(size) - start, start == int(begin))
@@ -188,7 +186,21 @@ def _no_log(session: ProbeSession) -> CannotTell:
         Cause.RIGHT,
         f"The role {session.server.role} may not see the server's log directory.",
         "let the role monitor",
-        (session.grant("pg_monitor"),),
+        (session.grant("pg_monitor"), *_naming_grants(session)),
+    )
+
+
+def _naming_grants(session: ProbeSession) -> tuple[str, ...]:
+    """What pg_monitor lacks before 16 to learn the log's name; who gets it wants to read the log, too."""
+    if session.server.major >= _MONITOR_KNOWS_LOG_SINCE:
+        return ()
+    return (session.grant("EXECUTE ON FUNCTION pg_current_logfile()"), *_reading_grants(session))
+
+
+def _reading_grants(session: ProbeSession) -> tuple[str, ...]:
+    return (
+        session.grant("pg_read_server_files"),
+        session.grant("EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint)"),
     )
 
 
