@@ -25,7 +25,7 @@ PHYSICAL_PARAMETERS: Mapping[str, str] = {
     "shared_buffers": "64MB",
     "min_wal_size": "32MB",
 }
-FIRST_TO_SUMMARIZE = 17
+FIRST_TO_SUMMARIZE = 17  # and so the first whose base backups may be incremental
 RELOAD_TIMEOUT_S = 10.0
 
 

@@ -5,13 +5,20 @@ import pytest
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops_tests.physical import Notes, set_parameter
+from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, Notes, set_parameter
 from tmi_ops_tests.raw_s3 import delete_raw
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("server_that_takes_increments")]
+
+
+@pytest.fixture
+def server_that_takes_increments(programs: Programs) -> None:
+    if programs.major < FIRST_TO_SUMMARIZE:
+        pytest.skip(f"PostgreSQL {programs.major} takes no incremental backups; 17 and later do")
 
 
 def test_an_incremental_backup_holds_what_changed_and_names_its_chain(source: Settings, store: ObjectStore) -> None:

@@ -23,7 +23,7 @@ from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.archiving import archive_wal
-from tmi_ops_tests.physical import make_noise_table, physical_cluster, settings_for
+from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, make_noise_table, physical_cluster, settings_for
 
 RESTORE_POINT = "before the accident"
 PLAIN_ROLE = "watcher"
@@ -58,6 +58,15 @@ class Past:
     second_incremental: BaseManifest
     last: Moment
     end: int
+
+    def chain(self, *backups: BaseManifest) -> tuple[BaseManifest, ...]:
+        """What a restore from the last of these takes: all of them, or it alone where every backup is full."""
+        return backups if self.takes_increments else backups[-1:]
+
+    @property
+    def takes_increments(self) -> bool:
+        """Servers before 17 do not: what is called incremental here is full then."""
+        return self.incremental.server_version_num // 10000 >= FIRST_TO_SUMMARIZE
 
     @property
     def system_identifier(self) -> str:
@@ -115,8 +124,10 @@ def past(
         last = write(cluster.address)
         write(cluster.address, rows=1)
         end = archive_wal(cluster, store, close_segment=False)
-        assert (full.format, incremental.format, second.format) == ("full", "incremental", "incremental")
-        yield Past(cluster, settings, store, full, early, incremental, middle, late, second, last, end)
+        past = Past(cluster, settings, store, full, early, incremental, middle, late, second, last, end)
+        later = "incremental" if past.takes_increments else "full"
+        assert (full.format, incremental.format, second.format) == ("full", later, later)
+        yield past
 
 
 @pytest.fixture

@@ -20,11 +20,9 @@ from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops_tests.physical import PHYSICAL_PARAMETERS
+from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, PHYSICAL_PARAMETERS
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
 from tmi_ops_tests.recovery.point_in_time.conftest import Past
-
-NOT_DURABLE = {"fsync": "off", "summarize_wal": "on"}
 
 
 def plan_to(
@@ -62,12 +60,13 @@ def started(
     """The restored cluster, started with nothing but its own files, for the length of a `with` block."""
     programs = server_programs(int((directory / "PG_VERSION").read_text()))
     address = source.model_copy(update={"port": free_port()})
+    summarizing = {"summarize_wal": "on"} if programs.major >= FIRST_TO_SUMMARIZE else {}
     cluster = start_cluster(
         programs,
         directory,
         owner_of(directory, programs),
         address,
-        parameters={**PHYSICAL_PARAMETERS, **NOT_DURABLE, **(parameters or {})},
+        parameters={**PHYSICAL_PARAMETERS, "fsync": "off", **summarizing, **(parameters or {})},
         log=directory.parent / f"{directory.name}.log",
     )
     try:

@@ -58,9 +58,10 @@ def _refused(settings: Settings, target: Target, directory: Path, kind: type[Ops
 
 def test_a_damaged_base_object_is_named_and_an_earlier_base_is_the_next_step(past: Past, directory: Path) -> None:
     settings = copy_of_store(past)
-    _damage(settings, key_ending(settings.store, f"{past.incremental.backup_id}/base.tar.zst"))
+    damaged = past.incremental if past.takes_increments else past.second_incremental
+    _damage(settings, key_ending(settings.store, f"{damaged.backup_id}/base.tar.zst"))
     error = _refused(settings, Target(), directory)
-    assert f"{past.incremental.backup_id} cannot be used: its object base.tar.zst is damaged" in error.what
+    assert f"{damaged.backup_id} cannot be used: its object base.tar.zst is damaged" in error.what
     assert "--backup ID" in error.next_step
     assert restore(settings, Target(), directory, base=past.full.backup_id).promoted
 
