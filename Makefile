@@ -14,7 +14,7 @@ export UV_SYSTEM_CERTS ?= true
 export PIP_CERT ?= $(CA_BUNDLE)
 endif
 
-.PHONY: help demo test test-fast lint format format-check types imports lock up down start-database stop-database \
+.PHONY: help demo test test-fast test-versions lint format format-check types imports lock up down start-database stop-database \
 	reset-database migrate-database check-database clean
 
 help: ## Show this help
@@ -28,6 +28,17 @@ test: $(ENVIRONMENT) ## Run all tests, on real servers
 
 test-fast: $(ENVIRONMENT) ## Run the tests that take seconds
 	@$(RUN)/python -m pytest -m "not slow" $(ARGS)
+
+# Directories whose tests ask PostgreSQL something that its versions may answer differently.
+VERSIONED := $(addprefix tmi_ops_tests/,postgres schema health access diagnosis backup recovery)
+OTHER_POSTGRESQL := from tmi_ops.postgres.programs import found_programs as found; \
+	print(*(p.bindir for p in found() if p.major != 17 and (p.bindir / "initdb").is_file()))
+
+test-versions: $(ENVIRONMENT) ## Run what asks PostgreSQL on every other PostgreSQL found here: Debian's, and the wheel's 18
+	@for bindir in $$($(RUN)/python -c '$(OTHER_POSTGRESQL)'); do \
+		echo "$$("$$bindir/postgres" --version) in $$bindir"; \
+		TMI_OPS_TEST_PG_BINDIR="$$bindir" $(RUN)/python -m pytest -n 2 --dist loadfile $(VERSIONED) $(ARGS) || exit 1; \
+	done
 
 up: $(ENVIRONMENT) ## Start the embedded stack with Dagster's UI; Ctrl-C stops it
 	@$(RUN)/tmi-ops up $(ARGS)
