@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from tmi_ops.errors import SettingsError
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+_SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
 WEAK_SSLMODES = ("disable", "allow", "prefer")
 
 STACK_ENV_FILE = "stack.env"
@@ -59,7 +60,7 @@ OBJECTIVES: Mapping[str, Objectives] = {
 
 
 class PostgresSettings(_Facts):
-    """How TMI's database is reached."""
+    """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`."""
 
     host: str = "localhost"
     port: int = 5432
@@ -68,6 +69,8 @@ class PostgresSettings(_Facts):
     database: str = "tmi"
     sslmode: SslMode = "prefer"
     sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
 
     def describe(self) -> str:
         """The address without the secret, for messages: `user@host:port/database`."""
@@ -281,7 +284,7 @@ def _postgres(values: Mapping[str, str]) -> PostgresSettings:
         "password": "POSTGRES_PASSWORD",
         "database": "POSTGRES_DB",
         "sslmode": "POSTGRES_SSLMODE",
-        "sslrootcert": "POSTGRES_SSLROOTCERT",
+        **{name: f"POSTGRES_{name.upper()}" for name in _SSL_FILES},
     }
     fields |= _present(values, names)
     return PostgresSettings.model_validate(fields)
@@ -309,7 +312,7 @@ def _from_url(url: str) -> dict[str, str]:
         "password": unquote(parts.password) if parts.password else None,
         "database": unquote(parts.path.lstrip("/")) or None,
         "sslmode": query.get("sslmode", [None])[0],
-        "sslrootcert": query.get("sslrootcert", [None])[0],
+        **{name: query.get(name, [None])[0] for name in _SSL_FILES},
     }
     return {key: value for key, value in fields.items() if value is not None}
 

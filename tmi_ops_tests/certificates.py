@@ -36,7 +36,7 @@ class Authority:
         return self.directory / "ca.crt"
 
     def certify(self, host: str) -> Certificate:
-        """A server's certificate for one host name."""
+        """The certificate of a server with this host name, or of a client with this role's."""
         certificate, key = self.directory / f"{host}.crt", self.directory / f"{host}.key"
         signed_by = ["-CA", self.file, "-CAkey", self.directory / "ca.key"]
         _make_certificate(key, certificate, host, [*signed_by, "-addext", f"subjectAltName=DNS:{host}"])

@@ -86,9 +86,13 @@ class House:
             yield self.address.model_copy(update={"user": name, "password": SecretStr(password)})
         finally:
             self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '" + name + "'")
-            for database in ("tmi", "postgres"):
+            for database in self._databases():
                 self.run(f"DROP OWNED BY {name}", database=database)
             self.run(f"DROP ROLE IF EXISTS {name}")
+
+    def _databases(self) -> list[str]:
+        with connect(self.address) as connection:
+            return [name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datallowconn")]
 
 
 @contextmanager

@@ -183,8 +183,14 @@ def _no_root_file(postgres: PostgresSettings, said: str) -> Finding:
 def _client_certificate(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
         "the server asks for a client certificate",
-        "the pg_hba.conf line that fits says clientcert=verify-full or cert; tmi_ops logs in with a password",
-        "add a line for this role without clientcert to pg_hba.conf, above that one:",
+        "the pg_hba.conf line that fits says clientcert or cert, and "
+        + (
+            "the certificate in POSTGRES_SSLCERT is not one it trusts"
+            if postgres.sslcert
+            else "none is configured here"
+        ),
+        "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",
+        "or add a line for this role without clientcert to pg_hba.conf, above that one:",
         f"hostssl  {_word(postgres.database)}  {_word(postgres.user)}  samenet  scram-sha-256",
         RELOAD,
     )

@@ -31,8 +31,7 @@ def libpq_environment(postgres: PostgresSettings, database: str | None = None) -
         "PGAPPNAME": APPLICATION_NAME,
         "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S),
     }
-    if postgres.sslrootcert:
-        environment["PGSSLROOTCERT"] = postgres.sslrootcert
+    environment |= {f"PG{name.upper()}": file for name, file in _ssl_files(postgres).items()}
     if postgres.password is not None:
         environment["PGPASSWORD"] = postgres.password.get_secret_value()
     return environment
@@ -49,11 +48,15 @@ def connection_parameters(postgres: PostgresSettings, database: str | None = Non
         "application_name": APPLICATION_NAME,
         "connect_timeout": CONNECT_TIMEOUT_S,
     }
-    if postgres.sslrootcert:
-        parameters["sslrootcert"] = postgres.sslrootcert
+    parameters |= _ssl_files(postgres)
     if postgres.password is not None:
         parameters["password"] = postgres.password.get_secret_value()
     return parameters
+
+
+def _ssl_files(postgres: PostgresSettings) -> dict[str, str]:
+    files = {"sslrootcert": postgres.sslrootcert, "sslcert": postgres.sslcert, "sslkey": postgres.sslkey}
+    return {name: file for name, file in files.items() if file}
 
 
 @contextmanager
@@ -114,6 +117,10 @@ _REFUSALS = (
         "no encryption",
         "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT) if the server lets in encrypted "
         "connections only; else add a pg_hba.conf line for this user, database and address on the server",
+    ),
+    _Refusal(
+        "requires a valid client certificate",
+        "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",
     ),
     _Refusal("no pg_hba.conf entry", "add a pg_hba.conf line for this user, database and address on the server"),
     _Refusal("root certificate file", "set POSTGRES_SSLROOTCERT to the file with the CA's certificate"),

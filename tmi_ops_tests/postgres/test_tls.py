@@ -50,11 +50,13 @@ def tls_house(tmp_path_factory: pytest.TempPathFactory, programs: Programs, auth
             (built.data / place).write_bytes(file.read_bytes())
             (built.data / place).chmod(0o600)
             built.identity.take_over(built.data / place)
+        (built.data / "ca.crt").write_bytes(authority.file.read_bytes())
+        built.identity.take_over(built.data / "ca.crt")
         (built.data / "pg_hba.conf").write_text(ONLY_TLS)
         built.address = built.address.model_copy(
             update={"host": HOST, "sslmode": "verify-full", "sslrootcert": str(authority.file)}
         )
-        built.configure_files({"ssl": "on", "listen_addresses": HOST})
+        built.configure_files({"ssl": "on", "ssl_ca_file": "ca.crt", "listen_addresses": HOST})
         built.run("CREATE TABLE secrets AS SELECT i, md5(i::text) FROM generate_series(1, 1000) i")
         yield built
 
@@ -138,6 +140,23 @@ def test_a_connection_in_the_clear_is_refused_by_the_server_and_the_setting_name
     assert "no encryption" in str(error)
     if way != "pg_dump":
         assert "POSTGRES_SSLMODE=require" in error.next_step
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_asks_for_a_client_certificate_lets_in_who_shows_one(
+    way: Way, tls_house: House, authority: Authority, programs: Programs
+) -> None:
+    ours = authority.certify("tmi_backup")
+    with tls_house.role("REPLICATION", "IN ROLE pg_read_all_data") as role:
+        how = "scram-sha-256 clientcert=verify-ca"
+        lines = [f"hostssl {database} {role.user} all {how}" for database in ("all", "replication")]
+        with tls_house.hba(*lines):
+            error = refusal(way, role, programs)
+            assert "requires a valid client certificate" in str(error)
+            if way != "pg_dump":
+                assert "POSTGRES_SSLCERT" in error.next_step
+            shown = role.model_copy(update={"sslcert": str(ours.certificate), "sslkey": str(ours.key)})
+            reach(way, shown, programs)
 
 
 def test_a_missing_authority_is_named(verified: PostgresSettings, programs: Programs) -> None:
