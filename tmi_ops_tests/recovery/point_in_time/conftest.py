@@ -30,6 +30,8 @@ PLAIN_ROLE = "watcher"
 # Commits on either side of a moment are at least so far from it.
 APART_S = 0.02
 ROOM = 2 << 30
+# These tests archive WAL from the server's own files, which a checkpoint may remove before.
+KEEPS_WAL = {"wal_keep_size": "512MB"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def past(
     tmp_path_factory: pytest.TempPathFactory, programs: Programs, s3: StoreSettings, shared_bucket: str
 ) -> Iterator[Past]:
     root = tmp_path_factory.mktemp("past")
-    with physical_cluster(programs, root) as cluster:
+    with physical_cluster(programs, root, KEEPS_WAL) as cluster:
         settings = settings_for(cluster.address, own_store(s3, shared_bucket), root / "home")
         store = open_store(settings.store, settings.environment)
         make_ledger(cluster.address)

@@ -23,7 +23,7 @@ from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.archiving import archive_wal
 from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, make_place, physical_cluster, settings_for
-from tmi_ops_tests.recovery.point_in_time.conftest import make_ledger, own_store, write
+from tmi_ops_tests.recovery.point_in_time.conftest import KEEPS_WAL, make_ledger, own_store, write
 from tmi_ops_tests.recovery.point_in_time.restoring import plan_to, restore, rows, started, value
 from tmi_ops_tests.store.conftest import make_age_keys, with_age
 
@@ -47,7 +47,7 @@ def spread(
 ) -> Iterator[Spread]:
     root = tmp_path_factory.mktemp("spread")
     store_settings = with_age(own_store(s3, shared_bucket), make_age_keys(root / "key.txt"))
-    with physical_cluster(programs, root) as cluster:
+    with physical_cluster(programs, root, KEEPS_WAL) as cluster:
         place = make_place(root / "a = place", cluster)
         settings = settings_for(cluster.address, store_settings, root / "home")
         store = open_store(store_settings, settings.environment)
