@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tmi_ops.diagnosis import store_visit
 from tmi_ops.diagnosis.diagnose import diagnose
 from tmi_ops.diagnosis.finding import Diagnosis
 from tmi_ops.postgres.connections import connect
@@ -14,10 +16,19 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings, RedisSettings, StoreSettings
+from tmi_ops.store.client import store_session
 from tmi_ops_tests.house import House, house
 
 Variables = dict[str, str]
 Examine = Callable[..., Diagnosis]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_boto_session() -> Iterator[None]:
+    """A session takes boto 0.2 s to make; here a hundred doctors share one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_visit, "store_session", functools.cache(store_session))
+        yield
 
 
 @pytest.fixture(scope="session")
