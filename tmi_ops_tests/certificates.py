@@ -11,6 +11,8 @@ import pytest
 
 from tmi_ops.postgres.programs import Programs, run_program
 
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
 
 def skip_without_tls(programs: Programs) -> None:
     """Leave the test out where the server's program speaks no TLS."""
@@ -35,11 +37,27 @@ class Authority:
     def file(self) -> Path:
         return self.directory / "ca.crt"
 
-    def certify(self, host: str) -> Certificate:
+    def certify(self, host: str, *, days: int = 90) -> Certificate:
         """The certificate of a server with this host name, or of a client with this role's."""
         certificate, key = self.directory / f"{host}.crt", self.directory / f"{host}.key"
         signed_by = ["-CA", self.file, "-CAkey", self.directory / "ca.key"]
-        _make_certificate(key, certificate, host, [*signed_by, "-addext", f"subjectAltName=DNS:{host}"])
+        _make_certificate(key, certificate, host, [*signed_by, "-addext", f"subjectAltName=DNS:{host}"], days)
+        return Certificate(certificate, key, self.file)
+
+    def certify_for_the_past(self, host: str) -> Certificate:
+        """A certificate that ended years ago."""
+        request, certificate, key = (self.directory / f"old.{kind}" for kind in ("csr", "crt", "key"))
+        _openssl("req", "-new", *_NEW_KEY, "-subj", f"/CN={host}", "-keyout", key, "-out", request)
+        (self.directory / "index.txt").touch()
+        config = self.directory / "ca.cnf"
+        config.write_text(
+            "[ca]\ndefault_ca = own\n[own]\npolicy = any\nrand_serial = yes\ndefault_md = sha256\n"
+            f"database = {self.directory / 'index.txt'}\nnew_certs_dir = {self.directory}\n"
+            "[any]\ncommonName = supplied\n"
+        )
+        period = ("-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
+        signing = ("-cert", self.file, "-keyfile", self.directory / "ca.key", "-in", request, "-out", certificate)
+        _openssl("ca", "-batch", "-notext", "-config", config, *period, *signing)
         return Certificate(certificate, key, self.file)
 
 
@@ -51,11 +69,14 @@ def make_authority(directory: Path, name: str) -> Authority:
     return authority
 
 
-def _make_certificate(key: Path, certificate: Path, name: str, how: list[str | Path]) -> None:
+def _make_certificate(key: Path, certificate: Path, name: str, how: list[str | Path], days: int = 90) -> None:
+    written = ("-keyout", key, "-out", certificate)
+    _openssl("req", "-x509", *_NEW_KEY, "-days", str(days), "-subj", f"/CN={name}", *written, *how)
+
+
+def _openssl(*arguments: str | Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl program here to make certificates with")
-    argv = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    argv += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(certificate), *map(str, how)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run([openssl, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

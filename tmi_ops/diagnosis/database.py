@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
-from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.diagnosis.patient import Patient, rows_of
 from tmi_ops.diagnosis.sql import RESTART, identifier
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import found_programs, programs_at_least, server_programs
@@ -84,7 +84,7 @@ def look_at_tables(patient: Patient) -> Finding:
     from tmi_ops.schema.models import Base
 
     needed = set(Base.metadata.tables)
-    rows = patient.database.execute("SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')").fetchall()
+    rows = rows_of(patient.database, "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')")
     missing = sorted(needed - {name for (name,) in rows})
     if not missing:
         return fine(f"all {len(needed)} tables of TMI; `tmi-ops check` looks at every column")
@@ -102,10 +102,11 @@ def look_at_tables(patient: Patient) -> Finding:
 
 def look_at_rights(patient: Patient) -> Finding:
     """Whether every table and sequence can be read, as a backup must."""
-    rows = patient.database.execute(
+    rows = rows_of(
+        patient.database,
         "SELECT n.nspname, c.relname " + _RELATIONS + "AND NOT (has_schema_privilege(n.oid, 'USAGE') "
-        "AND has_table_privilege(c.oid, 'SELECT')) ORDER BY 1, 2"
-    ).fetchall()
+        "AND has_table_privilege(c.oid, 'SELECT')) ORDER BY 1, 2",
+    )
     role = identifier(patient.postgres.user)
     if not rows:
         return fine(f"{patient.postgres.user} reads every table and sequence")
@@ -168,7 +169,7 @@ def look_at_connections(patient: Patient) -> Finding:
         SELECT current_setting('max_connections')::int,
                current_setting('superuser_reserved_connections')::int
                  + coalesce(current_setting('reserved_connections', true)::int, 0),
-               count(*) FILTER (WHERE backend_type = 'client backend' OR backend_type IS NULL),
+               count(*) FILTER (WHERE backend_type = 'client backend' OR backend_type IS NULL AND usesysid IS NOT NULL),
                count(*) FILTER (WHERE state LIKE 'idle%')
         FROM pg_stat_activity
         """

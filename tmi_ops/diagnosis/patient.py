@@ -78,7 +78,6 @@ class Patient:
         parameters = {
             **connection_parameters(self.postgres, database),
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
             **other,
         }
         return self.open(**parameters)
@@ -147,7 +146,14 @@ class Patient:
 
     def ask(self, query: Any, *values: Any) -> tuple[Any, ...]:
         """One row of the server."""
-        row = self.server.execute(query, values or None).fetchone()
-        if row is None:
+        rows = rows_of(self.server, query, *values)
+        if not rows:
             raise OpsError("The server answered with no row.")
-        return tuple(row)
+        return rows[0]
+
+
+def rows_of(connection: psycopg.Connection[Any], query: Any, *values: Any) -> list[tuple[Any, ...]]:
+    """Ask within a limit of time, in a transaction of its own: a pooler in between must not hand the limit on."""
+    with connection.transaction():
+        connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+        return connection.execute(query, values or None).fetchall()

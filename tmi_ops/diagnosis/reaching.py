@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tmi_ops.diagnosis.certificate import look_at_certificate
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
 from tmi_ops.diagnosis.network import knock, look_up, offers_tls
 from tmi_ops.diagnosis.patient import Patient
-from tmi_ops.diagnosis.refusals import ACCEPTING, ACCESS, AUTHENTICATION, DATABASE, GATES, TLS
+from tmi_ops.diagnosis.refusals import ACCEPTING, ACCESS, AUTHENTICATION, DATABASE, GATES, TLS, certificate_has_expired
 from tmi_ops.diagnosis.sql import RELOAD
+from tmi_ops.settings import PostgresSettings
 
+RENEW_BEFORE = timedelta(days=14)
 _ANSWER_TIMEOUT_S = 3.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -53,7 +57,7 @@ def look_at_port(patient: Patient) -> Finding:
 def look_at_tls(patient: Patient) -> Finding:
     postgres = patient.postgres
     if broken := _refused_at(patient, TLS):
-        return broken
+        return certificate_has_expired(postgres) if look_at_certificate(postgres).has_expired else broken
     if (
         postgres.sslmode == "disable"
         and patient.offers_tls
@@ -77,8 +81,23 @@ def look_at_tls(patient: Patient) -> Finding:
             "set POSTGRES_SSLMODE=require" if patient.offers_tls else "on the server: ALTER SYSTEM SET ssl = on;",
             *(() if patient.offers_tls else (RELOAD,)),
         )
+    return _judge_certificate(postgres)
+
+
+def _judge_certificate(postgres: PostgresSettings) -> Finding:
     verified = "certificate and name verified" if postgres.sslmode == "verify-full" else f"sslmode={postgres.sslmode}"
-    return fine(f"used; {verified}")
+    ends = look_at_certificate(postgres).ends
+    if ends is None:
+        return fine(f"used; {verified}")
+    seen = f"used; {verified}; the certificate ends on {ends:%Y-%m-%d}"
+    if ends - datetime.now(UTC) > RENEW_BEFORE:
+        return fine(seen)
+    return warning(
+        seen,
+        "then every connection that verifies it is refused, TMI's own included",
+        "have it renewed, put it where ssl_cert_file says, and on the server, without a restart:",
+        RELOAD,
+    )
 
 
 def look_at_gate(gate: str, passed: str) -> Link:

@@ -153,12 +153,21 @@ def _unknown_authority(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
         line_of(said, "certificate verify failed"),
         "the server's certificate was not signed by the authority in "
-        f"{postgres.sslrootcert or '~/.postgresql/root.crt'}"
-        + (", or it is out of date" if "expired" in said else "")
-        + ": the wrong CA file, or somebody in between",
+        f"{postgres.sslrootcert or '~/.postgresql/root.crt'}: the wrong CA file, or somebody in between",
         "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate; compare the two with:",
         f"openssl s_client -starttls postgres -connect {postgres.host}:{postgres.port} -showcerts </dev/null",
         f"openssl x509 -noout -subject -dates -in {postgres.sslrootcert or '~/.postgresql/root.crt'}",
+    )
+
+
+def certificate_has_expired(postgres: PostgresSettings) -> Finding:
+    return failed(
+        "the server's certificate has expired",
+        "it, or its authority's, was not renewed in time (or this machine's clock is wrong: date -u)",
+        "have it renewed, put it where ssl_cert_file says, and on the server, without a restart:",
+        RELOAD,
+        f"openssl s_client -starttls postgres -connect {postgres.host}:{postgres.port} </dev/null | "
+        "openssl x509 -noout -dates  # what the server shows",
     )
 
 

@@ -55,16 +55,15 @@ def _look_at_keys_of_age(patient: Patient) -> Finding | None:
 
 
 def look_at_address(patient: Patient) -> Finding:
-    """The endpoint's name and port, then whether what answers is an S3 server."""
+    """Whether what answers at the endpoint is an S3 server; where nobody does, its name and port."""
     endpoint = patient.settings.store.endpoint_url
-    if endpoint:
-        service = _service(patient, endpoint)
-        for finding in (look_up(service), knock(service)):
-            if finding.cause:
-                return finding
     answer = _visit(patient).listing
     if answer.code == UNREACHABLE:
-        return failed(answer.said, "the port is open, and no S3 server can be spoken to there", answer.next_step)
+        # Only now: behind an HTTP proxy, name and port need not lead anywhere from here.
+        broken = _way_to(_service(patient, endpoint)) if endpoint else None
+        return broken or failed(
+            answer.said, "the port is open, and no S3 server can be spoken to there", answer.next_step
+        )
     if answer.code == NOT_S3:
         return failed(
             f"what answers at {endpoint} is not an S3 server",
@@ -72,6 +71,14 @@ def look_at_address(patient: Patient) -> Finding:
             "set TMI_OPS_S3_ENDPOINT_URL to the address of the S3 API, not of the server's console",
         )
     return fine(f"{endpoint or 'AWS'} answers as an S3 server")
+
+
+def _way_to(service: Service) -> Finding | None:
+    """What is broken about its name or port."""
+    found = look_up(service)
+    if not found.cause:
+        found = knock(service)
+    return found if found.cause else None
 
 
 def _service(patient: Patient, endpoint: str) -> Service:

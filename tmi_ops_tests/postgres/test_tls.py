@@ -15,6 +15,7 @@ from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops.diagnosis.diagnose import diagnose
+from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.errors import DatabaseError, OpsError, ProgramError
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
@@ -24,10 +25,10 @@ from tmi_ops.schema.engine import snapshot
 from tmi_ops.settings import PostgresSettings, StoreSettings
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
-from tmi_ops_tests.certificates import Authority, make_authority, skip_without_tls
+from tmi_ops_tests.certificates import Authority, Certificate, make_authority, skip_without_tls
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.house import House, house
-from tmi_ops_tests.physical import settings_for
+from tmi_ops_tests.physical import reload_configuration, settings_for
 from tmi_ops_tests.variables import variables_of
 
 HOST = "localhost"
@@ -46,10 +47,7 @@ def tls_house(tmp_path_factory: pytest.TempPathFactory, programs: Programs, auth
     skip_without_tls(programs)
     served = authority.certify(HOST)
     with house(programs, tmp_path_factory.mktemp("tls")) as built:
-        for file, place in ((served.certificate, "server.crt"), (served.key, "server.key")):
-            (built.data / place).write_bytes(file.read_bytes())
-            (built.data / place).chmod(0o600)
-            built.identity.take_over(built.data / place)
+        install(served, built)
         (built.data / "ca.crt").write_bytes(authority.file.read_bytes())
         built.identity.take_over(built.data / "ca.crt")
         (built.data / "pg_hba.conf").write_text(ONLY_TLS)
@@ -59,6 +57,14 @@ def tls_house(tmp_path_factory: pytest.TempPathFactory, programs: Programs, auth
         built.configure_files({"ssl": "on", "ssl_ca_file": "ca.crt", "listen_addresses": HOST})
         built.run("CREATE TABLE secrets AS SELECT i, md5(i::text) FROM generate_series(1, 1000) i")
         yield built
+
+
+def install(certificate: Certificate, server: House) -> None:
+    """As the server's own; takes effect with its next start or reload."""
+    for file, place in ((certificate.certificate, "server.crt"), (certificate.key, "server.key")):
+        (server.data / place).write_bytes(file.read_bytes())
+        (server.data / place).chmod(0o600)
+        server.identity.take_over(server.data / place)
 
 
 @pytest.fixture
@@ -133,7 +139,7 @@ def test_a_certificate_for_another_host_is_refused_and_both_names_are_said(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_connection_in_the_clear_is_refused_by_the_server_and_the_setting_named(
+def test_a_connection_unverified_is_refused_by_the_server_and_the_setting_named(
     way: Way, verified: PostgresSettings, programs: Programs
 ) -> None:
     error = refusal(way, verified.model_copy(update={"sslmode": "disable"}), programs)
@@ -197,6 +203,28 @@ def test_the_doctor_tells_a_strange_authority(
     variables = variables_of(settings_for(verified, store_settings, tmp_path))
     diagnosis = diagnose({**variables, "POSTGRES_SSLROOTCERT": str(stranger.file)}, tmp_path)
     assert_cause(diagnosis, "tls", f"was not signed by the authority in {stranger.file}", "openssl s_client")
+
+
+def test_the_doctor_sees_a_certificate_end_before_it_does_and_afterwards(
+    tls_house: House, authority: Authority, store_settings: StoreSettings, tmp_path: Path
+) -> None:
+    variables = variables_of(settings_for(tls_house.address, store_settings, tmp_path))
+    variables |= {"POSTGRES_SSLROOTCERT": str(authority.file)}
+    unverified = tls_house.address.model_copy(update={"sslmode": "require", "sslrootcert": None})
+    try:
+        install(authority.certify(HOST, days=3), tls_house)
+        reload_configuration(unverified)
+        soon = diagnose(variables, tmp_path).step("tls")
+        assert soon.outcome is Outcome.WARNING
+        assert "SELECT pg_reload_conf();" in soon.finding.fix
+
+        install(authority.certify_for_the_past(HOST), tls_house)
+        reload_configuration(unverified)
+        assert_cause(diagnose(variables, tmp_path), "tls", "certificate has expired", "date -u", "x509 -noout -dates")
+    finally:
+        install(authority.certify(HOST), tls_house)
+        reload_configuration(unverified)
+    assert diagnose(variables, tmp_path).step("tls").outcome is Outcome.OK
 
 
 def refusal(way: Way, postgres: PostgresSettings, programs: Programs) -> OpsError:
