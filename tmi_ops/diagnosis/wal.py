@@ -151,6 +151,13 @@ def look_at_replication(patient: Patient) -> Finding:
         with connect_replication(patient.postgres):
             return fine(f"{patient.postgres.user} may receive WAL from here")
     except DatabaseError as error:
+        if "unsupported startup parameter" in error.what:
+            return failed(
+                error.what,
+                f"what answers at {patient.postgres_service.address} is a connection pooler (PgBouncer says so), which "
+                "passes no replication on; a pool per transaction would also break the snapshot of a dump",
+                "set POSTGRES_HOST and POSTGRES_PORT to the PostgreSQL server itself, for tmi_ops alone",
+            )
         if "pg_hba.conf" not in str(error):
             return failed(error.what, "the server refuses a replication connection", error.next_step)
         line = error.next_step.rpartition(": ")[2]

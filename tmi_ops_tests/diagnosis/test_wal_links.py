@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,6 +111,44 @@ def test_pg_hba_without_a_line_for_replication_gets_exactly_the_line_that_is_nam
             file.write_text(before)
             with server_house.hba():
                 pass
+
+
+@pytest.fixture
+def pooler(server_house: House) -> Iterator[int]:
+    """Stands for PgBouncer before 1.23: passes sessions on to the server, and knows no replication."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_pool, args=(listener, server_house.address.port), daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _pool(listener: socket.socket, target: int) -> None:
+    said = b"SFATAL\0C08P01\0Munsupported startup parameter: replication\0\0"
+    with suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            opening = client.recv(4096)
+            if b"replication\0" in opening:
+                client.sendall(b"E" + struct.pack("!I", 4 + len(said)) + said)
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", target))
+            server.sendall(opening)
+            for here, there in ((client, server), (server, client)):
+                threading.Thread(target=_hand_on, args=(here, there), daemon=True).start()
+
+
+def _hand_on(here: socket.socket, there: socket.socket) -> None:
+    with suppress(OSError):
+        while content := here.recv(1 << 16):
+            there.sendall(content)
+        there.shutdown(socket.SHUT_WR)
+
+
+def test_a_pooler_in_between_is_named(examine: Examine, pooler: int) -> None:
+    diagnosis = examine(POSTGRES_PORT=str(pooler))
+    assert_cause(diagnosis, "replication", "connection pooler", "the PostgreSQL server itself")
+    assert diagnosis.step("rights").outcome is Outcome.OK
 
 
 def test_slots_that_are_all_taken_are_named_with_the_ones_nobody_uses(examine: Examine, server_house: House) -> None:
