@@ -1,0 +1,88 @@
+"""Files that the server is about to hand over, stored before it asks: it asks for one at a time and waits.
+
+What was stored ahead is noted outside of the data directory, one empty file for each, so that the server's question
+for it can be answered without the store. A note is believed only for as long as the file is the same and the settings
+are, and for ten minutes; without it the file is looked up in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BELIEVED_FOR_S = 600.0
+MOST_AHEAD = 16
+READY = ".ready"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The notes of one user about one store."""
+
+    directory: Path
+
+    def take(self, path: Path) -> bool:
+        """Whether this very file was stored ahead. The note is used up."""
+        note = self.directory / _identity(path)
+        try:
+            age = time.time() - note.stat().st_mtime
+            note.unlink()
+        except OSError:
+            return False
+        return 0 <= age < BELIEVED_FOR_S
+
+    def leave(self, path: Path) -> None:
+        """Note that this file is stored."""
+        (self.directory / _identity(path)).touch()
+
+    def forget_old(self) -> None:
+        """Remove notes that nobody asked for."""
+        for note in self.directory.iterdir():
+            if time.time() - note.stat().st_mtime >= BELIEVED_FOR_S:
+                note.unlink(missing_ok=True)
+
+
+def open_notes(settings: Mapping[str, str]) -> Notes | None:
+    """The notes for these settings; None where the directory for them is not safely ours.
+
+    Args:
+        settings: every variable that could change which store is written to. Only their hash is kept.
+    """
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:24]
+    top = Path(tempfile.gettempdir()) / f"tmi-ops-wal-push-{os.geteuid()}"
+    try:
+        for directory in (top, top / digest):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            found = directory.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                return None
+    except OSError:
+        return None
+    return Notes(top / digest)
+
+
+def ready_after(path: Path, most: int = MOST_AHEAD) -> list[Path]:
+    """What the server will hand over after `path`, in its order: what its archive_status says is ready."""
+    try:
+        names = [
+            entry.name.removesuffix(READY) for entry in (path.parent / "archive_status").iterdir() if _is_ready(entry)
+        ]
+    except OSError:
+        return []
+    return [path.parent / name for name in sorted(names) if name > path.name][:most]
+
+
+def _is_ready(entry: Path) -> bool:
+    return entry.name.endswith(READY)
+
+
+def _identity(path: Path) -> str:
+    """A name that changes with the file: a segment's file is used again for a later segment."""
+    found = path.stat()
+    return f"{path.name}-{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
