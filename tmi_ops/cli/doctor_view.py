@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group
-from rich.padding import Padding
-from rich.panel import Panel
 from rich.text import Text
 
 from tmi_ops.cli.terminal import out
@@ -37,7 +34,7 @@ def watch_steps(*, verbose: bool) -> Callable[[Step], None]:
         line.append(step.finding.seen, style="dim" if step.outcome is Outcome.SKIPPED else "")
         out.print(line, soft_wrap=True)
         if verbose and (step.finding.cause or step.finding.fix):
-            out.print(Padding(_explained(step.finding), (0, 0, 0, 4)), soft_wrap=True)
+            _print_lines(_cause_and_fix(step.finding), indent=4)
 
     return show
 
@@ -53,26 +50,27 @@ def show_close(diagnosis: Diagnosis) -> None:
         return
     broken = cause.outcome is Outcome.FAILED
     style = "red" if broken else "yellow"
-    out.print(
-        Panel(
-            _explained(cause.finding, with_seen=True),
-            title=Text(f"{'The cause' if broken else 'Worth mending'}: {cause.title}", style=f"bold {style}"),
-            title_align="left",
-            border_style=style,
-        )
-    )
+    title = Text(f"{'The cause' if broken else 'Worth mending'}: {cause.title}", style=f"bold {style}")
+    # Open at the sides and never broken by us: what mends it is there to be copied.
+    out.rule(title, align="left", style=style)
+    _print_lines([Text(cause.finding.seen, style="bold"), *_cause_and_fix(cause.finding)])
+    out.rule(style=style)
     others = _others(diagnosis, cause)
     out.print(Text(others if others else "Nothing else was found.", style="dim"))
 
 
-def _explained(finding: Finding, *, with_seen: bool = False) -> Group:
-    lines: list[Any] = [Text(finding.seen, style="bold")] if with_seen else []
+def _cause_and_fix(finding: Finding) -> Iterator[Text]:
     if finding.cause:
-        lines.append(Text(finding.cause))
+        yield Text(finding.cause)
     if finding.fix:
-        lines += [Text("to mend it:", style="dim")] if with_seen else []
-        lines += [Text(f"  {line}", style="cyan") for line in finding.fix]
-    return Group(*lines)
+        yield Text("to mend it:", style="dim")
+    for line in finding.fix:
+        yield Text(f"  {line}", style="cyan")
+
+
+def _print_lines(lines: Iterable[Text], *, indent: int = 0) -> None:
+    for line in lines:
+        out.print(Text(" " * indent) + line, soft_wrap=True)
 
 
 def _others(diagnosis: Diagnosis, cause: Step) -> str:

@@ -54,6 +54,13 @@ def test_the_first_cause_stands_in_a_box_with_its_fix_and_the_rest_is_counted(do
     assert "requirepass" in doctor("--verbose", POSTGRES_PORT=port, REDIS_PASSWORD="wrong")[1]
 
 
+def test_what_mends_it_can_be_copied_whole_from_a_narrow_terminal(doctor: Run) -> None:
+    _, said = doctor(POSTGRES_USER="tmi_backup", COLUMNS="60")
+    statement = "ALTER ROLE \"tmi_backup\" LOGIN VALID UNTIL 'infinity';"
+    query = "SELECT * FROM pg_roles WHERE rolname = 'tmi_backup';  -- may it log in? expired?"
+    assert {f"  {statement}", f"  {query}"} <= set(said.splitlines())
+
+
 def test_json_holds_every_step_with_its_outcome_cause_and_fix(doctor: Run) -> None:
     code, said = doctor("--json", POSTGRES_PASSWORD="wrong")
     facts = json.loads(said)
