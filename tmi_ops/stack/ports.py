@@ -18,6 +18,8 @@ FAMILIAR_UI_PORT = 3000
 GRPC_OFFSET = 10_000
 _HIGHEST_PORT = 65_535
 _ATTEMPTS = 20
+# Sockets that SeaweedFS makes beside its ports. One that another user's server left behind, it cannot remove.
+_SOCKETS = Path("/tmp")  # noqa: S108 - not ours to choose
 
 
 class StackPorts(BaseModel):
@@ -65,7 +67,9 @@ def seaweed_ports() -> SeaweedPorts:
         if is_free(twin):
             low, high = sorted((admin, twin))
             master, volume, filer, s3, *grpc = free_ports(8)
-            return SeaweedPorts(http=(master, volume, filer, s3, low), grpc=(grpc[0], grpc[1], grpc[2], grpc[3], high))
+            ports = SeaweedPorts(http=(master, volume, filer, s3, low), grpc=(grpc[0], grpc[1], grpc[2], grpc[3], high))
+            if not any(_has_left_socket(port) for port in (*ports.http, *ports.grpc)):
+                return ports
     raise StackError("No pair of free ports for SeaweedFS was found.", next_step="try again")
 
 
@@ -88,6 +92,10 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _has_left_socket(port: int) -> bool:
+    return any(_SOCKETS.glob(f"seaweedfs-*-{port}.sock"))
 
 
 def _recorded(record: Path) -> StackPorts | None:
