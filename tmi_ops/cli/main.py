@@ -49,6 +49,8 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "restore": LazyCommand(
             "tmi_ops.cli.recovery", "restore", "Restore a database, or a whole cluster to a moment."
         ),
+        "drill": LazyCommand("tmi_ops.cli.drill", "drill", "Recover for practice, measure it, and keep the evidence."),
+        "drills": LazyCommand("tmi_ops.cli.drill", "drills", "List the drills, or show the evidence of one."),
     },
     "Health": {
         "doctor": LazyCommand("tmi_ops.cli.doctor", "doctor", "What is broken, why, and what exactly mends it."),

@@ -26,6 +26,14 @@ STREAMS = 2
 TABLESPACE_MAP = "tablespace_map"
 
 
+class UnusableBaseError(RecoveryError):
+    """A base backup is not what it was when it was taken. `backup_id`: which one; of a chain the last where unknown."""
+
+    def __init__(self, backup_id: str, what: str, *, kept: str, next_step: str) -> None:
+        super().__init__(what, kept=kept, next_step=next_step)
+        self.backup_id = backup_id
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where one backup's files go: the data directory, and its tablespaces by oid."""
@@ -48,7 +56,7 @@ def extract_bases(store: ObjectStore, layouts: list[Layout], report: Report) -> 
     """Fetch and extract the backups of a chain.
 
     Raises:
-        RecoveryError: an object is gone, damaged, or not what it was; the message names backup and object.
+        UnusableBaseError: an object is gone, damaged, or not what it was; the message names backup and object.
         DiskSpaceError: the disk is full.
         StoreError: the store failed, or the private key is missing or another's.
     """
@@ -143,9 +151,10 @@ def _link_tablespaces(layout: Layout) -> None:
         (links / oid).symlink_to(place.absolute())
 
 
-def _unusable(task: _Task, error: IntegrityError | ObjectMissingError) -> RecoveryError:
+def _unusable(task: _Task, error: IntegrityError | ObjectMissingError) -> UnusableBaseError:
     what = "is gone from the store" if isinstance(error, ObjectMissingError) else "is damaged"
-    return RecoveryError(
+    return UnusableBaseError(
+        task.base.backup_id,
         f"The base backup {task.base.backup_id} cannot be used: its object {task.item.name} {what}. {error.what}",
         kept="What was restored so far was removed again; the store was left as it is.",
         next_step="begin with another base backup: --backup ID (`tmi-ops backups`); or bring back an earlier version "

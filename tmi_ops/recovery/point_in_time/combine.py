@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmi_ops.errors import DiskSpaceError, ProgramError, RecoveryError
+from tmi_ops.errors import DiskSpaceError, ProgramError
 from tmi_ops.postgres.programs import Programs, run_program
-from tmi_ops.recovery.point_in_time.base_files import Layout, use_new_places
+from tmi_ops.recovery.point_in_time.base_files import Layout, UnusableBaseError, use_new_places
 from tmi_ops.recovery.point_in_time.destination import WORK_NAME, Destination
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 
@@ -36,7 +36,7 @@ def combine(programs: Programs, plan: RecoveryPlan, extracted: Sequence[Layout],
     """Make one data directory of a chain, in its destination; nothing is to do for a full backup.
 
     Raises:
-        RecoveryError: the backups do not fit together.
+        UnusableBaseError: the backups do not fit together.
         DiskSpaceError: the disk is full.
     """
     if len(extracted) == 1:
@@ -69,7 +69,7 @@ def verify_files(programs: Programs, plan: RecoveryPlan, destination: Destinatio
     """Compare every file with the manifest: presence, size, checksum.
 
     Raises:
-        RecoveryError: one differs; the message names it.
+        UnusableBaseError: one differs; the message names it.
     """
     with _failures_explained(plan, "The restored files differ from the backup's manifest"):
         run_program(
@@ -95,7 +95,8 @@ def _failures_explained(plan: RecoveryPlan, what: str) -> Iterator[None]:
                 kept="What was restored so far was removed again; the backups are untouched.",
                 next_step="free some space there, or restore into a directory on a larger disk (--into)",
             ) from error
-        raise RecoveryError(
+        raise UnusableBaseError(
+            plan.base.backup_id,
             f"{what}: {error.what}",
             kept="What was restored so far was removed again; the backups are untouched.",
             next_step=f"begin with another base backup than {plan.base.backup_id}: --backup ID (`tmi-ops backups`)",

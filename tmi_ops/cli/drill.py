@@ -1,0 +1,166 @@
+"""`tmi-ops drill` and `tmi-ops drills`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.point_in_time import lsn, moment, one_target
+from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.drill.evidence import Check, Evidence
+    from tmi_ops.recovery.drill.planning import DrillPlan
+
+DRILL_FAILED = 1
+_COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
+_SHOWN = 20
+
+
+@click.command()
+@click.option("--to-time", type=moment, metavar="TIME", help="Recover to this time: '2026-11-24 03:44+00', '2h ago'.")
+@click.option("--to-lsn", type=lsn, metavar="LSN", help="Recover to this place in the WAL: 0/3000148.")
+@click.option("--to-name", metavar="NAME", help="Recover to this restore point; its fingerprints are compared.")
+@click.option("--latest", is_flag=True, help="Recover everything that was archived.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Choose the same random moment of the window again.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence's page there, too.")
+@click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def drill(
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    latest: bool,
+    seed: int | None,
+    html: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Recover for practice: into a scratch cluster, to a random moment of the recovery window or the one asked for.
+
+    The copy is asked for all that a recovery must bring back; how long it took and how much would have been lost is
+    held against the objectives. The evidence goes into the store, the copy is removed. No running server is touched.
+
+    Exit code 0: passed. 1: the copy is not sound, or an objective was missed. 2: the drill could not be carried out.
+    """
+    from tmi_ops.recovery.drill.evidence import evidence_json
+    from tmi_ops.recovery.drill.execution import run_drill
+    from tmi_ops.recovery.drill.page import evidence_page
+    from tmi_ops.recovery.drill.planning import prepare_drill
+
+    target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=False)
+    if target is not None and seed is not None:
+        raise click.UsageError("--seed chooses a random moment; leave it out where you name the target")
+    settings, store = open_environment()
+    with reporting(quiet) as report:
+        plan = prepare_drill(settings, store, report, target=target, seed=seed)
+        if not as_json:
+            report.note(_plan_words(plan))
+        done = run_drill(settings, store, plan, report)
+    if html is not None:
+        html.write_text(evidence_page(done.evidence))
+    if as_json:
+        click.echo(evidence_json(done.evidence))
+    else:
+        _show(done.evidence)
+        where = f"s3://{settings.store.bucket}/{store.root}{done.page_key}"
+        out.print(f"Evidence: {escape(where)}", soft_wrap=True)
+    return 0 if done.evidence.outcome == "passed" else DRILL_FAILED
+
+
+@click.command()
+@click.argument("drill_id", required=False)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page of DRILL_ID there.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def drills(drill_id: str | None, html: Path | None, as_json: bool) -> int:
+    """List the drills of this environment, newest first; with DRILL_ID (or `latest`) show its evidence."""
+    from tmi_ops.recovery.drill.evidence import list_drills, read_evidence
+
+    _, store = open_environment()
+    ids = list_drills(store)
+    if drill_id is not None:
+        return _show_one(read_evidence(store, _named(ids, drill_id)), html, as_json=as_json)
+    if html is not None:
+        raise click.UsageError("--html needs the id of a drill, or `latest`")
+    found = [read_evidence(store, one) for one in ids]
+    if as_json:
+        click.echo("[" + ",\n".join(one.model_dump_json(by_alias=True) for one in found) + "]")
+        return 0
+    if not found:
+        out.print("There was no drill yet. Begin one: tmi-ops drill")
+        return 0
+    out.print(_table(found[:_SHOWN]))
+    if len(found) > _SHOWN:
+        out.print(f"and {len(found) - _SHOWN} older ones (--json lists all)")
+    return 0
+
+
+def _named(ids: list[str], name: str) -> str:
+    fitting = ids[:1] if name == "latest" else [one for one in ids if one.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise click.UsageError(f"{len(fitting) or 'no'} drills begin with {name!r}; `tmi-ops drills` lists them")
+
+
+def _show_one(evidence: Evidence, html: Path | None, *, as_json: bool) -> int:
+    from tmi_ops.recovery.drill.evidence import evidence_json
+    from tmi_ops.recovery.drill.page import evidence_page
+
+    if html is not None:
+        html.write_text(evidence_page(evidence))
+    if as_json:
+        click.echo(evidence_json(evidence))
+    else:
+        _show(evidence)
+    return 0
+
+
+def _plan_words(plan: DrillPlan) -> str:
+    base = plan.recovery.base
+    return (
+        f"Drill: recover to {plan.target.words}, {plan.target.chosen}, from {base.backup_id} "
+        f"({age_words(base.consistent_at)}) and up to {size_words(plan.recovery.wal.size)} of WAL."
+    )
+
+
+def _table(found: list[Evidence]) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    for heading in ("drill", "when", "outcome", "target", "recovered in", "would have lost"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        table.add_row(
+            one.drill_id,
+            age_words(one.started_at),
+            f"[{_COLOURS[one.outcome]}]{one.outcome}[/]",
+            escape(one.target.words),
+            time_words(one.rto_seconds),
+            time_words(one.rpo_seconds),
+        )
+    return table
+
+
+def _show(evidence: Evidence) -> None:
+    colour = _COLOURS[evidence.outcome]
+    out.print(
+        f"[bold {colour}]{evidence.outcome.upper()}[/] [bold]{evidence.drill_id}[/]: {escape(evidence.database)} of "
+        f"{evidence.environment} recovered to {escape(evidence.target.words)}, {evidence.target.chosen}."
+    )
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for check in evidence.checks:
+        table.add_row(f"[{_COLOURS[check.outcome]}]{check.outcome}[/]", check.title, _answer(check))
+    out.print(table)
+    phases = ", ".join(f"{phase} {time_words(spent)}" for phase, spent in evidence.phases.items())
+    out.print(f"Time: {phases}; in all [bold]{time_words(evidence.rto_seconds)}[/].")
+    if evidence.copy_ is not None and evidence.copy_.rows:
+        rows = evidence.copy_.rows
+        out.print(f"Rows: {sum(rows.values()):,} in {len(rows)} tables; {size_words(evidence.copy_.restored_size)}.")
+
+
+def _answer(check: Check) -> str:
+    return "\n".join([escape(check.detail), *(f"- {escape(finding)}" for finding in check.findings)])

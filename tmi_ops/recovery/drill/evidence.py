@@ -1,0 +1,215 @@
+"""What a drill leaves behind: its evidence, as JSON that a program reads; `page.py` makes the page that a person reads.
+
+It lies beside the backup that was drilled, and once more below `drills/`, where it outlives that backup::
+
+    base/<backup id>/drill-<time>-<4 hex>.json, .html
+    drills/<time>-drill-<4 hex>.json, .html
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.manifest import BrokenRecordError
+from tmi_ops.store.objects import ObjectStore
+
+FOLDER = "drills"
+
+CheckName = Literal[
+    "recovery", "page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints", "rto", "rpo"
+]
+CheckOutcome = Literal["passed", "failed", "not run"]
+TITLES: dict[CheckName, str] = {
+    "recovery": "Recovered to the target",
+    "page_checksums": "Page checksums (pg_checksums)",
+    "amcheck": "Tables and indexes (pg_amcheck)",
+    "schema": "The schema that TMI needs",
+    "built_in_rows": "Built-in rows",
+    "heartbeat": "Heartbeat chain",
+    "fingerprints": "Fingerprints of the restore point",
+    "rto": "Recovery time objective",
+    "rpo": "Recovery point objective",
+}
+OBJECTIVE_CHECKS: tuple[CheckName, ...] = ("rto", "rpo")
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Check(_Fact):
+    """One question and its answer. `findings` are what is wrong, or worth knowing, a sentence each."""
+
+    name: CheckName
+    outcome: CheckOutcome
+    detail: str
+    findings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
+
+
+class DrilledBackup(_Fact):
+    """A link of the chain that was restored. Sizes in bytes; `manifest_sha256` names all its objects' checksums."""
+
+    backup_id: str
+    format: Literal["full", "incremental"]
+    taken_at: AwareDatetime
+    size: int
+    manifest_sha256: str
+
+
+class WindowBase(_Fact):
+    """A base backup inside the recovery window."""
+
+    backup_id: str
+    format: Literal["full", "incremental"]
+    taken_at: AwareDatetime
+
+
+class Window(_Fact):
+    """What could be recovered to when the drill began. `newest_at`: the newest moment; None: only the base itself."""
+
+    earliest_at: AwareDatetime
+    newest_at: AwareDatetime
+    newest_lsn: str
+    bases: tuple[WindowBase, ...]
+
+
+class DrillTarget(_Fact):
+    """Where to. `chosen`: asked for, or at random inside the window; then `seed` chooses the same one again."""
+
+    words: str
+    kind: Literal["latest", "time", "lsn", "name"]
+    chosen: Literal["asked for", "at random"]
+    time: AwareDatetime | None = None
+    lsn: str | None = None
+    name: str | None = None
+    seed: int | None = None
+
+
+class Copy(_Fact):
+    """What the drill brought back. Sizes in bytes; `rows` by table, `estimated` names those too large to count."""
+
+    lsn: str
+    last_commit_at: AwareDatetime | None
+    stopped: str
+    timeline: int
+    restored_size: int
+    replayed_size: int
+    rows: dict[str, int] = Field(default_factory=dict)
+    estimated: tuple[str, ...] = ()
+
+
+class Evidence(_Fact):
+    """Everything an auditor asks for. Durations in seconds, by phase in their order; sizes in bytes.
+
+    Args:
+        recovery_seconds: from the first look at the store until the copy answered queries.
+        rto_seconds: until it was proven as well; this is held against the objective.
+        rpo_seconds: how much would have been lost, had the server been lost when the drill began.
+        copy_: None: the recovery failed.
+    """
+
+    format_version: Literal[1] = 1
+    drill_id: str
+    environment: str
+    outcome: Literal["passed", "failed"]
+    reasons: tuple[str, ...] = ()
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    host: str
+    store: str
+    database: str
+    system_identifier: str
+    source_version: str
+    programs_version: str
+    tmi_ops_version: str
+    backups: tuple[DrilledBackup, ...]
+    window: Window
+    target: DrillTarget
+    notes: tuple[str, ...] = ()
+    disk_needed: int
+    copy_: Copy | None = Field(default=None, alias="copy")
+    phases: dict[str, float]
+    recovery_seconds: float
+    rto_seconds: float
+    rto_objective_seconds: float
+    rpo_seconds: float
+    rpo_objective_seconds: float
+    checks: tuple[Check, ...]
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    @property
+    def backup_id(self) -> str:
+        """The backup that the recovery began with."""
+        return self.backups[-1].backup_id
+
+    def check(self, name: CheckName) -> Check:
+        """The answer to one question."""
+        return next(check for check in self.checks if check.name == name)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing speaks against the copy, whatever the objectives say."""
+        return not any(check.outcome == "failed" for check in self.checks if check.name not in OBJECTIVE_CHECKS)
+
+
+def new_drill_id(now: datetime) -> str:
+    """A name that sorts by time: `20261124T120000Z-drill-7f3a`."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-drill-{secrets.token_hex(2)}"
+
+
+def evidence_keys(evidence: Evidence) -> tuple[str, str]:
+    """Without their ending: the key beside the backup, and the one that outlives it."""
+    time, _, token = evidence.drill_id.split("-")
+    return f"{backup_folder(evidence.backup_id)}/drill-{time}-{token}", f"{FOLDER}/{evidence.drill_id}"
+
+
+def record_evidence(store: ObjectStore, evidence: Evidence, page: str) -> str:
+    """Write the evidence and its page down.
+
+    Returns:
+        The key of the page beside the backup.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    keys = evidence_keys(evidence)
+    for key in keys:
+        store.put_if_absent(f"{key}.html", page.encode())
+        store.put_if_absent(f"{key}.json", evidence_json(evidence))
+    return f"{keys[0]}.html"
+
+
+def evidence_json(evidence: Evidence) -> bytes:
+    """As it is stored."""
+    return evidence.model_dump_json(indent=2, by_alias=True).encode() + b"\n"
+
+
+def list_drills(store: ObjectStore) -> list[str]:
+    """The ids of all drills, newest first."""
+    keys = (item.key for item in store.list_objects(f"{FOLDER}/"))
+    return sorted((key[len(FOLDER) + 1 : -len(".json")] for key in keys if key.endswith(".json")), reverse=True)
+
+
+def read_evidence(store: ObjectStore, drill_id: str) -> Evidence:
+    """The evidence of one drill.
+
+    Raises:
+        ObjectMissingError: there is no such drill.
+        BrokenRecordError: it cannot be understood.
+    """
+    key = f"{FOLDER}/{drill_id}.json"
+    try:
+        return Evidence.model_validate_json(store.get_bytes(key))
+    except ValidationError:
+        raise BrokenRecordError(f"The evidence {key} of a drill cannot be read.") from None
