@@ -131,16 +131,17 @@ def _plan_words(plan: DrillPlan) -> str:
 
 def _table(found: list[Evidence]) -> Table:
     table = Table(box=None, padding=(0, 2))
-    for heading in ("drill", "when", "outcome", "target", "recovered in", "would have lost"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("drill", "when", "outcome", "RTO", "RPO"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("target", overflow="fold")
     for one in found:
         table.add_row(
             one.drill_id,
             age_words(one.started_at),
             f"[{_COLOURS[one.outcome]}]{one.outcome}[/]",
-            escape(one.target.words),
             time_words(one.rto_seconds),
             time_words(one.rpo_seconds),
+            escape(one.target.words),
         )
     return table
 

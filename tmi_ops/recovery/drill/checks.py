@@ -126,7 +126,8 @@ def check_fingerprints(
         return Found.not_run("The target is not a restore point.")
     if point is None or not point.fingerprints:
         return Found.not_run("No fingerprints were taken there: `tmi-ops restore-point NAME` does.")
-    if parse_lsn(point.lsn) != recovered.plan.stop_lsn:
+    stop = recovered.plan.stop_lsn
+    if stop is None or not parse_lsn(point.after_lsn) <= stop <= parse_lsn(point.lsn):
         return Found.not_run(f"They were taken at another place of that name, LSN {point.lsn}.")
     with connect(address.model_copy(update={"database": point.database})) as connection:
         connection.execute("SET statement_timeout = 0")
