@@ -7,6 +7,7 @@ from dagster import Definitions
 from tmi_ops.orchestration.access import access_definitions
 from tmi_ops.orchestration.backup import backup_definitions
 from tmi_ops.orchestration.base_backup import base_backup_definitions
+from tmi_ops.orchestration.drill import drill_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
@@ -24,6 +25,7 @@ def environment_definitions(environment: str) -> Definitions:
         backup_definitions(environment),
         base_backup_definitions(environment),
         wal_definitions(environment),
+        drill_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),
         access_definitions(environment),

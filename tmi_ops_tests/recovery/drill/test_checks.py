@@ -28,7 +28,7 @@ from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings
-from tmi_ops_tests.recovery.drill.conftest import NAME, Lived
+from tmi_ops_tests.recovery.drill.lives import NAME, Lived
 from tmi_ops_tests.recovery.point_in_time.restoring import plan_to
 
 pytestmark = pytest.mark.slow

@@ -22,7 +22,7 @@ from tmi_ops.store.catalogue import list_backups, read_verdicts
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.physical import Notes
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
-from tmi_ops_tests.recovery.drill.conftest import NAME, Lived, left_behind
+from tmi_ops_tests.recovery.drill.lives import NAME, Lived, left_behind
 
 pytestmark = pytest.mark.slow
 

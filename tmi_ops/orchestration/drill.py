@@ -1,0 +1,273 @@
+"""Recovery drills as an asset with three checks, a job and a weekly schedule; and the beats that they find again."""
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetsDefinition,
+    AssetSelection,
+    Config,
+    DefaultScheduleStatus,
+    Definitions,
+    MetadataValue,
+    ScheduleDefinition,
+    TableColumn,
+    TableColumnConstraints,
+    TableRecord,
+    TableSchema,
+    asset,
+    define_asset_job,
+)
+from pydantic import Field
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.orchestration.wal import cron_within
+from tmi_ops.settings import read_objectives
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.drill.evidence import CheckName, Evidence
+    from tmi_ops.recovery.drill.execution import Drill
+    from tmi_ops.recovery.point_in_time.target import Target
+
+DRILL_JOB = "recovery_drill"
+HEARTBEAT_JOB = "heartbeat"
+SUNDAY_AT_FOUR = "0 4 * * 0"  # after the week's base backup, and when few are awake to be slowed down
+SOUND, RTO_MET, RPO_MET = "sound", "rto_met", "rpo_met"
+_MISSED = "one of to_time, to_lsn, to_name and latest at most, and seed only with none of them"
+
+
+class DrillConfig(Config):
+    """Where to. With nothing given: a random moment of the recovery window."""
+
+    to_time: str | None = Field(default=None, description="A time, ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
+    to_lsn: str | None = Field(default=None, description="A place in the WAL: 0/3000148.")
+    to_name: str | None = Field(default=None, description="A restore point; its fingerprints are compared.")
+    latest: bool = Field(default=False, description="Everything that was archived.")
+    seed: int | None = Field(default=None, ge=0, description="Chooses the same random moment of the window again.")
+
+    def target(self) -> "Target | None":
+        """None: at random.
+
+        Raises:
+            SettingsError: more than one target was given, or it cannot be read.
+        """
+        from tmi_ops.postgres.wal_files import parse_lsn
+        from tmi_ops.recovery.point_in_time.target import Target
+
+        given = [self.to_time is not None, self.to_lsn is not None, self.to_name is not None, self.latest]
+        if sum(given) > 1 or (any(given) and self.seed is not None):
+            raise SettingsError("The drill was given more than one target.", next_step=f"give {_MISSED}")
+        if not any(given):
+            return None
+        lsn = parse_lsn(self.to_lsn) if self.to_lsn is not None else None
+        return Target(time=_moment(self.to_time), lsn=lsn, name=self.to_name)
+
+
+def drill_definitions(environment: str) -> Definitions:
+    """Assets `<environment>/recovery/drill` and `<environment>/recovery/heartbeat`, their jobs and schedules."""
+    tags = {"tmi_ops/environment": environment}
+    drill, beats = _drill_asset(environment), _heartbeat_asset(environment)
+    job = define_asset_job(
+        DRILL_JOB,
+        selection=AssetSelection.assets(drill.key),
+        description="Recover for practice, measure it, and keep the evidence.",
+        tags=tags,
+    )
+    beating = define_asset_job(
+        HEARTBEAT_JOB,
+        selection=AssetSelection.assets(beats.key),
+        description="Write a beat into the database.",
+        tags=tags,
+    )
+    status = DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
+    timezone = os.environ.get("TMI_OPS_TIMEZONE", "UTC")
+    weekly = ScheduleDefinition(
+        name="weekly_recovery_drill",
+        job=job,
+        cron_schedule=SUNDAY_AT_FOUR,
+        execution_timezone=timezone,
+        default_status=status,
+        description="Every Sunday at 04:00 a recovery to a random moment of the recovery window.",
+    )
+    regular = ScheduleDefinition(
+        name="heartbeat_within_the_rpo",
+        job=beating,
+        cron_schedule=cron_within(read_objectives(environment).rpo),
+        execution_timezone=timezone,
+        default_status=status,
+        description="Three beats or more within the RPO, so that a drill can tell what is missing to within a third of "
+        "it. `tmi-ops heartbeat --every 60` as a service writes them more often.",
+    )
+    return Definitions(assets=[drill, beats], jobs=[job, beating], schedules=[weekly, regular])
+
+
+def _drill_asset(environment: str) -> AssetsDefinition:
+    key = AssetKey([environment, "recovery", "drill"])
+
+    @asset(
+        key=key,
+        deps=[AssetKey([environment, "backup", "base"]), AssetKey([environment, "backup", "wal"])],
+        group_name="recovery",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        pool=pool(environment, "drill"),
+        check_specs=[
+            AssetCheckSpec(
+                SOUND,
+                asset=key,
+                description="The copy stands at its target, and nothing that it was asked speaks against it: page "
+                "checksums, pg_amcheck, schema, built-in rows, heartbeat chain, fingerprints.",
+            ),
+            AssetCheckSpec(RTO_MET, asset=key, description="It was recovered and proven within the RTO."),
+            AssetCheckSpec(
+                RPO_MET,
+                asset=key,
+                description="Had the server been lost when the drill began, no more than the RPO would have been.",
+            ),
+        ],
+        description="A recovery for practice: base backup and WAL into a scratch cluster, to a random moment of the "
+        "recovery window, judged, measured against RTO and RPO, and removed. The evidence is kept beside the backup. "
+        "The same by hand: `tmi-ops drill`.",
+    )
+    def drill(context: AssetExecutionContext, config: DrillConfig, environment: Environment) -> Materialized:
+        from tmi_ops.recovery.drill.execution import run_drill
+        from tmi_ops.recovery.drill.planning import prepare_drill
+
+        report = RunLogReport(context.log)
+        with failures_explained():
+            settings, store = environment.settings, environment.open_store()
+            plan = prepare_drill(settings, store, report, target=config.target(), seed=config.seed)
+            done = run_drill(settings, store, plan, report)
+        return Materialized(metadata=_metadata(done), check_results=_checks(done.evidence))
+
+    return drill
+
+
+def _heartbeat_asset(environment: str) -> AssetsDefinition:
+    @asset(
+        key=AssetKey([environment, "recovery", "heartbeat"]),
+        group_name="recovery",
+        kinds={"postgres"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        pool=pool(environment, "heartbeat"),
+        description="The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
+        "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`.",
+    )
+    def heartbeat(environment: Environment) -> Materialized:
+        from tmi_ops.postgres.wal_files import format_lsn
+        from tmi_ops.recovery.drill.heartbeat import beat
+
+        with failures_explained():
+            written = beat(environment.settings.postgres)
+        return Materialized(
+            metadata={
+                "beat": MetadataValue.int(written.id),
+                "written at": MetadataValue.timestamp(written.written_at),
+                "LSN": MetadataValue.text(format_lsn(written.lsn)),
+                "hash": MetadataValue.text(written.hash),
+            }
+        )
+
+    return heartbeat
+
+
+def _moment(words: str | None) -> datetime | None:
+    if words is None:
+        return None
+    try:
+        found = datetime.fromisoformat(words)
+    except ValueError:
+        raise SettingsError(f"{words!r} is not a time.", next_step="write it as 2026-11-24T03:44:13+00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
+    evidence = done.evidence
+    metadata: dict[str, MetadataValue[Any]] = {
+        "drill": MetadataValue.text(evidence.drill_id),
+        "outcome": MetadataValue.text(evidence.outcome),
+        "target": MetadataValue.text(f"{evidence.target.words}, {evidence.target.chosen}"),
+        "RTO (s)": seconds(evidence.rto_seconds),
+        "RTO objective (s)": seconds(evidence.rto_objective_seconds),
+        "RPO (s)": seconds(evidence.rpo_seconds),
+        "RPO objective (s)": seconds(evidence.rpo_objective_seconds),
+        "answered queries after (s)": seconds(evidence.recovery_seconds),
+        **{f"phase: {phase} (s)": seconds(spent) for phase, spent in evidence.phases.items()},
+        "backup": MetadataValue.text(evidence.backup_id),
+        "recoverable from": MetadataValue.timestamp(evidence.window.earliest_at),
+        "recoverable to": MetadataValue.timestamp(evidence.window.newest_at),
+        "disk needed (MB)": megabytes(evidence.disk_needed),
+        "checks": _check_table(evidence),
+        "evidence": MetadataValue.text(done.page_key),
+        "look at it with": MetadataValue.md(f"`tmi-ops drills {evidence.drill_id} --html drill.html`"),
+    }
+    if evidence.copy_ is not None:
+        metadata |= {
+            "restored (MB)": megabytes(evidence.copy_.restored_size),
+            "WAL replayed (MB)": megabytes(evidence.copy_.replayed_size),
+            "rows": MetadataValue.int(sum(evidence.copy_.rows.values())),
+        }
+    return metadata
+
+
+def _check_table(evidence: "Evidence") -> MetadataValue[Any]:
+    columns = [
+        TableColumn(name, type=kind, constraints=TableColumnConstraints(nullable=False))
+        for name, kind in (("check", "string"), ("outcome", "string"), ("answer", "string"), ("seconds", "float"))
+    ]
+    records = [
+        TableRecord(
+            {
+                "check": check.title,
+                "outcome": check.outcome,
+                "answer": " ".join([check.detail, *check.findings]),
+                "seconds": round(check.seconds, 2),
+            }
+        )
+        for check in evidence.checks
+    ]
+    return MetadataValue.table(records, TableSchema(columns))
+
+
+def _checks(evidence: "Evidence") -> list[AssetCheckResult]:
+    failed = [check for check in evidence.checks[:-2] if check.outcome == "failed"]
+    unasked = [check.title for check in evidence.checks[:-2] if check.outcome == "not run"]
+    said = " ".join(f"{check.title}: {check.detail}" for check in failed) or (
+        "Nothing speaks against the copy." + (f" Not asked: {', '.join(unasked)}." if unasked else "")
+    )
+    return [
+        AssetCheckResult(
+            check_name=SOUND,
+            passed=evidence.sound,
+            severity=AssetCheckSeverity.ERROR,
+            description=said,
+            metadata={"checks": _check_table(evidence)},
+        ),
+        _objective(evidence, RTO_MET, "rto", evidence.rto_seconds, evidence.rto_objective_seconds),
+        _objective(evidence, RPO_MET, "rpo", evidence.rpo_seconds, evidence.rpo_objective_seconds),
+    ]
+
+
+def _objective(
+    evidence: "Evidence", name: str, question: "CheckName", measured: float, objective: float
+) -> AssetCheckResult:
+    check = evidence.check(question)
+    return AssetCheckResult(
+        check_name=name,
+        passed=check.outcome == "passed",
+        severity=AssetCheckSeverity.ERROR,
+        description=check.detail,
+        metadata={"measured (s)": seconds(measured), "objective (s)": seconds(objective)},
+    )
