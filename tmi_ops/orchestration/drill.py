@@ -199,6 +199,7 @@ def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
         "drill": MetadataValue.text(evidence.drill_id),
         "outcome": MetadataValue.text(evidence.outcome),
         "target": MetadataValue.text(f"{evidence.target.words}, {evidence.target.chosen}"),
+        "checks": _check_table(evidence),
         "RTO (s)": seconds(evidence.rto_seconds),
         "RTO objective (s)": seconds(evidence.rto_objective_seconds),
         "RPO (s)": seconds(evidence.rpo_seconds),
@@ -209,7 +210,6 @@ def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
         "recoverable from": MetadataValue.timestamp(evidence.window.earliest_at),
         "recoverable to": MetadataValue.timestamp(evidence.window.newest_at),
         "disk needed (MB)": megabytes(evidence.disk_needed),
-        "checks": _check_table(evidence),
         "evidence": MetadataValue.text(done.page_key),
         "look at it with": MetadataValue.md(f"`tmi-ops drills {evidence.drill_id} --html drill.html`"),
     }

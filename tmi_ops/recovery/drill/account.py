@@ -100,7 +100,7 @@ def _all_checks(account: Account, rto_seconds: float, rpo_seconds: float, object
     return (
         *asked,
         _objective("rto", rto_seconds, objectives.rto, "Recovered and proven in", known=recovered),
-        _objective("rpo", rpo_seconds, objectives.rpo, "The newest moment in the store was of", ago=True),
+        _objective("rpo", rpo_seconds, objectives.rpo, "The newest moment in the store was", old=True),
     )
 
 
@@ -142,11 +142,11 @@ def verdict_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verdic
 
 
 def _objective(
-    name: CheckName, measured: float, objective: timedelta, words: str, *, ago: bool = False, known: bool = True
+    name: CheckName, measured: float, objective: timedelta, words: str, *, old: bool = False, known: bool = True
 ) -> Check:
     if not known:
         return Check(name=name, outcome="failed", detail="There was no recovery that could be measured.")
     met = measured <= objective.total_seconds()
     wanted = duration_words(objective.total_seconds())
-    detail = f"{words} {duration_words(measured)}{' ago' if ago else ''}; the objective is {wanted}."
+    detail = f"{words} {duration_words(measured)}{' old' if old else ''}; the objective is {wanted}."
     return Check(name=name, outcome="passed" if met else "failed", detail=detail)
