@@ -24,6 +24,7 @@ from benchmarks.processes import Run, run_pipeline
 from benchmarks.servers import Servers, make_database, servers
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.store.catalogue import list_backups
+from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import open_store
 
 OURS = "tmi-ops backup logical"
@@ -114,7 +115,7 @@ def measure(running: Servers, compared: Sequence[Side], rounds: int, rows: int) 
             runs[side.name].append(run_pipeline(side.commands, side.env))
             if side.name == OURS:
                 _require_whole(running, rows)
-            stored[side.name] = _empty_bucket(running)
+            stored[side.name] = empty_bucket(running)
     return [Result(side.name, tuple(runs[side.name]), stored[side.name]) for side in compared]
 
 
@@ -145,12 +146,14 @@ def _line(cells: Sequence[str]) -> str:
 def _require_whole(running: Servers, rows: int) -> None:
     """Our backup must be in the catalogue with a fingerprint of every row, else the measurement is worth nothing."""
     (entry,) = list_backups(open_store(running.store, ENVIRONMENT))
+    if not isinstance(entry.manifest, Manifest):
+        raise TypeError(entry.manifest)
     counted = sum(table.rows for table in entry.manifest.fingerprints.values())
     if counted < rows:
         raise RuntimeError(f"The backup's fingerprint counts {counted} rows of at least {rows}.")
 
 
-def _empty_bucket(running: Servers) -> int:
+def empty_bucket(running: Servers) -> int:
     """Remove every object, so that no run finds what another left. Returns how many bytes there were."""
     credentials = _aws_environment(running)
     bucket = boto3.resource(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,20 +28,28 @@ BUCKET, REGION = "measurement", "us-east-1"
 
 @dataclass(frozen=True)
 class Servers:
-    """What both sides of a measurement talk to."""
+    """What both sides of a measurement talk to. `data`: the server's data directory."""
 
     postgres: PostgresSettings
     store: StoreSettings
     programs: Programs
+    data: Path
 
 
 @contextmanager
-def servers(directory: Path) -> Iterator[Servers]:
-    """Start both servers; they and their data are gone when the block ends."""
-    programs = server_programs(POSTGRES_MAJOR)
+def servers(
+    directory: Path, *, major: int = POSTGRES_MAJOR, parameters: Mapping[str, str] | None = None
+) -> Iterator[Servers]:
+    """Start both servers; they and their data are gone when the block ends.
+
+    Args:
+        parameters: of PostgreSQL, over `POSTGRES_PARAMETERS`.
+    """
+    programs = server_programs(major)
+    wanted = {**POSTGRES_PARAMETERS, **(parameters or {})}
     credentials = S3Credentials("measurement", SecretStr(secrets.token_urlsafe(24)))
-    ports = seaweed_ports()
-    with scratch_cluster(programs, directory / "postgres", parameters=POSTGRES_PARAMETERS) as cluster:
+    with scratch_cluster(programs, directory / "postgres", parameters=wanted) as cluster:
+        ports = seaweed_ports()
         s3 = start_seaweedfs(directory / "s3", ports, credentials, directory / "s3.log")
         try:
             endpoint_url = f"http://127.0.0.1:{ports.s3}"
@@ -53,7 +61,7 @@ def servers(directory: Path) -> Iterator[Servers]:
                 access_key_id=SecretStr(credentials.access_key_id),
                 secret_access_key=credentials.secret_access_key,
             )
-            yield Servers(cluster.address.model_copy(update={"database": "tmi"}), store, programs)
+            yield Servers(cluster.address.model_copy(update={"database": "tmi"}), store, programs, cluster.directory)
         finally:
             s3.process.kill()  # its orderly stop takes long, and its data is thrown away
             s3.stop()
