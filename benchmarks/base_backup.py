@@ -8,7 +8,7 @@ One server, one S3 server, in turns, every run a process of its own from start t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +38,14 @@ def main(size: float, rounds: int, ours_only: bool) -> None:
     on_bench(size, lambda made, database_bytes: _measure(made, database_bytes, rounds, ours_only))
 
 
-def on_bench(size: float, measure: Callable[[Bench, int], None]) -> None:
+def on_bench(size: float, measure: Callable[[Bench, int], None], settings: Mapping[str, str] | None = None) -> None:
     """Have a database of that size and the peers set up for the length of a measurement."""
     with tempfile.TemporaryDirectory(prefix="tmi-ops-bench-") as name, tempfile.TemporaryDirectory() as short:
         directory, sockets = Path(name), Path(short)
         directory.chmod(0o755)
         sockets.chmod(0o777)
         parameters = {"unix_socket_directories": str(sockets), "full_page_writes": "on", "max_wal_senders": "8"}
+        parameters |= settings or {}
         with servers(directory, major=15, parameters=parameters) as running:
             database = make_database(running.postgres, int(size))
             click.echo(f"TMI database: {database.bytes / MB:,.0f} MB, {sum(database.rows.values()):,} rows")
@@ -88,11 +89,13 @@ def _measure(made: Bench, database_bytes: int, rounds: int, ours_only: bool) -> 
     runs: dict[str, list[Run]] = {side.name: [] for side in compared}
     stored: dict[str, int] = {}
     for number in range(rounds):
+        # What is left of an emptied bucket's folders looks to pgBackRest like another repository.
+        env = {**made.env, "PGBACKREST_REPO1_PATH": f"/pgbackrest-{number}"}
         turn = number % len(compared)
         for side in (*compared[turn:], *compared[:turn]):
             for command in side.before:
-                run_pipeline([command], made.env)
-            runs[side.name].append(run_pipeline([side.command], made.env))
+                run_pipeline([command], env)
+            runs[side.name].append(run_pipeline([side.command], env))
             stored[side.name] = empty_bucket(made.servers)
     results = [Result(side.name, tuple(runs[side.name]), stored[side.name]) for side in compared]
     click.echo(comparison(results, database_bytes))
