@@ -19,6 +19,8 @@ from benchmarks.peers import Bench, Words, bench
 from benchmarks.processes import Run, run_pipeline
 from benchmarks.servers import make_database, servers
 
+PEERS_MAJOR = 15  # the newest that Debian's pgBackRest knows
+
 
 @dataclass(frozen=True)
 class Side:
@@ -38,7 +40,13 @@ def main(size: float, rounds: int, ours_only: bool) -> None:
     on_bench(size, lambda made, database_bytes: _measure(made, database_bytes, rounds, ours_only))
 
 
-def on_bench(size: float, measure: Callable[[Bench, int], None], settings: Mapping[str, str] | None = None) -> None:
+def on_bench(
+    size: float,
+    measure: Callable[[Bench, int], None],
+    settings: Mapping[str, str] | None = None,
+    *,
+    major: int = PEERS_MAJOR,
+) -> None:
     """Have a database of that size and the peers set up for the length of a measurement."""
     with tempfile.TemporaryDirectory(prefix="tmi-ops-bench-") as name, tempfile.TemporaryDirectory() as short:
         directory, sockets = Path(name), Path(short)
@@ -46,7 +54,7 @@ def on_bench(size: float, measure: Callable[[Bench, int], None], settings: Mappi
         sockets.chmod(0o777)
         parameters = {"unix_socket_directories": str(sockets), "full_page_writes": "on", "max_wal_senders": "8"}
         parameters |= settings or {}
-        with servers(directory, major=15, parameters=parameters) as running:
+        with servers(directory, major=major, parameters=parameters) as running:
             database = make_database(running.postgres, int(size))
             click.echo(f"TMI database: {database.bytes / MB:,.0f} MB, {sum(database.rows.values()):,} rows")
             with bench(running, directory, sockets) as made:
