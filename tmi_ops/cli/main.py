@@ -43,6 +43,10 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
             "tmi_ops.cli.restore_point", "restore_point", "Name this moment, and record what every table holds."
         ),
         "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
+        "prune": LazyCommand("tmi_ops.cli.prune", "prune", "Remove what the retention policy no longer wants."),
+        "hold": LazyCommand("tmi_ops.cli.holds", "hold", "Keep a backup whatever the policy says."),
+        "release": LazyCommand("tmi_ops.cli.holds", "release", "Take a hold away."),
+        "holds": LazyCommand("tmi_ops.cli.holds", "holds", "List the held backups."),
     },
     "Recovery": {
         "verify": LazyCommand("tmi_ops.cli.recovery", "verify", "Prove a backup by restoring it."),

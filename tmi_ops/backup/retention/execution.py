@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tmi_ops.backup.retention.facts import Backup, HalfMade, WalFile
-from tmi_ops.backup.retention.holds import hold_key
+from tmi_ops.backup.retention.holds import hold_key, is_backup_id
 from tmi_ops.backup.retention.plan import RetentionPlan, WalDecision
-from tmi_ops.backup.retention.reading import is_backup_id
 from tmi_ops.errors import ObjectMissingError
 from tmi_ops.progress import Phase, Report
 from tmi_ops.store.catalogue import MANIFEST, backup_folder, discard, read_manifest

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.backup.retention.facts import Hold
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
-from tmi_ops.store.catalogue import backup_folder, read_manifest
+from tmi_ops.store.catalogue import KINDS, READERS, backup_folder, read_manifest
+from tmi_ops.store.manifest import Kind
 from tmi_ops.store.objects import ObjectStore
 
 HOLD = "hold.json"
@@ -62,6 +64,25 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
         raise ObjectMissingError(f"{backup_id} is not held.", next_step="see what is: `tmi-ops prune --dry-run`")
     store.delete([hold_key(backup_id)])
     return held
+
+
+def list_holds(store: ObjectStore) -> list[Hold]:
+    """Every hold, the newest first.
+
+    Raises:
+        StoreError: one of them cannot be understood, or the store failed.
+    """
+    names = [name for kind in KINDS for name in store.list_folders(kind) if is_backup_id(name, kind)]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="holds") as pool:
+        held = [hold for hold in pool.map(lambda name: read_hold(store, name), names) if hold is not None]
+    return sorted(held, key=lambda hold: hold.since, reverse=True)
+
+
+def is_backup_id(name: str, kind: Kind) -> bool:
+    try:
+        return backup_folder(name) == f"{kind}/{name}"
+    except StoreError:
+        return False
 
 
 def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from tmi_ops.backup.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
-from tmi_ops.backup.retention.holds import HOLD, read_hold
+from tmi_ops.backup.retention.holds import HOLD, is_backup_id, read_hold
 from tmi_ops.backup.wal.archive import list_clusters, read_history, read_segment_size
 from tmi_ops.backup.wal.layout import SUFFIX, cluster_folder
 from tmi_ops.backup.wal.lineage import Lineage, lineage
@@ -91,13 +91,6 @@ def _folders(store: ObjectStore, kind: Kind) -> Iterator[_Folder]:
             folder.verdict = max(folder.verdict or "", item.key)
     if folder is not None:
         yield folder
-
-
-def is_backup_id(name: str, kind: Kind) -> bool:
-    try:
-        return backup_folder(name) == f"{kind}/{name}"
-    except StoreError:
-        return False
 
 
 def _read_backup(store: ObjectStore, folder: _Folder, locking: bool) -> Backup:

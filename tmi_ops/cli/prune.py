@@ -1,0 +1,149 @@
+"""`tmi-ops prune`: what the policy keeps and why, what goes, and removing it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.terminal import age_words, out, size_words
+
+if TYPE_CHECKING:
+    from tmi_ops.backup.retention.execution import RetentionResult
+    from tmi_ops.backup.retention.plan import Decision, RetentionPlan
+
+SPARED = 1
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show what stays and what would go, and why; remove nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run or --yes.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
+    """Remove the backups and the WAL that the retention policy no longer wants.
+
+    The policy is TMI_OPS_RECOVERY_WINDOW (7d) and TMI_OPS_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY. Never
+    removed: the newest proven backup, what a kept backup or the recovery window needs, what is held or under Object
+    Lock; and nothing at all where the store could not be read whole or the clocks disagree.
+
+    Exit code 0: done, or nothing to do. 1: something that the plan removes was spared. 2: nothing could be planned.
+    """
+    from tmi_ops.backup.retention.execution import execute_retention
+    from tmi_ops.backup.retention.planning import plan_retention
+    from tmi_ops.backup.retention.reading import read_facts
+
+    if as_json and not (dry_run or yes):
+        raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
+    settings, store = open_environment()
+    plan = plan_retention(read_facts(store), settings.retention, datetime.now(UTC))
+    if not as_json:
+        _show_plan(plan)
+    if dry_run or plan.removes_nothing:
+        if as_json:
+            click.echo(json.dumps(_plan_facts(plan) | {"done": None}, indent=2))
+        elif dry_run:
+            out.print("Nothing was removed: this was a dry run.")
+        return 0
+    if not yes:
+        click.confirm(f"Remove this from {settings.store.describe()}? There is no way back.", abort=True)
+    with reporting(quiet or as_json) as report:
+        result = execute_retention(plan, store, report)
+    if as_json:
+        click.echo(json.dumps(_plan_facts(plan) | {"done": _done_facts(result)}, indent=2))
+    else:
+        _show_result(result)
+    return SPARED if result.spared else 0
+
+
+def _show_plan(plan: RetentionPlan) -> None:
+    out.print(f"Policy: {plan.policy.describe()}.")
+    for decision in plan.kept:
+        out.print(f"[green]keep[/]    {_backup_words(decision)}", soft_wrap=True)
+    for decision in plan.removed:
+        out.print(f"[red]remove[/]  {_backup_words(decision)}", soft_wrap=True)
+    for half in plan.half_made:
+        out.print(
+            f"[red]remove[/]  {half.backup_id}  {size_words(half.size)}: half made, untouched since "
+            f"{age_words(half.touched_at)}",
+            soft_wrap=True,
+        )
+    for upload in plan.uploads:
+        out.print(f"[red]remove[/]  the unfinished upload of {escape(upload.key)}", soft_wrap=True)
+    for wal in plan.wal:
+        out.print(
+            f"WAL of cluster {wal.system_identifier}: {wal.kept} files ({size_words(wal.kept_size)}) stay: "
+            f"{escape('; '.join(wal.reasons)) or 'stored within the recovery window'}. "
+            f"{len(wal.removed)} ({size_words(wal.removed_size)}) go.",
+            soft_wrap=True,
+        )
+    if plan.removes_nothing:
+        out.print(f"Nothing goes. {size_words(plan.kept_size)} stay.")
+    else:
+        out.print(f"{plan.describe()}. {size_words(plan.freed)} become free, {size_words(plan.kept_size)} stay.")
+
+
+def _backup_words(decision: Decision) -> str:
+    backup = decision.backup
+    return (
+        f"{backup.backup_id}  {age_words(backup.taken_at)}, {size_words(backup.size)}, {backup.proof}: "
+        f"{escape('; '.join(decision.reasons))}"
+    )
+
+
+def _show_result(result: RetentionResult) -> None:
+    for spared in result.spared:
+        out.print(f"[yellow]spared[/]  {escape(spared.what)}: {escape(spared.because)}", soft_wrap=True)
+    out.print(
+        f"[green]Removed[/] {result.backups} backups, {result.wal_files} WAL files, {result.half_made} half-made "
+        f"backups and {result.uploads} unfinished uploads: {size_words(result.freed)}."
+    )
+
+
+def _plan_facts(plan: RetentionPlan) -> dict[str, Any]:
+    def backup(decision: Decision) -> dict[str, Any]:
+        one = decision.backup
+        return {
+            "backup_id": one.backup_id,
+            "kind": one.kind,
+            "taken_at": one.taken_at.isoformat(),
+            "bytes": one.size,
+            "proof": one.proof,
+            "reasons": list(decision.reasons),
+        }
+
+    return {
+        "policy": plan.policy.model_dump(mode="json"),
+        "kept": [backup(decision) for decision in plan.kept],
+        "removed": [backup(decision) for decision in plan.removed],
+        "wal": [
+            {
+                "system_identifier": wal.system_identifier,
+                "kept_files": wal.kept,
+                "kept_bytes": wal.kept_size,
+                "removed_files": len(wal.removed),
+                "removed_bytes": wal.removed_size,
+                "reasons": list(wal.reasons),
+            }
+            for wal in plan.wal
+        ],
+        "half_made": [half.backup_id for half in plan.half_made],
+        "unfinished_uploads": len(plan.uploads),
+        "kept_bytes": plan.kept_size,
+        "freed_bytes": plan.freed,
+    }
+
+
+def _done_facts(result: RetentionResult) -> dict[str, Any]:
+    return {
+        "backups": result.backups,
+        "wal_files": result.wal_files,
+        "half_made": result.half_made,
+        "unfinished_uploads": result.uploads,
+        "freed_bytes": result.freed,
+        "spared": [{"what": spared.what, "because": spared.because} for spared in result.spared],
+    }
