@@ -1,0 +1,36 @@
+"""Environment variables and .env files -> Settings; recovery objectives by environment.
+
+Names are the guide's (Environment Configuration): POSTGRES_*, REDIS_*; the TMI server's own
+TMI_DATABASE_URL and TMI_REDIS_* are accepted too. The process wins over `.env.<environment>`, which
+wins over what the embedded stack wrote when it came up.
+"""
+
+from tmi_ops.settings.durations import parse_duration
+from tmi_ops.settings.facts import (
+    OBJECTIVES,
+    Objectives,
+    PostgresSettings,
+    RedisSettings,
+    RetentionPolicy,
+    Settings,
+    StoreSettings,
+)
+from tmi_ops.settings.reading import environment_name, load_settings, read_objectives, read_variables
+from tmi_ops.settings.sources import STACK_ENV_FILE, env_file_names
+
+__all__ = [
+    "OBJECTIVES",
+    "STACK_ENV_FILE",
+    "Objectives",
+    "PostgresSettings",
+    "RedisSettings",
+    "RetentionPolicy",
+    "Settings",
+    "StoreSettings",
+    "env_file_names",
+    "environment_name",
+    "load_settings",
+    "parse_duration",
+    "read_objectives",
+    "read_variables",
+]

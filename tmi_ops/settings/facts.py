@@ -1,0 +1,118 @@
+"""What tmi_ops is told, as frozen values. Secrets never show in their reprs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+WEAK_SSLMODES = ("disable", "allow", "prefer")
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Objectives(_Facts):
+    """What the environment promises (guide: Disaster Recovery Plan)."""
+
+    rpo: timedelta
+    rto: timedelta
+
+
+OBJECTIVES: Mapping[str, Objectives] = {
+    "development": Objectives(rpo=timedelta(hours=24), rto=timedelta(hours=4)),
+    "staging": Objectives(rpo=timedelta(hours=4), rto=timedelta(hours=2)),
+    "production": Objectives(rpo=timedelta(minutes=15), rto=timedelta(minutes=30)),
+}
+
+
+class PostgresSettings(_Facts):
+    """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`."""
+
+    host: str = "localhost"
+    port: int = 5432
+    user: str = "postgres"
+    password: SecretStr | None = None
+    database: str = "tmi"
+    sslmode: SslMode = "prefer"
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
+
+    def describe(self) -> str:
+        """The address without the secret, for messages: `user@host:port/database`."""
+        return f"{self.user}@{self.host}:{self.port}/{self.database}"
+
+
+class RedisSettings(_Facts):
+    """How TMI's cache is reached."""
+
+    host: str = "localhost"
+    port: int = 6379
+    password: SecretStr | None = None
+    db: int = 0
+
+    def describe(self) -> str:
+        return f"{self.host}:{self.port}/{self.db}"
+
+
+class StoreSettings(_Facts):
+    """Where backups live. Without keys of its own, boto3's standard credential chain is used.
+
+    `age_recipients` are age public keys: with any, every object is encrypted before it leaves.
+    `age_identity_file` holds the private key and is needed for reading only.
+    """
+
+    bucket: str | None = None
+    prefix: str = "tmi-ops"
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    age_recipients: tuple[str, ...] = ()
+    age_identity_file: Path | None = None
+
+    def describe(self) -> str:
+        where = f" at {self.endpoint_url}" if self.endpoint_url else ""
+        return f"s3://{self.bucket}/{self.prefix}{where}"
+
+
+class RetentionPolicy(_Facts):
+    """How much is kept of every database and of every cluster.
+
+    `window`: every moment from so long ago until now stays recoverable (guide: 7 days), and every backup in it stays.
+    The counts keep the newest backups, and the best one of as many days, weeks (ISO), months and years that have any,
+    in UTC. A backup that is being taken may rest on one a day old, so no window is shorter than that.
+    """
+
+    last: int = Field(3, ge=1)
+    daily: int = Field(7, ge=0)
+    weekly: int = Field(4, ge=0)
+    monthly: int = Field(6, ge=0)
+    yearly: int = Field(0, ge=0)
+    window: timedelta = Field(timedelta(days=7), ge=timedelta(days=1))
+
+    def describe(self) -> str:
+        """`7 days, the last 3, 7 daily, ...`"""
+        periods = ("daily", "weekly", "monthly", "yearly")
+        counts = [f"{getattr(self, name)} {name}" for name in periods if getattr(self, name)]
+        return ", ".join([f"{self.window / timedelta(days=1):g} days", f"the last {self.last}", *counts])
+
+
+class Settings(_Facts):
+    """Everything tmi_ops is told. Secrets never show in its repr."""
+
+    environment: str
+    postgres: PostgresSettings
+    redis: RedisSettings
+    store: StoreSettings
+    objectives: Objectives
+    retention: RetentionPolicy = RetentionPolicy()
+    home: Path
+    pg_bindir: Path | None = None
+    uses_embedded_stack: bool = False

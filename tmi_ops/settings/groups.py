@@ -1,0 +1,127 @@
+"""Variables -> one group of settings each: PostgreSQL, Redis, the store, objectives, retention."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.settings.durations import duration_of
+from tmi_ops.settings.facts import (
+    OBJECTIVES,
+    Objectives,
+    PostgresSettings,
+    RedisSettings,
+    RetentionPolicy,
+    StoreSettings,
+)
+
+KEEP = "TMI_OPS_KEEP_"
+WINDOW = "TMI_OPS_RECOVERY_WINDOW"
+_SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
+
+
+def postgres_from(values: Mapping[str, str]) -> PostgresSettings:
+    """How TMI's database is reached: TMI_DATABASE_URL, each part of it overruled by its POSTGRES_* variable."""
+    fields = _from_url(values["TMI_DATABASE_URL"]) if values.get("TMI_DATABASE_URL") else {}
+    names = {
+        "host": "POSTGRES_HOST",
+        "port": "POSTGRES_PORT",
+        "user": "POSTGRES_USER",
+        "password": "POSTGRES_PASSWORD",
+        "database": "POSTGRES_DB",
+        "sslmode": "POSTGRES_SSLMODE",
+        **{name: f"POSTGRES_{name.upper()}" for name in _SSL_FILES},
+    }
+    fields |= _present(values, names)
+    return PostgresSettings.model_validate(fields)
+
+
+def _from_url(url: str) -> dict[str, str]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise SettingsError(
+            "TMI_DATABASE_URL is not a PostgreSQL address.",
+            next_step="write it as postgresql://user:password@host:port/database?sslmode=require",
+        )
+    try:
+        port = parts.port
+    except ValueError:
+        raise SettingsError(
+            "TMI_DATABASE_URL names a port that is not a number.",
+            next_step="write it as postgresql://user:password@host:5432/database",
+        ) from None
+    query = parse_qs(parts.query)
+    fields = {
+        "host": parts.hostname,
+        "port": str(port) if port else None,
+        "user": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "database": unquote(parts.path.lstrip("/")) or None,
+        "sslmode": query.get("sslmode", [None])[0],
+        **{name: query.get(name, [None])[0] for name in _SSL_FILES},
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def redis_from(values: Mapping[str, str]) -> RedisSettings:
+    """How TMI's cache is reached; REDIS_* wins over the server's own TMI_REDIS_*."""
+    fields: dict[str, str] = {}
+    for prefix in ("TMI_REDIS_", "REDIS_"):
+        fields |= _present(values, {name: f"{prefix}{name.upper()}" for name in ("host", "port", "password", "db")})
+    return RedisSettings.model_validate(fields)
+
+
+def store_from(values: Mapping[str, str]) -> StoreSettings:
+    """Where backups live, and for whom they are encrypted."""
+    names = {
+        "bucket": "TMI_OPS_S3_BUCKET",
+        "prefix": "TMI_OPS_S3_PREFIX",
+        "endpoint_url": "TMI_OPS_S3_ENDPOINT_URL",
+        "region": "TMI_OPS_S3_REGION",
+        "access_key_id": "TMI_OPS_S3_ACCESS_KEY_ID",
+        "secret_access_key": "TMI_OPS_S3_SECRET_ACCESS_KEY",
+        "age_identity_file": "TMI_OPS_AGE_IDENTITY_FILE",
+    }
+    fields: dict[str, object] = dict(_present(values, names))
+    fields["prefix"] = str(fields.get("prefix", "tmi-ops")).strip("/")
+    recipients = re.split(r"[,\s]+", values.get("TMI_OPS_AGE_RECIPIENTS", ""))
+    fields["age_recipients"] = tuple(recipient for recipient in recipients if recipient)
+    return StoreSettings.model_validate(fields)
+
+
+def objectives_from(environment: str, values: Mapping[str, str]) -> Objectives:
+    """What the environment promises: the guide's, or what TMI_OPS_RPO and TMI_OPS_RTO say.
+
+    Raises:
+        SettingsError: the environment is not known and declares no objectives, or one is malformed.
+    """
+    given = {
+        name: duration_of(f"TMI_OPS_{name.upper()}", values[f"TMI_OPS_{name.upper()}"])
+        for name in ("rpo", "rto")
+        if values.get(f"TMI_OPS_{name.upper()}")
+    }
+    known = OBJECTIVES.get(environment)
+    if known is None and len(given) < 2:
+        raise SettingsError(
+            f"TMI_ENV names an unknown environment: {environment!r}.",
+            next_step=f"use one of {', '.join(OBJECTIVES)}, or declare your own by setting TMI_OPS_RPO and "
+            f"TMI_OPS_RTO (for example 1h and 2h) in .env.{environment}",
+        )
+    if known is None:
+        return Objectives(**given)
+    return known.model_copy(update=given)
+
+
+def retention_from(values: Mapping[str, str]) -> RetentionPolicy:
+    """How much is kept: the guide's seven days, or what TMI_OPS_KEEP_* and TMI_OPS_RECOVERY_WINDOW say."""
+    counts = ("last", "daily", "weekly", "monthly", "yearly")
+    fields: dict[str, object] = dict(_present(values, {name: f"{KEEP}{name.upper()}" for name in counts}))
+    if values.get(WINDOW):
+        fields["window"] = duration_of(WINDOW, values[WINDOW])
+    return RetentionPolicy.model_validate(fields)
+
+
+def _present(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {field: values[name] for field, name in names.items() if values.get(name)}
