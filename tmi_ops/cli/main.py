@@ -53,6 +53,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "restore": LazyCommand(
             "tmi_ops.cli.recovery", "restore", "Restore a database, or a whole cluster to a moment."
         ),
+        "recover": LazyCommand("tmi_ops.cli.recover", "recover", "The runbooks: what to do in a disaster."),
         "drill": LazyCommand("tmi_ops.cli.drill", "drill", "Recover for practice, measure it, and keep the evidence."),
         "drills": LazyCommand("tmi_ops.cli.drill", "drills", "List the drills, or show the evidence of one."),
     },

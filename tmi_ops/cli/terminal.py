@@ -97,6 +97,15 @@ class TerminalReport:
             yield self
 
     @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Draw nothing for the length of a `with` block: a person is being asked."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
+    @contextmanager
     def phase(self, name: str, *, total: float | None = None, unit: Unit = "bytes") -> Iterator[Phase]:
         task = self._progress.add_task(name, total=total, unit=unit)
         try:

@@ -14,7 +14,8 @@ from tmi_ops.recovery.drill.evidence import (
     Window,
     WindowBase,
 )
-from tmi_ops.recovery.drill.page import LEFT, RIGHT, evidence_page, phase_bars, window_marks
+from tmi_ops.recovery.drill.page import evidence_page, phase_bars, window_marks
+from tmi_ops.recovery.pages.bars import LEFT, RIGHT
 from tmi_ops_tests.recovery.drill.chains import NOON, minute
 
 

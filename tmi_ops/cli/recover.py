@@ -1,0 +1,122 @@
+"""`tmi-ops recover ...`: each runbook lives in a module of its own; here is what all runs have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.recover_view import ask, show_plan, show_run
+from tmi_ops.cli.terminal import age_words, out, time_words
+
+_COLOURS = {"done": "green", "taken back": "yellow", "stopped": "red", "under way": "cyan"}
+_SHOWN = 20
+
+
+@click.group()
+def recover() -> None:
+    """The runbooks: what to do in a disaster, as steps that are printed, recorded, and resumed after a crash."""
+
+
+@recover.command()
+@click.argument("run_id", default="latest")
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def resume(run_id: str, yes: bool, quiet: bool) -> int:
+    """Go on with a run that stopped or crashed; RUN_ID may be the beginning of one. Default: the latest."""
+    from tmi_ops.runbooks.catalogue import actions_for
+    from tmi_ops.runbooks.execution import carry_out
+    from tmi_ops.runbooks.logbook import find_run
+
+    settings, store = open_environment()
+    logbook, journal = find_run(settings, store, run_id)
+    if journal.state == "done":
+        out.print(f"{journal.run_id} is done; nothing is left to do.")
+        return 0
+    show_plan(journal.plan, journal)
+    with reporting(quiet) as report:
+        done = carry_out(settings, store, logbook, actions_for(journal.plan), report, ask(report, yes=yes))
+    show_run(done, settings, store)
+    return 0
+
+
+@recover.command()
+@click.argument("run_id", default="latest")
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def back(run_id: str, yes: bool, quiet: bool) -> int:
+    """Take back a run that is not over: what it did is undone, from the last step to the first."""
+    from tmi_ops.runbooks.catalogue import actions_for
+    from tmi_ops.runbooks.execution import take_back
+    from tmi_ops.runbooks.logbook import find_run
+
+    settings, store = open_environment()
+    logbook, journal = find_run(settings, store, run_id)
+    actions = actions_for(journal.plan)
+    out.print(f"Take back [bold]{journal.run_id}[/] ({escape(journal.plan.subject)}):")
+    for step in reversed(journal.plan.steps):
+        if journal.last(step.name) is not None and step.way_back:
+            out.print(f"  - {step.name}: {escape(step.way_back)}")
+    if not yes:
+        click.confirm("Take it back?", abort=True)
+    with reporting(quiet) as report:
+        done = take_back(settings, store, logbook, actions, report)
+    show_run(done, settings, store)
+    return 0
+
+
+@recover.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def list_(as_json: bool) -> int:
+    """List the runs of this environment, the newest first."""
+    from tmi_ops.runbooks.logbook import list_runs
+
+    settings, store = open_environment()
+    with reporting(quiet=True) as report:
+        runs = list_runs(settings, store, report)
+    if as_json:
+        click.echo("[" + ",\n".join(run.model_dump_json() for run in runs) + "]")
+        return 0
+    if not runs:
+        out.print("No runbook was run yet.")
+        return 0
+    table = Table(box=None, padding=(0, 2))
+    for heading in ("run", "begun", "state", "steps", "took"):
+        table.add_column(heading, no_wrap=True)
+    for run in runs[:_SHOWN]:
+        table.add_row(
+            run.run_id,
+            age_words(run.started_at),
+            f"[{_COLOURS[run.state]}]{run.state}[/]",
+            f"{len(run.done)} of {len(run.plan.steps)}",
+            time_words((run.ended_at - run.started_at).total_seconds()),
+        )
+    out.print(table)
+    if len(runs) > _SHOWN:
+        out.print(f"and {len(runs) - _SHOWN} older ones (--json lists all)")
+    return 0
+
+
+@recover.command()
+@click.argument("run_id", default="latest")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence's page there.")
+@click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")
+def show(run_id: str, html: Path | None, as_json: bool) -> int:
+    """Show how far a run came, step by step, and what it found."""
+    from tmi_ops.runbooks.evidence import evidence_json, evidence_of
+    from tmi_ops.runbooks.logbook import find_run
+    from tmi_ops.runbooks.page import evidence_page
+
+    settings, store = open_environment()
+    _, journal = find_run(settings, store, run_id)
+    evidence = evidence_of(journal)
+    if html is not None:
+        html.write_text(evidence_page(evidence))
+    if as_json:
+        click.echo(evidence_json(evidence))
+    else:
+        show_run(journal, settings, store)
+    return 0

@@ -1,0 +1,113 @@
+"""What a person sees of a runbook: the plan, the questions, how far a run came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.terminal import TerminalReport, out, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.runbooks.execution import Confirm
+    from tmi_ops.runbooks.journal import Attempt, Journal
+    from tmi_ops.runbooks.plan import Plan, Step
+    from tmi_ops.settings import Settings
+    from tmi_ops.store.objects import ObjectStore
+
+_EFFECTS = {"beside": "", "interrupts": "[yellow]interrupts[/]", "irreversible": "[red]irreversible[/]"}
+_OUTCOMES = {"done": "green", "running": "yellow", "failed": "red", "taken back": "yellow", "": "dim"}
+
+
+def run_plan(settings: Settings, store: ObjectStore, plan: Plan, *, yes: bool, plan_only: bool, quiet: bool) -> int:
+    """Show a plan, and carry it out unless only the plan was asked for. Returns the exit code."""
+    from tmi_ops.runbooks.catalogue import actions_for
+    from tmi_ops.runbooks.execution import begin, carry_out
+
+    actions = actions_for(plan)
+    show_plan(plan)
+    if plan_only:
+        return 0
+    with reporting(quiet) as report:
+        logbook, journal = begin(settings, store, plan, report)
+        report.note(f"Run {journal.run_id}; its journal is in {logbook.directory}")
+        done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
+    show_run(done, settings, store)
+    return 0
+
+
+def show_plan(plan: Plan, journal: Journal | None = None) -> None:
+    """Every step, with its effect and its way back; of a run that was begun, with how each stands."""
+    out.print(f"[bold]{escape(plan.title)}[/]: {escape(plan.subject)}")
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    table.add_column(no_wrap=True)
+    for number, step in enumerate(plan.steps, 1):
+        back = f"\n[dim]way back: {escape(step.way_back)}[/]" if step.way_back else ""
+        attempt = journal.last(step.name) if journal else None
+        state = f"[{_OUTCOMES[attempt.outcome]}]{attempt.outcome}[/]" if attempt else _EFFECTS[step.effect]
+        table.add_row(f"{number}.", step.name, f"{escape(step.does)}{back}", state)
+    out.print(table)
+    out.print(escape(plan.untouched))
+    for note in plan.notes:
+        out.print(f"[yellow]Note:[/] {escape(note)}")
+
+
+def ask(report: TerminalReport, *, yes: bool) -> Confirm:
+    """Asks the person at the terminal; with `yes` nobody is asked. Nobody there is a no."""
+
+    def confirm(journal: Journal, step: Step) -> bool:
+        if yes:
+            return True
+        with report.paused():
+            for answer in journal.answers:
+                out.print(f"  {answer.outcome}: {escape(answer.title)}. {escape(answer.detail)}")
+            effect = "cannot be taken back" if step.effect == "irreversible" else "is felt by the application"
+            out.print(f"Next, [bold]{step.name}[/] {effect}: {escape(step.does)}.")
+            try:
+                return click.confirm(f"Go on ({escape(journal.plan.subject)})?")
+            except click.Abort:
+                return False
+
+    return confirm
+
+
+def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
+    """How each step went, what was found, the time against the RTO, and where the evidence is."""
+    from tmi_ops.runbooks.evidence import evidence_of
+    from tmi_ops.runbooks.logbook import FOLDER
+    from tmi_ops.runbooks.recording import PAGE
+
+    evidence = evidence_of(journal)
+    colour = {"recovered": "green", "taken back": "yellow", "unfinished": "red"}[evidence.outcome]
+    out.print(
+        f"[bold {colour}]{evidence.outcome.upper()}[/] [bold]{journal.run_id}[/]: {escape(journal.plan.title)} "
+        f"({escape(journal.plan.subject)})"
+    )
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for step in journal.plan.steps:
+        attempt = journal.last(step.name)
+        outcome, took = (attempt.outcome, time_words(evidence.phases[step.name])) if attempt else ("", "")
+        table.add_row(f"[{_OUTCOMES[outcome]}]{outcome or 'not begun'}[/]", step.name, took, _said(attempt))
+    out.print(table)
+    for answer in journal.answers:
+        shown = "".join(f"\n    - {finding}" for finding in answer.findings)
+        out.print(f"  {answer.outcome}: [bold]{escape(answer.title)}[/] {escape(answer.detail + shown)}")
+    objective = f"the RTO is {time_words(evidence.rto_objective_seconds)}"
+    met = ": [green]met[/]" if evidence.rto_met else (": [red]missed[/]" if evidence.outcome == "recovered" else "")
+    out.print(f"In all [bold]{time_words(evidence.rto_seconds)}[/]; {objective}{met}.")
+    if evidence.outcome == "unfinished":
+        out.print(f"Go on: tmi-ops recover resume {journal.run_id}", soft_wrap=True)
+        return
+    out.print(f"Evidence: {settings.home / FOLDER / journal.run_id / PAGE}", soft_wrap=True)
+    where = f"s3://{settings.store.bucket}/{store.root}{FOLDER}/{journal.run_id}/{PAGE}"
+    out.print(f"and in the store: {escape(where)}", soft_wrap=True)
+
+
+def _said(attempt: Attempt | None) -> str:
+    return "\n".join(map(escape, attempt.said)) if attempt else ""

@@ -1,0 +1,50 @@
+"""Phases as a picture: bars one after the other, on a scale that ends at the objective or, if missed, after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# The pictures are drawn in these units; the browser scales them.
+LEFT, RIGHT = 20.0, 980.0
+NARROWEST = 3.0
+FAR = 4.0
+OTHER_COLOUR = "#dc2626"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A phase in the picture. `x` and `width` in its units."""
+
+    x: float
+    width: float
+    phase: str
+    seconds: float
+    colour: str
+
+
+def bars_of(phases: Mapping[str, float], objective: float, colours: Mapping[str, str]) -> list[Bar]:
+    """One bar for each phase, in their order. Durations in seconds."""
+    longest = _longest(phases, objective)
+    bars, at = [], 0.0
+    for phase, spent in phases.items():
+        x = _on_scale(at, longest)
+        width = max(NARROWEST if spent > 0 else 0.0, _on_scale(at + spent, longest) - x)
+        bars.append(Bar(x, width, phase, spent, colours.get(phase, OTHER_COLOUR)))
+        at += spent
+    return bars
+
+
+def objective_x(phases: Mapping[str, float], objective: float) -> float:
+    """Where the objective stands in the picture; beyond RIGHT when it is far."""
+    return _on_scale(objective, _longest(phases, objective))
+
+
+def _longest(phases: Mapping[str, float], objective: float) -> float:
+    # Far below its objective a recovery would be a dot: then the objective lies outside of the picture.
+    total = max(sum(phases.values()), 0.001)
+    return max(total, objective) if objective <= FAR * total else total
+
+
+def _on_scale(seconds: float, longest: float) -> float:
+    return LEFT + (RIGHT - LEFT) * min(1.2, seconds / longest)

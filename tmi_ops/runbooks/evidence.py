@@ -1,0 +1,67 @@
+"""What a run leaves behind: everything the journal holds with what follows from it. `page.py` shows it to people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import AwareDatetime
+
+from tmi_ops import __version__
+from tmi_ops.runbooks.journal import Answer, Attempt, Consent, Journal
+from tmi_ops.runbooks.plan import Fact, Plan
+
+
+class RunEvidence(Fact):
+    """Durations in seconds. `phases`: by step in the plan's order, all attempts together; `rto_seconds`: from the
+    beginning to the end of the last step, waiting for people included."""
+
+    format_version: Literal[1] = 1
+    run_id: str
+    environment: str
+    host: str
+    outcome: Literal["recovered", "taken back", "unfinished"]
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    written_at: AwareDatetime
+    rto_seconds: float
+    rto_objective_seconds: float
+    plan: Plan
+    phases: dict[str, float]
+    attempts: tuple[Attempt, ...]
+    answers: tuple[Answer, ...]
+    consents: tuple[Consent, ...]
+    tmi_ops_version: str = __version__
+
+    @property
+    def rto_met(self) -> bool:
+        return self.outcome == "recovered" and self.rto_seconds <= self.rto_objective_seconds
+
+
+def evidence_of(journal: Journal) -> RunEvidence:
+    """What is to be said of a run as far as it came."""
+    outcomes: dict[str, Literal["recovered", "taken back"]] = {"done": "recovered", "taken back": "taken back"}
+    spent = {step.name: 0.0 for step in journal.plan.steps if journal.last(step.name)}
+    for attempt in journal.attempts:
+        spent[attempt.step] += attempt.seconds
+    return RunEvidence(
+        run_id=journal.run_id,
+        environment=journal.environment,
+        host=journal.host,
+        outcome=outcomes.get(journal.state, "unfinished"),
+        started_at=journal.started_at,
+        ended_at=journal.ended_at,
+        written_at=datetime.now(UTC),
+        rto_seconds=(journal.ended_at - journal.started_at).total_seconds(),
+        rto_objective_seconds=journal.rto_objective_seconds,
+        plan=journal.plan,
+        phases=spent,
+        attempts=journal.attempts,
+        answers=journal.answers,
+        consents=journal.consents,
+    )
+
+
+def evidence_json(evidence: RunEvidence) -> bytes:
+    """As it is stored."""
+    return evidence.model_dump_json(indent=2).encode() + b"\n"

@@ -1,0 +1,194 @@
+"""Where journals lie: below TMI_OPS_HOME, outside of all that is recovered, and copied into the store when it answers.
+
+::
+
+    <home>/runbooks/<run id>/journal.json, lock, evidence.json, evidence.html
+    <store>/runbooks/<run id>/journal.json, evidence.json, evidence.html
+
+A journal is on disk before the deed that it tells of: written beside, synced, renamed, and the directory synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tmi_ops.errors import ObjectMissingError, OpsError, RecoveryError, StoreError
+from tmi_ops.progress import Report
+from tmi_ops.runbooks.journal import Journal
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import ObjectStore
+
+FOLDER = "runbooks"
+JOURNAL = "journal.json"
+_LOCK = "lock"
+
+
+class BrokenJournalError(OpsError):
+    """A journal is there and cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Logbook:
+    """The place of one run. `directory` is its own: steps may work in it."""
+
+    directory: Path
+    store: ObjectStore | None
+
+    @property
+    def run_id(self) -> str:
+        return self.directory.name
+
+    def write(self, journal: Journal, report: Report) -> None:
+        """Durable here when this returns; in the store where that answers.
+
+        Raises:
+            RecoveryError: it could not be written here, so nothing may be done that it would have to tell of.
+        """
+        data = journal_bytes(journal)
+        try:
+            write_durably(self.directory / JOURNAL, data)
+        except OSError as error:
+            raise RecoveryError(
+                f"The journal {self.directory / JOURNAL} could not be written: {error.strerror}.",
+                kept="No step is begun without it.",
+                next_step=f"make room or give access there, then `tmi-ops recover resume {self.run_id}`",
+            ) from None
+        self.copy_to_store(JOURNAL, data, report)
+
+    def copy_to_store(self, name: str, data: bytes, report: Report) -> None:
+        """Best effort: a recovery does not wait for the copy of its own record."""
+        if self.store is None:
+            return
+        try:
+            self.store.put_bytes(f"{FOLDER}/{self.run_id}/{name}", data)
+        except StoreError as error:
+            report.note(f"{name} is kept here only, in {self.directory}: {error.what}")
+
+    def read(self) -> Journal:
+        """The journal as it lies here.
+
+        Raises:
+            BrokenJournalError: it cannot be understood.
+        """
+        try:
+            return _parsed((self.directory / JOURNAL).read_bytes(), str(self.directory / JOURNAL))
+        except FileNotFoundError:
+            raise BrokenJournalError(
+                f"There is no journal in {self.directory}.", next_step="see what is there: `tmi-ops recover list`"
+            ) from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else carries on this run meanwhile; the lock ends with the process, however that ends.
+
+        Raises:
+            RecoveryError: somebody does.
+        """
+        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with (self.directory / _LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RecoveryError(
+                    f"Another process is carrying out {self.run_id}.", next_step="wait for it, or stop it first"
+                ) from None
+            yield
+
+
+def logbook_of(settings: Settings, store: ObjectStore | None, run_id: str) -> Logbook:
+    return Logbook(settings.home / FOLDER / run_id, store)
+
+
+def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest") -> tuple[Logbook, Journal]:
+    """The run that is named, by the beginning of its id or `latest`; one of another machine is fetched from the store.
+
+    Raises:
+        RecoveryError: there is none, or more than one.
+        BrokenJournalError: it cannot be understood.
+        StoreError: the store failed.
+    """
+    here = sorted(path.parent.name for path in (settings.home / FOLDER).glob(f"*/{JOURNAL}"))
+    found = _fitting(here, name) or _fitting(_stored(store), name)
+    if len(found) != 1:
+        raise RecoveryError(
+            f"{len(found) or 'No'} runs of runbooks begin with {name!r}." if name != "latest" else "There was no run.",
+            next_step="see which there are: `tmi-ops recover list`",
+        )
+    logbook = logbook_of(settings, store, found[0])
+    if found[0] not in here and store is not None:
+        logbook.directory.mkdir(parents=True, exist_ok=True)
+        write_durably(logbook.directory / JOURNAL, store.get_bytes(f"{FOLDER}/{found[0]}/{JOURNAL}"))
+    return logbook, logbook.read()
+
+
+def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> list[Journal]:
+    """Every run of this environment that is known here or in the store, the newest first. What is here counts."""
+    found: dict[str, Journal] = {}
+    for path in (settings.home / FOLDER).glob(f"*/{JOURNAL}"):
+        with _noted(report):
+            found[path.parent.name] = _parsed(path.read_bytes(), str(path))
+    with _noted(report):
+        for run_id in _stored(store):
+            if run_id not in found and store is not None:
+                key = f"{FOLDER}/{run_id}/{JOURNAL}"
+                with _noted(report), contextlib.suppress(ObjectMissingError):
+                    found[run_id] = _parsed(store.get_bytes(key), key)
+    return [found[run_id] for run_id in sorted(found, reverse=True)]
+
+
+def journal_bytes(journal: Journal) -> bytes:
+    return journal.model_dump_json(indent=2).encode() + b"\n"
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """The file is either as it was or whole and on disk, whenever the power goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _stored(store: ObjectStore | None) -> list[str]:
+    return sorted(store.list_folders(FOLDER)) if store is not None else []
+
+
+def _fitting(ids: list[str], name: str) -> list[str]:
+    return ids[-1:] if name == "latest" else [one for one in ids if one.startswith(name)]
+
+
+def _parsed(data: bytes, where: str) -> Journal:
+    try:
+        return Journal.model_validate_json(data)
+    except ValidationError:
+        raise BrokenJournalError(
+            f"The journal {where} cannot be read.", next_step="use the tmi-ops that wrote it, or a newer one"
+        ) from None
+
+
+@contextlib.contextmanager
+def _noted(report: Report) -> Iterator[None]:
+    try:
+        yield
+    except OpsError as error:
+        report.note(error.what)

@@ -1,0 +1,262 @@
+"""A run is the same run whatever cuts it off: shown on a runbook whose deeds are lines of a file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.progress import SilentReport
+from tmi_ops.runbooks.execution import (
+    Action,
+    Confirm,
+    DeclinedError,
+    Fault,
+    Moment,
+    RunbookError,
+    Work,
+    begin,
+    carry_out,
+    take_back,
+)
+from tmi_ops.runbooks.journal import Journal
+from tmi_ops.runbooks.logbook import Logbook, find_run, list_runs
+from tmi_ops.runbooks.plan import Fact, Plan, Step
+from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.physical import Notes
+from tmi_ops_tests.runbooks.crashes import Crash, crash_at, every_place
+
+REPORT = SilentReport()
+PLAN = Plan(
+    runbook="example",
+    title="An example",
+    subject="a file",
+    steps=(
+        Step(name="look", does="look at it"),
+        Step(name="fence", does="shut people out", effect="interrupts", way_back="let them in again"),
+        Step(name="copy", does="make a copy"),
+        Step(name="swap", does="put the copy in its place", effect="irreversible", way_back="exchange them again"),
+        Step(name="open", does="let people in", effect="irreversible"),
+    ),
+    untouched="Nothing else is touched.",
+)
+NAMES = tuple(step.name for step in PLAN.steps)
+KILLED = -9
+
+
+class Seen(Fact):
+    """What the first step saw."""
+
+    number: int
+
+
+def yes(_journal: Journal, _step: Step) -> bool:
+    return True
+
+
+def no(_journal: Journal, _step: Step) -> bool:
+    return False
+
+
+def deed(name: str) -> Callable[[Work], None]:
+    def do(work: Work) -> None:
+        lines = work.directory / "lines"
+        if name == "look":
+            work.remember(Seen(number=17))
+        elif name == "copy":
+            assert work.known(Seen).number == 17
+        work.say(f"{name} came to its end")
+        written = lines.read_text().splitlines() if lines.exists() else []
+        if name not in written:
+            lines.write_text("\n".join([*written, name]))
+
+    return do
+
+
+def undo(name: str) -> Callable[[Work], None]:
+    def back(work: Work) -> None:
+        lines = work.directory / "lines"
+        lines.write_text("\n".join(line for line in lines.read_text().splitlines() if line != name))
+
+    return back
+
+
+ACTIONS = {name: Action(deed(name), undo(name) if name in ("fence", "swap") else None) for name in NAMES}
+
+
+@dataclass(frozen=True)
+class Running:
+    settings: Settings
+    store: ObjectStore
+    logbook: Logbook
+
+    def go(self, confirm: Confirm = yes, fault: Fault | None = None, **others: Action) -> Journal:
+        actions = {**ACTIONS, **others}
+        return carry_out(self.settings, self.store, self.logbook, actions, REPORT, confirm, fault=fault)
+
+    def back(self) -> Journal:
+        return take_back(self.settings, self.store, self.logbook, ACTIONS, REPORT)
+
+    def lines(self) -> list[str]:
+        file = self.logbook.directory / "lines"
+        return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def run(tmp_path: Path, store_settings: StoreSettings) -> Running:
+    settings = Settings(
+        environment="development",
+        postgres=PostgresSettings(),
+        redis=RedisSettings(),
+        store=store_settings,
+        objectives=OBJECTIVES["development"],
+        home=tmp_path / "home",
+    )
+    store = open_store(settings.store, settings.environment)
+    logbook, _ = begin(settings, store, PLAN, REPORT)
+    return Running(settings, store, logbook)
+
+
+@pytest.mark.parametrize(("step", "moment"), every_place(NAMES))
+def test_a_crash_anywhere_is_gone_on_from_and_ends_as_if_there_had_been_none(
+    run: Running, step: str, moment: Moment
+) -> None:
+    with pytest.raises(Crash):
+        run.go(fault=crash_at(step, moment))
+    crashed = run.logbook.read()
+    done = run.go()
+    assert run.lines() == list(NAMES)
+    assert (done.state, done.pending) == ("done", ())
+    assert len(done.consents) == 2
+    again = 0 if moment == "recorded" else 1
+    assert sum(one.step == step for one in done.attempts) == 1 + again
+    assert sum(one.outcome == "running" for one in done.attempts) == again
+    assert set(crashed.done) <= set(done.done)
+
+
+def test_evidence_is_left_here_and_in_the_store_with_every_step_and_its_time(run: Running) -> None:
+    done = run.go()
+    for name in ("evidence.json", "evidence.html", "journal.json"):
+        here = (run.logbook.directory / name).read_bytes()
+        assert here == run.store.get_bytes(f"runbooks/{done.run_id}/{name}")
+    evidence = json.loads((run.logbook.directory / "evidence.json").read_text())
+    assert evidence["outcome"] == "recovered"
+    assert list(evidence["phases"]) == list(NAMES)
+    page = (run.logbook.directory / "evidence.html").read_text()
+    assert "RECOVERED" in page
+    assert all(f"{name} came to its end" in page for name in NAMES)
+    assert "src=" not in page
+
+
+def test_a_yes_is_asked_before_what_is_felt_and_before_what_cannot_be_undone_and_a_no_keeps_all_as_it_is(
+    run: Running,
+) -> None:
+    asked: list[str] = []
+
+    def only_the_fence(_journal: Journal, step: Step) -> bool:
+        asked.append(step.name)
+        return step.effect == "interrupts"
+
+    with pytest.raises(DeclinedError) as declined:
+        run.go(no)
+    assert run.lines() == ["look"]
+    assert "were not touched" in declined.value.kept
+    with pytest.raises(DeclinedError) as declined:
+        run.go(only_the_fence)
+    assert asked == ["fence", "swap"]
+    assert run.lines() == ["look", "fence", "copy"]
+    assert f"tmi-ops recover back {run.logbook.run_id}" in declined.value.next_step
+    run.go(yes)
+    assert run.lines() == list(NAMES)
+
+
+def test_a_failed_step_says_what_is_done_how_to_go_on_and_how_to_go_back(run: Running) -> None:
+    def fail(_work: Work) -> None:
+        raise DatabaseError("The server is away.", next_step="start it")
+
+    with pytest.raises(RunbookError) as failed:
+        run.go(copy=Action(fail))
+    assert "Step 3 of 5, copy, failed: The server is away." in failed.value.what
+    assert "Done so far: look, fence." in failed.value.kept
+    assert failed.value.next_step.startswith("start it; then go on: `tmi-ops recover resume ")
+    stopped = run.logbook.read()
+    assert (stopped.state, stopped.done) == ("stopped", ("look", "fence"))
+    attempt = stopped.last("copy")
+    assert attempt is not None
+    assert (attempt.outcome, attempt.said) == ("failed", ("The server is away.",))
+    assert run.go().state == "done"
+
+
+def test_a_run_is_taken_back_from_its_last_step_to_its_first_and_not_gone_on_with(run: Running) -> None:
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("swap", "deed done"))
+    assert run.lines() == ["look", "fence", "copy", "swap"]
+    assert run.back().state == "taken back"
+    assert run.lines() == ["look", "copy"]
+    with pytest.raises(RecoveryError, match="was taken back"):
+        run.go()
+
+
+def test_what_has_no_way_back_is_not_taken_back(run: Running) -> None:
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("open", "begun"))
+    with pytest.raises(RecoveryError, match="open was begun, which has no way back"):
+        run.back()
+    assert run.go().state == "done"
+
+
+def test_two_processes_never_carry_out_the_same_run(run: Running) -> None:
+    with run.logbook.locked(), pytest.raises(RecoveryError, match="Another process"):
+        run.go()
+    assert run.lines() == []
+
+
+def test_a_run_whose_machine_is_lost_is_found_in_the_store(run: Running, tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("copy", "recorded"))
+    elsewhere = run.settings.model_copy(update={"home": tmp_path / "elsewhere"})
+    (listed,) = list_runs(elsewhere, run.store, REPORT)
+    assert (listed.run_id, listed.done) == (run.logbook.run_id, ("look", "fence", "copy"))
+    _, found = find_run(elsewhere, run.store, "latest")
+    assert found == run.logbook.read()
+    with pytest.raises(RecoveryError, match="No runs"):
+        find_run(elsewhere, run.store, "1999")
+
+
+def test_a_run_goes_on_though_the_store_does_not_answer(run: Running) -> None:
+    gone, report = replace(run.store, bucket="gone"), Notes()
+    done = carry_out(run.settings, gone, Logbook(run.logbook.directory, gone), ACTIONS, report, yes)
+    assert done.state == "done"
+    assert any("evidence.html is kept here only" in note for note in report.noted)
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_a_deed_loses_nothing_that_was_written_down(run: Running) -> None:
+    script = f"""
+import os
+from pathlib import Path
+from tmi_ops.progress import SilentReport
+from tmi_ops.runbooks.execution import Action, carry_out
+from tmi_ops.runbooks.logbook import Logbook
+from tmi_ops_tests.runbooks.test_execution import ACTIONS, Seen, yes
+
+def killed(work):
+    work.remember(Seen(number=17))
+    os.kill(os.getpid(), 9)
+
+actions = {{**ACTIONS, "fence": Action(killed)}}
+carry_out(None, None, Logbook(Path({str(run.logbook.directory)!r}), None), actions, SilentReport(), yes)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == KILLED
+    journal = run.logbook.read()
+    assert (journal.state, journal.done) == ("under way", ("look",))
+    assert journal.known(Seen) == Seen(number=17)
+    assert run.go().state == "done"
+    assert run.lines() == list(NAMES)
