@@ -92,10 +92,13 @@ def test_production_refuses_a_connection_that_could_be_read(tmp_path: Path) -> N
     ("variable", "value", "said"),
     [
         ("POSTGRES_PORT", "fivefourthreetwo", "POSTGRES_PORT"),
+        ("POSTGRES_PORT", "65536", "POSTGRES_PORT"),
         ("POSTGRES_SSLMODE", "on", "POSTGRES_SSLMODE"),
         ("REDIS_DB", "first", "REDIS_DB"),
+        ("REDIS_DB", "-1", "REDIS_DB"),
         ("TMI_OPS_RPO", "soon", "TMI_OPS_RPO"),
         ("TMI_OPS_RTO", "0m", "longer than zero"),
+        ("TMI_OPS_RTO", "99999999999d", "TMI_OPS_RTO"),
         ("TMI_DATABASE_URL", "mysql://root@localhost/tmi", "not a PostgreSQL address"),
         ("TMI_DATABASE_URL", "postgresql://localhost:http/tmi", "port"),
     ],
@@ -104,6 +107,19 @@ def test_a_malformed_value_is_named(tmp_path: Path, variable: str, value: str, s
     with pytest.raises(SettingsError, match=said) as caught:
         load_settings({variable: value}, tmp_path)
     assert caught.value.next_step
+
+
+def test_an_empty_variable_is_an_unset_one(tmp_path: Path) -> None:
+    (tmp_path / ".env.dev").write_text("POSTGRES_HOST=db.example.com\n")
+    empty = {"TMI_ENV": "", "POSTGRES_HOST": "", "TMI_OPS_HOME": "", "TMI_OPS_RPO": "", "TMI_OPS_PG_BINDIR": ""}
+    assert load_settings(empty, tmp_path) == load_settings({}, tmp_path)
+    assert load_settings(empty, tmp_path).postgres.host == "db.example.com"
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env.dev").write_bytes(b"POSTGRES_PASSWORD=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"\.env\.dev cannot be read: it is not UTF-8 text"):
+        load_settings({}, tmp_path)
 
 
 def test_no_repr_and_no_message_shows_a_secret(tmp_path: Path) -> None:

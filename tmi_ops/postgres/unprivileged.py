@@ -1,14 +1,18 @@
 """PostgreSQL refuses to run as root; as root, its server programs run as somebody else.
 
-Two ways, both without installing anything: as the unprivileged user `nobody`, or, where that user cannot reach the
-programs or the data directory (a checkout below /root), inside a user namespace in which we are not root.
+Three ways, without installing anything (unshare and setpriv are in every Debian):
+
+1. as the unprivileged user `nobody`;
+2. where that user cannot reach the programs or the data directory (a checkout below /root), inside a user namespace in
+   which we are not root;
+3. where namespaces are forbidden too (most containers), as `nobody` with one privilege of root left: to pass closed
+   directories (CAP_DAC_OVERRIDE, see capabilities(7)).
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,34 +23,47 @@ from tmi_ops.errors import ProgramError
 
 UNPRIVILEGED_USER = "nobody"
 NAMESPACE_UID = 1000
+_PASS_CLOSED_DIRECTORIES = (
+    "--inh-caps=+dac_override",
+    "--ambient-caps=+dac_override",
+    "--securebits=+no_setuid_fixup",  # access(2) would leave the capability out of account
+)
 
 
 @dataclass(frozen=True)
 class ServerIdentity:
-    """As whom server programs run: `user` of the system, in a `namespace`, or, with neither, as ourselves."""
+    """As whom server programs run: `user` of the system, in a `namespace`, or, with neither, as ourselves.
+
+    `passes_closed_directories`: the user may enter what only root may.
+    """
 
     user: str | None = None
     namespace: bool = False
+    passes_closed_directories: bool = False
 
     def command(self, argv: Sequence[str | Path]) -> list[str]:
         """The argv that runs `argv` under this identity. It keeps the process id: nothing forks in between."""
         words = [str(word) for word in argv]
         if self.namespace:
             return ["unshare", "--user", f"--map-user={NAMESPACE_UID}", "--", *words]
+        if self.user is not None and self.passes_closed_directories:
+            account = pwd.getpwnam(self.user)
+            ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
+            return ["setpriv", *ids, *_PASS_CLOSED_DIRECTORIES, "--", *words]
         return words
 
     def process_options(self) -> dict[str, Any]:
         """Keyword arguments for `subprocess` that go with `command`."""
-        if self.user is None:
+        if self.user is None or self.passes_closed_directories:
             return {}
         account = pwd.getpwnam(self.user)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
     def take_over(self, directory: Path) -> None:
-        """Make `directory` and all below it belong to this identity."""
-        if self.user is None:
+        """Make `directory` and all below it belong to this identity. As an ordinary user everything does already."""
+        if self.user is None and not self.namespace:
             return
-        account = pwd.getpwnam(self.user)
+        account = pwd.getpwnam(self.user) if self.user else pwd.getpwuid(os.geteuid())
         for path in (directory, *directory.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
@@ -59,12 +76,13 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
     """
     if os.geteuid() != 0:
         return ServerIdentity()
-    as_user = ServerIdentity(user=UNPRIVILEGED_USER)
-    if can_run(as_user, program, directory):
-        return as_user
-    in_namespace = ServerIdentity(namespace=True)
-    if shutil.which("unshare") and can_run(in_namespace, program, directory):
-        return in_namespace
+    for identity in (
+        ServerIdentity(user=UNPRIVILEGED_USER),
+        ServerIdentity(namespace=True),
+        ServerIdentity(user=UNPRIVILEGED_USER, passes_closed_directories=True),
+    ):
+        if can_run(identity, program, directory):
+            return identity
     raise ProgramError(
         f"PostgreSQL refuses to run as root, and neither the user {UNPRIVILEGED_USER!r} nor a user namespace can run "
         f"{program} with data in {directory}.",
@@ -91,6 +109,6 @@ def _succeeds(identity: ServerIdentity, probe: Sequence[str | Path]) -> bool:
         done = subprocess.run(
             identity.command(probe), cwd="/", capture_output=True, check=False, **identity.process_options()
         )
-    except PermissionError:  # the program lies below a directory that this identity may not enter
+    except (PermissionError, FileNotFoundError):  # it may not enter a directory; unshare or setpriv is not installed
         return False
     return done.returncode == 0

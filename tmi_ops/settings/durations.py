@@ -20,7 +20,10 @@ def parse_duration(text: str) -> timedelta:
     parts = _DURATION.findall(text)
     if not parts or _DURATION.sub("", text).strip():
         raise ValueError(f"{text!r} is not a duration like 15m, 4h or 1d")
-    return timedelta(seconds=sum(float(number) * _DURATION_SECONDS[unit[0].lower()] for number, unit in parts))
+    try:
+        return timedelta(seconds=sum(float(number) * _DURATION_SECONDS[unit[0].lower()] for number, unit in parts))
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any calendar") from None
 
 
 def duration_of(name: str, text: str) -> timedelta:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 WEAK_SSLMODES = ("disable", "allow", "prefer")
+_HIGHEST_PORT = 65535
 
 
 class _Facts(BaseModel):
@@ -35,7 +36,7 @@ class PostgresSettings(_Facts):
     """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`."""
 
     host: str = "localhost"
-    port: int = 5432
+    port: int = Field(5432, ge=1, le=_HIGHEST_PORT)
     user: str = "postgres"
     password: SecretStr | None = None
     database: str = "tmi"
@@ -53,9 +54,9 @@ class RedisSettings(_Facts):
     """How TMI's cache is reached."""
 
     host: str = "localhost"
-    port: int = 6379
+    port: int = Field(6379, ge=1, le=_HIGHEST_PORT)
     password: SecretStr | None = None
-    db: int = 0
+    db: int = Field(0, ge=0)
 
     def describe(self) -> str:
         return f"{self.host}:{self.port}/{self.db}"

@@ -49,7 +49,7 @@ def _from_url(url: str) -> dict[str, str]:
         port = parts.port
     except ValueError:
         raise SettingsError(
-            "TMI_DATABASE_URL names a port that is not a number.",
+            "TMI_DATABASE_URL names an impossible port.",
             next_step="write it as postgresql://user:password@host:5432/database",
         ) from None
     query = parse_qs(parts.query)

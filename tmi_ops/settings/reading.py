@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from tmi_ops.settings.groups import (
     retention_from,
     store_from,
 )
-from tmi_ops.settings.sources import env_file_names, env_files, with_stack
+from tmi_ops.settings.sources import env_file_names, env_files, process_variables, with_stack
 
 DEFAULT_HOME = ".tmi-ops"
 
@@ -45,7 +44,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
     Raises:
         SettingsError: an unknown environment, a malformed value, or a setting production refuses.
     """
-    process = dict(os.environ if environ is None else environ)
+    process = process_variables(environ)
     directory = directory or Path.cwd()
     environment = environment_name(process, directory)
     values = env_files(directory, environment) | process
@@ -60,7 +59,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
             objectives=objectives_from(environment, values),
             retention=retention_from(values),
             home=home,
-            pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if values.get("TMI_OPS_PG_BINDIR") else None,
+            pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if "TMI_OPS_PG_BINDIR" in values else None,
             uses_embedded_stack=embedded,
         )
     except ValidationError as error:
@@ -79,7 +78,7 @@ def environment_name(environ: Mapping[str, str] | None = None, directory: Path |
     Raises:
         SettingsError: it is unknown and declares no objectives of its own, or its name cannot be part of a key.
     """
-    process = dict(os.environ if environ is None else environ)
+    process = process_variables(environ)
     environment = process.get("TMI_ENV", "development").strip()
     if not _ENVIRONMENT_NAME.fullmatch(environment):
         raise SettingsError(
@@ -96,7 +95,7 @@ def read_variables(environ: Mapping[str, str] | None = None, directory: Path | N
     Raises:
         SettingsError: as `environment_name`.
     """
-    process = dict(os.environ if environ is None else environ)
+    process = process_variables(environ)
     directory = directory or Path.cwd()
     return env_files(directory, environment_name(process, directory)) | process
 

@@ -1,10 +1,17 @@
-"""Where variables come from: the environment's .env files, and what the embedded stack wrote when it came up."""
+"""Where variables come from: the process, the environment's .env files, and what the embedded stack wrote.
+
+An empty variable is an unset one: `POSTGRES_HOST=` neither hides a file's host nor counts as configured.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
+
+from tmi_ops.errors import SettingsError
 
 STACK_ENV_FILE = "stack.env"
 
@@ -16,13 +23,21 @@ def env_file_names(environment: str) -> tuple[str, ...]:
     return (f".env.{environment}",)
 
 
+def process_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """The process's variables that say something; `os.environ` when None is given."""
+    return _saying_something(os.environ if environ is None else environ)
+
+
 def env_files(directory: Path, environment: str) -> dict[str, str]:
-    """What the environment's .env files in `directory` say; a file that is not there says nothing."""
+    """What the environment's .env files in `directory` say; a file that is not there says nothing.
+
+    Raises:
+        SettingsError: one is there and cannot be read.
+    """
     values: dict[str, str] = {}
     for name in env_file_names(environment):
-        file = directory / name
-        if file.is_file():
-            values |= {key: value for key, value in dotenv_values(file).items() if value is not None}
+        if (directory / name).is_file():
+            values |= _read(directory / name)
     return values
 
 
@@ -38,7 +53,7 @@ def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[di
     file = home / STACK_ENV_FILE
     if environment != "development" or not file.is_file():
         return values, False
-    stack = {key: value for key, value in dotenv_values(file).items() if value is not None}
+    stack = _read(file)
     merged = dict(values)
     used_for_postgres = False
     for prefixes in _STACK_GROUPS:
@@ -47,3 +62,18 @@ def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[di
         merged |= {key: value for key, value in stack.items() if key.startswith(prefixes)}
         used_for_postgres |= "POSTGRES_" in prefixes
     return merged, used_for_postgres
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        return _saying_something(dotenv_values(file, encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(
+            f"{file} cannot be read: {reason}.",
+            next_step="make it a text file that you may read, or move it away",
+        ) from None
+
+
+def _saying_something(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if value}

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.postgres.unprivileged import NAMESPACE_UID, ServerIdentity, server_identity
+from tmi_ops.postgres import unprivileged
+from tmi_ops.postgres.cluster import scratch_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.unprivileged import NAMESPACE_UID, UNPRIVILEGED_USER, ServerIdentity, server_identity
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
 
 @pytest.fixture
@@ -17,11 +23,44 @@ def closed_directory(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.fixture
+def without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in most containers and in every chroot: the kernel forbids user namespaces."""
+    may_run = unprivileged.can_run
+    monkeypatch.setattr(unprivileged, "can_run", lambda who, *what: not who.namespace and may_run(who, *what))
+
+
+def test_an_ordinary_user_runs_servers_as_himself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert server_identity(Path("/bin/true"), tmp_path) == ServerIdentity()
+
+
+@as_root
 def test_a_program_in_a_directory_that_only_root_may_enter_runs_in_a_user_namespace(closed_directory: Path) -> None:
     program = Path(shutil.copy("/bin/true", closed_directory / "postgres"))
     identity = server_identity(program, closed_directory)
-    if os.geteuid() == 0:
-        assert identity == ServerIdentity(namespace=True)
-        assert f"--map-user={NAMESPACE_UID}" in identity.command([program])
-    else:
-        assert identity == ServerIdentity()
+    assert identity == ServerIdentity(namespace=True)
+    assert f"--map-user={NAMESPACE_UID}" in identity.command([program])
+
+
+@as_root
+@pytest.mark.usefixtures("without_namespaces")
+def test_where_namespaces_are_forbidden_a_whole_server_lives_behind_a_closed_directory(
+    closed_directory: Path, programs: Programs
+) -> None:
+    assert server_identity(programs.path("postgres"), closed_directory) == ServerIdentity(
+        user=UNPRIVILEGED_USER, passes_closed_directories=True
+    )
+    with scratch_cluster(programs, closed_directory) as cluster, connect(cluster.address) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (cluster.address.user,)
+        assert (cluster.directory / "postmaster.pid").owner() == UNPRIVILEGED_USER
+
+
+@as_root
+def test_what_another_identity_left_is_taken_over(closed_directory: Path) -> None:
+    left = closed_directory / "postmaster.opts"
+    left.touch()
+    ServerIdentity(user=UNPRIVILEGED_USER).take_over(closed_directory)
+    assert left.owner() == UNPRIVILEGED_USER
+    ServerIdentity(namespace=True).take_over(closed_directory)
+    assert left.owner() == "root"
