@@ -8,6 +8,7 @@ wins over what the embedded stack wrote when it came up.
 from tmi_ops.settings.durations import parse_duration
 from tmi_ops.settings.facts import (
     OBJECTIVES,
+    AlertSettings,
     Objectives,
     PostgresSettings,
     RedisSettings,
@@ -21,6 +22,7 @@ from tmi_ops.settings.sources import STACK_ENV_FILE, env_file_names
 __all__ = [
     "OBJECTIVES",
     "STACK_ENV_FILE",
+    "AlertSettings",
     "Objectives",
     "PostgresSettings",
     "RedisSettings",

@@ -105,6 +105,25 @@ class RetentionPolicy(_Facts):
         return ", ".join([f"{self.window / timedelta(days=1):g} days", f"the last {self.last}", *counts])
 
 
+class AlertSettings(_Facts):
+    """Channels in apprise's notation, by the mildest severity they hear of, and the dead-man heartbeat.
+
+    `urls` hear everything, `urls_warning` warnings and critical alerts, `urls_critical` critical ones alone. An alert
+    that stays open is sent again after `repeat`.
+    """
+
+    urls: tuple[SecretStr, ...] = ()
+    urls_warning: tuple[SecretStr, ...] = ()
+    urls_critical: tuple[SecretStr, ...] = ()
+    repeat: timedelta = timedelta(hours=4)
+    heartbeat_url: SecretStr | None = None
+
+    def describe(self) -> str:
+        """How many channels hear what, without an address."""
+        counts = {"all": self.urls, "warning and worse": self.urls_warning, "critical": self.urls_critical}
+        return ", ".join(f"{len(urls)} for {words}" for words, urls in counts.items() if urls) or "nobody is told"
+
+
 class Settings(_Facts):
     """Everything tmi_ops is told. Secrets never show in its repr."""
 
@@ -114,6 +133,7 @@ class Settings(_Facts):
     store: StoreSettings
     objectives: Objectives
     retention: RetentionPolicy = RetentionPolicy()
+    alerts: AlertSettings = AlertSettings()
     home: Path
     pg_bindir: Path | None = None
     uses_embedded_stack: bool = False

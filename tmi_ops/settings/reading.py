@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tmi_ops.errors import SettingsError
+from tmi_ops.settings.alerting import alerts_from
 from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Objectives, Settings
 from tmi_ops.settings.groups import (
     KEEP,
@@ -58,6 +59,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
             store=store_from(values),
             objectives=objectives_from(environment, values),
             retention=retention_from(values),
+            alerts=alerts_from(values),
             home=home,
             pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if "TMI_OPS_PG_BINDIR" in values else None,
             uses_embedded_stack=embedded,

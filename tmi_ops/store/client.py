@@ -56,11 +56,18 @@ def store_session() -> Session:
         return Session()
 
 
-def connect_store(session: Session, settings: StoreSettings, *, patience_s: float = PATIENCE_S) -> S3Client:
+def connect_store(
+    session: Session,
+    settings: StoreSettings,
+    *,
+    patience_s: float = PATIENCE_S,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> S3Client:
     """Make a client; nothing is sent yet. It is safe to use from several threads.
 
     Args:
         patience_s: how long a request is repeated before its failure counts.
+        read_timeout_s: how long the server may say nothing.
 
     Raises:
         StoreError: the endpoint is not an address.
@@ -71,7 +78,7 @@ def connect_store(session: Session, settings: StoreSettings, *, patience_s: floa
     own_keys = settings.access_key_id is not None and settings.secret_access_key is not None
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        read_timeout=read_timeout_s,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=POOL_CONNECTIONS,
         tcp_keepalive=True,

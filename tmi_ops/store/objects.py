@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.progress import Phase
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import connect_store, http_status, refusals_explained, store_session
+from tmi_ops.store.client import READ_TIMEOUT_S, connect_store, http_status, refusals_explained, store_session
 from tmi_ops.store.digest import Digest, RunningDigest, checked, require_equal
 from tmi_ops.store.download import Source, read_object
 from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_recipients, read_identities
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DELETE_BATCH = 1000
+HURRIED_READ_TIMEOUT_S = 5
 # A writer that meets another one at the same instant (409) is asked to try again.
 CONDITIONAL_ATTEMPTS = 5
 _CONFLICT = 409
@@ -260,8 +261,11 @@ class ObjectStore:
         return retries > 0 and self.get_bytes(key) == data
 
 
-def open_store(settings: StoreSettings, environment: str) -> ObjectStore:
+def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False) -> ObjectStore:
     """Reach the store and see that the bucket answers to our keys. Quick to fail.
+
+    Args:
+        hurried: stay quick to fail with every request after that, for what has something else to fall back on.
 
     Raises:
         StoreError: no bucket is configured or it does not exist, the endpoint or the keys are wrong, or a recipient
@@ -277,7 +281,8 @@ def open_store(settings: StoreSettings, environment: str) -> ObjectStore:
         parse_recipients(settings.age_recipients)
     root = "/".join(part for part in (settings.prefix.strip("/"), environment) if part) + "/"
     session = store_session()
-    impatient = connect_store(session, settings, patience_s=0)
+    silence_s = HURRIED_READ_TIMEOUT_S if hurried else READ_TIMEOUT_S
+    impatient = connect_store(session, settings, patience_s=0, read_timeout_s=silence_s)
     with refusals_explained(settings.describe()):
         # A listing, not HeadBucket: only an answer with a body says whether bucket or keys are wrong.
         answer = impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)
@@ -287,7 +292,7 @@ def open_store(settings: StoreSettings, environment: str) -> ObjectStore:
             next_step="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
         )
     return ObjectStore(
-        client=connect_store(session, settings),
+        client=impatient if hurried else connect_store(session, settings),
         bucket=settings.bucket,
         root=root,
         where=settings.describe(),

@@ -1,0 +1,1 @@
+"""Who is told when recoverability is at risk, and what they read."""

@@ -1,0 +1,52 @@
+"""What an alert says."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
+
+KEY = r"[a-z0-9][a-z0-9._-]{0,99}"
+# Long enough for a reason and a command, short enough for every channel.
+LONGEST_TEXT = 1500
+
+
+def _fitting(text: str) -> str:
+    """Cut rather than refused: what failed may say much, and the alert must still go out."""
+    text = text.strip() or "not known"
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."
+
+
+_Text = Annotated[str, AfterValidator(_fitting)]
+
+
+class Severity(StrEnum):
+    """How much it matters tonight: `critical` wakes somebody, `warning` waits for the morning, `info` is no hurry."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+class Alert(BaseModel):
+    """One thing that is wrong, in the words of whoever found it. Every text is shown to people: no secrets.
+
+    `key` names the trouble, not the occasion (`rpo`, `slot-lag`, `drill-failed`): one that is open is not sent again.
+    `summary` is a line without a full stop. `at_risk`, `done` (by tmi_ops, already) and `to_do` (by the reader, a
+    command where there is one) are sentences. `since` is when the trouble began, not when it was seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    key: Annotated[str, StringConstraints(pattern=rf"^{KEY}$")]
+    severity: Severity
+    summary: _Text
+    at_risk: _Text
+    since: AwareDatetime
+    done: _Text
+    to_do: _Text

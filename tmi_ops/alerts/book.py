@@ -1,0 +1,198 @@
+"""Where alerts are remembered: in the store, with a copy of each record below TMI_OPS_HOME for when the store fails.
+
+1. A change reads the store's record, decides, and writes it back; where somebody else did meanwhile, it begins anew.
+2. Where the store fails, the copy is read and written instead, and marked as ahead of the store.
+3. With the store back, a copy that is ahead is merged into its record before anything is decided.
+
+Processes of one machine take turns by a file lock; those of several meet in the store.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.alerts.alert import KEY
+from tmi_ops.alerts.planning import Step
+from tmi_ops.alerts.record import AlertRecord, merged
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, OpsError, StoreError
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.single_put import Condition, IfAbsent, IfUnchanged, get_single, put_single
+
+FOLDER = "alerts"
+# How long a store that failed is not asked again: an alert must not wait for it a second time.
+STORE_PAUSE_S = 30.0
+_WRITINGS = 8
+_READERS = 8
+_log = logging.getLogger(__name__)
+
+Decide = Callable[[AlertRecord | None], Step | None]
+
+
+class _Copy(BaseModel):
+    """A record on this machine; `ahead` says that the store does not know all of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    record: AlertRecord
+    ahead: bool
+
+
+class AlertBook:
+    """The records of one environment. Usable from several threads and processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.home / FOLDER / settings.environment
+        self._turn = threading.RLock()
+        self._store: ObjectStore | None = None
+        self._problem: OpsError | None = None
+        self._failed_at = 0.0
+
+    @property
+    def problem(self) -> OpsError | None:
+        """Why the store could not be used last time; None where it could."""
+        return self._problem
+
+    def change(self, key: str, decide: Decide) -> Step | None:
+        """Write the step that `decide` makes of the record as it stands, and return it; None where it makes none."""
+        with self._turn, self._alone():
+            copy = self._read_copy(key)
+            try:
+                with self._watched():
+                    return self._change_stored(key, copy, decide)
+            except OpsError:
+                step = decide(copy.record if copy else None)
+                if step is not None:
+                    self._write_copy(_Copy(record=step.record, ahead=True))
+                return step
+
+    def records(self) -> list[AlertRecord]:
+        """Every record, newest first; those of this machine alone where the store fails (see `problem`)."""
+        copies = {copy.record.alert.key: copy for copy in self._copies()}
+        try:
+            with self._watched():
+                found = self._stored()
+        except OpsError:
+            found = {key: copy.record for key, copy in copies.items()}
+        for key, copy in copies.items():
+            if copy.ahead:
+                found[key] = merged(found[key], copy.record) if key in found else copy.record
+        return sorted(found.values(), key=lambda record: record.opened_at, reverse=True)
+
+    def _change_stored(self, key: str, copy: _Copy | None, decide: Decide) -> Step | None:
+        store = self._open()
+        ahead = copy.record if copy and copy.ahead else None
+        for _ in range(_WRITINGS):
+            stored, condition = _read(store, key)
+            record = merged(stored, ahead) if stored and ahead else stored or ahead
+            step = decide(record)
+            news = step.record if step else ahead and record
+            if news is None:
+                if record is not None and (copy is None or copy.record != record):
+                    self._write_copy(_Copy(record=record, ahead=False))
+                return None
+            try:
+                put_single(store, _object_key(key), _body(news), condition=condition)
+            except ObjectExistsError:
+                continue  # another process was quicker: decide anew on what it wrote
+            self._write_copy(_Copy(record=news, ahead=False))
+            return step
+        raise StoreError(f"The alert {key} is being written by others all the time.", transient=True)
+
+    def _stored(self) -> dict[str, AlertRecord]:
+        store = self._open()
+        names = [item.key for item in store.list_objects(f"{FOLDER}/") if item.key.endswith(".json")]
+        keys = [name.removeprefix(f"{FOLDER}/").removesuffix(".json") for name in names]
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="alerts") as pool:
+            found = pool.map(lambda key: _read(store, key)[0], keys)
+            return {record.alert.key: record for record in found if record is not None}
+
+    def _open(self) -> ObjectStore:
+        if self._problem is not None and time.monotonic() - self._failed_at < STORE_PAUSE_S:
+            raise self._problem
+        if self._store is None:
+            self._store = open_store(self._settings.store, self._settings.environment, hurried=True)
+        return self._store
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Remember whether the store could be used."""
+        try:
+            yield
+        except OpsError as error:
+            if error is not self._problem:
+                self._problem, self._failed_at = error, time.monotonic()
+            raise
+        self._problem = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of this machine changes a record for the length of a `with` block."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            _log.warning("Alerts are not kept on this machine: %s", error)
+            yield
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _copies(self) -> list[_Copy]:
+        keys = [file.stem for file in self._folder.glob("*.json") if re.fullmatch(KEY, file.stem)]
+        return [copy for copy in map(self._read_copy, keys) if copy is not None]
+
+    def _read_copy(self, key: str) -> _Copy | None:
+        try:
+            return _Copy.model_validate_json((self._folder / f"{key}.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def _write_copy(self, copy: _Copy) -> None:
+        """Whole or not at all. A disk that takes nothing must not keep an alert from being sent."""
+        file = self._folder / f"{copy.record.alert.key}.json"
+        try:
+            descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
+            with os.fdopen(descriptor, "wb") as output:
+                output.write(_body(copy))
+                output.flush()
+                os.fsync(output.fileno())
+            Path(temporary).replace(file)
+        except OSError as error:
+            _log.warning("An alert's record was not kept on this machine: %s", error)
+
+
+def _read(store: ObjectStore, key: str) -> tuple[AlertRecord | None, Condition]:
+    """The store's record, and the condition under which it may be replaced. One that cannot be read counts as none."""
+    try:
+        body, head = get_single(store, _object_key(key))
+    except ObjectMissingError:
+        return None, IfAbsent()
+    try:
+        return AlertRecord.model_validate_json(body), IfUnchanged(head.etag)
+    except ValidationError:
+        return None, IfUnchanged(head.etag)
+
+
+def _object_key(key: str) -> str:
+    return f"{FOLDER}/{key}.json"
+
+
+def _body(facts: BaseModel) -> bytes:
+    return facts.model_dump_json(indent=2).encode() + b"\n"

@@ -1,0 +1,120 @@
+"""The one desk for whoever finds trouble, or finds it gone. Nothing here raises: an alert never fails a backup."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.book import AlertBook
+from tmi_ops.alerts.channels import Channel, deliver, open_channels
+from tmi_ops.alerts.planning import Step, plan_raise, plan_resolve, plan_retry, settled
+from tmi_ops.alerts.record import AlertRecord, NoticeKind
+from tmi_ops.alerts.wording import message_of
+from tmi_ops.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AlertOutcome:
+    """What came of it. `sent` is the notice that was sent now, None where there was nothing to say that was not said.
+
+    `problems` has every channel that was tried, and an empty text where the message arrived. `record` is None where
+    there is no such alert. `trouble` is what went wrong at the desk itself, for logs.
+    """
+
+    record: AlertRecord | None = None
+    sent: NoticeKind | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+    @property
+    def words(self) -> str:
+        """One line for a log or a run's metadata."""
+        if self.trouble:
+            return f"the alert could not be handled: {self.trouble}"
+        if self.sent is None:
+            return "nothing new to tell"
+        failed = [f"{channel} ({problem})" for channel, problem in self.problems.items() if problem]
+        arrived = [channel for channel, problem in self.problems.items() if not problem]
+        told = f"{self.sent}: told {', '.join(arrived)}" if arrived else f"{self.sent}: nobody was told"
+        if not self.problems:
+            return f"{told}, no channel hears of this severity (TMI_OPS_ALERT_URLS)"
+        return f"{told}; did not arrive: {', '.join(failed)}" if failed else told
+
+
+class AlertDesk:
+    """Raises and ends the alerts of one environment. Usable from several threads; may be kept for hours."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.book = AlertBook(settings)
+
+    def raise_alert(self, alert: Alert) -> AlertOutcome:
+        """Say that this is so now; call it at every look. People are told once, when it worsens, and every `repeat`."""
+        now, repeat = self._clock(), self._settings.alerts.repeat
+        return self._do(
+            alert.key,
+            lambda record: plan_raise(record, alert, self._settings.environment, now, repeat, self._hearing),
+        )
+
+    def resolve(self, key: str, resolution: str) -> AlertOutcome:
+        """Say that this is no longer so, and what helped; call it at every look. People are told once, if at all."""
+        now = self._clock()
+        return self._do(key, lambda record: plan_resolve(record, resolution, now, self._hearing))
+
+    def retry(self) -> list[AlertOutcome]:
+        """Send again what did not arrive and is due, of every alert."""
+        now = self._clock()
+        try:
+            waiting = [record.alert.key for record in self.records() if plan_retry(record, now)]
+        except Exception as error:  # noqa: BLE001
+            _log.exception("The alerts could not be read.")
+            return [AlertOutcome(trouble=f"{type(error).__name__}: {error}")]
+        return [self._do(key, _retry_at(now)) for key in waiting]
+
+    def records(self) -> list[AlertRecord]:
+        """Every alert that is remembered, newest first; `book.problem` says whether the store was missing."""
+        return self.book.records()
+
+    @cached_property
+    def channels(self) -> list[Channel]:
+        return open_channels(self._settings.alerts)
+
+    def _hearing(self, severity: Severity) -> Sequence[str]:
+        return [channel.name for channel in self.channels if channel.hears.rank <= severity.rank]
+
+    def _do(self, key: str, decide: Callable[[AlertRecord | None], Step | None]) -> AlertOutcome:
+        try:
+            step = self.book.change(key, decide)
+            return self._send(step) if step is not None else AlertOutcome()
+        except Exception as error:  # noqa: BLE001 whatever it is, the work that raised the alert goes on
+            _log.exception("The alert %s could not be handled.", key)
+            return AlertOutcome(trouble=f"{type(error).__name__}: {error}")
+
+    def _send(self, step: Step) -> AlertOutcome:
+        notice = step.notice
+        if notice is None:
+            return AlertOutcome(step.record)
+        message = message_of(notice, step.record.environment, self._clock())
+        wanted = [channel for channel in self.channels if channel.name in step.channels]
+        problems = dict.fromkeys(step.channels, "this channel is no longer configured") | deliver(wanted, message)
+        now = self._clock()
+
+        def settle(record: AlertRecord | None) -> Step:
+            return Step(settled(record or step.record, notice, problems, now))
+
+        after = self.book.change(step.record.alert.key, settle) if problems else step
+        for channel, problem in problems.items():
+            if problem:
+                _log.warning("An alert did not reach %s: %s", channel, problem)
+        return AlertOutcome(after.record if after else step.record, notice.kind, problems)
+
+
+def _retry_at(now: datetime) -> Callable[[AlertRecord | None], Step | None]:
+    return lambda record: plan_retry(record, now) if record is not None else None

@@ -1,0 +1,140 @@
+"""What is remembered of an alert: that it is open, what was sent of it, and what arrived where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from tmi_ops.alerts.alert import Alert, Severity
+
+NOTICES_KEPT = 30
+# A process that claimed a delivery and did not say how it went is gone: longer than any delivery may take.
+CLAIM = timedelta(minutes=2)
+_FIRST_PAUSE = timedelta(minutes=1)
+_LONGEST_PAUSE = timedelta(hours=1)
+_GIVEN_UP_AFTER = timedelta(days=1)
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DeliveryState(StrEnum):
+    CLAIMED = "claimed"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class Delivery(_Facts):
+    """How a notice fared on one channel. `channel` names it without its address; `problem` is why it failed last."""
+
+    channel: str
+    state: DeliveryState
+    at: AwareDatetime
+    attempts: int = 0
+    problem: str = ""
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is worth another attempt now."""
+        if self.state is DeliveryState.DELIVERED:
+            return False
+        if self.state is DeliveryState.CLAIMED:
+            return now - self.at >= CLAIM
+        return now - self.at >= min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self.attempts - 1, 10))
+
+
+class NoticeKind(StrEnum):
+    OPENED = "opened"
+    ESCALATED = "escalated"
+    REMINDER = "reminder"
+    RESOLVED = "resolved"
+
+
+class Notice(_Facts):
+    """One message to people, whole: an alert changes while an older notice of it still waits for its channel."""
+
+    kind: NoticeKind
+    alert: Alert
+    at: AwareDatetime
+    resolution: str = ""
+    deliveries: tuple[Delivery, ...] = ()
+
+    def due(self, now: datetime) -> tuple[str, ...]:
+        """The channels to which it is to be sent now."""
+        if now - self.at > _GIVEN_UP_AFTER:
+            return ()
+        return tuple(delivery.channel for delivery in self.deliveries if delivery.is_due(now))
+
+    def with_deliveries(self, changed: Iterable[Delivery]) -> Notice:
+        news = {delivery.channel: delivery for delivery in changed}
+        kept = [news.pop(delivery.channel, delivery) for delivery in self.deliveries]
+        return self.model_copy(update={"deliveries": (*kept, *news.values())})
+
+
+class AlertRecord(_Facts):
+    """One alert and its history, newest notice last; `seen_at` is when it was last found to be so."""
+
+    format_version: int = 1
+    environment: str
+    alert: Alert
+    opened_at: AwareDatetime
+    seen_at: AwareDatetime
+    resolved_at: AwareDatetime | None = None
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        return self.resolved_at is None
+
+    @property
+    def incident(self) -> tuple[Notice, ...]:
+        """The notices since it was opened."""
+        return tuple(notice for notice in self.notices if notice.at >= self.opened_at)
+
+    @property
+    def worst(self) -> Severity:
+        """The worst severity of which people were told since it was opened."""
+        return max((notice.alert.severity for notice in self.incident), key=lambda one: one.rank, default=Severity.INFO)
+
+    def with_notice(self, notice: Notice) -> AlertRecord:
+        """With this notice in place of the one of the same kind and moment, or added."""
+        others = [one for one in self.notices if (one.kind, one.at) != (notice.kind, notice.at)]
+        notices = sorted([*others, notice], key=lambda one: one.at)
+        return self.model_copy(update={"notices": tuple(notices[-NOTICES_KEPT:])})
+
+
+def merged(one: AlertRecord, other: AlertRecord) -> AlertRecord:
+    """Two histories of one alert, written apart while the store could not be reached: nothing of either is lost.
+
+    What was seen last decides whether it is open; an incident that both know began when the earlier one says.
+    """
+    older, newer = sorted((one, other), key=_last_word)
+    joined = newer
+    for notice in older.notices:
+        same = next((known for known in joined.notices if (known.kind, known.at) == (notice.kind, notice.at)), None)
+        joined = joined.with_notice(notice if same is None else _further(same, notice))
+    if newer.is_open and older.is_open:
+        joined = joined.model_copy(update={"opened_at": min(one.opened_at, other.opened_at)})
+    return joined
+
+
+def _last_word(record: AlertRecord) -> datetime:
+    return max(record.seen_at, record.resolved_at or record.seen_at)
+
+
+def _further(one: Notice, other: Notice) -> Notice:
+    """Each delivery as far as either knows it."""
+    known = {delivery.channel: delivery for delivery in one.deliveries}
+    further = [
+        delivery
+        for delivery in other.deliveries
+        if delivery.channel not in known or _progress(delivery) > _progress(known[delivery.channel])
+    ]
+    return one.with_deliveries(further)
+
+
+def _progress(delivery: Delivery) -> tuple[bool, datetime]:
+    return delivery.state is DeliveryState.DELIVERED, delivery.at

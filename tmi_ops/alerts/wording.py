@@ -1,0 +1,66 @@
+"""A message that a tired person understands: what is at risk, since when, what was done, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tmi_ops.alerts.record import Notice, NoticeKind
+
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_STATUS = "See where things stand: `tmi-ops status`. All open alerts: `tmi-ops alerts`."
+
+
+@dataclass(frozen=True)
+class Message:
+    """Plain text for any channel. `is_recovery` lets a channel show it in green."""
+
+    title: str
+    body: str
+    severity: str
+    is_recovery: bool = False
+
+
+def message_of(notice: Notice, environment: str, now: datetime) -> Message:
+    """What people read of this notice."""
+    alert = notice.alert
+    if notice.kind is NoticeKind.RESOLVED:
+        lasted = span_words(notice.at - alert.since)
+        lines = (
+            f"Over since: {moment_words(notice.at)}, after {lasted}.",
+            f"What helped: {notice.resolution}",
+            f"It was: {alert.at_risk}",
+            "To do: nothing now.",
+        )
+        title = f"[{environment}] RESOLVED: {alert.summary}"
+        return Message(title, _body(lines, alert.key), alert.severity, is_recovery=True)
+    how = {NoticeKind.ESCALATED: " (now worse)", NoticeKind.REMINDER: " (still so)"}.get(notice.kind, "")
+    lines = (
+        f"At risk: {alert.at_risk}",
+        f"Since: {moment_words(alert.since)} ({span_words(now - alert.since)} ago).",
+        f"Done: {alert.done}",
+        f"To do: {alert.to_do}",
+    )
+    return Message(
+        f"[{environment}] {alert.severity.upper()}: {alert.summary}{how}", _body(lines, alert.key), alert.severity
+    )
+
+
+def moment_words(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def span_words(span: timedelta) -> str:
+    """How long, in the two units that say enough: `2 h 5 min`."""
+    if span < 2 * _MINUTE:
+        return f"{max(0, int(span.total_seconds()))} s"
+    days, hours, minutes = span // _DAY, span % _DAY // _HOUR, span % _HOUR // _MINUTE
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _body(lines: tuple[str, ...], key: str) -> str:
+    return "\n".join([*lines, "", _STATUS, f"(alert {key})"])
