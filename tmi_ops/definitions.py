@@ -13,6 +13,7 @@ from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.resources import Environment
+from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.orchestration.schema import schema_definitions
 from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import environment_name
@@ -25,6 +26,7 @@ def environment_definitions(environment: str) -> Definitions:
         backup_definitions(environment),
         base_backup_definitions(environment),
         wal_definitions(environment),
+        retention_definitions(environment),
         drill_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from tmi_ops import __version__
 from tmi_ops.backup.chain import LONGEST_CHAIN, ChainFacts, Continuation, continue_chain, newest_of
 from tmi_ops.backup.dump import ZSTD_LEVEL, compressed
+from tmi_ops.backup.one_at_a_time import only_backup
 from tmi_ops.errors import BackupError, DatabaseError, StoreError
 from tmi_ops.postgres.base_backup import (
     MANIFEST_NAME,
@@ -94,6 +95,7 @@ def back_up_base(
         fast_checkpoint: begin at once, at the price of a burst of writes on the server.
 
     Raises:
+        BackupRunningError: another backup of this database is being taken.
         DatabaseError: the server could not be reached or lacks a right, a setting or a line that allows it; the
             next step holds that line. Also when it found pages that fail their checksum.
         StoreError: the store failed.
@@ -108,7 +110,11 @@ def back_up_base(
         max_rate=max_rate,
         fast_checkpoint=fast_checkpoint,
     )
-    with discarded_on_failure(store, backup_id), connect_replication(settings.postgres) as connection:
+    with (
+        only_backup(settings.postgres, may_be_refused=True),
+        discarded_on_failure(store, backup_id),
+        connect_replication(settings.postgres) as connection,
+    ):
         cluster = read_cluster(connection)
         upon = _continuation(store, cluster, longest_chain, report) if incremental else Continuation(None, None)
         _keep_wal(connection, report)

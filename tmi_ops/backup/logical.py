@@ -25,6 +25,7 @@ from tmi_ops.backup.dump import (
 )
 from tmi_ops.backup.fingerprint import fingerprint_tables, read_sequences
 from tmi_ops.backup.inventory import read_inventory
+from tmi_ops.backup.one_at_a_time import only_backup
 from tmi_ops.backup.properties import database_script
 from tmi_ops.backup.snapshot import Snapshot, exported_snapshot
 from tmi_ops.errors import BackupError
@@ -67,12 +68,13 @@ def back_up_logical(
         jobs: parallel workers of the `directory` format.
 
     Raises:
+        BackupRunningError: another backup of this database is being taken.
         DatabaseError, ProgramError, StoreError, DiskSpaceError, BackupError: see each.
     """
     clock = time.monotonic()
     started_at = datetime.now(UTC)
     backup_id = new_backup_id("logical", started_at)
-    with exported_snapshot(settings.postgres) as snapshot:
+    with only_backup(settings.postgres), exported_snapshot(settings.postgres) as snapshot:
         programs = programs_at_least(snapshot.server.major, settings.pg_bindir)
         with discarded_on_failure(store, backup_id):
             copied = _copy_out(settings, store, backup_id, format_, programs, snapshot, report, jobs)

@@ -46,9 +46,11 @@ def demo(size: int, seed: int) -> int:
 
 
 def _start_stack(report: Report) -> str:
+    from tmi_ops.cli.automation import automate_what_starts
     from tmi_ops.settings import load_settings
     from tmi_ops.stack.background import start_stack_in_background
 
+    automate_what_starts()
     state = start_stack_in_background(load_settings().home, report, with_dagster=True)
     if state.ui_url is None:
         raise OpsError("The stack runs without Dagster.", next_step="tmi-ops down, then run the demo again")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from tmi_ops.cli.automation import automate_what_starts
 from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import Settings, load_settings
@@ -25,12 +26,15 @@ CONDITION_COLOURS = {"starting": "yellow", "running": "green", "restarting": "re
 @click.command()
 @click.option("--detach", "-d", is_flag=True, help="Return when the stack is up; it stays in the background.")
 @click.option("--no-dagster", is_flag=True, help="Only the servers: PostgreSQL, S3, Valkey.")
-def up(detach: bool, no_dagster: bool) -> None:
+@click.option("--automate", is_flag=True, help="Dagster's schedules and sensors run from the start.")
+def up(detach: bool, no_dagster: bool, automate: bool) -> None:
     """Start the stack: PostgreSQL, S3, Valkey, and Dagster's UI and daemon.
 
     In the foreground it stays until Ctrl-C, restarts a server that dies, and stops all of them in order.
     Data, passwords and logs are kept below TMI_OPS_HOME and survive a restart.
     """
+    if automate:
+        automate_what_starts()
     home = _stack_settings().home
     running = stack_is_running(home)
     if running is not None and running.ready:

@@ -83,15 +83,16 @@ def look_at_daemon(patient: Patient) -> Finding:
 
 def look_at_schedules(patient: Patient) -> Finding:
     records = _records(patient)
-    rows = records.execute("SELECT selector_id, status, instigator_body FROM instigators").fetchall()
-    states = {selector: (_name(body), status) for selector, status, body in rows}
+    rows = records.execute("SELECT selector_id, status, instigator_body, instigator_type FROM instigators").fetchall()
+    states = {selector: (_name(body), status) for selector, status, body, _ in rows}
+    kinds = {_name(body): kind.lower() for _, _, body, kind in rows}
     schedules = dict(states.values())
     failing = [tick for tick in _newest_ticks(records, states) if tick.status == "FAILURE"]
     if failing:
         tick = failing[0]
         return failed(
             f"{tick.name} failed at its last tick, {_words(tick.age)} ago: {tick.error}",
-            "the schedule fires and its code fails before a run begins (often: it does not load, or lacks a setting)",
+            f"the {kinds[tick.name]} fires and its code fails before a run begins (not loaded, or a setting lacks)",
             "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
         )
     stopped = sorted(name for name, status in schedules.items() if status == "STOPPED")
@@ -108,7 +109,7 @@ def look_at_schedules(patient: Patient) -> Finding:
         return warning(
             f"switched off: {', '.join(stopped)}",
             "somebody switched them off (for maintenance?), so what they do is not done",
-            *(f"dagster schedule start -m tmi_ops.definitions {name}" for name in stopped),
+            *(f"dagster {kinds[name]} start -m tmi_ops.definitions {name}" for name in stopped),
         )
     return fine(f"{len(schedules)} on, the newest tick of each is well")
 

@@ -1,6 +1,6 @@
 """Access control as an asset: once a day, whether roles and rights are still what is declared."""
 
-import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -9,10 +9,8 @@ from dagster import (
     AssetCheckSpec,
     AssetKey,
     AssetSelection,
-    DefaultScheduleStatus,
     Definitions,
     MetadataValue,
-    ScheduleDefinition,
     TableColumn,
     TableRecord,
     TableSchema,
@@ -20,15 +18,15 @@ from dagster import (
     define_asset_job,
 )
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.access.findings import Finding
 
-# Before people come to work, and not at the full hour.
-DAILY = "37 5 * * *"
+LONGEST_RUN = timedelta(minutes=15)
 
 
 def access_definitions(environment: str) -> Definitions:
@@ -63,17 +61,14 @@ def access_definitions(environment: str) -> Definitions:
         "access",
         selection=AssetSelection.assets(key),
         description="See whether roles and rights are still what is declared.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
     )
-    schedule = ScheduleDefinition(
-        name="daily_access",
-        job=job,
-        cron_schedule=DAILY,
-        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
-        default_status=(
-            DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
-        ),
-        description="Every day at 05:37.",
+    schedule = scheduled(
+        environment,
+        "daily_access",
+        job,
+        timetable_of(environment).access,
+        "before people come to work, whether anybody can do more than is declared.",
     )
     return Definitions(assets=[roles], jobs=[job], schedules=[schedule])
 

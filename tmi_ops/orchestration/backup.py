@@ -1,6 +1,6 @@
 """Logical backups and their proof, as assets, a job and the nightly schedule."""
 
-import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from dagster import (
@@ -11,10 +11,8 @@ from dagster import (
     AssetKey,
     AssetSelection,
     Config,
-    DefaultScheduleStatus,
     Definitions,
     MetadataValue,
-    ScheduleDefinition,
     TableColumn,
     TableRecord,
     TableSchema,
@@ -23,17 +21,18 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, backup_pool, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
     from tmi_ops.store.manifest import Manifest
 
-NIGHTLY_AT_TWO = "0 2 * * *"  # the guide's cron line (Backup Automation)
 PROVEN_CHECK = "equal_to_source"
+LONGEST_RUN = timedelta(days=1)
 
 
 class LogicalBackupConfig(Config):
@@ -62,7 +61,7 @@ def backup_definitions(environment: str) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         retry_policy=RETRIES,
-        pool=pool(environment, "logical_backup"),
+        pool=backup_pool(environment),
         description="A logical backup: pg_dump and a fingerprint of every table from one snapshot, streamed to the "
         "store and committed by its manifest. The same by hand: `tmi-ops backup logical`.",
     )
@@ -110,17 +109,14 @@ def backup_definitions(environment: str) -> Definitions:
         "logical_backup",
         selection=AssetSelection.assets(logical_key, verified_key),
         description="Take a logical backup and prove it by a restore.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
     )
-    schedule = ScheduleDefinition(
-        name="nightly_logical_backup",
-        job=job,
-        cron_schedule=NIGHTLY_AT_TWO,
-        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
-        default_status=(
-            DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
-        ),
-        description="Every night at 02:00, as the guide's cron line; the backup is proven in the same run.",
+    schedule = scheduled(
+        environment,
+        "nightly_logical_backup",
+        job,
+        timetable_of(environment).logical,
+        "a logical backup, as the guide's cron line; it is proven in the same run.",
     )
     return Definitions(assets=[logical, logical_verified], jobs=[job], schedules=[schedule])
 

@@ -1,6 +1,6 @@
-"""Base backups as an asset, a job and two schedules: full every week, incremental every other day."""
+"""Base backups as an asset, a job and two schedules: full every week, incremental as often as the RTO asks for."""
 
-import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -8,27 +8,25 @@ from dagster import (
     AssetKey,
     AssetSelection,
     Config,
-    DefaultScheduleStatus,
     Definitions,
     MetadataValue,
     RunConfig,
-    ScheduleDefinition,
     asset,
     define_asset_job,
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, backup_pool, job_tags
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.store.manifest import BaseManifest
 
 JOB = "base_backup"
-SUNDAY_AT_ONE = "0 1 * * 0"
-OTHER_DAYS_AT_ONE = "0 1 * * 1-6"  # before the logical backup at two
+LONGEST_RUN = timedelta(days=1)
 MEGABYTE = 1 << 20
 
 
@@ -55,7 +53,7 @@ def base_backup_definitions(environment: str) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         retry_policy=RETRIES,
-        pool=pool(environment, "base_backup"),
+        pool=backup_pool(environment),
         description="A base backup: the files of the whole cluster, streamed from the server to the store and "
         "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by hand: "
         "`tmi-ops backup base`.",
@@ -77,29 +75,22 @@ def base_backup_definitions(environment: str) -> Definitions:
         JOB,
         selection=AssetSelection.assets(base_key),
         description="Take a base backup.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
     )
-    status = DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
-    timezone = os.environ.get("TMI_OPS_TIMEZONE", "UTC")
-    weekly = ScheduleDefinition(
-        name="weekly_base_backup",
-        job=job,
-        cron_schedule=SUNDAY_AT_ONE,
-        execution_timezone=timezone,
-        default_status=status,
-        description="Every Sunday at 01:00 a full base backup: it begins a new chain.",
+    timetable = timetable_of(environment)
+    weekly = scheduled(
+        environment, "weekly_base_backup", job, timetable.full_base, "a full base backup; it begins a new chain."
     )
-    daily = ScheduleDefinition(
-        name="daily_incremental_base_backup",
-        job=job,
-        cron_schedule=OTHER_DAYS_AT_ONE,
-        execution_timezone=timezone,
-        default_status=status,
+    between = scheduled(
+        environment,
+        "incremental_base_backup",
+        job,
+        timetable.incremental_base,
+        "what changed since the base backup before, so that the WAL after it replays within half of the RTO; full "
+        "where the server cannot do that (before PostgreSQL 17, or without summarize_wal).",
         run_config=RunConfig(ops={base_key.to_python_identifier(): BaseBackupConfig(incremental=True)}),
-        description="Every other day at 01:00 what changed since the day before; full where the server cannot do that "
-        "(before PostgreSQL 17, or without summarize_wal).",
     )
-    return Definitions(assets=[base], jobs=[job], schedules=[weekly, daily])
+    return Definitions(assets=[base], jobs=[job], schedules=[weekly, between])
 
 
 def _metadata(manifest: "BaseManifest") -> dict[str, MetadataValue[Any]]:

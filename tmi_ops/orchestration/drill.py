@@ -1,7 +1,6 @@
 """Recovery drills as an asset with three checks, a job and a weekly schedule; and the beats that they find again."""
 
-import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -13,10 +12,8 @@ from dagster import (
     AssetsDefinition,
     AssetSelection,
     Config,
-    DefaultScheduleStatus,
     Definitions,
     MetadataValue,
-    ScheduleDefinition,
     TableColumn,
     TableColumnConstraints,
     TableRecord,
@@ -27,12 +24,11 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.errors import SettingsError
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
-from tmi_ops.orchestration.wal import cron_within
-from tmi_ops.settings import read_objectives
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.drill.evidence import CheckName, Evidence
@@ -41,7 +37,8 @@ if TYPE_CHECKING:
 
 DRILL_JOB = "recovery_drill"
 HEARTBEAT_JOB = "heartbeat"
-SUNDAY_AT_FOUR = "0 4 * * 0"  # after the week's base backup, and when few are awake to be slowed down
+LONGEST_DRILL = timedelta(hours=12)
+LONGEST_BEAT = timedelta(minutes=5)
 SOUND, RTO_MET, RPO_MET = "sound", "rto_met", "rpo_met"
 _MISSED = "one of to_time, to_lsn, to_name and latest at most, and seed only with none of them"
 
@@ -75,38 +72,34 @@ class DrillConfig(Config):
 
 def drill_definitions(environment: str) -> Definitions:
     """Assets `<environment>/recovery/drill` and `<environment>/recovery/heartbeat`, their jobs and schedules."""
-    tags = {"tmi_ops/environment": environment}
     drill, beats = _drill_asset(environment), _heartbeat_asset(environment)
     job = define_asset_job(
         DRILL_JOB,
         selection=AssetSelection.assets(drill.key),
         description="Recover for practice, measure it, and keep the evidence.",
-        tags=tags,
+        tags=job_tags(environment, Lane.PROOF, LONGEST_DRILL),
     )
     beating = define_asset_job(
         HEARTBEAT_JOB,
         selection=AssetSelection.assets(beats.key),
         description="Write a beat into the database.",
-        tags=tags,
+        tags=job_tags(environment, Lane.WATCH, LONGEST_BEAT),
     )
-    status = DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
-    timezone = os.environ.get("TMI_OPS_TIMEZONE", "UTC")
-    weekly = ScheduleDefinition(
-        name="weekly_recovery_drill",
-        job=job,
-        cron_schedule=SUNDAY_AT_FOUR,
-        execution_timezone=timezone,
-        default_status=status,
-        description="Every Sunday at 04:00 a recovery to a random moment of the recovery window.",
+    timetable = timetable_of(environment)
+    weekly = scheduled(
+        environment,
+        "weekly_recovery_drill",
+        job,
+        timetable.drill,
+        "a recovery to a random moment of the recovery window, after the week's base backup and when few are awake.",
     )
-    regular = ScheduleDefinition(
-        name="heartbeat_within_the_rpo",
-        job=beating,
-        cron_schedule=cron_within(read_objectives(environment).rpo),
-        execution_timezone=timezone,
-        default_status=status,
-        description="Three beats or more within the RPO, so that a drill can tell what is missing to within a third of "
-        "it. `tmi-ops heartbeat --every 60` as a service writes them more often.",
+    regular = scheduled(
+        environment,
+        "heartbeat_within_the_rpo",
+        beating,
+        timetable.heartbeat,
+        "a beat; three or more within the RPO let a drill tell what is missing to within a third of it. "
+        "`tmi-ops heartbeat --every 60` as a service writes them more often.",
     )
     return Definitions(assets=[drill, beats], jobs=[job, beating], schedules=[weekly, regular])
 

@@ -1,7 +1,7 @@
 """Health as assets: one for each area, a check for every probe, read once an hour."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -13,10 +13,8 @@ from dagster import (
     AssetSelection,
     AssetSpec,
     Config,
-    DefaultScheduleStatus,
     Definitions,
     MetadataValue,
-    ScheduleDefinition,
     TableColumn,
     TableRecord,
     TableSchema,
@@ -28,16 +26,16 @@ from pydantic import Field
 from tmi_ops.health.probe import Area
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.verdict import Cause, Row, Status
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.health.examine import HealthReport, Result
 
-# Beside the full hour, at which everybody else's schedules begin.
-HOURLY = "7 * * * *"
+LONGEST_RUN = timedelta(minutes=30)
 
 
 class HealthConfig(Config):
@@ -90,17 +88,14 @@ def health_definitions(environment: str) -> Definitions:
         "health",
         selection=AssetSelection.assets(*keys.values()),
         description="Ask the database how it is, and judge it.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
     )
-    schedule = ScheduleDefinition(
-        name="hourly_health",
-        job=job,
-        cron_schedule=HOURLY,
-        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
-        default_status=(
-            DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING
-        ),
-        description="Every hour: the rates it shows are those of the hour before.",
+    schedule = scheduled(
+        environment,
+        "hourly_health",
+        job,
+        timetable_of(environment).health,
+        "every probe; the rates it shows are those of the hour before.",
     )
     return Definitions(assets=[health], jobs=[job], schedules=[schedule])
 

@@ -1,16 +1,14 @@
 """Maintenance as a job: what health asks for, within limits. Not an asset, so that nobody runs it by accident."""
 
-import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
     Config,
-    DefaultScheduleStatus,
     Definitions,
     Failure,
     MetadataValue,
     OpExecutionContext,
-    ScheduleDefinition,
     TableColumn,
     TableRecord,
     TableSchema,
@@ -20,16 +18,17 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.errors import SettingsError
-from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, pool
+from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.health.maintenance.execution import Taken
     from tmi_ops.health.maintenance.limits import Limits
     from tmi_ops.health.maintenance.steps import Kind, Plan
 
-NIGHTLY_AT_HALF_PAST_THREE = "30 3 * * *"  # after the nightly backup
+LONGEST_RUN = timedelta(hours=12)
 
 
 class MaintenanceConfig(Config):
@@ -93,19 +92,19 @@ def maintenance_definitions(environment: str) -> Definitions:
     @job(
         name="maintenance",
         description="Do the upkeep that health asks for, within limits.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def maintenance() -> None:
         maintain()
 
-    schedule = ScheduleDefinition(
-        name="nightly_maintenance",
-        job=maintenance,
-        cron_schedule=NIGHTLY_AT_HALF_PAST_THREE,
-        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
-        default_status=DefaultScheduleStatus.STOPPED,
-        description="Every night at 03:30, once a person has switched it on.",
+    schedule = scheduled(
+        environment,
+        "nightly_maintenance",
+        maintenance,
+        timetable_of(environment).maintenance,
+        "what health asks for, after the nightly backup, once a person has switched it on.",
+        begins_stopped=True,
     )
     return Definitions(jobs=[maintenance], schedules=[schedule])
 

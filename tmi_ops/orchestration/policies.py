@@ -1,10 +1,16 @@
-"""What every asset shares: owners, retries, pools, and where its steps run."""
+"""What every asset and job shares: owners, retries, pools, lanes, time limits, and where steps run."""
 
 from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
 
 from dagster import Backoff, Jitter, RetryPolicy, in_process_executor
 
 OWNERS = ["team:tmi-operations"]
+ENVIRONMENT_TAG = "tmi_ops/environment"
+LANE_TAG = "tmi_ops/lane"
+MAX_RUNTIME_TAG = "dagster/max_runtime"  # seconds; Dagster's own
 
 # A server that restarts or a store that throttles is back within minutes; whatever lasts longer needs a person.
 RETRIES = RetryPolicy(max_retries=3, delay=15, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
@@ -13,6 +19,34 @@ RETRIES = RetryPolicy(max_retries=3, delay=15, backoff=Backoff.EXPONENTIAL, jitt
 EXECUTOR = in_process_executor
 
 
+class Lane(StrEnum):
+    """Which runs may hold each other up. dagster.yaml limits how many of one lane run, so no lane waits for another.
+
+    A drill that takes hours leaves the backups' lane free, and a backup of a large cluster the archive's.
+    """
+
+    ARCHIVE = "archive"
+    WATCH = "watch"
+    BACKUP = "backup"
+    PROOF = "proof"
+    UPKEEP = "upkeep"
+
+
 def pool(environment: str, what: str) -> str:
     """A pool of one environment. dagster.yaml lets one step of a pool run at a time, across all runs."""
     return f"{environment}_{what}"
+
+
+def backup_pool(environment: str) -> str:
+    """Of everything that copies the database whole: never two at once. The backups themselves see to it too, so that
+    one from the command line counts (see `tmi_ops/backup/one_at_a_time.py`)."""
+    return pool(environment, "backup")
+
+
+def job_tags(environment: str, lane: Lane, at_most: timedelta) -> dict[str, str]:
+    """The tags of a job's runs. One that takes longer than `at_most` hangs, and Dagster's run monitoring ends it."""
+    return {
+        ENVIRONMENT_TAG: environment,
+        LANE_TAG: f"{environment}/{lane}",
+        MAX_RUNTIME_TAG: str(int(at_most.total_seconds())),
+    }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from dagster import AssetKey, AssetSelection, Definitions, define_asset_job
 
+from tmi_ops.orchestration.policies import Lane, job_tags
+
 PROTECT_JOB = "protect"
+LONGEST_RUN = timedelta(days=1)
 
 
 def protection_definitions(environment: str) -> Definitions:
@@ -22,6 +27,6 @@ def protection_definitions(environment: str) -> Definitions:
         PROTECT_JOB,
         selection=AssetSelection.assets(*assets),
         description="Migrate, validate, back up, and prove the backup by a restore.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
     )
     return Definitions(jobs=[job])

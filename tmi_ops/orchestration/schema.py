@@ -1,6 +1,7 @@
 """The schema as assets: its migration, and its validation with one check for every rule."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -21,7 +22,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tmi_ops.schema.migration import MigrationResult
     from tmi_ops.schema.validation import Validation
 
+LONGEST_RUN = timedelta(hours=6)
 # They tell; there is nothing that could fail.
 _NOT_CHECKED = {Rule.OTHER_NAME, Rule.SUMMARY}
 CHECKED_RULES = tuple(rule for rule in Rule if rule not in _NOT_CHECKED)
@@ -90,7 +92,7 @@ def schema_definitions(environment: str) -> Definitions:
         "migrate_and_validate",
         selection=AssetSelection.assets(migration_key, validation_key),
         description="Bring the schema up to date, online, then validate it.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
     )
     return Definitions(assets=[migration, validation], jobs=[job])
 

@@ -1,6 +1,5 @@
 """The WAL archive as an asset: brought level with the server on schedule, and watched where a receiver does so."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,18 @@ from dagster import (
     AssetKey,
     AssetSelection,
     Config,
-    DefaultScheduleStatus,
     Definitions,
     MetadataValue,
-    ScheduleDefinition,
     asset,
     define_asset_job,
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
-from tmi_ops.settings import read_objectives
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.backup.wal.lease import Lease
@@ -33,15 +30,8 @@ if TYPE_CHECKING:
 
 JOB = "wal_catch_up"
 LEVEL_CHECK = "within_the_rpo"
-# The archive is brought level three times within the RPO, so that one failed run breaks no promise.
-TIMES_WITHIN_RPO = 3
-_CRONS = {
-    timedelta(minutes=1): "* * * * *",
-    timedelta(minutes=5): "*/5 * * * *",
-    timedelta(minutes=15): "*/15 * * * *",
-    timedelta(hours=1): "0 * * * *",
-    timedelta(hours=6): "0 */6 * * *",
-}
+# One that hangs is ended, and the next goes on where it stood.
+LONGEST_RUN = timedelta(hours=1)
 
 
 class WalConfig(Config):
@@ -101,24 +91,17 @@ def wal_definitions(environment: str) -> Definitions:
         JOB,
         selection=AssetSelection.assets(wal_key),
         description="Bring the WAL archive level with the server.",
-        tags={"tmi_ops/environment": environment},
+        tags=job_tags(environment, Lane.ARCHIVE, LONGEST_RUN),
     )
-    schedule = ScheduleDefinition(
-        name="wal_catch_up_within_the_rpo",
-        job=job,
-        cron_schedule=cron_within(read_objectives(environment).rpo),
-        execution_timezone=os.environ.get("TMI_OPS_TIMEZONE", "UTC"),
-        default_status=DefaultScheduleStatus.STOPPED if environment == "development" else DefaultScheduleStatus.RUNNING,
-        description="So often that the RPO holds even when a run fails. With `tmi-ops wal stream` as a service it only "
-        "watches.",
+    schedule = scheduled(
+        environment,
+        "wal_catch_up_within_the_rpo",
+        job,
+        timetable_of(environment).wal,
+        "the archive is brought level, so often that the RPO holds even when a run fails. With `tmi-ops wal stream` as "
+        "a service it only watches.",
     )
     return Definitions(assets=[wal], jobs=[job], schedules=[schedule])
-
-
-def cron_within(rpo: timedelta) -> str:
-    """The rarest of our crons that comes three times within the RPO; every minute where none does."""
-    fitting = [interval for interval in _CRONS if interval * TIMES_WITHIN_RPO <= rpo]
-    return _CRONS[max(fitting, default=min(_CRONS))]
 
 
 def _metadata(received: "ReceivedWal") -> dict[str, MetadataValue[Any]]:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.advisory_locks import lock_holder
 from tmi_ops.progress import Report
 
 Session = psycopg.Connection[TupleRow]
@@ -57,13 +59,14 @@ def only_migration(session: Session, patience: Patience, report: Report) -> Iter
     """
     deadline = time.monotonic() + patience.other_migration_s
     told = False
+    holder = partial(lock_holder, session, MIGRATION_LOCK)
     while not _value(session, "SELECT pg_try_advisory_lock(%s)", MIGRATION_LOCK):
         if not told:
-            report.note(f"Another migration of this database is running ({_lock_holder(session)}); waiting for it.")
+            report.note(f"Another migration of this database is running ({holder()}); waiting for it.")
             told = True
         if time.monotonic() > deadline:
             raise DatabaseError(
-                f"Another migration has been running for {patience.other_migration_s:.0f} s: {_lock_holder(session)}.",
+                f"Another migration has been running for {patience.other_migration_s:.0f} s: {holder()}.",
                 next_step="look at what it does in pg_stat_activity; end it or wait, then run `tmi-ops migrate` again",
                 transient=True,
             )
@@ -100,19 +103,6 @@ def holders(session: Session, tables: tuple[str, ...], *, any_transaction: bool 
         f"pid {pid} ({user}, {application}, {state}, transaction open for {seconds} s)"
         for pid, user, application, state, seconds in rows
     )
-
-
-def _lock_holder(session: Session) -> str:
-    row = session.execute(
-        """
-        SELECT a.pid, a.usename, a.client_addr FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND (l.classid::bigint << 32) | l.objid::bigint = %s
-        """,
-        (MIGRATION_LOCK,),
-    ).fetchone()
-    return f"pid {row[0]}, user {row[1]}, from {row[2] or 'this machine'}" if row else "about to end"
 
 
 def _value(session: Session, query: str, *parameters: Any) -> Any:

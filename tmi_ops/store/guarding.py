@@ -64,6 +64,18 @@ def locked_until(store: ObjectStore, key: str) -> datetime | None:
     return until.astimezone(UTC) if until is not None else None
 
 
+def set_legal_hold(store: ObjectStore, key: str, *, on: bool) -> None:
+    """Have the store itself keep an object until the hold is taken off; only where the bucket has Object Lock.
+
+    Raises:
+        StoreError: the store failed, or our key may not (s3:PutObjectLegalHold).
+    """
+    with refusals_explained(store.where, key):
+        store.client.put_object_legal_hold(
+            Bucket=store.bucket, Key=f"{store.root}{key}", LegalHold={"Status": "ON" if on else "OFF"}
+        )
+
+
 def unfinished_uploads(store: ObjectStore) -> list[UnfinishedUpload]:
     """All of the environment, by key."""
     pages = store.client.get_paginator("list_multipart_uploads").paginate(Bucket=store.bucket, Prefix=store.root)

@@ -36,7 +36,7 @@ def _schedules(environment: str) -> dict[str, ScheduleDefinition]:
 
 
 def test_the_job_leaves_a_base_backup_and_numbers_that_can_be_plotted(as_variables: Settings) -> None:
-    scheduled = _schedules(ENVIRONMENT)["daily_incremental_base_backup"]
+    scheduled = _schedules(ENVIRONMENT)["incremental_base_backup"]
     (request,) = scheduled.evaluate_tick(build_schedule_context()).run_requests or []
     result = _run(dict(request.run_config))
     assert result.success
@@ -62,16 +62,19 @@ def test_a_server_that_cannot_be_reached_fails_the_run_with_the_next_step(
 
 
 @pytest.mark.parametrize(
-    ("environment", "status"),
-    [("development", DefaultScheduleStatus.STOPPED), ("production", DefaultScheduleStatus.RUNNING)],
+    ("environment", "incremental", "status"),
+    [
+        ("development", "0 1 * * 1-6", DefaultScheduleStatus.STOPPED),
+        ("production", ("0 1,13 * * 1-6", "0 13 * * 0"), DefaultScheduleStatus.RUNNING),
+    ],
 )
-def test_full_backups_are_weekly_and_incremental_ones_daily_running_outside_of_development(
-    environment: str, status: DefaultScheduleStatus
+def test_full_backups_are_weekly_and_incremental_ones_as_the_rto_asks_running_outside_of_development(
+    environment: str, incremental: object, status: DefaultScheduleStatus
 ) -> None:
     schedules = _schedules(environment)
     assert {name: schedule.cron_schedule for name, schedule in schedules.items()} == {
         "weekly_base_backup": "0 1 * * 0",
-        "daily_incremental_base_backup": "0 1 * * 1-6",
+        "incremental_base_backup": incremental,
     }
     assert {schedule.default_status for schedule in schedules.values()} == {status}
     assert BaseBackupConfig().incremental is False

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from datetime import timedelta
-
-import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.resources import Environment
-from tmi_ops.orchestration.wal import cron_within, wal_definitions
+from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.backup.wal.receiving.receivers import flushed, reaches, receiving, until
@@ -45,17 +42,3 @@ def test_where_a_receiver_is_at_work_a_run_leaves_it_alone_and_looks_how_far_it_
         (event,) = result.get_asset_materialization_events()
         assert "receiver at work" in event.step_materialization_data.materialization.metadata
     assert receiver.error is None
-
-
-@pytest.mark.parametrize(
-    ("rpo", "cron"),
-    [
-        (timedelta(hours=24), "0 */6 * * *"),
-        (timedelta(hours=4), "0 * * * *"),
-        (timedelta(minutes=15), "*/5 * * * *"),
-        (timedelta(minutes=3), "* * * * *"),
-        (timedelta(minutes=1), "* * * * *"),
-    ],
-)
-def test_the_schedule_comes_three_times_within_the_rpo_or_every_minute(rpo: timedelta, cron: str) -> None:
-    assert cron_within(rpo) == cron

@@ -1,7 +1,12 @@
-"""Holds: an object beside a backup that keeps it, with the reason, until a person takes it away."""
+"""Holds: an object beside a backup that keeps it, with the reason, until a person takes it away.
+
+Where the bucket has Object Lock the store keeps it too: every object of the backup and of those it builds upon is put
+under a legal hold, so that nobody with our keys can delete it, by whatever program.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -10,7 +15,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from tmi_ops.backup.retention.facts import Hold
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.catalogue import KINDS, READERS, backup_folder, read_manifest
-from tmi_ops.store.manifest import Kind
+from tmi_ops.store.guarding import has_object_lock, set_legal_hold
+from tmi_ops.store.manifest import AnyManifest, BaseManifest, Kind
 from tmi_ops.store.objects import ObjectStore
 
 HOLD = "hold.json"
@@ -35,8 +41,9 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
     Raises:
         ObjectMissingError: there is no such backup.
         ObjectExistsError: it is held already; that hold was left as it is.
+        StoreError: the store failed; where the hold itself was written, it holds.
     """
-    read_manifest(store, backup_id)
+    manifest = read_manifest(store, backup_id)
     record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
     try:
         store.put_if_absent(hold_key(backup_id), record.model_dump_json(indent=2).encode() + b"\n")
@@ -47,6 +54,9 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
             kept="That hold was left as it is.",
             next_step=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
         ) from None
+    if has_object_lock(store):
+        for key in _objects_of(store, manifest):
+            set_legal_hold(store, key, on=True)
     return Hold(backup_id, record.reason, record.since)
 
 
@@ -58,12 +68,28 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
 
     Raises:
         ObjectMissingError: it is not held.
+        StoreError: the store failed; the hold stays, and releasing may be repeated.
     """
     held = read_hold(store, backup_id)
     if held is None:
         raise ObjectMissingError(f"{backup_id} is not held.", next_step="see what is: `tmi-ops prune --dry-run`")
+    if has_object_lock(store):
+        others = [hold.backup_id for hold in list_holds(store) if hold.backup_id != backup_id]
+        still_held = {key for other in others for key in _objects_of(store, read_manifest(store, other))}
+        for key in _objects_of(store, read_manifest(store, backup_id)):
+            if key not in still_held:
+                set_legal_hold(store, key, on=False)
     store.delete([hold_key(backup_id)])
     return held
+
+
+def _objects_of(store: ObjectStore, manifest: AnyManifest) -> Iterator[str]:
+    """The keys of a backup and of all it builds upon, without the holds themselves."""
+    chain = manifest.chain if isinstance(manifest, BaseManifest) else ()
+    for backup_id in (*chain, manifest.backup_id):
+        for item in store.list_objects(f"{backup_folder(backup_id)}/"):
+            if item.key != hold_key(backup_id):
+                yield item.key
 
 
 def list_holds(store: ObjectStore) -> list[Hold]:

@@ -45,16 +45,25 @@ def parse_window(text: str, zone: str) -> Window:
     Raises:
         SettingsError: it is malformed, empty, or the time zone is unknown.
     """
-    try:
-        known_zone = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise SettingsError(
-            f"{TIMEZONE_VARIABLE} names no time zone: {zone!r}.", next_step="write one like Europe/Zurich or UTC"
-        ) from None
+    known = known_zone(zone)
     hours = _hours(text)
     if hours is None or hours[0] == hours[1]:
         raise SettingsError(f"The maintenance window is malformed: {text!r}.", next_step="write it as 01:00-05:00")
-    return Window(*hours, known_zone)
+    return Window(*hours, known)
+
+
+def known_zone(name: str) -> ZoneInfo:
+    """The time zone of that name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise SettingsError(
+            f"{TIMEZONE_VARIABLE} names no time zone: {name!r}.", next_step="write one like Europe/Zurich or UTC"
+        ) from None
 
 
 def _hours(text: str) -> tuple[time, time] | None:

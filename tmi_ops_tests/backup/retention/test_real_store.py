@@ -15,10 +15,10 @@ from tmi_ops.backup.retention.reading import read_facts
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import RetentionPolicy, StoreSettings
-from tmi_ops.store.catalogue import commit_manifest, incomplete_backups, new_backup_id, record_verdict
-from tmi_ops.store.guarding import has_object_lock, locked_until
-from tmi_ops.store.manifest import Manifest, Outcome, Verdict
+from tmi_ops.store.catalogue import incomplete_backups, new_backup_id
+from tmi_ops.store.guarding import UNTIL_RELEASED, has_object_lock, locked_until
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.backup.retention.stored import write_backup
 from tmi_ops_tests.raw_s3 import raw_client
 
 NOW = datetime.now(UTC)
@@ -28,47 +28,6 @@ LEAN = RetentionPolicy(last=1, daily=0, weekly=0, monthly=0, yearly=0, window=ti
 @pytest.fixture
 def store(store_settings: StoreSettings) -> ObjectStore:
     return open_store(store_settings, "development")
-
-
-def write_backup(store: ObjectStore, outcome: Outcome | None = "proven") -> str:
-    backup_id = new_backup_id("logical", NOW)
-    data = store.upload(f"logical/{backup_id}/dump", iter([b"x" * 1000]))
-    commit_manifest(
-        store,
-        Manifest(
-            backup_id=backup_id,
-            environment="development",
-            server_version="17.1",
-            server_version_num=170001,
-            started_at=NOW,
-            finished_at=NOW,
-            duration_seconds=1,
-            tmi_ops_version="0",
-            kind="logical",
-            format="custom",
-            database="tmi",
-            database_size=1,
-            encoding="UTF8",
-            collation="C",
-            ctype="C",
-            snapshot="1",
-            snapshot_at=NOW - timedelta(minutes=1),
-            objects=(data,),
-        ),
-    )
-    if outcome is not None:
-        record_verdict(
-            store,
-            Verdict(
-                backup_id=backup_id,
-                outcome=outcome,
-                verified_at=NOW,
-                server_version="17.1",
-                tmi_ops_version="0",
-                manifest_sha256="0",
-            ),
-        )
-    return backup_id
 
 
 def removing(store: ObjectStore, *backup_ids: str) -> RetentionPlan:
@@ -131,11 +90,27 @@ def test_a_hold_is_beside_the_backup_and_comes_in_time_even_after_the_plan(store
     assert execute_retention(plan, store, SilentReport()).backups == 1
 
 
-def test_an_object_under_object_lock_is_reported_and_kept(s3: StoreSettings) -> None:
-    client = raw_client(s3)
+@pytest.fixture(scope="module")
+def locked_bucket(s3: StoreSettings) -> str:
     bucket = f"locked-{secrets.token_hex(4)}"
-    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
-    store = open_store(s3.model_copy(update={"bucket": bucket}), "development")
+    raw_client(s3).create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    return bucket
+
+
+@pytest.fixture
+def locking_store(s3: StoreSettings, locked_bucket: str) -> ObjectStore:
+    changes = {"bucket": locked_bucket, "prefix": f"tmi-ops-{secrets.token_hex(4)}"}
+    return open_store(s3.model_copy(update=changes), "development")
+
+
+def version_of(store: ObjectStore, key: str) -> str:
+    listed = store.client.list_object_versions(Bucket=store.bucket, Prefix=f"{store.root}{key}")
+    return str(listed["Versions"][0]["VersionId"])
+
+
+@pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
+def test_an_object_under_object_lock_is_reported_and_kept(locking_store: ObjectStore, mode: str) -> None:
+    store, client, bucket = locking_store, locking_store.client, locking_store.bucket
     backup_id = write_backup(store)
     plan = removing(store, backup_id)
     key = f"logical/{backup_id}/manifest.json"
@@ -143,12 +118,27 @@ def test_an_object_under_object_lock_is_reported_and_kept(s3: StoreSettings) -> 
     assert locked_until(store, key) is None
     until = NOW.replace(microsecond=0) + timedelta(days=1)
     client.put_object_retention(
-        Bucket=bucket, Key=f"{store.root}{key}", Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until}
+        Bucket=bucket, Key=f"{store.root}{key}", Retention={"Mode": mode, "RetainUntilDate": until}
     )
     result = execute_retention(plan, store, SilentReport())
     assert result.backups == 0
     assert result.spared[0].because == f"Object Lock until {until:%Y-%m-%d %H:%M} UTC"
     assert read_facts(store).backups[0].locked_until == until
+
+
+def test_a_hold_has_the_store_refuse_to_delete_until_the_last_hold_is_released(locking_store: ObjectStore) -> None:
+    store = locking_store
+    backup_id = write_backup(store)
+    hold_backup(store, backup_id, "audit")
+    held = [item.key for item in store.list_objects(f"logical/{backup_id}/") if not item.key.endswith("hold.json")]
+    assert len(held) > 2
+    for key in held:
+        assert locked_until(store, key) == UNTIL_RELEASED
+        with pytest.raises(store.client.exceptions.ClientError):
+            store.client.delete_object(Bucket=store.bucket, Key=f"{store.root}{key}", VersionId=version_of(store, key))
+    release_backup(store, backup_id)
+    assert {locked_until(store, key) for key in held} == {None}
+    assert execute_retention(removing(store, backup_id), store, SilentReport()).backups == 1
 
 
 def test_a_bucket_without_object_lock_says_so(store: ObjectStore) -> None:

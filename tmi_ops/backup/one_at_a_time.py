@@ -1,0 +1,58 @@
+"""Never two backups of one database at once, whoever takes them: an advisory lock on the server, held for the backup.
+
+It ends with its connection, so a backup that dies leaves nothing behind. It costs a connection and holds no snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from tmi_ops.errors import BackupError
+from tmi_ops.postgres.advisory_locks import lock_holder
+from tmi_ops.postgres.connections import connection_parameters, explain_refusal
+from tmi_ops.settings import PostgresSettings
+
+# The first eight bytes of SHA-256 of "tmi_ops.backup", so that no other program takes it by chance.
+BACKUP_LOCK = int.from_bytes(bytes.fromhex("579d980231bc83f3"), "big")
+# The lock's connection is silent for as long as the backup lasts; a firewall must not take it for dead.
+_KEEPALIVE_AFTER_S = 60
+
+
+class BackupRunningError(BackupError):
+    """Another backup of this database is being taken."""
+
+
+@contextmanager
+def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> Iterator[None]:
+    """Hold the lock for the length of a `with` block.
+
+    Args:
+        may_be_refused: go on without it where the role may replicate but not connect.
+
+    Raises:
+        BackupRunningError: another backup holds it.
+        DatabaseError: the server could not be reached.
+    """
+    try:
+        connection = psycopg.connect(
+            **connection_parameters(postgres), keepalives_idle=_KEEPALIVE_AFTER_S, autocommit=True
+        )
+    except psycopg.OperationalError as error:
+        if not may_be_refused:
+            raise explain_refusal(error, postgres) from None
+        yield
+        return
+    with contextlib.closing(connection):
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (BACKUP_LOCK,)).fetchone()
+        if row is None or not row[0]:
+            raise BackupRunningError(
+                f"Another backup of {postgres.describe()} is running ({lock_holder(connection, BACKUP_LOCK)}).",
+                kept="It goes on undisturbed.",
+                next_step="wait until it is done; it shows in `tmi-ops backups` then",
+                transient=True,
+            )
+        yield

@@ -1,0 +1,148 @@
+"""When everything runs by itself, derived from the objectives in one place. Pure.
+
+1. What carries the RPO (WAL, the beats that measure it, the judgement) comes three times within it, so that one failed
+   run breaks no promise. No cron is finer than a minute: below three minutes only a receiver keeps the RPO.
+2. Base backups come so often that the WAL written since the last one replays within half of the RTO.
+3. Logical backups come nightly, as the guide has them; drills weekly; upkeep at hours when few are awake.
+Nothing begins at the full hour that need not, and what rests on another follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.health.maintenance.limits import TIMEZONE_VARIABLE, known_zone
+from tmi_ops.settings import Objectives
+
+AUTOMATION_VARIABLE = "TMI_OPS_AUTOMATION"
+# On a laptop nothing begins unasked.
+MANUAL_BY_DEFAULT = "development"
+
+TIMES_WITHIN_RPO = 3
+# Replay reads WAL far faster than it was written; until a drill has measured it, so much at least.
+REPLAY_SPEEDUP = 48
+SHARE_OF_RTO_FOR_REPLAY = 0.5
+FIRST_HOUR = 1  # of the night: base backups come before the logical one at two
+DAY = timedelta(days=1)
+LONGEST_BETWEEN_JUDGEMENTS = timedelta(hours=1)
+SENSORS_WITHIN_RPO = 6
+SHORTEST_SENSOR_INTERVAL = timedelta(seconds=10)
+LONGEST_SENSOR_INTERVAL = timedelta(minutes=15)
+
+_CRONS = {
+    timedelta(minutes=1): "* * * * *",
+    timedelta(minutes=5): "*/5 * * * *",
+    timedelta(minutes=15): "*/15 * * * *",
+    timedelta(hours=1): "0 * * * *",
+    timedelta(hours=6): "0 */6 * * *",
+}
+_HOURS_BETWEEN_BASES = (1, 2, 3, 4, 6, 8, 12, 24)
+_SWITCH_WORDS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(("off", "no", "false", "0"), False)
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often one thing happens. `every`: the longest time between two; `crons`: any of them begins it."""
+
+    crons: tuple[str, ...]
+    every: timedelta
+    words: str
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """All cadences of an environment. `sensor_interval`: between two looks of the sensors that guard the objectives.
+
+    `needs_receiver`: the RPO is shorter than any schedule can keep; `tmi-ops wal stream` must run as a service.
+    """
+
+    wal: Cadence
+    heartbeat: Cadence
+    objectives: Cadence
+    full_base: Cadence
+    incremental_base: Cadence
+    logical: Cadence
+    retention: Cadence
+    drill: Cadence
+    health: Cadence
+    access: Cadence
+    maintenance: Cadence
+    sensor_interval: timedelta
+    needs_receiver: bool
+
+
+@dataclass(frozen=True)
+class Automation:
+    """Whether things run by themselves where nobody has decided otherwise in the UI, and in which time zone."""
+
+    running: bool
+    timezone: str
+
+
+def plan_timetable(objectives: Objectives) -> Timetable:
+    """What the objectives ask for."""
+    within_rpo = cadence_within(objectives.rpo)
+    between_bases = hours_between_bases(objectives.rto)
+    judged = cadence_within(min(objectives.rpo, TIMES_WITHIN_RPO * LONGEST_BETWEEN_JUDGEMENTS))
+    return Timetable(
+        wal=within_rpo,
+        heartbeat=within_rpo,
+        objectives=judged,
+        full_base=Cadence((f"0 {FIRST_HOUR} * * 0",), 7 * DAY, f"Sundays at {FIRST_HOUR:02}:00"),
+        incremental_base=_incremental_cadence(between_bases),
+        logical=Cadence(("0 2 * * *",), DAY, "daily at 02:00"),
+        retention=Cadence(("20 5 * * *",), DAY, "daily at 05:20"),
+        drill=Cadence(("0 4 * * 0",), 7 * DAY, "Sundays at 04:00"),
+        health=Cadence(("7 * * * *",), timedelta(hours=1), "hourly"),
+        access=Cadence(("37 5 * * *",), DAY, "daily at 05:37"),
+        maintenance=Cadence(("30 3 * * *",), DAY, "daily at 03:30"),
+        sensor_interval=min(
+            max(objectives.rpo / SENSORS_WITHIN_RPO, SHORTEST_SENSOR_INTERVAL), LONGEST_SENSOR_INTERVAL
+        ),
+        needs_receiver=within_rpo.every * TIMES_WITHIN_RPO > objectives.rpo,
+    )
+
+
+def cadence_within(objective: timedelta) -> Cadence:
+    """The rarest of our crons that comes three times within the objective; every minute where none does."""
+    every = max((some for some in _CRONS if some * TIMES_WITHIN_RPO <= objective), default=min(_CRONS))
+    return Cadence((_CRONS[every],), every, f"every {_words(every)}")
+
+
+def hours_between_bases(rto: timedelta) -> int:
+    """So many hours of WAL replay within the share of the RTO that replay may take; a divisor of the day."""
+    affordable = rto * SHARE_OF_RTO_FOR_REPLAY * REPLAY_SPEEDUP / timedelta(hours=1)
+    return max((hours for hours in _HOURS_BETWEEN_BASES if hours <= affordable), default=_HOURS_BETWEEN_BASES[0])
+
+
+def read_automation(environment: str, variables: Mapping[str, str]) -> Automation:
+    """TMI_OPS_AUTOMATION (on or off; by default on everywhere but in development) and TMI_OPS_TIMEZONE.
+
+    Raises:
+        SettingsError: a value that means nothing.
+    """
+    word = variables.get(AUTOMATION_VARIABLE, "").strip().lower()
+    if word and word not in _SWITCH_WORDS:
+        raise SettingsError(f"{AUTOMATION_VARIABLE} is neither on nor off: {word!r}.", next_step="write on or off")
+    zone = known_zone(variables.get(TIMEZONE_VARIABLE, "").strip() or "UTC")
+    return Automation(_SWITCH_WORDS.get(word, environment != MANUAL_BY_DEFAULT), zone.key)
+
+
+def _incremental_cadence(hours: int) -> Cadence:
+    """Between the full ones, which have Sunday's first hour to themselves."""
+    at = [(FIRST_HOUR + step) % 24 for step in range(0, 24, hours)]
+    on_other_days = f"0 {','.join(map(str, sorted(at)))} * * 1-6"
+    on_sundays = [hour for hour in sorted(at) if hour != FIRST_HOUR]
+    crons = (on_other_days, *([f"0 {','.join(map(str, on_sundays))} * * 0"] if on_sundays else []))
+    words = f"every {hours} hours, from {FIRST_HOUR:02}:00" if on_sundays else f"other days at {FIRST_HOUR:02}:00"
+    return Cadence(crons, timedelta(hours=hours), words)
+
+
+def _words(every: timedelta) -> str:
+    minutes = int(every / timedelta(minutes=1))
+    if minutes % 60:
+        return "minute" if minutes == 1 else f"{minutes} minutes"
+    return "hour" if minutes == 60 else f"{minutes // 60} hours"

@@ -1,0 +1,170 @@
+"""Retention as an asset: what stays and why, what goes, and the bytes of both; a job and a daily schedule."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    Config,
+    Definitions,
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    asset,
+    define_asset_job,
+)
+from pydantic import Field
+
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized, megabytes
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
+
+if TYPE_CHECKING:
+    from tmi_ops.backup.retention.execution import RetentionResult
+    from tmi_ops.backup.retention.plan import Decision, RetentionPlan
+
+JOB = "retention"
+LONGEST_RUN = timedelta(hours=6)
+SPARED_CHECK = "nothing_spared"
+
+
+class RetentionConfig(Config):
+    """How far retention goes."""
+
+    dry_run: bool = Field(default=False, description="Show the plan and remove nothing.")
+
+
+def retention_definitions(environment: str) -> Definitions:
+    """Asset `<environment>/backup/retention`, its job and the daily schedule."""
+    key = AssetKey([environment, "backup", "retention"])
+
+    @asset(
+        key=key,
+        deps=[AssetKey([environment, "backup", name]) for name in ("logical", "base", "wal")],
+        group_name="backup",
+        kinds={"s3"},
+        owners=OWNERS,
+        retry_policy=RETRIES,
+        pool=pool(environment, "retention"),
+        check_specs=[
+            AssetCheckSpec(
+                SPARED_CHECK,
+                asset=key,
+                description="Everything that was to go is gone. What a hold, Object Lock or a newer backup kept after "
+                "all is named, with the reason.",
+            )
+        ],
+        description="What the retention policy keeps, and why; what it no longer wants is removed: backups, their "
+        "WAL, half-made backups and unfinished uploads. Never the newest proven backup, nor what a kept backup, the "
+        "recovery window or a hold needs. The same by hand: `tmi-ops prune`; what it would do: `tmi-ops prune "
+        "--dry-run`.",
+    )
+    def retention(context: AssetExecutionContext, config: RetentionConfig, environment: Environment) -> Materialized:
+        from tmi_ops.backup.retention.execution import RetentionResult, execute_retention
+        from tmi_ops.backup.retention.planning import plan_retention
+        from tmi_ops.backup.retention.reading import read_facts
+
+        with failures_explained():
+            store = environment.open_store()
+            plan = plan_retention(read_facts(store), environment.settings.retention, datetime.now(UTC))
+            context.log.info(f"{plan.describe()}. Policy: {plan.policy.describe()}.")
+            report = RunLogReport(context.log)
+            done = RetentionResult() if config.dry_run else execute_retention(plan, store, report)
+        return Materialized(metadata=_metadata(plan, done, dry_run=config.dry_run), check_results=[_spared(done)])
+
+    job = define_asset_job(
+        JOB,
+        selection=AssetSelection.assets(key),
+        description="Remove what the retention policy no longer wants.",
+        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
+    )
+    schedule = scheduled(
+        environment,
+        "daily_retention",
+        job,
+        timetable_of(environment).retention,
+        "what the policy no longer wants goes, after the night's backups are taken and proven.",
+    )
+    return Definitions(assets=[retention], jobs=[job], schedules=[schedule])
+
+
+def _metadata(plan: "RetentionPlan", done: "RetentionResult", *, dry_run: bool) -> dict[str, MetadataValue[Any]]:
+    return {
+        "in one line": MetadataValue.text(f"{'Only planned: ' if dry_run else ''}{plan.describe()}"),
+        "policy": MetadataValue.text(plan.policy.describe()),
+        "plan": _plan_table(plan),
+        "kept backups": MetadataValue.int(len(plan.kept)),
+        "kept (MB)": megabytes(plan.kept_size),
+        "kept WAL files": MetadataValue.int(sum(wal.kept for wal in plan.wal)),
+        "kept WAL (MB)": megabytes(sum(wal.kept_size for wal in plan.wal)),
+        "held backups": MetadataValue.int(sum(item.backup.hold is not None for item in plan.kept)),
+        "removed backups": MetadataValue.int(done.backups),
+        "removed WAL files": MetadataValue.int(done.wal_files),
+        "swept half-made backups": MetadataValue.int(done.half_made),
+        "swept unfinished uploads": MetadataValue.int(done.uploads),
+        "freed (MB)": megabytes(done.freed),
+    }
+
+
+def _plan_table(plan: "RetentionPlan") -> MetadataValue[Any]:
+    columns = [
+        TableColumn("outcome", "string"),
+        TableColumn("what", "string"),
+        TableColumn("taken at", "string", description="UTC"),
+        TableColumn("size (MB)", "float"),
+        TableColumn("proof", "string"),
+        TableColumn("why", "string"),
+    ]
+    rows = [_backup_row("keep", item) for item in plan.kept] + [_backup_row("remove", item) for item in plan.removed]
+    rows += [
+        _row("remove", half.backup_id, f"{half.touched_at:%Y-%m-%d %H:%M}", half.size, "", "half made, and forgotten")
+        for half in plan.half_made
+    ]
+    rows += [
+        _row("remove", f"upload of {upload.key}", f"{upload.begun:%Y-%m-%d %H:%M}", 0, "", "never finished")
+        for upload in plan.uploads
+    ]
+    for wal in plan.wal:
+        name = f"WAL of cluster {wal.system_identifier}"
+        why = "; ".join(wal.reasons) or "stored within the recovery window"
+        rows.append(_row("keep", f"{name}: {wal.kept} files", "", wal.kept_size, "", why))
+        if wal.removed:
+            gone = f"{name}: {len(wal.removed)} files"
+            rows.append(_row("remove", gone, "", wal.removed_size, "", "older than all that is kept needs"))
+    return MetadataValue.table([TableRecord(row) for row in rows], TableSchema(columns))
+
+
+def _backup_row(outcome: str, decision: "Decision") -> dict[str, str | float]:
+    backup = decision.backup
+    taken = f"{backup.taken_at:%Y-%m-%d %H:%M}"
+    return _row(outcome, backup.backup_id, taken, backup.size, backup.proof, "; ".join(decision.reasons))
+
+
+def _row(outcome: str, what: str, taken_at: str, size: int, proof: str, why: str) -> dict[str, str | float]:
+    return {
+        "outcome": outcome,
+        "what": what,
+        "taken at": taken_at,
+        "size (MB)": round(size / 1e6, 2),
+        "proof": proof,
+        "why": why,
+    }
+
+
+def _spared(done: "RetentionResult") -> AssetCheckResult:
+    said = "; ".join(f"{one.what}: {one.because}" for one in done.spared[:5])
+    return AssetCheckResult(
+        check_name=SPARED_CHECK,
+        passed=not done.spared,
+        severity=AssetCheckSeverity.WARN,
+        description=said or "Nothing stayed that was to go.",
+        metadata={"spared": len(done.spared)},
+    )
