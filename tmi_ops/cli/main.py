@@ -18,6 +18,8 @@ from tmi_ops import __version__
 from tmi_ops.errors import OpsError
 
 INTERRUPTED = 130
+_CLEARED_AWAY = "Interrupted. What was half made has been cleared away."
+_NOT_CONFIRMED = "Not confirmed, so nothing was changed."
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted. What was half made has been cleared away.", err=True)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        click.echo(_NOT_CONFIRMED if _was_a_no(stop) else _CLEARED_AWAY, err=True)
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _was_a_no(stop: BaseException) -> bool:
+    """Whether a question was not answered with yes; click makes an Abort of Ctrl-C too, and says so in its cause."""
+    return isinstance(stop, click.Abort) and not isinstance(stop.__cause__, KeyboardInterrupt)
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:

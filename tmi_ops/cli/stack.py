@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tmi_ops.cli.automation import automate_what_starts
 from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
-from tmi_ops.errors import SettingsError
+from tmi_ops.errors import SettingsError, StackError
 from tmi_ops.settings import Settings, load_settings
 from tmi_ops.stack.background import destroy_stack, start_stack_in_background, stop_stack
 from tmi_ops.stack.credentials import stack_credentials
@@ -106,7 +106,7 @@ def env() -> None:
     layout = StackLayout(load_settings().home)
     state = stack_is_running(layout.home)
     if state is None:
-        raise click.ClickException("the stack is down, so its addresses are not known; start it with: tmi-ops up")
+        raise StackError("The stack is down, so its addresses are not known.", kept="", next_step="tmi-ops up")
     click.echo(
         as_shell_exports(dagster_variables(layout, state.ports, stack_credentials(layout.credentials))), nl=False
     )

@@ -12,33 +12,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, 
 from rich.text import Text
 
 from tmi_ops.progress import Phase, Unit
+from tmi_ops.words import size_words, time_words
+
+__all__ = ["TerminalReport", "age_words", "err", "out", "size_words", "time_words"]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-_KILO = 1000
-_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86400
-
-
-def size_words(size: float) -> str:
-    """1234567 -> '1.2 MB' (decimal units)."""
-    for unit in _SIZE_UNITS:
-        if size < _KILO or unit == _SIZE_UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= _KILO
-    raise AssertionError
-
-
-def time_words(seconds: float) -> str:
-    """3725 -> '1 h 2 min'."""
-    if seconds < _MINUTE_S:
-        return f"{seconds:.1f} s"
-    if seconds < _HOUR_S:
-        return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
-    return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
 
 
 def age_words(moment: datetime) -> str:

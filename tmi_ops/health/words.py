@@ -6,9 +6,6 @@ import re
 
 _KIBI = 1024
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_MINUTE_S = 60
-_HOUR_S = 3600
-_DAY_S = 86400
 _SHOWN_OF_A_QUERY = 100
 
 # Strings (also with backslash escapes and in dollar quotes), comments and numbers: whatever an application may have put
@@ -34,17 +31,6 @@ def size_words(size: float) -> str:
             return f"{sign}{size:.0f} {unit}" if unit == "B" else f"{sign}{size:.1f} {unit}"
         size /= _KIBI
     raise AssertionError
-
-
-def time_words(seconds: float) -> str:
-    """3725 -> '1 h 2 min'."""
-    if seconds < _MINUTE_S:
-        return f"{seconds:.0f} s"
-    if seconds < _HOUR_S:
-        return f"{int(seconds // _MINUTE_S)} min {int(seconds % _MINUTE_S)} s"
-    if seconds < _DAY_S:
-        return f"{int(seconds // _HOUR_S)} h {int(seconds % _HOUR_S // _MINUTE_S)} min"
-    return f"{int(seconds // _DAY_S)} d {int(seconds % _DAY_S // _HOUR_S)} h"
 
 
 def count_words(count: float, noun: str, plural: str | None = None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,8 @@ START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 90.0
 POLL_S = 0.1
 ALREADY_RUNNING = 3
+# As `_supervise` logs it, behind date and time.
+_ERROR_LINE = re.compile(r"^\S+ \S+ (error|next): (.+)$", re.MULTILINE)
 
 
 def start_stack_in_background(home: Path, report: Report, with_dagster: bool = True) -> StackState:
@@ -68,7 +71,7 @@ def start_stack_in_background(home: Path, report: Report, with_dagster: bool = T
                 if state.ready and (state.supervisor_pid == supervisor.pid or supervisor.poll() is not None):
                     return state
             if supervisor.poll() is not None and supervisor.returncode != ALREADY_RUNNING:
-                raise StackError(f"The stack did not start: {_said(log, said_before)}", next_step=f"read {layout.logs}")
+                raise _why_it_ended(log, said_before)
             time.sleep(POLL_S)
     supervisor.terminate()
     raise StackError(f"The stack did not start within {START_TIMEOUT_S:.0f} s.", next_step=f"read {layout.logs}")
@@ -135,10 +138,16 @@ def _await(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def _said(log: Path, offset: int) -> str:
-    said = log.read_bytes()[offset:] if log.exists() else b""
-    lines = said.decode(errors="replace").strip().splitlines()
-    return " ".join(lines[-3:]) or "its supervisor said nothing."
+def _why_it_ended(log: Path, offset: int) -> StackError:
+    """The error that the supervisor logged, or else its last words, such as a traceback's."""
+    said = log.read_bytes()[offset:].decode(errors="replace") if log.exists() else ""
+    errors = dict(_ERROR_LINE.findall(said))
+    last_words = " ".join(said.strip().splitlines()[-3:]) or "its supervisor said nothing."
+    return StackError(
+        f"The stack did not start: {errors.get('error', last_words)}",
+        kept="Its data is as it was.",
+        next_step=errors.get("next", f"read {log.parent}"),
+    )
 
 
 def _supervise(home: Path, *, with_dagster: bool) -> int:
@@ -159,7 +168,9 @@ def _supervise(home: Path, *, with_dagster: bool) -> int:
         _log(str(error))
         return ALREADY_RUNNING
     except OpsError as error:
-        _log(str(error))
+        _log(f"error: {error.what}")
+        if error.next_step:
+            _log(f"next: {error.next_step}")
         return error.exit_code
     return 0
 

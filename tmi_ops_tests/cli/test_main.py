@@ -81,6 +81,12 @@ def test_settings_shows_no_secret(tmp_path: Path) -> None:
     assert "hunter2" not in done.stdout + done.stderr
 
 
+def test_the_addresses_of_a_stack_that_is_down_are_not_to_be_had(tmp_path: Path) -> None:
+    done = _run(tmp_path, "stack", "env")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "next: tmi-ops up" in done.stderr
+
+
 def test_a_word_that_is_no_command_is_refused(tmp_path: Path) -> None:
     done = _run(tmp_path, "bakcup")
     assert done.returncode == 2

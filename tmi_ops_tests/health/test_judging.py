@@ -165,7 +165,7 @@ def test_checkpoints_of_long_ago_do_not_count_once_there_were_enough_since() -> 
     since = Change(86400, {"timed": 280, "requested": 8})
     verdict = judge_checkpoints(Checkpoints(300, 900, since, "1GB", "5min"), LIMITS["checkpoints"])
     assert verdict.status is Status.OK
-    assert verdict.summary == "288 checkpoints in the last 1 d 0 h, 3 % of them asked for"
+    assert verdict.summary == "288 checkpoints in the last 24 h, 3 % of them asked for"
 
 
 def archiver(**changes: object) -> Archiver:

@@ -196,6 +196,7 @@ def test_a_server_that_does_not_start_is_an_error_that_stops_the_others(commands
         failed = commands.run("up", NO_DAGSTER, *options)
         assert failed.returncode == 2
         assert "no_such_parameter" in failed.stderr
+        assert "the stack is down" not in failed.stderr  # what a log says beside the error
         assert commands.processes() == {}
 
 

@@ -153,6 +153,7 @@ def test_plain_dagster_finds_its_own_records_through_stack_env(standing: Command
 def test_reset_without_a_yes_destroys_nothing(standing: CommandLine) -> None:
     before = standing.processes()
     asked = standing.run("stack", "reset", stdin="n\n")
-    assert asked.returncode != 0
+    assert asked.returncode == 130
     assert "ALL BACKUPS" in asked.stdout
+    assert "nothing was changed" in asked.stderr
     assert standing.processes() == before

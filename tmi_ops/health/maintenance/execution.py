@@ -15,11 +15,11 @@ from tmi_ops.errors import DatabaseError, OpsError
 from tmi_ops.health.maintenance.limits import Limits
 from tmi_ops.health.maintenance.sessions import end_session
 from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, Plan, Rebuild, Step, Vacuum
-from tmi_ops.health.words import time_words
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.words import time_words
 
 Maintained = Vacuum | Analyze | DropLeftover | Rebuild
 Outcome = Literal["done", "left out", "failed"]

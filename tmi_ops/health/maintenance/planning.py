@@ -14,7 +14,8 @@ from tmi_ops.health.probes.sessions import Session, Sessions
 from tmi_ops.health.probes.vacuum import Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
 from tmi_ops.health.verdict import Status
-from tmi_ops.health.words import size_words, time_words
+from tmi_ops.health.words import size_words
+from tmi_ops.words import time_words
 
 # What a plan rests on.
 PROBES = (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
-from tmi_ops.health.words import count_words, literal, size_words, time_words
+from tmi_ops.health.words import count_words, literal, size_words
+from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession

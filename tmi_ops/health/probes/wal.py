@@ -10,7 +10,8 @@ from tmi_ops.health.counters import Change
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, Status, Verdict
-from tmi_ops.health.words import count_words, size_words, time_words
+from tmi_ops.health.words import count_words, size_words
+from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from datetime import datetime

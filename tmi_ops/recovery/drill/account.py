@@ -21,10 +21,10 @@ from tmi_ops.recovery.drill.evidence import (
 )
 from tmi_ops.recovery.drill.planning import DrillPlan
 from tmi_ops.recovery.drill.window import RecoveryWindow
-from tmi_ops.recovery.drill.words import duration_words
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.settings import Objectives, Settings
 from tmi_ops.store.manifest import Verdict, to_json
+from tmi_ops.words import time_words
 
 _ASKED: tuple[CheckName, ...] = ("page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints")
 
@@ -147,6 +147,6 @@ def _objective(
     if not known:
         return Check(name=name, outcome="failed", detail="There was no recovery that could be measured.")
     met = measured <= objective.total_seconds()
-    wanted = duration_words(objective.total_seconds())
-    detail = f"{words} {duration_words(measured)}{' old' if old else ''}; the objective is {wanted}."
+    wanted = time_words(objective.total_seconds())
+    detail = f"{words} {time_words(measured)}{' old' if old else ''}; the objective is {wanted}."
     return Check(name=name, outcome="passed" if met else "failed", detail=detail)

@@ -7,7 +7,7 @@ from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
-from tmi_ops.recovery.drill.words import duration_words, size_words
+from tmi_ops.words import size_words, time_words
 
 
 @cache
@@ -20,7 +20,7 @@ def page_template(package: str, name: str = "page.html.jinja") -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration_words, "size": size_words, "moment": moment_words}
+    environment.filters |= {"duration": time_words, "size": size_words, "moment": moment_words}
     return environment.get_template(name)
 
 
