@@ -190,3 +190,39 @@ def test_a_policy_that_could_lose_the_newest_backup_or_means_nothing_is_refused_
 ) -> None:
     with pytest.raises(SettingsError, match=variable):
         load_settings({variable: value}, tmp_path)
+
+
+def test_alert_addresses_may_hold_commas_and_are_never_shown(tmp_path: Path) -> None:
+    settings = load_settings(
+        {
+            "TMI_OPS_ALERT_URLS": "mailto://u:hunter2@example.com?to=a@example.com,b@example.com\n slack://hunter2/b/c",
+            "TMI_OPS_ALERT_URLS_CRITICAL": "pagerduty://hunter2@hunter2, json://hunter2@localhost",
+            "TMI_OPS_HEARTBEAT_URL": "https://hc-ping.com/hunter2",
+            "TMI_OPS_ALERT_REPEAT": "90m",
+        },
+        tmp_path,
+    )
+    assert settings.alerts.describe() == "2 for all, 2 for critical"
+    assert settings.alerts.urls[0].get_secret_value().endswith("a@example.com,b@example.com")
+    assert settings.alerts.repeat == timedelta(minutes=90)
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TMI_OPS_ALERT_URLS", "hunter2"),
+        ("TMI_OPS_ALERT_URLS_WARNING", "hunter2 slack://a/b/c"),
+        ("TMI_OPS_ALERT_URLS_CRITICAL", "slack://a/b/c mail to hunter2"),
+        ("TMI_OPS_ALERT_REPEAT", "0s"),
+        ("TMI_OPS_HEARTBEAT_URL", "hc-ping.com/hunter2"),
+        ("TMI_OPS_HEARTBEAT_URL", "ftp://hunter2/x"),
+        ("TMI_OPS_HEARTBEAT_URL", "https://hunter2:port/x"),
+    ],
+)
+def test_a_malformed_alert_address_is_refused_by_its_variable_and_not_shown(
+    variable: str, value: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=variable) as caught:
+        load_settings({variable: value}, tmp_path)
+    assert "hunter2" not in str(caught.value)

@@ -16,6 +16,7 @@ import re
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ class AlertBook:
                 if record is not None and (copy is None or copy.record != record):
                     self._write_copy(_Copy(record=record, ahead=False))
                 return None
+            news = news.model_copy(update={"writing": uuid.uuid4().hex})
             try:
                 put_single(store, _object_key(key), _body(news), condition=condition)
             except ObjectExistsError:

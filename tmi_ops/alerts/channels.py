@@ -1,6 +1,7 @@
 """Channels: where a message goes, by apprise. A channel that fails or hangs costs a bounded time and never raises.
 
-A channel is named after the variable that holds its address, its place there and its service; the address is a secret.
+A channel is named after its service, and the variable that holds its address with its place there; the address is a
+secret.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from tmi_ops.settings.alerting import ALL_URLS, CRITICAL_URLS, WARNING_URLS
 
 # A channel that has not answered by then counts as failed; it is tried again at the next occasion.
 PATIENCE_S = 20.0
-_UNKNOWN = "unknown service"
+_UNKNOWN = "a service unknown to apprise"
 # Schemes whose host is the address of a server, and not a token.
 _HOST_IS_NO_SECRET = {"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "syslog", "gotify"}
 _SHORTEST_SECRET = 3
+_DELIMITERS = re.compile(r"[/?&=:@,#]")
 
 Sender = Callable[[Message], str]
 
@@ -82,11 +84,13 @@ def _channel(variable: str, number: int, url: str, hears: Severity) -> Channel:
     apprise = _apprise()
     plugin = apprise.Apprise.instantiate(url)
     if plugin is None:
-        name = f"{variable} no. {number}: {_UNKNOWN}"
-        return Channel(name, hears, lambda _message: f"apprise does not understand address no. {number} of {variable}")
+        name = f"{_UNKNOWN} ({variable} no. {number})"
+        return Channel(
+            name, hears, lambda _message: "its address is malformed or of an unknown kind; correct the variable"
+        )
     host = urlsplit(url).hostname if urlsplit(url).scheme.lower() in _HOST_IS_NO_SECRET else None
     service = f"{plugin.service_name} {host}" if host else str(plugin.service_name)
-    return Channel(f"{variable} no. {number}: {service}", hears, lambda message: _notify(plugin, url, message))
+    return Channel(f"{service} ({variable} no. {number})", hears, lambda message: _notify(plugin, url, message))
 
 
 def _notify(plugin: Any, url: str, message: Message) -> str:
@@ -106,7 +110,8 @@ def without_secrets(text: str, url: str) -> str:
     """`text` with every part of the address struck out, except a host that is no secret."""
     parts = urlsplit(url)
     kept = {parts.scheme, parts.hostname if parts.scheme.lower() in _HOST_IS_NO_SECRET else ""}
-    pieces = {*re.split(r"[/?&=:@,#]", url), *re.split(r"[/?&=:@,#]", unquote(url))} - kept
+    written = set(_DELIMITERS.split(url))
+    pieces = {*written, *map(unquote, written), *_DELIMITERS.split(unquote(url))} - kept
     for piece in sorted((one for one in pieces if len(one) >= _SHORTEST_SECRET), key=len, reverse=True):
         text = text.replace(piece, "***")
     return text

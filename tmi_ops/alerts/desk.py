@@ -13,7 +13,7 @@ from tmi_ops.alerts.book import AlertBook
 from tmi_ops.alerts.channels import Channel, deliver, open_channels
 from tmi_ops.alerts.planning import Step, plan_raise, plan_resolve, plan_retry, settled
 from tmi_ops.alerts.record import AlertRecord, NoticeKind
-from tmi_ops.alerts.wording import message_of
+from tmi_ops.alerts.wording import message_of, trial_message
 from tmi_ops.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -78,6 +78,15 @@ class AlertDesk:
             return [AlertOutcome(trouble=f"{type(error).__name__}: {error}")]
         return [self._do(key, _retry_at(now)) for key in waiting]
 
+    def send_test(self, severity: Severity) -> Mapping[str, str]:
+        """Send a message that says it is a test to all who hear of `severity`; nothing is remembered.
+
+        Returns:
+            For each channel an empty text where it arrived, or why it did not; nothing where no channel is configured.
+        """
+        hearing = [channel for channel in self.channels if channel.hears.rank <= severity.rank]
+        return deliver(hearing, trial_message(self._settings.environment, severity, self._clock()))
+
     def records(self) -> list[AlertRecord]:
         """Every alert that is remembered, newest first; `book.problem` says whether the store was missing."""
         return self.book.records()
@@ -110,9 +119,6 @@ class AlertDesk:
             return Step(settled(record or step.record, notice, problems, now))
 
         after = self.book.change(step.record.alert.key, settle) if problems else step
-        for channel, problem in problems.items():
-            if problem:
-                _log.warning("An alert did not reach %s: %s", channel, problem)
         return AlertOutcome(after.record if after else step.record, notice.kind, problems)
 
 

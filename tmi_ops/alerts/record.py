@@ -75,9 +75,13 @@ class Notice(_Facts):
 
 
 class AlertRecord(_Facts):
-    """One alert and its history, newest notice last; `seen_at` is when it was last found to be so."""
+    """One alert and its history, newest notice last; `seen_at` is when it was last found to be so.
+
+    `writing` differs each time it is written: two processes that decide the same must not take each other's for theirs.
+    """
 
     format_version: int = 1
+    writing: str = ""
     environment: str
     alert: Alert
     opened_at: AwareDatetime
@@ -102,7 +106,7 @@ class AlertRecord(_Facts):
     def with_notice(self, notice: Notice) -> AlertRecord:
         """With this notice in place of the one of the same kind and moment, or added."""
         others = [one for one in self.notices if (one.kind, one.at) != (notice.kind, notice.at)]
-        notices = sorted([*others, notice], key=lambda one: one.at)
+        notices = sorted([*others, notice], key=lambda one: (one.at, list(NoticeKind).index(one.kind)))
         return self.model_copy(update={"notices": tuple(notices[-NOTICES_KEPT:])})
 
 

@@ -48,6 +48,17 @@ def message_of(notice: Notice, environment: str, now: datetime) -> Message:
     )
 
 
+def trial_message(environment: str, severity: str, now: datetime) -> Message:
+    """What `tmi-ops alert test` sends."""
+    lines = (
+        "At risk: nothing. Somebody tries whether alerts arrive here.",
+        f"Since: {moment_words(now)}.",
+        "Done: this message was sent to every channel that hears of this severity.",
+        "To do: nothing.",
+    )
+    return Message(f"[{environment}] TEST of {severity} alerts", _body(lines, "test"), severity)
+
+
 def moment_words(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 

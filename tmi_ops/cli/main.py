@@ -64,6 +64,10 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),
         "maintain": LazyCommand("tmi_ops.cli.maintenance", "maintain", "Do the upkeep that health asks for."),
     },
+    "Alerts": {
+        "alerts": LazyCommand("tmi_ops.cli.alerts", "alerts", "List the open alerts, and who was told."),
+        "alert": LazyCommand("tmi_ops.cli.alerts", "alert", "Try the alert channels, or end an alert by hand."),
+    },
     "Access control": {
         "roles": LazyCommand("tmi_ops.cli.roles", "roles", "Who may do what: plan, apply and check the roles."),
     },

@@ -1,0 +1,113 @@
+"""How alerts are shown in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from tmi_ops.alerts.alert import Severity
+from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice
+from tmi_ops.alerts.wording import moment_words, span_words
+from tmi_ops.settings import Settings
+
+_COLOURS = {Severity.INFO: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
+_STATES = {
+    DeliveryState.DELIVERED: "[green]arrived[/]",
+    DeliveryState.CLAIMED: "being sent",
+    DeliveryState.FAILED: "[red]did not arrive[/]",
+}
+
+
+def show_alerts(console: Console, records: Sequence[AlertRecord], settings: Settings, show_all: bool) -> None:
+    """The open ones whole; those that are over in a line each, when asked for."""
+    still_open = [record for record in records if record.is_open]
+    still_open.sort(key=lambda record: record.alert.severity.rank, reverse=True)
+    over = [record for record in records if not record.is_open]
+    number = len(still_open)
+    console.print(
+        f"[green]No alert is open in {settings.environment}.[/]"
+        if not number
+        else f"[bold]{number} {'alert is' if number == 1 else 'alerts are'} open in {settings.environment}.[/]"
+    )
+    for record in still_open:
+        console.print()
+        _show_open(console, record)
+    if over and show_all:
+        console.print("\n[bold]Over[/]")
+        for record in over:
+            _show_over(console, record)
+    elif over:
+        console.print(f"{len(over)} {'is' if len(over) == 1 else 'are'} over: `tmi-ops alerts --all`.")
+    if not (settings.alerts.urls or settings.alerts.urls_warning or settings.alerts.urls_critical):
+        console.print("[yellow]Nobody is told of alerts:[/] set TMI_OPS_ALERT_URLS, then `tmi-ops alert test`.")
+
+
+def show_history(console: Console, record: AlertRecord) -> None:
+    """One alert and every message that was sent of it."""
+    if record.is_open:
+        _show_open(console, record)
+    else:
+        _show_over(console, record)
+    for notice in record.notices:
+        console.print(f"\n[bold]{moment_words(notice.at)}  {notice.kind}[/] ({notice.alert.severity})")
+        if notice.resolution:
+            console.print(Padding(f"What helped: {escape(notice.resolution)}", (0, 0, 0, 2)))
+        for delivery in notice.deliveries:
+            console.print(Padding(_delivery_words(delivery), (0, 0, 0, 2)))
+        if not notice.deliveries:
+            console.print("  no channel hears of it")
+
+
+def show_deliveries(console: Console, problems: Mapping[str, str]) -> None:
+    """What came of a message, channel by channel."""
+    for channel, problem in problems.items():
+        console.print(f"[red]did not arrive[/]  {escape(channel)}" if problem else f"[green]sent[/]  {escape(channel)}")
+        if problem:
+            console.print(Padding(escape(problem), (0, 0, 0, 4)))
+
+
+def _show_open(console: Console, record: AlertRecord) -> None:
+    alert, now = record.alert, datetime.now(UTC)
+    colour = _COLOURS[alert.severity]
+    console.print(f"[bold {colour}]{alert.severity.upper()}[/]  [bold]{escape(alert.summary)}[/]  ({alert.key})")
+    rows = {
+        "at risk": escape(alert.at_risk),
+        "since": f"{moment_words(alert.since)} ({span_words(now - alert.since)} ago)",
+        "done": escape(alert.done),
+        "to do": f"[bold]{escape(alert.to_do)}[/]",
+        "told": _told_words(record),
+    }
+    table = Table(show_header=False, box=None, padding=(0, 1), pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _show_over(console: Console, record: AlertRecord) -> None:
+    ended = record.resolved_at or record.seen_at
+    lasted = span_words(ended - record.alert.since)
+    console.print(
+        f"{moment_words(ended)}  {escape(record.alert.summary)} ({record.alert.key}): {record.worst}, lasted {lasted}"
+    )
+
+
+def _told_words(record: AlertRecord) -> str:
+    last: Notice | None = record.notices[-1] if record.notices else None
+    if last is None or not last.deliveries:
+        return "[yellow]nobody: no channel hears of it[/]"
+    return f"{moment_words(last.at)}\n" + "\n".join(_delivery_words(delivery) for delivery in last.deliveries)
+
+
+def _delivery_words(delivery: Delivery) -> str:
+    words = f"{_STATES[delivery.state]}: {escape(delivery.channel)}"
+    if delivery.state is DeliveryState.FAILED:
+        times = f" after {delivery.attempts} attempts" if delivery.attempts > 1 else ""
+        words += f"{times}: {escape(delivery.problem)}"
+    return words
