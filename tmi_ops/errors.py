@@ -71,5 +71,9 @@ class DiskSpaceError(OpsError):
     """The work would fill a disk, so it was not begun."""
 
 
+class CacheError(OpsError):
+    """Redis could not be reached, refused us, or answered with an error."""
+
+
 class StackError(OpsError):
     """The embedded stack could not be started, stopped or found."""

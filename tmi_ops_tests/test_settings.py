@@ -49,6 +49,31 @@ def test_the_servers_own_names_are_understood(tmp_path: Path) -> None:
     assert settings.redis.host == "cache.example.com"
 
 
+def test_the_servers_address_of_its_cache_may_ask_for_tls(tmp_path: Path) -> None:
+    environment = {
+        "TMI_REDIS_URL": "rediss://ops:p%40ss@cache.example.com:6380/2",
+        "TMI_REDIS_TLS_CA_FILE": "/etc/tmi-redis-tls/ca.crt",
+    }
+    redis = load_settings(environment, tmp_path).redis
+    assert (redis.describe(), redis.user) == ("cache.example.com:6380/2", "ops")
+    assert (redis.tls_enabled, redis.tls_ca_file) == (True, "/etc/tmi-redis-tls/ca.crt")
+    assert redis.password is not None
+    assert redis.password.get_secret_value() == "p@ss"
+    assert not load_settings({**environment, "REDIS_TLS_ENABLED": "false"}, tmp_path).redis.tls_enabled
+
+
+def test_what_becomes_of_cached_keys_can_be_told(tmp_path: Path) -> None:
+    policy = load_settings({}, tmp_path).cache
+    assert (policy.sessions, policy.drop, policy.keep) == ("drop-sessions", (), ())
+    told = {
+        "TMI_OPS_CACHE_SESSIONS": "keep-sessions",
+        "TMI_OPS_CACHE_DROP": "acme:*",
+        "TMI_OPS_CACHE_KEEP": "a:*, b:*",
+    }
+    policy = load_settings(told, tmp_path).cache
+    assert (policy.sessions, policy.drop, policy.keep) == ("keep-sessions", ("acme:*",), ("a:*", "b:*"))
+
+
 @pytest.mark.parametrize(
     ("environment", "rpo", "rto"),
     [
@@ -96,6 +121,8 @@ def test_production_refuses_a_connection_that_could_be_read(tmp_path: Path) -> N
         ("POSTGRES_SSLMODE", "on", "POSTGRES_SSLMODE"),
         ("REDIS_DB", "first", "REDIS_DB"),
         ("REDIS_DB", "-1", "REDIS_DB"),
+        ("TMI_REDIS_URL", "http://cache.example.com", "not a Redis address"),
+        ("TMI_OPS_CACHE_SESSIONS", "forget", "TMI_OPS_CACHE_SESSIONS"),
         ("TMI_OPS_RPO", "soon", "TMI_OPS_RPO"),
         ("TMI_OPS_RTO", "0m", "longer than zero"),
         ("TMI_OPS_RTO", "99999999999d", "TMI_OPS_RTO"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from redis.exceptions import RedisError
+
+from tmi_ops.cache.connection import open_cache
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
 from tmi_ops.diagnosis.network import Service, knock, look_up
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.settings import RedisSettings, read_variables
-
-_TIMEOUT_S = 5.0
 
 
 def look_at_address(patient: Patient) -> Finding:
@@ -31,21 +32,8 @@ def _is_named(patient: Patient) -> bool:
 
 
 def look_at_authentication(patient: Patient) -> Finding:
-    from redis import Redis
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
-    from redis.retry import Retry
-
     settings = patient.settings.redis
-    client = Redis(
-        host=settings.host,
-        port=settings.port,
-        db=settings.db,
-        password=settings.password.get_secret_value() if settings.password else None,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
+    client = open_cache(settings, retries=0)
     try:
         keys = client.dbsize()
     except RedisError as error:

@@ -1,7 +1,7 @@
 """Environment variables and .env files -> Settings; recovery objectives by environment.
 
 Names are the guide's (Environment Configuration): POSTGRES_*, REDIS_*; the TMI server's own
-TMI_DATABASE_URL and TMI_REDIS_* are accepted too. The process wins over `.env.<environment>`, which
+TMI_DATABASE_URL, TMI_REDIS_URL and TMI_REDIS_* are accepted too. The process wins over `.env.<environment>`, which
 wins over what the embedded stack wrote when it came up.
 """
 
@@ -9,10 +9,12 @@ from tmi_ops.settings.durations import parse_duration
 from tmi_ops.settings.facts import (
     OBJECTIVES,
     AlertSettings,
+    CachePolicy,
     Objectives,
     PostgresSettings,
     RedisSettings,
     RetentionPolicy,
+    SessionPolicy,
     Settings,
     StoreSettings,
 )
@@ -23,10 +25,12 @@ __all__ = [
     "OBJECTIVES",
     "STACK_ENV_FILE",
     "AlertSettings",
+    "CachePolicy",
     "Objectives",
     "PostgresSettings",
     "RedisSettings",
     "RetentionPolicy",
+    "SessionPolicy",
     "Settings",
     "StoreSettings",
     "env_file_names",

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+SessionPolicy = Literal["drop-sessions", "keep-sessions"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 WEAK_SSLMODES = ("disable", "allow", "prefer")
 _HIGHEST_PORT = 65535
@@ -51,15 +52,30 @@ class PostgresSettings(_Facts):
 
 
 class RedisSettings(_Facts):
-    """How TMI's cache is reached."""
+    """How TMI's cache is reached. Without `tls_ca_file` the system's authorities vouch for the server."""
 
     host: str = "localhost"
     port: int = Field(6379, ge=1, le=_HIGHEST_PORT)
+    user: str | None = None
     password: SecretStr | None = None
     db: int = Field(0, ge=0)
+    tls_enabled: bool = False
+    tls_ca_file: str | None = None
 
     def describe(self) -> str:
         return f"{self.host}:{self.port}/{self.db}"
+
+
+class CachePolicy(_Facts):
+    """What becomes of cached keys when the database jumps in time, beside what is known of TMI's own.
+
+    `sessions`: whether everybody signs in again. `drop` and `keep` are patterns like `acme:*` of other programs' keys;
+    they win over what is declared, but a pattern of revoked tokens is never dropped.
+    """
+
+    sessions: SessionPolicy = "drop-sessions"
+    drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
 
 class StoreSettings(_Facts):
@@ -134,6 +150,7 @@ class Settings(_Facts):
     objectives: Objectives
     retention: RetentionPolicy = RetentionPolicy()
     alerts: AlertSettings = AlertSettings()
+    cache: CachePolicy = CachePolicy()
     home: Path
     pg_bindir: Path | None = None
     uses_embedded_stack: bool = False

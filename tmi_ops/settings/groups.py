@@ -1,4 +1,4 @@
-"""Variables -> one group of settings each: PostgreSQL, Redis, the store, objectives, retention."""
+"""Variables -> one group of settings each: PostgreSQL, Redis and its policy, the store, objectives, retention."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.settings.durations import duration_of
 from tmi_ops.settings.facts import (
     OBJECTIVES,
+    CachePolicy,
     Objectives,
     PostgresSettings,
     RedisSettings,
@@ -19,6 +20,8 @@ from tmi_ops.settings.facts import (
 
 KEEP = "TMI_OPS_KEEP_"
 WINDOW = "TMI_OPS_RECOVERY_WINDOW"
+CACHE = "TMI_OPS_CACHE_"
+_REDIS_VARIABLES = ("host", "port", "password", "db", "tls_enabled", "tls_ca_file")
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
 
 
@@ -66,11 +69,41 @@ def _from_url(url: str) -> dict[str, str]:
 
 
 def redis_from(values: Mapping[str, str]) -> RedisSettings:
-    """How TMI's cache is reached; REDIS_* wins over the server's own TMI_REDIS_*."""
-    fields: dict[str, str] = {}
+    """How TMI's cache is reached; REDIS_* wins over the server's own TMI_REDIS_*, and both over TMI_REDIS_URL."""
+    fields = _from_redis_url(values["TMI_REDIS_URL"]) if values.get("TMI_REDIS_URL") else {}
     for prefix in ("TMI_REDIS_", "REDIS_"):
-        fields |= _present(values, {name: f"{prefix}{name.upper()}" for name in ("host", "port", "password", "db")})
+        fields |= _present(values, {name: f"{prefix}{name.upper()}" for name in _REDIS_VARIABLES})
     return RedisSettings.model_validate(fields)
+
+
+def _from_redis_url(url: str) -> dict[str, str]:
+    malformed = SettingsError(
+        "TMI_REDIS_URL is not a Redis address.",
+        next_step="write it as redis://:password@host:6379/0, or rediss:// for TLS",
+    )
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss"):
+        raise malformed
+    try:
+        port = parts.port
+    except ValueError:
+        raise malformed from None
+    fields = {
+        "host": parts.hostname,
+        "port": str(port) if port else None,
+        "user": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "db": parts.path.strip("/") or None,
+        "tls_enabled": "true" if parts.scheme == "rediss" else None,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def cache_policy_from(values: Mapping[str, str]) -> CachePolicy:
+    """What becomes of cached keys when the database jumps in time."""
+    fields: dict[str, object] = dict(_present(values, {"sessions": "TMI_OPS_CACHE_SESSIONS"}))
+    fields["drop"], fields["keep"] = (_words(values.get(f"{CACHE}{name}")) for name in ("DROP", "KEEP"))
+    return CachePolicy.model_validate(fields)
 
 
 def store_from(values: Mapping[str, str]) -> StoreSettings:
@@ -86,8 +119,7 @@ def store_from(values: Mapping[str, str]) -> StoreSettings:
     }
     fields: dict[str, object] = dict(_present(values, names))
     fields["prefix"] = str(fields.get("prefix", "tmi-ops")).strip("/")
-    recipients = re.split(r"[,\s]+", values.get("TMI_OPS_AGE_RECIPIENTS", ""))
-    fields["age_recipients"] = tuple(recipient for recipient in recipients if recipient)
+    fields["age_recipients"] = _words(values.get("TMI_OPS_AGE_RECIPIENTS"))
     return StoreSettings.model_validate(fields)
 
 
@@ -121,6 +153,11 @@ def retention_from(values: Mapping[str, str]) -> RetentionPolicy:
     if values.get(WINDOW):
         fields["window"] = duration_of(WINDOW, values[WINDOW])
     return RetentionPolicy.model_validate(fields)
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """What is separated by commas or spaces."""
+    return tuple(word for word in re.split(r"[,\s]+", text or "") if word)
 
 
 def _present(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:

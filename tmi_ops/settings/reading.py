@@ -12,8 +12,10 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.settings.alerting import alerts_from
 from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Objectives, Settings
 from tmi_ops.settings.groups import (
+    CACHE,
     KEEP,
     WINDOW,
+    cache_policy_from,
     objectives_from,
     postgres_from,
     redis_from,
@@ -29,6 +31,7 @@ _VARIABLE_PREFIXES = {
     "RedisSettings": "REDIS_",
     "StoreSettings": "TMI_OPS_S3_",
     "RetentionPolicy": KEEP,
+    "CachePolicy": CACHE,
 }
 
 _TRUE_WORDS = {"1", "true", "yes", "on"}
@@ -60,6 +63,7 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
             objectives=objectives_from(environment, values),
             retention=retention_from(values),
             alerts=alerts_from(values),
+            cache=cache_policy_from(values),
             home=home,
             pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if "TMI_OPS_PG_BINDIR" in values else None,
             uses_embedded_stack=embedded,
