@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,12 +115,20 @@ def list_wal(store: ObjectStore, system_identifier: str) -> WalArchive:
     Raises:
         StoreError: the store failed, or the archive was written by a newer release.
     """
+    return archive_of(store, system_identifier, store.list_objects(f"{cluster_folder(system_identifier)}/"))
+
+
+def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[ListedObject]) -> WalArchive:
+    """As `list_wal`, of a listing of the cluster's folder that is at hand already.
+
+    Raises:
+        StoreError: as `list_wal`.
+    """
     size = read_segment_size(store, system_identifier) or DEFAULT_SEGMENT_SIZE
-    folder = f"{cluster_folder(system_identifier)}/"
     segments: dict[int, list[ArchivedSegment]] = {}
     open_ones: list[tuple[Segment, ListedObject]] = []
     histories: list[int] = []
-    for item in store.list_objects(folder):
+    for item in listed:
         name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
         if match := _HISTORY_KEY.fullmatch(name):
             histories.append(int(match[1], 16))

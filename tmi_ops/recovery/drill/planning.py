@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tmi_ops.errors import OpsError
-from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, server_programs
-from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import Report
+from tmi_ops.recovery.asking import ask_receiver, ask_server
 from tmi_ops.recovery.drill.evidence import DrillTarget
-from tmi_ops.recovery.drill.window import RecoveryWindow, SourceMoment, random_target, recovery_window
+from tmi_ops.recovery.drill.window import RecoveryWindow, random_target, recovery_window
+from tmi_ops.recovery.newest import Witness
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 
 LARGEST_SEED = 1 << 32
@@ -30,7 +30,7 @@ class DrillFacts:
     """What the store and, where it could be asked, the living server say. `recovery` has the newest line's clock."""
 
     recovery: RecoveryFacts
-    source: SourceMoment | None
+    witnesses: tuple[Witness, ...]
     read_at: datetime
     programs: Programs
 
@@ -83,11 +83,13 @@ def read_drill_facts(settings: Settings, store: ObjectStore, scratch: Path, repo
     Raises:
         OpsError: as `prepare_drill`.
     """
-    source = _source_moment(settings.postgres, report)
+    server = ask_server(settings.postgres, report)
     facts = read_facts(store)
+    receiver = ask_receiver(store, facts.system_identifier)
     programs = server_programs(facts.server_major, settings.pg_bindir)
     now = datetime.now(UTC)
-    return DrillFacts(with_times(store, facts, Target(time=now), programs, scratch, report), source, now, programs)
+    witnesses = tuple(witness for witness in (server, receiver) if witness is not None)
+    return DrillFacts(with_times(store, facts, Target(time=now), programs, scratch, report), witnesses, now, programs)
 
 
 def choose_target(facts: DrillFacts, target: Target | None, seed: int | None) -> tuple[Target, DrillTarget]:
@@ -99,7 +101,7 @@ def choose_target(facts: DrillFacts, target: Target | None, seed: int | None) ->
     wanted = target
     if wanted is None:
         clock = facts.recovery.clock
-        window = recovery_window(facts.recovery, facts.source)
+        window = recovery_window(facts.recovery, facts.witnesses)
         wanted = random_target(window, clock.newest_commit if clock else None, seed or 0)
     return wanted, DrillTarget(
         words=wanted.words(),
@@ -124,7 +126,7 @@ def plan_drill(
         RecoveryError: it cannot be; the message says what can.
     """
     plan = plan_recovery(recovery, wanted)
-    window = recovery_window(facts.recovery, facts.source)
+    window = recovery_window(facts.recovery, facts.witnesses)
     return DrillPlan(
         recovery=plan,
         target=target,
@@ -133,18 +135,3 @@ def plan_drill(
         programs=facts.programs,
         planning_seconds=planning_seconds,
     )
-
-
-def _source_moment(postgres: PostgresSettings, report: Report) -> SourceMoment | None:
-    """None where the living server cannot be asked: a drill must be possible then too."""
-    query = """
-        SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_current_wal_flush_lsn()::text,
-               clock_timestamp()
-    """
-    try:
-        with connect(postgres) as connection:
-            row = connection.execute(query).fetchone()
-    except OpsError as error:
-        report.note(f"The living server could not be asked: {error.what}")
-        return None
-    return SourceMoment(row[0], parse_lsn(row[1]), row[2].astimezone(UTC)) if row and row[0] else None

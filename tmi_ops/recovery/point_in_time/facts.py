@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from tmi_ops.backup.wal.archive import WalArchive, list_wal, read_history
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import TimelineSwitch
-from tmi_ops.store.catalogue import list_backups
+from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
 
@@ -80,6 +81,24 @@ def read_facts(store: ObjectStore, system_identifier: str | None = None) -> Reco
     """
     broken: list[str] = []
     entries = list_backups(store, lambda error: broken.append(error.what), kinds=("base",))
+    return facts_from(store, entries, broken, system_identifier, partial(list_wal, store))
+
+
+def facts_from(
+    store: ObjectStore,
+    entries: Sequence[CatalogueEntry],
+    broken: Sequence[str],
+    system_identifier: str | None,
+    archive_of: Callable[[str], WalArchive],
+) -> RecoveryFacts:
+    """As `read_facts`, of a catalogue of base backups that is at hand already.
+
+    Args:
+        archive_of: reads the archive of the cluster with this system identifier.
+
+    Raises:
+        RecoveryError, StoreError: as `read_facts`.
+    """
     bases = [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
     clusters = {base.system_identifier for base in sorted(bases, key=lambda base: base.consistent_at)}
     if system_identifier is None:
@@ -89,7 +108,7 @@ def read_facts(store: ObjectStore, system_identifier: str | None = None) -> Reco
             f"The store has no base backup of the cluster {system_identifier}.",
             next_step=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
         )
-    archive = list_wal(store, system_identifier)
+    archive = archive_of(system_identifier)
     histories, lost = _read_histories(store, archive)
     failed = (entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed")
     return RecoveryFacts(
@@ -104,7 +123,7 @@ def read_facts(store: ObjectStore, system_identifier: str | None = None) -> Reco
     )
 
 
-def _newest_cluster(bases: list[BaseManifest], broken: list[str]) -> str:
+def _newest_cluster(bases: Sequence[BaseManifest], broken: Sequence[str]) -> str:
     if not bases:
         raise RecoveryError(
             "There is no base backup, so there is no cluster that could be recovered."

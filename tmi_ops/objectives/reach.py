@@ -1,0 +1,130 @@
+"""How near to now each way of recovery comes. Pure.
+
+A base backup counts once a drill has proven it, and stays proven with all WAL that continues it without a hole: newer
+base backups only make recovery quicker. So the newest proven base is followed first, and beside it the newest one that
+nothing speaks against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tmi_ops.backup.wal.lineage import Lineage, archived_end
+from tmi_ops.objectives.facts import BaseWay, LogicalBackup, Reach
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.recovery.continuity.holes import Hole, holes_on
+from tmi_ops.recovery.newest import NewestMoment, Witness, newest_moment
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
+from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
+from tmi_ops.recovery.point_in_time.wal_range import continued_at
+from tmi_ops.store.catalogue import CatalogueEntry
+from tmi_ops.store.manifest import BaseManifest
+
+
+@dataclass(frozen=True)
+class WalReach:
+    """What base backups and WAL of one cluster lead to, on its newest timeline.
+
+    Args:
+        end: LSN where the archived WAL of that line ends, holes not considered.
+        goes_on_unwitnessed: there is WAL after the newest moment that anybody told of.
+        problems: what should be known of it, a sentence each.
+    """
+
+    system_identifier: str
+    timeline: int
+    end: int
+    proven: Reach | None
+    newest: Reach | None
+    earliest_at: datetime | None
+    way: BaseWay | None
+    goes_on_unwitnessed: bool
+    problems: tuple[str, ...] = ()
+
+
+def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnesses: Sequence[Witness]) -> WalReach:
+    """Follow the newest timeline from the base backups to where its WAL ends.
+
+    Args:
+        entries: the catalogue of base backups, for their verdicts.
+
+    Raises:
+        RecoveryError: where the newest timeline came from is not known.
+    """
+    line = choose_line(facts, None)
+    on_line = bases_on(facts, line)
+    unusable = {base.backup_id: why for base in on_line if (why := why_unusable(facts, base))}
+    usable = [base for base in on_line if base.backup_id not in unusable]
+    proven_ids = {entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "proven"}
+    proven_base = next((base for base in usable if base.backup_id in proven_ids), None)
+    newest_base = usable[0] if usable else None
+    followed = {
+        base.backup_id: newest_moment(facts, line, base, witnesses) for base in (proven_base, newest_base) if base
+    }
+    holes = holes_on(line, facts.archive, continued_at(usable[-1], line)) if usable else ()
+    newest = followed[newest_base.backup_id] if newest_base else None
+    return WalReach(
+        system_identifier=facts.system_identifier,
+        timeline=line.timelines[-1],
+        end=max([archived_end(facts.archive, line) or 0, *(moment.wal.end for moment in followed.values())]),
+        proven=_reach(proven_base, followed, proven=True) if proven_base else None,
+        newest=_reach(newest_base, followed, proven=newest_base.backup_id in proven_ids) if newest_base else None,
+        earliest_at=_earliest(usable, line, holes),
+        way=_way(newest_base, facts, newest) if newest_base and newest else None,
+        goes_on_unwitnessed=newest is not None and _unwitnessed(newest, witnesses),
+        problems=(*unusable.values(), *facts.broken),
+    )
+
+
+def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | None:
+    """The newest logical backup that is proven, or that no proof has found bad."""
+    wanted = ("proven",) if proven else ("proven", "untried")
+    found = [backup for backup in backups if backup.outcome in wanted]
+    newest = max(found, key=lambda backup: backup.snapshot_at, default=None)
+    if newest is None:
+        return None
+    return Reach(newest.snapshot_at, "logical backup", newest.backup_id, newest.outcome == "proven", "snapshot")
+
+
+def newest_of(*reaches: Reach | None) -> Reach | None:
+    """The one that comes nearest to now; of equals the first."""
+    return max((reach for reach in reaches if reach is not None), key=lambda reach: reach.at, default=None)
+
+
+def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, proven: bool) -> Reach:
+    moment = followed[base.backup_id]
+    return Reach(
+        at=moment.at.astimezone(UTC),
+        means="WAL" if moment.wal.files else "base backup",
+        backup_id=base.backup_id,
+        proven=proven,
+        shown_by=moment.shown_by,
+        missing=moment.wal.missing.name if moment.wal.missing else None,
+    )
+
+
+def _earliest(usable: Sequence[BaseManifest], line: Lineage, holes: Sequence[Hole]) -> datetime | None:
+    """When the oldest base ended from which no hole lies ahead."""
+    last_hole = max((hole.end for hole in holes), default=0)
+    whole = [base for base in usable if continued_at(base, line) >= last_hole]
+    return whole[-1].consistent_at.astimezone(UTC) if whole else None
+
+
+def _way(base: BaseManifest, facts: RecoveryFacts, moment: NewestMoment) -> BaseWay:
+    by_id = {item.backup_id: item for item in facts.bases}
+    chain = [*(by_id[link] for link in base.chain), base]
+    return BaseWay(
+        backup_id=base.backup_id,
+        consistent_at=base.consistent_at.astimezone(UTC),
+        fetched=sum(link.total_size for link in chain),
+        full=chain[0].total_size,
+        cluster_size=max(link.cluster_size for link in chain),
+        replayed=max(0, moment.wal.end - parse_lsn(base.start_lsn)),
+        chain_length=len(chain),
+    )
+
+
+def _unwitnessed(moment: NewestMoment, witnesses: Sequence[Witness]) -> bool:
+    return bool(moment.wal.files) and all(witness.lsn < moment.wal.end for witness in witnesses)

@@ -1,0 +1,251 @@
+"""Reads what is recoverable: the server first, where it can be asked, then one listing of the store.
+
+The server's place in its WAL is asked for before the archive is listed: what it had written by then is archived, if
+the archive goes so far. The store must answer; everything else may be away, and then the facts say so.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.backup.wal.archive import archive_of
+from tmi_ops.backup.wal.lease import Lease, is_held, read_lease
+from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.objectives.drills import read_drills
+from tmi_ops.objectives.facts import (
+    LogicalBackup,
+    Proof,
+    ReceiverReading,
+    RecoverabilityFacts,
+    ServerReading,
+)
+from tmi_ops.objectives.reach import WalReach, logical_reach, newest_of, reach_by_wal
+from tmi_ops.objectives.server import ask_about_wal
+from tmi_ops.objectives.stock import Listing, list_store, read_entries
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.asking import lease_witness
+from tmi_ops.recovery.newest import Witness
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.catalogue import CatalogueEntry
+from tmi_ops.store.manifest import BaseManifest, Manifest
+from tmi_ops.store.objects import ObjectStore
+
+# A receiver tells of itself every few seconds; when neither it nor the server knew more than this long ago, the commits
+# in the newest segments are looked at, which takes fetching them.
+WITNESSED_LATELY = timedelta(minutes=1)
+PROVEN_LOGICAL = 2
+
+
+def read_recoverability(settings: Settings, store: ObjectStore, now: datetime | None = None) -> RecoverabilityFacts:
+    """What can be recovered, as of now.
+
+    Args:
+        now: this machine's clock when the reading begins; the present when None.
+
+    Raises:
+        StoreError: the store could not be read.
+    """
+    return _Reading(settings, store, now or datetime.now(UTC)).read()
+
+
+@dataclass
+class _Reading:
+    settings: Settings
+    store: ObjectStore
+    now: datetime
+    problems: list[str] = field(default_factory=list)
+
+    def read(self) -> RecoverabilityFacts:
+        server, witness, server_problem = _ask(self.settings.postgres)
+        listing = list_store(self.store, self.now)
+        with ThreadPoolExecutor(2, thread_name_prefix="reading") as pool:
+            drills = pool.submit(read_drills, self.store, listing.others, self._broken)
+            logical_entries = pool.submit(self._logical_entries, listing)
+            bases = list(read_entries(self.store, listing, "base", self._broken))
+            by_wal, receiver = self._wal(listing, bases, server, witness)
+            entries = logical_entries.result()
+            logical = [_logical(entry) for entry in entries]
+            measured = drills.result()
+        if server is not None:
+            server = self._beside_archive(server, by_wal)
+        proven = newest_of(by_wal.proven if by_wal else None, logical_reach(logical, proven=True))
+        newest = newest_of(by_wal.newest if by_wal else None, logical_reach(logical, proven=False), proven)
+        return RecoverabilityFacts(
+            environment=self.settings.environment,
+            read_at=self.now,
+            proven=proven,
+            newest=newest,
+            earliest_at=by_wal.earliest_at if by_wal else None,
+            oldest_backup_at=_oldest([*bases, *entries], listing),
+            server=server,
+            server_problem=server_problem,
+            receiver=receiver,
+            way=by_wal.way if by_wal else None,
+            last_proof=_last_proof([*bases, *entries]),
+            logical=tuple(logical),
+            drills=measured,
+            failed=tuple(
+                entry.manifest.backup_id
+                for entry in [*bases, *entries]
+                if entry.verdict and entry.verdict.outcome == "failed"
+            ),
+            storage=listing.usage,
+            problems=tuple(dict.fromkeys(self.problems)),
+        )
+
+    def _broken(self, error: OpsError) -> None:
+        self.problems.append(error.what)
+
+    def _logical_entries(self, listing: Listing) -> list[CatalogueEntry]:
+        """Of this database, with rows, down to the second proven one: older ones change no judgement."""
+        found: list[CatalogueEntry] = []
+        proven = 0
+        for entry in read_entries(self.store, listing, "logical", self._broken):
+            manifest = entry.manifest
+            if not isinstance(manifest, Manifest) or manifest.format == "schema-only":
+                continue
+            if manifest.database != self.settings.postgres.database:
+                continue
+            found.append(entry)
+            proven += entry.verdict is not None and entry.verdict.outcome == "proven"
+            if proven == PROVEN_LOGICAL:
+                break
+        return found
+
+    def _wal(
+        self, listing: Listing, bases: list[CatalogueEntry], server: ServerReading | None, witness: Witness | None
+    ) -> tuple[WalReach | None, ReceiverReading | None]:
+        cluster = self._cluster(bases, server)
+        if cluster is None:
+            return None, None
+        lease = read_lease(self.store, cluster)
+        receiver = None if lease is None else _receiver(*lease)
+        told = lease_witness(cluster, lease[0]) if lease else None
+        try:
+            facts = facts_from(
+                self.store,
+                bases,
+                (),
+                cluster,
+                lambda identifier: archive_of(self.store, identifier, listing.wal.get(identifier, ())),
+            )
+            witnesses = [one for one in (witness, told) if one is not None]
+            reach = reach_by_wal(facts, bases, witnesses)
+            if self._is_worth_a_look(reach):
+                reach = reach_by_wal(self._with_clock(facts), bases, witnesses)
+        except RecoveryError as error:
+            self.problems.append(error.what)
+            return None, receiver
+        self.problems += reach.problems
+        return reach, receiver
+
+    def _cluster(self, bases: list[CatalogueEntry], server: ServerReading | None) -> str | None:
+        """The server's own cluster where it has a base backup, else that of the newest one; None without any."""
+        found = [entry.manifest for entry in bases if isinstance(entry.manifest, BaseManifest)]
+        if not found:
+            return None
+        newest = max(found, key=lambda base: base.consistent_at).system_identifier
+        if server is None or any(base.system_identifier == server.system_identifier for base in found):
+            return server.system_identifier if server else newest
+        self.problems.append(
+            f"The store has no base backup of this server's cluster, {server.system_identifier}; its base backups are "
+            f"of {newest}."
+        )
+        return newest
+
+    def _is_worth_a_look(self, reach: WalReach) -> bool:
+        """Whether the WAL goes on beyond what anybody lately told of."""
+        newest = reach.newest
+        return newest is not None and reach.goes_on_unwitnessed and self.now - newest.at > WITNESSED_LATELY
+
+    def _with_clock(self, facts: RecoveryFacts) -> RecoveryFacts:
+        try:
+            programs = server_programs(facts.server_major, self.settings.pg_bindir)
+            scratch = self.settings.home / "scratch"
+            return with_times(self.store, facts, Target(time=self.now), programs, scratch, SilentReport())
+        except OpsError as error:
+            self.problems.append(f"The times of the newest WAL could not be read: {error.what}")
+            return facts
+
+    def _beside_archive(self, server: ServerReading, reach: WalReach | None) -> ServerReading:
+        if server.in_recovery:
+            self.problems.append(
+                f"{self.settings.postgres.describe()} is a standby: it cannot tell how far its primary has come."
+            )
+        if reach is None or reach.system_identifier != server.system_identifier:
+            return server
+        if server.timeline is not None and server.timeline != reach.timeline:
+            self.problems.append(
+                f"The server is on timeline {server.timeline}; the archive leads to timeline {reach.timeline}."
+            )
+            return server
+        behind = max(0, server.lsn - reach.end)
+        return replace(server, behind=behind, level=behind == 0 and not server.in_recovery)
+
+
+def _ask(postgres: PostgresSettings) -> tuple[ServerReading | None, Witness | None, str | None]:
+    try:
+        reading, witness = ask_about_wal(postgres)
+    except OpsError as error:
+        return None, None, error.what
+    return reading, witness, None
+
+
+def _receiver(lease: Lease, age_s: float) -> ReceiverReading:
+    return ReceiverReading(
+        at_work=is_held(lease, age_s),
+        who=lease.describe(),
+        since=lease.since,
+        ended=lease.ended,
+        age=timedelta(seconds=max(0.0, age_s)),
+        level_at=lease.level_at,
+    )
+
+
+def _logical(entry: CatalogueEntry) -> LogicalBackup:
+    manifest, verdict = entry.manifest, entry.verdict
+    if not isinstance(manifest, Manifest):
+        raise TypeError(manifest.kind)
+    return LogicalBackup(
+        backup_id=manifest.backup_id,
+        snapshot_at=manifest.snapshot_at.astimezone(UTC),
+        size=manifest.total_size,
+        database_size=manifest.database_size,
+        outcome=verdict.outcome if verdict else "untried",
+        restore=timedelta(seconds=verdict.restore_seconds) if verdict else None,
+        verify=timedelta(seconds=sum(verdict.phases.values())) if verdict else None,
+    )
+
+
+def _last_proof(entries: list[CatalogueEntry]) -> Proof | None:
+    proofs = [
+        Proof(
+            entry.manifest.backup_id,
+            entry.manifest.kind,
+            entry.verdict.verified_at.astimezone(UTC),
+            timedelta(seconds=entry.verdict.restore_seconds),
+        )
+        for entry in entries
+        if entry.verdict is not None and entry.verdict.outcome == "proven"
+    ]
+    return max(proofs, key=lambda proof: proof.at, default=None)
+
+
+def _oldest(entries: list[CatalogueEntry], listing: Listing) -> datetime | None:
+    """The oldest base or logical backup, by its id where it was not read."""
+    read = [entry.manifest.taken_at.astimezone(UTC) for entry in entries]
+    named = [_named_time(backup_id) for kind in listing.backups.values() for backup_id in kind]
+    return min([*read, *(moment for moment in named if moment is not None)], default=None)
+
+
+def _named_time(backup_id: str) -> datetime | None:
+    try:
+        return datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None

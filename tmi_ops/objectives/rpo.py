@@ -1,0 +1,175 @@
+"""The recovery point objective: how much would be lost, were the server lost now. Facts in, judgement out; pure.
+
+1. Only proven backups count: the value is the time from the newest moment that a proven backup (with all WAL that
+   continues it) leads to, until now. What an unproven one would lead to is told beside it.
+2. The standing follows from the value and the objective (`standing.py`). Nothing proven at all is a breach.
+3. The cures follow from what stands between that moment and now, the cheapest first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tmi_ops.objectives.cures import Action, Cure
+from tmi_ops.objectives.facts import Reach, RecoverabilityFacts
+from tmi_ops.objectives.standing import Standing, standing_of
+from tmi_ops.settings import Objectives
+from tmi_ops.words import time_words
+
+# Clocks that differ by less are let pass: the value is then zero at the least.
+CLOCKS_AGREE_WITHIN = timedelta(seconds=30)
+# From here on dumps alone, one a day, may keep the promise.
+DUMPS_ARE_ENOUGH_FROM = timedelta(hours=24)
+LOST = "lost"
+
+
+@dataclass(frozen=True)
+class RpoReading:
+    """The judgement.
+
+    Args:
+        value: the achieved RPO now; None: nothing is proven, or the clocks disagree.
+        reach: the moment that it is counted from, and by what it is reached.
+        unproven: what the value would be if the newest backup were proven; None: it is, or there is none.
+        cures: the cheapest first; empty where nothing need be done.
+    """
+
+    standing: Standing
+    reason: str
+    objective: timedelta
+    value: timedelta | None
+    reach: Reach | None
+    unproven: timedelta | None
+    cures: tuple[Cure, ...]
+
+
+def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
+    """Judge what would be lost now."""
+    objective = objectives.rpo
+    unproven = _unproven(facts)
+    value = _age(facts, facts.proven.at) if facts.proven else None
+
+    def reading(standing: Standing, reason: str, *cures: Cure, known: bool = True) -> RpoReading:
+        return RpoReading(standing, reason, objective, value if known else None, facts.proven, unproven, cures)
+
+    if facts.newest is None:
+        return reading(Standing.BREACHED, _nothing(facts), *_begin(facts, objective))
+    if facts.proven is None or value is None:
+        what = f"No backup is proven yet; the newest, {facts.newest.backup_id}, leads to {_ago(facts, facts.newest)}."
+        return reading(Standing.BREACHED, what, _prove(facts.newest), *_lag_cures(facts, objective, unproven))
+    if facts.server_now - facts.proven.at < -CLOCKS_AGREE_WITHIN:
+        ahead = time_words((facts.proven.at - facts.server_now).total_seconds())
+        what = f"The newest moment in the store lies {ahead} in the future: clocks disagree, so no age can be told."
+        return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
+    standing = standing_of(value, objective)
+    reason = f"{_reached(facts, facts.proven)} The objective is {time_words(objective.total_seconds())}."
+    if standing is Standing.MET:
+        return reading(standing, reason)
+    why = _why_behind(facts, facts.proven, unproven)
+    return reading(standing, f"{reason} {why}".strip(), *_cures(facts, objective, unproven))
+
+
+def _age(facts: RecoverabilityFacts, moment: datetime) -> timedelta:
+    return max(timedelta(0), facts.server_now - moment)
+
+
+def _unproven(facts: RecoverabilityFacts) -> timedelta | None:
+    newest = facts.newest
+    if newest is None or newest.proven:
+        return None
+    return _age(facts, newest.at)
+
+
+def _ago(facts: RecoverabilityFacts, reach: Reach) -> str:
+    return f"{time_words(_age(facts, reach.at).total_seconds())} ago"
+
+
+def _reached(facts: RecoverabilityFacts, reach: Reach) -> str:
+    ways = {
+        "WAL": f"from {reach.backup_id} and the WAL after it",
+        "base backup": f"from {reach.backup_id}, after which no WAL is archived",
+        "logical backup": f"from {reach.backup_id}",
+    }
+    return f"Proven to be recoverable is the state of {_ago(facts, reach)}, {ways[reach.means]}."
+
+
+def _nothing(facts: RecoverabilityFacts) -> str:
+    if facts.failed:
+        return f"There is no backup that could be restored: a proof has found {', '.join(facts.failed[:3])} bad."
+    return "There is no backup that could be restored."
+
+
+def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | None) -> str:
+    """What stands between that moment and now, in a sentence or two; empty where the facts do not tell."""
+    if reach.missing is not None:
+        return f"The WAL has a hole behind it: {reach.missing} is missing from the archive."
+    if facts.newest is not None and unproven is not None and facts.newest.at > reach.at:
+        return f"{facts.newest.backup_id} would lead to {_ago(facts, facts.newest)}, but is not proven."
+    if facts.server is None:
+        return "The database cannot be asked, so what it has committed since may be missing."
+    if facts.server.slot is not None and facts.server.slot.status == LOST:
+        return "The server has given up the replication slot."
+    if facts.receiver is not None and facts.receiver.at_work:
+        return "The receiver is at work and does not keep up."
+    if reach.means == "logical backup":
+        return "" if facts.way is None else "No WAL leads further."
+    if facts.receiver is not None:
+        return f"No receiver is at work; the last one was there {time_words(facts.receiver.age.total_seconds())} ago."
+    return "WAL is not received."
+
+
+def _prove(reach: Reach) -> Cure:
+    if reach.means == "logical backup":
+        return Cure(Action.PROVE_BACKUP, reach.backup_id)
+    return Cure(Action.RUN_DRILL, detail=f"which proves {reach.backup_id}")
+
+
+def _begin(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, ...]:
+    """There is nothing yet."""
+    first = Cure(Action.BACK_UP_LOGICAL) if objective >= DUMPS_ARE_ENOUGH_FROM else Cure(Action.BACK_UP_BASE)
+    return (first,) if facts.server else (Cure(Action.REACH_DATABASE), first)
+
+
+def _cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timedelta | None) -> tuple[Cure, ...]:
+    helps = unproven is not None and standing_of(unproven, objective) is Standing.MET
+    proving = (_prove(facts.newest),) if helps and facts.newest else ()
+    return (*proving, *_lag_cures(facts, objective, unproven))
+
+
+def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timedelta | None) -> tuple[Cure, ...]:
+    """What brings the newest moment nearer; nothing where that one is near enough and only wants a proof."""
+    if unproven is not None and standing_of(unproven, objective) is Standing.MET:
+        return ()
+    if facts.server is None:
+        return (Cure(Action.REACH_DATABASE, detail="nothing can be backed up before"),)
+    if facts.way is None:
+        return _by_dumps(facts, objective)
+    if facts.newest is not None and facts.newest.missing is not None:
+        return (Cure(Action.BACK_UP_INCREMENTAL, detail="behind the hole"), Cure(Action.RUN_DRILL))
+    if facts.server.slot is not None and facts.server.slot.status == LOST:
+        return (
+            Cure(Action.BACK_UP_INCREMENTAL, detail="which makes up for the lost WAL"),
+            Cure(Action.START_RECEIVER, detail="with --accept-gap, as the slot is lost"),
+        )
+    if facts.receiver is not None and facts.receiver.at_work:
+        return (Cure(Action.START_RECEIVER, detail="anew: it does not keep up"), Cure(Action.BACK_UP_INCREMENTAL))
+    return (Cure(Action.CATCH_UP_WAL), Cure(Action.START_RECEIVER, detail="as a service"))
+
+
+def _by_dumps(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, ...]:
+    if objective < DUMPS_ARE_ENOUGH_FROM:
+        wanted = time_words(objective.total_seconds())
+        detail = f"and receive WAL: dumps cannot hold {wanted}"
+        return (Cure(Action.BACK_UP_BASE, detail=detail), Cure(Action.BACK_UP_LOGICAL))
+    interval = _interval(facts)
+    if interval is None or interval < objective:
+        return (Cure(Action.BACK_UP_LOGICAL),)
+    detail = f"of logical backups: they come every {time_words(interval.total_seconds())}"
+    return (Cure(Action.BACK_UP_LOGICAL), Cure(Action.SHORTEN_INTERVAL, detail=detail))
+
+
+def _interval(facts: RecoverabilityFacts) -> timedelta | None:
+    """Between the last two proven logical backups."""
+    proven = [backup.snapshot_at for backup in facts.logical if backup.outcome == "proven"]
+    return proven[0] - proven[1] if len(proven) > 1 else None

@@ -1,0 +1,51 @@
+"""What the living server says: its clock, where its WAL stands, and the slot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.backup.wal.slot import DEFAULT_SLOT, read_server
+from tmi_ops.errors import DatabaseError
+from tmi_ops.objectives.facts import ServerReading
+from tmi_ops.postgres.connections import connect
+from tmi_ops.recovery.asking import server_witness
+from tmi_ops.recovery.newest import Witness
+from tmi_ops.settings import PostgresSettings
+
+_CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_identifier::text FROM pg_control_system()"
+
+
+def ask_about_wal(postgres: PostgresSettings) -> tuple[ServerReading, Witness | None]:
+    """Ask the server. Without a witness where it is a standby.
+
+    Raises:
+        DatabaseError: it could not be reached, or refused.
+    """
+    with connect(postgres) as connection:
+        before = datetime.now(UTC)
+        row = connection.execute(_CLOCK).fetchone()
+        after = datetime.now(UTC)
+        if row is None:
+            raise DatabaseError(f"{postgres.describe()} did not say which cluster it is.")
+        witness = server_witness(connection)
+    clock, version, system_identifier = row
+    facts = read_server(postgres, DEFAULT_SLOT)
+    reading = ServerReading(
+        at=witness.at if witness else clock.astimezone(UTC),
+        clock_ahead=_difference(clock, before, after),
+        version=version,
+        system_identifier=system_identifier,
+        timeline=witness.timeline if witness else None,
+        lsn=witness.lsn if witness else facts.lsn,
+        in_recovery=facts.in_recovery,
+        slot=facts.slot,
+        keep_limit=facts.keep_limit,
+    )
+    return reading, witness
+
+
+def _difference(clock: datetime, before: datetime, after: datetime) -> timedelta:
+    """How far a clock is ahead of ours, of which it is only known that it was read between two moments of ours."""
+    if before <= clock <= after:
+        return timedelta(0)
+    return clock - (after if clock > after else before)

@@ -1,0 +1,75 @@
+"""The newest moment that archived WAL is known to hold, and who says so. Pure.
+
+An LSN has no time of its own. Three can tell one: a server that wrote nothing after it, the receiver that was level
+with the server, and the last commit in the WAL itself. Each of them is certain, so the newest is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from tmi_ops.backup.wal.lineage import Lineage
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
+from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
+from tmi_ops.store.manifest import BaseManifest
+
+ShownBy = Literal["server", "receiver", "commit", "base backup"]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Who knows that at `at`, by the server's clock, the server's flushed WAL ended at `lsn`, on `timeline`.
+
+    It must have been asked before the archive was read. `timeline` None: not known.
+    """
+
+    who: Literal["server", "receiver"]
+    system_identifier: str
+    lsn: int
+    at: datetime
+    timeline: int | None = None
+
+    def is_of(self, line: Lineage) -> bool:
+        """Whether this place in the WAL belongs to the line."""
+        return self.timeline is None or any(
+            item.timeline == self.timeline and item.start <= self.lsn and (item.end is None or self.lsn <= item.end)
+            for item in line.stretches
+        )
+
+
+@dataclass(frozen=True)
+class NewestMoment:
+    """Up to when, and by whose word, recovery can go from one base backup along one line."""
+
+    at: datetime
+    shown_by: ShownBy
+    wal: WalRange
+
+
+def newest_moment(
+    facts: RecoveryFacts, line: Lineage, base: BaseManifest, witnesses: Iterable[Witness]
+) -> NewestMoment:
+    """The newest moment that a recovery which begins with `base` can bring back.
+
+    Args:
+        facts: with the clock of the line, where there was one to read.
+        base: it lies on the line.
+        witnesses: those who could be asked. Without any the newest commit in the archive counts, though nothing may
+            have been committed since.
+    """
+    wal = wal_after(base, line, facts.archive, parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn))
+    known: list[tuple[datetime, ShownBy]] = [(base.consistent_at, "base backup")]
+    # Past a hole the clock tells of commits that this base does not lead to.
+    if facts.clock and facts.clock.newest_commit and wal.missing is None:
+        known.append((facts.clock.newest_commit, "commit"))
+    known += [
+        (witness.at, witness.who)
+        for witness in witnesses
+        if witness.system_identifier == facts.system_identifier and witness.lsn <= wal.end and witness.is_of(line)
+    ]
+    at, shown_by = max(known, key=lambda item: item[0])
+    return NewestMoment(at, shown_by, wal)
