@@ -91,7 +91,8 @@ def _reached(facts: RecoverabilityFacts, reach: Reach) -> str:
         "base backup": f"from {reach.backup_id}, after which no WAL is archived",
         "logical backup": f"from {reach.backup_id}",
     }
-    return f"Proven to be recoverable is the state of {_ago(facts, reach)}, {ways[reach.means]}."
+    state = "this moment" if _age(facts, reach.at) < timedelta(seconds=1) else _ago(facts, reach)
+    return f"Proven to be recoverable is the state of {state}, {ways[reach.means]}."
 
 
 def _nothing(facts: RecoverabilityFacts) -> str:

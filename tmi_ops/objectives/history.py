@@ -1,0 +1,240 @@
+"""The past of the achieved RPO, kept in the store itself: one small object a day, `objectives/<day>.json`.
+
+Readings are points; what lies between two of them follows. Until something is archived the achieved RPO grows with the
+clock, and it is worst just before it falls: so it was at most the time from the older reading's newest moment until
+the younger reading. Where nothing was archived in between this is exact, however far apart they lie. Where something
+was and they lie far apart, it says nothing, and the time counts as not measured.
+
+An hour keeps its worst value and how much of it was measured, so that a day is never more than 24 of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.store.manifest import BrokenRecordError
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single, put_single
+
+FOLDER = "objectives"
+KEPT_DAYS = 35
+FORMAT_VERSION = 1
+# Readings further apart than this share of the RPO leave too much room between them.
+NEAR_ENOUGH = 0.5
+READERS = 16
+_ATTEMPTS = 3
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Point(_Fact):
+    """One reading: `at` and `newest_at` by the server's clock; `newest_at` None: nothing was proven."""
+
+    at: AwareDatetime
+    newest_at: AwareDatetime | None
+
+
+class Hour(_Fact):
+    """One hour. Seconds: the worst achieved RPO in it (None: unknown), how much of it was measured, and how much of
+    that time nothing was proven at all."""
+
+    worst: float | None = None
+    measured: float = 0.0
+    unproven: float = 0.0
+
+
+class Day(_Fact):
+    """One day, in UTC. `hours` by number; `last` reading, and the bytes by kind that the store held then."""
+
+    format_version: int = FORMAT_VERSION
+    day: date
+    hours: dict[int, Hour] = Field(default_factory=dict)
+    last: Point
+    storage: dict[str, int] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The worst achieved RPO over a stretch of time that ends now.
+
+    Args:
+        value: None: nothing was measured.
+        measured: how much of `over` was; what nobody measured may have been worse.
+        unproven: how much of `measured` nothing was proven in, so that no value is bad enough.
+    """
+
+    over: timedelta
+    value: timedelta | None
+    measured: timedelta
+    unproven: timedelta
+
+
+def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelta) -> None:
+    """Keep a reading. Several may do so at the same time; days older than `KEPT_DAYS` are removed.
+
+    Raises:
+        StoreError: the store failed, or today's object is a newer release's or damaged.
+    """
+    point = Point(at=facts.server_now.astimezone(UTC), newest_at=facts.proven.at if facts.proven else None)
+    storage = {kind: usage.size for kind, usage in facts.storage.items()}
+    today = point.at.date()
+    for attempt in range(1, _ATTEMPTS + 1):
+        found = _read(store, _key(today))
+        yesterday = None if found else _read(store, _key(today - _DAY))
+        before = found or yesterday
+        if before is not None and before[0].last.at >= point.at:
+            return
+        hours = found[0].hours if found else {}
+        last = before[0].last if before else None
+        day = Day(day=today, hours=add_point(hours, last, point, rpo), last=point, storage=storage)
+        try:
+            condition = IfUnchanged(found[1]) if found else IfAbsent()
+            put_single(store, _key(today), day.model_dump_json().encode() + b"\n", condition=condition)
+        except ObjectExistsError:
+            if attempt == _ATTEMPTS:
+                return  # somebody else keeps readings at this very moment
+            continue
+        if found is None:
+            _remove_old(store, today)
+        return
+
+
+def add_point(hours: Mapping[int, Hour], last: Point | None, point: Point, rpo: timedelta) -> dict[int, Hour]:
+    """The hours of the point's day with what is known since the last reading. Pure.
+
+    Args:
+        last: the reading before; None: there was none, so the point stands alone.
+    """
+    begin = max(last.at if last else point.at, datetime.combine(point.at.date(), time(), UTC))
+    changed = dict(hours)
+    for start, end in _by_hour(begin, point.at):
+        hour = changed.get(start.hour, Hour())
+        changed[start.hour] = _with_stretch(hour, start, end, last or point, point, rpo)
+    return changed
+
+
+def read_history(store: ObjectStore, now: datetime) -> list[Day]:
+    """The days of the last month that can be understood, oldest first.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    since = _key(now.astimezone(UTC).date() - KEPT_DAYS * _DAY)
+    keys = [item.key for item in store.list_objects(f"{FOLDER}/") if item.key >= since]
+
+    def read(key: str) -> Day | None:
+        try:
+            found = _read(store, key)
+        except BrokenRecordError:
+            return None  # its hours count as not measured
+        return found[0] if found else None
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="history") as pool:
+        return [day for day in pool.map(read, keys) if day is not None]
+
+
+def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: timedelta | None) -> Worst:
+    """The worst of a stretch of time that ends now. Pure.
+
+    Args:
+        value_now: the achieved RPO now; None: unknown, or nothing is proven.
+    """
+    since = now - over
+    within = [
+        hour
+        for day in days
+        for number, hour in day.hours.items()
+        if since < datetime.combine(day.day, time(number), UTC) + _HOUR and day.day <= now.date()
+    ]
+    values = [hour.worst for hour in within if hour.worst is not None]
+    if value_now is not None:
+        values.append(value_now.total_seconds())
+    return Worst(
+        over=over,
+        value=timedelta(seconds=max(values)) if values else None,
+        measured=min(over, timedelta(seconds=sum(hour.measured for hour in within))),
+        unproven=timedelta(seconds=sum(hour.unproven for hour in within)),
+    )
+
+
+def growth_per_day(days: Sequence[Day], now: datetime, size_now: int, over: timedelta = 7 * _DAY) -> float | None:
+    """Bytes a day by which the store grew (or shrank) since the oldest reading within `over`; None: too young."""
+    within = [day for day in days if day.storage and now - over <= day.last.at <= now - _DAY / 2]
+    if not within:
+        return None
+    oldest = within[0]
+    return (size_now - sum(oldest.storage.values())) / ((now - oldest.last.at) / _DAY)
+
+
+def _with_stretch(hour: Hour, start: datetime, end: datetime, last: Point, point: Point, rpo: timedelta) -> Hour:
+    """An hour with the part of the time between two readings that lies in it."""
+    length = (end - start).total_seconds()
+    if last.newest_at is None or point.newest_at is None:
+        return hour.model_copy(update={"measured": hour.measured + length, "unproven": hour.unproven + length})
+    archived = point.newest_at > last.newest_at
+    if archived and point.at - last.at > NEAR_ENOUGH * rpo:
+        if end < point.at:
+            return hour
+        end_value, length = point.at - point.newest_at, 0.0
+    else:
+        end_value = end - min(last.newest_at, point.newest_at)
+    worst = max(0.0, end_value.total_seconds(), hour.worst or 0.0)
+    return hour.model_copy(update={"worst": worst, "measured": hour.measured + length})
+
+
+def _by_hour(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """The parts of a stretch of time by full hours; one of no length where there is none."""
+    start = begin
+    while True:
+        next_hour = start.replace(minute=0, second=0, microsecond=0) + _HOUR
+        yield start, min(next_hour, end)
+        if next_hour >= end:
+            return
+        start = next_hour
+
+
+def _key(day: date) -> str:
+    return f"{FOLDER}/{day.isoformat()}.json"
+
+
+def _read(store: ObjectStore, key: str) -> tuple[Day, str] | None:
+    """A day and its ETag; None where there is none.
+
+    Raises:
+        BrokenRecordError: it is a newer release's, or damaged.
+    """
+    try:
+        body, head = get_single(store, key)
+    except ObjectMissingError:
+        return None
+    try:
+        day = Day.model_validate_json(body)
+    except ValidationError:
+        raise BrokenRecordError(
+            f"The readings {key} cannot be understood.", kept="They were left as they are."
+        ) from None
+    if day.format_version > FORMAT_VERSION:
+        raise BrokenRecordError(
+            f"The readings {key} have format version {day.format_version}; this release reads up to {FORMAT_VERSION}.",
+            kept="They were left as they are.",
+            next_step="use the release of tmi-ops that wrote them, or a newer one",
+        )
+    return day, head.etag
+
+
+def _remove_old(store: ObjectStore, today: date) -> None:
+    """A store that refuses to delete keeps some kilobytes more."""
+    oldest = _key(today - KEPT_DAYS * _DAY)
+    with contextlib.suppress(StoreError):
+        store.delete([item.key for item in store.list_objects(f"{FOLDER}/") if item.key < oldest])

@@ -1,0 +1,107 @@
+"""The stream of WAL: told of before the server's disk or the archive suffers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tmi_ops.objectives.cures import Action
+from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.objectives.standing import Standing
+from tmi_ops.objectives.stream import judge_stream
+from tmi_ops.settings import Objectives
+from tmi_ops_tests.objectives.facts import (
+    DEVELOPMENT,
+    GB,
+    MB,
+    PRODUCTION,
+    facts,
+    receiver,
+    server,
+    slot,
+    without_server,
+)
+
+IDLE = receiver(at_work=False)
+
+CASES = {
+    "in use": (facts(), PRODUCTION, Standing.MET, None, "A receiver is at work"),
+    "not in use, between two catch-ups": (
+        facts(server=server(slot=slot(active=False)), receiver=IDLE),
+        PRODUCTION,
+        Standing.MET,
+        None,
+        "No receiver is at work",
+    ),
+    "three quarters of what the server keeps": (
+        facts(server=server(slot=slot(active=False, kept=8 * GB, left=2 * GB)), receiver=IDLE),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.CATCH_UP_WAL,
+        "after 2.0 GB more it gives the slot up",
+    ),
+    "the receiver itself does not keep up": (
+        facts(server=server(slot=slot(kept=8 * GB, left=2 * GB))),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "gives the slot up",
+    ),
+    "kept without limit": (
+        facts(server=server(slot=slot(active=False, kept=9 * GB), keep_limit=None), receiver=IDLE),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.CATCH_UP_WAL,
+        "without limit: its disk fills up",
+    ),
+    "little kept without limit": (
+        facts(server=server(slot=slot(kept=90 * MB), keep_limit=None)),
+        PRODUCTION,
+        Standing.MET,
+        None,
+        "90.0 MB",
+    ),
+    "about to be lost": (
+        facts(server=server(slot=slot(active=False, status="unreserved")), receiver=IDLE),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.CATCH_UP_WAL,
+        "about to be lost",
+    ),
+    "lost": (
+        facts(server=server(slot=slot(active=False, status="lost")), receiver=IDLE),
+        PRODUCTION,
+        Standing.BREACHED,
+        Action.BACK_UP_INCREMENTAL,
+        "given up the slot",
+    ),
+    "no slot, and the RPO needs one": (
+        facts(server=server(slot=None), receiver=None),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "no slot of ours",
+    ),
+    "no slot, and dumps are enough": (
+        facts(server=server(slot=None), receiver=None),
+        DEVELOPMENT,
+        Standing.MET,
+        None,
+        "does not need it",
+    ),
+    "the database is down": (
+        without_server(),
+        PRODUCTION,
+        Standing.UNKNOWN,
+        Action.REACH_DATABASE,
+        "could not be asked",
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "objectives", "standing", "cure", "words"), CASES.values(), ids=CASES.keys())
+def test_the_standing_its_reason_and_the_cheapest_cure(
+    found: RecoverabilityFacts, objectives: Objectives, standing: Standing, cure: Action | None, words: str
+) -> None:
+    reading = judge_stream(found, objectives)
+    assert (reading.standing, reading.cures[0].action if reading.cures else None) == (standing, cure)
+    assert words in reading.reason
