@@ -158,7 +158,6 @@ def _show(
         + ", ".join(f"{phase} {time_words(spent)}" for phase, spent in accident.phases.items()),
         "look around": f"{ui_url}/asset-groups",
         "the run": run_url,
-        "next": f"tmi-ops backups\ntmi-ops restore --backup {manifest.backup_id} --into tmi_copy\ntmi-ops down",
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
@@ -166,6 +165,13 @@ def _show(
     # No frame around it: an address that is cut by one cannot be clicked or copied.
     out.rule(title)
     out.print(table)
+    out.print("\n [bold]next[/]")
+    for command, purpose in (
+        ("tmi-ops backups", "what exists, and what is proven"),
+        (f"tmi-ops restore --backup {manifest.backup_id} --into tmi_copy", ""),
+        ("tmi-ops down", "stops the stack; its data stays"),
+    ):
+        out.print(f"   {command:<18} [dim]{purpose}[/]".rstrip(), soft_wrap=True)
     out.rule(f"all of it in {time_words(seconds)}")
 
 

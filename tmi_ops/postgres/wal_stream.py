@@ -20,7 +20,6 @@ from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 # SQLSTATEs of a server that refuses to stream.
 WAL_REMOVED = "58P01"
 SLOT_IN_USE = "55006"
-SLOT_UNUSABLE = "55000"
 SLOT_EXISTS = "42710"
 
 _DATA = struct.Struct("!QQq")

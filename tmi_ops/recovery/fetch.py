@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tmi_ops.backup.dump import dump_object_name
-from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.progress import Phase, Report
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.manifest import Manifest, StoredObject
@@ -59,18 +58,6 @@ def fetch_backup(
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     return FetchedBackup(manifest, directory)
-
-
-def damaged_objects(store: ObjectStore, manifest: Manifest) -> list[str]:
-    """Read every object of a backup and say what is wrong with it, a sentence each; empty when all are sound."""
-    damages = []
-    for item in manifest.objects:
-        try:
-            for _ in store.download(f"{backup_folder(manifest.backup_id)}/{item.name}", item):
-                pass
-        except (ObjectMissingError, IntegrityError) as error:
-            damages.append(error.what)
-    return damages
 
 
 def _fetch(store: ObjectStore, key: str, item: StoredObject, directory: Path, phase: Phase) -> None:

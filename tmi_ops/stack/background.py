@@ -19,12 +19,12 @@ from datetime import datetime
 from pathlib import Path
 
 from tmi_ops.errors import OpsError, StackError
+from tmi_ops.private import open_log
 from tmi_ops.progress import Report, SilentReport
 from tmi_ops.settings import load_settings
 from tmi_ops.stack.layout import StackLayout
 from tmi_ops.stack.lock import holder
 from tmi_ops.stack.orphans import take_servers_lock
-from tmi_ops.stack.private import open_log
 from tmi_ops.stack.services import POSTGRES
 from tmi_ops.stack.state import StackState, stack_is_running
 from tmi_ops.stack.supervisor import AlreadyRunningError, stop_on_signals, supervised_stack

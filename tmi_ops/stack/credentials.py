@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from tmi_ops.errors import StackError
-from tmi_ops.stack.private import write_private
+from tmi_ops.private import write_private
 from tmi_ops.stack.seaweedfs import S3Credentials
 
 _SECRET_BYTES = 24

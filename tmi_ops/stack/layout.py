@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tmi_ops.private import make_directory
 from tmi_ops.settings import STACK_ENV_FILE
-from tmi_ops.stack.private import make_directory
 
 # As root, the servers run as another user, who must pass through to data directories that only he can enter.
 PASSAGE_MODE = 0o711

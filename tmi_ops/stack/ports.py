@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.errors import StackError
-from tmi_ops.stack.private import write_private
+from tmi_ops.private import write_private
 from tmi_ops.stack.seaweedfs import SeaweedPorts
 
 LOOPBACK = "127.0.0.1"

@@ -14,9 +14,9 @@ from tmi_ops.postgres.cluster import RunningCluster, initialise_cluster, start_c
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import server_identity
+from tmi_ops.private import make_directory, open_log
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.stack.ports import LOOPBACK
-from tmi_ops.stack.private import make_directory, open_log
 
 MAJOR = 17
 TMI_USER = "postgres"

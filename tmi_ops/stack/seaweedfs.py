@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.unprivileged import unprivileged_where_possible
-from tmi_ops.stack.private import make_directory, write_private
+from tmi_ops.private import make_directory, write_private
 from tmi_ops.stack.service import RunningService, start_service
 
 LOOPBACK = "127.0.0.1"

@@ -14,7 +14,7 @@ from pathlib import Path
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.guard import Guard, guard
 from tmi_ops.postgres.unprivileged import ServerIdentity
-from tmi_ops.stack.private import open_log
+from tmi_ops.private import open_log
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0

@@ -23,6 +23,7 @@ from types import FrameType
 
 from tmi_ops.errors import OpsError, StackError
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.private import write_private
 from tmi_ops.progress import Report
 from tmi_ops.stack.credentials import stack_credentials
 from tmi_ops.stack.environment import as_env_file, settings_variables
@@ -32,7 +33,6 @@ from tmi_ops.stack.orchestrator import prepare_dagster_home
 from tmi_ops.stack.orphans import take_servers_lock
 from tmi_ops.stack.ports import StackPorts, stack_ports
 from tmi_ops.stack.postgresql import MAJOR
-from tmi_ops.stack.private import write_private
 from tmi_ops.stack.services import Ground, Running, Service, dagster_processes, dagster_records, servers
 from tmi_ops.stack.state import Condition, ServiceState, StackState
 

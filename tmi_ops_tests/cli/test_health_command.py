@@ -14,6 +14,7 @@ from tmi_ops.cli.main import main
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import eventually
+from tmi_ops_tests.variables import postgres_variables
 
 pytestmark = pytest.mark.slow
 
@@ -35,15 +36,9 @@ def tmi_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Run the command line in this process, in an environment of its own."""
 
     def run(postgres: PostgresSettings, *arguments: str, **variables: str) -> Shown:
-        assert postgres.password is not None
         environment = {
             "TMI_ENV": "development",
-            "POSTGRES_HOST": postgres.host,
-            "POSTGRES_PORT": str(postgres.port),
-            "POSTGRES_USER": postgres.user,
-            "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
-            "POSTGRES_DB": postgres.database,
-            "POSTGRES_SSLMODE": postgres.sslmode,
+            **postgres_variables(postgres),
             "TMI_OPS_HOME": str(tmp_path),
             **variables,
         }

@@ -13,6 +13,7 @@ from tmi_ops.access.passwords import password_file
 from tmi_ops.cli.main import main
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.access.conftest import Site, may, new_site
+from tmi_ops_tests.variables import postgres_variables
 
 Command = Callable[..., tuple[int, str]]
 FROM_ENVIRONMENT = "given-by-the-environment"
@@ -29,16 +30,9 @@ def tmi_ops(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     """Runs the command line in this process; the exit code, and everything it printed."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        postgres = site.admin
-        assert postgres.password is not None
         environment = {
             "TMI_ENV": "development",
-            "POSTGRES_HOST": postgres.host,
-            "POSTGRES_PORT": str(postgres.port),
-            "POSTGRES_USER": postgres.user,
-            "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
-            "POSTGRES_DB": postgres.database,
-            "POSTGRES_SSLMODE": postgres.sslmode,
+            **postgres_variables(site.admin),
             "TMI_OPS_HOME": str(tmp_path),
             **site.variables,
         }

@@ -34,10 +34,6 @@ class Lineage:
     def timelines(self) -> tuple[int, ...]:
         return tuple(stretch.timeline for stretch in self.stretches)
 
-    def timeline_at(self, lsn: int) -> int:
-        """The timeline on which the byte at `lsn` was written."""
-        return next(item.timeline for item in self.stretches if item.end is None or lsn < item.end)
-
     def from_lsn(self, lsn: int) -> Iterator[Stretch]:
         """The stretches from `lsn` on, the first beginning there."""
         for item in self.stretches:

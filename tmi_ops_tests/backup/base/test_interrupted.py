@@ -24,6 +24,7 @@ from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
+from tmi_ops_tests.variables import variables_of
 
 pytestmark = pytest.mark.slow
 
@@ -48,27 +49,6 @@ def _await_walsender(settings: Settings) -> None:
                 return
         time.sleep(0.1)
     raise AssertionError("no base backup began")
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    postgres, store = settings.postgres, settings.store
-    assert postgres.password and store.access_key_id and store.secret_access_key
-    return {
-        **os.environ,
-        "TMI_ENV": settings.environment,
-        "POSTGRES_HOST": postgres.host,
-        "POSTGRES_PORT": str(postgres.port),
-        "POSTGRES_USER": postgres.user,
-        "POSTGRES_PASSWORD": postgres.password.get_secret_value(),
-        "POSTGRES_DB": postgres.database,
-        "POSTGRES_SSLMODE": postgres.sslmode,
-        "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
-        "TMI_OPS_S3_BUCKET": store.bucket or "",
-        "TMI_OPS_S3_PREFIX": store.prefix,
-        "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
-        "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-    }
 
 
 def _drained(parts):
@@ -143,7 +123,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_in_the_store_and_no_slot_on_the_ser
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED_BACKUP],
-        env=_environment(source),
+        env=os.environ | variables_of(source),
         stdout=subprocess.PIPE,
         cwd=tmp_path,
         stderr=subprocess.PIPE,
