@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, Protocol
 
-Unit = Literal["bytes", "tables", "steps", "objects", "rows"]
+Unit = Literal["bytes", "tables", "steps", "objects", "rows", "keys"]
 
 
 class Phase(Protocol):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
 class TcpRelay:
-    """Hands bytes to and fro between its own port and `target`'s, until it is cut."""
+    """Hands bytes to and fro between its own port and `target`'s, until it is cut.
 
-    def __init__(self, target: int) -> None:
+    With `tls` it speaks TLS to clients, for servers that were built without.
+    """
+
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = target
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -47,6 +52,8 @@ class TcpRelay:
                 _close(client)
                 continue
             try:
+                if self._tls is not None:
+                    client = self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 _close(client)
@@ -71,9 +78,9 @@ def _close(connection: socket.socket) -> None:
 
 
 @contextmanager
-def tcp_relay(target: int) -> Iterator[TcpRelay]:
+def tcp_relay(target: int, tls: ssl.SSLContext | None = None) -> Iterator[TcpRelay]:
     """A relay to a port of this machine, for the length of a `with` block."""
-    relay = TcpRelay(target)
+    relay = TcpRelay(target, tls)
     try:
         yield relay
     finally:

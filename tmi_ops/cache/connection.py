@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -57,9 +57,11 @@ def connected(settings: RedisSettings) -> Iterator[Redis]:
 
 
 def _explained(settings: RedisSettings, error: RedisError) -> CacheError:
-    unreachable = isinstance(error, RedisConnectionError | RedisTimeoutError)
+    refused = isinstance(error, AuthenticationError)
+    unreachable = isinstance(error, RedisConnectionError | RedisTimeoutError) and not refused
+    said = str(error).rstrip(".")
     return CacheError(
-        f"The cache at {settings.describe()} {'cannot be reached' if unreachable else 'refused'}: {error}.",
+        f"The cache at {settings.describe()} {'cannot be reached' if unreachable else 'refused'}: {said}.",
         kept="Keys that were to stay are untouched; what was dropped already stays dropped.",
         next_step="`tmi-ops doctor` names the cause; then run this again: it takes up what is left",
         transient=unreachable,

@@ -68,6 +68,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "alerts": LazyCommand("tmi_ops.cli.alerts", "alerts", "List the open alerts, and who was told."),
         "alert": LazyCommand("tmi_ops.cli.alerts", "alert", "Try the alert channels, or end an alert by hand."),
     },
+    "Cache": {
+        "cache": LazyCommand("tmi_ops.cli.cache", "cache", "Redis: is it well, and in line with the database?"),
+    },
     "Access control": {
         "roles": LazyCommand("tmi_ops.cli.roles", "roles", "Who may do what: plan, apply and check the roles."),
     },

@@ -1,0 +1,96 @@
+"""`tmi-ops cache`: TMI's Redis, looked at and brought in line with a database that has jumped in time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tmi_ops.settings import SessionPolicy
+
+SOMETHING_CRITICAL = 1
+POLICIES: tuple[SessionPolicy, ...] = ("drop-sessions", "keep-sessions")
+
+
+@click.group()
+def cache() -> None:
+    """TMI's Redis (6 or later) or Valkey.
+
+    Reached by REDIS_HOST, _PORT, _PASSWORD, _DB, _TLS_ENABLED and _TLS_CA_FILE, or the server's own TMI_REDIS_URL.
+    """
+
+
+@cache.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything seen as JSON.")
+@click.option("--strict", is_flag=True, help="Exit 1 on a warning, too.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def check(as_json: bool, strict: bool, quiet: bool) -> int:
+    """Ask the cache how it is: memory, evictions, persistence, and the keys of every kind. Changes nothing.
+
+    Keys are counted with SCAN, and held against the longest life that TMI gives them.
+
+    Exit codes: 0 nothing critical, 1 something critical (with --strict also a warning), 2 could not check.
+    """
+    from tmi_ops.cache.checking import Severity, check_cache
+    from tmi_ops.cache.connection import connected
+    from tmi_ops.cli.cache_view import check_facts, show_check
+    from tmi_ops.cli.environment import reporting
+    from tmi_ops.settings import load_settings
+
+    settings = load_settings()
+    with connected(settings.redis) as client, reporting(quiet or as_json) as report:
+        seen = check_cache(client, settings.cache, settings.redis.describe(), report)
+    if as_json:
+        click.echo(json.dumps(check_facts(seen), indent=2))
+    else:
+        show_check(seen)
+    bad = seen.at(Severity.CRITICAL) or (strict and seen.at(Severity.WARNING))
+    return SOMETHING_CRITICAL if bad else 0
+
+
+@cache.command()
+@click.option(
+    "--policy", type=click.Choice(POLICIES), help="Whether everybody signs in again (TMI_OPS_CACHE_SESSIONS)."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be dropped and why; drop nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run or --yes.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
+    """Drop what the cache knows of a database that has jumped in time.
+
+    After a restore, a recovery to a moment or a rescue of rows, before the application is let in again. Dropped: cached
+    copies of rows and settings, jobs, and with drop-sessions (the default) sessions and refresh tokens. Kept: revoked
+    tokens, rate limits, sign-ins under way, and every key that is not TMI's.
+
+    Exit codes: 0 done, or nothing to do; 2 could not.
+    """
+    from tmi_ops.cache.connection import connected
+    from tmi_ops.cache.reconciliation import read_and_plan
+    from tmi_ops.cache.reconciliation import reconcile as drop
+    from tmi_ops.cli.cache_view import plan_facts, show_plan, show_reconciled
+    from tmi_ops.cli.environment import reporting
+    from tmi_ops.settings import load_settings
+
+    if as_json and not (dry_run or yes):
+        raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
+    settings = load_settings()
+    wanted = settings.cache.model_copy(update={"sessions": policy}) if policy else settings.cache
+    with connected(settings.redis) as client:
+        with reporting(quiet or as_json) as report:
+            plan = read_and_plan(client, wanted, settings.redis.describe(), report)
+        if not as_json:
+            show_plan(plan)
+        done = None
+        if not dry_run and plan.dropped:
+            if not yes:
+                click.confirm(f"Drop {plan.dropped:,} keys from {plan.address}?", abort=True)
+            with reporting(quiet or as_json) as report:
+                done = drop(plan, client, report)
+    if as_json:
+        click.echo(json.dumps(plan_facts(plan, done), indent=2))
+    else:
+        show_reconciled(plan, done, dry_run=dry_run)
+    return 0
