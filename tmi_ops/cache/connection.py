@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from redis import Redis
@@ -17,6 +17,11 @@ from tmi_ops.settings import RedisSettings
 
 TIMEOUT_S = 5.0
 RETRIES = 3
+
+
+def is_configured(settings: RedisSettings, variables: Mapping[str, str]) -> bool:
+    """Whether anybody has said where the cache is; without, `settings` are nothing but defaults."""
+    return settings != RedisSettings() or any(name.startswith(("REDIS_", "TMI_REDIS_")) for name in variables)
 
 
 def open_cache(settings: RedisSettings, *, retries: int = RETRIES) -> Redis:

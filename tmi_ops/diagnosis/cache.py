@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis.exceptions import RedisError
 
-from tmi_ops.cache.connection import open_cache
+from tmi_ops.cache.connection import is_configured, open_cache
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
 from tmi_ops.diagnosis.network import Service, knock, look_up
@@ -14,7 +14,7 @@ from tmi_ops.settings import RedisSettings, read_variables
 
 def look_at_address(patient: Patient) -> Finding:
     redis = patient.settings.redis
-    if redis == RedisSettings() and not _is_named(patient):
+    if not is_configured(redis, read_variables(patient.variables, patient.directory)):
         return not_configured("no REDIS_* is set: TMI's cache is not looked after")
     start = (
         ("tmi-ops up  # starts the embedded stack",)
@@ -24,11 +24,6 @@ def look_at_address(patient: Patient) -> Finding:
     service = Service("Redis", redis.host, redis.port, "REDIS_HOST", "REDIS_PORT", start)
     found = look_up(service)
     return found if found.cause else knock(service)
-
-
-def _is_named(patient: Patient) -> bool:
-    variables = read_variables(patient.variables, patient.directory)
-    return any(name.startswith(("REDIS_", "TMI_REDIS_")) for name in variables)
 
 
 def look_at_authentication(patient: Patient) -> Finding:

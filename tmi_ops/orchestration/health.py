@@ -26,6 +26,7 @@ from pydantic import Field
 from tmi_ops.health.probe import Area
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.verdict import Cause, Row, Status
+from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -48,7 +49,10 @@ class HealthConfig(Config):
 
 
 def health_definitions(environment: str) -> Definitions:
-    """Assets `<environment>/health/<area>` with a check for every probe, the job `health` and its hourly schedule."""
+    """Assets `<environment>/health/<area>` with a check for every probe, the job `health` and its hourly schedule.
+
+    The cache is an asset beside them.
+    """
     keys = {area: AssetKey([environment, "health", area.value]) for area in Area}
 
     @multi_asset(
@@ -86,8 +90,8 @@ def health_definitions(environment: str) -> Definitions:
 
     job = define_asset_job(
         "health",
-        selection=AssetSelection.assets(*keys.values()),
-        description="Ask the database how it is, and judge it.",
+        selection=AssetSelection.assets(*keys.values(), cache_key(environment)),
+        description="Ask the database and its cache how they are, and judge them.",
         tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -97,7 +101,9 @@ def health_definitions(environment: str) -> Definitions:
         timetable_of(environment).health,
         "every probe; the rates it shows are those of the hour before.",
     )
-    return Definitions(assets=[health], jobs=[job], schedules=[schedule])
+    return Definitions.merge(
+        cache_definitions(environment), Definitions(assets=[health], jobs=[job], schedules=[schedule])
+    )
 
 
 def _asset_spec(area: Area, key: AssetKey) -> AssetSpec:

@@ -66,7 +66,7 @@ def checks(result: ExecuteInProcessResult) -> dict[str, AssetCheckEvaluation]:
 
 def test_every_area_is_an_asset_and_every_probe_a_check_of_it(definitions: Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    assert graph.get_all_asset_keys() == {key("health", area.value) for area in Area}
+    assert graph.get_all_asset_keys() == {key("health", area.value) for area in Area} | {key("health", "cache")}
     assert {(one.asset_key, one.name) for one in graph.asset_check_keys} == {
         (key("health", probe.area.value), probe.name) for probe in PROBES
     }
@@ -76,7 +76,7 @@ def test_one_run_reads_once_and_fills_every_area_and_check(run: Run) -> None:
     result = run("health")
     assert result.success
     materialized = {event.asset_key for event in result.get_asset_materialization_events()}
-    assert materialized == {key("health", area.value) for area in Area}
+    assert materialized == {key("health", area.value) for area in Area} | {key("health", "cache")}
     found = checks(result)
     assert set(found) == {probe.name for probe in PROBES}
     durability = found["durability"]  # the tests' server runs without fsync
