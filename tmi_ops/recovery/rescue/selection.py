@@ -1,0 +1,67 @@
+"""Which rows a person wants back. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Policy = Literal["stop", "keep-current", "take-past", "skip"]
+POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows of one table: those that `where` (SQL over its columns) or `key` names, or all of them.
+
+    `key` holds the values of the primary key's columns as text.
+    """
+
+    table: str
+    where: str | None = None
+    key: tuple[str, ...] | None = None
+
+    def words(self) -> str:
+        if self.key is not None:
+            return f"the row {', '.join(self.key)} of {self.table}"
+        return f"the rows of {self.table} where {self.where}" if self.where else f"all rows of {self.table}"
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column that was dropped: it is added again and filled for the rows that are still there."""
+
+    table: str
+    column: str
+
+    def words(self) -> str:
+        return f"the column {self.column} of {self.table}"
+
+
+def threat_model(identifier: str) -> TableRows:
+    """One threat model; what hangs on it follows."""
+    return TableRows("threat_models", key=(identifier,))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All that shall come back.
+
+    Args:
+        rows: at least one, or a column.
+        with_children: also what hung on these rows and vanished with them. What they themselves need always comes.
+        policy: what happens to conflicts.
+            stop: nothing is done.
+            keep-current: a row that exists stays as it is; a row that cannot come is left out with what needs it.
+            take-past: a row that exists becomes what it was; where a row cannot come, nothing is done.
+            skip: a row in conflict is left out, together with everything that hangs on it.
+        accept_triggers: rows may differ from the past where the living server's triggers changed them.
+    """
+
+    rows: tuple[TableRows, ...] = ()
+    columns: tuple[TableColumn, ...] = ()
+    with_children: bool = True
+    policy: Policy = "stop"
+    accept_triggers: bool = False
+
+    def words(self) -> str:
+        return "; ".join([*(rows.words() for rows in self.rows), *(column.words() for column in self.columns)])

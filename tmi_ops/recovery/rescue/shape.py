@@ -1,0 +1,224 @@
+"""What tables are made of, as far as rows can be moved between them: read once from a catalogue."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from tmi_ops.backup.snapshot import TableName, list_tables
+
+# pg_trigger.tgtype, as in src/include/catalog/pg_trigger.h
+_BEFORE, _INSERT, _UPDATE = 2, 4, 16
+
+
+@dataclass(frozen=True)
+class Column:
+    """`type` as PostgreSQL writes it, qualified; `default` is its expression."""
+
+    name: str
+    type: str
+    not_null: bool = False
+    default: str | None = None
+    generated: bool = False
+    identity: str = ""
+
+    @property
+    def must_be_given(self) -> bool:
+        """Whether an INSERT that does not name it fails."""
+        return self.not_null and self.default is None and not self.generated and not self.identity
+
+
+@dataclass(frozen=True)
+class UniqueIndex:
+    """`expressions`: its columns or expressions in SQL; `nulls_equal`: NULLS NOT DISTINCT."""
+
+    name: str
+    expressions: tuple[str, ...]
+    predicate: str | None = None
+    nulls_equal: bool = False
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger or rule that an INSERT or UPDATE fires."""
+
+    name: str
+    calls: str
+    before: bool
+    on_insert: bool
+    on_update: bool
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """`child` (`columns`) refers to `parent` (`referenced`); `definition` is PostgreSQL's own."""
+
+    name: str
+    child: TableName
+    columns: tuple[str, ...]
+    parent: TableName
+    referenced: tuple[str, ...]
+    definition: str = ""
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A sequence that gives `column` its values."""
+
+    name: TableName
+    column: str
+    ascending: bool = True
+    owned: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """`key` names the columns that tell rows apart: the primary key, else a unique index over columns that are never
+    null; empty where the whole row has to do it."""
+
+    name: TableName
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    uniques: tuple[UniqueIndex, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+
+    def type_of(self, column: str) -> str | None:
+        return next((one.type for one in self.columns if one.name == column), None)
+
+    @property
+    def column_names(self) -> frozenset[str]:
+        return frozenset(column.name for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The tables of a database and the foreign keys between them."""
+
+    tables: Mapping[TableName, Table]
+    foreign_keys: tuple[ForeignKey, ...] = field(default=())
+
+    def find(self, words: str) -> Table | None:
+        """By `schema.table`, or by the table's name alone where only one schema has it."""
+        found = [table for name, table in self.tables.items() if words in (str(name), name.name)]
+        exact = [table for table in found if str(table.name) == words]
+        return (exact or found)[0] if len(exact or found) == 1 else None
+
+
+def read_shape(connection: psycopg.Connection[Any]) -> Shape:
+    """Read the catalogue; output must be pinned (`pin_text_output`), so that names come out qualified."""
+    names = list_tables(connection)
+    columns = _grouped(connection, _COLUMNS)
+    uniques = _grouped(connection, _UNIQUES)
+    keys = _grouped(connection, _KEYS)
+    triggers = _grouped(connection, _TRIGGERS)
+    sequences = _grouped(connection, _SEQUENCES)
+    tables = {
+        name: Table(
+            name=name,
+            columns=tuple(Column(*row) for row in columns[name]),
+            key=tuple(keys[name][0][0]) if keys[name] else (),
+            uniques=tuple(UniqueIndex(row[0], tuple(row[1]), row[2], row[3]) for row in uniques[name]),
+            triggers=tuple(_trigger(*row) for row in triggers[name]),
+            sequences=tuple(Sequence(TableName(row[0], row[1]), *row[2:]) for row in sequences[name]),
+        )
+        for name in names
+    }
+    foreign_keys = tuple(
+        ForeignKey(row[0], TableName(*row[1:3]), tuple(row[3]), TableName(*row[4:6]), tuple(row[6]), row[7])
+        for row in connection.execute(_FOREIGN_KEYS).fetchall()
+    )
+    return Shape(tables, tuple(key for key in foreign_keys if {key.child, key.parent} <= tables.keys()))
+
+
+def common_columns(then: Table, now: Table | None) -> tuple[Column, ...]:
+    """The columns whose values can be compared and moved: those of both that are not computed, in the past's order."""
+    plain = tuple(column for column in then.columns if not column.generated)
+    if now is None:
+        return plain
+    computed = {column.name for column in now.columns if column.generated}
+    return tuple(column for column in plain if column.name in now.column_names - computed)
+
+
+def _trigger(name: str, calls: str, kind: int) -> Trigger:
+    return Trigger(name, calls, bool(kind & _BEFORE), bool(kind & _INSERT), bool(kind & _UPDATE))
+
+
+def _grouped(connection: psycopg.Connection[Any], query: str) -> defaultdict[TableName, list[tuple[Any, ...]]]:
+    """Rows of a query by the table that their first two columns name."""
+    found: defaultdict[TableName, list[tuple[Any, ...]]] = defaultdict(list)
+    rows: Iterable[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
+    for schema, table, *rest in rows:
+        found[TableName(schema, table)].append(tuple(rest))
+    return found
+
+
+_TABLE = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+_COLUMNS = f"""
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END, a.attgenerated <> '', a.attidentity::text
+FROM {_TABLE} JOIN pg_attribute a ON a.attrelid = c.oid
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY c.oid, a.attnum"""  # noqa: S608 - made of constants
+# The primary key before others, then the one with the fewest columns.
+_KEYS = f"""
+SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY k.place), i.indisprimary
+FROM {_TABLE} JOIN pg_index i ON i.indrelid = c.oid
+CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY k (attnum, place)
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+WHERE c.relkind = 'r' AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+  AND k.place <= i.indnkeyatts
+GROUP BY 1, 2, i.indexrelid, i.indisprimary
+HAVING bool_and(coalesce(a.attnotnull, false))
+ORDER BY i.indisprimary DESC, count(*), i.indexrelid"""  # noqa: S608
+# indnullsnotdistinct is of PostgreSQL 15; asked for as JSON, its absence is no error.
+_UNIQUES = f"""
+SELECT n.nspname, c.relname, x.relname,
+       (SELECT array_agg(pg_get_indexdef(i.indexrelid, place, true) ORDER BY place)
+        FROM generate_series(1, i.indnkeyatts) place),
+       pg_get_expr(i.indpred, i.indrelid), coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)
+FROM {_TABLE} JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE c.relkind = 'r' AND i.indisunique AND i.indisvalid
+ORDER BY x.relname"""  # noqa: S608
+_TRIGGERS = f"""
+SELECT n.nspname, c.relname, t.tgname, t.tgfoid::regproc::text, t.tgtype::integer
+FROM {_TABLE} JOIN pg_trigger t ON t.tgrelid = c.oid
+WHERE c.relkind = 'r' AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 20 <> 0
+UNION ALL
+SELECT n.nspname, c.relname, r.rulename, 'a rule', CASE r.ev_type WHEN '3' THEN 6 ELSE 18 END
+FROM {_TABLE} JOIN pg_rewrite r ON r.ev_class = c.oid
+WHERE c.relkind = 'r' AND r.ev_type IN ('2', '3')
+ORDER BY 1, 2, 3"""  # noqa: S608
+_SEQUENCES = """
+SELECT DISTINCT n.nspname, c.relname, sn.nspname, s.relname, a.attname, q.seqincrement > 0,
+       d.classid = 'pg_class'::regclass
+FROM (SELECT classid, objid, refobjid AS relation, refobjsubid::smallint AS attnum, objid AS sequence
+      FROM pg_depend WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
+                       AND deptype IN ('a', 'i') AND refobjsubid > 0
+      UNION ALL
+      SELECT p.classid, p.objid, f.adrelid, f.adnum, p.refobjid
+      FROM pg_depend p JOIN pg_attrdef f ON f.oid = p.objid
+      WHERE p.classid = 'pg_attrdef'::regclass AND p.refclassid = 'pg_class'::regclass) d
+JOIN pg_sequence q ON q.seqrelid = d.sequence JOIN pg_class s ON s.oid = d.sequence
+JOIN pg_namespace sn ON sn.oid = s.relnamespace
+JOIN pg_class c ON c.oid = d.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.attnum
+WHERE c.relkind = 'r' AND NOT a.attisdropped
+ORDER BY 3, 4, 7 DESC"""
+_FOREIGN_KEYS = """
+SELECT k.conname, n.nspname, c.relname,
+       (SELECT array_agg(a.attname::text ORDER BY place) FROM unnest(k.conkey) WITH ORDINALITY u (attnum, place)
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum),
+       pn.nspname, p.relname,
+       (SELECT array_agg(a.attname::text ORDER BY place) FROM unnest(k.confkey) WITH ORDINALITY u (attnum, place)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum),
+       pg_get_constraintdef(k.oid)
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE k.contype = 'f'
+ORDER BY n.nspname, c.relname, k.conname"""
