@@ -108,7 +108,7 @@ def bring_back(sides: Sides, plan: RescuePlan, report: Report) -> Rescued:
             with deed.timed("commit"):
                 sides.now.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except psycopg.Error as error:
-        raise _refused(error, deed.at) from error
+        raise refused(error, deed.at) from error
     for pair in pairs.values():
         if pair.now is None:
             sides.now.execute(sql.SQL("ANALYZE {}").format(pair.table))
@@ -254,7 +254,8 @@ def _statement(pair: Pair, kind: str) -> sql.Composable | None:
     )
 
 
-def _refused(error: psycopg.Error, at: str) -> RecoveryError:
+def refused(error: psycopg.Error, at: str) -> RecoveryError:
+    """The error of a transaction that the living server rolled back while it was at `at`."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return RecoveryError(

@@ -140,9 +140,14 @@ def required_links(sides: Sides) -> tuple[Link, ...]:
         *sides.living.foreign_keys,
         *(key for key in sides.then.foreign_keys if key.child not in sides.living.tables),
     ]
-    known = {(link.child, link.columns, link.parent, link.referenced): link for link in sides.links if link.enforced}
-    wanted = [(key.child, key.columns, key.parent, key.referenced) for key in keys]
-    return tuple(dict.fromkeys(known[key] for key in wanted if key in known))
+    links = [Link(key.child, key.columns, key.parent, key.referenced) for key in keys]
+    return tuple(dict.fromkeys(link for link in links if _is_moved(sides, link)))
+
+
+def _is_moved(sides: Sides, link: Link) -> bool:
+    """Whether rescued rows bring the columns that refer."""
+    pair = sides.pairs.get(link.child)
+    return pair is not None and {column.name for column in pair.columns} >= set(link.columns)
 
 
 def planned_digest(sides: Sides, pairs: Sequence[Pair]) -> str:

@@ -1,0 +1,119 @@
+"""A past of the database, running beside the living one for as long as it is looked at; nothing of it stays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmi_ops.backup.logical import GLOBALS_OBJECT
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.progress import Report
+from tmi_ops.recovery.fetch import fetch_backup
+from tmi_ops.recovery.load import create_database, load_dump
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.execution import recovered_cluster
+from tmi_ops.recovery.point_in_time.facts import read_facts
+from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR, disk_needed
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.catalogue import find_backup
+from tmi_ops.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Which past: a cluster recovered to `target`, or the logical backup `backup` where there is no WAL."""
+
+    target: Target | None = None
+    backup: str | None = None
+
+    def words(self) -> str:
+        if self.backup is not None:
+            return f"the backup {self.backup}"
+        target = self.target or Target()
+        return target.words() if target.inclusive else f"just before {target.words()}"
+
+
+@dataclass(frozen=True)
+class Past:
+    """How to reach it, and which moment it is, in words."""
+
+    address: PostgresSettings
+    words: str
+
+
+@contextmanager
+def past_database(settings: Settings, store: ObjectStore, moment: Moment, report: Report) -> Iterator[Past]:
+    """The past for the length of a `with` block, on a server that only our own account reaches.
+
+    Raises:
+        RecoveryError: the moment cannot be reached, or the database did not exist then.
+        DiskSpaceError: the scratch area is too small.
+        ProgramError: no programs of the past's version are here.
+        StoreError: the store failed.
+    """
+    scratch = settings.home / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="past-", dir=scratch) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        if moment.backup is not None:
+            with _loaded(settings, store, moment.backup, directory, report) as past:
+                yield past
+        else:
+            with _recovered(settings, store, moment.target or Target(), directory, report) as past:
+                yield past
+
+
+@contextmanager
+def _recovered(
+    settings: Settings, store: ObjectStore, target: Target, directory: Path, report: Report
+) -> Iterator[Past]:
+    facts = read_facts(store)
+    programs = server_programs(facts.server_major, settings.pg_bindir)
+    plan = plan_recovery(with_times(store, facts, target, programs, directory, report), target)
+    destination = Destination(directory / "data", tablespace_root=directory / "tablespaces")
+    with recovered_cluster(settings, store, plan, destination, report) as cluster:
+        address = cluster.address.model_copy(update={"database": settings.postgres.database})
+        _require_database(address, target)
+        yield Past(address, Moment(target).words())
+
+
+@contextmanager
+def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path, report: Report) -> Iterator[Past]:
+    manifest = find_backup(store, backup)
+    if manifest.format == "schema-only":
+        raise RecoveryError(
+            f"{manifest.backup_id} holds no rows that could be loaded.",
+            next_step="choose a logical backup that is not schema-only (tmi-ops backups), or a moment with --to-time",
+        )
+    programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    require_free_space(directory, disk_needed(manifest), f"A restore of {manifest.backup_id}")
+    (directory / "fetched").mkdir()
+    fetched = fetch_backup(store, manifest, directory / "fetched", report)
+    with scratch_cluster(programs, directory) as cluster:
+        restore_roles(cluster.address, fetched.path(GLOBALS_OBJECT).read_text(), report)
+        create_database(cluster.address, manifest, settings.postgres.database, report)
+        address = cluster.address.model_copy(update={"database": settings.postgres.database})
+        load_dump(address, fetched, programs, report)
+        taken = f"{manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}"
+        yield Past(address, f"{taken} (the backup {manifest.backup_id})")
+
+
+def _require_database(address: PostgresSettings, target: Target) -> None:
+    with connect(address, "postgres") as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [address.database]).fetchone()
+    if found is None:
+        raise RecoveryError(
+            f"At {target.words()} the cluster had no database {address.database}.",
+            next_step="choose another moment, or set POSTGRES_DB to the name it had",
+        )
