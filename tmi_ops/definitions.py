@@ -8,20 +8,25 @@ from tmi_ops.orchestration.access import access_definitions
 from tmi_ops.orchestration.backup import backup_definitions
 from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.drill import drill_definitions
+from tmi_ops.orchestration.failed_runs import failed_run_definitions
+from tmi_ops.orchestration.guarding import guarding_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
+from tmi_ops.orchestration.objectives import objectives_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.orchestration.schema import schema_definitions
+from tmi_ops.orchestration.schema_drift import schema_drift_definitions
+from tmi_ops.orchestration.sweeping import sweeping_definitions
 from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import environment_name
 
 
 def environment_definitions(environment: str) -> Definitions:
     """Everything that runs for one environment. Nothing is connected to, and no secret is read."""
-    return Definitions.merge(
+    capabilities = Definitions.merge(
         schema_definitions(environment),
         backup_definitions(environment),
         base_backup_definitions(environment),
@@ -32,6 +37,14 @@ def environment_definitions(environment: str) -> Definitions:
         health_definitions(environment),
         access_definitions(environment),
         maintenance_definitions(environment),
+        objectives_definitions(environment),
+        sweeping_definitions(environment),
+    )
+    return Definitions.merge(
+        capabilities,
+        guarding_definitions(environment, capabilities),
+        schema_drift_definitions(environment, capabilities),
+        failed_run_definitions(environment),
         Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
     )
 

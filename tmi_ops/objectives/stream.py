@@ -45,6 +45,9 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
     if slot is None:
         return _without_slot(objectives, server.behind)
     standing, reason, cures = _judge_slot(slot, server.keep_limit)
+    if standing is Standing.MET and _has_died(facts) and not slot.active:
+        standing = Standing.AT_RISK
+        cures = (Cure(Action.CATCH_UP_WAL), Cure(Action.START_RECEIVER, detail="anew, as a service"))
     return StreamReading(standing, f"{reason} {_who(facts)}", cures, server.behind, slot.kept, slot.left)
 
 
@@ -87,10 +90,18 @@ def _judge_slot(slot: SlotFacts, keep_limit: int | None) -> tuple[Standing, str,
     return Standing.MET, f"The server keeps {kept} of WAL for the slot.", ()
 
 
+def _has_died(facts: RecoverabilityFacts) -> bool:
+    """Whether the last receiver ended without saying so, as one does that was killed or cut off."""
+    return facts.receiver is not None and not facts.receiver.at_work and not facts.receiver.ended
+
+
 def _who(facts: RecoverabilityFacts) -> str:
     receiver = facts.receiver
     if receiver is None:
         return "Nobody has received yet."
     if receiver.at_work:
         return f"A receiver is at work ({receiver.who})."
+    if _has_died(facts):
+        heard = time_words(receiver.age.total_seconds())
+        return f"The receiver ({receiver.who}) has died or is cut off: it was last heard of {heard} ago."
     return f"No receiver is at work; the last one was {time_words(receiver.age.total_seconds())} ago."

@@ -99,9 +99,7 @@ def plan_timetable(objectives: Objectives) -> Timetable:
         health=Cadence(("7 * * * *",), timedelta(hours=1), "hourly"),
         access=Cadence(("37 5 * * *",), DAY, "daily at 05:37"),
         maintenance=Cadence(("30 3 * * *",), DAY, "daily at 03:30"),
-        sensor_interval=min(
-            max(objectives.rpo / SENSORS_WITHIN_RPO, SHORTEST_SENSOR_INTERVAL), LONGEST_SENSOR_INTERVAL
-        ),
+        sensor_interval=_sensor_interval(objectives.rpo),
         needs_receiver=within_rpo.every * TIMES_WITHIN_RPO > objectives.rpo,
     )
 
@@ -139,6 +137,12 @@ def _incremental_cadence(hours: int) -> Cadence:
     crons = (on_other_days, *([f"0 {','.join(map(str, on_sundays))} * * 0"] if on_sundays else []))
     words = f"every {hours} hours, from {FIRST_HOUR:02}:00" if on_sundays else f"other days at {FIRST_HOUR:02}:00"
     return Cadence(crons, timedelta(hours=hours), words)
+
+
+def _sensor_interval(rpo: timedelta) -> timedelta:
+    """In whole seconds, as Dagster counts."""
+    wanted = timedelta(seconds=rpo // (SENSORS_WITHIN_RPO * timedelta(seconds=1)))
+    return min(max(wanted, SHORTEST_SENSOR_INTERVAL), LONGEST_SENSOR_INTERVAL)
 
 
 def _words(every: timedelta) -> str:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
     from tmi_ops.store.manifest import Manifest
 
+JOB = "logical_backup"
+PROOF_JOB = "prove_backup"
 PROVEN_CHECK = "equal_to_source"
 LONGEST_RUN = timedelta(days=1)
 
@@ -106,10 +108,16 @@ def backup_definitions(environment: str) -> Definitions:
         return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 
     job = define_asset_job(
-        "logical_backup",
+        JOB,
         selection=AssetSelection.assets(logical_key, verified_key),
         description="Take a logical backup and prove it by a restore.",
         tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
+    )
+    proof = define_asset_job(
+        PROOF_JOB,
+        selection=AssetSelection.assets(verified_key),
+        description="Prove a logical backup by a restore; the newest one, where the configuration names none.",
+        tags=job_tags(environment, Lane.PROOF, LONGEST_RUN),
     )
     schedule = scheduled(
         environment,
@@ -118,7 +126,7 @@ def backup_definitions(environment: str) -> Definitions:
         timetable_of(environment).logical,
         "a logical backup, as the guide's cron line; it is proven in the same run.",
     )
-    return Definitions(assets=[logical, logical_verified], jobs=[job], schedules=[schedule])
+    return Definitions(assets=[logical, logical_verified], jobs=[job, proof], schedules=[schedule])
 
 
 def _backup_metadata(manifest: "Manifest") -> dict[str, MetadataValue[Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 
 from dagster import ConfigurableResource, Failure
@@ -29,6 +30,23 @@ class Environment(ConfigurableResource[object]):
         from tmi_ops.store.objects import open_store
 
         return open_store(self.settings.store, self.settings.environment)
+
+
+@dataclass
+class Skipped:
+    """Why a sensor could not look, in one line; empty where it could."""
+
+    because: str = ""
+
+
+@contextmanager
+def refusals_skipped() -> Iterator[Skipped]:
+    """What a sensor cannot reach now makes it skip this look: whoever guards the objectives tells of it."""
+    skipped = Skipped()
+    try:
+        yield skipped
+    except OpsError as error:
+        skipped.because = f"could not look: {error}"
 
 
 @contextmanager

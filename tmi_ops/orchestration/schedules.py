@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dagster import JobDefinition, RunConfig
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+    AnyJob = JobDefinition | UnresolvedAssetJobDefinition
+
 
 def timetable_of(environment: str) -> Timetable:
     """The environment's timetable; no secret is used."""
@@ -34,7 +36,7 @@ def sensor_status(environment: str) -> DefaultSensorStatus:
 def scheduled(
     environment: str,
     name: str,
-    job: JobDefinition | UnresolvedAssetJobDefinition,
+    job: AnyJob,
     cadence: Cadence,
     description: str,
     *,

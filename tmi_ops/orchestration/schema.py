@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tmi_ops.schema.validation import Validation
 
 LONGEST_RUN = timedelta(hours=6)
+VALIDATION_JOB = "validate_schema"
 # They tell; there is nothing that could fail.
 _NOT_CHECKED = {Rule.OTHER_NAME, Rule.SUMMARY}
 CHECKED_RULES = tuple(rule for rule in Rule if rule not in _NOT_CHECKED)
@@ -94,7 +95,13 @@ def schema_definitions(environment: str) -> Definitions:
         description="Bring the schema up to date, online, then validate it.",
         tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
     )
-    return Definitions(assets=[migration, validation], jobs=[job])
+    look = define_asset_job(
+        VALIDATION_JOB,
+        selection=AssetSelection.assets(validation_key),
+        description="Compare the schema with what TMI needs; nothing is changed.",
+        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+    )
+    return Definitions(assets=[migration, validation], jobs=[job, look])
 
 
 def _migration_metadata(result: "MigrationResult") -> dict[str, MetadataValue[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tmi_ops.objectives.cures import Action
@@ -31,6 +33,13 @@ CASES = {
         Standing.MET,
         None,
         "No receiver is at work",
+    ),
+    "the receiver was killed": (
+        facts(server=server(slot=slot(active=False)), receiver=replace(IDLE, ended=False)),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.CATCH_UP_WAL,
+        "has died or is cut off",
     ),
     "three quarters of what the server keeps": (
         facts(server=server(slot=slot(active=False, kept=8 * GB, left=2 * GB)), receiver=IDLE),

@@ -34,7 +34,7 @@ def read_facts(store: ObjectStore) -> RetentionFacts:
         StoreError: anything of it could not be read or understood; then nothing may be removed.
     """
     locking = has_object_lock(store)
-    folders = [folder for kind in KINDS for folder in _folders(store, kind)]
+    folders = [folder for kind in KINDS for folder in list_folders(store, kind)]
     committed = [folder for folder in folders if folder.manifest_at is not None]
     backups: list[Backup] = []
     with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
@@ -59,7 +59,9 @@ def read_facts(store: ObjectStore) -> RetentionFacts:
 
 
 @dataclass
-class _Folder:
+class Folder:
+    """What a listing says of one backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest."""
+
     backup_id: str
     size: int = 0
     objects: int = 0
@@ -69,9 +71,9 @@ class _Folder:
     held: bool = False
 
 
-def _folders(store: ObjectStore, kind: Kind) -> Iterator[_Folder]:
+def list_folders(store: ObjectStore, kind: Kind) -> Iterator[Folder]:
     """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
-    folder: _Folder | None = None
+    folder: Folder | None = None
     for item in store.list_objects(f"{kind}/"):
         _, backup_id, *rest = item.key.split("/", 2)
         if not rest or not is_backup_id(backup_id, kind):
@@ -79,7 +81,7 @@ def _folders(store: ObjectStore, kind: Kind) -> Iterator[_Folder]:
         if folder is None or folder.backup_id != backup_id:
             if folder is not None:
                 yield folder
-            folder = _Folder(backup_id)
+            folder = Folder(backup_id)
         name = rest[0]
         folder.size += item.size
         folder.objects += 1
@@ -93,7 +95,7 @@ def _folders(store: ObjectStore, kind: Kind) -> Iterator[_Folder]:
         yield folder
 
 
-def _read_backup(store: ObjectStore, folder: _Folder, locking: bool) -> Backup:
+def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
     try:
         manifest = read_manifest(store, folder.backup_id)
         proof: Proof = "untried"

@@ -46,6 +46,14 @@ def remove_abandoned(root: Path) -> list[Path]:
         return _remove_abandoned(root)
 
 
+def find_abandoned(root: Path) -> list[Path]:
+    """What `remove_abandoned` would remove."""
+    if not root.is_dir():
+        return []
+    with _alone_in(root):
+        return _abandoned(root)
+
+
 @contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
     """Between a directory's making and its locking nobody may take it for abandoned."""
@@ -60,10 +68,16 @@ def _locked(path: Path) -> IO[str]:
     return lock
 
 
-def _remove_abandoned(root: Path) -> list[Path]:
-    removed = []
+def _abandoned(root: Path) -> list[Path]:
+    found = []
     for directory in root.glob(f"{PREFIX}*/"):
         with suppress(OSError), _locked(directory / _LOCK):
-            shutil.rmtree(directory, ignore_errors=True)
-            removed.append(directory)
-    return removed
+            found.append(directory)
+    return found
+
+
+def _remove_abandoned(root: Path) -> list[Path]:
+    abandoned = _abandoned(root)
+    for directory in abandoned:
+        shutil.rmtree(directory, ignore_errors=True)
+    return abandoned

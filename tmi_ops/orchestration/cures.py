@@ -1,0 +1,72 @@
+"""What Dagster begins for each cure that needs no person, and which of them are at work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
+
+from tmi_ops.objectives.acting import Order, Topic
+from tmi_ops.objectives.cures import Action, Cure
+from tmi_ops.orchestration import backup, base_backup, drill, wal
+from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
+
+if TYPE_CHECKING:
+    from dagster import Definitions
+
+    from tmi_ops.orchestration.schedules import AnyJob
+
+CURE_TAG = "tmi_ops/cures"
+JOBS: Mapping[Action, str] = {
+    Action.CATCH_UP_WAL: wal.JOB,
+    Action.BACK_UP_INCREMENTAL: base_backup.JOB,
+    Action.BACK_UP_BASE: base_backup.JOB,
+    Action.BACK_UP_LOGICAL: backup.JOB,
+    Action.PROVE_BACKUP: backup.PROOF_JOB,
+    Action.RUN_DRILL: drill.DRILL_JOB,
+}
+_WAITING_OR_AT_WORK = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def cure_jobs(definitions: Definitions) -> list[AnyJob]:
+    """The jobs that cures begin."""
+    names = set(JOBS.values())
+    return [job for job in definitions.jobs or () if job.name in names]
+
+
+def cure_request(environment: str, topic: Topic, order: Order) -> RunRequest:
+    """The run of an order; Dagster begins the same key once."""
+    return RunRequest(
+        run_key=order.key,
+        job_name=JOBS[order.cure.action],
+        run_config=_run_config(environment, order.cure),
+        tags={CURE_TAG: topic},
+    )
+
+
+def cures_at_work(instance: DagsterInstance, environment: str) -> frozenset[Action]:
+    """Cures that run or wait for their turn, whoever began them."""
+    runs = instance.get_runs(RunsFilter(statuses=_WAITING_OR_AT_WORK, tags={ENVIRONMENT_TAG: environment}))
+    names = {run.job_name for run in runs}
+    return frozenset(action for action, job in JOBS.items() if job in names)
+
+
+def _run_config(environment: str, cure: Cure) -> dict[str, Any]:
+    if cure.action is Action.BACK_UP_INCREMENTAL:
+        return _asset_config(environment, ("backup", "base"), {"incremental": True})
+    if cure.action is Action.RUN_DRILL:
+        return _asset_config(environment, ("recovery", "drill"), {"latest": True})
+    if cure.action is Action.PROVE_BACKUP and cure.backup_id:
+        return _asset_config(environment, ("backup", "logical_verified"), {"backup": cure.backup_id})
+    return {}
+
+
+def _asset_config(environment: str, path: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
+    return {"ops": {AssetKey([environment, *path]).to_python_identifier(): {"config": config}}}

@@ -1,0 +1,125 @@
+"""Two sensors over the runs themselves: one that failed for good raises an alert, the next that succeeds ends it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dagster import (
+    DagsterRunStatus,
+    Definitions,
+    RunFailureSensorContext,
+    RunStatusSensorContext,
+    SkipReason,
+    run_failure_sensor,
+    run_status_sensor,
+)
+
+from tmi_ops.orchestration.policies import ENVIRONMENT_TAG, LANE_TAG, Lane
+from tmi_ops.orchestration.resources import Environment
+from tmi_ops.orchestration.schedules import sensor_status
+
+if TYPE_CHECKING:
+    from tmi_ops.alerts.alert import Alert
+
+LOOK_EVERY_S = 30
+# Dagster's: a run of it takes over from this one, so this one's failure is not the last word.
+WILL_RETRY_TAG = "dagster/will_retry"
+_AT_RISK: Mapping[Lane, str] = {
+    Lane.ARCHIVE: "The archive falls behind, and with it the newest moment that can be recovered.",
+    Lane.BACKUP: "There is no new backup; the one before gets older.",
+    Lane.PROOF: "Nobody knows whether the newest backup can be restored, nor how long it takes.",
+    Lane.WATCH: "What it looks at is not seen, so trouble may go unnoticed.",
+    Lane.UPKEEP: "What it does is not done.",
+}
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that will not be repeated by itself. `what` and `next_step` as the error has them."""
+
+    job: str
+    run_id: str
+    lane: Lane
+    what: str
+    next_step: str
+    at: datetime
+
+
+def failed_run_alert(run: FailedRun) -> "Alert":
+    """Whether the promise breaks is the objectives' matter, so one failed run wakes nobody."""
+    from tmi_ops.alerts.alert import Alert, Severity
+
+    return Alert(
+        key=alert_key(run.job),
+        severity=Severity.WARNING,
+        summary=f"The job {run.job} failed",
+        at_risk=_AT_RISK[run.lane],
+        since=run.at,
+        done=f"Run {run.run_id[:8]}: {run.what}",
+        to_do=run.next_step or f"see run {run.run_id[:8]} in Dagster, then launch {run.job} again",
+    )
+
+
+def alert_key(job: str) -> str:
+    return f"run-failed.{job}"
+
+
+def failed_run_definitions(environment: str) -> Definitions:
+    """The sensors `failed_run` and `recovered_run`."""
+    status = sensor_status(environment)
+
+    @run_failure_sensor(
+        name="failed_run",
+        minimum_interval_seconds=LOOK_EVERY_S,
+        default_status=status,
+        description="Raises an alert for a run that failed and will not be repeated by itself. Runs that a person "
+        "started from an asset's page are that person's.",
+    )
+    def failed_run(context: RunFailureSensorContext, environment: Environment) -> SkipReason | None:
+        from tmi_ops.alerts.desk import AlertDesk
+
+        run = context.dagster_run
+        if not is_ours(run.tags, environment.name):
+            return SkipReason("It is no run of a job of this environment.")
+        if run.tags.get(WILL_RETRY_TAG) == "true":
+            return SkipReason(f"{run.job_name} is repeated by itself.")
+        outcome = AlertDesk(environment.settings).raise_alert(failed_run_alert(_read(context)))
+        context.log.info(outcome.words)
+        return None
+
+    @run_status_sensor(
+        run_status=DagsterRunStatus.SUCCESS,
+        name="recovered_run",
+        minimum_interval_seconds=LOOK_EVERY_S,
+        default_status=status,
+        description="Ends the alert of a job that failed before, once it has succeeded.",
+    )
+    def recovered_run(context: RunStatusSensorContext, environment: Environment) -> SkipReason | None:
+        from tmi_ops.alerts.desk import AlertDesk
+
+        run = context.dagster_run
+        if not is_ours(run.tags, environment.name):
+            return SkipReason("It is no run of a job of this environment.")
+        AlertDesk(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} of it succeeded.")
+        return None
+
+    return Definitions(sensors=[failed_run, recovered_run])
+
+
+def is_ours(tags: Mapping[str, str], environment: str) -> bool:
+    return tags.get(ENVIRONMENT_TAG) == environment and LANE_TAG in tags
+
+
+def _read(context: RunFailureSensorContext) -> FailedRun:
+    what, next_step = context.failure_event.message or "", ""
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data.user_failure_data
+        if failure is not None:
+            said = {name: str(value.value) for name, value in failure.metadata.items()}
+            what, next_step = said.get("what happened", failure.description or what), said.get("next step", "")
+        elif event.step_failure_data.error is not None:
+            what = event.step_failure_data.error.message.strip()
+    run = context.dagster_run
+    lane = Lane(run.tags[LANE_TAG].rpartition("/")[2])
+    return FailedRun(run.job_name, run.run_id, lane, what, next_step, datetime.now(UTC))

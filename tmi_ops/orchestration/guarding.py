@@ -1,0 +1,192 @@
+"""The sensors that guard the objectives: they look, decide (`tmi_ops/objectives/acting.py`), begin the cure, tell."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetKey,
+    Definitions,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    sensor,
+)
+
+from tmi_ops.errors import OpsError
+from tmi_ops.objectives.acting import Decision, Judged, Memory, Pace, Topic, decide, decide_unread
+from tmi_ops.objectives.cures import Action
+from tmi_ops.objectives.standing import Standing
+from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
+from tmi_ops.orchestration.resources import Environment
+from tmi_ops.orchestration.schedules import sensor_status, timetable_of
+from tmi_ops.settings import Objectives, Settings
+
+if TYPE_CHECKING:
+    from tmi_ops.objectives.facts import RecoverabilityFacts
+
+MET_CHECK = "objective_met"
+# Sensors that look within so long of each other share one reading of store and server.
+SHARED_FOR = timedelta(seconds=20)
+_ABOUT: Mapping[Topic, str] = {
+    Topic.RPO: "How much would be lost, were the server lost now. At risk: the run that cures it begins, once, and "
+    "again only after it had its time. Breached: an alert, and the check of `objectives/rpo` fails.",
+    Topic.RTO: "How long a recovery would take now. Above the objective: a base backup, incremental where the server "
+    "can. A drill that failed, or is more than a week old: a drill.",
+    Topic.STREAM: "How much WAL the server keeps for the replication slot, and who receives it: tells before the slot "
+    "is lost or the server's disk is full, and catches up.",
+}
+_OF_AN_ASSET: Mapping[Topic, str] = {Topic.RPO: "rpo", Topic.RTO: "rto"}
+
+
+def guarding_definitions(environment: str, capabilities: Definitions) -> Definitions:
+    """The sensors `rpo_guard`, `rto_guard` and `wal_stream_guard`, with the jobs of `capabilities` as cures."""
+    sensors = [
+        _guard("rpo_guard", Topic.RPO, environment, capabilities),
+        _guard("rto_guard", Topic.RTO, environment, capabilities),
+        _guard("wal_stream_guard", Topic.STREAM, environment, capabilities),
+    ]
+    return Definitions(sensors=sensors)
+
+
+def _guard(name: str, topic: Topic, environment_name: str, capabilities: Definitions) -> SensorDefinition:
+    interval = timetable_of(environment_name).sensor_interval
+
+    @sensor(
+        name=name,
+        jobs=cure_jobs(capabilities),
+        minimum_interval_seconds=int(interval.total_seconds()),
+        default_status=sensor_status(environment_name),
+        description=_ABOUT[topic],
+    )
+    def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
+        settings = environment.settings
+        memory = Memory.of(context.cursor)
+        decision = look(
+            topic,
+            environment,
+            memory,
+            min(SHARED_FOR, interval / 2),
+            lambda: cures_at_work(context.instance, environment.name),
+        )
+        tell(settings, topic, decision)
+        context.log.info(decision.said)
+        requests = [cure_request(environment.name, topic, decision.order)] if decision.order else []
+        return SensorResult(
+            run_requests=requests or None,
+            skip_reason=None if requests else decision.said,
+            cursor=decision.memory.model_dump_json(),
+            asset_events=_check_events(environment.name, topic, memory, decision),
+        )
+
+    return guard
+
+
+def look(
+    topic: Topic,
+    environment: Environment,
+    memory: Memory,
+    shared_for: timedelta,
+    running: Callable[[], frozenset[Action]],
+) -> Decision:
+    """Read, judge and decide."""
+    settings, now = environment.settings, datetime.now(UTC)
+    pace = pace_of(topic, settings.objectives)
+    try:
+        facts = _READINGS.recent(environment, shared_for)
+        judged = _judge(topic, facts, settings.objectives)
+    except OpsError as error:
+        return decide_unread(topic, error.what, error.next_step, memory, now, pace)
+    return decide(topic, judged, memory, now, pace, running())
+
+
+def pace_of(topic: Topic, objectives: Objectives) -> Pace:
+    return Pace.of(objectives.rto if topic is Topic.RTO else objectives.rpo)
+
+
+def tell(settings: Settings, topic: Topic, decision: Decision) -> None:
+    """Alerts, recovery notices, and the outside monitor that notices silence."""
+    from tmi_ops.alerts.dead_man import ping_heartbeat
+    from tmi_ops.alerts.desk import AlertDesk
+
+    desk = AlertDesk(settings)
+    if decision.alert is not None:
+        desk.raise_alert(decision.alert)
+    elif decision.resolution is not None:
+        desk.resolve(topic, decision.resolution)
+    if topic is Topic.RPO:
+        desk.retry()
+        if decision.standing is Standing.MET:
+            ping_heartbeat(settings, decision.said)
+
+
+def _judge(topic: Topic, facts: "RecoverabilityFacts", objectives: Objectives) -> Judged:
+    from tmi_ops.objectives.rpo import judge_rpo
+    from tmi_ops.objectives.rto import forecast_rto
+    from tmi_ops.objectives.stream import judge_stream
+
+    judges: Mapping[Topic, Callable[[RecoverabilityFacts, Objectives], Judged]] = {
+        Topic.RPO: judge_rpo,
+        Topic.RTO: forecast_rto,
+        Topic.STREAM: judge_stream,
+    }
+    return judges[topic](facts, objectives)
+
+
+def _check_events(environment: str, topic: Topic, before: Memory, decision: Decision) -> list[AssetCheckEvaluation]:
+    """The asset's check, when the verdict has changed since the look before."""
+    asset = _OF_AN_ASSET.get(topic)
+    if asset is None or decision.standing in (None, before.standing):
+        return []
+    return [
+        AssetCheckEvaluation(
+            asset_key=AssetKey([environment, "objectives", asset]),
+            check_name=MET_CHECK,
+            passed=decision.standing is Standing.MET,
+            severity=severity_of(decision.standing),
+            description=decision.said,
+        )
+    ]
+
+
+def severity_of(standing: Standing | None) -> AssetCheckSeverity:
+    """A breach is an error; a risk, and not to know, are warnings."""
+    return AssetCheckSeverity.ERROR if standing is Standing.BREACHED else AssetCheckSeverity.WARN
+
+
+@dataclass
+class _Readings:
+    """What was read last, in this process. The sensors of one environment look at nearly the same moment."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _facts: "RecoverabilityFacts | None" = None
+    _read_at: float = 0.0
+    _of: str = ""
+
+    def recent(self, environment: Environment, shared_for: timedelta) -> "RecoverabilityFacts":
+        """Not older than `shared_for`; what is read anew is kept for the history.
+
+        Raises:
+            OpsError: it could not be read.
+        """
+        from tmi_ops.objectives.history import record_reading
+        from tmi_ops.objectives.reading import read_recoverability
+
+        settings = environment.settings
+        of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.environment}"
+        with self._lock:
+            if self._facts is None or of != self._of or time.monotonic() - self._read_at > shared_for.total_seconds():
+                self._facts = None
+                store = environment.open_store()
+                facts = read_recoverability(settings, store)
+                record_reading(store, facts, settings.objectives.rpo)
+                self._facts, self._of, self._read_at = facts, of, time.monotonic()
+            return self._facts
+
+
+_READINGS = _Readings()

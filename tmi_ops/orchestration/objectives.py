@@ -1,0 +1,231 @@
+"""RPO and RTO as assets: the number, the promise beside it, a verdict with its reason, and the cheapest cure."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetSelection,
+    AssetSpec,
+    Definitions,
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    define_asset_job,
+    multi_asset,
+)
+
+from tmi_ops.objectives.acting import Judged
+from tmi_ops.objectives.standing import Standing
+from tmi_ops.orchestration.guarding import MET_CHECK, severity_of
+from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.orchestration.schedules import scheduled, timetable_of
+
+if TYPE_CHECKING:
+    from tmi_ops.objectives.facts import RecoverabilityFacts
+    from tmi_ops.objectives.history import Day
+    from tmi_ops.objectives.rpo import RpoReading
+    from tmi_ops.objectives.rto import RtoForecast
+    from tmi_ops.objectives.stream import StreamReading
+
+JOB = "objectives"
+LONGEST_RUN = timedelta(minutes=15)
+_Metadata = dict[str, MetadataValue[Any]]
+
+
+def objectives_definitions(environment: str) -> Definitions:
+    """Assets `<environment>/objectives/rpo` and `/rto` with a check each, their job, and a schedule by the RPO."""
+    rpo_key, rto_key = (AssetKey([environment, "objectives", name]) for name in ("rpo", "rto"))
+
+    @multi_asset(
+        name=f"{environment}__objectives",
+        specs=[
+            _spec(
+                rpo_key,
+                "The recovery point objective: how much would be lost, were the server lost now. Counted from the "
+                "newest moment that a proven backup, with all WAL after it, leads to.",
+            ),
+            _spec(
+                rto_key,
+                "The recovery time objective: how long a recovery to the newest moment would take now, forecast from "
+                "the speeds that drills have measured and from today's sizes.",
+            ),
+        ],
+        check_specs=[
+            AssetCheckSpec(MET_CHECK, asset=rpo_key, description="What would be lost now is within the RPO."),
+            AssetCheckSpec(MET_CHECK, asset=rto_key, description="A recovery would take no longer than the RTO."),
+        ],
+        can_subset=False,
+        retry_policy=RETRIES,
+        pool=pool(environment, "objectives"),
+    )
+    def objectives(context: AssetExecutionContext, environment: Environment) -> Iterator[Materialized]:
+        from tmi_ops.objectives.history import read_history, record_reading
+        from tmi_ops.objectives.reading import read_recoverability
+        from tmi_ops.objectives.rpo import judge_rpo
+        from tmi_ops.objectives.rto import forecast_rto
+        from tmi_ops.objectives.stream import judge_stream
+
+        with failures_explained():
+            settings, store = environment.settings, environment.open_store()
+            facts = read_recoverability(settings, store)
+            record_reading(store, facts, settings.objectives.rpo)
+            days = read_history(store, facts.server_now)
+        rpo = judge_rpo(facts, settings.objectives)
+        rto = forecast_rto(facts, settings.objectives)
+        stream = judge_stream(facts, settings.objectives)
+        for problem in facts.problems:
+            context.log.warning(problem)
+        yield Materialized(
+            asset_key=rpo_key,
+            metadata=_rpo_metadata(facts, rpo, stream, days),
+            check_results=[_met(rpo_key, rpo)],
+        )
+        yield Materialized(asset_key=rto_key, metadata=_rto_metadata(facts, rto), check_results=[_met(rto_key, rto)])
+
+    job = define_asset_job(
+        JOB,
+        selection=AssetSelection.assets(rpo_key, rto_key),
+        description="Measure what is recoverable, judge it, and keep the measurement.",
+        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+    )
+    schedule = scheduled(
+        environment,
+        "objectives_within_the_rpo",
+        job,
+        timetable_of(environment).objectives,
+        "RPO and RTO are measured, judged and kept, so that their worst of a day and of a month is known.",
+    )
+    return Definitions(assets=[objectives], jobs=[job], schedules=[schedule])
+
+
+def _spec(key: AssetKey, about: str) -> AssetSpec:
+    return AssetSpec(
+        key,
+        description=f"{about} The same by hand: `tmi-ops status`.",
+        group_name="objectives",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+    )
+
+
+def _met(key: AssetKey, judged: Judged) -> AssetCheckResult:
+    return AssetCheckResult(
+        asset_key=key,
+        check_name=MET_CHECK,
+        passed=judged.standing is Standing.MET,
+        severity=severity_of(judged.standing),
+        description=judged.reason,
+        metadata={"verdict": judged.standing.value, "cheapest cure": _cure(judged)},
+    )
+
+
+def _judgement(judged: Judged) -> _Metadata:
+    return {
+        "verdict": MetadataValue.text(judged.standing.value),
+        "reason": MetadataValue.text(judged.reason),
+        "cheapest cure": MetadataValue.text(_cure(judged)),
+    }
+
+
+def _cure(judged: Judged) -> str:
+    return judged.cures[0].words() if judged.cures else "none is needed"
+
+
+def _rpo_metadata(
+    facts: "RecoverabilityFacts", rpo: "RpoReading", stream: "StreamReading", days: "Sequence[Day]"
+) -> _Metadata:
+    metadata: _Metadata = {
+        **_judgement(rpo),
+        "objective (s)": seconds(rpo.objective.total_seconds()),
+        "WAL stream": MetadataValue.text(f"{stream.standing}: {stream.reason}"),
+        "stored (MB)": megabytes(sum(usage.size for usage in facts.storage.values())),
+        "storage": _storage_table(facts),
+    }
+    if rpo.value is not None:
+        metadata["achieved RPO (s)"] = seconds(rpo.value.total_seconds())
+        metadata["share of the objective (%)"] = MetadataValue.float(round(100 * (rpo.value / rpo.objective), 1))
+    if facts.proven is not None:
+        metadata["recoverable to"] = MetadataValue.timestamp(facts.proven.at)
+        metadata["by means of"] = MetadataValue.text(f"{facts.proven.means}, from {facts.proven.backup_id}")
+    if facts.earliest_at is not None:
+        metadata["recoverable from"] = MetadataValue.timestamp(facts.earliest_at)
+    if rpo.unproven is not None:
+        metadata["RPO if the newest backup were proven (s)"] = seconds(rpo.unproven.total_seconds())
+    metadata |= _past(facts, rpo, days)
+    for name, size in (("behind the server (MB)", stream.behind), ("kept for the slot (MB)", stream.kept)):
+        if size is not None:
+            metadata[name] = megabytes(size)
+    return metadata
+
+
+def _past(facts: "RecoverabilityFacts", rpo: "RpoReading", days: "Sequence[Day]") -> _Metadata:
+    """The worst of a day and of a month, and how much of that time was measured; how the store grows."""
+    from tmi_ops.objectives.history import growth_per_day, worst_over
+
+    metadata: _Metadata = {}
+    for name, over in (("24 h", timedelta(hours=24)), ("30 d", timedelta(days=30))):
+        worst = worst_over(days, over, facts.server_now, rpo.value)
+        metadata[f"measured of the last {name} (%)"] = MetadataValue.float(round(100 * (worst.measured / over), 1))
+        if worst.value is not None:
+            metadata[f"worst RPO of the last {name} (s)"] = seconds(worst.value.total_seconds())
+    growth = growth_per_day(days, facts.server_now, sum(usage.size for usage in facts.storage.values()))
+    if growth is not None:
+        metadata["store grows a day by (MB)"] = megabytes(growth)
+    return metadata
+
+
+def _storage_table(facts: "RecoverabilityFacts") -> MetadataValue[Any]:
+    columns = [TableColumn("what", "string"), TableColumn("objects", "int")]
+    columns += [TableColumn(name, "float") for name in ("size (MB)", "of the last day (MB)", "of the last week (MB)")]
+    rows: list[dict[str, str | float]] = [
+        {
+            "what": name,
+            "objects": usage.objects,
+            "size (MB)": round(usage.size / 1e6, 2),
+            "of the last day (MB)": round(usage.added_day / 1e6, 2),
+            "of the last week (MB)": round(usage.added_week / 1e6, 2),
+        }
+        for name, usage in facts.storage.items()
+    ]
+    return MetadataValue.table([TableRecord(row) for row in rows], TableSchema(columns))
+
+
+def _rto_metadata(facts: "RecoverabilityFacts", rto: "RtoForecast") -> _Metadata:
+    metadata: _Metadata = {
+        **_judgement(rto),
+        "objective (s)": seconds(rto.objective.total_seconds()),
+        "basis": MetadataValue.text(rto.basis),
+        "phases": _phase_table(rto),
+        **{f"phase: {phase.phase} (s)": seconds(phase.seconds) for phase in rto.phases},
+    }
+    if rto.value is not None:
+        metadata["RTO forecast (s)"] = seconds(rto.value.total_seconds())
+        metadata["share of the objective (%)"] = MetadataValue.float(round(100 * (rto.value / rto.objective), 1))
+    if rto.last_drill is not None:
+        metadata["last measured RTO (s)"] = seconds(rto.last_drill.rto.total_seconds())
+        metadata["last drill"] = MetadataValue.text(f"{rto.last_drill.outcome}: {rto.last_drill.drill_id}")
+        metadata["last drill at"] = MetadataValue.timestamp(rto.last_drill.at)
+    if rto.drill_due is not None:
+        metadata["a drill is due"] = MetadataValue.text(rto.drill_due)
+    if facts.way is not None:
+        metadata["WAL to replay (MB)"] = megabytes(facts.way.replayed)
+        metadata["to fetch (MB)"] = megabytes(facts.way.fetched)
+        metadata["cluster size (MB)"] = megabytes(facts.way.cluster_size)
+        metadata["chain length"] = MetadataValue.int(facts.way.chain_length)
+    return metadata
+
+
+def _phase_table(rto: "RtoForecast") -> MetadataValue[Any]:
+    columns = [TableColumn("phase", "string"), TableColumn("seconds", "float"), TableColumn("rests on", "string")]
+    rows: list[dict[str, str | float]] = [
+        {"phase": one.phase, "seconds": round(one.seconds, 2), "rests on": one.basis} for one in rto.phases
+    ]
+    return MetadataValue.table([TableRecord(row) for row in rows], TableSchema(columns))

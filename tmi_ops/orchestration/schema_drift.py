@@ -1,0 +1,121 @@
+"""A sensor that notices when the schema moves away from what TMI needs, whoever changed it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dagster import Definitions, RunRequest, SensorEvaluationContext, SensorResult, sensor
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from tmi_ops.orchestration.resources import Environment, refusals_skipped
+from tmi_ops.orchestration.schedules import sensor_status
+from tmi_ops.orchestration.schema import VALIDATION_JOB
+
+if TYPE_CHECKING:
+    from tmi_ops.alerts.alert import Alert
+    from tmi_ops.schema.findings import Finding
+
+ALERT = "schema-drift"
+LOOK_EVERY = timedelta(minutes=15)
+_SHOWN = 3
+
+
+class Seen(BaseModel):
+    """The cursor. `digest` is of the findings that were seen last; `since`: when TMI's needs were first not met."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    digest: str = ""
+    since: AwareDatetime | None = None
+
+
+@dataclass(frozen=True)
+class DriftDecision:
+    """`validate`: the findings have changed, so the asset should show them. `alert` None: nothing is wrong."""
+
+    seen: Seen
+    validate: bool
+    alert: "Alert | None"
+
+
+def decide_drift(findings: "Sequence[Finding]", seen: Seen, now: datetime) -> DriftDecision:
+    """Pure: what changed findings lead to. Only errors, with which TMI fails, are told of."""
+    from tmi_ops.alerts.alert import Alert, Severity
+
+    worth = [f"{one.level} {one.table}.{one.object} {one.rule} {one.message}" for one in _drift(findings)]
+    digest = hashlib.sha256("\n".join(worth).encode()).hexdigest()[:16]
+    errors = [one for one in findings if one.level == "ERROR"]
+    since = (seen.since or now) if errors else None
+    after = Seen(digest=digest, since=since)
+    if not errors or since is None:
+        return DriftDecision(after, digest != seen.digest, None)
+    named = "; ".join(f"{_place(one)}: {one.message}" for one in errors[:_SHOWN])
+    more = f"; {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    alert = Alert(
+        key=ALERT,
+        severity=Severity.CRITICAL,
+        summary=f"The schema is not what TMI needs ({len(errors)} errors)",
+        at_risk=f"TMI fails at what lacks, or stores what is not as declared. {named}{more}",
+        since=since,
+        done="The schema is validated anew; nothing was changed.",
+        to_do="tmi-ops check shows all of it; tmi-ops migrate --plan says what would mend it",
+    )
+    return DriftDecision(after, digest != seen.digest, alert)
+
+
+def schema_drift_definitions(environment: str, capabilities: Definitions) -> Definitions:
+    """The sensor `schema_drift`, which validates the schema anew when the findings have changed."""
+
+    @sensor(
+        name="schema_drift",
+        jobs=[job for job in capabilities.jobs or () if job.name == VALIDATION_JOB],
+        minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
+        default_status=sensor_status(environment),
+        description="Compares the live schema with what TMI needs. When the findings change, the asset "
+        "`schema/validation` is materialized anew; errors raise an alert, which ends when they are gone.",
+    )
+    def schema_drift(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
+        from tmi_ops.alerts.desk import AlertDesk
+        from tmi_ops.schema.validation import schema_findings
+
+        with refusals_skipped() as skipped:
+            decision = decide_drift(
+                schema_findings(environment.settings.postgres), _seen(context.cursor), datetime.now(UTC)
+            )
+        if skipped.because:
+            return SensorResult(skip_reason=skipped.because)
+        desk = AlertDesk(environment.settings)
+        if decision.alert is not None:
+            desk.raise_alert(decision.alert)
+        else:
+            desk.resolve(ALERT, "The schema is what TMI needs.")
+        cursor = decision.seen.model_dump_json()
+        if not decision.validate:
+            return SensorResult(skip_reason="Nothing has changed since the last look.", cursor=cursor)
+        return SensorResult(
+            run_requests=[RunRequest(run_key=_run_key(decision), job_name=VALIDATION_JOB)], cursor=cursor
+        )
+
+    return Definitions(sensors=[schema_drift])
+
+
+def _run_key(decision: DriftDecision) -> str:
+    # The same findings may come back after they were gone.
+    return f"{decision.seen.digest}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+def _seen(cursor: str | None) -> Seen:
+    try:
+        return Seen.model_validate_json(cursor or "{}")
+    except ValueError:
+        return Seen()
+
+
+def _drift(findings: "Sequence[Finding]") -> "list[Finding]":
+    return [one for one in findings if one.level in ("ERROR", "WARN")]
+
+
+def _place(finding: "Finding") -> str:
+    return ".".join(part for part in (finding.table, finding.object) if part) or "the schema"

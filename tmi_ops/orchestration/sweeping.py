@@ -1,0 +1,80 @@
+"""Orphans: what died halfway and belongs to nobody. A sensor notices them, a job sweeps them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from dagster import Definitions, OpExecutionContext, RunRequest, SensorEvaluationContext, SensorResult, job, op, sensor
+
+from tmi_ops.orchestration.policies import EXECUTOR, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
+from tmi_ops.orchestration.schedules import sensor_status
+
+LOOK_EVERY = timedelta(hours=1)
+LONGEST_RUN = timedelta(hours=1)
+
+
+def sweeping_definitions(environment: str) -> Definitions:
+    """The job `sweep_orphans` and the sensor `orphan_sweeper`."""
+
+    @op(
+        name="sweep",
+        description="Ends multipart uploads of more than a week ago, removes folders without a manifest that nothing "
+        "was stored in for a day, and directories of drills that died here. The same by hand: `tmi-ops prune`, which "
+        "sweeps besides; a drill clears away its dead predecessors.",
+        # Retention removes the same, so they take turns.
+        pool=pool(environment, "retention"),
+        retry_policy=RETRIES,
+    )
+    def sweep(context: OpExecutionContext, environment: Environment) -> None:
+        from tmi_ops.backup.retention.execution import execute_retention
+        from tmi_ops.backup.retention.planning import plan_retention
+        from tmi_ops.backup.retention.reading import read_facts
+        from tmi_ops.recovery.drill.scratch import remove_abandoned
+
+        with failures_explained():
+            store = environment.open_store()
+            plan = plan_retention(read_facts(store), environment.settings.retention, datetime.now(UTC))
+            orphans = replace(plan, removed=(), wal=())
+            done = execute_retention(orphans, store, RunLogReport(context.log))
+            directories = remove_abandoned(environment.settings.home / "scratch")
+        context.add_output_metadata(
+            {
+                "half-made backups": done.half_made,
+                "unfinished uploads": done.uploads,
+                "directories of dead drills": len(directories),
+                "freed (MB)": round(done.freed / 1e6, 2),
+            }
+        )
+
+    @job(
+        name="sweep_orphans",
+        description="Remove what died halfway and belongs to nobody.",
+        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
+        executor_def=EXECUTOR,
+    )
+    def sweep_orphans() -> None:
+        sweep()
+
+    @sensor(
+        name="orphan_sweeper",
+        job=sweep_orphans,
+        minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
+        default_status=sensor_status(environment),
+        description="Looks for unfinished uploads, half-made backups and directories of dead drills that are old "
+        "enough to belong to nobody, and has them swept.",
+    )
+    def orphan_sweeper(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
+        from tmi_ops.backup.retention.orphans import find_orphans
+        from tmi_ops.recovery.drill.scratch import find_abandoned
+
+        now = datetime.now(UTC)
+        with refusals_skipped() as skipped:
+            found = find_orphans(environment.open_store(), now)
+            found += [directory.name for directory in find_abandoned(environment.settings.home / "scratch")]
+        if skipped.because or not found:
+            return SensorResult(skip_reason=skipped.because or "There are no orphans.")
+        context.log.info(f"Orphans: {', '.join(found[:20])}")
+        return SensorResult(run_requests=[RunRequest(run_key=f"sweep-{now:%Y%m%dT%H}")])
+
+    return Definitions(jobs=[sweep_orphans], sensors=[orphan_sweeper])

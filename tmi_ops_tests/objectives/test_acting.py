@@ -1,0 +1,132 @@
+"""What a judgement leads to, look after look, without a server and without Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tmi_ops.alerts.alert import Severity
+from tmi_ops.objectives.acting import Decision, Memory, Pace, Topic, decide, decide_unread
+from tmi_ops.objectives.cures import Action, Cure
+from tmi_ops.objectives.standing import Standing
+
+NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+PACE = Pace.of(15 * MINUTE)
+CATCH_UP, INCREMENTAL = Cure(Action.CATCH_UP_WAL), Cure(Action.BACK_UP_INCREMENTAL)
+BY_A_PERSON = Cure(Action.START_RECEIVER)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    standing: Standing
+    cures: tuple[Cure, ...] = ()
+    reason: str = "The reason."
+
+
+def looks(judgements: Sequence[Judgement], every: timedelta, running: Collection[Action] = ()) -> list[Decision]:
+    """One look after the other, each with what the one before remembered, as Dagster keeps it."""
+    cursor, decisions = None, []
+    for number, judgement in enumerate(judgements):
+        decision = decide(Topic.RPO, judgement, Memory.of(cursor), NOW + number * every, PACE, running)
+        cursor = decision.memory.model_dump_json()
+        decisions.append(decision)
+    return decisions
+
+
+def ordered(decisions: Sequence[Decision]) -> list[Action | None]:
+    return [decision.order.cure.action if decision.order else None for decision in decisions]
+
+
+def test_at_risk_the_cheapest_cure_that_needs_no_person_is_begun_once_and_nobody_is_woken() -> None:
+    risk = Judgement(Standing.AT_RISK, (BY_A_PERSON, CATCH_UP, INCREMENTAL))
+    decisions = looks([risk] * 5, MINUTE)
+    assert ordered(decisions) == [Action.CATCH_UP_WAL, None, None, None, None]
+    assert [decision.alert for decision in decisions] == [None] * 5
+
+
+def test_a_cure_that_did_not_help_in_its_time_is_followed_by_the_next_and_each_waits_longer() -> None:
+    risk = Judgement(Standing.AT_RISK, (CATCH_UP, INCREMENTAL))
+    decisions = looks([risk] * 60, MINUTE)
+    begun = [(minute, order) for minute, order in enumerate(ordered(decisions)) if order]
+    assert begun == [
+        (0, Action.CATCH_UP_WAL),
+        (5, Action.BACK_UP_INCREMENTAL),
+        (15, Action.CATCH_UP_WAL),
+        (35, Action.BACK_UP_INCREMENTAL),
+    ]
+    keys = [decision.order.key for decision in decisions if decision.order]
+    assert len(set(keys)) == len(keys)
+    told = [minute for minute, decision in enumerate(decisions) if decision.alert]
+    assert told[0] == 15  # both were tried, both had their time
+    assert decisions[15].alert is not None
+    assert decisions[15].alert.severity is Severity.WARNING
+
+
+def test_a_cure_that_is_at_work_is_not_begun_again_however_long_it_takes() -> None:
+    breach = Judgement(Standing.BREACHED, (CATCH_UP,))
+    decisions = looks([breach] * 200, MINUTE, running={Action.CATCH_UP_WAL})
+    assert ordered(decisions) == [None] * 200
+    assert decisions[-1].alert is not None
+    assert decisions[-1].alert.done == "At work: catch up WAL."
+
+
+def test_a_breach_is_told_at_once_with_what_was_done_and_what_to_do() -> None:
+    (decision,) = looks([Judgement(Standing.BREACHED, (CATCH_UP, BY_A_PERSON))], MINUTE)
+    assert decision.alert is not None
+    assert (decision.alert.key, decision.alert.severity, decision.alert.since) == ("rpo", Severity.CRITICAL, NOW)
+    assert decision.alert.done == "tmi_ops begins now: catch up WAL."
+    assert "tmi-ops wal stream --catch-up" in decision.alert.to_do
+    assert "tmi-ops wal stream" in decision.alert.to_do
+
+
+def test_a_risk_that_only_a_person_can_end_is_told_at_once() -> None:
+    (decision,) = looks([Judgement(Standing.AT_RISK, (BY_A_PERSON,))], MINUTE)
+    assert decision.order is None
+    assert decision.alert is not None
+    assert decision.alert.done == "Nothing: a person is needed."
+
+
+def test_when_all_is_well_again_what_helped_is_said_and_the_next_trouble_begins_anew() -> None:
+    breach, well = Judgement(Standing.BREACHED, (CATCH_UP,)), Judgement(Standing.MET, reason="All is archived.")
+    first, over, still, again = looks([breach, well, well, breach], MINUTE)
+    assert over.resolution == "All is archived. After: catch up WAL."
+    assert over.alert is None
+    assert still.order is None
+    assert first.order is not None
+    assert again.order is not None
+    assert first.order.key != again.order.key
+
+
+def test_an_unknown_standing_has_its_cure_and_wakes_nobody() -> None:
+    (decision,) = looks([Judgement(Standing.UNKNOWN, (Cure(Action.RUN_DRILL),))], MINUTE)
+    assert ordered([decision]) == [Action.RUN_DRILL]
+    assert decision.alert is None
+
+
+def test_not_to_know_is_told_and_becomes_critical_once_it_lasts_longer_than_the_objective() -> None:
+    memory = Memory()
+    for minutes, severity in ((0, Severity.WARNING), (15, Severity.WARNING), (16, Severity.CRITICAL)):
+        now = NOW + minutes * MINUTE
+        decision = decide_unread(Topic.RPO, "The store is away.", "start it", memory, now, PACE)
+        memory = decision.memory
+        assert decision.alert is not None
+        assert decision.alert.severity is severity
+        assert decision.alert.since == NOW
+    met = decide(Topic.RPO, Judgement(Standing.MET), memory, NOW + 20 * MINUTE, PACE)
+    assert met.resolution is not None
+    assert met.memory.unread_since is None
+
+
+@pytest.mark.parametrize("cursor", [None, "", "not json", '{"attempts": {"unheard of": 1}}'])
+def test_a_cursor_that_cannot_be_read_is_an_empty_memory(cursor: str | None) -> None:
+    assert Memory.of(cursor) == Memory()
+
+
+@pytest.mark.parametrize("objective", [timedelta(seconds=20), timedelta(minutes=15), timedelta(days=1)])
+def test_a_cure_has_time_to_help_and_the_objective_has_room_for_more_than_one(objective: timedelta) -> None:
+    cooldown = Pace.of(objective).cooldown
+    assert cooldown == max(objective / 3, timedelta(seconds=30))

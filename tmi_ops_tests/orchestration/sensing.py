@@ -1,0 +1,25 @@
+"""A sensor of the real definitions, looked through once, as the daemon does it."""
+
+from __future__ import annotations
+
+from dagster import DagsterInstance, SensorResult, build_sensor_context
+
+from tmi_ops.definitions import environment_definitions
+from tmi_ops.orchestration.resources import Environment
+
+ENVIRONMENT = "development"
+
+
+def look_through(name: str, cursor: str | None = None, instance: DagsterInstance | None = None) -> SensorResult:
+    """What one look returned; its cursor is for the next."""
+    definitions = environment_definitions(ENVIRONMENT)
+    context = build_sensor_context(
+        instance=instance or DagsterInstance.ephemeral(),
+        cursor=cursor,
+        definitions=definitions,
+        resources={"environment": Environment(name=ENVIRONMENT)},
+        sensor_name=name,
+    )
+    result = definitions.resolve_sensor_def(name)(context)
+    assert isinstance(result, SensorResult)
+    return result

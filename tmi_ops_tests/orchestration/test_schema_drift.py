@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from tmi_ops.alerts.alert import Severity
+from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import SilentReport
+from tmi_ops.schema.migration import migrate
+from tmi_ops.settings import Settings
+from tmi_ops_tests.orchestration.sensing import look_through
+
+
+@pytest.fixture
+def migrated(as_variables: Settings) -> Settings:
+    migrate(as_variables.postgres, SilentReport())
+    return as_variables
+
+
+def open_alerts(settings: Settings) -> dict[str, Severity]:
+    return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
+
+
+def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when_it_is_taken_back(
+    migrated: Settings,
+) -> None:
+    first = look_through("schema_drift")
+    assert not open_alerts(migrated)
+    assert look_through("schema_drift", first.cursor).skip_reason is not None
+
+    with connect(migrated.postgres) as connection:
+        connection.execute("ALTER TABLE threats RENAME COLUMN name TO title")
+    drifted = look_through("schema_drift", first.cursor)
+    (request,) = drifted.run_requests or []
+    assert request.job_name == "validate_schema"
+    assert open_alerts(migrated) == {"schema-drift": Severity.CRITICAL}
+    (record,) = AlertDesk(migrated).records()
+    assert "threats.name: The column is missing." in record.alert.at_risk
+    assert look_through("schema_drift", drifted.cursor).skip_reason is not None
+
+    with connect(migrated.postgres) as connection:
+        connection.execute("ALTER TABLE threats RENAME COLUMN title TO name")
+    mended = look_through("schema_drift", drifted.cursor)
+    assert len(mended.run_requests or []) == 1
+    assert not open_alerts(migrated)
+
+
+def test_an_extra_table_is_shown_by_the_asset_and_wakes_nobody(migrated: Settings) -> None:
+    first = look_through("schema_drift")
+    with connect(migrated.postgres) as connection:
+        connection.execute("CREATE TABLE left_behind (id int)")
+    assert len(look_through("schema_drift", first.cursor).run_requests or []) == 1
+    assert not open_alerts(migrated)
+
+
+def test_a_database_that_cannot_be_reached_is_no_drift(as_variables: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "wrong")
+    result = look_through("schema_drift", '{"digest": "before"}')
+    assert "could not look" in str(result.skip_reason)
+    assert result.cursor is None
+    assert not open_alerts(as_variables)
