@@ -26,8 +26,8 @@ demo: $(ENVIRONMENT) ## The whole promise in one go: stack, migration, data, bac
 test: $(ENVIRONMENT) ## Run all tests, on real servers
 	@$(RUN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: $(ENVIRONMENT) ## Run the tests that take seconds
-	@$(RUN)/python -m pytest -m "not slow" $(ARGS)
+test-fast: $(ENVIRONMENT) ## Run the quick tests, in less than two minutes
+	@$(RUN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 # Directories whose tests ask PostgreSQL something that its versions may answer differently.
 VERSIONED := $(addprefix tmi_ops_tests/,postgres schema health access diagnosis backup recovery)

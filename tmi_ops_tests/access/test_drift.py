@@ -71,6 +71,7 @@ def applied(site: Site) -> Site:
     return site
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_HAND)
 def test_what_was_changed_by_hand_is_found_and_put_right(standing: Site, name: str) -> None:
     by_hand, words, severity = BY_HAND[name]
@@ -125,6 +126,7 @@ def test_a_role_that_may_see_little_says_what_nobody_looked_at(applied: Site) ->
     assert not drifted(tuple(one for one in said.values() if one.subject in ("pg_hba.conf", "passwords")))
 
 
+@pytest.mark.slow
 def test_a_plan_that_fails_halfway_changes_nothing_and_keeps_the_password_it_made(site: Site) -> None:
     with connect(site.admin) as reader, reader.transaction():
         run_on(reader, "LOCK TABLE threats IN ACCESS SHARE MODE")

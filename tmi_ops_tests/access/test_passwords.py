@@ -17,6 +17,7 @@ from tmi_ops_tests.access.conftest import Site, logged, may, run_on, with_passwo
 FROM_ENVIRONMENT = "corréct horse'; battery \\ staple"
 
 
+@pytest.mark.slow
 def test_neither_password_nor_verifier_comes_into_the_servers_log_or_statistics(
     site: Site, cluster: RunningCluster
 ) -> None:

@@ -72,6 +72,7 @@ def test_the_backup_role_takes_logical_and_base_backups(migrated: Site, at_work:
     assert base.format == "full"
 
 
+@pytest.mark.slow
 def test_the_monitor_is_refused_by_no_probe(migrated: Site, at_work: Settings) -> None:
     settings = as_role(at_work, migrated, RoleKind.MONITOR)
     report = examine(settings, Examination(variables={}), SilentReport())

@@ -76,6 +76,7 @@ def test_a_letter_arrives_by_smtp_with_every_line(postbox: Postbox) -> None:
         assert line in body.get_content()
 
 
+@pytest.mark.slow
 def test_a_channel_that_never_answers_costs_a_bounded_time_and_holds_up_no_other(hook: Webhook) -> None:
     told: list[Message] = []
 

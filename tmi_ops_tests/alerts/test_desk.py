@@ -96,6 +96,7 @@ def test_a_second_process_and_another_machine_tell_nobody_twice(
     assert len(hook.requests) == 2
 
 
+@pytest.mark.slow
 def test_each_severity_reaches_those_who_asked_for_it_and_the_recovery_reaches_who_was_told(
     alert_settings: Settings, hook: Webhook, clock: Clock
 ) -> None:

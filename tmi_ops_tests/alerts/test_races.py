@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.settings import Settings
 from tmi_ops_tests.alerts.conftest import Clock, alert
@@ -13,6 +15,7 @@ from tmi_ops_tests.webhook import Webhook
 MACHINES = 6
 
 
+@pytest.mark.slow
 def test_of_many_machines_that_raise_and_end_an_alert_at_once_one_tells(
     alert_settings: Settings, hook: Webhook, clock: Clock, tmp_path: Path
 ) -> None:

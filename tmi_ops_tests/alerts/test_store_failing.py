@@ -34,6 +34,7 @@ def far_settings(alert_settings: Settings, wire: TcpRelay) -> Settings:
     return alert_settings.model_copy(update={"store": store})
 
 
+@pytest.mark.slow
 def test_an_alert_goes_out_without_the_store_once_and_is_in_the_store_when_it_is_back(
     far_settings: Settings, alert_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_it_writes_reads_and_is_well(application: Application, tmi: PostgresSett
     assert not application.is_healthy(), "it was stopped to be asked"
 
 
+@pytest.mark.slow
 def test_a_lost_row_and_an_older_version_are_missed(application: Application, tmi: PostgresSettings) -> None:
     application.wait_for_writes(20)
     application.stop()

@@ -54,6 +54,7 @@ def test_writers_go_on_while_it_fingerprints_and_nothing_of_theirs_is_in_it(
     assert point.fingerprints["public.ledger"].rows == 0
 
 
+@pytest.mark.slow
 def test_a_transaction_that_began_before_is_waited_for_and_part_of_it(settings: Settings, store: ObjectStore) -> None:
     written, notes = threading.Event(), Notes()
 
@@ -73,6 +74,7 @@ def test_a_transaction_that_began_before_is_waited_for_and_part_of_it(settings: 
     assert notes.noted[-1].startswith("Writers were held for ")
 
 
+@pytest.mark.slow
 def test_a_writer_that_does_not_end_is_named_and_nobody_else_is_kept_waiting(
     settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_role_without_the_rights_is_told_what_to_grant(settings: Settings, sto
             connection.execute("DROP OWNED BY pointless; DROP ROLE pointless")
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_recorded(settings: Settings, store: ObjectStore, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tmi_ops.cli.main", "restore-point", "before-import", "--quiet"]
     environment = {**variables_of(settings), "COLUMNS": "200"}

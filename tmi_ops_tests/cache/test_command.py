@@ -98,6 +98,7 @@ def test_a_check_speaks_json(tmi_ops: Command, filled: Redis) -> None:
     assert {one["pattern"]: one["without_ttl"] for one in facts["patterns"]}["cache:threat:*"] == 1
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_away_is_said_in_plain_words(tmi_ops: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_PORT", "1")
     for arguments in (["check"], ["reconcile", "--yes"]):

@@ -96,6 +96,7 @@ def test_names_that_are_no_text_are_no_trouble(client: Redis) -> None:
     assert list(client.scan_iter()) == [b"\xff\xfe"]
 
 
+@pytest.mark.slow
 def test_every_key_of_many_is_found_in_batches_and_never_all_at_once(client: Redis) -> None:
     number = 12 * BATCH
     with client.pipeline(transaction=False) as pipeline:
@@ -203,6 +204,7 @@ def test_it_works_behind_tls_with_an_authority_of_our_own(client: Redis, with_tl
     assert names(client) == set(STAYS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"tls_ca_file": None}, {"host": "127.0.0.1"}, {"tls_enabled": False}])
 def test_tls_that_cannot_be_trusted_is_refused(with_tls: RedisSettings, wrong: dict[str, object]) -> None:
     with pytest.raises(CacheError), connected(with_tls.model_copy(update=wrong)) as over_tls:

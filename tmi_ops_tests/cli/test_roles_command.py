@@ -82,6 +82,7 @@ def test_apply_asks_first_and_does_nothing_without_a_yes(
     assert may(site.as_role(RoleKind.APP), "SELECT * FROM threats")
 
 
+@pytest.mark.slow
 def test_json_says_what_was_done_and_what_is_left_and_never_asks(site: Site, tmi_ops: Command) -> None:
     code, printed = tmi_ops("apply", "--json")
     assert (code, "--json needs --yes" in printed) == (2, True)

@@ -78,6 +78,7 @@ def test_a_dagster_that_never_ran_is_named(examine: Callable[..., Diagnosis]) ->
     assert_cause(examine(), "dagster-daemon", "made no tables", "dagster-daemon run")
 
 
+@pytest.mark.slow
 def test_a_daemon_that_never_started_or_died_is_told_from_one_that_runs(
     examine: Callable[..., Diagnosis], instance: DagsterInstance
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_daemon_that_fails_at_its_work_is_named_with_its_error(
     assert_cause(examine(), "dagster-daemon", "SCHEDULER: ImportError: No module named tmi_ops", "restart the daemon")
 
 
+@pytest.mark.slow
 def test_schedules_that_are_missing_failing_or_switched_off_are_named(
     examine: Callable[..., Diagnosis], instance: DagsterInstance
 ) -> None:

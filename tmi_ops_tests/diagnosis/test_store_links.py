@@ -94,6 +94,7 @@ def test_a_missing_bucket_is_made_by_the_command_that_is_named(examine: Examine,
         raw_client(store_settings).delete_bucket(Bucket="doctor-nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("denied", "name", "right"),
     [

@@ -39,6 +39,7 @@ def no_slot_of_ours(server_house: House) -> Iterator[None]:
         connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
 
 
+@pytest.mark.slow
 def test_a_server_of_level_minimal_is_mended_by_the_statements_and_a_restart(
     examine: Examine, bare_house: House
 ) -> None:

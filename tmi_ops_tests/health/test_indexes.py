@@ -103,6 +103,7 @@ def test_an_index_no_query_used_is_judged_only_after_long_enough(database: Postg
     assert later.remedy == ("DROP INDEX CONCURRENTLY public.threats_name;",)
 
 
+@pytest.mark.slow
 def test_a_foreign_key_of_a_large_table_without_an_index_is_found_and_the_remedy_gives_it_one(
     database: PostgresSettings, sql: Run
 ) -> None:

@@ -44,6 +44,7 @@ def do(postgres: PostgresSettings, *steps: Any, limits: Limits | None = None) ->
     return list(execute(postgres, Plan(steps), limits or Limits(), SilentReport()))
 
 
+@pytest.mark.slow
 def test_maintenance_does_what_health_asks_for_and_then_there_is_nothing_left_to_do(
     database: PostgresSettings, sql: Run, plan_for: Callable[..., Plan]
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_rebuild_that_rows_stand_in_the_way_of_fails_alone_and_leaves_nothing(
     assert sql("SELECT count(*) FROM pg_class WHERE relname ~ '_cc(new|old)'") == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_waits_too_long_for_others_is_broken_off_and_the_next_run_clears_up(
     database: PostgresSettings, sql: Run, another_session: Open, plan_for: Callable[..., Plan]
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_role_that_may_not_read_the_log_is_told_the_grants_and_they_suffice(
     sql(f"REVOKE pg_read_server_files FROM {monitor.user}")
 
 
+@pytest.mark.slow
 def test_a_server_that_logs_elsewhere_is_said_so(programs: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     from tmi_ops.postgres.cluster import scratch_cluster
 

@@ -69,6 +69,7 @@ def look(names: dict[str, str]) -> Look:
     return run
 
 
+@pytest.mark.slow
 def test_the_check_fails_on_missing_roles_passes_once_applied_and_fails_on_drift(
     as_variables: Settings, names: dict[str, str], look: Look
 ) -> None:

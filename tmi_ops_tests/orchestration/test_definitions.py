@@ -69,6 +69,7 @@ def test_the_nightly_backup_runs_at_two_and_by_default_wherever_data_matters() -
         assert schedule.default_status is status
 
 
+@pytest.mark.slow
 def test_loading_the_definitions_imports_nothing_that_only_a_run_needs() -> None:
     heavy = ["alembic", "boto3", "botocore", "tmi_ops.schema.models", "tmi_ops.backup.logical", "tmi_ops.stack"]
     program = f"import sys, tmi_ops.definitions; print([name for name in {heavy} if name in sys.modules])"
@@ -76,6 +77,7 @@ def test_loading_the_definitions_imports_nothing_that_only_a_run_needs() -> None
     assert loaded.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_dagster_accepts_the_committed_workspace_and_instance(database: PostgresSettings, tmp_path: Path) -> None:
     """With an empty database for Dagster's records, as on the first start."""
     command = [str(Path(sys.executable).with_name("dagster")), "definitions", "validate", "-w", "workspace.yaml"]

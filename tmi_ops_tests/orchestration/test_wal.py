@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from tmi_ops.orchestration.policies import EXECUTOR
@@ -19,6 +20,7 @@ def _run(instance: DagsterInstance | None = None) -> ExecuteInProcessResult:
     return job.execute_in_process(instance=instance or DagsterInstance.ephemeral(), raise_on_error=False)
 
 
+@pytest.mark.slow
 def test_a_run_brings_the_archive_level_with_the_server_and_its_check_measures_the_rpo(as_variables: Settings) -> None:
     here = flushed(as_variables.postgres)
     result = _run()
@@ -32,6 +34,7 @@ def test_a_run_brings_the_archive_level_with_the_server_and_its_check_measures_t
     assert (check.check_name, check.passed) == ("within_the_rpo", True)
 
 
+@pytest.mark.slow
 def test_where_a_receiver_is_at_work_a_run_leaves_it_alone_and_looks_how_far_it_is(as_variables: Settings) -> None:
     store = open_store(as_variables.store, ENVIRONMENT)
     with receiving(as_variables, slot="tmi_ops") as receiver:

@@ -99,6 +99,7 @@ def test_every_way_in_verifies_authority_and_name(way: Way, verified: PostgresSe
     reach(way, verified, programs)
 
 
+@pytest.mark.slow
 def test_logical_backup_base_backup_and_wal_travel_encrypted(
     verified: PostgresSettings, store_settings: StoreSettings, tmp_path: Path
 ) -> None:

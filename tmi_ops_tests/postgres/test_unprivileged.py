@@ -43,6 +43,7 @@ def test_a_program_in_a_directory_that_only_root_may_enter_runs_in_a_user_namesp
     assert f"--map-user={NAMESPACE_UID}" in identity.command([program])
 
 
+@pytest.mark.slow
 @as_root
 @pytest.mark.usefixtures("without_namespaces")
 def test_where_namespaces_are_forbidden_a_whole_server_lives_behind_a_closed_directory(

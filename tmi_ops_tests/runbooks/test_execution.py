@@ -124,6 +124,7 @@ def run(tmp_path: Path, store_settings: StoreSettings) -> Running:
     return Running(settings, store, logbook)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "moment"), every_place(NAMES))
 def test_a_crash_anywhere_is_gone_on_from_and_ends_as_if_there_had_been_none(
     run: Running, step: str, moment: Moment

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tmi_ops.schema.migration import migrate, plan_migration
 from tmi_ops.schema.operations import AddConstraint, BuildIndex, InsertSeed, ValidateConstraint
 from tmi_ops.schema.rendering import script
@@ -60,6 +62,7 @@ def test_rows_that_would_violate_a_missing_check_are_counted_in_its_warning(made
     assert "2 rows (such as id=t2, id=t3)" in finding.message
 
 
+@pytest.mark.slow
 def test_migrating_it_adds_the_checks_and_the_seed_and_touches_nothing_else(
     made_by_gorm: PostgresSettings, report: Recorder
 ) -> None:
@@ -75,6 +78,7 @@ def test_migrating_it_adds_the_checks_and_the_seed_and_touches_nothing_else(
     ]
 
 
+@pytest.mark.slow
 def test_after_that_there_is_nothing_to_plan(made_by_gorm: PostgresSettings, report: Recorder) -> None:
     migrate(made_by_gorm, report)
     plan = plan_migration(made_by_gorm)

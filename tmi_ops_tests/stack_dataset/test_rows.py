@@ -28,11 +28,13 @@ def digest(seed: int, size: int = 0) -> str:
     return content.hexdigest()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_rows_and_another_seed_gives_others() -> None:
     assert digest(seed=1) == digest(seed=1)
     assert digest(seed=1) != digest(seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 7, 99, 2**40])
 def test_even_the_smallest_data_set_has_rows_in_every_table(seed: int) -> None:
     assert set(all_rows(plan_dataset(0, seed))) == set(TABLES)

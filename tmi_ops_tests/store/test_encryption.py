@@ -52,6 +52,7 @@ class Full(Collected):
         super().write(chunk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, AGE_CHUNK, 20_000_000])
 def test_an_encrypted_object_comes_back_plain_and_its_record_tells_both_sides(
     encrypting_store: ObjectStore, raw: RawBucket, age_keys: AgeKeys, size: int

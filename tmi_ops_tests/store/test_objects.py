@@ -35,6 +35,7 @@ class Advanced:
         self.amount += amount
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_an_object_of_any_size_comes_back_as_it_went_and_its_record_is_true(
     store: ObjectStore, raw: RawBucket, size: int
@@ -112,6 +113,7 @@ def test_parts_grow_so_that_five_tebibytes_of_unknown_length_fit_ten_thousand_pa
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, 2 * upload.PART_SIZE])
 def test_a_flipped_byte_is_caught_before_the_last_chunk_is_handed_out(
     store: ObjectStore, raw: RawBucket, size: int
@@ -154,6 +156,7 @@ def test_a_missing_object_is_named_by_every_verb_that_reads(store: ObjectStore, 
         store.size(KEY)
 
 
+@pytest.mark.slow
 def test_an_object_replaced_while_it_is_read_is_not_spliced(store: ObjectStore, raw: RawBucket) -> None:
     size = 10 * download.RANGE_SIZE
     store.upload(KEY, pieces(bytes(size), MIB))
@@ -165,6 +168,7 @@ def test_an_object_replaced_while_it_is_read_is_not_spliced(store: ObjectStore, 
         list(reading)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [RuntimeError("pg_dump failed"), KeyboardInterrupt()])
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_a_failing_source_leaves_no_object_and_no_multipart_upload(
@@ -226,6 +230,7 @@ def test_listings_show_keys_below_the_environment_only(store: ObjectStore, raw: 
     assert store.list_folders("base") == []
 
 
+@pytest.mark.slow
 def test_listing_and_deleting_go_beyond_one_page_of_a_thousand(store: ObjectStore) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

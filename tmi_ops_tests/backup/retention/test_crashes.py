@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ policies = st.builds(
 crashes = st.integers(0, 25) | st.integers(0, 400)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(catalogues(), policies, crashes)
 def test_a_crash_at_any_deletion_leaves_a_store_from_which_everything_that_was_to_stay_restores(

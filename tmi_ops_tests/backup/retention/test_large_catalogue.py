@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tmi_ops.backup.retention.facts import Backup
 from tmi_ops.backup.retention.planning import plan_retention
 from tmi_ops.settings import RetentionPolicy
@@ -12,6 +14,7 @@ PER_DAY = 250
 LIMIT_S = 10
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_wal_files_shrink_within_ten_seconds_to_those_of_the_window_and_of_the_kept_bases() -> None:
     """Nightly backups of both kinds, chains of a week, one file of WAL every six minutes."""
     backups: list[Backup] = []

@@ -212,6 +212,7 @@ def test_a_partial_reaches_as_far_as_the_history_says_and_never_replaces_one_tha
         assert found.end_lsn == segment.start + 0x8000
 
 
+@pytest.mark.slow
 def test_files_that_are_ready_are_stored_ahead_and_then_answered_without_the_store(
     archiving: Archiving, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_beats_past_their_time_are_removed_at_the_old_end_only(
     assert read_chain(database) == [last]
 
 
+@pytest.mark.slow
 def test_the_schema_of_the_heartbeat_is_no_finding_of_validation(database: PostgresSettings) -> None:
     migrate(database, SilentReport())
     before = validate_schema(database).findings
@@ -94,6 +95,7 @@ def test_it_goes_on_until_told_to_stop_and_waits_for_a_server_that_is_away(
     assert len(rows) == 3
 
 
+@pytest.mark.slow
 def test_the_command_writes_one_beat_or_beats_until_it_is_stopped(settings: Settings, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tmi_ops.cli.main", "heartbeat", "--quiet"]
     environment = {**variables_of(settings), "COLUMNS": "200"}

@@ -32,6 +32,7 @@ def run(past: Past, tmp_path: Path) -> Iterator[object]:
     return call
 
 
+@pytest.mark.slow
 def test_it_says_what_it_will_do_does_it_and_says_how_to_go_on(past: Past, directory: Path, run) -> None:
     done = run("--to-time", past.early.time.isoformat(), "--into", str(directory), "--quiet")
     assert done.returncode == 0, done.stderr
@@ -48,6 +49,7 @@ def test_it_says_what_it_will_do_does_it_and_says_how_to_go_on(past: Past, direc
         assert rows(cluster.address) == past.early.rows
 
 
+@pytest.mark.slow
 def test_a_plan_is_shown_and_nothing_is_made(past: Past, directory: Path, run) -> None:
     done = run("--to-name", RESTORE_POINT, "--into", str(directory), "--plan", "--pause", "--quiet")
     assert done.returncode == 0, done.stderr
@@ -68,6 +70,7 @@ def test_a_directory_that_is_not_empty_is_refused_with_a_next_step(directory: Pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -84,6 +84,7 @@ def test_a_segment_under_anothers_name_is_found_by_its_header(past: Past, damage
     assert [hole["first"] for base in answer["bases"] for hole in base["holes"]]
 
 
+@pytest.mark.slow
 def test_a_cut_off_object_is_found_by_its_header_and_a_flipped_byte_by_reading_all(
     past: Past, damaged: Settings, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def spread(
         yield Spread(settings, place, moment.rows, chain)
 
 
+@pytest.mark.slow
 def test_an_encrypted_chain_with_a_tablespace_comes_back_with_the_tablespace_in_its_new_place(
     spread: Spread, directory: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_an_encrypted_chain_with_a_tablespace_comes_back_with_the_tablespace_in_
     assert not list(spread.place.parent.glob("**/.tmi-ops-recovery"))
 
 
+@pytest.mark.slow
 def test_a_full_backup_alone_puts_tablespaces_below_a_root_when_told_so(spread: Spread, directory: Path) -> None:
     root = directory.parent / "tablespaces"
     plan = plan_to(open_store(spread.settings.store, "development"), Target(), spread.settings.home / "scratch")
@@ -123,6 +125,7 @@ def test_a_tablespace_inside_the_data_directory_is_refused(spread: Spread, plan:
         require_vacant(plan, Destination(directory, {str(spread.place): directory / "x"}))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may restore for somebody else")
 def test_as_root_the_files_belong_to_the_owner_of_the_directory(
     spread: Spread, plan: RecoveryPlan, directory: Path, programs: Programs

@@ -93,6 +93,7 @@ def _refuses_a_time_between_two_lives(past: Past, lives: Lives, second: Moment) 
     assert second.time > past.last.time
 
 
+@pytest.mark.slow
 def test_a_promoted_cluster_that_has_archived_nothing_but_its_history_is_restored_as_it_was_promoted(
     past: Past, lives: Lives
 ) -> None:

@@ -78,6 +78,7 @@ choices = st.one_of(
 policies: st.SearchStrategy[Policy] = st.sampled_from(["keep-current", "take-past", "skip"])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(accident=accidents, chosen=choices, policy=policies, with_children=st.booleans())
 def test_chosen_rows_become_the_past_and_all_others_stay(

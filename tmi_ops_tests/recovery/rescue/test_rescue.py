@@ -63,6 +63,7 @@ def test_rows_without_a_key_come_back_in_their_number(two: Two) -> None:
     assert two.is_as_then("lines")
 
 
+@pytest.mark.slow
 def test_a_dropped_table_comes_back_with_all_that_went_with_it(two: Two) -> None:
     two.spoil("CREATE ROLE reader_of_models; GRANT SELECT ON models TO reader_of_models")
     run(two.now, "DROP TABLE models CASCADE")
@@ -89,6 +90,7 @@ def test_an_append_only_table_takes_back_missing_rows(two: Two) -> None:
         two.spoil("DELETE FROM history")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["stop", "take-past", "keep-current", "skip"])
 def test_a_changed_row_of_an_append_only_table_is_a_conflict_that_no_policy_writes_over(
     two: Two, policy: Policy
@@ -110,6 +112,7 @@ def test_a_changed_row_of_an_append_only_table_is_a_conflict_that_no_policy_writ
         assert [row["what"] for row in two.now_rows("history")][1:3] == ["forged", "event 3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "name_now", "models_back"),
     [("keep-current", "renamed", True), ("take-past", "person 3", True), ("skip", "renamed", False)],
@@ -127,6 +130,7 @@ def test_a_row_that_exists_with_other_content_is_resolved_by_the_policy(
     assert two.is_as_then("models", "parts") is models_back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["keep-current", "skip"])
 def test_a_unique_value_taken_since_leaves_the_row_out_with_what_needs_it(two: Two, policy: Policy) -> None:
     two.spoil(
@@ -156,6 +160,7 @@ def test_a_row_whose_parent_is_gone_on_both_sides_is_a_conflict(two: Two) -> Non
     assert [row["n"] for row in two.now_rows("lines")] == [1, 2, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_trigger_that_changes_rows_stops_the_rescue_until_it_is_accepted(two: Two) -> None:
     two.spoil(
         "DELETE FROM lines WHERE n = 2; CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS "
@@ -226,6 +231,7 @@ def test_columns_added_since_get_their_default_and_lost_ones_are_named(two: Two)
         two.planned(all_of("lines"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "said"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tmi_ops.backup.wal.lease import read_lease
 from tmi_ops.backup.wal.slot import read_server
 from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
@@ -23,6 +25,7 @@ from tmi_ops_tests.backup.wal.receiving.receivers import (
 )
 
 
+@pytest.mark.slow
 def test_a_catch_up_brings_the_archive_to_where_the_server_stood_and_the_next_one_goes_on_from_there(
     source: Settings, cluster: RunningCluster, store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -38,6 +41,7 @@ def test_a_catch_up_brings_the_archive_to_where_the_server_stood_and_the_next_on
     assert_equal_to_pg_wal(store, cluster, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_stream_keeps_the_archive_level_with_the_server_and_the_slot_follows_the_archive(
     source: Settings, cluster: RunningCluster, store: ObjectStore, tmp_path: Path
 ) -> None:
