@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -29,10 +26,11 @@ def doctor(as_json: bool, verbose: bool) -> int:
 
     Exit codes: 0 healthy (warnings included), 1 something is broken, 2 something could not be looked at.
     """
+    from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.cli.doctor_view import as_facts, show_close, watch_steps
     from tmi_ops.diagnosis.diagnose import diagnose
 
-    dagster = _dagster_variables()
+    dagster = dagster_variables()
     if as_json:
         diagnosis = diagnose(dagster=dagster)
         click.echo(json.dumps(as_facts(diagnosis), indent=2))
@@ -48,30 +46,3 @@ def _exit_code(diagnosis: Diagnosis) -> int:
     if diagnosis.at(Outcome.FAILED):
         return BROKEN
     return 0 if diagnosis.healthy else COULD_NOT_LOOK
-
-
-def _dagster_variables() -> Mapping[str, str]:
-    """Where Dagster keeps its records: as the process says, else the embedded stack's."""
-    from tmi_ops.errors import OpsError
-    from tmi_ops.settings import load_settings
-
-    if os.environ.get("DAGSTER_PG_HOST"):
-        return os.environ
-    try:
-        settings = load_settings()
-    except OpsError:
-        return {}  # the diagnosis says why
-    return _of_the_stack(settings.home) if settings.uses_embedded_stack else {}
-
-
-def _of_the_stack(home: Path) -> Mapping[str, str]:
-    from tmi_ops.stack.credentials import stack_credentials
-    from tmi_ops.stack.environment import dagster_variables
-    from tmi_ops.stack.layout import StackLayout
-    from tmi_ops.stack.state import stack_is_running
-
-    layout = StackLayout(home)
-    state = stack_is_running(layout.home)
-    if state is None or not state.with_dagster or not layout.credentials.exists():
-        return {}
-    return dagster_variables(layout, state.ports, stack_credentials(layout.credentials))

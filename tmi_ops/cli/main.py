@@ -59,6 +59,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
         "drill": LazyCommand("tmi_ops.cli.drill", "drill", "Recover for practice, measure it, and keep the evidence."),
         "drills": LazyCommand("tmi_ops.cli.drill", "drills", "List the drills, or show the evidence of one."),
     },
+    "Objectives": {
+        "status": LazyCommand("tmi_ops.cli.status", "status", "How far back we can recover, and how long it takes."),
+    },
     "Health": {
         "doctor": LazyCommand("tmi_ops.cli.doctor", "doctor", "What is broken, why, and what exactly mends it."),
         "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),

@@ -1,0 +1,34 @@
+"""Where Dagster keeps its records, for those who ask them without Dagster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tmi_ops.errors import OpsError
+from tmi_ops.settings import load_settings
+
+
+def dagster_variables() -> Mapping[str, str]:
+    """Where Dagster keeps its records: as the process says, else the embedded stack's."""
+    if os.environ.get("DAGSTER_PG_HOST"):
+        return os.environ
+    try:
+        settings = load_settings()
+    except OpsError:
+        return {}  # whoever reads the settings next says why
+    return _of_the_stack(settings.home) if settings.uses_embedded_stack else {}
+
+
+def _of_the_stack(home: Path) -> Mapping[str, str]:
+    from tmi_ops.stack.credentials import stack_credentials
+    from tmi_ops.stack.environment import dagster_variables
+    from tmi_ops.stack.layout import StackLayout
+    from tmi_ops.stack.state import stack_is_running
+
+    layout = StackLayout(home)
+    state = stack_is_running(layout.home)
+    if state is None or not state.with_dagster or not layout.credentials.exists():
+        return {}
+    return dagster_variables(layout, state.ports, stack_credentials(layout.credentials))

@@ -1,0 +1,93 @@
+"""`tmi-ops status`: how far back we can recover, and how long it would take, on one screen."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tmi_ops.objectives.status import Status
+
+NOT_MET = 1
+COULD_NOT_LOOK = 2
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line for each look.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=1),
+    is_flag=False,
+    flag_value=10.0,
+    metavar="[SECONDS]",
+    help="Look again every so many seconds (10 unless told) until Ctrl-C.",
+)
+def status(as_json: bool, watch: float | None) -> int:
+    """How far back we can recover, and how long it would take. Changes nothing.
+
+    Reads the store and asks the database and Dagster's records beside it; what cannot be asked is said so, line by
+    line, and the rest is shown. Only what a restore or drill has proven counts. At risk means: three quarters of the
+    objective are used up.
+
+    Exit codes: 0 both objectives are met, 1 one is at risk, breached or unproven, 2 store or database could not be
+    looked at.
+    """
+    if watch is not None:
+        return _keep_looking(watch, as_json=as_json)
+    found = _look()
+    if as_json:
+        from tmi_ops.cli.status_facts import as_facts
+
+        click.echo(json.dumps(as_facts(found), indent=2))
+    else:
+        from tmi_ops.cli.status_view import status_screen
+        from tmi_ops.cli.terminal import out
+
+        out.print(status_screen(found))
+    return exit_code(found)
+
+
+def exit_code(found: Status) -> int:
+    """What was seen to be wrong goes before what could not be seen."""
+    from tmi_ops.objectives.standing import Standing
+
+    if found.recoverability is None:
+        return COULD_NOT_LOOK
+    if found.standing is not Standing.MET:
+        return NOT_MET
+    return 0 if found.saw_all else COULD_NOT_LOOK
+
+
+def _look() -> Status:
+    from tmi_ops.cli.dagster_records import dagster_variables
+    from tmi_ops.objectives.status import read_status
+    from tmi_ops.settings import load_settings, read_variables
+
+    return read_status(load_settings(), read_variables(), dagster_variables())
+
+
+def _keep_looking(every: float, *, as_json: bool) -> int:
+    """Until Ctrl-C, which is how one ends it: the exit code is that of the last look."""
+    from rich.live import Live
+
+    from tmi_ops.cli.status_facts import as_facts
+    from tmi_ops.cli.status_view import status_screen
+    from tmi_ops.cli.terminal import out
+
+    found = _look()
+    try:
+        if as_json:
+            while True:
+                click.echo(json.dumps(as_facts(found)))
+                time.sleep(every)
+                found = _look()
+        with Live(status_screen(found), console=out, screen=out.is_terminal, auto_refresh=False) as live:
+            while True:
+                time.sleep(every)
+                found = _look()
+                live.update(status_screen(found), refresh=True)
+    except KeyboardInterrupt:
+        return exit_code(found)

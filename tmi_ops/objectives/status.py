@@ -1,0 +1,167 @@
+"""Everything that the status screen tells, each part read by itself: what is away takes only its own part along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.record import AlertRecord
+from tmi_ops.errors import OpsError
+from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.objectives.history import Day, Worst, growth_per_day, read_history, worst_over
+from tmi_ops.objectives.next_runs import Automatic, read_automatic
+from tmi_ops.objectives.reading import read_recoverability
+from tmi_ops.objectives.rpo import RpoReading, judge_rpo
+from tmi_ops.objectives.rto import RtoForecast, forecast_rto
+from tmi_ops.objectives.server import ask_about_wal
+from tmi_ops.objectives.standing import Standing, worst_of
+from tmi_ops.objectives.stock import total_of
+from tmi_ops.objectives.stream import StreamReading, judge_stream
+from tmi_ops.objectives.timetable import read_automation
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.objects import ObjectStore, open_store
+
+DAY, MONTH = timedelta(days=1), timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Recoverability:
+    """What the store tells, judged. `growth`: bytes a day; None: the readings are too young to tell."""
+
+    facts: RecoverabilityFacts
+    rpo: RpoReading
+    rto: RtoForecast
+    stream: StreamReading
+    worst_day: Worst
+    worst_month: Worst
+    growth: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """One environment at one moment.
+
+    Args:
+        recoverability: what the store tells; None: it could not be read, and `store_problem` says why.
+        database_problem: why the server could not be asked; None: it was.
+        alerts: the open ones; None: they could not be read.
+    """
+
+    environment: str
+    database: str
+    store: str
+    at: datetime
+    recoverability: Recoverability | None
+    store_problem: str | None
+    database_problem: str | None
+    automatic: Automatic
+    alerts: tuple[AlertRecord, ...] | None
+
+    @property
+    def standing(self) -> Standing:
+        """The worst of the promises; unknown where the store could not be read."""
+        found = self.recoverability
+        if found is None:
+            return Standing.UNKNOWN
+        # The stream is unknown wherever the database cannot be asked; whether that hurts, the RPO tells.
+        stream = () if self.database_problem else (found.stream.standing,)
+        return worst_of([found.rpo.standing, found.rto.standing, *stream])
+
+    @property
+    def saw_all(self) -> bool:
+        """Whether both the store and the database could be looked at."""
+        return self.recoverability is not None and self.database_problem is None
+
+
+def read_status(
+    settings: Settings, variables: Mapping[str, str], dagster: Mapping[str, str], now: datetime | None = None
+) -> Status:
+    """Look at everything at once.
+
+    Args:
+        variables: the process's and the .env files', for the time zone of the schedules.
+        dagster: where Dagster keeps its records.
+    """
+    now = now or datetime.now(UTC)
+    with ThreadPoolExecutor(3, thread_name_prefix="status") as pool:
+        automatic = pool.submit(_automatic, settings, variables, dagster, now)
+        alerts = pool.submit(_open_alerts, settings)
+        recoverability, store_problem = _recoverability(settings, now)
+        facts = recoverability.facts if recoverability else None
+        database_problem = facts.server_problem if facts else _database_problem(settings.postgres)
+        return Status(
+            environment=settings.environment,
+            database=settings.postgres.describe(),
+            store=settings.store.describe(),
+            at=now,
+            recoverability=recoverability,
+            store_problem=store_problem,
+            database_problem=database_problem,
+            automatic=automatic.result(),
+            alerts=alerts.result(),
+        )
+
+
+def judge_all(settings: Settings, store: ObjectStore, now: datetime | None = None) -> Recoverability:
+    """Read the store and, where it can be asked, the server; judge all of it, and look at the past.
+
+    Raises:
+        StoreError: the store could not be read.
+    """
+    facts = read_recoverability(settings, store, now)
+    days = read_history(store, facts.server_now)
+    return judge_facts(settings, facts, days)
+
+
+def judge_facts(settings: Settings, facts: RecoverabilityFacts, days: list[Day]) -> Recoverability:
+    """All judgements. Pure."""
+    objectives = settings.objectives
+    rpo = judge_rpo(facts, objectives)
+    return Recoverability(
+        facts=facts,
+        rpo=rpo,
+        rto=forecast_rto(facts, objectives),
+        stream=judge_stream(facts, objectives),
+        worst_day=worst_over(days, DAY, facts.server_now, rpo.value),
+        worst_month=worst_over(days, MONTH, facts.server_now, rpo.value),
+        growth=growth_per_day(days, facts.server_now, total_of(facts.storage).size),
+    )
+
+
+def _recoverability(settings: Settings, now: datetime) -> tuple[Recoverability | None, str | None]:
+    try:
+        return judge_all(settings, open_store(settings.store, settings.environment), now), None
+    except OpsError as error:
+        return None, error.what
+
+
+def _database_problem(postgres: PostgresSettings) -> str | None:
+    try:
+        ask_about_wal(postgres)
+    except OpsError as error:
+        return error.what
+    return None
+
+
+def _automatic(
+    settings: Settings, variables: Mapping[str, str], dagster: Mapping[str, str], now: datetime
+) -> Automatic:
+    try:
+        timezone = read_automation(settings.environment, variables).timezone
+    except OpsError as error:
+        return Automatic(problem=error.what)
+    return read_automatic(dagster, settings.environment, timezone, now)
+
+
+def _open_alerts(settings: Settings) -> tuple[AlertRecord, ...] | None:
+    desk = AlertDesk(settings)
+    try:
+        records = desk.records()
+    except OSError:
+        return None
+    if desk.book.problem is not None and not records:
+        return None
+    return tuple(record for record in records if record.is_open)
