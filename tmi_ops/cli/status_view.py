@@ -63,7 +63,7 @@ def _promises(status: Status) -> Iterator[tuple[Text, Text, Text, Text]]:
     measured = "no drill yet"
     if rto.last_drill is not None:
         measured = f"last drill {_span(rto.last_drill.rto)}, {_ago(rto.last_drill.at, status.at)}"
-    basis = {"measured": "forecast", "measured in part": "forecast, in part assumed", "assumed": "assumed"}[rto.basis]
+    basis = {"measured": "forecast", "measured in part": "forecast, in part assumed", "assumed": "assumed speeds"}[rto.basis]
     yield _promise("RTO", rto.standing, rto.value, rto.objective, f"{basis}; {measured}")
 
 
@@ -76,6 +76,8 @@ def _promise(
 
 
 def _past(found: Recoverability) -> str:
+    if found.worst_month.measured == timedelta(0):
+        return "no earlier reading is kept"
     return f"worst in 24 h {_worst(found.worst_day)}, in 30 d {_worst(found.worst_month)}"
 
 
