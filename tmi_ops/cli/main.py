@@ -61,6 +61,9 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     },
     "Objectives": {
         "status": LazyCommand("tmi_ops.cli.status", "status", "How far back we can recover, and how long it takes."),
+        "metrics": LazyCommand(
+            "tmi_ops.cli.metrics", "metrics", "The status for Prometheus: printed, in a file, served."
+        ),
     },
     "Health": {
         "doctor": LazyCommand("tmi_ops.cli.doctor", "doctor", "What is broken, why, and what exactly mends it."),

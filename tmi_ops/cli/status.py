@@ -37,7 +37,7 @@ def status(as_json: bool, watch: float | None) -> int:
     """
     if watch is not None:
         return _keep_looking(watch, as_json=as_json)
-    found = _look()
+    found = look()
     if as_json:
         from tmi_ops.cli.status_facts import as_facts
 
@@ -61,7 +61,12 @@ def exit_code(found: Status) -> int:
     return 0 if found.saw_all else COULD_NOT_LOOK
 
 
-def _look() -> Status:
+def look() -> Status:
+    """Everything, as the settings say.
+
+    Raises:
+        SettingsError: they are malformed.
+    """
     from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.objectives.status import read_status
     from tmi_ops.settings import load_settings, read_variables
@@ -77,17 +82,17 @@ def _keep_looking(every: float, *, as_json: bool) -> int:
     from tmi_ops.cli.status_view import status_screen
     from tmi_ops.cli.terminal import out
 
-    found = _look()
+    found = look()
     try:
         if as_json:
             while True:
                 click.echo(json.dumps(as_facts(found)))
                 time.sleep(every)
-                found = _look()
+                found = look()
         with Live(status_screen(found), console=out, screen=out.is_terminal, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
-                found = _look()
+                found = look()
                 live.update(status_screen(found), refresh=True)
     except KeyboardInterrupt:
         return exit_code(found)

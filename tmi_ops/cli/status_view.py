@@ -27,6 +27,7 @@ _RUNS_SHOWN = 4
 _FINDINGS_SHOWN = 12
 _CURES_SHOWN = 2
 _WHOLE = 0.995  # what was measured of a day is never all of it: readings have a beginning
+_BASES = {"measured": "forecast", "measured in part": "forecast, in part assumed", "assumed": "assumed speeds"}
 _NOBODY_LOOKED = "not measured"
 
 
@@ -63,8 +64,7 @@ def _promises(status: Status) -> Iterator[tuple[Text, Text, Text, Text]]:
     measured = "no drill yet"
     if rto.last_drill is not None:
         measured = f"last drill {_span(rto.last_drill.rto)}, {_ago(rto.last_drill.at, status.at)}"
-    basis = {"measured": "forecast", "measured in part": "forecast, in part assumed", "assumed": "assumed speeds"}[rto.basis]
-    yield _promise("RTO", rto.standing, rto.value, rto.objective, f"{basis}; {measured}")
+    yield _promise("RTO", rto.standing, rto.value, rto.objective, f"{_BASES[rto.basis]}; {measured}")
 
 
 def _promise(

@@ -1,0 +1,142 @@
+"""A status as metrics, for Prometheus and whatever reads OpenMetrics. Pure.
+
+Every family is always there; one without a sample is not known just now. Seconds, bytes and Unix times, as usual.
+
+Source: https://prometheus.io/docs/specs/om/open_metrics_spec/ and https://prometheus.io/docs/practices/naming/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from tmi_ops import __version__
+from tmi_ops.objectives.history import Worst
+from tmi_ops.objectives.standing import Standing
+from tmi_ops.objectives.status import Recoverability, Status
+
+PREFIX = "tmi_ops"
+_Labels = Mapping[str, str]
+_Samples = Iterator[tuple[str, _Labels, float | None]]
+
+# Name (below the prefix): what it is, and its labels besides the environment.
+GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "reachable": ("1 where the store, the database, Dagster's records could be looked at.", ("target",)),
+    "standing": ("1 for the standing that an objective has, 0 for the others.", ("objective", "standing")),
+    "rpo_seconds": ("Achieved RPO now: age of the newest moment that is proven to be recoverable.", ()),
+    "rpo_objective_seconds": ("The recovery point objective.", ()),
+    "rpo_worst_seconds": ("The worst achieved RPO of a stretch of time that ends now, as far as measured.", ("over",)),
+    "rpo_measured_ratio": ("How much of that stretch of time was measured.", ("over",)),
+    "rto_forecast_seconds": ("How long a recovery to the newest moment would take now.", ()),
+    "rto_objective_seconds": ("The recovery time objective.", ()),
+    "rto_phase_seconds": ("What the forecast is made of.", ("phase",)),
+    "drill_seconds": ("How long the last drill's recovery and proof took.", ()),
+    "drill_passed": ("1 where the last drill passed.", ()),
+    "drill_timestamp_seconds": ("When the last drill ended.", ()),
+    "proof_timestamp_seconds": ("When a backup was proven last.", ()),
+    "recoverable_from_timestamp_seconds": ("From then on every moment can be recovered.", ()),
+    "recoverable_to_timestamp_seconds": ("The newest recoverable moment; `any`: proof not considered.", ("proof",)),
+    "failed_backups": ("Backups in the store that a proof has found bad.", ()),
+    "wal_behind_bytes": ("WAL that the server has and the store lacks.", ()),
+    "slot_kept_bytes": ("WAL that the server keeps for the replication slot.", ()),
+    "slot_left_bytes": ("WAL that may still be written before the slot is in danger; absent: no limit.", ()),
+    "receiver_at_work": ("1 while a receiver holds the archive's lease.", ()),
+    "store_bytes": ("Bytes in the store.", ("kind",)),
+    "store_objects": ("Objects in the store.", ("kind",)),
+    "store_added_bytes": ("Bytes of what was stored within 24 hours and is still there.", ("kind",)),
+    "alerts_open": ("Open alerts.", ()),
+    "next_run_timestamp_seconds": ("When a schedule begins next.", ("schedule",)),
+    "read_timestamp_seconds": ("When all this was read.", ()),
+}
+
+
+def families(status: Status) -> Iterator[Metric]:
+    """All metrics of one environment."""
+    gauges = {
+        name: GaugeMetricFamily(f"{PREFIX}_{name}", said, labels=("environment", *labels))
+        for name, (said, labels) in GAUGES.items()
+    }
+    for name, labels, value in _samples(status):
+        if value is not None:
+            wanted = GAUGES[name][1]
+            gauges[name].add_metric([status.environment, *(labels[label] for label in wanted)], value)
+    info = InfoMetricFamily(f"{PREFIX}_build", "The release of tmi-ops that read this.", labels=("environment",))
+    info.add_metric([status.environment], {"version": __version__})
+    yield from gauges.values()
+    yield info
+
+
+def _samples(status: Status) -> _Samples:
+    found = status.recoverability
+    yield "reachable", {"target": "store"}, float(found is not None)
+    yield "reachable", {"target": "database"}, float(status.database_problem is None)
+    yield "reachable", {"target": "dagster"}, float(status.automatic.problem is None)
+    yield "read_timestamp_seconds", {}, status.at.timestamp()
+    yield "alerts_open", {}, None if status.alerts is None else float(len(status.alerts))
+    for run in status.automatic.runs:
+        yield "next_run_timestamp_seconds", {"schedule": run.schedule}, run.at.timestamp()
+    if found is not None:
+        yield from _promises(found)
+        yield from _recoverable(found)
+        yield from _stream(found)
+        for kind, usage in found.facts.storage.items():
+            yield "store_bytes", {"kind": kind}, float(usage.size)
+            yield "store_objects", {"kind": kind}, float(usage.objects)
+            yield "store_added_bytes", {"kind": kind}, float(usage.added_day)
+
+
+def _promises(found: Recoverability) -> _Samples:
+    judged = {"rpo": found.rpo.standing, "rto": found.rto.standing, "wal_stream": found.stream.standing}
+    for objective, standing in judged.items():
+        for one in Standing:
+            yield "standing", {"objective": objective, "standing": one.value}, float(one is standing)
+    yield "rpo_seconds", {}, _seconds(found.rpo.value)
+    yield "rpo_objective_seconds", {}, _seconds(found.rpo.objective)
+    for over, worst in (("24h", found.worst_day), ("30d", found.worst_month)):
+        yield "rpo_worst_seconds", {"over": over}, _seconds(worst.value)
+        yield "rpo_measured_ratio", {"over": over}, _ratio(worst)
+    yield "rto_forecast_seconds", {}, _seconds(found.rto.value)
+    yield "rto_objective_seconds", {}, _seconds(found.rto.objective)
+    for phase in found.rto.phases:
+        yield "rto_phase_seconds", {"phase": phase.phase}, phase.seconds
+    drill = found.rto.last_drill
+    if drill is not None:
+        yield "drill_seconds", {}, _seconds(drill.rto)
+        yield "drill_passed", {}, float(drill.outcome == "passed")
+        yield "drill_timestamp_seconds", {}, drill.at.timestamp()
+
+
+def _recoverable(found: Recoverability) -> _Samples:
+    facts = found.facts
+    yield "recoverable_from_timestamp_seconds", {}, _time(facts.earliest_at)
+    yield "recoverable_to_timestamp_seconds", {"proof": "proven"}, _time(facts.proven.at if facts.proven else None)
+    yield "recoverable_to_timestamp_seconds", {"proof": "any"}, _time(facts.newest.at if facts.newest else None)
+    yield "proof_timestamp_seconds", {}, _time(facts.last_proof.at if facts.last_proof else None)
+    yield "failed_backups", {}, float(len(facts.failed))
+
+
+def _stream(found: Recoverability) -> _Samples:
+    stream, receiver = found.stream, found.facts.receiver
+    yield "wal_behind_bytes", {}, _number(stream.behind)
+    yield "slot_kept_bytes", {}, _number(stream.kept)
+    yield "slot_left_bytes", {}, _number(stream.left)
+    yield "receiver_at_work", {}, float(receiver is not None and receiver.at_work)
+
+
+def _ratio(worst: Worst) -> float:
+    return worst.measured / worst.over
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()
+
+
+def _time(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _number(size: int | None) -> float | None:
+    return None if size is None else float(size)
