@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +160,11 @@ def _explain_failure(
     )
 
 
+_LIBPQS_ADDRESS = re.compile(r"^connection (?:failed|is bad): connection to server .*? failed: ")
+
+
 def _line_of(said: str, words: str = "") -> str:
-    """The last line that holds `words`, without what libpq says before."""
-    line = [part for part in said.splitlines() if part.strip() and words in part][-1].strip()
-    return line.split("FATAL:")[-1].strip().rstrip(".")
+    """The last line that holds `words`, without what libpq says before it and without its question below it."""
+    lines = [part.strip() for part in said.splitlines() if part.strip() and words in part]
+    answers = [line for line in lines if not line.startswith("Is the server running")]
+    return _LIBPQS_ADDRESS.sub("", (answers or lines)[-1].split("FATAL:")[-1]).strip().rstrip(".")

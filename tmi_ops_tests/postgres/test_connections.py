@@ -25,6 +25,7 @@ def test_a_server_that_is_not_there_is_worth_trying_again(server: PostgresSettin
     with pytest.raises(DatabaseError, match="could not be reached") as caught, connect(nobody):
         pass
     assert caught.value.transient
+    assert caught.value.what.endswith(f":{nobody.port}/{nobody.database}: Connection refused.")
 
 
 def test_a_host_that_does_not_exist_is_named(server: PostgresSettings) -> None:
