@@ -53,6 +53,7 @@ def test_an_alert_goes_out_without_the_store_once_and_is_in_the_store_when_it_is
     assert len(hook.requests) == 2
 
 
+@pytest.mark.slow
 def test_an_alert_that_was_told_before_the_store_failed_is_not_told_again(
     far_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock
 ) -> None:

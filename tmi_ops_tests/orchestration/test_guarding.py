@@ -32,6 +32,7 @@ def open_alerts(settings: Settings) -> dict[str, Severity]:
     return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
 
 
+@pytest.mark.slow
 def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that_order(as_variables: Settings) -> None:
     first = look_through("rpo_guard")
     (request,) = first.run_requests or []

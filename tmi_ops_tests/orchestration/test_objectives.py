@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from dagster import (
     AssetCheckSeverity,
     ExecuteInProcessResult,
@@ -42,6 +43,7 @@ def test_an_unprotected_database_fails_both_checks_and_says_what_would_help(
     assert list(open_store(as_variables.store, ENVIRONMENT).list_objects("objectives/"))
 
 
+@pytest.mark.slow
 def test_after_a_proven_backup_the_numbers_that_plot_stand_beside_the_promises(run_job: RunJob) -> None:
     assert run_job("protect").success
     result = run_job("objectives")

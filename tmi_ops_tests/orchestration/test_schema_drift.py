@@ -21,6 +21,7 @@ def open_alerts(settings: Settings) -> dict[str, Severity]:
     return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
 
 
+@pytest.mark.slow
 def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when_it_is_taken_back(
     migrated: Settings,
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when
     assert not open_alerts(migrated)
 
 
+@pytest.mark.slow
 def test_an_extra_table_is_shown_by_the_asset_and_wakes_nobody(migrated: Settings) -> None:
     first = look_through("schema_drift")
     with connect(migrated.postgres) as connection:

@@ -72,6 +72,7 @@ def test_a_second_run_after_a_crash_ends_where_an_uninterrupted_one_does(
     assert set(in_two.objects) == set(at_once.objects)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(catalogues(), policies, crashes)
 def test_a_plan_made_anew_after_a_crash_ends_there_too(
