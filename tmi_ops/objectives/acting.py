@@ -140,7 +140,7 @@ def decide_unread(topic: Topic, problem: str, next_step: str, memory: Memory, no
     blind_too_long = now - since > pace.objective
     after = memory.model_copy(update={"unread_since": since})
     alert = Alert(
-        key=topic,
+        key=topic.value,
         severity=Severity.CRITICAL if blind_too_long else Severity.WARNING,
         summary=f"What can be recovered is not known ({topic.upper()})",
         at_risk=f"{problem} Nobody can tell how much would be lost, were the server lost now.",
@@ -160,11 +160,18 @@ def _order(
     pace: Pace,
     running: Collection[Action],
 ) -> Order | None:
-    automatic = [cure for cure in judged.cures if cure.action.is_automatic]
+    automatic = _automatic(judged)
     if not automatic or _is_busy(memory, automatic, now, pace, running):
         return None
     cure = min(automatic, key=lambda one: _times(memory, one))
     return Order(cure, f"{topic}-{cure.action.name.lower()}-{since:%Y%m%dT%H%M%S}-{_times(memory, cure) + 1}")
+
+
+def _automatic(judged: Judged) -> list[Cure]:
+    """Cures that need no person; none where the database must be reached before any of them could work."""
+    if any(cure.action is Action.REACH_DATABASE for cure in judged.cures):
+        return []
+    return [cure for cure in judged.cures if cure.action.is_automatic]
 
 
 def _is_busy(memory: Memory, automatic: list[Cure], now: datetime, pace: Pace, running: Collection[Action]) -> bool:
@@ -187,7 +194,7 @@ def _times(memory: Memory, cure: Cure) -> int:
 def _is_told(judged: Judged, memory: Memory, now: datetime, pace: Pace, running: Collection[Action]) -> bool:
     if judged.standing is Standing.BREACHED:
         return True
-    automatic = [cure for cure in judged.cures if cure.action.is_automatic]
+    automatic = _automatic(judged)
     if not automatic:
         return bool(judged.cures) or judged.standing is Standing.AT_RISK
     tried = all(_times(memory, cure) for cure in automatic)
@@ -199,7 +206,7 @@ def _alert(topic: Topic, judged: Judged, memory: Memory, order: Order | None, ru
         raise AssertionError
     breached = judged.standing is Standing.BREACHED
     return Alert(
-        key=topic,
+        key=topic.value,
         severity=Severity.CRITICAL if breached else Severity.WARNING,
         summary=f"{_SUBJECTS[topic]} is {judged.standing}",
         at_risk=judged.reason,

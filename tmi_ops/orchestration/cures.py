@@ -47,7 +47,7 @@ def cure_request(environment: str, topic: Topic, order: Order) -> RunRequest:
         run_key=order.key,
         job_name=JOBS[order.cure.action],
         run_config=_run_config(environment, order.cure),
-        tags={CURE_TAG: topic},
+        tags={CURE_TAG: topic.value},
     )
 
 

@@ -118,7 +118,7 @@ def tell(settings: Settings, topic: Topic, decision: Decision) -> None:
     if decision.alert is not None:
         desk.raise_alert(decision.alert)
     elif decision.resolution is not None:
-        desk.resolve(topic, decision.resolution)
+        desk.resolve(topic.value, decision.resolution)
     if topic is Topic.RPO:
         desk.retry()
         if decision.standing is Standing.MET:

@@ -83,6 +83,14 @@ def test_a_breach_is_told_at_once_with_what_was_done_and_what_to_do() -> None:
     assert "tmi-ops wal stream" in decision.alert.to_do
 
 
+def test_while_the_database_cannot_be_reached_no_backup_is_begun_that_could_only_fail() -> None:
+    cures = (Cure(Action.REACH_DATABASE), Cure(Action.BACK_UP_LOGICAL))
+    (decision,) = looks([Judgement(Standing.BREACHED, cures)], MINUTE)
+    assert decision.order is None
+    assert decision.alert is not None
+    assert "tmi-ops doctor" in decision.alert.to_do
+
+
 def test_a_risk_that_only_a_person_can_end_is_told_at_once() -> None:
     (decision,) = looks([Judgement(Standing.AT_RISK, (BY_A_PERSON,))], MINUTE)
     assert decision.order is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dagster import DagsterInstance, SensorResult, build_sensor_context
+from dagster_shared.serdes import serialize_value
 
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.orchestration.resources import Environment
@@ -22,4 +23,6 @@ def look_through(name: str, cursor: str | None = None, instance: DagsterInstance
     )
     result = definitions.resolve_sensor_def(name)(context)
     assert isinstance(result, SensorResult)
+    for said in (*(result.run_requests or ()), *result.asset_events):
+        serialize_value(said)  # the daemon gets it from another process
     return result
