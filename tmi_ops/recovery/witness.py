@@ -1,4 +1,4 @@
-"""Who knows that the archive held everything at some moment: a living server, or the receiver by what its lease says."""
+"""Who knows that the archive held everything at some moment: a living server, or the receiver by its lease."""
 
 from __future__ import annotations
 

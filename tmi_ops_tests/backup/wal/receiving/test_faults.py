@@ -178,7 +178,7 @@ def test_a_store_that_fails_now_and_then_or_is_slow_only_delays_the_archive(
     source: Settings, cluster: RunningCluster, store: ObjectStore, tmp_path: Path, fault: Fault
 ) -> None:
     with faulty_proxy(source.store) as proxy:
-        proxy.first(12, fault, _is_wal)
+        proxy.first(4, fault, _is_wal)
         through_proxy = source.model_copy(update={"store": proxy.settings})
         with receiving(through_proxy, slot=f"struggling_{fault.split()[0]}") as receiver:
             write_wal(source.postgres, 60)
