@@ -13,7 +13,7 @@ from tmi_ops.orchestration.guarding import guarding_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.objectives import objectives_definitions
-from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
 from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
@@ -46,7 +46,7 @@ def environment_definitions(environment: str) -> Definitions:
         schema_drift_definitions(environment, capabilities),
         failed_run_definitions(environment),
         Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
-    )
+    ).map_asset_specs(func=lambda spec: grouped_by_environment(spec, environment))
 
 
 defs = environment_definitions(environment_name())

@@ -11,7 +11,7 @@ import pytest
 from tmi_ops.cli.main import tmi_ops
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _COMMAND = re.compile(r"(?:^|`|\$\(|\()tmi-ops((?: +[a-z][a-z-]*| +--[a-z][a-z-]*)+)", re.MULTILINE)
 
 
@@ -20,9 +20,8 @@ def named_in(document: Path) -> set[str]:
     return {" ".join(match[1].split()) for match in _COMMAND.finditer(document.read_text())}
 
 
-def refusal(line: str) -> str | None:
-    """Why the command line cannot be, or None."""
-    command: click.Command = tmi_ops
+def refusal(line: str, command: click.Command = tmi_ops) -> str | None:
+    """Why the command line (without the program's name) cannot be, or None."""
     for word in line.split():
         if word.startswith("--"):
             known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -36,7 +35,7 @@ def refusal(line: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_every_command_that_a_document_names_exists(document: Path) -> None:
     lines = named_in(document)
     assert lines

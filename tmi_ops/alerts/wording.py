@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tmi_ops.alerts.record import Notice, NoticeKind
+from tmi_ops.words import time_words
 
-_MINUTE = timedelta(minutes=1)
-_HOUR = timedelta(hours=1)
-_DAY = timedelta(days=1)
 _STATUS = "See where things stand: `tmi-ops status`. All open alerts: `tmi-ops alerts`."
 
 
@@ -27,7 +25,7 @@ def message_of(notice: Notice, environment: str, now: datetime) -> Message:
     """What people read of this notice."""
     alert = notice.alert
     if notice.kind is NoticeKind.RESOLVED:
-        lasted = span_words(notice.at - alert.since)
+        lasted = time_words((notice.at - alert.since).total_seconds())
         lines = (
             f"Over since: {moment_words(notice.at)}, after {lasted}.",
             f"What helped: {notice.resolution}",
@@ -39,7 +37,7 @@ def message_of(notice: Notice, environment: str, now: datetime) -> Message:
     how = {NoticeKind.ESCALATED: " (now worse)", NoticeKind.REMINDER: " (still so)"}.get(notice.kind, "")
     lines = (
         f"At risk: {alert.at_risk}",
-        f"Since: {moment_words(alert.since)} ({span_words(now - alert.since)} ago).",
+        f"Since: {moment_words(alert.since)} ({time_words((now - alert.since).total_seconds())} ago).",
         f"Done: {alert.done}",
         f"To do: {alert.to_do}",
     )
@@ -61,16 +59,6 @@ def trial_message(environment: str, severity: str, now: datetime) -> Message:
 
 def moment_words(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def span_words(span: timedelta) -> str:
-    """How long, in the two units that say enough: `2 h 5 min`."""
-    if span < 2 * _MINUTE:
-        return f"{max(0, int(span.total_seconds()))} s"
-    days, hours, minutes = span // _DAY, span % _DAY // _HOUR, span % _HOUR // _MINUTE
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _body(lines: tuple[str, ...], key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,8 +11,10 @@ from rich.table import Table
 
 from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice
-from tmi_ops.alerts.wording import moment_words, span_words
+from tmi_ops.alerts.wording import moment_words
+from tmi_ops.cli.terminal import age_words
 from tmi_ops.settings import Settings
+from tmi_ops.words import time_words
 
 _COLOURS = {Severity.INFO: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 _STATES = {
@@ -72,12 +73,12 @@ def show_deliveries(console: Console, problems: Mapping[str, str]) -> None:
 
 
 def _show_open(console: Console, record: AlertRecord) -> None:
-    alert, now = record.alert, datetime.now(UTC)
+    alert = record.alert
     colour = _COLOURS[alert.severity]
     console.print(f"[bold {colour}]{alert.severity.upper()}[/]  [bold]{escape(alert.summary)}[/]  ({alert.key})")
     rows = {
         "at risk": escape(alert.at_risk),
-        "since": f"{moment_words(alert.since)} ({span_words(now - alert.since)} ago)",
+        "since": f"{moment_words(alert.since)} ({age_words(alert.since)})",
         "done": escape(alert.done),
         "to do": f"[bold]{escape(alert.to_do)}[/]",
         "told": _told_words(record),
@@ -92,7 +93,7 @@ def _show_open(console: Console, record: AlertRecord) -> None:
 
 def _show_over(console: Console, record: AlertRecord) -> None:
     ended = record.resolved_at or record.seen_at
-    lasted = span_words(ended - record.alert.since)
+    lasted = time_words((ended - record.alert.since).total_seconds())
     console.print(
         f"{moment_words(ended)}  {escape(record.alert.summary)} ({record.alert.key}): {record.worst}, lasted {lasted}"
     )

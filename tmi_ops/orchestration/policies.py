@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import StrEnum
 
-from dagster import Backoff, Jitter, RetryPolicy, in_process_executor
+from dagster import AssetSpec, Backoff, Jitter, RetryPolicy, in_process_executor
 
 OWNERS = ["team:tmi-operations"]
 ENVIRONMENT_TAG = "tmi_ops/environment"
@@ -50,3 +50,8 @@ def job_tags(environment: str, lane: Lane, at_most: timedelta) -> dict[str, str]
         LANE_TAG: f"{environment}/{lane}",
         MAX_RUNTIME_TAG: str(int(at_most.total_seconds())),
     }
+
+
+def grouped_by_environment(spec: AssetSpec, environment: str) -> AssetSpec:
+    """In a group of its environment: the UI draws groups of one name as one box, whatever location they come from."""
+    return spec.replace_attributes(group_name=f"{environment}_{spec.group_name}")

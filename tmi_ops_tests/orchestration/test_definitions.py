@@ -42,6 +42,14 @@ def test_every_key_begins_with_the_environment_so_that_several_can_share_a_ui() 
         assert {spec.key.path[0] for spec in specs(environment_definitions(environment))} == {environment}
 
 
+def test_no_group_is_shared_by_two_environments_which_the_ui_would_draw_as_one() -> None:
+    of_one, of_another = (
+        {spec.group_name for spec in specs(environment_definitions(name))} for name in ("staging", "production")
+    )
+    assert of_one & of_another == set()
+    assert "production_backup" in of_another
+
+
 def test_a_backup_waits_for_the_schema_and_its_proof_for_the_backup(definitions: Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     assert graph.get(key("schema", "validation")).parent_keys == {key("schema", "migration")}
