@@ -166,7 +166,7 @@ def _keys(census: Census) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTICE,
             "unknown keys",
-            f"{census.unknown_keys:,} keys are not known to be TMI's: {', '.join(kinds)}{more}",
+            f"{census.unknown_keys:,} not known to be TMI's: {', '.join(kinds)}{more}",
             "a recovery keeps them; TMI_OPS_CACHE_DROP names those that it should drop",
         )
 

@@ -36,7 +36,7 @@ def show_health(report: HealthReport, *, tables: bool) -> None:
             out.print(Text(f"\n{area.value.replace('_', ' ')}", style="bold"))
             for result in results:
                 _show_result(result, with_table=tables)
-    _close(report)
+    _close(report, tables=tables)
 
 
 def as_facts(report: HealthReport) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _close(report: HealthReport) -> None:
+def _close(report: HealthReport, *, tables: bool) -> None:
     counts = Counter(result.status for result in report.results)
     words = ", ".join(f"{counts[status]} {status.value}" for status in reversed(Status) if counts[status])
     mark, style = _MARKS[report.status]
@@ -121,6 +121,6 @@ def _close(report: HealthReport) -> None:
         out.print(f"  Rates are measured since the last reading, {age_words(report.since)}{restarted}.")
     if report.kept_in is None:
         out.print("  [yellow]This reading could not be kept[/]: the next run will have no rates either.")
-    if any(result.verdict.remedy for result in report.results if result.status is not Status.OK):
+    if not tables and any(result.verdict.remedy for result in report.results if result.status is not Status.OK):
         worst = next(one for one in report.results if one.status is report.status)
         out.print(f"  next: `tmi-ops health --probe {worst.probe.name}` shows its table and the SQL that helps")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from redis.exceptions import RedisError
 
 from tmi_ops.cache.connection import is_configured, open_cache
@@ -24,6 +26,71 @@ def look_at_address(patient: Patient) -> Finding:
     service = Service("Redis", redis.host, redis.port, "REDIS_HOST", "REDIS_PORT", start)
     found = look_up(service)
     return found if found.cause else knock(service)
+
+
+def look_at_tls(patient: Patient) -> Finding:
+    settings = patient.settings.redis
+    said = _said_to_a_ping(settings)
+    trouble = _with_tls(settings, said) if settings.tls_enabled else _without_tls(settings, said)
+    if trouble is not None:
+        return trouble
+    return fine(f"verified for {settings.host}" if settings.tls_enabled else "not used (REDIS_TLS_ENABLED=false)")
+
+
+def _said_to_a_ping(settings: RedisSettings) -> str:
+    """What goes wrong with the first command; of a wrong password the next link tells."""
+    client = open_cache(settings, retries=0)
+    try:
+        client.ping()
+    except RedisError as error:
+        return str(error)
+    finally:
+        client.close()
+    return ""
+
+
+def _with_tls(settings: RedisSettings, said: str) -> Finding | None:
+    file, where = settings.tls_ca_file, f"{settings.host}:{settings.port}"
+    if file and not Path(file).is_file():
+        return failed(
+            f"there is no file {file}",
+            "REDIS_TLS_CA_FILE is to name the authority that vouches for the cache",
+            f"ls {file}",
+        )
+    if "NO_CERTIFICATE_OR_CRL_FOUND" in said or "PEM" in said:
+        return failed(
+            f"{file} holds no certificate", "REDIS_TLS_CA_FILE is no PEM file", f"openssl x509 -in {file} -text"
+        )
+    if "certificate is not valid for" in said:
+        return failed(
+            f"the certificate of {where} is for another name",
+            f"it does not name {settings.host}",
+            "set REDIS_HOST to a name in it:",
+            f"openssl s_client -connect {where} </dev/null | openssl x509 -noout -ext subjectAltName",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return failed(
+            f"the certificate of {where} cannot be trusted: {said.partition('failed: ')[2].partition(' (')[0]}",
+            f"its authority is not {'in ' + file if file else 'one the system knows'}",
+            "set REDIS_TLS_CA_FILE to the file of its authority (ca.crt)",
+        )
+    if said and ("SSL" in said or "Timeout" in said or "closed" in said or "reset" in said):
+        return failed(
+            f"{where} does not answer to TLS",
+            "it speaks none, and REDIS_TLS_ENABLED or rediss:// asks for it",
+            "set REDIS_TLS_ENABLED=false, or REDIS_PORT to its tls-port",
+        )
+    return None
+
+
+def _without_tls(settings: RedisSettings, said: str) -> Finding | None:
+    if "reset by peer" in said or "closed by server" in said.lower():
+        return failed(
+            f"{settings.host}:{settings.port} hangs up at the first word",
+            "it wants TLS, which is not asked for",
+            "set REDIS_TLS_ENABLED=true and REDIS_TLS_CA_FILE to the file of its authority (ca.crt)",
+        )
+    return None
 
 
 def look_at_authentication(patient: Patient) -> Finding:
@@ -70,5 +137,6 @@ def _refused(settings: RedisSettings, said: str) -> Finding:
 
 CACHE_LINKS = (
     Link("redis-address", "Redis", Area.CACHE, look_at_address, ("settings",)),
-    Link("redis-authentication", "Redis password", Area.CACHE, look_at_authentication, ("redis-address",)),
+    Link("redis-tls", "Redis TLS", Area.CACHE, look_at_tls, ("redis-address",)),
+    Link("redis-authentication", "Redis password", Area.CACHE, look_at_authentication, ("redis-tls",)),
 )

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from tmi_ops.health.probe import Area
 from tmi_ops.health.registry import PROBES
-from tmi_ops.health.verdict import Cause, Row, Status
+from tmi_ops.health.verdict import Cause, Reading, Row, Status
 from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
@@ -122,7 +122,7 @@ def _asset_spec(area: Area, key: AssetKey) -> AssetSpec:
 def _area_metadata(report: "HealthReport", area: Area) -> dict[str, MetadataValue[Any]]:
     results = report.of(area)
     readings = [result.reading for result in results if result.reading is not None]
-    numbers = {name: number for reading in readings for name, number in reading.numbers().items()}
+    numbers = {name: number for reading in readings for name, number in _plotted(reading).items()}
     return {
         "in one line": MetadataValue.text(_in_one_line(results)),
         "critical": MetadataValue.int(sum(result.status is Status.CRITICAL for result in results)),
@@ -131,8 +131,13 @@ def _area_metadata(report: "HealthReport", area: Area) -> dict[str, MetadataValu
         "probes": _table([_probe_row(result) for result in results]),
         "what helps": MetadataValue.md(_what_helps(results)),
         "rates since": MetadataValue.timestamp(report.since) if report.since else MetadataValue.text("first reading"),
-        **{name: MetadataValue.float(round(float(number), 4)) for name, number in numbers.items()},
+        **numbers,
     }
+
+
+def _plotted(reading: Reading) -> dict[str, MetadataValue[Any]]:
+    """The reading's numbers: Dagster draws them over runs."""
+    return {name: MetadataValue.float(round(float(number), 4)) for name, number in reading.numbers().items()}
 
 
 def _in_one_line(results: Sequence["Result"]) -> str:
@@ -145,11 +150,11 @@ def _in_one_line(results: Sequence["Result"]) -> str:
 
 
 def _probe_row(result: "Result") -> Row:
+    advice = f" → {result.verdict.advice}" if result.verdict.advice else ""
     return {
         "verdict": result.status.value,
         "probe": result.probe.name,
-        "reading": result.verdict.summary,
-        "advice": result.verdict.advice,
+        "reading": result.verdict.summary + advice,
         "limits": result.thresholds.describe(),
     }
 
@@ -174,7 +179,8 @@ def _check_result(result: "Result", key: AssetKey) -> AssetCheckResult:
     metadata: dict[str, Any] = {
         "verdict": verdict.status.value,
         "limits": f"{result.thresholds.describe()}: {result.probe.figure}",
-        "took (s)": round(result.seconds, 3),
+        "took": f"{result.seconds * 1000:.0f} ms",
+        **(_plotted(result.reading) if result.reading else {}),
     }
     if verdict.remedy:
         metadata["what helps"] = MetadataValue.md(_sql(result))

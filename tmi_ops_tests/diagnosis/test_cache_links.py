@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.cluster import free_port
+from tmi_ops.settings import RedisSettings
+from tmi_ops_tests.certificates import make_authority
 from tmi_ops_tests.diagnosis.asserting import assert_cause
-from tmi_ops_tests.diagnosis.conftest import Examine
+from tmi_ops_tests.diagnosis.conftest import Examine, Variables
+from tmi_ops_tests.tcp_relay import tcp_relay
 
 
 def test_a_cache_that_is_down_is_named_and_hides_nothing_else(examine: Examine) -> None:
@@ -29,3 +38,42 @@ def test_an_environment_without_a_cache_is_no_finding(examine: Examine) -> None:
     diagnosis = examine(nothing)
     assert diagnosis.root_cause is None
     assert diagnosis.step("redis-address").outcome is Outcome.SKIPPED
+
+
+@pytest.fixture
+def behind_tls(redis_server: RedisSettings, tmp_path: Path) -> Iterator[Variables]:
+    """The variables of a cache that speaks TLS, with a certificate of our own authority for `localhost`."""
+    certificate = make_authority(tmp_path / "authority", "Doctor Tests").certify("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    with tcp_relay(redis_server.port, context) as relay:
+        yield {
+            "REDIS_HOST": "localhost",
+            "REDIS_PORT": str(relay.port),
+            "REDIS_TLS_ENABLED": "true",
+            "REDIS_TLS_CA_FILE": str(certificate.authority),
+        }
+
+
+def test_a_cache_behind_tls_is_well(examine: Examine, behind_tls: Variables) -> None:
+    assert examine(behind_tls).root_cause is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"REDIS_TLS_CA_FILE": None}, ["cannot be trusted", "set REDIS_TLS_CA_FILE"]),
+        ({"REDIS_TLS_CA_FILE": "/nowhere/ca.crt"}, ["there is no file /nowhere/ca.crt"]),
+        ({"REDIS_TLS_CA_FILE": __file__}, ["is no PEM file"]),
+        ({"REDIS_HOST": "127.0.0.1"}, ["does not name 127.0.0.1", "subjectAltName"]),
+        ({"REDIS_TLS_ENABLED": "false"}, ["wants TLS", "set REDIS_TLS_ENABLED=true"]),
+    ],
+)
+def test_tls_of_the_cache_that_cannot_be_used_is_named_with_the_setting(
+    examine: Examine, behind_tls: Variables, change: dict[str, str | None], words: list[str]
+) -> None:
+    assert_cause(examine({**behind_tls, **change}), "redis-tls", *words)
+
+
+def test_tls_towards_a_cache_that_speaks_none_is_named(examine: Examine) -> None:
+    assert_cause(examine(REDIS_TLS_ENABLED="true"), "redis-tls", "does not answer to TLS", "REDIS_TLS_ENABLED=false")
