@@ -94,7 +94,7 @@ def _table(rows: Sequence[Row]) -> Table:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table.add_column("   ")
     for name in columns:
-        numeric = all(isinstance(row.get(name), int | float) for row in rows)
+        numeric = all(isinstance(row[name], int | float) for row in rows if row.get(name) is not None)
         table.add_column(name.replace("_", " "), overflow="fold", justify="right" if numeric else "left")
     for row in rows:
         table.add_row("", *(Text(_cell(row, name)) for name in columns))

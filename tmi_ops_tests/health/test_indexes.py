@@ -98,6 +98,9 @@ def test_an_index_no_query_used_is_judged_only_after_long_enough(database: Postg
     assert (young.status, young.verdict.cause) == (Status.UNKNOWN, Cause.TOO_EARLY)
     assert isinstance(young.reading, UnusedIndexes)
     assert [index.name for index in young.reading.indexes] == ["public.threats_name"]
+    used = {index.name: index.scans for index in young.reading.most_used}
+    assert used["public.threats_alias"] == 1
+    assert young.reading.rows()[0]["scans"] == 0
     later = judge_unused(replace(young.reading, observed_s=OBSERVED_LONG_ENOUGH_S), young.thresholds)
     assert later.status is Status.WARNING
     assert later.remedy == ("DROP INDEX CONCURRENTLY public.threats_name;",)

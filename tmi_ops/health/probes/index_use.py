@@ -29,6 +29,11 @@ WHERE s.idx_scan = 0 AND i.indisvalid AND NOT i.indisunique AND NOT i.indisrepli
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = s.indexrelid)
 ORDER BY size DESC
 """
+_MOST_USED = """
+SELECT indexrelid::regclass::text AS name, relid::regclass::text AS table_name, pg_relation_size(indexrelid) AS size,
+       idx_scan AS scans, idx_tup_read AS entries_read, idx_tup_fetch AS rows_fetched
+FROM pg_stat_user_indexes WHERE idx_scan > 0 ORDER BY idx_scan DESC, name LIMIT 10
+"""
 _OBSERVED = """
 SELECT extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmaster_start_time()))::float8 AS seconds,
        EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL) AS has_standby
@@ -61,12 +66,25 @@ class UnusedIndex:
 
 
 @dataclass(frozen=True)
+class UsedIndex:
+    """One of those that queries use most (guide: Performance Monitoring, index usage)."""
+
+    name: str
+    table_name: str
+    size: int
+    scans: int
+    entries_read: int
+    rows_fetched: int
+
+
+@dataclass(frozen=True)
 class UnusedIndexes(Reading):
     """Not used in `observed_s` seconds; the largest first. A standby's queries are not counted here."""
 
     indexes: tuple[UnusedIndex, ...]
     observed_s: float
     has_standby: bool
+    most_used: tuple[UsedIndex, ...] = ()
 
     @property
     def megabytes(self) -> float:
@@ -76,7 +94,8 @@ class UnusedIndexes(Reading):
         return {"unused indexes (MB)": self.megabytes}
 
     def rows(self) -> Sequence[Row]:
-        return [as_row(one, size=size_words(one.size)) for one in self.indexes[:20]]
+        unused = [as_row(one, size=size_words(one.size), scans=0) for one in self.indexes[:20]]
+        return [*unused, *(as_row(one, size=size_words(one.size)) for one in self.most_used)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +141,12 @@ class UnindexedKeys(Reading):
 
 def _read_unused(session: ProbeSession) -> UnusedIndexes:
     observed = session.row(_OBSERVED)
-    return UnusedIndexes(session.read(UnusedIndex, _UNUSED), observed["seconds"], observed["has_standby"])
+    return UnusedIndexes(
+        session.read(UnusedIndex, _UNUSED),
+        observed["seconds"],
+        observed["has_standby"],
+        session.read(UsedIndex, _MOST_USED),
+    )
 
 
 def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Verdict:
@@ -172,7 +196,7 @@ def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Verdict:
 UNUSED_INDEXES = Probe(
     "unused_indexes",
     Area.INDEXES,
-    "Indexes no query has used",
+    "Indexes no query has used, and those used most",
     f"their size, once the statistics span {time_words(OBSERVED_LONG_ENOUGH_S)}; unique ones always count as used",
     Thresholds(256, None, "MB"),
     _read_unused,
