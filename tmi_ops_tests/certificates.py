@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ class Certificate:
     certificate: Path
     key: Path
     authority: Path
+
+    def for_a_server(self) -> ssl.SSLContext:
+        """What a server in this process greets its clients with."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
 
 
 @dataclass(frozen=True)

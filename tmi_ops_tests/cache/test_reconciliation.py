@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,9 +189,7 @@ def test_a_connection_that_breaks_half_way_is_made_anew(client: Redis, redis: Re
 def with_tls(redis: RedisSettings, tmp_path: Path) -> Iterator[RedisSettings]:
     """The cache behind TLS, with a certificate of our own authority for `localhost`."""
     certificate = make_authority(tmp_path / "authority", "Cache Tests").certify("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.certificate, certificate.key)
-    with tcp_relay(redis.port, context) as relay:
+    with tcp_relay(redis.port, certificate.for_a_server()) as relay:
         told = {"host": "localhost", "port": relay.port, "tls_enabled": True, "tls_ca_file": str(certificate.authority)}
         yield redis.model_copy(update=told)
 

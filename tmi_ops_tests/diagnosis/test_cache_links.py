@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +43,7 @@ def test_an_environment_without_a_cache_is_no_finding(examine: Examine) -> None:
 def behind_tls(redis_server: RedisSettings, tmp_path: Path) -> Iterator[Variables]:
     """The variables of a cache that speaks TLS, with a certificate of our own authority for `localhost`."""
     certificate = make_authority(tmp_path / "authority", "Doctor Tests").certify("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.certificate, certificate.key)
-    with tcp_relay(redis_server.port, context) as relay:
+    with tcp_relay(redis_server.port, certificate.for_a_server()) as relay:
         yield {
             "REDIS_HOST": "localhost",
             "REDIS_PORT": str(relay.port),
