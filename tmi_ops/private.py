@@ -15,17 +15,28 @@ LOG_LIMIT_BYTES = 10_000_000
 
 def write_private(file: Path, text: str) -> None:
     """Write `file` whole or not at all, readable by its owner alone from its first byte on."""
+    write_durably(file, text.encode())
+
+
+def write_durably(file: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write `file` so that it is either as it was or whole and on disk, whenever the power goes."""
     # mkstemp makes the file 0600
     descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     try:
-        with os.fdopen(descriptor, "w") as output:
-            output.write(text)
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(data)
             output.flush()
+            os.fchmod(output.fileno(), mode)
             os.fsync(output.fileno())
         Path(temporary).replace(file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def make_directory(directory: Path, mode: int = 0o700) -> None:

@@ -51,6 +51,25 @@ def compare_with_source(address: PostgresSettings, fetched: FetchedBackup, repor
     return Comparison(tuple(differences), fingerprints)
 
 
+def compare_databases(source: PostgresSettings, copy: PostgresSettings, report: Report) -> Comparison:
+    """Compare two running databases that nobody writes to: every definition, row and sequence."""
+    found = []
+    for address in (source, copy):
+        with connect(address) as connection:
+            connection.execute("SET statement_timeout = 0")
+            pin_text_output(connection)
+            fingerprints = fingerprint_tables(connection, list_tables(connection), report)
+            found.append((read_inventory(connection), fingerprints, read_sequences(connection)))
+    (objects, rows, sequences), (copied_objects, copied_rows, copied_sequences) = found
+    exact = {name: SequenceRange(before=value, after=value) for name, value in sequences.items()}
+    differences = [
+        *differing_objects(objects, copied_objects),
+        *differing_tables(rows, copied_rows),
+        *differing_sequences(exact, copied_sequences),
+    ]
+    return Comparison(tuple(differences), copied_rows)
+
+
 def differing_sequences(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:
     """Sequences of the copy that stand outside of what the source's could have been at the dump."""
     differences = []

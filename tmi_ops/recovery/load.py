@@ -7,25 +7,35 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import psycopg
 import zstandard
 from psycopg import sql
 
-from tmi_ops.backup.logical import PROPERTIES_OBJECT
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, program_failed, run_program
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import FetchedBackup
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.store.manifest import Manifest
 
 RESTORE_JOBS = min(4, os.cpu_count() or 1)
 _COPY_SIZE = 1 << 20
 
 
-def create_database(address: PostgresSettings, manifest: Manifest, name: str, report: Report) -> None:
+class SortsText(Protocol):
+    """How a database encodes and sorts text: a manifest of a backup says so, and so do a server's facts."""
+
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def collation(self) -> str: ...
+    @property
+    def ctype(self) -> str: ...
+
+
+def create_database(address: PostgresSettings, source: SortsText, name: str, report: Report) -> None:
     """Create an empty database with the source's encoding and, where the server knows it, its collation.
 
     Raises:
@@ -33,16 +43,16 @@ def create_database(address: PostgresSettings, manifest: Manifest, name: str, re
     """
     with connect(address, "postgres") as connection:
         create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-            sql.Identifier(name), sql.Literal(manifest.encoding)
+            sql.Identifier(name), sql.Literal(source.encoding)
         )
         collation = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
-            sql.Literal(manifest.collation), sql.Literal(manifest.ctype)
+            sql.Literal(source.collation), sql.Literal(source.ctype)
         )
         try:
             try:
                 connection.execute(create + collation)
             except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue):
-                report.note(f"this server has no locale {manifest.collation}; {name} sorts by C instead")
+                report.note(f"this server has no locale {source.collation}; {name} sorts by C instead")
                 connection.execute(create + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
         except psycopg.errors.DuplicateDatabase:
             raise DatabaseError(
@@ -67,28 +77,38 @@ def load_dump(address: PostgresSettings, fetched: FetchedBackup, programs: Progr
     Raises:
         ProgramError: pg_restore or psql failed; its words are in the message.
     """
-    environment = libpq_environment(address)
+    if fetched.manifest.format in ("custom", "directory"):
+        load_archive(address, fetched.dump, programs, report)
+        return
     with report.phase("restore", total=1, unit="steps") as phase:
-        if fetched.manifest.format in ("custom", "directory"):
-            run_program(
-                [
-                    programs.path("pg_restore"),
-                    "--no-password",
-                    "--exit-on-error",
-                    f"--jobs={RESTORE_JOBS}",
-                    f"--dbname={address.database}",
-                    fetched.dump,
-                ],
-                env=environment,
-            )
-        else:
-            _run_script(fetched.dump, programs, environment)
+        _run_script(fetched.dump, programs, libpq_environment(address))
         phase.advance(1)
 
 
-def apply_properties(address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report) -> None:
-    """Give the restored database its owner, settings and grants; what this server refuses is noted, not fatal."""
-    script = fetched.path(PROPERTIES_OBJECT)
+def load_archive(address: PostgresSettings, dump: Path, programs: Programs, report: Report) -> None:
+    """Restore an archive of pg_dump, a file or a directory, into the empty database that `address` names.
+
+    Raises:
+        ProgramError: pg_restore failed; its words are in the message.
+    """
+    argv: list[str | Path] = [
+        programs.path("pg_restore"),
+        "--no-password",
+        "--exit-on-error",
+        f"--jobs={RESTORE_JOBS}",
+        f"--dbname={address.database}",
+        dump,
+    ]
+    with report.phase("restore", total=1, unit="steps") as phase:
+        run_program(argv, env=libpq_environment(address))
+        phase.advance(1)
+
+
+def apply_properties(address: PostgresSettings, script: Path, programs: Programs, report: Report) -> None:
+    """Give the restored database its owner, settings and grants (see backup/properties.py).
+
+    What this server refuses is noted, not fatal.
+    """
     done = subprocess.run(
         [
             str(programs.path("psql")),

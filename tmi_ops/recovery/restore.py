@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import psycopg
-from psycopg import sql
-
-from tmi_ops.backup.logical import GLOBALS_OBJECT
+from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, programs_at_least
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
+from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
 from tmi_ops.recovery.fetch import fetch_backup
 from tmi_ops.recovery.load import apply_properties, create_database, drop_database, load_dump
 from tmi_ops.recovery.roles import restore_roles
@@ -31,9 +27,6 @@ from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
 from tmi_ops.settings import Settings
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
-
-MAX_NAME_BYTES = 63  # NAMEDATALEN - 1
-END_SESSIONS_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -98,8 +91,8 @@ def plan_restore(settings: Settings, manifest: Manifest, into: str, *, replace: 
         manifest=manifest,
         server=f"{settings.postgres.host}:{settings.postgres.port}",
         database=into,
-        working_name=_derived(into, f"restoring_{secrets.token_hex(3)}"),
-        keep_as=_derived(into, f"before_{stamp}") if row is not None else None,
+        working_name=derived_name(into, f"restoring_{secrets.token_hex(3)}"),
+        keep_as=derived_name(into, f"before_{stamp}") if row is not None else None,
         sessions=row[0] if row is not None else 0,
     )
 
@@ -118,7 +111,7 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
     scratch_root.mkdir(parents=True, exist_ok=True)
     try:
         comparison, created_roles = _restore_beside(settings, store, plan, programs, scratch_root, report)
-        _take_name(settings, plan)
+        exchange_names(settings.postgres, plan.database, plan.working_name, plan.keep_as)
     except BaseException:
         drop_database(settings.postgres, plan.working_name)
         raise
@@ -138,7 +131,7 @@ def _restore_beside(
         )
         create_database(settings.postgres, plan.manifest, plan.working_name, report)
         load_dump(address, fetched, programs, report)
-        apply_properties(address, fetched, programs, report)
+        apply_properties(address, fetched.path(PROPERTIES_OBJECT), programs, report)
         comparison = compare_with_source(address, fetched, report)
     if not comparison.equal:
         raise RecoveryError(
@@ -147,52 +140,3 @@ def _restore_beside(
             next_step="choose another backup (tmi-ops backups) and verify it first",
         )
     return comparison, created_roles
-
-
-def _take_name(settings: Settings, plan: RestorePlan) -> None:
-    """Exchange names: both renames in one transaction, so there is never a moment without a database."""
-    with connect(settings.postgres, "postgres") as connection:
-        if plan.keep_as is not None:
-            connection.execute(_alter(plan.database, "ALLOW_CONNECTIONS false"))
-        try:
-            if plan.keep_as is not None:
-                _end_sessions(connection, plan.database)
-            with connection.transaction():
-                if plan.keep_as is not None:
-                    connection.execute(_rename(plan.database, plan.keep_as))
-                connection.execute(_rename(plan.working_name, plan.database))
-        except psycopg.Error as error:
-            if plan.keep_as is not None:
-                connection.execute(_alter(plan.database, "ALLOW_CONNECTIONS true"))
-            raise RecoveryError(
-                f"The restored copy could not take the name {plan.database}: {str(error).splitlines()[0]}.",
-                kept=f"{plan.database} is as it was and open again; the copy was dropped.",
-                next_step="end the sessions that hold it (stop the application) and try again",
-            ) from None
-        if plan.keep_as is not None:
-            connection.execute(_alter(plan.keep_as, "ALLOW_CONNECTIONS true"))
-
-
-def _end_sessions(connection: psycopg.Connection[Any], database: str) -> None:
-    deadline = time.monotonic() + END_SESSIONS_TIMEOUT_S
-    while time.monotonic() < deadline:
-        ended = connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,)
-        ).fetchall()
-        if not ended:
-            return
-        time.sleep(0.1)
-
-
-def _alter(database: str, option: str) -> sql.Composed:
-    return sql.SQL("ALTER DATABASE {} WITH ").format(sql.Identifier(database)) + sql.SQL(option)
-
-
-def _rename(old: str, new: str) -> sql.Composed:
-    return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-
-
-def _derived(name: str, suffix: str) -> str:
-    """`name_suffix` within PostgreSQL's limit for names."""
-    room = MAX_NAME_BYTES - len(suffix) - 1
-    return f"{name.encode()[:room].decode(errors='ignore')}_{suffix}"

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tmi_ops import __version__
-from tmi_ops.backup.logical import GLOBALS_OBJECT
+from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
 from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.programs import Programs, server_programs
@@ -117,7 +117,7 @@ def _restore_and_compare(
             create_database(cluster.address, fetched.manifest, database, report)
             try:
                 load_dump(address, fetched, programs, report)
-                apply_properties(address, fetched, programs, report)
+                apply_properties(address, fetched.path(PROPERTIES_OBJECT), programs, report)
             except ProgramError as error:
                 raise _RestoreFailedError(error.what) from error
         with findings.timed("compare"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,12 +56,28 @@ def running_copy(recovered: Recovered, destination: Destination, programs: Progr
     Raises:
         RecoveryError: it does not start.
     """
-    identity = owner_of(recovered.directory, programs)
+    base = recovered.plan.base
+    with running_cluster(destination, base.superuser or base.role, programs) as address:
+        yield address
+
+
+@contextmanager
+def running_cluster(
+    destination: Destination, role: str, programs: Programs, parameters: Mapping[str, str] | None = None
+) -> Iterator[PostgresSettings]:
+    """A recovered cluster's server for the length of a `with` block, and how `role` reaches it.
+
+    Args:
+        parameters: beside our own, by which nothing it does is durable.
+
+    Raises:
+        RecoveryError: it does not start.
+    """
+    identity = owner_of(destination.directory, programs)
     destination.work.mkdir(mode=0o700)
     identity.take_over(destination.work)
-    base = recovered.plan.base
     try:
-        with recovering_server(programs, destination, identity, base.superuser or base.role, {}) as server:
+        with recovering_server(programs, destination, identity, role, parameters or {}) as server:
             _await_answer(server)
             yield server.cluster.address
     finally:
