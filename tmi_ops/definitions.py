@@ -15,6 +15,7 @@ from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.objectives import objectives_definitions
 from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
 from tmi_ops.orchestration.protection import protection_definitions
+from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.orchestration.schema import schema_definitions
@@ -37,6 +38,7 @@ def environment_definitions(environment: str) -> Definitions:
         health_definitions(environment),
         access_definitions(environment),
         maintenance_definitions(environment),
+        recovery_runbook_definitions(environment),
         objectives_definitions(environment),
         sweeping_definitions(environment),
     )

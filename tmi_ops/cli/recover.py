@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
-from tmi_ops.cli.recover_view import ask, show_plan, show_run
-from tmi_ops.cli.terminal import age_words, out, time_words
+from tmi_ops.cli.recover_corruption import corruption
+from tmi_ops.cli.recover_everything import everything
+from tmi_ops.cli.recover_view import go_on, show_plan, show_run
+from tmi_ops.cli.terminal import age_words, out
+from tmi_ops.words import time_words
 
-_COLOURS = {"done": "green", "taken back": "yellow", "stopped": "red", "under way": "cyan"}
+if TYPE_CHECKING:
+    from tmi_ops.runbooks.journal import Journal
+    from tmi_ops.settings import Settings
+
+_COLOURS = {"done": "green", "taken back": "yellow", "stopped": "red", "under way": "cyan", "crashed": "red"}
 _SHOWN = 20
 
 
 @click.group()
 def recover() -> None:
     """The runbooks: what to do in a disaster, as steps that are printed, recorded, and resumed after a crash."""
+
+
+recover.add_command(corruption)
+recover.add_command(everything)
 
 
 @recover.command()
@@ -28,7 +40,6 @@ def recover() -> None:
 def resume(run_id: str, yes: bool, quiet: bool) -> int:
     """Go on with a run that stopped or crashed; RUN_ID may be the beginning of one. Default: the latest."""
     from tmi_ops.runbooks.catalogue import actions_for
-    from tmi_ops.runbooks.execution import carry_out
     from tmi_ops.runbooks.logbook import find_run
 
     settings, store = open_environment()
@@ -37,10 +48,7 @@ def resume(run_id: str, yes: bool, quiet: bool) -> int:
         out.print(f"{journal.run_id} is done; nothing is left to do.")
         return 0
     show_plan(journal.plan, journal)
-    with reporting(quiet) as report:
-        done = carry_out(settings, store, logbook, actions_for(journal.plan), report, ask(report, yes=yes))
-    show_run(done, settings, store)
-    return 0
+    return go_on(settings, store, logbook, actions_for(journal.plan), yes=yes, quiet=quiet)
 
 
 @recover.command()
@@ -87,10 +95,11 @@ def list_(as_json: bool) -> int:
     for heading in ("run", "begun", "state", "steps", "took"):
         table.add_column(heading, no_wrap=True)
     for run in runs[:_SHOWN]:
+        state = "crashed" if _is_crashed(run, settings) else run.state
         table.add_row(
             run.run_id,
             age_words(run.started_at),
-            f"[{_COLOURS[run.state]}]{run.state}[/]",
+            f"[{_COLOURS[state]}]{state}[/]",
             f"{len(run.done)} of {len(run.plan.steps)}",
             time_words((run.ended_at - run.started_at).total_seconds()),
         )
@@ -98,6 +107,14 @@ def list_(as_json: bool) -> int:
     if len(runs) > _SHOWN:
         out.print(f"and {len(runs) - _SHOWN} older ones (--json lists all)")
     return 0
+
+
+def _is_crashed(run: Journal, settings: Settings) -> bool:
+    """It says that it is under way, was begun here, and nobody carries it out."""
+    from tmi_ops.runbooks.logbook import JOURNAL, logbook_of
+
+    logbook = logbook_of(settings, None, run.run_id)
+    return run.state == "under way" and (logbook.directory / JOURNAL).exists() and not logbook.busy
 
 
 @recover.command()

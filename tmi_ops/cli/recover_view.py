@@ -9,23 +9,30 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import reporting
-from tmi_ops.cli.terminal import TerminalReport, out, time_words
+from tmi_ops.cli.terminal import TerminalReport, err, out
+from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
-    from tmi_ops.runbooks.execution import Confirm
+    from tmi_ops.runbooks.execution import Actions, Confirm
     from tmi_ops.runbooks.journal import Attempt, Journal
+    from tmi_ops.runbooks.logbook import Logbook
     from tmi_ops.runbooks.plan import Plan, Step
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
 
-_EFFECTS = {"beside": "", "interrupts": "[yellow]interrupts[/]", "irreversible": "[red]irreversible[/]"}
+_EFFECTS = {
+    "beside": "",
+    "interrupts": " [yellow](interrupts the application)[/]",
+    "irreversible": " [red](irreversible)[/]",
+}
+_ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow"}
 _OUTCOMES = {"done": "green", "running": "yellow", "failed": "red", "taken back": "yellow", "": "dim"}
 
 
 def run_plan(settings: Settings, store: ObjectStore, plan: Plan, *, yes: bool, plan_only: bool, quiet: bool) -> int:
     """Show a plan, and carry it out unless only the plan was asked for. Returns the exit code."""
     from tmi_ops.runbooks.catalogue import actions_for
-    from tmi_ops.runbooks.execution import begin, carry_out
+    from tmi_ops.runbooks.execution import begin
 
     actions = actions_for(plan)
     show_plan(plan)
@@ -33,8 +40,22 @@ def run_plan(settings: Settings, store: ObjectStore, plan: Plan, *, yes: bool, p
         return 0
     with reporting(quiet) as report:
         logbook, journal = begin(settings, store, plan, report)
-        report.note(f"Run {journal.run_id}; its journal is in {logbook.directory}")
-        done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
+    err.print(f"Run {journal.run_id}; its journal is in {logbook.directory}", soft_wrap=True)
+    return go_on(settings, store, logbook, actions, yes=yes, quiet=quiet)
+
+
+def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Actions, *, yes: bool, quiet: bool) -> int:
+    """Carry out what is not done of a run, and show what came of it. Returns the exit code."""
+    from tmi_ops.runbooks.execution import carry_out
+
+    try:
+        with reporting(quiet) as report:
+            done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
+    except KeyboardInterrupt:
+        run = logbook.run_id
+        err.print(f"Interrupted. Go on: tmi-ops recover resume {run}", soft_wrap=True)
+        err.print(f"or bring back how it was: tmi-ops recover back {run}", soft_wrap=True)
+        raise
     show_run(done, settings, store)
     return 0
 
@@ -46,12 +67,11 @@ def show_plan(plan: Plan, journal: Journal | None = None) -> None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    table.add_column(no_wrap=True)
     for number, step in enumerate(plan.steps, 1):
         back = f"\n[dim]way back: {escape(step.way_back)}[/]" if step.way_back else ""
         attempt = journal.last(step.name) if journal else None
-        state = f"[{_OUTCOMES[attempt.outcome]}]{attempt.outcome}[/]" if attempt else _EFFECTS[step.effect]
-        table.add_row(f"{number}.", step.name, f"{escape(step.does)}{back}", state)
+        state = f"[{_OUTCOMES[attempt.outcome]}]{attempt.outcome}:[/] " if attempt else ""
+        table.add_row(f"{number}.", step.name, f"{state}{escape(step.does)}{_EFFECTS[step.effect]}{back}")
     out.print(table)
     out.print(escape(plan.untouched))
     for note in plan.notes:
@@ -65,8 +85,8 @@ def ask(report: TerminalReport, *, yes: bool) -> Confirm:
         if yes:
             return True
         with report.paused():
-            for answer in journal.answers:
-                out.print(f"  {answer.outcome}: {escape(answer.title)}. {escape(answer.detail)}")
+            if journal.answers:
+                out.print(_answers(journal))
             effect = "cannot be taken back" if step.effect == "irreversible" else "is felt by the application"
             out.print(f"Next, [bold]{step.name}[/] {effect}: {escape(step.does)}.")
             try:
@@ -95,9 +115,9 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
         outcome, took = (attempt.outcome, time_words(evidence.phases[step.name])) if attempt else ("", "")
         table.add_row(f"[{_OUTCOMES[outcome]}]{outcome or 'not begun'}[/]", step.name, took, _said(attempt))
     out.print(table)
-    for answer in journal.answers:
-        shown = "".join(f"\n    - {finding}" for finding in answer.findings)
-        out.print(f"  {answer.outcome}: [bold]{escape(answer.title)}[/] {escape(answer.detail + shown)}")
+    if journal.answers:
+        out.print("Asked of what was recovered:")
+        out.print(_answers(journal))
     objective = f"the RTO is {time_words(evidence.rto_objective_seconds)}"
     met = ": [green]met[/]" if evidence.rto_met else (": [red]missed[/]" if evidence.outcome == "recovered" else "")
     out.print(f"In all [bold]{time_words(evidence.rto_seconds)}[/]; {objective}{met}.")
@@ -107,6 +127,14 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
     out.print(f"Evidence: {settings.home / FOLDER / journal.run_id / PAGE}", soft_wrap=True)
     where = f"s3://{settings.store.bucket}/{store.root}{FOLDER}/{journal.run_id}/{PAGE}"
     out.print(f"and in the store: {escape(where)}", soft_wrap=True)
+
+
+def _answers(journal: Journal) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for answer in journal.answers:
+        detail = "\n".join([answer.detail, *(f"- {finding}" for finding in answer.findings)])
+        table.add_row(f"[{_ANSWERS[answer.outcome]}]{answer.outcome}[/]", escape(answer.title), escape(detail))
+    return table
 
 
 def _said(attempt: Attempt | None) -> str:

@@ -10,7 +10,10 @@ from tmi_ops.runbooks.execution import Actions
 from tmi_ops.runbooks.plan import Plan
 
 # Each module has a constant ACTIONS with an action for each step that its plans may name.
-RUNBOOKS: Mapping[str, str] = {}
+RUNBOOKS: Mapping[str, str] = {
+    "corruption": "tmi_ops.runbooks.corruption.actions",
+    "everything": "tmi_ops.runbooks.everything.actions",
+}
 
 
 def actions_for(plan: Plan) -> Actions:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tmi_ops.errors import ObjectMissingError, OpsError, RecoveryError, StoreError
+from tmi_ops.private import write_durably
 from tmi_ops.progress import Report
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.settings import Settings
@@ -54,6 +53,7 @@ class Logbook:
         """
         data = journal_bytes(journal)
         try:
+            self.directory.mkdir(parents=True, exist_ok=True)
             write_durably(self.directory / JOURNAL, data)
         except OSError as error:
             raise RecoveryError(
@@ -84,6 +84,15 @@ class Logbook:
             raise BrokenJournalError(
                 f"There is no journal in {self.directory}.", next_step="see what is there: `tmi-ops recover list`"
             ) from None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process of this machine is carrying out the run just now."""
+        try:
+            with self.locked():
+                return False
+        except RecoveryError:
+            return True
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -146,27 +155,6 @@ def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> 
 
 def journal_bytes(journal: Journal) -> bytes:
     return journal.model_dump_json(indent=2).encode() + b"\n"
-
-
-def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """The file is either as it was or whole and on disk, whenever the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _stored(store: ObjectStore | None) -> list[str]:

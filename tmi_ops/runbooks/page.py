@@ -18,6 +18,7 @@ def evidence_page(evidence: RunEvidence) -> str:
         bars=bars_of(evidence.phases, evidence.rto_objective_seconds, colours),
         objective_x=objective_x(evidence.phases, evidence.rto_objective_seconds),
         right=RIGHT,
+        colours=colours,
         last=last,
         tries={step: sum(one.step == step for one in evidence.attempts) for step in last},
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tmi_ops.private import write_durably
 from tmi_ops.progress import Report
 from tmi_ops.runbooks.evidence import RunEvidence, evidence_json, evidence_of
 from tmi_ops.runbooks.journal import Journal
-from tmi_ops.runbooks.logbook import Logbook, write_durably
+from tmi_ops.runbooks.logbook import Logbook
 from tmi_ops.runbooks.page import evidence_page
 
 EVIDENCE, PAGE = "evidence.json", "evidence.html"

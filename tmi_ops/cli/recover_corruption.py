@@ -1,0 +1,59 @@
+"""`tmi-ops recover corruption`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_wish
+from tmi_ops.cli.recover_view import run_plan
+
+
+@click.command()
+@of_a_moment
+@click.option("--candidates", type=click.IntRange(1), default=8, help="How many restores the search may take.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Put a new cluster into service from this empty directory, and leave the damaged server shut. Default: "
+    "exchange the database on its own server.",
+)
+@of_a_server
+@of_a_run
+def corruption(
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    latest: bool,
+    backup: str | None,
+    candidates: int,
+    into: Path | None,
+    yes: bool,
+    plan_only: bool,
+    quiet: bool,
+    **server: object,
+) -> int:
+    """The data is damaged: back to the last good moment, with the damaged data kept aside.
+
+    The application is shut out, base backup and WAL are restored on this machine and checked, and the sound database
+    takes its place: beside the damaged one on the same server, which then has another name; or, with --into, as a new
+    cluster. Without a moment the last good one is looked for by restoring candidates.
+
+    It is asked before the application is shut out, and again, with what was found, before anything that cannot be
+    taken back. Exit codes: 0 done, 2 could not; `tmi-ops recover resume` goes on, `tmi-ops recover back` goes back.
+    """
+    from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
+
+    target = moment_of(to_time, to_lsn, to_name, latest=latest)
+    if into is None and any(server.values()):
+        raise click.UsageError("the options of a new server need --into")
+    settings, store = open_environment()
+    serve = serve_wish(server, default_port=settings.postgres.port) if into else None
+    wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates)
+    with reporting(quiet) as report:
+        plan = prepare_corruption(settings, store, wish, report)
+    return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

@@ -1,0 +1,82 @@
+"""Options that runbooks share: the moment, the new server, and how the run is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tmi_ops.cli.point_in_time import lsn, moment, one_target
+
+if TYPE_CHECKING:
+    from tmi_ops.runbooks.serving.steps import ServeWish
+    from tmi_ops.runbooks.steps.recover import Moment
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def of_a_moment(command: Command) -> Command:
+    """Which moment, and from which backup."""
+    return _with(
+        command,
+        click.option("--to-time", type=moment, metavar="TIME", help="To this time: '2026-11-24 03:44+00', '2h ago'."),
+        click.option("--to-lsn", type=lsn, metavar="LSN", help="To this place in the WAL: 0/3000148."),
+        click.option("--to-name", metavar="NAME", help="To this restore point."),
+        click.option("--latest", is_flag=True, help="To the end of what is archived, and nothing else."),
+        click.option("--backup", metavar="ID", help="Begin with this backup, or the beginning of its id."),
+    )
+
+
+def of_a_server(command: Command) -> Command:
+    """A new server, and how the application is told of it."""
+    return _with(
+        command,
+        click.option("--port", type=click.IntRange(1, 65535), help="Its port. Default: POSTGRES_PORT, or 5432."),
+        click.option("--listen", metavar="ADDRESSES", help="Where it listens; '*' is everywhere. Default: localhost."),
+        click.option("--host", metavar="NAME", help="As what the application reaches it. Default: 127.0.0.1."),
+        click.option("--allow", multiple=True, metavar="CIDR", help="Let in from here, with a password; repeatable."),
+        click.option("--env-file", type=_FILE, help="Write the connection there; other lines of the file stay."),
+        click.option("--secret-file", type=_FILE, help="Write a Kubernetes Secret there, for `kubectl apply -f`."),
+        click.option("--secret-name", metavar="NAME", help="What the Secret is called. Default: tmi-database."),
+        click.option("--secret-namespace", metavar="NAME", help="The Secret's namespace."),
+    )
+
+
+def of_a_run(command: Command) -> Command:
+    """How it is carried out."""
+    return _with(
+        command,
+        click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop."),
+        click.option("--yes", is_flag=True, help="Do not ask. For automation."),
+        click.option("--quiet", is_flag=True, help="No progress bars."),
+    )
+
+
+def moment_of(to_time: datetime | None, to_lsn: int | None, to_name: str | None, *, latest: bool) -> Moment | None:
+    """None: it is to be looked for."""
+    from tmi_ops.runbooks.steps.recover import Moment
+
+    target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=False)
+    return None if target is None else Moment(time=target.time, lsn=target.lsn, name=target.name)
+
+
+def serve_wish(server: Mapping[str, Any], default_port: int) -> ServeWish:
+    """The options of `of_a_server` that were given."""
+    from tmi_ops.runbooks.application import read_application
+    from tmi_ops.runbooks.serving.steps import ServeWish
+
+    names = {"listen": "addresses", "allow": "allowed"}
+    given = {names.get(name, name): value for name, value in server.items() if value}
+    files = {name: str(given[name].absolute()) for name in ("env_file", "secret_file") if name in given}
+    role = next(iter(read_application().roles), None)
+    return ServeWish.model_validate({"port": default_port, "role": role, **given, **files})
+
+
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

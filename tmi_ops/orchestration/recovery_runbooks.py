@@ -1,0 +1,233 @@
+"""The runbooks as jobs. Not assets, so that nobody runs one by accident; and none without a word typed by a person."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    Config,
+    Definitions,
+    JobDefinition,
+    MetadataValue,
+    OpExecutionContext,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    job,
+    op,
+)
+from pydantic import Field
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.orchestration.drill import DrillConfig
+from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import seconds
+
+if TYPE_CHECKING:
+    from tmi_ops.progress import Report
+    from tmi_ops.runbooks.journal import Journal
+    from tmi_ops.runbooks.plan import Plan
+    from tmi_ops.runbooks.serving.steps import ServeWish
+    from tmi_ops.runbooks.steps.recover import Moment
+    from tmi_ops.settings import Settings
+    from tmi_ops.store.objects import ObjectStore
+
+LONGEST_RUN = timedelta(hours=24)
+CORRUPTION_JOB, EVERYTHING_JOB = "recover_corruption", "recover_everything"
+
+
+class RunbookConfig(Config):
+    """What both runbooks are told."""
+
+    confirm: str = Field(
+        description="The name of the environment (TMI_ENV), typed by who answers for this run. It stands for the yes "
+        "to every step; see the plan with `tmi-ops recover corruption --plan`, `tmi-ops recover everything --plan`."
+    )
+    resume: str | None = Field(default=None, description="Go on with this run (`latest`, or its id) instead of a new.")
+    to_time: str | None = Field(default=None, description="A time, ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
+    to_lsn: str | None = Field(default=None, description="A place in the WAL: 0/3000148.")
+    to_name: str | None = Field(default=None, description="A restore point.")
+    latest: bool = Field(default=False, description="The end of what is archived, and nothing else.")
+    backup: str | None = Field(default=None, description="The backup to begin with; else the best one.")
+    candidates: int = Field(default=8, ge=1, description="How many restores the search for a good moment may take.")
+    into: str | None = Field(default=None, description="The new cluster's data directory, absent or empty.")
+    port: int | None = Field(default=None, description="The new server's port.")
+    listen: str = Field(default="localhost", description="Where the new server listens.")
+    host: str = Field(default="127.0.0.1", description="As what the application reaches the new server.")
+    allow: list[str] = Field(default_factory=list, description="CIDRs that the new server lets in with a password.")
+    env_file: str | None = Field(default=None, description="The new connection is written there.")
+    secret_file: str | None = Field(default=None, description="A Kubernetes Secret is written there.")
+
+    def moment(self) -> "Moment | None":
+        """None: it is looked for.
+
+        Raises:
+            SettingsError: more than one was given, or it cannot be read.
+        """
+        from tmi_ops.runbooks.steps.recover import Moment
+
+        target = DrillConfig(
+            to_time=self.to_time, to_lsn=self.to_lsn, to_name=self.to_name, latest=self.latest
+        ).target()
+        return None if target is None else Moment(time=target.time, lsn=target.lsn, name=target.name)
+
+    def serve(self, settings: "Settings") -> "ServeWish":
+        from tmi_ops.runbooks.application import read_application
+        from tmi_ops.runbooks.serving.steps import ServeWish
+
+        return ServeWish(
+            port=self.port or settings.postgres.port,
+            addresses=self.listen,
+            host=self.host,
+            allowed=tuple(self.allow),
+            role=next(iter(read_application().roles), None),
+            env_file=self.env_file,
+            secret_file=self.secret_file,
+        )
+
+    def place(self) -> Path | None:
+        return Path(self.into).absolute() if self.into else None
+
+
+Prepare = Callable[["Settings", "ObjectStore", RunbookConfig, "Report"], "Plan"]
+
+
+def recovery_runbook_definitions(environment: str) -> Definitions:
+    """The jobs `recover_corruption` and `recover_everything`. No schedule: a disaster is declared by a person."""
+    return Definitions(
+        jobs=[
+            _runbook_job(
+                environment,
+                CORRUPTION_JOB,
+                "Back to the last good moment: the application is shut out, base backup and WAL are restored, checked, "
+                "and take the place of the damaged data, which is kept aside. By hand: `tmi-ops recover corruption`.",
+                _prepare_corruption,
+            ),
+            _runbook_job(
+                environment,
+                EVERYTHING_JOB,
+                "From nothing but the store and its key: a new cluster, restored, checked, configured and started, "
+                "and the application told of it. By hand: `tmi-ops recover everything`.",
+                _prepare_everything,
+            ),
+        ]
+    )
+
+
+def _runbook_job(environment: str, name: str, description: str, prepare: Prepare) -> JobDefinition:
+    @op(
+        name=f"{name}_steps",
+        description=description,
+        pool=pool(environment, "runbook"),
+        tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
+    )
+    def steps(context: OpExecutionContext, config: RunbookConfig, environment: Environment) -> None:
+        with failures_explained():
+            journal = _carry_out(environment, config, prepare, RunLogReport(context.log))
+        context.add_output_metadata(_metadata(journal))
+
+    @job(
+        name=name,
+        description=description,
+        tags=job_tags(environment, Lane.PROOF, LONGEST_RUN),
+        executor_def=EXECUTOR,
+    )
+    def runbook() -> None:
+        steps()
+
+    return runbook
+
+
+def _carry_out(environment: Environment, config: RunbookConfig, prepare: Prepare, report: "Report") -> "Journal":
+    """Raises:
+    SettingsError: the confirmation is not that of this environment.
+    OpsError: as the runbook.
+    """
+    from tmi_ops.runbooks.catalogue import actions_for
+    from tmi_ops.runbooks.execution import begin, carry_out
+    from tmi_ops.runbooks.logbook import find_run
+
+    settings, store = environment.settings, environment.open_store()
+    if config.confirm != settings.environment:
+        raise SettingsError(
+            f"The run was not confirmed: `confirm` says {config.confirm!r}, the environment is "
+            f"{settings.environment!r}.",
+            next_step="look at the plan (`tmi-ops recover ... --plan`), then launch it with the environment's name",
+        )
+    if config.resume is not None:
+        logbook, journal = find_run(settings, store, config.resume)
+    else:
+        logbook, journal = begin(settings, store, prepare(settings, store, config, report), report)
+    for number, step in enumerate(journal.plan.steps, 1):
+        report.note(f"planned: {number}. {step.name}: {step.does}")
+    return carry_out(settings, store, logbook, actions_for(journal.plan), report, lambda _journal, _step: True)
+
+
+def _prepare_corruption(settings: "Settings", store: "ObjectStore", config: RunbookConfig, report: "Report") -> "Plan":
+    from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
+
+    into = config.place()
+    serve = config.serve(settings) if into else None
+    wish = CorruptionWish(config.moment(), config.backup, into, serve, config.candidates)
+    return prepare_corruption(settings, store, wish, report)
+
+
+def _prepare_everything(settings: "Settings", store: "ObjectStore", config: RunbookConfig, report: "Report") -> "Plan":
+    from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+
+    into = config.place()
+    if into is None:
+        raise SettingsError("The new cluster has no place.", next_step="give its data directory: `into`")
+    wish = EverythingWish(into, config.serve(settings), config.moment(), config.backup, limit=config.candidates)
+    return prepare_everything(settings, store, wish, report)
+
+
+def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
+    from tmi_ops.runbooks.evidence import evidence_of
+    from tmi_ops.runbooks.logbook import FOLDER
+    from tmi_ops.runbooks.recording import PAGE
+
+    evidence = evidence_of(journal)
+    return {
+        "run": MetadataValue.text(journal.run_id),
+        "outcome": MetadataValue.text(evidence.outcome),
+        "what": MetadataValue.text(journal.plan.subject),
+        "took (s)": seconds(evidence.rto_seconds),
+        "RTO objective (s)": seconds(evidence.rto_objective_seconds),
+        **{f"step: {step} (s)": seconds(spent) for step, spent in evidence.phases.items()},
+        "steps": _step_table(journal),
+        "checks": MetadataValue.table(
+            [
+                TableRecord({"check": one.title, "outcome": one.outcome, "answer": one.detail})
+                for one in journal.answers
+            ],
+            TableSchema([TableColumn(name, type="string") for name in ("check", "outcome", "answer")]),
+        ),
+        "evidence": MetadataValue.text(f"{FOLDER}/{journal.run_id}/{PAGE}"),
+        "look at it with": MetadataValue.md(f"`tmi-ops recover show {journal.run_id} --html run.html`"),
+    }
+
+
+def _step_table(journal: "Journal") -> MetadataValue[Any]:
+    columns = ("step", "outcome", "what came of it")
+    records = []
+    for step in journal.plan.steps:
+        attempt = journal.last(step.name)
+        said = " ".join(attempt.said) if attempt else ""
+        records.append(
+            TableRecord(
+                {
+                    "step": step.name,
+                    "outcome": attempt.outcome if attempt else "not begun",
+                    "what came of it": said,
+                    "seconds": round(attempt.seconds, 2) if attempt else 0.0,
+                }
+            )
+        )
+    return MetadataValue.table(
+        records,
+        TableSchema([*(TableColumn(name, type="string") for name in columns), TableColumn("seconds", type="float")]),
+    )

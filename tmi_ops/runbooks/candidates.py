@@ -1,0 +1,87 @@
+"""Which moment to try next, when nobody knows the last good one: each trial is a restore, so as few as will do. Pure.
+
+1. The end of the WAL from the newest base backups. Damage on a disk is in no WAL: a base from before it, with all WAL
+   since, loses nothing.
+2. The ends of the base backups themselves, the newest first: the first sound one is a good moment.
+3. From that one on: the end of the WAL again, then halving what lies between the last good and the first bad place,
+   until it is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tmi_ops.runbooks.plan import Fact
+
+Outcome = Literal["sound", "unsound", "unreachable"]
+BASES_AT_THE_END = 3
+# Between two places closer than a segment the choice is hardly worth a restore.
+SMALLEST_STEP = 16 << 20
+
+
+class Candidate(Fact):
+    """A base backup and the LSN to go to from it; None: the end of the WAL."""
+
+    base: str
+    lsn: int | None = None
+
+
+class Trial(Fact):
+    """A candidate that was restored and asked. `why`: what speaks against it, or keeps it out of reach."""
+
+    candidate: Candidate
+    outcome: Outcome
+    why: str = ""
+
+
+class BaseEnd(Fact):
+    """A base backup and the LSN at which it ended."""
+
+    base: str
+    lsn: int
+
+
+def next_candidate(bases: Sequence[BaseEnd], end: int, trials: Sequence[Trial], limit: int) -> Candidate | None:
+    """What to restore next; None: nothing more is worth it, or was allowed.
+
+    Args:
+        bases: those that can be used, the newest first.
+        end: where the WAL ends, or its first hole begins.
+        limit: how many restores are allowed.
+    """
+    tried = {trial.candidate for trial in trials}
+    best = best_of(trials)
+    restored = sum(trial.outcome != "unreachable" for trial in trials)
+    if restored >= limit or (best is not None and best.lsn is None):
+        return None
+    at_the_end = [Candidate(base=item.base) for item in bases[:BASES_AT_THE_END]]
+    themselves = [Candidate(base=item.base, lsn=item.lsn) for item in bases]
+    if best is None:
+        return next((one for one in (*at_the_end, *themselves) if one not in tried), None)
+    whole, up_to_the_hole = Candidate(base=best.base), Candidate(base=best.base, lsn=end)
+    if whole not in tried:
+        return whole
+    if up_to_the_hole not in tried and _outcome(trials, whole) == "unreachable":
+        return up_to_the_hole
+    return _between(best, end, trials)
+
+
+def best_of(trials: Sequence[Trial]) -> Candidate | None:
+    """The sound candidate that loses least; None: none was sound."""
+    sound = [trial.candidate for trial in trials if trial.outcome == "sound"]
+    return max(sound, key=lambda one: float("inf") if one.lsn is None else one.lsn, default=None)
+
+
+def _outcome(trials: Sequence[Trial], candidate: Candidate) -> Outcome | None:
+    return next((trial.outcome for trial in trials if trial.candidate == candidate), None)
+
+
+def _between(best: Candidate, end: int, trials: Sequence[Trial]) -> Candidate | None:
+    if best.lsn is None:
+        return None
+    bad = [trial.candidate.lsn or end for trial in trials if trial.outcome == "unsound"]
+    first_bad = min((lsn for lsn in bad if lsn > best.lsn), default=end)
+    if first_bad - best.lsn <= SMALLEST_STEP:
+        return None
+    return Candidate(base=best.base, lsn=best.lsn + (first_bad - best.lsn) // 2)

@@ -1,0 +1,42 @@
+"""The recovered database, copied beside the damaged one on the same server, and compared with its source."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tmi_ops.backup.dump import dump_command
+from tmi_ops.backup.properties import database_script
+from tmi_ops.backup.snapshot import exported_snapshot
+from tmi_ops.postgres.connections import libpq_environment
+from tmi_ops.postgres.programs import Programs, run_program
+from tmi_ops.progress import Report
+from tmi_ops.recovery.load import RESTORE_JOBS, apply_properties, create_database, drop_database, load_archive
+from tmi_ops.settings import PostgresSettings
+
+
+def copy_database(
+    source: PostgresSettings, target: PostgresSettings, directory: Path, programs: Programs, report: Report
+) -> None:
+    """Dump `source`, a database that nobody writes to, and restore it as the new database `target`.
+
+    Args:
+        directory: for the dump, on this machine; what is there is replaced. A database `target` is, too.
+
+    Raises:
+        DatabaseError, ProgramError: it could not be dumped or restored. What there is of `target` stays.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    dump, script = directory / "dump", directory / "properties.sql"
+    with exported_snapshot(source) as snapshot, report.phase("dump", total=1, unit="steps") as phase:
+        argv = dump_command(programs, "directory", snapshot.name, directory=dump, jobs=RESTORE_JOBS)
+        run_program(argv, env=libpq_environment(source))
+        script.write_bytes(database_script(snapshot.connection))
+        phase.advance(1)
+        facts = snapshot.server
+    drop_database(target, target.database)
+    create_database(target, facts, target.database, report)
+    load_archive(target, dump, programs, report)
+    apply_properties(target, script, programs, report)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,139 @@
+"""The recovered database takes the place of the damaged one: copied to its server, compared, names exchanged."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import psycopg
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.recovery.compare import compare_databases
+from tmi_ops.recovery.drill.copy import running_cluster
+from tmi_ops.recovery.exchange import allow_connections, exchange_names
+from tmi_ops.recovery.load import drop_database
+from tmi_ops.runbooks.corruption.copying import copy_database
+from tmi_ops.runbooks.corruption.lost import count_lost, uncounted
+from tmi_ops.runbooks.execution import Action, Work
+from tmi_ops.runbooks.journal import Answer
+from tmi_ops.runbooks.plan import Fact, Step
+from tmi_ops.runbooks.steps.fence import gate_of
+from tmi_ops.runbooks.steps.place import clear, tidy
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
+
+COMPARED = "The copy on the server"
+
+
+class Names(Fact):
+    """`working`: of the copy until it takes its place; `aside`: of the damaged database from then on."""
+
+    database: str
+    working: str
+    aside: str
+
+
+def names_of(work: Work) -> Names:
+    return Names.model_validate(work.journal.plan.wishes["names"])
+
+
+def in_place_steps(names: Names) -> tuple[Step, ...]:
+    return (
+        Step(
+            name="load",
+            does=f"copy the recovered database to the server as {names.working}",
+            way_back=f"drop {names.working}",
+        ),
+        Step(name="validate", does="compare every row and definition of the copy, and count what is lost"),
+        Step(
+            name="swap",
+            does=f"exchange names: the damaged database is kept as {names.aside}, the copy becomes {names.database}",
+            effect="irreversible",
+            way_back="exchange the names again, as long as the fence is up",
+        ),
+    )
+
+
+def _load(work: Work) -> None:
+    names, cluster, wish = names_of(work), work.known(RecoveredCluster), wish_of(work)
+    destination, programs = tidy(wish.place), cluster_programs(work)
+    target = work.settings.postgres.model_copy(update={"database": names.working})
+    with running_cluster(destination, cluster.role, programs) as address:
+        source = address.model_copy(update={"database": wish.database})
+        copy_database(source, target, work.directory / "dump", programs, work.report)
+    work.say(f"{names.working} is there; nobody knows of it yet.")
+
+
+def _unload(work: Work) -> None:
+    names = names_of(work)
+    with connect(work.settings.postgres, "postgres") as connection:
+        if (names.working, False) in _present(connection, names):
+            allow_connections(connection, names.working, allowed=True)
+    drop_database(work.settings.postgres, names.working)
+    shutil.rmtree(work.directory / "dump", ignore_errors=True)
+
+
+def _validate(work: Work) -> None:
+    names, cluster, wish = names_of(work), work.known(RecoveredCluster), wish_of(work)
+    destination, programs = tidy(wish.place), cluster_programs(work)
+    postgres = work.settings.postgres
+    target = postgres.model_copy(update={"database": names.working})
+    with running_cluster(destination, cluster.role, programs) as address:
+        source = address.model_copy(update={"database": wish.database})
+        comparison = compare_databases(source, target, work.report)
+    if not comparison.equal:
+        raise RecoveryError(
+            f"The copy on the server is not what was recovered: {'; '.join(comparison.differences[:5])}.",
+            kept=f"{names.database} was not touched.",
+        )
+    detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each equal to what was recovered."
+    work.answer(Answer(title=COMPARED, outcome="passed", detail=detail))
+    with connect(postgres, "postgres") as connection:
+        row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+    end = row[0] if row else cluster.lsn
+    lost = count_lost(postgres, target, cluster, end) if gate_of(work).roles else uncounted(cluster, end)
+    work.answer(lost)
+    work.say(detail)
+    work.say(lost.detail)
+
+
+def _swap(work: Work) -> None:
+    names, closed = names_of(work), not gate_of(work).roles
+    with connect(work.settings.postgres, "postgres") as connection:
+        present = {name for name, _ in _present(connection, names)}
+        if names.working not in present and {names.database, names.aside} <= present:
+            allow_connections(connection, names.aside, allowed=True)
+            work.say(f"The names had been exchanged; the damaged database is {names.aside}.")
+            return
+    exchange_names(work.settings.postgres, names.database, names.working, names.aside, closed=closed)
+    work.say(f"The damaged database is kept as {names.aside}. Drop it when nobody needs it any more.")
+
+
+def _swap_back(work: Work) -> None:
+    names, closed = names_of(work), not gate_of(work).roles
+    with connect(work.settings.postgres, "postgres") as connection:
+        present = {name for name, _ in _present(connection, names)}
+    if names.aside in present:
+        exchange_names(work.settings.postgres, names.database, names.aside, names.working, closed=closed)
+
+
+def _present(connection: psycopg.Connection[Any], names: Names) -> set[tuple[str, bool]]:
+    """Which of the three databases are there, and whether they take connections."""
+    rows = connection.execute(
+        "SELECT datname, datallowconn FROM pg_database WHERE datname = ANY(%s)",
+        ([names.database, names.working, names.aside],),
+    ).fetchall()
+    return {(name, allowed) for name, allowed in rows}
+
+
+def _clear_up(work: Work) -> None:
+    clear(work, wish_of(work).place)
+    shutil.rmtree(work.directory / "dump", ignore_errors=True)
+    work.say("The recovered cluster was removed; its database is in service.")
+
+
+CLEAR_UP_STEP = Step(name="clear up", does="remove the recovered cluster from this machine")
+LOAD = Action(_load, _unload)
+VALIDATE = Action(_validate)
+SWAP = Action(_swap, _swap_back)
+CLEAR_UP = Action(_clear_up)

@@ -1,0 +1,207 @@
+"""What the recovery from corruption will do: facts of the server, the store and the environment in, a plan out."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.server import read_server
+from tmi_ops.progress import Report
+from tmi_ops.recovery.exchange import derived_name
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
+from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.runbooks.application import Application, read_application
+from tmi_ops.runbooks.corruption.in_place import CLEAR_UP_STEP, Names, in_place_steps
+from tmi_ops.runbooks.ends import base_ends, end_of_wal
+from tmi_ops.runbooks.plan import Plan, Step
+from tmi_ops.runbooks.serving.steps import ServeWish, require_free_port, serve_notes, serve_steps
+from tmi_ops.runbooks.steps import archive, cache, hold
+from tmi_ops.runbooks.steps.fence import Gate, choose_gate, fence_step, lift_step
+from tmi_ops.runbooks.steps.hold import Held
+from tmi_ops.runbooks.steps.hooks import missing_hooks, start_steps, stop_steps
+from tmi_ops.runbooks.steps.place import Place, require_empty
+from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
+from tmi_ops.runbooks.unfinished import refuse_unfinished
+from tmi_ops.settings import Settings, read_variables
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.words import time_words
+
+RUNBOOK = "corruption"
+PLACE = "recovered"
+
+
+@dataclass(frozen=True)
+class CorruptionWish:
+    """What is asked for.
+
+    Args:
+        moment: None: the last good one is looked for.
+        into: a new cluster in this directory takes over; None: the database is exchanged on its own server.
+        serve: of the new cluster.
+        limit: how many restores the search may take.
+    """
+
+    moment: Moment | None = None
+    backup: str | None = None
+    into: Path | None = None
+    serve: ServeWish | None = None
+    limit: int = 8
+
+
+@dataclass(frozen=True)
+class CorruptionFacts:
+    """What the server, the store and the environment say."""
+
+    recovery: RecoveryFacts
+    gate: Gate
+    application: Application
+    subject: str
+    damaged_size: int
+    notes: tuple[str, ...] = ()
+
+
+def prepare_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish, report: Report) -> Plan:
+    """Read what the plan rests on, and make it. Nothing is touched.
+
+    Raises:
+        RecoveryError: the database or a base backup of its cluster is not there, the directory is not empty, the
+            port is taken, or an earlier run is not over.
+        DatabaseError: the server does not answer; then `tmi-ops recover everything` is the runbook.
+        StoreError: the store failed.
+    """
+    refuse_unfinished(settings, store, (RUNBOOK,), report)
+    if wish.into is not None:
+        require_empty(wish.into)
+        require_free_port(wish.serve or ServeWish(port=settings.postgres.port))
+    return plan_corruption(settings, read_corruption(settings, store, wish, report), wish)
+
+
+def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish, report: Report) -> CorruptionFacts:
+    """Raises:
+    OpsError: as `prepare_corruption`.
+    """
+    application, postgres = read_application(), settings.postgres
+    with connect(postgres, "postgres") as connection:
+        system_identifier = read_server(connection).system_identifier
+        gate = choose_gate(connection, postgres, application, read_variables())
+        row = connection.execute(
+            "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s", (postgres.database,)
+        ).fetchone()
+    if row is None:
+        raise RecoveryError(
+            f"There is no database {postgres.database} on {postgres.host}:{postgres.port}.",
+            next_step="bring it back from a backup: `tmi-ops restore --backup ID --into NAME`",
+        )
+    recovery = read_facts(store, system_identifier)
+    programs = server_programs(recovery.server_major, settings.pg_bindir)  # before anything is fenced
+    notes: list[str] = []
+    if wish.moment is not None:
+        target = wish.moment.target
+        try:
+            facts = with_times(store, recovery, target, programs, settings.home / "scratch", report)
+            notes += plan_recovery(facts, target, base=wish.backup).notes
+        except RecoveryError as error:
+            if not _may_be_archived_yet(recovery, target):
+                raise
+            notes.append(f"By what is archived now the moment cannot be reached: {error.what}")
+    subject = f"{postgres.database} on {postgres.host}:{postgres.port}"
+    return CorruptionFacts(recovery, gate, application, subject, int(row[0]), tuple(notes))
+
+
+def _may_be_archived_yet(facts: RecoveryFacts, target: Target) -> bool:
+    """Whether the target may lie in what the living server has and the archive has not."""
+    if target.time is not None:
+        return any(base.consistent_at <= target.time for base in facts.bases)
+    return target.name is not None or (target.lsn is not None and target.lsn > end_of_wal(facts))
+
+
+def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: CorruptionWish) -> Plan:
+    """Decide. Pure but for the clock and chance, of which names are made."""
+    database, in_place = settings.postgres.database, wish.into is None
+    place = wish.into or settings.home / PLACE / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    bases = base_ends(facts.recovery, wish.backup)
+    names = Names(
+        database=database,
+        working=derived_name(database, f"recovering_{secrets.token_hex(3)}"),
+        aside=derived_name(database, f"damaged_{datetime.now(UTC):%Y%m%d_%H%M%S}"),
+    )
+    serve = wish.serve or ServeWish(port=settings.postgres.port)
+    application = facts.application
+    steps = (
+        fence_step(facts.gate),
+        *stop_steps(application),
+        archive.STEP,
+        hold.STEP,
+        _recover_step(wish, place),
+        *(in_place_steps(names) if in_place else serve_steps(serve, str(place), hook="connect" in application.hooks)),
+        cache.step_for(settings),
+        *((lift_step(facts.gate),) if in_place else ()),
+        *start_steps(application),
+        *((CLEAR_UP_STEP,) if in_place else ()),
+    )
+    return Plan(
+        runbook=RUNBOOK,
+        title="Recover from corruption",
+        subject=facts.subject,
+        steps=steps,
+        untouched=_untouched(in_place=in_place, database=database),
+        notes=(*facts.notes, *_notes(facts, wish, settings), *missing_hooks(application, ("stop", "start"))),
+        wishes={
+            "gate": facts.gate.model_dump(mode="json"),
+            "held": Held(bases=tuple(item.base for item in bases)).model_dump(mode="json"),
+            "names": names.model_dump(mode="json"),
+            "serve": serve.model_dump(mode="json"),
+            "recover": RecoverWish(
+                system_identifier=facts.recovery.system_identifier,
+                database=database,
+                place=Place(directory=str(place)),
+                moment=wish.moment,
+                backup=wish.backup,
+                limit=wish.limit,
+            ).model_dump(mode="json"),
+        },
+    )
+
+
+def _recover_step(wish: CorruptionWish, place: Path) -> Step:
+    if wish.moment is None:
+        where = f"find the last good moment: restore candidates, at most {wish.limit}, and check each"
+    else:
+        where = f"restore base backup and WAL to {wish.moment.target.words()}, and check it"
+    return Step(
+        name="recover",
+        does=f"{where} (page checksums, pg_amcheck, schema, built-in rows, heartbeat), in {place}",
+        way_back="remove it",
+    )
+
+
+def _untouched(*, in_place: bool, database: str) -> str:
+    if in_place:
+        return (
+            f"The damaged {database} is never written to: it is kept under another name until you drop it. No other "
+            "database of the server is touched."
+        )
+    return "The damaged server is only fenced: its data stays as it is, and it stays shut until you open it."
+
+
+def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> tuple[str, ...]:
+    newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
+    age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
+    notes = [f"{len(facts.recovery.bases)} base backups of this cluster; the newest ended {age} ago."]
+    if wish.serve is not None:
+        notes += serve_notes(wish.serve)
+    if not facts.gate.roles:
+        notes.append(
+            f"The application has no role of its own here, so the fence shuts {settings.postgres.database} to "
+            "everybody. Name its role with TMI_OPS_APP_ROLE to shut out that one only."
+        )
+    if wish.moment is None:
+        notes.append("What the application acknowledged after the moment that is found is lost, and will be counted.")
+    return tuple(notes)

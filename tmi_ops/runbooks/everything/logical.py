@@ -1,0 +1,87 @@
+"""The cluster made anew from a logical backup, where the store has no base backup of it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.cluster import initialise_cluster, require_free_space
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.recovery.compare import compare_with_source
+from tmi_ops.recovery.drill.chain import Bound
+from tmi_ops.recovery.drill.copy import running_cluster
+from tmi_ops.recovery.drill.evidence import TITLES
+from tmi_ops.recovery.fetch import fetch_backup
+from tmi_ops.recovery.load import apply_properties, create_database, load_dump
+from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR, disk_needed
+from tmi_ops.runbooks.execution import Action, Work
+from tmi_ops.runbooks.journal import Answer
+from tmi_ops.runbooks.questions import ask_running
+from tmi_ops.runbooks.serving.cluster import new_password
+from tmi_ops.runbooks.steps.place import claim, clear, place_of
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, wish_of
+from tmi_ops.store.catalogue import find_backup
+
+SUPERUSER = "postgres"
+
+
+def _restore(work: Work) -> None:
+    wish = wish_of(work)
+    destination = place_of(wish.place)
+    if work.journal.known(RecoveredCluster) is not None and (destination.directory / "PG_VERSION").exists():
+        work.say("It had been restored before the run was cut off.")
+        return
+    claim(work, wish.place)
+    manifest = find_backup(work.store, wish.backup or "latest")
+    programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir)
+    require_free_space(destination.directory, disk_needed(manifest), f"Restoring {manifest.backup_id}")
+    initialise_cluster(programs, destination.directory, superuser=SUPERUSER, password=new_password())
+    scratch = work.settings.home / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch) as directory,
+        running_cluster(destination, SUPERUSER, programs, {"fsync": "on"}) as server,
+    ):
+        fetched = fetch_backup(work.store, manifest, Path(directory), work.report)
+        restore_roles(server, fetched.path(GLOBALS_OBJECT).read_text(), work.report)
+        create_database(server, manifest, manifest.database, work.report)
+        address = server.model_copy(update={"database": manifest.database})
+        load_dump(address, fetched, programs, work.report)
+        apply_properties(address, fetched.path(PROPERTIES_OBJECT), programs, work.report)
+        comparison = compare_with_source(address, fetched, work.report)
+        if not comparison.equal:
+            raise RecoveryError(
+                f"What was restored is not what was backed up: {'; '.join(comparison.differences[:5])}.",
+                next_step="name another backup (--backup): `tmi-ops backups` lists them",
+            )
+        detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each as when it was backed up."
+        work.answer(Answer(title="Fingerprints of the backup", outcome="passed", detail=detail))
+        for answer in ask_running(server, programs, manifest.database, None, Bound()):
+            if answer.title != TITLES["heartbeat"]:
+                work.answer(answer)
+        with connect(server) as connection:
+            row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+    work.say(detail)
+    work.remember(
+        RecoveredCluster(
+            role=SUPERUSER,
+            major=programs.major,
+            backup_id=manifest.backup_id,
+            target=f"the logical backup {manifest.backup_id}",
+            lsn=row[0] if row else "0/0",
+            last_commit_at=manifest.snapshot_at,
+            timeline=1,
+            whole=False,
+        )
+    )
+
+
+def _clear(work: Work) -> None:
+    clear(work, wish_of(work).place)
+
+
+RESTORE = Action(_restore, _clear)

@@ -1,0 +1,158 @@
+"""What the recovery from a complete failure will do: the store's facts in, a plan out. No server is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops.errors import ObjectMissingError, RecoveryError
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
+from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
+from tmi_ops.runbooks.application import Application, read_application
+from tmi_ops.runbooks.plan import Plan, Step
+from tmi_ops.runbooks.serving.steps import ServeWish, require_free_port, serve_notes, serve_steps
+from tmi_ops.runbooks.steps import cache
+from tmi_ops.runbooks.steps.hooks import missing_hooks, start_steps
+from tmi_ops.runbooks.steps.place import Place, require_empty
+from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
+from tmi_ops.runbooks.unfinished import refuse_unfinished
+from tmi_ops.settings import Settings
+from tmi_ops.store.catalogue import find_backup, list_backups
+from tmi_ops.store.manifest import Manifest
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.words import time_words
+
+RUNBOOK = "everything"
+
+
+@dataclass(frozen=True)
+class EverythingWish:
+    """What is asked for.
+
+    Args:
+        into: the new data directory, absent or empty.
+        moment: None: as much as the store has, and where that is not sound, the last moment that is.
+        cluster: system identifier; None: that of the newest base backup.
+    """
+
+    into: Path
+    serve: ServeWish
+    moment: Moment | None = None
+    backup: str | None = None
+    cluster: str | None = None
+    limit: int = 8
+
+
+@dataclass(frozen=True)
+class EverythingFacts:
+    """What the store has: base backups with WAL, or (`recovery` is None) a logical backup only."""
+
+    recovery: RecoveryFacts | None
+    logical: Manifest | None
+    application: Application
+
+
+def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
+    """Read what the plan rests on, and make it. Nothing is touched.
+
+    Raises:
+        RecoveryError: the store has no backup, the directory is not empty, the port is taken, or an earlier run is not
+            over.
+        ProgramError: programs of the backups' version are not here.
+        StoreError: the store failed.
+    """
+    refuse_unfinished(settings, store, (RUNBOOK,), report)
+    require_empty(wish.into)
+    require_free_port(wish.serve)
+    facts = read_everything(settings, store, wish)
+    return plan_everything(settings, facts, wish)
+
+
+def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish) -> EverythingFacts:
+    """Raises:
+    OpsError: as `prepare_everything`.
+    """
+    application = read_application()
+    if list_backups(store, lambda _: None, kinds=("base",)):
+        facts = read_facts(store, wish.cluster)
+        server_programs(facts.server_major, settings.pg_bindir)
+        return EverythingFacts(facts, None, application)
+    try:
+        manifest = find_backup(store, wish.backup or "latest")
+    except ObjectMissingError:
+        raise RecoveryError(
+            f"There is no backup in {settings.store.describe()} for {settings.environment}.",
+            next_step="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
+        ) from None
+    server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    return EverythingFacts(None, manifest, application)
+
+
+def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
+    """Decide. Pure but for the clock."""
+    application, logical = facts.application, facts.logical
+    database = logical.database if logical else settings.postgres.database
+    cluster = facts.recovery.system_identifier if facts.recovery else ""
+    return Plan(
+        runbook=RUNBOOK,
+        title="Recover from a complete failure",
+        subject=f"{database} into {wish.into}",
+        steps=(
+            _recover_step(facts, wish),
+            *serve_steps(wish.serve, str(wish.into), hook="connect" in application.hooks),
+            cache.step_for(settings),
+            *start_steps(application),
+        ),
+        untouched="Nothing in the store, and no running server, is touched. The new cluster archives nothing until you "
+        "let it: take a base backup of it once it serves (`tmi-ops backup base`).",
+        notes=(*_notes(settings, facts), *serve_notes(wish.serve), *missing_hooks(application, ("start",))),
+        wishes={
+            "serve": wish.serve.model_dump(mode="json"),
+            "recover": RecoverWish(
+                system_identifier=cluster,
+                database=database,
+                place=Place(directory=str(wish.into)),
+                moment=wish.moment,
+                backup=logical.backup_id if logical else wish.backup,
+                limit=wish.limit,
+                ask_source=False,
+            ).model_dump(mode="json"),
+        },
+    )
+
+
+def _recover_step(facts: EverythingFacts, wish: EverythingWish) -> Step:
+    if facts.logical is not None:
+        return Step(
+            name="restore",
+            does=f"make a new cluster in {wish.into} with the roles and the database of {facts.logical.backup_id}, "
+            "and compare every row with its fingerprint",
+            way_back="remove it",
+        )
+    where = wish.moment.target.words() if wish.moment else "the end of what is archived"
+    return Step(
+        name="recover",
+        does=f"restore base backup and WAL to {where} into {wish.into}, and check it (page checksums, pg_amcheck, "
+        "schema, built-in rows, heartbeat)",
+        way_back="remove it",
+    )
+
+
+def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
+    if facts.logical is not None:
+        age = time_words((datetime.now(UTC) - facts.logical.snapshot_at).total_seconds())
+        return (f"The store has no base backup: what was written in the {age} since the logical backup is lost.",)
+    if facts.recovery is None:
+        raise AssertionError
+    newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
+    age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
+    notes = [f"{len(facts.recovery.bases)} base backups of the cluster; the newest ended {age} ago."]
+    if facts.recovery.other_clusters:
+        others = ", ".join(facts.recovery.other_clusters)
+        notes.append(f"The store also has other clusters: {others}. Choose one with --cluster.")
+    if settings.environment == "production":
+        notes.append("The new server has no certificate yet: connections to it are not encrypted until it has one.")
+    return tuple(notes)

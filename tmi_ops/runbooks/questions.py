@@ -1,0 +1,122 @@
+"""What a recovered cluster has to answer before anything is built upon it: a drill's questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tmi_ops.errors import OpsError, ProgramError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.drill.chain import Bound
+from tmi_ops.recovery.drill.checks import (
+    bound_of,
+    check_built_in_rows,
+    check_heartbeat,
+    check_relations,
+    check_schema,
+)
+from tmi_ops.recovery.drill.copy import check_pages, running_cluster
+from tmi_ops.recovery.drill.evidence import TITLES, CheckName
+from tmi_ops.recovery.drill.findings import Found
+from tmi_ops.recovery.drill.source import SourceReading, read_schema
+from tmi_ops.recovery.exchange import allow_connections
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.execution import Recovered
+from tmi_ops.runbooks.journal import Answer
+from tmi_ops.settings import PostgresSettings
+
+
+def ask_recovered(
+    recovered: Recovered, destination: Destination, programs: Programs, database: str, source: SourceReading | None
+) -> tuple[Answer, ...]:
+    """Ask a stopped cluster: its pages first, and then, running, its relations, schema, built-in rows and heartbeat.
+
+    Args:
+        source: what the living database says; None: it could not be asked.
+
+    Raises:
+        RecoveryError: it does not start.
+    """
+    pages = _asked("page_checksums", lambda: check_pages(recovered, programs))
+    base = recovered.plan.base
+    with running_cluster(destination, base.superuser or base.role, programs) as address:
+        return (pages, *ask_running(address, programs, database, source, bound_of(recovered)))
+
+
+def ask_running(
+    address: PostgresSettings, programs: Programs, database: str, source: SourceReading | None, bound: Bound
+) -> tuple[Answer, ...]:
+    """Ask a cluster that runs and that nobody else uses; `address` is its superuser's.
+
+    Where the database was shut by the fence, that is part of the WAL; in the copy it is opened.
+    """
+    with connect(address) as connection:
+        shut = connection.execute(
+            "SELECT FROM pg_database WHERE datname = %s AND NOT datallowconn", (database,)
+        ).fetchone()
+        if shut is not None:
+            allow_connections(connection, database, allowed=True)
+    with _amcheck_cleared_away(address):
+        relations = _asked("amcheck", lambda: check_relations(address, programs))
+    if not _has_database(address, database):
+        absent = Found.failed(f"The cluster has no database {database}.")
+        return (relations, _asked("schema", lambda: absent))
+    of_tmi = address.model_copy(update={"database": database})
+    schema = source.schema if source else None
+    beats = source.beats if source else None
+    return (
+        relations,
+        _asked("schema", lambda: check_schema(read_schema(of_tmi), schema)),
+        _asked("built_in_rows", lambda: check_built_in_rows(read_schema(of_tmi), schema)),
+        _asked("heartbeat", lambda: check_heartbeat(of_tmi, bound, beats)),
+    )
+
+
+def speaks_against(answers: tuple[Answer, ...]) -> str:
+    """What was found wrong, in one line; empty: nothing."""
+    return " ".join(f"{one.title}: {one.detail}" for one in answers if one.outcome == "failed")
+
+
+def _asked(name: CheckName, question: Callable[[], Found]) -> Answer:
+    begun = time.monotonic()
+    try:
+        found = question()
+    except ProgramError as error:
+        found = Found.not_run(error.what)
+    except OpsError as error:
+        found = Found.failed(error.what)
+    return Answer(
+        title=TITLES[name],
+        outcome=found.outcome,
+        detail=found.detail,
+        findings=found.findings,
+        seconds=time.monotonic() - begun,
+    )
+
+
+@contextmanager
+def _amcheck_cleared_away(address: PostgresSettings) -> Iterator[None]:
+    """pg_amcheck needs its extension in each database; where it was not, it is not afterwards."""
+    lacking = [name for name in _databases(address) if not _has_amcheck(address, name)]
+    try:
+        yield
+    finally:
+        for name in lacking:
+            with connect(address, name) as connection:
+                connection.execute("DROP EXTENSION IF EXISTS amcheck")
+
+
+def _databases(address: PostgresSettings) -> list[str]:
+    with connect(address) as connection:
+        return [name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall()]
+
+
+def _has_database(address: PostgresSettings, name: str) -> bool:
+    return name in _databases(address)
+
+
+def _has_amcheck(address: PostgresSettings, database: str) -> bool:
+    with connect(address, database) as connection:
+        return connection.execute("SELECT FROM pg_extension WHERE extname = 'amcheck'").fetchone() is not None

@@ -1,0 +1,85 @@
+"""How the application reaches the recovered database: as variables, as an .env file, as a Kubernetes Secret.
+
+The password is in files that only their owner may read, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+
+from tmi_ops.private import write_durably
+from tmi_ops.settings import PostgresSettings
+
+MODE = 0o600
+
+
+@dataclass(frozen=True)
+class SecretManifest:
+    """Where the manifest goes, and what the Secret is called."""
+
+    file: Path
+    name: str
+    namespace: str | None = None
+
+
+def connection_variables(postgres: PostgresSettings) -> dict[str, str]:
+    """The guide's variables and the server's own URL. Holds the password."""
+    password = postgres.password.get_secret_value() if postgres.password else ""
+    user, database = quote(postgres.user, safe=""), quote(postgres.database, safe="")
+    return {
+        "POSTGRES_HOST": postgres.host,
+        "POSTGRES_PORT": str(postgres.port),
+        "POSTGRES_USER": postgres.user,
+        "POSTGRES_PASSWORD": password,
+        "POSTGRES_DB": postgres.database,
+        "POSTGRES_SSLMODE": postgres.sslmode,
+        "TMI_DATABASE_URL": f"postgresql://{user}:{quote(password, safe='')}@{postgres.host}:{postgres.port}/{database}"
+        f"?sslmode={postgres.sslmode}",
+    }
+
+
+def read_connection(file: Path) -> PostgresSettings | None:
+    """What an .env file of ours says; None where there is none."""
+    if not file.exists():
+        return None
+    values = dotenv_values(file)
+    return PostgresSettings(
+        host=values["POSTGRES_HOST"] or "",
+        port=int(values["POSTGRES_PORT"] or 0),
+        user=values["POSTGRES_USER"] or "",
+        password=SecretStr(values["POSTGRES_PASSWORD"] or ""),
+        database=values["POSTGRES_DB"] or "",
+        sslmode=values["POSTGRES_SSLMODE"],
+    )
+
+
+def write_env_file(file: Path, variables: Mapping[str, str]) -> None:
+    """Set these variables in an .env file; what else it says stays."""
+    before = file.read_text().splitlines() if file.exists() else []
+    kept = [line for line in before if line.removeprefix("export ").split("=", 1)[0].strip() not in variables]
+    lines = [*kept, *(f"{name}='{_escaped(value)}'" for name, value in variables.items())]
+    write_durably(file, "".join(f"{line}\n" for line in lines).encode(), MODE)
+
+
+def write_secret(manifest: SecretManifest, variables: Mapping[str, str]) -> None:
+    """A manifest for `kubectl apply -f`; JSON, which YAML contains."""
+    metadata = {"name": manifest.name, **({"namespace": manifest.namespace} if manifest.namespace else {})}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "Opaque",
+        "stringData": dict(variables),
+    }
+    write_durably(manifest.file, json.dumps(secret, indent=2).encode() + b"\n", MODE)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

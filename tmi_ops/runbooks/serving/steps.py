@@ -1,0 +1,236 @@
+"""The steps that put a recovered cluster into service, for every runbook that makes one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.cluster import LOOPBACK
+from tmi_ops.postgres.connections import connect
+from tmi_ops.recovery.drill.copy import running_cluster
+from tmi_ops.runbooks.application import VARIABLES, read_application, run_hook
+from tmi_ops.runbooks.execution import Action, Work
+from tmi_ops.runbooks.journal import Answer
+from tmi_ops.runbooks.plan import Fact, Step
+from tmi_ops.runbooks.serving.cluster import (
+    application_role,
+    new_password,
+    require_login,
+    set_password,
+    socket_directory,
+    start_server,
+    stop_server,
+    write_configuration,
+)
+from tmi_ops.runbooks.serving.configuration import Listening
+from tmi_ops.runbooks.serving.connection import (
+    SecretManifest,
+    connection_variables,
+    read_connection,
+    write_env_file,
+    write_secret,
+)
+from tmi_ops.runbooks.steps.fence import GateBefore
+from tmi_ops.runbooks.steps.place import place_of, tidy
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
+from tmi_ops.settings import PostgresSettings
+
+OWN_FILE = "connection.env"
+
+
+class ServeWish(Fact):
+    """Where the server listens and how the application is told.
+
+    Args:
+        host: as which the application reaches it.
+        allowed: CIDRs that are let in with a password, beside this machine.
+        role: the application's; None: the declared one, or the database's owner.
+        env_file, secret_file: what is written; None: nothing there.
+    """
+
+    port: int
+    addresses: str = "localhost"
+    host: str = LOOPBACK
+    allowed: tuple[str, ...] = ()
+    role: str | None = None
+    env_file: str | None = None
+    secret_file: str | None = None
+    secret_name: str = "tmi-database"  # noqa: S105 - a Kubernetes object's
+    secret_namespace: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(file for file in (self.env_file, self.secret_file) if file is not None)
+
+
+def serve_steps(wish: ServeWish, directory: str, *, hook: bool) -> tuple[Step, ...]:
+    told = [*wish.files, *(["the connect hook"] if hook else [])]
+    where = " and ".join(told) or f"the run's own {OWN_FILE}"
+    return (
+        Step(
+            name="provision",
+            does=f"configure the cluster for this machine (port {wish.port}, {wish.addresses}; nothing archived yet), "
+            "and give the application's role a password",
+        ),
+        Step(name="serve", does=f"start its server in {directory} and log in as the application", way_back="stop it"),
+        Step(
+            name="connect",
+            does=f"write the new connection strings to {where}",
+            effect="irreversible",
+            way_back="bring back the files as they were",
+        ),
+    )
+
+
+def require_free_port(wish: ServeWish) -> None:
+    """Raises:
+    RecoveryError: somebody listens on the port already.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wish.port))
+        except OSError as error:
+            raise RecoveryError(
+                f"Port {wish.port} of this machine cannot be had: {error.strerror}.",
+                next_step="give another with --port",
+            ) from None
+
+
+def serve_notes(wish: ServeWish) -> tuple[str, ...]:
+    """What a person should know of it, a sentence each."""
+    if wish.addresses not in ("localhost", LOOPBACK) and wish.host == LOOPBACK:
+        return (f"The connection strings will say {LOOPBACK}: name this machine with --host for others to reach it.",)
+    return ()
+
+
+def serve_wish(work: Work) -> ServeWish:
+    return ServeWish.model_validate(work.journal.plan.wishes["serve"])
+
+
+def _provision(work: Work) -> None:
+    wish, recover, cluster = serve_wish(work), wish_of(work), work.known(RecoveredCluster)
+    destination, programs = tidy(recover.place), cluster_programs(work)
+    own = work.directory / OWN_FILE
+    with (
+        running_cluster(destination, cluster.role, programs, {"fsync": "on"}) as address,
+        connect(address) as connection,
+    ):
+        role = application_role(connection, recover.database, wish.role, programs.major)
+        before = read_connection(own)
+        password = (before.password if before else None) or _known_password(work, role) or new_password()
+        postgres = PostgresSettings(
+            host=wish.host, port=wish.port, user=role, password=password, database=recover.database, sslmode="prefer"
+        )
+        # The file first: a password that was set and then forgotten would shut the application out.
+        write_env_file(own, connection_variables(postgres))
+        set_password(connection, role, password)
+        _let_in(connection, work.journal.known(GateBefore))
+    sockets = socket_directory(destination.directory)
+    listening = Listening(wish.port, wish.addresses, wish.allowed, sockets)
+    left_out = write_configuration(destination.directory, programs, listening, cluster.role)
+    work.say(f"The application's role is {role}; its password is in {own} only.")
+    if left_out:
+        work.say(
+            f"Of the source's settings these were left out: {', '.join(left_out)}. Its files are kept as *.source."
+        )
+
+
+def _let_in(connection: psycopg.Connection[Any], before: GateBefore | None) -> None:
+    """The fence of the server that this one takes over from is part of its WAL."""
+    for name, login in (before.roles if before else {}).items():
+        if login:
+            connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(name)))
+
+
+def _known_password(work: Work, role: str) -> SecretStr | None:
+    postgres = work.settings.postgres
+    return postgres.password if postgres.user == role else None
+
+
+def _serve(work: Work) -> None:
+    recover = wish_of(work)
+    destination, programs = place_of(recover.place), cluster_programs(work)
+    start_server(destination.directory, programs, _log(destination.directory))
+    postgres = _connection(work)
+    tables = require_login(postgres)
+    detail = (
+        f"{postgres.user} logs in at {postgres.host}:{postgres.port} and sees {tables} tables of {postgres.database}."
+    )
+    work.answer(Answer(title="Login as the application", outcome="passed", detail=detail))
+    work.say(detail)
+
+
+def _stop(work: Work) -> None:
+    if work.journal.known(RecoveredCluster) is not None:
+        stop_server(place_of(wish_of(work).place).directory, cluster_programs(work))
+
+
+def _connect(work: Work) -> None:
+    wish, variables = serve_wish(work), connection_variables(_connection(work))
+    for file in wish.files:
+        _keep(work, Path(file))
+    if wish.env_file is not None:
+        write_env_file(Path(wish.env_file), variables)
+    if wish.secret_file is not None:
+        write_secret(SecretManifest(Path(wish.secret_file), wish.secret_name, wish.secret_namespace), variables)
+    if run_hook(read_application(), "connect", variables) is not None:
+        work.say(f"{VARIABLES['connect']} was run with the new connection in its environment.")
+    work.say(f"Written: {', '.join(wish.files) or work.directory / OWN_FILE}.")
+
+
+def _connect_back(work: Work) -> None:
+    for file in map(Path, serve_wish(work).files):
+        kept = _kept(work, file)
+        if kept.exists():
+            shutil.copy2(kept, file)
+        elif _absent(work, file).exists():
+            file.unlink(missing_ok=True)
+
+
+def _keep(work: Work, file: Path) -> None:
+    """As it was before the run; an attempt that was cut off has kept it already."""
+    if _kept(work, file).exists() or _absent(work, file).exists():
+        return
+    if file.exists():
+        beside = _kept(work, file).with_suffix(".part")
+        shutil.copy2(file, beside)
+        beside.chmod(0o600)
+        beside.rename(_kept(work, file))
+    else:
+        _absent(work, file).touch()
+
+
+def _kept(work: Work, file: Path) -> Path:
+    return work.directory / f"before-{_flat(file)}"
+
+
+def _absent(work: Work, file: Path) -> Path:
+    return work.directory / f"absent-{_flat(file)}"
+
+
+def _flat(file: Path) -> str:
+    return str(file.absolute()).strip("/").replace("/", "_")
+
+
+def _connection(work: Work) -> PostgresSettings:
+    postgres = read_connection(work.directory / OWN_FILE)
+    if postgres is None:
+        raise RecoveryError(f"{work.directory / OWN_FILE} is gone, and with it the application's new password.")
+    return postgres
+
+
+def _log(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.log")
+
+
+PROVISION = Action(_provision)
+SERVE = Action(_serve, _stop)
+CONNECT = Action(_connect, _connect_back)

@@ -1,0 +1,45 @@
+"""What a recovery begins with is held: no prune takes it away meanwhile, nor before a person looked at the result."""
+
+from __future__ import annotations
+
+from tmi_ops.backup.retention.holds import hold_backup, read_hold, release_backup
+from tmi_ops.errors import ObjectExistsError
+from tmi_ops.runbooks.execution import Action, Work
+from tmi_ops.runbooks.plan import Fact, Step
+
+STEP = Step(
+    name="hold",
+    does="hold the base backups, so that none is pruned meanwhile",
+    way_back="release them",
+)
+
+
+class Held(Fact):
+    """The base backups that the run may begin with."""
+
+    bases: tuple[str, ...]
+
+
+def _hold(work: Work) -> None:
+    """Nothing that this recovery, or a second try at it, begins with may be pruned meanwhile."""
+    reason = f"{work.journal.run_id} recovers from it"
+    for backup_id in _held(work):
+        try:
+            hold_backup(work.store, backup_id, reason)
+        except ObjectExistsError:
+            continue
+    work.say(f"{len(_held(work))} base backups are held; `tmi-ops holds` lists them.")
+
+
+def _held(work: Work) -> tuple[str, ...]:
+    return Held.model_validate(work.journal.plan.wishes["held"]).bases
+
+
+def _release(work: Work) -> None:
+    for backup_id in _held(work):
+        held = read_hold(work.store, backup_id)
+        if held is not None and work.journal.run_id in held.reason:
+            release_backup(work.store, backup_id)
+
+
+HOLD = Action(_hold, _release)

@@ -1,0 +1,77 @@
+"""Stopping, starting and asking the application, by what the environment says of it."""
+
+from __future__ import annotations
+
+from tmi_ops.runbooks.application import (
+    HEALTH_URL,
+    VARIABLES,
+    Application,
+    Hook,
+    await_health,
+    read_application,
+    run_hook,
+)
+from tmi_ops.runbooks.execution import Action, Work
+from tmi_ops.runbooks.journal import Answer
+from tmi_ops.runbooks.plan import Step
+
+STOP_STEP = "stop"
+
+
+def stop_steps(application: Application) -> tuple[Step, ...]:
+    if "stop" not in application.hooks:
+        return ()
+    return (
+        Step(
+            name=STOP_STEP,
+            does="stop the application with its stop hook",
+            effect="interrupts",
+            way_back=f"{'run the start hook' if 'start' in application.hooks else 'start it yourself'}, once it may "
+            "connect again",
+        ),
+    )
+
+
+def start_steps(application: Application) -> tuple[Step, ...]:
+    steps = []
+    if "start" in application.hooks:
+        steps.append(Step(name="start", does="start the application with its start hook", effect="irreversible"))
+    if application.health_url is not None:
+        steps.append(Step(name="health", does="ask the application's health URL until it says that it is well"))
+    return tuple(steps)
+
+
+def missing_hooks(application: Application, hooks: tuple[Hook, ...]) -> tuple[str, ...]:
+    """What a person has to do by hand, a sentence each."""
+    notes = [
+        f"{VARIABLES[hook]} is not set: {hook} the application yourself."
+        for hook in hooks
+        if hook not in application.hooks
+    ]
+    if application.health_url is None:
+        notes.append(f"{HEALTH_URL} is not set: see yourself that the application is well.")
+    return tuple(notes)
+
+
+def run_step_hook(work: Work, hook: Hook) -> None:
+    said = run_hook(read_application(), hook, {"TMI_OPS_RUN_ID": work.journal.run_id})
+    work.say(f"{VARIABLES[hook]} is not set." if said is None else f"The {hook} hook ended well{_quoted(said)}.")
+
+
+def _quoted(said: str) -> str:
+    return f": {said}" if said else ""
+
+
+def _ask(work: Work) -> None:
+    url = read_application().health_url
+    if url is None:
+        work.say(f"{HEALTH_URL} is not set.")
+        return
+    took = await_health(url)
+    work.say(f"It said so after {took:.1f} s.")
+    work.answer(Answer(title="The application", outcome="passed", detail="It says that it is well.", seconds=took))
+
+
+STOP = Action(lambda work: run_step_hook(work, "stop"))
+START = Action(lambda work: run_step_hook(work, "start"))
+HEALTH = Action(_ask)

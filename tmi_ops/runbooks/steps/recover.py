@@ -1,0 +1,225 @@
+"""The cluster as it was at the last good moment, in a directory of its own: restored, asked, and kept when it is sound.
+
+With a moment given, the base backups that lead to it are tried, the best first. Without one, candidates.py decides what
+is tried next. What a trial found is written down, so that a crash costs one restore and not all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+
+from pydantic import AwareDatetime
+
+from tmi_ops.errors import DiskSpaceError, IntegrityError, ObjectMissingError, ProgramError, RecoveryError
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.recovery.drill.evidence import TITLES
+from tmi_ops.recovery.drill.source import SourceReading, read_source
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
+from tmi_ops.recovery.point_in_time.server import owner_of, run_as
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.runbooks.candidates import Candidate, Trial, best_of, next_candidate
+from tmi_ops.runbooks.ends import base_ends, end_of_wal
+from tmi_ops.runbooks.execution import Action, Work
+from tmi_ops.runbooks.journal import Answer
+from tmi_ops.runbooks.plan import Fact
+from tmi_ops.runbooks.questions import ask_recovered, speaks_against
+from tmi_ops.runbooks.steps.place import Place, claim, clear, place_of
+
+NEXT_STEP = "name an earlier moment (--to-time), or take a base backup out of the choice by proving it: `tmi-ops drill`"
+
+
+class Moment(Fact):
+    """A target as it was given, for the journal: one of these, or none for the end of the WAL."""
+
+    time: AwareDatetime | None = None
+    lsn: int | None = None
+    name: str | None = None
+    inclusive: bool = True
+
+    @property
+    def target(self) -> Target:
+        return Target(self.time, self.lsn, self.name, self.inclusive)
+
+
+class RecoverWish(Fact):
+    """What is to be recovered.
+
+    Args:
+        moment: None: the last good one is looked for.
+        backup: id of the base backup to begin with; None: the best.
+        limit: how many restores may be tried.
+        ask_source: hold what was recovered against the configured server.
+    """
+
+    system_identifier: str
+    database: str
+    place: Place
+    moment: Moment | None = None
+    backup: str | None = None
+    limit: int = 8
+    ask_source: bool = True
+
+
+class Trials(Fact):
+    """What was tried so far."""
+
+    trials: tuple[Trial, ...] = ()
+
+
+class RecoveredCluster(Fact):
+    """A sound cluster, stopped and on disk.
+
+    Args:
+        role: its superuser.
+        lsn, last_commit_at: where it stands; `whole`: nothing that was archived lies beyond.
+        timeline: the one it is on now.
+    """
+
+    role: str
+    major: int
+    backup_id: str
+    target: str
+    lsn: str
+    last_commit_at: AwareDatetime | None
+    timeline: int
+    whole: bool
+
+
+def wish_of(work: Work) -> RecoverWish:
+    return RecoverWish.model_validate(work.journal.plan.wishes["recover"])
+
+
+def cluster_programs(work: Work) -> Programs:
+    return server_programs(work.known(RecoveredCluster).major, work.settings.pg_bindir)
+
+
+def _recover(work: Work) -> None:
+    wish = wish_of(work)
+    if work.journal.known(RecoveredCluster) is not None and (place_of(wish.place).directory / "PG_VERSION").exists():
+        work.say("It had been recovered before the run was cut off.")
+        return
+    claim(work, wish.place)
+    facts = read_facts(work.store, wish.system_identifier)
+    search = _Search(work, wish, facts)
+    if wish.moment is not None:
+        search.go_to(wish.moment.target)
+    else:
+        search.look_for_the_last_good_moment()
+
+
+def _clear(work: Work) -> None:
+    clear(work, wish_of(work).place)
+
+
+class _Search:
+    def __init__(self, work: Work, wish: RecoverWish, facts: RecoveryFacts) -> None:
+        self._work, self._wish, self._facts = work, wish, facts
+        self._destination = place_of(wish.place)
+        self._programs = server_programs(facts.server_major, work.settings.pg_bindir)
+        self._source: SourceReading | None = None
+        if wish.ask_source:
+            self._source = read_source(work.settings.postgres, facts.system_identifier, work.report)
+
+    def go_to(self, target: Target) -> None:
+        plan = self._plan(target, self._wish.backup)
+        bases = [plan.base.backup_id, *([] if self._wish.backup else plan.earlier[: self._wish.limit - 1])]
+        why = ""
+        for base in bases:
+            why = self._try(self._plan(target, base))
+            if not why:
+                return
+            self._work.say(f"From {base}: {why}")
+        raise RecoveryError(f"None of {len(bases)} base backups leads to a sound cluster: {why}", next_step=NEXT_STEP)
+
+    def look_for_the_last_good_moment(self) -> None:
+        bases, end = base_ends(self._facts, self._wish.backup), end_of_wal(self._facts)
+        trials = (self._work.journal.known(Trials) or Trials()).trials
+        standing: Candidate | None = None
+        while (candidate := next_candidate(bases, end, trials, self._wish.limit)) is not None:
+            trial = self._trial(candidate)
+            standing = candidate if trial.outcome == "sound" else None
+            trials = (*trials, trial)
+            self._work.remember(Trials(trials=trials))
+        best = best_of(trials)
+        if best is None:
+            why = trials[-1].why if trials else "the store has none that can be used."
+            raise RecoveryError(f"No sound moment was found in {len(trials)} trials: {why}", next_step=NEXT_STEP)
+        if standing != best:
+            why = self._try(self._plan(Target(lsn=best.lsn), best.base))
+            if why:
+                raise RecoveryError(f"What was sound before is not any more: {why}", next_step=NEXT_STEP)
+
+    def _trial(self, candidate: Candidate) -> Trial:
+        words = f"{candidate.base} to {'the end of the WAL' if candidate.lsn is None else format_lsn(candidate.lsn)}"
+        try:
+            plan = self._plan(Target(lsn=candidate.lsn), candidate.base)
+        except RecoveryError as error:
+            self._work.say(f"{words}: out of reach. {error.what}")
+            return Trial(candidate=candidate, outcome="unreachable", why=error.what)
+        why = self._try(plan)
+        self._work.say(f"{words}: {why or 'sound.'}")
+        return Trial(candidate=candidate, outcome="unsound" if why else "sound", why=why)
+
+    def _plan(self, target: Target, base: str | None) -> RecoveryPlan:
+        scratch = self._work.settings.home / "scratch"
+        facts = with_times(self._work.store, self._facts, target, self._programs, scratch, self._work.report)
+        return plan_recovery(facts, target, base=base)
+
+    def _try(self, plan: RecoveryPlan) -> str:
+        """Restore and ask. What speaks against it; empty: it is sound, and stays."""
+        self._empty()
+        work = self._work
+        try:
+            recovered = execute_recovery(work.settings, work.store, plan, self._destination, work.report)
+        except (DiskSpaceError, ProgramError):
+            raise
+        except (RecoveryError, IntegrityError, ObjectMissingError) as error:
+            return error.what
+        answers = ask_recovered(recovered, self._destination, self._programs, self._wish.database, self._source)
+        why = speaks_against(answers if self._source else _without_schema(answers))
+        if why:
+            self._empty()
+            return why
+        identity = owner_of(self._destination.directory, self._programs)
+        run_as(identity, [self._programs.path("initdb"), "--sync-only", "--pgdata", self._destination.directory])
+        for answer in answers:
+            work.answer(answer)
+        work.remember(_cluster(recovered, self._programs))
+        work.say(f"It stands at LSN {format_lsn(recovered.lsn)}, its last transaction is of {_moment(recovered)}.")
+        return ""
+
+    def _empty(self) -> None:
+        for place in (self._destination.directory, self._destination.tablespace_root):
+            if place is not None:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _without_schema(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """Where no living database can be asked, what the schema lacks may have been lacking before."""
+    return tuple(one for one in answers if one.title not in (TITLES["schema"], TITLES["built_in_rows"]))
+
+
+def _cluster(recovered: Recovered, programs: Programs) -> RecoveredCluster:
+    plan = recovered.plan
+    return RecoveredCluster(
+        role=plan.base.superuser or plan.base.role,
+        major=programs.major,
+        backup_id=plan.base.backup_id,
+        target=plan.target.words(),
+        lsn=format_lsn(recovered.lsn),
+        last_commit_at=recovered.last_commit_at,
+        timeline=recovered.timeline,
+        whole=plan.to_the_end and plan.wal.missing is None,
+    )
+
+
+def _moment(recovered: Recovered) -> datetime | str:
+    return recovered.last_commit_at or "the base backup itself"
+
+
+RECOVER = Action(_recover, _clear)

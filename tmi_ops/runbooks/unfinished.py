@@ -1,0 +1,27 @@
+"""One disaster at a time: a run that is not over has changed things that a second one would take for normal."""
+
+from __future__ import annotations
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.progress import Report
+from tmi_ops.runbooks.journal import Journal
+from tmi_ops.runbooks.logbook import list_runs
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import ObjectStore
+
+
+def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[str, ...], report: Report) -> None:
+    """Raises:
+    RecoveryError: a run of one of these runbooks has touched the application and is neither done nor taken back.
+    """
+    for run in list_runs(settings, store, report):
+        if run.plan.runbook in runbooks and run.state in ("stopped", "under way") and _has_touched(run):
+            raise RecoveryError(
+                f"The run {run.run_id} is not over: {', '.join(run.done) or 'its first step'} was done.",
+                next_step=f"go on with it: `tmi-ops recover resume {run.run_id}`, or take it back: "
+                f"`tmi-ops recover back {run.run_id}`",
+            )
+
+
+def _has_touched(run: Journal) -> bool:
+    return any(run.plan.step(attempt.step).effect != "beside" for attempt in run.attempts)

@@ -1,0 +1,188 @@
+"""Complete failure, with the application at work: from nothing but the store to an application that serves again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.postgres.cluster import free_port
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.drill.evidence import TITLES
+from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+from tmi_ops.runbooks.execution import DeclinedError
+from tmi_ops.runbooks.journal import Journal
+from tmi_ops.runbooks.plan import Step
+from tmi_ops.runbooks.serving.cluster import stop_server
+from tmi_ops.runbooks.serving.connection import read_connection
+from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.steps.place import running_server
+from tmi_ops.settings import PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.physical import kill
+from tmi_ops_tests.recovery.point_in_time.conftest import own_store
+from tmi_ops_tests.runbooks.disasters import DATABASE, NO_HOOKS, REPORT, Run, Tmi, a_tmi, at_work, hooks_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tmi(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: Programs,
+    s3: StoreSettings,
+    shared_bucket: str,
+    redis_server: RedisSettings,
+) -> Iterator[Tmi]:
+    with a_tmi(tmp_path_factory.mktemp("lost"), programs, own_store(s3, shared_bucket), redis_server) as tmi:
+        yield tmi
+
+
+@pytest.fixture
+def ground(tmi: Tmi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Programs) -> Iterator[Path]:
+    """A new machine: a place for the data directory, and no variable that tells of a server or an application."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in NO_HOOKS.items():
+        monkeypatch.setenv(name, value)
+    ground = tmi.settings.home.parent / tmp_path.name
+    ground.mkdir(mode=0o755)
+    yield ground
+    stop_server(ground / "data", programs)
+    shutil.rmtree(ground)
+
+
+def knowing_the_store_only(tmi: Tmi, ground: Path, store: StoreSettings | None = None) -> tuple[Settings, ObjectStore]:
+    settings = tmi.settings.model_copy(
+        update={"postgres": PostgresSettings(), "home": ground / "home", "store": store or tmi.settings.store}
+    )
+    return settings, open_store(settings.store, settings.environment)
+
+
+def run_of(settings: Settings, store: ObjectStore, wish: EverythingWish) -> Run:
+    return Run.of(settings, store, prepare_everything(settings, store, wish, REPORT))
+
+
+def test_a_backup_of_rows_alone_becomes_a_cluster_in_service(
+    tmi: Tmi, ground: Path, s3: StoreSettings, shared_bucket: str
+) -> None:
+    settings, store = knowing_the_store_only(tmi, ground, own_store(s3, shared_bucket))
+    with pytest.raises(RecoveryError, match="There is no backup"):
+        run_of(settings, store, EverythingWish(ground / "data", ServeWish(port=free_port())))
+    back_up_logical(settings.model_copy(update={"postgres": tmi.settings.postgres}), store, "custom", REPORT)
+    run = run_of(settings, store, EverythingWish(ground / "data", ServeWish(port=free_port())))
+    assert any("has no base backup" in note for note in run.plan.notes)
+    done = run.go()
+    assert done.state == "done"
+    assert {one.title: one.outcome for one in done.answers}["Fingerprints of the backup"] == "passed"
+    recovered = read_connection(run.logbook.directory / "connection.env")
+    assert recovered is not None
+    with connect(recovered) as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM groups").fetchone() == (True,)
+
+
+def test_a_no_before_the_connection_strings_and_taken_back_nothing_is_left(tmi: Tmi, ground: Path) -> None:
+    def until_connect(_journal: Journal, step: Step) -> bool:
+        return step.name != "connect"
+
+    settings, store = knowing_the_store_only(tmi, ground)
+    env_file = ground / ".env"
+    env_file.write_text("POSTGRES_HOST=old\n")
+    serve = ServeWish(port=free_port(), env_file=str(env_file), secret_file=str(ground / "secret.yaml"))
+    run = run_of(settings, store, EverythingWish(ground / "data", serve))
+    with pytest.raises(DeclinedError):
+        run.go(until_connect)
+    assert running_server(ground / "data") is not None
+    assert env_file.read_text() == "POSTGRES_HOST=old\n"
+    run.back()
+    assert running_server(ground / "data") is None
+    assert not (ground / "data").exists()
+
+
+def test_a_directory_that_holds_anything_is_refused_and_left(tmi: Tmi, ground: Path) -> None:
+    settings, store = knowing_the_store_only(tmi, ground)
+    (ground / "data").mkdir()
+    (ground / "data" / "precious").write_text("data")
+    with pytest.raises(RecoveryError, match="is not empty"):
+        run_of(settings, store, EverythingWish(ground / "data", ServeWish(port=free_port())))
+    assert (ground / "data" / "precious").read_text() == "data"
+    shutil.rmtree(ground / "data")
+
+
+def test_by_hand_with_no_variable_but_the_stores(tmi: Tmi, ground: Path) -> None:
+    store = tmi.settings.store
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "COLUMNS": "100",
+        "TMI_OPS_HOME": str(ground / "home"),
+        "TMI_OPS_S3_BUCKET": store.bucket or "",
+        "TMI_OPS_S3_PREFIX": store.prefix,
+        "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
+        "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value() if store.access_key_id else "",
+        "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value() if store.secret_access_key else "",
+    }
+    command = [sys.executable, "-m", "tmi_ops.cli.main", "recover", "everything", "--into", str(ground / "data")]
+
+    def told(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *words], env=environment, cwd=ground, capture_output=True, text=True, check=False, stdin=None
+        )
+
+    planned = told("--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "1.  recover" in planned.stdout
+    assert not (ground / "data").exists()
+    waiting = subprocess.run(
+        [*command, "--quiet", "--port", str(free_port())], env=environment, cwd=ground, capture_output=True, text=True,
+        check=False, input="",
+    )  # fmt: skip
+    assert waiting.returncode == 2
+    assert "waits before its step connect" in waiting.stderr
+    assert "tmi-ops recover resume" in waiting.stderr
+
+
+def test_crashed_at_every_step_the_application_serves_again_from_the_new_cluster(
+    tmi: Tmi, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one: the server is lost for good."""
+    with at_work(tmi, ground / "app") as application:
+        for name, value in hooks_of(application).items():
+            monkeypatch.setenv(name, value)
+        alice = application.sign_in()
+        application.revoke(alice)
+        safe = datetime.now(UTC)
+        tmi.archive()
+        application.wait_for_writes(10)
+        kill(tmi.house.cluster)
+        disaster = datetime.now(UTC)
+        settings, store = knowing_the_store_only(tmi, ground)
+        serve = ServeWish(port=free_port(), env_file=str(application.env_file))
+        run = run_of(settings, store, EverythingWish(ground / "data", serve))
+        assert run.crash_everywhere() == 3 * len(run.plan.steps)
+        done = run.go()
+
+        assert done.state == "done"
+        assert {one.title: one.outcome for one in done.answers}[TITLES["heartbeat"]] == "passed"
+        recovered = read_connection(application.env_file)
+        assert recovered is not None
+        assert recovered.database == DATABASE
+        assert application.is_healthy()
+        application.wait_for_writes(10)
+        assert application.missing(recovered, before=safe) == []
+        assert not application.accepts(alice), "a revoked token was revived"
+        assert application.stale_reads(recovered) == []
+        assert safe < disaster
+        wrong = recovered.model_copy(update={"user": "postgres"})
+        with pytest.raises(DatabaseError, match="password authentication failed"), connect(wrong):
+            pass
+    journal = (run.logbook.directory / "journal.json").read_text()
+    evidence = (run.logbook.directory / "evidence.html").read_text()
+    assert recovered.password is not None
+    assert recovered.password.get_secret_value() not in journal + evidence

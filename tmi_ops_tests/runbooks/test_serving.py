@@ -1,0 +1,97 @@
+"""What a cluster is told on its new machine, and what the application is told of it: decided without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+
+from tmi_ops.runbooks.serving.configuration import (
+    Listening,
+    access_lines,
+    parse_settings,
+    serving_configuration,
+)
+from tmi_ops.runbooks.serving.connection import (
+    SecretManifest,
+    connection_variables,
+    read_connection,
+    write_env_file,
+    write_secret,
+)
+from tmi_ops.settings import PostgresSettings, load_settings
+
+GIGABYTE = 1 << 30
+LISTENING = Listening(5433, "localhost", ("10.0.0.0/8",), "/srv/data")
+AWKWARD = 'it\'s a "pass\\word" with # and $HOME'
+SOURCE = """
+# a comment
+port = 5432                     # where it was
+shared_buffers = 64GB
+work_mem = '32MB'
+archive_mode = on
+archive_command = 'push ''%p'' # not a comment'
+ssl = on
+ssl_cert_file = '/etc/ssl/server.crt'
+synchronous_standby_names = 'tmi_ops'
+shared_preload_libraries = 'pg_stat_statements'
+Log_Min_Duration_Statement 250
+"""
+
+
+def test_behaviour_is_carried_over_and_what_is_of_another_machine_is_not() -> None:
+    configuration = serving_configuration(parse_settings(SOURCE), {"max_connections": "300"}, LISTENING, 8 * GIGABYTE)
+    settings = parse_settings("\n".join(configuration.lines))
+    assert settings["work_mem"] == "'32MB'"
+    assert settings["log_min_duration_statement"] == "250"
+    assert settings["max_connections"] == "'300'"
+    assert settings["shared_buffers"] == "'2048MB'", "a quarter of the memory, not more than there is"
+    assert (settings["port"], settings["listen_addresses"]) == ("'5433'", "'localhost'")
+    assert (settings["archive_mode"], settings["ssl"]) == ("'off'", "'off'")
+    assert set(configuration.left_out) == {
+        "port", "archive_mode", "archive_command", "ssl", "ssl_cert_file", "synchronous_standby_names",
+        "shared_preload_libraries", "shared_buffers",
+    }  # fmt: skip
+    assert not {"archive_command", "synchronous_standby_names", "shared_preload_libraries"} & set(settings)
+
+
+def test_later_settings_win_as_postgresql_reads_them() -> None:
+    assert parse_settings("work_mem = 1MB\nWORK_MEM = '2MB'\n") == {"work_mem": "'2MB'"}
+
+
+def test_nobody_is_let_in_without_a_password_but_the_servers_own_account() -> None:
+    lines = access_lines(LISTENING, "postgres")
+    assert lines[0] == 'local all "postgres" peer map=tmi_ops_owner'
+    assert all(line.endswith("scram-sha-256") for line in lines[1:])
+    assert any("10.0.0.0/8" in line for line in lines)
+
+
+def test_an_env_file_keeps_its_other_lines_and_is_read_back_as_it_was_meant(tmp_path: Path) -> None:
+    postgres = PostgresSettings(
+        host="10.1.2.3", port=5433, user="tmi_app", password=SecretStr(AWKWARD), database="tmi", sslmode="prefer"
+    )
+    file = tmp_path / ".env.production"
+    file.write_text("REDIS_HOST=cache\nPOSTGRES_HOST=old\nexport POSTGRES_PASSWORD=old\nTMI_DATABASE_URL=old\n")
+    file.chmod(0o644)
+    assert read_connection(tmp_path / "absent") is None
+    for _ in range(2):
+        write_env_file(file, connection_variables(postgres))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert read_connection(file) == postgres
+    values = dotenv_values(file)
+    assert values["REDIS_HOST"] == "cache"
+    assert file.read_text().count("POSTGRES_HOST=") == 1
+    url = {"TMI_DATABASE_URL": values["TMI_DATABASE_URL"] or ""}
+    assert load_settings(url, tmp_path / "nowhere").postgres == postgres
+
+
+def test_a_secrets_manifest_is_for_its_owner_alone_and_holds_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "secret.yaml"
+    variables = connection_variables(PostgresSettings(password=SecretStr(AWKWARD)))
+    write_secret(SecretManifest(file, "tmi-database", "tmi"), variables)
+    assert file.stat().st_mode & 0o777 == 0o600
+    secret = json.loads(file.read_text())
+    assert (secret["kind"], secret["metadata"]) == ("Secret", {"name": "tmi-database", "namespace": "tmi"})
+    assert secret["stringData"] == variables
