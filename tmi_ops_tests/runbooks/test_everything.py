@@ -18,9 +18,6 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.recovery.drill.evidence import TITLES
 from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
-from tmi_ops.runbooks.execution import DeclinedError
-from tmi_ops.runbooks.journal import Journal
-from tmi_ops.runbooks.plan import Step
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
 from tmi_ops.runbooks.serving.steps import ServeWish
@@ -88,24 +85,6 @@ def test_a_backup_of_rows_alone_becomes_a_cluster_in_service(
         assert connection.execute("SELECT count(*) > 0 FROM groups").fetchone() == (True,)
 
 
-def test_a_no_before_the_connection_strings_and_taken_back_nothing_is_left(tmi: Tmi, ground: Path) -> None:
-    def until_connect(_journal: Journal, step: Step) -> bool:
-        return step.name != "connect"
-
-    settings, store = knowing_the_store_only(tmi, ground)
-    env_file = ground / ".env"
-    env_file.write_text("POSTGRES_HOST=old\n")
-    serve = ServeWish(port=free_port(), env_file=str(env_file), secret_file=str(ground / "secret.yaml"))
-    run = run_of(settings, store, EverythingWish(ground / "data", serve))
-    with pytest.raises(DeclinedError):
-        run.go(until_connect)
-    assert running_server(ground / "data") is not None
-    assert env_file.read_text() == "POSTGRES_HOST=old\n"
-    run.back()
-    assert running_server(ground / "data") is None
-    assert not (ground / "data").exists()
-
-
 def test_a_directory_that_holds_anything_is_refused_and_left(tmi: Tmi, ground: Path) -> None:
     settings, store = knowing_the_store_only(tmi, ground)
     (ground / "data").mkdir()
@@ -116,8 +95,10 @@ def test_a_directory_that_holds_anything_is_refused_and_left(tmi: Tmi, ground: P
     shutil.rmtree(ground / "data")
 
 
-def test_by_hand_with_no_variable_but_the_stores(tmi: Tmi, ground: Path) -> None:
+def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_back(tmi: Tmi, ground: Path) -> None:
     store = tmi.settings.store
+    assert store.access_key_id is not None
+    assert store.secret_access_key is not None
     environment = {
         "PATH": "/usr/bin:/bin",
         "COLUMNS": "100",
@@ -125,27 +106,32 @@ def test_by_hand_with_no_variable_but_the_stores(tmi: Tmi, ground: Path) -> None
         "TMI_OPS_S3_BUCKET": store.bucket or "",
         "TMI_OPS_S3_PREFIX": store.prefix,
         "TMI_OPS_S3_ENDPOINT_URL": store.endpoint_url or "",
-        "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value() if store.access_key_id else "",
-        "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value() if store.secret_access_key else "",
+        "TMI_OPS_S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value(),
+        "TMI_OPS_S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value(),
     }
-    command = [sys.executable, "-m", "tmi_ops.cli.main", "recover", "everything", "--into", str(ground / "data")]
 
     def told(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *words], env=environment, cwd=ground, capture_output=True, text=True, check=False, stdin=None
-        )
+        argv = [sys.executable, "-m", "tmi_ops.cli.main", "recover", *words]
+        return subprocess.run(argv, env=environment, cwd=ground, capture_output=True, text=True, check=False, input="")
 
-    planned = told("--plan")
+    env_file = ground / ".env"
+    env_file.write_text("POSTGRES_HOST=old\n")
+    wish = ["everything", "--into", str(ground / "data"), "--port", str(free_port()), "--env-file", str(env_file)]
+    planned = told(*wish, "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "1.  recover" in planned.stdout
     assert not (ground / "data").exists()
-    waiting = subprocess.run(
-        [*command, "--quiet", "--port", str(free_port())], env=environment, cwd=ground, capture_output=True, text=True,
-        check=False, input="",
-    )  # fmt: skip
+    waiting = told(*wish, "--quiet")
     assert waiting.returncode == 2
     assert "waits before its step connect" in waiting.stderr
     assert "tmi-ops recover resume" in waiting.stderr
+    assert running_server(ground / "data") is not None
+    assert env_file.read_text() == "POSTGRES_HOST=old\n"
+    taken_back = told("back", "--yes", "--quiet")
+    assert taken_back.returncode == 0, taken_back.stderr
+    assert "TAKEN BACK" in taken_back.stdout
+    assert running_server(ground / "data") is None
+    assert not (ground / "data").exists()
 
 
 def test_crashed_at_every_step_the_application_serves_again_from_the_new_cluster(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tmi_ops.errors import ObjectMissingError, RecoveryError
+from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
@@ -80,13 +80,12 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
         facts = read_facts(store, wish.cluster)
         server_programs(facts.server_major, settings.pg_bindir)
         return EverythingFacts(facts, None, application)
-    try:
-        manifest = find_backup(store, wish.backup or "latest")
-    except ObjectMissingError:
+    if not list_backups(store, lambda _: None, kinds=("logical",)):
         raise RecoveryError(
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
             next_step="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
-        ) from None
+        )
+    manifest = find_backup(store, wish.backup or "latest")
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     return EverythingFacts(None, manifest, application)
 

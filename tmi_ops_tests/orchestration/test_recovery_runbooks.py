@@ -1,0 +1,76 @@
+"""The runbooks as jobs: refused without a confirmation, and otherwise the same run as by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInvalidConfigError, ExecuteInProcessResult
+
+from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.postgres.cluster import free_port
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.runbooks.logbook import find_run, list_runs
+from tmi_ops.runbooks.serving.cluster import stop_server
+from tmi_ops.schema.migration import migrate
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import open_store
+from tmi_ops_tests.runbooks.disasters import NO_HOOKS
+
+Launch = Callable[..., ExecuteInProcessResult]
+
+
+def config_of(job: str, **fields: object) -> dict[str, object]:
+    return {"ops": {f"{job}_steps": {"config": fields}}}
+
+
+@pytest.fixture(autouse=True)
+def no_hooks(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    redis = settings.redis
+    password = redis.password.get_secret_value() if redis.password else ""
+    told = {**NO_HOOKS, "REDIS_HOST": redis.host, "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": password}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("job", ["recover_corruption", "recover_everything"])
+def test_without_the_confirmation_nothing_begins(job: str, run_job: Launch, settings: Settings) -> None:
+    with pytest.raises(DagsterInvalidConfigError, match="confirm"):
+        run_job(job, config_of(job, latest=True))
+    result = run_job(job, config_of(job, confirm="production", latest=True))
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert failed.step_failure_data.user_failure_data is not None
+    assert "was not confirmed" in str(failed.step_failure_data.user_failure_data.description)
+    assert list_runs(settings, open_store(settings.store, settings.environment), SilentReport()) == []
+
+
+@pytest.mark.slow
+def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
+    run_job: Launch, settings: Settings, tmp_path: Path, programs: Programs
+) -> None:
+    for place in (tmp_path, *tmp_path.parents[:2]):
+        place.chmod(0o755)
+    migrate(settings.postgres, SilentReport())
+    store = open_store(settings.store, settings.environment)
+    back_up_logical(settings, store, "custom", SilentReport())
+    into, job = tmp_path / "new", "recover_everything"
+    try:
+        result = run_job(job, config_of(job, confirm="development", into=str(into), port=free_port()))
+        assert result.success
+        shown: dict[str, Any] = {
+            name: entry.value
+            for event in result.all_events
+            if event.is_successful_output
+            for name, entry in event.step_output_data.metadata.items()
+        }
+        _, journal = find_run(settings, store, str(shown["run"]))
+        assert (shown["outcome"], journal.state) == ("recovered", "done")
+        assert {f"step: {step.name} (s)" for step in journal.plan.steps} <= set(shown)
+        assert store.get_bytes(str(shown["evidence"])).startswith(b"<!doctype html>")
+        again = run_job(job, config_of(job, confirm="development", resume="latest"))
+        assert again.success, "a run that is done has nothing left to do"
+    finally:
+        stop_server(into, programs)
