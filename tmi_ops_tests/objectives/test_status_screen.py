@@ -1,0 +1,169 @@
+"""What the status screen says, and how it stands in a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tmi_ops.cli.status import exit_code
+from tmi_ops.cli.status_facts import as_facts
+from tmi_ops.cli.status_view import status_screen
+from tmi_ops.objectives.history import Worst
+from tmi_ops.objectives.next_runs import Automatic, NextRun
+from tmi_ops.objectives.status import Status
+from tmi_ops_tests.objectives.facts import (
+    BASE,
+    DUMP,
+    NOW,
+    ago,
+    drill,
+    facts,
+    reach,
+    receiver,
+    server,
+    slot,
+    without_server,
+)
+from tmi_ops_tests.objectives.statuses import ALL_DOWN, a_status
+
+WELL = a_status()
+BEHIND = a_status(facts(proven=reach(ago(minutes=40)), newest=reach(ago(minutes=40)), receiver=None))
+UNPROVEN = a_status(facts(proven=None, newest=reach(ago(seconds=5), proven=False), drills=(), failed=(DUMP,)))
+NO_DATABASE = a_status(without_server(receiver=receiver(at_work=False)))
+NO_DATABASE_FOR_LONG = a_status(without_server(proven=reach(ago(hours=2)), newest=reach(ago(hours=2))))
+
+
+def shown(status: Status, width: int = 120) -> str:
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as captured:
+        console.print(status_screen(status))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def test_one_screen_tells_how_far_back_and_how_long() -> None:
+    screen = shown(WELL)
+    for said in (
+        "✓ RPO  3 s",
+        "of 15 min",
+        "✓ RTO  8 min",
+        "of 30 min",
+        "last drill 8 min, 3 d ago",
+        "Back to     2026-11-18 12:00:00 UTC (7 d ago); from there on every moment",
+        f"by {BASE} and WAL, proven",
+        "restored in 5 min",
+        "✓ 0 B behind the server",
+        "hourly health in 7 min",
+        "47.0 GB in 4,190 objects: base 36.0 GB, WAL 9.0 GB, logical 2.0 GB",
+        "none open",
+    ):
+        assert said in screen
+    assert "What wants doing" not in screen
+    assert len(screen.splitlines()) < 24
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("status", [WELL, BEHIND, UNPROVEN, NO_DATABASE, ALL_DOWN])
+def test_it_keeps_within_the_terminal(status: Status, width: int) -> None:
+    lines = shown(status, width).splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    assert len(lines) <= 40
+
+
+def test_what_is_not_met_comes_with_its_reason_and_what_to_type() -> None:
+    screen = shown(BEHIND)
+    assert "✗ RPO  40 min" in screen
+    assert "WAL is not received." in screen
+    assert "→ catch up WAL: tmi-ops wal stream --catch-up" in screen
+
+
+def test_what_is_not_proven_is_never_called_recoverable_without_saying_so() -> None:
+    screen = shown(UNPROVEN)
+    assert "not proven" in screen
+    assert "none: no backup has been proven" in screen
+    assert f"A proof has found {DUMP} bad" in screen
+    assert "no drill yet" in screen
+
+
+def test_with_the_database_down_the_rest_is_told() -> None:
+    screen = shown(NO_DATABASE)
+    assert "could not be asked: PostgreSQL could not be reached." in screen
+    assert "✓ RPO  3 s" in screen
+    assert "What wants doing" not in screen
+
+
+def test_with_dagster_down_it_says_that_it_could_not_be_asked() -> None:
+    away = replace(WELL, automatic=Automatic(problem="Dagster could not be asked: connection refused"))
+    assert "Next runs   Dagster could not be asked: connection refused" in shown(away)
+    silent = Automatic(
+        (NextRun("hourly_health", NOW + timedelta(hours=1)),), problem="Dagster's daemon has not reported"
+    )
+    assert "hourly health in 1 h. Dagster's daemon has not reported" in shown(replace(WELL, automatic=silent))
+
+
+def test_with_everything_down_each_line_says_why() -> None:
+    screen = shown(ALL_DOWN)
+    for said in (
+        "? RPO  unknown",
+        "could not be read: The store could not be reached.",
+        "could not be asked: PostgreSQL could not be reached.",
+        "Dagster could not be asked",
+        "Alerts     could not be read",
+        "→ tmi-ops doctor",
+    ):
+        assert said in screen
+
+
+def test_the_past_is_told_with_how_much_of_it_was_measured() -> None:
+    assert "worst in 24 h 2 min (46% measured), in 30 d 2 min (2% measured)" in shown(WELL)
+    assert WELL.recoverability is not None
+    day = timedelta(days=1)
+
+    def past(worst: Worst) -> str:
+        return shown(replace(WELL, recoverability=replace(WELL.recoverability, worst_day=worst, worst_month=worst)))
+
+    assert "in 24 h 9 min, in" in past(Worst(day, timedelta(minutes=9), day, timedelta(0)))
+    assert "nothing proven for 3 h" in past(Worst(day, None, day, timedelta(hours=3)))
+    assert "no earlier reading is kept" in past(Worst(day, timedelta(minutes=9), timedelta(0), timedelta(0)))
+
+
+CODES = {
+    "all is well": (WELL, 0),
+    "a promise is breached": (BEHIND, 1),
+    "nothing is proven": (UNPROVEN, 1),
+    "never drilled": (a_status(facts(drills=())), 1),
+    "a drill that failed": (a_status(facts(drills=(drill(outcome="failed", sound=False),))), 1),
+    "a slot about to be lost": (a_status(facts(server=server(slot=slot(status="unreserved")))), 1),
+    "the database is down, and all else is well": (NO_DATABASE, 2),
+    "the database is down for longer than the RPO": (NO_DATABASE_FOR_LONG, 1),
+    "the store is down": (ALL_DOWN, 2),
+    "Dagster is down": (a_status(automatic=Automatic(problem="Dagster could not be asked")), 0),
+}
+
+
+@pytest.mark.parametrize(("status", "code"), CODES.values(), ids=CODES.keys())
+def test_the_exit_code(status: Status, code: int) -> None:
+    assert exit_code(status) == code
+
+
+def test_the_json_says_the_same_in_numbers() -> None:
+    said = as_facts(WELL)
+    assert (said["standing"], said["rpo"]["seconds"], said["rpo"]["objective_seconds"]) == ("met", 3.0, 900.0)
+    assert said["rpo"]["worst_24_h"] == {
+        "seconds": 120.0,
+        "measured_seconds": 39600.0,
+        "nothing_proven_seconds": 0.0,
+    }
+    assert (said["rto"]["seconds"], said["rto"]["basis"], said["rto"]["last_drill"]["seconds"]) == (
+        480,
+        "measured",
+        480,
+    )
+    assert said["storage"]["total"]["objects"] == 4190
+    assert said["recoverable"]["proven"]["backup_id"] == BASE
+    assert as_facts(BEHIND)["rpo"]["cures"][0]["command"] == "tmi-ops wal stream --catch-up"
+    down = as_facts(ALL_DOWN)
+    assert (down["rpo"], down["alerts"], down["problems"]["store"]) == (None, None, "The store could not be reached.")
