@@ -142,16 +142,7 @@ def _cure(judged: Judged) -> str:
 def _rpo_metadata(
     facts: "RecoverabilityFacts", rpo: "RpoReading", stream: "StreamReading", days: "Sequence[Day]"
 ) -> _Metadata:
-    metadata: _Metadata = {
-        **_judgement(rpo),
-        "objective (s)": seconds(rpo.objective.total_seconds()),
-        "WAL stream": MetadataValue.text(f"{stream.standing}: {stream.reason}"),
-        "stored (MB)": megabytes(sum(usage.size for usage in facts.storage.values())),
-        "storage": _storage_table(facts),
-    }
-    if rpo.value is not None:
-        metadata["achieved RPO (s)"] = seconds(rpo.value.total_seconds())
-        metadata["share of the objective (%)"] = MetadataValue.float(round(100 * (rpo.value / rpo.objective), 1))
+    metadata = _judgement(rpo) | _beside_objective("achieved RPO (s)", rpo.value, rpo.objective)
     if facts.proven is not None:
         metadata["recoverable to"] = MetadataValue.timestamp(facts.proven.at)
         metadata["by means of"] = MetadataValue.text(f"{facts.proven.means}, from {facts.proven.backup_id}")
@@ -160,10 +151,21 @@ def _rpo_metadata(
     if rpo.unproven is not None:
         metadata["RPO if the newest backup were proven (s)"] = seconds(rpo.unproven.total_seconds())
     metadata |= _past(facts, rpo, days)
+    metadata["WAL stream"] = MetadataValue.text(f"{stream.standing}: {stream.reason}")
     for name, size in (("behind the server (MB)", stream.behind), ("kept for the slot (MB)", stream.kept)):
         if size is not None:
             metadata[name] = megabytes(size)
+    metadata["stored (MB)"] = megabytes(sum(usage.size for usage in facts.storage.values()))
+    metadata["storage"] = _storage_table(facts)
     return metadata
+
+
+def _beside_objective(name: str, value: timedelta | None, objective: timedelta) -> _Metadata:
+    promised = {"objective (s)": seconds(objective.total_seconds())}
+    if value is None:
+        return {**promised}
+    share = MetadataValue.float(round(100 * (value / objective), 1))
+    return {name: seconds(value.total_seconds()), **promised, "share of the objective (%)": share}
 
 
 def _past(facts: "RecoverabilityFacts", rpo: "RpoReading", days: "Sequence[Day]") -> _Metadata:
@@ -199,26 +201,20 @@ def _storage_table(facts: "RecoverabilityFacts") -> MetadataValue[Any]:
 
 
 def _rto_metadata(facts: "RecoverabilityFacts", rto: "RtoForecast") -> _Metadata:
-    metadata: _Metadata = {
-        **_judgement(rto),
-        "objective (s)": seconds(rto.objective.total_seconds()),
-        "basis": MetadataValue.text(rto.basis),
-        "phases": _phase_table(rto),
-        **{f"phase: {phase.phase} (s)": seconds(phase.seconds) for phase in rto.phases},
-    }
-    if rto.value is not None:
-        metadata["RTO forecast (s)"] = seconds(rto.value.total_seconds())
-        metadata["share of the objective (%)"] = MetadataValue.float(round(100 * (rto.value / rto.objective), 1))
+    metadata = _judgement(rto) | _beside_objective("RTO forecast (s)", rto.value, rto.objective)
     if rto.last_drill is not None:
         metadata["last measured RTO (s)"] = seconds(rto.last_drill.rto.total_seconds())
         metadata["last drill"] = MetadataValue.text(f"{rto.last_drill.outcome}: {rto.last_drill.drill_id}")
         metadata["last drill at"] = MetadataValue.timestamp(rto.last_drill.at)
     if rto.drill_due is not None:
         metadata["a drill is due"] = MetadataValue.text(rto.drill_due)
+    metadata["speeds"] = MetadataValue.text(rto.basis)
+    metadata["phases"] = _phase_table(rto)
+    metadata |= {f"phase: {phase.phase} (s)": seconds(phase.seconds) for phase in rto.phases}
     if facts.way is not None:
-        metadata["WAL to replay (MB)"] = megabytes(facts.way.replayed)
         metadata["to fetch (MB)"] = megabytes(facts.way.fetched)
         metadata["cluster size (MB)"] = megabytes(facts.way.cluster_size)
+        metadata["WAL to replay (MB)"] = megabytes(facts.way.replayed)
         metadata["chain length"] = MetadataValue.int(facts.way.chain_length)
     return metadata
 
