@@ -30,6 +30,7 @@ _AT_RISK: Mapping[Lane, str] = {
     Lane.BACKUP: "There is no new backup; the one before gets older.",
     Lane.PROOF: "Nobody knows whether the newest backup can be restored, nor how long it takes.",
     Lane.WATCH: "What it looks at is not seen, so trouble may go unnoticed.",
+    Lane.RECOVERY: "The recovery is not complete; its journal says which steps are done.",
     Lane.UPKEEP: "What it does is not done.",
 }
 

@@ -30,6 +30,7 @@ class Lane(StrEnum):
     BACKUP = "backup"
     PROOF = "proof"
     UPKEEP = "upkeep"
+    RECOVERY = "recovery"  # in earnest; it waits for nobody
 
 
 def pool(environment: str, what: str) -> str:

@@ -132,7 +132,7 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
     @job(
         name=name,
         description=description,
-        tags=job_tags(environment, Lane.PROOF, LONGEST_RUN),
+        tags=job_tags(environment, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def runbook() -> None:

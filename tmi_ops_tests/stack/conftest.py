@@ -43,11 +43,11 @@ class CommandLine:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """In a session of its own, so that a signal to it reaches nobody else."""
         process = subprocess.Popen(
             self._argv(arguments),
-            env=self._environment(),
+            env=self._environment() | dict(variables or {}),
             cwd=self.directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
