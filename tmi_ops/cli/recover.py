@@ -33,7 +33,7 @@ recover.add_command(corruption)
 recover.add_command(everything)
 
 
-@recover.command()
+@recover.command(short_help="Go on with a run that stopped or crashed.")
 @click.argument("run_id", default="latest")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -51,7 +51,7 @@ def resume(run_id: str, yes: bool, quiet: bool) -> int:
     return go_on(settings, store, logbook, actions_for(journal.plan), yes=yes, quiet=quiet)
 
 
-@recover.command()
+@recover.command(short_help="Take back a run that is not over.")
 @click.argument("run_id", default="latest")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -117,7 +117,7 @@ def _is_crashed(run: Journal, settings: Settings) -> bool:
     return run.state == "under way" and (logbook.directory / JOURNAL).exists() and not logbook.busy
 
 
-@recover.command()
+@recover.command(short_help="Show how far a run came, and what it found.")
 @click.argument("run_id", default="latest")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence's page there.")
 @click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")

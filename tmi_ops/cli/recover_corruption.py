@@ -12,7 +12,7 @@ from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_s
 from tmi_ops.cli.recover_view import run_plan
 
 
-@click.command()
+@click.command(short_help="Damaged data: back to the last good moment.")
 @of_a_moment
 @click.option("--candidates", type=click.IntRange(1), default=8, help="How many restores the search may take.")
 @click.option(

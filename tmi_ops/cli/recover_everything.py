@@ -12,7 +12,7 @@ from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_s
 from tmi_ops.cli.recover_view import run_plan
 
 
-@click.command()
+@click.command(short_help="All is lost but the store: a new cluster, into service.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),

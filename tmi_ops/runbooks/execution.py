@@ -158,7 +158,7 @@ def take_back(settings: Settings, store: ObjectStore, logbook: Logbook, actions:
     """Bring back how it was before the run, step by step from the last one that was begun.
 
     Raises:
-        RecoveryError: a step is done that cannot be taken back, or another process carries out this run.
+        RecoveryError: it is done, a step was begun that cannot be taken back, or another process carries it out.
         RunbookError: taking back a step failed; it may be repeated.
     """
     with logbook.locked():
@@ -261,6 +261,11 @@ def _refuse_returning(journal: Journal) -> None:
 
 
 def _refuse_to_return(journal: Journal, actions: Actions) -> None:
+    if journal.state == "done":
+        raise RecoveryError(
+            f"{journal.run_id} is done: what it recovered is in service, and may have been written to since.",
+            next_step="to go back in time once more, begin a new run",
+        )
     for step in journal.plan.steps:
         if journal.last(step.name) is not None and _is_final(step) and actions[step.name].undo is None:
             raise RecoveryError(

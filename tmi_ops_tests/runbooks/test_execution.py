@@ -211,6 +211,9 @@ def test_what_has_no_way_back_is_not_taken_back(run: Running) -> None:
     with pytest.raises(RecoveryError, match="open was begun, which has no way back"):
         run.back()
     assert run.go().state == "done"
+    with pytest.raises(RecoveryError, match="is done"):
+        run.back()
+    assert run.lines() == list(NAMES)
 
 
 def test_two_processes_never_carry_out_the_same_run(run: Running) -> None:
