@@ -7,18 +7,24 @@ One server, one S3 server, in turns, every run a process of its own from start t
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import psycopg
 
 from benchmarks.logical_backup import MB, Result, comparison, empty_bucket
 from benchmarks.peers import Bench, Words, bench
 from benchmarks.processes import Run, run_pipeline
 from benchmarks.servers import make_database, servers
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.settings import PostgresSettings
 
+LARGEST_DATABASE = 1e9
+PGBACKREST = "pgbackrest backup --type=full (zst:1, process-max=2)"
 PEERS_MAJOR = 15  # the newest that Debian's pgBackRest knows
 
 
@@ -55,20 +61,33 @@ def on_bench(
         parameters = {"unix_socket_directories": str(sockets), "full_page_writes": "on", "max_wal_senders": "8"}
         parameters |= settings or {}
         with servers(directory, major=major, parameters=parameters) as running:
-            database = make_database(running.postgres, int(size))
-            click.echo(f"TMI database: {database.bytes / MB:,.0f} MB, {sum(database.rows.values()):,} rows")
+            made_bytes = make_databases(running.postgres, size)
             with bench(running, directory, sockets) as made:
-                measure(made, database.bytes)
+                measure(made, made_bytes)
+
+
+def make_databases(postgres: PostgresSettings, size: float) -> int:
+    """A TMI database of at most `LARGEST_DATABASE`, and copies of it until there is enough. Returns bytes in all."""
+    copies = max(1, math.ceil(size / LARGEST_DATABASE))
+    database = make_database(postgres, int(size / copies))
+    with psycopg.connect(**connection_parameters(postgres.model_copy(update={"database": "postgres"}))) as connection:
+        connection.autocommit = True
+        for number in range(1, copies):
+            connection.execute(f"CREATE DATABASE tmi_{number} TEMPLATE tmi")
+    rows = sum(database.rows.values())
+    click.echo(f"{copies} TMI database{'s' * (copies > 1)} of {database.bytes / MB:,.0f} MB and {rows:,} rows")
+    return database.bytes * copies
 
 
 def sides(made: Bench) -> list[Side]:
     """What is compared: each with its own compression, and with two processes where it has them."""
     return [
         Side("tmi-ops backup base", made.ours("backup", "base", "--quiet")),
+        Side(PGBACKREST, made.pgbackrest("--no-archive-check", "--type=full", "backup"), [_stanza(made)]),
         Side(
-            "pgbackrest backup --type=full (zst, process-max=2)",
-            made.pgbackrest("--no-archive-check", "--type=full", "backup"),
-            [made.pgbackrest("--no-online", "stanza-create")],
+            f"{PGBACKREST}, --repo1-bundle",
+            made.pgbackrest("--no-archive-check", "--repo1-bundle", "--type=full", "backup"),
+            [_stanza(made)],
         ),
         Side(
             "barman-cloud-backup --lz4 -J 2",
@@ -92,21 +111,30 @@ def sides(made: Bench) -> list[Side]:
     ]
 
 
+def _stanza(made: Bench) -> Words:
+    return made.pgbackrest("--no-online", "stanza-create")
+
+
 def _measure(made: Bench, database_bytes: int, rounds: int, ours_only: bool) -> None:
     compared = sides(made)[: 1 if ours_only else None]
-    runs: dict[str, list[Run]] = {side.name: [] for side in compared}
-    stored: dict[str, int] = {}
-    for number in range(rounds):
-        # What is left of an emptied bucket's folders looks to pgBackRest like another repository.
-        env = {**made.env, "PGBACKREST_REPO1_PATH": f"/pgbackrest-{number}"}
-        turn = number % len(compared)
-        for side in (*compared[turn:], *compared[:turn]):
-            for command in side.before:
-                run_pipeline([command], env)
-            runs[side.name].append(run_pipeline([side.command], env))
-            stored[side.name] = empty_bucket(made.servers)
-    results = [Result(side.name, tuple(runs[side.name]), stored[side.name]) for side in compared]
+    taken = [one_round(made, compared, number) for number in range(rounds)]
+    results = [
+        Result(side.name, tuple(one[side.name][0] for one in taken), taken[-1][side.name][1]) for side in compared
+    ]
     click.echo(comparison(results, database_bytes))
+
+
+def one_round(made: Bench, compared: Sequence[Side], number: int) -> dict[str, tuple[Run, int]]:
+    """Every side once, in an order that changes with the round; the run, and the bytes it left in the store."""
+    taken = {}
+    turn = number % len(compared)
+    for place, side in enumerate((*compared[turn:], *compared[:turn])):
+        # What is left of an emptied bucket's folders looks to pgBackRest like another repository.
+        env = {**made.env, "PGBACKREST_REPO1_PATH": f"/pgbackrest-{number}-{place}"}
+        for command in side.before:
+            run_pipeline([command], env)
+        taken[side.name] = run_pipeline([side.command], env), empty_bucket(made.servers)
+    return taken
 
 
 if __name__ == "__main__":

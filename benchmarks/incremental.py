@@ -17,6 +17,7 @@ from benchmarks.base_backup import PEERS_MAJOR, on_bench, sides
 from benchmarks.peers import Bench, Words
 from benchmarks.processes import run_pipeline
 from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.settings import PostgresSettings
 
 CHANGED_PERCENT = 1
 SUMMARIZING_MAJOR = 17
@@ -51,20 +52,31 @@ def _pgbackrest(made: Bench, rounds: int) -> str:
 
 
 def _line(name: str, made: Bench, rounds: int, full: Words, increment: Words) -> str:
-    fulls, increments = [], []
-    for _ in range(rounds):
-        fulls.append(run_pipeline([full], made.env).seconds)
-        _change(made)
-        increments.append(run_pipeline([increment], made.env).seconds)
-    whole, part = statistics.median(fulls), statistics.median(increments)
-    return (
-        f"| {name} | {whole:.1f} | {part:.1f} | {' '.join(f'{one:.1f}' for one in increments)} | {part / whole:.2f} |"
-    )
+    taken = [one_round(made, full, increment) for _ in range(rounds)]
+    whole = statistics.median(one[0] for one in taken)
+    part = statistics.median(one[1] for one in taken)
+    each = " ".join(f"{one[1]:.1f}" for one in taken)
+    return f"| {name} | {whole:.1f} | {part:.1f} | {each} | {part / whole:.2f} |"
+
+
+def one_round(made: Bench, full: Words, increment: Words) -> tuple[float, float]:
+    """Seconds of a full backup, and of an incremental one after the change."""
+    whole = run_pipeline([full], made.env).seconds
+    _change(made)
+    return whole, run_pipeline([increment], made.env).seconds
 
 
 def _change(made: Bench) -> None:
     """One page in a hundred of every table of any size: changes lie together, as an application's do."""
-    with psycopg.connect(**connection_parameters(made.servers.postgres), autocommit=True) as connection:
+    postgres = made.servers.postgres
+    with psycopg.connect(**connection_parameters(postgres), autocommit=True) as connection:
+        databases = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'tmi%'").fetchall()
+    for (database,) in databases:
+        _change_database(postgres.model_copy(update={"database": database}))
+
+
+def _change_database(postgres: PostgresSettings) -> None:
+    with psycopg.connect(**connection_parameters(postgres), autocommit=True) as connection:
         tables = connection.execute(
             "SELECT c.oid::regclass::text, (SELECT quote_ident(attname) FROM pg_attribute a WHERE a.attrelid = c.oid "
             "AND attnum > 0 AND NOT attisdropped ORDER BY attnum LIMIT 1) FROM pg_class c JOIN pg_namespace n "

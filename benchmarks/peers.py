@@ -4,7 +4,10 @@ pgBackRest speaks to S3 over TLS only, so all sides go through one TLS front (st
 version knows PostgreSQL up to 15, so that is the server. The peers read the server's files and must run as its user.
 
     apt-get install pgbackrest stunnel4 postgresql-15
-    python3 -m venv /tmp/barman && /tmp/barman/bin/pip install 'barman[cloud,lz4]' psycopg2-binary
+    /usr/bin/python3 -m venv /tmp/barman
+    /tmp/barman/bin/pip install 'barman[cloud,lz4]' zstandard psycopg2-binary
+
+That Python must be one that the server's user may run.
 """
 
 from __future__ import annotations
@@ -117,6 +120,7 @@ repo1-s3-uri-style=path
 repo1-storage-port={made.port}
 repo1-storage-verify-tls=n
 compress-type=zst
+compress-level=1
 process-max=2
 start-fast=y
 archive-async=y

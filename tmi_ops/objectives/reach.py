@@ -15,10 +15,11 @@ from tmi_ops.backup.wal.lineage import Lineage, archived_end
 from tmi_ops.objectives.facts import BaseWay, LogicalBackup, Reach
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.continuity.holes import Hole, holes_on
-from tmi_ops.recovery.newest import NewestMoment, Witness, newest_moment
+from tmi_ops.recovery.newest import NewestMoment, newest_moment
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.wal_range import continued_at
+from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest
 

@@ -26,11 +26,10 @@ from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.stock import Listing, list_store, read_entries
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.asking import lease_witness
-from tmi_ops.recovery.newest import Witness
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
 from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.witness import Witness, lease_witness
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest

@@ -9,7 +9,7 @@ from tmi_ops.errors import DatabaseError
 from tmi_ops.objectives.facts import ServerReading
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.asking import server_witness
-from tmi_ops.recovery.newest import Witness
+from tmi_ops.recovery.witness import Witness
 from tmi_ops.settings import PostgresSettings
 
 _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_identifier::text FROM pg_control_system()"

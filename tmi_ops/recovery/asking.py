@@ -1,4 +1,4 @@
-"""Asks those who know the newest moment in the archive: the living server, and the receiver by what its lease says."""
+"""Asks the living server up to where its WAL goes, and when."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 
 import psycopg
 
-from tmi_ops.backup.wal.lease import Lease, read_lease
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
-from tmi_ops.recovery.newest import Witness
+from tmi_ops.recovery.witness import Witness
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.store.objects import ObjectStore
 
 _PLACE = """
 SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_current_wal_flush_lsn()::text,
@@ -33,15 +31,6 @@ def server_witness(connection: psycopg.Connection[Any]) -> Witness | None:
     return Witness("server", system_identifier, parse_lsn(lsn), at.astimezone(UTC), int(timeline, 16))
 
 
-def lease_witness(system_identifier: str, lease: Lease) -> Witness | None:
-    """What a receiver's lease tells, also one that has ended; None where it was never level."""
-    if lease.level_at is None or lease.lsn is None:
-        return None
-    return Witness(
-        "receiver", system_identifier, parse_lsn(lease.lsn), lease.level_at.astimezone(UTC), lease.timeline or None
-    )
-
-
 def ask_server(postgres: PostgresSettings, report: Report) -> Witness | None:
     """None where the living server cannot be asked: whoever recovers must manage then too."""
     try:
@@ -50,16 +39,6 @@ def ask_server(postgres: PostgresSettings, report: Report) -> Witness | None:
     except OpsError as error:
         report.note(f"The living server could not be asked: {error.what}")
         return None
-
-
-def ask_receiver(store: ObjectStore, system_identifier: str) -> Witness | None:
-    """None where nobody ever received this cluster's WAL.
-
-    Raises:
-        StoreError: the lease cannot be understood, or the store failed.
-    """
-    found = read_lease(store, system_identifier)
-    return None if found is None else lease_witness(system_identifier, found[0])
 
 
 def _first(connection: psycopg.Connection[Any], query: str) -> Any:

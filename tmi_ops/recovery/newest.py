@@ -15,30 +15,10 @@ from tmi_ops.backup.wal.lineage import Lineage
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
+from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.manifest import BaseManifest
 
 ShownBy = Literal["server", "receiver", "commit", "base backup"]
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Who knows that at `at`, by the server's clock, the server's flushed WAL ended at `lsn`, on `timeline`.
-
-    It must have been asked before the archive was read. `timeline` None: not known.
-    """
-
-    who: Literal["server", "receiver"]
-    system_identifier: str
-    lsn: int
-    at: datetime
-    timeline: int | None = None
-
-    def is_of(self, line: Lineage) -> bool:
-        """Whether this place in the WAL belongs to the line."""
-        return self.timeline is None or any(
-            item.timeline == self.timeline and item.start <= self.lsn and (item.end is None or self.lsn <= item.end)
-            for item in line.stretches
-        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 
 from tmi_ops.settings import StoreSettings
 
+LATE_S = 0.7
+
 Fault = Literal[
     "refuse 403",  # answered by the proxy as a server does whose keys lack a right
     "refuse 500",  # answered by the proxy, the server never sees the request
@@ -25,6 +28,7 @@ Fault = Literal[
     "damage request",  # a bit of the body flips on its way
     "cut answer",  # the connection breaks in the middle of the answer's body
     "lose answer",  # the server does it, but its answer never arrives
+    "answer late",  # the server does it, but its answer takes a while
     "hide 412",  # the server pretends to have obeyed a conditional put
 ]
 
@@ -118,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "damage request":
             body[len(body) // 2] ^= 1
         status, headers, answer = self._forward(body)
+        if fault == "answer late":
+            time.sleep(LATE_S)
         if fault == "lose answer":
             return self._break()
         if fault == "hide 412" and status == http.HTTPStatus.PRECONDITION_FAILED:

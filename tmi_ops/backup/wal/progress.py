@@ -1,4 +1,10 @@
-"""How far a receiver has come, and up to which moment the archive is known to hold everything."""
+"""How far a receiver has come, and up to which moment the archive is known to hold everything.
+
+1. With WAL the server says how far it had flushed when it sent it: once all that is stored, the archive was level then.
+2. A keepalive says only how far the server had *sent*, which is less where it waits for a slow receiver. So one counts
+   when the answer to a question asked after it came without any WAL between: then there was nothing left to send.
+3. On a timeline that the server has left, neither says anything about the present.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +31,7 @@ class StreamProgress:
     level_at: datetime | None = None
     received: int = 0
     segments: int = 0
+    _idle_since: datetime | None = field(default=None, repr=False)
     _observed: deque[tuple[int, datetime]] = field(default_factory=deque, repr=False)
 
     @property
@@ -33,11 +40,24 @@ class StreamProgress:
         return max(0, self.server_end - self.durable)
 
     def observe(self, server_end: int, at: datetime) -> None:
-        """The server said how far it had flushed, at a moment of its clock."""
+        """With WAL the server said how far it had flushed, at a moment of its clock."""
+        self._idle_since = None
         self.server_end = max(self.server_end, server_end)
         if not self._observed or at - self._observed[-1][1] >= _OBSERVED_EVERY or server_end <= self.durable:
             self._observed.append((server_end, at))
         self.stored(self.durable)
+
+    def leave_unobserved(self, server_end: int) -> None:
+        """WAL of a timeline that the server has left."""
+        self._idle_since = None
+        self.server_end = max(self.server_end, server_end)
+
+    def keepalive(self, sent: int, at: datetime, *, asked_for: bool) -> None:
+        """The server had sent up to `sent` at `at`; `asked_for`: we had asked since the keepalive before this one."""
+        if asked_for and self._idle_since is not None:
+            self._observed.append((sent, self._idle_since))
+            self.stored(self.durable)
+        self._idle_since = at
 
     def stored(self, durable: int) -> None:
         """The store holds everything before `durable` now."""

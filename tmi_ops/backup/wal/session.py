@@ -26,6 +26,7 @@ from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError
 from tmi_ops.postgres.wal_files import Segment, format_lsn, segment_at
 from tmi_ops.postgres.wal_stream import (
     WAL_REMOVED,
+    Keepalive,
     WalData,
     end_streaming,
     identify,
@@ -84,6 +85,8 @@ class Session:
         self._synchronous = beginning.server.synchronous
         self._asked_for = beginning.segment
         self._segments_before = progress.segments
+        self._newest_timeline = beginning.line.timelines[-1]
+        self._awaits_answer = False
         self._fed_back = 0
         self._fed_back_at = self._partial_at = time.monotonic()
         self._floor: _Floor | None = None
@@ -158,12 +161,22 @@ class Session:
                     opened = following
             self._progress.received += len(parsed.content)
             phase.advance(len(parsed.content))
-        self._progress.observe(parsed.server_end, parsed.sent_at)
-        if not isinstance(parsed, WalData) and parsed.reply_requested:
+            if self._newest_timeline == opened.segment.timeline:
+                self._progress.observe(parsed.server_end, parsed.sent_at)
+            else:
+                self._progress.leave_unobserved(parsed.server_end)
+        else:
+            self._take_keepalive(parsed, opened)
+        return opened
+
+    def _take_keepalive(self, keepalive: Keepalive, opened: OpenSegment) -> None:
+        if self._newest_timeline == opened.segment.timeline:
+            self._progress.keepalive(keepalive.server_end, keepalive.sent_at, asked_for=self._awaits_answer)
+        self._awaits_answer = False
+        if keepalive.reply_requested:
             # Perhaps the server shuts down: it waits until we hold everything.
             self._partial_at = -math.inf
             self._feed_back()
-        return opened
 
     def _tend(self, opened: OpenSegment) -> None:
         """What is due: count what arrived in the store, tell the server, store the open segment."""
@@ -174,7 +187,8 @@ class Session:
             self._put_partial(opened)
         late = time.monotonic() - self._fed_back_at >= FEEDBACK_EVERY_S
         if self._progress.durable > self._fed_back or late:
-            self._feed_back(reply_requested=late)
+            # One question at a time, so that it is known after what an answer was given.
+            self._feed_back(reply_requested=late and not self._awaits_answer)
 
     def _partial_is_due(self, opened: OpenSegment) -> bool:
         if opened.end <= self._progress.durable or not self._uploads.partial_is_free or not opened.filled:
@@ -203,6 +217,7 @@ class Session:
     def _feed_back(self, *, reply_requested: bool = False) -> None:
         durable = self._progress.durable
         self._connection.transmit(standby_status(durable, datetime.now(UTC), reply_requested=reply_requested))
+        self._awaits_answer |= reply_requested
         self._fed_back, self._fed_back_at = durable, time.monotonic()
 
     def _is_enough(self) -> bool:
@@ -230,7 +245,9 @@ class Session:
         self._report.note(
             f"Timeline {opened.segment.timeline} ended at {format_lsn(begins)}; going on with timeline {timeline}"
         )
-        read_line(self._connection, self._store, identify(self._connection))
+        line = read_line(self._connection, self._store, identify(self._connection))
+        self._newest_timeline = line.timelines[-1]
+        self._awaits_answer = False
         return segment_at(timeline, begins, opened.segment.size)
 
     def _keep_older_partial(self, segment: Segment) -> None:

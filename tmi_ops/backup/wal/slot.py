@@ -45,7 +45,7 @@ class ServerFacts:
     """What the server says around the slot; `slot` is None when it has none of that name.
 
     `keep_limit` is max_slot_wal_keep_size in bytes, None when unlimited. `synchronous` says whether commits wait for a
-    standby named as we are.
+    standby named as we are, or for any.
     """
 
     slot: SlotFacts | None
@@ -79,7 +79,7 @@ def read_server(postgres: PostgresSettings, slot: str) -> ServerFacts:
     return ServerFacts(
         slot=None if found is None else _slot(found, here),
         keep_limit=_keep_limit(keep),
-        synchronous=STANDBY_NAME in names,
+        synchronous=STANDBY_NAME in names or "*" in names,
         in_recovery=in_recovery,
         lsn=here,
     )

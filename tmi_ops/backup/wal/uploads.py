@@ -2,6 +2,9 @@
 
 An open segment goes as `.partial`, replaced as it grows and removed once the whole segment is stored. The durable LSN
 moves in the order of the WAL only: what arrived behind a segment still on its way does not count yet.
+
+A `.partial` is replaced only while it is the one that was seen last. A receiver that stood still, lost its lease and
+wakes up can so never put an older one over what its successor has stored and confirmed.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from tmi_ops.backup.wal.archive import partial_key
-from tmi_ops.backup.wal.stored_file import FileFacts, compressed, store_once
-from tmi_ops.errors import OpsError
+from tmi_ops.backup.wal.stored_file import FileFacts, compressed, facts_of, store_once
+from tmi_ops.errors import BackupError, ObjectExistsError, OpsError
 from tmi_ops.postgres.wal_files import Segment, check_header
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import put_single, sealed
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, put_single, sealed
 
 WORKERS = 4
 WAITING_BYTES = 128 << 20
@@ -36,7 +39,9 @@ class Uploads:
         self._durable = durable
         self._room = max(2, WAITING_BYTES // segment_size)
         self._segments: deque[tuple[Segment, Future[bool]]] = deque()
-        self._partial: tuple[Segment, int, Future[None]] | None = None
+        self._partial: tuple[Segment, int, Future[bool]] | None = None
+        # The `.partial` that was stored last, and its ETag. Of the thread that stores them.
+        self._stored: tuple[Segment, str] | None = None
         # The segment whose `.partial` may lie in the store; it is removed when the whole one is there.
         self._open: Segment | None = None
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="wal-segment")
@@ -88,10 +93,10 @@ class Uploads:
             self.segments_stored += future.result()
             self._durable = max(self._durable, segment.end)
         if self._partial is not None and self._partial[2].done():
-            segment, end_lsn, stored = self._partial
-            stored.result()
+            segment, end_lsn, storing = self._partial
+            stored = storing.result()
             if self._durable >= segment.start:
-                self._durable = max(self._durable, end_lsn)
+                self._durable = max(self._durable, end_lsn if stored else 0)
                 self._partial = None
         return self._durable
 
@@ -115,7 +120,7 @@ class Uploads:
         os.close(self._waker)
 
     def _store_segment(
-        self, segment: Segment, content: bytearray, before: Future[None] | None, has_partial: bool
+        self, segment: Segment, content: bytearray, before: Future[bool] | None, has_partial: bool
     ) -> bool:
         check_header(content, segment, self._system_identifier, segment.name)
         stored = store_once(self._store, self._system_identifier, segment.name, content, segment.end)
@@ -126,15 +131,42 @@ class Uploads:
                 self._store.delete([partial_key(self._system_identifier, segment)])
         return stored
 
-    def _store_partial(self, segment: Segment, content: bytes, end_lsn: int) -> None:
+    def _store_partial(self, segment: Segment, content: bytes, end_lsn: int) -> bool:
+        """False where the store has one that reaches further: it stays, and nothing of this one counts."""
         check_header(content, segment, self._system_identifier, segment.name)
+        condition = self._condition(segment, end_lsn)
+        if condition is None:
+            return False
         facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), end_lsn)
         body = sealed(self._store, compressed(content))
-        put_single(self._store, partial_key(self._system_identifier, segment), body, facts.metadata())
+        key = partial_key(self._system_identifier, segment)
+        try:
+            self._stored = segment, put_single(self._store, key, body, facts.metadata(), condition)
+        except ObjectExistsError as error:
+            raise _overtaken(segment) from error
+        return True
 
-    def _wake_up(self, _: Future[bool] | Future[None]) -> None:
+    def _condition(self, segment: Segment, end_lsn: int) -> IfAbsent | IfUnchanged | None:
+        """On which a `.partial` may be written; None: not at all."""
+        if self._stored is not None and self._stored[0] == segment:
+            return IfUnchanged(self._stored[1])
+        there = look(self._store, partial_key(self._system_identifier, segment))
+        if there is None:
+            return IfAbsent()
+        return None if (facts_of(there).end_lsn or 0) > end_lsn else IfUnchanged(there.etag)
+
+    def _wake_up(self, _: Future[bool]) -> None:
         with suppress(OSError):
             os.write(self._waker, b"x")
+
+
+def _overtaken(segment: Segment) -> BackupError:
+    return BackupError(
+        f"Somebody else wrote the open segment {segment.name} to the archive meanwhile.",
+        kept="That one was left as it is.",
+        next_step="see who receives: `tmi-ops wal status`; this receiver looks at the store anew",
+        transient=True,
+    )
 
 
 @contextmanager

@@ -11,14 +11,14 @@ from pathlib import Path
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import Report
-from tmi_ops.recovery.asking import ask_receiver, ask_server
+from tmi_ops.recovery.asking import ask_server
 from tmi_ops.recovery.drill.evidence import DrillTarget
 from tmi_ops.recovery.drill.window import RecoveryWindow, random_target, recovery_window
-from tmi_ops.recovery.newest import Witness
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.witness import Witness, ask_receiver
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 

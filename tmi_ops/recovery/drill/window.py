@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tmi_ops.errors import RecoveryError
-from tmi_ops.recovery.newest import Witness, newest_moment
+from tmi_ops.recovery.newest import newest_moment
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.manifest import BaseManifest
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from tmi_ops.backup.wal.archive import WalArchive, list_wal, read_history
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import TimelineSwitch
+from tmi_ops.recovery.witness import Witness, ask_receiver
 from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
@@ -48,6 +49,7 @@ class RecoveryFacts:
         broken: what could not be read, a sentence each.
         other_clusters: system identifiers of other clusters with base backups in the same store.
         clock: times of the line that leads to `clock_timeline`; None: not read.
+        receiver: when it saw the archive level with the server; None: none ever did.
         restore_point: LSN of the restore point that is the target; None: not looked for, or not found.
     """
 
@@ -59,6 +61,7 @@ class RecoveryFacts:
     broken: tuple[str, ...] = ()
     other_clusters: tuple[str, ...] = ()
     clock: WalClock | None = None
+    receiver: Witness | None = None
     restore_point: int | None = None
     histories_lost: Mapping[int, str] = field(default_factory=dict)
 
@@ -108,6 +111,7 @@ def facts_from(
             f"The store has no base backup of the cluster {system_identifier}.",
             next_step=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
         )
+    receiver = _ask_receiver(store, system_identifier)  # before the archive, which may grow meanwhile
     archive = archive_of(system_identifier)
     histories, lost = _read_histories(store, archive)
     failed = (entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed")
@@ -120,6 +124,7 @@ def facts_from(
         broken=tuple(broken),
         other_clusters=tuple(sorted(clusters - {system_identifier})),
         histories_lost=lost,
+        receiver=receiver,
     )
 
 
@@ -131,6 +136,15 @@ def _newest_cluster(bases: Sequence[BaseManifest], broken: Sequence[str]) -> str
             next_step="restore a logical backup: `tmi-ops backups`, then `tmi-ops restore --backup ID --into DATABASE`",
         )
     return max(bases, key=lambda base: base.consistent_at).system_identifier
+
+
+def _ask_receiver(store: ObjectStore, system_identifier: str) -> Witness | None:
+    try:
+        return ask_receiver(store, system_identifier)
+    except StoreError as error:
+        if error.transient:
+            raise
+        return None  # what a receiver has seen is a help, not a need
 
 
 def _read_histories(

@@ -5,6 +5,9 @@
 2. The base: the newest on the line that ended before the target, unless a link of its chain is gone or a proof found it
    bad; then the one before it, and the plan says so.
 3. The WAL: from that base on along the line, without a hole up to the target.
+
+A time after the last commit is reached by all the WAL there is where a receiver had seen the archive complete later
+than that: nothing was committed until then.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from tmi_ops.backup.wal.lineage import Lineage, lineage
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
-from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
 from tmi_ops.store.manifest import BaseManifest
 
@@ -88,7 +91,8 @@ def plan_recovery(
     before = [item for item in usable if _ended_before(item, target, stop_lsn)]
     chosen, notes = _choose_base(facts, target, usable, before, base)
     wal = wal_after(chosen[-1], line, facts.archive, parse_lsn(chosen[-1].start_lsn), parse_lsn(chosen[-1].stop_lsn))
-    _require_reachable(facts, target, line, wal, stop_lsn)
+    quiet = _was_quiet(facts, target, line, wal)
+    _require_reachable(facts, target, line, wal, stop_lsn, quiet=quiet)
     return RecoveryPlan(
         target=target,
         chain=chosen,
@@ -96,10 +100,10 @@ def plan_recovery(
         line=line,
         wal=wal,
         stop_lsn=stop_lsn,
-        to_the_end=_is_the_end(facts, target, wal, stop_lsn),
+        to_the_end=quiet or _is_the_end(facts, target, wal, stop_lsn),
         histories=tuple(sorted(facts.histories)),
         earlier=tuple(item.backup_id for item in before if parse_lsn(item.stop_lsn) < parse_lsn(chosen[-1].stop_lsn)),
-        notes=(*notes, *_notes(facts, target, line, wal)),
+        notes=(*notes, *_notes(facts, target, line, wal), *([_quiet_words(facts)] if quiet else [])),
     )
 
 
@@ -200,10 +204,10 @@ def _chain_of(base: BaseManifest, by_id: dict[str, BaseManifest]) -> tuple[BaseM
 
 
 def _require_reachable(
-    facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange, stop_lsn: int | None
+    facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange, stop_lsn: int | None, *, quiet: bool
 ) -> None:
     if target.time is not None:
-        _require_time(facts.clock or WalClock(), target, target.time, line, wal)
+        _require_time(facts.clock or WalClock(), target, target.time, line, wal, quiet=quiet)
     elif stop_lsn is None:
         if wal.missing is not None:
             raise refusals.hole(target, wal)
@@ -211,12 +215,14 @@ def _require_reachable(
         raise refusals.hole(target, wal) if wal.missing else refusals.after_last_wal(target, wal)
 
 
-def _require_time(clock: WalClock, target: Target, time: datetime, line: Lineage, wal: WalRange) -> None:
+def _require_time(
+    clock: WalClock, target: Target, time: datetime, line: Lineage, wal: WalRange, *, quiet: bool
+) -> None:
     for fork in clock.forks:
         if _is_ambiguous(fork, time):
             raise refusals.between_timelines(target, fork, line.timelines[-1])
-    if wal.missing is not None:
-        return  # only the replay can tell on which side of the hole this time lies
+    if quiet or wal.missing is not None:
+        return  # on which side of a hole this time lies only the replay can tell
     if not wal.files or (clock.newest_commit is not None and time > clock.newest_commit):
         raise refusals.after_last_commit(target, clock.newest_commit, wal)
 
@@ -227,6 +233,29 @@ def _is_ambiguous(fork: Fork, time: datetime) -> bool:
         fork.first_abandoned is not None
         and fork.first_abandoned <= time
         and (fork.first_after is None or time < fork.first_after)
+    )
+
+
+def _was_quiet(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange) -> bool:
+    """Whether the target is a time between the last commit and a moment at which the archive held all there was."""
+    seen, newest = facts.receiver, facts.clock.newest_commit if facts.clock else None
+    return (
+        target.time is not None
+        and newest is not None
+        and seen is not None
+        and newest < target.time <= seen.at
+        and seen.is_of(line)
+        and seen.lsn <= wal.end
+        and wal.missing is None
+    )
+
+
+def _quiet_words(facts: RecoveryFacts) -> str:
+    if facts.clock is None or facts.clock.newest_commit is None or facts.receiver is None:
+        raise AssertionError
+    return (
+        f"Nothing was committed between {time_words(facts.clock.newest_commit)} and the target (the archive held all "
+        f"there was at {time_words(facts.receiver.at)}), so the end of the WAL is the state of that time."
     )
 
 

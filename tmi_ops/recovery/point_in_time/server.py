@@ -42,6 +42,7 @@ _AS_THE_SOURCE = {
     "max_locks_per_xact setting": "max_locks_per_transaction",
     "track_commit_timestamp setting": "track_commit_timestamp",
 }
+_SEGMENT_SIZE = "Bytes per WAL segment"
 _STALE = re.compile(rf"\s*({'|'.join(TARGET_SETTINGS)}|recovery_target_(inclusive|timeline|action))\b")
 _OWN: Mapping[str, str] = {
     "listen_addresses": "",
@@ -186,10 +187,12 @@ def settings_of_source(programs: Programs, directory: Path) -> dict[str, str]:
     """
     said = run_program([programs.path("pg_controldata"), directory])
     found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
-    missing = [name for name in _AS_THE_SOURCE if name not in found]
+    missing = [name for name in (*_AS_THE_SOURCE, _SEGMENT_SIZE) if name not in found]
     if missing:
         raise ProgramError(f"pg_controldata does not tell {', '.join(missing)} of {directory}.")
-    return {setting: found[name].strip() for name, setting in _AS_THE_SOURCE.items()}
+    settings = {setting: found[name].strip() for name, setting in _AS_THE_SOURCE.items()}
+    # A server does not start with room for less than two segments, and these may have up to 1 GB.
+    return {**settings, "min_wal_size": f"{2 * int(found[_SEGMENT_SIZE]) >> 20}MB"}
 
 
 def _write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) -> None:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
+from tmi_ops_tests.store.faulty_proxy import Fault, faulty_proxy
 from tmi_ops_tests.variables import variables_of
 
 pytestmark = pytest.mark.slow
@@ -104,6 +107,17 @@ def test_a_store_killed_in_the_middle_and_back_within_seconds_costs_nothing(
             assert sum(map(len, store.download(f"base/{manifest.backup_id}/{item.name}", item))) == item.plain_size
 
 
+@pytest.mark.parametrize("fault", ["refuse 500", "refuse 503", "answer late", "lose answer", "cut request"])
+def test_a_store_that_struggles_for_a_while_costs_nothing(source: Settings, store: ObjectStore, fault: Fault) -> None:
+    with faulty_proxy(source.store) as proxy:
+        struggling = open_store(proxy.settings, source.environment)
+        proxy.first(4, fault, lambda request: request.method in ("PUT", "POST"))
+        manifest = back_up_base(source, struggling, SilentReport())
+    assert proxy.suffered
+    for item in manifest.objects:
+        assert sum(map(len, store.download(f"base/{manifest.backup_id}/{item.name}", item))) == item.plain_size
+
+
 def test_an_archive_the_server_announced_and_did_not_send_is_no_backup(
     source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,26 +132,52 @@ def test_an_archive_the_server_announced_and_did_not_send_is_no_backup(
     assert nothing_is_left(source)
 
 
-def test_ctrl_c_in_the_middle_leaves_nothing_in_the_store_and_no_slot_on_the_server(
-    source: Settings, store: ObjectStore, tmp_path: Path
-) -> None:
+@contextmanager
+def _half_way(source: Settings, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in the middle of a base backup."""
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED_BACKUP],
         env=os.environ | variables_of(source),
         stdout=subprocess.PIPE,
-        cwd=tmp_path,
+        cwd=directory,
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"begun\n"
-    _await_walsender(source)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode != 0
-    assert b"KeyboardInterrupt" in said
-    assert nothing_is_left(source)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        _await_walsender(source)
+        time.sleep(0.5)
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def _await_no_slot(source: Settings) -> None:
     deadline = time.monotonic() + 10
     while slots(source.postgres) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert slots(source.postgres) == []
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_in_the_store_and_no_slot_on_the_server(
+    source: Settings, store: ObjectStore, tmp_path: Path
+) -> None:
+    with _half_way(source, tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode != 0
+        assert b"KeyboardInterrupt" in said
+    assert nothing_is_left(source)
+    _await_no_slot(source)
+
+
+def test_kill_9_in_the_middle_leaves_no_backup_and_no_slot_and_the_next_one_is_whole(
+    source: Settings, store: ObjectStore, tmp_path: Path
+) -> None:
+    with _half_way(source, tmp_path) as process:
+        process.kill()
+    assert list_backups(store) == []
+    _await_no_slot(source)
+    manifest = back_up_base(source, store, SilentReport())
+    assert [entry.manifest.backup_id for entry in list_backups(store)] == [manifest.backup_id]

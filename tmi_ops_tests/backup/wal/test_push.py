@@ -27,6 +27,7 @@ from tmi_ops.recovery.continuity.proof import prove_continuity
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.backup.wal.receiving.receivers import assert_equal_to_pg_wal, flushed, reaches, receiving
 from tmi_ops_tests.physical import make_noise_table, physical_cluster, set_parameter, settings_for
 from tmi_ops_tests.raw_s3 import read_raw, stored_keys
 from tmi_ops_tests.variables import variables_of
@@ -118,6 +119,18 @@ def test_a_server_that_archives_with_it_is_recoverable_from_every_base_to_its_la
     assert proof.whole, proof.holes
     assert proof.bases[0].reaches == int(last[8:16], 16) * (1 << 32) + (int(last[16:], 16) + 1) * (16 << 20)
     assert _value(archiving, "SELECT failed_count FROM pg_stat_archiver") == "0"
+
+
+@pytest.mark.slow
+def test_a_receiver_and_an_archive_command_at_once_fill_one_archive(archiving: Archiving, tmp_path: Path) -> None:
+    set_parameter(archiving.cluster.address, "archive_command", archiving.command())
+    with receiving(archiving.settings, slot="beside_push") as receiver:
+        last = _end_segments(archiving, 6)
+        here = flushed(archiving.cluster.address)
+        _await(lambda: _archived(archiving, last) and reaches(archiving.store, here))
+    assert receiver.error is None
+    assert _value(archiving, "SELECT failed_count FROM pg_stat_archiver") == "0"
+    assert_equal_to_pg_wal(archiving.store, archiving.cluster, tmp_path)
 
 
 @pytest.mark.slow

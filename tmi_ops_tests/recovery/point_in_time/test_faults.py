@@ -15,6 +15,7 @@ import pytest
 
 from tmi_ops.errors import DiskSpaceError, OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import segment_at
+from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time import destination as destinations
 from tmi_ops.recovery.point_in_time import spool, tar_stream
 from tmi_ops.recovery.point_in_time.destination import Destination
@@ -28,6 +29,7 @@ from tmi_ops_tests.physical import Progress
 from tmi_ops_tests.raw_s3 import delete_raw, key_ending, raw_client, stored_keys
 from tmi_ops_tests.recovery.point_in_time.conftest import Past
 from tmi_ops_tests.recovery.point_in_time.restoring import copy_of_store, plan_to, restore
+from tmi_ops_tests.store.faulty_proxy import Fault, faulty_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -188,6 +190,17 @@ def test_a_store_killed_in_the_middle_and_back_within_seconds_costs_nothing(
     settings = past.settings.model_copy(update={"store": own_s3.settings})
     report = Progress(after=1, then=own_s3.die_and_come_back, of="fetch and extract")
     assert restore(settings, Target(lsn=past.late.lsn), directory, report=report).promoted
+
+
+@pytest.mark.parametrize("fault", ["refuse 500", "refuse 503", "answer late", "cut answer"])
+def test_a_store_that_struggles_for_a_while_costs_nothing(past: Past, directory: Path, fault: Fault) -> None:
+    with faulty_proxy(past.settings.store) as proxy:
+        settings = past.settings.model_copy(update={"store": proxy.settings})
+        plan = plan_to(past.store, Target(lsn=past.late.lsn), settings.home / "scratch")
+        struggling = open_store(settings.store, settings.environment)
+        proxy.first(4, fault, lambda request: request.method == "GET")
+        assert execute_recovery(settings, struggling, plan, Destination(directory), SilentReport()).promoted
+    assert proxy.suffered
 
 
 def test_a_store_that_stays_dead_fails_the_restore_and_leaves_nothing(

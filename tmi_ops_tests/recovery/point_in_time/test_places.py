@@ -23,7 +23,14 @@ from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.archiving import archive_wal
 from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, make_place, physical_cluster, settings_for
-from tmi_ops_tests.recovery.point_in_time.conftest import KEEPS_WAL, make_ledger, own_store, write
+from tmi_ops_tests.recovery.point_in_time.conftest import (
+    KEEPS_WAL,
+    RESTORE_POINT,
+    Moment,
+    make_ledger,
+    own_store,
+    write,
+)
 from tmi_ops_tests.recovery.point_in_time.restoring import plan_to, restore, rows, started, value
 from tmi_ops_tests.store.conftest import make_age_keys, with_age
 
@@ -32,11 +39,13 @@ from tmi_ops_tests.store.conftest import make_age_keys, with_age
 class Spread:
     """An encrypted store with two backups of a cluster with a tablespace at `place`.
 
-    `chain` is how many a restore takes: before 17 the second is full, too.
+    `moment` lies before the restore point, `rows` are those at the end. `chain` is how many a restore takes: before 17
+    the second is full, too.
     """
 
     settings: Settings
     place: Path
+    moment: Moment
     rows: int
     chain: int
 
@@ -62,8 +71,11 @@ def spread(
         chain = 2 if programs.major >= FIRST_TO_SUMMARIZE else 1
         assert len(second.chain) + 1 == chain
         moment = write(cluster.address)
+        with connect(cluster.address) as connection:
+            connection.execute("SELECT pg_create_restore_point(%s)", [RESTORE_POINT])
+        last = write(cluster.address)
         archive_wal(cluster, store, close_segment=False)
-        yield Spread(settings, place, moment.rows, chain)
+        yield Spread(settings, place, moment, last.rows, chain)
 
 
 @pytest.mark.slow
@@ -80,6 +92,20 @@ def test_an_encrypted_chain_with_a_tablespace_comes_back_with_the_tablespace_in_
             cluster.address, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'"
         ) == (str(new_place))
     assert not list(spread.place.parent.glob("**/.tmi-ops-recovery"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["time", "lsn", "name"])
+def test_an_encrypted_store_leads_to_every_kind_of_target(spread: Spread, directory: Path, kind: str) -> None:
+    targets = {
+        "time": Target(time=spread.moment.time),
+        "lsn": Target(lsn=spread.moment.lsn),
+        "name": Target(name=RESTORE_POINT),
+    }
+    destination = Destination(directory, tablespace_root=directory.parent / "tablespaces")
+    restore(spread.settings, targets[kind], destination)
+    with started(directory, spread.settings.postgres) as cluster:
+        assert rows(cluster.address) == spread.moment.rows
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops_tests.recovery.point_in_time.pasts import a_base, an_archive, lsn, minutes, some_facts
+from tmi_ops.recovery.witness import Witness
+from tmi_ops_tests.recovery.point_in_time.pasts import SYSTEM, a_base, an_archive, lsn, minutes, some_facts
 
 FULL = a_base("full", 2.5)
 SECOND = a_base("second", 4.5, upon=FULL)
@@ -16,6 +17,11 @@ BASES = (SECOND, THIRD, FULL)
 # Segments 3 to 8, the open one up to the middle of 9.
 WAL = an_archive({1: range(3, 9)}, {1: (9, 9.5)})
 FACTS = some_facts(BASES, WAL)
+
+
+def _seen(end: int, timeline: int = 1) -> Witness:
+    """A receiver was level an hour after noon."""
+    return Witness("receiver", SYSTEM, end, minutes(60), timeline)
 
 
 def _refused(facts: RecoveryFacts, target: Target, **choices: object) -> RecoveryError:
@@ -94,6 +100,23 @@ def test_the_time_of_the_last_commit_is_the_end_of_the_wal_unless_the_target_exc
     facts = some_facts(BASES, WAL, clock=WalClock(minutes(8.9)))
     assert plan_recovery(facts, Target(time=minutes(8.9))).to_the_end
     assert not plan_recovery(facts, Target(time=minutes(8.9), inclusive=False)).to_the_end
+
+
+def test_a_time_in_a_quiet_hour_is_the_end_of_the_wal_where_a_receiver_saw_the_archive_complete_later() -> None:
+    quiet = some_facts(BASES, WAL, clock=WalClock(minutes(9.4)), receiver=_seen(lsn(9.5)))
+    plan = plan_recovery(quiet, Target(time=minutes(59)))
+    assert plan.to_the_end
+    assert "Nothing was committed between 2026-11-24 12:09:24 UTC and the target" in plan.notes[-1]
+    assert "lies after the last archived WAL" in _refused(quiet, Target(time=minutes(61))).what
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [_seen(lsn(9.5), timeline=2), _seen(lsn(9.6))],
+)
+def test_what_a_receiver_saw_of_another_timeline_or_of_wal_that_is_gone_proves_no_quiet(seen: Witness) -> None:
+    facts = some_facts(BASES, WAL, clock=WalClock(minutes(9.4)), receiver=seen)
+    assert "lies after the last archived WAL" in _refused(facts, Target(time=minutes(59))).what
 
 
 def test_where_no_commit_was_found_near_the_end_the_replay_decides() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from tmi_ops.backup.wal.lease import hold_lease
 from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.destination import WORK_NAME, Destination
 from tmi_ops.recovery.point_in_time.execution import execute_recovery, recovered_cluster
@@ -121,3 +124,17 @@ def test_a_time_after_the_last_commit_is_refused_before_anything_is_fetched(past
     with pytest.raises(RecoveryError, match=r"after the last archived WAL, .* the last commit in it is of"):
         restore(past.settings, Target(time=late), directory)
     assert not directory.exists()
+
+
+def test_a_time_after_the_last_commit_is_reached_where_a_receiver_had_seen_the_archive_complete_later(
+    past: Past, directory: Path
+) -> None:
+    settings = copy_of_store(past)
+    store = open_store(settings.store, settings.environment)
+    seen = {"timeline": 1, "lsn": format_lsn(past.end), "level_at": past.last.time + timedelta(hours=2)}
+    with hold_lease(store, past.system_identifier, "tmi_ops", lambda: seen, stop=Event(), note=print):
+        pass
+    recovered = restore(settings, Target(time=past.last.time + timedelta(hours=1)), directory)
+    assert recovered.plan.to_the_end
+    with started(directory, past.settings.postgres) as cluster:
+        assert rows(cluster.address) == past.last.rows + 1

@@ -33,7 +33,7 @@ from tmi_ops_tests.backup.wal.receiving.receivers import (
 )
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import PHYSICAL_PARAMETERS, Notes, kill, physical_cluster, set_parameter, settings_for
-from tmi_ops_tests.store.faulty_proxy import Request, faulty_proxy
+from tmi_ops_tests.store.faulty_proxy import Fault, Request, faulty_proxy
 from tmi_ops_tests.tcp_relay import tcp_relay
 from tmi_ops_tests.variables import variables_of
 
@@ -170,6 +170,22 @@ def test_answers_that_get_lost_and_connections_that_break_on_the_way_to_the_stor
             here = flushed(source.postgres)
             until(lambda: reaches(store, here), "it received all")
     assert receiver.error is None
+    assert_equal_to_pg_wal(store, cluster, tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["refuse 500", "answer late"])
+def test_a_store_that_fails_now_and_then_or_is_slow_only_delays_the_archive(
+    source: Settings, cluster: RunningCluster, store: ObjectStore, tmp_path: Path, fault: Fault
+) -> None:
+    with faulty_proxy(source.store) as proxy:
+        proxy.first(4, fault, _is_wal)
+        through_proxy = source.model_copy(update={"store": proxy.settings})
+        with receiving(through_proxy, slot=f"struggling_{fault.split()[0]}") as receiver:
+            write_wal(source.postgres, 60)
+            here = flushed(source.postgres)
+            until(lambda: reaches(store, here), "it received all")
+    assert receiver.error is None
+    assert proxy.suffered
     assert_equal_to_pg_wal(store, cluster, tmp_path)
 
 

@@ -1,0 +1,190 @@
+"""A restore to the end of the WAL: the base backup fetched, then segment after segment fetched and replayed.
+
+    python -m benchmarks.wal.restore --size 2e9 --segments 64 --rounds 3
+
+Three archives of the same server hold the same WAL. The server that replays has the same settings on every side.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import psycopg
+
+from benchmarks.base_backup import on_bench, sides
+from benchmarks.peers import Bench, as_server
+from benchmarks.processes import run_pipeline
+from benchmarks.wal.archivers import (
+    BARMAN,
+    OURS,
+    PGBACKREST,
+    SERVER_SETTINGS,
+    archive_with,
+    barman_command,
+    catch_up,
+    forget_backlog,
+    pgbackrest_command,
+    prepare,
+    ready,
+    wait_until,
+)
+from benchmarks.wal.backlog import write_segments
+from tmi_ops.postgres.cluster import free_port
+from tmi_ops.postgres.connections import connection_parameters
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Seconds: until the files were there, and from the server's start until it took writes."""
+
+    files: float
+    replay: float
+
+    @property
+    def whole(self) -> float:
+        return self.files + self.replay
+
+
+@click.command()
+@click.option("--size", type=float, default=2e9, show_default=True, help="Bytes of the TMI databases.")
+@click.option("--segments", type=click.IntRange(2), default=64, show_default=True, help="Segments to replay.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def main(size: float, segments: int, rounds: int) -> None:
+    """Measure a restore to the end of the WAL."""
+    on_bench(size, lambda made, _: _measure(made, segments, rounds), SERVER_SETTINGS)
+
+
+def _measure(made: Bench, segments: int, rounds: int) -> None:
+    fill_archives(made, segments)
+    taken = [one_round(made) for _ in range(rounds)]
+    click.echo(
+        f"\nRestore to the end of the WAL, {segments} segments to replay\n\n"
+        "|  | median s | each s | of it replay s | segments/s replayed |\n| --- | ---: | ---: | ---: | ---: |"
+    )
+    for name in taken[0]:
+        whole = [one[name].whole for one in taken]
+        replay = statistics.median(one[name].replay for one in taken)
+        each = " ".join(f"{one:.1f}" for one in whole)
+        click.echo(f"| {name} | {statistics.median(whole):.1f} | {each} | {replay:.1f} | {segments / replay:.1f} |")
+
+
+def fill_archives(made: Bench, segments: int) -> None:
+    """A base backup of each tool, and the same WAL after it in every archive."""
+    prepare(made)
+    forget_backlog(made)
+    archive_with(made, f"{pgbackrest_command(made)} && {barman_command(made)}")
+    for side in sides(made):
+        if "bundle" not in side.name:
+            run_pipeline([side.command], made.env)
+    write_segments(made, segments)
+    catch_up(made)
+    wait_until(lambda: ready(made) == 0)
+    archive_with(made, "")
+
+
+def one_round(made: Bench) -> dict[str, Restored]:
+    """Every tool's restore once."""
+    return {OURS: _restore_ours(made), PGBACKREST: _restore_pgbackrest(made), BARMAN: _restore_barman(made)}
+
+
+def _restore_ours(made: Bench) -> Restored:
+    """The replay is what the command itself says of it."""
+    with _place(made) as place:
+        begun = time.monotonic()
+        done = subprocess.run(
+            [str(word) for word in made.ours("restore", "--latest", "--into", place, "--quiet")],
+            env={**os.environ, **made.env},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        took = time.monotonic() - begun
+    replay = sum(float(found) for found in re.findall(r"^\s*replay\s+([\d.]+) s", done.stdout, re.MULTILINE))
+    return Restored(took - replay, replay)
+
+
+def _restore_pgbackrest(made: Bench) -> Restored:
+    with _place(made) as place:
+        # As on a machine of its own: archive-get must not wait for a lock of the source's archive-push.
+        apart = [f"--lock-path={_room(made, 'lock')}", f"--spool-path={_room(made, 'spool')}"]
+        restore = made.pgbackrest(f"--pg1-path={place}", *apart, "--type=default", "restore")
+        fetch = run_pipeline([restore], made.env).seconds
+        return Restored(fetch, _recovered(made, place, []))
+
+
+def _room(made: Bench, name: str) -> Path:
+    room = made.directory / f"restore-{name}"
+    shutil.rmtree(room, ignore_errors=True)
+    room.mkdir()
+    room.chmod(0o777)
+    return room
+
+
+def _restore_barman(made: Bench) -> Restored:
+    store = made.barman_store
+    with _place(made) as place:
+        run = run_pipeline([made.barman("restore", *store, "auto", place)], made.env)
+        words = made.barman("wal-restore", *store, "%f", "%p")[len(as_server()) :]
+        (place / "recovery.signal").touch()
+        return Restored(run.seconds, _recovered(made, place, ["-c", f"restore_command={' '.join(map(str, words))}"]))
+
+
+def _recovered(made: Bench, place: Path, options: list[str]) -> float:
+    """Start the restored cluster and wait until it is up for writing."""
+    port = free_port()
+    begun = time.monotonic()
+    server = subprocess.Popen(
+        [
+            *map(str, as_server()),
+            str(made.servers.programs.path("postgres")),
+            *("-D", str(place), "-c", f"port={port}", "-c", "listen_addresses=", "-c", "archive_mode=off"),
+            *("-c", f"unix_socket_directories={made.sockets}", "-c", "shared_buffers=256MB", "-c", "hot_standby=on"),
+            *options,
+        ],
+        env={**os.environ, **made.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _is_up(made, port))
+        return time.monotonic() - begun
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+def _is_up(made: Bench, port: int) -> bool:
+    try:
+        parameters = {**connection_parameters(made.servers.postgres), "host": str(made.sockets), "port": port}
+        with psycopg.connect(**parameters) as connection:
+            row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    except psycopg.OperationalError:
+        return False
+    return row == (False,)
+
+
+@contextmanager
+def _place(made: Bench) -> Iterator[Path]:
+    place = made.directory / "restored"
+    place.mkdir(mode=0o700)
+    if as_server():
+        shutil.chown(place, "nobody", "nogroup")
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
