@@ -175,9 +175,9 @@ def _past(facts: "RecoverabilityFacts", rpo: "RpoReading", days: "Sequence[Day]"
     metadata: _Metadata = {}
     for name, over in (("24 h", timedelta(hours=24)), ("30 d", timedelta(days=30))):
         worst = worst_over(days, over, facts.server_now, rpo.value)
-        metadata[f"measured of the last {name} (%)"] = MetadataValue.float(round(100 * (worst.measured / over), 1))
         if worst.value is not None:
             metadata[f"worst RPO of the last {name} (s)"] = seconds(worst.value.total_seconds())
+        metadata[f"measured of the last {name} (%)"] = MetadataValue.float(round(100 * (worst.measured / over), 1))
     growth = growth_per_day(days, facts.server_now, sum(usage.size for usage in facts.storage.values()))
     if growth is not None:
         metadata["store grows a day by (MB)"] = megabytes(growth)

@@ -19,7 +19,8 @@ from tmi_ops_tests.orchestration.daemon import Daemon, Tick
 from tmi_ops_tests.stack.conftest import CommandLine, await_, commands  # noqa: F401 a fixture
 from tmi_ops_tests.webhook import Webhook, webhook
 
-pytestmark = pytest.mark.slow
+# On a busy machine a stack, its daemon and the runs take their time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SENSOR = "rpo_guard"
 # So short that the look after the one that saw all well, ten seconds later, finds the promise broken.
