@@ -131,7 +131,7 @@ def _in_one_line(seen: "CacheCheck") -> str:
     if seen.worst in (None, Severity.NOTICE):
         return "Nothing to mend."
     first = seen.findings[0]
-    return f"{first.subject}: {first.what}. {first.advice}"
+    return f"{first.subject}: {first.what}" + (f" → {first.advice}" if first.advice else "")
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str | int, ...]]) -> MetadataValue[Any]:

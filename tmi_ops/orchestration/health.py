@@ -144,7 +144,8 @@ def _in_one_line(results: Sequence["Result"]) -> str:
     for status in (Status.CRITICAL, Status.WARNING):
         for result in results:
             if result.status is status:
-                return f"{result.probe.name}: {result.verdict.summary}. {result.verdict.advice}"
+                advice = f" → {result.verdict.advice}" if result.verdict.advice else ""
+                return f"{result.probe.name}: {result.verdict.summary}{advice}"
     unknown = [result.probe.name for result in results if result.status is Status.UNKNOWN]
     return f"Nothing is wrong; not known: {', '.join(unknown)}." if unknown else "All is well."
 
