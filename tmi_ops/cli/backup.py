@@ -7,6 +7,7 @@ import re
 import click
 from rich.table import Table
 
+from tmi_ops.alerts.dead_man import ping_heartbeat
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recovery import show_proof
@@ -50,6 +51,7 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     with reporting(quiet) as report:
         manifest = back_up_logical(settings, store, format_, report, jobs=jobs or DUMP_JOBS)
     _show_backup(manifest)
+    ping_heartbeat(settings, f"{settings.environment}: logical backup {manifest.backup_id} was committed")
     if not and_verify:
         out.print(f"Not proven yet. Next: [bold]tmi-ops verify {manifest.backup_id}[/]")
         return 0
@@ -90,6 +92,7 @@ def base(
             fast_checkpoint=not spread_checkpoint,
         )
     _show_base(manifest)
+    ping_heartbeat(settings, f"{settings.environment}: base backup {manifest.backup_id} was committed")
     return 0
 
 

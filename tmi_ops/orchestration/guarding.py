@@ -123,6 +123,8 @@ def tell(settings: Settings, topic: Topic, decision: Decision) -> None:
         desk.retry()
         if decision.standing is Standing.MET:
             ping_heartbeat(settings, decision.said)
+        elif decision.standing is Standing.BREACHED:
+            ping_heartbeat(settings, decision.said, failed=True)
 
 
 def _judge(topic: Topic, facts: "RecoverabilityFacts", objectives: Objectives) -> Judged:
