@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.backup.wal.archive import archive_of
 from tmi_ops.backup.wal.lease import Lease, is_held, read_lease
-from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.objectives.drills import read_drills
 from tmi_ops.objectives.facts import (
     LogicalBackup,
@@ -123,7 +123,7 @@ class _Reading:
         cluster = self._cluster(bases, server)
         if cluster is None:
             return None, None
-        lease = read_lease(self.store, cluster)
+        lease = self._lease(cluster)
         receiver = None if lease is None else _receiver(*lease)
         told = lease_witness(cluster, lease[0]) if lease else None
         try:
@@ -138,11 +138,24 @@ class _Reading:
             reach = reach_by_wal(facts, bases, witnesses)
             if self._is_worth_a_look(reach):
                 reach = reach_by_wal(self._with_clock(facts), bases, witnesses)
-        except RecoveryError as error:
-            self.problems.append(error.what)
+        except (RecoveryError, StoreError) as error:
+            self._unless_away(error)
             return None, receiver
         self.problems += reach.problems
         return reach, receiver
+
+    def _lease(self, cluster: str) -> tuple[Lease, float] | None:
+        try:
+            return read_lease(self.store, cluster)
+        except StoreError as error:
+            self._unless_away(error)
+            return None
+
+    def _unless_away(self, error: OpsError) -> None:
+        """What cannot be understood takes only its own part along; a store that fails fails the reading."""
+        if error.transient:
+            raise error
+        self.problems.append(error.what)
 
     def _cluster(self, bases: list[CatalogueEntry], server: ServerReading | None) -> str | None:
         """The server's own cluster where it has a base backup, else that of the newest one; None without any."""

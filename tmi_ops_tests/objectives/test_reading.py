@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tmi_ops.backup.wal.layout import lease_key
 from tmi_ops.objectives.history import read_history, record_reading
 from tmi_ops.objectives.reading import read_recoverability
 from tmi_ops.objectives.rpo import judge_rpo
@@ -135,6 +136,20 @@ def test_a_broken_manifest_is_told_and_the_rest_is_read(told: Told) -> None:
         told.store.delete([key])
     assert facts.proven is not None
     assert any(key in problem for problem in facts.problems)
+
+
+def test_a_lease_that_cannot_be_understood_takes_only_the_receiver_along(told: Told) -> None:
+    assert told.base is not None
+    key = lease_key(told.base.system_identifier)
+    whole = told.store.get_bytes(key)
+    told.store.put_bytes(key, b"no lease")
+    try:
+        facts = read_recoverability(told.settings, told.store)
+    finally:
+        told.store.put_bytes(key, whole)
+    assert facts.receiver is None
+    assert facts.proven is not None
+    assert facts.problems
 
 
 def test_a_reading_of_the_real_store_is_kept_and_found_again(told: Told) -> None:
