@@ -63,8 +63,9 @@ def read_automatic(dagster: Mapping[str, str], environment: str, timezone: str, 
             sensors = records.execute(_SENSORS).fetchone()
             daemon = records.execute(_DAEMON).fetchone()
     except psycopg.Error as error:
-        said = str(error).strip().splitlines()
-        return Automatic(problem=f"Dagster could not be asked: {said[-1] if said else type(error).__name__}")
+        # A server's own word points at the query in later lines; libpq's last line is the one that tells.
+        said = error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        return Automatic(problem=f"Dagster could not be asked: {said}")
     runs = [run for body in bodies if (run := next_run(body, environment, timezone, now)) is not None]
     return Automatic(
         runs=tuple(sorted(runs, key=lambda run: run.at)),
