@@ -18,6 +18,7 @@ from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
+from tmi_ops.orchestration.row_rescue import row_rescue_definitions
 from tmi_ops.orchestration.schema import schema_definitions
 from tmi_ops.orchestration.schema_drift import schema_drift_definitions
 from tmi_ops.orchestration.sweeping import sweeping_definitions
@@ -34,6 +35,7 @@ def environment_definitions(environment: str) -> Definitions:
         wal_definitions(environment),
         retention_definitions(environment),
         drill_definitions(environment),
+        row_rescue_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),
         access_definitions(environment),

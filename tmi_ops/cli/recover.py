@@ -11,7 +11,10 @@ from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recover_corruption import corruption
+from tmi_ops.cli.recover_diff import diff
 from tmi_ops.cli.recover_everything import everything
+from tmi_ops.cli.recover_find import find
+from tmi_ops.cli.recover_rows import rows
 from tmi_ops.cli.recover_view import go_on, show_plan, show_run
 from tmi_ops.cli.terminal import age_words, out
 from tmi_ops.words import time_words
@@ -29,8 +32,8 @@ def recover() -> None:
     """The runbooks: what to do in a disaster, as steps that are printed, recorded, and resumed after a crash."""
 
 
-recover.add_command(corruption)
-recover.add_command(everything)
+for command in (find, diff, rows, corruption, everything):
+    recover.add_command(command)
 
 
 @recover.command(short_help="Go on with a run that stopped or crashed.")

@@ -29,12 +29,25 @@ _ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow"}
 _OUTCOMES = {"done": "green", "running": "yellow", "failed": "red", "taken back": "yellow", "": "dim"}
 
 
-def run_plan(settings: Settings, store: ObjectStore, plan: Plan, *, yes: bool, plan_only: bool, quiet: bool) -> int:
-    """Show a plan, and carry it out unless only the plan was asked for. Returns the exit code."""
+def run_plan(
+    settings: Settings,
+    store: ObjectStore,
+    plan: Plan,
+    *,
+    yes: bool,
+    plan_only: bool,
+    quiet: bool,
+    actions: Actions | None = None,
+) -> int:
+    """Show a plan, and carry it out unless only the plan was asked for. Returns the exit code.
+
+    Args:
+        actions: the deeds; None: those of the plan's runbook.
+    """
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.execution import begin
 
-    actions = actions_for(plan)
+    actions = actions or actions_for(plan)
     show_plan(plan)
     if plan_only:
         return 0

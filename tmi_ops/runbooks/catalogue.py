@@ -13,6 +13,7 @@ from tmi_ops.runbooks.plan import Plan
 RUNBOOKS: Mapping[str, str] = {
     "corruption": "tmi_ops.runbooks.corruption.actions",
     "everything": "tmi_ops.runbooks.everything.actions",
+    "rows": "tmi_ops.runbooks.rows.actions",
 }
 
 

@@ -1,0 +1,56 @@
+"""`tmi-ops recover diff`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+
+import click
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
+
+DIFFERS = 1
+
+
+@click.command()
+@of_a_past
+@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Only this table; repeatable. Default: all.")
+@click.option("--rows", type=click.IntRange(0), default=0, metavar="N", help="Show so many rows of each table.")
+@click.option("--json", "as_json", is_flag=True, help="Every differing row, a JSON object a line.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def diff(
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    exclusive: bool,
+    backup: str | None,
+    tables: tuple[str, ...],
+    rows: int,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """What differs between a past and now, row by row: deleted, inserted, changed. Changes nothing.
+
+    The past is restored beside the living database, on this machine. Exit codes: 0 nothing differs, 1 something does,
+    2 could not compare.
+    """
+    from tmi_ops.cli.rescue_view import row_json, show_difference, show_rows
+    from tmi_ops.recovery.rescue.differences import find_differences, pair_of
+    from tmi_ops.recovery.rescue.reading import differing_rows
+
+    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
+    settings, store = open_environment()
+    with opened(settings, store, wanted, quiet=quiet) as (sides, past):
+        with reporting(quiet) as report:
+            found = find_differences(sides, tables, past, report)
+        if not as_json:
+            show_difference(found)
+        for table in found.tables:
+            differing = differing_rows(sides, pair_of(sides, table), limit=None if as_json else rows)
+            if as_json:
+                for row in differing:
+                    click.echo(row_json(row))
+            elif rows:
+                show_rows(islice(differing, rows), table.rows)
+    return DIFFERS if found.tables else 0

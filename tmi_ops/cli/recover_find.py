@@ -1,0 +1,102 @@
+"""`tmi-ops recover find`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.point_in_time import moment
+from tmi_ops.cli.terminal import out
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.finding import Found
+
+NOTHING_FOUND = 1
+
+
+@click.command()
+@click.option("--table", required=True, metavar="TABLE", help="The table, also one that is gone.")
+@click.option("--from", "since", type=moment, default="24h ago", show_default=True, help="Where the search begins.")
+@click.option("--to", "until", type=moment, default="0s ago", help="Where it ends. Default: now.")
+@click.option("--least", type=click.IntRange(1), default=1, metavar="N", help="Only commits that touched so many rows.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def find(table: str, since: datetime, until: datetime, least: int, as_json: bool, quiet: bool) -> int:
+    """Find the moment: which commits dropped, emptied, deleted from or changed TABLE. Changes nothing.
+
+    The archived WAL of that time is read with pg_waldump. For a table that is gone, the cluster as of --from is
+    restored for a moment, to learn which file was its. Each commit comes with the place just before it, for
+    `tmi-ops recover rows --exclusive --to-lsn`.
+
+    Exit codes: 0 something was found, 1 nothing was, 2 could not search.
+    """
+    from tmi_ops.recovery.rescue.finding import find_events
+
+    settings, store = open_environment()
+    with reporting(quiet or as_json) as report:
+        found = find_events(settings, store, table, since, until, report)
+    if as_json:
+        click.echo(json.dumps(_facts(found), indent=2))
+    else:
+        _show(found, least)
+    return 0 if found.events else NOTHING_FOUND
+
+
+def _show(found: Found, least: int) -> None:
+    from tmi_ops.postgres.wal_files import format_lsn
+
+    until = f"{found.reached:%Y-%m-%d %H:%M:%S %Z}" if found.reached else "no commit at all"
+    out.print(f"{found.segments:,} WAL files searched; their last commit in that time: {until}.")
+    shown = [event for event in found.events if not event.rows or event.rows >= least]
+    if not shown:
+        out.print(f"Nothing happened to [bold]{escape(found.table)}[/] that WAL knows of.")
+        return
+    table = Table(box=None, padding=(0, 1))
+    for heading in ("committed", "what", "rows", "transaction", "just before it"):
+        table.add_column(heading, no_wrap=heading != "what", justify="right" if heading == "rows" else "left")
+    for event in shown:
+        colour = "yellow" if event.rows else "red"
+        table.add_row(
+            f"{event.commit.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3],
+            f"[{colour}]{event.kind}[/]",
+            f"{event.rows:,}" if event.rows else "",
+            str(event.commit.xid),
+            f"{format_lsn(event.commit.lsn)}",
+        )
+    out.print(table)
+    out.print(f"Times are UTC. {'The table is there now.' if found.exists else 'The table is gone.'}")
+    worst = max(shown, key=lambda event: (not event.rows, event.rows, event.commit.at))
+    out.print("Look, then bring back, for example:")
+    for command in ("diff", "rows --dry-run"):
+        out.print(
+            f"  tmi-ops recover {command} --table {escape(found.table)} --exclusive --to-lsn "
+            f"{format_lsn(worst.commit.lsn)}",
+            soft_wrap=True,
+        )
+
+
+def _facts(found: Found) -> dict[str, object]:
+    from tmi_ops.postgres.wal_files import format_lsn
+
+    return {
+        "table": found.table,
+        "exists": found.exists,
+        "segments": found.segments,
+        "reached": found.reached and found.reached.isoformat(),
+        "events": [
+            {
+                "kind": event.kind,
+                "rows": event.rows,
+                "at": event.commit.at.isoformat(),
+                "xid": event.commit.xid,
+                "before_lsn": format_lsn(event.commit.lsn),
+            }
+            for event in found.events
+        ],
+    }

@@ -1,0 +1,189 @@
+"""`tmi-ops recover rows`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.recover_view import run_plan
+from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
+from tmi_ops.cli.terminal import out
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.planning import RescuePlan
+    from tmi_ops.recovery.rescue.selection import Policy, Selection
+    from tmi_ops.recovery.rescue.session import Sides
+
+UNSOLVED = 1
+POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
+
+
+@click.command()
+@of_a_past
+@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Rows of this table: all, if no more is said.")
+@click.option("--where", metavar="SQL", help="Of that table, the rows that this condition held for then.")
+@click.option("--key", "keys", multiple=True, metavar="VALUE", help="The row with this primary key; repeat per column.")
+@click.option("--threat-model", metavar="ID", help="One threat model, with all that hangs on it.")
+@click.option("--column", metavar="NAME", help="A column that the table lost, filled for the rows still there.")
+@click.option(
+    "--conflicts",
+    type=click.Choice(POLICIES),
+    default="stop",
+    show_default=True,
+    help="When a row exists with other content, or cannot come.",
+)
+@click.option("--only", is_flag=True, help="Without what hung on these rows. What they need comes all the same.")
+@click.option("--accept-triggers", is_flag=True, help="Accept what the database's triggers make of the rows.")
+@click.option("--cache/--no-cache", default=True, help="Drop the cache's stale copies afterwards (default), or not.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done to which rows; change nothing.")
+@click.option("--rows", type=click.IntRange(0), default=10, metavar="N", help="Rows shown of each table. Default: 10.")
+@click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run: every row, an object a line.")
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def rows(
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    exclusive: bool,
+    backup: str | None,
+    tables: tuple[str, ...],
+    where: str | None,
+    keys: tuple[str, ...],
+    threat_model: str | None,
+    column: str | None,
+    conflicts: Policy,
+    only: bool,
+    accept_triggers: bool,
+    cache: bool,
+    dry_run: bool,
+    rows: int,
+    as_json: bool,
+    yes: bool,
+    quiet: bool,
+) -> int:
+    """Bring back rows that were deleted or changed, a dropped table, or a dropped column.
+
+    The past is restored beside the living database, on this machine. Rows come back with what hung on them and what
+    they need, in one transaction that is compared with the past before it is committed. No row is deleted, no trigger
+    switched off; the application may go on all the while. Afterwards the cache drops its stale copies.
+
+    Each step is recorded; after a crash `tmi-ops recover resume` goes on.
+
+    Exit codes: 0 done, or nothing to do; 1 conflicts without an answer; 2 could not. Nothing was changed for 1 and 2.
+    """
+    from tmi_ops.recovery.rescue.planning import plan_rescue
+    from tmi_ops.runbooks.rows.actions import Opened, actions
+    from tmi_ops.runbooks.rows.planning import runbook_of
+
+    if as_json and not dry_run:
+        raise click.UsageError("--json needs --dry-run")
+    selection = _selection(tables, where, keys, threat_model, column, conflicts, only=only, accept=accept_triggers)
+    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
+    settings, store = open_environment()
+    with opened(settings, store, wanted, quiet=quiet) as (sides, past):
+        if selection.columns:
+            return _bring_back_column(sides, selection, past, dry_run=dry_run, yes=yes, quiet=quiet)
+        with reporting(quiet) as report:
+            plan = plan_rescue(sides, selection, past, report)
+        if as_json:
+            return _print_json(sides, plan)
+        if not _is_to_be_done(sides, plan, rows, dry_run=dry_run):
+            return UNSOLVED if plan.unsolved else 0
+        runbook = runbook_of(settings, wanted, plan, with_cache=cache)
+        return run_plan(
+            settings,
+            store,
+            runbook,
+            yes=yes,
+            plan_only=False,
+            quiet=quiet,
+            actions=actions(Opened(sides, plan)),
+        )
+
+
+def _selection(
+    tables: tuple[str, ...],
+    where: str | None,
+    keys: tuple[str, ...],
+    identifier: str | None,
+    column: str | None,
+    policy: Policy,
+    *,
+    only: bool,
+    accept: bool,
+) -> Selection:
+    from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows, threat_model
+
+    if bool(tables) == bool(identifier):
+        raise click.UsageError("say what shall come back: --table, or --threat-model")
+    narrowed = sum(map(bool, (where, keys, column)))
+    if narrowed > 1 or (narrowed and len(tables) != 1):
+        raise click.UsageError("give one of --where, --key and --column, with one --table")
+    if column:
+        return Selection(columns=(TableColumn(tables[0], column),))
+    chosen = (
+        (threat_model(identifier),) if identifier else tuple(TableRows(table, where, keys or None) for table in tables)
+    )
+    return Selection(chosen, with_children=not only, policy=policy, accept_triggers=accept)
+
+
+def _is_to_be_done(sides: Sides, plan: RescuePlan, shown: int, *, dry_run: bool) -> bool:
+    """Show the plan; say why not, where it ends there."""
+    from tmi_ops.cli.rescue_view import show_plan
+
+    show_plan(plan)
+    _show_rows(sides, plan, shown)
+    if plan.unsolved:
+        out.print(
+            "[red]Nothing was changed.[/] Choose what becomes of the conflicts: --conflicts keep-current, take-past or "
+            "skip."
+        )
+        return False
+    if dry_run or not plan.rows:
+        out.print("Nothing was changed." if plan.rows else "All of it is as it was; there is nothing to do.")
+        return False
+    return True
+
+
+def _bring_back_column(sides: Sides, selection: Selection, past: str, *, dry_run: bool, yes: bool, quiet: bool) -> int:
+    from tmi_ops.cli.rescue_view import show_column_plan
+    from tmi_ops.recovery.rescue.columns import bring_back_column, plan_column
+
+    plan = plan_column(sides, selection.columns[0], past)
+    show_column_plan(plan)
+    if dry_run:
+        out.print("Nothing was changed.")
+        return 0
+    if not yes:
+        click.confirm(f"Do this in {plan.database}?", abort=True)
+    with reporting(quiet) as report:
+        done = bring_back_column(sides, plan, report)
+    out.print(
+        f"[green]Brought back[/] {plan.wanted.words()}: {done.rows:,} rows have their value again, each compared."
+    )
+    return 0
+
+
+def _show_rows(sides: Sides, plan: RescuePlan, shown: int) -> None:
+    from tmi_ops.cli.rescue_view import show_rows
+    from tmi_ops.recovery.rescue.pairs import find_table
+    from tmi_ops.recovery.rescue.reading import differing_rows
+
+    for table in plan.tables:
+        if table.written and shown:
+            pair = find_table(sides.pairs, sides.then, table.table)
+            show_rows(differing_rows(sides, pair, only="planned", limit=shown), table.written)
+
+
+def _print_json(sides: Sides, plan: RescuePlan) -> int:
+    from tmi_ops.cli.rescue_view import row_json
+    from tmi_ops.recovery.rescue.pairs import find_table
+    from tmi_ops.recovery.rescue.reading import differing_rows
+
+    for table in plan.tables:
+        for row in differing_rows(sides, find_table(sides.pairs, sides.then, table.table), only="planned"):
+            click.echo(row_json(row))
+    return UNSOLVED if plan.unsolved else 0

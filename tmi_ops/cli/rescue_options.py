@@ -1,0 +1,68 @@
+"""Options that the rescue commands share: the past, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.point_in_time import lsn, moment, one_target
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.past import Moment
+    from tmi_ops.recovery.rescue.session import Sides
+    from tmi_ops.settings import Settings
+    from tmi_ops.store.objects import ObjectStore
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def of_a_past(command: Command) -> Command:
+    """Which moment the rows come from."""
+    options = (
+        click.option("--to-time", type=moment, metavar="TIME", help="As it was then: '2026-11-24 03:44+00', '2h ago'."),
+        click.option("--to-lsn", type=lsn, metavar="LSN", help="As it was at this place in the WAL: 0/3000148."),
+        click.option("--to-name", metavar="NAME", help="As it was at this restore point."),
+        click.option("--exclusive", is_flag=True, help="Just before that: without what was committed exactly then."),
+        click.option("--backup", metavar="ID", help="As a logical backup has it, where there is no WAL; or `latest`."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def moment_of(
+    to_time: datetime | None, to_lsn: int | None, to_name: str | None, *, exclusive: bool, backup: str | None
+) -> Moment:
+    """The past that was asked for.
+
+    Raises:
+        UsageError: none or several were.
+    """
+    from tmi_ops.recovery.rescue.past import Moment
+
+    target = one_target(to_time, to_lsn, to_name, latest=False, exclusive=exclusive)
+    if (target is None) == (backup is None):
+        raise click.UsageError(
+            "say which past: one of --to-time, --to-lsn, --to-name and --backup (`tmi-ops recover find` finds it)"
+        )
+    if exclusive and target is None:
+        raise click.UsageError("--exclusive needs --to-time, --to-lsn or --to-name")
+    return Moment(target, backup)
+
+
+@contextmanager
+def opened(settings: Settings, store: ObjectStore, wanted: Moment, *, quiet: bool) -> Iterator[tuple[Sides, str]]:
+    """The past beside the living database for the length of a `with` block, and which past it is in words."""
+    from tmi_ops.recovery.rescue.past import past_database
+    from tmi_ops.recovery.rescue.session import both_sides
+
+    with ExitStack() as stack:
+        with reporting(quiet) as report:
+            past = stack.enter_context(past_database(settings, store, wanted, report))
+        sides = stack.enter_context(both_sides(past.address, settings.postgres, settings.pg_bindir))
+        yield sides, past.words

@@ -1,0 +1,180 @@
+"""What a person sees of a rescue: what differs, what would be done to which rows, and what was done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from tmi_ops.cli.terminal import out
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.columns import ColumnPlan
+    from tmi_ops.recovery.rescue.differences import Difference
+    from tmi_ops.recovery.rescue.execution import Rescued
+    from tmi_ops.recovery.rescue.planning import RescuePlan
+    from tmi_ops.recovery.rescue.reading import Row
+
+_VALUE_LENGTH = 40
+_STATES = {"deleted": "red", "inserted": "green", "changed": "yellow"}
+
+
+def show_difference(difference: Difference) -> None:
+    """A line a table, then what else differs."""
+    out.print(f"Between [bold]{escape(difference.past)}[/] and now:")
+    if difference.tables:
+        table = _table("table", ">deleted", ">inserted", ">changed", "in columns")
+        for one in difference.tables:
+            table.add_row(
+                escape(_short(one.table)),
+                *(_number(number) for number in (one.deleted, one.inserted, one.changed)),
+                escape(", ".join(f"{column} {rows:,}" for column, rows in one.columns.items())),
+            )
+        out.print(table)
+    for one in difference.tables:
+        if one.dropped:
+            out.print(f"  [red]{escape(_short(one.table))} is gone as a whole.[/]")
+        for column in one.lost_columns:
+            out.print(f"  [red]{escape(_short(one.table))} lost its column {escape(column)}.[/]")
+        for column in one.new_columns:
+            out.print(f"  {escape(_short(one.table))} has the new column {escape(column)}.")
+    for name in difference.new_tables:
+        out.print(f"  {escape(_short(name))} is new.")
+    out.print(f"{difference.equal:,} tables hold what they held.")
+
+
+def show_plan(plan: RescuePlan) -> None:
+    """What would be done, table by table, and what is in the way."""
+    out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
+    out.print(f"  {escape(plan.selection.words())}")
+    shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was]
+    table = _table("table", ">insert", ">change back", ">stays", ">left out", ">as it was")
+    for one in shown:
+        name = escape(_short(one.table)) + (" [red](created again)[/]" if one.recreate else "")
+        table.add_row(name, *map(_number, (one.insert, one.update, one.keep, one.leave, one.as_it_was)))
+    out.print(table)
+    for conflict in plan.conflicts:
+        answer = f"[yellow]{conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
+        rows = f"{conflict.rows:,} row{'' if conflict.rows == 1 else 's'}"
+        out.print(
+            f"[yellow]Conflict:[/] {rows} of {escape(_short(conflict.table))}: {escape(_CONFLICTS[conflict.kind])}; "
+            f"{answer}"
+        )
+        if conflict.kind == "refused":
+            out.print(f"    {escape(conflict.detail)}")
+        for example in conflict.examples:
+            out.print(f"    {escape(example)}")
+    for one in plan.tables:
+        for trigger in one.fires:
+            out.print(f"[yellow]Note:[/] writing {escape(_short(one.table))} fires {escape(trigger)}")
+        if one.for_others:
+            out.print(
+                f"[yellow]Note:[/] {one.for_others:,} of {escape(_short(one.table))} come because others refer to them"
+            )
+    for note in plan.notes:
+        out.print(f"[yellow]Note:[/] {escape(note)}")
+    out.print(f"[bold]{plan.rows:,} rows[/] would be written, in one transaction. No row is deleted.")
+
+
+def show_rows(rows: Iterable[Row], total: int) -> None:
+    """Rows one by one; of a changed one, the columns that differ."""
+    shown = 0
+    for row in rows:
+        shown += 1
+        action = row.action if row.action in ("insert", "update") else row.state
+        colour = _STATES[row.state]
+        reason = "" if row.reason in (None, "chosen") else f" [dim]({row.reason})[/]"
+        out.print(
+            f"  [{colour}]{action:<8}[/] [bold]{escape(_short(row.table))}[/] {escape(', '.join(row.key))}{reason} "
+            f"{escape(_content(row))}",
+            overflow="ellipsis",
+            no_wrap=True,
+        )
+    if total > shown:
+        out.print(f"  and {total - shown:,} more (--rows N shows more, --json all)")
+
+
+def show_rescued(rescued: Rescued) -> None:
+    out.print(f"[green]Brought back[/] [bold]{rescued.rows:,} rows[/] in {len(rescued.tables)} tables, committed:")
+    for check in rescued.checks:
+        out.print(f"  - {escape(check)}")
+    for name, written in rescued.tables.items():
+        if written.altered:
+            out.print(
+                f"  [yellow]-[/] triggers changed {written.altered:,} rows of {escape(_short(name))} in "
+                f"{escape(', '.join(written.altered_columns))}"
+            )
+    for name, value in rescued.sequences.items():
+        out.print(f"  - the sequence {escape(_short(name))} goes on after {value:,}")
+    for thing in rescued.recreated:
+        out.print(f"  - {escape(thing)} was created again")
+
+
+def show_column_plan(plan: ColumnPlan) -> None:
+    out.print(f"Bring back {escape(plan.wanted.words())} in [bold]{escape(plan.database)}[/], as of {plan.past}:")
+    out.print(f"  1. {escape(plan.add)}")
+    out.print(f"  2. fill it by key in {plan.rows:,} rows; {plan.without_past:,} written since get no value of then")
+    for number, statement in enumerate(plan.after, 3):
+        out.print(f"  {number}. {escape(statement)}")
+    for trigger in plan.fires:
+        out.print(f"[yellow]Note:[/] filling it fires {escape(trigger)}")
+    for note in plan.notes:
+        out.print(f"[yellow]Note:[/] {escape(note)}")
+    out.print("One transaction, which holds the table exclusively: the application waits for it that long.")
+
+
+def as_json(value: Any) -> str:
+    """A frozen value for programs."""
+    return json.dumps(asdict(value), indent=2, default=str)
+
+
+def row_json(row: Row) -> str:
+    return json.dumps({**asdict(row), "changed": row.changed})
+
+
+_CONFLICTS: Mapping[str, str] = {
+    "changed": "exists with other content",
+    "refused": "exists with other content, and the table refuses to have it changed",
+    "taken": "its unique value belongs to another row now",
+    "orphan": "what it refers to is gone on both sides",
+}
+
+
+def _table(*headings: str) -> Table:
+    """Headings that begin with `>` are of numbers."""
+    table = Table(box=None, padding=(0, 1))
+    for heading in headings:
+        table.add_column(
+            heading.removeprefix(">"),
+            justify="right" if heading.startswith(">") else "left",
+            overflow="fold",
+            no_wrap=heading.startswith(">"),
+        )
+    return table
+
+
+def _number(number: int) -> str:
+    return f"{number:,}" if number else "[dim]-[/]"
+
+
+def _short(table: str) -> str:
+    return table.removeprefix("public.")
+
+
+def _content(row: Row) -> str:
+    if row.changed and row.then and row.now:
+        then, now = row.then, row.now
+        return "; ".join(f"{column}: {_value(now[column])} was {_value(then[column])}" for column in row.changed)
+    content = row.then or row.now or {}
+    return ", ".join(f"{column}={_value(value)}" for column, value in content.items() if value not in row.key)
+
+
+def _value(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    line = " ".join(value.split())
+    return line if len(line) <= _VALUE_LENGTH else f"{line[:_VALUE_LENGTH]}..."

@@ -1,0 +1,167 @@
+"""Rows brought back from the past as a job: a dry run unless somebody confirms it with the environment's name."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    Config,
+    Definitions,
+    MetadataValue,
+    OpExecutionContext,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+    job,
+    op,
+)
+from pydantic import Field
+
+from tmi_ops.errors import RecoveryError, SettingsError
+from tmi_ops.orchestration.drill import DrillConfig
+from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.resources import Environment, failures_explained
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.past import Moment
+    from tmi_ops.recovery.rescue.planning import RescuePlan
+    from tmi_ops.recovery.rescue.selection import Selection
+    from tmi_ops.runbooks.journal import Journal
+
+ROWS_JOB = "recover_rows"
+LONGEST_RUN = timedelta(hours=24)
+_COUNTS = ("insert", "update", "keep", "leave", "as_it_was")
+
+
+class RowsConfig(Config):
+    """The past, the rows, and the yes."""
+
+    confirm: str = Field(
+        default="",
+        description="The name of the environment (TMI_ENV), typed by who answers for this run. Empty: a dry run.",
+    )
+    to_time: str | None = Field(default=None, description="As it was then, ISO 8601: 2026-11-24T03:44:13+00:00.")
+    to_lsn: str | None = Field(default=None, description="As it was at this place in the WAL: 0/3000148.")
+    to_name: str | None = Field(default=None, description="As it was at this restore point.")
+    exclusive: bool = Field(default=False, description="Just before that.")
+    backup: str | None = Field(default=None, description="As this logical backup has it, where there is no WAL.")
+    threat_model: str | None = Field(default=None, description="One threat model, with all that hangs on it.")
+    table: str | None = Field(default=None, description="Or rows of this table: all, if no more is said.")
+    where: str | None = Field(default=None, description="Of that table, the rows this SQL condition held for then.")
+    key: list[str] = Field(default_factory=list, description="Or the row with this primary key.")
+    with_children: bool = Field(default=True, description="Also what hung on these rows.")
+    conflicts: str = Field(default="stop", description="stop, keep-current, take-past or skip.")
+    accept_triggers: bool = Field(default=False, description="Accept what triggers make of the rows.")
+    cache: bool = Field(default=True, description="Drop the cache's stale copies afterwards.")
+
+    def moment(self) -> "Moment":
+        """Raises SettingsError: not exactly one past was given."""
+        from dataclasses import replace
+
+        from tmi_ops.recovery.rescue.past import Moment
+
+        target = DrillConfig(to_time=self.to_time, to_lsn=self.to_lsn, to_name=self.to_name).target()
+        if (target is None) == (self.backup is None):
+            raise SettingsError("Which past?", next_step="give one of to_time, to_lsn, to_name and backup")
+        return Moment(replace(target, inclusive=not self.exclusive) if target else None, self.backup)
+
+    def selection(self) -> "Selection":
+        """Raises SettingsError: it does not say which rows, or names no policy."""
+        from tmi_ops.recovery.rescue.selection import POLICIES, Selection, TableRows, threat_model
+
+        if (self.table is None) == (self.threat_model is None):
+            raise SettingsError("Which rows?", next_step="give table, or threat_model")
+        policy = next((one for one in POLICIES if one == self.conflicts), None)
+        if policy is None:
+            raise SettingsError(f"{self.conflicts!r} is no policy.", next_step=f"give one of {', '.join(POLICIES)}")
+        rows = (
+            TableRows(self.table, self.where, tuple(self.key) or None)
+            if self.table is not None
+            else threat_model(self.threat_model or "")
+        )
+        return Selection((rows,), (), self.with_children, policy, self.accept_triggers)
+
+
+def row_rescue_definitions(environment: str) -> Definitions:
+    """The job `recover_rows`. No schedule: a disaster is declared by a person."""
+
+    @op(
+        name=f"{ROWS_JOB}_steps",
+        description="The past beside the living database, the rows compared, and brought back once it is confirmed.",
+        pool=pool(environment, "runbook"),
+        tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
+    )
+    def steps(context: OpExecutionContext, config: RowsConfig, environment: Environment) -> None:
+        with failures_explained():
+            plan, journal = _carry_out(environment, config, RunLogReport(context.log))
+        context.add_output_metadata(_metadata(plan, journal))
+
+    @job(
+        name=ROWS_JOB,
+        description="Bring back rows that were deleted or changed. A dry run unless `confirm` names the environment. "
+        "By hand: `tmi-ops recover rows`.",
+        tags=job_tags(environment, Lane.PROOF, LONGEST_RUN),
+        executor_def=EXECUTOR,
+    )
+    def rescue() -> None:
+        steps()
+
+    return Definitions(jobs=[rescue])
+
+
+def _carry_out(
+    environment: Environment, config: RowsConfig, report: RunLogReport
+) -> "tuple[RescuePlan, Journal | None]":
+    from tmi_ops.recovery.rescue.past import past_database
+    from tmi_ops.recovery.rescue.planning import plan_rescue
+    from tmi_ops.recovery.rescue.session import both_sides
+    from tmi_ops.runbooks.execution import begin, carry_out
+    from tmi_ops.runbooks.rows.actions import Opened, actions
+    from tmi_ops.runbooks.rows.planning import runbook_of
+
+    settings, store = environment.settings, environment.open_store()
+    if config.confirm not in ("", settings.environment):
+        raise SettingsError(
+            f"The run was not confirmed: `confirm` says {config.confirm!r}, the environment is "
+            f"{settings.environment!r}.",
+            next_step="launch it without `confirm` for a dry run, then with the environment's name",
+        )
+    moment, selection = config.moment(), config.selection()
+    with (
+        past_database(settings, store, moment, report) as past,
+        both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
+    ):
+        plan = plan_rescue(sides, selection, past.words, report)
+        if not config.confirm or not plan.rows:
+            return plan, None
+        if plan.unsolved:
+            raise RecoveryError(
+                "; ".join(f"{one.rows:,} rows of {one.table}: {one.detail}" for one in plan.unsolved) + ".",
+                next_step="choose what becomes of conflicts: keep-current, take-past or skip",
+            )
+        runbook = runbook_of(settings, moment, plan, with_cache=config.cache)
+        logbook, _ = begin(settings, store, runbook, report)
+        done = carry_out(settings, store, logbook, actions(Opened(sides, plan)), report, lambda _journal, _step: True)
+        return plan, done
+
+
+def _metadata(plan: "RescuePlan", journal: "Journal | None") -> dict[str, MetadataValue[Any]]:
+    columns = [TableColumn("table", type="string"), *(TableColumn(count, type="int") for count in _COUNTS)]
+    records = [
+        TableRecord({"table": table.table, **{count: getattr(table, count) for count in _COUNTS}})
+        for table in plan.tables
+    ]
+    metadata: dict[str, MetadataValue[Any]] = {
+        "what": MetadataValue.text(f"{plan.selection.words()} in {plan.database}, as of {plan.past}"),
+        "rows": MetadataValue.int(plan.rows),
+        "unsolved conflicts": MetadataValue.int(sum(one.rows for one in plan.unsolved)),
+        "tables": MetadataValue.table(records, TableSchema(columns)),
+    }
+    if journal is None:
+        return {**metadata, "outcome": MetadataValue.text("dry run: nothing was changed")}
+    said = "; ".join(sentence for attempt in journal.attempts for sentence in attempt.said)
+    return {
+        **metadata,
+        "outcome": MetadataValue.text(said),
+        "look at it with": MetadataValue.md(f"`tmi-ops recover show {journal.run_id}`"),
+    }

@@ -1,0 +1,63 @@
+"""What was asked for, as the journal keeps it: enough to find the same rows again in another process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.rescue.past import Moment
+from tmi_ops.recovery.rescue.selection import Policy, Selection, TableRows
+from tmi_ops.runbooks.plan import Fact
+
+
+class WishedRows(Fact):
+    """Rows of one table, as `TableRows`."""
+
+    table: str
+    where: str | None = None
+    key: tuple[str, ...] | None = None
+
+
+class RowsWish(Fact):
+    """The past, the rows, and the digest of the plan that somebody agreed to."""
+
+    time: datetime | None = None
+    lsn: int | None = None
+    name: str | None = None
+    inclusive: bool = True
+    backup: str | None = None
+    rows: tuple[WishedRows, ...] = Field(min_length=1)
+    with_children: bool = True
+    policy: Policy = "stop"
+    accept_triggers: bool = False
+    digest: str
+
+    @property
+    def moment(self) -> Moment:
+        if self.backup is not None:
+            return Moment(backup=self.backup)
+        return Moment(Target(self.time, self.lsn, self.name, self.inclusive))
+
+    @property
+    def selection(self) -> Selection:
+        rows = tuple(TableRows(one.table, one.where, one.key) for one in self.rows)
+        return Selection(rows, (), self.with_children, self.policy, self.accept_triggers)
+
+
+def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
+    """As `RowsWish` keeps it."""
+    target = moment.target or Target()
+    return RowsWish(
+        time=target.time,
+        lsn=target.lsn,
+        name=target.name,
+        inclusive=target.inclusive,
+        backup=moment.backup,
+        rows=tuple(WishedRows(table=one.table, where=one.where, key=one.key) for one in selection.rows),
+        with_children=selection.with_children,
+        policy=selection.policy,
+        accept_triggers=selection.accept_triggers,
+        digest=digest,
+    )

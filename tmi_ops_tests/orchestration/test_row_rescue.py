@@ -1,0 +1,45 @@
+"""The job `recover_rows`: a dry run by default, the deed once the environment's name is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from dagster import ExecuteInProcessResult
+
+from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import SilentReport
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import open_store
+
+pytestmark = pytest.mark.slow
+
+Run = Callable[..., ExecuteInProcessResult]
+
+
+def count(settings: Settings) -> int:
+    with connect(settings.postgres) as connection:
+        row = connection.execute("SELECT count(*) FROM ledger").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_rows_come_back_only_once_it_is_confirmed(run_job: Run, as_variables: Settings) -> None:
+    with connect(as_variables.postgres) as connection:
+        connection.execute("CREATE TABLE ledger (i integer PRIMARY KEY)")
+        connection.execute("INSERT INTO ledger SELECT generate_series(1, 5)")
+        back_up_logical(as_variables, open_store(as_variables.store, "development"), "custom", SilentReport())
+        connection.execute("DELETE FROM ledger WHERE i > 2")
+    config = {"backup": "latest", "table": "ledger", "cache": False}
+
+    def launch(**more: object) -> ExecuteInProcessResult:
+        return run_job("recover_rows", {"ops": {"recover_rows_steps": {"config": {**config, **more}}}})
+
+    assert launch().success
+    assert not launch(confirm="production").success
+    assert not launch(conflicts="whatever").success
+    assert count(as_variables) == 2
+    done = launch(confirm="development")
+    assert done.success
+    assert count(as_variables) == 5

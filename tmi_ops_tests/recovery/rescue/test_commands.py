@@ -1,0 +1,187 @@
+"""`tmi-ops recover find`, `diff` and `rows` on a cluster whose WAL is archived, after accidents of several kinds."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.cache.connection import connected
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.settings import RedisSettings, Settings, StoreSettings
+from tmi_ops.store.objects import open_store
+from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.physical import physical_cluster, settings_for
+from tmi_ops_tests.recovery.rescue.databases import SCHEMA, rows, run
+from tmi_ops_tests.variables import variables_of
+
+pytestmark = pytest.mark.slow
+
+WHOLE = "before the accidents"
+
+
+@dataclass(frozen=True)
+class Accident:
+    """A cluster after its accidents; `then` is what its tables held before."""
+
+    settings: Settings
+    then: dict[str, list[dict[str, object]]]
+    backup_id: str
+
+    def call(self, place: Path, *words: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tmi_ops.cli.main", "recover", *words],
+            cwd=place,
+            env={**variables_of(self.settings), **self._redis, "COLUMNS": str(columns), "TZ": "UTC"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def _redis(self) -> dict[str, str]:
+        redis = self.settings.redis
+        assert redis.password is not None
+        return {
+            "REDIS_HOST": redis.host,
+            "REDIS_PORT": str(redis.port),
+            "REDIS_PASSWORD": redis.password.get_secret_value(),
+        }
+
+    def is_as_then(self, table: str) -> bool:
+        return rows(self.settings.postgres, table) == self.then[table]
+
+
+@pytest.fixture(scope="module")
+def accident(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: Programs,
+    s3: StoreSettings,
+    shared_bucket: str,
+    redis_server: RedisSettings,
+) -> Iterator[Accident]:
+    root = tmp_path_factory.mktemp("accident")
+    with physical_cluster(programs, root, {"wal_keep_size": "512MB"}) as cluster:
+        store = s3.model_copy(update={"bucket": shared_bucket, "prefix": f"rescue-{secrets.token_hex(6)}"})
+        settings = settings_for(cluster.address, store, root / "home").model_copy(update={"redis": redis_server})
+        opened = open_store(settings.store, settings.environment)
+        back_up_base(settings, opened, SilentReport())
+        run(cluster.address, SCHEMA)
+        with connect(cluster.address) as connection:
+            connection.execute("SELECT pg_create_restore_point(%s)", [WHOLE])
+        manifest = back_up_logical(settings, opened, "custom", SilentReport())
+        then = {table: rows(cluster.address, table) for table in ("models", "parts", "lines", "people", "history")}
+        for statement in (
+            "BEGIN; DELETE FROM parts WHERE n <= 9; SAVEPOINT a; DELETE FROM parts WHERE n = 10; COMMIT",
+            "BEGIN; DELETE FROM parts; ROLLBACK",
+            "UPDATE people SET name = name || '!' WHERE id <= 4",
+            "TRUNCATE lines",
+            "INSERT INTO lines VALUES ('since', 0)",
+            "DELETE FROM lines",
+            "DROP TABLE models CASCADE",
+        ):
+            run(cluster.address, statement)
+        archive_wal(cluster, opened, close_segment=False)
+        yield Accident(settings, then, manifest.backup_id)
+
+
+def events(found: subprocess.CompletedProcess[str]) -> list[tuple[str, int]]:
+    return [(event["kind"], event["rows"]) for event in json.loads(found.stdout)["events"]]
+
+
+def test_the_commits_that_took_rows_are_found_in_the_wal(accident: Accident, tmp_path: Path) -> None:
+    parts = accident.call(tmp_path, "find", "--table", "parts", "--from", "1h ago", "--json")
+    assert parts.returncode == 0, parts.stderr
+    assert events(parts) == [("deleted rows", 10)]
+    people = accident.call(tmp_path, "find", "--table", "public.people", "--from", "1h ago", "--json")
+    assert events(people) == [("changed rows", 4)]
+    lines = accident.call(tmp_path, "find", "--table", "lines", "--from", "1h ago", "--quiet")
+    assert "emptied or rewritten" in lines.stdout
+    assert "deleted rows" in lines.stdout
+    nothing = accident.call(tmp_path, "find", "--table", "history", "--from", "1h ago", "--quiet")
+    assert nothing.returncode == 1
+    assert "Nothing happened to history" in nothing.stdout
+
+
+def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_path: Path) -> None:
+    """The whole night: find, diff, dry run, deed; the cache is another test's."""
+    found = accident.call(tmp_path, "find", "--table", "parts", "--from", "1h ago", "--json")
+    (event,) = json.loads(found.stdout)["events"]
+    before = ("--exclusive", "--to-lsn", event["before_lsn"], "--quiet")
+    differs = accident.call(tmp_path, "diff", *before, "--table", "people", "--rows", "2", columns=100)
+    assert differs.returncode == 1, differs.stderr
+    assert "name 4" in differs.stdout
+    assert "name: person 1! was person 1" in differs.stdout
+    assert max(map(len, differs.stdout.splitlines())) <= 100
+    whole = accident.call(tmp_path, "diff", *before, "--json")
+    states = [json.loads(line)["state"] for line in whole.stdout.splitlines()]
+    # 30 models, 10 parts and 10 lines are gone, 4 people have another name.
+    assert (states.count("deleted"), states.count("changed"), states.count("inserted")) == (50, 4, 0)
+
+    asked = ("rows", *before, "--table", "parts", "--where", "n <= 10")
+    dry = accident.call(tmp_path, *asked, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "models (created again)" in dry.stdout
+    assert "Nothing was changed." in dry.stdout
+    assert not accident.is_as_then("parts")
+    with connected(accident.settings.redis) as cache:
+        cache.set("cache:threat_model:1", "a stale copy")
+        cache.set("blacklist:token:1", "revoked")
+    done = accident.call(tmp_path, *asked, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "read again and equal the past in every column" in done.stdout
+    assert "1 stale copies were dropped" in done.stdout
+    with connected(accident.settings.redis) as cache:
+        assert cache.keys() == [b"blacklist:token:1"]
+        cache.delete("blacklist:token:1")
+    assert accident.is_as_then("parts")
+
+    unsolved = accident.call(tmp_path, "rows", *before, "--table", "people", "--yes")
+    assert unsolved.returncode == 1
+    assert "4 rows of people: exists with other content; unsolved" in unsolved.stdout
+    taken = accident.call(tmp_path, "rows", *before, "--table", "people", "--conflicts", "take-past", "--yes")
+    assert taken.returncode == 0, taken.stderr
+    assert accident.is_as_then("people")
+    assert accident.is_as_then("models")
+
+
+def test_a_logical_backup_is_a_past_where_there_is_no_wal(accident: Accident, tmp_path: Path) -> None:
+    done = accident.call(tmp_path, "rows", "--backup", accident.backup_id, "--table", "lines", "--yes", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert accident.is_as_then("lines")
+    again = accident.call(tmp_path, "rows", "--backup", "latest", "--table", "lines", "--yes", "--quiet")
+    assert again.returncode == 0
+    assert "All of it is as it was; there is nothing to do." in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--table", "people"), "say which past"),
+        (("--to-time", "1h ago", "--backup", "x", "--table", "people"), "say which past"),
+        (("--to-name", WHOLE,), "say what shall come back"),
+        (("--to-name", WHOLE, "--table", "a", "--table", "b", "--where", "true"), "with one --table"),
+        (("--to-name", WHOLE, "--table", "nowhere", "--quiet"), "There was no table nowhere then"),
+        (("--to-name", WHOLE, "--table", "people", "--column", "name", "--quiet"), "has a column name"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_exit_code_2(
+    accident: Accident, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = accident.call(tmp_path, "rows", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_nothing_of_the_past_stays_behind(accident: Accident) -> None:
+    assert [path.name for path in (accident.settings.home / "scratch").iterdir()] == []
