@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import islice
 
 import click
 
@@ -52,5 +51,5 @@ def diff(
                 for row in differing:
                     click.echo(row_json(row))
             elif rows:
-                show_rows(islice(differing, rows), table.rows)
+                show_rows(differing, table.rows)
     return DIFFERS if found.tables else 0

@@ -28,6 +28,8 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import find_backup
 from tmi_ops.store.objects import ObjectStore
 
+_LOADED = "restored"
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -102,8 +104,8 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
     fetched = fetch_backup(store, manifest, directory / "fetched", report)
     with scratch_cluster(programs, directory) as cluster:
         restore_roles(cluster.address, fetched.path(GLOBALS_OBJECT).read_text(), report)
-        create_database(cluster.address, manifest, settings.postgres.database, report)
-        address = cluster.address.model_copy(update={"database": settings.postgres.database})
+        create_database(cluster.address, manifest, _LOADED, report)
+        address = cluster.address.model_copy(update={"database": _LOADED})
         load_dump(address, fetched, programs, report)
         taken = f"{manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}"
         yield Past(address, f"{taken} (the backup {manifest.backup_id})")

@@ -105,15 +105,15 @@ def events_backwards(commits: Iterable[Commit], oid: int, file: File) -> list[Ev
     number, than those of its indexes. Among several tables emptied at once this may be another's; `touched` tells that
     it was this table that was emptied, whatever the file.
     """
-    events: list[Event] = []
+    backwards: list[list[Event]] = []
     for commit in reversed(list(commits)):
-        current = file
         if commit.gone and oid in commit.touched and file in commit.made:
-            events.append(Event("emptied or rewritten", commit, 0))
-            current = min((one for one in commit.gone if one.database == file.database), key=_number, default=file)
-        events += _rows_of(commit, {file, current})
-        file = current
-    return events[::-1]
+            before = min((one for one in commit.gone if one.database == file.database), key=_number, default=file)
+            backwards.append([*_rows_of(commit, {before, file}), Event("emptied or rewritten", commit, 0)])
+            file = before
+        else:
+            backwards.append(_rows_of(commit, {file}))
+    return [event for events in reversed(backwards) for event in events]
 
 
 def events_forwards(commits: Iterable[Commit], oid: int, file: File) -> list[Event]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.cache.connection import connected
+from tmi_ops.cli.recover_rows import rows as recover_rows
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
@@ -164,23 +166,26 @@ def test_a_logical_backup_is_a_past_where_there_is_no_wal(accident: Accident, tm
     assert "All of it is as it was; there is nothing to do." in again.stdout
 
 
+def test_a_table_that_never_was_is_exit_code_2(accident: Accident, tmp_path: Path) -> None:
+    done = accident.call(tmp_path, "rows", "--to-name", WHOLE, "--table", "nowhere", "--quiet")
+    assert done.returncode == 2
+    assert "There was no table nowhere then" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--table", "people"), "say which past"),
         (("--to-time", "1h ago", "--backup", "x", "--table", "people"), "say which past"),
-        (("--to-name", WHOLE,), "say what shall come back"),
+        (("--to-name", WHOLE), "say what shall come back"),
         (("--to-name", WHOLE, "--table", "a", "--table", "b", "--where", "true"), "with one --table"),
-        (("--to-name", WHOLE, "--table", "nowhere", "--quiet"), "There was no table nowhere then"),
-        (("--to-name", WHOLE, "--table", "people", "--column", "name", "--quiet"), "has a column name"),
+        (("--to-name", WHOLE, "--table", "people", "--json"), "--json needs --dry-run"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_done_is_exit_code_2(
-    accident: Accident, tmp_path: Path, words: tuple[str, ...], said: str
-) -> None:
-    done = accident.call(tmp_path, "rows", *words)
-    assert done.returncode == 2
-    assert said in done.stderr
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_opened(words: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(recover_rows, words)
+    assert done.exit_code == 2
+    assert said in done.output
 
 
 def test_nothing_of_the_past_stays_behind(accident: Accident) -> None:

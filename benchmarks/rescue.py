@@ -1,0 +1,111 @@
+"""Rows brought back from the past: everything that hung on all threat models, after TRUNCATE threat_models CASCADE.
+
+    python -m benchmarks.rescue --size 1.3e8 --rounds 3
+
+Nothing but the store and the emptied database: each round restores the base backup and replays WAL to just before the
+accident, follows foreign keys, compares, writes, compares again, and commits.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import psycopg
+
+from benchmarks.servers import Servers, make_database, servers
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.backup.fingerprint import fingerprint_tables
+from tmi_ops.backup.snapshot import exported_snapshot
+from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.rescue.execution import bring_back
+from tmi_ops.recovery.rescue.past import Moment, past_database
+from tmi_ops.recovery.rescue.planning import plan_rescue
+from tmi_ops.recovery.rescue.selection import Selection, TableRows
+from tmi_ops.recovery.rescue.session import both_sides
+from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
+from tmi_ops.store.objects import ObjectStore, open_store
+
+ENVIRONMENT = "development"
+ACCIDENT = "TRUNCATE threat_models CASCADE"
+_REPORT = SilentReport()
+
+
+@click.command()
+@click.option("--size", type=float, default=1.3e8, show_default=True, help="Bytes of the TMI database.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def main(size: float, rounds: int) -> None:
+    """Measure rescues; each is proven by the fingerprint of every table."""
+    parameters = {"full_page_writes": "on", "max_replication_slots": "2"}
+    with tempfile.TemporaryDirectory() as directory, servers(Path(directory), parameters=parameters) as parts:
+        Path(directory).chmod(0o755)
+        settings = Settings(
+            environment=ENVIRONMENT,
+            postgres=parts.postgres,
+            redis=RedisSettings(),
+            store=parts.store,
+            objectives=OBJECTIVES[ENVIRONMENT],
+            home=Path(directory) / "home",
+        )
+        store = open_store(parts.store, ENVIRONMENT)
+        made = make_database(parts.postgres, int(size))
+        catch_up_wal(settings, store, _REPORT, StreamOptions())
+        back_up_base(settings, store, _REPORT)
+        whole, before = _fingerprints(settings), _lsn(parts)
+        _run(parts, ACCIDENT)
+        rounds_taken = [_round(settings, store, parts, before, whole) for _ in range(rounds)]
+    rows = rounds_taken[0][0]
+    click.echo(f"\n{rows:,} rows of a database of {made.bytes / 1e6:.0f} MB with {sum(made.rows.values()):,} rows\n")
+    click.echo("|  | median s | each s |\n| --- | ---: | ---: |")
+    names = ("restore the past beside", "find, compare and plan", "write, compare again, commit", "in all")
+    for name, each in zip(names, zip(*(phases for _, phases in rounds_taken), strict=True), strict=True):
+        click.echo(f"| {name} | {statistics.median(each):.1f} | {' '.join(f'{one:.1f}' for one in each)} |")
+    click.echo(f"\nOur own peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+
+
+def _round(
+    settings: Settings, store: ObjectStore, parts: Servers, before: str, whole: object
+) -> tuple[int, tuple[float, float, float, float]]:
+    catch_up_wal(settings, store, _REPORT, StreamOptions())
+    moment = Moment(Target(lsn=parse_lsn(before), inclusive=False))
+    begun = time.monotonic()
+    with past_database(settings, store, moment, _REPORT) as past:
+        restored = time.monotonic()
+        with both_sides(past.address, settings.postgres) as sides:
+            plan = plan_rescue(sides, Selection((TableRows("threat_models"),)), past.words, _REPORT)
+            planned = time.monotonic()
+            rescued = bring_back(sides, plan, _REPORT)
+            done = time.monotonic()
+    assert _fingerprints(settings) == whole
+    _run(parts, ACCIDENT)
+    return rescued.rows, (restored - begun, planned - restored, done - planned, done - begun)
+
+
+def _fingerprints(settings: Settings) -> object:
+    with exported_snapshot(settings.postgres) as snapshot:
+        return fingerprint_tables(snapshot.connection, snapshot.tables, _REPORT)
+
+
+def _lsn(parts: Servers) -> str:
+    with psycopg.connect(**connection_parameters(parts.postgres), autocommit=True) as connection:
+        row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _run(parts: Servers, statement: str) -> None:
+    with psycopg.connect(**connection_parameters(parts.postgres), autocommit=True) as connection:
+        connection.execute(statement.encode())
+        # An ordinary commit after it, so that the WAL goes beyond the moment.
+        connection.execute("SELECT pg_logical_emit_message(true, 'benchmark', 'after')")
+
+
+if __name__ == "__main__":
+    main()
