@@ -1,7 +1,8 @@
 """From the chosen rows to all that must come with them, followed along the links of the past.
 
 1. The chosen rows are picked. 2. Down: what hung on them, and on that, until nothing is new. 3. Up: what these rows
-refer to, and that in turn; of those only the ones that are missing now will be brought back.
+refer to, and that in turn; of those only the ones that are missing now will be brought back. A dropped table comes back
+whole.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tmi_ops.recovery.rescue.shape import Shape
 _CREATE = sql.SQL("CREATE TEMP TABLE {} (row_id tid PRIMARY KEY, reason text NOT NULL)")
 # Named as in the table, so that a person's WHERE means what it says.
 _CHOOSE = sql.SQL("INSERT INTO {} SELECT ctid, 'chosen' FROM ONLY {} AS {} WHERE {} ON CONFLICT DO NOTHING")
+_REST = sql.SQL("INSERT INTO {} SELECT ctid, 'parent' FROM ONLY {} ON CONFLICT DO NOTHING")
 _DOWN = sql.SQL(
     "INSERT INTO {child_picked} SELECT c.ctid, 'child' FROM {parent_picked} k JOIN ONLY {parent} p "
     "ON p.ctid = k.row_id JOIN ONLY {child} c ON {same} ON CONFLICT DO NOTHING"
@@ -70,7 +72,16 @@ class Picked:
         links = tuple(links)
         if with_children:
             self._spread(links, downwards=True)
-        self._spread(tuple(link for link in links if link.enforced), downwards=False)
+        required = tuple(link for link in links if link.enforced)
+        self._spread(required, downwards=False)
+        while self._complete_dropped():
+            self._spread(required, downwards=False)
+
+    def _complete_dropped(self) -> bool:
+        """A dropped table comes back whole: living rows still refer to its rows. Whether that added any."""
+        dropped = [pair for pair in self.tables if pair.now is None]
+        added = [self._past.execute(_REST.format(pair.temporary("picked"), pair.table)).rowcount for pair in dropped]
+        return any(added)
 
     def _spread(self, links: tuple[Link, ...], *, downwards: bool) -> None:
         grown = {name for name in self._made if self._count(name)}

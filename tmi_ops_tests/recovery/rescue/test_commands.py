@@ -134,6 +134,7 @@ def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_pat
     dry = accident.call(tmp_path, *asked, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert "models (created again)" in dry.stdout
+    assert "30 of models come because others refer to them" in dry.stdout
     assert "Nothing was changed." in dry.stdout
     assert not accident.is_as_then("parts")
     with connected(accident.settings.redis) as cache:
