@@ -6,8 +6,10 @@ It ends with its connection, so a backup that dies leaves nothing behind. It cos
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
 
@@ -20,6 +22,10 @@ from tmi_ops.settings import PostgresSettings
 BACKUP_LOCK = int.from_bytes(bytes.fromhex("579d980231bc83f3"), "big")
 # The lock's connection is silent for as long as the backup lasts; a firewall must not take it for dead.
 _KEEPALIVE_AFTER_S = 60
+
+
+T = TypeVar("T")
+_POLL_S = 1.0
 
 
 class BackupRunningError(BackupError):
@@ -56,3 +62,19 @@ def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> 
                 transient=True,
             )
         yield
+
+
+def when_none_runs(backup: Callable[[], T], patience_s: float) -> T:
+    """Take a backup, waiting for one that somebody else is taking.
+
+    Raises:
+        BackupRunningError: that one is not done in time.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return backup()
+        except BackupRunningError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
