@@ -170,6 +170,7 @@ def _show(
     out.print(table)
     out.print("\n [bold]next[/]")
     for command, purpose in (
+        ("tmi-ops status", "how far back we can recover, and how long it takes"),
         ("tmi-ops backups", "what exists, and what is proven"),
         (f"tmi-ops restore --backup {manifest.backup_id} --into tmi_copy", ""),
         ("tmi-ops down", "stops the stack; its data stays"),

@@ -11,6 +11,7 @@ from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import NAMESPACE_UID, UNPRIVILEGED_USER, ServerIdentity, server_identity
+from tmi_ops.recovery.point_in_time.server import owner_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
@@ -38,6 +39,8 @@ def test_an_ordinary_user_runs_servers_as_himself(monkeypatch: pytest.MonkeyPatc
 @as_root
 def test_a_program_in_a_directory_that_only_root_may_enter_runs_in_a_user_namespace(closed_directory: Path) -> None:
     program = Path(shutil.copy("/bin/true", closed_directory / "postgres"))
+    if not unprivileged.can_run(ServerIdentity(namespace=True), program, closed_directory):
+        pytest.skip("the kernel forbids user namespaces here")
     identity = server_identity(program, closed_directory)
     assert identity == ServerIdentity(namespace=True)
     assert f"--map-user={NAMESPACE_UID}" in identity.command([program])
@@ -55,6 +58,19 @@ def test_where_namespaces_are_forbidden_a_whole_server_lives_behind_a_closed_dir
     with scratch_cluster(programs, closed_directory) as cluster, connect(cluster.address) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (cluster.address.user,)
         assert (cluster.directory / "postmaster.pid").owner() == UNPRIVILEGED_USER
+
+
+@as_root
+@pytest.mark.usefixtures("without_namespaces")
+def test_what_was_handed_to_nobody_is_run_by_nobody_again(closed_directory: Path) -> None:
+    shutil.copy("/bin/true", closed_directory / "postgres")
+    programs = Programs(closed_directory, 17, "17.10")
+    recovered = closed_directory / "recovered"
+    identity = owner_of(recovered, programs)
+    recovered.mkdir()
+    identity.take_over(recovered)
+    assert recovered.owner() == UNPRIVILEGED_USER
+    assert owner_of(recovered, programs) == identity
 
 
 @as_root

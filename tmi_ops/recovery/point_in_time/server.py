@@ -20,7 +20,7 @@ from pathlib import Path
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.cluster import RunningCluster, launch_cluster
 from tmi_ops.postgres.programs import Programs, program_failed, run_program
-from tmi_ops.postgres.unprivileged import ServerIdentity, can_run, server_identity
+from tmi_ops.postgres.unprivileged import UNPRIVILEGED_USER, ServerIdentity, can_run, server_identity
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.target import TARGET_SETTINGS
 from tmi_ops.settings import PostgresSettings
@@ -93,14 +93,17 @@ def owner_of(directory: Path, programs: Programs) -> ServerIdentity:
 
 
 def _as_owner(user: str, directory: Path, programs: Programs) -> ServerIdentity:
-    identity = ServerIdentity(user=user)
     program = programs.path("postgres")
-    if not can_run(identity, program, directory):
-        raise ProgramError(
-            f"{directory} belongs to {user}, who cannot run {program} there.",
-            next_step="set TMI_OPS_PG_BINDIR to programs he can run, or restore below a directory of root",
-        )
-    return identity
+    identities = [ServerIdentity(user=user)]
+    if user == UNPRIVILEGED_USER:  # whom we chose ourselves, because the programs lie where only root may go
+        identities.append(ServerIdentity(user=user, passes_closed_directories=True))
+    for identity in identities:
+        if can_run(identity, program, directory):
+            return identity
+    raise ProgramError(
+        f"{directory} belongs to {user}, who cannot run {program} there.",
+        next_step="set TMI_OPS_PG_BINDIR to programs he can run, or restore below a directory of root",
+    )
 
 
 def prepare_recovery(destination: Destination) -> None:
