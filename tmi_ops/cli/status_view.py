@@ -193,7 +193,7 @@ def _findings(status: Status) -> Iterator[RenderableType]:
     else:
         yield _finding(Standing.UNKNOWN, "What is recoverable is not known; see why:", (), "tmi-ops doctor")
     for record in status.alerts or ():
-        yield _finding(Standing.AT_RISK, f"{record.alert.summary} To do: {record.alert.to_do}", ())
+        yield _finding(Standing.AT_RISK, f"{record.alert.summary}. To do: {record.alert.to_do}", ())
 
 
 def _finding(standing: Standing, reason: str, cures: Sequence[Cure], command: str | None = None) -> RenderableType:

@@ -30,7 +30,7 @@ DAY = timedelta(days=1)
 LONGEST_BETWEEN_JUDGEMENTS = timedelta(hours=1)
 SENSORS_WITHIN_RPO = 6
 SHORTEST_SENSOR_INTERVAL = timedelta(seconds=10)
-LONGEST_SENSOR_INTERVAL = timedelta(minutes=15)
+LONGEST_SENSOR_INTERVAL = timedelta(minutes=5)
 
 _CRONS = {
     timedelta(minutes=1): "* * * * *",

@@ -86,8 +86,8 @@ def test_sensors_look_several_times_within_the_rpo_but_never_so_often_that_they_
 @pytest.mark.parametrize(
     ("environment", "wal", "bases", "sensors"),
     [
-        ("development", "0 */6 * * *", ("0 1 * * 1-6",), timedelta(minutes=15)),
-        ("staging", "0 * * * *", ("0 1 * * 1-6",), timedelta(minutes=15)),
+        ("development", "0 */6 * * *", ("0 1 * * 1-6",), timedelta(minutes=5)),
+        ("staging", "0 * * * *", ("0 1 * * 1-6",), timedelta(minutes=5)),
         ("production", "*/5 * * * *", ("0 1,13 * * 1-6", "0 13 * * 0"), timedelta(seconds=150)),
     ],
 )
