@@ -100,7 +100,7 @@ def row_rescue_definitions(environment: str) -> Definitions:
         name=ROWS_JOB,
         description="Bring back rows that were deleted or changed. A dry run unless `confirm` names the environment. "
         "By hand: `tmi-ops recover rows`.",
-        tags=job_tags(environment, Lane.PROOF, LONGEST_RUN),
+        tags=job_tags(environment, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def rescue() -> None:
