@@ -70,7 +70,7 @@ def test_a_server_killed_in_the_middle_leaves_nothing_half_made(
         store = open_store(settings.store, settings.environment)
         report = Progress(after=4 << 20, then=lambda: kill(doomed))
         with pytest.raises(DatabaseError) as caught:
-            back_up_base(settings, store, report, max_rate=32 << 20)
+            back_up_base(settings, store, report, max_rate=2 << 20)
         assert caught.value.transient
         assert nothing_is_left(settings)
 
