@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tmi_ops.objectives.acting import Topic
 from tmi_ops.objectives.cures import Cure
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.next_runs import Automatic
@@ -192,7 +193,11 @@ def _findings(status: Status) -> Iterator[RenderableType]:
             yield _finding(Standing.AT_RISK, problem, ())
     else:
         yield _finding(Standing.UNKNOWN, "What is recoverable is not known; see why:", (), "tmi-ops doctor")
+    # What was judged just now is not told again as it was when people were alerted.
+    judged_above = set(Topic) if found is not None else set()
     for record in status.alerts or ():
+        if record.alert.key in judged_above:
+            continue
         yield _finding(Standing.AT_RISK, f"{record.alert.summary}. To do: {record.alert.to_do}", ())
 
 

@@ -9,6 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.record import AlertRecord
 from tmi_ops.cli.status import exit_code
 from tmi_ops.cli.status_facts import as_facts
 from tmi_ops.cli.status_view import status_screen
@@ -167,3 +169,25 @@ def test_the_json_says_the_same_in_numbers() -> None:
     assert as_facts(BEHIND)["rpo"]["cures"][0]["command"] == "tmi-ops wal stream --catch-up"
     down = as_facts(ALL_DOWN)
     assert (down["rpo"], down["alerts"], down["problems"]["store"]) == (None, None, "The store could not be reached.")
+
+
+def alerted(key: str, summary: str) -> AlertRecord:
+    alert = Alert(
+        key=key,
+        severity=Severity.CRITICAL,
+        summary=summary,
+        at_risk="What was written since.",
+        since=ago(minutes=20),
+        done="Nothing.",
+        to_do="look at it",
+    )
+    return AlertRecord(environment="production", alert=alert, opened_at=ago(minutes=20), seen_at=ago(minutes=4))
+
+
+def test_an_alert_about_what_was_judged_just_now_is_counted_and_not_told_as_it_was() -> None:
+    open_alerts = (alerted("rpo", "The recovery point objective is breached"), alerted("drift", "A column is missing"))
+    screen = shown(a_status(alerts=open_alerts))
+    assert "2 open" in screen
+    assert "is breached" not in screen
+    assert "A column is missing. To do: look at it" in screen
+    assert "is breached. To do: look at it" in shown(replace(ALL_DOWN, alerts=open_alerts))
