@@ -15,7 +15,6 @@ from tmi_ops.cli.terminal import out
 if TYPE_CHECKING:
     from tmi_ops.recovery.rescue.columns import ColumnPlan
     from tmi_ops.recovery.rescue.differences import Difference
-    from tmi_ops.recovery.rescue.execution import Rescued
     from tmi_ops.recovery.rescue.planning import RescuePlan
     from tmi_ops.recovery.rescue.reading import Row
 
@@ -96,22 +95,6 @@ def show_rows(rows: Iterable[Row], total: int) -> None:
         )
     if total > shown:
         out.print(f"  and {total - shown:,} more (--rows N shows more, --json all)")
-
-
-def show_rescued(rescued: Rescued) -> None:
-    out.print(f"[green]Brought back[/] [bold]{rescued.rows:,} rows[/] in {len(rescued.tables)} tables, committed:")
-    for check in rescued.checks:
-        out.print(f"  - {escape(check)}")
-    for name, written in rescued.tables.items():
-        if written.altered:
-            out.print(
-                f"  [yellow]-[/] triggers changed {written.altered:,} rows of {escape(_short(name))} in "
-                f"{escape(', '.join(written.altered_columns))}"
-            )
-    for name, value in rescued.sequences.items():
-        out.print(f"  - the sequence {escape(_short(name))} goes on after {value:,}")
-    for thing in rescued.recreated:
-        out.print(f"  - {escape(thing)} was created again")
 
 
 def show_column_plan(plan: ColumnPlan) -> None:

@@ -238,13 +238,6 @@ def _folder_ids(store: ObjectStore, kinds: Sequence[Kind]) -> list[str]:
     return [name for kind in kinds for name in store.list_folders(kind) if _BACKUP_ID.fullmatch(name)]
 
 
-def _is_half_made(store: ObjectStore, backup_id: str) -> bool:
-    if _is_committed(store, backup_id):
-        return False
-    # Some servers go on listing a folder after its last object was deleted.
-    return next(iter(store.list_objects(f"{backup_folder(backup_id)}/")), None) is not None
-
-
 def _is_committed(store: ObjectStore, backup_id: str) -> bool:
     try:
         store.size(f"{backup_folder(backup_id)}/{MANIFEST}")

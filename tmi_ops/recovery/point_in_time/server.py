@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.cluster import RunningCluster, launch_cluster
+from tmi_ops.postgres.configuration import quoted_value
 from tmi_ops.postgres.programs import Programs, program_failed, run_program
 from tmi_ops.postgres.unprivileged import UNPRIVILEGED_USER, ServerIdentity, can_run, server_identity
 from tmi_ops.recovery.point_in_time.destination import Destination
@@ -145,7 +146,7 @@ def recovering_server(
             **parameters,
         }
         configuration = destination.work / "recovery.conf"
-        configuration.write_text("".join(f"{name} = '{_quoted(value)}'\n" for name, value in wanted.items()))
+        configuration.write_text("".join(f"{name} = {quoted_value(value)}\n" for name, value in wanted.items()))
         identity.take_over(configuration)
         log = destination.work / "server.log"
         log.unlink(missing_ok=True)
@@ -174,7 +175,7 @@ def leave_cluster(
     set_aside = destination.work / _SET_ASIDE
     lines = set_aside.read_text().splitlines() if set_aside.exists() else []
     lines = [line for line in lines if not _STALE.match(line)]
-    lines += [f"{name} = '{_quoted(value)}'" for name, value in (paused_at or {}).items()]
+    lines += [f"{name} = {quoted_value(value)}" for name, value in (paused_at or {}).items()]
     auto_conf.write_text("".join(f"{line}\n" for line in lines))
     auto_conf.chmod(0o600)
     identity.take_over(auto_conf)
@@ -236,8 +237,3 @@ def _socket_directory(identity: ServerIdentity) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _quoted(value: str) -> str:
-    """As postgresql.conf reads it between single quotes."""
-    return value.replace("\\", "\\\\").replace("'", "''")

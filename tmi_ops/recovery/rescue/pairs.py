@@ -136,8 +136,3 @@ def equal(one: str, columns: Iterable[str], other: str, others: Iterable[str]) -
         sql.SQL("{} = {}").format(sql.Identifier(one, left), sql.Identifier(other, right))
         for left, right in zip(columns, others, strict=True)
     )
-
-
-def column_list(columns: Iterable[str]) -> sql.Composed:
-    """`a, b`"""
-    return sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tmi_ops.postgres.configuration import quoted_value
+
 _LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?:=\s*|\s+)('(?:[^'\\]|\\.|'')*'|[^\s#']+)\s*(?:#.*)?$")
 # Whole names, or with a star their beginning.
 _OF_ANOTHER_MACHINE = (
@@ -74,13 +76,13 @@ def serving_configuration(
         "ssl": "off",
     }
     for name, value in needed.items():
-        carried.setdefault(name, _quoted(value))
+        carried.setdefault(name, quoted_value(value))
     lines = [
         "# Carried over from the source.",
         *(f"{name} = {value}" for name, value in sorted(carried.items())),
         "",
         "# Of this machine.",
-        *(f"{name} = {_quoted(value)}" for name, value in own.items()),
+        *(f"{name} = {quoted_value(value)}" for name, value in own.items()),
     ]
     return Configuration(tuple(lines), tuple(left_out))
 
@@ -104,7 +106,3 @@ def _is_of_another_machine(name: str) -> bool:
 def _bytes(value: str) -> int | None:
     match = _SIZE.fullmatch(value.strip("'"))
     return int(match[1]) * _UNITS[(match[2] or "").upper()] if match else None
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
