@@ -176,7 +176,7 @@ def _automatic(judged: Judged) -> list[Cure]:
 
 def _is_busy(memory: Memory, automatic: list[Cure], now: datetime, pace: Pace, running: Collection[Action]) -> bool:
     """Whether a cure is at work, or has not yet had its time to help."""
-    if any(cure.action in running for cure in automatic):
+    if _helping(memory, automatic) & frozenset(running):
         return True
     last = max(memory.attempts.values(), key=lambda attempt: attempt.at, default=None)
     if last is None:
@@ -184,6 +184,13 @@ def _is_busy(memory: Memory, automatic: list[Cure], now: datetime, pace: Pace, r
     tries = sum(attempt.times for attempt in memory.attempts.values())
     factor = min(2.0 ** (tries - 1), LONGEST_COOLDOWN_FACTOR)
     return now - last.at < pace.cooldown * factor
+
+
+def _helping(memory: Memory, automatic: list[Cure]) -> frozenset[Action]:
+    """Whatever may still end the trouble. While WAL is caught up with, a receiver is at work, and so the cures are not
+    those that began it: it is waited for all the same.
+    """
+    return frozenset(cure.action for cure in automatic) | frozenset(memory.attempts) | {Action.CATCH_UP_WAL}
 
 
 def _times(memory: Memory, cure: Cure) -> int:

@@ -74,6 +74,17 @@ def test_a_cure_that_is_at_work_is_not_begun_again_however_long_it_takes() -> No
     assert decisions[-1].alert.done == "At work: catch up WAL."
 
 
+def test_while_wal_is_caught_up_with_no_base_backup_is_begun_though_a_receiver_seems_to_be_too_slow() -> None:
+    stopped = Judgement(Standing.BREACHED, (CATCH_UP, BY_A_PERSON))
+    slow = Judgement(Standing.BREACHED, (BY_A_PERSON, INCREMENTAL))
+    first = decide(Topic.RPO, stopped, Memory(), NOW, PACE)
+    assert ordered([first]) == [Action.CATCH_UP_WAL]
+    later = decide(Topic.RPO, slow, first.memory, NOW + 60 * MINUTE, PACE, {Action.CATCH_UP_WAL})
+    by_schedule = decide(Topic.RPO, slow, Memory(), NOW, PACE, {Action.CATCH_UP_WAL})
+    over = decide(Topic.RPO, slow, first.memory, NOW + 60 * MINUTE, PACE)
+    assert ordered([later, by_schedule, over]) == [None, None, Action.BACK_UP_INCREMENTAL]
+
+
 def test_a_breach_is_told_at_once_with_what_was_done_and_what_to_do() -> None:
     (decision,) = looks([Judgement(Standing.BREACHED, (CATCH_UP, BY_A_PERSON))], MINUTE)
     assert decision.alert is not None

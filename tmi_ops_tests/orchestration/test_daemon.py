@@ -99,7 +99,8 @@ def test_a_receiver_that_stops_is_noticed_at_the_next_look_cured_and_its_end_is_
         assert "tmi-ops wal stream" in breach.partition("To do:")[2]
         recovery = await_(lambda: told(hook, "RESOLVED"), "the recovery is told", lambda: daemon.ticks(SENSOR))
         assert "After: catch up WAL." in recovery
-        cures = daemon.runs(cures="rpo")
+        # A receiver that has just begun may look slow beside so short an objective: that is another trouble, and over.
+        cures = [run for run in daemon.runs(cures="rpo") if run["startTime"] > well.ended_at]
         assert {(run["jobName"], run["status"]) for run in cures} == {("wal_catch_up", "SUCCESS")}
         assert all(tick.status != "FAILURE" for tick in daemon.ticks(SENSOR))
 
