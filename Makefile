@@ -84,9 +84,11 @@ clean: ## Remove the environment, tools and caches; the stack's data stays
 	find tmi_ops tmi_ops_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ENVIRONMENT): requirements.lock pyproject.toml
+	@# Compiled at once: where bytecode is not kept (PYTHONDONTWRITEBYTECODE), every command would compile it anew.
 	@echo "Making .venv from requirements.lock ..."
 	@uv=$$(.ci/find-uv) \
 		&& { [ -x $(RUN)/python ] || $$uv venv --quiet --python '$(PYTHON_VERSIONS)' .venv; } \
-		&& $$uv pip sync --quiet --python $(RUN)/python --require-hashes requirements.lock \
+		&& $$uv pip sync --quiet --compile-bytecode --python $(RUN)/python --require-hashes \
+			requirements.lock \
 		&& $$uv pip install --quiet --python $(RUN)/python --no-deps --editable .
 	@touch $@
