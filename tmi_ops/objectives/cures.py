@@ -67,8 +67,3 @@ class Cure:
         """For a person: `catch up WAL: tmi-ops wal stream --catch-up`."""
         said = f"{self.action.value}, {self.detail}" if self.detail else self.action.value
         return f"{said}: {self.command}" if self.command else said
-
-
-def first_automatic(cures: tuple[Cure, ...]) -> Cure | None:
-    """The cheapest that may be begun without a person; None where only a person can help."""
-    return next((cure for cure in cures if cure.action.is_automatic), None)

@@ -54,10 +54,7 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Timetable:
-    """All cadences of an environment. `sensor_interval`: between two looks of the sensors that guard the objectives.
-
-    `needs_receiver`: the RPO is shorter than any schedule can keep; `tmi-ops wal stream` must run as a service.
-    """
+    """All cadences of an environment. `sensor_interval`: between two looks of the sensors that guard the objectives."""
 
     wal: Cadence
     heartbeat: Cadence
@@ -71,7 +68,6 @@ class Timetable:
     access: Cadence
     maintenance: Cadence
     sensor_interval: timedelta
-    needs_receiver: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,6 @@ def plan_timetable(objectives: Objectives) -> Timetable:
         access=Cadence(("37 5 * * *",), DAY, "daily at 05:37"),
         maintenance=Cadence(("30 3 * * *",), DAY, "daily at 03:30"),
         sensor_interval=_sensor_interval(objectives.rpo),
-        needs_receiver=within_rpo.every * TIMES_WITHIN_RPO > objectives.rpo,
     )
 
 

@@ -25,7 +25,6 @@ from typing import get_args
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.manifest import (
     AnyManifest,
-    BaseManifest,
     BrokenRecordError,
     Kind,
     Manifest,
@@ -115,11 +114,6 @@ def record_verdict(store: ObjectStore, verdict: Verdict) -> None:
     store.put_if_absent(f"{backup_folder(verdict.backup_id)}/{name}", to_json(verdict))
 
 
-def read_verdicts(store: ObjectStore, backup_id: str) -> list[Verdict]:
-    """All verdicts on one backup, oldest first."""
-    return [_read_verdict(store, key) for key in _verdict_keys(store, backup_id)]
-
-
 def list_backups(
     store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None, *, kinds: Sequence[Kind] = KINDS
 ) -> list[CatalogueEntry]:
@@ -151,7 +145,7 @@ def find_backup(store: ObjectStore, name: str) -> Manifest:
     Raises:
         StoreError: none or several fit, or the newest one's manifest is broken: an older one is taken only by name.
     """
-    found = _find(store, name, "logical")
+    found = _find(store, name)
     if not isinstance(found, Manifest):
         raise StoreError(
             f"{found.backup_id} is a base backup: it holds the files of a whole cluster, not a dump of one database.",
@@ -161,32 +155,14 @@ def find_backup(store: ObjectStore, name: str) -> Manifest:
     return found
 
 
-def find_base(store: ObjectStore, name: str) -> BaseManifest:
-    """The base backup that `name` means, as `find_backup`.
-
-    Raises:
-        StoreError: as `find_backup`.
-    """
-    found = _find(store, name, "base")
-    if not isinstance(found, BaseManifest):
-        raise StoreError(f"{found.backup_id} is not a base backup.", next_step="run `tmi-ops backups` to see the ids")
-    return found
-
-
-def list_bases(store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None) -> list[BaseManifest]:
-    """The base backups that exist, newest first; otherwise as `list_backups`."""
-    entries = list_backups(store, on_broken, kinds=("base",))
-    return [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
-
-
-def _find(store: ObjectStore, name: str, kind: Kind) -> AnyManifest:
+def _find(store: ObjectStore, name: str) -> AnyManifest:
     if _BACKUP_ID.fullmatch(name):
         return read_manifest(store, name)
     if name == LATEST:
-        newest_first = sorted(_folder_ids(store, [kind]), reverse=True)
+        newest_first = sorted(_folder_ids(store, ["logical"]), reverse=True)
         newest = next((backup_id for backup_id in newest_first if _is_committed(store, backup_id)), None)
         if newest is None:
-            raise StoreError(f"There is no {kind} backup yet.", next_step=f"make one: `tmi-ops backup {kind}`")
+            raise StoreError("There is no logical backup yet.", next_step="make one: `tmi-ops backup logical`")
         return read_manifest(store, newest)
     fitting = [backup_id for backup_id in _folder_ids(store, KINDS) if backup_id.startswith(name)]
     fitting = [backup_id for backup_id in fitting if _is_committed(store, backup_id)]
@@ -197,14 +173,6 @@ def _find(store: ObjectStore, name: str, kind: Kind) -> AnyManifest:
     raise StoreError(
         f"{name!r} fits {len(fitting)} backups: {', '.join(sorted(fitting))}.", next_step="write more of the id"
     )
-
-
-def incomplete_backups(store: ObjectStore) -> list[str]:
-    """Ids of folders without a manifest, oldest first: half-made backups, and those being made right now."""
-    with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
-        ids = _folder_ids(store, KINDS)
-        incomplete = pool.map(lambda backup_id: not _is_committed(store, backup_id) and _holds(store, backup_id), ids)
-        return sorted(backup_id for backup_id, is_incomplete in zip(ids, incomplete, strict=True) if is_incomplete)
 
 
 def discard(store: ObjectStore, backup_id: str) -> None:
@@ -246,11 +214,6 @@ def _is_committed(store: ObjectStore, backup_id: str) -> bool:
     return True
 
 
-def _holds(store: ObjectStore, backup_id: str) -> bool:
-    """Whether there is any object; some servers (SeaweedFS) list a folder for a while after its last one is gone."""
-    return any(True for _ in store.list_objects(f"{backup_folder(backup_id)}/"))
-
-
 def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) -> CatalogueEntry | None:
     """One backup; None when it does not exist or, then noted in `broken`, cannot be read."""
     try:
@@ -260,9 +223,10 @@ def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) ->
     except BrokenRecordError as error:
         broken.append(error)
         return None
-    verdicts = _verdict_keys(store, backup_id)
+    # Their names begin with their time.
+    verdicts = [item.key for item in store.list_objects(f"{backup_folder(backup_id)}/{VERDICT_PREFIX}")]
     try:
-        return CatalogueEntry(manifest, _read_verdict(store, verdicts[-1]) if verdicts else None)
+        return CatalogueEntry(manifest, _read_verdict(store, max(verdicts)) if verdicts else None)
     except BrokenRecordError as error:
         broken.append(error)
         return CatalogueEntry(manifest, None)
@@ -281,11 +245,6 @@ def _read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
 
 def _read_verdict(store: ObjectStore, key: str) -> Verdict:
     return parse_verdict(store.get_bytes(key), key)
-
-
-def _verdict_keys(store: ObjectStore, backup_id: str) -> list[str]:
-    """Keys of the verdicts, oldest first: their names begin with their time."""
-    return sorted(item.key for item in store.list_objects(f"{backup_folder(backup_id)}/{VERDICT_PREFIX}"))
 
 
 def _catalogue_broken(broken: list[StoreError]) -> StoreError:

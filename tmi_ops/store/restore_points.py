@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -94,12 +94,6 @@ def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
         return None
     except ValidationError:
         raise BrokenRecordError(f"The record {key} of a restore point cannot be read.") from None
-
-
-def list_restore_points(store: ObjectStore) -> list[str]:
-    """The names of all recorded restore points, sorted."""
-    found = (item.key for item in store.list_objects(f"{FOLDER}/"))
-    return sorted(unquote(key.removeprefix(f"{FOLDER}/").removesuffix(".json")) for key in found)
 
 
 def _taken(name: str) -> ObjectExistsError:

@@ -13,7 +13,7 @@ import pytest
 
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import incomplete_backups, list_backups
+from tmi_ops.store.catalogue import KINDS, list_backups
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.store.conftest import make_age_keys
 from tmi_ops_tests.variables import variables_of
@@ -61,7 +61,7 @@ def assert_explained(done: subprocess.CompletedProcess[str], hint: str) -> None:
 
 def nothing_was_made(settings: Settings) -> bool:
     store = open_store(settings.store, settings.environment)
-    return list_backups(store) == [] and incomplete_backups(store) == []
+    return list_backups(store) == [] and not any(list(store.list_objects(f"{kind}/")) for kind in KINDS)
 
 
 @pytest.mark.parametrize("what", WRONG)

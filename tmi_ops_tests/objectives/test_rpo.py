@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tmi_ops.objectives.cures import Action, first_automatic
+from tmi_ops.objectives.cures import Action
 from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.objectives.rpo import judge_rpo
 from tmi_ops.objectives.standing import Standing
@@ -203,10 +203,10 @@ def test_a_moment_a_little_in_the_future_is_now() -> None:
 
 def test_what_runs_without_a_person_is_told_from_what_does_not() -> None:
     stuck = judge_rpo(facts(proven=LATE, newest=LATE), PRODUCTION)
-    automatic = first_automatic(stuck.cures)
-    assert automatic is not None
-    assert automatic.action is Action.BACK_UP_INCREMENTAL
-    assert first_automatic(judge_rpo(CASES["the database is down"][0], PRODUCTION).cures) is None
+    assert next(cure.action for cure in stuck.cures if cure.action.is_automatic) is Action.BACK_UP_INCREMENTAL
+    down = judge_rpo(CASES["the database is down"][0], PRODUCTION)
+    assert down.cures
+    assert not [cure for cure in down.cures if cure.action.is_automatic]
 
 
 def test_a_cure_says_what_to_type() -> None:

@@ -14,7 +14,7 @@ from tmi_ops.orchestration.base_backup import BaseBackupConfig, base_backup_defi
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import list_bases
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.orchestration.conftest import key
 
@@ -40,7 +40,7 @@ def test_the_job_leaves_a_base_backup_and_numbers_that_can_be_plotted(as_variabl
     (request,) = scheduled.evaluate_tick(build_schedule_context()).run_requests or []
     result = _run(dict(request.run_config))
     assert result.success
-    (manifest,) = list_bases(open_store(as_variables.store, ENVIRONMENT))
+    (manifest,) = (entry.manifest for entry in list_backups(open_store(as_variables.store, ENVIRONMENT)))
     (event,) = result.get_asset_materialization_events()
     assert event.asset_key == key("backup", "base")
     shown = {name: entry.value for name, entry in event.step_materialization_data.materialization.metadata.items()}

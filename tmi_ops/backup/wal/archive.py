@@ -23,7 +23,6 @@ from tmi_ops.postgres.wal_files import (
     parse_header,
     parse_history,
     parse_segment_name,
-    segment_at,
 )
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.single_put import look
@@ -88,20 +87,6 @@ class WalArchive:
         ends = [item.segment.end for item in self.segments.get(timeline, ())[-1:]]
         ends += [item.end_lsn for item in self.partials.get(timeline, ())[-1:]]
         return max(ends, default=None)
-
-    def contiguous_end(self, timeline: int, lsn: int) -> int | None:
-        """How far the WAL of a timeline goes without a hole from the segment of `lsn` on; None where that is missing.
-
-        A partial counts as far as it is valid, and ends the row.
-        """
-        present = {item.segment.start for item in self.segments.get(timeline, ())}
-        partials = {item.segment.start: item.end_lsn for item in self.partials.get(timeline, ())}
-        first = place = segment_at(timeline, lsn, self.segment_size).start
-        while place in present:
-            place += self.segment_size
-        if place in partials:
-            return max(place, partials[place])
-        return place if place > first else None
 
 
 def list_clusters(store: ObjectStore) -> list[str]:

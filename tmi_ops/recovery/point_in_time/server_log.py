@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tmi_ops.postgres.wal_files import parse_lsn
-
 _STOPPED = re.compile(r"LOG:  recovery stopping ((?:before|after|at) .*)")
-_REDO_DONE = re.compile(r"LOG:  redo done at ([0-9A-F]+/[0-9A-F]+)")
 _LAST_COMPLETED = re.compile(r"LOG:  last completed transaction was at log time (\S+ [0-9:.]+)")
 _NEW_TIMELINE = re.compile(r"LOG:  selected new timeline ID: (\d+)")
 _TOO_LOW = re.compile(r"(\w+) = (\d+) is a lower setting than on the primary server, where its value was (\d+)")
@@ -28,12 +25,11 @@ class ServerLog:
     """Reads a log as it grows; what it said so far.
 
     `stopped` is the server's word that the target was reached, such as `before commit of transaction 735, time ...`.
-    `redo_done` is where the last replayed record begins. `too_low` names settings that the source had higher.
+    `too_low` names settings that the source had higher.
     """
 
     path: Path
     stopped: str | None = None
-    redo_done: int | None = None
     last_completed: datetime | None = None
     new_timeline: int | None = None
     too_low: dict[str, int] = field(default_factory=dict)
@@ -62,8 +58,6 @@ class ServerLog:
         self._tail = [*self._tail, line.strip()][-_LINES_KEPT:]
         if match := _STOPPED.search(line):
             self.stopped = match[1]
-        elif match := _REDO_DONE.search(line):
-            self.redo_done = parse_lsn(match[1])
         elif match := _LAST_COMPLETED.search(line):
             self.last_completed = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
         elif match := _NEW_TIMELINE.search(line):

@@ -15,13 +15,14 @@ import pytest
 
 from tmi_ops.backup import base
 from tmi_ops.backup.base import back_up_base
+from tmi_ops.backup.retention.reading import list_folders
 from tmi_ops.errors import BackupError, DatabaseError, StoreError
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
-from tmi_ops.store.catalogue import discard, incomplete_backups, list_backups
+from tmi_ops.store.catalogue import discard, list_backups
 from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.killable_s3 import killable_s3
@@ -88,8 +89,8 @@ def test_a_store_killed_in_the_middle_fails_the_backup_which_then_does_not_exist
         assert any("still there" in note for note in caught.value.__notes__)
         s3.start()
         assert list_backups(store) == []
-        for backup_id in incomplete_backups(store):
-            discard(store, backup_id)
+        for half_made in list_folders(store, "base"):
+            discard(store, half_made.backup_id)
         store.abort_stale_uploads("base/", older_than=timedelta(0))
         assert nothing_is_left(settings)
         assert slots(settings.postgres) == []

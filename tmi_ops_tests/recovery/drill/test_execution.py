@@ -18,7 +18,7 @@ from tmi_ops.recovery.drill.execution import Drill, run_drill
 from tmi_ops.recovery.drill.planning import prepare_drill
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Objectives, Settings
-from tmi_ops.store.catalogue import list_backups, read_verdicts
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.physical import Notes
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
@@ -70,7 +70,8 @@ def test_a_drill_to_a_restore_point_proves_every_row_and_leaves_evidence_and_not
     for key in evidence_keys(evidence):
         assert b"<!doctype html>" in store.get_bytes(f"{key}.html")
         assert store.get_bytes(f"{key}.json").startswith(b"{")
-    (verdict,) = read_verdicts(store, lived.base.backup_id)
+    verdict = next(entry.verdict for entry in list_backups(store) if entry.manifest == lived.base)
+    assert verdict is not None
     assert (verdict.outcome, verdict.restore_seconds) == ("proven", evidence.recovery_seconds)
 
 
@@ -123,7 +124,7 @@ def test_a_beat_that_the_source_has_and_the_copy_has_otherwise_fails_the_drill(l
     assert evidence.outcome == "failed"
     assert evidence.check("heartbeat").outcome == "failed"
     assert "two histories" in evidence.check("heartbeat").findings[0]
-    assert read_verdicts(open_store(own.store, own.environment), lived.base.backup_id) == []
+    assert not [entry for entry in list_backups(open_store(own.store, own.environment)) if entry.verdict is not None]
 
 
 def test_missed_objectives_fail_the_drill_of_a_sound_backup(own: Settings) -> None:

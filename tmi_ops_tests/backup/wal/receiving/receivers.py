@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tmi_ops.backup.wal.archive import WalArchive, fetch_wal_file, list_clusters, list_wal
+from tmi_ops.backup.wal.lineage import Lineage, Stretch
 from tmi_ops.backup.wal.stream import ReceivedWal, StreamOptions, stream_wal
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.recovery.continuity.holes import Hole, holes_on
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.physical import Notes
@@ -94,12 +96,15 @@ def reaches(store: ObjectStore, lsn: int, timeline: int = 1) -> bool:
     if not list_clusters(store):
         return False
     archive = archive_of(store)
-    wal = [item.segment for item in archive.segments.get(timeline, ())]
-    wal += [item.segment for item in archive.partials.get(timeline, ())]
-    if not wal:
-        return False
-    end = archive.contiguous_end(timeline, min(wal).start)
-    return end is not None and end >= lsn
+    newest = archive.newest_lsn(timeline)
+    return newest is not None and newest >= lsn and all(hole.start >= lsn for hole in holes(archive, timeline))
+
+
+def holes(archive: WalArchive, timeline: int) -> tuple[Hole, ...]:
+    """Those between the first and the last that is archived of a timeline."""
+    kept = [*archive.segments.get(timeline, ()), *archive.partials.get(timeline, ())]
+    begin = min((item.segment.start for item in kept), default=0)
+    return holes_on(Lineage((Stretch(timeline, begin, None),)), archive, begin)
 
 
 def assert_equal_to_pg_wal(store: ObjectStore, cluster: RunningCluster, directory: Path) -> None:
