@@ -1,7 +1,8 @@
 """The dead-man heartbeat: an outside monitor that is pinged while all is well, so that silence itself is noticed.
 
 Pinged when the newest recoverable moment was just seen, or just made, to be within the objective: an RPO reading that
-is met, a backup committed by hand. Nothing else counts: a scheduler that runs and protects nothing is silent.
+is met, a backup committed or WAL caught up with by hand. Nothing else counts: a scheduler that runs and protects
+nothing is silent.
 """
 
 from __future__ import annotations

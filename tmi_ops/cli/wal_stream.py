@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 import click
@@ -55,6 +56,8 @@ def stream(slot: str, partial_every: float, catch_up: bool, wait: bool, accept_g
         err.print("Stopped before any WAL was received.")
         return 0
     _show(received)
+    if catch_up:
+        _tell_the_monitor(settings, store)
     return 0
 
 
@@ -125,6 +128,32 @@ def _show(received: ReceivedWal) -> None:
     )
     if received.level_at is not None:
         out.print(f"Everything the server had flushed at {received.level_at:%Y-%m-%d %H:%M:%S} UTC is in the store.")
+
+
+def _tell_the_monitor(settings: Settings, store: ObjectStore) -> None:
+    """WAL protects by a backup before it: the outside monitor is pinged when both reach a moment within the RPO."""
+    from tmi_ops.alerts.dead_man import ping_heartbeat
+    from tmi_ops.errors import OpsError
+    from tmi_ops.objectives.reading import read_recoverability
+
+    if settings.alerts.heartbeat_url is None:
+        return
+    try:
+        facts = read_recoverability(settings, store)
+    except OpsError as error:
+        err.print(f"[yellow]The outside monitor was not pinged[/]: what is recoverable could not be read. {error.what}")
+        return
+    newest = facts.newest
+    if newest is None or facts.server_now - newest.at > settings.objectives.rpo:
+        err.print(
+            "[yellow]The outside monitor was not pinged[/]: no backup leads to a moment within the RPO. "
+            "Next: [bold]tmi-ops backup base[/]"
+        )
+        return
+    ping_heartbeat(
+        settings,
+        f"{settings.environment}: WAL was caught up with; recoverable to {newest.at.astimezone(UTC):%F %T} UTC",
+    )
 
 
 def _stop_on_signals() -> threading.Event:

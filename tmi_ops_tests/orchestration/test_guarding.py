@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from dagster import AssetCheckEvaluation, DagsterInstance, DagsterRunStatus, ExecuteInProcessResult
@@ -18,6 +18,7 @@ from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT, key
 from tmi_ops_tests.orchestration.sensing import look_through
+from tmi_ops_tests.webhook import Webhook, webhook
 
 RunJob = Callable[..., ExecuteInProcessResult]
 
@@ -28,12 +29,22 @@ def own_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarding, "SHARED_FOR", guarding.SHARED_FOR * 0)
 
 
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    """Outside, and notices silence."""
+    with webhook() as heard:
+        monkeypatch.setenv("TMI_OPS_HEARTBEAT_URL", f"http://127.0.0.1:{heard.port}/alive")
+        yield heard
+
+
 def open_alerts(settings: Settings) -> dict[str, Severity]:
     return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
 
 
 @pytest.mark.slow
-def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that_order(as_variables: Settings) -> None:
+def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that_order(
+    as_variables: Settings, monitor: Webhook
+) -> None:
     first = look_through("rpo_guard")
     (request,) = first.run_requests or []
     assert request.job_name == "logical_backup"
@@ -58,6 +69,9 @@ def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that
     (event,) = met.asset_events
     assert isinstance(event, AssetCheckEvaluation)
     assert event.passed
+    # The outside monitor hears of every look: three while the promise was broken, one when it was kept.
+    assert [request.path for request in monitor.requests] == ["/alive/fail"] * 3 + ["/alive"]
+    assert monitor.requests[-1].body == met.skip_reason.skip_message
 
 
 def test_a_backup_that_is_at_work_already_is_not_begun_again(as_variables: Settings) -> None:
