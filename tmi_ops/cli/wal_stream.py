@@ -114,7 +114,7 @@ def _show_slot(settings: Settings, slot: str) -> bool:
     kept = "" if facts.slot.kept is None else f", keeps {size_words(facts.slot.kept)} of WAL on the server"
     out.print(f"Slot      {slot}, {'in use' if facts.slot.active else 'not in use'}, {facts.slot.status}{kept}")
     if facts.synchronous:
-        out.print("Commits   wait for the store (synchronous_standby_names names tmi_ops)")
+        out.print("Commits   wait for the store (synchronous_standby_names names tmi_ops, or any)")
     for warning in slot_warnings(facts):
         out.print(f"[yellow]Warning[/]   {warning}")
     return facts.slot.status in ("reserved", "extended")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from tmi_ops.settings import PostgresSettings
 DEFAULT_SLOT = "tmi_ops"
 STANDBY_NAME = "tmi_ops"
 _MEGABYTE = 1 << 20
+# The words of `ANY 2 (a, "b-c", *)`, the keywords among them.
+_NAMES = re.compile(r'"((?:[^"]|"")*)"|([^\s,()"]+)')
 
 
 class SlotLostError(BackupError):
@@ -79,10 +82,18 @@ def read_server(postgres: PostgresSettings, slot: str) -> ServerFacts:
     return ServerFacts(
         slot=None if found is None else _slot(found, here),
         keep_limit=_keep_limit(keep),
-        synchronous=STANDBY_NAME in names or "*" in names,
+        synchronous=waits_for_us(names),
         in_recovery=in_recovery,
         lsn=here,
     )
+
+
+def waits_for_us(standby_names: str) -> bool:
+    """Whether synchronous_standby_names lets commits wait for us, by our name or for any. As the server compares them:
+    case does not matter, quotes neither.
+    """
+    names = {(quoted.replace('""', '"') or bare).lower() for quoted, bare in _NAMES.findall(standby_names)}
+    return not names.isdisjoint({STANDBY_NAME, "*"})
 
 
 def slot_warnings(facts: ServerFacts) -> list[str]:

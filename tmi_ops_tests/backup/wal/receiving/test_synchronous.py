@@ -13,6 +13,7 @@ from tmi_ops.backup.wal.slot import read_server
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, StoreSettings
@@ -26,6 +27,30 @@ WRITERS = 4
 ENOUGH = 120
 # Scratch clusters do without.
 DURABLE = {"synchronous_commit": "on"}
+
+
+WITHOUT_A_RECEIVER_S = 0.3
+# https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-SYNCHRONOUS-STANDBY-NAMES
+NAMINGS = ("tmi_ops", "*", 'ANY 1 (elsewhere, "TMI_ops")', "FIRST 1 (elsewhere, tmi_ops)")
+
+
+class Commit:
+    """One that is being waited for. `done`: it was acknowledged; its WAL ends at or before `lsn`."""
+
+    def __init__(self, postgres: PostgresSettings) -> None:
+        self.done, self.lsn = threading.Event(), 0
+        self._thread = threading.Thread(target=self._run, args=(postgres,))
+        self._thread.start()
+
+    def _run(self, postgres: PostgresSettings) -> None:
+        with connect(postgres) as connection:
+            connection.execute("SELECT pg_logical_emit_message(true, 'tmi_ops', 'commit')")
+            row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        self.lsn = parse_lsn(row[0]) if row else 0
+        self.done.set()
+
+    def join(self) -> None:
+        self._thread.join()
 
 
 class Writers:
@@ -77,23 +102,20 @@ def test_with_synchronous_commit_to_the_store_a_server_killed_under_load_loses_n
     assert len(found - writers.acknowledged) <= WRITERS
 
 
-def test_without_a_receiver_a_synchronous_commit_waits(
+def test_without_a_receiver_a_synchronous_commit_waits_however_the_standbys_are_named(
     programs: Programs, store_settings: StoreSettings, tmp_path: Path
 ) -> None:
     with physical_cluster(programs, tmp_path / "server", DURABLE) as cluster:
         settings = settings_for(cluster.address, store_settings, tmp_path / "home")
-        set_parameter(cluster.address, "synchronous_standby_names", "'tmi_ops'")
-        assert read_server(cluster.address, "synchronous").synchronous
-        done = threading.Event()
-
-        def commit() -> None:
-            with connect(cluster.address) as connection:
-                connection.execute("CREATE TABLE waits (n int)")
-            done.set()
-
-        writer = threading.Thread(target=commit)
-        writer.start()
-        assert not done.wait(1)
-        with receiving(settings, slot="synchronous"):
-            assert done.wait(30)
-        writer.join()
+        store = open_store(settings.store, settings.environment)
+        for names in NAMINGS:
+            set_parameter(cluster.address, "synchronous_standby_names", f"'{names}'")
+            assert read_server(cluster.address, "synchronous").synchronous, names
+            commit = Commit(cluster.address)
+            assert not commit.done.wait(WITHOUT_A_RECEIVER_S), names
+            # So long that only the synchronous mode can be what stores the open segment.
+            with receiving(settings, slot="synchronous", partial_every=3600) as receiver:
+                assert commit.done.wait(30), names
+                assert reaches(store, commit.lsn), names
+            assert receiver.error is None
+            commit.join()
