@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
     from tmi_ops.recovery.rescue.planning import RescuePlan
     from tmi_ops.recovery.rescue.selection import Policy, Selection
     from tmi_ops.recovery.rescue.session import Sides
@@ -27,7 +30,14 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 @click.option("--where", metavar="SQL", help="Of that table, the rows that this condition held for then.")
 @click.option("--key", "keys", multiple=True, metavar="VALUE", help="The row with this primary key; repeat per column.")
 @click.option("--threat-model", metavar="ID", help="One threat model, with all that hangs on it.")
-@click.option("--column", metavar="NAME", help="A column that the table lost, filled for the rows still there.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME",
+    help="A column that the table lost, filled in the rows that are still there; repeatable. With --where, --key or "
+    "--threat-model, in those rows alone.",
+)
 @click.option(
     "--conflicts",
     type=click.Choice(POLICIES),
@@ -53,7 +63,7 @@ def rows(
     where: str | None,
     keys: tuple[str, ...],
     threat_model: str | None,
-    column: str | None,
+    columns: tuple[str, ...],
     conflicts: Policy,
     only: bool,
     accept_triggers: bool,
@@ -68,30 +78,30 @@ def rows(
 
     The past is restored beside the living database, on this machine. Rows come back with what hung on them and what
     they need, in one transaction that is compared with the past before it is committed. No row is deleted, no trigger
-    switched off; the application may go on all the while. Afterwards the cache drops its stale copies.
+    switched off; the application may go on all the while. A column comes back with its values, default, constraints,
+    indexes and grants; the application waits while it is filled. Afterwards the cache drops its stale copies.
 
     Each step is recorded; after a crash `tmi-ops recover resume` goes on.
 
     Exit codes: 0 done, or nothing to do; 1 conflicts without an answer; 2 could not. Nothing was changed for 1 and 2.
     """
-    from tmi_ops.recovery.rescue.planning import plan_rescue
+    from tmi_ops.recovery.rescue.columns.planning import plan_columns
+    from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
 
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run")
-    selection = _selection(tables, where, keys, threat_model, column, conflicts, only=only, accept=accept_triggers)
+    selection = _selection(tables, where, keys, threat_model, columns, conflicts, only=only, accept=accept_triggers)
     wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
     settings, store = open_environment()
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
-        if selection.columns:
-            return _bring_back_column(sides, selection, past, dry_run=dry_run, yes=yes, quiet=quiet)
         with reporting(quiet) as report:
-            plan = plan_rescue(sides, selection, past, report)
+            plan = (plan_columns if selection.columns else plan_rescue)(sides, selection, past, report)
         if as_json:
             return _print_json(sides, plan)
         if not _is_to_be_done(sides, plan, rows, dry_run=dry_run):
-            return UNSOLVED if plan.unsolved else 0
+            return UNSOLVED if isinstance(plan, RescuePlan) and plan.unsolved else 0
         runbook = runbook_of(settings, wanted, plan, with_cache=cache)
         return run_plan(
             settings,
@@ -109,7 +119,7 @@ def _selection(
     where: str | None,
     keys: tuple[str, ...],
     identifier: str | None,
-    column: str | None,
+    columns: tuple[str, ...],
     policy: Policy,
     *,
     only: bool,
@@ -117,23 +127,33 @@ def _selection(
 ) -> Selection:
     from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows, threat_model
 
-    if bool(tables) == bool(identifier):
+    if columns and len(tables) != 1:
+        raise click.UsageError("give --column with one --table, whose column it was")
+    if not columns and bool(tables) == bool(identifier):
         raise click.UsageError("say what shall come back: --table, or --threat-model")
-    narrowed = sum(map(bool, (where, keys, column)))
+    narrowed = sum(map(bool, (where, keys, columns and identifier)))
     if narrowed > 1 or (narrowed and len(tables) != 1):
-        raise click.UsageError("give one of --where, --key and --column, with one --table")
-    if column:
-        return Selection(columns=(TableColumn(tables[0], column),))
+        raise click.UsageError("choose the rows by one of --where and --key, with one --table")
     chosen = (
         (threat_model(identifier),) if identifier else tuple(TableRows(table, where, keys or None) for table in tables)
     )
-    return Selection(chosen, with_children=not only, policy=policy, accept_triggers=accept)
+    if columns and not narrowed:
+        chosen = ()
+    wanted = tuple(TableColumn(tables[0], column) for column in dict.fromkeys(columns))
+    return Selection(chosen, wanted, with_children=not only, policy=policy, accept_triggers=accept)
 
 
-def _is_to_be_done(sides: Sides, plan: RescuePlan, shown: int, *, dry_run: bool) -> bool:
+def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, dry_run: bool) -> bool:
     """Show the plan; say why not, where it ends there."""
+    from tmi_ops.cli.rescue_columns_view import show_columns_plan
     from tmi_ops.cli.rescue_view import show_plan
+    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, planned_values
 
+    if isinstance(plan, ColumnsPlan):
+        show_columns_plan(plan, planned_values(sides, plan, shown))
+        if dry_run:
+            out.print("Nothing was changed.")
+        return not dry_run
     show_plan(plan)
     _show_rows(sides, plan, shown)
     if plan.unsolved:
@@ -148,25 +168,6 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan, shown: int, *, dry_run: bool)
     return True
 
 
-def _bring_back_column(sides: Sides, selection: Selection, past: str, *, dry_run: bool, yes: bool, quiet: bool) -> int:
-    from tmi_ops.cli.rescue_view import show_column_plan
-    from tmi_ops.recovery.rescue.columns import bring_back_column, plan_column
-
-    plan = plan_column(sides, selection.columns[0], past)
-    show_column_plan(plan)
-    if dry_run:
-        out.print("Nothing was changed.")
-        return 0
-    if not yes:
-        click.confirm(f"Do this in {plan.database}?", abort=True)
-    with reporting(quiet) as report:
-        done = bring_back_column(sides, plan, report)
-    out.print(
-        f"[green]Brought back[/] {plan.wanted.words()}: {done.rows:,} rows have their value again, each compared."
-    )
-    return 0
-
-
 def _show_rows(sides: Sides, plan: RescuePlan, shown: int) -> None:
     from tmi_ops.cli.rescue_view import show_rows
     from tmi_ops.recovery.rescue.pairs import find_table
@@ -178,11 +179,16 @@ def _show_rows(sides: Sides, plan: RescuePlan, shown: int) -> None:
             show_rows(differing_rows(sides, pair, only="planned", limit=shown), table.written)
 
 
-def _print_json(sides: Sides, plan: RescuePlan) -> int:
+def _print_json(sides: Sides, plan: RescuePlan | ColumnsPlan) -> int:
     from tmi_ops.cli.rescue_view import row_json
+    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, planned_values
     from tmi_ops.recovery.rescue.pairs import find_table
     from tmi_ops.recovery.rescue.reading import differing_rows
 
+    if isinstance(plan, ColumnsPlan):
+        for value in planned_values(sides, plan, None):
+            click.echo(json.dumps(asdict(value)))
+        return 0
     for table in plan.tables:
         for row in differing_rows(sides, find_table(sides.pairs, sides.then, table.table), only="planned"):
             click.echo(row_json(row))

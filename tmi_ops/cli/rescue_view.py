@@ -13,7 +13,6 @@ from rich.table import Table
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.columns import ColumnPlan
     from tmi_ops.recovery.rescue.differences import Difference
     from tmi_ops.recovery.rescue.planning import RescuePlan
     from tmi_ops.recovery.rescue.reading import Row
@@ -29,20 +28,20 @@ def show_difference(difference: Difference) -> None:
         table = _table("table", ">deleted", ">inserted", ">changed", "in columns")
         for one in difference.tables:
             table.add_row(
-                escape(_short(one.table)),
+                escape(short(one.table)),
                 *(_number(number) for number in (one.deleted, one.inserted, one.changed)),
                 escape(", ".join(f"{column} {rows:,}" for column, rows in one.columns.items())),
             )
         out.print(table)
     for one in difference.tables:
         if one.dropped:
-            out.print(f"  [red]{escape(_short(one.table))} is gone as a whole.[/]")
+            out.print(f"  [red]{escape(short(one.table))} is gone as a whole.[/]")
         for column in one.lost_columns:
-            out.print(f"  [red]{escape(_short(one.table))} lost its column {escape(column)}.[/]")
+            out.print(f"  [red]{escape(short(one.table))} lost its column {escape(column)}.[/]")
         for column in one.new_columns:
-            out.print(f"  {escape(_short(one.table))} has the new column {escape(column)}.")
+            out.print(f"  {escape(short(one.table))} has the new column {escape(column)}.")
     for name in difference.new_tables:
-        out.print(f"  {escape(_short(name))} is new.")
+        out.print(f"  {escape(short(name))} is new.")
     out.print(f"{difference.equal:,} tables hold what they held.")
 
 
@@ -53,14 +52,14 @@ def show_plan(plan: RescuePlan) -> None:
     shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was]
     table = _table("table", ">insert", ">change back", ">stays", ">left out", ">as it was")
     for one in shown:
-        name = escape(_short(one.table)) + (" [red](created again)[/]" if one.recreate else "")
+        name = escape(short(one.table)) + (" [red](created again)[/]" if one.recreate else "")
         table.add_row(name, *map(_number, (one.insert, one.update, one.keep, one.leave, one.as_it_was)))
     out.print(table)
     for conflict in plan.conflicts:
         answer = f"[yellow]{conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
         rows = f"{conflict.rows:,} row{'' if conflict.rows == 1 else 's'}"
         out.print(
-            f"[yellow]Conflict:[/] {rows} of {escape(_short(conflict.table))}: {escape(_CONFLICTS[conflict.kind])}; "
+            f"[yellow]Conflict:[/] {rows} of {escape(short(conflict.table))}: {escape(_CONFLICTS[conflict.kind])}; "
             f"{answer}"
         )
         if conflict.kind == "refused":
@@ -69,10 +68,10 @@ def show_plan(plan: RescuePlan) -> None:
             out.print(f"    {escape(example)}")
     for one in plan.tables:
         for trigger in one.fires:
-            out.print(f"[yellow]Note:[/] writing {escape(_short(one.table))} fires {escape(trigger)}")
+            out.print(f"[yellow]Note:[/] writing {escape(short(one.table))} fires {escape(trigger)}")
         if one.for_others:
             out.print(
-                f"[yellow]Note:[/] {one.for_others:,} of {escape(_short(one.table))} come because others refer to them"
+                f"[yellow]Note:[/] {one.for_others:,} of {escape(short(one.table))} come because others refer to them"
             )
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
@@ -88,26 +87,13 @@ def show_rows(rows: Iterable[Row], total: int) -> None:
         colour = _STATES[row.state]
         reason = "" if row.reason in (None, "chosen") else f" [dim]({row.reason})[/]"
         out.print(
-            f"  [{colour}]{action:<8}[/] [bold]{escape(_short(row.table))}[/] {escape(', '.join(row.key))}{reason} "
+            f"  [{colour}]{action:<8}[/] [bold]{escape(short(row.table))}[/] {escape(', '.join(row.key))}{reason} "
             f"{escape(_content(row))}",
             overflow="ellipsis",
             no_wrap=True,
         )
     if total > shown:
         out.print(f"  and {total - shown:,} more (--rows N shows more, --json all)")
-
-
-def show_column_plan(plan: ColumnPlan) -> None:
-    out.print(f"Bring back {escape(plan.wanted.words())} in [bold]{escape(plan.database)}[/], as of {plan.past}:")
-    out.print(f"  1. {escape(plan.add)}")
-    out.print(f"  2. fill it by key in {plan.rows:,} rows; {plan.without_past:,} written since get no value of then")
-    for number, statement in enumerate(plan.after, 3):
-        out.print(f"  {number}. {escape(statement)}")
-    for trigger in plan.fires:
-        out.print(f"[yellow]Note:[/] filling it fires {escape(trigger)}")
-    for note in plan.notes:
-        out.print(f"[yellow]Note:[/] {escape(note)}")
-    out.print("One transaction, which holds the table exclusively: the application waits for it that long.")
 
 
 def as_json(value: Any) -> str:
@@ -144,19 +130,19 @@ def _number(number: int) -> str:
     return f"{number:,}" if number else "[dim]-[/]"
 
 
-def _short(table: str) -> str:
+def short(table: str) -> str:
     return table.removeprefix("public.")
 
 
 def _content(row: Row) -> str:
     if row.changed and row.then and row.now:
         then, now = row.then, row.now
-        return "; ".join(f"{column}: {_value(now[column])} was {_value(then[column])}" for column in row.changed)
+        return "; ".join(f"{column}: {brief(now[column])} was {brief(then[column])}" for column in row.changed)
     content = row.then or row.now or {}
-    return ", ".join(f"{column}={_value(value)}" for column, value in content.items() if value not in row.key)
+    return ", ".join(f"{column}={brief(value)}" for column, value in content.items() if value not in row.key)
 
 
-def _value(value: str | None) -> str:
+def brief(value: str | None) -> str:
     if value is None:
         return "NULL"
     line = " ".join(value.split())

@@ -23,6 +23,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 
 if TYPE_CHECKING:
+    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
     from tmi_ops.recovery.rescue.past import Moment
     from tmi_ops.recovery.rescue.planning import RescuePlan
     from tmi_ops.recovery.rescue.selection import Selection
@@ -49,6 +50,11 @@ class RowsConfig(Config):
     table: str | None = Field(default=None, description="Or rows of this table: all, if no more is said.")
     where: str | None = Field(default=None, description="Of that table, the rows this SQL condition held for then.")
     key: list[str] = Field(default_factory=list, description="Or the row with this primary key.")
+    column: list[str] = Field(
+        default_factory=list,
+        description="Columns that `table` lost, filled in the rows that are still there; with where, key or "
+        "threat_model, in those alone.",
+    )
     with_children: bool = Field(default=True, description="Also what hung on these rows.")
     conflicts: str = Field(default="stop", description="stop, keep-current, take-past or skip.")
     accept_triggers: bool = Field(default=False, description="Accept what triggers make of the rows.")
@@ -67,19 +73,25 @@ class RowsConfig(Config):
 
     def selection(self) -> "Selection":
         """Raises SettingsError: it does not say which rows, or names no policy."""
-        from tmi_ops.recovery.rescue.selection import POLICIES, Selection, TableRows, threat_model
+        from tmi_ops.recovery.rescue.selection import POLICIES, Selection, TableColumn, TableRows, threat_model
 
-        if (self.table is None) == (self.threat_model is None):
+        if self.column and self.table is None:
+            raise SettingsError("Whose column?", next_step="give table, too")
+        if not self.column and (self.table is None) == (self.threat_model is None):
             raise SettingsError("Which rows?", next_step="give table, or threat_model")
         policy = next((one for one in POLICIES if one == self.conflicts), None)
         if policy is None:
             raise SettingsError(f"{self.conflicts!r} is no policy.", next_step=f"give one of {', '.join(POLICIES)}")
+        if sum(map(bool, (self.where, self.key, self.threat_model))) > 1:
+            raise SettingsError("Which rows?", next_step="give one of where, key and threat_model")
         rows = (
-            TableRows(self.table, self.where, tuple(self.key) or None)
-            if self.table is not None
-            else threat_model(self.threat_model or "")
+            threat_model(self.threat_model)
+            if self.threat_model is not None
+            else TableRows(self.table or "", self.where, tuple(self.key) or None)
         )
-        return Selection((rows,), (), self.with_children, policy, self.accept_triggers)
+        columns = tuple(TableColumn(self.table or "", column) for column in self.column)
+        chosen = () if columns and not (self.where or self.key or self.threat_model) else (rows,)
+        return Selection(chosen, columns, self.with_children, policy, self.accept_triggers)
 
 
 def row_rescue_definitions(environment: str) -> Definitions:
@@ -98,7 +110,8 @@ def row_rescue_definitions(environment: str) -> Definitions:
 
     @job(
         name=ROWS_JOB,
-        description="Bring back rows that were deleted or changed. A dry run unless `confirm` names the environment. "
+        description="Bring back rows that were deleted or changed, or columns that were dropped. A dry run unless "
+        "`confirm` names the environment. "
         "By hand: `tmi-ops recover rows`.",
         tags=job_tags(environment, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
@@ -111,9 +124,10 @@ def row_rescue_definitions(environment: str) -> Definitions:
 
 def _carry_out(
     environment: Environment, config: RowsConfig, report: RunLogReport
-) -> "tuple[RescuePlan, Journal | None]":
+) -> "tuple[RescuePlan | ColumnsPlan, Journal | None]":
+    from tmi_ops.recovery.rescue.columns.planning import plan_columns
     from tmi_ops.recovery.rescue.past import past_database
-    from tmi_ops.recovery.rescue.planning import plan_rescue
+    from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
     from tmi_ops.recovery.rescue.session import both_sides
     from tmi_ops.runbooks.execution import begin, carry_out
     from tmi_ops.runbooks.rows.actions import Opened, actions
@@ -131,10 +145,10 @@ def _carry_out(
         past_database(settings, store, moment, report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
     ):
-        plan = plan_rescue(sides, selection, past.words, report)
-        if not config.confirm or not plan.rows:
+        plan = (plan_columns if selection.columns else plan_rescue)(sides, selection, past.words, report)
+        if not config.confirm or (isinstance(plan, RescuePlan) and not (plan.rows or plan.unsolved)):
             return plan, None
-        if plan.unsolved:
+        if isinstance(plan, RescuePlan) and plan.unsolved:
             raise RecoveryError(
                 "; ".join(f"{one.rows:,} rows of {one.table}: {one.detail}" for one in plan.unsolved) + ".",
                 next_step="choose what becomes of conflicts: keep-current, take-past or skip",
@@ -145,17 +159,13 @@ def _carry_out(
         return plan, done
 
 
-def _metadata(plan: "RescuePlan", journal: "Journal | None") -> dict[str, MetadataValue[Any]]:
-    columns = [TableColumn("table", type="string"), *(TableColumn(count, type="int") for count in _COUNTS)]
-    records = [
-        TableRecord({"table": table.table, **{count: getattr(table, count) for count in _COUNTS}})
-        for table in plan.tables
-    ]
+def _metadata(plan: "RescuePlan | ColumnsPlan", journal: "Journal | None") -> dict[str, MetadataValue[Any]]:
+    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
+
     metadata: dict[str, MetadataValue[Any]] = {
         "what": MetadataValue.text(f"{plan.selection.words()} in {plan.database}, as of {plan.past}"),
         "rows": MetadataValue.int(plan.rows),
-        "unsolved conflicts": MetadataValue.int(sum(one.rows for one in plan.unsolved)),
-        "tables": MetadataValue.table(records, TableSchema(columns)),
+        **(_of_columns(plan) if isinstance(plan, ColumnsPlan) else _of_rows(plan)),
     }
     if journal is None:
         return {**metadata, "outcome": MetadataValue.text("dry run: nothing was changed")}
@@ -164,4 +174,24 @@ def _metadata(plan: "RescuePlan", journal: "Journal | None") -> dict[str, Metada
         **metadata,
         "outcome": MetadataValue.text(said),
         "look at it with": MetadataValue.md(f"`tmi-ops recover show {journal.run_id}`"),
+    }
+
+
+def _of_rows(plan: "RescuePlan") -> dict[str, MetadataValue[Any]]:
+    columns = [TableColumn("table", type="string"), *(TableColumn(count, type="int") for count in _COUNTS)]
+    records = [
+        TableRecord({"table": table.table, **{count: getattr(table, count) for count in _COUNTS}})
+        for table in plan.tables
+    ]
+    return {
+        "unsolved conflicts": MetadataValue.int(sum(one.rows for one in plan.unsolved)),
+        "tables": MetadataValue.table(records, TableSchema(columns)),
+    }
+
+
+def _of_columns(plan: "ColumnsPlan") -> dict[str, MetadataValue[Any]]:
+    return {
+        "other rows": MetadataValue.text(f"{plan.others:,} get {plan.others_get()}" if plan.others else "none"),
+        "comes back": MetadataValue.md("\n".join(f"- {what}" for what in plan.returning)),
+        "notes": MetadataValue.md("\n".join(f"- {note}" for note in plan.notes)),
     }

@@ -1,100 +1,185 @@
-"""The runbook that brings rows back: cut off at every step and resumed, it ends as if nothing had happened."""
+"""Rows and columns lost by mistake come back while the application writes on; what it wrote itself is not touched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.cache.connection import connected
 from tmi_ops.postgres.connections import connect
-from tmi_ops.progress import SilentReport
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, plan_columns
 from tmi_ops.recovery.rescue.past import Moment, past_database
-from tmi_ops.recovery.rescue.planning import plan_rescue
-from tmi_ops.recovery.rescue.selection import Selection, TableRows
+from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
+from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows
 from tmi_ops.recovery.rescue.session import both_sides
-from tmi_ops.runbooks.catalogue import actions_for
-from tmi_ops.runbooks.execution import Fault, RunbookError, begin, carry_out
-from tmi_ops.runbooks.execution import Moment as Stage
-from tmi_ops.runbooks.logbook import Logbook
-from tmi_ops.runbooks.plan import Plan
+from tmi_ops.runbooks.execution import RunbookError
+from tmi_ops.runbooks.rows.actions import Signed
 from tmi_ops.runbooks.rows.planning import runbook_of
-from tmi_ops.settings import Settings
-from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.settings import RedisSettings, StoreSettings
+from tmi_ops_tests.application import Application
+from tmi_ops_tests.recovery.point_in_time.conftest import own_store
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at
+from tmi_ops_tests.runbooks.disasters import APP_ROLE, REPORT, Run, Tmi, a_tmi, at_work
 
 pytestmark = pytest.mark.slow
 
-REPORT = SilentReport()
-CHOSEN = Selection((TableRows("ledger"),))
+
+@pytest.fixture(scope="module")
+def tmi(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: Programs,
+    s3: StoreSettings,
+    shared_bucket: str,
+    redis_server: RedisSettings,
+) -> Iterator[Tmi]:
+    with a_tmi(tmp_path_factory.mktemp("rows"), programs, own_store(s3, shared_bucket), redis_server) as tmi:
+        yield tmi
 
 
-@pytest.fixture
-def store(settings: Settings) -> ObjectStore:
-    return open_store(settings.store, settings.environment)
+def do(tmi: Tmi, *statements: str) -> None:
+    with connect(tmi.settings.postgres) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
 
 
-@pytest.fixture
-def lost(settings: Settings, store: ObjectStore) -> Iterator[Settings]:
-    """A table that was backed up and then emptied, with a stale copy of it in the cache."""
-    with connect(settings.postgres) as connection:
-        connection.execute("CREATE TABLE ledger (i integer PRIMARY KEY, n integer)")
-        connection.execute("INSERT INTO ledger SELECT i, i FROM generate_series(1, 5) i")
-        back_up_logical(settings, store, "custom", REPORT)
-        connection.execute("DELETE FROM ledger")
-    with connected(settings.redis) as cache:
-        cache.set("cache:ledger", "stale")
-        cache.set("session:1", "somebody")
-        yield settings
-        cache.delete("cache:ledger", "session:1")
+def restore_point(tmi: Tmi, name: str) -> Moment:
+    tmi.value(f"SELECT pg_create_restore_point('{name}')")
+    return Moment(Target(name=name))
 
 
-def agreed(settings: Settings, store: ObjectStore) -> Plan:
-    """The runbook of what a person saw and agreed to."""
-    moment = Moment(backup="latest")
+def planned(tmi: Tmi, moment: Moment, selection: Selection) -> tuple[RescuePlan | ColumnsPlan, Run]:
+    """What a person sees and agrees to, and the run that begins with it."""
+    tmi.archive()
+    plan = plan_columns if selection.columns else plan_rescue
     with (
-        past_database(settings, store, moment, REPORT) as past,
-        both_sides(past.address, settings.postgres) as sides,
+        past_database(tmi.settings, tmi.store, moment, REPORT) as past,
+        both_sides(past.address, tmi.settings.postgres) as sides,
     ):
-        return runbook_of(settings, moment, plan_rescue(sides, CHOSEN, past.words, REPORT))
+        rescue = plan(sides, selection, past.words, REPORT)
+    return rescue, Run.of(tmi.settings, tmi.store, runbook_of(tmi.settings, moment, rescue))
 
 
-def carried_out(
-    settings: Settings, store: ObjectStore, logbook: Logbook, plan: Plan, fault: Fault | None = None
+def written_by(application: Application) -> list[str]:
+    """Threat models that an application wrote and will not write again: its process is another one from here on."""
+    application.wait_for_writes(30)
+    application.kill()
+    models = [row.id for write in application.acknowledged() for row in write.rows if row.table == "threat_models"]
+    application.launch()
+    return list(dict.fromkeys(models))
+
+
+def listed(models: list[str]) -> str:
+    return ", ".join(f"'{model}'" for model in models)
+
+
+def test_crashed_everywhere_the_chosen_rows_are_back_and_the_application_missed_nothing(
+    tmi: Tmi, tmp_path: Path
 ) -> None:
-    carry_out(settings, store, logbook, actions_for(plan), REPORT, lambda _journal, _step: True, fault=fault)
+    with at_work(tmi, tmp_path / "app") as application:
+        alice, bob = application.sign_in(), application.sign_in()
+        application.revoke(alice)
+        spoiled, deleted, unchosen, *_ = old = written_by(application)
+        moment = restore_point(tmi, "before the mistake")
+        do(
+            tmi,
+            f"UPDATE threat_models SET name = 'oops', version = 0 WHERE id = '{spoiled}'",
+            *(
+                f"DELETE FROM {table} WHERE threat_model_id IN ({listed([deleted, unchosen])})"
+                for table in ("audit_entries", "threats")
+            ),
+            f"DELETE FROM threat_models WHERE id IN ({listed([deleted, unchosen])})",
+        )
+        # The application has the mistake in its cache by now, and goes on with other work.
+        with connected(tmi.settings.redis) as cache:
+            cache.delete(f"cache:threat_model:{spoiled}")
+        assert application.version_shown(spoiled) == 0
+        lost = {row.id for row in application.missing(tmi.settings.postgres, before=datetime.now(UTC))}
+        assert {spoiled, deleted, unchosen} <= lost
+
+        chosen = Selection((TableRows("threat_models", f"id IN ({listed([spoiled, deleted])})"),), policy="take-past")
+        rescue, run = planned(tmi, moment, chosen)
+        assert isinstance(rescue, RescuePlan)
+        assert {one.table: (one.insert > 0, one.update) for one in rescue.tables if one.written} == {
+            "public.threat_models": (True, 1),
+            "public.threats": (True, 0),
+            "public.audit_entries": (True, 0),
+        }
+        agreed_to_another = run.plan.model_copy(update={"wishes": {**run.plan.wishes, "digest": "of other rows"}})
+        with pytest.raises(RunbookError, match="not what was agreed to"):
+            Run.of(tmi.settings, tmi.store, agreed_to_another).go()
+        assert application.version_shown(spoiled) == 0
+        with pytest.raises(Crash):
+            run.go(fault=crash_at("rows", "deed done"))
+        # What the application makes of a row that came back is its own; the runbook that goes on leaves it alone.
+        do(tmi, f"UPDATE threat_models SET version = version + 100 WHERE id = '{deleted}'")
+        newer = tmi.value(f"SELECT version FROM threat_models WHERE id = '{deleted}'")
+        assert run.crash_everywhere() == 6
+        done = run.go()
+        application.wait_for_writes(10)
+
+        assert done.state == "done"
+        assert tmi.value(f"SELECT version FROM threat_models WHERE id = '{deleted}'") == newer
+        assert tmi.value("SELECT count(*) FROM threat_models WHERE name = 'oops'") == 0
+        missing = application.missing(tmi.settings.postgres, before=datetime.now(UTC))
+        of_unchosen = {
+            row.id for write in application.acknowledged() if write.rows[0].id == unchosen for row in write.rows
+        }
+        assert {row.id for row in missing} == of_unchosen
+        assert application.stale_reads(tmi.settings.postgres) == []
+        assert not application.accepts(alice), "a revoked token was revived"
+        assert application.refreshes(bob), "time did not jump, so nobody has to sign in again"
+    (found,) = done.answers
+    assert found.outcome == "passed"
+    assert f"public.threats: {written(rescue, 'public.threats')} inserted, 0 changed back" in found.findings
+    assert len(old) > 3
 
 
-def rows(settings: Settings) -> int:
-    with connect(settings.postgres) as connection:
-        row = connection.execute("SELECT count(*) FROM ledger").fetchone()
-    assert row is not None
-    return int(row[0])
+def test_a_dropped_column_is_back_with_its_values_while_the_application_writes_on(tmi: Tmi, tmp_path: Path) -> None:
+    with at_work(tmi, tmp_path / "app") as application:
+        do(
+            tmi,
+            "UPDATE threats SET severity = CASE WHEN id < '8' THEN 'High' ELSE 'Low' END",
+            "COMMENT ON COLUMN threats.severity IS 'how bad it is'",
+            f"GRANT SELECT (severity) ON threats TO {APP_ROLE}",
+        )
+        moment = restore_point(tmi, "before the drop")
+        before = tmi.value(_SEVERITY)
+        do(tmi, "ALTER TABLE threats DROP COLUMN severity")
+        application.wait_for_writes(10)
+        rescue, run = planned(tmi, moment, Selection(columns=(TableColumn("threats", "severity"),)))
+        assert isinstance(rescue, ColumnsPlan)
+        assert rescue.others >= 10
+        with pytest.raises(Crash):
+            run.go(fault=crash_at("column", "deed done"))
+        do(tmi, "UPDATE threats SET severity = 'Critical' WHERE id = (SELECT min(id) FROM threats WHERE severity > '')")
+        # The journal alone says that it was done; the column as it is by now would be taken for somebody else's.
+        assert run.logbook.read().known(Signed) is not None
+        done = run.go()
+        application.wait_for_writes(10)
+
+        assert done.state == "done"
+        assert tmi.value("SELECT count(*) FROM threats WHERE severity = 'Critical'") == 1
+        do(tmi, "UPDATE threats SET severity = 'High' WHERE severity = 'Critical'")
+        assert tmi.value(_SEVERITY) == before
+        assert application.missing(tmi.settings.postgres, before=datetime.now(UTC)) == []
+        assert application.stale_reads(tmi.settings.postgres) == []
+    (found,) = done.answers
+    assert "no other column of any row was changed" in found.detail
+    assert "the index public.idx_threats_severity is back" in found.findings
 
 
-@pytest.mark.parametrize("at", [("rows", "begun"), ("rows", "deed done"), ("cache", "begun"), ("cache", "deed done")])
-def test_cut_off_anywhere_it_is_resumed_to_the_same_end(
-    lost: Settings, store: ObjectStore, at: tuple[str, Stage]
-) -> None:
-    plan = agreed(lost, store)
-    logbook, _ = begin(lost, store, plan, REPORT)
-    with pytest.raises(Crash):
-        carried_out(lost, store, logbook, plan, crash_at(*at))
-    assert rows(lost) == (0 if at == ("rows", "begun") else 5)
-    carried_out(lost, store, logbook, plan)
-    assert rows(lost) == 5
-    assert logbook.read().state == "done"
-    with connected(lost.redis) as cache:
-        assert not cache.exists("cache:ledger")
-        assert cache.exists("session:1")
+# Its definition: comment, grants, index, and what its values are.
+_SEVERITY = """
+SELECT concat_ws(' ', format_type(atttypid, atttypmod), attnotnull, attacl, col_description(attrelid, attnum),
+                 pg_get_indexdef('idx_threats_severity'::regclass),
+                 (SELECT md5(string_agg(id || severity, '' ORDER BY id)) FROM threats WHERE severity IS NOT NULL))
+FROM pg_attribute WHERE attrelid = 'threats'::regclass AND attname = 'severity'"""
 
 
-def test_rows_that_differ_from_those_agreed_to_are_not_written(lost: Settings, store: ObjectStore) -> None:
-    plan = agreed(lost, store)
-    logbook, _ = begin(lost, store, plan, REPORT)
-    with connect(lost.postgres) as connection:
-        connection.execute("INSERT INTO ledger VALUES (3, 3)")
-    with pytest.raises(RunbookError, match="not those that were agreed to"):
-        carried_out(lost, store, logbook, plan)
-    assert rows(lost) == 1
+def written(rescue: RescuePlan, table: str) -> int:
+    return next(one.insert for one in rescue.tables if one.table == table)

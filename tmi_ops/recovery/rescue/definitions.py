@@ -47,11 +47,11 @@ class Definitions:
 
     def create(self, now: psycopg.Connection[Any]) -> None:
         """Tables and sequences, without indexes and constraints, so that the rows are written fast."""
-        _run(now, self.before)
+        run_script(now, self.before)
 
     def complete(self, now: psycopg.Connection[Any]) -> None:
         """Indexes, constraints, triggers; and the foreign keys of other tables that had gone with the table."""
-        _run(now, self.after)
+        run_script(now, self.after)
         for key in self.foreign_keys:
             now.execute(
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
@@ -69,15 +69,15 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
     if not lost:
         return Definitions()
     tables = [pair.name for pair in lost]
-    views = _lost_views(sides, tables)
+    views = lost_views(sides, tables)
     keys = tuple(
         key
         for key in sides.then.foreign_keys
         if key.parent in tables and key.child not in tables and key.child in sides.living.tables
     )
     return Definitions(
-        before=_dumped(sides, "pre-data", [*tables, *views]),
-        after=_dumped(sides, "post-data", [*tables, *views]),
+        before=dumped(sides, "pre-data", [*tables, *views]),
+        after=dumped(sides, "post-data", [*tables, *views]),
         foreign_keys=keys,
         words=(
             *(f"the table {name}" for name in tables),
@@ -87,18 +87,21 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
     )
 
 
-def _lost_views(sides: Sides, tables: Sequence[TableName]) -> list[TableName]:
-    names = [table.identifier.as_string(sides.past) for table in tables]
+def lost_views(sides: Sides, relations: Sequence[TableName]) -> list[TableName]:
+    """Views of then over these relations, and views over those, that are not there now."""
+    names = [relation.identifier.as_string(sides.past) for relation in relations]
     over = [TableName(*row) for row in sides.past.execute(_VIEWS_OVER.encode(), {"oids": names}).fetchall()]
-    return [
-        view
-        for view in over
-        if (row := sides.now.execute("SELECT to_regclass(%s)", [view.identifier.as_string(sides.now)]).fetchone())
-        and row[0] is None
-    ]
+    return [view for view in over if not is_there(sides, view.identifier.as_string(sides.now))]
 
 
-def _dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
+def is_there(sides: Sides, relation: str) -> bool:
+    """Whether the living database has a relation of this name, qualified and quoted."""
+    row = sides.now.execute("SELECT to_regclass(%s)", [relation]).fetchone()
+    return row is not None and row[0] is not None
+
+
+def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
+    """pg_dump's script for one section of these relations: `pre-data` makes them, `post-data` completes them."""
     programs = programs_at_least(sides.past.info.server_version // 10000, sides.bindir)
     said = run_program(
         [
@@ -114,7 +117,7 @@ def _dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
     return "\n".join(line for line in said.splitlines() if not line.startswith("\\"))
 
 
-def _run(now: psycopg.Connection[Any], script: str) -> None:
+def run_script(now: psycopg.Connection[Any], script: str) -> None:
     """pg_dump's script sets the session up for itself; afterwards it is again as it was."""
     if not script:
         return

@@ -10,7 +10,7 @@ Others may go on writing all the while; whatever they did in between makes the r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
 from tmi_ops.recovery.rescue.checks import check_rows
 from tmi_ops.recovery.rescue.definitions import Definitions, lost_definitions
@@ -84,11 +85,15 @@ class _Deed:
             self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - begun
 
 
-def bring_back(sides: Sides, plan: RescuePlan, report: Report) -> Rescued:
+def bring_back(
+    sides: Sides, plan: RescuePlan, report: Report, before_commit: Callable[[int, Rescued], None] | None = None
+) -> Rescued:
     """Do what the plan says, all of it or nothing.
 
     Args:
         sides: those that the plan was made on, still open.
+        before_commit: told the transaction's number and what it did as the last thing before the commit. Who writes
+            both down can ask the server afterwards whether it was done, whatever happened to us.
 
     Raises:
         RecoveryError: conflicts are unsolved, the living database changed since the plan, or it refused a row. Nothing
@@ -105,14 +110,17 @@ def bring_back(sides: Sides, plan: RescuePlan, report: Report) -> Rescued:
             sides.now.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
             _require_same_shape(sides, pairs)
             tables, sequences, checks = _write_all(sides, plan, pairs, definitions, deed, report)
-            with deed.timed("commit"):
+            with deed.timed("foreign keys"):
                 sides.now.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            rescued = Rescued(plan, tables, sequences, definitions.words, checks, deed.phases)
+            if before_commit is not None:
+                before_commit(current_transaction(sides.now), rescued)
     except psycopg.Error as error:
         raise refused(error, deed.at) from error
     for pair in pairs.values():
         if pair.now is None:
             sides.now.execute(sql.SQL("ANALYZE {}").format(pair.table))
-    return Rescued(plan, tables, sequences, definitions.words, checks, deed.phases)
+    return rescued
 
 
 def _write_all(

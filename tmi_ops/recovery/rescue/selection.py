@@ -28,13 +28,10 @@ class TableRows:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column that was dropped: it is added again and filled for the rows that are still there."""
+    """A column that was dropped: it is added again, and filled in rows that are still there."""
 
     table: str
     column: str
-
-    def words(self) -> str:
-        return f"the column {self.column} of {self.table}"
 
 
 def threat_model(identifier: str) -> TableRows:
@@ -47,7 +44,8 @@ class Selection:
     """All that shall come back.
 
     Args:
-        rows: at least one, or a column.
+        rows: what shall come back, at least one; beside `columns`, the rows that get their values, none for all.
+        columns: dropped columns of one table. Rows do not come back with them.
         with_children: also what hung on these rows and vanished with them. What they themselves need always comes.
         policy: what happens to conflicts.
             stop: nothing is done.
@@ -64,4 +62,8 @@ class Selection:
     accept_triggers: bool = False
 
     def words(self) -> str:
-        return "; ".join([*(rows.words() for rows in self.rows), *(column.words() for column in self.columns)])
+        rows = "; ".join(rows.words() for rows in self.rows)
+        if not self.columns:
+            return rows
+        columns = f"{' and '.join(one.column for one in self.columns)} of {self.columns[0].table}"
+        return f"{columns}, with values for {rows}" if rows else columns

@@ -1,7 +1,8 @@
-"""The deeds of the runbook. The rows are written in one transaction, so that a crash leaves all of them or none.
+"""The deeds of the runbook. What is written is written in one transaction, so that a crash leaves all of it or nothing.
 
-Resumed in another process, the past is restored again and compared anew: where the rows are back already, nothing is
-left to do; where the database has changed since somebody agreed, nothing is done.
+The transaction's number and what it did are in the journal before the commit. Resumed in another process, the living
+server is asked what became of it: committed, it is not done again, whatever the application has written since; else the
+past is restored again and compared anew, and where the database has changed since somebody agreed, nothing is done.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from dataclasses import dataclass
 from tmi_ops.cache.connection import connected
 from tmi_ops.cache.reconciliation import read_and_plan, reconcile
 from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.transactions import transaction_outcome
+from tmi_ops.recovery.rescue.columns.execution import ColumnsRestored, bring_back_columns
+from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, plan_columns
 from tmi_ops.recovery.rescue.execution import Rescued, bring_back
 from tmi_ops.recovery.rescue.past import past_database
 from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
 from tmi_ops.recovery.rescue.session import Sides, both_sides
 from tmi_ops.runbooks.execution import Action, Actions, Work
 from tmi_ops.runbooks.journal import Answer
-from tmi_ops.runbooks.rows.planning import CACHE, ROWS
+from tmi_ops.runbooks.plan import Fact
+from tmi_ops.runbooks.rows.planning import CACHE, COLUMN, ROWS
 from tmi_ops.runbooks.rows.wish import RowsWish
 
 
@@ -28,42 +34,102 @@ class Opened:
     """A past that stands beside the living database already, and what was planned on it."""
 
     sides: Sides
-    plan: RescuePlan
+    plan: RescuePlan | ColumnsPlan
+
+
+class Signed(Fact):
+    """The transaction that was about to be committed, and what is to be said of it if it was."""
+
+    transaction: int
+    answer: Answer
+    said: str
 
 
 def actions(opened: Opened | None = None) -> Actions:
     """The deeds by step; on what is opened already, or on what they open themselves."""
 
     def bring_rows_back(work: Work) -> None:
-        wish = RowsWish.model_validate(work.journal.plan.wishes)
-        with _at_hand(work, wish, opened) as ready:
-            if not ready.plan.rows:
+        if _was_committed(work):
+            return
+        with _at_hand(work, opened) as ready:
+            if isinstance(ready.plan, ColumnsPlan):
+                _require_agreed(work, ready.plan)
+                bring_back_columns(
+                    ready.sides,
+                    ready.plan,
+                    work.report,
+                    lambda number, done: _sign(work, number, _answer_of_columns(done), _said_of_columns(done)),
+                )
+            elif not ready.plan.rows and not ready.plan.unsolved:
                 work.say("all of it is as it was: the rows are back already")
                 return
-            if ready.plan.digest != wish.digest:
-                raise RecoveryError(
-                    "The rows that would be written now are not those that were agreed to.",
-                    next_step="look at it anew: tmi-ops recover rows --dry-run",
+            else:
+                _require_agreed(work, ready.plan)
+                bring_back(
+                    ready.sides,
+                    ready.plan,
+                    work.report,
+                    lambda number, done: _sign(work, number, _answer_of_rows(done), _said_of_rows(done)),
                 )
-            _tell(work, bring_back(ready.sides, ready.plan, work.report))
+        _tell(work)
 
-    return {ROWS: Action(bring_rows_back), CACHE: Action(_reconcile)}
+    return {ROWS: Action(bring_rows_back), COLUMN: Action(bring_rows_back), CACHE: Action(_reconcile)}
 
 
 @contextmanager
-def _at_hand(work: Work, wish: RowsWish, opened: Opened | None) -> Iterator[Opened]:
+def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
     if opened is not None:
         yield opened
         return
-    settings = work.settings
+    settings, wish = work.settings, RowsWish.model_validate(work.journal.plan.wishes)
     with (
         past_database(settings, work.store, wish.moment, work.report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
     ):
-        yield Opened(sides, plan_rescue(sides, wish.selection, past.words, work.report))
+        plan = plan_columns if wish.selection.columns else plan_rescue
+        yield Opened(sides, plan(sides, wish.selection, past.words, work.report))
 
 
-def _tell(work: Work, rescued: Rescued) -> None:
+def _was_committed(work: Work) -> bool:
+    """Whether an earlier attempt at this step did it, and only could not say so."""
+    signed = work.journal.known(Signed)
+    if signed is None:
+        return False
+    with connect(work.settings.postgres) as connection:
+        outcome = transaction_outcome(connection, signed.transaction)
+    if outcome == "in progress":
+        raise RecoveryError(
+            f"The server is still at transaction {signed.transaction} of the attempt that was cut off.",
+            next_step="see pg_stat_activity; wait until it is over",
+            transient=True,
+        )
+    if outcome == "committed":
+        _tell(work)
+        return True
+    return False
+
+
+def _require_agreed(work: Work, plan: RescuePlan | ColumnsPlan) -> None:
+    wish = RowsWish.model_validate(work.journal.plan.wishes)
+    if plan.digest != wish.digest:
+        what = "values" if wish.selection.columns else "rows"
+        raise RecoveryError(
+            f"The {what} that would be written now are not what was agreed to: the database has changed since.",
+            next_step="look at it anew with the same command and --dry-run, and begin a new run",
+        )
+
+
+def _sign(work: Work, transaction: int, answer: Answer, said: str) -> None:
+    work.remember(Signed(transaction=transaction, answer=answer, said=said))
+
+
+def _tell(work: Work) -> None:
+    signed = work.known(Signed)
+    work.answer(signed.answer)
+    work.say(signed.said)
+
+
+def _answer_of_rows(rescued: Rescued) -> Answer:
     tables = tuple(
         f"{name}: {written.inserted:,} inserted, {written.updated:,} changed back"
         + (f", {written.altered:,} altered by triggers" if written.altered else "")
@@ -72,8 +138,29 @@ def _tell(work: Work, rescued: Rescued) -> None:
     sequences = tuple(f"sequence {name} goes on after {value:,}" for name, value in rescued.sequences.items())
     recreated = tuple(f"{thing} was created again" for thing in rescued.recreated)
     detail = f"{'; '.join(rescued.checks)}."
-    work.answer(Answer(title="The rows", outcome="passed", detail=detail, findings=(*tables, *sequences, *recreated)))
-    work.say(f"{rescued.rows:,} rows are back in {len(rescued.tables)} tables")
+    return Answer(title="The rows", outcome="passed", detail=detail, findings=(*tables, *sequences, *recreated))
+
+
+def _said_of_rows(rescued: Rescued) -> str:
+    return f"{rescued.rows:,} rows are back in {len(rescued.tables)} tables"
+
+
+def _answer_of_columns(restored: ColumnsRestored) -> Answer:
+    plan = restored.plan
+    return Answer(
+        title="The column",
+        outcome="passed",
+        detail=f"{'; '.join(restored.checks)}.",
+        findings=(
+            *(f"{what} is back" for what in plan.returning),
+            *(f"{name} may be NULL, unlike then" for name in restored.nullable),
+            *(f"did not come back: {what}" for what in plan.belongings.lost),
+        ),
+    )
+
+
+def _said_of_columns(restored: ColumnsRestored) -> str:
+    return f"{restored.plan.names} of {restored.plan.table} is back, with the values of then in {restored.rows:,} rows"
 
 
 def _reconcile(work: Work) -> None:

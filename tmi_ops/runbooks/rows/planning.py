@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
+from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
 from tmi_ops.recovery.rescue.past import Moment
 from tmi_ops.recovery.rescue.planning import RescuePlan
 from tmi_ops.runbooks.plan import Plan, Step
 from tmi_ops.runbooks.rows.wish import wish_of
 from tmi_ops.settings import Settings
 
-ROWS, CACHE = "rows", "cache"
+ROWS, COLUMN, CACHE = "rows", "column", "cache"
 
 
-def runbook_of(settings: Settings, moment: Moment, rescue: RescuePlan, *, with_cache: bool = True) -> Plan:
+def runbook_of(
+    settings: Settings, moment: Moment, rescue: RescuePlan | ColumnsPlan, *, with_cache: bool = True
+) -> Plan:
     """The steps, with the wish that finds the same rows again."""
-    insert, update = (sum(getattr(table, kind) for table in rescue.tables) for kind in ("insert", "update"))
-    tables = sum(1 for table in rescue.tables if table.written)
-    rows = Step(
-        name=ROWS,
-        does=f"insert {insert:,} and change back {update:,} rows in {tables} tables, in one transaction that is "
-        "compared with the past before it is committed",
-        effect="irreversible",
-    )
     cache = Step(
         name=CACHE,
         does=f"drop the stale copies in the cache at {settings.redis.describe()}; sessions and revoked tokens stay",
         way_back="none is needed: the application fills it anew",
     )
+    if isinstance(rescue, ColumnsPlan):
+        writing = _columns_step(rescue)
+        untouched = "No row is deleted, no other column changed, no trigger switched off."
+    else:
+        writing = _rows_step(rescue)
+        untouched = "No row is deleted, no trigger switched off; the application may go on all the while."
     return Plan(
         runbook="rows",
         title=f"Bring back {rescue.selection.words()}",
         subject=f"{rescue.database} on {settings.postgres.host}:{settings.postgres.port}, as of {rescue.past}",
-        steps=(rows, cache) if with_cache else (rows,),
-        untouched="No row is deleted, no trigger switched off; the application may go on all the while.",
+        steps=(writing, cache) if with_cache else (writing,),
+        untouched=untouched,
         notes=rescue.notes,
         wishes=wish_of(moment, rescue.selection, rescue.digest).model_dump(mode="json"),
+    )
+
+
+def _rows_step(rescue: RescuePlan) -> Step:
+    insert, update = (sum(getattr(table, kind) for table in rescue.tables) for kind in ("insert", "update"))
+    tables = sum(1 for table in rescue.tables if table.written)
+    return Step(
+        name=ROWS,
+        does=f"insert {insert:,} and change back {update:,} rows in {tables} tables, in one transaction that is "
+        "compared with the past before it is committed",
+        effect="irreversible",
+    )
+
+
+def _columns_step(rescue: ColumnsPlan) -> Step:
+    others = f"; {rescue.others:,} others get {rescue.others_get()}" if rescue.others else ""
+    return Step(
+        name=COLUMN,
+        does=f"add {rescue.names} to {rescue.table} and fill in {rescue.rows:,} rows what they held{others}; in one "
+        "transaction that is compared with the past before it is committed, and holds the table: the application "
+        "waits for it that long",
+        effect="irreversible",
     )

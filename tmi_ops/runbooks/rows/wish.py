@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import Field
-
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.rescue.past import Moment
-from tmi_ops.recovery.rescue.selection import Policy, Selection, TableRows
+from tmi_ops.recovery.rescue.selection import Policy, Selection, TableColumn, TableRows
 from tmi_ops.runbooks.plan import Fact
 
 
@@ -20,15 +18,23 @@ class WishedRows(Fact):
     key: tuple[str, ...] | None = None
 
 
+class WishedColumn(Fact):
+    """As `TableColumn`."""
+
+    table: str
+    column: str
+
+
 class RowsWish(Fact):
-    """The past, the rows, and the digest of the plan that somebody agreed to."""
+    """The past, the rows or columns, and the digest of the plan that somebody agreed to."""
 
     time: datetime | None = None
     lsn: int | None = None
     name: str | None = None
     inclusive: bool = True
     backup: str | None = None
-    rows: tuple[WishedRows, ...] = Field(min_length=1)
+    rows: tuple[WishedRows, ...] = ()
+    columns: tuple[WishedColumn, ...] = ()
     with_children: bool = True
     policy: Policy = "stop"
     accept_triggers: bool = False
@@ -43,7 +49,8 @@ class RowsWish(Fact):
     @property
     def selection(self) -> Selection:
         rows = tuple(TableRows(one.table, one.where, one.key) for one in self.rows)
-        return Selection(rows, (), self.with_children, self.policy, self.accept_triggers)
+        columns = tuple(TableColumn(one.table, one.column) for one in self.columns)
+        return Selection(rows, columns, self.with_children, self.policy, self.accept_triggers)
 
 
 def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
@@ -56,6 +63,7 @@ def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
         inclusive=target.inclusive,
         backup=moment.backup,
         rows=tuple(WishedRows(table=one.table, where=one.where, key=one.key) for one in selection.rows),
+        columns=tuple(WishedColumn(table=one.table, column=one.column) for one in selection.columns),
         with_children=selection.with_children,
         policy=selection.policy,
         accept_triggers=selection.accept_triggers,
