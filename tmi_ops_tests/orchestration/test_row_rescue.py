@@ -1,4 +1,4 @@
-"""The job `recover_rows`: a dry run by default, the deed once the environment's name is typed."""
+"""The job `recover_rows`: a dry run by default, the deed once the environment's name is typed; of rows and columns."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def count(settings: Settings) -> int:
 
 def test_rows_come_back_only_once_it_is_confirmed(run_job: Run, as_variables: Settings) -> None:
     with connect(as_variables.postgres) as connection:
-        connection.execute("CREATE TABLE ledger (i integer PRIMARY KEY)")
-        connection.execute("INSERT INTO ledger SELECT generate_series(1, 5)")
+        connection.execute("CREATE TABLE ledger (i integer PRIMARY KEY, note text)")
+        connection.execute("INSERT INTO ledger SELECT i, 'note ' || i FROM generate_series(1, 5) i")
         back_up_logical(as_variables, open_store(as_variables.store, "development"), "custom", SilentReport())
         connection.execute("DELETE FROM ledger WHERE i > 2")
     config = {"backup": "latest", "table": "ledger", "cache": False}
@@ -43,3 +43,10 @@ def test_rows_come_back_only_once_it_is_confirmed(run_job: Run, as_variables: Se
     done = launch(confirm="development")
     assert done.success
     assert count(as_variables) == 5
+    with connect(as_variables.postgres) as connection:
+        connection.execute("ALTER TABLE ledger DROP COLUMN note")
+        assert not launch(table=None, column=["note"]).success
+        assert launch(column=["note"], where="i > 2", confirm="development").success
+        assert connection.execute("SELECT string_agg(note, ', ' ORDER BY i) FROM ledger").fetchone() == (
+            "note 3, note 4, note 5",
+        )

@@ -91,6 +91,7 @@ def accident(
             "INSERT INTO lines VALUES ('since', 0)",
             "DELETE FROM lines",
             "DROP TABLE models CASCADE",
+            "ALTER TABLE doors DROP COLUMN room; INSERT INTO doors VALUES (7)",
         ):
             run(cluster.address, statement)
         archive_wal(cluster, opened, close_segment=False)
@@ -127,8 +128,8 @@ def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_pat
     assert max(map(len, differs.stdout.splitlines())) <= 100
     whole = accident.call(tmp_path, "diff", *before, "--json")
     states = [json.loads(line)["state"] for line in whole.stdout.splitlines()]
-    # 30 models, 10 parts and 10 lines are gone, 4 people have another name.
-    assert (states.count("deleted"), states.count("changed"), states.count("inserted")) == (50, 4, 0)
+    # 30 models, 10 parts and 10 lines are gone, 4 people have another name, one door is new.
+    assert (states.count("deleted"), states.count("changed"), states.count("inserted")) == (50, 4, 1)
 
     asked = ("rows", *before, "--table", "parts", "--where", "n <= 10")
     dry = accident.call(tmp_path, *asked, "--dry-run")
@@ -167,6 +168,23 @@ def test_a_logical_backup_is_a_past_where_there_is_no_wal(accident: Accident, tm
     assert "All of it is as it was; there is nothing to do." in again.stdout
 
 
+def test_a_dropped_column_comes_back_by_the_runbook_and_fits_a_narrow_terminal(
+    accident: Accident, tmp_path: Path
+) -> None:
+    asked = ("rows", "--to-name", WHOLE, "--table", "doors", "--column", "room", "--no-cache", "--yes", "--quiet")
+    done = accident.call(tmp_path, *asked, columns=80)
+    assert done.returncode == 0, done.stderr
+    assert max(len(line) for line in done.stdout.splitlines() if "Evidence" not in line and "s3://" not in line) <= 80
+    said = " ".join(done.stdout.split())
+    assert "6 rows of doors get their values of then 1 others get NULL" in said
+    assert "the foreign key doors_room_fkey is back" in said
+    assert rows(accident.settings.postgres, "(SELECT id, room FROM doors)") == [
+        *({"id": number, "room": number} for number in range(1, 7)),
+        {"id": 7, "room": None},
+    ]
+    assert "1 of 1" in accident.call(tmp_path, "list").stdout
+
+
 def test_a_table_that_never_was_is_exit_code_2(accident: Accident, tmp_path: Path) -> None:
     done = accident.call(tmp_path, "rows", "--to-name", WHOLE, "--table", "nowhere", "--quiet")
     assert done.returncode == 2
@@ -181,6 +199,8 @@ def test_a_table_that_never_was_is_exit_code_2(accident: Accident, tmp_path: Pat
         (("--to-name", WHOLE), "say what shall come back"),
         (("--to-name", WHOLE, "--table", "a", "--table", "b", "--where", "true"), "with one --table"),
         (("--to-name", WHOLE, "--table", "people", "--json"), "--json needs --dry-run"),
+        (("--to-name", WHOLE, "--column", "boss"), "give --column with one --table"),
+        (("--to-name", WHOLE, "--table", "a", "--where", "true", "--key", "1"), "by one of --where and --key"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_opened(words: tuple[str, ...], said: str) -> None:
