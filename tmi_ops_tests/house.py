@@ -29,6 +29,8 @@ PARAMETERS: Mapping[str, str] = {
     "shared_buffers": "32MB",
     "fsync": "off",
 }
+# Before, reading is granted table by table.
+READ_ALL_DATA_SINCE = 14
 
 
 @dataclass
@@ -78,10 +80,12 @@ class House:
             reload_configuration(self.address)
 
     @contextmanager
-    def role(self, *attributes: str) -> Iterator[PostgresSettings]:
-        """A role that logs in with a password, and has what `attributes` say."""
+    def role(self, *attributes: str, reads: bool = False) -> Iterator[PostgresSettings]:
+        """A role that logs in with a password, and has what `attributes` say; `reads`: every table there is."""
         name, password = f"role_{secrets.token_hex(3)}", secrets.token_urlsafe(12)
         self.run(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' {' '.join(attributes)}")
+        if reads:
+            self._let_read(name)
         try:
             yield self.address.model_copy(update={"user": name, "password": SecretStr(password)})
         finally:
@@ -89,6 +93,14 @@ class House:
             for database in self._databases():
                 self.run(f"DROP OWNED BY {name}", database=database)
             self.run(f"DROP ROLE IF EXISTS {name}")
+
+    def _let_read(self, role: str) -> None:
+        if self.programs.major >= READ_ALL_DATA_SINCE:
+            self.run(f"GRANT pg_read_all_data TO {role}")
+            return
+        for database in self._databases():
+            for things in ("TABLES", "SEQUENCES"):
+                self.run(f"GRANT SELECT ON ALL {things} IN SCHEMA public TO {role}", database=database)
 
     def _databases(self) -> list[str]:
         with connect(self.address) as connection:

@@ -120,7 +120,7 @@ def back_up_base(
         _keep_wal(connection, report)
         stream, upon = _begin(connection, store, options, upon, report)
         sent = _send(stream, store, backup_folder(backup_id), report)
-        server_time, superuser = _server_time_and_superuser(settings.postgres)
+        told = _ask_database(settings.postgres)
         write_restore_guide(store)
         finished_at = datetime.now(UTC)
         manifest = BaseManifest(
@@ -142,14 +142,14 @@ def back_up_base(
             timeline=stream.start.timeline,
             start_lsn=stream.start.lsn,
             stop_lsn=stream.stop.lsn,
-            consistent_at=server_time or finished_at,
+            consistent_at=told.time or finished_at,
             wal_segment_size=cluster.wal_segment_size,
             data_checksums=cluster.data_checksums,
             cluster_size=stream.size,
             tablespaces=_tablespaces(stream, sent),
             role=settings.postgres.user,
-            superuser=superuser,
-            from_standby=cluster.in_recovery,
+            superuser=told.superuser,
+            from_standby=told.in_recovery if cluster.in_recovery is None else cluster.in_recovery,
             objects=sent.objects,
         )
         commit_manifest(store, manifest)
@@ -298,13 +298,23 @@ def _tablespaces(stream: BaseBackupStream, sent: _Sent) -> tuple[Tablespace, ...
     )
 
 
-def _server_time_and_superuser(postgres: PostgresSettings) -> tuple[datetime | None, str | None]:
-    """The server's clock and its first role's name. A role that may replicate need not be allowed to connect."""
+@dataclass(frozen=True)
+class _Told:
+    """What only a database tells: the server's clock, its first role, and, before 14, whether it is a standby."""
+
+    time: datetime | None = None
+    superuser: str | None = None
+    in_recovery: bool | None = None
+
+
+def _ask_database(postgres: PostgresSettings) -> _Told:
+    """Nothing is known where the role, which may replicate, is not allowed to connect."""
     try:
         with connect(postgres) as connection:
             row = connection.execute(
-                "SELECT clock_timestamp(), (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10)"
+                "SELECT clock_timestamp(), (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10), "
+                "pg_is_in_recovery()"
             ).fetchone()
     except DatabaseError:
-        return None, None
-    return (row[0], row[1]) if row else (None, None)
+        return _Told()
+    return _Told(*row) if row else _Told()

@@ -111,14 +111,15 @@ class _Refusal:
     transient: bool = False
 
 
+_ENCRYPTED_ONLY = (
+    "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT) if the server lets in encrypted "
+    "connections only; else add a pg_hba.conf line for this user, database and address on the server"
+)
 _REFUSALS = (
     _Refusal("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
     _Refusal("no password supplied", "set POSTGRES_PASSWORD"),
-    _Refusal(
-        "no encryption",
-        "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT) if the server lets in encrypted "
-        "connections only; else add a pg_hba.conf line for this user, database and address on the server",
-    ),
+    _Refusal("no encryption", _ENCRYPTED_ONLY),
+    _Refusal("SSL off", _ENCRYPTED_ONLY),  # how 13 says it
     _Refusal(
         "requires a valid client certificate",
         "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",

@@ -20,7 +20,7 @@ from tmi_ops_tests.diagnosis.conftest import Examine, login
 from tmi_ops_tests.house import House, house
 from tmi_ops_tests.physical import reload_configuration
 
-READS = ("IN ROLE pg_read_all_data, pg_monitor",)
+MONITORS = "IN ROLE pg_monitor"
 # Everything about the tables is another test's; these servers hold an empty database.
 EMPTY = {"POSTGRES_DB": "postgres"}
 
@@ -85,7 +85,7 @@ def test_archiving_without_a_command_is_named(examine: Examine, bare_house: Hous
 
 
 def test_a_role_without_replication_gets_it(examine: Examine, server_house: House) -> None:
-    with server_house.role(*READS) as role:
+    with server_house.role(MONITORS, reads=True) as role:
         fix = assert_cause(examine(login(role)), "replication", "lacks REPLICATION")
         assert statements_of(fix) == [f'ALTER ROLE "{role.user}" REPLICATION;']
         server_house.run(*statements_of(fix))
@@ -97,7 +97,7 @@ def test_pg_hba_without_a_line_for_replication_gets_exactly_the_line_that_is_nam
 ) -> None:
     file = server_house.data / "pg_hba.conf"
     before = file.read_text()
-    with server_house.role("REPLICATION", *READS) as role:
+    with server_house.role("REPLICATION", MONITORS, reads=True) as role:
         try:
             file.write_text("host all all all scram-sha-256\n")
             with server_house.hba():

@@ -12,7 +12,7 @@ from tmi_ops.health.probes.locks import Blocked
 from tmi_ops.health.probes.sessions import Connections, Sessions
 from tmi_ops.health.verdict import Cause, Status
 from tmi_ops.settings import PostgresSettings
-from tmi_ops_tests.health.conftest import counters, eventually, in_background, probe, run_on
+from tmi_ops_tests.health.conftest import FLUSH, counters, eventually, in_background, probe, run_on
 
 Open = Callable[..., psycopg.Connection[Any]]
 Run = Callable[..., list[tuple[Any, ...]]]
@@ -127,7 +127,7 @@ def test_rollbacks_and_the_rate_are_measured_between_two_readings(database: Post
     before = counters(database)
     for _ in range(120):
         sql("BEGIN", "ROLLBACK")
-    sql("SELECT pg_stat_force_next_flush()")
+    sql(FLUSH)
     found = probe(database, "transactions", last=before)
     assert found.status is Status.CRITICAL
     assert found.verdict.remedy[0].startswith("ALTER SYSTEM SET log_min_error_statement")
@@ -166,7 +166,7 @@ def test_reads_that_miss_the_cache_are_seen(database: PostgresSettings, sql: Run
         "INSERT INTO large SELECT repeat('x', 7000) FROM generate_series(1, 12000)",
     )
     before = counters(database)
-    sql("SELECT count(*) FROM large", "SELECT pg_stat_force_next_flush()")
+    sql("SELECT count(*) FROM large", FLUSH)
     found = probe(database, "cache_hit_ratio", "99,10", last=before)
     assert found.status is Status.WARNING
     assert "shared_buffers is 64MB" in found.verdict.advice

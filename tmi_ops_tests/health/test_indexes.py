@@ -13,7 +13,7 @@ from tmi_ops.health.probes.index_use import OBSERVED_LONG_ENOUGH_S, UnindexedKey
 from tmi_ops.health.probes.indexes import DuplicateIndexes, InvalidIndexes
 from tmi_ops.health.verdict import Cause, Status
 from tmi_ops.settings import PostgresSettings
-from tmi_ops_tests.health.conftest import eventually, in_background, probe, run_on
+from tmi_ops_tests.health.conftest import FLUSH, eventually, in_background, probe, run_on
 
 Open = Callable[..., psycopg.Connection[Any]]
 Run = Callable[..., list[tuple[Any, ...]]]
@@ -92,7 +92,7 @@ def test_an_index_no_query_used_is_judged_only_after_long_enough(database: Postg
         "INSERT INTO threats SELECT n, n, n FROM generate_series(1, 50000) n",
         "SET enable_seqscan = off",
         "SELECT * FROM threats WHERE alias = '7'",
-        "SELECT pg_stat_force_next_flush()",
+        FLUSH,
     )
     young = probe(database, "unused_indexes", "0.1,")
     assert (young.status, young.verdict.cause) == (Status.UNKNOWN, Cause.TOO_EARLY)

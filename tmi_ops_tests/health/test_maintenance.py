@@ -22,7 +22,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops_tests.health.conftest import eventually, in_background, probe, role, run_on
+from tmi_ops_tests.health.conftest import FLUSH, eventually, in_background, probe, role, run_on
 from tmi_ops_tests.health.test_indexes import leave_ccnew
 
 Open = Callable[..., psycopg.Connection[Any]]
@@ -50,16 +50,16 @@ def test_maintenance_does_what_health_asks_for_and_then_there_is_nothing_left_to
 ) -> None:
     sql(
         "CREATE TABLE dead AS SELECT generate_series(1, 1000) AS id",
-        "SELECT pg_stat_force_next_flush()",
+        FLUSH,
         "ANALYZE dead",
         "UPDATE dead SET id = id",
         "CREATE TABLE changed AS SELECT generate_series(1, 1000) AS id",
         "CREATE TABLE fat (id int PRIMARY KEY) WITH (autovacuum_enabled = off)",
         "INSERT INTO fat SELECT generate_series(1, 500000)",
         "DELETE FROM fat WHERE id % 10 <> 0",
-        "SELECT pg_stat_force_next_flush()",
+        FLUSH,
         "VACUUM (ANALYZE) fat",
-        "SELECT pg_stat_force_next_flush()",
+        FLUSH,
     )
     plan = plan_for()
     assert [step.sql for step in plan.steps] == [

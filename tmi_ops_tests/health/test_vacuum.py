@@ -16,10 +16,9 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
 from tmi_ops.settings import PostgresSettings
-from tmi_ops_tests.health.conftest import probe, run_on
+from tmi_ops_tests.health.conftest import FLUSH, probe, run_on
 
 Run = Callable[..., list[tuple[Any, ...]]]
-FLUSH = "SELECT pg_stat_force_next_flush()"
 
 
 def test_dead_rows_autovacuum_should_have_cleared_away_are_a_warning_and_vacuum_cures_it(

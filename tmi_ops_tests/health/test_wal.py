@@ -62,7 +62,7 @@ def test_an_archive_command_that_fails_is_critical_and_names_the_segment(databas
 def test_a_slot_nobody_reads_holds_wal_and_dropping_it_is_the_last_resort(database: PostgresSettings, sql: Run) -> None:
     sql("SELECT pg_create_physical_replication_slot('forgotten', true)")
     try:
-        sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 3000000))")
+        sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 3000000))", "SELECT pg_switch_wal()")
         found = probe(database, "replication_slots", "2,1000000")
         assert found.status is Status.WARNING
         assert "forgotten (not in use) holds" in found.verdict.summary

@@ -5,6 +5,7 @@ Its pg_hba.conf has nothing but hostssl lines, so whatever succeeds here was enc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -144,7 +145,7 @@ def test_a_connection_unverified_is_refused_by_the_server_and_the_setting_named(
     way: Way, verified: PostgresSettings, programs: Programs
 ) -> None:
     error = refusal(way, verified.model_copy(update={"sslmode": "disable"}), programs)
-    assert "no encryption" in str(error)
+    assert re.search("no encryption|SSL off", str(error))
     if way != "pg_dump":
         assert "POSTGRES_SSLMODE=require" in error.next_step
 
@@ -154,7 +155,7 @@ def test_a_server_that_asks_for_a_client_certificate_lets_in_who_shows_one(
     way: Way, tls_house: House, authority: Authority, programs: Programs
 ) -> None:
     ours = authority.certify("tmi_backup")
-    with tls_house.role("REPLICATION", "IN ROLE pg_read_all_data") as role:
+    with tls_house.role("REPLICATION", reads=True) as role:
         how = "scram-sha-256 clientcert=verify-ca"
         lines = [f"hostssl {database} {role.user} all {how}" for database in ("all", "replication")]
         with tls_house.hba(*lines):
