@@ -10,6 +10,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Strin
 KEY = r"[a-z0-9][a-z0-9._-]{0,99}"
 # Long enough for a reason and a command, short enough for every channel.
 LONGEST_TEXT = 1500
+# The key of the alert that says what the recorded verdict on the schema says, too.
+SCHEMA_DRIFT = "schema-drift"
 
 
 def _fitting(text: str) -> str:

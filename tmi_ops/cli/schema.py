@@ -9,6 +9,8 @@ import click
 
 if TYPE_CHECKING:
     from tmi_ops.schema.operations import MigrationPlan
+    from tmi_ops.schema.validation import Validation
+    from tmi_ops.settings import Settings
 
 FINDINGS = 1
 
@@ -34,26 +36,27 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
 
     if only_plan and only_validate:
         raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
-    postgres = load_settings().postgres
+    settings = load_settings()
+    postgres = settings.postgres
     if only_plan:
         _show_plan(migration.plan_migration(postgres, seed=not no_seed))
         return 0
     if only_validate:
         verdict = validate_schema(postgres)
         show_verdict(verdict, verbose=verbose)
-        return 0 if verdict.ok else FINDINGS
+        return _record(settings, verdict)
     with TerminalReport().running() as report:
         result = migration.migrate(postgres, report, seed=not no_seed)
     show_result(result)
     show_verdict(result.validation, verbose=verbose, after_migration=True)
-    return 0 if result.validation.ok else FINDINGS
+    return _record(settings, result.validation)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON, DEBUG included.")
 @click.option("--verbose", "-v", is_flag=True, help="Show DEBUG findings too: what matches.")
 def check(as_json: bool, verbose: bool) -> int:
-    """Compare the database with the schema TMI needs. Changes nothing.
+    """Compare the database with the schema TMI needs. Changes nothing; what it found, `tmi-ops status` shows.
 
     Shows the connection, every table with its rows, and what differs. ERROR: TMI fails, or data is not what it is
     declared to be. WARN: something is not enforced, slow, or more than TMI's models know.
@@ -64,11 +67,21 @@ def check(as_json: bool, verbose: bool) -> int:
     from tmi_ops.schema.validation import validate_schema
     from tmi_ops.settings import load_settings
 
-    verdict = validate_schema(load_settings().postgres)
+    settings = load_settings()
+    verdict = validate_schema(settings.postgres)
     if as_json:
         click.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))
     else:
         show_verdict(verdict, verbose=verbose)
+    return _record(settings, verdict)
+
+
+def _record(settings: Settings, verdict: Validation) -> int:
+    """Keep the verdict for `tmi-ops status`, after it was shown: a store that is away costs its time. The exit code."""
+    from tmi_ops.health.record import record_schema
+    from tmi_ops.settings import read_variables
+
+    record_schema(settings, read_variables(), verdict.findings)
     return 0 if verdict.ok else FINDINGS
 
 

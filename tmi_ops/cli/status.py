@@ -30,7 +30,7 @@ def status(as_json: bool, watch: float | None) -> int:
 
     Reads the store and asks the database and Dagster's records beside it; what cannot be asked is said so, line by
     line, and the rest is shown. Only what a restore or drill has proven counts. At risk means: three quarters of the
-    objective are used up.
+    objective are used up. Health and schema are shown as they were found last, with the age of that.
 
     Exit codes: 0 both objectives are met, 1 one is at risk, breached or unproven, 2 store or database could not be
     looked at.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from tmi_ops.health.record import LastVerdicts
 from tmi_ops.objectives.cures import Cure
 from tmi_ops.objectives.facts import Reach
 from tmi_ops.objectives.history import Worst
@@ -35,6 +36,7 @@ def as_facts(status: Status) -> dict[str, Any]:
             "runs": [{"schedule": run.schedule, "at": run.at.isoformat()} for run in status.automatic.runs],
         },
         "alerts": None if status.alerts is None else [record.alert.model_dump(mode="json") for record in status.alerts],
+        "health": _health(status.health) if status.health else None,
         "findings": list(found.facts.problems) if found else [],
         "failed_backups": list(found.facts.failed) if found else [],
     }
@@ -133,6 +135,18 @@ def _storage(found: Recoverability) -> dict[str, Any]:
         "total": kind("total"),
         "kinds": {name: kind(name) for name in sorted(usage)},
         "growth_bytes_per_day": None if found.growth is None else round(found.growth),
+    }
+
+
+def _health(last: LastVerdicts) -> dict[str, Any]:
+    return {
+        "status": last.status.value,
+        "counts": {status.value: count for status, count in last.counts.items()},
+        "oldest_at": last.oldest_at.isoformat(),
+        "probes": [
+            {"name": name, **one.model_dump(mode="json", exclude={"at"}), "at": one.at.isoformat()}
+            for name, one in last.verdicts.items()
+        ],
     }
 
 

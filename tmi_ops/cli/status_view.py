@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tmi_ops.cli.status_health import findings_of, last_looks
+from tmi_ops.cli.status_words import MARKS, ago
 from tmi_ops.objectives.acting import Topic
 from tmi_ops.objectives.cures import Cure
 from tmi_ops.objectives.history import Worst
@@ -18,12 +20,6 @@ from tmi_ops.objectives.status import Recoverability, Status
 from tmi_ops.objectives.stock import total_of
 from tmi_ops.words import size_words, time_words
 
-MARKS = {
-    Standing.MET: ("✓", "green"),
-    Standing.UNKNOWN: ("?", "magenta"),
-    Standing.AT_RISK: ("!", "yellow"),
-    Standing.BREACHED: ("✗", "bold red"),
-}
 _RUNS_SHOWN = 4
 _FINDINGS_SHOWN = 12
 _CURES_SHOWN = 2
@@ -64,7 +60,7 @@ def _promises(status: Status) -> Iterator[tuple[Text, Text, Text, Text]]:
     yield _promise("RPO", rpo.standing, rpo.value, rpo.objective, _past(found))
     measured = "no drill yet"
     if rto.last_drill is not None:
-        measured = f"last drill {_span(rto.last_drill.rto)}, {_ago(rto.last_drill.at, status.at)}"
+        measured = f"last drill {_span(rto.last_drill.rto)}, {ago(rto.last_drill.at, status.at)}"
     yield _promise("RTO", rto.standing, rto.value, rto.objective, f"{_BASES[rto.basis]}; {measured}")
 
 
@@ -110,6 +106,7 @@ def _lines(status: Status) -> Iterator[tuple[str, Text]]:
     yield "Next runs", _next_runs(status.automatic, status.at)
     if found is not None:
         yield "Storage", Text(_storage(found))
+    yield from last_looks(status)
     yield "Alerts", _alerts(status)
 
 
@@ -134,7 +131,7 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
     else:
         yield (
             "Last proof",
-            Text(f"{last.backup_id}, {_ago(last.at, now)}; restored in {_span(last.restore)}"),
+            Text(f"{last.backup_id}, {ago(last.at, now)}; restored in {_span(last.restore)}"),
         )
 
 
@@ -193,8 +190,11 @@ def _findings(status: Status) -> Iterator[RenderableType]:
             yield _finding(Standing.AT_RISK, problem, ())
     else:
         yield _finding(Standing.UNKNOWN, "What is recoverable is not known; see why:", (), "tmi-ops doctor")
+    sick = list(findings_of(status.health, status.at))
+    for one in sick:
+        yield _finding(one.standing, one.said, (), one.command)
     # What was judged just now is not told again as it was when people were alerted.
-    judged_above = set(Topic) if found is not None else set()
+    judged_above = {*(set(Topic) if found is not None else ()), *(one.alerted_as for one in sick)}
     for record in status.alerts or ():
         if record.alert.key in judged_above:
             continue
@@ -217,12 +217,7 @@ def _mark(standing: Standing, name: str = "") -> Text:
 
 
 def _moment(moment: datetime, now: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({_ago(moment, now)})"
-
-
-def _ago(moment: datetime, now: datetime) -> str:
-    seconds = max(0.0, (now - moment).total_seconds())
-    return "now" if seconds < 1 else f"{time_words(seconds)} ago"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({ago(moment, now)})"
 
 
 def _in(moment: datetime, now: datetime) -> str:

@@ -13,8 +13,9 @@ import psycopg
 from tmi_ops.errors import SettingsError
 from tmi_ops.health.counters import Window
 from tmi_ops.health.counting import read_counters
-from tmi_ops.health.memory import open_shelf, recall, remember, window
+from tmi_ops.health.memory import Shelf, open_shelf, recall, remember, window
 from tmi_ops.health.probe import AnyProbe, Area
+from tmi_ops.health.record import record_verdicts
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession, Server, explain
 from tmi_ops.health.thresholds import Thresholds, overridden
@@ -122,6 +123,7 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
                 results.append(ask(probe, session, thresholds[probe.name]))
                 phase.advance(1)
         kept = remember(shelf, session.window)
+        _record(shelf, results, how)
         return HealthReport(
             environment=settings.environment,
             address=settings.postgres.describe(),
@@ -131,6 +133,13 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
             restarted=session.window.restarted,
             kept_in=shelf.where if kept else None,
         )
+
+
+def _record(shelf: Shelf, results: Iterable[Result], how: Examination) -> None:
+    """What limits for this one run judge is not what the environment is held to."""
+    for_this_run = {option.partition("=")[0] for option in how.thresholds}
+    verdicts = {one.probe.name: one.verdict for one in results if one.probe.name not in for_this_run}
+    record_verdicts(shelf, verdicts, whole=not how.only and not for_this_run)
 
 
 def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Result:

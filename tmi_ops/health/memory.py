@@ -47,25 +47,33 @@ class Shelf(Protocol):
         """Replace it. Of two writers at once the last wins: either reading serves."""
         ...
 
+    def beside(self, name: str) -> Shelf:
+        """The shelf of another text, next to this one."""
+        ...
+
 
 @dataclass(frozen=True)
 class StoreShelf:
     """In the backup store."""
 
     store: ObjectStore
+    key: str = KEY
 
     @property
     def where(self) -> str:
-        return f"{self.store.where}: {KEY}"
+        return f"{self.store.where}: {self.key}"
 
     def get(self) -> bytes | None:
         try:
-            return self.store.get_bytes(KEY)
+            return self.store.get_bytes(self.key)
         except ObjectMissingError:
             return None
 
     def put(self, text: bytes) -> None:
-        self.store.put_bytes(KEY, text)
+        self.store.put_bytes(self.key, text)
+
+    def beside(self, name: str) -> StoreShelf:
+        return StoreShelf(self.store, f"{self.key.rpartition('/')[0]}/{name}")
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,14 @@ class HomeShelf:
         unfinished.write_bytes(text)
         unfinished.replace(self.file)
 
+    def beside(self, name: str) -> HomeShelf:
+        return HomeShelf(self.file.with_name(name))
+
 
 def open_shelf(settings: Settings) -> Shelf:
     """The store's shelf; the one at home where no store is configured or it cannot be reached now."""
     try:
-        return StoreShelf(open_store(settings.store, settings.environment))
+        return StoreShelf(open_store(settings.store, settings.environment, hurried=True))
     except StoreError:
         return HomeShelf(settings.home / settings.environment / KEY)
 

@@ -48,6 +48,8 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "store_objects": ("Objects in the store.", ("kind",)),
     "store_added_bytes": ("Bytes of what was stored within 24 hours and is still there.", ("kind",)),
     "alerts_open": ("Open alerts.", ()),
+    "health_probes": ("Health probes by what they said last; the schema's findings are one of them.", ("verdict",)),
+    "health_timestamp_seconds": ("When the health probe that was asked longest ago was asked last.", ()),
     "next_run_timestamp_seconds": ("When a schedule begins next.", ("schedule",)),
     "read_timestamp_seconds": ("When all this was read.", ()),
 }
@@ -76,6 +78,10 @@ def _samples(status: Status) -> _Samples:
     yield "reachable", {"target": "dagster"}, float(status.automatic.problem is None)
     yield "read_timestamp_seconds", {}, status.at.timestamp()
     yield "alerts_open", {}, None if status.alerts is None else float(len(status.alerts))
+    if status.health is not None:
+        yield "health_timestamp_seconds", {}, status.health.oldest_at.timestamp()
+        for verdict, probes in status.health.counts.items():
+            yield "health_probes", {"verdict": verdict.value}, float(probes)
     for run in status.automatic.runs:
         yield "next_run_timestamp_seconds", {"schedule": run.schedule}, run.at.timestamp()
     if found is not None:

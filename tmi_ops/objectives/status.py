@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import AlertRecord
 from tmi_ops.errors import OpsError
+from tmi_ops.health.memory import open_shelf
+from tmi_ops.health.record import LastVerdicts, last_verdicts
 from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.objectives.history import Day, Worst, growth_per_day, read_history, worst_over
 from tmi_ops.objectives.next_runs import Automatic, read_automatic
@@ -48,6 +50,7 @@ class Status:
         recoverability: what the store tells; None: it could not be read, and `store_problem` says why.
         database_problem: why the server could not be asked; None: it was.
         alerts: the open ones; None: they could not be read.
+        health: what the probes said last; None: they were never asked, or what they said cannot be read.
     """
 
     environment: str
@@ -59,6 +62,7 @@ class Status:
     database_problem: str | None
     automatic: Automatic
     alerts: tuple[AlertRecord, ...] | None
+    health: LastVerdicts | None
 
     @property
     def standing(self) -> Standing:
@@ -86,9 +90,10 @@ def read_status(
         dagster: where Dagster keeps its records.
     """
     now = now or datetime.now(UTC)
-    with ThreadPoolExecutor(3, thread_name_prefix="status") as pool:
+    with ThreadPoolExecutor(4, thread_name_prefix="status") as pool:
         automatic = pool.submit(_automatic, settings, variables, dagster, now)
         alerts = pool.submit(_open_alerts, settings)
+        health = pool.submit(lambda: last_verdicts(open_shelf(settings)))
         recoverability, store_problem = _recoverability(settings, now)
         facts = recoverability.facts if recoverability else None
         database_problem = facts.server_problem if facts else _database_problem(settings.postgres)
@@ -102,6 +107,7 @@ def read_status(
             database_problem=database_problem,
             automatic=automatic.result(),
             alerts=alerts.result(),
+            health=health.result(),
         )
 
 

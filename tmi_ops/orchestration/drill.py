@@ -29,6 +29,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.drill.evidence import CheckName, Evidence
@@ -192,19 +193,10 @@ def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
         "drill": MetadataValue.text(evidence.drill_id),
         "outcome": MetadataValue.text(evidence.outcome),
         "target": MetadataValue.text(f"{evidence.target.words}, {evidence.target.chosen}"),
-        "checks": _check_table(evidence),
-        "RTO (s)": seconds(evidence.rto_seconds),
-        "RTO objective (s)": seconds(evidence.rto_objective_seconds),
-        "RPO (s)": seconds(evidence.rpo_seconds),
-        "RPO objective (s)": seconds(evidence.rpo_objective_seconds),
+        **_beside_objective("RTO", evidence.rto_seconds, evidence.rto_objective_seconds),
+        **_beside_objective("RPO", evidence.rpo_seconds, evidence.rpo_objective_seconds),
         "answered queries after (s)": seconds(evidence.recovery_seconds),
         **{f"phase: {phase} (s)": seconds(spent) for phase, spent in evidence.phases.items()},
-        "backup": MetadataValue.text(evidence.backup_id),
-        "recoverable from": MetadataValue.timestamp(evidence.window.earliest_at),
-        "recoverable to": MetadataValue.timestamp(evidence.window.newest_at),
-        "disk needed (MB)": megabytes(evidence.disk_needed),
-        "evidence": MetadataValue.text(done.page_key),
-        "look at it with": MetadataValue.md(f"`tmi-ops drills {evidence.drill_id} --html drill.html`"),
     }
     if evidence.copy_ is not None:
         metadata |= {
@@ -212,7 +204,24 @@ def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
             "WAL replayed (MB)": megabytes(evidence.copy_.replayed_size),
             "rows": MetadataValue.int(sum(evidence.copy_.rows.values())),
         }
-    return metadata
+    return metadata | {
+        "disk needed (MB)": megabytes(evidence.disk_needed),
+        "checks": _check_table(evidence),
+        "backup": MetadataValue.text(evidence.backup_id),
+        "recoverable from": MetadataValue.timestamp(evidence.window.earliest_at),
+        "recoverable to": MetadataValue.timestamp(evidence.window.newest_at),
+        "evidence": MetadataValue.text(done.page_key),
+        "look at it with": MetadataValue.md(f"`tmi-ops drills {evidence.drill_id} --html drill.html`"),
+    }
+
+
+def _beside_objective(name: str, measured: float, objective: float) -> dict[str, MetadataValue[Any]]:
+    """The objective in words: as a number it would be one more plot, a straight line."""
+    return {
+        f"{name} (s)": seconds(measured),
+        f"{name} (% of objective)": MetadataValue.float(round(100 * measured / objective, 2)),
+        f"{name} objective": MetadataValue.text(time_words(objective)),
+    }
 
 
 def _check_table(evidence: "Evidence") -> MetadataValue[Any]:

@@ -82,10 +82,13 @@ def schema_definitions(environment: str) -> Definitions:
         "fails or that data is not what it is declared to be. The same by hand: `tmi-ops check`.",
     )
     def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:
+        from tmi_ops.health.record import record_schema
         from tmi_ops.schema.validation import validate_schema
+        from tmi_ops.settings import read_variables
 
         with failures_explained():
             verdict = validate_schema(environment.settings.postgres)
+            record_schema(environment.settings, read_variables(), verdict.findings)
         context.log.info(f"{verdict.address}: {_counts(verdict)}")
         return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
 

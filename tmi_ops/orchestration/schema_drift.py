@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
     from tmi_ops.schema.findings import Finding
 
-ALERT = "schema-drift"
 LOOK_EVERY = timedelta(minutes=15)
 _SHOWN = 3
 
@@ -42,7 +41,7 @@ class DriftDecision:
 
 def decide_drift(findings: "Sequence[Finding]", seen: Seen, now: datetime) -> DriftDecision:
     """Pure: what changed findings lead to. Only errors, with which TMI fails, are told of."""
-    from tmi_ops.alerts.alert import Alert, Severity
+    from tmi_ops.alerts.alert import SCHEMA_DRIFT, Alert, Severity
 
     worth = [f"{one.level} {one.table}.{one.object} {one.rule} {one.message}" for one in _drift(findings)]
     digest = hashlib.sha256("\n".join(worth).encode()).hexdigest()[:16]
@@ -54,7 +53,7 @@ def decide_drift(findings: "Sequence[Finding]", seen: Seen, now: datetime) -> Dr
     named = "; ".join(f"{_place(one)}: {one.message}" for one in errors[:_SHOWN])
     more = f"; {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
     alert = Alert(
-        key=ALERT,
+        key=SCHEMA_DRIFT,
         severity=Severity.CRITICAL,
         summary=f"The schema is not what TMI needs ({len(errors)} errors)",
         at_risk=f"TMI fails at what lacks, or stores what is not as declared. {named}{more}",
@@ -77,20 +76,23 @@ def schema_drift_definitions(environment: str, capabilities: Definitions) -> Def
         "`schema/validation` is materialized anew; errors raise an alert, which ends when they are gone.",
     )
     def schema_drift(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
+        from tmi_ops.alerts.alert import SCHEMA_DRIFT
         from tmi_ops.alerts.desk import AlertDesk
+        from tmi_ops.health.record import record_schema
         from tmi_ops.schema.validation import schema_findings
+        from tmi_ops.settings import read_variables
 
         with refusals_skipped() as skipped:
-            decision = decide_drift(
-                schema_findings(environment.settings.postgres), _seen(context.cursor), datetime.now(UTC)
-            )
+            findings = schema_findings(environment.settings.postgres)
+            decision = decide_drift(findings, _seen(context.cursor), datetime.now(UTC))
+            record_schema(environment.settings, read_variables(), findings)
         if skipped.because:
             return SensorResult(skip_reason=skipped.because)
         desk = AlertDesk(environment.settings)
         if decision.alert is not None:
             desk.raise_alert(decision.alert)
         else:
-            desk.resolve(ALERT, "The schema is what TMI needs.")
+            desk.resolve(SCHEMA_DRIFT, "The schema is what TMI needs.")
         cursor = decision.seen.model_dump_json()
         if not decision.validate:
             return SensorResult(skip_reason="Nothing has changed since the last look.", cursor=cursor)

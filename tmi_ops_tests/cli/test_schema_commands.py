@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tmi_ops.health.memory import HomeShelf
+from tmi_ops.health.record import last_verdicts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a store, what was found is kept at home, which is where the commands run."""
+    monkeypatch.chdir(tmp_path)
 
 
 def test_migrate_then_check_then_migrate_again(database: PostgresSettings) -> None:
@@ -48,6 +57,10 @@ def test_check_of_an_empty_database_exits_1_and_says_what_to_do(database: Postgr
     checked = tmi_ops(database, "check")
     assert checked.returncode == 1
     assert "52 errors" in checked.stdout
+    kept = last_verdicts(HomeShelf(Path(".tmi-ops/development/health/last-reading.json")))
+    assert kept is not None
+    assert kept.schema_findings is not None
+    assert "52 errors" in kept.schema_findings.summary
     assert "tmi-ops migrate --plan" in checked.stdout
 
 

@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tmi_ops.health.record import LastVerdict, LastVerdicts
+from tmi_ops.health.verdict import Status as Verdict
 from tmi_ops.objectives.facts import Proof, RecoverabilityFacts, Usage
 from tmi_ops.objectives.history import Day, Hour, Point
 from tmi_ops.objectives.next_runs import Automatic, NextRun
@@ -29,6 +31,26 @@ STORAGE = {
 LAST_PROOF = Proof(BASE, "base", ago(days=3), timedelta(minutes=5))
 
 
+def said(status: Verdict, summary: str, advice: str = "", minutes: float = 12) -> LastVerdict:
+    """What a probe said last."""
+    return LastVerdict(status=status, summary=summary, advice=advice, at=ago(minutes=minutes))
+
+
+WELL = {
+    "connections": said(Verdict.OK, "12 of 97 connections in use"),
+    "failed_logins": said(Verdict.UNKNOWN, "the role may not read the log"),
+    "schema_findings": said(Verdict.OK, "nothing that TMI needs differs"),
+}
+SICK = WELL | {
+    "connections": said(Verdict.CRITICAL, "96 of 97 connections in use", "end idle sessions"),
+    "slow_queries": said(Verdict.WARNING, "400 ms on average", minutes=40),
+    "table_bloat": said(Verdict.WARNING, "half of threats is empty"),
+    "schema_findings": said(
+        Verdict.CRITICAL, "1 error, 0 warnings: 1 missing column", "threats.name: The column is missing."
+    ),
+}
+
+
 def day_with(worst: timedelta, measured: timedelta = timedelta(hours=11)) -> Day:
     hour = Hour(worst=worst.total_seconds(), measured=measured.total_seconds())
     return Day(day=NOW.date(), hours={9: hour}, last=Point(at=NOW, newest_at=NOW), storage={})
@@ -47,6 +69,7 @@ def a_status(found: RecoverabilityFacts | None = None, **changes: Any) -> Status
         "database_problem": found.server_problem,
         "automatic": Automatic((NextRun("hourly_health", NOW + timedelta(minutes=7)),), sensors=3),
         "alerts": (),
+        "health": LastVerdicts(verdicts=WELL),
     }
     return Status(**given | changes)
 
@@ -57,4 +80,5 @@ ALL_DOWN = a_status(
     database_problem="PostgreSQL could not be reached.",
     automatic=Automatic(problem="Dagster could not be asked: connection refused"),
     alerts=None,
+    health=None,
 )

@@ -57,6 +57,11 @@ def test_every_figure_of_the_status_is_there() -> None:
     assert found["tmi_ops_standing", "rpo", "met"] == 1
     assert found["tmi_ops_standing", "rpo", "breached"] == 0
     assert found["tmi_ops_reachable", "store"] == 1
+    assert {verdict: found["tmi_ops_health_probes", verdict] for verdict in ("ok", "unknown", "critical")} == {
+        "ok": 2,
+        "unknown": 1,
+        "critical": 0,
+    }
     assert {name for name, *_ in found} == {f"{PREFIX}_{name}" for name in GAUGES} - {"tmi_ops_slot_left_bytes"} | {
         "tmi_ops_build_info"
     }
@@ -77,6 +82,7 @@ def test_with_everything_down_it_says_so() -> None:
         "dagster": 0,
     }
     assert ("tmi_ops_store_bytes", "wal") not in found
+    assert ("tmi_ops_health_probes", "ok") not in found
 
 
 def test_the_text_format_of_node_exporter_holds_the_same() -> None:
@@ -98,6 +104,7 @@ def test_every_family_says_what_it_is_and_ends_with_its_unit() -> None:
         "receiver_at_work",
         "store_objects",
         "alerts_open",
+        "health_probes",
     )
     for name in GAUGES:
         assert name.endswith(("_seconds", "_bytes", "_ratio")) or name in counts

@@ -14,6 +14,7 @@ from tmi_ops.alerts.record import AlertRecord
 from tmi_ops.cli.status import exit_code
 from tmi_ops.cli.status_facts import as_facts
 from tmi_ops.cli.status_view import status_screen
+from tmi_ops.health.record import LastVerdicts
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.next_runs import Automatic, NextRun
 from tmi_ops.objectives.status import Status
@@ -30,12 +31,13 @@ from tmi_ops_tests.objectives.facts import (
     slot,
     without_server,
 )
-from tmi_ops_tests.objectives.statuses import ALL_DOWN, a_status
+from tmi_ops_tests.objectives.statuses import ALL_DOWN, SICK, a_status
 
 WELL = a_status()
 BEHIND = a_status(facts(proven=reach(ago(minutes=40)), newest=reach(ago(minutes=40)), receiver=None))
 UNPROVEN = a_status(facts(proven=None, newest=reach(ago(seconds=5), proven=False), drills=(), failed=(DUMP,)))
 NO_DATABASE = a_status(without_server(receiver=receiver(at_work=False)))
+ILL = a_status(health=LastVerdicts(verdicts=SICK))
 NO_DATABASE_FOR_LONG = a_status(without_server(proven=reach(ago(hours=2)), newest=reach(ago(hours=2))))
 
 
@@ -60,6 +62,8 @@ def test_one_screen_tells_how_far_back_and_how_long() -> None:
         "✓ 0 B behind the server",
         "hourly health in 7 min",
         "47.0 GB in 4,190 objects: base 36.0 GB, WAL 9.0 GB, logical 2.0 GB",
+        "Health      ✓ 1 unknown, 2 ok; read 12 min ago",
+        "Schema      ✓ nothing that TMI needs differs; read 12 min ago",
         "none open",
     ):
         assert said in screen
@@ -68,7 +72,7 @@ def test_one_screen_tells_how_far_back_and_how_long() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("status", [WELL, BEHIND, UNPROVEN, NO_DATABASE, ALL_DOWN])
+@pytest.mark.parametrize("status", [WELL, BEHIND, UNPROVEN, NO_DATABASE, ALL_DOWN, ILL])
 def test_it_keeps_within_the_terminal(status: Status, width: int) -> None:
     lines = shown(status, width).splitlines()
     assert all(cell_len(line) <= width for line in lines)
@@ -142,6 +146,7 @@ CODES = {
     "the database is down, and all else is well": (NO_DATABASE, 2),
     "the database is down for longer than the RPO": (NO_DATABASE_FOR_LONG, 1),
     "the store is down": (ALL_DOWN, 2),
+    "only health is critical, which tmi-ops health tells by its exit code": (ILL, 0),
     "Dagster is down": (a_status(automatic=Automatic(problem="Dagster could not be asked")), 0),
 }
 
@@ -169,6 +174,47 @@ def test_the_json_says_the_same_in_numbers() -> None:
     assert as_facts(BEHIND)["rpo"]["cures"][0]["command"] == "tmi-ops wal stream --catch-up"
     down = as_facts(ALL_DOWN)
     assert (down["rpo"], down["alerts"], down["problems"]["store"]) == (None, None, "The store could not be reached.")
+
+
+def test_what_was_critical_at_the_last_look_wants_doing_and_says_how_old_it_is() -> None:
+    screen = shown(ILL)
+    for said in (
+        "Health      ✗ 2 critical, 2 warning, 1 unknown; read 40 min ago",
+        "Schema      ✗ 1 error, 0 warnings: 1 missing column; read 12 min ago",
+        "connections, 12 min ago: 96 of 97 connections in use. end idle sessions",
+        "→ tmi-ops health --probe connections",
+        "threats.name: The column is missing.",
+        "→ tmi-ops check",
+        "Warnings of health, 40 min ago: slow_queries, table_bloat",
+    ):
+        assert said in screen
+    drift = alerted("schema-drift", "The schema is not what TMI needs")
+    assert "The schema is not what" not in shown(replace(ILL, alerts=(drift,)))
+    assert "The schema is not what" in shown(replace(WELL, alerts=(drift,)))
+
+
+def test_what_was_never_read_or_cannot_be_read_is_not_called_well() -> None:
+    never = shown(replace(WELL, health=None))
+    assert "Health      never read: tmi-ops health" in never
+    assert "Schema      never read: tmi-ops check" in never
+    assert "Health     not known: what was read last lies in the store" in shown(ALL_DOWN)
+    assert as_facts(replace(WELL, health=None))["health"] is None
+
+
+def test_the_json_has_every_probe() -> None:
+    health = as_facts(ILL)["health"]
+    assert (health["status"], health["counts"]["critical"], health["oldest_at"]) == (
+        "critical",
+        2,
+        ago(minutes=40).isoformat(),
+    )
+    assert health["probes"][0] == {
+        "name": "connections",
+        "status": "critical",
+        "summary": "96 of 97 connections in use",
+        "advice": "end idle sessions",
+        "at": ago(minutes=12).isoformat(),
+    }
 
 
 def alerted(key: str, summary: str) -> AlertRecord:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from dagster import AssetSpec, DefaultScheduleStatus, Definitions
 
 from tmi_ops.definitions import environment_definitions
@@ -35,6 +37,15 @@ def test_every_asset_says_what_it_is_whose_it_is_and_what_it_runs_on(definitions
 def test_every_asset_names_the_command_that_does_the_same_without_dagster(definitions: Definitions) -> None:
     for spec in specs(definitions):
         assert "`tmi-ops " in (spec.description or ""), spec.key
+
+
+def test_a_run_launched_by_command_line_is_of_the_code_location_that_the_daemon_has_loaded() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dagster"]
+    (loaded,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    assert loaded["python_module"] == {
+        "module_name": project["module_name"],
+        "location_name": project["code_location_name"],
+    }
 
 
 def test_every_key_begins_with_the_environment_so_that_several_can_share_a_ui() -> None:

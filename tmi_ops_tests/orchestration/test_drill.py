@@ -69,6 +69,10 @@ def test_the_job_drills_says_what_it_measured_and_passes_its_three_checks(variab
     evidence = read_evidence(variables.store, str(shown["drill"]))
     assert shown["outcome"] == evidence.outcome == "passed"
     assert shown["RTO (s)"] == pytest.approx(evidence.rto_seconds, abs=0.01)
+    share = 100 * evidence.rto_seconds / evidence.rto_objective_seconds
+    assert shown["RTO (% of objective)"] == pytest.approx(share, abs=0.1)
+    assert shown["RTO objective"] == "4 h"
+    assert list(shown)[3] == "RTO (s)"  # before the long table of checks
     assert shown["phase: verify (s)"] == pytest.approx(evidence.phases["verify"], abs=0.01)
     assert shown["rows"] == sum(evidence.copy_.rows.values() if evidence.copy_ else ())
     checks = {one.check_name: one for one in result.get_asset_check_evaluations()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from tmi_ops.health.words import count_words, list_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
+    from tmi_ops.schema.findings import Finding
 
 # A monitoring role reads no rows on purpose; and what TMI's models do not know is nobody's illness.
 _NO_ILLNESS = ("unreadable_table", "extra_table", "extra_column", "extra_index", "extra_constraint", "extra_object")
@@ -104,10 +105,15 @@ def judge_migration(reading: Migration, thresholds: Thresholds) -> Verdict:
 def _read_findings(session: ProbeSession) -> SchemaFindings:
     from tmi_ops.schema.findings import find_all
 
+    return reading_of(find_all(session.schema))
+
+
+def reading_of(findings: Iterable[Finding]) -> SchemaFindings:
+    """What the probe reads of them."""
     return SchemaFindings(
         tuple(
             SchemaFinding(one.level, one.rule.value, ".".join(filter(None, (one.table, one.object))), one.message)
-            for one in find_all(session.schema)
+            for one in findings
             if one.level in ("ERROR", "WARN")
         )
     )

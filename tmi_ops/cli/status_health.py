@@ -1,0 +1,77 @@
+"""The status screen's part about health and schema: what was said last, and how old it is. Nothing is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rich.text import Text
+
+from tmi_ops.alerts.alert import SCHEMA_DRIFT
+from tmi_ops.cli.status_words import MARKS, ago
+from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
+from tmi_ops.health.record import LastVerdicts
+from tmi_ops.health.verdict import Status as Verdict
+from tmi_ops.objectives.standing import Standing
+from tmi_ops.objectives.status import Status
+
+STANDINGS = {
+    Verdict.OK: Standing.MET,
+    Verdict.UNKNOWN: Standing.UNKNOWN,
+    Verdict.WARNING: Standing.AT_RISK,
+    Verdict.CRITICAL: Standing.BREACHED,
+}
+# Dagster looks every hour; by hand nobody may have for long.
+STALE_AFTER = timedelta(days=1)
+_LOOKS = (("Health", "tmi-ops health"), ("Schema", "tmi-ops check"))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of what wants doing. `alerted_as`: the key of an alert that says the same."""
+
+    standing: Standing
+    said: str
+    command: str
+    alerted_as: str = ""
+
+
+def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
+    """The lines `Health` and `Schema`."""
+    last, now = status.health, status.at
+    if last is None:
+        unknown = "not known: what was read last lies in the store" if status.store_problem else "never read"
+        for label, command in _LOOKS:
+            yield label, Text(f"{unknown}: {command}", style="yellow")
+        return
+    counts = ", ".join(f"{count} {verdict.value}" for verdict, count in last.counts.items() if count)
+    yield "Health", _look(last.status, counts, last.oldest_at, now)
+    schema = last.schema_findings
+    if schema is None:
+        yield "Schema", Text("never read: tmi-ops check", style="yellow")
+    else:
+        yield "Schema", _look(schema.status, schema.summary, schema.at, now)
+
+
+def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[Finding]:
+    """Each probe that said `critical` last; those that warned in one row, so that they drown nothing."""
+    if last is None:
+        return
+    for name, one in last.at(Verdict.CRITICAL).items():
+        advice = f". {one.advice}" if one.advice else ""
+        said = f"{name}, {ago(one.at, now)}: {one.summary}{advice}"
+        if name == SCHEMA_FINDINGS.name:
+            yield Finding(Standing.BREACHED, said, "tmi-ops check", SCHEMA_DRIFT)
+        else:
+            yield Finding(Standing.BREACHED, said, f"tmi-ops health --probe {name}")
+    warned = last.at(Verdict.WARNING)
+    if warned:
+        oldest = ago(min(one.at for one in warned.values()), now)
+        yield Finding(Standing.AT_RISK, f"Warnings of health, {oldest}: {', '.join(warned)}", "tmi-ops health")
+
+
+def _look(verdict: Verdict, said: str, at: datetime, now: datetime) -> Text:
+    mark, style = MARKS[STANDINGS[verdict]]
+    age = (f"read {ago(at, now)}", "yellow" if now - at > STALE_AFTER else "")
+    return Text.assemble((mark, style), f" {said}; ", age)

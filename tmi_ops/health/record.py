@@ -1,0 +1,116 @@
+"""The last verdict of every probe, kept beside the last reading: `tmi-ops status` tells them without asking the server.
+
+Whoever looks records: the hourly examination, `tmi-ops health`, and of the schema also `tmi-ops check`, every migration
+and the sensor that looks for drift. A look at some probes leaves what is known of the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.errors import StoreError
+from tmi_ops.health.memory import Shelf, open_shelf
+from tmi_ops.health.probes.schema import SCHEMA_FINDINGS, judge_findings, reading_of
+from tmi_ops.health.thresholds import overridden
+from tmi_ops.health.verdict import Status, Verdict, worst
+
+if TYPE_CHECKING:
+    from tmi_ops.schema.findings import Finding
+    from tmi_ops.settings import Settings
+
+NAME = "last-verdicts.json"
+
+
+class LastVerdict(BaseModel):
+    """What a probe said last, and when."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    status: Status
+    summary: str
+    advice: str = ""
+    at: AwareDatetime
+
+
+class LastVerdicts(BaseModel):
+    """By the name of the probe, in the order they are asked; never empty."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = 1
+    verdicts: Mapping[str, LastVerdict]
+
+    @property
+    def status(self) -> Status:
+        """The worst of those that could tell; unknown where none could."""
+        told = [one.status for one in self.verdicts.values() if one.status is not Status.UNKNOWN]
+        return worst(told) if told else Status.UNKNOWN
+
+    @property
+    def counts(self) -> Mapping[Status, int]:
+        """How many probes there are of each status; the worst first."""
+        counted = Counter(one.status for one in self.verdicts.values())
+        return {status: counted[status] for status in reversed(Status)}
+
+    @property
+    def oldest_at(self) -> datetime:
+        """Since when nothing of it has been looked at anew."""
+        return min(one.at for one in self.verdicts.values())
+
+    @property
+    def schema_findings(self) -> LastVerdict | None:
+        """Whether the schema is what TMI needs; None: nobody has looked."""
+        return self.verdicts.get(SCHEMA_FINDINGS.name)
+
+    def at(self, status: Status) -> Mapping[str, LastVerdict]:
+        """The probes of one status."""
+        return {name: one for name, one in self.verdicts.items() if one.status is status}
+
+
+def last_verdicts(shelf: Shelf) -> LastVerdicts | None:
+    """What was recorded; None: nothing, or it cannot be read."""
+    try:
+        text = shelf.beside(NAME).get()
+        found = LastVerdicts.model_validate_json(text) if text else None
+    except (StoreError, OSError, ValidationError):
+        return None
+    return found if found is not None and found.verdicts else None
+
+
+def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Verdict], *, whole: bool = False) -> bool:
+    """Remember them for the status screen; False when they could not be kept, which spoils nothing else.
+
+    Args:
+        whole: what is known of other probes is forgotten: they are not asked any more.
+    """
+    now = datetime.now(UTC)
+    known = None if whole else last_verdicts(shelf)
+    new = {
+        name: LastVerdict(status=one.status, summary=one.summary, advice=one.advice, at=now)
+        for name, one in verdicts.items()
+    }
+    kept = LastVerdicts(verdicts={**(known.verdicts if known else {}), **new})
+    try:
+        shelf.beside(NAME).put(kept.model_dump_json().encode())
+    except (StoreError, OSError):
+        return False
+    return True
+
+
+def record_schema(settings: Settings, variables: Mapping[str, str], findings: Sequence[Finding]) -> bool:
+    """Remember what was found at the schema just now, judged as the probe judges it.
+
+    Args:
+        variables: of the environment (`settings.read_variables`); they may override the probe's thresholds.
+
+    Raises:
+        SettingsError: such an override is malformed.
+    """
+    limits = overridden({SCHEMA_FINDINGS.name: SCHEMA_FINDINGS.thresholds}, variables)[SCHEMA_FINDINGS.name]
+    verdict = judge_findings(reading_of(findings), limits)
+    return record_verdicts(open_shelf(settings), {SCHEMA_FINDINGS.name: verdict})
