@@ -12,6 +12,7 @@ from tmi_ops.alerts.alert import SCHEMA_DRIFT
 from tmi_ops.cli.status_words import MARKS, ago
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
 from tmi_ops.health.record import LastVerdicts
+from tmi_ops.health.registry import PROBES
 from tmi_ops.health.verdict import Status as Verdict
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Status
@@ -45,9 +46,11 @@ def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
         for label, command in _LOOKS:
             yield label, Text(f"{unknown}: {command}", style="yellow")
         return
-    counts = ", ".join(f"{count} {verdict.value}" for verdict, count in last.counts.items() if count)
-    yield "Health", _look(last.status, counts, last.oldest_at, now)
     schema = last.schema_findings
+    if list(last.verdicts.values()) == [schema]:
+        yield "Health", Text("never read: tmi-ops health", style="yellow")
+    else:
+        yield "Health", _look(last.status, _counts(last), last.oldest_at, now)
     if schema is None:
         yield "Schema", Text("never read: tmi-ops check", style="yellow")
     else:
@@ -59,16 +62,23 @@ def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[Finding]:
     if last is None:
         return
     for name, one in last.at(Verdict.CRITICAL).items():
-        advice = f". {one.advice}" if one.advice else ""
-        said = f"{name}, {ago(one.at, now)}: {one.summary}{advice}"
-        if name == SCHEMA_FINDINGS.name:
-            yield Finding(Standing.BREACHED, said, "tmi-ops check", SCHEMA_DRIFT)
+        age = ago(one.at, now)
+        if name == SCHEMA_FINDINGS.name:  # its summary stands above, its advice is what was found first
+            yield Finding(Standing.BREACHED, f"The schema, {age}: {one.advice}", "tmi-ops check", SCHEMA_DRIFT)
         else:
+            advice = f". {one.advice}" if one.advice else ""
+            said = f"{name}, {age}: {one.summary}{advice}"
             yield Finding(Standing.BREACHED, said, f"tmi-ops health --probe {name}")
     warned = last.at(Verdict.WARNING)
     if warned:
         oldest = ago(min(one.at for one in warned.values()), now)
         yield Finding(Standing.AT_RISK, f"Warnings of health, {oldest}: {', '.join(warned)}", "tmi-ops health")
+
+
+def _counts(last: LastVerdicts) -> str:
+    counts = [f"{count} {verdict.value}" for verdict, count in last.counts.items() if count]
+    not_asked = len({probe.name for probe in PROBES} - last.verdicts.keys())
+    return ", ".join([*counts, *([f"{not_asked} not asked"] if not_asked else [])])
 
 
 def _look(verdict: Verdict, said: str, at: datetime, now: datetime) -> Text:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tmi_ops.health.record import LastVerdict, LastVerdicts
+from tmi_ops.health.registry import PROBES
 from tmi_ops.health.verdict import Status as Verdict
 from tmi_ops.objectives.facts import Proof, RecoverabilityFacts, Usage
 from tmi_ops.objectives.history import Day, Hour, Point
@@ -36,8 +37,7 @@ def said(status: Verdict, summary: str, advice: str = "", minutes: float = 12) -
     return LastVerdict(status=status, summary=summary, advice=advice, at=ago(minutes=minutes))
 
 
-WELL = {
-    "connections": said(Verdict.OK, "12 of 97 connections in use"),
+WELL = {probe.name: said(Verdict.OK, "well") for probe in PROBES} | {
     "failed_logins": said(Verdict.UNKNOWN, "the role may not read the log"),
     "schema_findings": said(Verdict.OK, "nothing that TMI needs differs"),
 }

@@ -62,7 +62,7 @@ def test_one_screen_tells_how_far_back_and_how_long() -> None:
         "✓ 0 B behind the server",
         "hourly health in 7 min",
         "47.0 GB in 4,190 objects: base 36.0 GB, WAL 9.0 GB, logical 2.0 GB",
-        "Health      ✓ 1 unknown, 2 ok; read 12 min ago",
+        "Health      ✓ 1 unknown, 33 ok; read 12 min ago",
         "Schema      ✓ nothing that TMI needs differs; read 12 min ago",
         "none open",
     ):
@@ -179,11 +179,11 @@ def test_the_json_says_the_same_in_numbers() -> None:
 def test_what_was_critical_at_the_last_look_wants_doing_and_says_how_old_it_is() -> None:
     screen = shown(ILL)
     for said in (
-        "Health      ✗ 2 critical, 2 warning, 1 unknown; read 40 min ago",
+        "Health      ✗ 2 critical, 2 warning, 1 unknown, 29 ok; read 40 min ago",
         "Schema      ✗ 1 error, 0 warnings: 1 missing column; read 12 min ago",
         "connections, 12 min ago: 96 of 97 connections in use. end idle sessions",
         "→ tmi-ops health --probe connections",
-        "threats.name: The column is missing.",
+        "The schema, 12 min ago: threats.name: The column is missing.",
         "→ tmi-ops check",
         "Warnings of health, 40 min ago: slow_queries, table_bloat",
     ):
@@ -199,6 +199,11 @@ def test_what_was_never_read_or_cannot_be_read_is_not_called_well() -> None:
     assert "Schema      never read: tmi-ops check" in never
     assert "Health     not known: what was read last lies in the store" in shown(ALL_DOWN)
     assert as_facts(replace(WELL, health=None))["health"] is None
+    checked = shown(replace(WELL, health=LastVerdicts(verdicts={"schema_findings": SICK["schema_findings"]})))
+    assert "Health      never read: tmi-ops health" in checked
+    assert "Schema      ✗ 1 error" in checked
+    some = {name: SICK[name] for name in ("schema_findings", "connections")}
+    assert "✗ 2 critical, 32 not asked" in shown(replace(WELL, health=LastVerdicts(verdicts=some)))
 
 
 def test_the_json_has_every_probe() -> None:
