@@ -1,7 +1,7 @@
 """Which moment to try next, when nobody knows the last good one: each trial is a restore, so as few as will do. Pure.
 
 1. The end of the WAL from the newest base backups. Damage on a disk is in no WAL: a base from before it, with all WAL
-   since, loses nothing.
+   since, loses nothing. Where a hole in the WAL is in the way, up to the hole.
 2. The ends of the base backups themselves, the newest first: the first sound one is a good moment.
 3. From that one on: the end of the WAL again, then halving what lies between the last good and the first bad place,
    until it is small.
@@ -58,7 +58,9 @@ def next_candidate(bases: Sequence[BaseEnd], end: int, trials: Sequence[Trial], 
     at_the_end = [Candidate(base=item.base) for item in bases[:BASES_AT_THE_END]]
     themselves = [Candidate(base=item.base, lsn=item.lsn) for item in bases]
     if best is None:
-        return next((one for one in (*at_the_end, *themselves) if one not in tried), None)
+        newest = at_the_end[:1]
+        cut_off = [Candidate(base=one.base, lsn=end) for one in newest if _outcome(trials, one) == "unreachable"]
+        return next((one for one in (*cut_off, *at_the_end, *themselves) if one not in tried), None)
     whole, up_to_the_hole = Candidate(base=best.base), Candidate(base=best.base, lsn=end)
     if whole not in tried:
         return whole

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tmi_ops.errors import RecoveryError
-from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
-from tmi_ops.recovery.point_in_time.wal_range import wal_after
+from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
 from tmi_ops.runbooks.candidates import BaseEnd
 
 
@@ -26,6 +26,15 @@ def end_of_wal(facts: RecoveryFacts) -> int:
     Raises:
         RecoveryError: no base backup can be used.
     """
+    return wal_of_newest(facts).end
+
+
+def wal_of_newest(facts: RecoveryFacts) -> WalRange:
+    """The archived WAL that follows the newest base backup without a hole.
+
+    Raises:
+        RecoveryError: no base backup can be used.
+    """
     line, ends = choose_line(facts, None), base_ends(facts)
     if not ends:
         raise RecoveryError(
@@ -33,4 +42,25 @@ def end_of_wal(facts: RecoveryFacts) -> int:
             next_step="see why: `tmi-ops backups`; a logical backup may do: `tmi-ops restore --backup ID --into NAME`",
         )
     base = next(base for base in facts.bases if base.backup_id == ends[0].base)
-    return wal_after(base, line, facts.archive, parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn)).end
+    return wal_after(base, line, facts.archive, parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn))
+
+
+def hole_notes(facts: RecoveryFacts) -> tuple[str, ...]:
+    """What a person should know of a hole in the WAL after the newest base backup, a sentence each.
+
+    Raises:
+        RecoveryError: no base backup can be used.
+    """
+    wal = wal_of_newest(facts)
+    if wal.missing is None:
+        return ()
+    return (
+        f"The archived WAL has a hole: {hole_words(wal)}. What was committed after that cannot be recovered, unless "
+        "the segment is brought back first from wherever it still is (`tmi-ops wal push`). `tmi-ops wal gaps` shows "
+        "all holes.",
+    )
+
+
+def hole_words(wal: WalRange) -> str:
+    missing = wal.missing.name if wal.missing else "nothing"
+    return f"{missing} is missing, so the WAL can be followed up to LSN {format_lsn(wal.end)} only"

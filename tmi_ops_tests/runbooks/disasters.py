@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,9 @@ from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settin
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.application import Application, running_application
 from tmi_ops_tests.house import House, house
+from tmi_ops_tests.physical import set_parameter
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at, every_place
+from tmi_ops_tests.variables import variables_of
 
 REPORT = SilentReport()
 APP_ROLE = "tmi_app"
@@ -112,11 +116,23 @@ class Run:
 
 
 @contextmanager
-def a_tmi(root: Path, programs: Programs, store_settings: StoreSettings, redis: RedisSettings) -> Iterator[Tmi]:
-    """TMI's schema, a role for the application, a slot, a base backup; for the length of a `with` block."""
-    for place in (root, *root.parents[:2]):
+def a_tmi(
+    root: Path,
+    programs: Programs,
+    store_settings: StoreSettings,
+    redis: RedisSettings,
+    *,
+    by_archive_command: bool = False,
+) -> Iterator[Tmi]:
+    """TMI's schema, a role for the application, a slot, a base backup; for the length of a `with` block.
+
+    Args:
+        by_archive_command: there is no slot and no receiver: the server archives its WAL itself. Its account must
+            reach our interpreter then, so `root` is to lie in a closed directory (see postgres/unprivileged.py).
+    """
+    for place in () if by_archive_command else (root, *root.parents[:2]):
         place.chmod(0o755)
-    with house(programs, root) as built:
+    with house(programs, root, {"archive_mode": "on"} if by_archive_command else None) as built:
         password = secrets.token_urlsafe(12)
         built.run(f"CREATE DATABASE {DATABASE}", f"CREATE ROLE {APP_ROLE} LOGIN PASSWORD '{password}'")
         postgres = built.address.model_copy(update={"database": DATABASE})
@@ -134,13 +150,30 @@ def a_tmi(root: Path, programs: Programs, store_settings: StoreSettings, redis: 
         app_address = postgres.model_copy(update={"user": APP_ROLE, "password": SecretStr(password)})
         tmi = Tmi(built, settings, store, app_address)
         beat(postgres)
-        tmi.archive()
+        if by_archive_command:
+            set_parameter(built.address, "archive_command", _archive_command(tmi))
+        else:
+            tmi.archive()
         back_up_base(settings, store, REPORT)
         try:
             yield tmi
         finally:
             with connected(redis) as client:
                 client.flushdb()
+
+
+def _archive_command(tmi: Tmi) -> str:
+    """`tmi-ops wal push`, with settings that the server's account may read."""
+    directory, owner = tmi.house.data.parent / "archiving", tmi.house.data.stat()
+    directory.mkdir(mode=0o700)
+    file = directory / ".env.development"
+    file.touch(mode=0o600)
+    variables = variables_of(tmi.settings)
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in variables.items() if name.isupper()))
+    for path in (directory, file):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    push = f"{sys.executable} -m tmi_ops.cli.main wal push --settings {directory} %p"
+    return f"'env TMI_ENV=development {push}'"
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import psycopg
 
 from tmi_ops.backup.wal.lease import LeaseHeldError
 from tmi_ops.backup.wal.slot import DEFAULT_SLOT, read_server
 from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.postgres.connections import connect
-from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn, parse_segment_name, segment_at
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step
@@ -60,16 +63,32 @@ def _await_archiver(work: Work) -> str:
         row = connection.execute("SELECT current_setting('archive_mode') <> 'off'").fetchone()
         if not row or not row[0]:
             raise RecoveryError("Nothing archives this server's WAL: there is neither our slot nor archive_mode.")
-        row = connection.execute("SELECT pg_walfile_name(lsn), lsn::text FROM pg_switch_wal() lsn").fetchone()
-        if row is None:
-            raise AssertionError
+        segment, lsn = _end_segment(connection)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             last = connection.execute("SELECT last_archived_wal FROM pg_stat_archiver").fetchone()
-            if last and last[0] and last[0][:24] >= row[0]:
-                return str(row[1])
+            if last and last[0] and last[0][:24] >= segment:
+                return lsn
             time.sleep(_LOOK_EVERY_S)
-    raise RecoveryError(f"archive_command has not archived {row[0]} within {PATIENCE_S:.0f} s.")
+    raise RecoveryError(f"archive_command has not archived {segment} within {PATIENCE_S:.0f} s.")
+
+
+def _end_segment(connection: psycopg.Connection[Any]) -> tuple[str, str]:
+    """The name of the segment that is to be archived last, and the LSN up to which it holds WAL.
+
+    Where nothing was written since a segment ended, PostgreSQL ends none, and answers with the beginning of the next
+    one, which it will not archive before something is written: what counts is the byte before that LSN.
+    """
+    row = connection.execute(
+        """
+        SELECT pg_switch_wal()::text, pg_walfile_name(pg_current_wal_lsn()), bytes_per_wal_segment
+        FROM pg_control_init()
+        """
+    ).fetchone()
+    if row is None:
+        raise AssertionError
+    lsn, name, size = row
+    return segment_at(parse_segment_name(name, size).timeline, parse_lsn(lsn) - 1, size).name, lsn
 
 
 ARCHIVE = Action(_archive)
