@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from tmi_ops.runbooks.journal import (
     with_answer,
     with_attempt,
     with_fact,
+    with_left,
+    without_fact,
 )
 from tmi_ops.runbooks.logbook import Logbook, logbook_of
 from tmi_ops.runbooks.plan import Effect, Fact, Plan, Step
@@ -45,10 +48,18 @@ class Action:
     """How a step is done, and how it is taken back (None: there is nothing to take back, or no way to).
 
     Both may be cut off at any point and are called again then: they look at what is there before they act.
+
+    Args:
+        needs: steps whose outcome it works upon; a plan need not have them.
+        lost: asked of a step that is done and whose outcome is still needed: what of it is not on this machine (any
+            more), a sentence; empty: nothing. Where it is something, the step is done again. None: its outcome lies in
+            no machine that could be another one.
     """
 
     do: Callable[[Work], None]
     undo: Callable[[Work], None] | None = None
+    needs: tuple[str, ...] = ()
+    lost: Callable[[Work], str] | None = None
 
 
 Actions = Mapping[str, Action]
@@ -93,9 +104,17 @@ class Work:
         """Write down what later steps, or a repetition of this one, need; on disk when this returns."""
         self.write(with_fact(self.journal, fact))
 
+    def forget(self, kind: type[Fact]) -> None:
+        """Write down that what an earlier attempt remembered does not hold any more."""
+        self.write(without_fact(self.journal, kind))
+
     def answer(self, answer: Answer) -> None:
         """Write down what something that was recovered said when it was asked."""
         self.write(with_answer(self.journal, answer))
+
+    def leave(self, sentence: str) -> None:
+        """Write down what is left to a person when the run is over."""
+        self.write(with_left(self.journal, sentence))
 
     def say(self, sentence: str) -> None:
         """One line on what came of the step, for the journal, the evidence and the log."""
@@ -141,11 +160,13 @@ def carry_out(
     Raises:
         DeclinedError: somebody said no.
         RunbookError: a step failed.
-        RecoveryError: another process carries out this run, or it is being taken back.
+        RecoveryError: another process carries out this run, it is being taken back, or what it put into service is on
+            another machine.
     """
     with logbook.locked():
         work = Work(settings, store, report, logbook, logbook.read())
         _refuse_returning(work.journal)
+        _reopen_lost(work, actions)
         for name in work.journal.pending:
             step = work.journal.plan.step(name)
             _ask(work, step, confirm)
@@ -175,6 +196,32 @@ def take_back(settings: Settings, store: ObjectStore, logbook: Logbook, actions:
         return work.journal
 
 
+def _reopen_lost(work: Work, actions: Actions) -> None:
+    """Have the steps done again whose outcome is needed still and lay on another machine, or is gone from this one."""
+    for name in _still_needed(work.journal, actions):
+        lost = actions[name].lost
+        if lost is None or not work.journal.is_done(name):
+            continue
+        again = [need for need in actions[name].needs if need in work.journal.pending]
+        why = f"It builds upon {again[0]}, which is done again." if again else lost(work)
+        if why:
+            work.report.note(f"{name} is done again: {why}")
+            now = datetime.now(UTC)
+            attempt = Attempt(
+                step=name, outcome="failed", begun_at=now, ended_at=now, said=(why,), host=platform.node()
+            )
+            work.write(with_attempt(work.journal, attempt))
+
+
+def _still_needed(journal: Journal, actions: Actions) -> tuple[str, ...]:
+    """The steps, in the plan's order, that those which are not done need, and those that these need."""
+    needed = set(journal.pending)
+    for step in reversed(journal.plan.steps):
+        if step.name in needed:
+            needed.update(actions[step.name].needs)
+    return tuple(step.name for step in journal.plan.steps if step.name in needed)
+
+
 def _ask(work: Work, step: Step, confirm: Confirm) -> None:
     if step.effect == "beside" or _consented(work.journal, step.effect):
         return
@@ -199,7 +246,7 @@ def _do(
     plan, begun_at = work.journal.plan, datetime.now(UTC)
     way = "" if outcome == "done" else "back: "
     work.report.note(f"{way}{plan.number(step.name)}/{len(plan.steps)} {step.name}")
-    attempt = Attempt(step=step.name, outcome="running", begun_at=begun_at)
+    attempt = Attempt(step=step.name, outcome="running", begun_at=begun_at, host=platform.node())
     work.write(with_attempt(work.journal, attempt))
     try:
         fault(step.name, "begun")
@@ -231,21 +278,26 @@ def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
 
 def _kept(journal: Journal) -> str:
     """What is done, and what the application and its data are spared by now."""
-    felt = [name for name in journal.done if journal.plan.step(name).effect != "beside"]
-    done = f"Done so far: {', '.join(journal.done)}." if journal.done else "No step is done."
-    return done if felt else f"{done} The application and its data were not touched."
+    steps = [journal.plan.step(name) for name in journal.done]
+    done = f"Done so far: {', '.join(journal.done)}." if steps else "No step is done."
+    if all(step.effect == "beside" for step in steps):
+        return f"{done} The application and its data were not touched."
+    if any(step.effect == "interrupts" for step in steps) and not any(map(is_final, steps)):
+        return f"{done} The application is still shut out."
+    return done
 
 
 def _ways(journal: Journal) -> str:
     run = journal.run_id
     if journal.returning_at is not None:
         return f"go on taking it back: `tmi-ops recover back {run}`"
-    final = next((name for name in journal.done if _is_final(journal.plan.step(name))), None)
+    final = next((name for name in journal.done if is_final(journal.plan.step(name))), None)
     back = "" if final else f", or bring back how it was: `tmi-ops recover back {run}`"
     return f"go on: `tmi-ops recover resume {run}`{back}"
 
 
-def _is_final(step: Step) -> bool:
+def is_final(step: Step) -> bool:
+    """Whether a run is not taken back once this step was begun."""
     return step.effect == "irreversible" and not step.way_back
 
 
@@ -267,7 +319,7 @@ def _refuse_to_return(journal: Journal, actions: Actions) -> None:
             next_step="to go back in time once more, begin a new run",
         )
     for step in journal.plan.steps:
-        if journal.last(step.name) is not None and _is_final(step) and actions[step.name].undo is None:
+        if journal.last(step.name) is not None and is_final(step) and actions[step.name].undo is None:
             raise RecoveryError(
                 f"{journal.run_id} cannot be taken back: {step.name} was begun, which has no way back.",
                 next_step=f"go on: `tmi-ops recover resume {journal.run_id}`",

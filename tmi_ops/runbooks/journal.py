@@ -22,13 +22,17 @@ Known = TypeVar("Known", bound=Fact)
 
 
 class Attempt(Fact):
-    """One attempt at a step. `said`: what came of it, or why it failed; one without an end was cut off by a crash."""
+    """One attempt at a step, on a `host`.
+
+    `said`: what came of it, or why it failed; one without an end was cut off by a crash.
+    """
 
     step: str
     outcome: Outcome
     begun_at: AwareDatetime
     ended_at: AwareDatetime | None = None
     said: tuple[str, ...] = ()
+    host: str = ""
 
     @property
     def seconds(self) -> float:
@@ -61,6 +65,7 @@ class Journal(Fact):
         attempts: in the order of time; the last one of a step tells how that step stands.
         facts: what steps learnt and later ones need, by the name of its type.
         rto_objective_seconds: what the environment promises.
+        found_left: what a step found is left to a person, beside what the plan says.
         returning_at: when taking it back began, after which it is not gone on with; `returned_at`: when that was over.
     """
 
@@ -75,6 +80,7 @@ class Journal(Fact):
     facts: dict[str, JsonValue] = Field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
     consents: tuple[Consent, ...] = ()
+    found_left: tuple[str, ...] = ()
     returning_at: AwareDatetime | None = None
     returned_at: AwareDatetime | None = None
 
@@ -110,6 +116,21 @@ class Journal(Fact):
         """The end of what was last done; the beginning, where nothing was."""
         return max((one.ended_at or one.begun_at for one in self.attempts), default=self.started_at)
 
+    @property
+    def last_host(self) -> str:
+        """The machine on which the last attempt was made."""
+        return next((one.host for one in reversed(self.attempts) if one.host), self.host)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What is left to a person, a sentence each, what was found first."""
+        return (*self.found_left, *self.plan.afterwards)
+
+    @property
+    def progress(self) -> tuple[datetime, bool, bool]:
+        """Of two copies of a run's journal the one with the greater progress tells more."""
+        return self.ended_at, self.returning_at is not None, self.returned_at is not None
+
     def known(self, kind: type[Known]) -> Known | None:
         """What a step remembered; None: nothing of that kind."""
         found = self.facts.get(kind.__name__)
@@ -139,6 +160,17 @@ def with_attempt(journal: Journal, attempt: Attempt) -> Journal:
 def with_fact(journal: Journal, fact: Fact) -> Journal:
     """With something learnt; what was known of that kind is replaced."""
     return journal.model_copy(update={"facts": {**journal.facts, type(fact).__name__: fact.model_dump(mode="json")}})
+
+
+def without_fact(journal: Journal, kind: type[Fact]) -> Journal:
+    """With something that was learnt forgotten."""
+    return journal.model_copy(update={"facts": {k: fact for k, fact in journal.facts.items() if k != kind.__name__}})
+
+
+def with_left(journal: Journal, sentence: str) -> Journal:
+    """With something more that is left to a person; said twice, it is there once."""
+    others = tuple(one for one in journal.found_left if one != sentence)
+    return journal.model_copy(update={"found_left": (*others, sentence)})
 
 
 def with_answer(journal: Journal, answer: Answer) -> Journal:

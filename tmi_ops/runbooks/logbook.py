@@ -117,7 +117,9 @@ def logbook_of(settings: Settings, store: ObjectStore | None, run_id: str) -> Lo
 
 
 def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest") -> tuple[Logbook, Journal]:
-    """The run that is named, by the beginning of its id or `latest`; one of another machine is fetched from the store.
+    """The run that is named, by the beginning of its id or `latest`.
+
+    One of another machine is fetched from the store, and so is one that another machine has gone on with.
 
     Raises:
         RecoveryError: there is none, or more than one.
@@ -135,21 +137,38 @@ def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest"
     if found[0] not in here and store is not None:
         logbook.directory.mkdir(parents=True, exist_ok=True)
         write_durably(logbook.directory / JOURNAL, store.get_bytes(f"{FOLDER}/{found[0]}/{JOURNAL}"))
+    elif store is not None:
+        _take_over(logbook, store)
     return logbook, logbook.read()
 
 
+def _take_over(logbook: Logbook, store: ObjectStore) -> None:
+    """Where the store's copy has come further, another machine went on with the run: it counts, unless we are at it."""
+    with contextlib.suppress(OpsError), logbook.locked():
+        data = store.get_bytes(f"{FOLDER}/{logbook.run_id}/{JOURNAL}")
+        if _parsed(data, logbook.run_id).progress > logbook.read().progress:
+            write_durably(logbook.directory / JOURNAL, data)
+
+
 def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> list[Journal]:
-    """Every run of this environment that is known here or in the store, the newest first. What is here counts."""
+    """Every run of this environment that is known here or in the store, the newest first.
+
+    What is here counts, but for a run that another machine has gone on with.
+    """
     found: dict[str, Journal] = {}
     for path in (settings.home / FOLDER).glob(f"*/{JOURNAL}"):
         with _noted(report):
             found[path.parent.name] = _parsed(path.read_bytes(), str(path))
     with _noted(report):
         for run_id in _stored(store):
-            if run_id not in found and store is not None:
-                key = f"{FOLDER}/{run_id}/{JOURNAL}"
-                with _noted(report), contextlib.suppress(ObjectMissingError):
-                    found[run_id] = _parsed(store.get_bytes(key), key)
+            known = found.get(run_id)
+            if store is None or (known is not None and known.state in ("done", "taken back")):
+                continue
+            key = f"{FOLDER}/{run_id}/{JOURNAL}"
+            with _noted(report), contextlib.suppress(ObjectMissingError):
+                stored = _parsed(store.get_bytes(key), key)
+                if known is None or stored.progress > known.progress:
+                    found[run_id] = stored
     return [found[run_id] for run_id in sorted(found, reverse=True)]
 
 

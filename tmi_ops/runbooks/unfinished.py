@@ -1,9 +1,13 @@
-"""One disaster at a time: a run that is not over has changed things that a second one would take for normal."""
+"""One disaster at a time: a run that is not over has changed things that a second one would take for normal.
+
+One that has let the application in again has not: what it left is what is in service.
+"""
 
 from __future__ import annotations
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
+from tmi_ops.runbooks.execution import is_final
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.logbook import list_runs
 from tmi_ops.settings import Settings
@@ -12,10 +16,11 @@ from tmi_ops.store.objects import ObjectStore
 
 def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[str, ...], report: Report) -> None:
     """Raises:
-    RecoveryError: a run of one of these runbooks has touched the application and is neither done nor taken back.
+    RecoveryError: a run of one of these runbooks has touched the application, and neither let it in again nor was it
+        taken back.
     """
     for run in list_runs(settings, store, report):
-        if run.plan.runbook in runbooks and run.state in ("stopped", "under way") and _has_touched(run):
+        if run.plan.runbook in runbooks and run.state in ("stopped", "under way") and _is_in_the_way(run):
             raise RecoveryError(
                 f"The run {run.run_id} is not over: {', '.join(run.done) or 'its first step'} was done.",
                 next_step=f"go on with it: `tmi-ops recover resume {run.run_id}`, or take it back: "
@@ -23,5 +28,6 @@ def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[st
             )
 
 
-def _has_touched(run: Journal) -> bool:
-    return any(run.plan.step(attempt.step).effect != "beside" for attempt in run.attempts)
+def _is_in_the_way(run: Journal) -> bool:
+    touched = any(run.plan.step(attempt.step).effect != "beside" for attempt in run.attempts)
+    return touched and not any(is_final(run.plan.step(step)) for step in run.done)

@@ -28,6 +28,7 @@ from tmi_ops.runbooks.execution import (
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.logbook import Logbook, find_run, list_runs
 from tmi_ops.runbooks.plan import Fact, Plan, Step
+from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.physical import Notes
@@ -232,6 +233,43 @@ def test_a_run_whose_machine_is_lost_is_found_in_the_store(run: Running, tmp_pat
     assert found == run.logbook.read()
     with pytest.raises(RecoveryError, match="No runs"):
         find_run(elsewhere, run.store, "1999")
+
+
+def test_on_another_machine_only_what_lay_on_the_lost_one_and_is_needed_still_is_done_again(
+    run: Running, tmp_path: Path
+) -> None:
+    def not_here(work: Work) -> str:
+        return "" if (work.directory / "lines").exists() else "It is not on this machine."
+
+    machine_bound = {
+        "look": replace(ACTIONS["look"], lost=not_here),
+        "copy": replace(ACTIONS["copy"], lost=not_here),
+        "swap": replace(ACTIONS["swap"], needs=("copy",)),
+    }
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("copy", "recorded"), **machine_bound)
+    elsewhere = run.settings.model_copy(update={"home": tmp_path / "elsewhere"})
+    logbook, _ = find_run(elsewhere, run.store)
+    done = replace(run, settings=elsewhere, logbook=logbook).go(**machine_bound)
+    assert (logbook.directory / "lines").read_text().splitlines() == ["copy", "swap", "open"]
+    assert [one.outcome for one in done.attempts if one.step == "copy"] == ["done", "failed", "done"]
+    _, here = find_run(run.settings, run.store)
+    assert here == done, "the first machine learns that another one went on"
+
+
+def test_a_run_that_let_the_application_in_again_is_in_nobodys_way(run: Running) -> None:
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("swap", "recorded"))
+    with pytest.raises(RecoveryError, match="is not over"):
+        refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
+    asked = Step(name="asked", does="ask whether all is well")
+    journal = run.logbook.read()
+    run.logbook.write(
+        journal.model_copy(update={"plan": PLAN.model_copy(update={"steps": (*PLAN.steps, asked)})}), REPORT
+    )
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("asked", "begun"), asked=Action(deed("asked")))
+    refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
 
 
 def test_a_run_goes_on_though_the_store_does_not_answer(run: Running) -> None:

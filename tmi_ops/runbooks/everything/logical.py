@@ -22,8 +22,8 @@ from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.questions import ask_running
 from tmi_ops.runbooks.serving.cluster import new_password
-from tmi_ops.runbooks.steps.place import claim, clear, place_of
-from tmi_ops.runbooks.steps.recover import RecoveredCluster, wish_of
+from tmi_ops.runbooks.steps.place import claim, clear, holds_cluster, place_of
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, lost_cluster, wish_of
 from tmi_ops.store.catalogue import find_backup
 
 SUPERUSER = "postgres"
@@ -32,9 +32,10 @@ SUPERUSER = "postgres"
 def _restore(work: Work) -> None:
     wish = wish_of(work)
     destination = place_of(wish.place)
-    if work.journal.known(RecoveredCluster) is not None and (destination.directory / "PG_VERSION").exists():
+    if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, wish.place):
         work.say("It had been restored before the run was cut off.")
         return
+    work.forget(RecoveredCluster)
     claim(work, wish.place)
     manifest = find_backup(work.store, wish.backup or "latest")
     programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir)
@@ -84,4 +85,4 @@ def _clear(work: Work) -> None:
     clear(work, wish_of(work).place)
 
 
-RESTORE = Action(_restore, _clear)
+RESTORE = Action(_restore, _clear, lost=lost_cluster)

@@ -38,7 +38,7 @@ from tmi_ops.runbooks.serving.connection import (
     write_secret,
 )
 from tmi_ops.runbooks.steps.fence import GateBefore
-from tmi_ops.runbooks.steps.place import place_of, tidy
+from tmi_ops.runbooks.steps.place import place_of, running_server, tidy
 from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
 from tmi_ops.settings import PostgresSettings
 
@@ -109,6 +109,15 @@ def serve_notes(wish: ServeWish) -> tuple[str, ...]:
     if wish.addresses not in ("localhost", LOOPBACK) and wish.host == LOOPBACK:
         return (f"The connection strings will say {LOOPBACK}: name this machine with --host for others to reach it.",)
     return ()
+
+
+def served_afterwards() -> tuple[str, ...]:
+    """What the new server needs of a person, a sentence each."""
+    return (
+        "Receive the new server's WAL (`tmi-ops wal stream`) and take a base backup of it (`tmi-ops backup base`): "
+        "until then nothing that is written to it can be recovered.",
+        "Have your service manager start the new server at boot, and give it its certificates.",
+    )
 
 
 def serve_wish(work: Work) -> ServeWish:
@@ -193,6 +202,8 @@ def _connect_back(work: Work) -> None:
             shutil.copy2(kept, file)
         elif _absent(work, file).exists():
             file.unlink(missing_ok=True)
+        else:
+            work.say(f"{file} was not written on this machine; see to it where it was.")
 
 
 def _keep(work: Work, file: Path) -> None:
@@ -231,6 +242,16 @@ def _log(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.log")
 
 
-PROVISION = Action(_provision)
-SERVE = Action(_serve, _stop)
-CONNECT = Action(_connect, _connect_back)
+def _lost_password(work: Work) -> str:
+    return "" if (work.directory / OWN_FILE).exists() else f"Its {OWN_FILE} is not on this machine."
+
+
+def _not_running(work: Work) -> str:
+    directory = place_of(wish_of(work).place).directory
+    return "" if running_server(directory) is not None else f"No server runs in {directory}."
+
+
+_CLUSTER = ("recover", "restore")
+PROVISION = Action(_provision, needs=_CLUSTER, lost=_lost_password)
+SERVE = Action(_serve, _stop, needs=("provision", *_CLUSTER), lost=_not_running)
+CONNECT = Action(_connect, _connect_back, needs=("provision", "serve"))

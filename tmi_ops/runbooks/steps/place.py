@@ -1,12 +1,18 @@
-"""The directory that a run recovers into: claimed while it is empty, and only then the run's to clear."""
+"""The directory that a run recovers into: claimed while it is empty, and only then the run's to clear.
+
+The claim is a file beside it, which names the run: a journal may be taken up on another machine, where there may be
+something else under the same name.
+"""
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from pathlib import Path
 
 from tmi_ops.errors import RecoveryError
+from tmi_ops.private import write_durably
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.runbooks.execution import Work
 from tmi_ops.runbooks.plan import Fact
@@ -22,9 +28,10 @@ class Place(Fact):
 
 
 class Claimed(Fact):
-    """The directory was empty when the run took it; all that is in it since is the run's."""
+    """The directory was empty when the run took it on `host`; all that is in it since is the run's."""
 
     directory: str
+    host: str = ""
 
 
 def place_of(place: Place) -> Destination:
@@ -32,7 +39,7 @@ def place_of(place: Place) -> Destination:
     return Destination(directory, tablespace_root=directory.with_name(f"{directory.name}-tablespaces"))
 
 
-def require_empty(directory: Path) -> None:
+def require_empty(directory: Path, next_step: str = "give another directory") -> None:
     """Refuse to write where there is anything.
 
     Raises:
@@ -43,9 +50,7 @@ def require_empty(directory: Path) -> None:
         if place is None or not place.exists():
             continue
         if not place.is_dir() or [path for path in place.iterdir() if path.name != "lost+found"]:
-            raise RecoveryError(
-                f"{place} is not empty.", kept="Nothing in it was touched.", next_step="give another directory"
-            )
+            raise RecoveryError(f"{place} is not empty.", kept="Nothing in it was touched.", next_step=next_step)
 
 
 def claim(work: Work, place: Place) -> None:
@@ -54,21 +59,47 @@ def claim(work: Work, place: Place) -> None:
     Raises:
         RecoveryError: it holds what is not the run's.
     """
-    if work.journal.known(Claimed) is None:
-        require_empty(Path(place.directory))
-        work.remember(Claimed(directory=place.directory))
-    clear(work, place)
+    if is_claimed(work, place):
+        _empty(place)
+    else:
+        require_empty(Path(place.directory), "move aside what is in it, then go on")
+        mark = _mark(place)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(mark, f"{work.journal.run_id}\n".encode())
+    work.remember(Claimed(directory=place.directory, host=platform.node()))
+
+
+def is_claimed(work: Work, place: Place) -> bool:
+    """Whether what the directory holds on this machine is the run's."""
+    try:
+        return _mark(place).read_text().strip() == work.journal.run_id
+    except OSError:
+        return False
+
+
+def holds_cluster(work: Work, place: Place) -> bool:
+    """Whether a cluster that the run made is there."""
+    return is_claimed(work, place) and (Path(place.directory) / "PG_VERSION").exists()
 
 
 def clear(work: Work, place: Place) -> None:
-    """Remove what the run put there; where it never claimed the directory, nothing."""
-    if work.journal.known(Claimed) is None:
-        return
+    """Remove what the run put there; where it never claimed the directory on this machine, nothing."""
+    if is_claimed(work, place):
+        _empty(place)
+        _mark(place).unlink()
+
+
+def _empty(place: Place) -> None:
     destination = place_of(place)
     await_stopped(destination.directory)
     for path in (destination.directory, destination.tablespace_root):
         if path is not None:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _mark(place: Place) -> Path:
+    directory = Path(place.directory)
+    return directory.with_name(f".{directory.name}.tmi-ops-run")
 
 
 def tidy(place: Place) -> Destination:

@@ -23,14 +23,16 @@ from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
 from tmi_ops.recovery.point_in_time.server import owner_of, run_as
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.candidates import Candidate, Trial, best_of, next_candidate
-from tmi_ops.runbooks.ends import base_ends, end_of_wal
+from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_words
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
 from tmi_ops.runbooks.questions import ask_recovered, speaks_against
-from tmi_ops.runbooks.steps.place import Place, claim, clear, place_of
+from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, holds_cluster, place_of
 
 NEXT_STEP = "name an earlier moment (--to-time), or take a base backup out of the choice by proving it: `tmi-ops drill`"
+
+REACH = "All that was archived is there"
 
 
 class Moment(Fact):
@@ -54,6 +56,7 @@ class RecoverWish(Fact):
         backup: id of the base backup to begin with; None: the best.
         limit: how many restores may be tried.
         ask_source: hold what was recovered against the configured server.
+        living: a server lives that can tell later steps what is lost.
     """
 
     system_identifier: str
@@ -63,6 +66,7 @@ class RecoverWish(Fact):
     backup: str | None = None
     limit: int = 8
     ask_source: bool = True
+    living: bool = True
 
 
 class Trials(Fact):
@@ -77,6 +81,7 @@ class RecoveredCluster(Fact):
     Args:
         role: its superuser.
         lsn, last_commit_at: where it stands; `whole`: nothing that was archived lies beyond.
+        missing: the WAL segment beyond which it could not be followed; empty: none is missing.
         timeline: the one it is on now.
     """
 
@@ -88,6 +93,7 @@ class RecoveredCluster(Fact):
     last_commit_at: AwareDatetime | None
     timeline: int
     whole: bool
+    missing: str = ""
 
 
 def wish_of(work: Work) -> RecoverWish:
@@ -100,9 +106,10 @@ def cluster_programs(work: Work) -> Programs:
 
 def _recover(work: Work) -> None:
     wish = wish_of(work)
-    if work.journal.known(RecoveredCluster) is not None and (place_of(wish.place).directory / "PG_VERSION").exists():
+    if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, wish.place):
         work.say("It had been recovered before the run was cut off.")
         return
+    work.forget(RecoveredCluster)
     claim(work, wish.place)
     facts = read_facts(work.store, wish.system_identifier)
     search = _Search(work, wish, facts)
@@ -114,6 +121,28 @@ def _recover(work: Work) -> None:
 
 def _clear(work: Work) -> None:
     clear(work, wish_of(work).place)
+
+
+def lost_cluster(work: Work) -> str:
+    """Whether the recovered cluster is on this machine; it is put there again as long as nobody was told of it.
+
+    Raises:
+        RecoveryError: the application was.
+    """
+    place, claimed = wish_of(work).place, work.journal.known(Claimed)
+    if holds_cluster(work, place):
+        return ""
+    where = f"It was on {claimed.host}, and" if claimed and claimed.host else "It"
+    if work.journal.last("connect") is None:
+        return f"{where} is not on this machine ({place.directory})."
+    told = claimed.host if claimed and claimed.host else "the machine where it is"
+    run, runbook = work.journal.run_id, work.journal.plan.runbook
+    raise RecoveryError(
+        f"What was recovered is not on this machine ({place.directory}), and the application was told of it already.",
+        kept=f"Nothing was done here; what is on {told} stays in service.",
+        next_step=f"go on there: `tmi-ops recover resume {run}`. Where that machine is lost: `tmi-ops recover back "
+        f"{run}`, or where it refuses that, at once a new run: `tmi-ops recover {runbook}`",
+    )
 
 
 class _Search:
@@ -189,8 +218,16 @@ class _Search:
         run_as(identity, [self._programs.path("initdb"), "--sync-only", "--pgdata", self._destination.directory])
         for answer in answers:
             work.answer(answer)
-        work.remember(_cluster(recovered, self._programs))
-        work.say(f"It stands at LSN {format_lsn(recovered.lsn)}, its last transaction is of {_moment(recovered)}.")
+        cluster = _cluster(recovered, self._programs)
+        work.remember(cluster)
+        if not self._wish.living:
+            work.answer(_reach(cluster, as_wanted=self._wish.moment is not None))
+        if plan.wal.missing is not None:
+            work.say(f"The WAL has a hole: {hole_words(plan.wal)}.")
+        work.say(
+            f"It stands at LSN {format_lsn(recovered.lsn)}, its last transaction is of "
+            f"{_moment(recovered.last_commit_at)}."
+        )
         return ""
 
     def _empty(self) -> None:
@@ -215,11 +252,23 @@ def _cluster(recovered: Recovered, programs: Programs) -> RecoveredCluster:
         last_commit_at=recovered.last_commit_at,
         timeline=recovered.timeline,
         whole=plan.to_the_end and plan.wal.missing is None,
+        missing=plan.wal.missing.name if plan.wal.missing else "",
     )
 
 
-def _moment(recovered: Recovered) -> datetime | str:
-    return recovered.last_commit_at or "the base backup itself"
+def _reach(cluster: RecoveredCluster, *, as_wanted: bool) -> Answer:
+    """How much is there, where no living server can be asked what is not."""
+    there = f"Its last transaction is of {_moment(cluster.last_commit_at)} (LSN {cluster.lsn})."
+    if as_wanted:
+        return Answer(title=REACH, outcome="passed", detail=f"As it was asked for. {there}")
+    if cluster.whole:
+        return Answer(title=REACH, outcome="passed", detail=f"{there} What was committed later was never archived.")
+    hole = f" WAL segment {cluster.missing} is missing." if cluster.missing else ""
+    return Answer(title=REACH, outcome="failed", detail=f"{there} What was committed later is lost.{hole}")
 
 
-RECOVER = Action(_recover, _clear)
+def _moment(last_commit_at: datetime | None) -> str:
+    return "the base backup itself" if last_commit_at is None else f"{last_commit_at:%Y-%m-%d %H:%M:%S %Z}"
+
+
+RECOVER = Action(_recover, _clear, lost=lost_cluster)
