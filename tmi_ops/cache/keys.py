@@ -105,3 +105,6 @@ KEY_PATTERNS: tuple[KeyPattern, ...] = (
     KeyPattern("temp:import:*", Purpose.JOB, _HOUR, "imports"),
     KeyPattern("user_deletion_challenge:*", Purpose.JOB, _minutes(3), "consents to delete an account"),
 )
+# The patterns of what was revoked, and the beginning that they share.
+REVOCATIONS = frozenset(one.pattern for one in KEY_PATTERNS if one.purpose is Purpose.REVOCATION)
+ANY_REVOCATION = "blacklist:*"

@@ -6,26 +6,34 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.cache.connection import connected
+from tmi_ops.cli.recover_view import show_run
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.recovery.drill.evidence import TITLES
+from tmi_ops.runbooks.application import HEALTH_URL
 from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+from tmi_ops.runbooks.execution import RunbookError
+from tmi_ops.runbooks.logbook import find_run
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
 from tmi_ops.runbooks.serving.steps import ServeWish
 from tmi_ops.runbooks.steps.place import running_server
+from tmi_ops.runbooks.steps.recover import REACH
 from tmi_ops.settings import PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.physical import kill
 from tmi_ops_tests.recovery.point_in_time.conftest import own_store
+from tmi_ops_tests.runbooks.crashes import Crash, crash_at
 from tmi_ops_tests.runbooks.disasters import DATABASE, NO_HOOKS, REPORT, Run, Tmi, a_tmi, at_work, hooks_of
 
 pytestmark = pytest.mark.slow
@@ -67,22 +75,69 @@ def run_of(settings: Settings, store: ObjectStore, wish: EverythingWish) -> Run:
     return Run.of(settings, store, prepare_everything(settings, store, wish, REPORT))
 
 
-def test_a_backup_of_rows_alone_becomes_a_cluster_in_service(
-    tmi: Tmi, ground: Path, s3: StoreSettings, shared_bucket: str
+def test_begun_on_a_machine_that_is_lost_it_is_ended_on_another_from_a_backup_of_rows_alone(
+    tmi: Tmi,
+    ground: Path,
+    s3: StoreSettings,
+    shared_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    programs: Programs,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings, store = knowing_the_store_only(tmi, ground, own_store(s3, shared_bucket))
+    data, serve = ground / "data", ServeWish(port=free_port())
     with pytest.raises(RecoveryError, match="There is no backup"):
-        run_of(settings, store, EverythingWish(ground / "data", ServeWish(port=free_port())))
+        run_of(settings, store, EverythingWish(data, serve))
     back_up_logical(settings.model_copy(update={"postgres": tmi.settings.postgres}), store, "custom", REPORT)
-    run = run_of(settings, store, EverythingWish(ground / "data", ServeWish(port=free_port())))
+    with connected(settings.redis) as cache:
+        cache.flushdb()  # lost as well
+    monkeypatch.setenv(HEALTH_URL, "http://127.0.0.1:9/")
+    run = run_of(settings, store, EverythingWish(data, serve))
     assert any("has no base backup" in note for note in run.plan.notes)
-    done = run.go()
+    assert any("change TMI's signing key" in note for note in run.plan.notes)
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("serve", "recorded"))
+
+    stop_server(data, programs)
+    move_machine(ground, ground / "lost-machine")
+    data.mkdir()
+    (data / "precious").write_text("data")
+    other = on_machine(run, ground / "other")
+    with pytest.raises(RunbookError, match="is not empty"):
+        other.go()
+    assert (data / "precious").read_text() == "data"
+    shutil.rmtree(data)
+    with pytest.raises(Crash):
+        other.go(fault=crash_at("connect", "recorded"))
+
+    move_machine(ground, ground / "other-machine")
+    with pytest.raises(RecoveryError, match="the application was told of it already"):
+        on_machine(run, ground / "third").go()
+    move_machine(ground / "other-machine", ground)
+    monkeypatch.setenv(HEALTH_URL, "")
+    done = on_machine(run, ground / "other").go()
     assert done.state == "done"
     assert {one.title: one.outcome for one in done.answers}["Fingerprints of the backup"] == "passed"
-    recovered = read_connection(run.logbook.directory / "connection.env")
+    recovered = read_connection(other.logbook.directory / "connection.env")
     assert recovered is not None
     with connect(recovered) as connection:
         assert connection.execute("SELECT count(*) > 0 FROM groups").fetchone() == (True,)
+    show_run(done, settings, store)
+    closing = " ".join(capsys.readouterr().out.split())
+    assert "change TMI's signing key" in closing[closing.index("Left to you:") :]
+
+
+def move_machine(disk: Path, to: Path) -> None:
+    """Have the data directory, and what lies beside it, elsewhere."""
+    to.mkdir(exist_ok=True)
+    for path in [path for path in disk.iterdir() if path.name.lstrip(".").startswith("data")]:
+        path.rename(to / path.name)
+
+
+def on_machine(run: Run, home: Path) -> Run:
+    """The run as a machine sees it that has nothing of it yet, or what it did itself."""
+    settings = run.settings.model_copy(update={"home": home})
+    return replace(run, settings=settings, logbook=find_run(settings, run.store, run.logbook.run_id)[0])
 
 
 def test_a_directory_that_holds_anything_is_refused_and_left(tmi: Tmi, ground: Path) -> None:
@@ -120,6 +175,7 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     planned = told(*wish, "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "1.  recover" in planned.stdout
+    assert "signing key" in planned.stdout, "no cache answers here"
     assert not (ground / "data").exists()
     waiting = told(*wish, "--quiet")
     assert waiting.returncode == 2
@@ -155,7 +211,8 @@ def test_crashed_at_every_step_the_application_serves_again_from_the_new_cluster
         done = run.go()
 
         assert done.state == "done"
-        assert {one.title: one.outcome for one in done.answers}[TITLES["heartbeat"]] == "passed"
+        outcomes = {one.title: one.outcome for one in done.answers}
+        assert outcomes[TITLES["heartbeat"]] == outcomes[REACH] == "passed"
         recovered = read_connection(application.env_file)
         assert recovered is not None
         assert recovered.database == DATABASE
@@ -163,6 +220,7 @@ def test_crashed_at_every_step_the_application_serves_again_from_the_new_cluster
         application.wait_for_writes(10)
         assert application.missing(recovered, before=safe) == []
         assert not application.accepts(alice), "a revoked token was revived"
+        assert not any("signing key" in sentence for sentence in (*run.plan.notes, *done.left))
         assert application.stale_reads(recovered) == []
         assert safe < disaster
         wrong = recovered.model_copy(update={"user": "postgres"})

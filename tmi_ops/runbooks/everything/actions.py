@@ -5,7 +5,7 @@ from __future__ import annotations
 from tmi_ops.runbooks.everything.logical import RESTORE
 from tmi_ops.runbooks.execution import Actions
 from tmi_ops.runbooks.serving.steps import CONNECT, PROVISION, SERVE
-from tmi_ops.runbooks.steps.cache import CACHE
+from tmi_ops.runbooks.steps.cache import CACHE_OR_NEW
 from tmi_ops.runbooks.steps.hooks import HEALTH, START
 from tmi_ops.runbooks.steps.recover import RECOVER
 
@@ -15,7 +15,7 @@ ACTIONS: Actions = {
     "provision": PROVISION,
     "serve": SERVE,
     "connect": CONNECT,
-    "cache": CACHE,
+    "cache": CACHE_OR_NEW,
     "start": START,
     "health": HEALTH,
 }

@@ -1,4 +1,7 @@
-"""What the recovery from a complete failure will do: the store's facts in, a plan out. No server is asked."""
+"""What the recovery from a complete failure will do: the store's facts in, a plan out.
+
+No server is asked but the cache, and that one only for what it still knows of revoked tokens.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,17 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
 from tmi_ops.runbooks.application import Application, read_application
+from tmi_ops.runbooks.ends import hole_notes
 from tmi_ops.runbooks.plan import Plan, Step
-from tmi_ops.runbooks.serving.steps import ServeWish, require_free_port, serve_notes, serve_steps
+from tmi_ops.runbooks.serving.steps import (
+    ServeWish,
+    require_free_port,
+    serve_notes,
+    serve_steps,
+    served_afterwards,
+)
 from tmi_ops.runbooks.steps import cache
-from tmi_ops.runbooks.steps.hooks import missing_hooks, start_steps
+from tmi_ops.runbooks.steps.hooks import missing_start, start_steps
 from tmi_ops.runbooks.steps.place import Place, require_empty
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
@@ -48,11 +58,15 @@ class EverythingWish:
 
 @dataclass(frozen=True)
 class EverythingFacts:
-    """What the store has: base backups with WAL, or (`recovery` is None) a logical backup only."""
+    """What the store has: base backups with WAL, or (`recovery` is None) a logical backup only.
+
+    `revocations`: what is to be known of the revoked tokens, a sentence each.
+    """
 
     recovery: RecoveryFacts | None
     logical: Manifest | None
     application: Application
+    revocations: tuple[str, ...] = ()
 
 
 def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
@@ -75,11 +89,11 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     """Raises:
     OpsError: as `prepare_everything`.
     """
-    application = read_application()
+    application, revocations = read_application(), cache.revocation_notes(settings)
     if list_backups(store, lambda _: None, kinds=("base",)):
         facts = read_facts(store, wish.cluster)
         server_programs(facts.server_major, settings.pg_bindir)
-        return EverythingFacts(facts, None, application)
+        return EverythingFacts(facts, None, application, revocations)
     if not list_backups(store, lambda _: None, kinds=("logical",)):
         raise RecoveryError(
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
@@ -87,7 +101,7 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
         )
     manifest = find_backup(store, wish.backup or "latest")
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
-    return EverythingFacts(None, manifest, application)
+    return EverythingFacts(None, manifest, application, revocations)
 
 
 def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
@@ -105,9 +119,9 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
             cache.step_for(settings),
             *start_steps(application),
         ),
-        untouched="Nothing in the store, and no running server, is touched. The new cluster archives nothing until you "
-        "let it: take a base backup of it once it serves (`tmi-ops backup base`).",
-        notes=(*_notes(settings, facts), *serve_notes(wish.serve), *missing_hooks(application, ("start",))),
+        untouched="Nothing in the store, and no running server, is touched.",
+        notes=(*_notes(settings, facts), *serve_notes(wish.serve), *facts.revocations),
+        afterwards=(*missing_start(application), *served_afterwards()),
         wishes={
             "serve": wish.serve.model_dump(mode="json"),
             "recover": RecoverWish(
@@ -118,6 +132,7 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
                 backup=logical.backup_id if logical else wish.backup,
                 limit=wish.limit,
                 ask_source=False,
+                living=False,
             ).model_dump(mode="json"),
         },
     )
@@ -148,7 +163,8 @@ def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
         raise AssertionError
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
     age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
-    notes = [f"{len(facts.recovery.bases)} base backups of the cluster; the newest ended {age} ago."]
+    notes = [f"Base backups of the cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
+    notes += hole_notes(facts.recovery)
     if facts.recovery.other_clusters:
         others = ", ".join(facts.recovery.other_clusters)
         notes.append(f"The store also has other clusters: {others}. Choose one with --cluster.")
