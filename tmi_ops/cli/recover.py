@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,11 @@ def resume(run_id: str, yes: bool, quiet: bool) -> int:
         out.print(f"{journal.run_id} is done; nothing is left to do.")
         return 0
     show_plan(journal.plan, journal)
+    if journal.last_host != platform.node():
+        out.print(
+            f"[yellow]Note:[/] it was carried out on {escape(journal.last_host)} until now. See that nobody goes on "
+            "with it there. What lay on that machine and is needed still is made here again."
+        )
     return go_on(settings, store, logbook, actions_for(journal.plan), yes=yes, quiet=quiet)
 
 

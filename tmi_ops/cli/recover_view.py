@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
 
-_EFFECTS = {
-    "beside": "",
-    "interrupts": " [yellow](interrupts the application)[/]",
-    "irreversible": " [red](irreversible)[/]",
-}
 _ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow"}
 _OUTCOMES = {"done": "green", "running": "yellow", "failed": "red", "taken back": "yellow", "": "dim"}
 
@@ -59,11 +54,15 @@ def run_plan(
 
 def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Actions, *, yes: bool, quiet: bool) -> int:
     """Carry out what is not done of a run, and show what came of it. Returns the exit code."""
-    from tmi_ops.runbooks.execution import carry_out
+    from tmi_ops.runbooks.execution import DeclinedError, carry_out
 
     try:
         with reporting(quiet) as report:
             done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
+    except DeclinedError as no:
+        for line in (f"Not gone on with: {no.what}", no.kept, f"To {no.next_step}."):
+            err.print(escape(line), soft_wrap=True)
+        return no.exit_code
     except KeyboardInterrupt:
         run = logbook.run_id
         err.print(f"Interrupted. Go on: tmi-ops recover resume {run}", soft_wrap=True)
@@ -80,15 +79,33 @@ def show_plan(plan: Plan, journal: Journal | None = None) -> None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
+    asked: set[str] = set()
     for number, step in enumerate(plan.steps, 1):
+        effects = _effects(step, asked)
         back = f"\n[dim]way back: {escape(step.way_back)}[/]" if step.way_back else ""
         attempt = journal.last(step.name) if journal else None
         state = f"[{_OUTCOMES[attempt.outcome]}]{attempt.outcome}:[/] " if attempt else ""
-        table.add_row(f"{number}.", step.name, f"{state}{escape(step.does)}{_EFFECTS[step.effect]}{back}")
+        table.add_row(f"{number}.", step.name, f"{state}{escape(step.does)}{effects}{back}")
     out.print(table)
     out.print(escape(plan.untouched))
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
+    if plan.afterwards:
+        out.print("Afterwards it is left to you:")
+        out.print(_numbered(plan.afterwards))
+
+
+def _effects(step: Step, asked: set[str]) -> str:
+    """In brackets, what a step means to the application, and whether somebody is asked first. Adds to `asked`."""
+    from tmi_ops.runbooks.execution import is_final
+
+    words = {"interrupts": ["interrupts the application"]}.get(step.effect, [])
+    words = ["no way back"] if is_final(step) else words
+    if step.effect != "beside" and step.effect not in asked:
+        words = [*words, "you are asked first"]
+        asked.add(step.effect)
+    colour = "yellow" if step.effect == "interrupts" else "red"
+    return f" [{colour}]({'; '.join(words)})[/]" if words else ""
 
 
 def ask(report: TerminalReport, *, yes: bool) -> Confirm:
@@ -100,14 +117,29 @@ def ask(report: TerminalReport, *, yes: bool) -> Confirm:
         with report.paused():
             if journal.answers:
                 out.print(_answers(journal))
-            effect = "cannot be taken back" if step.effect == "irreversible" else "is felt by the application"
-            out.print(f"Next, [bold]{step.name}[/] {effect}: {escape(step.does)}.")
+            effect = ", which interrupts the application" if step.effect == "interrupts" else ""
+            out.print(f"Next is [bold]{step.name}[/]{effect}: {escape(step.does)}.")
+            out.print(_outlook(journal, step))
             try:
                 return click.confirm(f"Go on ({escape(journal.plan.subject)})?")
             except click.Abort:
                 return False
 
     return confirm
+
+
+def _outlook(journal: Journal, step: Step) -> str:
+    """Whether somebody is asked again, and how long it can be taken back."""
+    from tmi_ops.runbooks.execution import is_final
+
+    plan = journal.plan
+    again = step.effect == "interrupts" and any(one.effect == "irreversible" for one in plan.steps)
+    final = next((one.name for one in plan.steps if is_final(one)), None)
+    back = f"until {final} begins" if final else "until the run is over"
+    once_more = "You are asked once more" if again else "You are not asked again"
+    if final == step.name:
+        return f"{once_more}; from here on there is no way back."
+    return f"{once_more}; {back} it can be taken back: `tmi-ops recover back {journal.run_id}`."
 
 
 def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
@@ -133,7 +165,13 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
         out.print(_answers(journal))
     objective = f"the RTO is {time_words(evidence.rto_objective_seconds)}"
     met = ": [green]met[/]" if evidence.rto_met else (": [red]missed[/]" if evidence.outcome == "recovered" else "")
+    for answer in journal.answers:
+        if answer.outcome == "failed":
+            out.print(f"[bold red]{escape(answer.title)}: no.[/] {escape(answer.detail)}")
     out.print(f"In all [bold]{time_words(evidence.rto_seconds)}[/]; {objective}{met}.")
+    if evidence.outcome == "recovered" and journal.left:
+        out.print("[bold]Left to you:[/]")
+        out.print(_numbered(journal.left))
     if evidence.outcome == "unfinished":
         out.print(f"Go on: tmi-ops recover resume {journal.run_id}", soft_wrap=True)
         return
@@ -147,6 +185,15 @@ def _answers(journal: Journal) -> Table:
     for answer in journal.answers:
         detail = "\n".join([answer.detail, *(f"- {finding}" for finding in answer.findings)])
         table.add_row(f"[{_ANSWERS[answer.outcome]}]{answer.outcome}[/]", escape(answer.title), escape(detail))
+    return table
+
+
+def _numbered(sentences: tuple[str, ...]) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, sentence in enumerate(sentences, 1):
+        table.add_row(f"{number}.", escape(sentence))
     return table
 
 

@@ -81,8 +81,11 @@ class TerminalReport:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Draw nothing for the length of a `with` block: a person is being asked."""
+        """Draw nothing for the length of a `with` block: a person is being asked. What has ended is not drawn again."""
         self._progress.stop()
+        for task in self._progress.tasks:
+            if task.finished:
+                self._progress.remove_task(task.id)
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ from tmi_ops.runbooks.plan import Fact, Plan
 
 class RunEvidence(Fact):
     """Durations in seconds. `phases`: by step in the plan's order, all attempts together; `rto_seconds`: from the
-    beginning to the end of the last step, waiting for people included."""
+    beginning to the end of the last step, waiting for people included; `left`: what is left to a person."""
 
     format_version: Literal[1] = 1
     run_id: str
@@ -31,6 +31,7 @@ class RunEvidence(Fact):
     attempts: tuple[Attempt, ...]
     answers: tuple[Answer, ...]
     consents: tuple[Consent, ...]
+    left: tuple[str, ...] = ()
     tmi_ops_version: str = __version__
 
     @property
@@ -59,6 +60,7 @@ def evidence_of(journal: Journal) -> RunEvidence:
         attempts=journal.attempts,
         answers=journal.answers,
         consents=journal.consents,
+        left=journal.left,
     )
 
 

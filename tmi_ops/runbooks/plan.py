@@ -41,6 +41,7 @@ class Plan(Fact):
         subject: what is recovered, and where: `tmi on db.example:5432`.
         untouched: what it will not touch, a sentence.
         notes: what a person should know before saying yes, a sentence each.
+        afterwards: what is left to a person when all steps are done, a sentence each; a run may find more.
         wishes: what was asked for and what was read for it, as the runbook wrote it. No secret is part of it.
     """
 
@@ -50,6 +51,7 @@ class Plan(Fact):
     steps: tuple[Step, ...]
     untouched: str
     notes: tuple[str, ...] = ()
+    afterwards: tuple[str, ...] = ()
     wishes: dict[str, JsonValue] = Field(default_factory=dict)
 
     def step(self, name: str) -> Step:

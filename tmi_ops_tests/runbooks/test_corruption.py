@@ -166,6 +166,8 @@ def test_killed_while_it_recovers_and_resumed_by_hand(tmi: Tmi, tmp_path: Path) 
     resumed = told("resume", "--yes", "--quiet")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "RECOVERED" in resumed.stdout
+    closing = " ".join(resumed.stdout[resumed.stdout.index("Left to you:") :].split())
+    assert "DROP DATABASE tmi_damaged_" in closing
     psycopg.connect(**connection_parameters(tmi.app_address)).close()
 
 

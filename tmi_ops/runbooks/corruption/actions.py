@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tmi_ops.runbooks.corruption.in_place import CLEAR_UP, LOAD, SWAP, VALIDATE
+from tmi_ops.runbooks.corruption.lost import COUNT
 from tmi_ops.runbooks.execution import Actions
 from tmi_ops.runbooks.serving.steps import CONNECT, PROVISION, SERVE
 from tmi_ops.runbooks.steps.archive import ARCHIVE
@@ -18,6 +19,7 @@ ACTIONS: Actions = {
     "archive": ARCHIVE,
     "hold": HOLD,
     "recover": RECOVER,
+    "count": COUNT,
     "load": LOAD,
     "validate": VALIDATE,
     "swap": SWAP,

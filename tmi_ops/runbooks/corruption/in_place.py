@@ -14,7 +14,7 @@ from tmi_ops.recovery.drill.copy import running_cluster
 from tmi_ops.recovery.exchange import allow_connections, exchange_names
 from tmi_ops.recovery.load import drop_database
 from tmi_ops.runbooks.corruption.copying import copy_database
-from tmi_ops.runbooks.corruption.lost import count_lost, uncounted
+from tmi_ops.runbooks.corruption.lost import answer_lost
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact, Step
@@ -76,8 +76,7 @@ def _unload(work: Work) -> None:
 def _validate(work: Work) -> None:
     names, cluster, wish = names_of(work), work.known(RecoveredCluster), wish_of(work)
     destination, programs = tidy(wish.place), cluster_programs(work)
-    postgres = work.settings.postgres
-    target = postgres.model_copy(update={"database": names.working})
+    target = work.settings.postgres.model_copy(update={"database": names.working})
     with running_cluster(destination, cluster.role, programs) as address:
         source = address.model_copy(update={"database": wish.database})
         comparison = compare_databases(source, target, work.report)
@@ -88,17 +87,16 @@ def _validate(work: Work) -> None:
         )
     detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each equal to what was recovered."
     work.answer(Answer(title=COMPARED, outcome="passed", detail=detail))
-    with connect(postgres, "postgres") as connection:
-        row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
-    end = row[0] if row else cluster.lsn
-    lost = count_lost(postgres, target, cluster, end) if gate_of(work).roles else uncounted(cluster, end)
-    work.answer(lost)
     work.say(detail)
-    work.say(lost.detail)
+    answer_lost(work, target)
 
 
 def _swap(work: Work) -> None:
     names, closed = names_of(work), not gate_of(work).roles
+    work.leave(
+        f"Take from {names.aside} what you need of the damaged data, then drop it (DROP DATABASE {names.aside}). As "
+        "long as it is there, this server gives no base backup if pages of it are damaged."
+    )
     with connect(work.settings.postgres, "postgres") as connection:
         present = {name for name, _ in _present(connection, names)}
         if names.working not in present and {names.database, names.aside} <= present:
@@ -106,7 +104,7 @@ def _swap(work: Work) -> None:
             work.say(f"The names had been exchanged; the damaged database is {names.aside}.")
             return
     exchange_names(work.settings.postgres, names.database, names.working, names.aside, closed=closed)
-    work.say(f"The damaged database is kept as {names.aside}. Drop it when nobody needs it any more.")
+    work.say(f"The damaged database is kept as {names.aside}.")
 
 
 def _swap_back(work: Work) -> None:
@@ -133,7 +131,7 @@ def _clear_up(work: Work) -> None:
 
 
 CLEAR_UP_STEP = Step(name="clear up", does="remove the recovered cluster from this machine")
-LOAD = Action(_load, _unload)
-VALIDATE = Action(_validate)
+LOAD = Action(_load, _unload, needs=("recover",))
+VALIDATE = Action(_validate, needs=("recover",))
 SWAP = Action(_swap, _swap_back)
 CLEAR_UP = Action(_clear_up)

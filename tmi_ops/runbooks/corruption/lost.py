@@ -10,8 +10,13 @@ import psycopg
 from tmi_ops.backup.snapshot import TableName, list_tables
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.recovery.drill.copy import running_cluster
+from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
-from tmi_ops.runbooks.steps.recover import RecoveredCluster
+from tmi_ops.runbooks.plan import Step
+from tmi_ops.runbooks.steps.fence import gate_of
+from tmi_ops.runbooks.steps.place import tidy
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.words import size_words
 
@@ -19,6 +24,24 @@ TITLE = "Nothing is lost"
 # Counting must not hold up a recovery; a table that takes longer is named as not counted.
 COUNT_TIMEOUT_S = 30
 TABLES_SHOWN = 20
+COUNT_STEP = Step(name="count", does="count what is lost: the rows of the damaged database against those recovered")
+
+
+def answer_lost(work: Work, recovered: PostgresSettings) -> None:
+    """Write down what is lost, as far as it can be told behind the fence."""
+    damaged, cluster = work.settings.postgres, work.known(RecoveredCluster)
+    with connect(damaged, "postgres") as connection:
+        row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+    end = row[0] if row else cluster.lsn
+    lost = count_lost(damaged, recovered, cluster, end) if gate_of(work).roles else uncounted(cluster, end)
+    work.answer(lost)
+    work.say(lost.detail)
+
+
+def _count_in_cluster(work: Work) -> None:
+    wish, cluster = wish_of(work), work.known(RecoveredCluster)
+    with running_cluster(tidy(wish.place), cluster.role, cluster_programs(work)) as address:
+        answer_lost(work, address.model_copy(update={"database": wish.database}))
 
 
 def count_lost(damaged: PostgresSettings, recovered: PostgresSettings, cluster: RecoveredCluster, end: str) -> Answer:
@@ -63,7 +86,11 @@ def _words(cluster: RecoveredCluster, end: str, missing: int) -> str:
         return f"It was recovered to the end of the WAL, and {since}."
     behind = max(0, parse_lsn(end) - parse_lsn(cluster.lsn))
     rows = f" The damaged database has {missing:,} rows that it does not have." if missing else ""
-    return f"Lost is what was committed after LSN {cluster.lsn}: {since}; {size_words(behind)} of WAL lie beyond.{rows}"
+    hole = f" WAL segment {cluster.missing} is missing from the archive." if cluster.missing else ""
+    return (
+        f"Lost is what was committed after LSN {cluster.lsn}: {since}; {size_words(behind)} of WAL lie beyond."
+        f"{hole}{rows}"
+    )
 
 
 def _counts(postgres: PostgresSettings) -> tuple[Mapping[str, int], Mapping[str, str]]:
@@ -91,3 +118,6 @@ def _count(connection: psycopg.Connection[Any], table: TableName) -> int:
 
 def _more(number: int) -> tuple[str, ...]:
     return (f"and {number} tables more",) if number > 0 else ()
+
+
+COUNT = Action(_count_in_cluster, needs=("recover",))

@@ -19,13 +19,20 @@ from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.corruption.in_place import CLEAR_UP_STEP, Names, in_place_steps
-from tmi_ops.runbooks.ends import base_ends, end_of_wal
+from tmi_ops.runbooks.corruption.lost import COUNT_STEP
+from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_notes
 from tmi_ops.runbooks.plan import Plan, Step
-from tmi_ops.runbooks.serving.steps import ServeWish, require_free_port, serve_notes, serve_steps
+from tmi_ops.runbooks.serving.steps import (
+    ServeWish,
+    require_free_port,
+    serve_notes,
+    serve_steps,
+    served_afterwards,
+)
 from tmi_ops.runbooks.steps import archive, cache, hold
 from tmi_ops.runbooks.steps.fence import Gate, choose_gate, fence_step, lift_step
-from tmi_ops.runbooks.steps.hold import Held
-from tmi_ops.runbooks.steps.hooks import missing_hooks, start_steps, stop_steps
+from tmi_ops.runbooks.steps.hold import RELEASE, Held
+from tmi_ops.runbooks.steps.hooks import missing_start, missing_stop, start_steps, stop_steps
 from tmi_ops.runbooks.steps.place import Place, require_empty
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
@@ -35,6 +42,10 @@ from tmi_ops.words import time_words
 
 RUNBOOK = "corruption"
 PLACE = "recovered"
+OLD_SERVER = (
+    "The damaged server still runs, shut to the application, with its data as it is: save from it what you need, then "
+    "stop it."
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,9 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     recovery = read_facts(store, system_identifier)
     programs = server_programs(recovery.server_major, settings.pg_bindir)  # before anything is fenced
     notes: list[str] = []
-    if wish.moment is not None:
+    if wish.moment is None:
+        notes += hole_notes(recovery)
+    else:
         target = wish.moment.target
         try:
             facts = with_times(store, recovery, target, programs, settings.home / "scratch", report)
@@ -134,13 +147,14 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
     )
     serve = wish.serve or ServeWish(port=settings.postgres.port)
     application = facts.application
+    hook = "connect" in application.hooks
     steps = (
         fence_step(facts.gate),
         *stop_steps(application),
         archive.STEP,
         hold.STEP,
         _recover_step(wish, place),
-        *(in_place_steps(names) if in_place else serve_steps(serve, str(place), hook="connect" in application.hooks)),
+        *(in_place_steps(names) if in_place else (COUNT_STEP, *serve_steps(serve, str(place), hook=hook))),
         cache.step_for(settings),
         *((lift_step(facts.gate),) if in_place else ()),
         *start_steps(application),
@@ -152,7 +166,13 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
         subject=facts.subject,
         steps=steps,
         untouched=_untouched(in_place=in_place, database=database),
-        notes=(*facts.notes, *_notes(facts, wish, settings), *missing_hooks(application, ("stop", "start"))),
+        notes=(*facts.notes, *_notes(facts, wish, settings), *missing_stop(application)),
+        afterwards=(
+            *missing_start(application),
+            *(() if in_place else served_afterwards()),
+            *(() if in_place else (OLD_SERVER,)),
+            RELEASE,
+        ),
         wishes={
             "gate": facts.gate.model_dump(mode="json"),
             "held": Held(bases=tuple(item.base for item in bases)).model_dump(mode="json"),
@@ -165,6 +185,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
                 moment=wish.moment,
                 backup=wish.backup,
                 limit=wish.limit,
+                ask_source=bool(facts.gate.roles),
             ).model_dump(mode="json"),
         },
     )
@@ -194,13 +215,14 @@ def _untouched(*, in_place: bool, database: str) -> str:
 def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> tuple[str, ...]:
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
     age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
-    notes = [f"{len(facts.recovery.bases)} base backups of this cluster; the newest ended {age} ago."]
+    notes = [f"Base backups of this cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
     if wish.serve is not None:
         notes += serve_notes(wish.serve)
     if not facts.gate.roles:
         notes.append(
             f"The application has no role of its own here, so the fence shuts {settings.postgres.database} to "
-            "everybody. Name its role with TMI_OPS_APP_ROLE to shut out that one only."
+            "everybody, us included: lost rows are not counted, and what is recovered is not held against it. Name its "
+            "role with TMI_OPS_APP_ROLE to shut out that one only."
         )
     if wish.moment is None:
         notes.append("What the application acknowledged after the moment that is found is lost, and will be counted.")

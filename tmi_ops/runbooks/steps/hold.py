@@ -13,6 +13,8 @@ STEP = Step(
     way_back="release them",
 )
 
+RELEASE = "The base backups stay held: release them (`tmi-ops release`, see `tmi-ops holds`) once you are content."
+
 
 class Held(Fact):
     """The base backups that the run may begin with."""
@@ -28,7 +30,7 @@ def _hold(work: Work) -> None:
             hold_backup(work.store, backup_id, reason)
         except ObjectExistsError:
             continue
-    work.say(f"{len(_held(work))} base backups are held; `tmi-ops holds` lists them.")
+    work.say(f"Base backups held: {len(_held(work))}; `tmi-ops holds` lists them.")
 
 
 def _held(work: Work) -> tuple[str, ...]:

@@ -41,16 +41,21 @@ def start_steps(application: Application) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def missing_hooks(application: Application, hooks: tuple[Hook, ...]) -> tuple[str, ...]:
-    """What a person has to do by hand, a sentence each."""
-    notes = [
-        f"{VARIABLES[hook]} is not set: {hook} the application yourself."
-        for hook in hooks
-        if hook not in application.hooks
-    ]
+def missing_stop(application: Application) -> tuple[str, ...]:
+    """What a person should do by hand before saying yes, a sentence each."""
+    if "stop" in application.hooks:
+        return ()
+    return (f"{VARIABLES['stop']} is not set: stop the application yourself; until then it only meets the fence.",)
+
+
+def missing_start(application: Application) -> tuple[str, ...]:
+    """What a person has to do by hand when all is done, a sentence each."""
+    left = []
+    if "start" not in application.hooks:
+        left.append(f"Start the application ({VARIABLES['start']} is not set).")
     if application.health_url is None:
-        notes.append(f"{HEALTH_URL} is not set: see yourself that the application is well.")
-    return tuple(notes)
+        left.append(f"See that the application is well ({HEALTH_URL} is not set).")
+    return tuple(left)
 
 
 def run_step_hook(work: Work, hook: Hook) -> None:
@@ -73,5 +78,5 @@ def _ask(work: Work) -> None:
 
 
 STOP = Action(lambda work: run_step_hook(work, "stop"))
-START = Action(lambda work: run_step_hook(work, "start"))
-HEALTH = Action(_ask)
+START = Action(lambda work: run_step_hook(work, "start"), needs=("serve",))
+HEALTH = Action(_ask, needs=("serve",))
