@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
 
 LONGEST_RUN = timedelta(hours=24)
+_EFFECTS = {"beside": "", "interrupts": " (interrupts the application)", "irreversible": " (irreversible)"}
 CORRUPTION_JOB, EVERYTHING_JOB = "recover_corruption", "recover_everything"
 
 
@@ -43,21 +44,30 @@ class RunbookConfig(Config):
     """What both runbooks are told."""
 
     confirm: str = Field(
+        default="",
         description="The name of the environment (TMI_ENV), typed by who answers for this run. It stands for the yes "
-        "to every step; see the plan with `tmi-ops recover corruption --plan`, `tmi-ops recover everything --plan`."
+        "to every step of the plan. Empty: the plan is made and shown, and nothing is touched.",
     )
-    resume: str | None = Field(default=None, description="Go on with this run (`latest`, or its id) instead of a new.")
+    resume: str | None = Field(
+        default=None, description="Go on with this run (`latest`, or its id); all else but `confirm` is left out then."
+    )
     to_time: str | None = Field(default=None, description="A time, ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
     to_lsn: str | None = Field(default=None, description="A place in the WAL: 0/3000148.")
     to_name: str | None = Field(default=None, description="A restore point.")
     latest: bool = Field(default=False, description="The end of what is archived, and nothing else.")
     backup: str | None = Field(default=None, description="The backup to begin with; else the best one.")
     candidates: int = Field(default=8, ge=1, description="How many restores the search for a good moment may take.")
-    into: str | None = Field(default=None, description="The new cluster's data directory, absent or empty.")
-    port: int | None = Field(default=None, description="The new server's port.")
-    listen: str = Field(default="localhost", description="Where the new server listens.")
-    host: str = Field(default="127.0.0.1", description="As what the application reaches the new server.")
-    allow: list[str] = Field(default_factory=list, description="CIDRs that the new server lets in with a password.")
+    into: str | None = Field(
+        default=None,
+        description="The new cluster's data directory, absent or empty. recover_everything needs it; without, "
+        "recover_corruption exchanges the database on its own server.",
+    )
+    port: int | None = Field(default=None, description="The new server's port. Default: POSTGRES_PORT, or 5432.")
+    listen: str | None = Field(default=None, description="Where the new server listens. Default: localhost.")
+    host: str | None = Field(
+        default=None, description="As what the application reaches the new server. Default: 127.0.0.1."
+    )
+    allow: list[str] | None = Field(default=None, description="CIDRs that the new server lets in with a password.")
     env_file: str | None = Field(default=None, description="The new connection is written there.")
     secret_file: str | None = Field(default=None, description="A Kubernetes Secret is written there.")
 
@@ -78,15 +88,16 @@ class RunbookConfig(Config):
         from tmi_ops.runbooks.application import read_application
         from tmi_ops.runbooks.serving.steps import ServeWish
 
-        return ServeWish(
-            port=self.port or settings.postgres.port,
-            addresses=self.listen,
-            host=self.host,
-            allowed=tuple(self.allow),
-            role=next(iter(read_application().roles), None),
-            env_file=self.env_file,
-            secret_file=self.secret_file,
-        )
+        given = {
+            "port": self.port or settings.postgres.port,
+            "addresses": self.listen,
+            "host": self.host,
+            "allowed": self.allow,
+            "role": next(iter(read_application().roles), None),
+            "env_file": self.env_file,
+            "secret_file": self.secret_file,
+        }
+        return ServeWish.model_validate({name: value for name, value in given.items() if value is not None})
 
     def place(self) -> Path | None:
         return Path(self.into).absolute() if self.into else None
@@ -103,14 +114,16 @@ def recovery_runbook_definitions(environment: str) -> Definitions:
                 environment,
                 CORRUPTION_JOB,
                 "Back to the last good moment: the application is shut out, base backup and WAL are restored, checked, "
-                "and take the place of the damaged data, which is kept aside. By hand: `tmi-ops recover corruption`.",
+                "and take the place of the damaged data, which is kept aside. "
+                "Without `confirm` only the plan is shown. By hand: `tmi-ops recover corruption`.",
                 _prepare_corruption,
             ),
             _runbook_job(
                 environment,
                 EVERYTHING_JOB,
                 "From nothing but the store and its key: a new cluster, restored, checked, configured and started, "
-                "and the application told of it. By hand: `tmi-ops recover everything`.",
+                "and the application told of it. Needs `into`. Without `confirm` only the plan is shown. By hand: "
+                "`tmi-ops recover everything`.",
                 _prepare_everything,
             ),
         ]
@@ -126,8 +139,12 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
     )
     def steps(context: OpExecutionContext, config: RunbookConfig, environment: Environment) -> None:
         with failures_explained():
-            journal = _carry_out(environment, config, prepare, RunLogReport(context.log))
-        context.add_output_metadata(_metadata(journal))
+            report = RunLogReport(context.log)
+            if config.confirm:
+                metadata = _metadata(_carry_out(environment, config, prepare, report))
+            else:
+                metadata = _looked_at(environment, config, prepare, report)
+        context.add_output_metadata(metadata)
 
     @job(
         name=name,
@@ -155,7 +172,7 @@ def _carry_out(environment: Environment, config: RunbookConfig, prepare: Prepare
         raise SettingsError(
             f"The run was not confirmed: `confirm` says {config.confirm!r}, the environment is "
             f"{settings.environment!r}.",
-            next_step="look at the plan (`tmi-ops recover ... --plan`), then launch it with the environment's name",
+            next_step="launch it without `confirm` for the plan, then with the environment's name",
         )
     if config.resume is not None:
         logbook, journal = find_run(settings, store, config.resume)
@@ -185,6 +202,38 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
     return prepare_everything(settings, store, wish, report)
 
 
+def _looked_at(
+    environment: Environment, config: RunbookConfig, prepare: Prepare, report: "Report"
+) -> dict[str, MetadataValue[Any]]:
+    """The plan of a new run, or how far one came that would be gone on with. Nothing is touched."""
+    from tmi_ops.runbooks.logbook import find_run
+
+    settings, store = environment.settings, environment.open_store()
+    if config.resume is not None:
+        return _metadata(find_run(settings, store, config.resume)[1])
+    return _planned(prepare(settings, store, config, report))
+
+
+def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:
+    columns = ("step", "what it does", "way back")
+    records = [
+        TableRecord(dict(zip(columns, (step.name, f"{step.does}{_EFFECTS[step.effect]}", step.way_back), strict=True)))
+        for step in plan.steps
+    ]
+    return {
+        "outcome": MetadataValue.text("the plan only: nothing was touched"),
+        "what": MetadataValue.text(plan.subject),
+        "plan": MetadataValue.table(records, TableSchema([TableColumn(name, type="string") for name in columns])),
+        "not touched": MetadataValue.text(plan.untouched),
+        "notes": _listed(plan.notes),
+        "left to you": _listed(plan.afterwards),
+    }
+
+
+def _listed(sentences: tuple[str, ...]) -> MetadataValue[Any]:
+    return MetadataValue.md("\n".join(f"- {one}" for one in sentences) or "nothing")
+
+
 def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
     from tmi_ops.runbooks.evidence import evidence_of
     from tmi_ops.runbooks.logbook import FOLDER
@@ -192,12 +241,12 @@ def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
 
     evidence = evidence_of(journal)
     return {
-        "run": MetadataValue.text(journal.run_id),
         "outcome": MetadataValue.text(evidence.outcome),
+        "left to you": _listed(journal.left),
         "what": MetadataValue.text(journal.plan.subject),
+        "run": MetadataValue.text(journal.run_id),
         "took (s)": seconds(evidence.rto_seconds),
         "RTO objective (s)": seconds(evidence.rto_objective_seconds),
-        **{f"step: {step} (s)": seconds(spent) for step, spent in evidence.phases.items()},
         "steps": _step_table(journal),
         "checks": MetadataValue.table(
             [
@@ -208,6 +257,7 @@ def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
         ),
         "evidence": MetadataValue.text(f"{FOLDER}/{journal.run_id}/{PAGE}"),
         "look at it with": MetadataValue.md(f"`tmi-ops recover show {journal.run_id} --html run.html`"),
+        **{f"step: {step} (s)": seconds(spent) for step, spent in evidence.phases.items()},
     }
 
 

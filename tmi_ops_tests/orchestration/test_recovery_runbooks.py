@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import DagsterInvalidConfigError, ExecuteInProcessResult
+from dagster import ExecuteInProcessResult
 
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.cluster import free_port
@@ -27,6 +27,17 @@ def config_of(job: str, **fields: object) -> dict[str, object]:
     return {"ops": {f"{job}_steps": {"config": fields}}}
 
 
+def shown_by(result: ExecuteInProcessResult) -> dict[str, Any]:
+    """The metadata of the run's one step."""
+    assert result.success
+    return {
+        name: entry.value
+        for event in result.all_events
+        if event.is_successful_output
+        for name, entry in event.step_output_data.metadata.items()
+    }
+
+
 @pytest.fixture(autouse=True)
 def no_hooks(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     redis = settings.redis
@@ -38,8 +49,6 @@ def no_hooks(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 @pytest.mark.parametrize("job", ["recover_corruption", "recover_everything"])
 def test_without_the_confirmation_nothing_begins(job: str, run_job: Launch, settings: Settings) -> None:
-    with pytest.raises(DagsterInvalidConfigError, match="confirm"):
-        run_job(job, config_of(job, latest=True))
     result = run_job(job, config_of(job, confirm="production", latest=True))
     (failed,) = [event for event in result.all_events if event.is_step_failure]
     assert failed.step_failure_data.user_failure_data is not None
@@ -57,15 +66,13 @@ def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
     store = open_store(settings.store, settings.environment)
     back_up_logical(settings, store, "custom", SilentReport())
     into, job = tmp_path / "new", "recover_everything"
+    planned = shown_by(run_job(job, config_of(job, into=str(into), port=free_port())))
+    assert [record.data["step"] for record in planned["plan"].records][:2] == ["restore", "provision"]
+    assert "nothing was touched" in planned["outcome"]
+    assert not into.exists()
+    assert list_runs(settings, store, SilentReport()) == []
     try:
-        result = run_job(job, config_of(job, confirm="development", into=str(into), port=free_port()))
-        assert result.success
-        shown: dict[str, Any] = {
-            name: entry.value
-            for event in result.all_events
-            if event.is_successful_output
-            for name, entry in event.step_output_data.metadata.items()
-        }
+        shown = shown_by(run_job(job, config_of(job, confirm="development", into=str(into), port=free_port())))
         _, journal = find_run(settings, store, str(shown["run"]))
         assert (shown["outcome"], journal.state) == ("recovered", "done")
         assert {f"step: {step.name} (s)" for step in journal.plan.steps} <= set(shown)
