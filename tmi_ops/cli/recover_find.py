@@ -53,6 +53,13 @@ def _show(found: Found, least: int) -> None:
 
     until = f"{found.reached:%Y-%m-%d %H:%M:%S %Z}" if found.reached else "no commit at all"
     out.print(f"{found.segments:,} WAL files searched; their last commit in that time: {until}.")
+    if found.blind:
+        first, last = (f"{commit.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for commit in (found.blind[0], found.blind[-1]))
+        out.print(
+            f"[yellow]Of {len(found.blind):,} commits from {first} to {last} it cannot be told whether they deleted or "
+            "changed its rows: it was emptied together with others in a way that hides its file of then. "
+            "`tmi-ops recover diff` compares the rows themselves.[/]"
+        )
     shown = [event for event in found.events if not event.rows or event.rows >= least]
     if not shown:
         out.print(f"Nothing happened to [bold]{escape(found.table)}[/] that WAL knows of.")
@@ -89,6 +96,7 @@ def _facts(found: Found) -> dict[str, object]:
         "exists": found.exists,
         "segments": found.segments,
         "reached": found.reached and found.reached.isoformat(),
+        "untold_commits": len(found.blind),
         "events": [
             {
                 "kind": event.kind,

@@ -1,7 +1,8 @@
 """Finding the moment: the archived WAL of a stretch of time is searched for what happened to a table.
 
-A table that is still there is followed backwards from the file it has now. One that is gone is looked up in the
-catalogue of a cluster recovered to the beginning of the search, and followed forwards.
+A table that is still there is followed backwards from the file it has now. One that is gone, or whose file before some
+commit cannot be told, is looked up in the catalogue of a cluster recovered to the beginning of the search, and followed
+forwards from there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -26,15 +28,8 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.point_in_time.wal_range import WalFile, files_on
 from tmi_ops.recovery.point_in_time.waldump import record_lines
 from tmi_ops.recovery.rescue.past import Moment, past_database
-from tmi_ops.recovery.rescue.wal_events import (
-    Commit,
-    Commits,
-    Event,
-    File,
-    events_backwards,
-    events_forwards,
-    parse_record,
-)
+from tmi_ops.recovery.rescue.table_events import Event, History, events_backwards, events_forwards
+from tmi_ops.recovery.rescue.wal_events import Commit, Commits, File, parse_record
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 
@@ -55,6 +50,7 @@ class Found:
     """What happened to a table between two moments, in the order of time.
 
     Args:
+        blind: the commits of which it cannot be told whether they changed its rows.
         exists: whether the table is there now.
         segments: how many WAL files were searched; `reached`: the last commit in them, None: there was none.
     """
@@ -66,6 +62,7 @@ class Found:
     exists: bool
     segments: int
     reached: datetime | None
+    blind: tuple[Commit, ...] = ()
 
 
 def find_events(
@@ -81,20 +78,31 @@ def find_events(
     facts = read_facts(store)
     programs = server_programs(facts.server_major, settings.pg_bindir)
     now = _look_up(settings.postgres, table)
-    then = now
-    if now is None:
-        with past_database(settings, store, Moment(Target(time=since)), report) as past:
-            then = _look_up(past.address, table)
-    if then is None:
+    then = None if now else _look_up_then(settings, store, table, since, report)
+    if now is None and then is None:
         raise RecoveryError(
             f"There is no table {table} now, nor was there one at {Target(time=since).words()}.",
             next_step="name it as schema.table, or begin the search when it was there: --from",
         )
     files = _files_since(facts, since)
     commits = list(_between(_commits(settings, store, facts, programs, files, until, report), since, until))
-    oid, file = then
-    events = events_forwards(commits, oid, file) if now is None else events_backwards(commits, oid, file)
-    return Found(table, since, until, tuple(events), now is not None, len(files), commits[-1].at if commits else None)
+    history = events_backwards(commits, *now) if now else History((), tuple(commits))
+    if history.blind:
+        # What could not be followed backwards is followed from the other end.
+        with suppress(RecoveryError):
+            then = then or _look_up_then(settings, store, table, since, report)
+        if then is not None:
+            before = events_forwards(history.blind, *then)
+            history = History((*before.events, *history.events), before.blind)
+    reached = commits[-1].at if commits else None
+    return Found(table, since, until, history.events, now is not None, len(files), reached, history.blind)
+
+
+def _look_up_then(
+    settings: Settings, store: ObjectStore, table: str, since: datetime, report: Report
+) -> tuple[int, File] | None:
+    with past_database(settings, store, Moment(Target(time=since)), report) as past:
+        return _look_up(past.address, table)
 
 
 def _look_up(address: PostgresSettings, table: str) -> tuple[int, File] | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tmi_ops.cli.recover_rows import rows as recover_rows
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.rescue.finding import find_events
 from tmi_ops.settings import RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.archiving import archive_wal
@@ -30,6 +32,17 @@ from tmi_ops_tests.variables import variables_of
 pytestmark = pytest.mark.slow
 
 WHOLE = "before the accidents"
+# The file of `late` is younger than those of the other tables, and it lost other rows than `early` before.
+EMPTIED_AT_ONCE = (
+    "CREATE TABLE early (n integer PRIMARY KEY); CREATE TABLE late (n integer PRIMARY KEY, t text); "
+    "CREATE TABLE passing (n serial PRIMARY KEY)",
+    "INSERT INTO early SELECT generate_series(1, 9); INSERT INTO late SELECT generate_series(1, 9)",
+    "VACUUM FULL late",
+    "DELETE FROM early WHERE n <= 2",
+    "DELETE FROM late WHERE n <= 5",
+    "BEGIN; TRUNCATE late; DROP TABLE passing; CREATE TABLE passing (n integer); TRUNCATE early; COMMIT",
+    "INSERT INTO late VALUES (1); DELETE FROM late",
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ def accident(
         manifest = back_up_logical(settings, opened, "custom", SilentReport())
         then = {table: rows(cluster.address, table) for table in ("models", "parts", "lines", "people", "history")}
         for statement in (
+            *EMPTIED_AT_ONCE,
             "BEGIN; DELETE FROM parts WHERE n <= 9; SAVEPOINT a; DELETE FROM parts WHERE n = 10; COMMIT",
             "BEGIN; DELETE FROM parts; ROLLBACK",
             "UPDATE people SET name = name || '!' WHERE id <= 4",
@@ -114,6 +128,22 @@ def test_the_commits_that_took_rows_are_found_in_the_wal(accident: Accident, tmp
     nothing = accident.call(tmp_path, "find", "--table", "history", "--from", "1h ago", "--quiet")
     assert nothing.returncode == 1
     assert "Nothing happened to history" in nothing.stdout
+
+
+def test_deletions_before_a_commit_that_emptied_several_tables_are_counted_for_the_right_one(
+    accident: Accident,
+) -> None:
+    store = open_store(accident.settings.store, accident.settings.environment)
+    now = datetime.now(UTC)
+
+    def events_of(table: str) -> list[tuple[str, int]]:
+        found = find_events(accident.settings, store, table, now - timedelta(hours=1), now, SilentReport())
+        assert found.blind == ()
+        return [(event.kind, event.rows) for event in found.events]
+
+    assert events_of("early") == [("deleted rows", 2), ("emptied or rewritten", 0)]
+    emptied = ("emptied or rewritten", 0)
+    assert events_of("late") == [emptied, ("deleted rows", 5), emptied, ("deleted rows", 1)]
 
 
 def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_path: Path) -> None:

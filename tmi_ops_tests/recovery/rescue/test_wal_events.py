@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from tmi_ops.recovery.rescue.wal_events import (
-    Commit,
-    Commits,
-    File,
-    events_backwards,
-    events_forwards,
-    parse_record,
-)
+from tmi_ops.recovery.rescue.table_events import History, events_backwards, events_forwards
+from tmi_ops.recovery.rescue.wal_events import Commit, Commits, File, parse_record
 
 TABLE = 16384
 FIRST, SECOND = File(5, 16384), File(5, 16391)
@@ -37,7 +31,7 @@ def test_rows_of_subtransactions_count_and_those_of_aborted_ones_do_not() -> Non
         committed(7, "; subxacts: 8"),
         committed(10),
     )
-    events = events_backwards(found, TABLE, FIRST)
+    events = events_backwards(found, TABLE, FIRST).events
     assert [(event.kind, event.rows, event.commit.xid) for event in events] == [
         ("deleted rows", 2, 7),
         ("changed rows", 1, 7),
@@ -50,17 +44,18 @@ def test_a_truncation_is_followed_to_the_file_before_it_and_a_drop_ends_the_sear
         ("Heap", 7, f"DELETE off 1 flags 0x00 KEYS_UPDATED , {IN_FIRST}"),
         committed(7),
         ("Storage", 8, "CREATE base/5/16391"),
+        ("Storage", 8, "CREATE base/5/16392"),
         committed(8, "; rels: base/5/16388 base/5/16384; inval msgs: catcache 55 relcache 16384 relcache 16387"),
         ("Heap", 9, "DELETE off 1 flags 0x00 KEYS_UPDATED , blkref #0: rel 1663/5/16391 blk 0"),
         committed(9),
     )
     kinds = ["deleted rows", "emptied or rewritten", "deleted rows"]
-    assert [event.kind for event in events_backwards(found, TABLE, SECOND)] == kinds
-    assert [event.kind for event in events_forwards(found, TABLE, FIRST)] == kinds
+    assert [event.kind for event in events_backwards(found, TABLE, SECOND).events] == kinds
+    assert [event.kind for event in events_forwards(found, TABLE, FIRST).events] == kinds
     dropped = commits(
         committed(10, "; rels: base/5/16391; dropped stats: 2/5/16384; inval msgs: relcache 16384"), committed(11)
     )
-    events = events_forwards([*found, *dropped], TABLE, FIRST)
+    events = events_forwards([*found, *dropped], TABLE, FIRST).events
     assert [event.kind for event in events] == [*kinds, "dropped"]
     assert events[-1].commit.xid == 10
 
@@ -71,6 +66,6 @@ def test_what_happens_to_other_tables_is_passed_over() -> None:
         ("Storage", 7, "CREATE base/5/20000"),
         committed(7, "; rels: base/5/19000; inval msgs: relcache 19000"),
     )
-    assert events_backwards(found, TABLE, FIRST) == []
-    assert events_forwards(found, TABLE, FIRST) == []
+    assert events_backwards(found, TABLE, FIRST) == History(())
+    assert events_forwards(found, TABLE, FIRST) == History(())
     assert parse_record("pg_waldump: first record is after 0/1") is None
