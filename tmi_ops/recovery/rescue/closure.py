@@ -2,13 +2,12 @@
 
 1. The chosen rows are picked. 2. Down: what hung on them, and on that, until nothing is new. 3. Up: what these rows
 refer to, and that in turn; of those only the ones that are missing now will be brought back. A dropped table comes back
-whole.
+whole, a partitioned one with all its partitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import psycopg
 from psycopg import sql
@@ -16,9 +15,9 @@ from psycopg import sql
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.errors import RecoveryError
 from tmi_ops.recovery.rescue.links import Link
-from tmi_ops.recovery.rescue.pairs import Pair, equal, find_table
+from tmi_ops.recovery.rescue.pairs import Pair, equal, find_name
 from tmi_ops.recovery.rescue.selection import Selection, TableRows
-from tmi_ops.recovery.rescue.shape import Shape
+from tmi_ops.recovery.rescue.session import Sides
 
 _CREATE = sql.SQL("CREATE TEMP TABLE {} (row_id tid PRIMARY KEY, reason text NOT NULL)")
 # Named as in the table, so that a person's WHERE means what it says.
@@ -37,8 +36,8 @@ _UP = sql.SQL(
 class Picked:
     """The rows that the past's temporary tables `picked` name, each with why: chosen, child or parent."""
 
-    def __init__(self, past: psycopg.Connection[Any], pairs: Mapping[TableName, Pair]) -> None:
-        self._past, self._pairs = past, pairs
+    def __init__(self, sides: Sides) -> None:
+        self._sides, self._past, self._pairs = sides, sides.past, sides.pairs
         self._made: list[TableName] = []
 
     @property
@@ -46,18 +45,22 @@ class Picked:
         """Those of which any row is picked."""
         return [self._pairs[name] for name in self._made if self._count(name)]
 
-    def choose(self, pair: Pair, rows: TableRows) -> int:
+    def choose(self, rows: TableRows) -> int:
         """Pick what a person named. Returns how many rows that is.
 
         Raises:
             RecoveryError: the WHERE is not SQL that this table can answer, or the key does not fit.
         """
+        name = find_name(self._sides.then, rows.table)
+        return sum(self._choose(self._pairs[part], name, rows) for part in self._sides.then.parts_of(name))
+
+    def _choose(self, pair: Pair, name: TableName, rows: TableRows) -> int:
         self._make(pair)
         try:
             with self._past.transaction():
                 done = self._past.execute(
                     _CHOOSE.format(
-                        pair.temporary("picked"), pair.table, sql.Identifier(pair.name.name), _condition(pair, rows)
+                        pair.temporary("picked"), pair.table, sql.Identifier(name.name), _condition(pair, rows)
                     )
                 )
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
@@ -79,22 +82,30 @@ class Picked:
 
     def _complete_dropped(self) -> bool:
         """A dropped table comes back whole: living rows still refer to its rows. Whether that added any."""
-        dropped = [pair for pair in self.tables if pair.now is None]
-        added = [self._past.execute(_REST.format(pair.temporary("picked"), pair.table)).rowcount for pair in dropped]
+        dropped = {pair.name for pair in self.tables if pair.now is None}
+        for whole, parts in self._sides.then.partitions.items():
+            if whole not in self._sides.living and dropped & set(parts):
+                dropped |= set(parts)
+        added = [self._take_rest(self._pairs[name]) for name in sorted(dropped, key=str)]
         return any(added)
 
+    def _take_rest(self, pair: Pair) -> int:
+        self._make(pair)
+        return self._past.execute(_REST.format(pair.temporary("picked"), pair.table)).rowcount
+
     def _spread(self, links: tuple[Link, ...], *, downwards: bool) -> None:
+        steps = [(link, parent) for link in links for parent in link.parents]
         grown = {name for name in self._made if self._count(name)}
         while grown:
             added = set()
-            for link in links:
-                origin, target = (link.parent, link.child) if downwards else (link.child, link.parent)
-                if origin in grown and self._step(link, downwards=downwards):
+            for link, parent in steps:
+                origin, target = (parent, link.child) if downwards else (link.child, parent)
+                if origin in grown and self._step(link, parent, downwards=downwards):
                     added.add(target)
             grown = added
 
-    def _step(self, link: Link, *, downwards: bool) -> int:
-        child, parent = self._pairs[link.child], self._pairs[link.parent]
+    def _step(self, link: Link, parent_name: TableName, *, downwards: bool) -> int:
+        child, parent = self._pairs[link.child], self._pairs[parent_name]
         self._make(child if downwards else parent)
         return self._past.execute(
             (_DOWN if downwards else _UP).format(
@@ -118,21 +129,15 @@ class Picked:
         return int(row[0]) if row else 0
 
 
-def pick(
-    past: psycopg.Connection[Any],
-    then: Shape,
-    pairs: Mapping[TableName, Pair],
-    links: Iterable[Link],
-    selection: Selection,
-) -> Picked:
+def pick(sides: Sides, selection: Selection) -> Picked:
     """All rows that a selection means.
 
     Raises:
         RecoveryError: it names a table, column or condition that the past does not know, or no row at all.
     """
-    picked = Picked(past, pairs)
+    picked = Picked(sides)
     for rows in selection.rows:
-        if picked.choose(find_table(pairs, then, rows.table), rows) == 0 and rows.where is None and rows.key is None:
+        if picked.choose(rows) == 0 and rows.where is None and rows.key is None:
             raise RecoveryError(
                 f"{rows.table} held no row then.", next_step="choose an earlier moment, or another table"
             )
@@ -141,7 +146,7 @@ def pick(
             f"The past has no such row: {'; '.join(rows.words() for rows in selection.rows)}.",
             next_step="choose an earlier moment (tmi-ops recover find), or look with tmi-ops recover diff",
         )
-    picked.follow(links, with_children=selection.with_children)
+    picked.follow(sides.links, with_children=selection.with_children)
     return picked
 
 

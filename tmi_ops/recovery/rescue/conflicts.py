@@ -17,6 +17,7 @@ from tmi_ops.recovery.rescue.comparing import copy_across
 from tmi_ops.recovery.rescue.links import Link
 from tmi_ops.recovery.rescue.pairs import Pair, equal
 from tmi_ops.recovery.rescue.selection import Policy
+from tmi_ops.recovery.rescue.session import Sides
 from tmi_ops.recovery.rescue.shape import UniqueIndex
 from tmi_ops.recovery.rescue.staging import place_of, places, stage
 
@@ -75,10 +76,9 @@ def decide(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pa
     )
 
 
-def find_obstacles(
-    past: psycopg.Connection[Any], now: psycopg.Connection[Any], pairs: Sequence[Pair], required: Iterable[Link]
-) -> None:
+def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]) -> None:
     """Stage the rows and note which of them the living server's unique indexes and foreign keys would refuse."""
+    past, now = sides.past, sides.now
     by_name = {pair.name: pair for pair in pairs}
     for pair in pairs:
         stage(past, now, pair)
@@ -88,7 +88,7 @@ def find_obstacles(
                 copy_across(now, _taken(pair, index), past, CONFLICTS)
     for link in required:
         if link.child in by_name:
-            copy_across(now, _orphans(by_name, link), past, CONFLICTS)
+            copy_across(now, _orphans(by_name, link, exists=link.parent in sides.living), past, CONFLICTS)
 
 
 def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: Iterable[Link], policy: Policy) -> None:
@@ -105,18 +105,16 @@ def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: It
         )
     by_name = {pair.name: pair for pair in pairs}
     relevant = [
-        link
+        (link, by_name[link.child], by_name[parent])
         for link in links
-        if link.child in by_name and link.parent in by_name and (link.enforced or policy == "skip")
+        for parent in link.parents
+        if link.child in by_name and parent in by_name and (link.enforced or policy == "skip")
     ]
-    while any(_leave_with_parent(past, by_name, link, policy) for link in relevant):
+    while any(_leave_with_parent(past, link, child, parent, policy) for link, child, parent in relevant):
         pass
 
 
-def _leave_with_parent(
-    past: psycopg.Connection[Any], pairs: Mapping[TableName, Pair], link: Link, policy: Policy
-) -> bool:
-    child, parent = pairs[link.child], pairs[link.parent]
+def _leave_with_parent(past: psycopg.Connection[Any], link: Link, child: Pair, parent: Pair, policy: Policy) -> bool:
     # A parent that exists, changed, still carries its children; only `skip` leaves these out, too.
     gone = sql.SQL("") if policy == "skip" else sql.SQL("AND q.state = 'deleted'")
     done = past.execute(
@@ -178,11 +176,10 @@ def _taken(pair: Pair, index: UniqueIndex) -> sql.Composed:
     )
 
 
-def _orphans(pairs: Mapping[TableName, Pair], link: Link) -> sql.Composed:
-    """Staged rows that refer to a row which neither the living table nor the rescue has."""
-    child, parent = pairs[link.child], pairs.get(link.parent)
+def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sql.Composed:
+    """Staged rows that refer to a row which neither the living table, where it exists, nor the rescue has."""
+    child = pairs[link.child]
     own = [place_of(child, column) for column in link.columns]
-    exists = parent is None or parent.now is not None
     query = _ORPHAN.format(
         number=sql.Literal(child.number),
         detail=sql.Literal(f"the row of {link.parent} that its {', '.join(link.columns)} refers to is gone"),
@@ -191,10 +188,10 @@ def _orphans(pairs: Mapping[TableName, Pair], link: Link) -> sql.Composed:
         living=sql.SQL("{}").format(link.parent.identifier) if exists else sql.SQL("(SELECT WHERE false)"),
         living_same=equal("p", link.referenced, "s", own) if exists else sql.SQL("true"),
     )
-    if parent is None:
-        return query
-    referenced = [place_of(parent, column) for column in link.referenced]
-    return query + _OR_STAGED.format(stage=parent.temporary("stage"), same=equal("p", referenced, "s", own))
+    for parent in (pairs[name] for name in link.parents if name in pairs):
+        referenced = [place_of(parent, column) for column in link.referenced]
+        query += _OR_STAGED.format(stage=parent.temporary("stage"), same=equal("p", referenced, "s", own))
+    return query
 
 
 def _refusal_of_updates(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> str | None:

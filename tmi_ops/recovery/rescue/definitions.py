@@ -1,63 +1,42 @@
 """Tables that were dropped, created again as they were: columns, keys, indexes, constraints, triggers, owner, grants.
 
-The words are pg_dump's own, asked of the past. What a DROP ... CASCADE took along comes back as well: views over the
-table, and foreign keys of other tables that referred to it.
+The words are pg_dump's own, asked of the past. `fallen.py` tells what a DROP ... CASCADE took along and comes back.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import programs_at_least, run_program
+from tmi_ops.recovery.rescue.fallen import Fallen, fallen_with
 from tmi_ops.recovery.rescue.pairs import Pair
 from tmi_ops.recovery.rescue.session import Sides
-from tmi_ops.recovery.rescue.shape import ForeignKey
-
-# Everything that reads one of these tables through a view, and through views of views.
-_VIEWS_OVER = """
-WITH RECURSIVE over AS (
-    SELECT %(oids)s::regclass[]::oid[] AS relations, ARRAY[]::oid[] AS found
-    UNION
-    SELECT ARRAY(SELECT DISTINCT r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
-                 WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
-                   AND d.refobjid = ANY (relations) AND r.ev_class <> ALL (relations || found)),
-           found || relations
-    FROM over WHERE relations <> ARRAY[]::oid[]
-)
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('v', 'm') AND c.oid = ANY (SELECT unnest(relations) FROM over) ORDER BY c.oid
-"""
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """SQL that creates what is gone (`before` rows are written), and SQL that completes it (`after`)."""
+    """SQL that creates what is gone (`before` rows are written) and completes it (`after`)."""
 
     before: str = ""
     after: str = ""
-    foreign_keys: tuple[ForeignKey, ...] = ()
-    words: tuple[str, ...] = ()
+    fallen: Fallen = field(default=Fallen())
 
     def create(self, now: psycopg.Connection[Any]) -> None:
         """Tables and sequences, without indexes and constraints, so that the rows are written fast."""
         run_script(now, self.before)
 
     def complete(self, now: psycopg.Connection[Any]) -> None:
-        """Indexes, constraints, triggers; and the foreign keys of other tables that had gone with the table."""
+        """Indexes, constraints, triggers; and what other things had lost with the tables."""
         run_script(now, self.after)
-        for key in self.foreign_keys:
-            now.execute(
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-                    key.child.identifier, sql.Identifier(key.name), sql.SQL(key.definition)
-                )
-            )
+        for repair in self.fallen.repairs:
+            now.execute(repair.statement.encode())
 
 
 def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
@@ -66,38 +45,14 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
     Raises:
         ProgramError: there is no pg_dump for the past's version, or it failed.
     """
-    if not lost:
+    fallen = fallen_with(sides, [pair.name for pair in lost])
+    if not fallen.relations:
         return Definitions()
-    tables = [pair.name for pair in lost]
-    views = lost_views(sides, tables)
-    keys = tuple(
-        key
-        for key in sides.then.foreign_keys
-        if key.parent in tables and key.child not in tables and key.child in sides.living.tables
+    relations = [*fallen.relations, *fallen.views]
+    before, after = (
+        _without_attaching(dumped(sides, section, relations), fallen) for section in ("pre-data", "post-data")
     )
-    return Definitions(
-        before=dumped(sides, "pre-data", [*tables, *views]),
-        after=dumped(sides, "post-data", [*tables, *views]),
-        foreign_keys=keys,
-        words=(
-            *(f"the table {name}" for name in tables),
-            *(f"the view {name}" for name in views),
-            *(f"the foreign key {key.name} of {key.child}" for key in keys),
-        ),
-    )
-
-
-def lost_views(sides: Sides, relations: Sequence[TableName]) -> list[TableName]:
-    """Views of then over these relations, and views over those, that are not there now."""
-    names = [relation.identifier.as_string(sides.past) for relation in relations]
-    over = [TableName(*row) for row in sides.past.execute(_VIEWS_OVER.encode(), {"oids": names}).fetchall()]
-    return [view for view in over if not is_there(sides, view.identifier.as_string(sides.now))]
-
-
-def is_there(sides: Sides, relation: str) -> bool:
-    """Whether the living database has a relation of this name, qualified and quoted."""
-    row = sides.now.execute("SELECT to_regclass(%s)", [relation]).fetchone()
-    return row is not None and row[0] is not None
+    return Definitions(before, after, fallen)
 
 
 def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
@@ -109,12 +64,20 @@ def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
             "--no-password",
             "--schema-only",
             f"--section={section}",
-            *(f"--table={relation.identifier.as_string(sides.past)}" for relation in relations),
+            *(f"--table={name.identifier.as_string(sides.past)}" for name in relations),
         ],
         env=libpq_environment(sides.past_address),
     )
     # Words to psql, not to the server: recent versions guard a dump with \restrict.
     return "\n".join(line for line in said.splitlines() if not line.startswith("\\"))
+
+
+def _without_attaching(script: str, fallen: Fallen) -> str:
+    """A partition of a living table is attached when it is complete: before, that would give it indexes of its own."""
+    for name in (name for attachment in fallen.attachments for name in attachment.names):
+        attaching = rf"^ALTER (TABLE ONLY|INDEX) [^\n]+ ATTACH PARTITION {re.escape(name)}( FOR VALUES .*?| DEFAULT)?;$"
+        script = re.sub(attaching, "", script, flags=re.MULTILINE | re.DOTALL)
+    return script
 
 
 def run_script(now: psycopg.Connection[Any], script: str) -> None:

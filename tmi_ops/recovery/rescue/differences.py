@@ -11,7 +11,7 @@ from psycopg import sql
 from tmi_ops.backup.fingerprint import fingerprint_table
 from tmi_ops.progress import Report
 from tmi_ops.recovery.rescue.comparing import as_of_one_moment, compare_whole
-from tmi_ops.recovery.rescue.pairs import Pair, find_table
+from tmi_ops.recovery.rescue.pairs import Pair, find_table, find_tables
 from tmi_ops.recovery.rescue.reading import differing_rows
 from tmi_ops.recovery.rescue.session import Sides
 
@@ -68,7 +68,8 @@ def find_differences(sides: Sides, tables: Sequence[str], past: str, report: Rep
     Raises:
         RecoveryError: the past has no such table.
     """
-    wanted = [find_table(sides.pairs, sides.then, table) for table in tables] or list(sides.pairs.values())
+    named = [pair for table in tables for pair in find_tables(sides.pairs, sides.then, table)]
+    wanted = named if tables else list(sides.pairs.values())
     with as_of_one_moment(sides.now), report.phase("compare tables", total=len(wanted), unit="tables") as phase:
         differing = []
         for pair in wanted:

@@ -52,7 +52,7 @@ class Rescued:
     Args:
         tables: by name.
         sequences: the value that each sequence was moved on to.
-        recreated: tables that were created again, and constraints of others that had gone with them.
+        recreated: tables that were created again, and what of others had gone with them.
         checks: what was seen to hold before the commit, a sentence each.
         phases: seconds by phase.
     """
@@ -112,7 +112,7 @@ def bring_back(
             tables, sequences, checks = _write_all(sides, plan, pairs, definitions, deed, report)
             with deed.timed("foreign keys"):
                 sides.now.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            rescued = Rescued(plan, tables, sequences, definitions.words, checks, deed.phases)
+            rescued = Rescued(plan, tables, sequences, definitions.fallen.words, checks, deed.phases)
             if before_commit is not None:
                 before_commit(current_transaction(sides.now), rescued)
     except psycopg.Error as error:
@@ -151,6 +151,8 @@ def _write_all(
             phase.advance(sum(sum(count) for count in written.values()))
     with deed.timed("definitions"):
         deed.at = "the tables' constraints and indexes"
+        # A table whose foreign keys wait for the commit cannot be altered.
+        now.execute("SET CONSTRAINTS ALL IMMEDIATE")
         definitions.complete(now)
     deed.at = "the sequences"
     sequences = move_sequences(sides, list(pairs.values()))
@@ -209,7 +211,7 @@ def _write_group(sides: Sides, group: Sequence[Pair]) -> dict[str, tuple[int, in
     """Write tables that refer to one another in a circle, or one alone. Returns (inserted, updated) by table."""
     now = sides.now
     names = {pair.name for pair in group}
-    circular = any(link.child in names and link.parent in names for link in required_links(sides))
+    circular = any(link.child in names and names & set(link.parents) for link in required_links(sides))
     statements = [(pair, kind, _statement(pair, kind)) for kind in ("update", "insert") for pair in group]
     statements = [one for one in statements if one[2] is not None]
     # Triggers and defaults see the search path that the application has.

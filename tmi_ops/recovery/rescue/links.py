@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from tmi_ops.backup.snapshot import TableName
-from tmi_ops.recovery.rescue.shape import Shape
+from tmi_ops.recovery.rescue.shape import ForeignKey, Shape
 
 
 @dataclass(frozen=True)
 class Link:
     """Rows of `child` hang on the row of `parent` whose `referenced` columns equal their `columns`.
 
+    partitions: the past's tables in which that row may be, where `parent` is partitioned.
     enforced: a foreign key, so the child cannot be without its parent; else it comes with its parent, no more.
     """
 
@@ -21,6 +22,12 @@ class Link:
     parent: TableName
     referenced: tuple[str, ...]
     enforced: bool = True
+    partitions: tuple[TableName, ...] = ()
+
+    @property
+    def parents(self) -> tuple[TableName, ...]:
+        """The tables that may hold the row."""
+        return self.partitions or (self.parent,)
 
 
 # TMI's own ties that no foreign key declares: (child, its column, parent, its column).
@@ -50,7 +57,7 @@ _TMI = (
 def links_between(then: Shape, now: Shape) -> tuple[Link, ...]:
     """Every tie between tables of the past: its foreign keys, those that were added since, and TMI's own."""
     declared = [
-        Link(key.child, key.columns, key.parent, key.referenced)
+        link_of(key, then)
         for key in (*then.foreign_keys, *now.foreign_keys)
         if _has(then, key.child, key.columns) and _has(then, key.parent, key.referenced)
     ]
@@ -62,6 +69,10 @@ def links_between(then: Shape, now: Shape) -> tuple[Link, ...]:
     return tuple(dict.fromkeys([*declared, *known]))
 
 
+def link_of(key: ForeignKey, then: Shape) -> Link:
+    return Link(key.child, key.columns, key.parent, key.referenced, partitions=then.partitions.get(key.parent, ()))
+
+
 def insertion_order(tables: Iterable[TableName], links: Iterable[Link]) -> tuple[tuple[TableName, ...], ...]:
     """Tables in groups, parents before children; tables that refer to one another in a circle share a group.
 
@@ -70,8 +81,8 @@ def insertion_order(tables: Iterable[TableName], links: Iterable[Link]) -> tuple
     wanted = sorted(set(tables), key=str)
     parents: dict[TableName, set[TableName]] = {table: set() for table in wanted}
     for link in links:
-        if link.enforced and link.child in parents and link.parent in parents and link.child != link.parent:
-            parents[link.child].add(link.parent)
+        if link.enforced and link.child in parents:
+            parents[link.child] |= (set(link.parents) & parents.keys()) - {link.child}
     return _Components(parents).found()
 
 
@@ -114,5 +125,5 @@ def _are_alike(shape: Shape, link: Link) -> bool:
 
 
 def _has(shape: Shape, name: TableName, columns: Iterable[str]) -> bool:
-    table = shape.tables.get(name)
-    return table is not None and table.column_names >= set(columns)
+    parts = shape.parts_of(name)
+    return bool(parts) and all(shape.tables[part].column_names >= set(columns) for part in parts)

@@ -101,18 +101,44 @@ def pair_tables(then: Shape, now: Shape) -> dict[TableName, Pair]:
 
 
 def find_table(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> Pair:
-    """The table that a person means.
+    """The table that a person means, where it must be one that holds rows itself.
+
+    Raises:
+        RecoveryError: the past has none of that name, or several; or it is partitioned.
+    """
+    name = find_name(then, words)
+    if name not in pairs:
+        raise RecoveryError(f"{name} is partitioned.", next_step=f"name one of its partitions: {_some(then, name)}")
+    return pairs[name]
+
+
+def find_tables(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> tuple[Pair, ...]:
+    """The table that a person means, or the partitions that hold its rows.
 
     Raises:
         RecoveryError: the past has none of that name, or several.
     """
-    table = then.find(words)
-    if table is None:
+    return tuple(pairs[part] for part in then.parts_of(find_name(then, words)))
+
+
+def find_name(then: Shape, words: str) -> TableName:
+    """What a person means.
+
+    Raises:
+        RecoveryError: the past has no table of that name, or several.
+    """
+    name = then.find(words)
+    if name is None:
         raise RecoveryError(
             f"There was no table {words} then, or more than one.",
             next_step="name it as schema.table; `tmi-ops recover diff` lists the tables that differ",
         )
-    return pairs[table.name]
+    return name
+
+
+def _some(then: Shape, name: TableName) -> str:
+    parts = then.parts_of(name)
+    return ", ".join([*map(str, parts[:3]), *(["..."] if len(parts) > 3 else [])]) or "it had none"
 
 
 def _shared_key(then: Table, now: Table | None, columns: Iterable[Column]) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.rescue.closure import pick
 from tmi_ops.recovery.rescue.comparing import as_of_one_moment, compare_picked
 from tmi_ops.recovery.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles
-from tmi_ops.recovery.rescue.links import Link, insertion_order
+from tmi_ops.recovery.rescue.fallen import fallen_with
+from tmi_ops.recovery.rescue.links import Link, insertion_order, link_of
 from tmi_ops.recovery.rescue.pairs import Pair
 from tmi_ops.recovery.rescue.selection import Policy, Selection
 from tmi_ops.recovery.rescue.session import Sides
@@ -105,7 +106,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         RecoveryError: the selection names what the past has not, or the living tables cannot take such rows.
         DatabaseError: the role may not write what is planned.
     """
-    picked = pick(sides.past, sides.then, sides.pairs, sides.links, selection).tables
+    picked = pick(sides, selection).tables
     sides.past.execute(
         sql.SQL("CREATE TEMP TABLE {} (number integer, row_id tid, kind text, detail text)").format(CONFLICTS)
     )
@@ -116,7 +117,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
                 decide(sides.past, sides.now, pair, selection.policy)
                 phase.advance(1)
         with report.phase("look for conflicts", total=1, unit="steps") as phase:
-            find_obstacles(sides.past, sides.now, picked, required_links(sides))
+            find_obstacles(sides, picked, required_links(sides))
             apply_policy(sides.past, picked, sides.links, selection.policy)
             phase.advance(1)
     tables = tuple(_table_plan(sides, pair) for pair in picked)
@@ -129,7 +130,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         tables=tables,
         conflicts=_conflicts(sides, picked, selection.policy),
         order=insertion_order((pair.name for pair in written), required_links(sides)),
-        notes=tuple(_notes(written)),
+        notes=(*_notes(written), *_notes_of_fallen(sides, written)),
         digest=planned_digest(sides, written),
     )
 
@@ -140,7 +141,7 @@ def required_links(sides: Sides) -> tuple[Link, ...]:
         *sides.living.foreign_keys,
         *(key for key in sides.then.foreign_keys if key.child not in sides.living.tables),
     ]
-    links = [Link(key.child, key.columns, key.parent, key.referenced) for key in keys]
+    links = [link_of(key, sides.then) for key in keys]
     return tuple(dict.fromkeys(link for link in links if _is_moved(sides, link)))
 
 
@@ -245,6 +246,16 @@ def _notes(written: Sequence[Pair]) -> list[str]:
         if not pair.key:
             notes.append(f"{pair.name} has no key: its rows are told apart by their whole content")
     return notes
+
+
+def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
+    lost = [pair.name for pair in written if pair.now is None]
+    fallen = fallen_with(sides, lost)
+    tables = " and ".join(map(str, lost))
+    along = [words for words in fallen.words if words not in {f"the table {name}" for name in lost}]
+    comes = [f"with {tables} comes back {', '.join(along)}"] if along else []
+    stays = [f"what fell with {tables} and does not come back: {', '.join(fallen.left)}"] if fallen.left else []
+    return [*comes, *stays]
 
 
 def _require_writable(sides: Sides, written: Sequence[Pair]) -> None:

@@ -55,14 +55,13 @@ class Trigger:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """`child` (`columns`) refers to `parent` (`referenced`); `definition` is PostgreSQL's own."""
+    """`child` (`columns`) refers to `parent` (`referenced`), which may be partitioned."""
 
     name: str
     child: TableName
     columns: tuple[str, ...]
     parent: TableName
     referenced: tuple[str, ...]
-    definition: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,27 @@ class Table:
 
 @dataclass(frozen=True)
 class Shape:
-    """The tables of a database and the foreign keys between them."""
+    """The tables of a database and the foreign keys between them.
+
+    `partitions`: for each partitioned table, which holds no row itself, the tables that hold its rows.
+    """
 
     tables: Mapping[TableName, Table]
     foreign_keys: tuple[ForeignKey, ...] = field(default=())
+    partitions: Mapping[TableName, tuple[TableName, ...]] = field(default_factory=dict)
 
-    def find(self, words: str) -> Table | None:
+    def __contains__(self, name: TableName) -> bool:
+        return name in self.tables or name in self.partitions
+
+    def find(self, words: str) -> TableName | None:
         """By `schema.table`, or by the table's name alone where only one schema has it."""
-        found = [table for name, table in self.tables.items() if words in (str(name), name.name)]
-        exact = [table for table in found if str(table.name) == words]
+        found = [name for name in (*self.tables, *self.partitions) if words in (str(name), name.name)]
+        exact = [name for name in found if str(name) == words]
         return (exact or found)[0] if len(exact or found) == 1 else None
+
+    def parts_of(self, name: TableName) -> tuple[TableName, ...]:
+        """The tables that hold the rows of this one: itself, or its partitions."""
+        return (name,) if name in self.tables else self.partitions.get(name, ())
 
 
 def read_shape(connection: psycopg.Connection[Any]) -> Shape:
@@ -116,7 +126,8 @@ def read_shape(connection: psycopg.Connection[Any]) -> Shape:
     uniques = _grouped(connection, _UNIQUES)
     keys = _grouped(connection, _KEYS)
     triggers = _grouped(connection, _TRIGGERS)
-    sequences = _grouped(connection, _SEQUENCES)
+    partitions = _read_partitions(connection)
+    sequences = _inherited(_grouped(connection, _SEQUENCES), partitions)
     tables = {
         name: Table(
             name=name,
@@ -129,10 +140,11 @@ def read_shape(connection: psycopg.Connection[Any]) -> Shape:
         for name in names
     }
     foreign_keys = tuple(
-        ForeignKey(row[0], TableName(*row[1:3]), tuple(row[3]), TableName(*row[4:6]), tuple(row[6]), row[7])
+        ForeignKey(row[0], TableName(*row[1:3]), tuple(row[3]), TableName(*row[4:6]), tuple(row[6]))
         for row in connection.execute(_FOREIGN_KEYS).fetchall()
     )
-    return Shape(tables, tuple(key for key in foreign_keys if {key.child, key.parent} <= tables.keys()))
+    known = {*tables, *partitions}
+    return Shape(tables, tuple(key for key in foreign_keys if {key.child, key.parent} <= known), partitions)
 
 
 def common_columns(then: Table, now: Table | None) -> tuple[Column, ...]:
@@ -142,6 +154,26 @@ def common_columns(then: Table, now: Table | None) -> tuple[Column, ...]:
         return plain
     computed = {column.name for column in now.columns if column.generated}
     return tuple(column for column in plain if column.name in now.column_names - computed)
+
+
+def _read_partitions(connection: psycopg.Connection[Any]) -> dict[TableName, tuple[TableName, ...]]:
+    found: dict[TableName, tuple[TableName, ...]] = {}
+    for schema, name, part_schema, part in connection.execute(_PARTITIONS).fetchall():
+        parts = found.setdefault(TableName(schema, name), ())
+        if part is not None:
+            found[TableName(schema, name)] = (*parts, TableName(part_schema, part))
+    return found
+
+
+def _inherited(
+    sequences: defaultdict[TableName, list[tuple[Any, ...]]], partitions: Mapping[TableName, tuple[TableName, ...]]
+) -> defaultdict[TableName, list[tuple[Any, ...]]]:
+    """A partitioned table's sequences are those of its partitions, too."""
+    for whole, parts in partitions.items():
+        for part in parts:
+            known = {row[:2] for row in sequences[part]}
+            sequences[part] += [row for row in sequences[whole] if row[:2] not in known]
+    return sequences
 
 
 def _trigger(name: str, calls: str, kind: int) -> Trigger:
@@ -208,17 +240,26 @@ JOIN pg_sequence q ON q.seqrelid = d.sequence JOIN pg_class s ON s.oid = d.seque
 JOIN pg_namespace sn ON sn.oid = s.relnamespace
 JOIN pg_class c ON c.oid = d.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.attnum
-WHERE c.relkind = 'r' AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p') AND NOT a.attisdropped
 ORDER BY 3, 4, 7 DESC"""
+_PARTITIONS = """
+SELECT n.nspname, c.relname, pn.nspname, p.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL pg_partition_tree(c.oid) t ON t.isleaf
+LEFT JOIN pg_class p ON p.oid = t.relid AND p.relkind = 'r' LEFT JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind = 'p'
+ORDER BY 1, 2, 3, 4"""
+# A key that refers to a partitioned table has derived ones that refer to its partitions: no row has to satisfy each. A
+# partitioned table's own key has derived ones of its partitions: their rows must satisfy these.
 _FOREIGN_KEYS = """
 SELECT k.conname, n.nspname, c.relname,
        (SELECT array_agg(a.attname::text ORDER BY place) FROM unnest(k.conkey) WITH ORDINALITY u (attnum, place)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum),
        pn.nspname, p.relname,
        (SELECT array_agg(a.attname::text ORDER BY place) FROM unnest(k.confkey) WITH ORDINALITY u (attnum, place)
-        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum),
-       pg_get_constraintdef(k.oid)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum)
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
-WHERE k.contype = 'f'
+LEFT JOIN pg_constraint up ON up.oid = k.conparentid
+WHERE k.contype = 'f' AND c.relkind = 'r' AND coalesce(up.confrelid = k.confrelid, true)
 ORDER BY n.nspname, c.relname, k.conname"""

@@ -56,6 +56,30 @@ INSERT INTO lines SELECT 'line ' || i, i FROM generate_series(1, 6) i;
 INSERT INTO history SELECT i, 'event ' || i FROM generate_series(1, 8) i;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON history FOR EACH ROW EXECUTE FUNCTION refuse();
 """
+# A row each: relations with owner, rights and place; columns; constraints; indexes; triggers; rules; policies;
+# statistics; publications; comments.
+DEFINED = """
+WITH ours AS (SELECT * FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+SELECT concat_ws(' ', relkind, oid::regclass, relowner::regrole, relacl::text, relrowsecurity, relispopulated,
+                 pg_get_expr(relpartbound, oid), (SELECT array_agg(inhparent::regclass) FROM pg_inherits
+                                                  WHERE inhrelid = oid)::text) FROM ours
+UNION ALL SELECT concat_ws(' ', attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+                           attacl::text, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
+FROM ours JOIN pg_attribute ON attrelid = ours.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped
+UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(c.oid), conparentid <> 0, conislocal,
+                           coninhcount, confrelid::regclass)
+FROM pg_constraint c JOIN ours ON conrelid = ours.oid
+UNION ALL SELECT concat_ws(' ', pg_get_indexdef(indexrelid), indisvalid, indisreplident)
+FROM pg_index JOIN ours ON indrelid = ours.oid
+UNION ALL SELECT concat_ws(' ', pg_get_triggerdef(t.oid), tgenabled)
+FROM pg_trigger t JOIN ours ON tgrelid = ours.oid WHERE NOT tgisinternal
+UNION ALL SELECT pg_get_ruledef(r.oid) FROM pg_rewrite r JOIN ours ON ev_class = ours.oid
+UNION ALL SELECT p::text FROM pg_policies p
+UNION ALL SELECT pg_get_statisticsobjdef(s.oid) FROM pg_statistic_ext s
+UNION ALL SELECT p::text FROM pg_publication_tables p
+UNION ALL SELECT concat_ws(' ', oid::regclass, obj_description(oid)) FROM ours
+"""
 
 
 @dataclass
@@ -108,6 +132,24 @@ def rows(address: PostgresSettings, table: str) -> list[dict[str, Any]]:
 def run(address: PostgresSettings, script: str) -> None:
     with connect(address) as connection:
         connection.execute(script.encode())
+
+
+@contextmanager
+def made(server: PostgresSettings, schema: str) -> Iterator[PostgresSettings]:
+    """A database with this in it, for the length of a `with` block."""
+    address = server.model_copy(update={"database": f"past_{secrets.token_hex(4)}"})
+    run(server, f'CREATE DATABASE "{address.database}"')
+    try:
+        run(address, schema)
+        yield address
+    finally:
+        dropped(address)
+
+
+def definitions(address: PostgresSettings) -> set[str]:
+    """Everything that is defined about the tables and views of `public`: each thing in PostgreSQL's own words."""
+    with connect(address) as connection:
+        return {row[0] for row in connection.execute(DEFINED.encode()).fetchall()}
 
 
 @contextmanager

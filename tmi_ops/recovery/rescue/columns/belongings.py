@@ -10,7 +10,8 @@ from psycopg import sql
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.recovery.rescue.columns.definition import WasColumn, literal, quoted
 from tmi_ops.recovery.rescue.columns.dependents import Dependent, fallen_dependents
-from tmi_ops.recovery.rescue.definitions import dumped, is_there, lost_views
+from tmi_ops.recovery.rescue.definitions import dumped
+from tmi_ops.recovery.rescue.fallen import is_there, lost_views
 from tmi_ops.recovery.rescue.pairs import Pair
 from tmi_ops.recovery.rescue.session import Sides
 

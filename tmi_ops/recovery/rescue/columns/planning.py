@@ -216,7 +216,7 @@ def _pick(sides: Sides, pair: Pair, selection: Selection) -> None:
     """Only the rows that were named, where they are of this table; else those that hung on what was named."""
     own = any(find_table(sides.pairs, sides.then, rows.table) == pair for rows in selection.rows)
     chosen = replace(selection, with_children=selection.with_children and not own)
-    picked = pick(sides.past, sides.then, sides.pairs, sides.links, chosen)
+    picked = pick(sides, chosen)
     if pair not in picked.tables or not _is_chosen(sides, pair):
         raise RecoveryError(
             f"No row of {pair.name} belonged to {'; '.join(rows.words() for rows in selection.rows)}.",
