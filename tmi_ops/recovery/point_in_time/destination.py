@@ -30,7 +30,8 @@ class Destination:
 
     Args:
         directory: the data directory; absent or empty. What belongs to root there is given to an unprivileged user.
-        tablespaces: new place by old place; each absent or empty.
+        tablespaces: new place by old place; each absent or empty. One that the base lacks, because it was created
+            later, may be named with its old place as its new one: then the replay may create it there.
         tablespace_root: where tablespaces go that `tablespaces` does not name, each to a directory named by its oid;
             None: to their old place.
     """
@@ -49,6 +50,11 @@ class Destination:
             return self.tablespaces[location]
         return self.tablespace_root / oid if self.tablespace_root else Path(location)
 
+    def created_later(self, base: BaseManifest) -> set[str]:
+        """The places at which the replay may create tablespaces that the base lacks."""
+        has = {item.location for item in base.tablespaces}
+        return {old for old, new in self.tablespaces.items() if old not in has and Path(old) == new}
+
     def places(self, base: BaseManifest) -> dict[str, Path]:
         """The new places of a base's tablespaces, by oid."""
         return {item.oid: self.place_of(item.oid, item.location) for item in base.tablespaces}
@@ -61,7 +67,8 @@ def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
         RecoveryError: the directory or a tablespace's place is not empty, or the mapping names what the base lacks.
     """
     places = destination.places(plan.base)
-    unknown = set(destination.tablespaces) - {item.location for item in plan.base.tablespaces}
+    later = destination.created_later(plan.base)
+    unknown = set(destination.tablespaces) - {item.location for item in plan.base.tablespaces} - later
     if unknown:
         has = ", ".join(item.location for item in plan.base.tablespaces) or "none"
         raise RecoveryError(
@@ -72,6 +79,8 @@ def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
     for item in plan.base.tablespaces:
         mapping = f"--tablespace-mapping {item.location}=NEW"
         _require_empty(places[item.oid], f"give this tablespace another place: {mapping}")
+    for location in later:
+        _require_empty(Path(location), "make it an empty directory of the account that the cluster runs as")
     everywhere = [destination.directory, *places.values()]
     for place in everywhere:
         if any(other != place and _resolved(place).is_relative_to(_resolved(other)) for other in everywhere):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_places
 from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
 from tmi_ops.recovery.point_in_time.destination import Destination, require_room, require_vacant
+from tmi_ops.recovery.point_in_time.links import fixed_links
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.replay import Reached, ReplayAgainError, follow, promote, replay_settings
 from tmi_ops.recovery.point_in_time.server import (
@@ -230,6 +231,7 @@ class _Recovery:
         plan = self._plan
         to_the_end = plan.to_the_end
         higher: dict[str, str] = {}
+        fixed = not self._destination.created_later(plan.base)
         for _ in range(STARTS):
             parameters = {
                 "restore_command": spool.restore_command,
@@ -238,7 +240,10 @@ class _Recovery:
             }
             role = plan.base.superuser or plan.base.role
             spool.to_the_end = to_the_end
-            with recovering_server(self.programs, self._destination, self.identity, role, parameters) as recovering:
+            with (
+                fixed_links(self._destination.directory) if fixed else nullcontext(),
+                recovering_server(self.programs, self._destination, self.identity, role, parameters) as recovering,
+            ):
                 try:
                     with self.timed("replay"):
                         reached = follow(recovering, spool, plan, self._report, to_the_end=to_the_end)

@@ -117,6 +117,17 @@ def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> Reco
     )
 
 
+def tablespace_in_the_wal(base: BaseManifest, place: str, said: str) -> RecoveryError:
+    return RecoveryError(
+        f"The WAL after {base.backup_id} creates a tablespace at {place}. The replay would make it there, on the "
+        f"server's own machine over its files, so it was ended: {said}.",
+        kept="Nothing was written there; what was restored so far was removed again.",
+        next_step="begin with a base backup that was taken after it, whose tablespaces may go anywhere, or stop before "
+        f"it. Where nothing of that name is needed on this machine, make {place} an empty directory of the account "
+        f"that the cluster runs as: `tmi-ops restore --tablespace-mapping {place}={place}`",
+    )
+
+
 def between_timelines(target: Target, fork: Fork, timeline: int) -> RecoveryError:
     last = f", its last commit before that at {time_words(fork.last_before)}" if fork.last_before else ""
     after = (

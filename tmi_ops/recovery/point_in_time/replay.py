@@ -201,6 +201,8 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
             kept="What was restored so far was removed again; the backups are untouched.",
             next_step="free some space there, or restore into a directory on a larger disk (--into)",
         )
+    if log.tablespace is not None:
+        return refusals.tablespace_in_the_wal(plan.base, log.tablespace, log.last_words)
     if not log.ended_before_target:
         return RecoveryError(
             f"The server ended during the replay: {log.last_words}.",

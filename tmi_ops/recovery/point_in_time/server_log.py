@@ -14,6 +14,7 @@ _STOPPED = re.compile(r"LOG:  recovery stopping ((?:before|after|at) .*)")
 _LAST_COMPLETED = re.compile(r"LOG:  last completed transaction was at log time (\S+ [0-9:.]+)")
 _NEW_TIMELINE = re.compile(r"LOG:  selected new timeline ID: (\d+)")
 _TOO_LOW = re.compile(r"(\w+) = (\d+) is a lower setting than on the primary server, where its value was (\d+)")
+_TABLESPACE = re.compile(r'CONTEXT:  WAL redo .* for Tablespace/CREATE: \d+ "(.*)"')
 _FATAL = re.compile(r"(?:FATAL|PANIC|ERROR):  (.*)")
 _ENDED_BEFORE = "recovery ended before configured recovery target was reached"
 _DISK_FULL = "No space left on device"
@@ -24,6 +25,7 @@ _LINES_KEPT = 12
 class ServerLog:
     """Reads a log as it grows; what it said so far.
 
+    `tablespace` is the place of one that a record creates, at which there was trouble.
     `stopped` is the server's word that the target was reached, such as `before commit of transaction 735, time ...`.
     `too_low` names settings that the source had higher.
     """
@@ -35,6 +37,7 @@ class ServerLog:
     too_low: dict[str, int] = field(default_factory=dict)
     ended_before_target: bool = False
     disk_full: bool = False
+    tablespace: str | None = None
     fatal: list[str] = field(default_factory=list)
     _read: int = 0
     _tail: list[str] = field(default_factory=list)
@@ -64,6 +67,8 @@ class ServerLog:
             self.new_timeline = int(match[1])
         elif match := _TOO_LOW.search(line):
             self.too_low[match[1]] = int(match[3])
+        elif match := _TABLESPACE.search(line):
+            self.tablespace = match[1]
         elif match := _FATAL.search(line):
             self._take_fatal(match[1])
         self.disk_full |= _DISK_FULL in line

@@ -167,3 +167,36 @@ def test_as_root_the_files_belong_to_the_owner_of_the_directory(
     restore(spread.settings, Target(), Destination(directory, tablespace_root=root))
     owners = {path.lstat().st_uid for place in (directory, root) for path in place.rglob("*")}
     assert owners == {owner.pw_uid}
+
+
+@pytest.mark.slow
+def test_a_tablespace_of_the_living_server_that_only_the_wal_knows_is_not_written_over(
+    programs: Programs, s3: StoreSettings, shared_bucket: str, directory: Path
+) -> None:
+    """Both servers lie side by side, so that the same account runs them."""
+    root = directory.parent / "living"
+    root.mkdir()
+    with physical_cluster(programs, root, KEEPS_WAL) as cluster:
+        settings = settings_for(cluster.address, own_store(s3, shared_bucket), root / "home")
+        store = open_store(settings.store, settings.environment)
+        back_up_base(settings, store, SilentReport())
+        place = make_place(root / "later", cluster)
+        with connect(cluster.address) as connection:
+            connection.execute(f"CREATE TABLESPACE later LOCATION '{place}'")
+            connection.execute("CREATE TABLE there TABLESPACE later AS SELECT generate_series(1, 1000) AS i")
+            connection.execute("CHECKPOINT")
+            row = connection.execute("SELECT pg_relation_filepath('there')").fetchone()
+        assert row is not None
+        archive_wal(cluster, store)
+        file = cluster.directory / row[0]
+        damaged = b"\xa5" * 200 + file.read_bytes()[200:]
+        file.write_bytes(damaged)
+        with pytest.raises(RecoveryError, match=f"creates a tablespace at {place}"):
+            restore(settings, Target(), directory)
+        assert file.read_bytes() == damaged, "what the living server has is as it was"
+        assert not directory.exists()
+        place.rename(root / "kept")
+        make_place(place, cluster)
+        restore(settings, Target(), Destination(directory, {str(place): place}))
+        with started(directory, settings.postgres) as recovered:
+            assert value(recovered.address, "SELECT count(*) FROM there") == 1000
