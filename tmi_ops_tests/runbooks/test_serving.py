@@ -8,6 +8,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
+from tmi_ops.runbooks.serving.cluster import socket_directory
 from tmi_ops.runbooks.serving.configuration import (
     Listening,
     access_lines,
@@ -95,3 +96,10 @@ def test_a_secrets_manifest_is_for_its_owner_alone_and_holds_the_same(tmp_path: 
     secret = json.loads(file.read_text())
     assert (secret["kind"], secret["metadata"]) == ("Secret", {"name": "tmi-database", "namespace": "tmi"})
     assert secret["stringData"] == variables
+
+
+def test_a_socket_lies_in_the_data_directory_where_its_whole_name_fits_with_any_port() -> None:
+    fits = Path(f"/{'d' * 91}")
+    assert len(f"{fits}/.s.PGSQL.65535") == 107
+    assert socket_directory(fits) == str(fits)
+    assert socket_directory(Path(f"{fits}d")) == ""

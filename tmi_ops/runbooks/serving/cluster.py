@@ -28,7 +28,8 @@ from tmi_ops.settings import PostgresSettings
 
 CONF, HBA, IDENT = "postgresql.conf", "pg_hba.conf", "pg_ident.conf"
 OF_THE_SOURCE = ".source"
-LONGEST_SOCKET = 100  # of a socket's whole name PostgreSQL takes 107 bytes
+LONGEST_NAME = 107  # of a socket, directory included (source: sockaddr_un, which unix(7) describes)
+LONGEST_SOCKET = LONGEST_NAME - len("/.s.PGSQL.65535")
 START_WITHIN_S = 300
 
 
