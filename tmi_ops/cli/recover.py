@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from tmi_ops.runbooks.journal import Journal
     from tmi_ops.settings import Settings
 
-_COLOURS = {"done": "green", "taken back": "yellow", "stopped": "red", "under way": "cyan", "crashed": "red"}
+_COLOURS = {
+    "done": "green",
+    "taken back": "yellow",
+    "stopped": "red",
+    "under way": "cyan",
+    "crashed": "red",
+    "not begun": "dim",
+}
 _SHOWN = 20
 
 
@@ -104,7 +111,7 @@ def list_(as_json: bool) -> int:
     for heading in ("run", "begun", "state", "steps", "took"):
         table.add_column(heading, no_wrap=True)
     for run in runs[:_SHOWN]:
-        state = "crashed" if _is_crashed(run, settings) else run.state
+        state = _state(run, settings)
         table.add_row(
             run.run_id,
             age_words(run.started_at),
@@ -116,6 +123,12 @@ def list_(as_json: bool) -> int:
     if len(runs) > _SHOWN:
         out.print(f"and {len(runs) - _SHOWN} older ones (--json lists all)")
     return 0
+
+
+def _state(run: Journal, settings: Settings) -> str:
+    if not _is_crashed(run, settings):
+        return run.state
+    return "crashed" if run.attempts else "not begun"
 
 
 def _is_crashed(run: Journal, settings: Settings) -> bool:

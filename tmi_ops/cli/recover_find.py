@@ -28,7 +28,7 @@ NOTHING_FOUND = 1
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def find(table: str, since: datetime, until: datetime, least: int, as_json: bool, quiet: bool) -> int:
-    """Find the moment: which commits dropped, emptied, deleted from or changed TABLE. Changes nothing.
+    """Find the moment: which commits dropped, emptied, altered, deleted from or changed TABLE. Changes nothing.
 
     The archived WAL of that time is read with pg_waldump. For a table that is gone, the cluster as of --from is
     restored for a moment, to learn which file was its. Each commit comes with the place just before it, for
@@ -78,9 +78,10 @@ def _show(found: Found, least: int) -> None:
         )
     out.print(table)
     out.print(f"Times are UTC. {'The table is there now.' if found.exists else 'The table is gone.'}")
-    worst = max(shown, key=lambda event: (not event.rows, event.rows, event.commit.at))
+    worst = max(shown, key=lambda event: (not event.rows, event.kind == "deleted rows", event.rows, event.commit.at))
+    column = " --column NAME" if worst.kind == "definition altered" else ""
     out.print("Look, then bring back, for example:")
-    for command in ("diff", "rows --dry-run"):
+    for command in ("diff", f"rows --dry-run{column}"):
         out.print(
             f"  tmi-ops recover {command} --table {escape(found.table)} --exclusive --to-lsn "
             f"{format_lsn(worst.commit.lsn)}",

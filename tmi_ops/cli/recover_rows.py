@@ -150,11 +150,11 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, 
     from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, planned_values
 
     if isinstance(plan, ColumnsPlan):
-        show_columns_plan(plan, planned_values(sides, plan, shown))
+        show_columns_plan(plan, planned_values(sides, plan, shown), notes=dry_run)
         if dry_run:
             out.print("Nothing was changed.")
         return not dry_run
-    show_plan(plan)
+    show_plan(plan, notes=dry_run or bool(plan.unsolved) or not plan.rows)
     _show_rows(sides, plan, shown)
     if plan.unsolved:
         out.print(

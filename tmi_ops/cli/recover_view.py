@@ -123,6 +123,7 @@ def ask(report: TerminalReport, *, yes: bool) -> Confirm:
             try:
                 return click.confirm(f"Go on ({escape(journal.plan.subject)})?")
             except click.Abort:
+                out.print()
                 return False
 
     return confirm

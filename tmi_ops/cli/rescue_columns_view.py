@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from tmi_ops.recovery.rescue.columns.values import Valued
 
 
-def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued]) -> None:
-    """What each row gets, some of the rows, what comes back beside the values, and the statements."""
+def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued], *, notes: bool) -> None:
+    """What each row gets, some of the rows, what comes back beside the values, and the statements; its notes only
+    where no runbook shows them next."""
     out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
     out.print(f"  {escape(plan.selection.words())}")
     table = Table(show_header=False, box=None, padding=(0, 1))
@@ -32,9 +33,11 @@ def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued]) -> None:
     _show_rows(plan, rows)
     _show_list("It comes back as", plan.returning)
     statements = [statement for never in plan.never_null for statement in never.statements]
-    _show_list("By", (*plan.add, "fill it by key", *plan.complete, *statements))
+    _show_list("In one transaction", (*plan.add, "fill it by key", *plan.complete, *statements))
     for trigger in plan.fires:
         out.print(f"[yellow]Note:[/] filling it fires {escape(trigger)}")
+    for note in plan.notes if notes else ():
+        out.print(f"[yellow]Note:[/] {escape(note)}")
 
 
 def _show_rows(plan: ColumnsPlan, rows: Iterable[Valued]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tmi_ops.cli.terminal import out
 
@@ -42,11 +43,16 @@ def show_difference(difference: Difference) -> None:
             out.print(f"  {escape(short(one.table))} has the new column {escape(column)}.")
     for name in difference.new_tables:
         out.print(f"  {escape(short(name))} is new.")
-    out.print(f"{difference.equal:,} tables hold what they held.")
+    for one in difference.tables:
+        if one.lost_columns and not one.dropped:
+            columns = " ".join(f"--column {column}" for column in one.lost_columns)
+            out.print(f"Bring it back: tmi-ops recover rows --table {escape(short(one.table))} {escape(columns)} ...")
+    if difference.equal or not difference.tables:
+        out.print(f"{difference.equal:,} table{'s hold' if difference.equal != 1 else ' holds'} what they held.")
 
 
-def show_plan(plan: RescuePlan) -> None:
-    """What would be done, table by table, and what is in the way."""
+def show_plan(plan: RescuePlan, *, notes: bool) -> None:
+    """What would be done, table by table, and what is in the way; its notes only where no runbook shows them next."""
     out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
     out.print(f"  {escape(plan.selection.words())}")
     shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was]
@@ -56,7 +62,7 @@ def show_plan(plan: RescuePlan) -> None:
         table.add_row(name, *map(_number, (one.insert, one.update, one.keep, one.leave, one.as_it_was)))
     out.print(table)
     for conflict in plan.conflicts:
-        answer = f"[yellow]{conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
+        answer = f"[yellow]each {conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
         rows = f"{conflict.rows:,} row{'' if conflict.rows == 1 else 's'}"
         out.print(
             f"[yellow]Conflict:[/] {rows} of {escape(short(conflict.table))}: {escape(_CONFLICTS[conflict.kind])}; "
@@ -73,7 +79,7 @@ def show_plan(plan: RescuePlan) -> None:
             out.print(
                 f"[yellow]Note:[/] {one.for_others:,} of {escape(short(one.table))} come because others refer to them"
             )
-    for note in plan.notes:
+    for note in plan.notes if notes else ():
         out.print(f"[yellow]Note:[/] {escape(note)}")
     out.print(f"[bold]{plan.rows:,} rows[/] would be written, in one transaction. No row is deleted.")
 
@@ -86,12 +92,9 @@ def show_rows(rows: Iterable[Row], total: int) -> None:
         action = row.action if row.action in ("insert", "update") else row.state
         colour = _STATES[row.state]
         reason = "" if row.reason in (None, "chosen") else f" [dim]({row.reason})[/]"
-        out.print(
-            f"  [{colour}]{action:<8}[/] [bold]{escape(short(row.table))}[/] {escape(', '.join(row.key))}{reason} "
-            f"{escape(_content(row))}",
-            overflow="ellipsis",
-            no_wrap=True,
-        )
+        head = f"  [{colour}]{action:<8}[/] [bold]{escape(short(row.table))}[/] {escape(', '.join(row.key))}{reason}"
+        for line in _lines(Text.from_markup(head), _content(row), split=bool(row.changed)):
+            out.print(line, overflow="ellipsis", no_wrap=True)
     if total > shown:
         out.print(f"  and {total - shown:,} more (--rows N shows more, --json all)")
 
@@ -106,10 +109,10 @@ def row_json(row: Row) -> str:
 
 
 _CONFLICTS: Mapping[str, str] = {
-    "changed": "exists with other content",
-    "refused": "exists with other content, and the table refuses to have it changed",
-    "taken": "its unique value belongs to another row now",
-    "orphan": "what it refers to is gone on both sides",
+    "changed": "there with other content",
+    "refused": "there with other content, and the table refuses to have it changed",
+    "taken": "unique value belongs to another row now",
+    "orphan": "what they refer to is gone on both sides",
 }
 
 
@@ -134,12 +137,21 @@ def short(table: str) -> str:
     return table.removeprefix("public.")
 
 
-def _content(row: Row) -> str:
+def _content(row: Row) -> list[str]:
+    """Of a changed row, each column on both sides; of another, all its columns in one."""
     if row.changed and row.then and row.now:
         then, now = row.then, row.now
-        return "; ".join(f"{column}: {brief(now[column])} was {brief(then[column])}" for column in row.changed)
+        return [f"{column}: {brief(now[column])} was {brief(then[column])}" for column in row.changed]
     content = row.then or row.now or {}
-    return ", ".join(f"{column}={brief(value)}" for column, value in content.items() if value not in row.key)
+    return [", ".join(f"{column}={brief(value)}" for column, value in content.items() if value not in row.key)]
+
+
+def _lines(head: Text, content: Sequence[str], *, split: bool) -> list[Text]:
+    """One line; with `split`, where it has no room for all, its content stands below it, a line each."""
+    whole = head + Text(f" {'; '.join(content)}")
+    if len(whole) <= out.width or not split:
+        return [whole]
+    return [head, *(Text(f"           {part}") for part in content)]
 
 
 def brief(value: str | None) -> str:

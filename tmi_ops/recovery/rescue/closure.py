@@ -58,6 +58,8 @@ class Picked:
         self._make(pair)
         try:
             with self._past.transaction():
+                # A WHERE may name other tables, as a query of the application's would.
+                self._past.execute("SET LOCAL search_path TO DEFAULT")
                 done = self._past.execute(
                     _CHOOSE.format(
                         pair.temporary("picked"), pair.table, sql.Identifier(name.name), _condition(pair, rows)
@@ -66,7 +68,7 @@ class Picked:
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
             raise RecoveryError(
                 f"PostgreSQL cannot choose {rows.words()}: {str(error).splitlines()[0]}.",
-                next_step="write --where as in a query of that table alone, with text in single quotes",
+                next_step="write --where as in a query of that table, with text in single quotes",
             ) from None
         return done.rowcount
 
@@ -153,10 +155,10 @@ def pick(sides: Sides, selection: Selection) -> Picked:
 def _condition(pair: Pair, rows: TableRows) -> sql.Composable:
     if rows.key is not None:
         if len(rows.key) != len(pair.then.key):
-            columns = ", ".join(pair.then.key) or "none"
+            columns = ", ".join(pair.then.key) or "nothing"
             raise RecoveryError(
-                f"{pair.name} has {len(pair.then.key)} key columns ({columns}), {len(rows.key)} values were given.",
-                next_step="give the values in that order, or choose rows with --where",
+                f"The key of {pair.name} is {columns}, and it was given as {len(rows.key)} values.",
+                next_step="give one value for each, in that order, or choose rows with --where",
             )
         types = {column.name: column.type for column in pair.then.columns}
         return sql.SQL(" AND ").join(

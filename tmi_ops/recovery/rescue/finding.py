@@ -86,7 +86,7 @@ def find_events(
         )
     files = _files_since(facts, since)
     commits = list(_between(_commits(settings, store, facts, programs, files, until, report), since, until))
-    history = events_backwards(commits, *now) if now else History((), tuple(commits))
+    history = events_backwards(commits, *now, _columns_file(settings.postgres)) if now else History((), tuple(commits))
     if history.blind:
         # What could not be followed backwards is followed from the other end.
         with suppress(RecoveryError):
@@ -109,6 +109,14 @@ def _look_up(address: PostgresSettings, table: str) -> tuple[int, File] | None:
     with connect(address) as connection:
         row = connection.execute(_FILE_OF, {"table": table}).fetchone()
     return None if row is None else (int(row[0]), File(int(row[1]), int(row[2])))
+
+
+def _columns_file(address: PostgresSettings) -> File:
+    """Where the database keeps its columns' definitions."""
+    found = _look_up(address, "pg_catalog.pg_attribute")
+    if found is None:  # no database is without it
+        raise AssertionError
+    return found[1]
 
 
 def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from psycopg import sql
 
@@ -129,11 +130,22 @@ def find_name(then: Shape, words: str) -> TableName:
     """
     name = then.find(words)
     if name is None:
-        raise RecoveryError(
-            f"There was no table {words} then, or more than one.",
-            next_step="name it as schema.table; `tmi-ops recover diff` lists the tables that differ",
-        )
+        raise _no_table(then, words)
     return name
+
+
+def _no_table(then: Shape, words: str) -> RecoveryError:
+    several = sorted(str(name) for name in (*then.tables, *then.partitions) if name.name == words)
+    if several:
+        return RecoveryError(
+            f"There was more than one table {words} then.", next_step=f"name it as one of {', '.join(several)}"
+        )
+    names = {short: name for name in (*then.tables, *then.partitions) for short in (name.name, str(name))}
+    alike = get_close_matches(words, names, n=1)
+    meant = f"did you mean {alike[0]}? " if alike else ""
+    return RecoveryError(
+        f"There was no table {words} then.", next_step=f"{meant}`tmi-ops recover diff` lists the tables that differ"
+    )
 
 
 def _some(then: Shape, name: TableName) -> str:

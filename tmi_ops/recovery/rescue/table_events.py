@@ -1,7 +1,8 @@
 """When a table lost rows: which commit dropped, emptied, deleted or changed, and when. Pure.
 
 A table is followed by its files: DROP, TRUNCATE and rewrites name the old file in their commit record, and deleted and
-updated rows name the file they are in.
+updated rows name the file they are in. A column's own row is in pg_attribute: it is updated where a column is dropped
+or altered.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 from tmi_ops.recovery.rescue.table_files import file_after, file_before
 from tmi_ops.recovery.rescue.wal_events import Commit, File
 
-Kind = Literal["dropped", "emptied or rewritten", "deleted rows", "changed rows"]
+Kind = Literal["dropped", "emptied or rewritten", "definition altered", "deleted rows", "changed rows"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,17 @@ class History:
     blind: tuple[Commit, ...] = ()
 
 
-def events_backwards(commits: Sequence[Commit], oid: int, file: File) -> History:
-    """What happened to a table that is still there, `file` being its file now."""
+def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: File | None = None) -> History:
+    """What happened to a table that is still there, `file` being its file now.
+
+    Args:
+        columns: the file of pg_attribute; None: whether the definition was altered is not looked for.
+    """
     backwards: list[list[Event]] = []
     for place in reversed(range(len(commits))):
         commit = commits[place]
         if file not in commit.made or oid not in commit.touched:
-            backwards.append(_rows_of(commit, {file}))
+            backwards.append([*_definition_of(commit, oid, columns), *_rows_of(commit, {file})])
             continue
         before = None if file.number == oid else file_before(commit, oid, file)
         gone = [Event("emptied or rewritten", commit, 0)] if file.number != oid else []
@@ -79,6 +84,13 @@ def _was_renewed(commit: Commit, file: File) -> bool:
 
 def _flat(backwards: Iterable[list[Event]]) -> tuple[Event, ...]:
     return tuple(event for events in reversed([*backwards]) for event in events)
+
+
+def _definition_of(commit: Commit, oid: int, columns: File | None) -> list[Event]:
+    """A dropped column is an update of pg_attribute by a commit that touches the table. So is some more, such as a
+    foreign key that fell with the table it referred to; an index or ANALYZE is not."""
+    altered = columns is not None and oid in commit.touched and commit.changed.get(columns, 0) > 0
+    return [Event("definition altered", commit, 0)] if altered else []
 
 
 def _rows_of(commit: Commit, files: set[File]) -> list[Event]:

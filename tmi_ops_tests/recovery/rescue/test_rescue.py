@@ -42,6 +42,12 @@ def test_a_row_brings_what_it_needs_and_no_more(two: Two) -> None:
     }
 
 
+def test_rows_are_chosen_by_what_other_tables_hold(two: Two) -> None:
+    two.spoil("DELETE FROM parts")
+    plan = two.planned(Selection((TableRows("parts", where="model IN (SELECT id FROM models WHERE owner = 3)"),)))
+    assert [(table.table, table.insert) for table in plan.tables if table.written] == [("public.parts", 9)]
+
+
 def test_a_truncation_of_several_tables_is_undone_and_sequences_move_on(two: Two) -> None:
     two.spoil("TRUNCATE people RESTART IDENTITY CASCADE")
     rescued = two.rescue(all_of("people"))
@@ -238,7 +244,7 @@ def test_columns_added_since_get_their_default_and_lost_ones_are_named(two: Two)
         (TableRows("nowhere"), "no table nowhere"),
         (TableRows("people", where="id = "), "cannot choose the rows of people where id = "),
         (TableRows("people", where="true; DELETE FROM people"), "cannot choose"),
-        (TableRows("people", key=("3", "4")), r"has 1 key columns \(id\), 2 values were given"),
+        (TableRows("people", key=("3", "4")), "is id, and it was given as 2 values"),
         (TableRows("people", key=("three",)), "cannot choose the row three of people"),
         (TableRows("people", key=("333",)), "The past has no such row: the row 333 of people"),
     ],
