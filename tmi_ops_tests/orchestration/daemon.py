@@ -13,6 +13,10 @@ from tmi_ops.stack.dagster_runs import REPOSITORY, await_code_location
 _START = "mutation Start($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) { __typename } }"
 _TICKS = """query Ticks($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sensor) { ... on Sensor {
   sensorState { ticks(limit: 40) { timestamp endTimestamp status skipReason runKeys error { message } } } } } }"""
+_LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on RunConfigValidationInvalid { errors { message } } } }"""
+_STEP = """query Step($run: ID!) { runOrError(runId: $run) { ... on Run {
+  status stepStats { startTime endTime attempts { startTime } } } } }"""
 _RUNS = """query Runs($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs { results {
   runId jobName status startTime endTime } } } }"""
 
@@ -25,6 +29,16 @@ class Tick:
     ended_at: float
     said: str
     run_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The one step of a run, by its event log; 0: it has not begun or ended yet."""
+
+    run_status: str
+    began: float = 0.0
+    ended: float = 0.0
+    attempts: int = 0
 
 
 class Daemon:
@@ -51,6 +65,21 @@ class Daemon:
             for one in found
             if one["status"] != "STARTED"
         ]
+
+    def launch(self, job: str, asset: str, **config: object) -> str:
+        """Begin a job whose one asset gets this configuration; returns the run's id."""
+        selector = {"repositoryLocationName": self._location, "repositoryName": REPOSITORY, "jobName": job}
+        params = {"selector": selector, "runConfigData": {"ops": {asset: {"config": config}}}}
+        answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def step(self, run_id: str) -> Step:
+        """How far a run of one step is."""
+        run = self._ask(_STEP, {"run": run_id})["runOrError"]
+        for found in run["stepStats"]:
+            return Step(run["status"], found["startTime"] or 0.0, found["endTime"] or 0.0, len(found["attempts"]))
+        return Step(run["status"])
 
     def runs(self, **tags: str) -> list[dict[str, Any]]:
         """With all of these tags; `tmi_ops/cures` is written `cures`."""

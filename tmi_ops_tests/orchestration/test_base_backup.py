@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner, Result
 from dagster import (
     DagsterInstance,
     DefaultScheduleStatus,
@@ -10,12 +11,16 @@ from dagster import (
     build_schedule_context,
 )
 
+from tmi_ops.backup import base
+from tmi_ops.backup.one_at_a_time import BackupRunningError
+from tmi_ops.cli.main import tmi_ops
 from tmi_ops.orchestration.base_backup import BaseBackupConfig, base_backup_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import list_backups
-from tmi_ops.store.objects import open_store
+from tmi_ops.store.manifest import AnyManifest
+from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.orchestration.conftest import key
 
 ENVIRONMENT = "development"
@@ -48,6 +53,22 @@ def test_the_job_leaves_a_base_backup_and_numbers_that_can_be_plotted(as_variabl
     assert shown["full because"] == manifest.full_because != ""
     for number in ("size (MB)", "cluster size (MB)", "duration (s)", "speed (MB/s)", "chain length"):
         assert isinstance(shown[number], int | float)
+
+
+def test_a_backup_by_command_line_is_refused_while_a_run_takes_one_and_the_run_goes_on(
+    as_variables: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Result] = []
+    commit = base.commit_manifest
+
+    def while_it_runs(store: ObjectStore, manifest: AnyManifest) -> None:
+        refused.extend(CliRunner().invoke(tmi_ops, ["backup", kind, "--quiet"]) for kind in ("base", "logical"))
+        commit(store, manifest)
+
+    monkeypatch.setattr(base, "commit_manifest", while_it_runs)
+    assert _run({}).success
+    assert [type(done.exception) for done in refused] == [BackupRunningError, BackupRunningError]
+    assert len(list_backups(open_store(as_variables.store, ENVIRONMENT))) == 1
 
 
 def test_a_server_that_cannot_be_reached_fails_the_run_with_the_next_step(

@@ -1,10 +1,11 @@
-"""The whole promise with nobody watching: the real daemon, on a stack of its own, and a receiver that stops."""
+"""The whole promise with nobody watching, by the real daemon: what runs beside what, and a receiver that stops."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,9 +15,10 @@ from tmi_ops.objectives.standing import Standing
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import Settings, load_settings
 from tmi_ops.stack.state import stack_is_running
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
-from tmi_ops_tests.orchestration.daemon import Daemon, Tick
-from tmi_ops_tests.stack.conftest import CommandLine, await_, commands  # noqa: F401 a fixture
+from tmi_ops_tests.orchestration.daemon import Daemon, Step, Tick
+from tmi_ops_tests.stack.conftest import CommandLine, await_, command_line
 from tmi_ops_tests.webhook import Webhook, webhook
 
 # On a busy machine a stack, its daemon and the runs take their time.
@@ -51,6 +53,10 @@ def newest(daemon: Daemon) -> Tick | None:
     return next(iter(daemon.ticks(SENSOR)), None)
 
 
+def is_proven(settings: Settings) -> bool:
+    return any(entry.verdict for entry in list_backups(open_store(settings.store, settings.environment)))
+
+
 def all_is_well(settings: Settings) -> bool:
     facts = read_recoverability(settings, open_store(settings.store, settings.environment))
     return judge_rpo(facts, settings.objectives).standing is Standing.MET
@@ -65,47 +71,103 @@ def told(hook: Webhook, words: str) -> str | None:
     return next((request.message["message"] for request in hook.requests if words in request.message["title"]), None)
 
 
-def test_a_receiver_that_stops_is_noticed_at_the_next_look_cured_and_its_end_is_told(
-    commands: CommandLine,  # noqa: F811
-) -> None:
-    with webhook() as hook:
+@dataclass(frozen=True)
+class Protected:
+    """A stack with its daemon, at work for a database that has a base backup. No sensor is on yet."""
+
+    commands: CommandLine
+    variables: Mapping[str, str]
+    settings: Settings
+    daemon: Daemon
+    hook: Webhook
+
+
+@pytest.fixture(scope="module")
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Protected]:
+    with command_line(tmp_path_factory.mktemp("protected")) as commands, webhook() as hook:
         variables = {
             "TMI_OPS_RPO": f"{RPO_S}s",
             "TMI_OPS_ALERT_URLS": f"json://127.0.0.1:{hook.port}/hook",
         }
-        for command in (("up", "--detach"), ("migrate",), ("backup", "base", "--quiet"), ("drill", "--latest")):
+        for command in (("up", "--detach"), ("migrate",), ("backup", "base", "--quiet"), ("heartbeat",)):
             done = commands.run(*command, variables=variables)
-            assert done.returncode in (0, 1), (command, done.stdout, done.stderr)  # 1: a drill misses so short an RPO
-        daemon = Daemon(await_stack(commands))
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
         settings = load_settings(variables | {"TMI_OPS_HOME": str(commands.home)}, commands.directory)
-        receiver = commands.start("wal", "stream", "--quiet", "--partial-every", "0.5", variables=variables)
-        with writing(settings) as stop_writing:
-            await_(lambda: all_is_well(settings), "the receiver has caught up")
-            daemon.start_sensor(SENSOR)
-            well = await_(lambda: saw_all_well(daemon), "a look sees all well", lambda: daemon.ticks(SENSOR))
-            receiver.terminate()
-            receiver.wait()
-            assert not hook.requests
-
-            await_(lambda: hook.requests, "the breach is told", lambda: daemon.ticks(SENSOR))
-            looks = [tick for tick in daemon.ticks(SENSOR) if tick.ended_at > well.ended_at]
-            # Told by the first look that saw it, which may not have ended yet.
-            assert not [look for look in looks[1:] if look.said.startswith("breached")]
-            stop_writing.set()
-
-        breach = told(hook, "CRITICAL: The recovery point objective is breached")
-        assert breach is not None, hook.titles
-        assert "catch up WAL" in breach.partition("Done:")[2].partition("To do:")[0]
-        assert "tmi-ops wal stream" in breach.partition("To do:")[2]
-        recovery = await_(lambda: told(hook, "RESOLVED"), "the recovery is told", lambda: daemon.ticks(SENSOR))
-        assert "After: catch up WAL." in recovery
-        # A receiver that has just begun may look slow beside so short an objective: that is another trouble, and over.
-        cures = [run for run in daemon.runs(cures="rpo") if run["startTime"] > well.ended_at]
-        assert {(run["jobName"], run["status"]) for run in cures} == {("wal_catch_up", "SUCCESS")}
-        assert all(tick.status != "FAILURE" for tick in daemon.ticks(SENSOR))
+        yield Protected(commands, variables, settings, Daemon(await_stack(commands)), hook)
 
 
-def await_stack(commands: CommandLine) -> str:  # noqa: F811
+@contextmanager
+def beats_held(settings: Settings) -> Iterator[None]:
+    """Nobody can read them meanwhile: a drill waits before its last question, for as long as it takes."""
+    with connect(settings.postgres, autocommit=False) as connection:
+        connection.execute("LOCK TABLE tmi_ops.heartbeat IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def test_two_backups_begun_at_once_take_turns_and_neither_waits_for_a_drill_that_takes_long(
+    protected: Protected,
+) -> None:
+    daemon = protected.daemon
+    with beats_held(protected.settings):
+        drill = daemon.launch("recovery_drill", "development__recovery__drill", latest=True)
+        # So slow that they would be at work at the same time, were they let.
+        slow = {"max_rate_mb": 1}
+        backups = [daemon.launch("base_backup", "development__backup__base", **slow) for _ in range(2)]
+        first, second = sorted((finished(daemon, run) for run in backups), key=lambda step: step.ended)
+        beside = daemon.step(drill)
+    assert first.ended <= second.began
+    # Neither was refused by the other's lock and tried again: it waited for its turn.
+    assert [first.attempts, second.attempts] == [1, 1]
+    drilled = finished(daemon, drill)
+    assert beside.run_status == "STARTED"
+    assert drilled.began < second.ended < drilled.ended
+
+
+def finished(daemon: Daemon, run_id: str) -> Step:
+    """The step of a run, once it has succeeded."""
+
+    def over() -> Step | None:
+        step = daemon.step(run_id)
+        return step if step.run_status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    step = await_(over, "the run is over", lambda: daemon.step(run_id))
+    assert step.run_status == "SUCCESS", step
+    return step
+
+
+def test_a_receiver_that_stops_is_noticed_at_the_next_look_cured_and_its_end_is_told(protected: Protected) -> None:
+    commands, settings, daemon, hook = protected.commands, protected.settings, protected.daemon, protected.hook
+    if not is_proven(settings):
+        drilled = commands.run("drill", "--latest", variables=protected.variables)
+        assert drilled.returncode in (0, 1), drilled.stderr  # 1: a drill misses so short an RPO
+    receiver = commands.start("wal", "stream", "--quiet", "--partial-every", "0.5", variables=protected.variables)
+    with writing(settings) as stop_writing:
+        await_(lambda: all_is_well(settings), "the receiver has caught up")
+        daemon.start_sensor(SENSOR)
+        well = await_(lambda: saw_all_well(daemon), "a look sees all well", lambda: daemon.ticks(SENSOR))
+        hook.requests.clear()  # on a busy machine a look before that one may have seen the receiver begin
+        receiver.terminate()
+        receiver.wait()
+
+        await_(lambda: hook.requests, "the breach is told", lambda: daemon.ticks(SENSOR))
+        looks = [tick for tick in daemon.ticks(SENSOR) if tick.ended_at > well.ended_at]
+        # Told by the first look that saw it, which may not have ended yet.
+        assert not [look for look in looks[1:] if look.said.startswith("breached")]
+        stop_writing.set()
+
+    breach = told(hook, "CRITICAL: The recovery point objective is breached")
+    assert breach is not None, hook.titles
+    assert "catch up WAL" in breach.partition("Done:")[2].partition("To do:")[0]
+    assert "tmi-ops wal stream" in breach.partition("To do:")[2]
+    recovery = await_(lambda: told(hook, "RESOLVED"), "the recovery is told", lambda: daemon.ticks(SENSOR))
+    assert "After: catch up WAL." in recovery
+    # A receiver that has just begun may look slow beside so short an objective: that is another trouble, and over.
+    cures = [run for run in daemon.runs(cures="rpo") if run["startTime"] > well.ended_at]
+    assert {(run["jobName"], run["status"]) for run in cures} == {("wal_catch_up", "SUCCESS")}
+    assert all(tick.status != "FAILURE" for tick in daemon.ticks(SENSOR))
+
+
+def await_stack(commands: CommandLine) -> str:
     state = await_(lambda: stack_is_running(commands.home), "the stack is up")
     assert state.ui_url is not None
     return state.ui_url

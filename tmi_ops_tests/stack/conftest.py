@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -107,8 +107,15 @@ def await_(question: Callable[[], T | None], what: str, describe: Callable[[], o
 
 @pytest.fixture
 def commands(tmp_path: Path) -> Iterator[CommandLine]:
-    """A home of its own for one test; whatever runs there is ended afterwards."""
-    commands = CommandLine(tmp_path / "home", tmp_path)
+    """A home of its own for one test."""
+    with command_line(tmp_path) as commands:
+        yield commands
+
+
+@contextmanager
+def command_line(root: Path) -> Iterator[CommandLine]:
+    """A home of its own; whatever runs there is ended afterwards."""
+    commands = CommandLine(root / "home", root)
     yield commands
     stop_stack(commands.home)
     for process in commands.started:
