@@ -89,7 +89,9 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Protected]:
             "TMI_OPS_RPO": f"{RPO_S}s",
             "TMI_OPS_ALERT_URLS": f"json://127.0.0.1:{hook.port}/hook",
         }
-        for command in (("up", "--detach"), ("migrate",), ("backup", "base", "--quiet"), ("heartbeat",)):
+        # The slot is there before the backup, so that WAL continues it without a hole.
+        catch_up = ("wal", "stream", "--catch-up", "--quiet")
+        for command in (("up", "--detach"), ("migrate",), catch_up, ("backup", "base", "--quiet"), ("heartbeat",)):
             done = commands.run(*command, variables=variables)
             assert done.returncode == 0, (command, done.stdout, done.stderr)
         settings = load_settings(variables | {"TMI_OPS_HOME": str(commands.home)}, commands.directory)
