@@ -18,6 +18,7 @@ from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
+from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.runbooks.disasters import NO_HOOKS
 
 Launch = Callable[..., ExecuteInProcessResult]
@@ -60,8 +61,7 @@ def test_without_the_confirmation_nothing_begins(job: str, run_job: Launch, sett
 def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
     run_job: Launch, settings: Settings, tmp_path: Path, programs: Programs
 ) -> None:
-    for place in (tmp_path, *tmp_path.parents[:2]):
-        place.chmod(0o755)
+    let_everybody_enter(tmp_path)
     migrate(settings.postgres, SilentReport())
     store = open_store(settings.store, settings.environment)
     back_up_logical(settings, store, "custom", SilentReport())

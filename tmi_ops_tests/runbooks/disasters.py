@@ -29,6 +29,7 @@ from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.application import Application, running_application
+from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.house import House, house
 from tmi_ops_tests.physical import set_parameter
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at, every_place
@@ -130,8 +131,8 @@ def a_tmi(
         by_archive_command: there is no slot and no receiver: the server archives its WAL itself. Its account must
             reach our interpreter then, so `root` is to lie in a closed directory (see postgres/unprivileged.py).
     """
-    for place in () if by_archive_command else (root, *root.parents[:2]):
-        place.chmod(0o755)
+    if not by_archive_command:
+        let_everybody_enter(root)
     with house(programs, root, {"archive_mode": "on"} if by_archive_command else None) as built:
         password = secrets.token_urlsafe(12)
         built.run(f"CREATE DATABASE {DATABASE}", f"CREATE ROLE {APP_ROLE} LOGIN PASSWORD '{password}'")

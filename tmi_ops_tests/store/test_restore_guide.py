@@ -28,6 +28,7 @@ from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.restore_guide import GUIDE_KEY
 from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, make_place, physical_cluster, settings_for
 from tmi_ops_tests.recovery.point_in_time.conftest import KEEPS_WAL, Moment, make_ledger, own_store, write
 
@@ -201,8 +202,7 @@ def by_hand(hands: Hands, settings: Settings, base: str, target: str, cluster: R
 def test_a_cluster_comes_back_whole_or_to_a_moment_by_steps_8_to_13(
     programs: Programs, store_settings: StoreSettings, hands: Hands, place: Path, tmp_path: Path
 ) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
+    let_everybody_enter(tmp_path)
     with physical_cluster(programs, tmp_path, KEEPS_WAL) as cluster:
         settings = settings_for(cluster.address, store_settings, tmp_path / "home")
         store = open_store(settings.store, settings.environment)

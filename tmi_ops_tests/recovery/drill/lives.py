@@ -22,6 +22,7 @@ from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.restore_points import RestorePoint
 from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.physical import physical_cluster, settings_for
 from tmi_ops_tests.recovery.point_in_time.conftest import KEEPS_WAL
 
@@ -44,8 +45,7 @@ class Lived:
 @contextmanager
 def a_life(root: Path, programs: Programs, store_settings: StoreSettings) -> Iterator[Lived]:
     """Have it lived below `root`, and the cluster running for the length of a `with` block."""
-    for place in (root, *root.parents[:2]):
-        place.chmod(0o755)
+    let_everybody_enter(root)
     with physical_cluster(programs, root, KEEPS_WAL) as cluster:
         settings = settings_for(cluster.address, store_settings, root / "home")
         store = open_store(settings.store, settings.environment)

@@ -23,6 +23,7 @@ from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, make_noise_table, physical_cluster, settings_for
 
 RESTORE_POINT = "before the accident"
@@ -142,7 +143,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     if not memory.is_dir() or shutil.disk_usage(memory).free < ROOM:
         memory = tmp_path
     root = Path(tempfile.mkdtemp(prefix="tmi-ops-tests-", dir=memory))
-    for place in (root, tmp_path, *tmp_path.parents[:2]):
-        place.chmod(0o755)
+    root.chmod(0o755)
+    let_everybody_enter(tmp_path)
     yield root / "recovered"
     shutil.rmtree(root, ignore_errors=True)
