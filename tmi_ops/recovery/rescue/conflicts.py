@@ -80,8 +80,9 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
     """Stage the rows and note which of them the living server's unique indexes and foreign keys would refuse."""
     past, now = sides.past, sides.now
     by_name = {pair.name: pair for pair in pairs}
+    required = tuple(required)
     for pair in pairs:
-        stage(past, now, pair)
+        stage(past, now, pair, _looked_at(pair, required))
     for pair in pairs:
         for index in pair.now.uniques if pair.now else ():
             if set(index.expressions) != set(pair.key):
@@ -89,6 +90,23 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
     for link in required:
         if link.child in by_name:
             copy_across(now, _orphans(by_name, link, exists=link.parent in sides.living), past, CONFLICTS)
+
+
+def _looked_at(pair: Pair, required: Iterable[Link]) -> frozenset[str]:
+    """The columns that unique indexes and foreign keys look at."""
+    names = set(pair.key)
+    for index in pair.now.uniques if pair.now else ():
+        names |= _named_in(pair, " ".join([*index.expressions, index.predicate or ""]))
+    for link in required:
+        names |= set(link.columns) if link.child == pair.name else set()
+        names |= set(link.referenced) if pair.name in link.parents else set()
+    return frozenset(names)
+
+
+def _named_in(pair: Pair, expressions: str) -> set[str]:
+    """Columns that SQL may speak of: rather too many, and all where it could mean the whole row."""
+    means_row = pair.name.name in expressions or ".*" in expressions
+    return {column.name for column in pair.columns if means_row or column.name in expressions.replace('""', '"')}
 
 
 def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: Iterable[Link], policy: Policy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import psycopg
@@ -11,8 +12,13 @@ from tmi_ops.recovery.rescue.comparing import copy_across
 from tmi_ops.recovery.rescue.pairs import Pair
 
 
-def stage(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> int:
+def stage(
+    past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, columns_needed: Set[str] | None = None
+) -> int:
     """Copy the rows that `state` wants inserted or updated, into `stage`. Gone with the transaction's end.
+
+    Args:
+        columns_needed: the others are left NULL, as most of a row's bytes may be in them; None: all are needed.
 
     Returns:
         The number of rows.
@@ -33,7 +39,12 @@ def stage(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pai
         "WHERE s.action IN ('insert', 'update')"
     ).format(
         sql.SQL("NULL::bigint" if pair.key else "s.nth"),
-        sql.SQL(", ").join(sql.Identifier("t", column.name) for column in pair.columns),
+        sql.SQL(", ").join(
+            sql.Identifier("t", column.name)
+            if columns_needed is None or column.name in columns_needed
+            else sql.SQL("NULL")
+            for column in pair.columns
+        ),
         pair.temporary("state"),
         pair.table,
     )
