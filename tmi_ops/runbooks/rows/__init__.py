@@ -1,1 +1,1 @@
-"""The runbook for accidental deletion or change: rows come back from the past, the cache drops its stale copies."""
+"""The runbook for accidental deletion or change: rows and columns come back; the cache drops its stale copies."""

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tmi_ops.recovery.rescue.selection import Selection, TableRows
+from tmi_ops.errors import RecoveryError
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.rescue.columns.planning import plan_columns
+from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows
+from tmi_ops.recovery.rescue.session import both_sides
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.recovery.rescue.databases import Two, copied, definitions, made
 
@@ -126,3 +130,14 @@ def test_all_tables_come_back_also_an_empty_one_that_others_refer_to(two: Two) -
     two.rescue(Selection((TableRows("notes", key=("1000",)), TableRows("replies"))))
     assert two.is_as_then(*TABLES)
     assert definitions(two.now) == definitions(two.past)
+
+
+@pytest.mark.parametrize("table", ["events", "events_late_10"])
+def test_a_column_of_partitions_is_refused_with_the_way_by_hand(two: Two, table: str) -> None:
+    two.spoil("ALTER TABLE events DROP COLUMN what")
+    wish = Selection(columns=(TableColumn(table, "what"),))
+    with (
+        both_sides(two.past, two.now) as sides,
+        pytest.raises(RecoveryError, match=r"public\.events is partitioned.*ADD COLUMN"),
+    ):
+        plan_columns(sides, wish, "then", SilentReport())

@@ -32,7 +32,7 @@ from tmi_ops.recovery.rescue.columns.values import (
     values_digest,
 )
 from tmi_ops.recovery.rescue.comparing import as_of_one_moment
-from tmi_ops.recovery.rescue.pairs import Pair, find_table
+from tmi_ops.recovery.rescue.pairs import Pair, find_name, find_table
 from tmi_ops.recovery.rescue.selection import Selection
 from tmi_ops.recovery.rescue.session import Sides
 
@@ -170,6 +170,7 @@ def _staged(sides: Sides, pair: Pair, columns: Sequence[WasColumn], selection: S
 
 
 def _table(sides: Sides, selection: Selection) -> Pair:
+    _require_whole(sides, selection.columns[0].table)
     pair = find_table(sides.pairs, sides.then, selection.columns[0].table)
     for wanted in selection.columns:
         if wanted.column not in {column.name for column in pair.lost_columns}:
@@ -180,6 +181,19 @@ def _table(sides: Sides, selection: Selection) -> Pair:
             next_step=f"restore the table beside it and decide by hand: tmi-ops recover diff --table {pair.name}",
         )
     return pair
+
+
+def _require_whole(sides: Sides, table: str) -> None:
+    """Partitions share their columns, and PostgreSQL lets none of them have its own."""
+    name = find_name(sides.then, table)
+    wholes = [whole for whole, parts in sides.then.partitions.items() if name == whole or name in parts]
+    if wholes:
+        whole = max(wholes, key=lambda one: len(sides.then.partitions[one]))
+        raise RecoveryError(
+            f"{whole} is partitioned: its columns do not come back by this.",
+            next_step=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then bring back the values: "
+            f"tmi-ops recover rows --table {whole} --conflicts take-past --dry-run",
+        )
 
 
 def _cannot(pair: Pair, column: str) -> RecoveryError:
