@@ -81,7 +81,8 @@ def show_plan(plan: RescuePlan, *, notes: bool) -> None:
             )
     for note in plan.notes if notes else ():
         out.print(f"[yellow]Note:[/] {escape(note)}")
-    out.print(f"[bold]{plan.rows:,} rows[/] would be written, in one transaction. No row is deleted.")
+    if plan.rows:
+        out.print(f"[bold]{plan.rows:,} rows[/] would be written, in one transaction. No row is deleted.")
 
 
 def show_rows(rows: Iterable[Row], total: int) -> None:
