@@ -18,6 +18,8 @@ from tmi_ops.recovery.rescue.pairs import Pair, equal, listed
 
 # Up to so many rows, asking for each by its key is cheaper than reading the table.
 FEW_ROWS = 20_000
+# A server sends a row at a time; sent on like that, small rows cost more than they are large.
+COPIED_AT_ONCE = 1 << 16
 
 _KEYED_THEN = sql.SQL(
     "CREATE TEMP TABLE {rows} AS SELECT t.ctid AS row_id, {reason} AS reason, {digest} AS digest, NULL::bigint AS nth, "
@@ -79,8 +81,13 @@ def copy_across(
     out = sql.SQL("COPY ({}) TO STDOUT").format(query)
     with source.cursor() as reading, target.cursor() as writing:
         with reading.copy(out) as rows, writing.copy(sql.SQL("COPY {} FROM STDIN").format(into)) as copy:
+            gathered = bytearray()
             for chunk in rows:
-                copy.write(chunk)
+                gathered += chunk
+                if len(gathered) >= COPIED_AT_ONCE:
+                    copy.write(gathered)
+                    gathered = bytearray()
+            copy.write(gathered)
         return writing.rowcount
 
 
