@@ -126,6 +126,12 @@ def test_a_dropped_partitioned_table_comes_back_with_all_its_partitions(two: Two
     assert two.value("INSERT INTO events (day, region) VALUES (25, 1) RETURNING id") == 61
 
 
+def test_a_dropped_partitioned_table_comes_back_whole_though_its_rows_have_no_ties(two: Two) -> None:
+    two.spoil("DROP TABLE replies")
+    two.rescue(Selection((TableRows("replies", where="event = 2"),), with_children=False))
+    assert two.is_as_then("replies")
+
+
 @pytest.mark.slow
 def test_all_tables_come_back_also_an_empty_one_that_others_refer_to(two: Two) -> None:
     two.spoil("DROP TABLE regions, events, notes, replies, kinds CASCADE")
