@@ -309,7 +309,9 @@ SELECT DISTINCT i.type, i.identity, a.type, a.object_names, a.object_args
 FROM homes h CROSS JOIN LATERAL pg_identify_object(h.classid, h.objid, h.objsubid) i
 CROSS JOIN LATERAL pg_identify_object_as_address(h.classid, h.objid, h.objsubid) a
 WHERE coalesce(h.home NOT IN (SELECT oid FROM own), true)
-  AND NOT (h.classid = 'pg_class'::regclass AND (SELECT relkind FROM pg_class WHERE oid = h.home) = 't')
+  -- TOAST tables; before version 14 they and sequences have types, too.
+  AND NOT (h.classid IN ('pg_class'::regclass, 'pg_type'::regclass)
+           AND coalesce((SELECT relkind IN ('t', 'S') FROM pg_class WHERE oid = h.home), false))
   AND h.classid NOT IN ('pg_publication_rel'::regclass, 'pg_policy'::regclass, 'pg_attrdef'::regclass)
   AND NOT (h.classid = 'pg_constraint'::regclass AND (SELECT contype FROM pg_constraint WHERE oid = h.objid) = 'f')
   AND NOT (h.classid = 'pg_trigger'::regclass AND (SELECT tgisinternal FROM pg_trigger WHERE oid = h.objid))

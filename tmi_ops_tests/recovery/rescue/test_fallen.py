@@ -45,7 +45,11 @@ CREATE POLICY of_things ON others AS RESTRICTIVE FOR UPDATE TO {ROLE}, CURRENT_U
 GRANT SELECT, INSERT ON things TO {ROLE}; GRANT UPDATE (extra) ON things TO {ROLE};
 GRANT USAGE ON things_id_seq TO {ROLE};
 GRANT SELECT ON named TO {ROLE}; GRANT SELECT ON counted TO PUBLIC;
-CREATE PUBLICATION heard FOR TABLE ONLY things (id, name) WHERE (id > 3), others;
+CREATE PUBLICATION heard FOR TABLE others;
+DO $$ BEGIN
+    EXECUTE 'ALTER PUBLICATION heard ADD TABLE ONLY things' || CASE
+        WHEN current_setting('server_version_num')::integer >= 150000 THEN ' (id, name) WHERE (id > 3)' ELSE '' END;
+END $$;
 CREATE FUNCTION first_word(things) RETURNS text LANGUAGE sql AS $$ SELECT split_part($1.name, ' ', 1) $$;
 """
 
