@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from dagster import (
@@ -42,7 +43,9 @@ def client(redis: RedisSettings) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def look() -> Look:
+def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
+    # A stack that was started in this directory tells of its cache there.
+    monkeypatch.setenv("TMI_OPS_HOME", str(tmp_path / "home"))
     environment = Definitions(resources={"environment": Environment(name=ENVIRONMENT)})
     job = Definitions.merge(cache_definitions(ENVIRONMENT), environment).resolve_implicit_global_asset_job_def()
 
