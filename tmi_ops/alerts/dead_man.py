@@ -42,7 +42,7 @@ def ping_heartbeat(settings: Settings, why: str, *, failed: bool = False) -> str
     )
     thread.start()
     thread.join(PATIENCE_S)
-    problem = problems[0] if problems else f"no answer within {PATIENCE_S:.0f} s"
+    problem = problems[0] if problems else _no_answer()
     if problem:
         _log.warning("The heartbeat did not reach its monitor (TMI_OPS_HEARTBEAT_URL): %s", problem)
     return problem
@@ -62,4 +62,11 @@ def _post(url: str, why: str) -> str:
         # The text of the error may hold the address, which is a secret.
         status = getattr(error, "code", None)
         reason = getattr(error, "reason", None)
-        return f"HTTP {status}" if status else type(reason if isinstance(reason, Exception) else error).__name__
+        cause = reason if isinstance(reason, Exception) else error
+        if isinstance(cause, TimeoutError):
+            return _no_answer()
+        return f"HTTP {status}" if status else type(cause).__name__
+
+
+def _no_answer() -> str:
+    return f"no answer within {PATIENCE_S:.0f} s"
