@@ -85,8 +85,7 @@ def rows(
 
     Exit codes: 0 done, or nothing to do; 1 conflicts without an answer; 2 could not. Nothing was changed for 1 and 2.
     """
-    from tmi_ops.recovery.rescue.columns.planning import plan_columns
-    from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
+    from tmi_ops.recovery.rescue.planning import RescuePlan
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
 
@@ -97,7 +96,8 @@ def rows(
     settings, store = open_environment()
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:
-            plan = (plan_columns if selection.columns else plan_rescue)(sides, selection, past, report)
+            ready = Opened.of(sides, selection, past, report)
+        plan = ready.plan
         if as_json:
             return _print_json(sides, plan)
         if not _is_to_be_done(sides, plan, rows, dry_run=dry_run):
@@ -110,7 +110,7 @@ def rows(
             yes=yes,
             plan_only=False,
             quiet=quiet,
-            actions=actions(Opened(sides, plan)),
+            actions=actions(ready),
         )
 
 

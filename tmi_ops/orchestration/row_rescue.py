@@ -125,9 +125,8 @@ def row_rescue_definitions(environment: str) -> Definitions:
 def _carry_out(
     environment: Environment, config: RowsConfig, report: RunLogReport
 ) -> "tuple[RescuePlan | ColumnsPlan, Journal | None]":
-    from tmi_ops.recovery.rescue.columns.planning import plan_columns
     from tmi_ops.recovery.rescue.past import past_database
-    from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
+    from tmi_ops.recovery.rescue.planning import RescuePlan
     from tmi_ops.recovery.rescue.session import both_sides
     from tmi_ops.runbooks.execution import begin, carry_out
     from tmi_ops.runbooks.rows.actions import Opened, actions
@@ -145,7 +144,8 @@ def _carry_out(
         past_database(settings, store, moment, report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
     ):
-        plan = (plan_columns if selection.columns else plan_rescue)(sides, selection, past.words, report)
+        opened = Opened.of(sides, selection, past.words, report)
+        plan = opened.plan
         if not config.confirm or (isinstance(plan, RescuePlan) and not (plan.rows or plan.unsolved)):
             return plan, None
         if isinstance(plan, RescuePlan) and plan.unsolved:
@@ -155,7 +155,7 @@ def _carry_out(
             )
         runbook = runbook_of(settings, moment, plan, with_cache=config.cache)
         logbook, _ = begin(settings, store, runbook, report)
-        done = carry_out(settings, store, logbook, actions(Opened(sides, plan)), report, lambda _journal, _step: True)
+        done = carry_out(settings, store, logbook, actions(opened), report, lambda _journal, _step: True)
         return plan, done
 
 

@@ -16,11 +16,13 @@ from tmi_ops.cache.reconciliation import read_and_plan, reconcile
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.transactions import transaction_outcome
+from tmi_ops.progress import Report
 from tmi_ops.recovery.rescue.columns.execution import ColumnsRestored, bring_back_columns
 from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, plan_columns
 from tmi_ops.recovery.rescue.execution import Rescued, bring_back
 from tmi_ops.recovery.rescue.past import past_database
 from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
+from tmi_ops.recovery.rescue.selection import Selection
 from tmi_ops.recovery.rescue.session import Sides, both_sides
 from tmi_ops.runbooks.execution import Action, Actions, Work
 from tmi_ops.runbooks.journal import Answer
@@ -35,6 +37,12 @@ class Opened:
 
     sides: Sides
     plan: RescuePlan | ColumnsPlan
+
+    @classmethod
+    def of(cls, sides: Sides, selection: Selection, past: str, report: Report) -> Opened:
+        """Plan what the selection asks for: columns, where it names any, else rows. `past`: which one, in words."""
+        plan = plan_columns if selection.columns else plan_rescue
+        return cls(sides, plan(sides, selection, past, report))
 
 
 class Signed(Fact):
@@ -86,8 +94,7 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
         past_database(settings, work.store, wish.moment, work.report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
     ):
-        plan = plan_columns if wish.selection.columns else plan_rescue
-        yield Opened(sides, plan(sides, wish.selection, past.words, work.report))
+        yield Opened.of(sides, wish.selection, past.words, work.report)
 
 
 def _was_committed(work: Work) -> bool:
