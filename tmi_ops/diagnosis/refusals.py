@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tmi_ops.diagnosis.finding import Finding, failed
 from tmi_ops.diagnosis.sql import RELOAD, identifier, literal
+from tmi_ops.postgres.connections import is_in_clear
 from tmi_ops.settings import PostgresSettings
 
 TLS = "tls"
@@ -128,10 +129,9 @@ def hba_line(said: str, user: str, database: str) -> str:
     found = _HBA_CONNECTION.search(said)
     host = found["host"] if found else ""
     how = (found["how"] or "") if found else "no encryption"
-    encrypted = "no encryption" not in how and "SSL off" not in how
     bits = 128 if ":" in host else 32
     address = f"{host}/{bits}" if re.fullmatch(r"[0-9a-fA-F.:]+", host) else "samehost"
-    return f"{'hostssl' if encrypted else 'host'}  {_word(database)}  {_word(user)}  {address}  scram-sha-256"
+    return f"{'host' if is_in_clear(how) else 'hostssl'}  {_word(database)}  {_word(user)}  {address}  scram-sha-256"
 
 
 def _word(name: str) -> str:

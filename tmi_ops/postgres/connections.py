@@ -102,6 +102,11 @@ def explain_refusal(
     )
 
 
+def is_in_clear(said: str) -> bool:
+    """Whether the server says of a connection it refused that it was not encrypted."""
+    return any(words in said for words in _IN_CLEAR)
+
+
 @dataclass(frozen=True)
 class _Refusal:
     """Words of libpq or the server, what to do about them, and whether they may pass by themselves."""
@@ -111,6 +116,8 @@ class _Refusal:
     transient: bool = False
 
 
+# How a server says that a connection it refused was not encrypted: the latter is 13's.
+_IN_CLEAR = ("no encryption", "SSL off")
 _ENCRYPTED_ONLY = (
     "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT) if the server lets in encrypted "
     "connections only; else add a pg_hba.conf line for this user, database and address on the server"
@@ -118,8 +125,7 @@ _ENCRYPTED_ONLY = (
 _REFUSALS = (
     _Refusal("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
     _Refusal("no password supplied", "set POSTGRES_PASSWORD"),
-    _Refusal("no encryption", _ENCRYPTED_ONLY),
-    _Refusal("SSL off", _ENCRYPTED_ONLY),  # how 13 says it
+    *(_Refusal(words, _ENCRYPTED_ONLY) for words in _IN_CLEAR),
     _Refusal(
         "requires a valid client certificate",
         "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",

@@ -22,7 +22,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from tmi_ops.errors import DatabaseError
-from tmi_ops.postgres.connections import connection_parameters, explain_refusal
+from tmi_ops.postgres.connections import connection_parameters, explain_refusal, is_in_clear
 from tmi_ops.settings import PostgresSettings
 
 # A peer that is gone without a word (network cut) is noticed after about 25 s instead of hours.
@@ -310,7 +310,7 @@ def _explain_refusal(error: psycopg.OperationalError, postgres: PostgresSettings
     step = _next_step(said, postgres.user)
     if not step:
         return explain_refusal(error, postgres)
-    if postgres.sslmode == "disable" and _is_in_clear(said):
+    if postgres.sslmode == "disable" and is_in_clear(said):
         step = f"set POSTGRES_SSLMODE=require if the server lets in encrypted connections only; else {step}"
     return DatabaseError(
         f"PostgreSQL at {postgres.describe()} refused a replication connection: {said.split('FATAL:')[-1].strip()}.",
@@ -345,15 +345,10 @@ def _next_step(said: str, user: str) -> str:
 
 def _hba_line(found: re.Match[str]) -> str:
     host, user, encryption = found.groups()
-    kind = "host" if _is_in_clear(encryption) else "hostssl"
+    kind = "host" if is_in_clear(encryption) else "hostssl"
     bits = 128 if ":" in host else 32
     address = f"{host}/{bits}" if re.fullmatch(r"[0-9a-fA-F.:]+", host) else host
     return f"{kind} replication {quote_name(user) if not user.isidentifier() else user} {address} scram-sha-256"
-
-
-def _is_in_clear(said: str) -> bool:
-    """Whether the server refused a connection that is not encrypted; 13 says it as `SSL off`."""
-    return "no encryption" in said or "SSL off" in said
 
 
 def _one_line(said: str) -> str:

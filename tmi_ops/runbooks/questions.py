@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tmi_ops.errors import OpsError, ProgramError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.recovery.drill.chain import Bound
@@ -19,7 +19,7 @@ from tmi_ops.recovery.drill.checks import (
 )
 from tmi_ops.recovery.drill.copy import check_pages, running_cluster
 from tmi_ops.recovery.drill.evidence import TITLES, CheckName
-from tmi_ops.recovery.drill.findings import Found
+from tmi_ops.recovery.drill.findings import Found, answer_to
 from tmi_ops.recovery.drill.source import SourceReading, read_schema
 from tmi_ops.recovery.exchange import allow_connections
 from tmi_ops.recovery.point_in_time.destination import Destination
@@ -64,12 +64,13 @@ def ask_running(
         absent = Found.failed(f"The cluster has no database {database}.")
         return (relations, _asked("schema", lambda: absent))
     of_tmi = address.model_copy(update={"database": database})
+    reading = functools.cache(lambda: read_schema(of_tmi))
     schema = source.schema if source else None
     beats = source.beats if source else None
     return (
         relations,
-        _asked("schema", lambda: check_schema(read_schema(of_tmi), schema)),
-        _asked("built_in_rows", lambda: check_built_in_rows(read_schema(of_tmi), schema)),
+        _asked("schema", lambda: check_schema(reading(), schema)),
+        _asked("built_in_rows", lambda: check_built_in_rows(reading(), schema)),
         _asked("heartbeat", lambda: check_heartbeat(of_tmi, bound, beats)),
     )
 
@@ -81,12 +82,7 @@ def speaks_against(answers: tuple[Answer, ...]) -> str:
 
 def _asked(name: CheckName, question: Callable[[], Found]) -> Answer:
     begun = time.monotonic()
-    try:
-        found = question()
-    except ProgramError as error:
-        found = Found.not_run(error.what)
-    except OpsError as error:
-        found = Found.failed(error.what)
+    found = answer_to(question)
     return Answer(
         title=TITLES[name],
         outcome=found.outcome,

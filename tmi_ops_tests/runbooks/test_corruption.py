@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,27 +27,13 @@ from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
 from tmi_ops.runbooks.serving.steps import ServeWish
 from tmi_ops.runbooks.steps.recover import Moment, RecoveredCluster, Trials
-from tmi_ops.settings import RedisSettings, StoreSettings
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
-from tmi_ops_tests.recovery.point_in_time.conftest import own_store
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at
-from tmi_ops_tests.runbooks.disasters import APP_ROLE, DATABASE, NO_HOOKS, REPORT, Run, Tmi, a_tmi, at_work, hooks_of
+from tmi_ops_tests.runbooks.disasters import APP_ROLE, DATABASE, NO_HOOKS, REPORT, Run, Tmi, at_work, hooks_of
 from tmi_ops_tests.variables import variables_of
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def tmi(
-    tmp_path_factory: pytest.TempPathFactory,
-    programs: Programs,
-    s3: StoreSettings,
-    shared_bucket: str,
-    redis_server: RedisSettings,
-) -> Iterator[Tmi]:
-    with a_tmi(tmp_path_factory.mktemp("corrupt"), programs, own_store(s3, shared_bucket), redis_server) as tmi:
-        yield tmi
 
 
 @pytest.fixture(autouse=True)

@@ -29,26 +29,14 @@ from tmi_ops.runbooks.serving.connection import read_connection
 from tmi_ops.runbooks.serving.steps import ServeWish
 from tmi_ops.runbooks.steps.place import running_server
 from tmi_ops.runbooks.steps.recover import REACH
-from tmi_ops.settings import PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.physical import kill
 from tmi_ops_tests.recovery.point_in_time.conftest import own_store
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at
-from tmi_ops_tests.runbooks.disasters import DATABASE, NO_HOOKS, REPORT, Run, Tmi, a_tmi, at_work, hooks_of
+from tmi_ops_tests.runbooks.disasters import DATABASE, NO_HOOKS, REPORT, Run, Tmi, at_work, hooks_of
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def tmi(
-    tmp_path_factory: pytest.TempPathFactory,
-    programs: Programs,
-    s3: StoreSettings,
-    shared_bucket: str,
-    redis_server: RedisSettings,
-) -> Iterator[Tmi]:
-    with a_tmi(tmp_path_factory.mktemp("lost"), programs, own_store(s3, shared_bucket), redis_server) as tmi:
-        yield tmi
 
 
 @pytest.fixture

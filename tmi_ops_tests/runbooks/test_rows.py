@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,35 +9,20 @@ import pytest
 
 from tmi_ops.cache.connection import connected
 from tmi_ops.postgres.connections import connect
-from tmi_ops.postgres.programs import Programs
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, plan_columns
+from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
 from tmi_ops.recovery.rescue.past import Moment, past_database
-from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
+from tmi_ops.recovery.rescue.planning import RescuePlan
 from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows
 from tmi_ops.recovery.rescue.session import both_sides
 from tmi_ops.runbooks.execution import RunbookError
-from tmi_ops.runbooks.rows.actions import Signed
+from tmi_ops.runbooks.rows.actions import Opened, Signed
 from tmi_ops.runbooks.rows.planning import runbook_of
-from tmi_ops.settings import RedisSettings, StoreSettings
 from tmi_ops_tests.application import Application
-from tmi_ops_tests.recovery.point_in_time.conftest import own_store
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at
-from tmi_ops_tests.runbooks.disasters import APP_ROLE, REPORT, Run, Tmi, a_tmi, at_work
+from tmi_ops_tests.runbooks.disasters import APP_ROLE, REPORT, Run, Tmi, at_work
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def tmi(
-    tmp_path_factory: pytest.TempPathFactory,
-    programs: Programs,
-    s3: StoreSettings,
-    shared_bucket: str,
-    redis_server: RedisSettings,
-) -> Iterator[Tmi]:
-    with a_tmi(tmp_path_factory.mktemp("rows"), programs, own_store(s3, shared_bucket), redis_server) as tmi:
-        yield tmi
 
 
 def do(tmi: Tmi, *statements: str) -> None:
@@ -55,12 +39,11 @@ def restore_point(tmi: Tmi, name: str) -> Moment:
 def planned(tmi: Tmi, moment: Moment, selection: Selection) -> tuple[RescuePlan | ColumnsPlan, Run]:
     """What a person sees and agrees to, and the run that begins with it."""
     tmi.archive()
-    plan = plan_columns if selection.columns else plan_rescue
     with (
         past_database(tmi.settings, tmi.store, moment, REPORT) as past,
         both_sides(past.address, tmi.settings.postgres) as sides,
     ):
-        rescue = plan(sides, selection, past.words, REPORT)
+        rescue = Opened.of(sides, selection, past.words, REPORT).plan
     return rescue, Run.of(tmi.settings, tmi.store, runbook_of(tmi.settings, moment, rescue))
 
 

@@ -27,7 +27,7 @@ from tmi_ops.recovery.drill.checks import (
 )
 from tmi_ops.recovery.drill.copy import check_pages, running_copy
 from tmi_ops.recovery.drill.evidence import TITLES, Check, CheckName, Copy, Evidence, record_evidence
-from tmi_ops.recovery.drill.findings import Found
+from tmi_ops.recovery.drill.findings import Found, answer_to
 from tmi_ops.recovery.drill.page import evidence_page
 from tmi_ops.recovery.drill.planning import DrillPlan
 from tmi_ops.recovery.drill.scratch import drill_directory
@@ -165,12 +165,7 @@ class _Drilling:
     def _ask(self, name: CheckName, question: Callable[[], Found], spent: float = 0.0) -> None:
         begun = time.monotonic()
         with self.report.phase(TITLES[name], total=1, unit="steps") as phase:
-            try:
-                found = question()
-            except ProgramError as error:
-                found = Found.not_run(error.what)
-            except OpsError as error:
-                found = Found.failed(error.what)
+            found = answer_to(question)
             phase.advance(1)
         self.found.checks[name] = Check(
             name=name,

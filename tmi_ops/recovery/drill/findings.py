@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tmi_ops.errors import OpsError, ProgramError
 from tmi_ops.recovery.drill.evidence import CheckOutcome
 
 
@@ -30,3 +31,13 @@ class Found:
     def not_run(cls, detail: str) -> Found:
         """The question could not be asked here; the detail says why."""
         return cls("not run", detail)
+
+
+def answer_to(question: Callable[[], Found]) -> Found:
+    """What is found, also where the asking fails: for want of a program it was not run, else it failed."""
+    try:
+        return question()
+    except ProgramError as error:
+        return Found.not_run(error.what)
+    except OpsError as error:
+        return Found.failed(error.what)

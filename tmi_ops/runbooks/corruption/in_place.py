@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -21,6 +23,7 @@ from tmi_ops.runbooks.plan import Fact, Step
 from tmi_ops.runbooks.steps.fence import gate_of
 from tmi_ops.runbooks.steps.place import clear, tidy
 from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
+from tmi_ops.settings import PostgresSettings
 
 COMPARED = "The copy on the server"
 
@@ -54,13 +57,22 @@ def in_place_steps(names: Names) -> tuple[Step, ...]:
     )
 
 
+@contextmanager
+def _recovered_database(work: Work) -> Iterator[PostgresSettings]:
+    """The database that was recovered, in its cluster, which runs for the length of a `with` block."""
+    wish, cluster = wish_of(work), work.known(RecoveredCluster)
+    with running_cluster(tidy(wish.place), cluster.role, cluster_programs(work)) as address:
+        yield address.model_copy(update={"database": wish.database})
+
+
+def _target(work: Work) -> PostgresSettings:
+    return work.settings.postgres.model_copy(update={"database": names_of(work).working})
+
+
 def _load(work: Work) -> None:
-    names, cluster, wish = names_of(work), work.known(RecoveredCluster), wish_of(work)
-    destination, programs = tidy(wish.place), cluster_programs(work)
-    target = work.settings.postgres.model_copy(update={"database": names.working})
-    with running_cluster(destination, cluster.role, programs) as address:
-        source = address.model_copy(update={"database": wish.database})
-        copy_database(source, target, work.directory / "dump", programs, work.report)
+    names, target = names_of(work), _target(work)
+    with _recovered_database(work) as source:
+        copy_database(source, target, work.directory / "dump", cluster_programs(work), work.report)
     work.say(f"{names.working} is there; nobody knows of it yet.")
 
 
@@ -74,11 +86,8 @@ def _unload(work: Work) -> None:
 
 
 def _validate(work: Work) -> None:
-    names, cluster, wish = names_of(work), work.known(RecoveredCluster), wish_of(work)
-    destination, programs = tidy(wish.place), cluster_programs(work)
-    target = work.settings.postgres.model_copy(update={"database": names.working})
-    with running_cluster(destination, cluster.role, programs) as address:
-        source = address.model_copy(update={"database": wish.database})
+    names, target = names_of(work), _target(work)
+    with _recovered_database(work) as source:
         comparison = compare_databases(source, target, work.report)
     if not comparison.equal:
         raise RecoveryError(
