@@ -22,19 +22,19 @@ from benchmarks.servers import Servers, make_database, servers
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.fingerprint import fingerprint_tables
 from tmi_ops.backup.snapshot import exported_snapshot
-from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.rescue.execution import bring_back
-from tmi_ops.recovery.rescue.past import Moment, past_database
-from tmi_ops.recovery.rescue.planning import plan_rescue
-from tmi_ops.recovery.rescue.selection import Selection, TableRows
-from tmi_ops.recovery.rescue.session import both_sides
+from tmi_ops.rescue.execution import bring_back
+from tmi_ops.rescue.past import Moment, past_database
+from tmi_ops.rescue.planning import plan_rescue
+from tmi_ops.rescue.selection import Selection, TableRows
+from tmi_ops.rescue.session import both_sides
 from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
 from tmi_ops.store.manifest import TableFingerprint
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 
 ENVIRONMENT = "development"
 ACCIDENT = "TRUNCATE threat_models CASCADE"

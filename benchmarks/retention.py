@@ -20,14 +20,14 @@ import click
 
 from benchmarks.servers import servers
 from tmi_ops import __version__
-from tmi_ops.backup.retention.planning import plan_retention
-from tmi_ops.backup.retention.reading import read_facts
-from tmi_ops.backup.wal.layout import file_key
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment, format_lsn
+from tmi_ops.retention.planning import plan_retention
+from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import RetentionPolicy
 from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verdict
 from tmi_ops.store.manifest import BaseManifest, Verdict
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.wal.layout import file_key
 
 CLUSTER = "7000000000000000001"
 ENVIRONMENT = "measurement"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
-from tmi_ops.backup.wal.archive import describe_archive, partial_key
-from tmi_ops.backup.wal.stored_file import FileFacts, compressed, store_once
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import put_single, sealed
+from tmi_ops.wal.archive import describe_archive, partial_key
+from tmi_ops.wal.stored_file import FileFacts, compressed, store_once
 
 _PLACE = """
 SELECT pg_current_wal_flush_lsn()::text, pg_walfile_name(pg_current_wal_flush_lsn()),

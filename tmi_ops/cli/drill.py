@@ -15,8 +15,8 @@ from tmi_ops.cli.point_in_time import lsn, moment, one_target
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.drill.evidence import Check, Evidence
-    from tmi_ops.recovery.drill.planning import DrillPlan
+    from tmi_ops.drill.evidence import Check, Evidence
+    from tmi_ops.drill.planning import DrillPlan
 
 DRILL_FAILED = 1
 _COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
@@ -49,10 +49,10 @@ def drill(
 
     Exit code 0: passed. 1: the copy is not sound, or an objective was missed. 2: the drill could not be carried out.
     """
-    from tmi_ops.recovery.drill.evidence import evidence_json
-    from tmi_ops.recovery.drill.execution import run_drill
-    from tmi_ops.recovery.drill.page import evidence_page
-    from tmi_ops.recovery.drill.planning import prepare_drill
+    from tmi_ops.drill.evidence import evidence_json
+    from tmi_ops.drill.execution import run_drill
+    from tmi_ops.drill.page import evidence_page
+    from tmi_ops.drill.planning import prepare_drill
 
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=False)
     if target is not None and seed is not None:
@@ -80,7 +80,7 @@ def drill(
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def drills(drill_id: str | None, html: Path | None, as_json: bool) -> int:
     """List the drills of this environment, newest first; with DRILL_ID (or `latest`) show its evidence."""
-    from tmi_ops.recovery.drill.evidence import list_drills, read_evidence
+    from tmi_ops.drill.evidence import list_drills, read_evidence
 
     _, store = open_environment()
     ids = list_drills(store)
@@ -109,8 +109,8 @@ def _named(ids: list[str], name: str) -> str:
 
 
 def _show_one(evidence: Evidence, html: Path | None, *, as_json: bool) -> int:
-    from tmi_ops.recovery.drill.evidence import evidence_json
-    from tmi_ops.recovery.drill.page import evidence_page
+    from tmi_ops.drill.evidence import evidence_json
+    from tmi_ops.drill.page import evidence_page
 
     if html is not None:
         html.write_text(evidence_page(evidence))

@@ -25,7 +25,7 @@ def heartbeat(every: float | None, quiet: bool) -> int:
     After a recovery the chain proves that nothing before the target is missing and nothing after it present. The table
     is tmi_ops.heartbeat; it is made where there is none, and keeps the beats of 35 days.
     """
-    from tmi_ops.recovery.drill.heartbeat import beat, keep_beating
+    from tmi_ops.drill.heartbeat import beat, keep_beating
     from tmi_ops.settings import load_settings
 
     postgres = load_settings().postgres

@@ -16,7 +16,7 @@ from tmi_ops.cli.terminal import age_words, out
 @click.option("--reason", required=True, help="Why it must stay; whoever wonders later reads this.")
 def hold(backup_id: str, reason: str) -> int:
     """Keep the backup BACKUP_ID, and all that it builds upon, whatever the retention policy says."""
-    from tmi_ops.backup.retention.holds import hold_backup
+    from tmi_ops.retention.holds import hold_backup
 
     if not reason.strip():
         raise click.UsageError("--reason is empty: say why the backup must stay")
@@ -30,7 +30,7 @@ def hold(backup_id: str, reason: str) -> int:
 @click.argument("backup_id")
 def release(backup_id: str) -> int:
     """Take the hold on BACKUP_ID away: the retention policy decides again."""
-    from tmi_ops.backup.retention.holds import release_backup
+    from tmi_ops.retention.holds import release_backup
 
     _, store = open_environment()
     held = release_backup(store, backup_id)
@@ -45,7 +45,7 @@ def release(backup_id: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def holds(as_json: bool) -> int:
     """List the held backups, newest hold first."""
-    from tmi_ops.backup.retention.holds import list_holds
+    from tmi_ops.retention.holds import list_holds
 
     _, store = open_environment()
     found = list_holds(store)

@@ -13,8 +13,8 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import age_words, out, size_words
 
 if TYPE_CHECKING:
-    from tmi_ops.backup.retention.execution import RetentionResult
-    from tmi_ops.backup.retention.plan import Decision, RetentionPlan
+    from tmi_ops.retention.execution import RetentionResult
+    from tmi_ops.retention.plan import Decision, RetentionPlan
 
 SPARED = 1
 
@@ -33,9 +33,9 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
 
     Exit code 0: done, or nothing to do. 1: something that the plan removes was spared. 2: nothing could be planned.
     """
-    from tmi_ops.backup.retention.execution import execute_retention
-    from tmi_ops.backup.retention.planning import plan_retention
-    from tmi_ops.backup.retention.reading import read_facts
+    from tmi_ops.retention.execution import execute_retention
+    from tmi_ops.retention.planning import plan_retention
+    from tmi_ops.retention.reading import read_facts
 
     if as_json and not (dry_run or yes):
         raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")

@@ -35,8 +35,8 @@ def diff(
     2 could not compare.
     """
     from tmi_ops.cli.rescue_view import row_json, show_difference, show_rows
-    from tmi_ops.recovery.rescue.differences import find_differences, pair_of
-    from tmi_ops.recovery.rescue.reading import differing_rows
+    from tmi_ops.rescue.differences import find_differences, pair_of
+    from tmi_ops.rescue.reading import differing_rows
 
     wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
     settings, store = open_environment()

@@ -15,7 +15,7 @@ from tmi_ops.cli.point_in_time import moment
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.finding import Found
+    from tmi_ops.rescue.finding import Found
 
 NOTHING_FOUND = 1
 
@@ -36,7 +36,7 @@ def find(table: str, since: datetime, until: datetime, least: int, as_json: bool
 
     Exit codes: 0 something was found, 1 nothing was, 2 could not search.
     """
-    from tmi_ops.recovery.rescue.finding import find_events
+    from tmi_ops.rescue.finding import find_events
 
     settings, store = open_environment()
     with reporting(quiet or as_json) as report:

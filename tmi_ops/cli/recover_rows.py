@@ -15,10 +15,10 @@ from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
-    from tmi_ops.recovery.rescue.planning import RescuePlan
-    from tmi_ops.recovery.rescue.selection import Policy, Selection
-    from tmi_ops.recovery.rescue.session import Sides
+    from tmi_ops.rescue.columns.planning import ColumnsPlan
+    from tmi_ops.rescue.planning import RescuePlan
+    from tmi_ops.rescue.selection import Policy, Selection
+    from tmi_ops.rescue.session import Sides
 
 UNSOLVED = 1
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
@@ -85,7 +85,7 @@ def rows(
 
     Exit codes: 0 done, or nothing to do; 1 conflicts without an answer; 2 could not. Nothing was changed for 1 and 2.
     """
-    from tmi_ops.recovery.rescue.planning import RescuePlan
+    from tmi_ops.rescue.planning import RescuePlan
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
 
@@ -125,7 +125,7 @@ def _selection(
     only: bool,
     accept: bool,
 ) -> Selection:
-    from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows, threat_model
+    from tmi_ops.rescue.selection import Selection, TableColumn, TableRows, threat_model
 
     if columns and len(tables) != 1:
         raise click.UsageError("give --column with one --table, whose column it was")
@@ -147,7 +147,7 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, 
     """Show the plan; say why not, where it ends there."""
     from tmi_ops.cli.rescue_columns_view import show_columns_plan
     from tmi_ops.cli.rescue_view import show_plan
-    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, planned_values
+    from tmi_ops.rescue.columns.planning import ColumnsPlan, planned_values
 
     if isinstance(plan, ColumnsPlan):
         show_columns_plan(plan, planned_values(sides, plan, shown), notes=dry_run)
@@ -170,8 +170,8 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, 
 
 def _show_rows(sides: Sides, plan: RescuePlan, shown: int) -> None:
     from tmi_ops.cli.rescue_view import show_rows
-    from tmi_ops.recovery.rescue.pairs import find_table
-    from tmi_ops.recovery.rescue.reading import differing_rows
+    from tmi_ops.rescue.pairs import find_table
+    from tmi_ops.rescue.reading import differing_rows
 
     for table in plan.tables:
         if table.written and shown:
@@ -181,9 +181,9 @@ def _show_rows(sides: Sides, plan: RescuePlan, shown: int) -> None:
 
 def _print_json(sides: Sides, plan: RescuePlan | ColumnsPlan) -> int:
     from tmi_ops.cli.rescue_view import row_json
-    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, planned_values
-    from tmi_ops.recovery.rescue.pairs import find_table
-    from tmi_ops.recovery.rescue.reading import differing_rows
+    from tmi_ops.rescue.columns.planning import ColumnsPlan, planned_values
+    from tmi_ops.rescue.pairs import find_table
+    from tmi_ops.rescue.reading import differing_rows
 
     if isinstance(plan, ColumnsPlan):
         for value in planned_values(sides, plan, None):

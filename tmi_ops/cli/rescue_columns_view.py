@@ -12,8 +12,8 @@ from tmi_ops.cli.rescue_view import brief, short
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
-    from tmi_ops.recovery.rescue.columns.values import Valued
+    from tmi_ops.rescue.columns.planning import ColumnsPlan
+    from tmi_ops.rescue.columns.values import Valued
 
 
 def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued], *, notes: bool) -> None:

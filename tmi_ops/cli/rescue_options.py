@@ -13,8 +13,8 @@ from tmi_ops.cli.environment import reporting
 from tmi_ops.cli.point_in_time import lsn, moment, one_target
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.past import Moment
-    from tmi_ops.recovery.rescue.session import Sides
+    from tmi_ops.rescue.past import Moment
+    from tmi_ops.rescue.session import Sides
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
 
@@ -43,7 +43,7 @@ def moment_of(
     Raises:
         UsageError: none or several were.
     """
-    from tmi_ops.recovery.rescue.past import Moment
+    from tmi_ops.rescue.past import Moment
 
     target = one_target(to_time, to_lsn, to_name, latest=False, exclusive=exclusive)
     if (target is None) == (backup is None):
@@ -58,8 +58,8 @@ def moment_of(
 @contextmanager
 def opened(settings: Settings, store: ObjectStore, wanted: Moment, *, quiet: bool) -> Iterator[tuple[Sides, str]]:
     """The past beside the living database for the length of a `with` block, and which past it is in words."""
-    from tmi_ops.recovery.rescue.past import past_database
-    from tmi_ops.recovery.rescue.session import both_sides
+    from tmi_ops.rescue.past import past_database
+    from tmi_ops.rescue.session import both_sides
 
     with ExitStack() as stack:
         with reporting(quiet) as report:

@@ -14,9 +14,9 @@ from rich.text import Text
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.differences import Difference
-    from tmi_ops.recovery.rescue.planning import RescuePlan
-    from tmi_ops.recovery.rescue.reading import Row
+    from tmi_ops.rescue.differences import Difference
+    from tmi_ops.rescue.planning import RescuePlan
+    from tmi_ops.rescue.reading import Row
 
 _VALUE_LENGTH = 40
 _STATES = {"deleted": "red", "inserted": "green", "changed": "yellow"}

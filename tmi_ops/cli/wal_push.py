@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from tmi_ops.backup.wal.ahead import Notes
     from tmi_ops.store.objects import ObjectStore
+    from tmi_ops.wal.ahead import Notes
 
 UPLOADS_AT_ONCE = 4
 
@@ -33,10 +33,10 @@ def push(file: Path, cluster: str | None, directory: Path | None, one: bool) -> 
     notes = _notes(directory)
     if notes is not None and file.is_file() and notes.take(file):
         return
-    from tmi_ops.backup.wal.push import push_wal_file
     from tmi_ops.cli.terminal import err
     from tmi_ops.settings import load_settings
     from tmi_ops.store.objects import open_store
+    from tmi_ops.wal.push import push_wal_file
 
     settings = load_settings(directory=directory)
     store = open_store(settings.store, settings.environment)
@@ -47,7 +47,7 @@ def push(file: Path, cluster: str | None, directory: Path | None, one: bool) -> 
 
 
 def _notes(directory: Path | None) -> Notes | None:
-    from tmi_ops.backup.wal.ahead import open_notes
+    from tmi_ops.wal.ahead import open_notes
 
     return open_notes({**_env_files(directory or Path.cwd()), **os.environ})
 
@@ -66,9 +66,9 @@ def _push_ahead(store: ObjectStore, file: Path, notes: Notes) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import suppress
 
-    from tmi_ops.backup.wal.ahead import ready_after
-    from tmi_ops.backup.wal.push import push_wal_file
     from tmi_ops.errors import OpsError
+    from tmi_ops.wal.ahead import ready_after
+    from tmi_ops.wal.push import push_wal_file
 
     def store_ahead(ahead: Path) -> None:
         with suppress(OpsError, OSError):

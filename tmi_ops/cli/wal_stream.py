@@ -13,9 +13,9 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import age_words, err, out, size_words
 
 if TYPE_CHECKING:
-    from tmi_ops.backup.wal.stream import ReceivedWal
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
+    from tmi_ops.wal.stream import ReceivedWal
 
 _SLOT_HELP = "The replication slot; made where there is none."
 
@@ -44,7 +44,7 @@ def stream(slot: str, partial_every: float, catch_up: bool, wait: bool, accept_g
     The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
     time; it goes on from what the store holds. SIGTERM and Ctrl-C stop it cleanly.
     """
-    from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal, stream_wal
+    from tmi_ops.wal.stream import StreamOptions, catch_up_wal, stream_wal
 
     settings, store = open_environment()
     options = StreamOptions(slot, partial_every, accept_gap, wait)
@@ -68,9 +68,9 @@ def status(slot: str) -> int:
 
     Exit code 1 where nobody receives or the slot is in danger.
     """
-    from tmi_ops.backup.wal.archive import list_clusters
     from tmi_ops.postgres.replication import connect_replication
     from tmi_ops.postgres.wal_stream import identify
+    from tmi_ops.wal.archive import list_clusters
 
     settings, store = open_environment()
     with connect_replication(settings.postgres) as connection:
@@ -85,7 +85,7 @@ def status(slot: str) -> int:
 
 
 def _show_receiver(store: ObjectStore, system_identifier: str) -> bool:
-    from tmi_ops.backup.wal.lease import is_held, read_lease
+    from tmi_ops.wal.lease import is_held, read_lease
 
     found = read_lease(store, system_identifier)
     if found is None:
@@ -105,7 +105,7 @@ def _show_receiver(store: ObjectStore, system_identifier: str) -> bool:
 
 
 def _show_slot(settings: Settings, slot: str) -> bool:
-    from tmi_ops.backup.wal.slot import read_server, slot_warnings
+    from tmi_ops.wal.slot import read_server, slot_warnings
 
     facts = read_server(settings.postgres, slot)
     if facts.slot is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tmi_ops.backup.wal.slot import DEFAULT_SLOT, read_server
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.sql import RELOAD, RESTART, identifier
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.replication import connect_replication
+from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
 
 _MEGABYTE = 1 << 20
 # Above this RPO daily backups may keep the promise without WAL.

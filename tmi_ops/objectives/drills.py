@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
 
+from tmi_ops.drill.evidence import FOLDER, Evidence, read_evidence
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.facts import DrillMeasure
-from tmi_ops.recovery.drill.evidence import FOLDER, Evidence, read_evidence
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
 

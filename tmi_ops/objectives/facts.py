@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from tmi_ops.backup.wal.slot import SlotFacts
 from tmi_ops.recovery.newest import ShownBy
+from tmi_ops.wal.slot import SlotFacts
 
 Means = Literal["WAL", "base backup", "logical backup"]
 

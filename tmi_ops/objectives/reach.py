@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tmi_ops.backup.wal.lineage import Lineage, archived_end
 from tmi_ops.objectives.facts import BaseWay, LogicalBackup, Reach
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.continuity.holes import Hole, holes_on
@@ -22,6 +21,7 @@ from tmi_ops.recovery.point_in_time.wal_range import continued_at
 from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.lineage import Lineage, archived_end
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from tmi_ops.backup.wal.archive import archive_of
-from tmi_ops.backup.wal.lease import Lease, is_held, read_lease
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.objectives.drills import read_drills
 from tmi_ops.objectives.facts import (
@@ -34,6 +32,8 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import archive_of
+from tmi_ops.wal.lease import Lease, is_held, read_lease
 
 # A receiver tells of itself every few seconds; when neither it nor the server knew more than this long ago, the commits
 # in the newest segments are looked at, which takes fetching them.

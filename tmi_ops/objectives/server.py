@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from tmi_ops.backup.wal.slot import DEFAULT_SLOT, read_server
 from tmi_ops.errors import DatabaseError
 from tmi_ops.objectives.facts import ServerReading
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.asking import server_witness
 from tmi_ops.recovery.witness import Witness
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
 
 _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_identifier::text FROM pg_control_system()"
 

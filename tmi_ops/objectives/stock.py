@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tmi_ops.backup.wal.layout import WAL
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.facts import Usage
 from tmi_ops.store.catalogue import MANIFEST, READERS, VERDICT_PREFIX, CatalogueEntry, read_manifest
 from tmi_ops.store.manifest import BrokenRecordError, Kind, parse_verdict
 from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.wal.layout import WAL
 
 LISTERS = 6
 DAY, WEEK = timedelta(days=1), timedelta(days=7)

@@ -32,8 +32,8 @@ from tmi_ops.orchestration.schedules import scheduled, timetable_of
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.drill.evidence import CheckName, Evidence
-    from tmi_ops.recovery.drill.execution import Drill
+    from tmi_ops.drill.evidence import CheckName, Evidence
+    from tmi_ops.drill.execution import Drill
     from tmi_ops.recovery.point_in_time.target import Target
 
 DRILL_JOB = "recovery_drill"
@@ -135,8 +135,8 @@ def _drill_asset(environment: str) -> AssetsDefinition:
         "The same by hand: `tmi-ops drill`.",
     )
     def drill(context: AssetExecutionContext, config: DrillConfig, environment: Environment) -> Materialized:
-        from tmi_ops.recovery.drill.execution import run_drill
-        from tmi_ops.recovery.drill.planning import prepare_drill
+        from tmi_ops.drill.execution import run_drill
+        from tmi_ops.drill.planning import prepare_drill
 
         report = RunLogReport(context.log)
         with failures_explained():
@@ -160,8 +160,8 @@ def _heartbeat_asset(environment: str) -> AssetsDefinition:
         "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`.",
     )
     def heartbeat(environment: Environment) -> Materialized:
+        from tmi_ops.drill.heartbeat import beat
         from tmi_ops.postgres.wal_files import format_lsn
-        from tmi_ops.recovery.drill.heartbeat import beat
 
         with failures_explained():
             written = beat(environment.settings.postgres)

@@ -28,8 +28,8 @@ from tmi_ops.orchestration.results import Materialized, megabytes
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
-    from tmi_ops.backup.retention.execution import RetentionResult
-    from tmi_ops.backup.retention.plan import Decision, RetentionPlan
+    from tmi_ops.retention.execution import RetentionResult
+    from tmi_ops.retention.plan import Decision, RetentionPlan
 
 JOB = "retention"
 LONGEST_RUN = timedelta(hours=6)
@@ -68,9 +68,9 @@ def retention_definitions(environment: str) -> Definitions:
         "--dry-run`.",
     )
     def retention(context: AssetExecutionContext, config: RetentionConfig, environment: Environment) -> Materialized:
-        from tmi_ops.backup.retention.execution import RetentionResult, execute_retention
-        from tmi_ops.backup.retention.planning import plan_retention
-        from tmi_ops.backup.retention.reading import read_facts
+        from tmi_ops.retention.execution import RetentionResult, execute_retention
+        from tmi_ops.retention.planning import plan_retention
+        from tmi_ops.retention.reading import read_facts
 
         with failures_explained():
             store = environment.open_store()

@@ -23,10 +23,10 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
-    from tmi_ops.recovery.rescue.past import Moment
-    from tmi_ops.recovery.rescue.planning import RescuePlan
-    from tmi_ops.recovery.rescue.selection import Selection
+    from tmi_ops.rescue.columns.planning import ColumnsPlan
+    from tmi_ops.rescue.past import Moment
+    from tmi_ops.rescue.planning import RescuePlan
+    from tmi_ops.rescue.selection import Selection
     from tmi_ops.runbooks.journal import Journal
 
 ROWS_JOB = "recover_rows"
@@ -64,7 +64,7 @@ class RowsConfig(Config):
         """Raises SettingsError: not exactly one past was given."""
         from dataclasses import replace
 
-        from tmi_ops.recovery.rescue.past import Moment
+        from tmi_ops.rescue.past import Moment
 
         target = DrillConfig(to_time=self.to_time, to_lsn=self.to_lsn, to_name=self.to_name).target()
         if (target is None) == (self.backup is None):
@@ -73,7 +73,7 @@ class RowsConfig(Config):
 
     def selection(self) -> "Selection":
         """Raises SettingsError: it does not say which rows, or names no policy."""
-        from tmi_ops.recovery.rescue.selection import POLICIES, Selection, TableColumn, TableRows, threat_model
+        from tmi_ops.rescue.selection import POLICIES, Selection, TableColumn, TableRows, threat_model
 
         if self.column and self.table is None:
             raise SettingsError("Whose column?", next_step="give table, too")
@@ -125,9 +125,9 @@ def row_rescue_definitions(environment: str) -> Definitions:
 def _carry_out(
     environment: Environment, config: RowsConfig, report: RunLogReport
 ) -> "tuple[RescuePlan | ColumnsPlan, Journal | None]":
-    from tmi_ops.recovery.rescue.past import past_database
-    from tmi_ops.recovery.rescue.planning import RescuePlan
-    from tmi_ops.recovery.rescue.session import both_sides
+    from tmi_ops.rescue.past import past_database
+    from tmi_ops.rescue.planning import RescuePlan
+    from tmi_ops.rescue.session import both_sides
     from tmi_ops.runbooks.execution import begin, carry_out
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
@@ -160,7 +160,7 @@ def _carry_out(
 
 
 def _metadata(plan: "RescuePlan | ColumnsPlan", journal: "Journal | None") -> dict[str, MetadataValue[Any]]:
-    from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
+    from tmi_ops.rescue.columns.planning import ColumnsPlan
 
     metadata: dict[str, MetadataValue[Any]] = {
         "what": MetadataValue.text(f"{plan.selection.words()} in {plan.database}, as of {plan.past}"),

@@ -27,10 +27,10 @@ def sweeping_definitions(environment: str) -> Definitions:
         retry_policy=RETRIES,
     )
     def sweep(context: OpExecutionContext, environment: Environment) -> None:
-        from tmi_ops.backup.retention.execution import execute_retention
-        from tmi_ops.backup.retention.planning import plan_retention
-        from tmi_ops.backup.retention.reading import read_facts
-        from tmi_ops.recovery.drill.scratch import remove_abandoned
+        from tmi_ops.drill.scratch import remove_abandoned
+        from tmi_ops.retention.execution import execute_retention
+        from tmi_ops.retention.planning import plan_retention
+        from tmi_ops.retention.reading import read_facts
 
         with failures_explained():
             store = environment.open_store()
@@ -65,8 +65,8 @@ def sweeping_definitions(environment: str) -> Definitions:
         "enough to belong to nobody, and has them swept.",
     )
     def orphan_sweeper(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
-        from tmi_ops.backup.retention.orphans import find_orphans
-        from tmi_ops.recovery.drill.scratch import find_abandoned
+        from tmi_ops.drill.scratch import find_abandoned
+        from tmi_ops.retention.orphans import find_orphans
 
         now = datetime.now(UTC)
         with refusals_skipped() as skipped:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tmi_ops.backup.wal.lineage import Lineage
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
 from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.lineage import Lineage
 
 ShownBy = Literal["server", "receiver", "commit", "base backup"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from tmi_ops.backup.wal.lease import Lease, read_lease
-from tmi_ops.backup.wal.lineage import Lineage
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.lease import Lease, read_lease
+from tmi_ops.wal.lineage import Lineage
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tmi_ops.postgres.connections import connect
-from tmi_ops.postgres.programs import Programs
-from tmi_ops.recovery.drill.chain import Bound
-from tmi_ops.recovery.drill.checks import (
+from tmi_ops.drill.chain import Bound
+from tmi_ops.drill.checks import (
     bound_of,
     check_built_in_rows,
     check_heartbeat,
     check_relations,
     check_schema,
 )
-from tmi_ops.recovery.drill.copy import check_pages, running_cluster
-from tmi_ops.recovery.drill.evidence import TITLES, CheckName
-from tmi_ops.recovery.drill.findings import Found, answer_to
-from tmi_ops.recovery.drill.source import SourceReading, read_schema
+from tmi_ops.drill.copy import check_pages, running_cluster
+from tmi_ops.drill.evidence import TITLES, CheckName
+from tmi_ops.drill.findings import Found, answer_to
+from tmi_ops.drill.source import SourceReading, read_schema
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.recovery.exchange import allow_connections
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import Recovered

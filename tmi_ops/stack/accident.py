@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.one_at_a_time import when_none_runs
-from tmi_ops.backup.wal.archive import list_wal, partial_key
-from tmi_ops.backup.wal.stream import ReceivedWal, StreamOptions, stream_wal
 from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
@@ -30,6 +28,8 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import look
+from tmi_ops.wal.archive import list_wal, partial_key
+from tmi_ops.wal.stream import ReceivedWal, StreamOptions, stream_wal
 
 TABLE = "demo_ledger"
 LOAD_S = 4.0

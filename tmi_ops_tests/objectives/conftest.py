@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.backup.base import back_up_base
-from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.drill.evidence import Evidence
+from tmi_ops.drill.execution import run_drill
+from tmi_ops.drill.planning import prepare_drill
 from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.objectives.reading import read_recoverability
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.drill.evidence import Evidence
-from tmi_ops.recovery.drill.execution import run_drill
-from tmi_ops.recovery.drill.planning import prepare_drill
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops_tests.physical import make_noise_table, physical_cluster, settings_for
 
 QUIET = SilentReport()

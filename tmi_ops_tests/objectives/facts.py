@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tmi_ops.backup.wal.slot import SlotFacts
 from tmi_ops.objectives.facts import (
     BaseWay,
     DrillMeasure,
@@ -16,6 +15,7 @@ from tmi_ops.objectives.facts import (
     ServerReading,
 )
 from tmi_ops.settings import Objectives
+from tmi_ops.wal.slot import SlotFacts
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 PRODUCTION = Objectives(rpo=timedelta(minutes=15), rto=timedelta(minutes=30))

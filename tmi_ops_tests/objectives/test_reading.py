@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tmi_ops.backup.wal.layout import lease_key
 from tmi_ops.objectives.history import read_history, record_reading
 from tmi_ops.objectives.reading import read_recoverability
 from tmi_ops.objectives.rpo import judge_rpo
@@ -15,6 +14,7 @@ from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import OBJECTIVES, Settings
 from tmi_ops.store.catalogue import record_verdict
 from tmi_ops.store.manifest import Verdict
+from tmi_ops.wal.layout import lease_key
 from tmi_ops_tests.objectives.conftest import Told
 
 pytestmark = pytest.mark.slow

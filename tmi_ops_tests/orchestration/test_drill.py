@@ -12,17 +12,17 @@ from dagster import (
     ScheduleDefinition,
 )
 
+from tmi_ops.drill.evidence import list_drills, read_evidence
+from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.drill import DrillConfig, drill_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.recovery.drill.evidence import list_drills, read_evidence
-from tmi_ops.recovery.drill.heartbeat import read_chain
 from tmi_ops.settings import StoreSettings
+from tmi_ops_tests.drill.lives import NAME, Lived, a_life, left_behind
 from tmi_ops_tests.orchestration.conftest import key
-from tmi_ops_tests.recovery.drill.lives import NAME, Lived, a_life, left_behind
 from tmi_ops_tests.recovery.point_in_time.conftest import own_store
 from tmi_ops_tests.variables import variables_of
 

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, IntMetadataValue, TableMetadataValue
 
-from tmi_ops.backup.retention.holds import hold_backup
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
+from tmi_ops.retention.holds import hold_backup
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops_tests.backup.retention.stored import write_backup
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT, key
+from tmi_ops_tests.retention.stored import write_backup
 
 NOW = datetime.now(UTC)
 

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tmi_ops.backup.retention import orphans, planning
-from tmi_ops.backup.retention.orphans import find_orphans
+from tmi_ops.retention import orphans, planning
+from tmi_ops.retention.orphans import find_orphans
 from tmi_ops.settings import Settings
 from tmi_ops.store.guarding import unfinished_uploads
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops_tests.backup.retention.stored import write_backup
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT
 from tmi_ops_tests.orchestration.sensing import look_through
+from tmi_ops_tests.retention.stored import write_backup
 
 NOW = datetime.now(UTC)
 HALF_MADE = "20260101T000000Z-logical-0000"

@@ -8,8 +8,8 @@ from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
-from tmi_ops_tests.backup.wal.receiving.receivers import flushed, reaches, receiving, until
 from tmi_ops_tests.orchestration.conftest import key
+from tmi_ops_tests.wal.receiving.receivers import flushed, reaches, receiving, until
 
 ENVIRONMENT = "development"
 

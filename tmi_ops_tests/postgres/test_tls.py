@@ -14,7 +14,6 @@ import pytest
 
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
-from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops.diagnosis.diagnose import diagnose
 from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.errors import DatabaseError, OpsError, ProgramError
@@ -26,6 +25,7 @@ from tmi_ops.schema.engine import snapshot
 from tmi_ops.settings import PostgresSettings, StoreSettings
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
+from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops_tests.certificates import Authority, Certificate, make_authority, skip_without_tls
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.house import House, house

@@ -13,12 +13,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from tmi_ops.backup.base import back_up_base
-from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops.cache.connection import connected
+from tmi_ops.drill.heartbeat import beat
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.drill.heartbeat import beat
 from tmi_ops.runbooks.application import HEALTH_URL, ROLES, VARIABLES
 from tmi_ops.runbooks.catalogue import actions_for
 from tmi_ops.runbooks.execution import Confirm, Fault, begin, carry_out, take_back
@@ -28,6 +27,7 @@ from tmi_ops.runbooks.plan import Plan, Step
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops_tests.application import Application, running_application
 from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.house import House, house

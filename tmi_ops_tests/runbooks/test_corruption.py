@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from tmi_ops.backup.base import back_up_base
-from tmi_ops.backup.retention.holds import list_holds
+from tmi_ops.drill.evidence import TITLES
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.recovery.drill.evidence import TITLES
+from tmi_ops.retention.holds import list_holds
 from tmi_ops.runbooks.corruption.lost import TITLE as LOST
 from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
 from tmi_ops.runbooks.execution import DeclinedError

@@ -15,11 +15,11 @@ import pytest
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.cache.connection import connected
 from tmi_ops.cli.recover_view import show_run
+from tmi_ops.drill.evidence import TITLES
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.recovery.drill.evidence import TITLES
 from tmi_ops.runbooks.application import HEALTH_URL
 from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
 from tmi_ops.runbooks.execution import RunbookError

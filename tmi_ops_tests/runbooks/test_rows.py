@@ -10,11 +10,11 @@ import pytest
 from tmi_ops.cache.connection import connected
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
-from tmi_ops.recovery.rescue.past import Moment, past_database
-from tmi_ops.recovery.rescue.planning import RescuePlan
-from tmi_ops.recovery.rescue.selection import Selection, TableColumn, TableRows
-from tmi_ops.recovery.rescue.session import both_sides
+from tmi_ops.rescue.columns.planning import ColumnsPlan
+from tmi_ops.rescue.past import Moment, past_database
+from tmi_ops.rescue.planning import RescuePlan
+from tmi_ops.rescue.selection import Selection, TableColumn, TableRows
+from tmi_ops.rescue.session import both_sides
 from tmi_ops.runbooks.execution import RunbookError
 from tmi_ops.runbooks.rows.actions import Opened, Signed
 from tmi_ops.runbooks.rows.planning import runbook_of

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from tmi_ops.backup.wal.archive import WalArchive
-from tmi_ops.backup.wal.lineage import Lineage, Stretch
 from tmi_ops.postgres.wal_files import Segment, segment_at
+from tmi_ops.wal.archive import WalArchive
+from tmi_ops.wal.lineage import Lineage, Stretch
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tmi_ops.backup.wal.archive import FIRST_TIMELINE, WalArchive
-from tmi_ops.backup.wal.lineage import Lineage, archived_end, lineage
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.continuity.holes import Hole, holes_on
@@ -14,6 +12,8 @@ from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.archive import FIRST_TIMELINE, WalArchive
+from tmi_ops.wal.lineage import Lineage, archived_end, lineage
 
 
 @dataclass(frozen=True)

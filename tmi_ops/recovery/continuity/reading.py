@@ -14,15 +14,15 @@ from typing import Any
 
 import zstandard
 
-from tmi_ops.backup.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive, check_content
-from tmi_ops.backup.wal.layout import file_key
-from tmi_ops.backup.wal.stored_file import load
 from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.postgres.wal_files import LONG_HEADER_SIZE, check_header
 from tmi_ops.progress import Report
 from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import is_sealed
+from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive, check_content
+from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.stored_file import load
 
 READERS = 8
 FIRST_BLOCK = (128 << 10) + 64

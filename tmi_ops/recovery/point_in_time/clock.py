@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from tmi_ops.backup.wal.archive import fetch_wal_file
-from tmi_ops.backup.wal.lineage import Lineage, Stretch
 from tmi_ops.errors import IntegrityError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import parse_lsn
@@ -26,6 +24,8 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.point_in_time.wal_range import WalFile, files_of, files_on
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.lineage import Lineage, Stretch
 
 # A database with any work commits within so many segments; where none does, only the replay can tell.
 SEGMENTS_LOOKED_AT = 8

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from tmi_ops.backup.wal.archive import WalArchive, list_wal, read_history
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import TimelineSwitch
 from tmi_ops.recovery.witness import Witness, ask_receiver
 from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import WalArchive, list_wal, read_history
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tmi_ops.backup.wal.lineage import Lineage, lineage
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.lineage import Lineage, lineage
 
 FIRST_TIMELINE = 1
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from tmi_ops.backup.wal.lineage import Lineage
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts
 from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.recovery.point_in_time.wal_range import WalRange
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.lineage import Lineage
 
 
 def no_timeline(timeline: int, known: Collection[int]) -> RecoveryError:

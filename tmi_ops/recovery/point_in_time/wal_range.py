@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tmi_ops.backup.wal.archive import WalArchive
-from tmi_ops.backup.wal.lineage import Lineage, Stretch
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment, parse_lsn, segment_at
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.archive import WalArchive
+from tmi_ops.wal.lineage import Lineage, Stretch
 
 
 @dataclass(frozen=True)

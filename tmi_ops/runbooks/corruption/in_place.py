@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 
+from tmi_ops.drill.copy import running_cluster
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.compare import compare_databases
-from tmi_ops.recovery.drill.copy import running_cluster
 from tmi_ops.recovery.exchange import allow_connections, exchange_names
 from tmi_ops.recovery.load import drop_database
 from tmi_ops.runbooks.corruption.copying import copy_database

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 
 from tmi_ops.backup.snapshot import TableName, list_tables
+from tmi_ops.drill.copy import running_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
-from tmi_ops.recovery.drill.copy import running_cluster
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step

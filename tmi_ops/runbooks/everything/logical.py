@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 
 from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
+from tmi_ops.drill.chain import Bound
+from tmi_ops.drill.copy import running_cluster
+from tmi_ops.drill.evidence import TITLES
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import initialise_cluster, require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.recovery.compare import compare_with_source
-from tmi_ops.recovery.drill.chain import Bound
-from tmi_ops.recovery.drill.copy import running_cluster
-from tmi_ops.recovery.drill.evidence import TITLES
 from tmi_ops.recovery.fetch import fetch_backup
 from tmi_ops.recovery.load import apply_properties, create_database, load_dump
 from tmi_ops.recovery.roles import restore_roles

@@ -17,13 +17,13 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.transactions import transaction_outcome
 from tmi_ops.progress import Report
-from tmi_ops.recovery.rescue.columns.execution import ColumnsRestored, bring_back_columns
-from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan, plan_columns
-from tmi_ops.recovery.rescue.execution import Rescued, bring_back
-from tmi_ops.recovery.rescue.past import past_database
-from tmi_ops.recovery.rescue.planning import RescuePlan, plan_rescue
-from tmi_ops.recovery.rescue.selection import Selection
-from tmi_ops.recovery.rescue.session import Sides, both_sides
+from tmi_ops.rescue.columns.execution import ColumnsRestored, bring_back_columns
+from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns
+from tmi_ops.rescue.execution import Rescued, bring_back
+from tmi_ops.rescue.past import past_database
+from tmi_ops.rescue.planning import RescuePlan, plan_rescue
+from tmi_ops.rescue.selection import Selection
+from tmi_ops.rescue.session import Sides, both_sides
 from tmi_ops.runbooks.execution import Action, Actions, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tmi_ops.recovery.rescue.columns.planning import ColumnsPlan
-from tmi_ops.recovery.rescue.past import Moment
-from tmi_ops.recovery.rescue.planning import RescuePlan
+from tmi_ops.rescue.columns.planning import ColumnsPlan
+from tmi_ops.rescue.past import Moment
+from tmi_ops.rescue.planning import RescuePlan
 from tmi_ops.runbooks.plan import Plan, Step
 from tmi_ops.runbooks.rows.wish import wish_of
 from tmi_ops.settings import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.rescue.past import Moment
-from tmi_ops.recovery.rescue.selection import Policy, Selection, TableColumn, TableRows
+from tmi_ops.rescue.past import Moment
+from tmi_ops.rescue.selection import Policy, Selection, TableColumn, TableRows
 from tmi_ops.runbooks.plan import Fact
 
 

@@ -11,10 +11,10 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from tmi_ops.drill.copy import running_cluster
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import LOOPBACK
 from tmi_ops.postgres.connections import connect
-from tmi_ops.recovery.drill.copy import running_cluster
 from tmi_ops.runbooks.application import VARIABLES, read_application, run_hook
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer

@@ -7,15 +7,15 @@ from typing import Any
 
 import psycopg
 
-from tmi_ops.backup.wal.lease import LeaseHeldError
-from tmi_ops.backup.wal.slot import DEFAULT_SLOT, read_server
-from tmi_ops.backup.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn, parse_segment_name, segment_at
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step
+from tmi_ops.wal.lease import LeaseHeldError
+from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
+from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 
 TITLE = "WAL archived up to the fence"
 # A receiver that is at work stores the open segment every few seconds; archive_command is as quick as its store.

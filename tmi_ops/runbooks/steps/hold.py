@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tmi_ops.backup.retention.holds import hold_backup, read_hold, release_backup
 from tmi_ops.errors import ObjectExistsError
+from tmi_ops.retention.holds import hold_backup, read_hold, release_backup
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.plan import Fact, Step
 

@@ -11,11 +11,11 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
+from tmi_ops.drill.evidence import TITLES
+from tmi_ops.drill.source import SourceReading, read_source
 from tmi_ops.errors import DiskSpaceError, IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.wal_files import format_lsn
-from tmi_ops.recovery.drill.evidence import TITLES
-from tmi_ops.recovery.drill.source import SourceReading, read_source
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts

@@ -15,12 +15,12 @@ import pytest
 
 from tmi_ops.backup import base
 from tmi_ops.backup.base import back_up_base
-from tmi_ops.backup.retention.reading import list_folders
 from tmi_ops.errors import BackupError, DatabaseError, StoreError
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
+from tmi_ops.retention.reading import list_folders
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.catalogue import discard, list_backups
 from tmi_ops.store.client import connect_store, store_session

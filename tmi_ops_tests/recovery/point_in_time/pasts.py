@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from tmi_ops.backup.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive
 from tmi_ops.postgres.wal_files import Segment, TimelineSwitch, format_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive
 
 SEGMENT = 16 << 20
 SYSTEM = "7711554964273702704"

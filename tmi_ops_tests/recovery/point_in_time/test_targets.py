@@ -9,7 +9,6 @@ from threading import Event
 
 import pytest
 
-from tmi_ops.backup.wal.lease import hold_lease
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import SilentReport
@@ -17,6 +16,7 @@ from tmi_ops.recovery.point_in_time.destination import WORK_NAME, Destination
 from tmi_ops.recovery.point_in_time.execution import execute_recovery, recovered_cluster
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.store.objects import open_store
+from tmi_ops.wal.lease import hold_lease
 from tmi_ops_tests.physical import Progress
 from tmi_ops_tests.raw_s3 import delete_raw
 from tmi_ops_tests.recovery.point_in_time.conftest import PLAIN_ROLE, RESTORE_POINT, Past

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.backup.base import back_up_base
-from tmi_ops.backup.wal.stored_file import store_once
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.wal.stored_file import store_once
 from tmi_ops_tests.archiving import archive_wal
 from tmi_ops_tests.recovery.point_in_time.conftest import Moment, Past, write
 from tmi_ops_tests.recovery.point_in_time.restoring import copy_of_store, restore, rows, started

@@ -1,0 +1,158 @@
+"""What the running copy is asked. Each check answers for itself: where one cannot be asked, it says why."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables
+from tmi_ops.backup.snapshot import list_tables, pin_text_output
+from tmi_ops.drill.chain import Beat, Bound, check_chain
+from tmi_ops.drill.findings import Found
+from tmi_ops.drill.heartbeat import read_chain
+from tmi_ops.drill.source import SchemaReading
+from tmi_ops.postgres.connections import connect, libpq_environment
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.execution import Recovered
+from tmi_ops.schema.findings import Finding
+from tmi_ops.schema.seed import NATURAL_KEYS, SeedRow
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.store.restore_points import RestorePoint
+
+FIRST_WITH_AMCHECK = 14
+CORRUPTION_FOUND = 2
+FINDINGS_SHOWN = 20
+
+
+def check_relations(address: PostgresSettings, programs: Programs) -> Found:
+    """Every table and B-tree index of every database, and whether each row is in each of its indexes.
+
+    Source: https://www.postgresql.org/docs/current/app-pgamcheck.html
+    """
+    if programs.major < FIRST_WITH_AMCHECK:
+        return Found.not_run(f"pg_amcheck came with PostgreSQL {FIRST_WITH_AMCHECK}.")
+    argv = [
+        str(programs.path("pg_amcheck")),
+        "--all",
+        "--install-missing",
+        "--heapallindexed",
+        f"--jobs={os.cpu_count() or 1}",
+    ]
+    done = subprocess.run(
+        argv,
+        env={**os.environ, **libpq_environment(address), "LC_MESSAGES": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if done.returncode == 0:
+        return Found.passed("Every table and B-tree index of every database is sound, and every row is in its indexes.")
+    if done.returncode == CORRUPTION_FOUND:
+        return Found.failed("pg_amcheck found what should not be.", _shown(said))
+    return Found.not_run(f"pg_amcheck could not run: {' / '.join(said[-3:]) or f'exit code {done.returncode}'}.")
+
+
+def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Found:
+    """What the copy lacks of TMI's schema, unless the living database lacks it too."""
+    errors = copy.validation.at("ERROR")
+    known = {(one.rule, one.table, one.object) for one in source.validation.at("ERROR")} if source else set()
+    own = [_sentence(one) for one in errors if (one.rule, one.table, one.object) not in known]
+    tables = _count(len(copy.validation.tables), "table")
+    if own:
+        are = "is" if len(own) == 1 else "are"
+        return Found.failed(f"{_count(len(own), 'thing')} that TMI needs {are} amiss.", _shown(own))
+    if errors:
+        detail = f"{tables}; nothing is amiss that is not in the living database, too."
+        return Found.passed(detail, _shown([_sentence(one) for one in errors]))
+    return Found.passed(f"{tables}; nothing that TMI needs is missing.")
+
+
+def check_built_in_rows(copy: SchemaReading, source: SchemaReading | None) -> Found:
+    """The rows that TMI needs before its first request."""
+    lacking = {_seed_words(row) for row in copy.state.absent_seed}
+    lacked = {_seed_words(row) for row in source.state.absent_seed} if source else set()
+    own = sorted(lacking - lacked)
+    if own:
+        return Found.failed(
+            f"{_count(len(own), 'built-in row')} {'is' if len(own) == 1 else 'are'} missing.", _shown(own)
+        )
+    if lacking:
+        return Found.passed("None is missing that the living database has.", _shown(sorted(lacking)))
+    return Found.passed("All are there.")
+
+
+def bound_of(recovered: Recovered) -> Bound:
+    """Where the copy must end, in the terms of the heartbeat."""
+    plan = recovered.plan
+    if plan.target.time is not None:
+        return Bound(time=plan.target.time, reached_at=recovered.last_commit_at)
+    return Bound(lsn=plan.stop_lsn or recovered.lsn, reached_at=recovered.last_commit_at)
+
+
+def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Beat] | None) -> Found:
+    """Nothing before the target is missing, and nothing after it is present.
+
+    Args:
+        known: the living database's beats; None: it could not be asked.
+    """
+    beats = read_chain(address) or []
+    wrong = check_chain(beats, bound, known or ())
+    if wrong:
+        return Found.failed("The chain is not what it must be at the target.", _shown(wrong))
+    if not beats:
+        return Found.not_run(
+            "No beat was written before the target. Have one written every minute: `tmi-ops heartbeat`."
+        )
+    detail = f"{_count(len(beats), 'beat')} without a gap, the last one {beats[-1].words()}."
+    if known is None:
+        note = "The living server could not be asked: had beats at the end been lost, it would not show."
+        return Found.passed(detail, (note,))
+    later = [beat for beat in known if beat.id > beats[-1].id]
+    if later:
+        detail += f" The living database has {_count(len(later), 'later one')}; none of them is here."
+    return Found.passed(detail)
+
+
+def check_fingerprints(
+    address: PostgresSettings, recovered: Recovered, point: RestorePoint | None, report: Report
+) -> Found:
+    """Every table's content, where the target is a restore point at which it was taken."""
+    target = recovered.plan.target
+    if target.name is None:
+        return Found.not_run("The target is not a restore point.")
+    if point is None or not point.fingerprints:
+        return Found.not_run("No fingerprints were taken there: `tmi-ops restore-point NAME` does.")
+    stop = recovered.plan.stop_lsn
+    if stop is None or not parse_lsn(point.after_lsn) <= stop <= parse_lsn(point.lsn):
+        return Found.not_run(f"They were taken at another place of that name, LSN {point.lsn}.")
+    with connect(address.model_copy(update={"database": point.database})) as connection:
+        connection.execute("SET statement_timeout = 0")
+        pin_text_output(connection)
+        came = fingerprint_tables(connection, list_tables(connection), report)
+    different = differing_tables(point.fingerprints, came)
+    if different:
+        return Found.failed(f"{_count(len(different), 'table')} differ from what was there.", _shown(different))
+    return Found.passed(f"{_count(len(came), 'table')} and {point.rows:,} rows, each as it was at {point.name!r}.")
+
+
+def _sentence(finding: Finding) -> str:
+    where = ".".join(part for part in (finding.table, finding.object) if part)
+    return f"{where}: {finding.message}" if where else finding.message
+
+
+def _seed_words(row: SeedRow) -> str:
+    values = dict(row.values)
+    return f"{row.table}: {', '.join(str(values[name]) for name in NATURAL_KEYS[row.table])}"
+
+
+def _shown(lines: Sequence[str]) -> tuple[str, ...]:
+    more = len(lines) - FINDINGS_SHOWN
+    return (*lines[:FINDINGS_SHOWN], *((f"and {more} more",) if more > 0 else ()))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,97 @@
+"""The recovered copy: its pages checked while it is stopped, and then started for a while to be asked.
+
+It runs on a configuration of our own, reachable through a private socket only, and archives nothing: nobody may take
+it for the database.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from tmi_ops.drill.findings import Found
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.execution import Recovered
+from tmi_ops.recovery.point_in_time.server import Recovering, owner_of, recovering_server
+from tmi_ops.settings import PostgresSettings
+
+ANSWERS_WITHIN_S = 120.0
+LOOK_EVERY_S = 0.1
+LINES_SHOWN = 10
+
+
+def check_pages(recovered: Recovered, programs: Programs) -> Found:
+    """Compare every page's checksum with its content; the server must be stopped.
+
+    Source: https://www.postgresql.org/docs/current/app-pgchecksums.html
+    """
+    if not recovered.plan.base.data_checksums:
+        return Found.not_run("The cluster has no data checksums (initdb --data-checksums, or pg_checksums --enable).")
+    identity = owner_of(recovered.directory, programs)
+    argv: list[str | Path] = [programs.path("pg_checksums"), "--check", "--pgdata", recovered.directory]
+    done = subprocess.run(
+        identity.command(argv), cwd="/", capture_output=True, text=True, check=False, **identity.process_options()
+    )
+    said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    if done.returncode == 0:
+        return Found.passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")
+    wrong = said.get("Bad checksums", "").strip()
+    what = f"{wrong} pages are not what was written." if wrong else "pg_checksums could not check the pages."
+    return Found.failed(what, tuple(done.stderr.strip().splitlines()[:LINES_SHOWN]))
+
+
+@contextmanager
+def running_copy(recovered: Recovered, destination: Destination, programs: Programs) -> Iterator[PostgresSettings]:
+    """The copy's server for the length of a `with` block, and how its superuser reaches it.
+
+    Raises:
+        RecoveryError: it does not start.
+    """
+    base = recovered.plan.base
+    with running_cluster(destination, base.superuser or base.role, programs) as address:
+        yield address
+
+
+@contextmanager
+def running_cluster(
+    destination: Destination, role: str, programs: Programs, parameters: Mapping[str, str] | None = None
+) -> Iterator[PostgresSettings]:
+    """A recovered cluster's server for the length of a `with` block, and how `role` reaches it.
+
+    Args:
+        parameters: beside our own, by which nothing it does is durable.
+
+    Raises:
+        RecoveryError: it does not start.
+    """
+    identity = owner_of(destination.directory, programs)
+    destination.work.mkdir(mode=0o700)
+    identity.take_over(destination.work)
+    try:
+        with recovering_server(programs, destination, identity, role, parameters or {}) as server:
+            _await_answer(server)
+            yield server.cluster.address
+    finally:
+        shutil.rmtree(destination.work, ignore_errors=True)
+
+
+def _await_answer(server: Recovering) -> None:
+    deadline = time.monotonic() + ANSWERS_WITHIN_S
+    while time.monotonic() < deadline and server.cluster.process.poll() is None:
+        try:
+            psycopg.connect(**connection_parameters(server.cluster.address)).close()
+        except psycopg.OperationalError:
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return
+    lines = [line for line in server.log.read_text(errors="replace").splitlines() if line.strip()]
+    raise RecoveryError(f"The recovered cluster does not start: {' / '.join(lines[-3:]) or 'its log is empty'}.")

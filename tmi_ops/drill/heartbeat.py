@@ -1,0 +1,152 @@
+"""The heartbeat in the database: a table of our own into which a row is written every so often.
+
+Two writers take turns by an advisory lock. Rows are removed at the old end only, so what is left is a chain still.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg
+
+from tmi_ops.drill.chain import Beat, next_beat
+from tmi_ops.errors import DatabaseError, OpsError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.progress import Report
+from tmi_ops.settings import PostgresSettings
+
+# Longer than a recovery window usually is; at one beat a minute these are 50,000 rows of 200 bytes.
+KEPT_DAYS = 35
+TRIMMED_AT_A_TIME = 1000
+_ADVISORY_LOCK = 0x746D695F6862  # "tmi_hb"
+_SCHEMA = """
+CREATE SCHEMA IF NOT EXISTS tmi_ops;
+CREATE TABLE IF NOT EXISTS tmi_ops.heartbeat (
+    id bigint PRIMARY KEY,
+    written_at timestamptz NOT NULL,
+    lsn pg_lsn NOT NULL,
+    previous text NOT NULL,
+    hash text NOT NULL
+);
+COMMENT ON SCHEMA tmi_ops IS 'Kept by tmi-ops. Nothing of the application is in it.';
+COMMENT ON TABLE tmi_ops.heartbeat IS 'A chain of beats: after a recovery it proves that nothing before the target is
+missing and nothing after it present. hash = sha256(id|time in UTC|lsn|previous).';
+"""
+_COLUMNS = "id, written_at, lsn::text, previous, hash"
+
+
+def beat(postgres: PostgresSettings) -> Beat:
+    """Write one beat, making the table where there is none. Durable as the server's commits are.
+
+    Raises:
+        DatabaseError: the server could not be reached, is a standby, or the role may not write there.
+    """
+    with connect(postgres) as connection:
+        if _is_standby(connection):
+            raise DatabaseError(
+                f"{postgres.describe()} is a standby: nothing can be written there.",
+                next_step="point POSTGRES_HOST at the primary",
+            )
+        if not _has_table(connection):
+            _make_table(connection, postgres)
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
+            # From here on the commit comes within COMMITTED_WITHIN, or not at all.
+            connection.execute("SET LOCAL statement_timeout = '1s'")
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1s'")
+            written = _write(connection)
+            connection.execute("SET LOCAL statement_timeout = 0")  # a synchronous commit may wait for the store
+        _trim(connection)
+    return written
+
+
+def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Event, report: Report) -> int:
+    """Write a beat every so many seconds until `stop` is set. A server that is away for a while is waited for.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        DatabaseError: refused for a reason that does not pass by itself.
+    """
+    written = 0
+    with report.phase("heartbeat", unit="rows") as phase:
+        while True:
+            try:
+                beat(postgres)
+                written += 1
+                phase.advance(1)
+            except OpsError as error:
+                if not error.transient:
+                    raise
+                report.note(f"No beat: {error.what}")
+            if stop.wait(every_s):
+                return written
+
+
+def read_chain(postgres: PostgresSettings) -> list[Beat] | None:
+    """All beats, by number; None where the database has no heartbeat.
+
+    Raises:
+        DatabaseError: the database could not be reached or read.
+    """
+    with connect(postgres) as connection:
+        if not _has_table(connection):
+            return None
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM tmi_ops.heartbeat ORDER BY id").fetchall()  # noqa: S608
+    return [_beat(row) for row in rows]
+
+
+def _make_table(connection: psycopg.Connection[Any], postgres: PostgresSettings) -> None:
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
+            connection.execute(_SCHEMA)
+    except psycopg.errors.InsufficientPrivilege:
+        raise DatabaseError(
+            f"The role {postgres.user} may not make a schema in {postgres.database}.",
+            next_step=f'let it, as a superuser or the owner: GRANT CREATE ON DATABASE "{postgres.database}" TO '
+            f'"{postgres.user}"',
+        ) from None
+
+
+def _write(connection: psycopg.Connection[Any]) -> Beat:
+    last = connection.execute(f"SELECT {_COLUMNS} FROM tmi_ops.heartbeat ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608
+    clock = connection.execute("SELECT clock_timestamp(), pg_current_wal_insert_lsn()::text").fetchone()
+    if clock is None:
+        raise AssertionError
+    new = next_beat(_beat(last) if last else None, clock[0], parse_lsn(clock[1]))
+    connection.execute(
+        "INSERT INTO tmi_ops.heartbeat VALUES (%s, %s, %s, %s, %s)",
+        (new.id, new.written_at, format_lsn(new.lsn), new.previous, new.hash),
+    )
+    return new
+
+
+def _trim(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(
+        """
+        DELETE FROM tmi_ops.heartbeat WHERE id IN (
+            SELECT id FROM (SELECT id, written_at FROM tmi_ops.heartbeat ORDER BY id LIMIT %s) AS oldest
+            WHERE written_at < now() - make_interval(days => %s)
+            AND id < (SELECT max(id) FROM tmi_ops.heartbeat))
+        """,
+        (TRIMMED_AT_A_TIME, KEPT_DAYS),
+    )
+
+
+def _has_table(connection: psycopg.Connection[Any]) -> bool:
+    row = connection.execute("SELECT to_regclass('tmi_ops.heartbeat') IS NOT NULL").fetchone()
+    return bool(row and row[0])
+
+
+def _is_standby(connection: psycopg.Connection[Any]) -> bool:
+    row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    return bool(row and row[0])
+
+
+def _beat(row: tuple[Any, ...]) -> Beat:
+    number, written_at, lsn, previous, digest = row
+    return Beat(number, written_at, parse_lsn(lsn), previous, digest)

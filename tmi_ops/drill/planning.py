@@ -1,0 +1,137 @@
+"""What a drill will do: the target, the way to it, and whether there is room. Nothing is restored yet."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tmi_ops.drill.evidence import DrillTarget
+from tmi_ops.drill.window import RecoveryWindow, random_target, recovery_window
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.progress import Report
+from tmi_ops.recovery.asking import ask_server
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.witness import Witness, ask_receiver
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import ObjectStore
+
+LARGEST_SEED = 1 << 32
+
+
+@dataclass(frozen=True)
+class DrillFacts:
+    """What the store and, where it could be asked, the living server say. `recovery` has the newest line's clock."""
+
+    recovery: RecoveryFacts
+    witnesses: tuple[Witness, ...]
+    read_at: datetime
+    programs: Programs
+
+
+@dataclass(frozen=True)
+class DrillPlan:
+    """What a drill will do.
+
+    Args:
+        rpo_seconds: from the newest moment that could be recovered to until the store was read.
+        planning_seconds: what it took to come to this plan; part of every recovery.
+    """
+
+    recovery: RecoveryPlan
+    target: DrillTarget
+    window: RecoveryWindow
+    rpo_seconds: float
+    programs: Programs
+    planning_seconds: float = 0.0
+
+
+def prepare_drill(
+    settings: Settings, store: ObjectStore, report: Report, *, target: Target | None = None, seed: int | None = None
+) -> DrillPlan:
+    """Read the store, choose the target and plan the way to it.
+
+    Args:
+        target: None: a random moment inside the recovery window.
+        seed: chooses the same moment in the same window again; None: another one each time.
+
+    Raises:
+        RecoveryError: there is no base backup, or the target cannot be reached; the message says what can.
+        ProgramError: no programs of the source's version are here.
+        StoreError: the store failed.
+    """
+    begun = time.monotonic()
+    scratch = settings.home / "scratch"
+    facts = read_drill_facts(settings, store, scratch, report)
+    if target is None and seed is None:
+        seed = secrets.randbelow(LARGEST_SEED)
+    wanted, drill_target = choose_target(facts, target, seed)
+    recovery = with_times(store, facts.recovery, wanted, facts.programs, scratch, report)
+    return plan_drill(facts, recovery, wanted, drill_target, time.monotonic() - begun)
+
+
+def read_drill_facts(settings: Settings, store: ObjectStore, scratch: Path, report: Report) -> DrillFacts:
+    """Read what a drill's plan rests on. The living server is asked first: what it had written by then is archived, if
+    the archive goes so far.
+
+    Raises:
+        OpsError: as `prepare_drill`.
+    """
+    server = ask_server(settings.postgres, report)
+    facts = read_facts(store)
+    receiver = ask_receiver(store, facts.system_identifier)
+    programs = server_programs(facts.server_major, settings.pg_bindir)
+    now = datetime.now(UTC)
+    witnesses = tuple(witness for witness in (server, receiver) if witness is not None)
+    return DrillFacts(with_times(store, facts, Target(time=now), programs, scratch, report), witnesses, now, programs)
+
+
+def choose_target(facts: DrillFacts, target: Target | None, seed: int | None) -> tuple[Target, DrillTarget]:
+    """The target asked for, or one at random. Pure.
+
+    Raises:
+        RecoveryError: no base backup can be used.
+    """
+    wanted = target
+    if wanted is None:
+        clock = facts.recovery.clock
+        window = recovery_window(facts.recovery, facts.witnesses)
+        wanted = random_target(window, clock.newest_commit if clock else None, seed or 0)
+    return wanted, DrillTarget(
+        words=wanted.words(),
+        kind=wanted.kind,
+        chosen="at random" if target is None else "asked for",
+        time=wanted.time,
+        lsn=None if wanted.lsn is None else format_lsn(wanted.lsn),
+        name=wanted.name,
+        seed=seed if target is None else None,
+    )
+
+
+def plan_drill(
+    facts: DrillFacts, recovery: RecoveryFacts, wanted: Target, target: DrillTarget, planning_seconds: float = 0.0
+) -> DrillPlan:
+    """Decide how the target is reached. Pure.
+
+    Args:
+        recovery: the facts with the times that the target needs to be judged.
+
+    Raises:
+        RecoveryError: it cannot be; the message says what can.
+    """
+    plan = plan_recovery(recovery, wanted)
+    window = recovery_window(facts.recovery, facts.witnesses)
+    return DrillPlan(
+        recovery=plan,
+        target=target,
+        window=window,
+        rpo_seconds=max(0.0, (facts.read_at - window.newest_at).total_seconds()),
+        programs=facts.programs,
+        planning_seconds=planning_seconds,
+    )

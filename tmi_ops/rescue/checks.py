@@ -1,0 +1,158 @@
+"""Before the commit: as many rows as planned, each equal to the past, each with what it refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.errors import RecoveryError
+from tmi_ops.progress import Phase
+from tmi_ops.rescue.links import Link
+from tmi_ops.rescue.pairs import Pair, equal
+from tmi_ops.rescue.planning import RescuePlan
+from tmi_ops.rescue.staging import place_of, places
+
+_ROLLED_BACK = "All was rolled back: nothing was changed."
+
+
+@dataclass(frozen=True)
+class Altered:
+    """How many rows are not what they were, and in which columns."""
+
+    rows: int = 0
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`altered` by table; `words` say what holds."""
+
+    altered: Mapping[str, Altered]
+    words: tuple[str, ...]
+
+
+def check_rows(
+    now: psycopg.Connection[Any],
+    plan: RescuePlan,
+    pairs: Mapping[TableName, Pair],
+    written: Mapping[str, tuple[int, int]],
+    required: Iterable[Link],
+    phase: Phase,
+) -> Checked:
+    """Compare what is in the tables now with the plan and the past.
+
+    Args:
+        written: (inserted, updated) by table.
+
+    Raises:
+        RecoveryError: a count, a row or a reference is not as planned.
+    """
+    altered = {}
+    for table in (one for one in plan.tables if one.written):
+        pair = next(pair for name, pair in pairs.items() if str(name) == table.table)
+        if written[table.table] != (table.insert, table.update):
+            inserted, updated = written[table.table]
+            raise RecoveryError(
+                f"Of {table.table} {table.insert:,} rows were to be inserted and {table.update:,} updated; the server "
+                f"did {inserted:,} and {updated:,}.",
+                kept=_ROLLED_BACK,
+                next_step="see whether a trigger or rule leaves rows out"
+                + (f": {', '.join(table.fires)}" if table.fires else ""),
+            )
+        altered[table.table] = _altered(now, pair, table.written)
+        phase.advance(1)
+    _require_unaltered(plan, altered)
+    references = _check_references(now, pairs, required)
+    same = plan.rows - sum(one.rows for one in altered.values())
+    return Checked(
+        altered,
+        (
+            f"{plan.rows:,} rows were written, as planned",
+            f"{same:,} of them were read again and equal the past in every column",
+            f"{references:,} foreign keys of these tables hold for them",
+        ),
+    )
+
+
+def _altered(now: psycopg.Connection[Any], pair: Pair, written: int) -> Altered:
+    if not pair.key:
+        return _altered_by_content(now, pair)
+    same_key = equal("l", pair.key, "s", [place_of(pair, name) for name in pair.key])
+    joined = sql.SQL("FROM {} s JOIN ONLY {} l ON {}").format(pair.temporary("stage"), pair.table, same_key)
+    row = now.execute(
+        sql.SQL("SELECT count(*) FILTER (WHERE {} = s.digest) {}").format(pair.digest("l"), joined)
+    ).fetchone()
+    same = int(row[0]) if row else 0
+    if same == written:
+        return Altered()
+    differs = sql.SQL(", ").join(
+        sql.SQL("bool_or(ROW(l.{})::text <> ROW(s.{})::text)").format(
+            sql.Identifier(column.name), sql.Identifier(place)
+        )
+        for column, place in zip(pair.columns, places(pair), strict=True)
+    )
+    found = now.execute(sql.SQL("SELECT {} {}").format(differs, joined)).fetchone() or ()
+    columns = tuple(column.name for column, other in zip(pair.columns, found, strict=True) if other)
+    return Altered(written - same, columns)
+
+
+def _altered_by_content(now: psycopg.Connection[Any], pair: Pair) -> Altered:
+    """Rows without a key: there must be as many of each content as the past had."""
+    row = now.execute(
+        sql.SQL(
+            "SELECT coalesce(sum(greatest(s.rows - coalesce(l.rows, 0), 0)), 0) FROM "
+            "(SELECT digest, max(nth) AS rows FROM {stage} GROUP BY digest) s LEFT JOIN "
+            "(SELECT {digest} AS digest, count(*) AS rows FROM ONLY {table} n GROUP BY 1) l ON l.digest = s.digest"
+        ).format(stage=pair.temporary("stage"), digest=pair.digest("n"), table=pair.table)
+    ).fetchone()
+    missing = int(row[0]) if row else 0
+    return Altered(missing, ("its content",)) if missing else Altered()
+
+
+def _require_unaltered(plan: RescuePlan, altered: Mapping[str, Altered]) -> None:
+    changed = {table: one for table, one in altered.items() if one.rows}
+    if not changed or plan.selection.accept_triggers:
+        return
+    table, one = next(iter(changed.items()))
+    fires = next(planned.fires for planned in plan.tables if planned.table == table)
+    raise RecoveryError(
+        f"{one.rows:,} rows of {table} would not be what they were: {', '.join(one.columns)} came out otherwise"
+        + (f", by {', '.join(fires)}." if fires else "."),
+        kept=_ROLLED_BACK,
+        next_step="accept what triggers make of them with --accept-triggers, or have the trigger disabled by its owner "
+        "for the while",
+    )
+
+
+def _check_references(now: psycopg.Connection[Any], pairs: Mapping[TableName, Pair], required: Iterable[Link]) -> int:
+    """See that no written row refers to nothing, also by keys that are not validated. Returns the number of keys."""
+    checked = 0
+    for link in required:
+        if link.child not in pairs:
+            continue
+        child = pairs[link.child]
+        own = [place_of(child, column) for column in link.columns]
+        row = now.execute(
+            sql.SQL(
+                "SELECT count(*) FROM {stage} s WHERE {given} AND NOT EXISTS (SELECT FROM {parent} p WHERE {same})"
+            ).format(
+                stage=child.temporary("stage"),
+                given=sql.SQL(" AND ").join(sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(one)) for one in own),
+                parent=link.parent.identifier,
+                same=equal("p", link.referenced, "s", own),
+            )
+        ).fetchone()
+        if row is None or row[0]:
+            raise RecoveryError(
+                f"{row[0] if row else 'Some'} rows of {link.child} would refer to rows of {link.parent} that are not "
+                f"there ({', '.join(link.columns)}).",
+                kept=_ROLLED_BACK,
+                next_step="plan it again: the same command compares anew",
+            )
+        checked += 1
+    return checked

@@ -1,0 +1,113 @@
+"""What depended on columns of a table, by the past's catalogue, each with the statement that makes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tmi_ops.rescue.columns.definition import literal
+from tmi_ops.rescue.pairs import Pair
+from tmi_ops.rescue.session import Sides
+
+Kind = Literal["constraint", "foreign key", "index", "statistics", "trigger", "view", "computed column", "other"]
+# Everything that depends on one of the columns, with all columns of the table that it needs. In the order in which it
+# comes back: constraints before plain indexes, as a unique one brings its own; foreign keys once there is what they
+# refer to.
+_DEPENDING = """
+WITH depending AS (
+    SELECT d.classid, d.objid, d.objsubid, array_agg(DISTINCT a.attname::text) AS needs
+    FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %(table)s::regclass AND d.refobjsubid > 0
+    GROUP BY 1, 2, 3 HAVING array_agg(a.attname::text) && %(columns)s
+)
+SELECT CASE k.contype WHEN 'f' THEN 'foreign key' ELSE 'constraint' END, k.conrelid::regclass::text,
+       quote_ident(k.conname), needs, 'ALTER TABLE ' || k.conrelid::regclass || ' ADD CONSTRAINT '
+       || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid),
+       'CONSTRAINT ' || quote_ident(k.conname) || ' ON ' || k.conrelid::regclass,
+       obj_description(k.oid, 'pg_constraint'), CASE k.contype WHEN 'f' THEN 4 ELSE 1 END
+FROM depending JOIN pg_constraint k ON classid = 'pg_constraint'::regclass AND k.oid = objid AND k.contype <> 'n'
+UNION ALL
+SELECT 'index', i.indrelid::regclass::text, i.indexrelid::regclass::text, needs, pg_get_indexdef(i.indexrelid),
+       'INDEX ' || i.indexrelid::regclass, obj_description(i.indexrelid, 'pg_class'), 2
+FROM depending JOIN pg_index i ON classid = 'pg_class'::regclass AND i.indexrelid = objid
+UNION ALL
+SELECT 'statistics', s.stxrelid::regclass::text, quote_ident(n.nspname) || '.' || quote_ident(s.stxname), needs,
+       pg_get_statisticsobjdef(s.oid), 'STATISTICS ' || quote_ident(n.nspname) || '.' || quote_ident(s.stxname),
+       obj_description(s.oid, 'pg_statistic_ext'), 3
+FROM depending JOIN pg_statistic_ext s ON classid = 'pg_statistic_ext'::regclass AND s.oid = objid
+JOIN pg_namespace n ON n.oid = s.stxnamespace
+UNION ALL
+SELECT 'trigger', t.tgrelid::regclass::text, quote_ident(t.tgname), needs, pg_get_triggerdef(t.oid)
+       || CASE t.tgenabled WHEN 'O' THEN '' ELSE E'\\nALTER TABLE ' || t.tgrelid::regclass
+       || CASE t.tgenabled WHEN 'D' THEN ' DISABLE' WHEN 'R' THEN ' ENABLE REPLICA' ELSE ' ENABLE ALWAYS' END
+       || ' TRIGGER ' || quote_ident(t.tgname) END,
+       'TRIGGER ' || quote_ident(t.tgname) || ' ON ' || t.tgrelid::regclass, obj_description(t.oid, 'pg_trigger'), 5
+FROM depending JOIN pg_trigger t ON classid = 'pg_trigger'::regclass AND t.oid = objid AND NOT t.tgisinternal
+UNION ALL
+SELECT 'view', n.nspname, c.relname, needs, '', '', NULL, 6
+FROM depending JOIN pg_rewrite r ON classid = 'pg_rewrite'::regclass AND r.oid = objid AND r.rulename = '_RETURN'
+JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
+UNION ALL
+SELECT 'computed column', NULL, a.attname, needs, '', '', NULL, 7
+FROM depending LEFT JOIN pg_attrdef f ON classid = 'pg_attrdef'::regclass AND f.oid = objid
+JOIN pg_attribute a ON a.attrelid = %(table)s::regclass AND a.attgenerated <> '' AND a.attname <> ALL (%(columns)s)
+ AND (a.attnum = f.adnum OR classid = 'pg_class'::regclass AND a.attrelid = objid AND a.attnum = objsubid)
+UNION ALL
+SELECT 'other', NULL, pg_describe_object(classid, objid, objsubid), needs, '', '', NULL, 8
+FROM depending
+WHERE classid NOT IN ('pg_constraint'::regclass, 'pg_class'::regclass, 'pg_statistic_ext'::regclass,
+                      'pg_attrdef'::regclass, 'pg_trigger'::regclass)
+  AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE classid = 'pg_rewrite'::regclass AND r.oid = objid
+                  AND r.rulename = '_RETURN')
+ORDER BY 8, 3"""
+_LIVING = """
+SELECT conrelid::regclass::text, quote_ident(conname) FROM pg_constraint
+WHERE %(table)s::regclass IN (conrelid, confrelid)
+UNION SELECT indrelid::regclass::text, indexrelid::regclass::text FROM pg_index WHERE indrelid = %(table)s::regclass
+UNION SELECT tgrelid::regclass::text, quote_ident(tgname) FROM pg_trigger WHERE tgrelid = %(table)s::regclass
+UNION SELECT s.stxrelid::regclass::text, quote_ident(n.nspname) || '.' || quote_ident(s.stxname)
+FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(table)s::regclass"""
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """Something that fell with the columns.
+
+    Args:
+        table: the table it is a part of; of a view, its schema.
+        needs: all columns of the table that it needs.
+        statement: what makes it again; empty where that is not known from the catalogue.
+    """
+
+    kind: Kind
+    table: str | None
+    name: str
+    needs: frozenset[str]
+    statement: str
+    place: str
+    comment: str | None
+
+    def words(self) -> str:
+        """`the index public.one`; PostgreSQL's own words for what is of no kind of ours."""
+        return self.name if self.kind == "other" else f"the {self.kind} {self.name}"
+
+    def statements(self) -> list[str]:
+        comment = [f"COMMENT ON {self.place} IS {literal(self.comment)}"] if self.comment else []
+        return [*self.statement.split("\n"), *comment]
+
+
+def fallen_dependents(sides: Sides, pair: Pair, columns: Iterable[str]) -> list[Dependent]:
+    """What depended on any of these columns and is not there now, in the order in which it can be made again."""
+    asked = {"table": pair.table.as_string(sides.past), "columns": sorted(columns)}
+    living = set(sides.now.execute(_LIVING.encode(), asked).fetchall())
+    found = [
+        Dependent(kind, table, name, frozenset(needs), statement, place, comment)
+        for kind, table, name, needs, statement, place, comment, _ in sides.past.execute(_DEPENDING.encode(), asked)
+    ]
+    lost = {column.name for column in pair.lost_columns}
+    return [
+        one
+        for one in found
+        if (one.table, one.name) not in living and (one.kind != "computed column" or one.name in lost)
+    ]

@@ -1,0 +1,267 @@
+"""What bringing dropped columns back would do, as a frozen value. Nothing is written to the living database by it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.progress import Report
+from tmi_ops.rescue.closure import pick
+from tmi_ops.rescue.columns.belongings import Belongings, find_belongings
+from tmi_ops.rescue.columns.definition import (
+    WasColumn,
+    add_statements,
+    comment_statements,
+    default_statements,
+    grant_statements,
+    never_null_statements,
+    read_columns,
+)
+from tmi_ops.rescue.columns.values import (
+    Counts,
+    Valued,
+    count_rows,
+    filled,
+    stage_values,
+    staged_rows,
+    values_digest,
+)
+from tmi_ops.rescue.comparing import as_of_one_moment
+from tmi_ops.rescue.pairs import Pair, find_name, find_table
+from tmi_ops.rescue.selection import Selection
+from tmi_ops.rescue.session import Sides
+
+
+@dataclass(frozen=True)
+class NeverNull:
+    """Statements that need a value in every row; where one lacks it by then, they are left out, and that is said."""
+
+    column: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ColumnsPlan:
+    """What will be done.
+
+    Args:
+        rows: living rows that get their values of then.
+        others: living rows that do not.
+        gone: rows of then, of those that were chosen, that are there no more; they do not come back with a column.
+        add: statements that add the columns, before they are filled.
+        complete: statements for when they are filled.
+        never_null: see `NeverNull`.
+        belongings: what comes back with them.
+        fires: triggers that filling them sets off.
+        digest: of the statements and every value of then; another digest is another plan.
+    """
+
+    past: str
+    database: str
+    selection: Selection
+    table: str
+    columns: tuple[WasColumn, ...]
+    rows: int
+    others: int
+    gone: int
+    add: tuple[str, ...]
+    complete: tuple[str, ...]
+    never_null: tuple[NeverNull, ...]
+    belongings: Belongings
+    fires: tuple[str, ...]
+    notes: tuple[str, ...]
+    digest: str
+
+    @property
+    def names(self) -> str:
+        return " and ".join(column.name for column in self.columns)
+
+    @property
+    def returning(self) -> tuple[str, ...]:
+        """What comes back beside the values, in words."""
+        return (*(f"{column.name}: {column.words()}" for column in self.columns), *self.belongings.words)
+
+    def others_get(self) -> str:
+        """What the columns hold in the other rows: `NULL`, `severity its default 'low', score NULL`."""
+        gets = [
+            (column.name, f"its default {column.default}" if column.filled_by_default else "NULL")
+            for column in filled(self.columns)
+        ]
+        if len({what for _, what in gets}) == 1:
+            return gets[0][1]
+        return ", ".join(f"{name} {what}" for name, what in gets)
+
+
+def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) -> ColumnsPlan:
+    """See what the columns were, what fell with them, and which rows can have their values again.
+
+    Args:
+        past: the past in words.
+
+    Raises:
+        RecoveryError: the table is gone or has no key, a column was never there or still is, no such row was there.
+        DatabaseError: the role may not alter the table.
+    """
+    pair = _table(sides, selection)
+    _require_owner(sides, pair)
+    columns = read_columns(sides, pair, [one.column for one in selection.columns])
+    table = pair.table.as_string(sides.now)
+    with report.phase("look for what fell with it", total=1, unit="steps") as phase:
+        belongings = find_belongings(sides, pair, columns)
+        phase.advance(1)
+    if selection.rows:
+        _pick(sides, pair, selection)
+    roles = frozenset(name for (name,) in sides.now.execute("SELECT rolname FROM pg_roles").fetchall())
+    granted = [grant_statements(table, column, roles) for column in columns]
+    belongings = replace(belongings, lost=(*belongings.lost, *(words for _, lost in granted for words in lost)))
+    add = [statement for column in columns for statement in add_statements(table, column)]
+    complete = [
+        *belongings.owned,
+        *(statement for column in columns for statement in default_statements(table, column)),
+        *belongings.statements,
+        *(statement for column in columns for statement in comment_statements(table, column)),
+        *(statement for statements, _ in granted for statement in statements),
+    ]
+    never_null = [
+        NeverNull(column.name, tuple(statements))
+        for column in columns
+        if (statements := never_null_statements(sides, pair, column))
+    ]
+    with report.phase("compare with now", total=1, unit="tables") as phase:
+        with _staged(sides, pair, columns, selection):
+            counts = count_rows(sides, pair)
+        phase.advance(1)
+    return ColumnsPlan(
+        past=past,
+        database=sides.now.info.dbname,
+        selection=selection,
+        table=str(pair.name),
+        columns=columns,
+        rows=counts.rows,
+        others=counts.living - counts.rows,
+        gone=counts.then - counts.rows,
+        add=tuple(add),
+        complete=tuple(complete),
+        never_null=tuple(never_null),
+        belongings=belongings,
+        fires=tuple(trigger.name for trigger in pair.now.triggers if trigger.on_update) if pair.now else (),
+        notes=tuple(_notes(pair, columns, counts, belongings)),
+        digest=_digest(sides, pair, columns, selection, [*add, *complete, belongings.before, belongings.after]),
+    )
+
+
+def planned_values(sides: Sides, plan: ColumnsPlan, limit: int | None) -> Iterator[Valued]:
+    """The living rows that will get their values, with these; at most `limit`."""
+    pair = find_table(sides.pairs, sides.then, plan.table)
+    with _staged(sides, pair, plan.columns, plan.selection):
+        yield from staged_rows(sides, pair, plan.columns, limit)
+
+
+@contextmanager
+def _staged(sides: Sides, pair: Pair, columns: Sequence[WasColumn], selection: Selection) -> Iterator[None]:
+    with as_of_one_moment(sides.now):
+        stage_values(sides, pair, columns, picked=bool(selection.rows))
+        yield
+
+
+def _table(sides: Sides, selection: Selection) -> Pair:
+    _require_whole(sides, selection.columns[0].table)
+    pair = find_table(sides.pairs, sides.then, selection.columns[0].table)
+    for wanted in selection.columns:
+        if wanted.column not in {column.name for column in pair.lost_columns}:
+            raise _cannot(pair, wanted.column)
+    if not pair.key:
+        raise RecoveryError(
+            f"{pair.name} has no key that both sides share, so nobody can tell which value belongs to which row.",
+            next_step=f"restore the table beside it and decide by hand: tmi-ops recover diff --table {pair.name}",
+        )
+    return pair
+
+
+def _require_whole(sides: Sides, table: str) -> None:
+    """Partitions share their columns, and PostgreSQL lets none of them have its own."""
+    name = find_name(sides.then, table)
+    wholes = [whole for whole, parts in sides.then.partitions.items() if name == whole or name in parts]
+    if wholes:
+        whole = max(wholes, key=lambda one: len(sides.then.partitions[one]))
+        raise RecoveryError(
+            f"{whole} is partitioned: its columns do not come back by this.",
+            next_step=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then bring back the values: "
+            f"tmi-ops recover rows --table {whole} --conflicts take-past --dry-run",
+        )
+
+
+def _cannot(pair: Pair, column: str) -> RecoveryError:
+    if pair.now is None:
+        return RecoveryError(
+            f"The whole table {pair.name} is gone, not only its column {column}.",
+            next_step=f"bring the table back: tmi-ops recover rows --table {pair.name}",
+        )
+    if column not in pair.then.column_names:
+        lost = ", ".join(one.name for one in pair.lost_columns)
+        return RecoveryError(
+            f"{pair.name} had no column {column} then.",
+            next_step=f"it lost {lost} since" if lost else "choose an earlier moment (tmi-ops recover find)",
+        )
+    return RecoveryError(
+        f"{pair.name} has its column {column}: it was not dropped, or is back already.",
+        next_step=f"bring back values in its rows: tmi-ops recover rows --table {pair.name} --conflicts take-past",
+    )
+
+
+def _require_owner(sides: Sides, pair: Pair) -> None:
+    row = sides.now.execute(
+        "SELECT pg_has_role(relowner, 'USAGE'), current_user, relowner::regrole::text FROM pg_class "
+        "WHERE oid = %s::regclass",
+        [pair.table.as_string(sides.now)],
+    ).fetchone()
+    if row is not None and not row[0]:
+        raise DatabaseError(
+            f"{row[1]} may not alter {pair.name}: its owner is {row[2]}.", next_step=f"run this as {row[2]}"
+        )
+
+
+def _pick(sides: Sides, pair: Pair, selection: Selection) -> None:
+    """Only the rows that were named, where they are of this table; else those that hung on what was named."""
+    own = any(find_table(sides.pairs, sides.then, rows.table) == pair for rows in selection.rows)
+    chosen = replace(selection, with_children=selection.with_children and not own)
+    picked = pick(sides, chosen)
+    if pair not in picked.tables or not _is_chosen(sides, pair):
+        raise RecoveryError(
+            f"No row of {pair.name} belonged to {'; '.join(rows.words() for rows in selection.rows)}.",
+            next_step="choose other rows, or leave the choice out: all rows get their values then",
+        )
+
+
+def _is_chosen(sides: Sides, pair: Pair) -> bool:
+    """Whether any of the picked rows is there for its own sake, not because others refer to it."""
+    chosen = sql.SQL("SELECT FROM {} WHERE reason <> 'parent' LIMIT 1").format(pair.temporary("picked"))
+    return sides.past.execute(chosen).fetchone() is not None
+
+
+def _notes(pair: Pair, columns: Sequence[WasColumn], counts: Counts, belongings: Belongings) -> Iterator[str]:
+    for lost in belongings.lost:
+        yield f"does not come back: {lost}"
+    without = counts.living - counts.rows
+    nullable = [column.name for column in columns if column.not_null and not column.filled_by_default]
+    if without and nullable:
+        yield f"{' and '.join(nullable)} may be NULL afterwards, unlike then, as {without:,} rows have no value for it"
+    if counts.then > counts.rows:
+        yield (
+            f"{counts.then - counts.rows:,} of the rows of then are gone; bring them back afterwards with "
+            f"tmi-ops recover rows --table {pair.name}, with their values"
+        )
+    yield f"the columns of {pair.name} have another order afterwards: what comes back stands last"
+
+
+def _digest(
+    sides: Sides, pair: Pair, columns: Sequence[WasColumn], selection: Selection, statements: Sequence[str]
+) -> str:
+    whole = hashlib.sha256("\n".join(statements).encode())
+    whole.update(values_digest(sides, pair, columns, picked=bool(selection.rows)).encode())
+    return whole.hexdigest()

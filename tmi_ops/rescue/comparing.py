@@ -1,0 +1,163 @@
+"""Rows then and now, told apart by joins on the past's server: the living one only reads keys and digests out.
+
+Every row's compared columns become a digest, computed where the row is. A whole table sends key and digest of every
+row; where few rows are asked for, only their keys travel there and only their digests back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tmi_ops.backup.snapshot import pin_text_output
+from tmi_ops.rescue.pairs import Pair, equal, listed
+
+# Up to so many rows, asking for each by its key is cheaper than reading the table.
+FEW_ROWS = 20_000
+# A server sends a row at a time; sent on like that, small rows cost more than they are large.
+COPIED_AT_ONCE = 1 << 16
+
+_KEYED_THEN = sql.SQL(
+    "CREATE TEMP TABLE {rows} AS SELECT t.ctid AS row_id, {reason} AS reason, {digest} AS digest, NULL::bigint AS nth, "
+    "{keys} FROM {source}"
+)
+# Rows without a key are told apart by their content, and equal ones by counting them.
+_KEYLESS_THEN = sql.SQL(
+    "CREATE TEMP TABLE {rows} AS SELECT t.ctid AS row_id, {reason} AS reason, t.digest, t.nth FROM (SELECT r.ctid, "
+    "r.digest, row_number() OVER (PARTITION BY r.digest) AS nth FROM (SELECT t.ctid, {digest} AS digest "
+    "FROM ONLY {table} t) r) t {join}"
+)
+_STATE = sql.SQL(
+    "CREATE TEMP TABLE {state} AS SELECT t.row_id, t.reason, t.digest, n.digest AS now_digest, CASE WHEN t.row_id IS "
+    "NULL THEN 'inserted' WHEN n.digest IS NULL THEN 'deleted' ELSE 'changed' END AS state, NULL::text AS action, "
+    "{keys} FROM {rows} t {how} JOIN {now} n ON {same} WHERE t.digest IS DISTINCT FROM n.digest"
+)
+
+
+@contextmanager
+def as_of_one_moment(now: psycopg.Connection[Any]) -> Iterator[None]:
+    """Read the living database in one snapshot; temporary tables made meanwhile are gone afterwards."""
+    with now.transaction(force_rollback=True):
+        now.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Make a connection fit for comparing: text output pinned, UTF-8, no timeouts of the role."""
+    pin_text_output(connection)
+    for name, value in (
+        ("client_encoding", "UTF8"),
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+    ):
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+
+
+def compare_picked(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
+    """Make `state` of a table's picked rows: those that are deleted or changed now."""
+    rows = _rows_then(past, pair, picked=True)
+    if pair.key and pair.now is not None and rows <= FEW_ROWS:
+        _ask_by_key(past, now, pair)
+    else:
+        _read_whole(past, now, pair)
+    _make_state(past, pair, with_inserted=False)
+
+
+def compare_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
+    """Make `state` of a whole table: its deleted, inserted and changed rows."""
+    _rows_then(past, pair, picked=False)
+    _read_whole(past, now, pair)
+    _make_state(past, pair, with_inserted=True)
+
+
+def copy_across(
+    source: psycopg.Connection[Any], query: sql.Composable, target: psycopg.Connection[Any], into: sql.Composable
+) -> int:
+    """Stream a query's rows into a table of the other server. Returns the number of rows."""
+    out = sql.SQL("COPY ({}) TO STDOUT").format(query)
+    with source.cursor() as reading, target.cursor() as writing:
+        with reading.copy(out) as rows, writing.copy(sql.SQL("COPY {} FROM STDIN").format(into)) as copy:
+            gathered = bytearray()
+            for chunk in rows:
+                gathered += chunk
+                if len(gathered) >= COPIED_AT_ONCE:
+                    copy.write(gathered)
+                    gathered = bytearray()
+            copy.write(gathered)
+        return writing.rowcount
+
+
+def _rows_then(past: psycopg.Connection[Any], pair: Pair, *, picked: bool) -> int:
+    reason = sql.SQL("p.reason") if picked else sql.SQL("'chosen'::text")
+    join = sql.SQL("JOIN {} p ON p.row_id = t.ctid").format(pair.temporary("picked")) if picked else sql.SQL("")
+    if pair.key:
+        statement = _KEYED_THEN.format(
+            rows=pair.temporary("rows"),
+            reason=reason,
+            digest=pair.digest("t"),
+            keys=pair.keys_as_places("t"),
+            source=sql.SQL("ONLY {} t {}").format(pair.table, join),
+        )
+    else:
+        statement = _KEYLESS_THEN.format(
+            rows=pair.temporary("rows"), reason=reason, digest=pair.digest("t"), table=pair.table, join=join
+        )
+    rows = past.execute(statement).rowcount
+    past.execute(sql.SQL("ANALYZE {}").format(pair.temporary("rows")))
+    return rows
+
+
+def _read_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
+    keys = sql.SQL(", {}").format(pair.declared_places()) if pair.key else sql.SQL("")
+    past.execute(sql.SQL("CREATE TEMP TABLE {} (digest bytea{})").format(pair.temporary("now"), keys))
+    if pair.now is not None:
+        columns = sql.SQL(", {}").format(listed("n", pair.key)) if pair.key else sql.SQL("")
+        query = sql.SQL("SELECT {}{} FROM ONLY {} n").format(pair.digest("n"), columns, pair.table)
+        copy_across(now, query, past, pair.temporary("now"))
+    past.execute(sql.SQL("ANALYZE {}").format(pair.temporary("now")))
+
+
+def _ask_by_key(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
+    past.execute(
+        sql.SQL("CREATE TEMP TABLE {} (digest bytea, {})").format(pair.temporary("now"), pair.declared_places())
+    )
+    asked = pair.temporary("asked")
+    now.execute(sql.SQL("CREATE TEMP TABLE {} ({})").format(asked, pair.declared_places()))
+    keys = sql.SQL("SELECT {} FROM {} t").format(listed("t", pair.places), pair.temporary("rows"))
+    copy_across(past, keys, now, asked)
+    now.execute(sql.SQL("ANALYZE {}").format(asked))
+    query = sql.SQL("SELECT {}, {} FROM {} a JOIN ONLY {} n ON {}").format(
+        pair.digest("n"), listed("n", pair.key), asked, pair.table, pair.same_key("n", "a")
+    )
+    copy_across(now, query, past, pair.temporary("now"))
+
+
+def _make_state(past: psycopg.Connection[Any], pair: Pair, *, with_inserted: bool) -> None:
+    if pair.key:
+        now: sql.Composable = pair.temporary("now")
+        same: sql.Composable = equal("t", pair.places, "n", pair.places)
+        keys: sql.Composable = sql.SQL(", ").join(
+            sql.SQL("coalesce(t.{0}, n.{0}) AS {0}").format(sql.Identifier(name)) for name in pair.places
+        )
+    else:
+        now = sql.SQL("(SELECT digest, row_number() OVER (PARTITION BY digest) AS nth FROM {})").format(
+            pair.temporary("now")
+        )
+        same, keys = sql.SQL("t.digest = n.digest AND t.nth = n.nth"), sql.SQL("coalesce(t.nth, n.nth) AS nth")
+    past.execute(
+        _STATE.format(
+            state=pair.temporary("state"),
+            keys=keys,
+            rows=pair.temporary("rows"),
+            how=sql.SQL("FULL" if with_inserted else "LEFT"),
+            now=now,
+            same=same,
+        )
+    )
+    past.execute(sql.SQL("CREATE INDEX ON {} (row_id)").format(pair.temporary("state")))
+    for purpose in ("rows", "now"):
+        past.execute(sql.SQL("DROP TABLE {}").format(pair.temporary(purpose)))

@@ -1,0 +1,110 @@
+"""Tables that were dropped, created again as they were: columns, keys, indexes, constraints, triggers, owner, grants.
+
+The words are pg_dump's own, asked of the past. `fallen.py` tells what a DROP ... CASCADE took along and comes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.postgres.connections import libpq_environment
+from tmi_ops.postgres.programs import programs_at_least, run_program
+from tmi_ops.rescue.fallen import Fallen, fallen_with
+from tmi_ops.rescue.pairs import Pair
+from tmi_ops.rescue.session import Sides
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """SQL that creates what is gone (`before` rows are written) and completes it (`after`)."""
+
+    before: str = ""
+    after: str = ""
+    fallen: Fallen = field(default=Fallen())
+
+    def create(self, now: psycopg.Connection[Any]) -> None:
+        """Tables and sequences, without indexes and constraints, so that the rows are written fast."""
+        run_script(now, self.before)
+
+    def complete(self, now: psycopg.Connection[Any]) -> None:
+        """Indexes, constraints, triggers; and what other things had lost with the tables."""
+        run_script(now, self.after)
+        for repair in self.fallen.repairs:
+            now.execute(repair.statement.encode())
+
+
+def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
+    """What it takes to have these tables again.
+
+    Raises:
+        ProgramError: there is no pg_dump for the past's version, or it failed.
+    """
+    fallen = fallen_with(sides, [pair.name for pair in lost])
+    if not fallen.relations:
+        return Definitions()
+    relations = [*fallen.relations, *fallen.views]
+    before, after = (
+        _without_attaching(dumped(sides, section, relations), fallen) for section in ("pre-data", "post-data")
+    )
+    return Definitions(before, after, fallen)
+
+
+def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
+    """pg_dump's script for one section of these relations: `pre-data` makes them, `post-data` completes them."""
+    programs = programs_at_least(sides.past.info.server_version // 10000, sides.bindir)
+    said = run_program(
+        [
+            programs.path("pg_dump"),
+            "--no-password",
+            "--schema-only",
+            f"--section={section}",
+            *(f"--table={name.identifier.as_string(sides.past)}" for name in relations),
+        ],
+        env=libpq_environment(sides.past_address),
+    )
+    # Words to psql, not to the server: recent versions guard a dump with \restrict.
+    return "\n".join(line for line in said.splitlines() if not line.startswith("\\"))
+
+
+def _without_attaching(script: str, fallen: Fallen) -> str:
+    """A partition of a living table is attached when it is complete: before, that would give it indexes of its own."""
+    for name in (name for attachment in fallen.attachments for name in attachment.names):
+        attaching = rf"^ALTER (TABLE ONLY|INDEX) [^\n]+ ATTACH PARTITION {re.escape(name)}( FOR VALUES .*?| DEFAULT)?;$"
+        script = re.sub(attaching, "", script, flags=re.MULTILINE | re.DOTALL)
+    return script
+
+
+def run_script(now: psycopg.Connection[Any], script: str) -> None:
+    """pg_dump's script sets the session up for itself; afterwards it is again as it was."""
+    if not script:
+        return
+    with now.transaction():
+        before = now.execute(
+            "SELECT array_agg(ARRAY[name, setting]) FROM pg_settings WHERE name = ANY (%s)", [list(_SET_BY_PG_DUMP)]
+        ).fetchone()
+        now.execute(script.encode())
+        for name, value in (before[0] or []) if before else []:
+            now.execute("SELECT set_config(%s, %s, false)", [name, value])
+
+
+_SET_BY_PG_DUMP = (
+    "check_function_bodies",
+    "client_encoding",
+    "client_min_messages",
+    "default_table_access_method",
+    "default_tablespace",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "row_security",
+    "search_path",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "transaction_timeout",
+    "xmloption",
+)

@@ -1,0 +1,129 @@
+"""How rows hang on one another: foreign keys, and what TMI links without declaring it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.rescue.shape import ForeignKey, Shape
+
+
+@dataclass(frozen=True)
+class Link:
+    """Rows of `child` hang on the row of `parent` whose `referenced` columns equal their `columns`.
+
+    partitions: the past's tables in which that row may be, where `parent` is partitioned.
+    enforced: a foreign key, so the child cannot be without its parent; else it comes with its parent, no more.
+    """
+
+    child: TableName
+    columns: tuple[str, ...]
+    parent: TableName
+    referenced: tuple[str, ...]
+    enforced: bool = True
+    partitions: tuple[TableName, ...] = ()
+
+    @property
+    def parents(self) -> tuple[TableName, ...]:
+        """The tables that may hold the row."""
+        return self.partitions or (self.parent,)
+
+
+# TMI's own ties that no foreign key declares: (child, its column, parent, its column).
+_TMI = (
+    ("alias_counters", "parent_id", "threat_models", "id"),
+    ("audit_entries", "threat_model_id", "threat_models", "id"),
+    ("version_snapshots", "audit_entry_id", "audit_entries", "id"),
+    *(
+        ("metadata", "entity_id", parent, "id")
+        for parent in (
+            "assets",
+            "diagrams",
+            "documents",
+            "notes",
+            "projects",
+            "repositories",
+            "survey_responses",
+            "survey_templates",
+            "teams",
+            "threat_models",
+            "threats",
+        )
+    ),
+)
+
+
+def links_between(then: Shape, now: Shape) -> tuple[Link, ...]:
+    """Every tie between tables of the past: its foreign keys, those that were added since, and TMI's own."""
+    declared = [
+        link_of(key, then)
+        for key in (*then.foreign_keys, *now.foreign_keys)
+        if _has(then, key.child, key.columns) and _has(then, key.parent, key.referenced)
+    ]
+    own = [
+        Link(TableName("public", child), (column,), TableName("public", parent), (referenced,), enforced=False)
+        for child, column, parent, referenced in _TMI
+    ]
+    known = [link for link in own if _are_alike(then, link)]
+    return tuple(dict.fromkeys([*declared, *known]))
+
+
+def link_of(key: ForeignKey, then: Shape) -> Link:
+    return Link(key.child, key.columns, key.parent, key.referenced, partitions=then.partitions.get(key.parent, ()))
+
+
+def insertion_order(tables: Iterable[TableName], links: Iterable[Link]) -> tuple[tuple[TableName, ...], ...]:
+    """Tables in groups, parents before children; tables that refer to one another in a circle share a group.
+
+    Tarjan's algorithm: it gives components so that each comes after those it refers to.
+    """
+    wanted = sorted(set(tables), key=str)
+    parents: dict[TableName, set[TableName]] = {table: set() for table in wanted}
+    for link in links:
+        if link.enforced and link.child in parents:
+            parents[link.child] |= (set(link.parents) & parents.keys()) - {link.child}
+    return _Components(parents).found()
+
+
+class _Components:
+    def __init__(self, edges: Mapping[TableName, Set[TableName]]) -> None:
+        self._edges = edges
+        self._number: dict[TableName, int] = {}
+        self._low: dict[TableName, int] = {}
+        self._stack: list[TableName] = []
+        self._groups: list[tuple[TableName, ...]] = []
+
+    def found(self) -> tuple[tuple[TableName, ...], ...]:
+        for table in self._edges:
+            if table not in self._number:
+                self._visit(table)
+        return tuple(self._groups)
+
+    def _visit(self, table: TableName) -> None:
+        self._number[table] = self._low[table] = len(self._number)
+        self._stack.append(table)
+        for other in sorted(self._edges[table], key=str):
+            if other not in self._number:
+                self._visit(other)
+                self._low[table] = min(self._low[table], self._low[other])
+            elif other in self._stack:
+                self._low[table] = min(self._low[table], self._number[other])
+        if self._low[table] == self._number[table]:
+            place = self._stack.index(table)
+            self._groups.append(tuple(sorted(self._stack[place:], key=str)))
+            del self._stack[place:]
+
+
+def _are_alike(shape: Shape, link: Link) -> bool:
+    """Whether both ends are there and of one type, so that they can be compared through an index."""
+    if not (_has(shape, link.child, link.columns) and _has(shape, link.parent, link.referenced)):
+        return False
+    child, parent = shape.tables[link.child], shape.tables[link.parent]
+    ends = zip(link.columns, link.referenced, strict=True)
+    return all(child.type_of(own) == parent.type_of(other) for own, other in ends)
+
+
+def _has(shape: Shape, name: TableName, columns: Iterable[str]) -> bool:
+    parts = shape.parts_of(name)
+    return bool(parts) and all(shape.tables[part].column_names >= set(columns) for part in parts)

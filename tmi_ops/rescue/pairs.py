@@ -1,0 +1,176 @@
+"""A table then and now, and the SQL in which its rows are told apart, compared and moved. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from psycopg import sql
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.errors import RecoveryError
+from tmi_ops.rescue.shape import Column, Shape, Table, common_columns
+
+# Of SHA-256, as in the fingerprint of a whole table: 128 bits tell rows apart for any number of them.
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One table on both sides.
+
+    Args:
+        number: names its temporary tables.
+        now: None when it was dropped since.
+        columns: those that both have and no server computes; they are compared and moved.
+        key: tells its rows apart on both sides; empty where only the whole row does.
+    """
+
+    number: int
+    then: Table
+    now: Table | None
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def name(self) -> TableName:
+        return self.then.name
+
+    @property
+    def lost_columns(self) -> tuple[Column, ...]:
+        """What the table had and has no more."""
+        return () if self.now is None else tuple(c for c in self.then.columns if c.name not in self.now.column_names)
+
+    @property
+    def new_columns(self) -> tuple[Column, ...]:
+        return () if self.now is None else tuple(c for c in self.now.columns if c.name not in self.then.column_names)
+
+    @property
+    def table(self) -> sql.Identifier:
+        return self.name.identifier
+
+    def temporary(self, purpose: str) -> sql.Identifier:
+        """`picked`, `rows`, `now`, `state` on the past's side, `stage` on the living one."""
+        return sql.Identifier("pg_temp", f"rescue_{purpose}_{self.number}")
+
+    def digest(self, alias: str) -> sql.Composed:
+        """What a row's compared columns hold, in 16 bytes; output must be pinned."""
+        return sql.SQL("substr(sha256(convert_to(ROW({})::text, 'UTF8')), 1, {})").format(
+            listed(alias, (column.name for column in self.columns)), sql.Literal(DIGEST_BYTES)
+        )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The key's columns in temporary tables, where a table's own names could be ours: k1, k2."""
+        return tuple(f"k{number}" for number in range(1, len(self.key) + 1))
+
+    def same_key(self, row: str, temporary: str) -> sql.Composed:
+        """Whether a temporary table's row speaks of this row."""
+        return equal(row, self.key, temporary, self.places)
+
+    def keys_as_places(self, row: str) -> sql.Composed:
+        """`row.id AS k1`"""
+        return sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(row, name), sql.Identifier(place))
+            for name, place in zip(self.key, self.places, strict=True)
+        )
+
+    def declared_places(self) -> sql.Composed:
+        """`k1 integer, k2 text`"""
+        types = {column.name: column.type for column in self.columns}
+        return sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(place), sql.SQL(types[name]))
+            for name, place in zip(self.key, self.places, strict=True)
+        )
+
+    def key_words(self, alias: str) -> sql.Composed:
+        """A row's key for a person, as SQL: `a, b`, or `a whole row` where there is no key."""
+        if not self.key:
+            return sql.SQL("left({}.*::text, 60)").format(sql.Identifier(alias))
+        return sql.SQL("concat_ws(', ', {})").format(listed(alias, self.key))
+
+
+def pair_tables(then: Shape, now: Shape) -> dict[TableName, Pair]:
+    """Every table of the past with what it is now."""
+    pairs = {}
+    for number, (name, table) in enumerate(then.tables.items()):
+        living = now.tables.get(name)
+        columns = common_columns(table, living)
+        pairs[name] = Pair(number, table, living, columns, _shared_key(table, living, columns))
+    return pairs
+
+
+def find_table(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> Pair:
+    """The table that a person means, where it must be one that holds rows itself.
+
+    Raises:
+        RecoveryError: the past has none of that name, or several; or it is partitioned.
+    """
+    name = find_name(then, words)
+    if name not in pairs:
+        raise RecoveryError(f"{name} is partitioned.", next_step=f"name one of its partitions: {_some(then, name)}")
+    return pairs[name]
+
+
+def find_tables(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> tuple[Pair, ...]:
+    """The table that a person means, or the partitions that hold its rows.
+
+    Raises:
+        RecoveryError: the past has none of that name, or several.
+    """
+    return tuple(pairs[part] for part in then.parts_of(find_name(then, words)))
+
+
+def find_name(then: Shape, words: str) -> TableName:
+    """What a person means.
+
+    Raises:
+        RecoveryError: the past has no table of that name, or several.
+    """
+    name = then.find(words)
+    if name is None:
+        raise _no_table(then, words)
+    return name
+
+
+def _no_table(then: Shape, words: str) -> RecoveryError:
+    several = sorted(str(name) for name in (*then.tables, *then.partitions) if name.name == words)
+    if several:
+        return RecoveryError(
+            f"There was more than one table {words} then.", next_step=f"name it as one of {', '.join(several)}"
+        )
+    names = {short: name for name in (*then.tables, *then.partitions) for short in (name.name, str(name))}
+    alike = get_close_matches(words, names, n=1)
+    meant = f"did you mean {alike[0]}? " if alike else ""
+    return RecoveryError(
+        f"There was no table {words} then.", next_step=f"{meant}`tmi-ops recover diff` lists the tables that differ"
+    )
+
+
+def _some(then: Shape, name: TableName) -> str:
+    parts = then.parts_of(name)
+    return ", ".join([*map(str, parts[:3]), *(["..."] if len(parts) > 3 else [])]) or "it had none"
+
+
+def _shared_key(then: Table, now: Table | None, columns: Iterable[Column]) -> tuple[str, ...]:
+    """The past's key, where it is one in the living table, too."""
+    if not set(then.key) <= {column.name for column in columns}:
+        return ()
+    if now is None or set(now.key) == set(then.key):
+        return then.key
+    quoted = {frozenset(index.expressions) for index in now.uniques if index.predicate is None}
+    return then.key if frozenset(then.key) in quoted else ()
+
+
+def listed(alias: str, columns: Iterable[str]) -> sql.Composed:
+    """`alias.a, alias.b`"""
+    return sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)
+
+
+def equal(one: str, columns: Iterable[str], other: str, others: Iterable[str]) -> sql.Composed:
+    """`one.a = other.x AND one.b = other.y`"""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(one, left), sql.Identifier(other, right))
+        for left, right in zip(columns, others, strict=True)
+    )

@@ -1,0 +1,280 @@
+"""What a rescue would do, to the row, as a frozen value. Nothing is written to the living database by it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.progress import Report
+from tmi_ops.rescue.closure import pick
+from tmi_ops.rescue.comparing import as_of_one_moment, compare_picked
+from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles
+from tmi_ops.rescue.fallen import fallen_with
+from tmi_ops.rescue.links import Link, insertion_order, link_of
+from tmi_ops.rescue.pairs import Pair
+from tmi_ops.rescue.selection import Policy, Selection
+from tmi_ops.rescue.session import Sides
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """Rows of one table.
+
+    Args:
+        insert: missing now, will be inserted; of these `for_others` come only because another row refers to them.
+        update: exist with other content, will become what they were.
+        keep: exist with other content, stay.
+        leave: cannot come or were skipped.
+        as_it_was: looked at and equal to the past.
+        recreate: the table itself is gone and comes back.
+        fires: the living triggers and rules that the writing sets off.
+    """
+
+    table: str
+    insert: int
+    update: int
+    keep: int
+    leave: int
+    as_it_was: int
+    for_others: int = 0
+    recreate: bool = False
+    fires: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> int:
+        return self.insert + self.update
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Rows of one table that one thing stands in the way of; `examples` are keys.
+
+    `becomes`: what the policy makes of them, in words; None: it has no answer, so nothing is done.
+    """
+
+    table: str
+    kind: Kind
+    rows: int
+    detail: str
+    examples: tuple[str, ...]
+    becomes: str | None
+
+
+@dataclass(frozen=True)
+class RescuePlan:
+    """What will be done.
+
+    Args:
+        past: the past in words, `database` the living one.
+        order: tables in groups as they are written, parents first.
+        digest: of every planned row with its content then and now; another digest is another plan.
+    """
+
+    past: str
+    database: str
+    selection: Selection
+    tables: tuple[TablePlan, ...]
+    conflicts: tuple[Conflict, ...]
+    order: tuple[tuple[TableName, ...], ...]
+    notes: tuple[str, ...]
+    digest: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows will be written."""
+        return sum(table.written for table in self.tables)
+
+    @property
+    def unsolved(self) -> tuple[Conflict, ...]:
+        return tuple(conflict for conflict in self.conflicts if conflict.becomes is None)
+
+
+def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -> RescuePlan:
+    """Find the rows, compare them with the living ones, ask what is in their way, and decide by the policy.
+
+    Args:
+        past: the past in words.
+
+    Raises:
+        RecoveryError: the selection names what the past has not, or the living tables cannot take such rows.
+        DatabaseError: the role may not write what is planned.
+    """
+    picked = pick(sides, selection).tables
+    sides.past.execute(
+        sql.SQL("CREATE TEMP TABLE {} (number integer, row_id tid, kind text, detail text)").format(CONFLICTS)
+    )
+    with as_of_one_moment(sides.now):
+        with report.phase("compare with now", total=len(picked), unit="tables") as phase:
+            for pair in picked:
+                compare_picked(sides.past, sides.now, pair)
+                decide(sides.past, sides.now, pair, selection.policy)
+                phase.advance(1)
+        with report.phase("look for conflicts", total=1, unit="steps") as phase:
+            find_obstacles(sides, picked, required_links(sides))
+            apply_policy(sides.past, picked, sides.links, selection.policy)
+            phase.advance(1)
+    tables = tuple(_table_plan(sides, pair) for pair in picked)
+    written = [pair for pair, plan in zip(picked, tables, strict=True) if plan.written]
+    _require_writable(sides, written)
+    return RescuePlan(
+        past=past,
+        database=sides.now.info.dbname,
+        selection=selection,
+        tables=tables,
+        conflicts=_conflicts(sides, picked, selection.policy),
+        order=insertion_order((pair.name for pair in written), required_links(sides)),
+        notes=(*_notes(written), *_notes_of_fallen(sides, written)),
+        digest=planned_digest(sides, written),
+    )
+
+
+def required_links(sides: Sides) -> tuple[Link, ...]:
+    """The foreign keys that the rows must satisfy: the living ones, and those of tables that come back whole."""
+    keys = [
+        *sides.living.foreign_keys,
+        *(key for key in sides.then.foreign_keys if key.child not in sides.living.tables),
+    ]
+    links = [link_of(key, sides.then) for key in keys]
+    return tuple(dict.fromkeys(link for link in links if _is_moved(sides, link)))
+
+
+def _is_moved(sides: Sides, link: Link) -> bool:
+    """Whether rescued rows bring the columns that refer."""
+    pair = sides.pairs.get(link.child)
+    return pair is not None and {column.name for column in pair.columns} >= set(link.columns)
+
+
+def planned_digest(sides: Sides, pairs: Sequence[Pair]) -> str:
+    """One digest of all rows that will be written, with their content then and now."""
+    whole = hashlib.sha256()
+    for pair in sorted(pairs, key=lambda one: str(one.name)):
+        row = sides.past.execute(
+            sql.SQL(
+                "SELECT count(*), coalesce(sum(('x' || substr(encode(sha256(digest || coalesce(now_digest, '') || "
+                "convert_to(action, 'UTF8')), 'hex'), 1, 16))::bit(64)::bigint), 0) FROM {} "
+                "WHERE action IN ('insert', 'update')"
+            ).format(pair.temporary("state"))
+        ).fetchone()
+        whole.update(f"{pair.name} {row}\n".encode())
+    return whole.hexdigest()
+
+
+def _table_plan(sides: Sides, pair: Pair) -> TablePlan:
+    row = sides.past.execute(
+        sql.SQL(
+            "SELECT count(*) FILTER (WHERE action = 'insert'), count(*) FILTER (WHERE action = 'update'), "
+            "count(*) FILTER (WHERE action = 'keep'), count(*) FILTER (WHERE action = 'leave'), "
+            "(SELECT count(*) FROM {picked}) - count(*), "
+            "count(*) FILTER (WHERE action = 'insert' AND reason = 'parent') FROM {state}"
+        ).format(picked=pair.temporary("picked"), state=pair.temporary("state"))
+    ).fetchone()
+    if row is None:  # an aggregate has its row
+        raise AssertionError
+    insert, update, keep, leave, as_it_was, for_others = row
+    return TablePlan(
+        table=str(pair.name),
+        insert=insert,
+        update=update,
+        keep=keep,
+        leave=leave,
+        as_it_was=as_it_was,
+        for_others=for_others,
+        recreate=pair.now is None and insert > 0,
+        fires=_fired(pair, insert=insert > 0, update=update > 0),
+    )
+
+
+def _fired(pair: Pair, *, insert: bool, update: bool) -> tuple[str, ...]:
+    return tuple(
+        f"{trigger.name} ({'before' if trigger.before else 'after'}, {trigger.calls})"
+        for trigger in (pair.now.triggers if pair.now else ())
+        if (insert and trigger.on_insert) or (update and trigger.on_update)
+    )
+
+
+def _conflicts(sides: Sides, pairs: Sequence[Pair], policy: Policy) -> tuple[Conflict, ...]:
+    found = []
+    for pair in pairs:
+        words = pair.key_words("t")
+        rows = sides.past.execute(
+            sql.SQL(
+                "SELECT c.kind, s.action, count(*), min(c.detail), "
+                "(array_agg({words} || CASE WHEN c.kind = 'taken' THEN ': ' || c.detail ELSE '' END))[:{examples}] "
+                "FROM {conflicts} c JOIN {state} s ON s.row_id = c.row_id JOIN ONLY {table} t ON t.ctid = c.row_id "
+                "WHERE c.number = {number} GROUP BY 1, 2 ORDER BY 1, 2"
+            ).format(
+                words=words,
+                examples=sql.Literal(EXAMPLES),
+                conflicts=CONFLICTS,
+                state=pair.temporary("state"),
+                table=pair.table,
+                number=sql.Literal(pair.number),
+            )
+        ).fetchall()
+        found += [
+            Conflict(str(pair.name), kind, count, detail, tuple(examples), _BECOMES.get(action))
+            for kind, action, count, detail, examples in rows
+        ]
+    return tuple(found)
+
+
+_BECOMES: Mapping[str, str] = {
+    "update": "becomes what it was",
+    "keep": "stays as it is",
+    "leave": "is left out",
+}
+
+
+def _notes(written: Sequence[Pair]) -> list[str]:
+    notes = []
+    for pair in written:
+        if pair.lost_columns:
+            names = ", ".join(column.name for column in pair.lost_columns)
+            notes.append(
+                f"{pair.name} has no column {names} any more; its values stay in the past (--column brings one back)"
+            )
+        if pair.new_columns:
+            names = ", ".join(column.name for column in pair.new_columns)
+            notes.append(f"{pair.name} has the new column {names}, which inserted rows get by default")
+        if not pair.key:
+            notes.append(f"{pair.name} has no key: its rows are told apart by their whole content")
+    return notes
+
+
+def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
+    lost = [pair.name for pair in written if pair.now is None]
+    fallen = fallen_with(sides, lost)
+    tables = " and ".join(map(str, lost))
+    along = [words for words in fallen.words if words not in {f"the table {name}" for name in lost}]
+    comes = [f"with {tables} comes back {', '.join(along)}"] if along else []
+    stays = [f"what fell with {tables} and does not come back: {', '.join(fallen.left)}"] if fallen.left else []
+    return [*comes, *stays]
+
+
+def _require_writable(sides: Sides, written: Sequence[Pair]) -> None:
+    for pair in written:
+        needed = [column.name for column in pair.new_columns if column.must_be_given]
+        if needed:
+            raise RecoveryError(
+                f"{pair.name} has a column since that must be given and has no default: {', '.join(needed)}.",
+                next_step=f"give it one for a while: ALTER TABLE {pair.name} ALTER COLUMN {needed[0]} SET DEFAULT ...",
+            )
+        if pair.now is None:
+            continue
+        row = sides.now.execute(
+            "SELECT has_table_privilege(%(table)s, 'INSERT') AND has_table_privilege(%(table)s, 'UPDATE'), "
+            "current_user",
+            {"table": pair.table.as_string(sides.now)},
+        ).fetchone()
+        if row is None or not row[0]:
+            raise DatabaseError(
+                f"{row[1] if row else 'The role'} may not write {pair.name}.",
+                next_step=f"run this as the owner of the tables, or GRANT INSERT, UPDATE ON {pair.name}",
+            )

@@ -1,0 +1,62 @@
+"""The two sides of a rescue, for as long as it takes: the past, ours alone, and the living database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.postgres.connections import connect
+from tmi_ops.rescue.comparing import prepare
+from tmi_ops.rescue.links import Link, links_between
+from tmi_ops.rescue.pairs import Pair, pair_tables
+from tmi_ops.rescue.shape import Shape, read_shape
+from tmi_ops.settings import PostgresSettings
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both connections, and what both catalogues said when they were opened.
+
+    The past's connection holds the temporary tables that say which row comes back; they end with it. `bindir`:
+    TMI_OPS_PG_BINDIR.
+    """
+
+    past: psycopg.Connection[Any]
+    now: psycopg.Connection[Any]
+    past_address: PostgresSettings
+    then: Shape
+    living: Shape
+    pairs: Mapping[TableName, Pair]
+    links: tuple[Link, ...]
+    bindir: Path | None = None
+
+
+@contextmanager
+def both_sides(past: PostgresSettings, now: PostgresSettings, bindir: Path | None = None) -> Iterator[Sides]:
+    """Connect to both for the length of a `with` block; nothing is written to the living side by this.
+
+    Raises:
+        DatabaseError: one of them could not be reached.
+    """
+    with connect(past) as then, connect(now) as living:
+        prepare(then)
+        prepare(living)
+        yield _read(then, living, past, bindir)
+
+
+def read_again(sides: Sides) -> Sides:
+    """The same connections with the catalogues as they are now."""
+    return _read(sides.past, sides.now, sides.past_address, sides.bindir)
+
+
+def _read(
+    past: psycopg.Connection[Any], now: psycopg.Connection[Any], address: PostgresSettings, bindir: Path | None
+) -> Sides:
+    then, living = read_shape(past), read_shape(now)
+    return Sides(past, now, address, then, living, pair_tables(then, living), links_between(then, living), bindir)

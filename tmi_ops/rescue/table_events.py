@@ -1,0 +1,100 @@
+"""When a table lost rows: which commit dropped, emptied, deleted or changed, and when. Pure.
+
+A table is followed by its files: DROP, TRUNCATE and rewrites name the old file in their commit record, and deleted and
+updated rows name the file they are in. A column's own row is in pg_attribute: it is updated where a column is dropped
+or altered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tmi_ops.rescue.table_files import file_after, file_before
+from tmi_ops.rescue.wal_events import Commit, File
+
+Kind = Literal["dropped", "emptied or rewritten", "definition altered", "deleted rows", "changed rows"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a commit did to the table; `rows` is 0 where WAL does not tell."""
+
+    kind: Kind
+    commit: Commit
+    rows: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened to a table, in the order of time.
+
+    `blind`: the commits, at the beginning or the end of those that were looked through, of which nothing can be told,
+    because the table's file is not known there.
+    """
+
+    events: tuple[Event, ...]
+    blind: tuple[Commit, ...] = ()
+
+
+def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: File | None = None) -> History:
+    """What happened to a table that is still there, `file` being its file now.
+
+    Args:
+        columns: the file of pg_attribute; None: whether the definition was altered is not looked for.
+    """
+    backwards: list[list[Event]] = []
+    for place in reversed(range(len(commits))):
+        commit = commits[place]
+        if file not in commit.made or oid not in commit.touched:
+            backwards.append([*_definition_of(commit, oid, columns), *_rows_of(commit, {file})])
+            continue
+        before = None if file.number == oid else file_before(commit, oid, file)
+        gone = [Event("emptied or rewritten", commit, 0)] if file.number != oid else []
+        backwards.append([*_rows_of(commit, {before or file, file}), *gone])
+        if before is None:
+            # A file that bears the table's oid is its first one: before it there was no table.
+            return History(_flat(backwards), () if file.number == oid else tuple(commits[:place]))
+        file = before
+    return History(_flat(backwards))
+
+
+def events_forwards(commits: Sequence[Commit], oid: int, file: File) -> History:
+    """What happened to a table since a catalogue knew its `file`, up to the commit that dropped it."""
+    events: list[Event] = []
+    for place, commit in enumerate(commits):
+        events += _rows_of(commit, {file})
+        if file not in commit.gone:
+            continue
+        if oid in commit.dropped or oid not in commit.touched or not _was_renewed(commit, file):
+            return History((*events, Event("dropped", commit, 0)))
+        events.append(Event("emptied or rewritten", commit, 0))
+        after = file_after(commit, oid, file)
+        if after is None:
+            return History(tuple(events), tuple(commits[place + 1 :]))
+        file = after
+    return History(tuple(events))
+
+
+def _was_renewed(commit: Commit, file: File) -> bool:
+    """Whether this commit made a file that could be the table's next; one of versions that do not tell of drops."""
+    return any(made.database == file.database for made in commit.made)
+
+
+def _flat(backwards: Iterable[list[Event]]) -> tuple[Event, ...]:
+    return tuple(event for events in reversed([*backwards]) for event in events)
+
+
+def _definition_of(commit: Commit, oid: int, columns: File | None) -> list[Event]:
+    """A dropped column is an update of pg_attribute by a commit that touches the table. So is some more, such as a
+    foreign key that fell with the table it referred to; an index or ANALYZE is not."""
+    altered = columns is not None and oid in commit.touched and commit.changed.get(columns, 0) > 0
+    return [Event("definition altered", commit, 0)] if altered else []
+
+
+def _rows_of(commit: Commit, files: set[File]) -> list[Event]:
+    deleted = sum(commit.deleted.get(file, 0) for file in files)
+    changed = sum(commit.changed.get(file, 0) for file in files)
+    events = [Event("deleted rows", commit, deleted)] if deleted else []
+    return [*events, Event("changed rows", commit, changed)] if changed else events

@@ -1,0 +1,95 @@
+"""What retention decides upon: every backup, hold and WAL file of an environment, each reduced to what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from tmi_ops.store.guarding import UnfinishedUpload
+from tmi_ops.store.manifest import Kind
+from tmi_ops.wal.lineage import Lineage
+
+Proof = Literal["proven", "failed", "untried"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a person wants a backup kept, whatever the policy says."""
+
+    backup_id: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that exists.
+
+    `subject`: what it is of; the policy counts within one. `taken_at`: the moment whose data it holds, but never before
+    the store got its manifest, so that a database's slow clock makes nothing old. `chain`: the backups it builds upon.
+    `size`: stored bytes of its folder. A base backup has its cluster, timeline and LSNs too.
+    """
+
+    backup_id: str
+    kind: Kind
+    subject: str
+    taken_at: datetime
+    size: int
+    objects: int
+    proof: Proof
+    chain: tuple[str, ...] = ()
+    hold: Hold | None = None
+    locked_until: datetime | None = None
+    system_identifier: str = ""
+    timeline: int = 0
+    start_lsn: int = 0
+    stop_lsn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WalFile:
+    """A segment, an open one, or a note about one: the bytes from `start` to `end` (LSNs) of a timeline."""
+
+    key: str
+    size: int
+    stored_at: datetime
+    timeline: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class ClusterWal:
+    """The archived WAL of one cluster, and the line of every timeline whose history the archive has."""
+
+    system_identifier: str
+    files: tuple[WalFile, ...]
+    lines: Mapping[int, Lineage]
+
+
+@dataclass(frozen=True, slots=True)
+class HalfMade:
+    """A folder without a manifest: it is no backup. `touched_at`: when anything was last stored in it."""
+
+    backup_id: str
+    size: int
+    objects: int
+    touched_at: datetime
+
+
+@dataclass(frozen=True)
+class RetentionFacts:
+    """Everything retention knows. `store_now` is the store's own clock; `newest_at` when it last got a backup or WAL.
+
+    Complete by construction: where anything could not be read there are no facts.
+    """
+
+    backups: tuple[Backup, ...]
+    wal: tuple[ClusterWal, ...] = ()
+    half_made: tuple[HalfMade, ...] = ()
+    uploads: tuple[UnfinishedUpload, ...] = field(default=())
+    store_now: datetime | None = None
+    newest_at: datetime | None = None
+    has_object_lock: bool = False

@@ -1,0 +1,131 @@
+"""Holds: an object beside a backup that keeps it, with the reason, until a person takes it away.
+
+Where the bucket has Object Lock the store keeps it too: every object of the backup and of those it builds upon is put
+under a legal hold, so that nobody with our keys can delete it, by whatever program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.retention.facts import Hold
+from tmi_ops.store.catalogue import KINDS, READERS, backup_folder, read_manifest
+from tmi_ops.store.guarding import has_object_lock, set_legal_hold
+from tmi_ops.store.manifest import AnyManifest, BaseManifest, Kind
+from tmi_ops.store.objects import ObjectStore
+
+HOLD = "hold.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: int = 1
+    backup_id: str
+    reason: str
+    since: AwareDatetime
+
+
+def hold_key(backup_id: str) -> str:
+    return f"{backup_folder(backup_id)}/{HOLD}"
+
+
+def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
+    """Keep a backup, and with it all it builds upon, until it is released.
+
+    Raises:
+        ObjectMissingError: there is no such backup.
+        ObjectExistsError: it is held already; that hold was left as it is.
+        StoreError: the store failed; where the hold itself was written, it holds.
+    """
+    manifest = read_manifest(store, backup_id)
+    record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
+    try:
+        store.put_if_absent(hold_key(backup_id), record.model_dump_json(indent=2).encode() + b"\n")
+    except ObjectExistsError:
+        held = read_hold(store, backup_id)
+        raise ObjectExistsError(
+            f"{backup_id} is held already{f', since {held.since:%Y-%m-%d}: {held.reason}' if held else ''}.",
+            kept="That hold was left as it is.",
+            next_step=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
+        ) from None
+    if has_object_lock(store):
+        for key in _objects_of(store, manifest):
+            set_legal_hold(store, key, on=True)
+    return Hold(backup_id, record.reason, record.since)
+
+
+def release_backup(store: ObjectStore, backup_id: str) -> Hold:
+    """Take a hold away; the policy decides again.
+
+    Returns:
+        What the hold said.
+
+    Raises:
+        ObjectMissingError: it is not held.
+        StoreError: the store failed; the hold stays, and releasing may be repeated.
+    """
+    held = read_hold(store, backup_id)
+    if held is None:
+        raise ObjectMissingError(f"{backup_id} is not held.", next_step="see what is: `tmi-ops prune --dry-run`")
+    if has_object_lock(store):
+        others = [hold.backup_id for hold in list_holds(store) if hold.backup_id != backup_id]
+        still_held = {key for other in others for key in _objects_of(store, read_manifest(store, other))}
+        for key in _objects_of(store, read_manifest(store, backup_id)):
+            if key not in still_held:
+                set_legal_hold(store, key, on=False)
+    store.delete([hold_key(backup_id)])
+    return held
+
+
+def _objects_of(store: ObjectStore, manifest: AnyManifest) -> Iterator[str]:
+    """The keys of a backup and of all it builds upon, without the holds themselves."""
+    chain = manifest.chain if isinstance(manifest, BaseManifest) else ()
+    for backup_id in (*chain, manifest.backup_id):
+        for item in store.list_objects(f"{backup_folder(backup_id)}/"):
+            if item.key != hold_key(backup_id):
+                yield item.key
+
+
+def list_holds(store: ObjectStore) -> list[Hold]:
+    """Every hold, the newest first.
+
+    Raises:
+        StoreError: one of them cannot be understood, or the store failed.
+    """
+    names = [name for kind in KINDS for name in store.list_folders(kind) if is_backup_id(name, kind)]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="holds") as pool:
+        held = [hold for hold in pool.map(lambda name: read_hold(store, name), names) if hold is not None]
+    return sorted(held, key=lambda hold: hold.since, reverse=True)
+
+
+def is_backup_id(name: str, kind: Kind) -> bool:
+    try:
+        return backup_folder(name) == f"{kind}/{name}"
+    except StoreError:
+        return False
+
+
+def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
+    """The hold on a backup; None where there is none.
+
+    Raises:
+        StoreError: the hold is there and cannot be understood, or the store failed.
+    """
+    key = hold_key(backup_id)
+    try:
+        record = _Record.model_validate_json(store.get_bytes(key))
+    except ObjectMissingError:
+        return None
+    except ValidationError:
+        raise StoreError(
+            f"The hold {key} cannot be read.",
+            kept="It counts as a hold; nothing was deleted.",
+            next_step=f"write it anew: delete this object, then `tmi-ops hold {backup_id} --reason ...`",
+        ) from None
+    return Hold(backup_id, record.reason, record.since)

@@ -1,0 +1,32 @@
+"""What died halfway: noticed from listings alone, so that a look is cheap. Retention judges again before it sweeps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tmi_ops.retention.planning import HALF_MADE_AFTER, UPLOAD_STALE_AFTER
+from tmi_ops.retention.reading import list_folders
+from tmi_ops.store.catalogue import KINDS
+from tmi_ops.store.guarding import unfinished_uploads
+from tmi_ops.store.objects import ObjectStore
+
+
+def find_orphans(store: ObjectStore, now: datetime) -> list[str]:
+    """Keys of unfinished uploads and ids of half-made backups that are too old to be anybody's work.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    uploads = unfinished_uploads(store)
+    stale = [upload.key for upload in uploads if now - upload.begun > UPLOAD_STALE_AFTER]
+    at_work = {part for upload in uploads if upload.key not in stale for part in upload.key.split("/")}
+    forgotten = [
+        folder.backup_id
+        for kind in KINDS
+        for folder in list_folders(store, kind)
+        if folder.manifest_at is None
+        and not folder.held
+        and now - folder.touched_at > HALF_MADE_AFTER
+        and folder.backup_id not in at_work
+    ]
+    return stale + forgotten

@@ -1,0 +1,191 @@
+"""Facts, policy and time in, a plan out. Pure.
+
+Everything is kept that any of these wants: a hold, Object Lock, the recovery window, the counts of the policy, a kept
+backup that builds upon it; and the newest of a subject, and its newest proven one. The window keeps what lies in it and
+the newest proven backup before it: what the data were when it began is known from that one. Of a subject that has no
+proven backup nothing goes; where nothing at all is proven, nothing at all goes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, RetentionFacts
+from tmi_ops.retention.plan import Decision, RetentionPlan, WalDecision
+from tmi_ops.retention.refusals import require_sane_clocks
+from tmi_ops.retention.wal_need import Range, WindowNeed, own_wal, window_needs
+from tmi_ops.settings import RetentionPolicy
+from tmi_ops.store.guarding import UNTIL_RELEASED
+
+HALF_MADE_AFTER = timedelta(days=1)
+# One archive of a large cluster is one upload; it may take longer than a day, but not this long.
+UPLOAD_STALE_AFTER = timedelta(days=7)
+
+_Reasons = dict[str, list[str]]
+_PERIODS: Mapping[str, Callable[[datetime], str]] = {
+    "daily": lambda time: f"{time:%Y-%m-%d}",
+    "weekly": lambda time: f"{time:%G-W%V}",
+    "monthly": lambda time: f"{time:%Y-%m}",
+    "yearly": lambda time: f"{time:%Y}",
+}
+
+
+def plan_retention(facts: RetentionFacts, policy: RetentionPolicy, now: datetime) -> RetentionPlan:
+    """Decide what stays and what goes; `now` is aware.
+
+    Raises:
+        RetentionRefusedError: the clocks contradict each other, or nothing has been stored for days.
+    """
+    require_sane_clocks(facts, policy.window, now)
+    cutoff = now - policy.window
+    reasons: _Reasons = defaultdict(list)
+    _keep_guarded(facts.backups, reasons, now)
+    for backups in _by_subject(facts.backups).values():
+        _keep_of_subject(backups, policy, cutoff, reasons)
+    anything_proven = any(backup.proof == "proven" for backup in facts.backups)
+    needs = window_needs(facts, cutoff) if anything_proven else _everything(facts)
+    _keep_for_window(facts.backups, needs, reasons)
+    _keep_chains(facts.backups, reasons)
+    newest_first = sorted(facts.backups, key=lambda backup: (backup.taken_at, backup.backup_id), reverse=True)
+    kept = [backup for backup in newest_first if reasons.get(backup.backup_id)]
+    gone = [backup for backup in newest_first if not reasons.get(backup.backup_id)]
+    gone.sort(key=lambda backup: (-len(backup.chain), backup.taken_at))
+    return RetentionPlan(
+        policy=policy,
+        kept=tuple(Decision(backup, tuple(dict.fromkeys(reasons[backup.backup_id]))) for backup in kept),
+        removed=tuple(Decision(backup, (_why_it_goes(backup, policy),)) for backup in gone),
+        wal=tuple(_wal_decision(wal, kept, needs[wal.system_identifier], cutoff) for wal in facts.wal),
+        half_made=tuple(item for item in facts.half_made if anything_proven and _is_forgotten(item, facts, now)),
+        uploads=tuple(upload for upload in facts.uploads if now - upload.begun > UPLOAD_STALE_AFTER),
+        has_object_lock=facts.has_object_lock,
+    )
+
+
+def _keep_guarded(backups: Iterable[Backup], reasons: _Reasons, now: datetime) -> None:
+    for backup in backups:
+        if backup.hold is not None:
+            reasons[backup.backup_id].append(f"held: {backup.hold.reason}")
+        if backup.locked_until is not None and backup.locked_until > now:
+            until = "released" if backup.locked_until == UNTIL_RELEASED else f"{backup.locked_until:%Y-%m-%d %H:%M} UTC"
+            reasons[backup.backup_id].append(f"Object Lock until {until}")
+
+
+def _by_subject(backups: Iterable[Backup]) -> dict[str, list[Backup]]:
+    """Newest first within each."""
+    groups: dict[str, list[Backup]] = defaultdict(list)
+    for backup in sorted(backups, key=lambda backup: (backup.taken_at, backup.backup_id), reverse=True):
+        groups[backup.subject].append(backup)
+    return groups
+
+
+def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff: datetime, reasons: _Reasons) -> None:
+    proven = [backup for backup in backups if backup.proof == "proven"]
+    if not proven:
+        for backup in backups:
+            reasons[backup.backup_id].append(f"no backup of {backup.subject} is proven yet")
+        return
+    reasons[proven[0].backup_id].append("the newest proven")
+    reasons[backups[0].backup_id].append("the newest")
+    begins_with = next((backup for backup in proven if backup.taken_at < cutoff), None)
+    for backup in backups:
+        if backup.taken_at >= cutoff:
+            reasons[backup.backup_id].append("within the recovery window")
+        elif begins_with is None or backup is begins_with:
+            why = "the recovery window begins with it" if begins_with else "nothing proven is from before the window"
+            reasons[backup.backup_id].append(why)
+    sound = [backup for backup in backups if backup.proof != "failed"]
+    for backup in sound[: policy.last]:
+        reasons[backup.backup_id].append(f"one of the last {policy.last}")
+    for name, period in _PERIODS.items():
+        for label, backup in _best_of_periods(sound, period, getattr(policy, name)):
+            reasons[backup.backup_id].append(f"{name}: {label}")
+
+
+def _best_of_periods(
+    backups: Sequence[Backup], period: Callable[[datetime], str], count: int
+) -> list[tuple[str, Backup]]:
+    """The newest proven one of each of the newest `count` periods, else its newest."""
+    groups: dict[str, list[Backup]] = {}
+    for backup in backups:
+        label = period(backup.taken_at.astimezone(UTC))
+        if label not in groups and len(groups) == count:
+            break
+        groups.setdefault(label, []).append(backup)
+    return [
+        (label, next((backup for backup in group if backup.proof == "proven"), group[0]))
+        for label, group in groups.items()
+    ]
+
+
+def _everything(facts: RetentionFacts) -> dict[str, WindowNeed]:
+    because = WindowNeed(whole_because="no backup at all is proven yet")
+    return {wal.system_identifier: because for wal in facts.wal}
+
+
+def _keep_for_window(backups: Sequence[Backup], needs: Mapping[str, WindowNeed], reasons: _Reasons) -> None:
+    for need in needs.values():
+        for anchor in need.anchors:
+            reasons[anchor.backup_id].append("the recovery window begins with it")
+    for backup in backups:
+        need_of_it = needs.get(backup.system_identifier)
+        if need_of_it is not None and need_of_it.whole_because:
+            reasons[backup.backup_id].append(need_of_it.whole_because)
+
+
+def _keep_chains(backups: Sequence[Backup], reasons: _Reasons) -> None:
+    for backup in sorted(backups, key=lambda backup: -len(backup.chain)):
+        if reasons.get(backup.backup_id):
+            for link in backup.chain:
+                reasons[link].append(f"{backup.backup_id} builds upon it")
+
+
+def _why_it_goes(backup: Backup, policy: RetentionPolicy) -> str:
+    if backup.proof == "failed":
+        return "its proof failed, and it is older than the recovery window"
+    return f"older than the recovery window, and beyond what is counted ({policy.describe()})"
+
+
+def _wal_decision(wal: ClusterWal, kept: Iterable[Backup], need: WindowNeed, cutoff: datetime) -> WalDecision:
+    bases = [base for base in kept if base.system_identifier == wal.system_identifier and base.kind == "base"]
+    if need.whole_because:
+        size = sum(file.size for file in wal.files)
+        return WalDecision(wal.system_identifier, len(wal.files), size, (), (need.whole_because,))
+    ranges: dict[int, list[Range]] = defaultdict(list)
+    for item in _merged([*need.ranges, *(own_wal(base) for base in bases)]):
+        ranges[item.timeline].append(item)
+    stay = [file for file in wal.files if file.stored_at >= cutoff or any(r.meets(file) for r in ranges[file.timeline])]
+    staying = {file.key for file in stay}
+    go = sorted(
+        (file for file in wal.files if file.key not in staying), key=lambda file: (file.timeline, file.start, file.key)
+    )
+    reasons = [f"from {anchor.backup_id} on: the recovery window" for anchor in need.anchors]
+    if bases:
+        reasons.append(f"what makes the {len(bases)} kept base backups consistent")
+    return WalDecision(
+        wal.system_identifier, len(stay), sum(file.size for file in stay), tuple(go), tuple(dict.fromkeys(reasons))
+    )
+
+
+def _merged(ranges: Sequence[Range]) -> list[Range]:
+    """Without those that another one covers whole: a window's range covers the own WAL of every base in it."""
+    open_from: dict[int, int] = {}
+    for item in ranges:
+        if item.end is None:
+            open_from[item.timeline] = min(item.start, open_from.get(item.timeline, item.start))
+    merged = [Range(timeline, start, None) for timeline, start in open_from.items()]
+    return merged + [
+        item
+        for item in dict.fromkeys(ranges)
+        if item.end is not None and not (item.timeline in open_from and item.start >= open_from[item.timeline])
+    ]
+
+
+def _is_forgotten(item: HalfMade, facts: RetentionFacts, now: datetime) -> bool:
+    """Whether nobody is making it any more: nothing was stored for a day and no upload of it is on its way."""
+    uploading = any(
+        f"/{item.backup_id}/" in f"/{upload.key}" and now - upload.begun <= UPLOAD_STALE_AFTER
+        for upload in facts.uploads
+    )
+    return now - item.touched_at > HALF_MADE_AFTER and not uploading

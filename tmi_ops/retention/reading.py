@@ -1,0 +1,157 @@
+"""Reading the facts: one listing of everything, then every manifest and newest verdict. Whole, or an error.
+
+Manifests are reduced as they arrive, so memory grows with the number of objects by a few hundred bytes each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+
+from tmi_ops.errors import ObjectMissingError, StoreError
+from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
+from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
+from tmi_ops.retention.holds import HOLD, is_backup_id, read_hold
+from tmi_ops.store.catalogue import KINDS, MANIFEST, READERS, VERDICT_PREFIX, backup_folder, read_manifest
+from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
+from tmi_ops.store.manifest import AnyManifest, BaseManifest, Kind, parse_verdict
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import list_clusters, read_history, read_segment_size
+from tmi_ops.wal.layout import SUFFIX, cluster_folder
+from tmi_ops.wal.lineage import Lineage, lineage
+
+_SEGMENT_NAME_LENGTH = 24
+_AT_ONCE = 512
+
+
+def read_facts(store: ObjectStore) -> RetentionFacts:
+    """Everything retention decides upon.
+
+    Raises:
+        StoreError: anything of it could not be read or understood; then nothing may be removed.
+    """
+    locking = has_object_lock(store)
+    folders = [folder for kind in KINDS for folder in list_folders(store, kind)]
+    committed = [folder for folder in folders if folder.manifest_at is not None]
+    backups: list[Backup] = []
+    with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
+        waiting = iter(committed)
+        while some := list(islice(waiting, _AT_ONCE)):
+            backups += pool.map(lambda folder: _read_backup(store, folder, locking), some)
+    wal = tuple(_read_wal(store, cluster) for cluster in list_clusters(store))
+    stored = [file.stored_at for cluster in wal for file in cluster.files]
+    return RetentionFacts(
+        backups=tuple(backups),
+        wal=wal,
+        half_made=tuple(
+            HalfMade(folder.backup_id, folder.size, folder.objects, folder.touched_at)
+            for folder in folders
+            if folder.manifest_at is None and not folder.held
+        ),
+        uploads=tuple(unfinished_uploads(store)),
+        store_now=store_clock(store),
+        newest_at=max([*stored, *(folder.manifest_at for folder in committed if folder.manifest_at)], default=None),
+        has_object_lock=locking,
+    )
+
+
+@dataclass
+class Folder:
+    """What a listing says of one backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest."""
+
+    backup_id: str
+    size: int = 0
+    objects: int = 0
+    touched_at: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+    manifest_at: datetime | None = None
+    verdict: str | None = None
+    held: bool = False
+
+
+def list_folders(store: ObjectStore, kind: Kind) -> Iterator[Folder]:
+    """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
+    folder: Folder | None = None
+    for item in store.list_objects(f"{kind}/"):
+        _, backup_id, *rest = item.key.split("/", 2)
+        if not rest or not is_backup_id(backup_id, kind):
+            continue
+        if folder is None or folder.backup_id != backup_id:
+            if folder is not None:
+                yield folder
+            folder = Folder(backup_id)
+        name = rest[0]
+        folder.size += item.size
+        folder.objects += 1
+        folder.touched_at = max(folder.touched_at, item.modified)
+        folder.held |= name == HOLD
+        if name == MANIFEST:
+            folder.manifest_at = item.modified
+        elif name.startswith(VERDICT_PREFIX):
+            folder.verdict = max(folder.verdict or "", item.key)
+    if folder is not None:
+        yield folder
+
+
+def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
+    try:
+        manifest = read_manifest(store, folder.backup_id)
+        proof: Proof = "untried"
+        if folder.verdict is not None:
+            proof = parse_verdict(store.get_bytes(folder.verdict), folder.verdict).outcome
+        lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
+    except ObjectMissingError as error:
+        raise StoreError(
+            f"The catalogue changed while it was read: {error.what}",
+            next_step="see that no other prune is running, then try again",
+            transient=True,
+        ) from None
+    base = manifest if isinstance(manifest, BaseManifest) else None
+    return Backup(
+        backup_id=folder.backup_id,
+        kind=manifest.kind,
+        subject=_subject(manifest),
+        taken_at=max(manifest.taken_at.astimezone(UTC), folder.manifest_at or manifest.taken_at),
+        size=folder.size,
+        objects=folder.objects,
+        proof=proof,
+        chain=base.chain if base else (),
+        hold=read_hold(store, folder.backup_id) if folder.held else None,
+        locked_until=lock,
+        system_identifier=base.system_identifier if base else "",
+        timeline=base.timeline if base else 0,
+        start_lsn=parse_lsn(base.start_lsn) if base else 0,
+        stop_lsn=parse_lsn(base.stop_lsn) if base else 0,
+    )
+
+
+def _subject(manifest: AnyManifest) -> str:
+    """What the policy counts within: a dump without rows does not stand for one with rows."""
+    if isinstance(manifest, BaseManifest):
+        return f"the cluster {manifest.system_identifier}"
+    without_rows = " (schema only)" if manifest.format == "schema-only" else ""
+    return f"the database {manifest.database}{without_rows}"
+
+
+def _read_wal(store: ObjectStore, cluster: str) -> ClusterWal:
+    size = read_segment_size(store, cluster) or DEFAULT_SEGMENT_SIZE
+    files: list[WalFile] = []
+    histories: set[int] = set()
+    for item in store.list_objects(f"{cluster_folder(cluster)}/"):
+        name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
+        if HISTORY_NAME.fullmatch(name):
+            histories.add(int(name[:8], 16))
+        elif SEGMENT_NAME.fullmatch(name[:_SEGMENT_NAME_LENGTH]):
+            segment = parse_segment_name(name[:_SEGMENT_NAME_LENGTH], size)
+            files.append(WalFile(item.key, item.size, item.modified, segment.timeline, segment.start, segment.end))
+    lines = {timeline: line for timeline in sorted(histories) if (line := _read_line(store, cluster, timeline))}
+    return ClusterWal(cluster, tuple(files), lines)
+
+
+def _read_line(store: ObjectStore, cluster: str, timeline: int) -> Lineage | None:
+    """None where only the private key could tell, which the host that takes backups need not have."""
+    if store.recipients and store.identity_file is None:
+        return None
+    return lineage(timeline, read_history(store, cluster, timeline))

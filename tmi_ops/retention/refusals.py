@@ -1,0 +1,53 @@
+"""When retention does nothing at all, and the sentence that says why."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tmi_ops.errors import BackupError
+from tmi_ops.retention.facts import RetentionFacts
+
+CLOCKS_DIFFER = timedelta(minutes=10)
+# A store that has got nothing for so long and for the whole window is not growing old: its backups have stopped, or a
+# clock has jumped.
+SILENCE = timedelta(days=3)
+
+
+class RetentionRefusedError(BackupError):
+    """Removing anything now could be a mistake, so nothing is removed."""
+
+
+def require_sane_clocks(facts: RetentionFacts, window: timedelta, now: datetime) -> None:
+    """Clock skew must not turn retention into deletion.
+
+    Raises:
+        RetentionRefusedError: our clock, the store's and the times in the store cannot all be right, or backups and
+            WAL have stopped arriving.
+    """
+    if facts.store_now is not None and abs(now - facts.store_now) > CLOCKS_DIFFER:
+        raise _refused(
+            f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC, the store's {facts.store_now:%Y-%m-%d %H:%M}",
+            "set the clock that is wrong (`timedatectl`), then prune again",
+        )
+    ahead = [backup for backup in facts.backups if backup.taken_at > now + CLOCKS_DIFFER]
+    if ahead:
+        raise _refused(
+            f"{ahead[0].backup_id} was taken {ahead[0].taken_at:%Y-%m-%d %H:%M} UTC, which is still to come: now is "
+            f"{now:%Y-%m-%d %H:%M}",
+            "compare the clocks of this machine, the database server and the store",
+        )
+    if facts.newest_at is not None and facts.newest_at > now + CLOCKS_DIFFER:
+        raise _refused(
+            f"The store got its newest object {facts.newest_at:%Y-%m-%d %H:%M} UTC, which is still to come",
+            "compare the clocks of this machine and the store",
+        )
+    if facts.newest_at is not None and now - facts.newest_at > max(SILENCE, window):
+        raise _refused(
+            f"The store has got no backup and no WAL since {facts.newest_at:%Y-%m-%d %H:%M} UTC "
+            f"({(now - facts.newest_at).days} days): backups have stopped, or a clock has jumped",
+            "take a backup (`tmi-ops backup logical`) and prove it (`tmi-ops verify latest`), then prune again",
+        )
+
+
+def _refused(what: str, next_step: str) -> RetentionRefusedError:
+    return RetentionRefusedError(f"{what}.", kept="Nothing was deleted.", next_step=next_step)

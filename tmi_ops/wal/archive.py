@@ -1,0 +1,253 @@
+"""The WAL archive as the store shows it: what is there, how far it goes without a hole, and fetching a file of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.postgres.wal_files import (
+    DEFAULT_SEGMENT_SIZE,
+    PARTIAL_SUFFIX,
+    SEGMENT_NAME,
+    Segment,
+    TimelineSwitch,
+    check_header,
+    history_name,
+    parse_header,
+    parse_history,
+    parse_segment_name,
+)
+from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.single_put import look
+from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key
+from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
+
+FORMAT_VERSION = 1
+FIRST_TIMELINE = 1
+_HISTORY_KEY = re.compile(r"([0-9A-F]{8})\.history")
+
+
+@dataclass(frozen=True)
+class ArchivedSegment:
+    """A whole segment in the archive; `size` is its stored bytes."""
+
+    segment: Segment
+    size: int
+
+    @property
+    def name(self) -> str:
+        return self.segment.name
+
+
+@dataclass(frozen=True)
+class ArchivedPartial:
+    """An open segment in the archive: valid up to `end_lsn`, zeros after; `size` is its stored bytes."""
+
+    segment: Segment
+    size: int
+    end_lsn: int
+
+    @property
+    def name(self) -> str:
+        """As it is fetched."""
+        return f"{self.segment.name}{PARTIAL_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class WalArchive:
+    """What is archived of one cluster. Segments and partials by timeline, in the order of the WAL.
+
+    A partial whose segment is there whole is left out: it was about to be cleared away.
+    """
+
+    system_identifier: str
+    segment_size: int
+    segments: Mapping[int, tuple[ArchivedSegment, ...]]
+    partials: Mapping[int, tuple[ArchivedPartial, ...]]
+    histories: tuple[int, ...]
+
+    @property
+    def timelines(self) -> tuple[int, ...]:
+        """Those with WAL, ascending."""
+        return tuple(sorted({*self.segments, *self.partials}))
+
+    @property
+    def size(self) -> int:
+        """Stored bytes."""
+        whole = sum(item.size for group in self.segments.values() for item in group)
+        return whole + sum(item.size for group in self.partials.values() for item in group)
+
+    def newest_lsn(self, timeline: int) -> int | None:
+        """Where the archived WAL of a timeline ends, holes not considered; None where there is none."""
+        ends = [item.segment.end for item in self.segments.get(timeline, ())[-1:]]
+        ends += [item.end_lsn for item in self.partials.get(timeline, ())[-1:]]
+        return max(ends, default=None)
+
+
+def list_clusters(store: ObjectStore) -> list[str]:
+    """System identifiers of the clusters with WAL in the store."""
+    return [name for name in store.list_folders(WAL) if name.isdigit()]
+
+
+def list_wal(store: ObjectStore, system_identifier: str) -> WalArchive:
+    """Read what the archive holds of a cluster; empty when it holds nothing. Names and sizes only: nothing is opened.
+
+    Raises:
+        StoreError: the store failed, or the archive was written by a newer release.
+    """
+    return archive_of(store, system_identifier, store.list_objects(f"{cluster_folder(system_identifier)}/"))
+
+
+def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[ListedObject]) -> WalArchive:
+    """As `list_wal`, of a listing of the cluster's folder that is at hand already.
+
+    Raises:
+        StoreError: as `list_wal`.
+    """
+    size = read_segment_size(store, system_identifier) or DEFAULT_SEGMENT_SIZE
+    segments: dict[int, list[ArchivedSegment]] = {}
+    open_ones: list[tuple[Segment, ListedObject]] = []
+    histories: list[int] = []
+    for item in listed:
+        name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
+        if match := _HISTORY_KEY.fullmatch(name):
+            histories.append(int(match[1], 16))
+        elif SEGMENT_NAME.fullmatch(name):
+            segment = parse_segment_name(name, size)
+            segments.setdefault(segment.timeline, []).append(ArchivedSegment(segment, item.size))
+        elif name.endswith(PARTIAL_SUFFIX) and SEGMENT_NAME.fullmatch(name.removesuffix(PARTIAL_SUFFIX)):
+            open_ones.append((parse_segment_name(name.removesuffix(PARTIAL_SUFFIX), size), item))
+    whole = {item.segment for group in segments.values() for item in group}
+    partials: dict[int, list[ArchivedPartial]] = {}
+    for segment, item in open_ones:
+        if segment not in whole and (partial := _partial(store, segment, item)) is not None:
+            partials.setdefault(segment.timeline, []).append(partial)
+    return WalArchive(
+        system_identifier=system_identifier,
+        segment_size=size,
+        segments={timeline: tuple(group) for timeline, group in segments.items()},
+        partials={timeline: tuple(group) for timeline, group in partials.items()},
+        histories=tuple(sorted(histories)),
+    )
+
+
+def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:
+    """Fetch a segment, a `.partial` (by that name) or a `.history` and put it, checked, at `destination`.
+
+    The file appears whole or not at all. Safe from several threads for different destinations.
+
+    Returns:
+        False where the archive has no such file; nothing was written then.
+
+    Raises:
+        IntegrityError: size, SHA-256 or header are not what they must be; nothing was written.
+        StoreError: the store failed, or the private key is missing or another's.
+    """
+    try:
+        content, _ = load(store, system_identifier, name)
+    except ObjectMissingError:
+        return False
+    if not name.endswith(".history"):
+        check_content(content, name.removesuffix(PARTIAL_SUFFIX), system_identifier)
+    unfinished = destination.with_name(f"{destination.name}.fetching")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(destination)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    return True
+
+
+def check_content(content: bytes, name: str, system_identifier: str) -> Segment:
+    """See that these bytes are the segment of that name, of that cluster, and whole.
+
+    Raises:
+        IntegrityError: they are not; the message says why.
+    """
+    size = parse_header(content, name).segment_size
+    segment = parse_segment_name(name, size)
+    check_header(content, segment, system_identifier, name)
+    if len(content) != size:
+        raise wal_damaged(f"{name} is {len(content)} bytes; a segment of this cluster has {size}")
+    return segment
+
+
+def read_history(store: ObjectStore, system_identifier: str, timeline: int) -> tuple[TimelineSwitch, ...]:
+    """The ancestors of a timeline, oldest first, each with the LSN where it was left; none of timeline 1.
+
+    Raises:
+        ObjectMissingError: the archive has no history of it.
+        IntegrityError: it is damaged.
+    """
+    if timeline == FIRST_TIMELINE:
+        return ()
+    content, _ = load(store, system_identifier, history_name(timeline))
+    return parse_history(content.decode(errors="replace"), timeline)
+
+
+def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
+    """The cluster's wal_segment_size in bytes as the archive's description says; None before there is one.
+
+    Raises:
+        StoreError: the description cannot be read, or is a newer release's.
+    """
+    key = description_key(system_identifier)
+    try:
+        description = json.loads(store.get_bytes(key))
+        version, size = int(description["format_version"]), int(description["wal_segment_size"])
+    except ObjectMissingError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{key} cannot be read: {error}.", next_step="bring back an earlier version of it") from None
+    if version > FORMAT_VERSION:
+        raise StoreError(
+            f"{key} has format version {version}; this release reads up to {FORMAT_VERSION}.",
+            next_step="use the release of tmi-ops that wrote it, or a newer one",
+        )
+    return size
+
+
+def describe_archive(store: ObjectStore, system_identifier: str, segment_size: int) -> None:
+    """Write the archive's description, or see that it says the same. May be repeated.
+
+    Raises:
+        StoreError: it says another segment size.
+    """
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "system_identifier": system_identifier,
+        "wal_segment_size": segment_size,
+    }
+    found = read_segment_size(store, system_identifier)
+    if found is None:
+        with contextlib.suppress(ObjectExistsError):
+            store.put_if_absent(description_key(system_identifier), json.dumps(facts, indent=2).encode() + b"\n")
+        found = read_segment_size(store, system_identifier)
+    if found != segment_size:
+        raise StoreError(
+            f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server of "
+            f"{segment_size}.",
+            kept="The archive was left as it is.",
+            next_step="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
+        )
+
+
+def partial_key(system_identifier: str, segment: Segment) -> str:
+    """The key of an open segment."""
+    return file_key(system_identifier, f"{segment.name}{PARTIAL_SUFFIX}")
+
+
+def _partial(store: ObjectStore, segment: Segment, item: ListedObject) -> ArchivedPartial | None:
+    """None when it was cleared away since it was listed."""
+    head = look(store, item.key)
+    if head is None:
+        return None
+    end = facts_of(head).end_lsn
+    return ArchivedPartial(segment, item.size, segment.start if end is None else end)

@@ -1,0 +1,275 @@
+"""The receiver's lease in the store: one receiver per archive, and the moment up to which that one was level.
+
+A lease is an object that its holder writes anew every few seconds. It runs out by the store's clock, so clocks need not
+agree. The holder's death is seen at once by another process of the same machine; elsewhere the lease runs out. What a
+holder leaves behind when it ends stays: it says how far the archive was known to be complete, and when.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError, OpsError, StoreError
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectHead, get_single, look, put_single
+from tmi_ops.wal.layout import lease_key
+
+LEASE_S = 30.0
+RENEWAL_S = 5.0
+_WAIT_POLL_S = 2.0
+
+
+class Lease(BaseModel):
+    """Who receives WAL into an archive, and how far it had come when this was written.
+
+    `level_at`: a moment of the server's clock; all WAL that the server had flushed by then was in the store.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: int = 1
+    holder: str
+    host: str
+    machine: str = ""
+    process: int
+    process_start: str = ""
+    slot: str = ""
+    since: AwareDatetime
+    written_at: AwareDatetime
+    ended: bool = False
+    timeline: int | None = None
+    lsn: str | None = None
+    level_at: AwareDatetime | None = None
+
+    def describe(self) -> str:
+        return f"process {self.process} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class LeaseHeldError(BackupError):
+    """Another receiver holds the lease: `lease`, as far as it could be read."""
+
+    def __init__(self, what: str, *, kept: str, next_step: str, lease: Lease | None) -> None:
+        super().__init__(what, kept=kept, next_step=next_step)
+        self.lease = lease
+
+
+class KeptLease:
+    """A lease in our hands; `check` raises once it is no longer."""
+
+    def __init__(self, store: ObjectStore, system_identifier: str, lease: Lease, etag: str) -> None:
+        self.system_identifier = system_identifier
+        self._store = store
+        self._key = lease_key(system_identifier)
+        self._lease = lease
+        self._etag = etag
+        self._lost: OpsError | None = None
+        self._ending = threading.Event()
+
+    def check(self) -> None:
+        """Raises:
+        LeaseHeldError: another receiver took the lease; nothing more may be written.
+        """
+        if self._lost is not None:
+            raise self._lost
+
+    def keep(self, progress: Callable[[], dict[str, object]]) -> None:
+        """Write the lease anew until it ends; for a thread of its own."""
+        while not self._ending.wait(RENEWAL_S):
+            try:
+                self._write(progress())
+            except ObjectExistsError:
+                self._lost = _held(_read(self._store, self._key), "took over from this one")
+                return
+            except OpsError:
+                continue  # whoever archives meets the same trouble, and says it
+
+    def end(self, progress: dict[str, object]) -> None:
+        """Give the lease up; what it says of the archive stays."""
+        self._ending.set()
+        if self._lost is None:
+            self._write({**progress, "ended": True})
+
+    def _write(self, changes: dict[str, object]) -> None:
+        self._lease = self._lease.model_copy(update={**changes, "written_at": datetime.now(UTC)})
+        self._etag = put_single(self._store, self._key, _body(self._lease), condition=IfUnchanged(self._etag))
+
+
+@contextmanager
+def hold_lease(
+    store: ObjectStore,
+    system_identifier: str,
+    slot: str,
+    progress: Callable[[], dict[str, object]],
+    *,
+    wait: bool = False,
+    stop: threading.Event,
+    note: Callable[[str], None],
+) -> Iterator[KeptLease | None]:
+    """Hold the lease for the length of a `with` block, renewed by a thread.
+
+    Args:
+        progress: the fields of `Lease` that change, asked for at each renewal.
+        wait: stand by while another receiver has it, and take over when that one ends or dies.
+        stop: ends the waiting; then None is given instead of a lease.
+        note: told whom we wait for.
+
+    Raises:
+        LeaseHeldError: another receiver has it and `wait` was not asked for.
+        StoreError: the store failed.
+    """
+    kept = _acquire(store, system_identifier, slot, wait=wait, stop=stop, note=note)
+    if kept is None:
+        yield None
+        return
+    keeper = threading.Thread(target=kept.keep, args=(progress,), name="lease", daemon=True)
+    keeper.start()
+    failed = True
+    try:
+        yield kept
+        failed = False
+    finally:
+        kept._ending.set()
+        keeper.join()
+        try:
+            kept.end(progress())
+        except OpsError:
+            if not failed:
+                raise
+
+
+def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float] | None:
+    """The lease as it stands, and its age in seconds by the store's clock; None where nobody ever received.
+
+    Raises:
+        StoreError: it cannot be understood, or the store failed.
+    """
+    key = lease_key(system_identifier)
+    try:
+        body, head = get_single(store, key)
+    except ObjectMissingError:
+        return None
+    return _parse(body, key), head.age_s
+
+
+def is_held(lease: Lease, age_s: float) -> bool:
+    """Whether a receiver is at work under this lease, as far as can be told."""
+    return not lease.ended and age_s < LEASE_S and not _is_dead(lease)
+
+
+def _acquire(
+    store: ObjectStore,
+    system_identifier: str,
+    slot: str,
+    *,
+    wait: bool,
+    stop: threading.Event,
+    note: Callable[[str], None],
+) -> KeptLease | None:
+    key, told = lease_key(system_identifier), False
+    while not stop.is_set():
+        ours = _ours(slot)
+        head = look(store, key)
+        before = None if head is None else _read(store, key)
+        if before is None or head is None or not is_held(before, head.age_s):
+            try:
+                etag = put_single(store, key, _body(_following(ours, before)), condition=_condition(head))
+            except ObjectExistsError:
+                continue  # another one was quicker: see who it is
+            return KeptLease(store, system_identifier, _following(ours, before), etag)
+        if not wait:
+            raise _held(before, "receives this cluster's WAL already")
+        if not told:
+            note(f"Standing by: {before.describe()} receives. Taking over when it ends.")
+            told = True
+        stop.wait(_WAIT_POLL_S)
+    return None
+
+
+def _following(ours: Lease, before: Lease | None) -> Lease:
+    """What the last holder knew of the archive holds until we know more."""
+    if before is None:
+        return ours
+    return ours.model_copy(update={"timeline": before.timeline, "lsn": before.lsn, "level_at": before.level_at})
+
+
+def _condition(head: ObjectHead | None) -> IfAbsent | IfUnchanged:
+    return IfAbsent() if head is None else IfUnchanged(head.etag)
+
+
+def _ours(slot: str) -> Lease:
+    now = datetime.now(UTC)
+    return Lease(
+        holder=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        machine=_machine(),
+        process=os.getpid(),
+        process_start=_process_start(os.getpid()),
+        slot=slot,
+        since=now,
+        written_at=now,
+    )
+
+
+def _is_dead(lease: Lease) -> bool:
+    """Whether the holder was a process of this very machine and boot that is no more."""
+    return bool(lease.machine) and lease.machine == _machine() and _process_start(lease.process) != lease.process_start
+
+
+def _machine() -> str:
+    """This boot and process namespace, in which a process number means the same; empty where it cannot be told."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _process_start(process: int) -> str:
+    """When a process began, in the kernel's ticks since boot; empty where there is no such process."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    state, start = fields[0], fields[19]
+    return "" if state in "ZX" else start
+
+
+def _held(lease: Lease | None, does: str) -> LeaseHeldError:
+    who = "another process" if lease is None else lease.describe()
+    return LeaseHeldError(
+        f"Another receiver {does}: {who}.",
+        kept="It goes on undisturbed; nothing was written.",
+        next_step="stop that one first, or start this one with --wait to stand by for it. One that died elsewhere "
+        f"counts as gone after {LEASE_S:.0f} s",
+        lease=lease,
+    )
+
+
+def _read(store: ObjectStore, key: str) -> Lease | None:
+    try:
+        body, _ = get_single(store, key)
+    except ObjectMissingError:
+        return None
+    return _parse(body, key)
+
+
+def _parse(body: bytes, key: str) -> Lease:
+    try:
+        return Lease.model_validate_json(body)
+    except ValidationError:
+        raise StoreError(
+            f"The lease {key} cannot be read.", next_step="see that no receiver runs, then delete this object"
+        ) from None
+
+
+def _body(lease: Lease) -> bytes:
+    return lease.model_dump_json(indent=2).encode() + b"\n"

@@ -1,0 +1,134 @@
+"""A WAL file handed over by archive_command, or by a person who has found one that the archive lacks.
+
+PostgreSQL asks of an archive_command that it says yes only when the file is stored for good, that a second time with
+the same file says yes again, and that it never overwrites another file of that name.
+
+Source: PostgreSQL's documentation, "Continuous Archiving", Setting Up WAL Archiving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmi_ops.errors import ObjectExistsError, OpsError
+from tmi_ops.postgres.wal_files import (
+    HISTORY_NAME,
+    PARTIAL_SUFFIX,
+    SEGMENT_NAME,
+    Segment,
+    parse_header,
+    parse_history,
+)
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, put_single, sealed
+from tmi_ops.wal.archive import check_content, describe_archive, partial_key
+from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.stored_file import FileFacts, compressed, conflict, facts_of, load, store_once
+
+CONTROL_FILE = Path("global/pg_control")
+
+
+@dataclass(frozen=True)
+class PushedFile:
+    """`new`: the archive did not have it yet."""
+
+    name: str
+    system_identifier: str
+    new: bool
+
+
+def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None = None) -> PushedFile:
+    """Store one file of a server's pg_wal: a segment, `.partial`, `.history` or `.backup`.
+
+    Args:
+        system_identifier: the cluster's, where neither the file nor its directory tells it.
+
+    Raises:
+        WalConflictError: the archive holds other WAL under this name; it was left as it is.
+        IntegrityError: the file is not the WAL that its name says.
+        OpsError: it is no WAL file, cannot be read, or its cluster is not known.
+        StoreError: the store failed.
+    """
+    name = path.name
+    file_key("0", name)  # refuses what is no WAL file before anything is read
+    content = _read(path)
+    if not SEGMENT_NAME.fullmatch(name.removesuffix(PARTIAL_SUFFIX)):
+        cluster = system_identifier or cluster_beside(path)
+        if HISTORY_NAME.fullmatch(name):
+            parse_history(content.decode(errors="replace"), int(name[:8], 16))
+        return PushedFile(name, cluster, store_once(store, cluster, name, content, None))
+    header = parse_header(content, name)
+    cluster = system_identifier or header.system_identifier
+    segment = check_content(content, name.removesuffix(PARTIAL_SUFFIX), cluster)
+    describe_archive(store, cluster, segment.size)
+    if name.endswith(PARTIAL_SUFFIX):
+        return PushedFile(name, cluster, _store_partial(store, cluster, segment, content, _left_at(path, segment)))
+    new = store_once(store, cluster, name, content, segment.end)
+    return PushedFile(name, cluster, new)
+
+
+def cluster_beside(path: Path) -> str:
+    """The system identifier of the data directory in whose pg_wal a file lies.
+
+    Raises:
+        OpsError: there is none to be seen.
+    """
+    control = path.absolute().parent.parent / CONTROL_FILE
+    try:
+        with control.open("rb") as file:
+            return str(struct.unpack("=Q", file.read(8))[0])  # the control file's first field, since 8.0
+    except (OSError, struct.error):
+        raise OpsError(
+            f"{path.name} does not say which cluster it is of, and there is no {CONTROL_FILE} beside its directory.",
+            next_step="name the cluster: --cluster SYSTEM_IDENTIFIER (`pg_controldata` shows it)",
+        ) from None
+
+
+def _left_at(path: Path, segment: Segment) -> int:
+    """Where a timeline's last, unfinished segment ends: where the next timeline's history says it was left.
+
+    The segment's beginning where no history tells: then nothing of it is promised, though all of it is stored.
+    """
+    for history in sorted(path.parent.glob("*.history")):
+        if not HISTORY_NAME.fullmatch(history.name):
+            continue
+        for switch in parse_history(_read(history).decode(errors="replace"), int(history.name[:8], 16)):
+            if switch.timeline == segment.timeline and segment.start <= switch.lsn <= segment.end:
+                return switch.lsn
+    return segment.start
+
+
+def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: bytes, end: int) -> bool:
+    """Store an open segment unless the archive reaches as far already."""
+    if look(store, file_key(cluster, segment.name)) is not None:
+        return False
+    key = partial_key(cluster, segment)
+    found = look(store, key)
+    reached = facts_of(found).end_lsn if found is not None else None
+    if found is not None and (reached or segment.start) >= end:
+        held, _ = load(store, cluster, f"{segment.name}{PARTIAL_SUFFIX}")
+        if held[: end - segment.start] != content[: end - segment.start]:
+            raise conflict(f"{segment.name}{PARTIAL_SUFFIX}")
+        return False
+    padded = content[: end - segment.start].ljust(segment.size, b"\0") if end > segment.start else content
+    facts = FileFacts(len(padded), hashlib.sha256(padded).hexdigest(), end)
+    condition = IfAbsent() if found is None else IfUnchanged(found.etag)
+    try:
+        put_single(store, key, sealed(store, compressed(padded)), facts.metadata(), condition)
+    except ObjectExistsError:
+        # A receiver wrote it at the same moment; what it left is looked at anew.
+        return _store_partial(store, cluster, segment, content, end)
+    return True
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OpsError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            next_step="give the path as PostgreSQL does (%p), from the data directory, as a user who may read it",
+        ) from None

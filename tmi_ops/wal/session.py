@@ -1,0 +1,279 @@
+"""One replication connection's worth of receiving: from where the archive ends, over every change of timeline.
+
+Nothing is told to the server before the store holds it, so a session may break anywhere: the next one goes on from the
+store and the slot alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tmi_ops.errors import OpsError
+from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError
+from tmi_ops.postgres.wal_files import Segment, format_lsn, segment_at
+from tmi_ops.postgres.wal_stream import (
+    WAL_REMOVED,
+    Keepalive,
+    WalData,
+    end_streaming,
+    identify,
+    parse_message,
+    standby_status,
+    start_streaming,
+)
+from tmi_ops.progress import Phase, Report
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import look
+from tmi_ops.wal.archive import partial_key
+from tmi_ops.wal.open_segment import OpenSegment
+from tmi_ops.wal.place import Beginning, read_line
+from tmi_ops.wal.progress import StreamProgress
+from tmi_ops.wal.slot import wal_gone
+from tmi_ops.wal.stored_file import conflict, facts_of
+from tmi_ops.wal.uploads import Uploads
+
+PARTIAL_EVERY_S = 5.0
+FEEDBACK_EVERY_S = 2.0
+_TICK_S = 0.25
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of the stream.
+
+    `partial_every` in seconds: how old the archive may be beyond the last whole segment. `until`: an LSN at which to
+    stop; None goes on for ever.
+    """
+
+    slot: str
+    partial_every: float = PARTIAL_EVERY_S
+    until: int | None = None
+
+
+class Session:
+    """Receives into `uploads` until stopped, until `wish.until` is stored, or until something breaks."""
+
+    def __init__(
+        self,
+        connection: ReplicationConnection,
+        store: ObjectStore,
+        uploads: Uploads,
+        beginning: Beginning,
+        wish: Wish,
+        progress: StreamProgress,
+        report: Report,
+        *,
+        stop: threading.Event,
+        check: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._store = store
+        self._uploads = uploads
+        self._beginning = beginning
+        self._wish = wish
+        self._progress = progress
+        self._report = report
+        self._stop = stop
+        self._check = check
+        self._system_identifier = beginning.archive.system_identifier
+        self._synchronous = beginning.server.synchronous
+        self._asked_for = beginning.segment
+        self._segments_before = progress.segments
+        self._newest_timeline = beginning.line.timelines[-1]
+        self._awaits_answer = False
+        self._fed_back = 0
+        self._fed_back_at = self._partial_at = time.monotonic()
+        self._floor: _Floor | None = None
+
+    def run(self, phase: Phase) -> None:
+        """Receive.
+
+        Raises:
+            WalGoneError: the server has removed what is needed next.
+            WalConflictError: the archive holds another history.
+            OpsError: the server or the store failed; `transient` says whether going on later is worthwhile.
+        """
+        fallback = self._beginning.fallback
+        self._keep_older_partial(self._beginning.segment)
+        try:
+            self._follow(self._beginning.segment, phase)
+        except ReplicationError as error:
+            if error.sqlstate != WAL_REMOVED:
+                raise
+            if fallback is None or self._asked_for != self._beginning.segment:
+                raise wal_gone(self._asked_for, None) from error
+            self._report.note(
+                "The server has removed the WAL after the newest base backup, which was taken before there was a slot: "
+                "it restores to its own moment only. Take another one now: `tmi-ops backup base`"
+            )
+            self._follow(fallback, phase)
+
+    def _follow(self, segment: Segment, phase: Phase) -> None:
+        """Timeline after timeline, until it is enough."""
+        while True:
+            self._progress.timeline, self._asked_for = segment.timeline, segment
+            start_streaming(self._connection, self._wish.slot, segment.start, segment.timeline)
+            opened = self._receive(OpenSegment(segment), phase)
+            if self._is_enough():
+                self._close(opened)
+                return
+            following = end_streaming(self._connection)
+            if following is None:
+                self._close(opened)
+                raise ReplicationError(
+                    "The server ended the stream: it is being shut down.",
+                    next_step="start it again; the receiver goes on by itself",
+                    transient=True,
+                )
+            segment = self._change_timeline(opened, *following)
+
+    def _receive(self, opened: OpenSegment, phase: Phase) -> OpenSegment:
+        """Until the server ends this timeline or it is enough; what is open then is given back."""
+        while not self._is_enough():
+            self._tend(opened)
+            if not self._uploads.has_room:
+                self._wait_for_room()
+                continue
+            message = self._connection.receive(self._patience(opened), (self._uploads.wake,))
+            if message == b"":
+                return opened
+            if message is not None:
+                opened = self._take(message, opened, phase)
+        return opened
+
+    def _take(self, message: memoryview | bytes, opened: OpenSegment, phase: Phase) -> OpenSegment:
+        parsed = parse_message(message)
+        if isinstance(parsed, WalData):
+            start, content = parsed.start, parsed.content
+            while content:
+                taken = opened.add(start, content)
+                start, content = start + taken, content[taken:]
+                self._verify_older_partial(opened)
+                if opened.is_whole:
+                    following = OpenSegment(opened.segment.next)
+                    self._uploads.segment(opened.segment, opened.hand_over())
+                    opened = following
+            self._progress.received += len(parsed.content)
+            phase.advance(len(parsed.content))
+            if self._newest_timeline == opened.segment.timeline:
+                self._progress.observe(parsed.server_end, parsed.sent_at)
+            else:
+                self._progress.leave_unobserved(parsed.server_end)
+        else:
+            self._take_keepalive(parsed, opened)
+        return opened
+
+    def _take_keepalive(self, keepalive: Keepalive, opened: OpenSegment) -> None:
+        if self._newest_timeline == opened.segment.timeline:
+            self._progress.keepalive(keepalive.server_end, keepalive.sent_at, asked_for=self._awaits_answer)
+        self._awaits_answer = False
+        if keepalive.reply_requested:
+            # Perhaps the server shuts down: it waits until we hold everything.
+            self._partial_at = -math.inf
+            self._feed_back()
+
+    def _tend(self, opened: OpenSegment) -> None:
+        """What is due: count what arrived in the store, tell the server, store the open segment."""
+        self._check()
+        self._progress.stored(self._uploads.durable())
+        self._progress.segments = self._segments_before + self._uploads.segments_stored
+        if self._partial_is_due(opened):
+            self._put_partial(opened)
+        late = time.monotonic() - self._fed_back_at >= FEEDBACK_EVERY_S
+        if self._progress.durable > self._fed_back or late:
+            # One question at a time, so that it is known after what an answer was given.
+            self._feed_back(reply_requested=late and not self._awaits_answer)
+
+    def _partial_is_due(self, opened: OpenSegment) -> bool:
+        if opened.end <= self._progress.durable or not self._uploads.partial_is_free or not opened.filled:
+            return False
+        if self._floor is not None and self._floor.segment == opened.segment:
+            return False  # the store's own still reaches further
+        if self._wish.until is not None and opened.end >= self._wish.until:
+            return True
+        return self._synchronous or time.monotonic() - self._partial_at >= self._wish.partial_every
+
+    def _put_partial(self, opened: OpenSegment) -> None:
+        self._partial_at = time.monotonic()
+        self._uploads.partial(opened.segment, opened.so_far(), opened.end)
+
+    def _patience(self, opened: OpenSegment) -> float:
+        """Seconds to wait for a message, at most."""
+        if opened.end <= self._progress.durable:
+            return _TICK_S
+        due = self._partial_at + self._wish.partial_every - time.monotonic()
+        return min(_TICK_S, max(due, 0.01))
+
+    def _wait_for_room(self) -> None:
+        """The store is slower than the server: leave the rest to TCP, but keep the server assured that we live."""
+        time.sleep(0.01)
+
+    def _feed_back(self, *, reply_requested: bool = False) -> None:
+        durable = self._progress.durable
+        self._connection.transmit(standby_status(durable, datetime.now(UTC), reply_requested=reply_requested))
+        self._awaits_answer |= reply_requested
+        self._fed_back, self._fed_back_at = durable, time.monotonic()
+
+    def _is_enough(self) -> bool:
+        return self._stop.is_set() or (self._wish.until is not None and self._progress.durable >= self._wish.until)
+
+    def _close(self, opened: OpenSegment) -> None:
+        """Store what is here, tell the server, and leave."""
+        self._store_all(opened)
+        try:
+            self._feed_back()
+        except OpsError:
+            return  # it learns next time; the store holds the bytes
+
+    def _store_all(self, opened: OpenSegment) -> None:
+        self._uploads.drain()
+        above_floor = self._floor is None or self._floor.segment != opened.segment
+        if opened.filled and above_floor and opened.end > self._progress.durable:
+            self._put_partial(opened)
+        self._progress.stored(self._uploads.drain())
+        self._progress.segments = self._segments_before + self._uploads.segments_stored
+
+    def _change_timeline(self, opened: OpenSegment, timeline: int, begins: int) -> Segment:
+        """Close the old timeline's last segment where the new one begins; there receiving goes on."""
+        self._store_all(opened)
+        self._report.note(
+            f"Timeline {opened.segment.timeline} ended at {format_lsn(begins)}; going on with timeline {timeline}"
+        )
+        line = read_line(self._connection, self._store, identify(self._connection))
+        self._newest_timeline = line.timelines[-1]
+        self._awaits_answer = False
+        return segment_at(timeline, begins, opened.segment.size)
+
+    def _keep_older_partial(self, segment: Segment) -> None:
+        """Have an older `.partial` replaced only once more than it holds was received, and the same."""
+        before = self._beginning.open_before
+        if before is None or before.segment != segment:
+            return
+        self._uploads.expect_partial(segment)
+        head = look(self._store, partial_key(self._system_identifier, segment))
+        sha256 = None if head is None else facts_of(head).sha256
+        self._floor = _Floor(segment, before.end_lsn, sha256)
+
+    def _verify_older_partial(self, opened: OpenSegment) -> None:
+        floor = self._floor
+        if floor is None or opened.segment != floor.segment or opened.end < floor.end_lsn:
+            return
+        held = opened.so_far(floor.end_lsn - floor.segment.start)
+        if floor.sha256 is not None and hashlib.sha256(held).hexdigest() != floor.sha256:
+            raise conflict(f"{floor.segment.name}.partial")
+        self._floor = None
+
+
+@dataclass(frozen=True)
+class _Floor:
+    """A `.partial` that the store held before: valid up to `end_lsn`; SHA-256 of its plain bytes, where known."""
+
+    segment: Segment
+    end_lsn: int
+    sha256: str | None

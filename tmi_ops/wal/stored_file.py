@@ -1,0 +1,175 @@
+"""One WAL file as an object: zstd with checksums, encrypted where the store is, its facts in the object's metadata.
+
+The metadata carries what can be known only from plain bytes, so that a backup host without the private key can still
+tell whether two objects hold the same WAL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import zstandard
+
+from tmi_ops.errors import IntegrityError, ObjectExistsError, OpsError
+from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, format_lsn, parse_lsn
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import IfAbsent, ObjectHead, get_single, look, put_single, sealed, unsealed
+from tmi_ops.wal.layout import HISTORY_SUFFIX, file_key
+
+ZSTD_LEVEL = 1
+LARGEST_HISTORY = 1 << 20
+
+
+class WalConflictError(ObjectExistsError):
+    """The archive holds other WAL under the same name: two histories of one timeline."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the metadata says of the plain file; a field is None where the metadata was lost on the way.
+
+    Sizes in bytes. `end_lsn` is the first LSN that the file does not hold: a `.partial` is padded with zeros after it.
+    """
+
+    size: int | None
+    sha256: str | None
+    end_lsn: int | None
+
+    def metadata(self) -> dict[str, str]:
+        """As object metadata."""
+        facts = {
+            "size": None if self.size is None else str(self.size),
+            "sha256": self.sha256,
+            "lsn": None if self.end_lsn is None else format_lsn(self.end_lsn),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+def facts_of(head: ObjectHead) -> FileFacts:
+    """What an object's metadata says of its plain file."""
+    return _facts(head.metadata)
+
+
+def compressed(plain: bytes | bytearray | memoryview) -> bytes:
+    """One zstd frame with its own checksum. Frames may follow each other in one object."""
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)
+
+
+def store_once(
+    store: ObjectStore, system_identifier: str, name: str, content: bytes | bytearray, end_lsn: int | None
+) -> bool:
+    """Store a file that never changes: a whole segment, a history. May be repeated with the same bytes.
+
+    Returns:
+        Whether it was new to the archive.
+
+    Raises:
+        WalConflictError: the archive holds other bytes under this name; they were left as they are.
+        StoreError: the store failed.
+    """
+    key = file_key(system_identifier, name)
+    facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), end_lsn)
+    if (found := look(store, key)) is not None:
+        _require_same(store, key, found, facts)
+        return False
+    body = sealed(store, compressed(content))
+    try:
+        put_single(store, key, body, facts.metadata(), IfAbsent())
+    except ObjectExistsError:
+        if (found := look(store, key)) is None:
+            raise
+        _require_same(store, key, found, facts)
+        return False
+    return True
+
+
+def load(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, FileFacts]:
+    """Read a file whole and check its size and SHA-256.
+
+    Raises:
+        ObjectMissingError: the archive has no such file.
+        IntegrityError: it is not what was stored.
+        StoreError: the store failed, or the private key is missing or another's.
+    """
+    key = file_key(system_identifier, name)
+    with _explained(name):
+        body, head = get_single(store, key)
+        packed = unsealed(store, key, body)
+    facts = facts_of(head)
+    limit = LARGEST_HISTORY if name.endswith(HISTORY_SUFFIX) else LARGEST_SEGMENT
+    plain = _decompressed(packed, name, limit if facts.size is None else facts.size)
+    if facts.size is not None and len(plain) != facts.size:
+        raise wal_damaged(f"{name} is {len(plain)} bytes, and was stored with {facts.size}")
+    if facts.sha256 is not None and hashlib.sha256(plain).hexdigest() != facts.sha256:
+        raise wal_damaged(f"{name} was altered: its SHA-256 is not the one it was stored with")
+    return plain, facts
+
+
+def wal_damaged(problem: str) -> IntegrityError:
+    """The error for WAL in the archive that cannot be used."""
+    return IntegrityError(
+        f"{problem}.",
+        kept="Nothing of it was used.",
+        next_step="bring back an earlier version of the object if the bucket keeps versions; else recovery can reach a "
+        "point before it, or start from a base backup taken after it: `tmi-ops wal gaps --deep`",
+    )
+
+
+def conflict(name: str) -> WalConflictError:
+    """The error for two histories under one name."""
+    return WalConflictError(
+        f"The archive holds other WAL under the name {name} than this server has: two servers wrote the same timeline, "
+        "or this one went back to an earlier state of its files without a new timeline.",
+        kept="The archive was left as it is; the server keeps its WAL.",
+        next_step="find out which server is the right one. If it is this one, archive it under a prefix of its own "
+        "(TMI_OPS_S3_PREFIX) and take a base backup there",
+    )
+
+
+def _require_same(store: ObjectStore, key: str, found: ObjectHead, facts: FileFacts) -> None:
+    there = facts_of(found).sha256
+    name = key.rpartition("/")[2]
+    if there is None:
+        # The metadata was lost, for example on a copy of the bucket: then only the content can tell.
+        body, _ = get_single(store, key)
+        try:
+            plain = _decompressed(unsealed(store, key, body), name, facts.size or LARGEST_SEGMENT)
+        except OpsError as error:
+            raise _undecidable(name, error) from error
+        there = hashlib.sha256(plain).hexdigest()
+    if there != facts.sha256:
+        raise conflict(name.removesuffix(".zst"))
+
+
+def _undecidable(name: str, error: OpsError) -> WalConflictError:
+    return WalConflictError(
+        f"The archive already has {name}, and whether it holds the same WAL cannot be told: {error.what}",
+        kept="It was left as it is; the server keeps its WAL.",
+        next_step="remove the object if you know that it is of no use",
+    )
+
+
+def _facts(metadata: Mapping[str, str]) -> FileFacts:
+    size, lsn = metadata.get("size", ""), metadata.get("lsn")
+    return FileFacts(int(size) if size.isdigit() else None, metadata.get("sha256"), parse_lsn(lsn) if lsn else None)
+
+
+def _decompressed(packed: bytes, name: str, limit: int) -> bytes:
+    """All frames of an object; never more than one byte beyond `limit`."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
+            plain = bytes(reader.read(limit + 1))
+    except zstandard.ZstdError as error:
+        raise wal_damaged(f"{name} cannot be decompressed ({error})") from error
+    return plain
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise wal_damaged(f"{name}: {error.what.rstrip('.')}") from error

@@ -1,0 +1,241 @@
+"""Receiving WAL into the store: continuously as a service, or once as far as the server stands now.
+
+Both are one function. It reconnects by itself; what it needs to know is in the store and in the server's slot. It
+holds the archive's lease from its first connection to its end.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tmi_ops.errors import BackupError, OpsError
+from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication
+from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.postgres.wal_stream import SLOT_IN_USE, SystemIdentity, identify, segment_size
+from tmi_ops.progress import Phase, Report
+from tmi_ops.settings import Settings
+from tmi_ops.store.client import connect_store, store_session
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import describe_archive
+from tmi_ops.wal.lease import KeptLease, hold_lease
+from tmi_ops.wal.place import find_beginning
+from tmi_ops.wal.progress import StreamProgress
+from tmi_ops.wal.session import PARTIAL_EVERY_S, Session, Wish
+from tmi_ops.wal.slot import DEFAULT_SLOT, ServerFacts, slot_warnings
+from tmi_ops.wal.uploads import uploading
+
+# One put is repeated no longer than this; then the session ends, and the next one begins from what the store holds.
+STORE_PATIENCE_S = 20.0
+CATCH_UP_PATIENCE_S = 120.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How WAL is received.
+
+    `partial_every`: seconds between stores of the open segment. `accept_gap`: go on behind WAL that nobody has any
+    more. `wait`: stand by while another receiver is at work.
+    """
+
+    slot: str = DEFAULT_SLOT
+    partial_every: float = PARTIAL_EVERY_S
+    accept_gap: bool = False
+    wait: bool = False
+
+
+@dataclass(frozen=True)
+class ReceivedWal:
+    """What came of it. `received` and `lag` in bytes; the archive reaches to `lsn`.
+
+    `level_at`: all that the server had flushed at that moment of its clock is in the store; None where nothing shows
+    it. `segments`: whole ones that were new to the archive.
+    """
+
+    system_identifier: str
+    timeline: int
+    lsn: str
+    received: int
+    segments: int
+    lag: int
+    level_at: datetime | None
+    duration_seconds: float
+
+
+def stream_wal(
+    settings: Settings, store: ObjectStore, report: Report, options: StreamOptions, stop: threading.Event
+) -> ReceivedWal | None:
+    """Receive until `stop` is set; restarts of the server, outages of the store and network cuts are outlasted.
+
+    Returns:
+        Where it stood at the end; None when it was stopped before there was a server.
+
+    Raises:
+        LeaseHeldError: another receiver is at work, or took over.
+        SlotLostError, WalGoneError: WAL that the archive lacks is gone from the server.
+        WalConflictError: the archive has another history of the same timeline.
+        DatabaseError, StoreError: server or store refuse, and waiting would not help.
+    """
+    return _Receiver(settings, store, report, options, stop).run(catch_up=False)
+
+
+def catch_up_wal(
+    settings: Settings,
+    store: ObjectStore,
+    report: Report,
+    options: StreamOptions,
+    stop: threading.Event | None = None,
+) -> ReceivedWal | None:
+    """Receive as far as the server stands when this begins.
+
+    Raises:
+        As `stream_wal`; and what would pass is raised too once it has lasted two minutes.
+    """
+    return _Receiver(settings, store, report, options, stop or threading.Event()).run(catch_up=True)
+
+
+class _Receiver:
+    def __init__(
+        self, settings: Settings, store: ObjectStore, report: Report, options: StreamOptions, stop: threading.Event
+    ) -> None:
+        self._postgres = settings.postgres
+        client = connect_store(store_session(), settings.store, patience_s=STORE_PATIENCE_S)
+        self._store = replace(store, client=client)
+        self._report = report
+        self._options = options
+        self._stop = stop
+        self._progress = StreamProgress()
+        self._lease: KeptLease | None = None
+        self._until: int | None = None
+        self._accept_gap = options.accept_gap
+        self._warned: set[str] = set()
+
+    def run(self, *, catch_up: bool) -> ReceivedWal | None:
+        began = time.monotonic()
+        with ExitStack() as lease_ends, self._report.phase("Receiving WAL") as phase:
+            self._sessions(lease_ends, phase, catch_up=catch_up)
+        if self._lease is None:
+            return None
+        return ReceivedWal(
+            system_identifier=self._lease.system_identifier,
+            timeline=self._progress.timeline,
+            lsn=format_lsn(self._progress.durable),
+            received=self._progress.received,
+            segments=self._progress.segments,
+            lag=self._progress.lag,
+            level_at=self._progress.level_at,
+            duration_seconds=time.monotonic() - began,
+        )
+
+    def _sessions(self, lease_ends: ExitStack, phase: Phase, *, catch_up: bool) -> None:
+        pauses, troubled_since, durable = _pauses(), None, 0
+        while not self._stop.is_set():
+            try:
+                self._session(lease_ends, phase, catch_up=catch_up)
+            except OpsError as error:
+                if self._progress.durable > durable:
+                    pauses, troubled_since, durable = _pauses(), None, self._progress.durable
+                troubled_since = troubled_since or time.monotonic()
+                if not _may_pass(error) or (catch_up and time.monotonic() - troubled_since >= CATCH_UP_PATIENCE_S):
+                    raise
+                pause = next(pauses)
+                self._report.note(f"{error.what} Trying again in {pause:.1f} s")
+                self._stop.wait(pause)
+            else:
+                return
+
+    def _session(self, lease_ends: ExitStack, phase: Phase, *, catch_up: bool) -> None:
+        with connect_replication(self._postgres) as connection:
+            identity = identify(connection)
+            if not self._has_lease(lease_ends, identity):
+                return
+            if catch_up and self._until is None:
+                self._until = identity.flushed
+            self._receive(connection, identity, phase)
+
+    def _receive(self, connection: ReplicationConnection, identity: SystemIdentity, phase: Phase) -> None:
+        system_identifier = identity.system_identifier
+        size = segment_size(connection)
+        describe_archive(self._store, system_identifier, size)
+        beginning = find_beginning(
+            connection,
+            self._postgres,
+            self._store,
+            identity,
+            self._options.slot,
+            self._report,
+            accept_gap=self._accept_gap,
+        )
+        self._warn(beginning.server)
+        self._report.note(
+            f"Receiving from {format_lsn(beginning.segment.start)} on timeline {beginning.segment.timeline}; the "
+            f"server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}"
+        )
+        wish = Wish(self._options.slot, self._options.partial_every, self._until)
+        with uploading(self._store, system_identifier, beginning.segment.start, size) as uploads:
+            session = Session(
+                connection,
+                self._store,
+                uploads,
+                beginning,
+                wish,
+                self._progress,
+                self._report,
+                stop=self._stop,
+                check=self._check_lease,
+            )
+            session.run(phase)
+        self._accept_gap = False
+
+    def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:
+        """Take the lease at the first connection; False when the waiting for it was stopped."""
+        if self._lease is None:
+            self._lease = lease_ends.enter_context(
+                hold_lease(
+                    self._store,
+                    identity.system_identifier,
+                    self._options.slot,
+                    self._progress.as_lease_fields,
+                    wait=self._options.wait,
+                    stop=self._stop,
+                    note=self._report.note,
+                )
+            )
+        if self._lease is not None and self._lease.system_identifier != identity.system_identifier:
+            raise BackupError(
+                f"The server at {self._postgres.describe()} is another cluster now: {identity.system_identifier}, and "
+                f"was {self._lease.system_identifier}.",
+                kept="The archive of the first one is whole as far as it was received.",
+                next_step="start the receiver again to archive the new cluster, and take a base backup of it",
+            )
+        return self._lease is not None
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+
+    def _warn(self, server: ServerFacts) -> None:
+        """Each warning once."""
+        for warning in slot_warnings(server):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._report.note(warning)
+
+
+def _may_pass(error: OpsError) -> bool:
+    """A slot in use is mostly the server's memory of a receiver that died."""
+    return error.transient or (isinstance(error, ReplicationError) and error.sqlstate == SLOT_IN_USE)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts: doubling, with some chance in it so that many receivers do not return at once."""
+    pause = _FIRST_PAUSE_S
+    while True:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311
+        pause = min(_LONGEST_PAUSE_S, pause * 2)

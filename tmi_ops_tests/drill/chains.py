@@ -1,0 +1,29 @@
+"""Chains of beats that were never written to a database: one a minute, from noon on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.drill.chain import Beat, next_beat
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+FIRST_LSN = 0x3000000
+LSN_STEP = 0x1000
+
+
+def minute(count: float) -> datetime:
+    """So many after noon."""
+    return NOON + timedelta(minutes=count)
+
+
+def lsn(count: float) -> int:
+    """Where the WAL stood so many minutes after noon."""
+    return FIRST_LSN + int(count * LSN_STEP)
+
+
+def chain(length: int) -> list[Beat]:
+    """Beat 1 at noon, beat 2 a minute later, and so on."""
+    beats: list[Beat] = []
+    for number in range(length):
+        beats.append(next_beat(beats[-1] if beats else None, minute(number), lsn(number)))
+    return beats

@@ -1,0 +1,143 @@
+"""Each check finds what it is there to find: on a running copy that is damaged on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tmi_ops.drill.chain import Bound
+from tmi_ops.drill.checks import (
+    FIRST_WITH_AMCHECK,
+    check_built_in_rows,
+    check_fingerprints,
+    check_heartbeat,
+    check_relations,
+    check_schema,
+)
+from tmi_ops.drill.copy import check_pages, running_copy
+from tmi_ops.drill.scratch import drill_directory
+from tmi_ops.drill.source import read_schema
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.drill.lives import NAME, Lived
+from tmi_ops_tests.recovery.point_in_time.restoring import plan_to
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Restored:
+    recovered: Recovered
+    destination: Destination
+    programs: Programs
+    database: str
+
+    def running(self) -> Iterator[PostgresSettings]:
+        with running_copy(self.recovered, self.destination, self.programs) as address:
+            yield address.model_copy(update={"database": self.database})
+
+
+@pytest.fixture(scope="module")
+def restored(lived: Lived) -> Iterator[Restored]:
+    """The cluster at the restore point, stopped."""
+    settings = lived.settings
+    plan = plan_to(lived.store, Target(name=NAME), settings.home / "scratch")
+    with drill_directory(settings.home / "scratch") as directory:
+        destination = Destination(directory / "data")
+        recovered = execute_recovery(settings, lived.store, plan, destination, SilentReport())
+        programs = server_programs(lived.base.server_version_num // 10000)
+        yield Restored(recovered, destination, programs, settings.postgres.database)
+
+
+@pytest.fixture
+def address(restored: Restored) -> Iterator[PostgresSettings]:
+    """The copy, running."""
+    yield from restored.running()
+
+
+def test_fingerprints_differ_as_soon_as_one_value_does(
+    restored: Restored, lived: Lived, address: PostgresSettings
+) -> None:
+    report = SilentReport()
+    assert check_fingerprints(address, restored.recovered, lived.point, report).outcome == "passed"
+    with connect(address) as connection:
+        connection.execute("UPDATE journal SET note = 'other' WHERE i = 17")
+    found = check_fingerprints(address, restored.recovered, lived.point, report)
+    assert found.outcome == "failed"
+    assert found.findings == ("public.journal has the same 5000 rows in number, but not the same content",)
+    with connect(address) as connection:
+        connection.execute("UPDATE journal SET note = md5('17') WHERE i = 17")
+    elsewhere = lived.point.model_copy(update={"lsn": "0/10", "after_lsn": "0/8"})
+    assert check_fingerprints(address, restored.recovered, elsewhere, report).outcome == "not run"
+    assert check_fingerprints(address, restored.recovered, None, report).outcome == "not run"
+
+
+def test_the_heartbeat_tells_what_is_missing_and_what_should_not_be_there(
+    lived: Lived, address: PostgresSettings
+) -> None:
+    present = lived.beats[:3]
+    good = Bound(time=present[-1].written_at + timedelta(seconds=0.001))
+    assert check_heartbeat(address, good, lived.beats).outcome == "passed"
+    early = check_heartbeat(address, Bound(time=present[0].written_at), lived.beats)
+    assert early.outcome == "failed"
+    assert "was written after the target" in early.findings[0]
+    late = check_heartbeat(address, Bound(time=lived.beats[3].written_at + timedelta(seconds=6)), lived.beats)
+    assert late.outcome == "failed"
+    assert "beat 4" in late.findings[0]
+    assert "is missing" in late.findings[0]
+
+
+def test_what_the_copy_lacks_is_a_failure_unless_the_living_database_lacks_it_too(
+    lived: Lived, address: PostgresSettings
+) -> None:
+    source = read_schema(lived.cluster.address)
+    whole = read_schema(address)
+    assert check_schema(whole, source).outcome == "passed"
+    assert check_built_in_rows(whole, source).outcome == "passed"
+    with connect(address) as connection:
+        connection.execute("DROP TABLE webhook_url_deny_list")
+        connection.execute("DELETE FROM groups WHERE group_name = 'administrators'")
+    lacking = read_schema(address)
+    schema, rows = check_schema(lacking, source), check_built_in_rows(lacking, source)
+    assert schema.outcome == "failed"
+    assert any("webhook_url_deny_list: The table is missing" in finding for finding in schema.findings)
+    assert rows.outcome == "failed"
+    assert any("administrators" in finding for finding in rows.findings)
+    assert check_schema(lacking, lacking).outcome == "passed"
+    assert check_built_in_rows(lacking, lacking).outcome == "passed"
+    assert check_schema(lacking, None).outcome == "failed"
+
+
+def test_a_flipped_bit_in_a_table_is_found_by_page_checksums_and_by_amcheck(restored: Restored) -> None:
+    programs = restored.programs
+    assert check_pages(restored.recovered, programs).outcome == "passed"
+    for address in restored.running():
+        with connect(address) as connection:
+            row = connection.execute("SELECT pg_relation_filepath('journal')").fetchone()
+            connection.execute("CHECKPOINT")
+        assert check_relations(address, programs).outcome == (
+            "passed" if programs.major >= FIRST_WITH_AMCHECK else "not run"
+        )
+    assert row is not None
+    file = Path(restored.destination.directory) / row[0]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:9000] + bytes([whole[9000] ^ 4]) + whole[9001:])
+    pages = check_pages(restored.recovered, programs)
+    assert pages.outcome == "failed"
+    assert pages.detail.startswith("1 pages")
+    assert row[0] in pages.findings[0]
+    for address in restored.running():
+        relations = check_relations(address, programs)
+        if programs.major >= FIRST_WITH_AMCHECK:
+            assert relations.outcome == "failed"
+            assert any("journal" in finding for finding in relations.findings)
+    file.write_bytes(whole)
