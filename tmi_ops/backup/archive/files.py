@@ -1,0 +1,57 @@
+"""Archives on disk: the table of contents of a custom archive, and of the directory format's toc.dat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tmi_ops.backup.archive.fields import TAR_FORMAT, Fields, Input, MoreNeededError, read_entry, read_header
+from tmi_ops.backup.archive.reader import ArchiveReader, TocRead
+from tmi_ops.backup.archive.toc import ArchiveError, Toc, decoded
+
+TOC_FILE = "toc.dat"
+READ_SIZE = 1 << 20
+
+
+def read_toc(archive: Path) -> Toc:
+    """The table of contents of an archive: a file of the custom format, or a directory. Data are not read.
+
+    Raises:
+        ArchiveError: it is neither, or damaged.
+    """
+    if archive.is_dir():
+        return directory_toc((archive / TOC_FILE).read_bytes())
+    reader = ArchiveReader()
+    for chunk in chunks_of(archive):
+        for event in reader.feed(chunk):
+            if isinstance(event, TocRead):
+                return event.toc
+    reader.close()
+    raise AssertionError
+
+
+def directory_toc(content: bytes) -> Toc:
+    """The table of contents that a directory's toc.dat holds; its header calls the format tar.
+
+    Raises:
+        ArchiveError: it is damaged.
+    """
+    source = Input(bytearray(content))
+    fields = Fields(source)
+    try:
+        header = read_header(fields)
+        if header.format != TAR_FORMAT:
+            raise ArchiveError("The table of contents is not one of the directory format.")
+        entries = tuple(read_entry(fields, header) for _ in range(fields.integer()))
+    except MoreNeededError:
+        raise ArchiveError("The table of contents ends in the middle.") from None
+    if source.rest:
+        raise ArchiveError("The table of contents goes on after its end.")
+    return decoded(header, entries)
+
+
+def chunks_of(file: Path) -> Iterator[bytes]:
+    """A file's bytes, 1 MiB at a time."""
+    with file.open("rb") as content:
+        while chunk := content.read(READ_SIZE):
+            yield chunk
