@@ -28,6 +28,7 @@ from tmi_ops.backup.inventory import read_inventory
 from tmi_ops.backup.one_at_a_time import only_backup
 from tmi_ops.backup.properties import database_script
 from tmi_ops.backup.snapshot import Snapshot, exported_snapshot
+from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings, read_surroundings
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect, libpq_environment
@@ -99,7 +100,7 @@ def _copy_out(
     sequences_before = read_sequences(snapshot.connection)
     # Nothing else uses the snapshot's connection until the reader is done.
     with ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as pool:
-        reader = _SourceReader(snapshot, report, rows_too=format_ != "schema-only")
+        reader = _SourceReader(snapshot, report, rows_too=format_ != "schema-only", with_passwords=with_passwords)
         reading = pool.submit(reader.read)
         reading.add_done_callback(lambda done: copy.give_up() if done.exception() else None)
         try:
@@ -117,6 +118,7 @@ def _copy_out(
     objects += (
         copy.upload(INVENTORY_OBJECT, [source.inventory]),
         copy.upload(PROPERTIES_OBJECT, [source.properties]),
+        copy.upload(SURROUNDINGS_OBJECT, [source.surroundings.model_dump_json(indent=1).encode()]),
     )
     return _Copied(
         objects=objects,
@@ -132,6 +134,7 @@ class _SourceFacts:
 
     inventory: bytes
     properties: bytes
+    surroundings: Surroundings
     fingerprints: dict[str, TableFingerprint]
 
 
@@ -142,13 +145,16 @@ class _SourceReader:
     snapshot: Snapshot
     report: Report
     rows_too: bool
+    with_passwords: bool
 
     def read(self) -> _SourceFacts:
         connection = self.snapshot.connection
         tables = self.snapshot.tables if self.rows_too else ()
+        surroundings = read_surroundings(connection, with_passwords=self.with_passwords)
         return _SourceFacts(
             inventory=json.dumps(read_inventory(connection), indent=0, sort_keys=True).encode(),
-            properties=database_script(connection),
+            properties=database_script(surroundings.database, connection),
+            surroundings=surroundings,
             fingerprints=fingerprint_tables(connection, tables, self.report) if tables else {},
         )
 

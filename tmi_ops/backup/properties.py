@@ -1,74 +1,172 @@
-"""What belongs to the database itself and not to anything in it: owner, settings, grants, comment.
+"""What belongs to the database itself and not to anything in it: owner, locale, settings, grants, comment.
 
-pg_dump keeps these only together with the database's name. We keep them as a small psql script whose variable `db`
-names the database they are for, so that a copy under any name gets them back.
+pg_dump keeps these only together with the database's name. We keep them as data, and compose the statements for a
+database of any name. `database.sql` in the store is the same for people who restore by hand: a psql script whose
+variable `db` names the database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import psycopg
 from psycopg import sql
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-_DATABASE = sql.SQL(':"db"')
-# Their stored value is a quoted list already (PostgreSQL: GUC_LIST_QUOTE); quoting it again would make it one name.
-_LIST_SETTINGS = frozenset(
+from tmi_ops.backup.roles import Name, Setting, Text, setting
+
+_PSQL_VARIABLE = sql.SQL(':"db"')
+Provider = Literal["libc", "icu", "builtin"]
+_PROVIDERS: dict[str, Provider] = {"c": "libc", "i": "icu", "b": "builtin"}
+# Source: https://www.postgresql.org/docs/current/catalog-pg-database.html (15: ICU; 16: rules; 17: datlocale)
+_LOCALE_COLUMNS = (
+    (170000, "datlocprovider, datlocale, daticurules, datcollversion"),
+    (160000, "datlocprovider, daticulocale, daticurules, datcollversion"),
+    (150000, "datlocprovider, daticulocale, NULL, datcollversion"),
+    (0, "'c', NULL, NULL, NULL"),
+)
+# These load code into the server; a copy gets them by a person's hand only.
+LOADS_CODE = frozenset(
     {
+        "dynamic_library_path",
+        "extension_control_path",
+        "jit_provider",
         "local_preload_libraries",
-        "search_path",
+        "oauth_validator_libraries",
         "session_preload_libraries",
         "shared_preload_libraries",
-        "temp_tablespaces",
-        "unix_socket_directories",
     }
 )
 
 
-def database_script(connection: psycopg.Connection[Any]) -> bytes:
-    """The psql script that gives the connected database's properties to the database that `db` names."""
-    statements = [*_ownership(connection), *_grants(connection), *_settings(connection)]
-    lines = [statement.as_string(connection) + ";\n" for statement in statements]
-    return "".join(lines).encode()
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-def _ownership(connection: psycopg.Connection[Any]) -> Iterator[sql.Composed]:
+class DatabaseGrant(_Fact):
+    """A right on the database. `grantee` None: PUBLIC."""
+
+    grantee: Name | None
+    privilege: Annotated[str, StringConstraints(pattern=r"^(CREATE|CONNECT|TEMPORARY)$")]
+    grantable: bool = False
+
+
+class DatabaseSetting(_Fact):
+    """`ALTER DATABASE SET`, or with a role `ALTER ROLE IN DATABASE SET`."""
+
+    role: Name | None
+    setting: Setting
+
+
+class DatabaseProperties(_Fact):
+    """The database itself. `locale` is of ICU or the builtin provider; `grants` None: PostgreSQL's default ones."""
+
+    owner: Name
+    encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,32}$")] | None = None
+    provider: Provider = "libc"
+    collation: Text | None = None
+    ctype: Text | None = None
+    locale: Text | None = None
+    icu_rules: Text | None = None
+    collation_version: Text | None = None
+    tablespace: Name | None = None
+    connection_limit: Annotated[int, Field(ge=-2)] = -1
+    comment: Text | None = None
+    grants: tuple[DatabaseGrant, ...] | None = None
+    settings: tuple[DatabaseSetting, ...] = ()
+
+
+def read_properties(connection: psycopg.Connection[Any]) -> DatabaseProperties:
+    """The properties of the connected database."""
+    version = connection.info.server_version
+    locale_columns = next(columns for first, columns in _LOCALE_COLUMNS if version >= first)
     row = connection.execute(
-        """
-        SELECT pg_get_userbyid(datdba), datconnlimit, shobj_description(oid, 'pg_database')
-        FROM pg_database WHERE datname = current_database()
-        """
+        f"""
+        SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, t.spcname,
+               d.datconnlimit, shobj_description(d.oid, 'pg_database'), d.datacl IS NULL, {locale_columns}
+        FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()
+        """.encode()  # noqa: S608 - of our own words
     ).fetchone()
-    if row is None:
+    if row is None:  # the connected database always has its row
         raise AssertionError
-    owner, connection_limit, comment = row
-    yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(_DATABASE, sql.Identifier(owner))
-    if connection_limit >= 0:
-        yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(_DATABASE, sql.Literal(connection_limit))
-    if comment is not None:
-        yield sql.SQL("COMMENT ON DATABASE {} IS {}").format(_DATABASE, sql.Literal(comment))
+    owner, encoding, collation, ctype, tablespace, limit, comment, default_grants, *locale_facts = row
+    provider, locale, rules, collation_version = locale_facts
+    return DatabaseProperties(
+        owner=owner,
+        encoding=encoding,
+        provider=_PROVIDERS[provider],
+        collation=collation,
+        ctype=ctype,
+        locale=locale,
+        icu_rules=rules,
+        collation_version=collation_version,
+        tablespace=tablespace,
+        connection_limit=limit,
+        comment=comment,
+        grants=None if default_grants else _grants(connection),
+        settings=_settings(connection),
+    )
 
 
-def _grants(connection: psycopg.Connection[Any]) -> Iterator[sql.Composed]:
-    rows = connection.execute(
-        """
-        SELECT CASE g.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(g.grantee) END, g.privilege_type, g.is_grantable
-        FROM pg_database d, aclexplode(d.datacl) g WHERE d.datname = current_database() ORDER BY 1, 2
-        """
-    ).fetchall()
-    if rows:
-        yield sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(_DATABASE)
-    for grantee, privilege, is_grantable in rows:
+def database_script(properties: DatabaseProperties, connection: psycopg.Connection[Any]) -> bytes:
+    """The psql script that gives these properties to the database that `db` names."""
+    statements = property_statements(properties, _PSQL_VARIABLE)
+    return "".join(statement.as_string(connection) + ";\n" for statement in statements).encode()
+
+
+def property_statements(properties: DatabaseProperties, database: sql.Composable) -> Iterator[sql.Composed]:
+    """The statements that give these properties to `database`; the settings that load code are not among them."""
+    yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(properties.owner))
+    if properties.connection_limit >= 0:
+        limit = sql.Literal(properties.connection_limit)
+        yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, limit)
+    if properties.comment is not None:
+        yield sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(properties.comment))
+    if properties.grants is not None:
+        yield from _grant_statements(properties, database)
+    for item in properties.settings:
+        if item.setting.name.lower() not in LOADS_CODE:
+            yield setting_statement(item.setting, role=item.role, database=database)
+
+
+def setting_statement(item: Setting, *, role: str | None, database: sql.Composable | None) -> sql.Composed:
+    """`ALTER ROLE ... IN DATABASE ... SET`, of a role alone, or of a database alone."""
+    if role is None:
+        target = sql.SQL("ALTER DATABASE {}").format(database or sql.SQL(""))
+    elif database is None:
+        target = sql.SQL("ALTER ROLE {}").format(sql.Identifier(role))
+    else:
+        target = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
+    values = sql.SQL(", ").join(sql.Literal(value) for value in item.values)
+    return sql.SQL("{} SET {} TO {}").format(target, sql.Identifier(*item.name.split(".")), values)
+
+
+def _grant_statements(properties: DatabaseProperties, database: sql.Composable) -> Iterator[sql.Composed]:
+    owner = sql.Identifier(properties.owner)
+    yield sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(database, owner)
+    for grant in properties.grants or ():
         yield sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(
-            sql.SQL(privilege),
-            _DATABASE,
-            sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
-            sql.SQL(" WITH GRANT OPTION" if is_grantable else ""),
+            sql.SQL(grant.privilege),
+            database,
+            sql.SQL("PUBLIC") if grant.grantee is None else sql.Identifier(grant.grantee),
+            sql.SQL(" WITH GRANT OPTION" if grant.grantable else ""),
         )
 
 
-def _settings(connection: psycopg.Connection[Any]) -> Iterator[sql.Composed]:
+def _grants(connection: psycopg.Connection[Any]) -> tuple[DatabaseGrant, ...]:
+    rows = connection.execute(
+        """
+        SELECT CASE g.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(g.grantee) END, g.privilege_type,
+               bool_or(g.is_grantable)
+        FROM pg_database d, aclexplode(d.datacl) g WHERE d.datname = current_database()
+        GROUP BY 1, 2 ORDER BY 1 NULLS FIRST, 2
+        """
+    ).fetchall()
+    return tuple(DatabaseGrant(grantee=who, privilege=what, grantable=on) for who, what, on in rows)
+
+
+def _settings(connection: psycopg.Connection[Any]) -> tuple[DatabaseSetting, ...]:
     rows = connection.execute(
         """
         SELECT CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END, unnest(s.setconfig)
@@ -76,12 +174,4 @@ def _settings(connection: psycopg.Connection[Any]) -> Iterator[sql.Composed]:
         WHERE d.datname = current_database() ORDER BY 1 NULLS FIRST, 2
         """
     ).fetchall()
-    for role, assignment in rows:
-        name, value = assignment.split("=", 1)
-        written: sql.Composable = sql.SQL(value) if name in _LIST_SETTINGS and value else sql.Literal(value)
-        target = (
-            sql.SQL("ALTER DATABASE {}").format(_DATABASE)
-            if role is None
-            else sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), _DATABASE)
-        )
-        yield target + sql.SQL(" SET {} TO ").format(sql.Identifier(*name.split("."))) + written
+    return tuple(DatabaseSetting(role=role, setting=setting(assignment)) for role, assignment in rows)

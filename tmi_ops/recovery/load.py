@@ -104,30 +104,6 @@ def load_archive(address: PostgresSettings, dump: Path, programs: Programs, repo
         phase.advance(1)
 
 
-def apply_properties(address: PostgresSettings, script: Path, programs: Programs, report: Report) -> None:
-    """Give the restored database its owner, settings and grants (see backup/properties.py).
-
-    What this server refuses is noted, not fatal.
-    """
-    done = subprocess.run(
-        [
-            str(programs.path("psql")),
-            "--no-psqlrc",
-            "--no-password",
-            "--quiet",
-            f"--set=db={address.database}",
-            f"--file={script}",
-        ],
-        env={**os.environ, **libpq_environment(address), "LC_MESSAGES": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for line in done.stderr.splitlines():
-        if "ERROR:" in line:
-            report.note(f"database property refused: {line.split('ERROR:')[1].strip()}")
-
-
 def _run_script(script: Path, programs: Programs, environment: dict[str, str]) -> None:
     argv = [
         str(programs.path("psql")), "--no-psqlrc", "--no-password", "--quiet", "--single-transaction",

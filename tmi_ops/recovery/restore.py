@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
@@ -21,8 +20,9 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
 from tmi_ops.recovery.fetch import fetch_backup
-from tmi_ops.recovery.load import apply_properties, create_database, drop_database, load_dump
+from tmi_ops.recovery.load import create_database, drop_database, load_dump
 from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
 from tmi_ops.settings import Settings
 from tmi_ops.store.manifest import Manifest
@@ -124,14 +124,12 @@ def _restore_beside(
     address = settings.postgres.model_copy(update={"database": plan.working_name})
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
         fetched = fetch_backup(store, plan.manifest, Path(directory), report)
-        created_roles = restore_roles(
-            settings.postgres.model_copy(update={"database": "postgres"}),
-            fetched.path(GLOBALS_OBJECT).read_text(),
-            report,
-        )
+        surroundings = read_surroundings(fetched, report)
+        server = settings.postgres.model_copy(update={"database": "postgres"})
+        created_roles = restore_roles(server, surroundings.roles, report)
         create_database(settings.postgres, plan.manifest, plan.working_name, report)
         load_dump(address, fetched, programs, report)
-        apply_properties(address, fetched.path(PROPERTIES_OBJECT), programs, report)
+        apply_properties(address, surroundings.database, report)
         comparison = compare_with_source(address, fetched, report)
     if not comparison.equal:
         raise RecoveryError(

@@ -1,60 +1,146 @@
-"""Roles that a dump refers to: owners and grantees must exist before the dump can be restored."""
+"""Make the roles that a backup refers to: owners and grantees must exist before its dump can be restored."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
+from tmi_ops.backup.properties import LOADS_CODE, setting_statement
+from tmi_ops.backup.roles import Membership, ParameterGrant, Role, Roles
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
 
-_ROLE = r'(?P<role>"(?:[^"]|"")+"|[^\s";]+)'
-_CREATE = re.compile(rf"^CREATE ROLE {_ROLE};$")
-_ALTER = re.compile(rf"^ALTER ROLE {_ROLE} ")
-_MEMBERSHIP = re.compile(rf'^GRANT (?:"(?:[^"]|"")+"|[^\s";]+) TO {_ROLE}')
-_GRANTED_BY = re.compile(r' GRANTED BY (?:"(?:[^"]|"")+"|[^\s";]+)')
+# Members of these reach what only a superuser should: the server's files, its programs, everybody's rows.
+POWERFUL_ROLES = frozenset(
+    {
+        "pg_checkpoint",
+        "pg_create_subscription",
+        "pg_execute_server_program",
+        "pg_maintain",
+        "pg_monitor",
+        "pg_read_all_data",
+        "pg_read_all_settings",
+        "pg_read_all_stats",
+        "pg_read_server_files",
+        "pg_signal_autovacuum_worker",
+        "pg_signal_backend",
+        "pg_stat_scan_tables",
+        "pg_use_reserved_connections",
+        "pg_write_all_data",
+        "pg_write_server_files",
+    }
+)
 
 
-def role_statements(globals_sql: str) -> Iterator[tuple[str, str]]:
-    """Each statement of a `pg_dumpall --roles-only` output, with the role it is about.
+@dataclass(frozen=True)
+class RoleStatement:
+    """One composed statement, and the role it is about."""
+
+    role: str
+    statement: sql.Composed
+
+
+def role_statements(roles: Roles, existing: Collection[str]) -> Iterator[RoleStatement]:
+    """What makes the roles that are not `existing`; roles that exist keep what they are.
 
     GRANTED BY is left out: since PostgreSQL 16 a grantor must hold ADMIN OPTION, which the source's bootstrap superuser
-    has by birth and its namesake elsewhere has not.
+    has by birth and its namesake elsewhere has not. Settings that load code are left out.
     """
-    for line in globals_sql.splitlines():
-        for pattern in (_CREATE, _ALTER, _MEMBERSHIP):
-            if match := pattern.match(line):
-                yield _unquoted(match["role"]), _GRANTED_BY.sub("", line)
+    made = [role for role in roles.roles if role.name not in existing]
+    for role in made:
+        yield RoleStatement(role.name, _create(role))
+    for role in made:
+        if role.comment is not None:
+            comment = sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(role.name), sql.Literal(role.comment))
+            yield RoleStatement(role.name, comment)
+        for item in role.settings:
+            if item.name.lower() not in LOADS_CODE:
+                yield RoleStatement(role.name, setting_statement(item, role=role.name, database=None))
+    for membership in roles.memberships:
+        if membership.member not in existing:
+            yield RoleStatement(membership.member, _grant(membership))
+    for right in roles.parameter_grants:
+        if right.grantee is not None and right.grantee not in existing:
+            yield RoleStatement(right.grantee, _grant_parameter(right))
 
 
-def restore_roles(address: PostgresSettings, globals_sql: str, report: Report) -> list[str]:
-    """Create the roles that the server lacks; roles that exist keep what they are.
+def without_power(roles: Roles) -> Roles:
+    """The same roles as ordinary users: none is a superuser or a member of what stands in for one."""
+    return Roles(
+        roles=tuple(
+            role.model_copy(
+                update={
+                    "superuser": False,
+                    "create_role": False,
+                    "create_db": False,
+                    "replication": False,
+                    "bypass_rls": False,
+                }
+            )
+            for role in roles.roles
+        ),
+        memberships=tuple(item for item in roles.memberships if item.role not in POWERFUL_ROLES),
+    )
+
+
+def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> list[str]:
+    """Create the roles that the server lacks. What the server refuses is noted.
 
     Returns:
         The names of the roles created.
     """
+    created = []
     with connect(address) as connection:
         existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
-        statements = [pair for pair in role_statements(globals_sql) if pair[0] not in existing]
-        refused = list(_execute(connection, statements))
-    for refusal in refused:
-        report.note(f"role statement refused: {refusal}")
-    return sorted({role for role, statement in statements if statement.startswith("CREATE ROLE")})
+        for item in role_statements(roles, existing):
+            try:
+                connection.execute(item.statement)
+            except psycopg.Error as error:
+                report.note(f"role statement refused: {item.role}: {str(error).splitlines()[0]}")
+        now = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+        created = [role.name for role in roles.roles if role.name in now - existing]
+    return sorted(created)
 
 
-def _execute(connection: psycopg.Connection, statements: Iterable[tuple[str, str]]) -> Iterator[str]:
-    for role, statement in statements:
-        try:
-            connection.execute(sql.SQL(statement))
-        except psycopg.Error as error:
-            yield f"{role}: {str(error).splitlines()[0]}"
+def _create(role: Role) -> sql.Composed:
+    attributes = (
+        ("SUPERUSER", role.superuser),
+        ("INHERIT", role.inherit),
+        ("CREATEROLE", role.create_role),
+        ("CREATEDB", role.create_db),
+        ("LOGIN", role.login),
+        ("REPLICATION", role.replication),
+        ("BYPASSRLS", role.bypass_rls),
+    )
+    # An attribute that is off is CREATE ROLE's default but for INHERIT, and naming it may need rights.
+    written = [word if on else f"NO{word}" for word, on in attributes if on or word == "INHERIT"]
+    words: list[sql.Composable] = [sql.SQL(word) for word in written]
+    if role.connection_limit >= 0:
+        words.append(sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(role.connection_limit)))
+    if role.password is not None:
+        words.append(sql.SQL("PASSWORD {}").format(sql.Literal(role.password)))
+    if role.valid_until is not None:
+        words.append(sql.SQL("VALID UNTIL {}").format(sql.Literal(role.valid_until)))
+    return sql.SQL("CREATE ROLE {} WITH {}").format(sql.Identifier(role.name), sql.SQL(" ").join(words))
 
 
-def _unquoted(identifier: str) -> str:
-    if identifier.startswith('"'):
-        return identifier[1:-1].replace('""', '"')
-    return identifier
+def _grant(membership: Membership) -> sql.Composed:
+    options = [sql.SQL("ADMIN OPTION")] if membership.admin and membership.inherit is None else []
+    if membership.inherit is not None:
+        truths = {"ADMIN": membership.admin, "INHERIT": membership.inherit, "SET": membership.set is not False}
+        options = [sql.SQL(f"{word} {'TRUE' if on else 'FALSE'}") for word, on in truths.items()]
+    grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(membership.role), sql.Identifier(membership.member))
+    return grant + sql.SQL(" WITH ") + sql.SQL(", ").join(options) if options else grant
+
+
+def _grant_parameter(right: ParameterGrant) -> sql.Composed:
+    return sql.SQL("GRANT {} ON PARAMETER {} TO {}{}").format(
+        sql.SQL(right.privilege),
+        sql.Identifier(*right.parameter.split(".")),
+        sql.SQL("PUBLIC") if right.grantee is None else sql.Identifier(right.grantee),
+        sql.SQL(" WITH GRANT OPTION" if right.grantable else ""),
+    )

@@ -20,15 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tmi_ops import __version__
-from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
 from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
-from tmi_ops.recovery.load import apply_properties, create_database, load_dump
+from tmi_ops.recovery.load import create_database, load_dump
 from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
 from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import record_verdict
@@ -107,17 +107,18 @@ class _RestoreFailedError(RecoveryError):
 def _restore_and_compare(
     fetched: FetchedBackup, programs: Programs, scratch_root: Path, findings: _Findings, report: Report
 ) -> None:
+    surroundings = read_surroundings(fetched, report)
     with ExitStack() as stack:
         with findings.timed("scratch cluster"):
             cluster = stack.enter_context(scratch_cluster(programs, scratch_root))
         database = "restored"
         address = cluster.address.model_copy(update={"database": database})
         with findings.timed("restore"):
-            restore_roles(cluster.address, fetched.path(GLOBALS_OBJECT).read_text(), report)
+            restore_roles(cluster.address, surroundings.roles, report)
             create_database(cluster.address, fetched.manifest, database, report)
             try:
                 load_dump(address, fetched, programs, report)
-                apply_properties(address, fetched.path(PROPERTIES_OBJECT), programs, report)
+                apply_properties(address, surroundings.database, report)
             except ProgramError as error:
                 raise _RestoreFailedError(error.what) from error
         with findings.timed("compare"):

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmi_ops.backup.logical import GLOBALS_OBJECT
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.connections import connect
@@ -23,6 +22,7 @@ from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.surroundings import read_surroundings
 from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR, disk_needed
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import find_backup
@@ -103,7 +103,7 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
     (directory / "fetched").mkdir()
     fetched = fetch_backup(store, manifest, directory / "fetched", report)
     with scratch_cluster(programs, directory) as cluster:
-        restore_roles(cluster.address, fetched.path(GLOBALS_OBJECT).read_text(), report)
+        restore_roles(cluster.address, read_surroundings(fetched, report).roles, report)
         create_database(cluster.address, manifest, _LOADED, report)
         address = cluster.address.model_copy(update={"database": _LOADED})
         load_dump(address, fetched, programs, report)

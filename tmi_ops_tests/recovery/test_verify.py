@@ -7,6 +7,7 @@ import pytest
 
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT
 from tmi_ops.errors import DiskSpaceError, ProgramError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -39,6 +40,12 @@ def test_a_sound_backup_of_each_format_is_proven(source: Settings, store: Object
     assert proof.verdict.outcome == "proven"
     assert proof.verdict.tables == (0 if format_ == "schema-only" else 4)
     assert proof.verdict.restore_seconds > 0
+
+
+def test_a_backup_of_a_release_without_surroundings_is_proven_by_its_scripts(backed_up: BackedUp) -> None:
+    objects = tuple(item for item in backed_up.manifest.objects if item.name != SURROUNDINGS_OBJECT)
+    old = backed_up.manifest.model_copy(update={"objects": objects})
+    assert verify_backup(backed_up.settings, backed_up.store, old, SilentReport()).verdict.reasons == ()
 
 
 def test_the_verdict_is_remembered_in_the_store(backed_up: BackedUp) -> None:

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 from tmi_ops.backup.dump import dump_command
-from tmi_ops.backup.properties import database_script
+from tmi_ops.backup.properties import read_properties
 from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.progress import Report
-from tmi_ops.recovery.load import RESTORE_JOBS, apply_properties, create_database, drop_database, load_archive
+from tmi_ops.recovery.load import RESTORE_JOBS, create_database, drop_database, load_archive
+from tmi_ops.recovery.surroundings import apply_properties
 from tmi_ops.settings import PostgresSettings
 
 
@@ -28,15 +29,15 @@ def copy_database(
     """
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    dump, script = directory / "dump", directory / "properties.sql"
+    dump = directory / "dump"
     with exported_snapshot(source) as snapshot, report.phase("dump", total=1, unit="steps") as phase:
         argv = dump_command(programs, "directory", snapshot.name, directory=dump, jobs=RESTORE_JOBS)
         run_program(argv, env=libpq_environment(source))
-        script.write_bytes(database_script(snapshot.connection))
+        properties = read_properties(snapshot.connection)
         phase.advance(1)
         facts = snapshot.server
     drop_database(target, target.database)
     create_database(target, facts, target.database, report)
     load_archive(target, dump, programs, report)
-    apply_properties(target, script, programs, report)
+    apply_properties(target, properties, report)
     shutil.rmtree(directory, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
 from tmi_ops.drill.chain import Bound
 from tmi_ops.drill.copy import running_cluster
 from tmi_ops.drill.evidence import TITLES
@@ -15,8 +14,9 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.recovery.compare import compare_with_source
 from tmi_ops.recovery.fetch import fetch_backup
-from tmi_ops.recovery.load import apply_properties, create_database, load_dump
+from tmi_ops.recovery.load import create_database, load_dump
 from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR, disk_needed
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
@@ -48,11 +48,12 @@ def _restore(work: Work) -> None:
         running_cluster(destination, SUPERUSER, programs, {"fsync": "on"}) as server,
     ):
         fetched = fetch_backup(work.store, manifest, Path(directory), work.report)
-        restore_roles(server, fetched.path(GLOBALS_OBJECT).read_text(), work.report)
+        surroundings = read_surroundings(fetched, work.report)
+        restore_roles(server, surroundings.roles, work.report)
         create_database(server, manifest, manifest.database, work.report)
         address = server.model_copy(update={"database": manifest.database})
         load_dump(address, fetched, programs, work.report)
-        apply_properties(address, fetched.path(PROPERTIES_OBJECT), programs, work.report)
+        apply_properties(address, surroundings.database, work.report)
         comparison = compare_with_source(address, fetched, work.report)
         if not comparison.equal:
             raise RecoveryError(
