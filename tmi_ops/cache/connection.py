@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -12,16 +14,37 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from tmi_ops.errors import CacheError
+from tmi_ops.errors import CacheError, SettingsError
 from tmi_ops.settings import RedisSettings
 
 TIMEOUT_S = 5.0
 RETRIES = 3
+NOT_CONFIGURED = "No cache is configured (REDIS_HOST, TMI_REDIS_URL)"
 
 
-def is_configured(settings: RedisSettings, variables: Mapping[str, str]) -> bool:
-    """Whether anybody has said where the cache is; without, `settings` are nothing but defaults."""
-    return settings != RedisSettings() or any(name.startswith(("REDIS_", "TMI_REDIS_")) for name in variables)
+class _Hurried(Redis):
+    """A client that begins no command once its time is over; walks over all keys are made of many."""
+
+    ends_at: float | None = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if self.ends_at is not None and time.monotonic() > self.ends_at:
+            raise RedisTimeoutError("it took too long")
+        return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+def require_cache(settings: RedisSettings | None) -> RedisSettings:
+    """The cache, for a command that is about nothing else.
+
+    Raises:
+        SettingsError: none is configured.
+    """
+    if settings is None:
+        raise SettingsError(
+            "No cache is configured.",
+            next_step="set REDIS_HOST or TMI_REDIS_URL; `tmi-ops settings` shows what is read",
+        )
+    return settings
 
 
 def open_cache(settings: RedisSettings, *, retries: int = RETRIES) -> Redis:
@@ -29,7 +52,7 @@ def open_cache(settings: RedisSettings, *, retries: int = RETRIES) -> Redis:
 
     A connection that breaks is made anew `retries` times, so every command sent must bear being sent twice.
     """
-    return Redis(
+    return _Hurried(
         host=settings.host,
         port=settings.port,
         db=settings.db,
@@ -46,19 +69,36 @@ def open_cache(settings: RedisSettings, *, retries: int = RETRIES) -> Redis:
 
 
 @contextmanager
-def connected(settings: RedisSettings) -> Iterator[Redis]:
+def connected(settings: RedisSettings, *, within_s: float | None = None) -> Iterator[Redis]:
     """A client for the length of a `with` block; what goes wrong in it is said in plain words.
 
+    Args:
+        within_s: no command is begun after so many seconds, nor tried more than twice; None: there is no haste.
+
     Raises:
-        CacheError: the cache could not be reached, refused us, or answered with an error.
+        CacheError: the cache could not be reached, refused us, took too long, or answered with an error.
     """
-    client = open_cache(settings)
+    client = open_cache(settings, retries=RETRIES if within_s is None else 1)
+    if within_s is not None and isinstance(client, _Hurried):
+        client.ends_at = time.monotonic() + within_s
     try:
         yield client
     except RedisError as error:
         raise _explained(settings, error) from error
     finally:
         client.close()
+
+
+def why_unanswered(settings: RedisSettings) -> str:
+    """What goes wrong when the cache is asked once, without patience; empty: it answers. Changes nothing."""
+    client = open_cache(settings, retries=0)
+    try:
+        client.dbsize()
+    except RedisError as error:
+        return str(error).rstrip(".") or type(error).__name__
+    finally:
+        client.close()
+    return ""
 
 
 def _explained(settings: RedisSettings, error: RedisError) -> CacheError:

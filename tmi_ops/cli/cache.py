@@ -34,14 +34,15 @@ def check(as_json: bool, strict: bool, quiet: bool) -> int:
     Exit codes: 0 nothing critical, 1 something critical (with --strict also a warning), 2 could not check.
     """
     from tmi_ops.cache.checking import Severity, check_cache
-    from tmi_ops.cache.connection import connected
+    from tmi_ops.cache.connection import connected, require_cache
     from tmi_ops.cli.cache_view import check_facts, show_check
     from tmi_ops.cli.environment import reporting
     from tmi_ops.settings import load_settings
 
     settings = load_settings()
-    with connected(settings.redis) as client, reporting(quiet or as_json) as report:
-        seen = check_cache(client, settings.cache, settings.redis.describe(), report)
+    redis = require_cache(settings.redis)
+    with connected(redis) as client, reporting(quiet or as_json) as report:
+        seen = check_cache(client, settings.cache, redis.describe(), report)
     if as_json:
         click.echo(json.dumps(check_facts(seen), indent=2))
     else:
@@ -67,7 +68,7 @@ def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: b
 
     Exit codes: 0 done, or nothing to do; 2 could not.
     """
-    from tmi_ops.cache.connection import connected
+    from tmi_ops.cache.connection import connected, require_cache
     from tmi_ops.cache.reconciliation import read_and_plan
     from tmi_ops.cache.reconciliation import reconcile as drop
     from tmi_ops.cli.cache_view import plan_facts, show_plan, show_reconciled
@@ -78,9 +79,10 @@ def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: b
         raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
     settings = load_settings()
     wanted = settings.cache.model_copy(update={"sessions": policy}) if policy else settings.cache
-    with connected(settings.redis) as client:
+    redis = require_cache(settings.redis)
+    with connected(redis) as client:
         with reporting(quiet or as_json) as report:
-            plan = read_and_plan(client, wanted, settings.redis.describe(), report)
+            plan = read_and_plan(client, wanted, redis.describe(), report)
         if not as_json:
             show_plan(plan)
         done = None

@@ -15,10 +15,11 @@ from types import FrameType
 import click
 
 from tmi_ops import __version__
+from tmi_ops.cli.lasting import lasting_output
 from tmi_ops.errors import OpsError
 
 INTERRUPTED = 130
-_CLEARED_AWAY = "Interrupted. What was half made has been cleared away."
+_INTERRUPTED = "Interrupted."
 _NOT_CONFIRMED = "Not confirmed, so nothing was changed."
 
 
@@ -124,18 +125,26 @@ def tmi_ops() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 findings or a failed proof, 2 could not, 130 interrupted."""
     signal.signal(signal.SIGTERM, _as_interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _as_interrupt)
+    with lasting_output():
+        code = _run(argv)
+    sys.exit(code)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         code = tmi_ops.main(args=argv, standalone_mode=False)
     except OpsError as error:
         _show_error(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort) as stop:
-        click.echo(_NOT_CONFIRMED if _was_a_no(stop) else _CLEARED_AWAY, err=True)
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        click.echo(_NOT_CONFIRMED if _was_a_no(stop) else _INTERRUPTED, err=True)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
 
 
 def _was_a_no(stop: BaseException) -> bool:
@@ -144,7 +153,7 @@ def _was_a_no(stop: BaseException) -> bool:
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """A service manager's stop clears up as Ctrl-C does."""
+    """A service manager's stop and a closed terminal clear up as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

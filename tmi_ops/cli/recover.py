@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.lasting import through_hangups
 from tmi_ops.cli.recover_corruption import corruption
 from tmi_ops.cli.recover_diff import diff
 from tmi_ops.cli.recover_everything import everything
 from tmi_ops.cli.recover_find import find
 from tmi_ops.cli.recover_rows import rows
-from tmi_ops.cli.recover_view import go_on, show_plan, show_run
+from tmi_ops.cli.recover_view import go_on, show_interruption, show_plan, show_run
 from tmi_ops.cli.terminal import age_words, out
 from tmi_ops.words import time_words
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {
     "done": "green",
+    "deferred": "yellow",
     "taken back": "yellow",
     "stopped": "red",
     "under way": "cyan",
@@ -46,16 +48,21 @@ for command in (find, diff, rows, corruption, everything):
 
 @recover.command(short_help="Go on with a run that stopped or crashed.")
 @click.argument("run_id", default="latest")
+@click.option("--cache/--no-cache", default=True, help="Bring the cache in line (default), or leave it out.")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def resume(run_id: str, yes: bool, quiet: bool) -> int:
-    """Go on with a run that stopped or crashed; RUN_ID may be the beginning of one. Default: the latest."""
+def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
+    """Go on with a run that stopped or crashed, or do what one deferred.
+
+    RUN_ID may be the beginning of one. Default: the latest.
+    """
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.logbook import find_run
+    from tmi_ops.runbooks.steps.cache import CACHE_STEP, LEFT_OUT
 
     settings, store = open_environment()
     logbook, journal = find_run(settings, store, run_id)
-    if journal.state == "done":
+    if journal.state == "done" and not journal.deferred:
         out.print(f"{journal.run_id} is done; nothing is left to do.")
         return 0
     show_plan(journal.plan, journal)
@@ -64,7 +71,10 @@ def resume(run_id: str, yes: bool, quiet: bool) -> int:
             f"[yellow]Note:[/] it was carried out on {escape(journal.last_host)} until now. See that nobody goes on "
             "with it there. What lay on that machine and is needed still is made here again."
         )
-    return go_on(settings, store, logbook, actions_for(journal.plan), yes=yes, quiet=quiet)
+    actions = actions_for(journal.plan)
+    if not cache:
+        actions = {**actions, CACHE_STEP: LEFT_OUT}
+    return go_on(settings, store, logbook, actions, yes=yes, quiet=quiet)
 
 
 @recover.command(short_help="Take back a run that is not over.")
@@ -86,8 +96,11 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
             out.print(f"  - {step.name}: {escape(step.way_back)}")
     if not yes:
         click.confirm("Take it back?", abort=True)
-    with reporting(quiet) as report:
-        done = take_back(settings, store, logbook, actions, report)
+    try:
+        with through_hangups(), reporting(quiet) as report:
+            done = take_back(settings, store, logbook, actions, report)
+    except KeyboardInterrupt:
+        return show_interruption(logbook)
     show_run(done, settings, store)
     return 0
 
@@ -107,9 +120,10 @@ def list_(as_json: bool) -> int:
     if not runs:
         out.print("No runbook was run yet.")
         return 0
-    table = Table(box=None, padding=(0, 2))
-    for heading in ("run", "begun", "state", "steps", "took"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("run", no_wrap=True, min_width=max(len(run.run_id) for run in runs[:_SHOWN]))
+    for heading in ("begun", "state", "steps", "took"):
+        table.add_column(heading, overflow="fold")
     for run in runs[:_SHOWN]:
         state = _state(run, settings)
         table.add_row(
@@ -126,6 +140,8 @@ def list_(as_json: bool) -> int:
 
 
 def _state(run: Journal, settings: Settings) -> str:
+    if run.state == "done" and run.deferred:
+        return "deferred"
     if not _is_crashed(run, settings):
         return run.state
     return "crashed" if run.attempts else "not begun"

@@ -32,6 +32,7 @@ def corruption(
     backup: str | None,
     candidates: int,
     into: Path | None,
+    cache: bool,
     yes: bool,
     plan_only: bool,
     quiet: bool,
@@ -53,7 +54,7 @@ def corruption(
         raise click.UsageError("the options of a new server need --into")
     settings, store = open_environment()
     serve = serve_wish(server, default_port=settings.postgres.port) if into else None
-    wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates)
+    wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates, cache)
     with reporting(quiet) as report:
         plan = prepare_corruption(settings, store, wish, report)
     return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

@@ -34,6 +34,7 @@ def everything(
     backup: str | None,
     candidates: int,
     cluster: str | None,
+    cache: bool,
     yes: bool,
     plan_only: bool,
     quiet: bool,
@@ -58,6 +59,7 @@ def everything(
         backup=backup,
         cluster=cluster,
         limit=candidates,
+        with_cache=cache,
     )
     with reporting(quiet) as report:
         plan = prepare_everything(settings, store, wish, report)

@@ -50,6 +50,7 @@ def of_a_run(command: Command) -> Command:
     """How it is carried out."""
     return _with(
         command,
+        click.option("--cache/--no-cache", default=True, help="Bring the cache in line (default), or leave it out."),
         click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop."),
         click.option("--yes", is_flag=True, help="Do not ask. For automation."),
         click.option("--quiet", is_flag=True, help="No progress bars."),

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.lasting import through_hangups
 from tmi_ops.cli.terminal import TerminalReport, err, out
 from tmi_ops.words import time_words
 
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
 
+INTERRUPTED = 130
 _ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow"}
-_OUTCOMES = {"done": "green", "running": "yellow", "failed": "red", "taken back": "yellow", "": "dim"}
+_OUTCOMES = {
+    "done": "green",
+    "deferred": "yellow",
+    "running": "yellow",
+    "failed": "red",
+    "taken back": "yellow",
+    "": "dim",
+}
 
 
 def run_plan(
@@ -57,19 +66,28 @@ def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Act
     from tmi_ops.runbooks.execution import DeclinedError, carry_out
 
     try:
-        with reporting(quiet) as report:
+        with through_hangups(), reporting(quiet) as report:
             done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
     except DeclinedError as no:
         for line in (f"Not gone on with: {no.what}", no.kept, f"To {no.next_step}."):
             err.print(escape(line), soft_wrap=True)
         return no.exit_code
     except KeyboardInterrupt:
-        run = logbook.run_id
-        err.print(f"Interrupted. Go on: tmi-ops recover resume {run}", soft_wrap=True)
-        err.print(f"or bring back how it was: tmi-ops recover back {run}", soft_wrap=True)
-        raise
+        return show_interruption(logbook)
     show_run(done, settings, store)
     return 0
+
+
+def show_interruption(logbook: Logbook) -> int:
+    """Where the run stands, and both ways from there. Returns the exit code."""
+    from tmi_ops.runbooks.execution import standing, ways_on
+
+    journal = logbook.read()
+    last = journal.attempts[-1] if journal.attempts else None
+    where = f" in step {journal.plan.number(last.step)} of {len(journal.plan.steps)}, {last.step}" if last else ""
+    for line in (f"Interrupted{where}.", standing(journal), f"To {ways_on(journal)}."):
+        err.print(escape(line), soft_wrap=True)
+    return INTERRUPTED
 
 
 def show_plan(plan: Plan, journal: Journal | None = None) -> None:
@@ -122,7 +140,7 @@ def ask(report: TerminalReport, *, yes: bool) -> Confirm:
             out.print(_outlook(journal, step))
             try:
                 return click.confirm(f"Go on ({escape(journal.plan.subject)})?")
-            except click.Abort:
+            except (click.Abort, OSError):  # nobody is there, or the terminal is gone
                 out.print()
                 return False
 

@@ -17,7 +17,7 @@ def settings() -> None:
     rows = {
         "environment": f"{current.environment} (TMI_ENV; files {', '.join(env_file_names(current.environment))})",
         "database": f"{current.postgres.describe()} sslmode={current.postgres.sslmode}",
-        "cache": current.redis.describe(),
+        "cache": current.redis.describe() if current.redis else "none configured (REDIS_HOST, TMI_REDIS_URL)",
         "store": store.describe() if store.bucket else "not configured: set TMI_OPS_S3_BUCKET",
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
         "RPO objective": time_words(current.objectives.rpo.total_seconds()),

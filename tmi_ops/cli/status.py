@@ -78,6 +78,7 @@ def _keep_looking(every: float, *, as_json: bool) -> int:
     """Until Ctrl-C, which is how one ends it: the exit code is that of the last look."""
     from rich.live import Live
 
+    from tmi_ops.cli.lasting import reader_is_gone
     from tmi_ops.cli.status_facts import as_facts
     from tmi_ops.cli.status_view import status_screen
     from tmi_ops.cli.terminal import out
@@ -85,14 +86,16 @@ def _keep_looking(every: float, *, as_json: bool) -> int:
     found = look()
     try:
         if as_json:
-            while True:
+            while not reader_is_gone():
                 click.echo(json.dumps(as_facts(found)))
                 time.sleep(every)
                 found = look()
+            return exit_code(found)
         with Live(status_screen(found), console=out, screen=out.is_terminal, auto_refresh=False) as live:
-            while True:
+            while not reader_is_gone():
                 time.sleep(every)
                 found = look()
                 live.update(status_screen(found), refresh=True)
     except KeyboardInterrupt:
-        return exit_code(found)
+        pass
+    return exit_code(found)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tmi_ops.cache.connection import is_configured, open_cache
+from tmi_ops.cache.connection import open_cache, require_cache
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
 from tmi_ops.diagnosis.network import Service, knock, look_up
 from tmi_ops.diagnosis.patient import Patient
-from tmi_ops.settings import RedisSettings, read_variables
+from tmi_ops.settings import RedisSettings
 
 
 def look_at_address(patient: Patient) -> Finding:
     redis = patient.settings.redis
-    if not is_configured(redis, read_variables(patient.variables, patient.directory)):
+    if redis is None:
         return not_configured("no REDIS_* is set: TMI's cache is not looked after")
     start = (
         ("tmi-ops up  # starts the embedded stack",)
@@ -29,7 +29,7 @@ def look_at_address(patient: Patient) -> Finding:
 
 
 def look_at_tls(patient: Patient) -> Finding:
-    settings = patient.settings.redis
+    settings = require_cache(patient.settings.redis)
     said = _said_to_a_ping(settings)
     trouble = _with_tls(settings, said) if settings.tls_enabled else _without_tls(settings, said)
     if trouble is not None:
@@ -94,7 +94,7 @@ def _without_tls(settings: RedisSettings, said: str) -> Finding | None:
 
 
 def look_at_authentication(patient: Patient) -> Finding:
-    settings = patient.settings.redis
+    settings = require_cache(patient.settings.redis)
     client = open_cache(settings, retries=0)
     try:
         keys = client.dbsize()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tmi_ops.cache.checking import CacheCheck
 
 REACHABLE, WELL = "reachable", "well"
-NOT_CONFIGURED = "No REDIS_* is set: TMI's cache is not looked after."
+NOT_CONFIGURED = "No cache is configured (REDIS_HOST, TMI_REDIS_URL), so none is looked after."
 
 
 def cache_key(environment: str) -> AssetKey:
@@ -53,12 +53,11 @@ def cache_definitions(environment: str) -> Definitions:
     )
     def cache(context: AssetExecutionContext, environment: Environment) -> Materialized:
         from tmi_ops.cache.checking import check_cache
-        from tmi_ops.cache.connection import connected, is_configured
+        from tmi_ops.cache.connection import connected
         from tmi_ops.errors import CacheError
-        from tmi_ops.settings import read_variables
 
         settings = environment.settings
-        if not is_configured(settings.redis, read_variables()):
+        if settings.redis is None:
             return _told(NOT_CONFIGURED, is_reachable=True, is_well=True)
         try:
             with connected(settings.redis) as client:

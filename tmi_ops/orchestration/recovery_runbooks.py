@@ -62,6 +62,7 @@ class RunbookConfig(Config):
         description="The new cluster's data directory, absent or empty. recover_everything needs it; without, "
         "recover_corruption exchanges the database on its own server.",
     )
+    cache: bool = Field(default=True, description="Bring the cache in line, where there is one.")
     port: int | None = Field(default=None, description="The new server's port. Default: POSTGRES_PORT, or 5432.")
     listen: str | None = Field(default=None, description="Where the new server listens. Default: localhost.")
     host: str | None = Field(
@@ -188,7 +189,7 @@ def _prepare_corruption(settings: "Settings", store: "ObjectStore", config: Runb
 
     into = config.place()
     serve = config.serve(settings) if into else None
-    wish = CorruptionWish(config.moment(), config.backup, into, serve, config.candidates)
+    wish = CorruptionWish(config.moment(), config.backup, into, serve, config.candidates, config.cache)
     return prepare_corruption(settings, store, wish, report)
 
 
@@ -198,7 +199,14 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
     into = config.place()
     if into is None:
         raise SettingsError("The new cluster has no place.", next_step="give its data directory: `into`")
-    wish = EverythingWish(into, config.serve(settings), config.moment(), config.backup, limit=config.candidates)
+    wish = EverythingWish(
+        into,
+        config.serve(settings),
+        config.moment(),
+        config.backup,
+        limit=config.candidates,
+        with_cache=config.cache,
+    )
     return prepare_everything(settings, store, wish, report)
 
 

@@ -14,7 +14,8 @@ from tmi_ops.runbooks.plan import Fact, Plan
 
 class RunEvidence(Fact):
     """Durations in seconds. `phases`: by step in the plan's order, all attempts together; `rto_seconds`: from the
-    beginning to the end of the last step, waiting for people included; `left`: what is left to a person."""
+    beginning to the end of the last step, waiting for people included and what was deferred left out; `left`: what is
+    left to a person."""
 
     format_version: Literal[1] = 1
     run_id: str
@@ -53,7 +54,7 @@ def evidence_of(journal: Journal) -> RunEvidence:
         started_at=journal.started_at,
         ended_at=journal.ended_at,
         written_at=datetime.now(UTC),
-        rto_seconds=(journal.ended_at - journal.started_at).total_seconds(),
+        rto_seconds=(journal.in_service_at - journal.started_at).total_seconds(),
         rto_objective_seconds=journal.rto_objective_seconds,
         plan=journal.plan,
         phases=spent,

@@ -1,9 +1,11 @@
 """A plan becomes deeds, one step after the other, each written down before it begins and when it has ended.
 
 1. A step that the journal calls done is not done again; one that was cut off is, so every deed must bear repetition.
-2. Before the first step that the application feels, and again before the first that cannot be taken back, somebody is
+2. A step that cannot be done now, and that nothing else needs, is deferred: the run goes on and tells of it at its end.
+   Resuming the run, also one that is done otherwise, tries it again.
+3. Before the first step that the application feels, and again before the first that cannot be taken back, somebody is
    asked. A yes is written down, and holds when the run is resumed.
-3. Whatever fails, the journal says so, and the error names what is done, how to go on and how to go back.
+4. Whatever fails, the journal says so, and the error names what is done, how to go on and how to go back.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from tmi_ops.runbooks.journal import (
     Attempt,
     Consent,
     Journal,
+    Outcome,
     new_journal,
     with_answer,
     with_attempt,
@@ -41,6 +44,7 @@ Fault = Callable[[str, Moment], None]
 # Asked with the journal as it stands and the step that is next; a no ends the run where it is.
 Confirm = Callable[[Journal, Step], bool]
 Known = TypeVar("Known", bound=Fact)
+INTERRUPTED = "interrupted by Ctrl-C or a signal"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ Actions = Mapping[str, Action]
 
 class DeclinedError(OpsError):
     """Somebody said no. The run waits where it is."""
+
+
+class DeferredError(OpsError):
+    """Raised by a deed that cannot be done now; the run goes on without it. `next_step`: how it is done later."""
 
 
 class RunbookError(RecoveryError):
@@ -228,8 +236,8 @@ def _ask(work: Work, step: Step, confirm: Confirm) -> None:
     if not confirm(work.journal, step):
         raise DeclinedError(
             f"{work.journal.run_id} waits before its step {step.name}.",
-            kept=_kept(work.journal),
-            next_step=_ways(work.journal),
+            kept=standing(work.journal),
+            next_step=ways_on(work.journal),
         )
     given = Consent(effect=step.effect, step=step.name, given_at=datetime.now(UTC))
     work.write(work.journal.model_copy(update={"consents": (*work.journal.consents, given)}))
@@ -240,18 +248,26 @@ def _consented(journal: Journal, effect: Effect) -> bool:
     return any(one.effect in (effect, "irreversible") for one in journal.consents)
 
 
-def _do(
-    work: Work, step: Step, deed: Callable[[Work], None], outcome: Literal["done", "taken back"], fault: Fault
-) -> None:
+def _do(work: Work, step: Step, deed: Callable[[Work], None], aim: Literal["done", "taken back"], fault: Fault) -> None:
     plan, begun_at = work.journal.plan, datetime.now(UTC)
-    way = "" if outcome == "done" else "back: "
+    outcome: Outcome = aim
+    left: tuple[str, ...] = ()
+    way = "" if aim == "done" else "back: "
     work.report.note(f"{way}{plan.number(step.name)}/{len(plan.steps)} {step.name}")
     attempt = Attempt(step=step.name, outcome="running", begun_at=begun_at, host=platform.node())
     work.write(with_attempt(work.journal, attempt))
     try:
         fault(step.name, "begun")
-        deed(work)
+        try:
+            deed(work)
+        except DeferredError as later:
+            work.say(f"Deferred: {later.what}")
+            outcome, left = "deferred", (f"{later.what} To do it {later.next_step}.",)
         fault(step.name, "deed done")
+    except KeyboardInterrupt:
+        ended = attempt.model_copy(update={"outcome": "failed", "ended_at": datetime.now(UTC), "said": (INTERRUPTED,)})
+        work.write(with_attempt(work.journal, ended))
+        raise
     except Exception as error:
         what = error.what if isinstance(error, OpsError) else f"{type(error).__name__}: {error}"
         said = (*work.taken_said(), what)
@@ -260,7 +276,9 @@ def _do(
         if isinstance(error, OpsError):
             raise _failed(work.journal, step, error) from error
         raise
-    ended = attempt.model_copy(update={"outcome": outcome, "ended_at": datetime.now(UTC), "said": work.taken_said()})
+    ended = attempt.model_copy(
+        update={"outcome": outcome, "ended_at": datetime.now(UTC), "said": work.taken_said(), "left": left}
+    )
     work.write(with_attempt(work.journal, ended))
     fault(step.name, "recorded")
 
@@ -270,28 +288,37 @@ def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
     cause = f"{error.next_step}; then " if error.next_step else ""
     return RunbookError(
         f"Step {plan.number(step.name)} of {len(plan.steps)}, {step.name}, failed: {error.what}",
-        kept=" ".join(part for part in (error.kept, _kept(journal)) if part and part != "Nothing was changed."),
-        next_step=f"{cause}{_ways(journal)}",
+        kept=" ".join(part for part in (error.kept, standing(journal)) if part and part != "Nothing was changed."),
+        next_step=f"{cause}{ways_on(journal)}",
         transient=error.transient,
     )
 
 
-def _kept(journal: Journal) -> str:
+def standing(journal: Journal) -> str:
     """What is done, and what the application and its data are spared by now."""
     steps = [journal.plan.step(name) for name in journal.done]
+    begun = [step for step in journal.plan.steps if _is_begun(journal, step)]
     done = f"Done so far: {', '.join(journal.done)}." if steps else "No step is done."
-    if all(step.effect == "beside" for step in steps):
+    if all(step.effect == "beside" for step in begun):
         return f"{done} The application and its data were not touched."
-    if any(step.effect == "interrupts" for step in steps) and not any(map(is_final, steps)):
+    if any(map(is_final, begun)):
+        return done
+    if any(step.effect == "interrupts" for step in steps):
         return f"{done} The application is still shut out."
-    return done
+    return f"{done} The application may be shut out already."
 
 
-def _ways(journal: Journal) -> str:
+def _is_begun(journal: Journal, step: Step) -> bool:
+    attempt = journal.last(step.name)
+    return attempt is not None and attempt.outcome != "taken back"
+
+
+def ways_on(journal: Journal) -> str:
+    """How the run is gone on with, and how it is taken back, as far as it can be."""
     run = journal.run_id
     if journal.returning_at is not None:
         return f"go on taking it back: `tmi-ops recover back {run}`"
-    final = next((name for name in journal.done if is_final(journal.plan.step(name))), None)
+    final = next((step for step in journal.plan.steps if is_final(step) and _is_begun(journal, step)), None)
     back = "" if final else f", or bring back how it was: `tmi-ops recover back {run}`"
     return f"go on: `tmi-ops recover resume {run}`{back}"
 

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field, JsonValue
 from tmi_ops.drill.evidence import CheckOutcome
 from tmi_ops.runbooks.plan import Fact, Plan
 
-Outcome = Literal["running", "done", "failed", "taken back"]
+Outcome = Literal["running", "done", "deferred", "failed", "taken back"]
 State = Literal["under way", "stopped", "done", "taken back"]
 Known = TypeVar("Known", bound=Fact)
 
@@ -24,7 +24,8 @@ Known = TypeVar("Known", bound=Fact)
 class Attempt(Fact):
     """One attempt at a step, on a `host`.
 
-    `said`: what came of it, or why it failed; one without an end was cut off by a crash.
+    `said`: what came of it, or why it failed; one without an end was cut off by a crash. `left`: what a deferred one
+    leaves to a person, a sentence each.
     """
 
     step: str
@@ -32,6 +33,7 @@ class Attempt(Fact):
     begun_at: AwareDatetime
     ended_at: AwareDatetime | None = None
     said: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     host: str = ""
 
     @property
@@ -99,14 +101,20 @@ class Journal(Fact):
 
     @property
     def pending(self) -> tuple[str, ...]:
-        """The steps that are not."""
+        """The steps that are not, deferred ones included."""
         return tuple(step.name for step in self.plan.steps if not self.is_done(step.name))
+
+    @property
+    def deferred(self) -> tuple[str, ...]:
+        """The steps that could not be done, and that the run went on without."""
+        last = {name: self.last(name) for name in self.pending}
+        return tuple(name for name, attempt in last.items() if attempt is not None and attempt.outcome == "deferred")
 
     @property
     def state(self) -> State:
         if self.returned_at is not None:
             return "taken back"
-        if not self.pending and self.returning_at is None:
+        if set(self.pending) == set(self.deferred) and self.returning_at is None:
             return "done"
         running = bool(self.attempts) and self.attempts[-1].outcome == "running"
         return "under way" if running or not self.attempts else "stopped"
@@ -124,7 +132,20 @@ class Journal(Fact):
     @property
     def left(self) -> tuple[str, ...]:
         """What is left to a person, a sentence each, what was found first."""
-        return (*self.found_left, *self.plan.afterwards)
+        deferred = [attempt for attempt in map(self.last, self.deferred) if attempt is not None]
+        return (*(one for attempt in deferred for one in attempt.left), *self.found_left, *self.plan.afterwards)
+
+    @property
+    def in_service_at(self) -> datetime:
+        """The end of the last step, without what was done later of those that had been deferred."""
+        seen: set[str] = set()
+        ends = [self.started_at]
+        for attempt in self.attempts:
+            if attempt.step not in seen:
+                ends.append(attempt.ended_at or attempt.begun_at)
+            if attempt.outcome == "deferred":
+                seen.add(attempt.step)
+        return max(ends)
 
     @property
     def progress(self) -> tuple[datetime, bool, bool]:

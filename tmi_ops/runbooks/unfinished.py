@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
-from tmi_ops.runbooks.execution import is_final
+from tmi_ops.runbooks.execution import is_final, standing, ways_on
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.logbook import list_runs
 from tmi_ops.settings import Settings
@@ -22,10 +22,16 @@ def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[st
     for run in list_runs(settings, store, report):
         if run.plan.runbook in runbooks and run.state in ("stopped", "under way") and _is_in_the_way(run):
             raise RecoveryError(
-                f"The run {run.run_id} is not over: {', '.join(run.done) or 'its first step'} was done.",
-                next_step=f"go on with it: `tmi-ops recover resume {run.run_id}`, or take it back: "
-                f"`tmi-ops recover back {run.run_id}`",
+                f"The run {run.run_id} is not over: {_how_far(run)}.",
+                kept=standing(run),
+                next_step=ways_on(run),
             )
+
+
+def _how_far(run: Journal) -> str:
+    last = run.attempts[-1]
+    how = {"failed": "failed", "running": "was begun and has no end yet"}.get(last.outcome, f"is {last.outcome}")
+    return f"{len(run.done)} of its {len(run.plan.steps)} steps are done, and {last.step} {how}"
 
 
 def _is_in_the_way(run: Journal) -> bool:

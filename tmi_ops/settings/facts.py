@@ -141,11 +141,14 @@ class AlertSettings(_Facts):
 
 
 class Settings(_Facts):
-    """Everything tmi_ops is told. Secrets never show in its repr."""
+    """Everything tmi_ops is told. Secrets never show in its repr.
+
+    `redis`: None where nobody has said that TMI has a cache; one that merely listens on Redis's port is not TMI's.
+    """
 
     environment: str
     postgres: PostgresSettings
-    redis: RedisSettings
+    redis: RedisSettings | None = None
     store: StoreSettings
     objectives: Objectives
     retention: RetentionPolicy = RetentionPolicy()

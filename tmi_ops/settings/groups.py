@@ -68,12 +68,15 @@ def _from_url(url: str) -> dict[str, str]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def redis_from(values: Mapping[str, str]) -> RedisSettings:
-    """How TMI's cache is reached; REDIS_* wins over the server's own TMI_REDIS_*, and both over TMI_REDIS_URL."""
+def redis_from(values: Mapping[str, str]) -> RedisSettings | None:
+    """How TMI's cache is reached; REDIS_* wins over the server's own TMI_REDIS_*, and both over TMI_REDIS_URL.
+
+    None: no variable says anything of a cache.
+    """
     fields = _from_redis_url(values["TMI_REDIS_URL"]) if values.get("TMI_REDIS_URL") else {}
     for prefix in ("TMI_REDIS_", "REDIS_"):
         fields |= _present(values, {name: f"{prefix}{name.upper()}" for name in _REDIS_VARIABLES})
-    return RedisSettings.model_validate(fields)
+    return RedisSettings.model_validate(fields) if fields else None
 
 
 def _from_redis_url(url: str) -> dict[str, str]:

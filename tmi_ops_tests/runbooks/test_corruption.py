@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -187,10 +188,14 @@ def test_a_no_and_even_an_exchange_of_names_are_taken_back_whole(tmi: Tmi) -> No
 def test_where_the_application_uses_our_role_the_database_itself_is_shut_and_opened_again(tmi: Tmi) -> None:
     tmi.house.run(f"ALTER ROLE {APP_ROLE} RENAME TO somebody")
     try:
-        run = run_of(tmi, CorruptionWish(moment=Moment()))
+        without_cache = replace(tmi, settings=tmi.settings.model_copy(update={"redis": None}))
+        searching = prepare_corruption(without_cache.settings, tmi.store, CorruptionWish(), REPORT)
+        assert not any("will be counted" in note for note in searching.notes), "it cannot be"
+        run = run_of(without_cache, CorruptionWish(moment=Moment()))
         assert any("shuts tmi to everybody" in note for note in run.plan.notes)
+        assert "cache" not in [step.name for step in run.plan.steps]
         with pytest.raises(Crash):
-            run.go(fault=crash_at("cache", "begun"))
+            run.go(fault=crash_at("lift", "begun"))
         with pytest.raises(DatabaseError, match="not currently accepting connections"), connect(tmi.settings.postgres):
             pass
         assert run.go().state == "done"
@@ -235,20 +240,28 @@ def test_a_moment_that_can_never_be_reached_is_refused_before_anything_is_fenced
     psycopg.connect(**connection_parameters(tmi.app_address)).close()
 
 
-def test_the_search_goes_to_an_older_base_when_the_newest_is_damaged(tmi: Tmi) -> None:
+def test_the_search_goes_to_an_older_base_when_the_newest_is_damaged_and_no_dead_cache_stops_it(tmi: Tmi) -> None:
     damaged = back_up_base(tmi.settings, tmi.store, REPORT).backup_id
     client = raw_client(tmi.settings.store)
     (key,) = (key for key in stored_keys(tmi.settings.store) if key.endswith(f"{damaged}/base.tar.zst"))
     whole = client.get_object(Bucket=str(tmi.settings.store.bucket), Key=key)["Body"].read()
     client.put_object(Bucket=str(tmi.settings.store.bucket), Key=key, Body=whole[:-9] + b"x" + whole[-8:])
-    done = run_of(tmi).go()
+    assert tmi.settings.redis is not None
+    dead = tmi.settings.model_copy(update={"redis": tmi.settings.redis.model_copy(update={"port": free_port()})})
+    run = run_of(replace(tmi, settings=dead))
+    assert any("does not answer now" in note for note in run.plan.notes)
+    done = run.go()
+    assert (done.state, done.deferred) == ("done", ("cache",))
+    assert any("`tmi-ops cache reconcile`" in sentence for sentence in done.left)
+    psycopg.connect(**connection_parameters(tmi.app_address)).close()
+    assert replace(run, settings=tmi.settings).go().deferred == ()
     trials, cluster = done.known(Trials), done.known(RecoveredCluster)
     assert trials is not None
     assert cluster is not None
+    assert "damaged" in trials.trials[0].why, trials
     assert [(trial.candidate.base == damaged, trial.outcome) for trial in trials.trials] == [
         (True, "unsound"),
         (False, "sound"),
     ]
-    assert "damaged" in trials.trials[0].why
     assert cluster.backup_id != damaged
     assert cluster.whole

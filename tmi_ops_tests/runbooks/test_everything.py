@@ -163,7 +163,7 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     planned = told(*wish, "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "1.  recover" in planned.stdout
-    assert "signing key" in planned.stdout, "no cache answers here"
+    assert "signing key" in planned.stdout, "nobody says where the cache is"
     assert not (ground / "data").exists()
     waiting = told(*wish, "--quiet")
     assert waiting.returncode == 2

@@ -17,13 +17,16 @@ from tmi_ops.runbooks.execution import (
     Action,
     Confirm,
     DeclinedError,
+    DeferredError,
     Fault,
     Moment,
     RunbookError,
     Work,
     begin,
     carry_out,
+    standing,
     take_back,
+    ways_on,
 )
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.logbook import Logbook, find_run, list_runs
@@ -302,3 +305,43 @@ carry_out(None, None, Logbook(Path({str(run.logbook.directory)!r}), None), actio
     assert journal.known(Seen) == Seen(number=17)
     assert run.go().state == "done"
     assert run.lines() == list(NAMES)
+
+
+def test_interrupted_in_a_step_it_says_where_and_what_the_application_is_spared(run: Running) -> None:
+    def interrupted(_work: Work) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.go(fence=Action(interrupted))
+    journal = run.logbook.read()
+    assert (journal.state, journal.done) == ("stopped", ("look",))
+    assert standing(journal) == "Done so far: look. The application may be shut out already."
+    assert "tmi-ops recover back" in ways_on(journal)
+    with pytest.raises(RecoveryError, match="is not over: 1 of its 5 steps are done, and fence failed"):
+        refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
+    with pytest.raises(KeyboardInterrupt):
+        run.go(open=Action(interrupted))
+    assert "recover back" not in ways_on(run.logbook.read()), "open has no way back"
+
+
+def test_a_step_that_failed_before_any_other_is_not_called_done(run: Running) -> None:
+    def fail(_work: Work) -> None:
+        raise DatabaseError("It may not be shut.")
+
+    with pytest.raises(RunbookError) as failed:
+        run.go(look=Action(fail))
+    assert failed.value.kept == "No step is done. The application and its data were not touched."
+    refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
+
+
+def test_a_deferred_step_holds_nothing_up_and_is_tried_again_when_the_run_is_resumed(run: Running) -> None:
+    def later(_work: Work) -> None:
+        raise DeferredError("It is away.", next_step="later: type this")
+
+    done = run.go(copy=Action(later))
+    assert (done.state, done.pending, done.deferred) == ("done", ("copy",), ("copy",))
+    assert done.left == ("It is away. To do it later: type this.",)
+    assert run.lines() == ["look", "fence", "swap", "open"]
+    refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
+    assert run.go().left == ()
+    assert run.lines() == ["look", "fence", "swap", "open", "copy"]

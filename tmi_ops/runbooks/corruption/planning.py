@@ -57,6 +57,7 @@ class CorruptionWish:
         into: a new cluster in this directory takes over; None: the database is exchanged on its own server.
         serve: of the new cluster.
         limit: how many restores the search may take.
+        with_cache: bring the cache in line, where there is one.
     """
 
     moment: Moment | None = None
@@ -64,6 +65,7 @@ class CorruptionWish:
     into: Path | None = None
     serve: ServeWish | None = None
     limit: int = 8
+    with_cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
             if not _may_be_archived_yet(recovery, target):
                 raise
             notes.append(f"By what is archived now the moment cannot be reached: {error.what}")
+    notes += cache.cache_notes(settings, wanted=wish.with_cache)
     subject = f"{postgres.database} on {postgres.host}:{postgres.port}"
     return CorruptionFacts(recovery, gate, application, subject, int(row[0]), tuple(notes))
 
@@ -155,7 +158,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
         hold.STEP,
         _recover_step(wish, place),
         *(in_place_steps(names) if in_place else (COUNT_STEP, *serve_steps(serve, str(place), hook=hook))),
-        cache.step_for(settings),
+        *cache.steps_after_jump(settings, wanted=wish.with_cache),
         *((lift_step(facts.gate),) if in_place else ()),
         *start_steps(application),
         *((CLEAR_UP_STEP,) if in_place else ()),
@@ -168,6 +171,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
         untouched=_untouched(in_place=in_place, database=database),
         notes=(*facts.notes, *_notes(facts, wish, settings), *missing_stop(application)),
         afterwards=(
+            *cache.left_undone(settings, wanted=wish.with_cache),
             *missing_start(application),
             *(() if in_place else served_afterwards()),
             *(() if in_place else (OLD_SERVER,)),
@@ -225,5 +229,6 @@ def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> 
             "role with TMI_OPS_APP_ROLE to shut out that one only."
         )
     if wish.moment is None:
-        notes.append("What the application acknowledged after the moment that is found is lost, and will be counted.")
+        counted = ", and will be counted" if facts.gate.roles else ""
+        notes.append(f"What the application acknowledged after the moment that is found is lost{counted}.")
     return tuple(notes)

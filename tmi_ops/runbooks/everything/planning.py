@@ -46,6 +46,7 @@ class EverythingWish:
         into: the new data directory, absent or empty.
         moment: None: as much as the store has, and where that is not sound, the last moment that is.
         cluster: system identifier; None: that of the newest base backup.
+        with_cache: bring the cache in line, where there is one.
     """
 
     into: Path
@@ -54,19 +55,20 @@ class EverythingWish:
     backup: str | None = None
     cluster: str | None = None
     limit: int = 8
+    with_cache: bool = True
 
 
 @dataclass(frozen=True)
 class EverythingFacts:
     """What the store has: base backups with WAL, or (`recovery` is None) a logical backup only.
 
-    `revocations`: what is to be known of the revoked tokens, a sentence each.
+    `cache`: what is to be known of the cache and its revoked tokens, a sentence each.
     """
 
     recovery: RecoveryFacts | None
     logical: Manifest | None
     application: Application
-    revocations: tuple[str, ...] = ()
+    cache: tuple[str, ...] = ()
 
 
 def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
@@ -89,11 +91,12 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     """Raises:
     OpsError: as `prepare_everything`.
     """
-    application, revocations = read_application(), cache.revocation_notes(settings)
+    application = read_application()
+    notes = (*cache.cache_notes(settings, wanted=wish.with_cache), *cache.revocation_notes(settings))
     if list_backups(store, lambda _: None, kinds=("base",)):
         facts = read_facts(store, wish.cluster)
         server_programs(facts.server_major, settings.pg_bindir)
-        return EverythingFacts(facts, None, application, revocations)
+        return EverythingFacts(facts, None, application, notes)
     if not list_backups(store, lambda _: None, kinds=("logical",)):
         raise RecoveryError(
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
@@ -101,7 +104,7 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
         )
     manifest = find_backup(store, wish.backup or "latest")
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
-    return EverythingFacts(None, manifest, application, revocations)
+    return EverythingFacts(None, manifest, application, notes)
 
 
 def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
@@ -116,12 +119,18 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
         steps=(
             _recover_step(facts, wish),
             *serve_steps(wish.serve, str(wish.into), hook="connect" in application.hooks),
-            cache.step_for(settings),
+            *cache.steps_after_jump(settings, wanted=wish.with_cache),
             *start_steps(application),
         ),
-        untouched="Nothing in the store, and no running server, is touched.",
-        notes=(*_notes(settings, facts), *serve_notes(wish.serve), *facts.revocations),
-        afterwards=(*missing_start(application), *served_afterwards()),
+        untouched="Nothing in the store is touched, nor any running server but the cache."
+        if settings.redis and wish.with_cache
+        else "Nothing in the store, and no running server, is touched.",
+        notes=(*_notes(settings, facts), *serve_notes(wish.serve), *facts.cache),
+        afterwards=(
+            *cache.left_undone(settings, wanted=wish.with_cache),
+            *missing_start(application),
+            *served_afterwards(),
+        ),
         wishes={
             "serve": wish.serve.model_dump(mode="json"),
             "recover": RecoverWish(

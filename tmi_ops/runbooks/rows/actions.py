@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tmi_ops.cache.connection import connected
-from tmi_ops.cache.reconciliation import read_and_plan, reconcile
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.transactions import transaction_outcome
@@ -27,8 +25,9 @@ from tmi_ops.rescue.session import Sides, both_sides
 from tmi_ops.runbooks.execution import Action, Actions, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
-from tmi_ops.runbooks.rows.planning import CACHE, COLUMN, ROWS
+from tmi_ops.runbooks.rows.planning import COLUMN, ROWS
 from tmi_ops.runbooks.rows.wish import RowsWish
+from tmi_ops.runbooks.steps.cache import CACHE_OF_ROWS, CACHE_STEP
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def actions(opened: Opened | None = None) -> Actions:
                 )
         _tell(work)
 
-    return {ROWS: Action(bring_rows_back), COLUMN: Action(bring_rows_back), CACHE: Action(_reconcile)}
+    return {ROWS: Action(bring_rows_back), COLUMN: Action(bring_rows_back), CACHE_STEP: CACHE_OF_ROWS}
 
 
 @contextmanager
@@ -168,16 +167,6 @@ def _answer_of_columns(restored: ColumnsRestored) -> Answer:
 
 def _said_of_columns(restored: ColumnsRestored) -> str:
     return f"{restored.plan.names} of {restored.plan.table} is back, with the values of then in {restored.rows:,} rows"
-
-
-def _reconcile(work: Work) -> None:
-    """Rows changed under the cache, but time did not jump: nobody has to sign in again."""
-    settings = work.settings
-    policy = settings.cache.model_copy(update={"sessions": "keep-sessions"})
-    with connected(settings.redis) as client:
-        plan = read_and_plan(client, policy, settings.redis.describe(), work.report)
-        done = reconcile(plan, client, work.report)
-    work.say(f"{done.keys:,} stale copies were dropped, {plan.kept:,} keys kept")
 
 
 ACTIONS = actions()

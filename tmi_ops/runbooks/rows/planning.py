@@ -1,4 +1,4 @@
-"""From the plan of a rescue to the runbook that carries it out. Pure."""
+"""From the plan of a rescue to the runbook that carries it out. Only the cache is asked, whether it answers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from tmi_ops.rescue.past import Moment
 from tmi_ops.rescue.planning import RescuePlan
 from tmi_ops.runbooks.plan import Plan, Step
 from tmi_ops.runbooks.rows.wish import wish_of
+from tmi_ops.runbooks.steps.cache import cache_notes, left_undone, steps_after_rows
 from tmi_ops.settings import Settings
 
-ROWS, COLUMN, CACHE = "rows", "column", "cache"
+ROWS, COLUMN = "rows", "column"
 
 
 def runbook_of(
     settings: Settings, moment: Moment, rescue: RescuePlan | ColumnsPlan, *, with_cache: bool = True
 ) -> Plan:
     """The steps, with the wish that finds the same rows again."""
-    cache = Step(
-        name=CACHE,
-        does=f"drop the stale copies in the cache at {settings.redis.describe()}; sessions and revoked tokens stay",
-        way_back="none is needed: the application fills it anew",
-    )
     if isinstance(rescue, ColumnsPlan):
         writing = _columns_step(rescue)
         untouched = "No row is deleted, no other column changed, no trigger switched off."
@@ -31,9 +27,10 @@ def runbook_of(
         runbook="rows",
         title=f"Bring back {rescue.selection.words()}",
         subject=f"{rescue.database} on {settings.postgres.host}:{settings.postgres.port}, as of {rescue.past}",
-        steps=(writing, cache) if with_cache else (writing,),
+        steps=(writing, *steps_after_rows(settings, wanted=with_cache)),
         untouched=untouched,
-        notes=rescue.notes,
+        notes=(*rescue.notes, *cache_notes(settings, wanted=with_cache)),
+        afterwards=left_undone(settings, wanted=with_cache, policy="keep-sessions"),
         wishes=wish_of(moment, rescue.selection, rescue.digest).model_dump(mode="json"),
     )
 
