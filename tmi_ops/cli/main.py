@@ -89,6 +89,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     },
     "Configuration": {
         "settings": LazyCommand("tmi_ops.cli.settings", "settings", "Show what is configured, without secrets."),
+        "keys": LazyCommand("tmi_ops.cli.keys", "keys", "Keys that encrypt and sign: make, show and replace them."),
     },
 }
 _COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}

@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from tmi_ops.cli.terminal import out, time_words
-from tmi_ops.settings import env_file_names, load_settings
+from tmi_ops.settings import StoreSettings, env_file_names, load_settings
 
 
 @click.command()
@@ -20,6 +20,7 @@ def settings() -> None:
         "cache": current.redis.describe() if current.redis else "none configured (REDIS_HOST, TMI_REDIS_URL)",
         "store": store.describe() if store.bucket else "not configured: set TMI_OPS_S3_BUCKET",
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
+        "signatures": _signatures(store),
         "RPO objective": time_words(current.objectives.rpo.total_seconds()),
         "RTO objective": time_words(current.objectives.rto.total_seconds()),
         "retention": current.retention.describe(),
@@ -33,3 +34,8 @@ def settings() -> None:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
     out.print(table)
+
+
+def _signatures(store: StoreSettings) -> str:
+    made = "made" if store.signing_key_file else "not made"
+    return f"{made}, {'checked' if store.trusted_keys else 'not checked'}: `tmi-ops keys show`"

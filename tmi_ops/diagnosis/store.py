@@ -32,7 +32,7 @@ def look_at_settings(patient: Patient) -> Finding:
     url = urlsplit(settings.endpoint_url or "https://")
     if settings.endpoint_url and (url.scheme not in ("http", "https") or not url.hostname):
         return failed(
-            f"TMI_OPS_S3_ENDPOINT_URL is {settings.endpoint_url}",
+            f"TMI_OPS_S3_ENDPOINT_URL is {settings.public_endpoint}",
             "that is no address of an S3 server",
             "set TMI_OPS_S3_ENDPOINT_URL to https://host:port",
         )
@@ -56,7 +56,7 @@ def _look_at_keys_of_age(patient: Patient) -> Finding | None:
 
 def look_at_address(patient: Patient) -> Finding:
     """Whether what answers at the endpoint is an S3 server; where nobody does, its name and port."""
-    endpoint = patient.settings.store.endpoint_url
+    endpoint = patient.settings.store.public_endpoint
     answer = _visit(patient).listing
     if answer.code == UNREACHABLE:
         # Only now: behind an HTTP proxy, name and port need not lead anywhere from here.
@@ -140,7 +140,7 @@ def look_at_keys(patient: Patient) -> Finding:
 def look_at_bucket(patient: Patient) -> Finding:
     visit = _visit(patient)
     answer, settings = visit.listing, patient.settings.store
-    endpoint = f" --endpoint-url {settings.endpoint_url}" if settings.endpoint_url else ""
+    endpoint = f" --endpoint-url {settings.public_endpoint}" if settings.endpoint_url else ""
     if answer.code == "NoSuchBucket":
         return failed(
             f"there is no bucket {visit.bucket}",

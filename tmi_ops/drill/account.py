@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from tmi_ops.drill.window import RecoveryWindow
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.settings import Objectives, Settings
-from tmi_ops.store.manifest import Verdict, to_json
+from tmi_ops.store.manifest import Verdict
 from tmi_ops.words import time_words
 
 _ASKED: tuple[CheckName, ...] = ("page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints")
@@ -72,7 +71,7 @@ def evidence_of(account: Account, drill: DrillPlan, settings: Settings) -> Evide
                 format=link.format,
                 taken_at=link.taken_at,
                 size=link.total_size,
-                manifest_sha256=hashlib.sha256(to_json(link)).hexdigest(),
+                manifest_sha256=link.stored_sha256,
             )
             for link in plan.chain
         ),
@@ -137,7 +136,7 @@ def verdict_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verdic
         rows=sum(rows.values()),
         server_version=drill.programs.version,
         tmi_ops_version=__version__,
-        manifest_sha256=hashlib.sha256(to_json(link)).hexdigest(),
+        manifest_sha256=link.stored_sha256,
     )
 
 

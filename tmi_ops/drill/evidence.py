@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.signed import read_document, write_once
 
 FOLDER = "drills"
 
@@ -185,8 +186,8 @@ def record_evidence(store: ObjectStore, evidence: Evidence, page: str) -> str:
     """
     keys = evidence_keys(evidence)
     for key in keys:
-        store.put_if_absent(f"{key}.html", page.encode())
-        store.put_if_absent(f"{key}.json", evidence_json(evidence))
+        write_once(store, f"{key}.html", page.encode(), "proof")
+        write_once(store, f"{key}.json", evidence_json(evidence), "proof")
     return f"{keys[0]}.html"
 
 
@@ -210,6 +211,9 @@ def read_evidence(store: ObjectStore, drill_id: str) -> Evidence:
     """
     key = f"{FOLDER}/{drill_id}.json"
     try:
-        return Evidence.model_validate_json(store.get_bytes(key))
+        evidence = Evidence.model_validate_json(read_document(store, key, "proof"))
     except ValidationError:
         raise BrokenRecordError(f"The evidence {key} of a drill cannot be read.") from None
+    if evidence.drill_id != drill_id:
+        raise BrokenRecordError(f"The evidence {key} is of another drill, {evidence.drill_id}: it was renamed.")
+    return evidence

@@ -12,8 +12,15 @@ from datetime import datetime, timedelta
 
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.facts import Usage
-from tmi_ops.store.catalogue import MANIFEST, READERS, VERDICT_PREFIX, CatalogueEntry, read_manifest
-from tmi_ops.store.manifest import BrokenRecordError, Kind, parse_verdict
+from tmi_ops.store.catalogue import (
+    MANIFEST,
+    READERS,
+    CatalogueEntry,
+    is_verdict,
+    read_manifest,
+    read_newest_verdict,
+)
+from tmi_ops.store.manifest import BrokenRecordError, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.wal.layout import WAL
 
@@ -89,7 +96,7 @@ def _entry(
     if verdict_key is None:
         return CatalogueEntry(manifest, None), None
     try:
-        return CatalogueEntry(manifest, parse_verdict(store.get_bytes(verdict_key), verdict_key)), None
+        return CatalogueEntry(manifest, read_newest_verdict(store, manifest, [verdict_key])), None
     except BrokenRecordError as error:
         return CatalogueEntry(manifest, None), error
 
@@ -101,7 +108,7 @@ def _committed(objects: Sequence[ListedObject]) -> dict[str, str | None]:
         _, backup_id, *rest = item.key.split("/", 2)
         if rest == [MANIFEST]:
             committed.add(backup_id)
-        elif rest and rest[0].startswith(VERDICT_PREFIX):
+        elif rest and is_verdict(rest[0]):
             verdicts[backup_id] = max(item.key, verdicts.get(backup_id, ""))
     return {backup_id: verdicts.get(backup_id) for backup_id in committed}
 

@@ -10,7 +10,6 @@ The verdict is recorded in the store beside the backup, so that a backup once pr
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
 from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import record_verdict
-from tmi_ops.store.manifest import Manifest, Verdict, to_json
+from tmi_ops.store.manifest import Manifest, Verdict
 from tmi_ops.store.objects import ObjectStore
 
 # Indexes are rebuilt with sort files beside the data, and the WAL of a load is kept until a checkpoint.
@@ -141,5 +140,5 @@ def _verdict(manifest: Manifest, programs: Programs, findings: _Findings) -> Ver
         rows=comparison.rows if comparison else 0,
         server_version=programs.version,
         tmi_ops_version=__version__,
-        manifest_sha256=hashlib.sha256(to_json(manifest)).hexdigest(),
+        manifest_sha256=manifest.stored_sha256,
     )

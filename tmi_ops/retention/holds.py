@@ -14,10 +14,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.retention.facts import Hold
-from tmi_ops.store.catalogue import KINDS, READERS, backup_folder, read_manifest
+from tmi_ops.store.catalogue import READERS, backup_folder, read_manifest
 from tmi_ops.store.guarding import has_object_lock, set_legal_hold
-from tmi_ops.store.manifest import AnyManifest, BaseManifest, Kind
+from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest, Kind
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.signed import SIGNATURE, read_document, write_once
 
 HOLD = "hold.json"
 
@@ -46,7 +47,7 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
     manifest = read_manifest(store, backup_id)
     record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
     try:
-        store.put_if_absent(hold_key(backup_id), record.model_dump_json(indent=2).encode() + b"\n")
+        write_once(store, hold_key(backup_id), record.model_dump_json(indent=2).encode() + b"\n", "hold")
     except ObjectExistsError:
         held = read_hold(store, backup_id)
         raise ObjectExistsError(
@@ -79,7 +80,7 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
         for key in _objects_of(store, read_manifest(store, backup_id)):
             if key not in still_held:
                 set_legal_hold(store, key, on=False)
-    store.delete([hold_key(backup_id)])
+    store.delete([hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"])
     return held
 
 
@@ -88,7 +89,7 @@ def _objects_of(store: ObjectStore, manifest: AnyManifest) -> Iterator[str]:
     chain = manifest.chain if isinstance(manifest, BaseManifest) else ()
     for backup_id in (*chain, manifest.backup_id):
         for item in store.list_objects(f"{backup_folder(backup_id)}/"):
-            if item.key != hold_key(backup_id):
+            if item.key not in (hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"):
                 yield item.key
 
 
@@ -119,7 +120,7 @@ def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
     """
     key = hold_key(backup_id)
     try:
-        record = _Record.model_validate_json(store.get_bytes(key))
+        record = _Record.model_validate_json(read_document(store, key, "hold"))
     except ObjectMissingError:
         return None
     except ValidationError:

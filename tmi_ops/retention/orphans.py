@@ -6,8 +6,8 @@ from datetime import datetime
 
 from tmi_ops.retention.planning import HALF_MADE_AFTER, UPLOAD_STALE_AFTER
 from tmi_ops.retention.reading import list_folders
-from tmi_ops.store.catalogue import KINDS
 from tmi_ops.store.guarding import unfinished_uploads
+from tmi_ops.store.manifest import KINDS
 from tmi_ops.store.objects import ObjectStore
 
 

@@ -15,9 +15,16 @@ from tmi_ops.errors import ObjectMissingError, StoreError
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
 from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
 from tmi_ops.retention.holds import HOLD, is_backup_id, read_hold
-from tmi_ops.store.catalogue import KINDS, MANIFEST, READERS, VERDICT_PREFIX, backup_folder, read_manifest
+from tmi_ops.store.catalogue import (
+    MANIFEST,
+    READERS,
+    backup_folder,
+    is_verdict,
+    read_manifest,
+    read_newest_verdict,
+)
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
-from tmi_ops.store.manifest import AnyManifest, BaseManifest, Kind, parse_verdict
+from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest, Kind
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import list_clusters, read_history, read_segment_size
 from tmi_ops.wal.layout import SUFFIX, cluster_folder
@@ -89,7 +96,7 @@ def list_folders(store: ObjectStore, kind: Kind) -> Iterator[Folder]:
         folder.held |= name == HOLD
         if name == MANIFEST:
             folder.manifest_at = item.modified
-        elif name.startswith(VERDICT_PREFIX):
+        elif is_verdict(name):
             folder.verdict = max(folder.verdict or "", item.key)
     if folder is not None:
         yield folder
@@ -100,7 +107,8 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
         manifest = read_manifest(store, folder.backup_id)
         proof: Proof = "untried"
         if folder.verdict is not None:
-            proof = parse_verdict(store.get_bytes(folder.verdict), folder.verdict).outcome
+            verdict = read_newest_verdict(store, manifest, [folder.verdict])
+            proof = "untried" if verdict is None else verdict.outcome
         lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
     except ObjectMissingError as error:
         raise StoreError(

@@ -21,9 +21,10 @@ from pydantic import ValidationError
 from tmi_ops.errors import ObjectMissingError, OpsError, RecoveryError, StoreError
 from tmi_ops.private import write_durably
 from tmi_ops.progress import Report
-from tmi_ops.runbooks.journal import Journal
+from tmi_ops.runbooks.journal import Consent, Journal
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.signed import read_document, write_over
 
 FOLDER = "runbooks"
 JOURNAL = "journal.json"
@@ -68,7 +69,7 @@ class Logbook:
         if self.store is None:
             return
         try:
-            self.store.put_bytes(f"{FOLDER}/{self.run_id}/{name}", data)
+            write_over(self.store, f"{FOLDER}/{self.run_id}/{name}", data, "journal")
         except StoreError as error:
             report.note(f"{name} is kept here only, in {self.directory}: {error.what}")
 
@@ -119,7 +120,8 @@ def logbook_of(settings: Settings, store: ObjectStore | None, run_id: str) -> Lo
 def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest") -> tuple[Logbook, Journal]:
     """The run that is named, by the beginning of its id or `latest`.
 
-    One of another machine is fetched from the store, and so is one that another machine has gone on with.
+    One of another machine is fetched from the store. What is here counts, unless the store's copy has come further and
+    a trusted key signed it: then another machine went on. Nobody's consent is ever taken from the store.
 
     Raises:
         RecoveryError: there is none, or more than one.
@@ -136,24 +138,39 @@ def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest"
     logbook = logbook_of(settings, store, found[0])
     if found[0] not in here and store is not None:
         logbook.directory.mkdir(parents=True, exist_ok=True)
-        write_durably(logbook.directory / JOURNAL, store.get_bytes(f"{FOLDER}/{found[0]}/{JOURNAL}"))
+        write_durably(logbook.directory / JOURNAL, journal_bytes(_from_store(store, found[0], consents=())))
     elif store is not None:
         _take_over(logbook, store)
     return logbook, logbook.read()
 
 
 def _take_over(logbook: Logbook, store: ObjectStore) -> None:
-    """Where the store's copy has come further, another machine went on with the run: it counts, unless we are at it."""
+    """Where a signed copy in the store has come further, another machine went on: it counts, unless we are at it."""
+    if not store.trust.is_pinned:
+        return
     with contextlib.suppress(OpsError), logbook.locked():
-        data = store.get_bytes(f"{FOLDER}/{logbook.run_id}/{JOURNAL}")
-        if _parsed(data, logbook.run_id).progress > logbook.read().progress:
-            write_durably(logbook.directory / JOURNAL, data)
+        here = logbook.read()
+        stored = _from_store(store, logbook.run_id, here.consents)
+        if stored.progress > here.progress:
+            write_durably(logbook.directory / JOURNAL, journal_bytes(stored))
+
+
+def _from_store(store: ObjectStore, run_id: str, consents: tuple[Consent, ...]) -> Journal:
+    """A run's journal as the store has it, but for the consents: who may write the store cannot say yes for us."""
+    key = f"{FOLDER}/{run_id}/{JOURNAL}"
+    journal = _parsed(read_document(store, key, "journal"), key)
+    if journal.run_id != run_id:
+        raise BrokenJournalError(
+            f"The journal {key} is of another run, {journal.run_id}: it was copied or renamed.",
+            next_step="find out who put it there",
+        )
+    return journal.model_copy(update={"consents": consents})
 
 
 def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> list[Journal]:
     """Every run of this environment that is known here or in the store, the newest first.
 
-    What is here counts, but for a run that another machine has gone on with.
+    What is here counts, but for a run of which a trusted key signed a copy that has come further.
     """
     found: dict[str, Journal] = {}
     for path in (settings.home / FOLDER).glob(f"*/{JOURNAL}"):
@@ -164,11 +181,12 @@ def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> 
             known = found.get(run_id)
             if store is None or (known is not None and known.state in ("done", "taken back")):
                 continue
-            key = f"{FOLDER}/{run_id}/{JOURNAL}"
             with _noted(report), contextlib.suppress(ObjectMissingError):
-                stored = _parsed(store.get_bytes(key), key)
-                if known is None or stored.progress > known.progress:
+                stored = _from_store(store, run_id, known.consents if known else ())
+                if known is None or (store.trust.is_pinned and stored.progress > known.progress):
                     found[run_id] = stored
+                elif stored.progress > known.progress:
+                    report.note(f"The store's copy of {run_id} says more than ours, but is unsigned: ours counts.")
     return [found[run_id] for run_id in sorted(found, reverse=True)]
 
 

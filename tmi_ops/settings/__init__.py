@@ -17,6 +17,7 @@ from tmi_ops.settings.facts import (
     SessionPolicy,
     Settings,
     StoreSettings,
+    without_credentials,
 )
 from tmi_ops.settings.reading import environment_name, load_settings, read_objectives, read_variables
 from tmi_ops.settings.sources import STACK_ENV_FILE, env_file_names
@@ -39,4 +40,5 @@ __all__ = [
     "parse_duration",
     "read_objectives",
     "read_variables",
+    "without_credentials",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +10,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 SessionPolicy = Literal["drop-sessions", "keep-sessions"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 WEAK_SSLMODES = ("disable", "allow", "prefer")
 _HIGHEST_PORT = 65535
+
+
+def without_credentials(text: str) -> str:
+    """Text in which no address holds a user or password any more."""
+    return _CREDENTIALS.sub("", text)
 
 
 class _Facts(BaseModel):
@@ -83,6 +90,9 @@ class StoreSettings(_Facts):
 
     `age_recipients` are age public keys: with any, every object is encrypted before it leaves.
     `age_identity_file` holds the private key and is needed for reading only.
+    `signing_key_file`: minisign's secret key; with it every document is signed. `trusted_keys`: public keys, or files
+    of such; with any, what none of them has signed is refused.
+    `seen_file`: this machine's note of the newest that it has seen in the store.
     """
 
     bucket: str | None = None
@@ -93,9 +103,17 @@ class StoreSettings(_Facts):
     secret_access_key: SecretStr | None = None
     age_recipients: tuple[str, ...] = ()
     age_identity_file: Path | None = None
+    signing_key_file: Path | None = None
+    trusted_keys: tuple[str, ...] = ()
+    seen_file: Path | None = None
+
+    @property
+    def public_endpoint(self) -> str:
+        """The endpoint's address without a user or password that somebody wrote into it."""
+        return without_credentials(self.endpoint_url or "")
 
     def describe(self) -> str:
-        where = f" at {self.endpoint_url}" if self.endpoint_url else ""
+        where = f" at {self.public_endpoint}" if self.endpoint_url else ""
         return f"s3://{self.bucket}/{self.prefix}{where}"
 
 

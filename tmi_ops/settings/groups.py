@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tmi_ops.errors import SettingsError
@@ -109,8 +110,8 @@ def cache_policy_from(values: Mapping[str, str]) -> CachePolicy:
     return CachePolicy.model_validate(fields)
 
 
-def store_from(values: Mapping[str, str]) -> StoreSettings:
-    """Where backups live, and for whom they are encrypted."""
+def store_from(values: Mapping[str, str], home: Path, environment: str) -> StoreSettings:
+    """Where backups live, for whom they are encrypted, and who signs them."""
     names = {
         "bucket": "TMI_OPS_S3_BUCKET",
         "prefix": "TMI_OPS_S3_PREFIX",
@@ -119,10 +120,13 @@ def store_from(values: Mapping[str, str]) -> StoreSettings:
         "access_key_id": "TMI_OPS_S3_ACCESS_KEY_ID",
         "secret_access_key": "TMI_OPS_S3_SECRET_ACCESS_KEY",
         "age_identity_file": "TMI_OPS_AGE_IDENTITY_FILE",
+        "signing_key_file": "TMI_OPS_SIGNING_KEY_FILE",
     }
     fields: dict[str, object] = dict(_present(values, names))
     fields["prefix"] = str(fields.get("prefix", "tmi-ops")).strip("/")
     fields["age_recipients"] = _words(values.get("TMI_OPS_AGE_RECIPIENTS"))
+    fields["trusted_keys"] = _words(values.get("TMI_OPS_TRUSTED_KEYS"))
+    fields["seen_file"] = home / "trust" / f"{environment}.seen.json"
     return StoreSettings.model_validate(fields)
 
 

@@ -8,6 +8,8 @@ Layout below an environment's root::
     <kind>/<backup id>/SHA256SUMS                 the manifest's checksums for `sha256sum -c`
     <kind>/<backup id>/verdict-<time>-<4 hex>.json    one per proof
 
+and beside each document its signature, `<document>.minisig`, where there is a signing key,
+
 with the kinds `logical` (one database, by pg_dump) and `base` (the files of a whole cluster).
 """
 
@@ -15,15 +17,16 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import get_args
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.manifest import (
+    BACKUP_ID,
+    KINDS,
     AnyManifest,
     BrokenRecordError,
     Kind,
@@ -34,14 +37,16 @@ from tmi_ops.store.manifest import (
     to_json,
 )
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.seen import notice
+from tmi_ops.store.signed import SIGNATURE, read_document, write_once
+from tmi_ops.store.trust import CLOCK_TOLERANCE, UntrustedError
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
 VERDICT_PREFIX = "verdict-"
 LATEST = "latest"
 READERS = 16
-_BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
+_VERDICT_NAME = re.compile(rf"{VERDICT_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9a-f]{{4}}\.json")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def backup_folder(backup_id: str) -> str:
     Raises:
         StoreError: this is not a backup's id.
     """
-    match = _BACKUP_ID.fullmatch(backup_id)
+    match = BACKUP_ID.fullmatch(backup_id)
     if match is None:
         raise StoreError(f"{backup_id!r} is not the id of a backup.", next_step="run `tmi-ops backups` to see the ids")
     return f"{match[1]}/{backup_id}"
@@ -77,8 +82,8 @@ def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
     """
     folder = backup_folder(manifest.backup_id)
     lines = [f"{item.sha256}  {item.name}\n" for item in manifest.objects]
-    _put_once(store, f"{folder}/{CHECKSUMS}", "".join(lines).encode())
-    store.put_if_absent(f"{folder}/{MANIFEST}", to_json(manifest))
+    _write_once(store, f"{folder}/{CHECKSUMS}", "".join(lines).encode())
+    write_once(store, f"{folder}/{MANIFEST}", to_json(manifest), "backup")
 
 
 @contextmanager
@@ -104,14 +109,40 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
         ObjectMissingError: there is no such backup.
         StoreError: it was written by a newer release, or is broken.
     """
-    return _read_manifest(store, backup_id)
+    key = f"{backup_folder(backup_id)}/{MANIFEST}"
+    manifest = parse_manifest(read_document(store, key, "backup"), key)
+    if manifest.backup_id != backup_id:
+        raise BrokenRecordError(
+            f"The manifest {key} is of another backup, {manifest.backup_id}.",
+            next_step="find out who copied it there; the objects beside it are not what it describes",
+        )
+    _require_own(store, manifest, key)
+    return manifest
+
+
+def is_verdict(name: str) -> bool:
+    """Whether an object of this name, without its folder, is a verdict; its signature is none."""
+    return name.startswith(VERDICT_PREFIX) and not name.endswith(SIGNATURE)
+
+
+def read_newest_verdict(store: ObjectStore, manifest: AnyManifest, keys: Iterable[str]) -> Verdict | None:
+    """What the newest proof of a backup said; None where nobody tried.
+
+    Args:
+        keys: of objects beside the backup; those that are no verdicts do not count. Their names begin with their time.
+
+    Raises:
+        BrokenRecordError: it cannot be understood, was renamed or copied, or, where keys are pinned, no prover of ours
+            signed it for this manifest. Older verdicts are not asked then.
+    """
+    newest = max((key for key in keys if is_verdict(key.rpartition("/")[2])), default=None)
+    return None if newest is None else _read_verdict(store, manifest, newest)
 
 
 def record_verdict(store: ObjectStore, verdict: Verdict) -> None:
     """Write down, beside the backup, what a proof of it said. Verdicts add up; none is replaced."""
-    time = f"{verdict.verified_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
-    name = f"{VERDICT_PREFIX}{time}-{secrets.token_hex(2)}.json"
-    store.put_if_absent(f"{backup_folder(verdict.backup_id)}/{name}", to_json(verdict))
+    name = f"{VERDICT_PREFIX}{_verdict_time(verdict)}-{secrets.token_hex(2)}.json"
+    write_once(store, f"{backup_folder(verdict.backup_id)}/{name}", to_json(verdict), "proof")
 
 
 def list_backups(
@@ -130,6 +161,8 @@ def list_backups(
     broken: list[StoreError] = []
     with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
         found = list(pool.map(lambda backup_id: _read_entry(store, backup_id, broken), _folder_ids(store, kinds)))
+    ids = [entry.manifest.backup_id for entry in found if entry is not None]
+    broken += notice(store, {kind: [one for one in ids if backup_folder(one).startswith(f"{kind}/")] for kind in kinds})
     if broken and on_broken is None:
         raise _catalogue_broken(broken)
     for error in broken:
@@ -156,14 +189,17 @@ def find_backup(store: ObjectStore, name: str) -> Manifest:
 
 
 def _find(store: ObjectStore, name: str) -> AnyManifest:
-    if _BACKUP_ID.fullmatch(name):
+    if BACKUP_ID.fullmatch(name):
         return read_manifest(store, name)
     if name == LATEST:
         newest_first = sorted(_folder_ids(store, ["logical"]), reverse=True)
         newest = next((backup_id for backup_id in newest_first if _is_committed(store, backup_id)), None)
         if newest is None:
             raise StoreError("There is no logical backup yet.", next_step="make one: `tmi-ops backup logical`")
-        return read_manifest(store, newest)
+        manifest = read_manifest(store, newest)
+        for lost in notice(store, {"logical": [newest]}):
+            raise lost
+        return manifest
     fitting = [backup_id for backup_id in _folder_ids(store, KINDS) if backup_id.startswith(name)]
     fitting = [backup_id for backup_id in fitting if _is_committed(store, backup_id)]
     if len(fitting) == 1:
@@ -192,10 +228,10 @@ def discard(store: ObjectStore, backup_id: str) -> None:
     store.delete(item.key for item in store.list_objects(folder))
 
 
-def _put_once(store: ObjectStore, key: str, data: bytes) -> None:
-    """Like `put_if_absent`, but a second time with the same bytes is well."""
+def _write_once(store: ObjectStore, key: str, data: bytes) -> None:
+    """Like `write_once`, but a second time with the same bytes is well."""
     try:
-        store.put_if_absent(key, data)
+        write_once(store, key, data, "backup")
     except ObjectExistsError:
         if store.get_bytes(key) != data:
             raise
@@ -203,7 +239,7 @@ def _put_once(store: ObjectStore, key: str, data: bytes) -> None:
 
 def _folder_ids(store: ObjectStore, kinds: Sequence[Kind]) -> list[str]:
     """Ids of all folders, with or without manifest; a folder of another name is not ours to read."""
-    return [name for kind in kinds for name in store.list_folders(kind) if _BACKUP_ID.fullmatch(name)]
+    return [name for kind in kinds for name in store.list_folders(kind) if BACKUP_ID.fullmatch(name)]
 
 
 def _is_committed(store: ObjectStore, backup_id: str) -> bool:
@@ -223,28 +259,53 @@ def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) ->
     except BrokenRecordError as error:
         broken.append(error)
         return None
-    # Their names begin with their time.
-    verdicts = [item.key for item in store.list_objects(f"{backup_folder(backup_id)}/{VERDICT_PREFIX}")]
+    keys = [item.key for item in store.list_objects(f"{backup_folder(backup_id)}/{VERDICT_PREFIX}")]
     try:
-        return CatalogueEntry(manifest, _read_verdict(store, max(verdicts)) if verdicts else None)
+        return CatalogueEntry(manifest, read_newest_verdict(store, manifest, keys))
     except BrokenRecordError as error:
         broken.append(error)
         return CatalogueEntry(manifest, None)
 
 
-def _read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
-    key = f"{backup_folder(backup_id)}/{MANIFEST}"
-    manifest = parse_manifest(store.get_bytes(key), key)
-    if manifest.backup_id != backup_id:
-        raise BrokenRecordError(
-            f"The manifest {key} is of another backup, {manifest.backup_id}.",
-            next_step="find out who copied it there; the objects beside it are not what it describes",
+def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:
+    """See that the manifest is one of this environment and of this time, where keys are pinned."""
+    if not store.trust.is_pinned:
+        return
+    if manifest.environment != store.trust.environment:
+        raise UntrustedError(
+            f"The manifest {key} is of the environment {manifest.environment!r}, not of {store.trust.environment!r}.",
+            next_step="find out who copied it there; restore it as the environment that it is of (TMI_ENV)",
         )
-    return manifest
+    taken = datetime.strptime(manifest.backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    now = datetime.now(UTC)
+    if taken > now + CLOCK_TOLERANCE:
+        raise UntrustedError(
+            f"The backup {manifest.backup_id} is from the future: this machine's clock says {now:%Y-%m-%d %H:%M} UTC.",
+            next_step="correct this machine's clock if it is wrong; else find out who wrote the backup",
+        )
 
 
-def _read_verdict(store: ObjectStore, key: str) -> Verdict:
-    return parse_verdict(store.get_bytes(key), key)
+def _read_verdict(store: ObjectStore, manifest: AnyManifest, key: str) -> Verdict:
+    verdict = parse_verdict(read_document(store, key, "proof"), key)
+    name = key.rpartition("/")[2]
+    match = _VERDICT_NAME.fullmatch(name)
+    if verdict.backup_id != manifest.backup_id or match is None or match[1] != _verdict_time(verdict):
+        raise UntrustedError(
+            f"The verdict {key} was copied or renamed: it says of itself that it is of {verdict.backup_id}, given at "
+            f"{verdict.verified_at:%Y-%m-%d %H:%M:%S} UTC.",
+            next_step="find out who put it there, remove it, and prove the backup: "
+            f"`tmi-ops verify {manifest.backup_id}`",
+        )
+    if store.trust.is_pinned and verdict.manifest_sha256 != manifest.stored_sha256:
+        raise UntrustedError(
+            f"The verdict {key} is of another manifest of this backup.",
+            next_step=f"prove the backup as it is now: `tmi-ops verify {manifest.backup_id}`",
+        )
+    return verdict
+
+
+def _verdict_time(verdict: Verdict) -> str:
+    return f"{verdict.verified_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
 def _catalogue_broken(broken: list[StoreError]) -> StoreError:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
-from tmi_ops.settings import StoreSettings
+from tmi_ops.settings import StoreSettings, without_credentials
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -101,7 +101,7 @@ def connect_store(
             if isinstance(error, BotoCoreError):
                 raise
             raise StoreError(
-                f"The store's endpoint is not an address: {settings.endpoint_url!r}.",
+                f"The store's endpoint is not an address: {settings.public_endpoint!r}.",
                 next_step="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
             ) from None
     events: Any = client.meta.events  # its stubs allow no handler that answers
@@ -201,24 +201,25 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
 def _explain_failure(error: Exception, where: str) -> StoreError:
     from botocore import exceptions
 
+    said = without_credentials(str(error))
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return StoreError(f"There are no keys for the store {where}.", next_step=_KEYS_STEP)
     if isinstance(error, exceptions.ProfileNotFound):
         return StoreError(f"The AWS configuration is wrong: {error}.", next_step="correct AWS_PROFILE")
     if isinstance(error, exceptions.SSLError):
         return StoreError(
-            f"TLS with the store {where} failed: {error}",
+            f"TLS with the store {where} failed: {said}",
             next_step="check that TMI_OPS_S3_ENDPOINT_URL says https only where the server speaks it, and that "
             "AWS_CA_BUNDLE names its certificate authority",
         )
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
         return StoreError(
-            f"The store {where} could not be reached: {error}",
+            f"The store {where} could not be reached: {said}",
             next_step="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server runs",
             transient=True,
         )
     return StoreError(
-        f"The store {where} cannot be used: {error}", next_step="run `tmi-ops settings` to see what is configured"
+        f"The store {where} cannot be used: {said}", next_step="run `tmi-ops settings` to see what is configured"
     )
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from tmi_ops.errors import StoreError
 
@@ -14,6 +26,36 @@ FORMAT_VERSION = 1
 Kind = Literal["logical", "base"]
 Format = Literal["custom", "directory", "plain", "schema-only"]
 Outcome = Literal["proven", "failed"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
+# The largest object that S3 holds, 5 TiB; as an unsigned number it also fits what PostgreSQL counts bytes with.
+_LARGEST_OBJECT = 5 << 40
+# What tmi_ops itself keeps beside a backup's objects.
+_OWN_NAMES = re.compile(r"manifest\.json|SHA256SUMS|hold\.json|(?:verdict|drill)-.*|.*\.minisig", re.IGNORECASE)
+
+
+def _object_name(name: str) -> str:
+    if _OWN_NAMES.fullmatch(name):
+        raise ValueError("it is the name of something that lies beside the objects")
+    return name
+
+
+# Nothing of it can leave a directory: after every slash it begins with a letter or digit. One slash at most.
+ObjectName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})?$"),
+    AfterValidator(_object_name),
+]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=0, le=_LARGEST_OBJECT)]
+Lsn = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$")]
+# One component of a path; that it is the id of a backup is checked where it becomes a folder (`backup_folder`).
+BackupId = Annotated[str, Field(pattern=r"^[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,63}$")]
+Oid = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
+SystemIdentifier = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+# No NUL and no line break: it becomes a link's target and a line of tablespace_map.
+Location = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,4096}$")]
 
 
 class _Fact(BaseModel):
@@ -28,12 +70,20 @@ class StoredObject(_Fact):
     `sha256sum` alone can check them; `plain_*` equal them when the object is not encrypted.
     """
 
-    name: str
-    size: int
-    sha256: str
-    plain_size: int
-    plain_sha256: str
+    name: ObjectName
+    size: Size
+    sha256: Sha256
+    plain_size: Size
+    plain_sha256: Sha256
     encrypted: bool
+
+    @model_validator(mode="after")
+    def _plain_is_no_larger(self) -> Self:
+        """age only adds bytes: what a disk must hold is never more than what was fetched."""
+        same = (self.plain_size, self.plain_sha256) == (self.size, self.sha256)
+        if self.plain_size > self.size or not (self.encrypted or same):
+            raise ValueError("the plain size is not that of these stored bytes")
+        return self
 
 
 class TableFingerprint(_Fact):
@@ -54,21 +104,34 @@ class BackupManifest(_Fact):
     """What commits a backup of any kind: written last, never changed. Sizes in bytes, times aware of their zone."""
 
     format_version: Literal[1] = 1
-    backup_id: str
+    backup_id: BackupId
     environment: str
     server_version: str
     server_version_num: int
     started_at: AwareDatetime
     finished_at: AwareDatetime
     duration_seconds: float
-    parent: str | None = None
+    parent: BackupId | None = None
     tools: dict[str, str] = Field(default_factory=dict)
     recipients: tuple[str, ...] = ()
     tmi_ops_version: str
 
+    _stored_sha256: str | None = PrivateAttr(None)
+
     if TYPE_CHECKING:
         # Each kind declares it after facts of its own, so that a person who reads the JSON meets these first.
         objects: tuple[StoredObject, ...]
+
+    @property
+    def stored_sha256(self) -> str:
+        """SHA-256 of the bytes that the store holds, which a later release would not write again."""
+        return self._stored_sha256 or hashlib.sha256(to_json(self)).hexdigest()  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _names_are_different(self) -> Self:
+        if len({item.name for item in self.objects}) != len(self.objects):
+            raise ValueError("two objects have one name")
+        return self
 
     @property
     def total_size(self) -> int:
@@ -87,13 +150,13 @@ class Manifest(BackupManifest):
     kind: Literal["logical"]
     format: Format
     database: str
-    database_size: int
+    database_size: Annotated[int, Field(ge=0)]
     encoding: str
     collation: str
     ctype: str
-    system_identifier: str | None = None
+    system_identifier: SystemIdentifier | None = None
     timeline: int | None = None
-    lsn: str | None = None
+    lsn: Lsn | None = None
     snapshot: str
     snapshot_at: AwareDatetime
     globals_include_passwords: bool = False
@@ -110,9 +173,9 @@ class Manifest(BackupManifest):
 class Tablespace(_Fact):
     """A tablespace beside the data directory: where it was on the server, and the object that holds it."""
 
-    oid: str
-    location: str
-    object_name: str
+    oid: Oid
+    location: Location
+    object_name: ObjectName
 
 
 class BaseManifest(BackupManifest):
@@ -128,16 +191,16 @@ class BaseManifest(BackupManifest):
 
     kind: Literal["base"] = "base"
     format: Literal["full", "incremental"]
-    chain: tuple[str, ...] = ()
+    chain: tuple[BackupId, ...] = ()
     full_because: str | None = None
-    system_identifier: str
-    timeline: int
-    start_lsn: str
-    stop_lsn: str
+    system_identifier: SystemIdentifier
+    timeline: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+    start_lsn: Lsn
+    stop_lsn: Lsn
     consistent_at: AwareDatetime
     wal_segment_size: int
     data_checksums: bool
-    cluster_size: int
+    cluster_size: Annotated[int, Field(ge=0)]
     tablespaces: tuple[Tablespace, ...] = ()
     role: str
     superuser: str | None = None
@@ -157,7 +220,7 @@ class Verdict(_Fact):
     """The outcome of one proof of one backup. `phases` maps a phase's name to its seconds."""
 
     format_version: Literal[1] = 1
-    backup_id: str
+    backup_id: BackupId
     outcome: Outcome
     verified_at: AwareDatetime
     reasons: tuple[str, ...] = ()
@@ -189,7 +252,9 @@ def parse_manifest(data: bytes, where: str) -> AnyManifest:
     Raises:
         BrokenRecordError: it was written by a newer release, or is not a manifest.
     """
-    return _parse(_MANIFESTS, data, where, "manifest")
+    manifest = _parse(_MANIFESTS, data, where, "manifest")
+    manifest._stored_sha256 = hashlib.sha256(data).hexdigest()
+    return manifest
 
 
 def parse_verdict(data: bytes, where: str) -> Verdict:

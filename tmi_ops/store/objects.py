@@ -6,8 +6,6 @@ other refusal is a StoreError that names the next step. What the server answers 
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,14 +14,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.errors import StoreError
 from tmi_ops.progress import Phase
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import READ_TIMEOUT_S, connect_store, http_status, refusals_explained, store_session
+from tmi_ops.store.client import READ_TIMEOUT_S, connect_store, refusals_explained, store_session
+from tmi_ops.store.conditional_put import IfAbsent, Puts
 from tmi_ops.store.digest import Digest, RunningDigest, checked, require_equal
 from tmi_ops.store.download import Source, read_object
 from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_recipients, read_identities
 from tmi_ops.store.manifest import StoredObject
+from tmi_ops.store.trust import Trust, read_trust
 from tmi_ops.store.upload import Upload
 
 if TYPE_CHECKING:
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 DELETE_BATCH = 1000
 HURRIED_READ_TIMEOUT_S = 5
-# A writer that meets another one at the same instant (409) is asked to try again.
-CONDITIONAL_ATTEMPTS = 5
-_CONFLICT = 409
-_PRECONDITION_FAILED = 412
-_CONDITIONS_UNKNOWN = {400, 501}
-_PROBE_KEY = ".conditional-put"
-_PROBE = b"tmi_ops asks with this object whether the store refuses to overwrite (If-None-Match: *).\n"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,10 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A handle on one environment's objects. Usable from several threads; holds no state but its connections."""
+    """A handle on one environment's objects. Usable from several threads; holds no state but its connections.
+
+    `seen_file`: where this machine notes the newest that it has seen, so that a store that went back is noticed.
+    """
 
     client: S3Client = field(repr=False)
     bucket: str
@@ -60,6 +55,8 @@ class ObjectStore:
     where: str
     recipients: tuple[str, ...] = ()
     identity_file: Path | None = None
+    trust: Trust = field(default_factory=Trust)
+    seen_file: Path | None = None
 
     def upload(self, key: str, chunks: Iterable[bytes], *, phase: Phase | None = None) -> StoredObject:
         """Stream an object of any length into the store, encrypted when recipients are configured.
@@ -117,24 +114,15 @@ class ObjectStore:
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store a small object, unencrypted. Replaces an older one; may be repeated."""
-        with refusals_explained(self.where, key):
-            self.client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data)
+        self.puts.put(key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Store a small object, unencrypted, unless there is one of that key: of two writers one wins.
 
-        A server that cannot do so atomically is recognised once per handle; then a look precedes the put, with a
-        warning, and two writers at the same instant may both believe that they won.
-
         Raises:
             ObjectExistsError: there is one; it was left as it is.
         """
-        if not self._has_conditional_puts:
-            if self._exists(key):
-                raise _exists_already(key)
-            self.put_bytes(key, data)
-        elif not self._put_if_none_match(key, data):
-            raise _exists_already(key)
+        self.puts.put(key, data, condition=IfAbsent())
 
     def get_bytes(self, key: str) -> bytes:
         """Read a small object whole, as it is stored."""
@@ -214,51 +202,10 @@ class ObjectStore:
             found = self.client.head_object(Bucket=self.bucket, Key=self._full(key))
         return Source(self.client, self.bucket, self._full(key), found["ContentLength"], found["ETag"], self.where)
 
-    def _exists(self, key: str) -> bool:
-        try:
-            self.size(key)
-        except ObjectMissingError:
-            return False
-        return True
-
     @cached_property
-    def _has_conditional_puts(self) -> bool:
-        """Whether the server refuses to overwrite: the probe is there after the first put, so the second must fail."""
-        try:
-            supported = not (
-                self._put_if_none_match(_PROBE_KEY, _PROBE) and self._put_if_none_match(_PROBE_KEY, _PROBE)
-            )
-        except StoreError as error:
-            if error.__cause__ is None or http_status(error.__cause__) not in _CONDITIONS_UNKNOWN:
-                raise
-            supported = False
-        if not supported:
-            message = (
-                f"The store {self.where} has no conditional put (If-None-Match). tmi_ops looks before it writes "
-                "instead; let only one tmi_ops at a time write backups there."
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
-            _log.warning(message)
-        return supported
-
-    def _put_if_none_match(self, key: str, data: bytes) -> bool:
-        """Put unless the key exists; False when it does."""
-        for attempt in range(1, CONDITIONAL_ATTEMPTS + 1):
-            with refusals_explained(self.where, key):
-                try:
-                    self.client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, IfNoneMatch="*")
-                except self.client.exceptions.ClientError as error:
-                    if http_status(error) == _PRECONDITION_FAILED:
-                        return self._was_ours(error.response["ResponseMetadata"]["RetryAttempts"], key, data)
-                    if http_status(error) != _CONFLICT or attempt == CONDITIONAL_ATTEMPTS:
-                        raise
-                else:
-                    return True
-        raise AssertionError
-
-    def _was_ours(self, retries: int, key: str, data: bytes) -> bool:
-        """A retried put may have met the object that its own first attempt stored before the answer was lost."""
-        return retries > 0 and self.get_bytes(key) == data
+    def puts(self) -> Puts:
+        """How small objects are put, with or without a condition."""
+        return Puts(self.client, self.bucket, self.root, self.where)
 
 
 def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False) -> ObjectStore:
@@ -270,6 +217,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
     Raises:
         StoreError: no bucket is configured or it does not exist, the endpoint or the keys are wrong, or a recipient
             is not an age public key; the message names the next step.
+        SettingsError: a signing or trusted key cannot be read.
     """
     if not settings.bucket:
         raise StoreError(
@@ -279,6 +227,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         )
     if settings.age_recipients:
         parse_recipients(settings.age_recipients)
+    trust = read_trust(environment, settings.signing_key_file, settings.trusted_keys)
     root = "/".join(part for part in (settings.prefix.strip("/"), environment) if part) + "/"
     session = store_session()
     silence_s = HURRIED_READ_TIMEOUT_S if hurried else READ_TIMEOUT_S
@@ -288,7 +237,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         answer = impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)
     if answer.get("Name") != settings.bucket:
         raise StoreError(
-            f"What answers at {settings.endpoint_url} is not an S3 server.",
+            f"What answers at {settings.public_endpoint} is not an S3 server.",
             next_step="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
         )
     return ObjectStore(
@@ -298,6 +247,8 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         where=settings.describe(),
         recipients=settings.age_recipients,
         identity_file=settings.age_identity_file,
+        trust=trust,
+        seen_file=settings.seen_file,
     )
 
 
@@ -310,14 +261,6 @@ def _stored_object(key: str, stored: Digest, plain: Digest | None) -> StoredObje
         plain_size=original.size,
         plain_sha256=original.sha256,
         encrypted=plain is not None,
-    )
-
-
-def _exists_already(key: str) -> ObjectExistsError:
-    return ObjectExistsError(
-        f"The store already has {key}.",
-        kept="It was left as it is.",
-        next_step="see whether another tmi_ops wrote it: `tmi-ops backups`",
     )
 
 

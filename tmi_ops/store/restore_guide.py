@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 
 from tmi_ops.errors import ObjectMissingError
+from tmi_ops.settings import without_credentials
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.signed import read_signature, write_over
 
 GUIDE_KEY = "RESTORE.md"
 
@@ -18,11 +20,12 @@ def write_restore_guide(store: ObjectStore) -> bool:
     """
     text = restore_guide(store).encode()
     try:
-        if store.get_bytes(GUIDE_KEY) == text:
+        signed = store.trust.signing is None or read_signature(store, GUIDE_KEY) is not None
+        if signed and store.get_bytes(GUIDE_KEY) == text:
             return False
     except ObjectMissingError:
         pass
-    store.put_bytes(GUIDE_KEY, text)
+    write_over(store, GUIDE_KEY, text, "guide")
     return True
 
 
@@ -31,6 +34,6 @@ def restore_guide(store: ObjectStore) -> str:
     text = (files("tmi_ops.store") / GUIDE_KEY).read_text(encoding="utf-8")
     return (
         text.replace("@ROOT@", f"s3://{store.bucket}/{store.root}".rstrip("/"))
-        .replace("@ENDPOINT@", store.client.meta.endpoint_url)
+        .replace("@ENDPOINT@", without_credentials(store.client.meta.endpoint_url))
         .replace("@REGION@", store.client.meta.region_name)
     )

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError
 from tmi_ops.store.manifest import BrokenRecordError, TableFingerprint
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.signed import read_document, write_once
 
 FOLDER = "restore-points"
 # PostgreSQL keeps the name in 64 bytes with a zero at the end.
@@ -76,7 +77,9 @@ def put_restore_point(store: ObjectStore, point: RestorePoint) -> None:
         ObjectExistsError: another one took the name meanwhile.
     """
     try:
-        store.put_if_absent(restore_point_key(point.name), point.model_dump_json(indent=2).encode() + b"\n")
+        write_once(
+            store, restore_point_key(point.name), point.model_dump_json(indent=2).encode() + b"\n", "restore point"
+        )
     except ObjectExistsError:
         raise _taken(point.name) from None
 
@@ -89,7 +92,7 @@ def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
     """
     key = restore_point_key(name)
     try:
-        return RestorePoint.model_validate_json(store.get_bytes(key))
+        return RestorePoint.model_validate_json(read_document(store, key, "restore point"))
     except ObjectMissingError:
         return None
     except ValidationError:

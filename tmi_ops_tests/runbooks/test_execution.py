@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,14 @@ from tmi_ops.runbooks.execution import (
     take_back,
     ways_on,
 )
-from tmi_ops.runbooks.journal import Journal
-from tmi_ops.runbooks.logbook import Logbook, find_run, list_runs
+from tmi_ops.runbooks.journal import Consent, Journal
+from tmi_ops.runbooks.logbook import BrokenJournalError, Logbook, find_run, journal_bytes, list_runs
 from tmi_ops.runbooks.plan import Fact, Plan, Step
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops_tests.physical import Notes
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at, every_place
 
@@ -233,7 +236,7 @@ def test_a_run_whose_machine_is_lost_is_found_in_the_store(run: Running, tmp_pat
     (listed,) = list_runs(elsewhere, run.store, REPORT)
     assert (listed.run_id, listed.done) == (run.logbook.run_id, ("look", "fence", "copy"))
     _, found = find_run(elsewhere, run.store, "latest")
-    assert found == run.logbook.read()
+    assert found == run.logbook.read().model_copy(update={"consents": ()})
     with pytest.raises(RecoveryError, match="No runs"):
         find_run(elsewhere, run.store, "1999")
 
@@ -257,7 +260,39 @@ def test_on_another_machine_only_what_lay_on_the_lost_one_and_is_needed_still_is
     assert (logbook.directory / "lines").read_text().splitlines() == ["copy", "swap", "open"]
     assert [one.outcome for one in done.attempts if one.step == "copy"] == ["done", "failed", "done"]
     _, here = find_run(run.settings, run.store)
-    assert here == done, "the first machine learns that another one went on"
+    assert here == run.logbook.read() != done, "anybody may have written the store's copy: the local journal counts"
+
+
+@pytest.mark.slow
+def test_the_first_machine_learns_from_a_signed_journal_that_another_one_went_on(run: Running, tmp_path: Path) -> None:
+    key = new_secret_key()
+    run = replace(run, store=replace(run.store, trust=Trust("development", key, (TrustedKey(key.public),))))
+    run = replace(run, logbook=Logbook(run.logbook.directory, run.store))
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("copy", "recorded"))
+    consents = run.logbook.read().consents
+    elsewhere = run.settings.model_copy(update={"home": tmp_path / "elsewhere"})
+    logbook, fetched = find_run(elsewhere, run.store)
+    assert consents and not fetched.consents, "whoever goes on elsewhere is asked again"
+    done = replace(run, settings=elsewhere, logbook=logbook).go()
+    _, here = find_run(run.settings, run.store)
+    assert here == done.model_copy(update={"consents": consents})
+
+
+def test_a_yes_written_into_the_store_is_nobodys_yes(run: Running, tmp_path: Path) -> None:
+    """The attack: a run that waits for a person is given the person's consent by who can write the bucket."""
+    with pytest.raises(Crash):
+        run.go(fault=crash_at("look", "recorded"))
+    journal = run.logbook.read()
+    forged = Consent(effect="irreversible", step="swap", given_at=datetime.now(UTC))
+    further = journal.model_copy(update={"consents": (forged,), "returning_at": datetime.now(UTC) + timedelta(days=1)})
+    run.store.put_bytes(f"runbooks/{journal.run_id}/journal.json", journal_bytes(further))
+    assert find_run(run.settings, run.store)[1] == journal
+    elsewhere = run.settings.model_copy(update={"home": tmp_path / "elsewhere"})
+    assert find_run(elsewhere, run.store)[1].consents == ()
+    run.store.put_bytes("runbooks/20991124T120000Z-example-ffff/journal.json", journal_bytes(further))
+    with pytest.raises(BrokenJournalError, match="copied or renamed"):
+        find_run(elsewhere, run.store, "2099")
 
 
 def test_a_run_that_let_the_application_in_again_is_in_nobodys_way(run: Running) -> None:

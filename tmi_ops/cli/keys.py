@@ -1,0 +1,162 @@
+"""`tmi-ops keys`: the keys that encrypt backups and sign what is said of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tmi_ops.cli.terminal import out
+from tmi_ops.settings import load_settings
+
+if TYPE_CHECKING:
+    from tmi_ops.store.trust import Role
+
+ROLE_CHOICES = ("writer", "prover", "pruner")
+
+
+@click.group()
+def keys() -> None:
+    """The keys that encrypt backups (age) and sign what is said of them (Ed25519, as `minisign` does).
+
+    Hosts that take backups need the public key of age and a secret signing key; hosts that restore need the private key
+    of age; every host needs the public signing keys. Who signs what: docs/security.md.
+    """
+
+
+@keys.command()
+@click.option("--directory", type=click.Path(path_type=Path), help="Where to. [default: keys in TMI_OPS_HOME]")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice(ROLE_CHOICES),
+    help="Make a signing key for this role alone; may be repeated. Without: one key for all roles.",
+)
+def init(directory: Path | None, roles: tuple[Role, ...]) -> int:
+    """Make keys of age and signing keys, readable by you alone, and a recovery sheet to print."""
+    from tmi_ops.private import write_private
+    from tmi_ops.store.encryption import read_identities
+    from tmi_ops.store.keys import SHEET_FILE, make_keys
+    from tmi_ops.store.recovery_sheet import recovery_sheet
+
+    settings, now = load_settings(), datetime.now(UTC)
+    made = make_keys(directory or settings.home / "keys", settings.environment, tuple(dict.fromkeys(roles)), now)
+    sheet = made.directory / SHEET_FILE
+    private = [str(one) for one in read_identities(made.identity_file)]
+    write_private(sheet, recovery_sheet(settings.environment, settings.store, private, made.trusted, now))
+    lines = [
+        f"Made in {made.directory}. On hosts that take backups, set",
+        f"  TMI_OPS_AGE_RECIPIENTS={made.recipient}",
+        *(f"  TMI_OPS_SIGNING_KEY_FILE={file}   # {' and '.join(held)}" for held, file in made.signing),
+        "on hosts that restore and prove",
+        f"  TMI_OPS_AGE_IDENTITY_FILE={made.identity_file}",
+        "and on every host",
+        f"  TMI_OPS_TRUSTED_KEYS={made.trusted_file}",
+        "",
+        f"Print {sheet}, lock the paper away, then delete the file.",
+        "Sign what the store holds already, after a look at it: `tmi-ops keys sign`.",
+    ]
+    out.print("\n".join(lines), markup=False, soft_wrap=True)
+    return 0
+
+
+@keys.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def show(as_json: bool) -> int:
+    """Show which keys are in use here: public keys only. Exit 1 when they do not fit together."""
+    from tmi_ops.store.keys import key_facts
+
+    settings = load_settings()
+    facts = key_facts(settings.store, settings.environment)
+    if as_json:
+        click.echo(json.dumps(facts.as_json(), indent=2))
+    else:
+        out.print("\n".join(facts.lines()), markup=False, soft_wrap=True)
+    return 1 if facts.problems else 0
+
+
+@keys.command()
+@click.argument("which", type=click.Choice(("signing", "age")))
+@click.confirmation_option(prompt="Replace the key?", help="Do not ask.")
+def rotate(which: str) -> int:
+    """Make a new key and retire the old one; what the old one signed or encrypted stays good."""
+    from tmi_ops.errors import SettingsError
+    from tmi_ops.store.keys import add_age_identity, rotate_signing_key
+    from tmi_ops.store.trust import read_trust, trusted_word
+
+    settings = load_settings()
+    store = settings.store
+    if which == "age":
+        if store.age_identity_file is None:
+            raise SettingsError(
+                "TMI_OPS_AGE_IDENTITY_FILE is not set.",
+                next_step="rotate where the private key lies, or `tmi-ops keys init`",
+            )
+        recipient = add_age_identity(store.age_identity_file)
+        lines = [
+            f"Added to {store.age_identity_file}; the old keys in it still open old backups.",
+            "On hosts that take backups, set",
+            f"  TMI_OPS_AGE_RECIPIENTS={recipient}",
+            "Print a new recovery sheet: `tmi-ops keys sheet`.",
+        ]
+    else:
+        if store.signing_key_file is None:
+            raise SettingsError("TMI_OPS_SIGNING_KEY_FILE is not set.", next_step="make a key: `tmi-ops keys init`")
+        trust = read_trust(settings.environment, store.signing_key_file, store.trusted_keys)
+        done = rotate_signing_key(store.signing_key_file, trust, store.trusted_keys, datetime.now(UTC))
+        words = [trusted_word(one) for one in done.trusted]
+        where = (
+            f"{done.trusted_file} says so already here; on every other host" if done.trusted_file else "On every host"
+        )
+        lines = [
+            f"{done.file} holds the new key; {done.retired_file} the old one, which signs nothing more.",
+            f"{where} TMI_OPS_TRUSTED_KEYS must hold, before it reads what the new key signs:",
+            *(f"  {word}" for word in words),
+            "If the old key was stolen, leave it out, and sign anew what you know to be good: `tmi-ops keys sign`.",
+        ]
+    out.print("\n".join(lines), markup=False, soft_wrap=True)
+    return 0
+
+
+@keys.command()
+def sheet() -> int:
+    """Print the recovery sheet. It holds the private keys of age: send it to a printer, not to a file."""
+    from tmi_ops.store.encryption import read_identities
+    from tmi_ops.store.recovery_sheet import recovery_sheet
+    from tmi_ops.store.trust import read_trust
+
+    settings = load_settings()
+    store = settings.store
+    private = [str(one) for one in read_identities(store.age_identity_file)]
+    trusted = read_trust(settings.environment, None, store.trusted_keys).trusted
+    click.echo(recovery_sheet(settings.environment, store, private, trusted, datetime.now(UTC)), nl=False)
+    return 0
+
+
+@keys.command()
+@click.argument("beginning", default="")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def sign(beginning: str, yes: bool) -> int:
+    """Sign what the store holds unsigned, or signed by a key that is not trusted: you vouch for it.
+
+    BEGINNING: only objects whose key begins so, such as `logical/20261127T`. Only what this host's key may sign.
+    """
+    from tmi_ops.cli.environment import open_environment
+    from tmi_ops.store.vouching import sign_documents, unsigned_documents
+
+    _, store = open_environment()
+    found = unsigned_documents(store, beginning)
+    for one in found:
+        out.print(f"  {one.key}: {one.why}", markup=False, soft_wrap=True)
+    if not found:
+        out.print("Everything that this host's key may sign is signed.")
+        return 0
+    if not yes:
+        click.confirm(f"Do you know that these {len(found)} are what your hosts wrote, and sign them?", abort=True)
+    sign_documents(store, found)
+    out.print(f"Signed {len(found)} documents.")
+    return 0

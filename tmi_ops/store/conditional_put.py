@@ -1,0 +1,190 @@
+"""The one put of a small object: with metadata, a checksum that the server enforces, and a condition.
+
+A condition makes the put atomic against other writers: `IfAbsent`, or `IfUnchanged` since an ETag was seen. Some S3
+servers do not know conditions, and some ignore them: they answer 200 and overwrite. Each kind of condition is tried
+once per handle, on an object of our own. Where it does not hold, a look precedes the put, with a warning, and two
+writers at the same instant may both believe that they won.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.store.client import http_status, refusals_explained
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CHECKSUM = "stored-sha256"
+PROBE_KEY = ".conditional-put"
+PROBE = b"tmi_ops asks with this object whether the store refuses to overwrite (If-None-Match: *, If-Match).\n"
+# An ETag that no object has: it is the MD5 of nothing that we ever stored.
+_NO_ETAG = '"00000000000000000000000000000000"'
+_PRECONDITION_FAILED = 412
+_NOT_FOUND = 404
+_CONFLICT = 409
+_CONDITIONS_UNKNOWN = {400, 501}
+# A writer that meets another one at the same instant (409), or whose body arrives damaged, is asked to try again.
+_SENDINGS = 5
+_DAMAGED_ON_THE_WAY = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+_log = logging.getLogger(__name__)
+
+
+class ObjectChangedError(ObjectExistsError):
+    """A conditional put found that somebody else wrote the object since it was looked at; it was left as it is."""
+
+
+@dataclass(frozen=True)
+class IfAbsent:
+    """Only where no object of that key is."""
+
+
+@dataclass(frozen=True)
+class IfUnchanged:
+    """Only over the object that had this ETag."""
+
+    etag: str
+
+
+Condition = IfAbsent | IfUnchanged | None
+
+
+class Puts:
+    """Puts into one environment's part of a bucket, from any thread. It remembers what the server honours."""
+
+    def __init__(self, client: S3Client, bucket: str, root: str, where: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._root = root
+        self._where = where
+        self._honoured: dict[type[IfAbsent | IfUnchanged], bool] = {}
+        self._probing = threading.Lock()
+
+    def put(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None, condition: Condition = None) -> str:
+        """Store an object whole. The SHA-256 of the body is kept in its metadata too.
+
+        Returns:
+            Its ETag.
+
+        Raises:
+            ObjectExistsError: the condition was `IfAbsent` and there is one.
+            ObjectChangedError: the condition was `IfUnchanged` and the object is another by now, or gone.
+            StoreError: the store failed.
+        """
+        if condition is not None and not self.honours(type(condition)):
+            if not self._holds(key, condition):
+                raise _refused(key, condition)
+            condition = None
+        etag = self._send(key, body, metadata or {}, condition)
+        if etag is None:
+            raise _refused(key, condition)
+        return etag
+
+    def honours(self, kind: type[IfAbsent | IfUnchanged]) -> bool:
+        """Whether the server keeps conditions of this kind; asked once, and warned of when it does not.
+
+        Raises:
+            StoreError: the store failed, or our keys may not write the object we ask with.
+        """
+        with self._probing:
+            if kind not in self._honoured:
+                self._honoured[kind] = self._refuses_to_overwrite(kind)
+                if not self._honoured[kind]:
+                    _warn(self._where, kind)
+            return self._honoured[kind]
+
+    def _refuses_to_overwrite(self, kind: type[IfAbsent | IfUnchanged]) -> bool:
+        """Our object is there after the first put, so the second, whose condition does not hold, must fail."""
+        try:
+            if self._send(PROBE_KEY, PROBE, {}, IfAbsent()) is None and kind is IfAbsent:
+                return True
+            condition = IfAbsent() if kind is IfAbsent else IfUnchanged(_NO_ETAG)
+            return self._send(PROBE_KEY, PROBE, {}, condition, may_be_ours=False) is None
+        except StoreError as error:
+            if error.__cause__ is None or http_status(error.__cause__) not in _CONDITIONS_UNKNOWN:
+                raise
+            return False
+
+    def _send(
+        self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition, *, may_be_ours: bool = True
+    ) -> str | None:
+        """The ETag; None where the condition does not hold."""
+        digest = hashlib.sha256(body)
+        request: dict[str, Any] = {
+            "Bucket": self._bucket,
+            "Key": f"{self._root}{key}",
+            "Body": body,
+            "ChecksumSHA256": base64.b64encode(digest.digest()).decode(),
+            "Metadata": {**metadata, CHECKSUM: digest.hexdigest()},
+        }
+        if isinstance(condition, IfAbsent):
+            request["IfNoneMatch"] = "*"
+        elif isinstance(condition, IfUnchanged):
+            request["IfMatch"] = condition.etag
+        for attempt in range(1, _SENDINGS + 1):
+            with refusals_explained(self._where, key):
+                try:
+                    return str(self._client.put_object(**request)["ETag"])
+                except self._client.exceptions.ClientError as error:
+                    status = http_status(error)
+                    gone = isinstance(condition, IfUnchanged) and status == _NOT_FOUND
+                    if condition is not None and (status == _PRECONDITION_FAILED or gone):
+                        sent_before = attempt > 1 or error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
+                        return self._ours(key, digest.hexdigest()) if sent_before and may_be_ours else None
+                    if not _is_worth_another(error, status) or attempt == _SENDINGS:
+                        raise
+        raise AssertionError
+
+    def _holds(self, key: str, condition: IfAbsent | IfUnchanged) -> bool:
+        found = self._look(key)
+        if isinstance(condition, IfAbsent):
+            return found is None
+        return found is not None and found["ETag"] == condition.etag
+
+    def _ours(self, key: str, sha256: str) -> str | None:
+        """A repeated put may have met the object that its own first attempt stored before the answer was lost."""
+        found = self._look(key)
+        return str(found["ETag"]) if found and found.get("Metadata", {}).get(CHECKSUM) == sha256 else None
+
+    def _look(self, key: str) -> Any:
+        try:
+            with refusals_explained(self._where, key):
+                return self._client.head_object(Bucket=self._bucket, Key=f"{self._root}{key}")
+        except ObjectMissingError:
+            return None
+
+
+def _warn(where: str, kind: type[IfAbsent | IfUnchanged]) -> None:
+    header = "If-None-Match" if kind is IfAbsent else "If-Match"
+    message = (
+        f"The store {where} has no conditional put ({header}). tmi_ops looks before it writes instead; let only one "
+        "tmi_ops at a time write backups there, and one receiver its WAL."
+    )
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
+    _log.warning(message)
+
+
+def _refused(key: str, condition: Condition) -> ObjectExistsError:
+    if isinstance(condition, IfUnchanged):
+        return ObjectChangedError(
+            f"Somebody else wrote {key} since it was looked at.",
+            kept="It was left as it is.",
+            next_step="see who writes to this store: `tmi-ops wal status`",
+        )
+    return ObjectExistsError(
+        f"The store already has {key}.",
+        kept="It was left as it is.",
+        next_step="see whether another tmi_ops wrote it: `tmi-ops backups`",
+    )
+
+
+def _is_worth_another(error: Any, status: int) -> bool:
+    return status == _CONFLICT or error.response.get("Error", {}).get("Code") in _DAMAGED_ON_THE_WAY

@@ -1,0 +1,226 @@
+"""Keys of age and of minisign as files: made, and replaced so that what the old ones did stays good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tmi_ops.errors import OpsError, SettingsError
+from tmi_ops.private import make_directory, write_durably, write_private
+from tmi_ops.settings import StoreSettings
+from tmi_ops.store.encryption import read_identities
+from tmi_ops.store.minisign import PublicKey, SecretKey, new_secret_key, secret_key_file
+from tmi_ops.store.trust import ROLES, Role, Trust, TrustedKey, read_trust, trusted_keys, trusted_word
+
+AGE_FILE = "age.key"
+TRUSTED_FILE = "trusted.keys"
+SHEET_FILE = "recovery-sheet.txt"
+
+
+@dataclass(frozen=True)
+class MadeKeys:
+    """What `make_keys` wrote. `recipient` is age's public key; `signing` the secret key's file by its roles."""
+
+    directory: Path
+    recipient: str
+    identity_file: Path
+    signing: tuple[tuple[tuple[Role, ...], Path], ...]
+    trusted_file: Path
+    trusted: tuple[TrustedKey, ...]
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """A signing key that took the place of another one. `trusted_file` None: the trusted keys stand in the setting."""
+
+    file: Path
+    retired_file: Path
+    trusted: tuple[TrustedKey, ...]
+    trusted_file: Path | None
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """The keys that the settings name, public halves only. `identities` None: no private key of age is here."""
+
+    recipients: tuple[str, ...]
+    identities: tuple[str, ...] | None
+    signing: PublicKey | None
+    trusted: tuple[TrustedKey, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What does not fit together, a sentence each."""
+        found = []
+        if self.identities and self.recipients and not set(self.identities) & set(self.recipients):
+            found.append("The private key of age belongs to none of the recipients: new backups cannot be read here.")
+        own = [one for one in self.trusted if self.signing == one.key]
+        if self.signing and self.trusted and not own:
+            found.append("The signing key is not among the trusted keys: what it signs is refused.")
+        if own and all(one.until for one in own):
+            found.append("The signing key was retired: what it signs now is refused.")
+        if self.signing and not self.trusted:
+            found.append("No keys are pinned (TMI_OPS_TRUSTED_KEYS): signatures are made, but never checked.")
+        return tuple(found)
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        private = "not here" if self.identities is None else ", ".join(self.identities) or "an OpenSSH key"
+        return [
+            f"encrypts for  {', '.join(self.recipients) or 'nobody: backups are not encrypted'}",
+            f"decrypts as   {private}",
+            f"signs as      {self.signing.text if self.signing else 'nobody: what is written is unsigned'}",
+            *(f"trusts        {trusted_word(one)}" for one in self.trusted),
+            *(() if self.trusted else ("trusts        anybody: signatures are not checked",)),
+            *self.problems,
+        ]
+
+    def as_json(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "recipients": list(self.recipients),
+            "identities": None if self.identities is None else list(self.identities),
+            "signing": self.signing.text if self.signing else None,
+            "trusted": [trusted_word(one) for one in self.trusted],
+            "problems": list(self.problems),
+        }
+
+
+def key_facts(settings: StoreSettings, environment: str) -> KeyFacts:
+    """Read the keys that the settings name.
+
+    Raises:
+        OpsError: one cannot be read.
+    """
+    trust = read_trust(environment, settings.signing_key_file, settings.trusted_keys)
+    file = settings.age_identity_file
+    return KeyFacts(
+        recipients=settings.age_recipients,
+        identities=None if file is None else public_keys_of(read_identities(file)),
+        signing=trust.signing.public if trust.signing else None,
+        trusted=trust.trusted,
+    )
+
+
+def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: datetime) -> MadeKeys:
+    """Make a pair of keys of age, and of minisign one for every role or, without roles, one for all of them.
+
+    Raises:
+        OpsError: the directory holds keys already, or cannot be written; nothing was replaced.
+    """
+    import pyrage
+
+    plans: list[tuple[tuple[Role, ...], Path]] = [((role,), directory / f"signing-{role}.key") for role in roles]
+    plans = plans or [(ROLES, directory / "signing.key")]
+    files = [directory / AGE_FILE, directory / TRUSTED_FILE, *(file for _, file in plans)]
+    there = [file for file in files if file.exists()]
+    if there:
+        raise OpsError(
+            f"There are keys in {directory} already: {', '.join(file.name for file in there)}.",
+            kept="They were left as they are.",
+            next_step="use them, replace them (`tmi-ops keys rotate`), or name another --directory",
+        )
+    identity = pyrage.x25519.Identity.generate()
+    made = f"{environment}, made by tmi-ops {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    trusted: list[TrustedKey] = []
+    try:
+        make_directory(directory)
+        write_private(directory / AGE_FILE, f"# {made}\n# public key: {identity.to_public()}\n{identity}\n")
+        for held, file in plans:
+            key = new_secret_key()
+            write_private(file, secret_key_file(key, f"secret key of the {'+'.join(held)} of {made}"))
+            trusted.append(TrustedKey(key.public, held))
+        write_durably(directory / TRUSTED_FILE, trusted_file_text(environment, trusted).encode(), mode=0o644)
+    except OSError as error:
+        raise OpsError(
+            f"The keys could not be written to {directory}: {error.strerror}.", next_step="name another --directory"
+        ) from None
+    return MadeKeys(
+        directory,
+        str(identity.to_public()),
+        directory / AGE_FILE,
+        tuple(plans),
+        directory / TRUSTED_FILE,
+        tuple(trusted),
+    )
+
+
+def rotate_signing_key(file: Path, trust: Trust, words: Sequence[str], now: datetime) -> Rotated:
+    """Put a new signing key in the place of the old one, which is kept beside it and signs nothing more.
+
+    Where TMI_OPS_TRUSTED_KEYS names one file, both keys are written there, the old one with its end.
+
+    Args:
+        words: what TMI_OPS_TRUSTED_KEYS says.
+
+    Raises:
+        SettingsError: there is no signing key.
+        OpsError: a file could not be written; the old key is still in its place.
+    """
+    old = trust.signing
+    if old is None:
+        raise SettingsError("There is no signing key to replace.", next_step="make one: `tmi-ops keys init`")
+    new = new_secret_key()
+    trusted = after_rotation(trust.trusted, old, new, now)
+    only_file = Path(words[0]) if len(words) == 1 and Path(words[0]).is_file() else None
+    retired = file.with_name(f"{file.name}.retired-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}")
+    try:
+        write_private(retired, file.read_text())
+        if only_file is not None:
+            write_durably(only_file, trusted_file_text(trust.environment, trusted).encode(), mode=0o644)
+        write_private(file, secret_key_file(new, f"secret key of {trust.environment}, made by tmi-ops keys rotate"))
+    except OSError as error:
+        raise OpsError(
+            f"{error.filename or file} could not be written: {error.strerror}.",
+            kept="The old key is still in its place.",
+            next_step="give access there, then rotate again",
+        ) from None
+    return Rotated(file, retired, trusted, only_file)
+
+
+def after_rotation(
+    trusted: Sequence[TrustedKey], old: SecretKey, new: SecretKey, now: datetime
+) -> tuple[TrustedKey, ...]:
+    """The trusted keys once `new` took the place of `old` in its roles. The old one ends now, in whole seconds."""
+    ends = now.astimezone(UTC).replace(microsecond=0)
+    held = [one for one in trusted if one.key == old.public] or [TrustedKey(old.public)]
+    others = [one for one in trusted if one.key != old.public]
+    successors = [TrustedKey(new.public, one.roles) for one in held if one.until is None]
+    return (*successors, *(one if one.until else replace(one, until=ends) for one in held), *others)
+
+
+def add_age_identity(file: Path) -> str:
+    """Add a new private key to an identity file; those in it still open what was encrypted for them.
+
+    Returns:
+        The new public key.
+
+    Raises:
+        OpsError: the file cannot be read or written; it was left as it is.
+    """
+    import pyrage
+
+    read_identities(file)
+    identity = pyrage.x25519.Identity.generate()
+    try:
+        write_private(file, f"{file.read_text().rstrip()}\n# public key: {identity.to_public()}\n{identity}\n")
+    except OSError as error:
+        raise OpsError(f"{file} could not be written: {error.strerror}.", next_step="give access there") from None
+    return str(identity.to_public())
+
+
+def public_keys_of(identities: Sequence[Any]) -> tuple[str, ...]:
+    """The recipients that belong to private keys; an OpenSSH key, which age tells none of, is left out."""
+    return tuple(str(one.to_public()) for one in identities if hasattr(one, "to_public"))
+
+
+def trusted_file_text(environment: str, trusted: Sequence[TrustedKey]) -> str:
+    """A file for TMI_OPS_TRUSTED_KEYS."""
+    head = f"# Keys that sign for {environment}: [role:]key[@end]. `minisign -V -P KEY -m FILE` checks a file by one."
+    text = "\n".join([head, *map(trusted_word, trusted)]) + "\n"
+    if trusted_keys(text) != list(trusted):
+        raise AssertionError
+    return text

@@ -1,0 +1,39 @@
+"""The sheet of paper that recovers when every machine is gone: where the backups are, and the keys that open them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tmi_ops.settings import StoreSettings
+from tmi_ops.store.trust import TrustedKey, trusted_word
+
+
+def recovery_sheet(
+    environment: str, store: StoreSettings, age_keys: Sequence[str], trusted: Sequence[TrustedKey], now: datetime
+) -> str:
+    """Text of one page. It holds private keys of age: for paper and a safe, never for a disk that is backed up."""
+    root = "/".join(part for part in (store.bucket or "BUCKET", store.prefix, environment) if part)
+    where = f" at {store.public_endpoint}" if store.endpoint_url else ""
+    return "\n".join(
+        [
+            f"RECOVERY SHEET OF {environment.upper()}          written {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            "",
+            "Print it, lock it away where neither the database nor the store is, then delete the file.",
+            "Who holds it can read every backup. Nobody can recover an encrypted backup without it.",
+            "",
+            f"Backups:      s3://{root}/{where}  (region {store.region})",
+            "              The access keys of the store are not written here.",
+            "What to do:   RESTORE.md there, with stock tools; or `tmi-ops recover everything`",
+            "",
+            "Private keys of age (TMI_OPS_AGE_IDENTITY_FILE holds these lines):",
+            *(f"  {key}" for key in age_keys),
+            "",
+            "Public keys that sign (TMI_OPS_TRUSTED_KEYS holds these words):",
+            *(f"  {trusted_word(one)}" for one in trusted),
+            "",
+            "To check that RESTORE.md and a manifest are ours, before you run or restore anything:",
+            *(f"  minisign -V -P {one.key.text} -m RESTORE.md" for one in trusted if "writer" in one.roles),
+            "",
+        ]
+    )

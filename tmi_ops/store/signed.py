@@ -1,0 +1,132 @@
+"""The one way in which a document is written to the store and read from it: signed, and checked against pinned keys.
+
+A document's signature lies beside it as `<key>.minisig`; the standard `minisign` program checks it. The signature is
+stored first, so that no document is ever there without it. Without a signing key none is written; without pinned keys
+(TMI_OPS_TRUSTED_KEYS) none is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError
+from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
+from tmi_ops.store.minisign import LONGEST_SIGNATURE
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.trust import Purpose, Signed, UntrustedError
+
+SIGNATURE = ".minisig"
+# No manifest of ten thousand tables comes near.
+LARGEST_DOCUMENT = 64 << 20
+# A signature without its document is one whose writer died, or is about to write the document.
+_ABANDONED_S = 60.0
+# A document that is replaced has its new signature first: who reads in between looks again.
+_READINGS = 4
+_PAUSE_S = 0.3
+
+
+def write_once(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> None:
+    """Store a document unless there is one of that key.
+
+    Raises:
+        ObjectExistsError: there is one; it was left as it is.
+        UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
+        StoreError: the store failed.
+    """
+    signature = _signature(store, key, data, purpose)
+    if signature is not None:
+        _reserve(store, key, signature)
+    store.put_if_absent(key, data)
+
+
+def write_over(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> None:
+    """Store a document, replacing an older one. May be repeated.
+
+    Raises:
+        UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
+        StoreError: the store failed.
+    """
+    write_signature(store, key, data, purpose)
+    store.put_bytes(key, data)
+
+
+def write_signature(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> None:
+    """Store the signature of a document alone, where there is a signing key.
+
+    Raises:
+        UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
+        StoreError: the store failed.
+    """
+    signature = _signature(store, key, data, purpose)
+    if signature is not None:
+        store.put_bytes(f"{key}{SIGNATURE}", signature)
+
+
+def read_document(store: ObjectStore, key: str, purpose: Purpose) -> bytes:
+    """A document, which somebody trusted signed where keys are pinned.
+
+    Raises:
+        ObjectMissingError: there is none.
+        UntrustedError: it is unsigned, altered, moved, or signed by a key that may not.
+        IntegrityError: it is larger than any document of ours.
+        StoreError: the store failed.
+    """
+    return read_signed(store, key, purpose)[0]
+
+
+def read_signed(store: ObjectStore, key: str, purpose: Purpose) -> tuple[bytes, Signed | None]:
+    """As `read_document`, with who signed; None where no keys are pinned."""
+    for attempt in range(1, _READINGS + 1):
+        data = _whole(store, key, LARGEST_DOCUMENT)
+        if not store.trust.is_pinned:
+            return data, None
+        try:
+            return data, store.trust.check(key, data, read_signature(store, key), purpose, datetime.now(UTC))
+        except UntrustedError:
+            if attempt == _READINGS or not _is_new(store, key):
+                raise
+        time.sleep(_PAUSE_S)
+    raise AssertionError
+
+
+def read_signature(store: ObjectStore, key: str) -> bytes | None:
+    """The signature file of a document; None where it has none."""
+    try:
+        return _whole(store, f"{key}{SIGNATURE}", LONGEST_SIGNATURE)
+    except ObjectMissingError:
+        return None
+
+
+def _signature(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> bytes | None:
+    now = datetime.now(UTC)
+    signature = store.trust.sign(key, data, now)
+    if store.trust.is_pinned:
+        store.trust.check(key, data, signature, purpose, now)
+    return signature
+
+
+def _reserve(store: ObjectStore, key: str, signature: bytes) -> None:
+    """Put a signature whose document is still to come; of two writers one goes on."""
+    name = f"{key}{SIGNATURE}"
+    try:
+        store.puts.put(name, signature, condition=IfAbsent())
+    except ObjectExistsError as error:
+        found = look(store, name)
+        if found is None or look(store, key) is not None or found.age_s < _ABANDONED_S:
+            raise ObjectExistsError(
+                f"The store already has {key}, or somebody is writing it.",
+                kept=error.kept,
+                next_step="see what is there: `tmi-ops backups`",
+            ) from None
+        store.puts.put(name, signature, condition=IfUnchanged(found.etag))
+
+
+def _is_new(store: ObjectStore, key: str) -> bool:
+    found = look(store, f"{key}{SIGNATURE}") or look(store, key)
+    return found is not None and found.age_s < _ABANDONED_S
+
+
+def _whole(store: ObjectStore, key: str, limit: int) -> bytes:
+    return get_single(store, key, limit=limit)[0]

@@ -1,0 +1,228 @@
+"""Whom the store's documents are believed: pinned public keys, each with the roles it may sign for. Pure.
+
+A signature binds the content to the environment, to the key of its object and to the time of signing, so that a
+document that was moved to another name or another environment is refused although its signature is good.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.store.manifest import BrokenRecordError
+from tmi_ops.store.minisign import (
+    PUBLIC_KEY,
+    BadSignatureError,
+    PublicKey,
+    SecretKey,
+    parse_public_key,
+    parse_secret_key,
+    parse_signature,
+    sign,
+    verified,
+)
+
+Role = Literal["writer", "prover", "pruner"]
+Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL"]
+ROLES: tuple[Role, ...] = ("writer", "prover", "pruner")
+# Who may say what. A stolen writer key can call nothing proven.
+SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
+    "backup": ("writer",),
+    "restore point": ("writer",),
+    "guide": ("writer",),
+    "WAL": ("writer",),
+    "proof": ("prover",),
+    "hold": ROLES,
+    "journal": ROLES,
+}
+# How far this machine's clock may lag behind that of whoever signed.
+CLOCK_TOLERANCE = timedelta(hours=1)
+_WORD = re.compile(rf"(?:(?P<role>{'|'.join(ROLES)}):)?(?P<key>{PUBLIC_KEY.pattern})(?:@(?P<until>[0-9TZ:+.-]+))?")
+_COMMENT = re.compile(r"timestamp:(?P<time>\d{1,11}) environment:(?P<environment>\S*) file:(?P<file>.+)")
+_KEYS_STEP = (
+    "find out who wrote it; if a trusted person did, sign it: `tmi-ops keys sign`; which keys are trusted says "
+    "`tmi-ops keys show`"
+)
+
+
+class UntrustedError(BrokenRecordError):
+    """A document of the store that nobody trusted has signed for what it claims to be."""
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """A pinned key. After `until` it signs nothing more; what it signed before stays good."""
+
+    key: PublicKey
+    roles: tuple[Role, ...] = ROLES
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Signed:
+    """Who signed a document, and when by the signer's clock."""
+
+    key: PublicKey
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The keys of one environment. Without `trusted` nothing is checked; without `signing` nothing is signed."""
+
+    environment: str = ""
+    signing: SecretKey | None = None
+    trusted: tuple[TrustedKey, ...] = ()
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether what nobody trusted has signed is refused."""
+        return bool(self.trusted)
+
+    def sign(self, name: str, content: bytes, now: datetime | None = None) -> bytes | None:
+        """The signature file for the document `name` (its object's key); None without a signing key."""
+        if self.signing is None:
+            return None
+        at = now or datetime.now(UTC)
+        return sign(
+            self.signing, content, f"timestamp:{int(at.timestamp())} environment:{self.environment} file:{name}"
+        )
+
+    def may_sign(self, purpose: Purpose) -> bool:
+        """Whether readers who pin the same keys would believe what our key signs now."""
+        if self.signing is None:
+            return False
+        own = [one for one in self.trusted if one.key == self.signing.public and one.until is None]
+        return not self.is_pinned or any(set(one.roles) & set(SIGNERS[purpose]) for one in own)
+
+    def check(self, name: str, content: bytes, signature: bytes | None, purpose: Purpose, now: datetime) -> Signed:
+        """See that a key trusted for `purpose` signed this content under this name for this environment.
+
+        Raises:
+            UntrustedError: the message says what is wrong.
+        """
+        if signature is None:
+            raise _untrusted(f"{name} is unsigned.")
+        try:
+            parsed = parse_signature(signature, f"The signature of {name}")
+            known = [one for one in self.trusted if one.key.key_id == parsed.key_id]
+            if not known:
+                raise _untrusted(f"{name} is signed by key {parsed.key_name}, which is not trusted here.")
+            comment = verified(parsed, known[0].key, content, name)
+        except BadSignatureError as error:
+            raise _untrusted(error.what) from None
+        bound = _COMMENT.fullmatch(comment)
+        if bound is None:
+            raise _untrusted(f"The signature of {name} does not say for what and when it was made.")
+        if bound["environment"] != self.environment:
+            raise _untrusted(f"{name} was signed for the environment {bound['environment']!r}, not for this one.")
+        if bound["file"] != name:
+            raise _untrusted(f"{name} was signed as {bound['file']!r}: it was copied from there.")
+        at = datetime.fromtimestamp(int(bound["time"]), UTC)
+        _require_allowed(name, known, purpose, at, now)
+        return Signed(known[0].key, at)
+
+    def stamp(self, name: str, content: bytes) -> str | None:
+        """A signature in one line, for an object's metadata; None without a signing key."""
+        signature = self.sign(name, content)
+        return None if signature is None else "|".join(signature.decode().rstrip("\n").split("\n")[1:])
+
+    def check_stamp(self, name: str, content: bytes, stamp: str | None, purpose: Purpose, now: datetime) -> Signed:
+        """As `check`, of what `stamp` made.
+
+        Raises:
+            UntrustedError: the message says what is wrong.
+        """
+        lines = None if stamp is None else "\n".join(["untrusted comment: from metadata", *stamp.split("|"), ""])
+        return self.check(name, content, None if lines is None else lines.encode(), purpose, now)
+
+
+def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequence[str]) -> Trust:
+    """The keys that the settings name.
+
+    Args:
+        trusted: public keys as `trusted_keys` reads them, and files of such.
+
+    Raises:
+        SettingsError: a file cannot be read, or holds what is no key.
+    """
+    signing = None
+    if signing_key_file is not None:
+        signing = parse_secret_key(_read(signing_key_file, "TMI_OPS_SIGNING_KEY_FILE"), str(signing_key_file))
+    keys: list[TrustedKey] = []
+    for word in trusted:
+        text = word if _WORD.fullmatch(word) else _read(Path(word), "TMI_OPS_TRUSTED_KEYS")
+        found = trusted_keys(text)
+        if not found:
+            raise SettingsError(f"{word} holds no public key.", next_step="write keys into it: `tmi-ops keys show`")
+        keys += found
+    return Trust(environment, signing, tuple(keys))
+
+
+def trusted_keys(text: str) -> list[TrustedKey]:
+    """Public keys, a word or line each: `[role:]RW...[@until]`. Lines that begin with `#` or `untrusted` are comments.
+
+    `role` is writer, prover or pruner, every role where it is left out; `until` is when the key was retired.
+
+    Raises:
+        SettingsError: a word is none of that.
+    """
+    lines = [line for line in text.splitlines() if not line.startswith(("#", "untrusted comment:"))]
+    return [_trusted_key(word) for line in lines for word in line.replace(",", " ").split()]
+
+
+def trusted_word(trusted: TrustedKey) -> str:
+    """A pinned key as `trusted_keys` reads it."""
+    role = "" if trusted.roles == ROLES else f"{trusted.roles[0]}:"
+    until = f"@{trusted.until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if trusted.until else ""
+    return f"{role}{trusted.key.text}{until}"
+
+
+def _trusted_key(word: str) -> TrustedKey:
+    match = _WORD.fullmatch(word)
+    step = "write each as [writer:|prover:|pruner:]RW...[@2026-11-27T00:00:00Z]"
+    if match is None:
+        raise SettingsError(f"TMI_OPS_TRUSTED_KEYS holds what is no public key: {word[:20]!r}.", next_step=step)
+    until = None
+    if match["until"]:
+        try:
+            until = datetime.fromisoformat(match["until"])
+        except ValueError:
+            until = None
+        if until is None or until.tzinfo is None:
+            raise SettingsError(f"A trusted key ends at no time with a zone: {match['until']!r}.", next_step=step)
+    roles: tuple[Role, ...] = tuple(role for role in ROLES if match["role"] in (None, role))
+    return TrustedKey(parse_public_key(match["key"]), roles, until)
+
+
+def _require_allowed(name: str, known: Sequence[TrustedKey], purpose: Purpose, at: datetime, now: datetime) -> None:
+    """One key may be pinned several times, for a role each."""
+    if at > now + CLOCK_TOLERANCE:
+        raise _untrusted(
+            f"{name} was signed in the future, at {at:%Y-%m-%d %H:%M} UTC; this clock says {now:%Y-%m-%d %H:%M}."
+        )
+    fitting = [one for one in known if set(one.roles) & set(SIGNERS[purpose])]
+    if not fitting:
+        roles = " and ".join(sorted({role for one in known for role in one.roles}))
+        raise _untrusted(f"{name} is signed by a {roles} key, which may not sign a {purpose}.")
+    if not any(one.until is None or at <= one.until for one in fitting):
+        raise _untrusted(f"{name} was signed at {at:%Y-%m-%d %H:%M} UTC by key {known[0].key.name}, retired before.")
+
+
+def _untrusted(what: str) -> UntrustedError:
+    return UntrustedError(what, kept="It was not used, and left as it is.", next_step=_KEYS_STEP)
+
+
+def _read(file: Path, variable: str) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise SettingsError(
+            f"{variable}: {file} cannot be read: {reason}.", next_step="make the keys: `tmi-ops keys init`"
+        ) from None

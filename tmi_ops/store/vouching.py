@@ -1,0 +1,79 @@
+"""Signing what is in the store already, on a person's word: from before there were keys, or after one was stolen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.store.manifest import BACKUP_ID
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.signed import read_signature, write_signature
+from tmi_ops.store.single_put import get_single
+from tmi_ops.store.trust import Purpose, UntrustedError
+
+_BACKUP = rf"(?:logical|base)/{BACKUP_ID.pattern}"
+# Which object is what kind of document, by its whole key.
+_DOCUMENTS: tuple[tuple[re.Pattern[str], Purpose], ...] = (
+    (re.compile(rf"{_BACKUP}/(?:manifest\.json|SHA256SUMS)"), "backup"),
+    (re.compile(rf"{_BACKUP}/(?:verdict|drill)-[^/]+"), "proof"),
+    (re.compile(r"drills/[^/]+"), "proof"),
+    (re.compile(rf"{_BACKUP}/hold\.json"), "hold"),
+    (re.compile(r"restore-points/.+"), "restore point"),
+    (re.compile(r"runbooks/[^/]+/[^/]+"), "journal"),
+    (re.compile(r"RESTORE\.md"), "guide"),
+)
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    """A document that readers with pinned keys refuse, and why."""
+
+    key: str
+    purpose: Purpose
+    why: str
+
+
+def purpose_of(key: str) -> Purpose | None:
+    """What kind of document an object is; None: it is none, or a signature."""
+    if key.endswith(".minisig"):
+        return None
+    return next((purpose for pattern, purpose in _DOCUMENTS if pattern.fullmatch(key)), None)
+
+
+def unsigned_documents(store: ObjectStore, beginning: str = "") -> list[Unsigned]:
+    """What this host's key could sign and no trusted key has signed as it is.
+
+    Raises:
+        SettingsError: there is no signing key, or no keys are pinned.
+        StoreError: the store failed.
+    """
+    if store.trust.signing is None or not store.trust.is_pinned:
+        raise SettingsError(
+            "Signing needs TMI_OPS_SIGNING_KEY_FILE and TMI_OPS_TRUSTED_KEYS.", next_step="see `tmi-ops keys init`"
+        )
+    return list(_unsigned(store, beginning))
+
+
+def sign_documents(store: ObjectStore, documents: Sequence[Unsigned]) -> None:
+    """Sign documents as they are.
+
+    Raises:
+        StoreError: the store failed; what was signed before stays signed.
+    """
+    for one in documents:
+        write_signature(store, one.key, get_single(store, one.key)[0], one.purpose)
+
+
+def _unsigned(store: ObjectStore, beginning: str) -> Iterator[Unsigned]:
+    for item in store.list_objects(beginning):
+        purpose = purpose_of(item.key)
+        if purpose is None or not store.trust.may_sign(purpose):
+            continue
+        content = get_single(store, item.key)[0]
+        try:
+            store.trust.check(item.key, content, read_signature(store, item.key), purpose, datetime.now(UTC))
+        except UntrustedError as error:
+            yield Unsigned(item.key, purpose, error.what.removeprefix(f"{item.key} "))
