@@ -13,6 +13,7 @@ That Python must be one that the server's user may run.
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.servers import Servers
 from tmi_ops.postgres.cluster import free_port
-from tmi_ops.postgres.unprivileged import UNPRIVILEGED_USER
+from tmi_ops.postgres.unprivileged import SERVER_USER
 from tmi_ops.stack.ports import is_free
 
 STANZA = "main"
@@ -73,7 +74,7 @@ def as_server() -> Words:
     """A prefix: PostgreSQL refuses root, so as root the peers run as the server does."""
     if os.geteuid() != 0:
         return []
-    return ["setpriv", f"--reuid={UNPRIVILEGED_USER}", "--regid=nogroup", "--clear-groups"]
+    return ["setpriv", f"--reuid={SERVER_USER}", f"--regid={pwd.getpwnam(SERVER_USER).pw_gid}", "--clear-groups"]
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
@@ -18,6 +17,7 @@ from tmi_ops.settings import PostgresSettings, StoreSettings
 from tmi_ops.stack.bucket import ensure_bucket
 from tmi_ops.stack.dataset import DatasetSummary, fill_database
 from tmi_ops.stack.ports import seaweed_ports
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
 
 POSTGRES_MAJOR = 17
@@ -48,7 +48,7 @@ def servers(
     programs = server_programs(major)
     wanted = {**POSTGRES_PARAMETERS, **(parameters or {})}
     credentials = S3Credentials("measurement", SecretStr(secrets.token_urlsafe(24)))
-    with scratch_cluster(programs, directory / "postgres", parameters=wanted) as cluster:
+    with throwaway_server(programs, directory / "postgres", parameters=wanted) as cluster:
         ports = seaweed_ports()
         s3 = start_seaweedfs(directory / "s3", ports, credentials, directory / "s3.log")
         try:

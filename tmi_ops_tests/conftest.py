@@ -13,11 +13,12 @@ import botocore.session
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.postgres.cluster import free_port, scratch_cluster
+from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, found_programs, server_programs
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.stack.ports import seaweed_ports
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops.stack.seaweedfs import S3Credentials, start_seaweedfs
 from tmi_ops.stack.valkey import start_valkey
 from tmi_ops_tests.raw_s3 import raw_client
@@ -51,7 +52,7 @@ def programs() -> Programs:
 def server(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[PostgresSettings]:
     """A PostgreSQL server for the whole run; each test makes its own database in it."""
     root = tmp_path_factory.mktemp("server")
-    with scratch_cluster(programs, root, parameters=SOURCE_PARAMETERS) as cluster:
+    with throwaway_server(programs, root, parameters=SOURCE_PARAMETERS) as cluster:
         yield cluster.address
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster
+from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import Phase, SilentReport, Unit
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.raw_s3 import stored_keys
@@ -78,7 +79,7 @@ def physical_cluster(
 ) -> Iterator[RunningCluster]:
     """A running cluster that can be backed up; WAL is summarized from 17 on, unless `wal_level` forbids it."""
     wanted = {**PHYSICAL_PARAMETERS, **(parameters or {})}
-    with scratch_cluster(programs, root, parameters=wanted) as cluster:
+    with throwaway_server(programs, root, parameters=wanted) as cluster:
         if programs.major >= FIRST_TO_SUMMARIZE and wanted["wal_level"] != "minimal":
             set_parameter(cluster.address, "summarize_wal", "on")
         yield cluster

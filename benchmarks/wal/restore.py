@@ -8,6 +8,7 @@ Three archives of the same server hold the same WAL. The server that replays has
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -42,6 +43,7 @@ from benchmarks.wal.archivers import (
 from benchmarks.wal.backlog import write_segments
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.unprivileged import SERVER_USER
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _place(made: Bench) -> Iterator[Path]:
     place = made.directory / "restored"
     place.mkdir(mode=0o700)
     if as_server():
-        shutil.chown(place, "nobody", "nogroup")
+        shutil.chown(place, SERVER_USER, pwd.getpwnam(SERVER_USER).pw_gid)
     try:
         yield place
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ class PointInTime:
     timeline: int | None
     cluster: str | None
     pause: bool
+    keep_settings: bool
     plan_only: bool
     quiet: bool
 
@@ -121,7 +122,13 @@ def restore_point_in_time(wanted: PointInTime) -> int:
         return 0
     with reporting(wanted.quiet) as report:
         recovered = execute_recovery(
-            settings, store, plan, destination, report, finish="pause" if wanted.pause else "promote"
+            settings,
+            store,
+            plan,
+            destination,
+            report,
+            finish="pause" if wanted.pause else "promote",
+            keep_settings=wanted.keep_settings,
         )
     _show_recovered(recovered, programs.path("pg_ctl"))
     return 0
@@ -200,20 +207,32 @@ def _show_recovered(recovered: Recovered, pg_ctl: Path) -> None:
         table.add_row(phase, time_words(seconds))
     table.add_row("[bold]in all[/]", f"[bold]{time_words(sum(recovered.phases.values()))}[/]")
     out.print(table)
-    for line in _way_on(recovered, pg_ctl):
+    for line in (*_set_aside_words(recovered), *_way_on(recovered, pg_ctl)):
         out.print(escape(line), soft_wrap=True)
+
+
+def _set_aside_words(recovered: Recovered) -> Iterator[str]:
+    from tmi_ops.recovery.point_in_time.leaving import SET_ASIDE_CONF
+
+    if recovered.set_aside:
+        yield "Set aside, so that the copy starts, commits and archives nowhere (in postgresql.auto.conf):"
+        yield from (f"  {one.words()}" for one in recovered.set_aside)
+        if any(one.before for one in recovered.set_aside):
+            yield f"The source's values in full: {recovered.directory / SET_ASIDE_CONF}"
+    if recovered.amiss:
+        yield f"It will not start as it is: {recovered.amiss}"
 
 
 def _way_on(recovered: Recovered, pg_ctl: Path) -> Sequence[str]:
     directory = recovered.directory
     lines = [
-        "Before you start it: its settings are those of its source. Look at listen_addresses, port and archive_command "
-        f"in {directory / 'postgresql.conf'} and {directory / 'postgresql.auto.conf'}, and at pg_hba.conf."
+        "Before you start it: its other settings are those of its source. Look at listen_addresses and port in "
+        f"{directory / 'postgresql.conf'} and {directory / 'postgresql.auto.conf'}, and at pg_hba.conf."
     ]
     if not (directory / "postgresql.conf").exists():
         lines = [
             "Its source kept postgresql.conf outside of the data directory (Debian: /etc/postgresql). Copy it, "
-            f"pg_hba.conf and pg_ident.conf to {directory}, and look at listen_addresses, port and archive_command."
+            f"pg_hba.conf and pg_ident.conf to {directory}, and look at listen_addresses, port and data_directory."
         ]
     lines.append(f"Start it as {directory.owner()}:  {pg_ctl} --pgdata={directory} start")
     if not recovered.promoted:

@@ -66,6 +66,9 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
     "--tablespace-mapping", type=tablespace_mapping, multiple=True, metavar="OLD=NEW", help="A tablespace's new place."
 )
 @click.option("--pause/--promote", help="Stay at the target, read-only, or (default) come up for writing.")
+@click.option(
+    "--keep-settings", is_flag=True, help="Leave the source's settings as they are, archiving and standbys included."
+)
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -82,6 +85,7 @@ def restore(
     cluster: str | None,
     tablespace_mapping: tuple[tuple[str, Path], ...],
     pause: bool,
+    keep_settings: bool,
     yes: bool,
     plan_only: bool,
     quiet: bool,
@@ -96,7 +100,7 @@ def restore(
     """
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=exclusive)
     if target is None:
-        if timeline or cluster or tablespace_mapping or pause or exclusive:
+        if timeline or cluster or tablespace_mapping or pause or exclusive or keep_settings:
             raise click.UsageError("a cluster needs its target: --to-time, --to-lsn, --to-name or --latest")
         if into is None:
             raise click.UsageError(
@@ -115,6 +119,7 @@ def restore(
             timeline=timeline,
             cluster=cluster,
             pause=pause,
+            keep_settings=keep_settings,
             plan_only=plan_only,
             quiet=quiet,
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables
 from tmi_ops.backup.snapshot import list_tables, pin_text_output
 from tmi_ops.drill.chain import Beat, Bound, check_chain
+from tmi_ops.drill.copy import time_limit
 from tmi_ops.drill.findings import Found
 from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.drill.source import SchemaReading
 from tmi_ops.postgres.connections import connect, libpq_environment
-from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.programs import Programs, plain_environment, program_too_slow
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.execution import Recovered
@@ -23,6 +24,7 @@ from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.restore_points import RestorePoint
 
 FIRST_WITH_AMCHECK = 14
+FIRST_WITHOUT_EVENT_TRIGGERS = 17
 CORRUPTION_FOUND = 2
 FINDINGS_SHOWN = 20
 
@@ -41,19 +43,38 @@ def check_relations(address: PostgresSettings, programs: Programs) -> Found:
         "--heapallindexed",
         f"--jobs={os.cpu_count() or 1}",
     ]
-    done = subprocess.run(
-        argv,
-        env={**os.environ, **libpq_environment(address), "LC_MESSAGES": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    limit = time_limit(_size(address))
+    try:
+        done = subprocess.run(
+            argv,
+            env=plain_environment(_without_event_triggers(libpq_environment(address), programs)),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        return Found.not_run(program_too_slow(argv[0], limit).what)
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode == 0:
         return Found.passed("Every table and B-tree index of every database is sound, and every row is in its indexes.")
     if done.returncode == CORRUPTION_FOUND:
         return Found.failed("pg_amcheck found what should not be.", _shown(said))
     return Found.not_run(f"pg_amcheck could not run: {' / '.join(said[-3:]) or f'exit code {done.returncode}'}.")
+
+
+def _size(address: PostgresSettings) -> int:
+    with connect(address) as connection:
+        row = connection.execute("SELECT sum(pg_database_size(oid)) FROM pg_database").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _without_event_triggers(environment: Mapping[str, str], programs: Programs) -> dict[str, str]:
+    """amcheck is installed by DDL, at which event triggers of the source would run. From 17 on they are off anyway."""
+    if programs.major >= FIRST_WITHOUT_EVENT_TRIGGERS or not environment.get("PGOPTIONS"):
+        return dict(environment)
+    return {**environment, "PGOPTIONS": f"{environment['PGOPTIONS']} -c session_replication_role=replica"}
 
 
 def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Found:

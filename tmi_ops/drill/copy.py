@@ -1,7 +1,6 @@
 """The recovered copy: its pages checked while it is stopped, and then started for a while to be asked.
 
-It runs on a configuration of our own, reachable through a private socket only, and archives nothing: nobody may take
-it for the database.
+It is sheltered (see postgres/shelter.py): nobody may take it for the database, and nothing outside is touched by it.
 """
 
 from __future__ import annotations
@@ -18,15 +17,24 @@ import psycopg
 from tmi_ops.drill.findings import Found
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connection_parameters
-from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.programs import Programs, plain_environment, program_too_slow
+from tmi_ops.postgres.shelter import session_options
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import Recovered
-from tmi_ops.recovery.point_in_time.server import Recovering, owner_of, recovering_server
+from tmi_ops.recovery.point_in_time.server import Recovering, bring_back_settings, owner_of, recovering_server
 from tmi_ops.settings import PostgresSettings
 
 ANSWERS_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.1
 LINES_SHOWN = 10
+_NO_SUPERUSER = "permission denied to set parameter"
+# What a program may take to read a cluster: far more than any disk needs, but not for ever.
+LEAST_LIMIT_S, SLOWEST_BYTES_PER_S = 1800.0, 5e6
+
+
+def time_limit(size: int) -> float:
+    """Seconds after which a program that reads `size` bytes of a cluster is ended."""
+    return LEAST_LIMIT_S + size / SLOWEST_BYTES_PER_S
 
 
 def check_pages(recovered: Recovered, programs: Programs) -> Found:
@@ -38,9 +46,21 @@ def check_pages(recovered: Recovered, programs: Programs) -> Found:
         return Found.not_run("The cluster has no data checksums (initdb --data-checksums, or pg_checksums --enable).")
     identity = owner_of(recovered.directory, programs)
     argv: list[str | Path] = [programs.path("pg_checksums"), "--check", "--pgdata", recovered.directory]
-    done = subprocess.run(
-        identity.command(argv), cwd="/", capture_output=True, text=True, check=False, **identity.process_options()
-    )
+    limit = time_limit(recovered.restored_size)
+    try:
+        done = subprocess.run(
+            identity.command(argv),
+            cwd="/",
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=limit,
+            **identity.process_options(),
+        )
+    except subprocess.TimeoutExpired:
+        return Found.not_run(program_too_slow(argv[0], limit).what)
     said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     if done.returncode == 0:
         return Found.passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")
@@ -77,21 +97,25 @@ def running_cluster(
     destination.work.mkdir(mode=0o700)
     identity.take_over(destination.work)
     try:
-        with recovering_server(programs, destination, identity, role, parameters or {}) as server:
-            _await_answer(server)
-            yield server.cluster.address
+        with recovering_server(programs, destination, identity, role, parameters or {}, superuser=True) as server:
+            yield _await_answer(server, session_options(programs.major, superuser=False))
     finally:
+        bring_back_settings(destination)
         shutil.rmtree(destination.work, ignore_errors=True)
 
 
-def _await_answer(server: Recovering) -> None:
+def _await_answer(server: Recovering, lesser_options: str) -> PostgresSettings:
+    """How it is reached; with lesser options where the role is no superuser, which old manifests do not tell."""
+    address = server.cluster.address
     deadline = time.monotonic() + ANSWERS_WITHIN_S
     while time.monotonic() < deadline and server.cluster.process.poll() is None:
         try:
-            psycopg.connect(**connection_parameters(server.cluster.address)).close()
-        except psycopg.OperationalError:
+            psycopg.connect(**connection_parameters(address)).close()
+        except psycopg.OperationalError as error:
+            if _NO_SUPERUSER in str(error):
+                address = address.model_copy(update={"options": lesser_options})
             time.sleep(LOOK_EVERY_S)
         else:
-            return
+            return address
     lines = [line for line in server.log.read_text(errors="replace").splitlines() if line.strip()]
     raise RecoveryError(f"The recovered cluster does not start: {' / '.join(lines[-3:]) or 'its log is empty'}.")

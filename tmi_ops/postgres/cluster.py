@@ -1,4 +1,9 @@
-"""Clusters of our own: initialise one, start it, stop it. Scratch clusters vanish with the work they serve."""
+"""Clusters of our own: initialise one, start it, stop it. Scratch clusters vanish with the work they serve.
+
+Every server that we start is started by `launch_cluster`: as an account that is not root, without anything of our own
+environment. One that serves somebody (the embedded stack's) listens on a loopback port; one that we only look at is
+sheltered: a socket in a private directory, and settings on its command line that no file of the cluster overrules.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,8 @@ from pydantic import SecretStr
 from tmi_ops.errors import DiskSpaceError, ProgramError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.guard import Guard, guard
-from tmi_ops.postgres.programs import Programs, program_failed
+from tmi_ops.postgres.programs import PROGRAM_LIMIT_S, Programs, plain_environment, program_failed
+from tmi_ops.postgres.shelter import PORT, session_options, sheltered_settings, socket_directory
 from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
 from tmi_ops.settings import PostgresSettings
 
@@ -108,9 +114,12 @@ def initialise_cluster(
         done = subprocess.run(
             identity.command(argv if sync else [*argv, "--no-sync"]),
             cwd="/",
+            env=plain_environment(),
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
+            timeout=PROGRAM_LIMIT_S,
             **identity.process_options(),
         )
     if done.returncode != 0:
@@ -126,7 +135,7 @@ def start_cluster(
     *,
     parameters: Mapping[str, str],
     log: Path,
-    remove_if_orphaned: Path | None = None,
+    remove_if_orphaned: Sequence[Path] = (),
     inherit: Sequence[int] = (),
 ) -> RunningCluster:
     """Start a server on the loopback port of `address` and wait until it answers.
@@ -169,7 +178,7 @@ def launch_cluster(
     *,
     parameters: Mapping[str, str],
     log: Path,
-    remove_if_orphaned: Path | None = None,
+    remove_if_orphaned: Sequence[Path] = (),
     inherit: Sequence[int] = (),
 ) -> RunningCluster:
     """Start a server's process with these parameters and nothing else; whether it answers is not awaited."""
@@ -183,11 +192,48 @@ def launch_cluster(
             stdout=output,
             stderr=output,
             cwd="/",
+            env=plain_environment(),
             start_new_session=True,
             pass_fds=inherit,
             **identity.process_options(),
         )
     return RunningCluster(address, data, process, guard(process.pid, remove_if_orphaned))
+
+
+@contextlib.contextmanager
+def sheltered_cluster(
+    programs: Programs,
+    data: Path,
+    identity: ServerIdentity,
+    address: PostgresSettings,
+    *,
+    parameters: Mapping[str, str],
+    log: Path,
+    remove_if_orphaned: Path | None = None,
+) -> Iterator[RunningCluster]:
+    """Start a server that only our own account reaches, for the length of a `with` block; it need not answer yet.
+
+    Args:
+        address: the role, its password and the database; where the socket is, is told by the cluster that comes.
+        parameters: beside those of the shelter, over which they win.
+    """
+    with socket_directory(identity) as sockets:
+        shelter = {**sheltered_settings(programs.major), "unix_socket_directories": str(sockets)}
+        # Ours come last: of the recovery targets one may be set, and only after the others were emptied.
+        wanted = {name: value for name, value in shelter.items() if name not in parameters} | dict(parameters)
+        cluster = launch_cluster(
+            programs,
+            data,
+            identity,
+            address.model_copy(update={"host": str(sockets), "port": PORT, "sslmode": "disable"}),
+            parameters=wanted,
+            log=log,
+            remove_if_orphaned=(sockets, *([remove_if_orphaned] if remove_if_orphaned else [])),
+        )
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 @contextlib.contextmanager
@@ -201,37 +247,38 @@ def scratch_cluster(
     Raises:
         ProgramError: it could not be made or started.
     """
-    scratch_root.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="scratch-", dir=scratch_root))
-    directory.chmod(0o755)
-    try:
+    with scratch_directory(scratch_root) as directory:
         superuser = f"tmi_ops_scratch_{secrets.token_hex(4)}"
+        password = SecretStr(secrets.token_urlsafe(24))
+        identity = initialise_cluster(programs, directory / "data", superuser=superuser, password=password, sync=False)
         address = PostgresSettings(
-            host=LOOPBACK,
-            port=free_port(),
             user=superuser,
             database="postgres",
-            sslmode="disable",
-            password=SecretStr(secrets.token_urlsafe(24)),
+            password=password,
+            options=session_options(programs.major, superuser=True),
         )
-        if address.password is None:  # set one line above
-            raise AssertionError
-        identity = initialise_cluster(
-            programs, directory / "data", superuser=superuser, password=address.password, sync=False
-        )
-        cluster = start_cluster(
+        log = directory / "server.log"
+        with sheltered_cluster(
             programs,
             directory / "data",
             identity,
             address,
             parameters={**SCRATCH_PARAMETERS, **(parameters or {})},
-            log=directory / "server.log",
+            log=log,
             remove_if_orphaned=directory,
-        )
-        try:
+        ) as cluster:
+            _await_answer(cluster, log)
             yield cluster
-        finally:
-            cluster.stop()
+
+
+@contextlib.contextmanager
+def scratch_directory(root: Path) -> Iterator[Path]:
+    """A directory of its own below `root` that an unprivileged server can enter; gone when the block ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="scratch-", dir=root))
+    directory.chmod(0o755)
+    try:
+        yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

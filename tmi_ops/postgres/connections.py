@@ -33,6 +33,8 @@ def libpq_environment(postgres: PostgresSettings, database: str | None = None) -
         "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S),
     }
     environment |= {f"PG{name.upper()}": file for name, file in _ssl_files(postgres).items()}
+    if postgres.options:
+        environment["PGOPTIONS"] = postgres.options
     if postgres.password is not None:
         environment["PGPASSWORD"] = postgres.password.get_secret_value()
     return environment
@@ -50,6 +52,8 @@ def connection_parameters(postgres: PostgresSettings, database: str | None = Non
         "connect_timeout": CONNECT_TIMEOUT_S,
     }
     parameters |= _ssl_files(postgres)
+    if postgres.options:
+        parameters["options"] = postgres.options
     if postgres.password is not None:
         parameters["password"] = postgres.password.get_secret_value()
     return parameters

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tmi_ops.postgres.programs import plain_environment
 
 # Interrupt first (PostgreSQL: fast shutdown), then quit (PostgreSQL: immediate), then the process's whole group.
 _SCRIPT = """
@@ -26,7 +29,8 @@ if [ "$word" != released ]; then
   kill -INT "$1" 2>/dev/null
   ended_within "$1" 100 || { kill -QUIT "$1" 2>/dev/null; ended_within "$1" 50; }
   kill -KILL "-$1" 2>/dev/null
-  [ -z "$2" ] || rm -rf "$2"
+  shift
+  [ "$#" = 0 ] || rm -rf -- "$@"
 fi
 """
 
@@ -47,14 +51,15 @@ class Guard:
         self.process.wait()
 
 
-def guard(pid: int, remove: Path | None = None) -> Guard:
+def guard(pid: int, remove: Sequence[Path] = ()) -> Guard:
     """Have `pid`, the leader of a process group, ended and `remove` removed when we end without releasing the guard."""
     process = subprocess.Popen(
-        ["/bin/sh", "-c", _SCRIPT, "tmi-ops-guard", str(pid), str(remove or "")],
+        ["/bin/sh", "-c", _SCRIPT, "tmi-ops-guard", str(pid), *map(str, remove)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
+        env=plain_environment(),
     )
     return Guard(process)

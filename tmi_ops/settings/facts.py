@@ -41,7 +41,10 @@ OBJECTIVES: Mapping[str, Objectives] = {
 
 
 class PostgresSettings(_Facts):
-    """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`."""
+    """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`.
+
+    `options` is libpq's: settings that every session of ours asks for, which a server of our own needs.
+    """
 
     host: str = "localhost"
     port: int = Field(5432, ge=1, le=_HIGHEST_PORT)
@@ -52,6 +55,7 @@ class PostgresSettings(_Facts):
     sslrootcert: str | None = None
     sslcert: str | None = None
     sslkey: str | None = None
+    options: str = ""
 
     def describe(self) -> str:
         """The address without the secret, for messages: `user@host:port/database`."""

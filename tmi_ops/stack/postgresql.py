@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from psycopg import sql
 from pydantic import SecretStr
 
-from tmi_ops.postgres.cluster import RunningCluster, initialise_cluster, start_cluster
+from tmi_ops.postgres.cluster import (
+    SCRATCH_PARAMETERS,
+    RunningCluster,
+    free_port,
+    initialise_cluster,
+    scratch_directory,
+    start_cluster,
+)
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import server_identity
@@ -84,6 +92,42 @@ def start_stack_cluster(
     with open_log(log):  # made before the server writes to it, so that it is 0600
         pass
     return start_cluster(programs, data, identity, address, parameters=parameters, log=log, inherit=inherit)
+
+
+@contextmanager
+def throwaway_server(
+    programs: Programs, root: Path, *, parameters: Mapping[str, str] | None = None
+) -> Iterator[RunningCluster]:
+    """A server on a loopback port that stands for somebody's, for tests and measurements; gone when the block ends.
+
+    Raises:
+        ProgramError: it could not be made or started.
+    """
+    with scratch_directory(root) as directory:
+        password = SecretStr(secrets.token_urlsafe(24))
+        address = PostgresSettings(
+            host=LOOPBACK,
+            port=free_port(),
+            user=f"tmi_ops_scratch_{secrets.token_hex(4)}",
+            database="postgres",
+            sslmode="disable",
+            password=password,
+        )
+        data = directory / "data"
+        identity = initialise_cluster(programs, data, superuser=address.user, password=password, sync=False)
+        cluster = start_cluster(
+            programs,
+            data,
+            identity,
+            address,
+            parameters={**SCRATCH_PARAMETERS, **(parameters or {})},
+            log=directory / "server.log",
+            remove_if_orphaned=(directory,),
+        )
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 def _forget_dead_postmaster(pid_file: Path) -> None:

@@ -20,11 +20,12 @@ from tmi_ops.access.findings import Finding
 from tmi_ops.access.passwords import known_passwords, passwords_to_set
 from tmi_ops.access.planning import Plan, plan_access
 from tmi_ops.access.reading import read_access
-from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster
+from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.stack.postgresql import throwaway_server
 
 TALKATIVE = {
     "wal_level": "replica",
@@ -48,7 +49,7 @@ CREATE VIEW spoofing AS SELECT * FROM threats WHERE name = 'spoofing';
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[RunningCluster]:
-    with scratch_cluster(programs, tmp_path_factory.mktemp("access"), parameters=TALKATIVE) as running:
+    with throwaway_server(programs, tmp_path_factory.mktemp("access"), parameters=TALKATIVE) as running:
         yield running
 
 

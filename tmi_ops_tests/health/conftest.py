@@ -20,10 +20,11 @@ from tmi_ops.health.examine import Examination, Result, ask, thresholds_in_force
 from tmi_ops.health.memory import Kept, window
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession
-from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster
+from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
+from tmi_ops.stack.postgresql import throwaway_server
 
 WELL_EQUIPPED = {
     "wal_level": "logical",
@@ -47,7 +48,7 @@ STATISTICS_IN_MEMORY_SINCE = 150000
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, programs: Programs) -> Iterator[RunningCluster]:
-    with scratch_cluster(programs, tmp_path_factory.mktemp("health"), parameters=WELL_EQUIPPED) as running:
+    with throwaway_server(programs, tmp_path_factory.mktemp("health"), parameters=WELL_EQUIPPED) as running:
         with connect(running.address) as connection:
             run_on(connection, "ALTER SYSTEM SET archive_command = '/bin/true'", "SELECT pg_reload_conf()")
         yield running

@@ -17,11 +17,11 @@ from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Cause, Reading, Status, Verdict
-from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import DEBIAN_ROOT, Programs, program_version
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops_tests.health.conftest import in_background, run_on
 
 pytestmark = pytest.mark.slow
@@ -182,7 +182,7 @@ def test_every_query_is_understood_by_every_version_of_postgresql_here(
     parameters = {"wal_level": "replica", "max_wal_senders": "2", "archive_mode": "on", "logging_collector": "on"}
     if has_contrib:
         parameters["shared_preload_libraries"] = "pg_stat_statements"
-    with scratch_cluster(programs, tmp_path_factory.mktemp("version"), parameters=parameters) as running:
+    with throwaway_server(programs, tmp_path_factory.mktemp("version"), parameters=parameters) as running:
         with connect(running.address) as connection:
             run_on(connection, "CREATE TABLE t (id serial PRIMARY KEY, x text)", "CREATE INDEX ON t (x)")
             run_on(connection, "INSERT INTO t (x) SELECT repeat('x', 50) || n FROM generate_series(1, 200000) n")

@@ -10,12 +10,13 @@ import pytest
 
 from tmi_ops.health.examine import Examination, examine
 from tmi_ops.health.verdict import Cause, Status
-from tmi_ops.postgres.cluster import RunningCluster, free_port, scratch_cluster, start_cluster
+from tmi_ops.postgres.cluster import RunningCluster, free_port, start_cluster
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.postgres.unprivileged import server_identity
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops_tests.health.conftest import eventually, probe, run_on
 from tmi_ops_tests.physical import reload_configuration
 
@@ -41,7 +42,7 @@ class Pair:
 def pair(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     root = tmp_path_factory.mktemp("pair")
     root.chmod(0o755)
-    with scratch_cluster(programs, root, parameters=PRIMARY) as primary:
+    with throwaway_server(programs, root, parameters=PRIMARY) as primary:
         data = root / "standby"
         run_program(
             [programs.path("pg_basebackup"), "-D", data, "-R", "-c", "fast", "--no-sync"],

@@ -122,9 +122,9 @@ def test_a_role_that_may_not_read_the_log_is_told_the_grants_and_they_suffice(
 
 @pytest.mark.slow
 def test_a_server_that_logs_elsewhere_is_said_so(programs: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from tmi_ops.postgres.cluster import scratch_cluster
+    from tmi_ops.stack.postgresql import throwaway_server
 
-    with scratch_cluster(programs, tmp_path_factory.mktemp("stderr")) as running:
+    with throwaway_server(programs, tmp_path_factory.mktemp("stderr")) as running:
         found = probe(running.address, "failed_logins")
         assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.NOT_VISIBLE)
         assert "standard error" in found.verdict.summary

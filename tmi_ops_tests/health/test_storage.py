@@ -13,10 +13,11 @@ from tmi_ops.health.probes.bloat import Bloat
 from tmi_ops.health.probes.disk import DiskSpace
 from tmi_ops.health.probes.sizes import Sizes
 from tmi_ops.health.verdict import Cause, Status
-from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster
+from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops_tests.health.conftest import FLUSH, counters, eventually, probe, run_on
 
 pytestmark = pytest.mark.slow
@@ -142,7 +143,7 @@ def critical(found: Any) -> Any:
 
 @pytest.mark.slow
 def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with scratch_cluster(programs, tmp_path_factory.mktemp("damaged")) as damaged:
+    with throwaway_server(programs, tmp_path_factory.mktemp("damaged")) as damaged:
         assert probe(damaged.address, "checksum_failures").verdict.summary == "checksums are on, no page failed"
         with connect(damaged.address) as connection:
             run_on(connection, "CREATE TABLE victim AS SELECT generate_series(1, 1000)", "CHECKPOINT")

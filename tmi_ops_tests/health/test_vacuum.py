@@ -11,11 +11,12 @@ import pytest
 from tmi_ops.health.probes.vacuum import Statistics, Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
 from tmi_ops.health.verdict import Status
-from tmi_ops.postgres.cluster import RunningCluster, scratch_cluster, start_cluster
+from tmi_ops.postgres.cluster import RunningCluster, start_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.stack.postgresql import throwaway_server
 from tmi_ops_tests.health.conftest import FLUSH, probe, run_on
 
 Run = Callable[..., list[tuple[Any, ...]]]
@@ -63,7 +64,7 @@ def test_autovacuum_switched_off_for_the_whole_server_is_a_warning(programs: Pro
 @pytest.fixture(scope="module")
 def server_without(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server as scratch clusters are: without autovacuum, fsync and full_page_writes."""
-    with scratch_cluster(programs, tmp_path_factory.mktemp("without")) as running:
+    with throwaway_server(programs, tmp_path_factory.mktemp("without")) as running:
         yield running.address
 
 
@@ -98,7 +99,7 @@ def aged(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server that has come most of the way round: its counters were set forward with pg_resetwal."""
     root = tmp_path_factory.mktemp("aged")
     root.chmod(0o755)
-    with scratch_cluster(programs, root) as running:
+    with throwaway_server(programs, root) as running:
         with connect(running.address) as connection:
             run_on(connection, "CREATE TABLE old AS SELECT 1 AS id", "CREATE DATABASE other")
         running.stop()

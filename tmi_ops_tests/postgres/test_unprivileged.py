@@ -10,7 +10,7 @@ from tmi_ops.postgres import unprivileged
 from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.postgres.unprivileged import NAMESPACE_UID, UNPRIVILEGED_USER, ServerIdentity, server_identity
+from tmi_ops.postgres.unprivileged import NAMESPACE_UID, SERVER_USER, ServerIdentity, server_identity
 from tmi_ops.recovery.point_in_time.server import owner_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
@@ -53,11 +53,11 @@ def test_where_namespaces_are_forbidden_a_whole_server_lives_behind_a_closed_dir
     closed_directory: Path, programs: Programs
 ) -> None:
     assert server_identity(programs.path("postgres"), closed_directory) == ServerIdentity(
-        user=UNPRIVILEGED_USER, passes_closed_directories=True
+        user=SERVER_USER, passes_closed_directories=True
     )
     with scratch_cluster(programs, closed_directory) as cluster, connect(cluster.address) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (cluster.address.user,)
-        assert (cluster.directory / "postmaster.pid").owner() == UNPRIVILEGED_USER
+        assert (cluster.directory / "postmaster.pid").owner() == SERVER_USER
 
 
 @as_root
@@ -69,7 +69,7 @@ def test_what_was_handed_to_nobody_is_run_by_nobody_again(closed_directory: Path
     identity = owner_of(recovered, programs)
     recovered.mkdir()
     identity.take_over(recovered)
-    assert recovered.owner() == UNPRIVILEGED_USER
+    assert recovered.owner() == SERVER_USER
     assert owner_of(recovered, programs) == identity
 
 
@@ -77,7 +77,7 @@ def test_what_was_handed_to_nobody_is_run_by_nobody_again(closed_directory: Path
 def test_what_another_identity_left_is_taken_over(closed_directory: Path) -> None:
     left = closed_directory / "postmaster.opts"
     left.touch()
-    ServerIdentity(user=UNPRIVILEGED_USER).take_over(closed_directory)
-    assert left.owner() == UNPRIVILEGED_USER
+    ServerIdentity(user=SERVER_USER).take_over(closed_directory)
+    assert left.owner() == SERVER_USER
     ServerIdentity(namespace=True).take_over(closed_directory)
     assert left.owner() == "root"

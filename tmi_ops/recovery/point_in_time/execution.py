@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -25,12 +25,20 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_places
 from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
 from tmi_ops.recovery.point_in_time.destination import Destination, require_room, require_vacant
+from tmi_ops.recovery.point_in_time.leaving import leave_cluster
+from tmi_ops.recovery.point_in_time.left_settings import SetAside
 from tmi_ops.recovery.point_in_time.links import fixed_links
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
-from tmi_ops.recovery.point_in_time.replay import Reached, ReplayAgainError, follow, promote, replay_settings
+from tmi_ops.recovery.point_in_time.replay import (
+    Reached,
+    ReplayAgainError,
+    enabled_subscriptions,
+    follow,
+    promote,
+    replay_settings,
+)
 from tmi_ops.recovery.point_in_time.server import (
     Recovering,
-    leave_cluster,
     owner_of,
     prepare_recovery,
     recovering_server,
@@ -55,6 +63,8 @@ class Recovered:
         timeline: the cluster's timeline now; a promoted cluster is on a new one.
         restored_size: bytes of the files that were extracted; `replayed_size`: bytes of WAL.
         phases: seconds by phase, in their order.
+        set_aside: settings that are not as its source had them; `amiss`: what still keeps it from starting, in the
+            server's words; empty: nothing is known.
     """
 
     plan: RecoveryPlan
@@ -67,6 +77,8 @@ class Recovered:
     restored_size: int
     replayed_size: int
     phases: Mapping[str, float]
+    set_aside: tuple[SetAside, ...] = ()
+    amiss: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +98,13 @@ def execute_recovery(
     report: Report,
     *,
     finish: Finish = "promote",
+    keep_settings: bool = False,
 ) -> Recovered:
     """Recover into the destination and leave the cluster there, stopped and durable.
 
     Args:
         finish: `promote` leaves it ready for writing, `pause` so that once started it waits, read-only, at its target.
+        keep_settings: leave its source's settings as they are, archiving and standbys included.
 
     Raises:
         RecoveryError: the target was not reached, or a backup or WAL cannot be used; the message says how far it went.
@@ -108,9 +122,15 @@ def execute_recovery(
         with recovery.running() as cluster:
             recovered = cluster.recovered
         with recovery.timed("sync"):
-            leave_cluster(
-                recovery.programs, destination, recovery.identity, None if recovered.promoted else _waiting(plan)
+            left = leave_cluster(
+                recovery.programs,
+                destination,
+                recovery.identity,
+                waiting=None if recovered.promoted else _waiting(plan),
+                subscriptions=recovery.subscriptions,
+                keep_settings=keep_settings,
             )
+        recovered = replace(recovered, set_aside=left.set_aside, amiss=left.amiss)
     except BaseException:
         recovery.clear()
         raise
@@ -156,6 +176,7 @@ class _Recovery:
         self._store, self._plan, self._destination, self._report = store, plan, destination, report
         self._finish = finish
         self._phases: dict[str, float] = {}
+        self.subscriptions = 0
         self.programs = server_programs(plan.server_major, settings.pg_bindir)
         require_vacant(plan, destination)
         require_room(plan, destination, store)
@@ -239,10 +260,13 @@ class _Recovery:
                 **higher,
             }
             role = plan.base.superuser or plan.base.role
+            superuser = plan.base.superuser is not None
             spool.to_the_end = to_the_end
             with (
                 fixed_links(self._destination.directory) if fixed else nullcontext(),
-                recovering_server(self.programs, self._destination, self.identity, role, parameters) as recovering,
+                recovering_server(
+                    self.programs, self._destination, self.identity, role, parameters, superuser=superuser
+                ) as recovering,
             ):
                 try:
                     with self.timed("replay"):
@@ -252,6 +276,7 @@ class _Recovery:
                     to_the_end |= not again.settings
                     continue
                 timeline = self._finished(recovering, reached)
+                self.subscriptions = enabled_subscriptions(recovering)
                 recovered = self._recovered(reached, timeline, size)
                 yield RecoveredCluster(recovered, recovering.cluster.address, self.programs)
                 return

@@ -124,6 +124,13 @@ def promote(recovering: Recovering, programs: Programs, identity: ServerIdentity
     raise RecoveryError(f"The recovered cluster in {directory} did not come up: {log.last_words}.")
 
 
+def enabled_subscriptions(recovering: Recovering) -> int:
+    """How many of the cluster's subscriptions would begin to work if it ran as its source did."""
+    with psycopg.connect(**connection_parameters(recovering.cluster.address), autocommit=True) as connection:
+        row = connection.execute("SELECT count(*) FROM pg_subscription WHERE subenabled").fetchone()
+    return int(row[0]) if row else 0
+
+
 @dataclass(frozen=True)
 class _State:
     in_recovery: bool

@@ -1,7 +1,7 @@
 """The server that replays: its settings, its start, and what is left of it in the data directory afterwards.
 
-It runs on a configuration of our own. That of its source came with the backup, but names addresses, certificates,
-libraries and, worst, an archive_command of another place; it is set aside until the recovery is over.
+It runs on settings of our own (see postgres/shelter.py). Those of its source came with the backup, but name addresses,
+certificates, libraries and, worst, an archive_command of another place; they are not read until the recovery is over.
 """
 
 from __future__ import annotations
@@ -9,27 +9,29 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tmi_ops.errors import ProgramError
-from tmi_ops.postgres.cluster import RunningCluster, launch_cluster
-from tmi_ops.postgres.configuration import quoted_value
-from tmi_ops.postgres.programs import Programs, program_failed, run_program
-from tmi_ops.postgres.unprivileged import UNPRIVILEGED_USER, ServerIdentity, can_run, server_identity
+from tmi_ops.postgres.cluster import RunningCluster, sheltered_cluster
+from tmi_ops.postgres.programs import (
+    PROGRAM_LIMIT_S,
+    Programs,
+    plain_environment,
+    program_failed,
+    program_too_slow,
+    run_program,
+)
+from tmi_ops.postgres.shelter import session_options, write_access
+from tmi_ops.postgres.unprivileged import NOBODY, SERVER_USER, ServerIdentity, can_run, server_identity
 from tmi_ops.recovery.point_in_time.destination import Destination
-from tmi_ops.recovery.point_in_time.target import TARGET_SETTINGS
 from tmi_ops.settings import PostgresSettings
 
 AUTO_CONF = "postgresql.auto.conf"
 # Always there, unlike `postgres`, and nobody else is connected who could be in our way.
 DATABASE = "template1"
-PORT = 5432  # of the socket's name only
 _SET_ASIDE = "set-aside.auto.conf"
 # What pg_controldata calls the settings that a replaying server must not have lower than its source had, or that it
 # writes into the WAL when they differ.
@@ -44,24 +46,8 @@ _AS_THE_SOURCE = {
     "track_commit_timestamp setting": "track_commit_timestamp",
 }
 _SEGMENT_SIZE = "Bytes per WAL segment"
-_STALE = re.compile(rf"\s*({'|'.join(TARGET_SETTINGS)}|recovery_target_(inclusive|timeline|action))\b")
-_OWN: Mapping[str, str] = {
-    "listen_addresses": "",
-    "port": str(PORT),
-    "unix_socket_permissions": "0700",
-    "hot_standby": "on",
-    # Nothing is durable before the end, when everything is synced at once.
-    "fsync": "off",
-    "autovacuum": "off",
-    "archive_mode": "off",
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
-    "checkpoint_timeout": "1h",
-    "lc_messages": "C",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "log_line_prefix": "%m [%p] ",
-}
+# Nothing is durable before the end, when everything is synced at once.
+_OWN: Mapping[str, str] = {"fsync": "off"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def owner_of(directory: Path, programs: Programs) -> ServerIdentity:
 def _as_owner(user: str, directory: Path, programs: Programs) -> ServerIdentity:
     program = programs.path("postgres")
     identities = [ServerIdentity(user=user)]
-    if user == UNPRIVILEGED_USER:  # whom we chose ourselves, because the programs lie where only root may go
+    if user in (SERVER_USER, NOBODY):  # whom we chose ourselves, because the programs lie where only root may go
         identities.append(ServerIdentity(user=user, passes_closed_directories=True))
     for identity in identities:
         if can_run(identity, program, directory):
@@ -124,63 +110,78 @@ def recovering_server(
     identity: ServerIdentity,
     role: str,
     parameters: Mapping[str, str],
+    *,
+    superuser: bool,
 ) -> Iterator[Recovering]:
     """Start the replay; the server is stopped when the block ends.
 
     Args:
-        role: as whom we look at it.
+        role: as whom we look at it; `superuser`: whether that role is one.
         parameters: of this recovery: its restore_command, its target.
 
     Raises:
         ProgramError: pg_controldata could not read the cluster.
     """
-    with _socket_directory(identity) as sockets:
-        hba, ident = destination.work / "pg_hba.conf", destination.work / "pg_ident.conf"
-        _write_access(hba, ident, identity, role)
-        wanted = {
-            **_OWN,
-            **settings_of_source(programs, destination.directory),
-            "unix_socket_directories": str(sockets),
-            "hba_file": str(hba),
-            "ident_file": str(ident),
-            **parameters,
-        }
-        configuration = destination.work / "recovery.conf"
-        configuration.write_text("".join(f"{name} = {quoted_value(value)}\n" for name, value in wanted.items()))
-        identity.take_over(configuration)
-        log = destination.work / "server.log"
-        log.unlink(missing_ok=True)
-        address = PostgresSettings(host=str(sockets), port=PORT, user=role, database=DATABASE, sslmode="disable")
-        cluster = launch_cluster(
-            programs, destination.directory, identity, address, parameters={"config_file": str(configuration)}, log=log
-        )
-        try:
-            yield Recovering(cluster, log)
-        finally:
-            cluster.stop()
+    hba, ident = destination.work / "pg_hba.conf", destination.work / "pg_ident.conf"
+    write_access(hba, ident, identity, role)
+    configuration = destination.work / "empty.conf"
+    configuration.write_text("")
+    identity.take_over(configuration)
+    log = destination.work / "server.log"
+    log.unlink(missing_ok=True)
+    address = PostgresSettings(
+        user=role, database=DATABASE, options=session_options(programs.major, superuser=superuser)
+    )
+    with (
+        _auto_conf_aside(destination),
+        sheltered_cluster(
+            programs,
+            destination.directory,
+            identity,
+            address,
+            parameters={
+                **_OWN,
+                **settings_of_source(programs, destination.directory),
+                "config_file": str(configuration),
+                "data_directory": str(destination.directory),
+                "hba_file": str(hba),
+                "ident_file": str(ident),
+                **parameters,
+            },
+            log=log,
+        ) as cluster,
+    ):
+        yield Recovering(cluster, log)
 
 
-def leave_cluster(
-    programs: Programs, destination: Destination, identity: ServerIdentity, paused_at: Mapping[str, str] | None
-) -> None:
-    """Bring back the source's settings, clear away what was ours, and make everything durable.
+@contextlib.contextmanager
+def _auto_conf_aside(destination: Destination) -> Iterator[None]:
+    """A value in it that this machine does not know would keep the server from starting, though ours overrules it.
 
-    Args:
-        paused_at: settings with which the server, started again, waits at the target; None: it is recovered.
-
-    Raises:
-        ProgramError: the files could not be synced.
+    Where it is set aside for the whole recovery already, nothing.
     """
-    auto_conf = destination.directory / AUTO_CONF
-    set_aside = destination.work / _SET_ASIDE
-    lines = set_aside.read_text().splitlines() if set_aside.exists() else []
-    lines = [line for line in lines if not _STALE.match(line)]
-    lines += [f"{name} = {quoted_value(value)}" for name, value in (paused_at or {}).items()]
-    auto_conf.write_text("".join(f"{line}\n" for line in lines))
-    auto_conf.chmod(0o600)
-    identity.take_over(auto_conf)
-    shutil.rmtree(destination.work)
-    run_as(identity, [programs.path("initdb"), "--sync-only", "--pgdata", destination.directory])
+    auto_conf, kept = destination.directory / AUTO_CONF, destination.work / _SET_ASIDE
+    if not auto_conf.exists() or kept.exists():
+        yield
+        return
+    auto_conf.rename(kept)
+    try:
+        yield
+    finally:
+        kept.replace(auto_conf)
+
+
+def bring_back_settings(destination: Destination) -> None:
+    """Put back what a look at the cluster that was cut off had set aside."""
+    kept = destination.work / _SET_ASIDE
+    if kept.exists():
+        kept.replace(destination.directory / AUTO_CONF)
+
+
+def auto_conf_of_source(destination: Destination) -> str:
+    """The text of the source's postgresql.auto.conf, which a recovery sets aside; empty where it had none."""
+    kept = destination.work / _SET_ASIDE
+    return kept.read_text(errors="replace") if kept.exists() else ""
 
 
 def settings_of_source(programs: Programs, directory: Path) -> dict[str, str]:
@@ -199,41 +200,28 @@ def settings_of_source(programs: Programs, directory: Path) -> dict[str, str]:
     return {**settings, "min_wal_size": f"{2 * int(found[_SEGMENT_SIZE]) >> 20}MB"}
 
 
-def _write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) -> None:
-    """Only our own account may connect, through a socket in a private directory.
-
-    In a user namespace the server cannot tell who we are; there the directory alone protects it.
-    """
-    try:
-        account = None if identity.namespace else pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        account = None
-    hba.write_text("local all all trust\n" if account is None else "local all all peer map=ours\n")
-    ident.write_text("" if account is None else f'ours "{account}" "{role}"\n')
-    for file in (hba, ident):
-        file.chmod(0o600)
-        identity.take_over(file)
-
-
-def run_as(identity: ServerIdentity, argv: Sequence[str | Path]) -> None:
+def run_as(identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float = PROGRAM_LIMIT_S) -> None:
     """Run a program of the server's as whom the server runs.
 
+    Args:
+        limit: seconds after which it is ended.
+
     Raises:
-        ProgramError: it failed.
+        ProgramError: it failed, or did not end in time.
     """
-    done = subprocess.run(
-        identity.command(argv), cwd="/", capture_output=True, text=True, check=False, **identity.process_options()
-    )
+    try:
+        done = subprocess.run(
+            identity.command(argv),
+            cwd="/",
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=limit,
+            **identity.process_options(),
+        )
+    except subprocess.TimeoutExpired:
+        raise program_too_slow(str(argv[0]), limit) from None
     if done.returncode != 0:
         raise program_failed(str(argv[0]), done.returncode, done.stderr)
-
-
-@contextlib.contextmanager
-def _socket_directory(identity: ServerIdentity) -> Iterator[Path]:
-    """In the system's temporary directory, because the name of a socket may have 107 bytes only."""
-    directory = Path(tempfile.mkdtemp(prefix="tmi-ops-"))
-    try:
-        identity.take_over(directory)
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

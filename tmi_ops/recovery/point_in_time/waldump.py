@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tmi_ops.postgres.programs import Programs, program_failed
+from tmi_ops.postgres.programs import Programs, plain_environment, program_failed
 from tmi_ops.postgres.wal_files import parse_lsn
 
 _LINE = re.compile(r"rmgr: (?P<rmgr>\w+) .*?\blsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?desc: (?P<desc>.*)")
@@ -74,7 +73,7 @@ def record_lines(programs: Programs, directory: Path, first: str, last: str, rmg
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
             argv,
-            env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
+            env=plain_environment({"TZ": "UTC", "LC_ALL": "C"}),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -99,7 +98,7 @@ def _records(programs: Programs, segment: Path, rmgr: str) -> list[tuple[int, st
     """
     done = subprocess.run(
         [str(programs.path("pg_waldump")), f"--rmgr={rmgr}", str(segment)],
-        env={**os.environ, "TZ": "UTC", "LC_ALL": "C"},
+        env=plain_environment({"TZ": "UTC", "LC_ALL": "C"}),
         capture_output=True,
         text=True,
         errors="replace",

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from tmi_ops.access.declared import RoleKind, declared_access
 from tmi_ops.errors import ProgramError, RecoveryError
+from tmi_ops.postgres.configuration import parse_settings
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import ServerIdentity
@@ -20,7 +21,6 @@ from tmi_ops.recovery.point_in_time.server import AUTO_CONF, owner_of, run_as, s
 from tmi_ops.runbooks.serving.configuration import (
     Listening,
     access_lines,
-    parse_settings,
     serving_configuration,
 )
 from tmi_ops.runbooks.steps.place import running_server

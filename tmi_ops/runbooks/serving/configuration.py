@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from tmi_ops.postgres.configuration import quoted_value
 
-_LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?:=\s*|\s+)('(?:[^'\\]|\\.|'')*'|[^\s#']+)\s*(?:#.*)?$")
 # Whole names, or with a star their beginning.
 _OF_ANOTHER_MACHINE = (
     "archive_*", "bonjour*", "cluster_name", "config_file", "data_directory", "dynamic_library_path", "event_source",
@@ -44,12 +43,6 @@ class Configuration:
 
     lines: tuple[str, ...]
     left_out: tuple[str, ...]
-
-
-def parse_settings(text: str) -> dict[str, str]:
-    """Names and values, as written, of a postgresql.conf or postgresql.auto.conf; a later line wins."""
-    found = (_LINE.match(line) for line in text.splitlines())
-    return {match[1].lower(): match[2] for match in found if match}
 
 
 def serving_configuration(

@@ -14,6 +14,7 @@ from pathlib import Path
 from tmi_ops.errors import RecoveryError
 from tmi_ops.private import write_durably
 from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.server import bring_back_settings
 from tmi_ops.runbooks.execution import Work
 from tmi_ops.runbooks.plan import Fact
 
@@ -106,6 +107,7 @@ def tidy(place: Place) -> Destination:
     """The place, ready to be started: what an attempt that was cut off left of its work is gone."""
     destination = place_of(place)
     await_stopped(destination.directory)
+    bring_back_settings(destination)
     shutil.rmtree(destination.work, ignore_errors=True)
     return destination
 

@@ -55,9 +55,10 @@ def restore(
 
 @contextmanager
 def started(
-    directory: Path, source: PostgresSettings, parameters: Mapping[str, str] | None = None
+    directory: Path, source: PostgresSettings, parameters: Mapping[str, str] | None = None, *, bare: bool = False
 ) -> Iterator[RunningCluster]:
-    """The restored cluster, started with nothing but its own files, for the length of a `with` block."""
+    """The restored cluster, started with its own files and what `physical_cluster` gives on the command line, for the
+    length of a `with` block; `bare`: with its own files only."""
     programs = server_programs(int((directory / "PG_VERSION").read_text()))
     address = source.model_copy(update={"port": free_port()})
     summarizing = {"summarize_wal": "on"} if programs.major >= FIRST_TO_SUMMARIZE else {}
@@ -66,7 +67,9 @@ def started(
         directory,
         owner_of(directory, programs),
         address,
-        parameters={**PHYSICAL_PARAMETERS, "fsync": "off", **summarizing, **(parameters or {})},
+        parameters={"fsync": "off"}
+        if bare
+        else {**PHYSICAL_PARAMETERS, "fsync": "off", **summarizing, **(parameters or {})},
         log=directory.parent / f"{directory.name}.log",
     )
     try:

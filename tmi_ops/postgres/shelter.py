@@ -1,0 +1,179 @@
+"""How a server of ours is kept apart from everything else while we look at it: a scratch cluster, a recovered copy.
+
+Its data may come from a store that somebody else wrote, and its settings name archives, standbys, publishers, libraries
+and files of another machine. So what must not happen is given on the command line, which wins over every file; what a
+database or a role sets for its own sessions is overruled by what our sessions ask for, which wins over that.
+
+Source: https://www.postgresql.org/docs/current/runtime-config.html, and guc.h for the order of sources.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tmi_ops.errors import ProgramError
+from tmi_ops.postgres.unprivileged import ServerIdentity
+
+PORT = 5432  # of the socket's name only
+# Servers that know a setting: from the first major version on, up to the last.
+_ALWAYS = (0, 1000)
+_SINCE_14, _SINCE_15, _SINCE_17, _SINCE_18 = (14, 1000), (15, 1000), (17, 1000), (18, 1000)
+
+_SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
+    # Nobody from outside, and nothing outside.
+    "listen_addresses": ("", _ALWAYS),
+    "port": (str(PORT), _ALWAYS),
+    "unix_socket_group": ("", _ALWAYS),
+    "unix_socket_permissions": ("0700", _ALWAYS),
+    "bonjour": ("off", _ALWAYS),
+    "ssl": ("off", _ALWAYS),
+    "external_pid_file": ("", _ALWAYS),
+    "logging_collector": ("off", _ALWAYS),
+    "log_destination": ("stderr", _ALWAYS),
+    "log_directory": ("log", _ALWAYS),
+    "promote_trigger_file": ("", (0, 15)),
+    "stats_temp_directory": ("pg_stat_tmp", (0, 14)),
+    # It archives nowhere, follows nobody, waits for nobody.
+    "archive_mode": ("off", _ALWAYS),
+    "archive_command": ("", _ALWAYS),
+    "archive_library": ("", _SINCE_15),
+    "archive_timeout": ("0", _ALWAYS),
+    "restore_command": ("", _ALWAYS),
+    "archive_cleanup_command": ("", _ALWAYS),
+    "recovery_end_command": ("", _ALWAYS),
+    "primary_conninfo": ("", _ALWAYS),
+    "primary_slot_name": ("", _ALWAYS),
+    "recovery_target": ("", _ALWAYS),
+    "recovery_target_lsn": ("", _ALWAYS),
+    "recovery_target_name": ("", _ALWAYS),
+    "recovery_target_time": ("", _ALWAYS),
+    "recovery_target_xid": ("", _ALWAYS),
+    "recovery_min_apply_delay": ("0", _ALWAYS),
+    "synchronous_standby_names": ("", _ALWAYS),
+    "synchronized_standby_slots": ("", _SINCE_17),
+    "sync_replication_slots": ("off", _SINCE_17),
+    # A subscription would take its changes away from the database that it is copied from.
+    "max_logical_replication_workers": ("0", _ALWAYS),
+    # No code but PostgreSQL's own begins by itself.
+    "shared_preload_libraries": ("", _ALWAYS),
+    "session_preload_libraries": ("", _ALWAYS),
+    "local_preload_libraries": ("", _ALWAYS),
+    "dynamic_library_path": ("$libdir", _ALWAYS),
+    "extension_control_path": ("$system", _SINCE_18),
+    "jit": ("off", _ALWAYS),
+    "jit_provider": ("llvmjit", _ALWAYS),
+    "event_triggers": ("off", _SINCE_17),
+    # It starts with the memory that is here, and is looked at in one way.
+    "huge_pages": ("off", _ALWAYS),
+    "shared_buffers": ("256MB", _ALWAYS),
+    "restart_after_crash": ("off", _ALWAYS),
+    "hot_standby": ("on", _ALWAYS),
+    "autovacuum": ("off", _ALWAYS),
+    "summarize_wal": ("off", _SINCE_17),
+    "checkpoint_timeout": ("1h", _ALWAYS),
+    "max_wal_size": ("2GB", _ALWAYS),
+    "temp_tablespaces": ("", _ALWAYS),
+    "default_tablespace": ("", _ALWAYS),
+    "default_transaction_read_only": ("off", _ALWAYS),
+    "statement_timeout": ("0", _ALWAYS),
+    "lock_timeout": ("0", _ALWAYS),
+    "transaction_timeout": ("0", _SINCE_17),
+    "idle_in_transaction_session_timeout": ("0", _ALWAYS),
+    "idle_session_timeout": ("0", _SINCE_14),
+    "lc_messages": ("C", _ALWAYS),
+    "timezone": ("UTC", _ALWAYS),
+    "log_timezone": ("UTC", _ALWAYS),
+    "log_line_prefix": ("%m [%p] ", _ALWAYS),
+    "log_statement": ("none", _ALWAYS),
+    "log_min_messages": ("warning", _ALWAYS),
+    "log_min_error_statement": ("error", _ALWAYS),
+    "log_error_verbosity": ("default", _ALWAYS),
+    # What is damaged must not look sound.
+    "zero_damaged_pages": ("off", _ALWAYS),
+    "ignore_checksum_failure": ("off", _ALWAYS),
+    "ignore_invalid_pages": ("off", _ALWAYS),
+    "ignore_system_indexes": ("off", _ALWAYS),
+}
+
+# What ALTER ROLE or ALTER DATABASE may have set, by who may overrule it in a session.
+_SESSION: Mapping[str, tuple[str, tuple[int, int]]] = {
+    "local_preload_libraries": ("", _ALWAYS),
+    "default_transaction_read_only": ("off", _ALWAYS),
+    "statement_timeout": ("0", _ALWAYS),
+    "lock_timeout": ("0", _ALWAYS),
+    "transaction_timeout": ("0", _SINCE_17),
+    "idle_in_transaction_session_timeout": ("0", _ALWAYS),
+    "idle_session_timeout": ("0", _SINCE_14),
+    "synchronous_commit": ("local", _ALWAYS),
+    "row_security": ("on", _ALWAYS),
+}
+_SESSION_OF_SUPERUSER: Mapping[str, tuple[str, tuple[int, int]]] = {
+    "session_preload_libraries": ("", _ALWAYS),
+    "dynamic_library_path": ("$libdir", _ALWAYS),
+    "event_triggers": ("off", _SINCE_17),
+}
+
+
+def sheltered_settings(major: int) -> dict[str, str]:
+    """What a server of ours is given on its command line; `major` is its version."""
+    return _known_to(major, _SHELTER)
+
+
+def session_options(major: int, *, superuser: bool) -> str:
+    """libpq's `options` for sessions of ours on such a server.
+
+    Args:
+        superuser: whether the role is one; only a superuser may switch off the libraries and triggers of its sessions.
+    """
+    wanted = {**_SESSION, **(_SESSION_OF_SUPERUSER if superuser else {})}
+    return " ".join(f"-c {name}={value}" for name, value in _known_to(major, wanted).items())
+
+
+def _known_to(major: int, settings: Mapping[str, tuple[str, tuple[int, int]]]) -> dict[str, str]:
+    return {name: value for name, (value, (first, last)) in settings.items() if first <= major <= last}
+
+
+@contextlib.contextmanager
+def socket_directory(identity: ServerIdentity) -> Iterator[Path]:
+    """A directory for a server's socket, which nobody else may enter.
+
+    In the system's temporary directory, because the name of a socket may have 107 bytes only.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="tmi-ops-"))
+    try:
+        identity.take_over(directory)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) -> None:
+    """Files by which only our own account may connect, through a socket in a private directory.
+
+    In a user namespace the server cannot tell who we are; there the directory alone protects it.
+
+    Raises:
+        ProgramError: the role's name, which may come from a backup, is not one that connects.
+    """
+    try:
+        account = None if identity.namespace else pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        account = None
+    hba.write_text("local all all trust\n" if account is None else "local all all peer map=ours\n")
+    ident.write_text("" if account is None else f'ours "{account}" {_quoted(role)}\n')
+    for file in (hba, ident):
+        file.chmod(0o600)
+        identity.take_over(file)
+
+
+def _quoted(role: str) -> str:
+    """As pg_ident.conf reads a name."""
+    if not role.isprintable():
+        raise ProgramError(f"{role!r} cannot be the name of a role that connects.")
+    return '"' + role.replace('"', '""') + '"'
