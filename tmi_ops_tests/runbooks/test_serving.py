@@ -8,11 +8,11 @@ from pathlib import Path
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
+from tmi_ops.postgres.configuration import parse_settings
 from tmi_ops.runbooks.serving.cluster import socket_directory
 from tmi_ops.runbooks.serving.configuration import (
     Listening,
     access_lines,
-    parse_settings,
     serving_configuration,
 )
 from tmi_ops.runbooks.serving.connection import (
