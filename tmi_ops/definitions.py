@@ -9,6 +9,7 @@ from tmi_ops.orchestration.backup import backup_definitions
 from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.drill import drill_definitions
 from tmi_ops.orchestration.failed_runs import failed_run_definitions
+from tmi_ops.orchestration.freshness import with_freshness
 from tmi_ops.orchestration.guarding import guarding_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
@@ -19,11 +20,12 @@ from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.orchestration.row_rescue import row_rescue_definitions
+from tmi_ops.orchestration.schedules import timetable_of
 from tmi_ops.orchestration.schema import schema_definitions
 from tmi_ops.orchestration.schema_drift import schema_drift_definitions
 from tmi_ops.orchestration.sweeping import sweeping_definitions
 from tmi_ops.orchestration.wal import wal_definitions
-from tmi_ops.settings import environment_name
+from tmi_ops.settings import environment_name, read_objectives
 
 
 def environment_definitions(environment: str) -> Definitions:
@@ -44,13 +46,16 @@ def environment_definitions(environment: str) -> Definitions:
         objectives_definitions(environment),
         sweeping_definitions(environment),
     )
+    timetable, objectives = timetable_of(environment), read_objectives(environment)
     return Definitions.merge(
         capabilities,
         guarding_definitions(environment, capabilities),
         schema_drift_definitions(environment, capabilities),
         failed_run_definitions(environment),
         Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
-    ).map_asset_specs(func=lambda spec: grouped_by_environment(spec, environment))
+    ).map_asset_specs(
+        func=lambda spec: with_freshness(grouped_by_environment(spec, environment), timetable, objectives)
+    )
 
 
 defs = environment_definitions(environment_name())

@@ -63,6 +63,17 @@ class AlertDesk:
             lambda record: plan_raise(record, alert, self._settings.environment, now, repeat, self._hearing),
         )
 
+    def amend(self, alert: Alert) -> AlertOutcome:
+        """Say that this is so now, where the alert is open; where it is not, this is nobody's concern yet."""
+        now, repeat = self._clock(), self._settings.alerts.repeat
+
+        def decide(record: AlertRecord | None) -> Step | None:
+            if record is None or not record.is_open:
+                return None
+            return plan_raise(record, alert, self._settings.environment, now, repeat, self._hearing)
+
+        return self._do(alert.key, decide)
+
     def resolve(self, key: str, resolution: str) -> AlertOutcome:
         """Say that this is no longer so, and what helped; call it at every look. People are told once, if at all."""
         now = self._clock()

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from tmi_ops.alerts.alert import Alert, Severity
 from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice, NoticeKind
 
-# How old the word of an open alert may grow before a record is written only to renew it.
+# How old the word of an open alert may grow before a record is written only to renew its moment.
 SEEN_EVERY = timedelta(minutes=15)
 
 # The names of the channels that hear of a severity; asked only when something is to be sent.
@@ -38,6 +38,7 @@ def plan_raise(
     record: AlertRecord | None, alert: Alert, environment: str, now: datetime, repeat: timedelta, routes: Routes
 ) -> Step | None:
     """The step for an alert that is so now; None where the record says everything already."""
+    record = record and record.as_of(now)
     if record is None or not record.is_open:
         before = record.notices if record is not None else ()
         opened = AlertRecord(environment=environment, alert=alert, opened_at=now, seen_at=now, notices=before)
@@ -50,8 +51,7 @@ def plan_raise(
         return _announce(seen, NoticeKind.REMINDER, alert, now, routes)
     if (retry := plan_retry(seen, now)) is not None:
         return retry
-    changed = alert.severity is not record.alert.severity or now - record.seen_at >= SEEN_EVERY
-    return Step(seen) if changed else None
+    return Step(seen) if now - record.seen_at >= SEEN_EVERY or alert != record.alert else None
 
 
 def plan_resolve(record: AlertRecord | None, resolution: str, now: datetime, routes: Routes) -> Step | None:

@@ -103,6 +103,15 @@ class AlertRecord(_Facts):
         """The worst severity of which people were told since it was opened."""
         return max((notice.alert.severity for notice in self.incident), key=lambda one: one.rank, default=Severity.INFO)
 
+    def as_of(self, now: datetime) -> AlertRecord:
+        """Without the future: a moment that lies there was written by a clock that ran ahead, and counts as now."""
+        ahead = max(self.opened_at, self.seen_at, *(notice.at for notice in self.notices))
+        if ahead <= now:
+            return self
+        notices = tuple(notice.model_copy(update={"at": min(notice.at, now)}) for notice in self.notices)
+        update = {"opened_at": min(self.opened_at, now), "seen_at": min(self.seen_at, now), "notices": notices}
+        return self.model_copy(update=update)
+
     def with_notice(self, notice: Notice) -> AlertRecord:
         """With this notice in place of the one of the same kind and moment, or added."""
         others = [one for one in self.notices if (one.kind, one.at) != (notice.kind, notice.at)]

@@ -2,11 +2,14 @@
 
 1. Met: nothing is begun; an alert that is open ends with what helped.
 2. Otherwise the cheapest cure that needs no person is begun, once: its key names the trouble and the attempt. It has
-   `Pace.cooldown` to help, twice as long after each attempt; then the least tried of the cures is next.
-3. People are told of a breach at once. Of a risk they are told when nothing can be begun, or when everything that can
+   `Pace.cooldown` to help, twice as long each time it is tried again; then the least tried of the cures is next.
+   What is at work already has its time as well, whoever began it, but only where it can help.
+3. An open alert says what is so now: it ends when the trouble it told of is over, though another may have begun.
+4. People are told of a breach at once. Of a risk they are told when nothing can be begun, or when everything that can
    has been tried and has had its time.
-4. What could not be read is told of, too: not to know is a risk that grows into a breach within the objective.
-The memory is what Dagster keeps as a sensor's cursor; a lost one costs a repeated cure and nothing else.
+5. What could not be read is told of, too: not to know is a risk that grows into a breach within the objective.
+The memory is what Dagster keeps as a sensor's cursor; a lost one costs a repeated cure and nothing else. Moments in it
+that lie in the future are of a clock that was wrong: they count as now.
 """
 
 from __future__ import annotations
@@ -57,13 +60,15 @@ class Attempt(BaseModel):
 
 
 class Memory(BaseModel):
-    """What one look leaves for the next. `since`: when the trouble began; None: there is none."""
+    """What one look leaves for the next. `since`: when the trouble began; None: there is none. `at_work`: since when,
+    in this trouble, a cure was seen at work at every look."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     standing: Standing | None = None
     since: AwareDatetime | None = None
     attempts: dict[Action, Attempt] = {}
+    at_work: dict[Action, AwareDatetime] = {}
     unread_since: AwareDatetime | None = None
 
     @classmethod
@@ -73,6 +78,20 @@ class Memory(BaseModel):
             return cls.model_validate_json(cursor or "{}")
         except ValueError:
             return cls()
+
+    def as_of(self, now: datetime) -> Memory:
+        """Without the future."""
+        return self.model_copy(
+            update={
+                "since": self.since and min(self.since, now),
+                "unread_since": self.unread_since and min(self.unread_since, now),
+                "attempts": {
+                    action: attempt.model_copy(update={"at": min(attempt.at, now)})
+                    for action, attempt in self.attempts.items()
+                },
+                "at_work": {action: min(since, now) for action, since in self.at_work.items()},
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -98,9 +117,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one look leads to. `resolution`: the trouble is over, and what helped. `said`: all of it in one line.
+    """What one look leads to.
 
-    `standing`: as judged; None: nothing could be read.
+    Args:
+        said: all of it in one line.
+        standing: as judged; None: nothing could be read.
+        alert: what people are told.
+        amended: nobody need be told, but an alert that is still open says this from now on.
+        resolution: what an alert told of is over, and what helped.
     """
 
     memory: Memory
@@ -108,6 +132,7 @@ class Decision:
     standing: Standing | None
     order: Order | None = None
     alert: Alert | None = None
+    amended: Alert | None = None
     resolution: str | None = None
 
 
@@ -122,20 +147,26 @@ def decide(
     if judged.standing is Standing.MET:
         after = Memory(standing=judged.standing)
         return Decision(after, judged.reason, judged.standing, resolution=_what_helped(judged, memory))
-    since = memory.since or now
-    order = _order(topic, judged, memory, since, now, pace, running)
+    memory = memory.as_of(now)
+    helping = {action: memory.at_work.get(action, now) for action in running if action in _helping(judged)}
+    memory = memory.model_copy(update={"since": memory.since or now, "at_work": helping, "unread_since": None})
+    order = _order(topic, judged, memory, now, pace)
     attempts = dict(memory.attempts)
     if order is not None:
-        before = attempts.get(order.cure.action)
-        attempts[order.cure.action] = Attempt(times=before.times + 1 if before else 1, at=now)
-    after = Memory(standing=judged.standing, since=since, attempts=attempts)
-    alert = _alert(topic, judged, after, order, running) if _is_told(judged, memory, now, pace, running) else None
-    said = f"{judged.standing}: {judged.reason} {_done(after, order, running)}"
-    return Decision(after, said, judged.standing, order, alert)
+        attempts[order.cure.action] = Attempt(times=_times(memory, order.cure) + 1, at=now)
+    after = memory.model_copy(update={"standing": judged.standing, "attempts": attempts})
+    alert = _alert(topic, judged, after, order)
+    said = f"{judged.standing}: {judged.reason} {_done(after, order)}"
+    if _is_told(judged, memory, now, pace):
+        return Decision(after, said, judged.standing, order, alert)
+    if judged.standing is Standing.UNKNOWN:
+        return Decision(after, said, judged.standing, order, resolution=_what_helped(judged, memory))
+    return Decision(after, said, judged.standing, order, amended=alert)
 
 
 def decide_unread(topic: Topic, problem: str, next_step: str, memory: Memory, now: datetime, pace: Pace) -> Decision:
     """What to do where nothing could be read, and so nothing judged."""
+    memory = memory.as_of(now)
     since = memory.unread_since or now
     blind_too_long = now - since > pace.objective
     after = memory.model_copy(update={"unread_since": since})
@@ -151,20 +182,14 @@ def decide_unread(topic: Topic, problem: str, next_step: str, memory: Memory, no
     return Decision(after, f"could not be read: {problem}", None, alert=alert)
 
 
-def _order(
-    topic: Topic,
-    judged: Judged,
-    memory: Memory,
-    since: datetime,
-    now: datetime,
-    pace: Pace,
-    running: Collection[Action],
-) -> Order | None:
-    automatic = _automatic(judged)
-    if not automatic or _is_busy(memory, automatic, now, pace, running):
+def _order(topic: Topic, judged: Judged, memory: Memory, now: datetime, pace: Pace) -> Order | None:
+    startable = [cure for cure in _automatic(judged) if cure.action not in memory.at_work]
+    if not startable or memory.since is None:
         return None
-    cure = min(automatic, key=lambda one: _times(memory, one))
-    return Order(cure, f"{topic}-{cure.action.name.lower()}-{since:%Y%m%dT%H%M%S}-{_times(memory, cure) + 1}")
+    cure = min(startable, key=lambda one: _times(memory, one))
+    if _must_wait(cure, judged, memory, now, pace):
+        return None
+    return Order(cure, f"{topic}-{cure.action.name.lower()}-{memory.since:%Y%m%dT%H%M%S}-{_times(memory, cure) + 1}")
 
 
 def _automatic(judged: Judged) -> list[Cure]:
@@ -174,23 +199,27 @@ def _automatic(judged: Judged) -> list[Cure]:
     return [cure for cure in judged.cures if cure.action.is_automatic]
 
 
-def _is_busy(memory: Memory, automatic: list[Cure], now: datetime, pace: Pace, running: Collection[Action]) -> bool:
-    """Whether a cure is at work, or has not yet had its time to help."""
-    if _helping(memory, automatic) & frozenset(running):
+def _must_wait(cure: Cure, judged: Judged, memory: Memory, now: datetime, pace: Pace) -> bool:
+    """Whether what is at work, or was begun last, has not yet had its time to help."""
+    if any(now - since < pace.cooldown for since in memory.at_work.values()):
         return True
-    last = max(memory.attempts.values(), key=lambda attempt: attempt.at, default=None)
-    if last is None:
+    begun = [attempt.at for action, attempt in memory.attempts.items() if action in _helping(judged)]
+    if not begun:
         return False
-    tries = sum(attempt.times for attempt in memory.attempts.values())
-    factor = min(2.0 ** (tries - 1), LONGEST_COOLDOWN_FACTOR)
-    return now - last.at < pace.cooldown * factor
+    factor = min(2.0 ** max(0, _tries(memory) - 1), LONGEST_COOLDOWN_FACTOR) if _times(memory, cure) else 1
+    return now - max(begun) < pace.cooldown * factor
 
 
-def _helping(memory: Memory, automatic: list[Cure]) -> frozenset[Action]:
-    """Whatever may still end the trouble. While WAL is caught up with, a receiver is at work, and so the cures are not
-    those that began it: it is waited for all the same.
+def _helping(judged: Judged) -> frozenset[Action]:
+    """What may still end the trouble: its cures. While WAL is caught up with, a receiver is at work, and so to catch up
+    is no longer among them: where WAL helps at all, it is waited for all the same.
     """
-    return frozenset(cure.action for cure in automatic) | frozenset(memory.attempts) | {Action.CATCH_UP_WAL}
+    cures = frozenset(cure.action for cure in judged.cures)
+    return cures | {Action.CATCH_UP_WAL} if Action.START_RECEIVER in cures else cures
+
+
+def _tries(memory: Memory) -> int:
+    return sum(attempt.times for attempt in memory.attempts.values())
 
 
 def _times(memory: Memory, cure: Cure) -> int:
@@ -198,17 +227,17 @@ def _times(memory: Memory, cure: Cure) -> int:
     return attempt.times if attempt else 0
 
 
-def _is_told(judged: Judged, memory: Memory, now: datetime, pace: Pace, running: Collection[Action]) -> bool:
+def _is_told(judged: Judged, memory: Memory, now: datetime, pace: Pace) -> bool:
     if judged.standing is Standing.BREACHED:
         return True
     automatic = _automatic(judged)
     if not automatic:
         return bool(judged.cures) or judged.standing is Standing.AT_RISK
-    tried = all(_times(memory, cure) for cure in automatic)
-    return tried and not _is_busy(memory, automatic, now, pace, running)
+    tried = all(_times(memory, cure) or cure.action in memory.at_work for cure in automatic)
+    return tried and not any(_must_wait(cure, judged, memory, now, pace) for cure in automatic)
 
 
-def _alert(topic: Topic, judged: Judged, memory: Memory, order: Order | None, running: Collection[Action]) -> Alert:
+def _alert(topic: Topic, judged: Judged, memory: Memory, order: Order | None) -> Alert:
     if memory.since is None:  # there is trouble, so it began
         raise AssertionError
     breached = judged.standing is Standing.BREACHED
@@ -218,7 +247,7 @@ def _alert(topic: Topic, judged: Judged, memory: Memory, order: Order | None, ru
         summary=f"{_SUBJECTS[topic]} is {judged.standing}",
         at_risk=judged.reason,
         since=memory.since,
-        done=_done(memory, order, running),
+        done=_done(memory, order),
         to_do=_to_do(judged),
     )
 
@@ -230,11 +259,11 @@ _SUBJECTS = {
 }
 
 
-def _done(memory: Memory, order: Order | None, running: Collection[Action]) -> str:
+def _done(memory: Memory, order: Order | None) -> str:
     if order is not None:
         return f"tmi_ops begins now: {order.cure.action.value}."
-    if running:
-        return f"At work: {', '.join(sorted(action.value for action in running))}."
+    if memory.at_work:
+        return f"At work: {', '.join(sorted(action.value for action in memory.at_work))}."
     if memory.attempts:
         tried = ", ".join(
             f"{action.value} ({attempt.times}x, last {attempt.at:%H:%M:%S} UTC)"

@@ -30,6 +30,8 @@ FORMAT_VERSION = 1
 # Readings further apart than this share of the RPO leave too much room between them.
 NEAR_ENOUGH = 0.5
 READERS = 16
+# A reading that much younger than the clock was written by one that ran ahead, and says nothing.
+_CLOCK_WENT_BACK = timedelta(minutes=5)
 _ATTEMPTS = 3
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -93,10 +95,10 @@ def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelt
         found = _read(store, _key(today))
         yesterday = None if found else _read(store, _key(today - _DAY))
         before = found or yesterday
-        if before is not None and before[0].last.at >= point.at:
+        last = before[0].last if before and before[0].last.at <= point.at + _CLOCK_WENT_BACK else None
+        if last is not None and last.at >= point.at:
             return
         hours = found[0].hours if found else {}
-        last = before[0].last if before else None
         day = Day(day=today, hours=add_point(hours, last, point, rpo), last=point, storage=storage)
         try:
             condition = IfUnchanged(found[1]) if found else IfAbsent()

@@ -32,12 +32,12 @@ SENSORS_WITHIN_RPO = 6
 SHORTEST_SENSOR_INTERVAL = timedelta(seconds=10)
 LONGEST_SENSOR_INTERVAL = timedelta(minutes=5)
 
+# Divisors of the hour and of the day, so near to each other that no objective pays for twice what it needs.
 _CRONS = {
     timedelta(minutes=1): "* * * * *",
-    timedelta(minutes=5): "*/5 * * * *",
-    timedelta(minutes=15): "*/15 * * * *",
+    **{timedelta(minutes=every): f"*/{every} * * * *" for every in (2, 3, 4, 5, 6, 10, 15, 20, 30)},
     timedelta(hours=1): "0 * * * *",
-    timedelta(hours=6): "0 */6 * * *",
+    **{timedelta(hours=every): f"0 */{every} * * *" for every in (2, 3, 4, 6)},
 }
 _HOURS_BETWEEN_BASES = (1, 2, 3, 4, 6, 8, 12, 24)
 _SWITCH_WORDS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(("off", "no", "false", "0"), False)

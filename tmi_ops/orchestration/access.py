@@ -18,7 +18,7 @@ from dagster import (
     define_asset_job,
 )
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
@@ -45,7 +45,6 @@ def access_definitions(environment: str) -> Definitions:
         check_specs=[
             AssetCheckSpec("no_drift", asset=key, description="Nobody can do more, or less, than is declared.")
         ],
-        retry_policy=RETRIES,
         pool=pool(environment, "access"),
     )
     def roles(environment: Environment) -> Materialized:

@@ -21,7 +21,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, backup_pool, job_tags, pool
+from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -62,7 +62,6 @@ def backup_definitions(environment: str) -> Definitions:
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=backup_pool(environment),
         description="A logical backup: pg_dump and a fingerprint of every table from one snapshot, streamed to the "
         "store and committed by its manifest. The same by hand: `tmi-ops backup logical`.",
@@ -82,7 +81,6 @@ def backup_definitions(environment: str) -> Definitions:
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=pool(environment, "scratch_cluster"),
         check_specs=[
             AssetCheckSpec(

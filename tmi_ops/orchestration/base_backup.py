@@ -16,7 +16,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, backup_pool, job_tags
+from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -52,7 +52,6 @@ def base_backup_definitions(environment: str) -> Definitions:
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=backup_pool(environment),
         description="A base backup: the files of the whole cluster, streamed from the server to the store and "
         "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by hand: "

@@ -16,7 +16,7 @@ from dagster import (
     asset,
 )
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, pool
+from tmi_ops.orchestration.policies import OWNERS, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.results import Materialized, megabytes
@@ -48,7 +48,6 @@ def cache_definitions(environment: str) -> Definitions:
             AssetCheckSpec(REACHABLE, asset=key, description="It answers, and takes our password."),
             AssetCheckSpec(WELL, asset=key, description="Nothing of it needs mending."),
         ],
-        retry_policy=RETRIES,
         pool=pool(environment, "health"),
     )
     def cache(context: AssetExecutionContext, environment: Environment) -> Materialized:

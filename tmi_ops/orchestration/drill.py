@@ -24,7 +24,7 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.errors import SettingsError
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -110,11 +110,9 @@ def _drill_asset(environment: str) -> AssetsDefinition:
 
     @asset(
         key=key,
-        deps=[AssetKey([environment, "backup", "base"]), AssetKey([environment, "backup", "wal"])],
         group_name="recovery",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=pool(environment, "drill"),
         check_specs=[
             AssetCheckSpec(
@@ -154,7 +152,6 @@ def _heartbeat_asset(environment: str) -> AssetsDefinition:
         group_name="recovery",
         kinds={"postgres"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=pool(environment, "heartbeat"),
         description="The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
         "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`.",

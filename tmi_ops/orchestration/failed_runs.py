@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dagster import (
+    DagsterRun,
     DagsterRunStatus,
     Definitions,
     RunFailureSensorContext,
@@ -16,13 +17,15 @@ from dagster import (
 )
 
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG, LANE_TAG, Lane
-from tmi_ops.orchestration.resources import Environment
+from tmi_ops.orchestration.resources import REFUSED, Environment
 from tmi_ops.orchestration.schedules import sensor_status
 
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
 
 LOOK_EVERY_S = 30
+# Dagster's: what began the run, where no person did.
+_BEGUN_BY_ITSELF = ("dagster/schedule_name", "dagster/sensor_name")
 # Dagster's: a run of it takes over from this one, so this one's failure is not the last word.
 WILL_RETRY_TAG = "dagster/will_retry"
 _AT_RISK: Mapping[Lane, str] = {
@@ -30,7 +33,7 @@ _AT_RISK: Mapping[Lane, str] = {
     Lane.BACKUP: "There is no new backup; the one before gets older.",
     Lane.PROOF: "Nobody knows whether the newest backup can be restored, nor how long it takes.",
     Lane.WATCH: "What it looks at is not seen, so trouble may go unnoticed.",
-    Lane.RECOVERY: "The recovery is not complete; its journal says which steps are done.",
+    Lane.RECOVERY: "The recovery is not complete; its journal, if it was begun, says which steps are done.",
     Lane.UPKEEP: "What it does is not done.",
 }
 
@@ -85,6 +88,8 @@ def failed_run_definitions(environment: str) -> Definitions:
             return SkipReason("It is no run of a job of this environment.")
         if run.tags.get(WILL_RETRY_TAG) == "true":
             return SkipReason(f"{run.job_name} is repeated by itself.")
+        if why := nobodys_concern(run, refused=_refused(context)):
+            return SkipReason(why)
         outcome = AlertDesk(environment.settings).raise_alert(failed_run_alert(_read(context)))
         context.log.info(outcome.words)
         return None
@@ -106,6 +111,29 @@ def failed_run_definitions(environment: str) -> Definitions:
         return None
 
     return Definitions(sensors=[failed_run, recovered_run])
+
+
+def nobodys_concern(run: DagsterRun, *, refused: bool) -> str:
+    """Why only whoever launched a run need know that it failed; empty where others must.
+
+    Args:
+        refused: what it was told made no sense, so that it began nothing.
+    """
+    if refused and not any(tag in run.tags for tag in _BEGUN_BY_ITSELF):
+        return f"{run.job_name} was refused before it began: who launched it was told why."
+    if run.tags[LANE_TAG].endswith(Lane.RECOVERY) and not _confirmed(run):
+        return f"{run.job_name} was to show a plan: nothing was begun."
+    return ""
+
+
+def _confirmed(run: DagsterRun) -> bool:
+    steps = run.run_config.get("ops")
+    return isinstance(steps, Mapping) and any((step.get("config") or {}).get("confirm") for step in steps.values())
+
+
+def _refused(context: RunFailureSensorContext) -> bool:
+    failures = [event.step_failure_data.user_failure_data for event in context.get_step_failure_events()]
+    return bool(failures) and all(failure is not None and REFUSED in failure.metadata for failure in failures)
 
 
 def is_ours(tags: Mapping[str, str], environment: str) -> bool:

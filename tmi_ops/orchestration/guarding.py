@@ -117,6 +117,8 @@ def tell(settings: Settings, topic: Topic, decision: Decision) -> None:
     desk = AlertDesk(settings)
     if decision.alert is not None:
         desk.raise_alert(decision.alert)
+    elif decision.amended is not None:
+        desk.amend(decision.amended)
     elif decision.resolution is not None:
         desk.resolve(topic.value, decision.resolution)
     if topic is Topic.RPO:

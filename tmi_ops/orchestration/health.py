@@ -27,7 +27,7 @@ from tmi_ops.health.probe import Area
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.verdict import Cause, Reading, Row, Status
 from tmi_ops.orchestration.cache import cache_definitions, cache_key
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized
@@ -67,7 +67,6 @@ def health_definitions(environment: str) -> Definitions:
             for probe in PROBES
         ],
         can_subset=True,
-        retry_policy=RETRIES,
         pool=pool(environment, "health"),
     )
     def health(

@@ -69,7 +69,7 @@ def maintenance_definitions(environment: str) -> Definitions:
         from tmi_ops.settings import read_variables
 
         report = RunLogReport(context.log)
-        with failures_explained():
+        with failures_explained(tried_again=False):
             variables = read_variables()
             limits = _limits(config, variables)
             how = Examination(PROBES, exact_bloat=config.exact_bloat, variables=variables)

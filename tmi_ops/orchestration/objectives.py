@@ -23,7 +23,7 @@ from dagster import (
 from tmi_ops.objectives.acting import Judged
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.guarding import MET_CHECK, severity_of
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
@@ -63,7 +63,6 @@ def objectives_definitions(environment: str) -> Definitions:
             AssetCheckSpec(MET_CHECK, asset=rto_key, description="A recovery would take no longer than the RTO."),
         ],
         can_subset=False,
-        retry_policy=RETRIES,
         pool=pool(environment, "objectives"),
     )
     def objectives(context: AssetExecutionContext, environment: Environment) -> Iterator[Materialized]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from enum import StrEnum
 
-from dagster import AssetSpec, Backoff, Jitter, RetryPolicy, in_process_executor
+from dagster import AssetSpec, in_process_executor
 
 OWNERS = ["team:tmi-operations"]
 ENVIRONMENT_TAG = "tmi_ops/environment"
@@ -13,7 +14,8 @@ LANE_TAG = "tmi_ops/lane"
 MAX_RUNTIME_TAG = "dagster/max_runtime"  # seconds; Dagster's own
 
 # A server that restarts or a store that throttles is back within minutes; whatever lasts longer needs a person.
-RETRIES = RetryPolicy(max_retries=3, delay=15, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
+MAX_RETRIES = 3
+FIRST_RETRY_AFTER_S = 15.0
 
 # Our runs have one step at a time: a process of its own for each would only cost its start.
 EXECUTOR = in_process_executor
@@ -31,6 +33,11 @@ class Lane(StrEnum):
     PROOF = "proof"
     UPKEEP = "upkeep"
     RECOVERY = "recovery"  # in earnest; it waits for nobody
+
+
+def retry_delay_s(tried: int) -> float:
+    """How long to wait before the next attempt: twice as long each time, give or take half."""
+    return FIRST_RETRY_AFTER_S * 2.0**tried * random.uniform(0.5, 1.5)  # noqa: S311 spreads load, hides nothing
 
 
 def pool(environment: str, what: str) -> str:

@@ -139,7 +139,7 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
     def steps(context: OpExecutionContext, config: RunbookConfig, environment: Environment) -> None:
-        with failures_explained():
+        with failures_explained(tried_again=False):
             report = RunLogReport(context.log)
             if config.confirm:
                 metadata = _metadata(_carry_out(environment, config, prepare, report))

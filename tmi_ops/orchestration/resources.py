@@ -10,17 +10,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from dagster import ConfigurableResource, Failure
+from dagster import ConfigurableResource, Failure, InitResourceContext, OpExecutionContext, RetryRequested
 
-from tmi_ops.errors import OpsError
+from tmi_ops.errors import OpsError, SettingsError
+from tmi_ops.orchestration.policies import MAX_RETRIES, retry_delay_s
+from tmi_ops.orchestration.presence import await_absence, hold_presence
 from tmi_ops.settings import Settings, load_settings
 from tmi_ops.store.objects import ObjectStore
+
+PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
+# How long a run waits for the one that it repeats, where that one was given up too early and is still at work.
+PATIENCE_WITH_PARENT_S = 600.0
+REFUSED = "refused"
 
 
 class Environment(ConfigurableResource[object]):
     """The one environment this code location serves (TMI_ENV)."""
 
     name: str
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Show that the process lives, and never do beside another process what that one is still doing.
+
+        Raises:
+            Failure: the run was given up before it began, or the one that it repeats does not end.
+        """
+        run, instance = context.run, context.instance
+        if run is None or instance is None:
+            return  # a sensor's look
+        hold_presence(instance, run.run_id)
+        recorded = instance.get_run_by_id(run.run_id)
+        if recorded is not None and recorded.is_finished:
+            raise Failure("Dagster gave this run up before it had started; another one does its work.")
+        parent = run.tags.get(PARENT_TAG)
+        if parent and not await_absence(instance, parent, PATIENCE_WITH_PARENT_S):
+            raise Failure(f"The run {parent[:8]}, which this one repeats, is still at work.")
 
     @cached_property
     def settings(self) -> Settings:
@@ -50,14 +74,36 @@ def refusals_skipped() -> Iterator[Skipped]:
 
 
 @contextmanager
-def failures_explained() -> Iterator[None]:
-    """Turn our errors into Dagster failures; only what may pass by itself is retried."""
+def failures_explained(*, tried_again: bool = True) -> Iterator[None]:
+    """Turn our errors into Dagster failures. What may pass by itself is tried again, a few times; a step that somebody
+    cancelled never is, as it would be by a `RetryPolicy`.
+
+    Args:
+        tried_again: False for what only a person may begin again.
+
+    Source: dagster/_core/execution/plan/utils.py, `op_execution_error_boundary`.
+    """
     try:
         yield
     except OpsError as error:
         metadata = {"what happened": error.what, "kept safe": error.kept, "next step": error.next_step}
-        raise Failure(
+        if isinstance(error, SettingsError):
+            metadata[REFUSED] = "before anything was begun"
+        failure = Failure(
             description=str(error),
             metadata={name: text for name, text in metadata.items() if text},
-            allow_retries=error.transient,
-        ) from error
+            allow_retries=False,
+        )
+        if not (error.transient and tried_again):
+            raise failure from error
+        failure.__cause__ = error
+        raise _try_again() from failure
+    except OSError as error:
+        if not tried_again:
+            raise
+        raise _try_again() from error
+
+
+def _try_again() -> RetryRequested:
+    number = OpExecutionContext.get().retry_number
+    return RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=retry_delay_s(number))

@@ -21,7 +21,8 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.confirming import Confirmation, is_meant
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes
@@ -40,6 +41,7 @@ class RetentionConfig(Config):
     """How far retention goes."""
 
     dry_run: bool = Field(default=False, description="Show the plan and remove nothing.")
+    confirm: str = Confirmation
 
 
 def retention_definitions(environment: str) -> Definitions:
@@ -48,11 +50,9 @@ def retention_definitions(environment: str) -> Definitions:
 
     @asset(
         key=key,
-        deps=[AssetKey([environment, "backup", name]) for name in ("logical", "base", "wal")],
         group_name="backup",
         kinds={"s3"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=pool(environment, "retention"),
         check_specs=[
             AssetCheckSpec(
@@ -63,9 +63,9 @@ def retention_definitions(environment: str) -> Definitions:
             )
         ],
         description="What the retention policy keeps, and why; what it no longer wants is removed: backups, their "
-        "WAL, half-made backups and unfinished uploads. Never the newest proven backup, nor what a kept backup, the "
-        "recovery window or a hold needs. The same by hand: `tmi-ops prune`; what it would do: `tmi-ops prune "
-        "--dry-run`.",
+        "WAL, half-made backups and unfinished uploads. Materialized by itself it only plans; its job removes. "
+        "Never the newest proven backup, nor what a kept backup, the recovery window or a hold needs. The same by "
+        "hand: `tmi-ops prune`; what it would do: `tmi-ops prune --dry-run`.",
     )
     def retention(context: AssetExecutionContext, config: RetentionConfig, environment: Environment) -> Materialized:
         from tmi_ops.retention.execution import RetentionResult, execute_retention
@@ -73,12 +73,13 @@ def retention_definitions(environment: str) -> Definitions:
         from tmi_ops.retention.reading import read_facts
 
         with failures_explained():
+            dry_run = config.dry_run or not is_meant(context, config.confirm, environment.name)
             store = environment.open_store()
             plan = plan_retention(read_facts(store), environment.settings.retention, datetime.now(UTC))
             context.log.info(f"{plan.describe()}. Policy: {plan.policy.describe()}.")
             report = RunLogReport(context.log)
-            done = RetentionResult() if config.dry_run else execute_retention(plan, store, report)
-        return Materialized(metadata=_metadata(plan, done, dry_run=config.dry_run), check_results=[_spared(done)])
+            done = RetentionResult() if dry_run else execute_retention(plan, store, report)
+        return Materialized(metadata=_metadata(plan, done, dry_run=dry_run), check_results=[_spared(done)])
 
     job = define_asset_job(
         JOB,

@@ -104,7 +104,7 @@ def row_rescue_definitions(environment: str) -> Definitions:
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
     def steps(context: OpExecutionContext, config: RowsConfig, environment: Environment) -> None:
-        with failures_explained():
+        with failures_explained(tried_again=False):
             plan, journal = _carry_out(environment, config, RunLogReport(context.log))
         context.add_output_metadata(_metadata(plan, journal))
 

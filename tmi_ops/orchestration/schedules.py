@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dagster import DefaultScheduleStatus, DefaultSensorStatus, ScheduleDefinition
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    RunConfig,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+)
+from dagster._core.definitions.run_config import convert_config_input
 
 from tmi_ops.objectives.timetable import Automation, Cadence, Timetable, plan_timetable, read_automation
+from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.settings import read_objectives, read_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dagster import JobDefinition, RunConfig
+    from dagster import JobDefinition
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
     AnyJob = JobDefinition | UnresolvedAssetJobDefinition
+
+_NOT_BEGUN = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
 
 
 def timetable_of(environment: str) -> Timetable:
@@ -43,19 +57,45 @@ def scheduled(
     run_config: RunConfig | Mapping[str, object] | None = None,
     begins_stopped: bool = False,
 ) -> ScheduleDefinition:
-    """A schedule with the cadence of the timetable.
+    """A schedule with the cadence of the timetable. While a run of it waits for its turn it begins no other: a queue
+    that grows faster than it is worked off helps nobody.
 
     Args:
         begins_stopped: a person switches it on, wherever it is.
     """
     automation = automation_of(environment)
     running = automation.running and not begins_stopped
+    config = dict(convert_config_input(run_config) or {})
+
+    def begin(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+        waiting = waiting_run(context.instance, environment, job.name, config)
+        if waiting is not None:
+            return SkipReason(f"Run {waiting[:8]} of {job.name} still waits for its turn.")
+        return RunRequest(run_config=config)
+
     return ScheduleDefinition(
         name=name,
         job=job,
         cron_schedule=cadence.crons[0] if len(cadence.crons) == 1 else cadence.crons,
         execution_timezone=automation.timezone,
         default_status=DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED,
-        run_config=run_config,
+        execution_fn=begin,
         description=f"{cadence.words[0].upper()}{cadence.words[1:]}: {description}",
     )
+
+
+def waiting_run(instance: DagsterInstance, environment: str, job: str, config: Mapping[str, object]) -> str | None:
+    """The id of a run of this job, told the same, that has not begun yet; None: there is none."""
+    waiting = RunsFilter(job_name=job, statuses=_NOT_BEGUN, tags={ENVIRONMENT_TAG: environment})
+    return next((run.run_id for run in instance.get_runs(waiting) if _told(run.run_config) == _told(config)), None)
+
+
+def _told(config: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """What each step is told, without what it would be told anyway."""
+    steps = config.get("ops")
+    steps = steps if isinstance(steps, Mapping) else {}
+    told = {
+        step: {name: value for name, value in (told.get("config") or {}).items() if value is not None}
+        for step, told in steps.items()
+    }
+    return {step: values for step, values in told.items() if values}

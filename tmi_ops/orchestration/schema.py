@@ -22,7 +22,8 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.confirming import ONLY_PLANNED, Confirmation, is_meant
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -31,6 +32,7 @@ from tmi_ops.schema.rules import Rule
 if TYPE_CHECKING:
     from tmi_ops.schema.findings import Finding
     from tmi_ops.schema.migration import MigrationResult
+    from tmi_ops.schema.operations import MigrationPlan
     from tmi_ops.schema.validation import Validation
 
 LONGEST_RUN = timedelta(hours=6)
@@ -44,6 +46,7 @@ class MigrationConfig(Config):
     """How the schema is migrated."""
 
     seed: bool = Field(default=True, description="Insert the rows TMI needs before its first request.")
+    confirm: str = Confirmation
 
 
 def schema_definitions(environment: str) -> Definitions:
@@ -56,15 +59,17 @@ def schema_definitions(environment: str) -> Definitions:
         group_name="schema",
         kinds={"postgres", "sqlalchemy"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=pool(environment, "schema"),
         description="The schema TMI needs, brought about online: what lacks is added, nothing is dropped; a second "
-        "run does nothing. The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`.",
+        "run does nothing. Materialized by itself it only plans; its jobs migrate. "
+        "The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`.",
     )
     def migration(context: AssetExecutionContext, config: MigrationConfig, environment: Environment) -> Materialized:
-        from tmi_ops.schema.migration import migrate
+        from tmi_ops.schema.migration import migrate, plan_migration
 
         with failures_explained():
+            if not is_meant(context, config.confirm, environment.name):
+                return Materialized(metadata=_planned(plan_migration(environment.settings.postgres, seed=config.seed)))
             result = migrate(environment.settings.postgres, RunLogReport(context.log), seed=config.seed)
         return Materialized(metadata=_migration_metadata(result))
 
@@ -74,7 +79,6 @@ def schema_definitions(environment: str) -> Definitions:
         group_name="schema",
         kinds={"postgres"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         check_specs=[
             AssetCheckSpec(rule.value, asset=validation_key, description=rule.meaning) for rule in CHECKED_RULES
         ],
@@ -119,7 +123,16 @@ def _migration_metadata(result: "MigrationResult") -> dict[str, MetadataValue[An
     }
 
 
-def _steps(result: "MigrationResult") -> str:
+def _planned(plan: "MigrationPlan") -> dict[str, MetadataValue[Any]]:
+    return {
+        "outcome": MetadataValue.text(ONLY_PLANNED),
+        "steps planned": MetadataValue.int(len(plan.operations)),
+        "steps left to a person": MetadataValue.int(len(plan.blocked)),
+        "steps": MetadataValue.md(_steps(plan)),
+    }
+
+
+def _steps(result: "MigrationResult | MigrationPlan") -> str:
     from tmi_ops.schema.rendering import render
 
     taken = [f"- {step.summary} ({step.locks})" for step in map(render, result.operations)]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from dagster import Definitions, OpExecutionContext, RunRequest, SensorEvaluationContext, SensorResult, job, op, sensor
 
-from tmi_ops.orchestration.policies import EXECUTOR, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.policies import EXECUTOR, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
 from tmi_ops.orchestration.schedules import sensor_status
@@ -24,7 +24,6 @@ def sweeping_definitions(environment: str) -> Definitions:
         "sweeps besides; a drill clears away its dead predecessors.",
         # Retention removes the same, so they take turns.
         pool=pool(environment, "retention"),
-        retry_policy=RETRIES,
     )
     def sweep(context: OpExecutionContext, environment: Environment) -> None:
         from tmi_ops.drill.scratch import remove_abandoned

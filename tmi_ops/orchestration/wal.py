@@ -18,7 +18,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from tmi_ops.orchestration.policies import OWNERS, RETRIES, Lane, job_tags, pool
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -54,7 +54,6 @@ def wal_definitions(environment: str) -> Definitions:
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        retry_policy=RETRIES,
         pool=pool(environment, "wal"),
         check_specs=[
             AssetCheckSpec(

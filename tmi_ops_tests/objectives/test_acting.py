@@ -149,3 +149,59 @@ def test_a_cursor_that_cannot_be_read_is_an_empty_memory(cursor: str | None) -> 
 def test_a_cure_has_time_to_help_and_the_objective_has_room_for_more_than_one(objective: timedelta) -> None:
     cooldown = Pace.of(objective).cooldown
     assert cooldown == max(objective / 3, timedelta(seconds=30))
+
+
+def test_what_cannot_help_holds_up_nothing_however_long_it_is_at_work() -> None:
+    nothing = Judgement(Standing.BREACHED, (Cure(Action.BACK_UP_BASE),), "There is no backup that could be restored.")
+    (decision,) = looks([nothing], MINUTE, running={Action.CATCH_UP_WAL})
+    assert ordered([decision]) == [Action.BACK_UP_BASE]
+    assert decision.alert is not None
+    assert decision.alert.done == "tmi_ops begins now: take a base backup."
+
+
+def test_what_is_at_work_and_could_help_has_its_time_and_then_the_next_cure_has_its_turn() -> None:
+    risk = Judgement(Standing.AT_RISK, (CATCH_UP, INCREMENTAL))
+    decisions = looks([risk] * 8, MINUTE, running={Action.CATCH_UP_WAL})
+    assert ordered(decisions) == [None] * 5 + [Action.BACK_UP_INCREMENTAL] + [None] * 2
+
+
+def test_a_cure_of_another_kind_of_trouble_that_was_begun_before_does_not_hold_up_the_one_that_is_needed_now() -> None:
+    behind, hole = Judgement(Standing.AT_RISK, (CATCH_UP,)), Judgement(Standing.AT_RISK, (INCREMENTAL,))
+    assert ordered(looks([behind, hole], MINUTE)) == [Action.CATCH_UP_WAL, Action.BACK_UP_INCREMENTAL]
+
+
+def test_a_clock_that_ran_ahead_and_came_back_delays_a_cure_by_no_more_than_its_own_time() -> None:
+    risk = Judgement(Standing.AT_RISK, (CATCH_UP,))
+    ahead = decide(Topic.RPO, risk, Memory(), NOW + timedelta(days=365), PACE)
+    assert ordered([ahead]) == [Action.CATCH_UP_WAL]
+    memory, begun = ahead.memory, []
+    for minute in range(12):
+        decision = decide(Topic.RPO, risk, memory, NOW + minute * MINUTE, PACE)
+        memory = decision.memory
+        begun += [minute] if decision.order else []
+    assert begun == [5]
+    assert memory.since == NOW
+
+
+def test_blindness_that_began_in_the_future_is_blindness_since_now() -> None:
+    ahead = decide_unread(Topic.RPO, "Away.", "", Memory(), NOW + timedelta(days=365), PACE)
+    back = decide_unread(Topic.RPO, "Away.", "", ahead.memory, NOW, PACE)
+    later = decide_unread(Topic.RPO, "Away.", "", back.memory, NOW + 16 * MINUTE, PACE)
+    assert back.alert is not None
+    assert (back.alert.since, back.alert.severity) == (NOW, Severity.WARNING)
+    assert later.alert is not None
+    assert later.alert.severity is Severity.CRITICAL
+
+
+def test_an_open_alert_says_what_is_so_now_and_ends_with_the_trouble_it_told_of() -> None:
+    nothing = Judgement(Standing.BREACHED, (Cure(Action.BACK_UP_BASE),), "There is nothing to restore from.")
+    slow = Judgement(Standing.AT_RISK, (INCREMENTAL,), "It would take 40 min.")
+    unmeasured = Judgement(Standing.UNKNOWN, (Cure(Action.RUN_DRILL),), "No drill has measured it.")
+    told, changed, over = looks([nothing, slow, unmeasured], 10 * MINUTE)
+    assert told.alert is not None
+    assert changed.alert is None
+    assert changed.amended is not None
+    assert (changed.amended.severity, changed.amended.at_risk) == (Severity.WARNING, "It would take 40 min.")
+    assert (over.alert, over.amended) == (None, None)
+    assert over.resolution is not None
+    assert over.resolution.startswith("No drill has measured it.")

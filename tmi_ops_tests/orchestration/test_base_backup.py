@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner, Result
 from dagster import (
@@ -40,9 +42,10 @@ def _schedules(environment: str) -> dict[str, ScheduleDefinition]:
     return {schedule.name: schedule for schedule in _definitions(environment).schedules or []}  # type: ignore[misc]
 
 
-def test_the_job_leaves_a_base_backup_and_numbers_that_can_be_plotted(as_variables: Settings) -> None:
+def test_the_job_leaves_a_base_backup_and_numbers_that_can_be_plotted(as_variables: Settings, tmp_path: Path) -> None:
     scheduled = _schedules(ENVIRONMENT)["incremental_base_backup"]
-    (request,) = scheduled.evaluate_tick(build_schedule_context()).run_requests or []
+    with build_schedule_context(instance=DagsterInstance.local_temp(str(tmp_path))) as context:
+        (request,) = scheduled.evaluate_tick(context).run_requests or []
     result = _run(dict(request.run_config))
     assert result.success
     (manifest,) = (entry.manifest for entry in list_backups(open_store(as_variables.store, ENVIRONMENT)))

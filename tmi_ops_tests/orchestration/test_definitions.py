@@ -114,6 +114,12 @@ def test_dagster_accepts_the_committed_workspace_and_instance(database: Postgres
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Validation successful for code location tmi_ops" in done.stderr + done.stdout
+    dg = str(Path(sys.executable).with_name("dg"))
+    listed = subprocess.run(
+        [dg, "list", "defs"], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+    )
+    assert listed.returncode == 0, listed.stderr[-2000:]
+    assert "rpo_guard" in listed.stdout
 
 
 def test_an_unknown_environment_is_refused_with_the_next_step() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 from dagster import AssetCheckSeverity, ExecuteInProcessResult
 
-from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import list_backups
@@ -89,15 +88,3 @@ def test_a_wrong_password_fails_the_run_with_the_next_step_and_without_the_passw
     said = failure(run_job("migrate_and_validate"))
     assert "POSTGRES_PASSWORD" in said
     assert "not-the-password" not in said
-
-
-def test_only_what_may_pass_by_itself_is_tried_again() -> None:
-    from dagster import Failure
-
-    from tmi_ops.orchestration.resources import failures_explained
-
-    for transient in (True, False):
-        with pytest.raises(Failure) as raised, failures_explained():
-            raise OpsError("The store is not there.", next_step="start it", transient=transient)
-        assert raised.value.allow_retries is transient
-        assert raised.value.metadata["next step"].value == "start it"
