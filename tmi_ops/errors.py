@@ -40,7 +40,9 @@ class DatabaseError(OpsError):
 
 
 class ProgramError(OpsError):
-    """A PostgreSQL program is missing, of the wrong version, or failed."""
+    """A PostgreSQL program is missing, of the wrong version, or failed; `output` is the end of what it said then."""
+
+    output = ""
 
 
 class StoreError(OpsError):

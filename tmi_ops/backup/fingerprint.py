@@ -2,6 +2,10 @@
 
 The digest: SHA-256 of each row's text (as UTF-8, with output settings pinned), of which the first 128 bits are summed
 as two signed 64-bit numbers. Addition does not mind order, duplicates count, and any client with SQL can redo it.
+
+A row becomes text by record_out: a cast to text may be a function of the table's owner, and we may be a superuser.
+
+Restore points are made of it, and backups of releases before the digest came from the dump's own bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ _FINGERPRINT = sql.SQL(
     SELECT count(*),
            coalesce(sum(('x' || substr(digest, 1, 16))::bit(64)::bigint), 0),
            coalesce(sum(('x' || substr(digest, 17, 16))::bit(64)::bigint), 0)
-    FROM (SELECT encode(sha256(convert_to(row_text.*::text, 'UTF8')), 'hex') AS digest
+    FROM (SELECT encode(sha256(convert_to(textin(record_out(row_text)), 'UTF8')), 'hex') AS digest
           FROM ONLY {} AS row_text OFFSET 0) AS digests
     """
 )

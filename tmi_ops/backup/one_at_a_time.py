@@ -15,7 +15,7 @@ import psycopg
 
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.advisory_locks import lock_holder
-from tmi_ops.postgres.connections import connection_parameters, explain_refusal
+from tmi_ops.postgres.connections import explain_refusal, open_session
 from tmi_ops.settings import PostgresSettings
 
 # The first eight bytes of SHA-256 of "tmi_ops.backup", so that no other program takes it by chance.
@@ -44,9 +44,7 @@ def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> 
         DatabaseError: the server could not be reached.
     """
     try:
-        connection = psycopg.connect(
-            **connection_parameters(postgres), keepalives_idle=_KEEPALIVE_AFTER_S, autocommit=True
-        )
+        connection = open_session(postgres, keepalives_idle=_KEEPALIVE_AFTER_S, autocommit=True)
     except psycopg.OperationalError as error:
         if not may_be_refused:
             raise explain_refusal(error, postgres) from None

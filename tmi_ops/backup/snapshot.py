@@ -1,23 +1,39 @@
-"""One exported snapshot that the dump and the fingerprint share, so that both speak of the same moment."""
+"""One exported snapshot that everything of a backup shares, of tables that nobody can rewrite meanwhile.
+
+Lock first, then look: a TRUNCATE or an ALTER that rewrites a table and commits after a snapshot was taken leaves the
+table empty for that snapshot. LOCK TABLE takes no snapshot, the first query does. So:
+
+1. list the tables, in a transaction of its own;
+2. begin, lock them all;
+3. list them again: this query takes the snapshot. Where it sees other tables than were locked, all begins anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 
+from tmi_ops.backup.lock_queue import holders_of_tables
 from tmi_ops.errors import BackupError, DatabaseError
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.lock_table import read_lock_table
 from tmi_ops.postgres.server import ServerFacts, read_server
+from tmi_ops.postgres.session import pin_session
 from tmi_ops.settings import PostgresSettings
 
 LOCK_TIMEOUT_S = 60
+# Below the default deadlock_timeout of 1 s: we let go before the server looks for somebody to end.
+LOCK_WAIT_MS = 800
+_PAUSE_S = 0.5
 _LOCKS_AT_A_TIME = 200
+_Outcome = Literal["locked", "gone", "in the way"]
 
 
 @dataclass(frozen=True)
@@ -37,58 +53,55 @@ class TableName:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A transaction held open, and the name under which others see what it sees."""
+    """A transaction held open, and the name under which others see what it sees.
+
+    `locked`: all tables that pg_dump may read, extensions' and partitioned ones too. `tables`: those with rows of the
+    user's own.
+    """
 
     connection: psycopg.Connection[Any]
     name: str
     taken_at: datetime
     server: ServerFacts
     tables: tuple[TableName, ...]
+    locked: tuple[TableName, ...]
+
+    @property
+    def backend(self) -> int:
+        """The process on the server that holds the locks."""
+        return self.connection.info.backend_pid
 
 
 @contextmanager
 def exported_snapshot(postgres: PostgresSettings) -> Iterator[Snapshot]:
     """Hold a read-only snapshot of the database open for the length of a `with` block.
 
-    Every table is locked ACCESS SHARE at once, as pg_dump does: it stops no reader and no writer, only what would
+    Every table is locked ACCESS SHARE before, as pg_dump does: it stops no reader and no writer, only what would
     rewrite or drop a table under us.
     Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
 
     Raises:
         DatabaseError: the server could not be reached, or the role may not read a table.
-        BackupError: somebody holds an exclusive lock on a table for longer than a minute.
+        BackupError: somebody holds an exclusive lock on a table for longer than a minute, or the server has no room
+            for as many locks.
     """
-    with connect(postgres, autocommit=True) as connection:
-        connection.execute("SET statement_timeout = 0")
-        connection.execute("SET idle_in_transaction_session_timeout = 0")
-        connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with connect(postgres) as connection:
         pin_text_output(connection)
-        tables = list_tables(connection)
-        _lock(connection, tables)
+        locked = _lock_all(connection)
         row = connection.execute("SELECT pg_export_snapshot(), clock_timestamp()").fetchone()
         if row is None:
             raise AssertionError
-        yield Snapshot(connection, row[0], row[1], read_server(connection), tables)
+        names = tuple(table.name for table in locked)
+        yield Snapshot(connection, row[0], row[1], read_server(connection), list_tables(connection), names)
         connection.execute("ROLLBACK")
 
 
 def pin_text_output(connection: psycopg.Connection[Any]) -> None:
-    """Make row text and definitions the same for the same data, whatever the role, database or server has set."""
-    settings = {
-        "search_path": "pg_catalog",
-        "datestyle": "ISO, YMD",
-        "intervalstyle": "postgres",
-        "timezone": "UTC",
-        "extra_float_digits": "3",
-        "bytea_output": "hex",
-        "xmlbinary": "base64",
-        "lc_monetary": "C",
-        "row_security": "off",
-        "quote_all_identifiers": "off",
-    }
-    for name, value in settings.items():
-        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+    """Make names come out qualified, and let nothing but pg_catalog answer for what we call and compare.
+
+    Formats are as they were when the session began (postgres/session.py), whatever was set since.
+    """
+    pin_session(connection, began_with_options=False, search_path="pg_catalog")
 
 
 def list_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
@@ -108,16 +121,85 @@ def list_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
     return tuple(TableName(*row) for row in rows)
 
 
-def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...]) -> None:
+@dataclass(frozen=True)
+class _Lockable:
+    """A table, and its oid, by which a new one of the same name is told apart."""
+
+    oid: int
+    name: TableName
+
+
+def _lock_all(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
+    """Begin a transaction whose snapshot is younger than its locks, and return what it locked.
+
+    Nobody waits for us while we wait: what cannot be locked at once is waited for without any lock held.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        tables = _lockable(connection)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        outcome = _lock(connection, tables)
+        if outcome == "locked" and set(_lockable(connection)) == set(tables):
+            connection.execute("SET LOCAL lock_timeout = 0")
+            return tables
+        connection.execute("ROLLBACK")
+        if time.monotonic() > deadline:
+            raise _never_locked(outcome, holders_of_tables(connection))
+        if outcome == "in the way":
+            time.sleep(_PAUSE_S)
+
+
+def _never_locked(outcome: _Outcome, holders: list[str]) -> BackupError:
+    if outcome != "in the way":
+        return BackupError(
+            f"Tables were made or dropped without a pause for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
+            next_step="try again when the schema change is over",
+            transient=True,
+        )
+    who = f" In the way: {'; '.join(holders)}." if holders else ""
+    return BackupError(
+        f"A table is locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",
+        kept="Nobody had to wait for the backup meanwhile.",
+        next_step="wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again",
+        transient=True,
+    )
+
+
+def _lockable(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
+    """What pg_dump reads: the user's tables, partitioned ones too, and those of extensions whose rows are dumped."""
+    rows = connection.execute(
+        """
+        SELECT c.oid, n.nspname, c.relname
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+          AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
+          AND (c.oid IN (SELECT pg_catalog.unnest(extconfig) FROM pg_catalog.pg_extension)
+               OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                              AND d.objid = c.oid AND d.deptype = 'e'))
+        ORDER BY c.oid
+        """
+    ).fetchall()
+    return tuple(_Lockable(oid, TableName(schema, name)) for oid, schema, name in rows)
+
+
+def _lock(connection: psycopg.Connection[Any], tables: Sequence[_Lockable]) -> _Outcome:
+    """Lock them all. A table that was dropped since it was listed is `gone`, and nobody's failure."""
+    connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
     for start in range(0, len(tables), _LOCKS_AT_A_TIME):
         batch = tables[start : start + _LOCKS_AT_A_TIME]
-        names = sql.SQL(", ").join(table.identifier for table in batch)
+        names = sql.SQL(", ONLY ").join(table.name.identifier for table in batch)
         try:
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
-        except psycopg.errors.LockNotAvailable:
+            connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            return "in the way"
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.WrongObjectType):
+            return "gone"
+        except psycopg.errors.OutOfMemory:
+            connection.execute("ROLLBACK")
             raise BackupError(
-                f"A table is locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
-                next_step="wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again",
+                f"The server has no room for the locks of a backup: {len(tables):,} tables are locked at once.",
+                next_step=read_lock_table(connection).advice(len(tables)),
             ) from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(
@@ -125,3 +207,4 @@ def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...]) ->
                 next_step="GRANT pg_read_all_data TO the backup role (PostgreSQL 14 or newer), "
                 "or GRANT SELECT ON ALL TABLES",
             ) from None
+    return "locked"

@@ -1,4 +1,8 @@
-"""Connections to PostgreSQL, and what its refusals mean for a person."""
+"""Connections to PostgreSQL, and what its refusals mean for a person.
+
+What a role, a database or the server has set for its sessions is meant for the application; none of it reaches us
+(`tmi_ops/postgres/session.py`).
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,21 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
 from tmi_ops.settings import PostgresSettings
 
 CONNECT_TIMEOUT_S = 10
 APPLICATION_NAME = "tmi_ops"
+_NO_OPTIONS = "unsupported startup parameter"
 
 
-def libpq_environment(postgres: PostgresSettings, database: str | None = None) -> dict[str, str]:
+def libpq_environment(
+    postgres: PostgresSettings, database: str | None = None, *, server_major: int = 0
+) -> dict[str, str]:
     """The variables through which PostgreSQL's programs reach the server; secrets stay out of argv.
+
+    Args:
+        server_major: where it is known, settings that came with it are pinned too.
 
     Source: https://www.postgresql.org/docs/current/libpq-envars.html
     """
@@ -31,10 +42,10 @@ def libpq_environment(postgres: PostgresSettings, database: str | None = None) -
         "PGSSLMODE": postgres.sslmode,
         "PGAPPNAME": APPLICATION_NAME,
         "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT_S),
+        "PGCLIENTENCODING": CLIENT_ENCODING,
+        "PGOPTIONS": _options(postgres, server_major),
     }
     environment |= {f"PG{name.upper()}": file for name, file in _ssl_files(postgres).items()}
-    if postgres.options:
-        environment["PGOPTIONS"] = postgres.options
     if postgres.password is not None:
         environment["PGPASSWORD"] = postgres.password.get_secret_value()
     return environment
@@ -50,13 +61,17 @@ def connection_parameters(postgres: PostgresSettings, database: str | None = Non
         "sslmode": postgres.sslmode,
         "application_name": APPLICATION_NAME,
         "connect_timeout": CONNECT_TIMEOUT_S,
+        "client_encoding": CLIENT_ENCODING,
+        "options": _options(postgres),
     }
     parameters |= _ssl_files(postgres)
-    if postgres.options:
-        parameters["options"] = postgres.options
     if postgres.password is not None:
         parameters["password"] = postgres.password.get_secret_value()
     return parameters
+
+
+def _options(postgres: PostgresSettings, server_major: int = 0) -> str:
+    return " ".join(filter(None, (startup_options(server_major), postgres.options)))
 
 
 def _ssl_files(postgres: PostgresSettings) -> dict[str, str]:
@@ -75,7 +90,7 @@ def connect(
             fail did; the message names the next step.
     """
     try:
-        connection = psycopg.connect(**connection_parameters(postgres, database), autocommit=autocommit)
+        connection = open_session(postgres, database, autocommit=autocommit)
     except psycopg.OperationalError as error:
         raise explain_refusal(error, postgres, database) from None
     try:
@@ -83,6 +98,30 @@ def connect(
             yield connection
     except psycopg.Error as error:
         raise _explain_failure(error, connection, postgres) from error
+
+
+def open_session(postgres: PostgresSettings, database: str | None = None, **other: Any) -> psycopg.Connection[TupleRow]:
+    """A connection whose session is pinned; `other` are more arguments of `psycopg.connect`.
+
+    Raises:
+        psycopg.OperationalError: the server could not be reached or refused us (`explain_refusal`).
+    """
+    parameters = {**connection_parameters(postgres, database), **other}
+    began_with_options = True
+    try:
+        connection = psycopg.connect(**parameters)
+    except psycopg.OperationalError as error:
+        if _NO_OPTIONS not in str(error):
+            raise
+        # A pooler between us and the server, which passes no options on.
+        began_with_options = False
+        connection = psycopg.connect(**{**parameters, "options": postgres.options or ""})
+    try:
+        pin_session(connection, began_with_options=began_with_options)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def explain_refusal(

@@ -26,6 +26,9 @@ _PASSED_ON_TO_CLIENTS = (
     "KRB5CCNAME", "KRB5_CONFIG", "PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSENCMODE", "PGKRBSRVNAME", "PGREQUIREAUTH",
     "PGSSLCRL", "PGSSLCRLDIR", "PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION",
 )  # fmt: skip
+_BELONGS_TO_IT = ("DETAIL:", "HINT:")
+_LAST_LINES = 4
+_KEPT_OUTPUT = 8000  # characters
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 
@@ -84,8 +87,10 @@ def plain_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, **(added or {}), "LC_MESSAGES": "C"}
 
 
-def _of_connections() -> dict[str, str]:
-    return {name: os.environ[name] for name in _PASSED_ON_TO_CLIENTS if name in os.environ}
+def client_environment(added: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program that connects to a server, as `added` (`libpq_environment`) says."""
+    ours = {name: os.environ[name] for name in _PASSED_ON_TO_CLIENTS if name in os.environ}
+    return plain_environment({**ours, **added})
 
 
 def run_program(
@@ -108,7 +113,7 @@ def run_program(
     try:
         done = subprocess.run(
             words,
-            env=plain_environment() if env is None else plain_environment({**_of_connections(), **env}),
+            env=plain_environment() if env is None else client_environment(env),
             input=stdin,
             capture_output=True,
             text=True,
@@ -131,11 +136,22 @@ def program_too_slow(program: str | Path, limit: float) -> ProgramError:
 
 
 def program_failed(program: str | Path, returncode: int, stderr: str) -> ProgramError:
-    """The error of a program that exited non-zero, with the last lines it wrote."""
-    lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    said = " / ".join(lines[-4:]) or "it said nothing"
+    """The error of a program that exited non-zero, with what it said of it."""
     how = f"was ended by signal {-returncode}" if returncode < 0 else f"failed with exit code {returncode}"
-    return ProgramError(f"{Path(program).name} {how}: {said}")
+    error = ProgramError(f"{Path(program).name} {how}: {said_of_failure(stderr) or 'it said nothing'}")
+    error.output = stderr[-_KEPT_OUTPUT:]
+    return error
+
+
+def said_of_failure(stderr: str) -> str:
+    """The line that says what failed, with its DETAIL and HINT; the last lines where none says so."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    for mark in ("PANIC:", "FATAL:", "ERROR:", "error:"):
+        for position, line in enumerate(lines):
+            if mark in line:
+                more = [other for other in lines[position + 1 : position + 8] if other.startswith(_BELONGS_TO_IT)]
+                return " / ".join([line, *more])
+    return " / ".join(lines[-_LAST_LINES:])
 
 
 @lru_cache(maxsize=64)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables, read_sequences
+from tmi_ops.backup import fingerprint
+from tmi_ops.backup.contents import CONTENTS_OBJECT, fingerprints_of, parse_contents
+from tmi_ops.backup.counting import count_database
+from tmi_ops.backup.fingerprint import fingerprint_tables, read_sequences
 from tmi_ops.backup.inventory import differing_objects, read_inventory
 from tmi_ops.backup.logical import INVENTORY_OBJECT
 from tmi_ops.backup.snapshot import list_tables, pin_text_output
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import Report
+from tmi_ops.recovery.contents import differing_large_objects, differing_sequences, differing_tables
+from tmi_ops.recovery.dumped_rows import dumped_rows
 from tmi_ops.recovery.fetch import FetchedBackup
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.manifest import SequenceRange, TableFingerprint
@@ -32,22 +38,60 @@ class Comparison:
         return sum(fingerprint.rows for fingerprint in self.fingerprints.values())
 
 
-def compare_with_source(address: PostgresSettings, fetched: FetchedBackup, report: Report) -> Comparison:
-    """Fingerprint the restored database that `address` names and compare it with what the manifest recorded.
+def compare_with_source(
+    address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report
+) -> Comparison:
+    """Compare the restored database that `address` names with what was backed up.
 
     Of a schema-only backup there are no rows to compare; its objects are.
+
+    Args:
+        programs: not older than the server at `address`.
     """
-    manifest = fetched.manifest
-    has_rows = manifest.format != "schema-only"
     inventory = json.loads(fetched.path(INVENTORY_OBJECT).read_bytes())
     with connect(address) as connection:
         pin_text_output(connection)
         differences = differing_objects(inventory, read_inventory(connection))
-        fingerprints: dict[str, TableFingerprint] = {}
-        if has_rows:
-            fingerprints = fingerprint_tables(connection, list_tables(connection), report)
-            differences += differing_tables(manifest.fingerprints, fingerprints)
-            differences += differing_sequences(manifest.sequences, read_sequences(connection))
+    if fetched.manifest.format == "schema-only":
+        return Comparison(tuple(differences), {})
+    rows = (
+        _compare_contents(address, fetched, programs, report)
+        if fetched.manifest.digest_method == "copy"
+        else _compare_records(address, fetched, report)
+    )
+    return Comparison((*differences, *rows.differences), rows.fingerprints)
+
+
+def _compare_contents(
+    address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report
+) -> Comparison:
+    source = parse_contents(fetched.path(CONTENTS_OBJECT).read_bytes())
+    with report.phase("compare", total=1, unit="steps") as phase:
+        copy = count_database(address, programs)[1]
+        phase.advance(1)
+    with connect(address) as connection:
+        pin_text_output(connection)
+        differences = differing_tables(
+            connection,
+            source,
+            copy,
+            fetched.manifest.encoding,
+            lambda table: dumped_rows(fetched, table),
+            name_keys=not fetched.manifest.encrypted,
+        )
+    differences += differing_sequences(source.sequences, copy.sequences)
+    differences += differing_large_objects(source, copy)
+    return Comparison(tuple(differences), fingerprints_of(copy))
+
+
+def _compare_records(address: PostgresSettings, fetched: FetchedBackup, report: Report) -> Comparison:
+    """As releases did that read every row a second time by SQL: their backups hold no other digest."""
+    manifest = fetched.manifest
+    with connect(address) as connection:
+        pin_text_output(connection)
+        fingerprints = fingerprint_tables(connection, list_tables(connection), report)
+        differences = fingerprint.differing_tables(manifest.fingerprints, fingerprints)
+        differences += differing_values(manifest.sequences, read_sequences(connection))
     return Comparison(tuple(differences), fingerprints)
 
 
@@ -56,7 +100,6 @@ def compare_databases(source: PostgresSettings, copy: PostgresSettings, report: 
     found = []
     for address in (source, copy):
         with connect(address) as connection:
-            connection.execute("SET statement_timeout = 0")
             pin_text_output(connection)
             fingerprints = fingerprint_tables(connection, list_tables(connection), report)
             found.append((read_inventory(connection), fingerprints, read_sequences(connection)))
@@ -64,13 +107,13 @@ def compare_databases(source: PostgresSettings, copy: PostgresSettings, report: 
     exact = {name: SequenceRange(before=value, after=value) for name, value in sequences.items()}
     differences = [
         *differing_objects(objects, copied_objects),
-        *differing_tables(rows, copied_rows),
-        *differing_sequences(exact, copied_sequences),
+        *fingerprint.differing_tables(rows, copied_rows),
+        *differing_values(exact, copied_sequences),
     ]
     return Comparison(tuple(differences), copied_rows)
 
 
-def differing_sequences(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:
+def differing_values(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:
     """Sequences of the copy that stand outside of what the source's could have been at the dump."""
     differences = []
     for name, bounds in sorted(source.items()):

@@ -118,6 +118,13 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
     return RestoreResult(plan.database, plan.keep_as, comparison, tuple(created_roles))
 
 
+def _programs_of_server(settings: Settings) -> Programs:
+    """What can dump the copy: the server may be newer than the backup."""
+    with connect(settings.postgres, "postgres") as connection:
+        major = connection.info.server_version // VERSION_NUM_PER_MAJOR
+    return programs_at_least(major, settings.pg_bindir)
+
+
 def _restore_beside(
     settings: Settings, store: ObjectStore, plan: RestorePlan, programs: Programs, scratch_root: Path, report: Report
 ) -> tuple[Comparison, list[str]]:
@@ -130,7 +137,7 @@ def _restore_beside(
         create_database(settings.postgres, plan.manifest, plan.working_name, report)
         load_dump(address, fetched, programs, report)
         apply_properties(address, surroundings.database, report)
-        comparison = compare_with_source(address, fetched, report)
+        comparison = compare_with_source(address, fetched, _programs_of_server(settings), report)
     if not comparison.equal:
         raise RecoveryError(
             f"The restored copy is not what was backed up: {'; '.join(comparison.differences[:5])}.",

@@ -121,7 +121,7 @@ def _restore_and_compare(
             except ProgramError as error:
                 raise _RestoreFailedError(error.what) from error
         with findings.timed("compare"):
-            findings.comparison = compare_with_source(address, fetched, report)
+            findings.comparison = compare_with_source(address, fetched, programs, report)
             findings.reasons.extend(findings.comparison.differences)
         with findings.timed("validate"):
             findings.validation = validate_schema(address)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from tmi_ops.errors import DatabaseError
-from tmi_ops.postgres.connections import connection_parameters, explain_refusal
+from tmi_ops.postgres.connections import explain_refusal, open_session
 from tmi_ops.settings import PostgresSettings
 
 
@@ -22,7 +22,7 @@ def engine(postgres: PostgresSettings) -> Engine:
 
     def open_connection() -> psycopg.Connection[tuple[object, ...]]:
         try:
-            return psycopg.connect(**connection_parameters(postgres))
+            return open_session(postgres)
         except psycopg.OperationalError as error:
             raise explain_refusal(error, postgres) from None
 
@@ -39,8 +39,6 @@ def snapshot(postgres: PostgresSettings) -> Iterator[Connection]:
     try:
         with engine(postgres).connect() as connection:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            # A role's own limit is meant for the application; counting a large table may take longer.
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
             yield connection
     except DBAPIError as error:
         raise _refused_query(error, postgres) from error

@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 Kind = Literal["logical", "base"]
 Format = Literal["custom", "directory", "plain", "schema-only"]
 Outcome = Literal["proven", "failed"]
+# What a table's digest is of: each row's text, summed up by SQL on the server; or its rows as COPY writes them.
+DigestMethod = Literal["record", "copy"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
@@ -87,7 +89,7 @@ class StoredObject(_Fact):
 
 
 class TableFingerprint(_Fact):
-    """A table's content in one snapshot: its row count and an order-independent digest of its rows."""
+    """A table's content in one snapshot: its row count and a digest of its rows (`Manifest.digest_method`)."""
 
     rows: int
     digest: str
@@ -161,6 +163,7 @@ class Manifest(BackupManifest):
     snapshot_at: AwareDatetime
     globals_include_passwords: bool = False
     objects: tuple[StoredObject, ...]
+    digest_method: DigestMethod = "record"
     fingerprints: dict[str, TableFingerprint] = Field(default_factory=dict)
     sequences: dict[str, SequenceRange] = Field(default_factory=dict)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tmi_ops.backup import logical
-from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
+from tmi_ops.backup import copying, logical
+from tmi_ops.backup.archive.toc import ArchiveError
+from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat, dump_command
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.errors import BackupError, DatabaseError, DiskSpaceError, ProgramError
 from tmi_ops.postgres.connections import connect, connection_parameters
@@ -57,7 +58,7 @@ def test_a_backup_of_each_format_is_in_the_catalogue_with_what_a_restore_needs(
     manifest = back_up_logical(source, store, format_, SilentReport())
     assert find_backup(store, "latest") == manifest
     names = {item.name for item in manifest.objects}
-    assert {"globals.sql", "inventory.json"} < names
+    assert {"globals.sql", "inventory.json", "contents.json"} < names
     assert manifest.format == format_
     assert manifest.database == source.postgres.database
     assert manifest.system_identifier is not None
@@ -66,9 +67,7 @@ def test_a_backup_of_each_format_is_in_the_catalogue_with_what_a_restore_needs(
         assert manifest.sequences["public.ticket"].before == 104
 
 
-def test_the_fingerprint_and_the_dump_are_of_one_moment_while_the_source_changes(
-    source: Settings, store: ObjectStore
-) -> None:
+def test_a_backup_is_of_one_moment_while_the_source_changes(source: Settings, store: ObjectStore) -> None:
     stop = threading.Event()
 
     def write() -> None:
@@ -102,9 +101,9 @@ def test_a_dump_that_fails_leaves_nothing_behind(
     source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        logical,
+        copying,
         "dump_command",
-        lambda *_a, **_k: ["/bin/sh", "-c", "head -c 20000000 /dev/zero; echo torn >&2; exit 1"],
+        lambda *a, **k: ["/bin/sh", "-c", '"$@"; echo torn >&2; exit 1', "sh", *dump_command(*a, **k)],
     )
     with pytest.raises(ProgramError, match="torn"):
         back_up_logical(source, store, "custom", SilentReport())
@@ -112,18 +111,27 @@ def test_a_dump_that_fails_leaves_nothing_behind(
     assert _left_in_store(source) == []
 
 
-def test_a_fingerprint_that_fails_ends_the_dump_at_once(
+def test_an_inventory_that_fails_ends_the_dump_at_once(
     source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise DatabaseError("the fingerprint's connection is gone")
+        raise DatabaseError("the inventory's connection is gone")
 
-    monkeypatch.setattr(logical, "fingerprint_tables", fail)
-    monkeypatch.setattr(logical, "dump_command", lambda *_a, **_k: ["/bin/sh", "-c", "yes | head -c 100000000000"])
+    monkeypatch.setattr(logical, "read_inventory", fail)
+    monkeypatch.setattr(copying, "dump_command", lambda *_a, **_k: ["/bin/sh", "-c", "sleep 60"])
     started = time.monotonic()
     with pytest.raises(DatabaseError, match="connection is gone"):
         back_up_logical(source, store, "custom", SilentReport())
     assert time.monotonic() - started < 20
+    assert _left_in_store(source) == []
+
+
+def test_a_dump_that_is_no_archive_is_no_backup(
+    source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "dump_command", lambda *_a, **_k: ["/bin/sh", "-c", "yes | head -c 20000000"])
+    with pytest.raises(ArchiveError, match="does not begin"):
+        back_up_logical(source, store, "custom", SilentReport())
     assert _left_in_store(source) == []
 
 
@@ -154,11 +162,12 @@ def test_a_disk_too_small_for_the_directory_format_is_foreseen(
 def test_a_table_locked_by_a_schema_change_is_named_as_the_cause(
     source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tmi_ops.backup.snapshot.LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr("tmi_ops.backup.snapshot.LOCK_TIMEOUT_S", 0.5)
     with psycopg.connect(**connection_parameters(source.postgres)) as blocker:
         blocker.execute("LOCK TABLE threats IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(BackupError, match="locked exclusively"):
+        with pytest.raises(BackupError, match="locked exclusively") as caught:
             back_up_logical(source, store, "custom", SilentReport())
+        assert f"process {blocker.info.backend_pid}" in caught.value.what
         blocker.rollback()
 
 
@@ -175,8 +184,9 @@ def test_a_role_that_may_not_read_every_table_says_which_grant_is_missing(
 
 _SLOW_BACKUP = """
 import sys
-from tmi_ops.backup import logical
-logical.dump_command = lambda *a, **k: ["/bin/sh", "-c", "yes | head -c 200000000000"]
+from tmi_ops.backup import copying, counting
+counting.ContentsReader.feed = lambda self, chunk: None
+copying.dump_command = lambda *a, **k: ["/bin/sh", "-c", "yes | head -c 200000000000"]
 from tmi_ops.cli.main import main
 main(["backup", "logical", "--quiet"])
 """

@@ -55,12 +55,11 @@ class LargeObjectsContent:
 
 @dataclass(frozen=True)
 class Contents:
-    """All data of one dump, and its table of contents."""
+    """All data of one dump."""
 
-    toc: Toc
-    tables: tuple[TableContent, ...]
-    sequences: tuple[SequenceContent, ...]
-    large_objects: LargeObjectsContent
+    tables: tuple[TableContent, ...] = ()
+    sequences: tuple[SequenceContent, ...] = ()
+    large_objects: LargeObjectsContent = LargeObjectsContent()
 
 
 class RowsDigest:
@@ -121,6 +120,8 @@ class ContentsReader:
     """Counts an archive in the custom format: feed it chunk by chunk, then ask for the result."""
 
     def __init__(self) -> None:
+        self.head = bytearray()
+        """Header and table of contents as they are in the archive: an archive themselves, as of a dump without data."""
         self._reader = ArchiveReader()
         self._toc: Toc | None = None
         self._tables: list[TableContent] = []
@@ -135,10 +136,12 @@ class ContentsReader:
         Raises:
             ArchiveError: this is not an archive that pg_dump writes.
         """
+        if self._toc is None:
+            self.head += chunk
         for event in self._reader.feed(chunk):
             self._take(event)
 
-    def result(self) -> Contents:
+    def result(self) -> tuple[Toc, Contents]:
         """What the archive held; there is no more of it.
 
         Raises:
@@ -147,7 +150,7 @@ class ContentsReader:
         self._reader.close()
         if self._toc is None:
             raise AssertionError
-        return Contents(self._toc, tuple(self._tables), sequences_of(self._toc), self._objects.content())
+        return self._toc, Contents(tuple(self._tables), sequences_of(self._toc), self._objects.content())
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Data):
@@ -156,6 +159,7 @@ class ContentsReader:
             self._unpacking.feed(event.content)
         elif isinstance(event, TocRead):
             self._toc = event.toc
+            del self.head[event.end :]
         elif isinstance(event, DataBegins):
             self._begin(event)
         elif isinstance(event, DataEnds):

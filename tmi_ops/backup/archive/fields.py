@@ -34,13 +34,20 @@ class Input:
 
     buffer: bytearray = field(default_factory=bytearray)
     position: int = 0
+    dropped: int = 0
 
     @property
     def rest(self) -> int:
         return len(self.buffer) - self.position
 
+    @property
+    def read(self) -> int:
+        """How many bytes were read since the beginning."""
+        return self.dropped + self.position
+
     def add(self, chunk: bytes) -> None:
         del self.buffer[: self.position]
+        self.dropped += self.position
         self.position = 0
         self.buffer += chunk
 

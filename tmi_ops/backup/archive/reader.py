@@ -25,9 +25,10 @@ _OIDS = 1 << 32
 
 @dataclass(frozen=True)
 class TocRead:
-    """The table of contents is complete; data follow."""
+    """The table of contents is complete; data follow. `end`: how many bytes of the archive it and the header took."""
 
     toc: Toc
+    end: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class ArchiveReader:
     def _read(self) -> _Steps[None]:
         toc = yield from self._toc()
         self._awaited = {entry.dump_id: entry for entry in toc.entries if entry.has_data and entry.desc in WITH_DATA}
-        yield TocRead(toc)
+        yield TocRead(toc, self._input.read)
         while True:
             self._between_blocks = True
             while not self._input.rest:

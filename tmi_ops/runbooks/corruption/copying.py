@@ -31,8 +31,9 @@ def copy_database(
     directory.mkdir(parents=True)
     dump = directory / "dump"
     with exported_snapshot(source) as snapshot, report.phase("dump", total=1, unit="steps") as phase:
-        argv = dump_command(programs, "directory", snapshot.name, directory=dump, jobs=RESTORE_JOBS)
-        run_program(argv, env=libpq_environment(source))
+        encoding = snapshot.server.encoding
+        argv = dump_command(programs, "directory", snapshot.name, encoding, directory=dump, jobs=RESTORE_JOBS)
+        run_program(argv, env=libpq_environment(source, server_major=snapshot.server.major))
         properties = read_properties(snapshot.connection)
         phase.advance(1)
         facts = snapshot.server

@@ -54,7 +54,7 @@ def _restore(work: Work) -> None:
         address = server.model_copy(update={"database": manifest.database})
         load_dump(address, fetched, programs, work.report)
         apply_properties(address, surroundings.database, work.report)
-        comparison = compare_with_source(address, fetched, work.report)
+        comparison = compare_with_source(address, fetched, programs, work.report)
         if not comparison.equal:
             raise RecoveryError(
                 f"What was restored is not what was backed up: {'; '.join(comparison.differences[:5])}.",

@@ -19,7 +19,7 @@ def read(content: bytes, size: int = 1 << 20) -> Contents:
     reader = ContentsReader()
     for start in range(0, len(content), size):
         reader.feed(content[start : start + size])
-    return reader.result()
+    return reader.result()[1]
 
 
 @pytest.mark.parametrize(

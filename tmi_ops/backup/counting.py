@@ -1,0 +1,153 @@
+"""Counting what an archive holds while it passes by: beside whoever takes its bytes, in a thread of its own.
+
+Unpacking and hashing leave the interpreter free, so on two cores the count costs the stream little time.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from tmi_ops.backup.archive.contents import (
+    Contents,
+    ContentsReader,
+    LargeObjectsSum,
+    RowsDigest,
+    TableContent,
+    sequences_of,
+)
+from tmi_ops.backup.archive.decompression import decompressor
+from tmi_ops.backup.archive.files import TOC_FILE, directory_toc
+from tmi_ops.backup.archive.toc import TABLE_DATA, ArchiveError, Compression, Toc
+from tmi_ops.backup.dump import count_command, stream_program
+from tmi_ops.postgres.connections import connect, libpq_environment
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.server import read_server
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.store.channel import Channel, ChannelClosedError
+
+# What the directory format calls its files: of tables, and of large objects.
+_SUFFIXES: Mapping[str, Compression] = {"": "none", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
+_LARGE_OBJECT = re.compile(r"blob_(\d{1,10})")
+
+
+class CountedArchive:
+    """Passes an archive's chunks on, once, and knows afterwards what it held."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self._channel = Channel()
+        self._reader = ContentsReader()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._count, name="count", daemon=True)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The chunks, unchanged.
+
+        Raises:
+            ArchiveError: they are no archive of pg_dump.
+        """
+        self._thread.start()
+        try:
+            for chunk in self._chunks:
+                self._channel.put(chunk)
+                yield chunk
+            self._channel.end()
+        except ChannelClosedError:
+            self._thread.join()
+            raise self._failure or ArchiveError("The count of the dump was stopped.") from None
+        except BaseException:
+            self._channel.abandon()
+            raise
+        finally:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def result(self) -> tuple[Toc, Contents]:
+        """What the archive held; all chunks have passed.
+
+        Raises:
+            ArchiveError: it ended too early.
+        """
+        return self._reader.result()
+
+    @property
+    def head(self) -> bytes:
+        """The archive without its data, which `read_toc` and pg_restore can read."""
+        return bytes(self._reader.head)
+
+    def _count(self) -> None:
+        try:
+            while (chunk := self._channel.get()) is not None:
+                self._reader.feed(chunk)
+        except ChannelClosedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that passes the chunks on
+            self._failure = error
+            self._channel.abandon()
+
+
+class CountedDirectory:
+    """Counts the files of a directory archive, each while it passes by."""
+
+    def __init__(self, directory: Path) -> None:
+        self.toc = directory_toc((directory / TOC_FILE).read_bytes())
+        self._entries = {entry.file_name: entry for entry in self.toc.of_kind(TABLE_DATA) if entry.file_name}
+        self._tables: list[TableContent] = []
+        self._objects = LargeObjectsSum()
+
+    def passing(self, file: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The file's chunks, unchanged.
+
+        Raises:
+            ArchiveError: they are not what pg_dump writes into a file of this name.
+        """
+        name, _, suffix = file.name.partition(".dat")
+        packed: Compression | None = _SUFFIXES.get(suffix)
+        entry = self._entries.pop(f"{name}.dat", None)
+        large_object = _LARGE_OBJECT.fullmatch(name)
+        if packed is None or (entry is None and large_object is None):
+            yield from chunks
+            return
+        rows = RowsDigest()
+        if large_object is not None:
+            self._objects.begin(int(large_object[1]))
+        unpacking = decompressor(packed, self._objects.feed if entry is None else rows.feed)
+        for chunk in chunks:
+            unpacking.feed(chunk)
+            yield chunk
+        unpacking.close()
+        if entry is None:
+            self._objects.end()
+        else:
+            self._tables.append(rows.content(entry))
+
+    def result(self) -> Contents:
+        """What the archive held; all its files have passed.
+
+        Raises:
+            ArchiveError: one is missing.
+        """
+        for entry in self._entries.values():
+            raise ArchiveError(f"The dump has no file with the data of {entry.namespace}.{entry.tag}.")
+        return Contents(tuple(self._tables), sequences_of(self.toc), self._objects.content())
+
+
+def count_database(address: PostgresSettings, programs: Programs) -> tuple[Toc, Contents]:
+    """Dump the database that `address` names, as a backup of it would be, and only count what comes.
+
+    Raises:
+        DatabaseError: the server could not be reached.
+        ProgramError: pg_dump failed.
+    """
+    with connect(address) as connection:
+        server = read_server(connection)
+    archive = CountedArchive(
+        stream_program(count_command(programs, server.encoding), libpq_environment(address, server_major=server.major))
+    )
+    for _ in archive:
+        pass
+    return archive.result()

@@ -1,0 +1,56 @@
+"""The room a server has for locks, and how much of it a dump or a restore of many tables takes.
+
+A lock on a table stands in shared memory, which has room for max_locks_per_transaction for each session that may exist.
+A dump locks every table at once, and so does a restore in one transaction.
+Source: https://www.postgresql.org/docs/current/runtime-config-locks.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import psycopg
+
+SETTING = "max_locks_per_transaction"
+DEFAULT_MAX_LOCKS = 64
+# Beside one lock for each table: sequences, views, TOAST and indexes that are opened on the way.
+_LOCKS_PER_TABLE = 1.5
+_STEP = 64
+# As PostgreSQL counts who may hold locks (InitializeMaxBackends): sessions, workers, prepared transactions.
+_MAY_HOLD_LOCKS = ("max_connections", "autovacuum_max_workers", "max_worker_processes", "max_wal_senders",
+                   "max_prepared_transactions")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LockTable:
+    """`holders`: how many sessions, workers and prepared transactions may exist."""
+
+    max_locks: int
+    holders: int
+
+    def max_locks_for(self, tables: int) -> int:
+        """The least max_locks_per_transaction, in steps of 64, with which this server locks so many tables at once."""
+        needed = ceil(tables * _LOCKS_PER_TABLE / self.holders)
+        return max(DEFAULT_MAX_LOCKS, ceil(needed / _STEP) * _STEP)
+
+    def advice(self, tables: int) -> str:
+        """What to set and how, after the server found no room for the locks of so many tables."""
+        wanted = self.max_locks_for(tables)
+        if wanted <= self.max_locks:  # others hold locks too
+            wanted = 2 * self.max_locks
+        return (
+            f"{tables:,} tables are locked at once; as a superuser: ALTER SYSTEM SET {SETTING} = {wanted} (it is "
+            f"{self.max_locks}), then restart the server"
+        )
+
+
+def read_lock_table(connection: psycopg.Connection[Any]) -> LockTable:
+    """Read the server's own figures; the connection is in no failed transaction."""
+    rows = connection.execute(
+        "SELECT s.name, s.setting::pg_catalog.int4 FROM pg_catalog.pg_settings s WHERE s.name = ANY (%s)",
+        ([SETTING, *_MAY_HOLD_LOCKS],),
+    ).fetchall()
+    values = dict(rows)
+    return LockTable(values.pop(SETTING), sum(values.values()))
