@@ -1,6 +1,8 @@
-"""Sizes and stretches of time as a person reads them, the same on every screen, page and log."""
+"""Sizes, stretches of time and foreign text as a person reads them, the same on every screen, page and log."""
 
 from __future__ import annotations
+
+import re
 
 _KILO = 1000
 _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -9,6 +11,32 @@ _HOUR_S = 3600
 _DAY_S = 86400
 # Hours until here, then days: an objective of 24 h is called what it is.
 _DAYS_FROM_S = 2 * _DAY_S
+# Controls but line break and tab, and what reorders or hides text: a terminal obeys them, a person does not see them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+# What makes links, images and tags of Markdown.
+_MARKDOWN_ACTIVE = re.compile(r"([\\\[\]<>!])")
+
+
+def printable(text: str) -> str:
+    """Text of the database or the store in which nothing commands a terminal: ESC becomes `\\x1b`.
+
+    The one way on which such text reaches people; the command's streams, pages and Dagster's metadata go through it.
+    """
+    return _UNPRINTABLE.sub(lambda match: _escaped(ord(match[0])), text)
+
+
+def markdown_words(text: str) -> str:
+    """Such text inside Markdown: on one line, and no link, image or tag comes of it."""
+    return _MARKDOWN_ACTIVE.sub(r"\\\1", printable(text).replace("\n", " "))
+
+
+def _escaped(code: int) -> str:
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def size_words(size: float) -> str:

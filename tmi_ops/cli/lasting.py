@@ -1,13 +1,30 @@
-"""A terminal may go away while a command is at work: a closed pipe, a closed window, a dying ssh. The work goes on."""
+"""What stands between a command and its terminal.
+
+The terminal may go away while a command is at work: a closed pipe, a closed window, a dying ssh. The work goes on. And
+what a database or a store holds commands no terminal: of escape sequences only our own colours pass.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
+
+from tmi_ops.words import printable
+
+# Colours, bold, dim and their end, as click writes them; nothing that hides text.
+_COLOUR = re.compile("(\x1b\\[(?:0|1|2|22|39|3[0-7]|9[0-7])m)")
+
+
+def without_commands(text: str) -> str:
+    """Text in which every escape sequence but our colours is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
 
 
 class _Lasting:
@@ -17,7 +34,14 @@ class _Lasting:
         self._stream = stream
         self.reader_is_gone = False
 
+    @property
+    def as_it_is(self) -> _AsItIs:
+        return _AsItIs(self)
+
     def write(self, text: str) -> int:
+        return self.write_as_it_is(without_commands(text))
+
+    def write_as_it_is(self, text: str) -> int:
         try:
             return self._stream.write(text)
         except OSError:
@@ -37,6 +61,17 @@ class _Lasting:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _AsItIs:
+    """The same stream, for who draws with escape sequences and has seen to the text itself."""
+
+    def __init__(self, stream: _Lasting) -> None:
+        self._stream = stream
+        self.write = stream.write_as_it_is
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

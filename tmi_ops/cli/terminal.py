@@ -5,23 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from tmi_ops.progress import Phase, Unit
-from tmi_ops.words import size_words, time_words
+from tmi_ops.words import printable, size_words, time_words
 
 __all__ = ["TerminalReport", "age_words", "err", "out", "size_words", "time_words"]
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86400
+
+
+class SafeConsole(Console):
+    """A console on which text commands nothing: only Rich's own drawing reaches the terminal as escape codes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+    @property
+    def file(self) -> IO[str]:
+        stream = super().file
+        unfiltered: IO[str] = getattr(stream, "as_it_is", stream)
+        return unfiltered
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
+
+out = SafeConsole(highlight=False)
+err = SafeConsole(stderr=True, highlight=False)
 
 
 def age_words(moment: datetime) -> str:

@@ -24,7 +24,7 @@ from pydantic import Field
 from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
@@ -178,13 +178,12 @@ def _proof_metadata(proof: "Proof") -> dict[str, MetadataValue[Any]]:
 
 def _proof_result(proof: "Proof") -> AssetCheckResult:
     verdict = proof.verdict
-    reasons = "\n".join(f"- {reason}" for reason in verdict.reasons) or "Nothing differs."
     return AssetCheckResult(
         check_name=PROVEN_CHECK,
         passed=verdict.outcome == "proven",
         severity=AssetCheckSeverity.ERROR,
         description="proven" if verdict.outcome == "proven" else verdict.reasons[0],
-        metadata={"backup": verdict.backup_id, "reasons": MetadataValue.md(reasons)},
+        metadata={"backup": verdict.backup_id, "reasons": bullets(verdict.reasons, "Nothing differs.")},
     )
 
 

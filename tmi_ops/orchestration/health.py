@@ -30,8 +30,9 @@ from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import Materialized
+from tmi_ops.orchestration.results import Materialized, sql_block
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.words import markdown_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.examine import HealthReport, Result
@@ -161,7 +162,7 @@ def _probe_row(result: "Result") -> Row:
 
 def _what_helps(results: Sequence["Result"]) -> str:
     parts = [
-        f"**{result.probe.name}**: {result.verdict.advice}\n{_sql(result)}"
+        f"**{result.probe.name}**: {markdown_words(result.verdict.advice)}\n{_sql(result)}"
         for result in results
         if result.status is not Status.OK and result.verdict.remedy
     ]
@@ -169,7 +170,7 @@ def _what_helps(results: Sequence["Result"]) -> str:
 
 
 def _sql(result: "Result") -> str:
-    return "```sql\n" + "\n".join(result.verdict.remedy) + "\n```"
+    return sql_block(result.verdict.remedy)
 
 
 def _check_result(result: "Result", key: AssetKey) -> AssetCheckResult:

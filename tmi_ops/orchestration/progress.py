@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dagster import DagsterLogManager
 
 from tmi_ops.progress import Phase, Unit
+from tmi_ops.words import printable
 
 LINE_EVERY_S = 10.0
 
@@ -53,4 +54,4 @@ class RunLogReport:
         self._log.info(f"{name}: {phase.words()} in {time.monotonic() - start:.1f} s")
 
     def note(self, message: str) -> None:
-        self._log.info(message)
+        self._log.info(printable(message))

@@ -24,7 +24,7 @@ from tmi_ops.orchestration.drill import DrillConfig
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import seconds
+from tmi_ops.orchestration.results import bullets, seconds
 
 if TYPE_CHECKING:
     from tmi_ops.progress import Report
@@ -233,13 +233,9 @@ def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:
         "what": MetadataValue.text(plan.subject),
         "plan": MetadataValue.table(records, TableSchema([TableColumn(name, type="string") for name in columns])),
         "not touched": MetadataValue.text(plan.untouched),
-        "notes": _listed(plan.notes),
-        "left to you": _listed(plan.afterwards),
+        "notes": bullets(plan.notes),
+        "left to you": bullets(plan.afterwards),
     }
-
-
-def _listed(sentences: tuple[str, ...]) -> MetadataValue[Any]:
-    return MetadataValue.md("\n".join(f"- {one}" for one in sentences) or "nothing")
 
 
 def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
@@ -250,7 +246,7 @@ def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
     evidence = evidence_of(journal)
     return {
         "outcome": MetadataValue.text(evidence.outcome),
-        "left to you": _listed(journal.left),
+        "left to you": bullets(journal.left),
         "what": MetadataValue.text(journal.plan.subject),
         "run": MetadataValue.text(journal.run_id),
         "took (s)": seconds(evidence.rto_seconds),

@@ -21,6 +21,7 @@ from tmi_ops.orchestration.drill import DrillConfig
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
+from tmi_ops.orchestration.results import bullets
 
 if TYPE_CHECKING:
     from tmi_ops.rescue.columns.planning import ColumnsPlan
@@ -192,6 +193,6 @@ def _of_rows(plan: "RescuePlan") -> dict[str, MetadataValue[Any]]:
 def _of_columns(plan: "ColumnsPlan") -> dict[str, MetadataValue[Any]]:
     return {
         "other rows": MetadataValue.text(f"{plan.others:,} get {plan.others_get()}" if plan.others else "none"),
-        "comes back": MetadataValue.md("\n".join(f"- {what}" for what in plan.returning)),
-        "notes": MetadataValue.md("\n".join(f"- {note}" for note in plan.notes)),
+        "comes back": bullets(plan.returning),
+        "notes": bullets(plan.notes),
     }

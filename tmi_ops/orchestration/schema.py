@@ -28,6 +28,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.schema.rules import Rule
+from tmi_ops.words import printable
 
 if TYPE_CHECKING:
     from tmi_ops.schema.findings import Finding
@@ -137,7 +138,7 @@ def _steps(result: "MigrationResult | MigrationPlan") -> str:
 
     taken = [f"- {step.summary} ({step.locks})" for step in map(render, result.operations)]
     left = [f"- **left to you**: {one.table} {one.name}: {one.reason} {one.remedy}" for one in result.blocked]
-    return "\n".join([*taken, *left]) or "Nothing to do: the schema is up to date."
+    return "\n".join(map(printable, [*taken, *left])) or "Nothing to do: the schema is up to date."
 
 
 def _validation_metadata(verdict: "Validation") -> dict[str, MetadataValue[Any]]:

@@ -132,7 +132,7 @@ class Puts:
         for attempt in range(1, _SENDINGS + 1):
             with refusals_explained(self._where, key):
                 try:
-                    return str(self._client.put_object(**request)["ETag"])
+                    return str(self._client.put_object(**request).get("ETag", ""))
                 except self._client.exceptions.ClientError as error:
                     status = http_status(error)
                     gone = isinstance(condition, IfUnchanged) and status == _NOT_FOUND

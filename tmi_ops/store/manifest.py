@@ -43,6 +43,12 @@ def _object_name(name: str) -> str:
     return name
 
 
+def _power_of_two(size: int) -> int:
+    if size.bit_count() != 1:
+        raise ValueError("it is no power of two")
+    return size
+
+
 # Nothing of it can leave a directory: after every slash it begins with a letter or digit. One slash at most.
 ObjectName = Annotated[
     str,
@@ -54,6 +60,8 @@ Size = Annotated[int, Field(ge=0, le=_LARGEST_OBJECT)]
 Lsn = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$")]
 # One component of a path; that it is the id of a backup is checked where it becomes a folder (`backup_folder`).
 BackupId = Annotated[str, Field(pattern=r"^[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,63}$")]
+# What initdb allows: 1 MB to 1 GB.
+SegmentSize = Annotated[int, Field(ge=1 << 20, le=1 << 30), AfterValidator(_power_of_two)]
 Oid = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
 SystemIdentifier = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
 # No NUL and no line break: it becomes a link's target and a line of tablespace_map.
@@ -201,7 +209,7 @@ class BaseManifest(BackupManifest):
     start_lsn: Lsn
     stop_lsn: Lsn
     consistent_at: AwareDatetime
-    wal_segment_size: int
+    wal_segment_size: SegmentSize
     data_checksums: bool
     cluster_size: Annotated[int, Field(ge=0)]
     tablespaces: tuple[Tablespace, ...] = ()

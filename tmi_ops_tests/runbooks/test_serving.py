@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
@@ -56,6 +57,36 @@ def test_behaviour_is_carried_over_and_what_is_of_another_machine_is_not() -> No
         "shared_preload_libraries", "shared_buffers",
     }  # fmt: skip
     assert not {"archive_command", "synchronous_standby_names", "shared_preload_libraries"} & set(settings)
+
+
+# What makes a server load, run, read, write or reach something, or wait for what is gone: up to PostgreSQL 18.
+DANGEROUS = (
+    "archive_cleanup_command", "archive_command", "archive_library", "archive_mode", "config_file",
+    "data_directory", "dynamic_library_path", "extension_control_path", "external_pid_file", "hba_file",
+    "ident_file", "include", "include_dir", "jit_provider", "krb_server_keyfile", "listen_addresses",
+    "local_preload_libraries", "log_destination", "log_directory", "log_filename", "logging_collector",
+    "oauth_validator_libraries", "port", "primary_conninfo", "primary_slot_name", "promote_trigger_file",
+    "recovery_end_command", "recovery_target", "restore_command", "restrict_nonsystem_relation_kind", "search_path",
+    "session_preload_libraries", "shared_preload_libraries", "ssl", "ssl_cert_file", "ssl_passphrase_command",
+    "stats_temp_directory", "synchronized_standby_slots", "synchronous_standby_names", "temp_tablespaces",
+    "default_tablespace", "unix_socket_directories", "allow_system_table_mods", "event_triggers",
+    "session_replication_role", "ignore_system_indexes", "ignore_invalid_pages", "plperl.on_init",
+    "auto_explain.log_min_duration", "a_setting_of_postgresql_30",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DANGEROUS)
+def test_the_attack_by_a_setting_in_the_backup_reaches_no_server(name: str) -> None:
+    source = parse_settings(f"{name} = '/tmp/evil'\nwork_mem = 1MB\n")
+    configuration = serving_configuration(source, {}, LISTENING, GIGABYTE)
+    assert "/tmp/evil" not in "\n".join(configuration.lines)  # noqa: S108
+    assert configuration.left_out == (name,)
+
+
+@pytest.mark.parametrize("value", ["'/tmp/evil'", "'$libdir/evil'", "'a\\\\b'", "'`id`'"])
+def test_a_harmless_setting_with_a_place_for_its_value_is_left_out_too(value: str) -> None:
+    configuration = serving_configuration({"wal_sync_method": value}, {}, LISTENING, GIGABYTE)
+    assert configuration.left_out == ("wal_sync_method",)
 
 
 def test_later_settings_win_as_postgresql_reads_them() -> None:

@@ -11,6 +11,7 @@ from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store import download, upload
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.single_put import IfUnchanged, ObjectChangedError, put_single
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 from tmi_ops_tests.store.faulty_proxy import Fault, FaultyProxy, Request, faulty_proxy
 
@@ -126,6 +127,23 @@ def test_a_conditional_put_whose_answer_was_lost_is_ours(proxy: FaultyProxy, sha
     assert proxy.suffered == ["lose answer"]
     with pytest.raises(ObjectExistsError):
         shaky.put_if_absent("manifest.json", b"ours")
+
+
+@pytest.mark.parametrize("fault", ["refuse 501", "hide 412"])
+def test_a_server_that_ignores_if_match_overwrites_nobody_who_was_seen(
+    proxy: FaultyProxy, shaky: ObjectStore, fault: Fault
+) -> None:
+    """Two receivers and one lease: the later one must learn that the object is another's by now."""
+    proxy.choose = lambda request: fault if request.method == "PUT" and "If-Match" in request.headers else None
+    etag = put_single(shaky, "lease.json", b"one")
+    with pytest.warns(RuntimeWarning, match=r"no conditional put \(If-Match\)"):
+        second = put_single(shaky, "lease.json", b"two", condition=IfUnchanged(etag))
+    probes = len(proxy.suffered)
+    with pytest.raises(ObjectChangedError):
+        put_single(shaky, "lease.json", b"three", condition=IfUnchanged(etag))
+    put_single(shaky, "lease.json", b"four", condition=IfUnchanged(second))
+    assert len(proxy.suffered) == probes, "asked once"
+    assert shaky.get_bytes("lease.json") == b"four"
 
 
 @pytest.mark.parametrize("fault", ["refuse 501", "hide 412"])

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from tmi_ops.words import size_words, time_words
+from tmi_ops.words import printable, size_words, time_words
 
 
 @cache
@@ -17,11 +18,17 @@ def page_template(package: str, name: str = "page.html.jinja") -> Template:
         loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("tmi_ops.recovery.pages", "")]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": time_words, "size": size_words, "moment": moment_words}
     return environment.get_template(name)
+
+
+def _shown(value: object) -> object:
+    """What is put into a page, before it is escaped for HTML; what a macro made is that already."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def moment_words(moment: datetime | None) -> str:

@@ -1,8 +1,8 @@
 """The configuration of a cluster that was recovered onto another machine than it came from. Pure.
 
-What its source had set for its behaviour is carried over. What names places, addresses, certificates, libraries or
-standbys of another machine is not, nor is its archiving: two servers must not archive into one place, and one that
-waits for a standby that is gone would never commit.
+What its source had set for its behaviour is carried over by a list of what is known to be harmless. Everything else is
+not: places, addresses, certificates, libraries, hooks and standbys of another machine, archiving (two servers must not
+archive into one place), and whatever nobody has looked at yet. Whoever can write the backup writes these files.
 """
 
 from __future__ import annotations
@@ -13,15 +13,40 @@ from dataclasses import dataclass
 
 from tmi_ops.postgres.configuration import quoted_value
 
-# Whole names, or with a star their beginning.
-_OF_ANOTHER_MACHINE = (
-    "archive_*", "bonjour*", "cluster_name", "config_file", "data_directory", "dynamic_library_path", "event_source",
-    "external_pid_file", "hba_file", "huge_page*", "ident_file", "include*", "krb_*", "lc_messages", "listen_addresses",
-    "local_preload_libraries", "log_destination", "log_directory", "log_filename", "logging_collector", "port",
-    "primary_*", "promote_trigger_file", "recovery_*", "restore_command", "session_preload_libraries",
-    "shared_preload_libraries", "ssl", "ssl_*", "standby_mode", "stats_temp_directory", "synchronous_standby_names",
-    "syslog_*", "unix_socket_*",
+# What is carried over: numbers, switches and words that change how a server works and make it load, run, read, write or
+# reach nothing. Whole names, or with a star their beginning. A setting of a later PostgreSQL waits until it is known.
+_CARRIED = (
+    "array_nulls", "authentication_timeout", "client_connection_check_interval", "compute_query_id",
+    "default_text_search_config", "lc_monetary", "lc_numeric", "lc_time",
+    "autovacuum", "autovacuum_*", "backend_flush_after", "backslash_quote",
+    "bgwriter_*", "block_*", "bytea_output", "check_function_bodies", "checkpoint_*", "client_encoding",
+    "client_min_messages", "commit_delay", "commit_siblings", "commit_timestamp_buffers", "constraint_exclusion",
+    "cpu_*", "cursor_tuple_fraction", "datestyle", "db_user_namespace", "deadlock_timeout", "debug_pretty_print",
+    "default_statistics_target", "default_toast_compression", "default_transaction_*", "effective_*", "enable_*",
+    "escape_string_warning", "exit_on_error", "extra_float_digits", "from_collapse_limit", "fsync",
+    "full_page_writes", "geqo", "geqo_*", "gin_*", "hash_mem_multiplier", "hot_standby", "hot_standby_feedback",
+    "idle_in_transaction_session_timeout", "idle_replication_slot_timeout", "idle_session_timeout", "intervalstyle",
+    "io_combine_limit", "io_max_combine_limit", "io_max_concurrency", "io_method", "io_workers", "jit",
+    "jit_*_cost", "join_collapse_limit", "lock_timeout", "log_autovacuum_min_duration", "log_checkpoints",
+    "log_connections", "log_disconnections", "log_duration", "log_error_verbosity", "log_hostname",
+    "log_line_prefix", "log_lock_*", "log_min_*", "log_parameter_*", "log_recovery_conflict_waits",
+    "log_replication_commands", "log_startup_progress_interval", "log_statement", "log_statement_*",
+    "log_temp_files", "log_timezone", "log_transaction_sample_rate", "logical_decoding_work_mem",
+    "maintenance_io_concurrency", "maintenance_work_mem", "max_*", "min_*", "multixact_*", "notify_buffers",
+    "old_snapshot_threshold", "parallel_*", "password_encryption", "plan_cache_mode", "quote_all_identifiers",
+    "random_page_cost", "recursive_worktable_factor", "reserved_connections", "restart_after_crash", "row_security",
+    "scram_iterations", "seq_page_cost", "serializable_buffers", "shared_buffers", "standard_conforming_strings",
+    "statement_timeout", "stats_fetch_consistency", "subtransaction_buffers", "summarize_wal",
+    "superuser_reserved_connections", "synchronize_seqscans", "synchronous_commit", "tcp_*", "temp_buffers",
+    "temp_file_limit", "timezone", "trace_sort", "track_*", "transaction_buffers", "transaction_timeout",
+    "transform_null_equals", "update_process_title", "vacuum_*", "wal_buffers", "wal_compression",
+    "wal_decode_buffer_size", "wal_init_zero", "wal_keep_*", "wal_level", "wal_log_hints", "wal_receiver_*",
+    "wal_recycle", "wal_retrieve_retry_interval", "wal_sender_timeout", "wal_skip_threshold",
+    "wal_summary_keep_time", "wal_sync_method", "wal_writer_*", "work_mem", "xmlbinary", "xmloption",
 )  # fmt: skip
+# Of a carried setting no value may look like a place, an address or a program.
+_FREE_TEXT = ("log_line_prefix", "timezone", "log_timezone")
+_PLAIN_VALUE = re.compile(r"'(?:[^'\\/$`]|'')*'|[\w.+:-]+")
 _UNITS = {"": 8192, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _SIZE = re.compile(r"(\d+)\s*([kMGT]?B)?")
 BUFFERS_SHARE = 4  # a quarter of the memory, where the source's would be more than half of it
@@ -55,7 +80,7 @@ def serving_configuration(
         needed: what the source's control file says of settings that the cluster's WAL was written with.
         memory: bytes of this machine.
     """
-    carried = {name: value for name, value in source.items() if not _is_of_another_machine(name)}
+    carried = {name: value for name, value in source.items() if _is_carried(name, value)}
     left_out = sorted(name for name in source if name not in carried)
     buffers = _bytes(carried.get("shared_buffers", ""))
     if buffers is not None and buffers > memory // 2:
@@ -90,10 +115,9 @@ def access_lines(listening: Listening, superuser: str) -> tuple[str, ...]:
     )
 
 
-def _is_of_another_machine(name: str) -> bool:
-    return any(
-        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern for pattern in _OF_ANOTHER_MACHINE
-    )
+def _is_carried(name: str, value: str) -> bool:
+    known = any(re.fullmatch(pattern.replace("*", r"\w+"), name) for pattern in _CARRIED)
+    return known and (name in _FREE_TEXT or _PLAIN_VALUE.fullmatch(value) is not None)
 
 
 def _bytes(value: str) -> int | None:
