@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tmi_ops.objectives.timetable import AUTOMATION_VARIABLE
+from tmi_ops.automation.switch import AUTOMATION_VARIABLE
 
 
 def automate_what_starts() -> None:

@@ -33,6 +33,10 @@ def as_facts(status: Status) -> dict[str, Any]:
         "next_runs": {
             "problem": status.automatic.problem,
             "sensors": status.automatic.sensors,
+            "findings": [
+                {"severity": one.severity.value, "subject": one.subject, "what": one.what}
+                for one in status.automatic.findings
+            ],
             "runs": [{"schedule": run.schedule, "at": run.at.isoformat()} for run in status.automatic.runs],
         },
         "alerts": None if status.alerts is None else [record.alert.model_dump(mode="json") for record in status.alerts],

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status_health import findings_of, last_looks
 from tmi_ops.cli.status_words import MARKS, ago
 from tmi_ops.objectives.acting import Topic
@@ -150,7 +151,7 @@ def _next_runs(automatic: Automatic, now: datetime) -> Text:
     elif automatic.problem is None:
         said.append("none: no schedule is on", style="yellow")
     if automatic.problem is not None:
-        said.append(f"{'. ' if said else ''}{automatic.problem}", style="yellow")
+        said.append(f"{'. ' if said else ''}{automatic.problem}", style="red" if automatic.stuck else "yellow")
     return said
 
 
@@ -190,6 +191,9 @@ def _findings(status: Status) -> Iterator[RenderableType]:
             yield _finding(Standing.AT_RISK, problem, ())
     else:
         yield _finding(Standing.UNKNOWN, "What is recoverable is not known; see why:", (), "tmi-ops doctor")
+    for broken in status.automatic.findings:
+        standing = Standing.BREACHED if broken.severity is Severity.CRITICAL else Standing.AT_RISK
+        yield _finding(standing, f"{broken.what[0].upper()}{broken.what[1:]}.", (), "; ".join(broken.advice.lines()))
     sick = list(findings_of(status.health, status.at))
     for one in sick:
         yield _finding(one.standing, one.said, (), one.command)

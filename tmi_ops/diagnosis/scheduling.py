@@ -1,33 +1,36 @@
-"""Dagster's daemon and schedules, from the tables it keeps: plain SQL, as the person on call would ask."""
+"""What runs by itself, from Dagster's records; judged in `tmi_ops/automation`, as for the status and the guards."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable
 from typing import Any
 
 import psycopg
 
+from tmi_ops.automation.facts import AutomationFacts
+from tmi_ops.automation.judging import judge_daemon, judge_runs, judge_ticks
+from tmi_ops.automation.reading import facts_of
+from tmi_ops.automation.switch import Automation, read_automation
+from tmi_ops.checks import finding as checks
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.finding import Area, Finding, Outcome, failed, fine, not_configured, warning
 from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.errors import SettingsError
+from tmi_ops.settings import read_variables
+from tmi_ops.words import time_words
 
-# Daemons write their heartbeat every 30 s; Dagster's own UI calls them dead after 30 min, which is long at night.
-HEARTBEAT_LATE = timedelta(minutes=5)
-# Its schedules wait for a person; everywhere else they are on from the first day.
-_STARTS_NONE = "development"
 _TO_START = "dagster-daemon run  # as a service (docs of Dagster: deployment); embedded: tmi-ops up"
 
 
-@dataclass(frozen=True)
-class Tick:
-    """A schedule's or sensor's newest tick."""
-
-    name: str
-    status: str
-    error: str
-    age: timedelta
+def look_at_settings(patient: Patient) -> Finding:
+    """Whether a code location with these would load."""
+    try:
+        automation = _automation(patient)
+    except SettingsError as error:
+        cause = "Dagster's code location does not load with it, so nothing runs by itself"
+        return failed(error.what.rstrip("."), cause, error.next_step)
+    state = "on" if automation.running else "off"
+    return fine(f"schedules and sensors are {state} by default, in the time zone {automation.timezone}")
 
 
 def look_at_records(patient: Patient) -> Finding:
@@ -37,7 +40,7 @@ def look_at_records(patient: Patient) -> Finding:
     if isinstance(records, str):
         where = f"{patient.dagster['DAGSTER_PG_HOST']}:{patient.dagster.get('DAGSTER_PG_PORT', '5432')}"
         return failed(
-            f"Dagster's records at {where}: {records.splitlines()[-1].split('FATAL:')[-1].strip()}",
+            f"Dagster's records at {where}: {(records.splitlines() or ['no answer'])[-1].split('FATAL:')[-1].strip()}",
             "the database that Dagster keeps its runs and schedules in cannot be opened, so nothing runs by itself",
             "start that PostgreSQL, or correct DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB",
             'eval "$(tmi-ops stack env)"  # sets them for the embedded stack',
@@ -51,95 +54,61 @@ def look_at_daemon(patient: Patient) -> Finding:
         return failed(
             "Dagster has made no tables there yet", "neither its webserver nor its daemon ever ran with it", _TO_START
         )
-    rows = records.execute(
-        "SELECT daemon_type, (now() AT TIME ZONE 'UTC') - timestamp, body FROM daemon_heartbeats ORDER BY 2 DESC"
-    ).fetchall()
-    if not rows:
-        return failed("no daemon has ever reported", "the Dagster daemon was never started", _TO_START)
-    late = [(name, age) for name, age, _ in rows if age > HEARTBEAT_LATE]
-    youngest = min(age for _, age, _ in rows)
-    if len(late) == len(rows):
-        return failed(
-            f"the Dagster daemon last reported {_words(youngest)} ago",
-            "the daemon is not running: no schedule fires, no queued run starts",
-            _TO_START,
-            "see the end of its log for why it stopped (embedded: dagster-daemon.log, named by tmi-ops stack status)",
-        )
-    failing = [(name, said) for name, _, body in rows if (said := _daemon_error(body))]
-    if failing:
-        return failed(
-            f"{failing[0][0]}: {failing[0][1]}",
-            "the daemon runs and fails at its work, so schedules may not fire",
-            "mend what the error names, then restart the daemon",
-        )
-    if late:
-        return warning(
-            f"{late[0][0]} last reported {_words(late[0][1])} ago, the others now",
-            "one of the daemon's threads hangs, or belongs to a feature that is switched off since",
-            "restart the daemon",
-        )
-    return fine(f"{len(rows)} daemons reported within {_words(max(age for _, age, _ in rows))}")
+    facts = _facts(patient)
+    if found := _worst(judge_daemon(facts)):
+        return found
+    oldest = max(facts.now - one.reported_at for one in facts.daemons)
+    return fine(f"{len(facts.daemons)} daemons reported within {time_words(round(oldest.total_seconds()))}")
 
 
 def look_at_schedules(patient: Patient) -> Finding:
-    records = _records(patient)
-    rows = records.execute("SELECT selector_id, status, instigator_body, instigator_type FROM instigators").fetchall()
-    states = {selector: (_name(body), status) for selector, status, body, _ in rows}
-    kinds = {_name(body): kind.lower() for _, _, body, kind in rows}
-    schedules = dict(states.values())
-    failing = [tick for tick in _newest_ticks(records, states) if tick.status == "FAILURE"]
-    if failing:
-        tick = failing[0]
+    facts, automation = _facts(patient), _automation(patient)
+    if found := _worst(judge_ticks(facts, automation.timezone)):
+        return found
+    on = sum(one.on for one in facts.instigators)
+    if not on and not automation.running:
+        return fine("none is on: here nothing begins by itself until somebody switches it on")
+    if not facts.instigators:
         return failed(
-            f"{tick.name} failed at its last tick, {_words(tick.age)} ago: {tick.error}",
-            f"the {kinds[tick.name]} fires and its code fails before a run begins (not loaded, or a setting lacks)",
-            "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
-        )
-    stopped = sorted(name for name, status in schedules.items() if status == "STOPPED")
-    if not schedules and patient.settings.environment == _STARTS_NONE:
-        return fine(f"none switched on: {_STARTS_NONE} starts none by itself")
-    if not schedules:
-        return warning(
             "no schedule is on record",
             "the daemon has not loaded the code location (it switches them on), or runs with another TMI_ENV",
-            "dagster schedule list -m tmi_ops.definitions  # then switch them on:",
+            "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
             "dagster schedule start -m tmi_ops.definitions --start-all",
         )
+    stopped = sorted((one.name, one.kind) for one in facts.instigators if not one.on)
     if stopped:
         return warning(
-            f"switched off: {', '.join(stopped)}",
+            f"switched off: {', '.join(name for name, _ in stopped)}",
             "somebody switched them off (for maintenance?), so what they do is not done",
-            *(f"dagster {kinds[name]} start -m tmi_ops.definitions {name}" for name in stopped),
+            *(f"dagster {kind} start -m tmi_ops.definitions {name}" for name, kind in stopped),
         )
-    return fine(f"{len(schedules)} on, the newest tick of each is well")
+    return fine(f"{on} on, each was at work when it was due")
 
 
-def _newest_ticks(records: psycopg.Connection[Any], states: dict[str, tuple[str, str]]) -> list[Tick]:
-    rows = records.execute(
-        "SELECT DISTINCT ON (selector_id) selector_id, status, tick_body, (now() AT TIME ZONE 'UTC') - timestamp "
-        "FROM job_ticks WHERE selector_id = ANY(%s) ORDER BY selector_id, timestamp DESC",
-        (list(states),),
-    ).fetchall()
-    return [Tick(states[selector][0], status, _tick_error(body), age) for selector, status, body, age in rows]
+def look_at_runs(patient: Patient) -> Finding:
+    facts = _facts(patient)
+    if found := _worst(judge_runs(facts, _automation(patient).timezone)):
+        return found
+    return fine(f"{len(facts.waiting)} wait for their turn, none for too long" if facts.waiting else "none waits")
 
 
-def _name(body: str) -> str:
-    origin = json.loads(body).get("origin", {})
-    return str(origin.get("instigator_name") or origin.get("job_name") or "a schedule")
+def _worst(findings: Iterable[checks.Finding]) -> Finding | None:
+    """The worst of them, and how many there are besides."""
+    found = checks.worst_first(findings)
+    if not found:
+        return None
+    first, more = found[0], len(found) - 1
+    outcome = Outcome.FAILED if first.severity is checks.Severity.CRITICAL else Outcome.WARNING
+    seen = f"{first.what}; {more} more like it" if more else first.what
+    return Finding(outcome, seen, first.cause, first.advice.lines())
 
 
-def _tick_error(body: str) -> str:
-    error = (json.loads(body).get("tick_data", json.loads(body)) or {}).get("error") or {}
-    return _one_line(str(error.get("message", "")))
+def _facts(patient: Patient) -> AutomationFacts:
+    return facts_of(_records(patient), patient.settings.environment)
 
 
-def _daemon_error(body: str | None) -> str:
-    errors = json.loads(body or "{}").get("errors") or []
-    return _one_line(str(errors[0].get("message", ""))) if errors else ""
-
-
-def _one_line(said: str) -> str:
-    return next((line.strip() for line in said.splitlines() if line.strip()), "it said nothing")
+def _automation(patient: Patient) -> Automation:
+    return read_automation(patient.settings.environment, read_variables(patient.variables, patient.directory))
 
 
 def _records(patient: Patient) -> psycopg.Connection[Any]:
@@ -154,16 +123,10 @@ def _has_table(records: psycopg.Connection[Any], name: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def _words(age: timedelta) -> str:
-    seconds = max(0, int(age.total_seconds()))
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
-
-
 SCHEDULING_LINKS = (
+    Link("automation", "automation's settings", Area.SCHEDULING, look_at_settings, ("settings",)),
     Link("dagster-records", "Dagster's records", Area.SCHEDULING, look_at_records, ("settings",)),
     Link("dagster-daemon", "Dagster daemon", Area.SCHEDULING, look_at_daemon, ("dagster-records",)),
-    Link("schedules", "schedules", Area.SCHEDULING, look_at_schedules, ("dagster-daemon",)),
+    Link("schedules", "schedules and sensors", Area.SCHEDULING, look_at_schedules, ("dagster-daemon", "automation")),
+    Link("runs", "runs that wait", Area.SCHEDULING, look_at_runs, ("dagster-daemon", "automation")),
 )

@@ -61,7 +61,7 @@ class Attempt(BaseModel):
 
 class Memory(BaseModel):
     """What one look leaves for the next. `since`: when the trouble began; None: there is none. `at_work`: since when,
-    in this trouble, a cure was seen at work at every look."""
+    in this trouble, a cure was seen at work at every look. `stuck_since`: of what should run by itself."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -70,6 +70,7 @@ class Memory(BaseModel):
     attempts: dict[Action, Attempt] = {}
     at_work: dict[Action, AwareDatetime] = {}
     unread_since: AwareDatetime | None = None
+    stuck_since: AwareDatetime | None = None
 
     @classmethod
     def of(cls, cursor: str | None) -> Memory:
@@ -85,6 +86,7 @@ class Memory(BaseModel):
             update={
                 "since": self.since and min(self.since, now),
                 "unread_since": self.unread_since and min(self.unread_since, now),
+                "stuck_since": self.stuck_since and min(self.stuck_since, now),
                 "attempts": {
                     action: attempt.model_copy(update={"at": min(attempt.at, now)})
                     for action, attempt in self.attempts.items()

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import AlertRecord
+from tmi_ops.automation.switch import read_automation
+from tmi_ops.checks.finding import Advice, Finding, Severity
 from tmi_ops.errors import OpsError
 from tmi_ops.health.memory import open_shelf
 from tmi_ops.health.record import LastVerdicts, last_verdicts
@@ -22,7 +24,6 @@ from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.standing import Standing, worst_of
 from tmi_ops.objectives.stock import total_of
 from tmi_ops.objectives.stream import StreamReading, judge_stream
-from tmi_ops.objectives.timetable import read_automation
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 
@@ -72,7 +73,8 @@ class Status:
             return Standing.UNKNOWN
         # The stream is unknown wherever the database cannot be asked; whether that hurts, the RPO tells.
         stream = () if self.database_problem else (found.stream.standing,)
-        return worst_of([found.rpo.standing, found.rto.standing, *stream])
+        stuck = (Standing.AT_RISK,) if self.automatic.stuck else ()
+        return worst_of([found.rpo.standing, found.rto.standing, *stream, *stuck])
 
     @property
     def saw_all(self) -> bool:
@@ -156,10 +158,11 @@ def _automatic(
     settings: Settings, variables: Mapping[str, str], dagster: Mapping[str, str], now: datetime
 ) -> Automatic:
     try:
-        timezone = read_automation(settings.environment, variables).timezone
+        automation = read_automation(settings.environment, variables)
     except OpsError as error:
-        return Automatic(problem=error.what)
-    return read_automatic(dagster, settings.environment, timezone, now)
+        broken = Finding(Severity.CRITICAL, "automation", error.what.rstrip("."), advice=Advice(error.next_step))
+        return Automatic(problem=error.what, findings=(broken,))
+    return read_automatic(dagster, settings.environment, automation.timezone, now, expected=automation.running)
 
 
 def _open_alerts(settings: Settings) -> tuple[AlertRecord, ...] | None:

@@ -9,17 +9,10 @@ Nothing begins at the full hour that need not, and what rests on another follows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tmi_ops.errors import SettingsError
-from tmi_ops.health.maintenance.limits import TIMEZONE_VARIABLE, known_zone
 from tmi_ops.settings import Objectives
-
-AUTOMATION_VARIABLE = "TMI_OPS_AUTOMATION"
-# On a laptop nothing begins unasked.
-MANUAL_BY_DEFAULT = "development"
 
 TIMES_WITHIN_RPO = 3
 # Replay reads WAL far faster than it was written; until a drill has measured it, so much at least.
@@ -40,7 +33,6 @@ _CRONS = {
     **{timedelta(hours=every): f"0 */{every} * * *" for every in (2, 3, 4, 6)},
 }
 _HOURS_BETWEEN_BASES = (1, 2, 3, 4, 6, 8, 12, 24)
-_SWITCH_WORDS = dict.fromkeys(("on", "yes", "true", "1"), True) | dict.fromkeys(("off", "no", "false", "0"), False)
 
 
 @dataclass(frozen=True)
@@ -68,14 +60,6 @@ class Timetable:
     access: Cadence
     maintenance: Cadence
     sensor_interval: timedelta
-
-
-@dataclass(frozen=True)
-class Automation:
-    """Whether things run by themselves where nobody has decided otherwise in the UI, and in which time zone."""
-
-    running: bool
-    timezone: str
 
 
 def plan_timetable(objectives: Objectives) -> Timetable:
@@ -109,19 +93,6 @@ def hours_between_bases(rto: timedelta) -> int:
     """So many hours of WAL replay within the share of the RTO that replay may take; a divisor of the day."""
     affordable = rto * SHARE_OF_RTO_FOR_REPLAY * REPLAY_SPEEDUP / timedelta(hours=1)
     return max((hours for hours in _HOURS_BETWEEN_BASES if hours <= affordable), default=_HOURS_BETWEEN_BASES[0])
-
-
-def read_automation(environment: str, variables: Mapping[str, str]) -> Automation:
-    """TMI_OPS_AUTOMATION (on or off; by default on everywhere but in development) and TMI_OPS_TIMEZONE.
-
-    Raises:
-        SettingsError: a value that means nothing.
-    """
-    word = variables.get(AUTOMATION_VARIABLE, "").strip().lower()
-    if word and word not in _SWITCH_WORDS:
-        raise SettingsError(f"{AUTOMATION_VARIABLE} is neither on nor off: {word!r}.", next_step="write on or off")
-    zone = known_zone(variables.get(TIMEZONE_VARIABLE, "").strip() or "UTC")
-    return Automation(_SWITCH_WORDS.get(word, environment != MANUAL_BY_DEFAULT), zone.key)
 
 
 def _incremental_cadence(hours: int) -> Cadence:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from dagster import (
     sensor,
 )
 
+from tmi_ops.checks.finding import Finding
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.acting import Decision, Judged, Memory, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action
@@ -25,6 +26,7 @@ from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.schedules import sensor_status, timetable_of
+from tmi_ops.orchestration.watching import stuck_automation, tell_of_automation
 from tmi_ops.settings import Objectives, Settings
 
 if TYPE_CHECKING:
@@ -74,8 +76,10 @@ def _guard(name: str, topic: Topic, environment_name: str, capabilities: Definit
             min(SHARED_FOR, interval / 2),
             lambda: cures_at_work(context.instance, environment.name),
         )
-        tell(settings, topic, decision)
-        context.log.info(decision.said)
+        stuck = stuck_automation(environment.name)
+        decision = with_stuck(decision, memory, datetime.now(UTC), is_stuck=bool(stuck))
+        tell(settings, topic, decision, stuck)
+        context.log.info(" ".join([decision.said, *(f"Stuck: {one.what}." for one in stuck)]))
         requests = [cure_request(environment.name, topic, decision.order)] if decision.order else []
         return SensorResult(
             run_requests=requests or None,
@@ -109,8 +113,15 @@ def pace_of(topic: Topic, objectives: Objectives) -> Pace:
     return Pace.of(objectives.rto if topic is Topic.RTO else objectives.rpo)
 
 
-def tell(settings: Settings, topic: Topic, decision: Decision) -> None:
-    """Alerts, recovery notices, and the outside monitor that notices silence."""
+def with_stuck(decision: Decision, before: Memory, now: datetime, *, is_stuck: bool) -> Decision:
+    """Remembering since when something that should run by itself does not."""
+    known = before.as_of(now).stuck_since
+    stuck_since = (known or now) if is_stuck else None
+    return replace(decision, memory=decision.memory.model_copy(update={"stuck_since": stuck_since}))
+
+
+def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Finding, ...] = ()) -> None:
+    """Alerts, recovery notices, and the outside monitor that notices silence: silent, too, where anything is stuck."""
     from tmi_ops.alerts.dead_man import ping_heartbeat
     from tmi_ops.alerts.desk import AlertDesk
 
@@ -121,9 +132,10 @@ def tell(settings: Settings, topic: Topic, decision: Decision) -> None:
         desk.amend(decision.amended)
     elif decision.resolution is not None:
         desk.resolve(topic.value, decision.resolution)
+    tell_of_automation(settings, stuck, decision.memory.stuck_since)
     if topic is Topic.RPO:
         desk.retry()
-        if decision.standing is Standing.MET:
+        if decision.standing is Standing.MET and not stuck:
             ping_heartbeat(settings, decision.said)
         elif decision.standing is Standing.BREACHED:
             ping_heartbeat(settings, decision.said, failed=True)

@@ -19,7 +19,8 @@ from dagster import (
 )
 from dagster._core.definitions.run_config import convert_config_input
 
-from tmi_ops.objectives.timetable import Automation, Cadence, Timetable, plan_timetable, read_automation
+from tmi_ops.automation.switch import Automation, read_automation
+from tmi_ops.objectives.timetable import Cadence, Timetable, plan_timetable
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.settings import read_objectives, read_variables
 

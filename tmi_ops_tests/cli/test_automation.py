@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from tmi_ops.automation.switch import AUTOMATION_VARIABLE, read_automation
 from tmi_ops.cli.automation import automate_what_starts
-from tmi_ops.objectives.timetable import AUTOMATION_VARIABLE, read_automation
 
 
 @pytest.mark.parametrize(("said", "running"), [(None, True), ("off", False)])

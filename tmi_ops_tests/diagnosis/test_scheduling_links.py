@@ -82,9 +82,9 @@ def test_a_dagster_that_never_ran_is_named(examine: Callable[..., Diagnosis]) ->
 def test_a_daemon_that_never_started_or_died_is_told_from_one_that_runs(
     examine: Callable[..., Diagnosis], instance: DagsterInstance
 ) -> None:
-    assert_cause(examine(), "dagster-daemon", "no daemon has ever reported", "dagster-daemon run")
+    assert_cause(examine(), "dagster-daemon", "has never reported", "dagster-daemon run")
     beat(instance, seconds_ago=2 * HOUR_S)
-    assert_cause(examine(), "dagster-daemon", "last reported 2 h ago", "no schedule fires")
+    assert_cause(examine(), "dagster-daemon", "has not reported for 2 h", "nothing of this will begin")
     beat(instance)
     assert examine().step("dagster-daemon").outcome is Outcome.OK
 
@@ -101,7 +101,7 @@ def test_schedules_that_are_missing_failing_or_switched_off_are_named(
     examine: Callable[..., Diagnosis], instance: DagsterInstance
 ) -> None:
     beat(instance)
-    assert_cause(examine(), "schedules", "no schedule is on record", "dagster schedule", outcome=Outcome.WARNING)
+    assert_cause(examine(), "schedules", "no schedule is on record", "dagster schedule")
     state = schedule("nightly_logical_backup")
     instance.add_instigator_state(state)
     assert examine().root_cause is None
@@ -115,6 +115,16 @@ def test_schedules_that_are_missing_failing_or_switched_off_are_named(
     instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
     fix = assert_cause(examine(), "schedules", "switched off: nightly_logical_backup", outcome=Outcome.WARNING)
     assert fix == ("dagster schedule start -m tmi_ops.definitions nightly_logical_backup",)
+
+
+def test_a_setting_with_which_the_code_location_would_not_load_is_named(
+    healthy: Variables, records: dict[str, str], tmp_path: Path
+) -> None:
+    diagnosis = diagnose({**healthy, "TMI_OPS_TIMEZONE": "Mars/Phobos"}, tmp_path, dagster=records)
+    step = diagnosis.step("automation")
+    assert step.outcome is Outcome.FAILED
+    assert "Mars/Phobos" in step.finding.seen
+    assert "code location does not load" in step.finding.cause
 
 
 def test_development_needs_no_schedule(

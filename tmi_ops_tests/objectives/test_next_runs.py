@@ -26,7 +26,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import serialize_value
 
-from tmi_ops.objectives.next_runs import next_run, read_automatic
+from tmi_ops.automation.facts import AutomationFacts, Instigator, Kind
+from tmi_ops.automation.reading import crons_of, is_of, name_of
+from tmi_ops.objectives.next_runs import next_runs, read_automatic
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
@@ -48,20 +50,24 @@ def body_of(crons: Any, location: str = "production") -> dict[str, Any]:
     return json.loads(serialize_value(state))  # type: ignore[no-any-return]
 
 
+def schedule_of(crons: Any, location: str = "production") -> AutomationFacts:
+    body = body_of(crons, location)
+    schedule = Instigator(name_of(body), Kind.SCHEDULE, True, NOON, crons=crons_of(body))
+    return AutomationFacts(NOON, instigators=(schedule,) if is_of(body, "production") else ())
+
+
 def test_a_schedule_begins_at_the_soonest_of_its_times() -> None:
-    run = next_run(body_of(["0 1 * * 0", "0 2 * * *"]), "production", "UTC", NOON)
-    assert run is not None
+    (run,) = next_runs(schedule_of(["0 1 * * 0", "0 2 * * *"]), "UTC", NOON)
     assert (run.schedule, run.at) == ("nightly", datetime(2026, 11, 26, 2, 0, tzinfo=UTC))
 
 
 def test_another_environments_schedules_are_not_ours() -> None:
-    assert next_run(body_of("0 2 * * *", "staging"), "production", "UTC", NOON) is None
-    assert next_run(body_of("0 2 * * *", "tmi_ops"), "production", "UTC", NOON) is not None
+    assert next_runs(schedule_of("0 2 * * *", "staging"), "UTC", NOON) == []
+    assert len(next_runs(schedule_of("0 2 * * *", "tmi_ops"), "UTC", NOON)) == 1
 
 
 def test_a_cron_that_cannot_be_read_is_left_out() -> None:
-    assert next_run({"job_specific_data": {"cron_schedule": "@hourly"}}, "production", "UTC", NOON) is None
-    assert next_run({}, "production", "UTC", NOON) is None
+    assert next_runs(schedule_of("@hourly"), "UTC", NOON) == []
 
 
 @pytest.fixture
@@ -110,6 +116,15 @@ def test_what_dagster_has_on_record_is_told_and_a_silent_daemon_too(
     assert found.sensors == 1
     assert "has never reported" in str(found.problem)
     instance.add_daemon_heartbeat(DaemonHeartbeat(now.timestamp(), "SCHEDULER", "a", []))
+    # The daemon is there, and the schedule that comes every minute since 1970 was never looked at.
+    looked = read_automatic(records, "production", "UTC", now)
+    assert looked.stuck
+    assert "minutely was due" in str(looked.problem)
+    assert instance.schedule_storage is not None
+    for state in instance.schedule_storage.all_instigator_state():
+        if state.instigator_name == "minutely":
+            young = state.with_data(ScheduleInstigatorData("* * * * *", now.timestamp()))
+            instance.schedule_storage.update_instigator_state(young)
     assert read_automatic(records, "production", "UTC", now).problem is None
     with connect(database) as connection:
         connection.execute("UPDATE daemon_heartbeats SET timestamp = timestamp - interval '17 minutes'")

@@ -10,18 +10,17 @@ from dagster._utils.schedules import cron_string_iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tmi_ops.automation.switch import AUTOMATION_VARIABLE, read_automation
 from tmi_ops.errors import SettingsError
+from tmi_ops.health.maintenance.limits import TIMEZONE_VARIABLE
 from tmi_ops.objectives.timetable import (
-    AUTOMATION_VARIABLE,
     LONGEST_SENSOR_INTERVAL,
     REPLAY_SPEEDUP,
     SHARE_OF_RTO_FOR_REPLAY,
     SHORTEST_SENSOR_INTERVAL,
-    TIMEZONE_VARIABLE,
     Cadence,
     Timetable,
     plan_timetable,
-    read_automation,
 )
 from tmi_ops.settings import OBJECTIVES, Objectives
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tmi_ops.objectives.cron import next_time
+from tmi_ops.automation.cron import next_time
 from tmi_ops.objectives.timetable import plan_timetable
 from tmi_ops.settings import OBJECTIVES
 

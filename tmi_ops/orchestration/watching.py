@@ -1,0 +1,61 @@
+"""Who guards the guards: each of them looks, too, whether everything that should run by itself runs, and tells."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from tmi_ops.automation.judging import TICK_GRACE, judge_automation
+from tmi_ops.automation.reading import read_automation_facts
+from tmi_ops.checks.finding import Advice, Finding, Severity
+from tmi_ops.orchestration.schedules import automation_of
+
+if TYPE_CHECKING:
+    from tmi_ops.alerts.alert import Alert
+    from tmi_ops.settings import Settings
+
+ALERT = "automation"
+
+
+def stuck_automation(environment: str) -> tuple[Finding, ...]:
+    """What should run by itself and does not. Nothing where Dagster keeps its records elsewhere than in PostgreSQL."""
+    if not os.environ.get("DAGSTER_PG_HOST"):
+        return ()
+    try:
+        facts = read_automation_facts(os.environ, environment)
+    except psycopg.Error as error:
+        what = f"Dagster's records could not be asked: {type(error).__name__}"
+        return (Finding(Severity.CRITICAL, "records", what, advice=Advice(command=("tmi-ops doctor",))),)
+    findings = judge_automation(facts, automation_of(environment).timezone)
+    return tuple(one for one in findings if one.severity is Severity.CRITICAL)
+
+
+def tell_of_automation(settings: Settings, stuck: tuple[Finding, ...], since: datetime | None) -> None:
+    """An alert where it lasts; a daemon that has just been started is given time to look at everything once."""
+    from tmi_ops.alerts.desk import AlertDesk
+
+    now = datetime.now(UTC)
+    if not stuck or since is None:
+        AlertDesk(settings).resolve(ALERT, "Everything that should run by itself does.")
+    elif now - since >= TICK_GRACE:
+        AlertDesk(settings).raise_alert(automation_alert(stuck, since))
+
+
+def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:
+    from tmi_ops.alerts.alert import Alert
+    from tmi_ops.alerts.alert import Severity as AlertSeverity
+
+    first, more = stuck[0], len(stuck) - 1
+    others = f" And {more} more: tmi-ops doctor." if more else ""
+    return Alert(
+        key=ALERT,
+        severity=AlertSeverity.CRITICAL,
+        summary="What should run by itself does not",
+        at_risk=f"{first.what[0].upper()}{first.what[1:]}.{others} Backups, proofs or warnings may not come.",
+        since=since,
+        done="Nothing: a person is needed. The outside monitor is no longer told that all is well.",
+        to_do="; ".join(first.advice.lines()) or "tmi-ops doctor",
+    )
