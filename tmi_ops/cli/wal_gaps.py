@@ -11,9 +11,9 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import out, size_words
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.continuity.holes import Hole
     from tmi_ops.recovery.continuity.proof import BaseContinuity, Continuity
     from tmi_ops.recovery.continuity.reading import Reading
+    from tmi_ops.wal.coverage import Hole
 
 _MOST_SHOWN = 20
 

@@ -23,6 +23,7 @@ class Reach:
         backup_id: what the recovery begins with; `proven` by a restore or drill.
         shown_by: whose word `at` rests on.
         missing: name of the first WAL segment that is absent although there is WAL after it; None: no hole.
+        broken: a sentence on why no replay goes further, though the WAL does; None: it ends there.
     """
 
     at: datetime
@@ -31,6 +32,7 @@ class Reach:
     proven: bool
     shown_by: ShownBy | Literal["snapshot"]
     missing: str | None = None
+    broken: str | None = None
 
 
 @dataclass(frozen=True)

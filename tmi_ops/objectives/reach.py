@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 from tmi_ops.objectives.facts import BaseWay, LogicalBackup, Reach
 from tmi_ops.postgres.wal_files import parse_lsn
-from tmi_ops.recovery.continuity.holes import Hole, holes_on
 from tmi_ops.recovery.newest import NewestMoment, newest_moment
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
@@ -21,7 +20,8 @@ from tmi_ops.recovery.point_in_time.wal_range import continued_at
 from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest
-from tmi_ops.wal.lineage import Lineage, archived_end
+from tmi_ops.wal.coverage import Coverage, coverage
+from tmi_ops.wal.lineage import Lineage
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,14 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
     followed = {
         base.backup_id: newest_moment(facts, line, base, witnesses) for base in (proven_base, newest_base) if base
     }
-    holes = holes_on(line, facts.archive, continued_at(usable[-1], line)) if usable else ()
     newest = followed[newest_base.backup_id] if newest_base else None
     return WalReach(
         system_identifier=facts.system_identifier,
         timeline=line.timelines[-1],
-        end=max([archived_end(facts.archive, line) or 0, *(moment.wal.end for moment in followed.values())]),
+        end=max([coverage(facts.archive, line).end or 0, *(moment.wal.end for moment in followed.values())]),
         proven=_reach(proven_base, followed, proven=True) if proven_base else None,
         newest=_reach(newest_base, followed, proven=newest_base.backup_id in proven_ids) if newest_base else None,
-        earliest_at=_earliest(usable, line, holes),
+        earliest_at=_earliest(usable, line, coverage(facts.archive, line)),
         way=_way(newest_base, facts, newest) if newest_base and newest else None,
         goes_on_unwitnessed=newest is not None and _unwitnessed(newest, witnesses),
         problems=(*unusable.values(), *facts.broken),
@@ -103,13 +102,13 @@ def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, proven: boo
         proven=proven,
         shown_by=moment.shown_by,
         missing=moment.wal.missing.name if moment.wal.missing else None,
+        broken=moment.wal.broken.words() if moment.wal.broken else None,
     )
 
 
-def _earliest(usable: Sequence[BaseManifest], line: Lineage, holes: Sequence[Hole]) -> datetime | None:
-    """When the oldest base ended from which no hole lies ahead."""
-    last_hole = max((hole.end for hole in holes), default=0)
-    whole = [base for base in usable if continued_at(base, line) >= last_hole]
+def _earliest(usable: Sequence[BaseManifest], line: Lineage, covered: Coverage) -> datetime | None:
+    """When the oldest base ended from which no hole and no break lies ahead."""
+    whole = [base for base in usable if covered.leads_to_the_end(continued_at(base, line))]
     return whole[-1].consistent_at.astimezone(UTC) if whole else None
 
 

@@ -105,6 +105,8 @@ def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | 
     """What stands between that moment and now, in a sentence or two; empty where the facts do not tell."""
     if reach.missing is not None:
         return f"The WAL has a hole behind it: {reach.missing} is missing from the archive."
+    if reach.broken is not None:
+        return f"No recovery goes further. {reach.broken}"
     if facts.newest is not None and unproven is not None and facts.newest.at > reach.at:
         return f"{facts.newest.backup_id} would lead to {_ago(facts, facts.newest)}, but is not proven."
     if facts.server is None:
@@ -148,6 +150,8 @@ def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timed
         return _by_dumps(facts, objective)
     if facts.newest is not None and facts.newest.missing is not None:
         return (Cure(Action.BACK_UP_INCREMENTAL, detail="behind the hole"), Cure(Action.RUN_DRILL))
+    if facts.newest is not None and facts.newest.broken is not None:
+        return (Cure(Action.BACK_UP_BASE, detail="which begins behind it"), Cure(Action.RUN_DRILL))
     if facts.server.slot is not None and facts.server.slot.status == LOST:
         return (
             Cure(Action.BACK_UP_INCREMENTAL, detail="which makes up for the lost WAL"),

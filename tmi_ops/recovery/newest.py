@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
-from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
+from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.recovery.witness import Witness
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.coverage import WalRange
 from tmi_ops.wal.lineage import Lineage
 
 ShownBy = Literal["server", "receiver", "commit", "base backup"]
@@ -41,10 +41,10 @@ def newest_moment(
         witnesses: those who could be asked. Without any the newest commit in the archive counts, though nothing may
             have been committed since.
     """
-    wal = wal_after(base, line, facts.archive, parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn))
+    wal = wal_after(base, line, facts.archive)
     known: list[tuple[datetime, ShownBy]] = [(base.consistent_at, "base backup")]
     # Past a hole the clock tells of commits that this base does not lead to.
-    if facts.clock and facts.clock.newest_commit and wal.missing is None:
+    if facts.clock and facts.clock.newest_commit and not wal.goes_on:
         known.append((facts.clock.newest_commit, "commit"))
     known += [
         (witness.at, witness.who)

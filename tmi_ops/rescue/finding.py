@@ -24,7 +24,6 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.point_in_time.wal_range import WalFile, files_on
 from tmi_ops.recovery.point_in_time.waldump import record_lines
 from tmi_ops.rescue.past import Moment, past_database
 from tmi_ops.rescue.table_events import Event, History, events_backwards, events_forwards
@@ -32,6 +31,7 @@ from tmi_ops.rescue.wal_events import Commit, Commits, File, parse_record
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.coverage import WalFile, coverage
 
 # Segments read by one pg_waldump: records that go on in the next segment are read whole, as it is there.
 AT_A_TIME = 8
@@ -124,7 +124,7 @@ def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:
     line = choose_line(facts, None)
     before = [base for base in bases_on(facts, line) if base.consistent_at <= since]
     start = max((parse_lsn(base.start_lsn) for base in before), default=0)
-    files = [file for file in files_on(line, facts.archive) if file.segment.end > start]
+    files = [file for file in coverage(facts.archive, line).files if file.segment.end > start]
     if not files:
         raise RecoveryError(
             "The archive holds no WAL of then.",

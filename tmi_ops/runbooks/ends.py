@@ -6,8 +6,9 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
-from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
+from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.runbooks.candidates import BaseEnd
+from tmi_ops.wal.coverage import WalRange
 
 
 def base_ends(facts: RecoveryFacts, wanted: str | None = None) -> tuple[BaseEnd, ...]:
@@ -42,7 +43,7 @@ def wal_of_newest(facts: RecoveryFacts) -> WalRange:
             next_step="see why: `tmi-ops backups`; a logical backup may do: `tmi-ops restore --backup ID --into NAME`",
         )
     base = next(base for base in facts.bases if base.backup_id == ends[0].base)
-    return wal_after(base, line, facts.archive, parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn))
+    return wal_after(base, line, facts.archive)
 
 
 def hole_notes(facts: RecoveryFacts) -> tuple[str, ...]:
@@ -52,15 +53,14 @@ def hole_notes(facts: RecoveryFacts) -> tuple[str, ...]:
         RecoveryError: no base backup can be used.
     """
     wal = wal_of_newest(facts)
-    if wal.missing is None:
+    if not wal.goes_on:
         return ()
     return (
-        f"The archived WAL has a hole: {hole_words(wal)}. What was committed after that cannot be recovered, unless "
-        "the segment is brought back first from wherever it still is (`tmi-ops wal push`). `tmi-ops wal gaps` shows "
-        "all holes.",
+        f"The archived WAL cannot be followed to its end: {hole_words(wal)} What was committed after that cannot be "
+        "recovered, unless a missing segment is brought back first from wherever it still is (`tmi-ops wal push`). "
+        "`tmi-ops wal gaps` shows all holes.",
     )
 
 
 def hole_words(wal: WalRange) -> str:
-    missing = wal.missing.name if wal.missing else "nothing"
-    return f"{missing} is missing, so the WAL can be followed up to LSN {format_lsn(wal.end)} only"
+    return f"{wal.why_it_ends()} It can be followed up to LSN {format_lsn(wal.end)} only."

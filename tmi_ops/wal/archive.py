@@ -6,8 +6,9 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.postgres.wal_files import (
@@ -24,8 +25,13 @@ from tmi_ops.postgres.wal_files import (
 )
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.single_put import look
+from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key
+from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
+
+if TYPE_CHECKING:
+    from tmi_ops.wal.coverage import Coverage
 
 FORMAT_VERSION = 1
 FIRST_TIMELINE = 1
@@ -63,6 +69,10 @@ class WalArchive:
     """What is archived of one cluster. Segments and partials by timeline, in the order of the WAL.
 
     A partial whose segment is there whole is left out: it was about to be cleared away.
+
+    Args:
+        breaks: where a receiver saw that no replay passes.
+        coverages: what was found out about lines of it; see `coverage.coverage`.
     """
 
     system_identifier: str
@@ -70,6 +80,8 @@ class WalArchive:
     segments: Mapping[int, tuple[ArchivedSegment, ...]]
     partials: Mapping[int, tuple[ArchivedPartial, ...]]
     histories: tuple[int, ...]
+    breaks: tuple[Break, ...] = ()
+    coverages: dict[Lineage, Coverage] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def timelines(self) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import ArchivedPartial, WalArchive, list_wal
-from tmi_ops.wal.lineage import Lineage, archived_end, first_missing, lineage, place_to_resume
+from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.lineage import Lineage, lineage
 from tmi_ops.wal.slot import ServerFacts, read_server, slot_lost
 from tmi_ops.wal.stored_file import store_once
 
@@ -73,7 +74,7 @@ def find_beginning(
     """
     archive = list_wal(store, identity.system_identifier)
     line = read_line(connection, store, identity)
-    end = archived_end(archive, line)
+    end = coverage(archive, line).end
     server = read_server(postgres, slot)
     if server.slot is not None and server.slot.status == LOST:
         if not accept_gap:
@@ -89,8 +90,8 @@ def find_beginning(
         raise BackupError(
             f"The slot {slot} keeps no WAL.", next_step=f"drop it: SELECT pg_drop_replication_slot('{slot}')"
         )
-    slot_begins = first_missing(archive, line, kept_from)
-    begins = slot_begins if accept_gap else place_to_resume(archive, line, kept_from)
+    slot_begins = coverage(archive, line).first_missing(kept_from)
+    begins = slot_begins if accept_gap else coverage(archive, line).place_to_resume(kept_from)
     _refuse_to_go_back(archive, identity)
     _warn_of_younger_timelines(archive, line, report)
     wanted = _wanted_by_bases(store, identity, line, archive) if end is None else None

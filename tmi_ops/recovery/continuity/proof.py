@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import parse_lsn
-from tmi_ops.recovery.continuity.holes import Hole, holes_on
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.archive import FIRST_TIMELINE, WalArchive
-from tmi_ops.wal.lineage import Lineage, archived_end, lineage
+from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.coverage import Hole, coverage
+from tmi_ops.wal.lineage import Lineage, lineage
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class BaseContinuity:
         reaches: LSN up to which the WAL goes without a hole.
         newest: LSN where the archived WAL of that line ends, holes not considered.
         holes: between the base and `newest`.
+        breaks: places between them that no replay passes.
         broken: why the base itself cannot be used, or its line not be followed; None: it can.
     """
 
@@ -34,10 +36,11 @@ class BaseContinuity:
     newest: int
     holes: tuple[Hole, ...]
     broken: str | None = None
+    breaks: tuple[Break, ...] = ()
 
     @property
     def whole(self) -> bool:
-        return not self.holes and self.broken is None
+        return not self.holes and not self.breaks and self.broken is None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Continuity:
         """Each once, in the order of the WAL."""
         found = {(hole.timeline, hole.start, hole.end): hole for base in self.bases for hole in base.holes}
         return tuple(hole for _, hole in sorted(found.items()))
+
+    @property
+    def breaks(self) -> tuple[Break, ...]:
+        """Each once, in the order of the WAL."""
+        return tuple(sorted({item for base in self.bases for item in base.breaks}))
 
     @property
     def whole(self) -> bool:
@@ -117,15 +125,22 @@ def without(archive: WalArchive, names: Mapping[str, str]) -> WalArchive:
 
 
 def _follow(facts: RecoveryFacts, base: BaseManifest) -> BaseContinuity:
-    start, stop = parse_lsn(base.start_lsn), parse_lsn(base.stop_lsn)
+    stop = parse_lsn(base.stop_lsn)
     line = _newest_line_from(facts, base)
     if line is None:
         why = f"Where timeline {base.timeline} came from is not known: its history is not in the archive."
         return BaseContinuity(base, base.timeline, stop, stop, (), why)
-    wal = wal_after(base, line, facts.archive, start, stop)
-    holes = holes_on(line, facts.archive, continued_at(base, line))
-    newest = max([wal.end, archived_end(facts.archive, line) or 0, *(hole.end for hole in holes)])
-    return BaseContinuity(base, line.timelines[-1], wal.end, newest, holes, why_unusable(facts, base))
+    wal = wal_after(base, line, facts.archive)
+    covered, begins = coverage(facts.archive, line), continued_at(base, line)
+    return BaseContinuity(
+        base=base,
+        timeline=line.timelines[-1],
+        reaches=wal.end,
+        newest=max(wal.end, covered.known_end or 0),
+        holes=covered.holes(begins),
+        broken=why_unusable(facts, base),
+        breaks=covered.breaks_after(begins),
+    )
 
 
 def _newest_line_from(facts: RecoveryFacts, base: BaseManifest) -> Lineage | None:

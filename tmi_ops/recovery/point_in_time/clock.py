@@ -21,10 +21,10 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.point_in_time.wal_range import WalFile, files_of, files_on
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.coverage import WalFile, coverage, files_of
 from tmi_ops.wal.lineage import Lineage, Stretch
 
 # A database with any work commits within so many segments; where none does, only the replay can tell.
@@ -68,7 +68,7 @@ def _read_clock(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, tim
     """Nothing is read where a base backup that ended later already shows that the WAL goes beyond."""
     bases = bases_on(facts, line)
     goes_beyond = bool(bases) and bases[0].consistent_at > time
-    newest = None if goes_beyond else _last(reader, reversed(files_on(line, facts.archive)))
+    newest = None if goes_beyond else _last(reader, reversed(coverage(facts.archive, line).files))
     after = max((parse_lsn(base.stop_lsn) for base in bases if base.consistent_at <= time), default=0)
     forks = [
         _fork(reader, facts, line, stretch, following)
@@ -80,13 +80,13 @@ def _read_clock(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, tim
 
 def _fork(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, stretch: Stretch, following: Stretch) -> Fork:
     left = stretch.end or 0
-    abandoned = files_of(Stretch(stretch.timeline, left, None), facts.archive)
-    before = [file for file in files_on(line, facts.archive) if file.segment.start < left]
+    abandoned = files_of(facts.archive, Stretch(stretch.timeline, left, None))
+    before = [file for file in coverage(facts.archive, line).files if file.segment.start < left]
     return Fork(
         timeline=stretch.timeline,
         lsn=left,
         last_before=_last(reader, reversed(before), until=left),
-        first_after=_first(reader, files_of(following, facts.archive), left),
+        first_after=_first(reader, files_of(facts.archive, following), left),
         first_abandoned=_first(reader, abandoned, left),
     )
 
@@ -113,7 +113,7 @@ def _find_restore_point(
     reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, name: str, report: Report
 ) -> int | None:
     """The newest restore point of that name, searched backwards."""
-    files = list(reversed(files_on(line, facts.archive)))
+    files = list(reversed(coverage(facts.archive, line).files))
     with report.phase(f"look for {name}", total=len(files), unit="objects") as phase:
         for file, path in reader.fetched(files):
             phase.advance(1)

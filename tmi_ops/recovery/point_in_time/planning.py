@@ -20,8 +20,9 @@ from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.target import Target, time_words
-from tmi_ops.recovery.point_in_time.wal_range import WalRange, wal_after
+from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.coverage import WalRange
 from tmi_ops.wal.lineage import Lineage, lineage
 
 FIRST_TIMELINE = 1
@@ -90,7 +91,7 @@ def plan_recovery(
     usable = bases_on(facts, line)
     before = [item for item in usable if _ended_before(item, target, stop_lsn)]
     chosen, notes = _choose_base(facts, target, usable, before, base)
-    wal = wal_after(chosen[-1], line, facts.archive, parse_lsn(chosen[-1].start_lsn), parse_lsn(chosen[-1].stop_lsn))
+    wal = wal_after(chosen[-1], line, facts.archive)
     quiet = _was_quiet(facts, target, line, wal)
     _require_reachable(facts, target, line, wal, stop_lsn, quiet=quiet)
     return RecoveryPlan(
@@ -209,10 +210,10 @@ def _require_reachable(
     if target.time is not None:
         _require_time(facts.clock or WalClock(), target, target.time, line, wal, quiet=quiet)
     elif stop_lsn is None:
-        if wal.missing is not None:
+        if wal.goes_on:
             raise refusals.hole(target, wal)
-    elif stop_lsn > wal.end:
-        raise refusals.hole(target, wal) if wal.missing else refusals.after_last_wal(target, wal)
+    elif stop_lsn > wal.end or (target.inclusive and wal.broken is not None and stop_lsn == wal.end):
+        raise refusals.hole(target, wal) if wal.goes_on else refusals.after_last_wal(target, wal)
 
 
 def _require_time(
@@ -221,7 +222,7 @@ def _require_time(
     for fork in clock.forks:
         if _is_ambiguous(fork, time):
             raise refusals.between_timelines(target, fork, line.timelines[-1])
-    if quiet or wal.missing is not None:
+    if quiet or wal.goes_on:
         return  # on which side of a hole this time lies only the replay can tell
     if not wal.files or (clock.newest_commit is not None and time > clock.newest_commit):
         raise refusals.after_last_commit(target, clock.newest_commit, wal)
@@ -246,7 +247,7 @@ def _was_quiet(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRang
         and newest < target.time <= seen.at
         and seen.is_of(line)
         and seen.lsn <= wal.end
-        and wal.missing is None
+        and not wal.goes_on
     )
 
 
@@ -262,8 +263,11 @@ def _quiet_words(facts: RecoveryFacts) -> str:
 def _is_the_end(facts: RecoveryFacts, target: Target, wal: WalRange, stop_lsn: int | None) -> bool:
     if target.time is not None:
         newest = facts.clock.newest_commit if facts.clock else None
-        return target.inclusive and wal.missing is None and target.time == newest
-    return stop_lsn is None or stop_lsn == wal.end
+        return target.inclusive and not wal.goes_on and target.time == newest
+    if stop_lsn is None:
+        return True
+    # A hole and WAL of another history end the replay by themselves; WAL written with wal_level = minimal does not.
+    return stop_lsn == wal.end and (wal.broken is None or wal.broken.kind != "minimal")
 
 
 def _notes(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange) -> list[str]:

@@ -9,8 +9,8 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts
 from tmi_ops.recovery.point_in_time.target import Target, time_words
-from tmi_ops.recovery.point_in_time.wal_range import WalRange
 from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.wal.coverage import WalRange
 from tmi_ops.wal.lineage import Lineage
 
 
@@ -107,6 +107,8 @@ def after_last_commit(target: Target, newest: datetime | None, wal: WalRange) ->
 
 
 def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> RecoveryError:
+    if wal.broken is not None:
+        return _break(target, wal, reached)
     missing = wal.missing.name if wal.missing else "a segment"
     until = f"{format_lsn(wal.end)}{f' (last commit {time_words(reached)})' if reached else ''}"
     return RecoveryError(
@@ -114,6 +116,16 @@ def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> Reco
         f"WAL after it. It can be followed up to {until}.",
         next_step=f"bring the segment back (`tmi-ops wal push` from wherever it still is), or take what is before the "
         f"hole: --to-lsn {format_lsn(wal.end)}; `tmi-ops wal gaps` shows all holes",
+    )
+
+
+def _break(target: Target, wal: WalRange, reached: datetime | None) -> RecoveryError:
+    last = f" (last commit {time_words(reached)})" if reached else ""
+    return RecoveryError(
+        f"The WAL does not lead to {target.words()}. {wal.why_it_ends()} It can be followed up to "
+        f"{format_lsn(wal.end)}{last}.",
+        next_step=f"restore what is before it: --to-lsn {format_lsn(wal.end)} --exclusive. A base backup taken after "
+        "it leads further; `tmi-ops wal gaps` shows all such places",
     )
 
 

@@ -218,7 +218,7 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
         )
     if spool.damaged is not None:
         return spool.damaged
-    if plan.wal.missing is not None:
+    if plan.wal.goes_on:
         return refusals.hole(plan.target, plan.wal, log.last_completed)
     if plan.stop_lsn is not None:
         # What lies between the last record and the target is filling: all that comes before the target is replayed.

@@ -25,9 +25,9 @@ from tmi_ops.errors import DiskSpaceError, IntegrityError, OpsError, RecoveryErr
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, history_name
 from tmi_ops.recovery.point_in_time.tar_stream import disk_failed
-from tmi_ops.recovery.point_in_time.wal_range import WalFile
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.coverage import WalFile
 
 # The window: enough to outrun the replay over a slow stretch, little beside any data directory.
 AHEAD_BYTES = 512 << 20

@@ -222,8 +222,8 @@ class _Search:
         work.remember(cluster)
         if not self._wish.living:
             work.answer(_reach(cluster, as_wanted=self._wish.moment is not None))
-        if plan.wal.missing is not None:
-            work.say(f"The WAL has a hole: {hole_words(plan.wal)}.")
+        if plan.wal.goes_on:
+            work.say(f"The WAL cannot be followed to its end: {hole_words(plan.wal)}")
         work.say(
             f"It stands at LSN {format_lsn(recovered.lsn)}, its last transaction is of "
             f"{_moment(recovered.last_commit_at)}."
@@ -251,7 +251,7 @@ def _cluster(recovered: Recovered, programs: Programs) -> RecoveredCluster:
         lsn=format_lsn(recovered.lsn),
         last_commit_at=recovered.last_commit_at,
         timeline=recovered.timeline,
-        whole=plan.to_the_end and plan.wal.missing is None,
+        whole=plan.to_the_end and not plan.wal.goes_on,
         missing=plan.wal.missing.name if plan.wal.missing else "",
     )
 

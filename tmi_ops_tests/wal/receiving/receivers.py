@@ -12,10 +12,10 @@ from pathlib import Path
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
-from tmi_ops.recovery.continuity.holes import Hole, holes_on
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.archive import WalArchive, fetch_wal_file, list_clusters, list_wal
+from tmi_ops.wal.coverage import Hole, coverage
 from tmi_ops.wal.lineage import Lineage, Stretch
 from tmi_ops.wal.stream import ReceivedWal, StreamOptions, stream_wal
 from tmi_ops_tests.physical import Notes
@@ -104,7 +104,7 @@ def holes(archive: WalArchive, timeline: int) -> tuple[Hole, ...]:
     """Those between the first and the last that is archived of a timeline."""
     kept = [*archive.segments.get(timeline, ()), *archive.partials.get(timeline, ())]
     begin = min((item.segment.start for item in kept), default=0)
-    return holes_on(Lineage((Stretch(timeline, begin, None),)), archive, begin)
+    return coverage(archive, Lineage((Stretch(timeline, begin, None),))).holes(begin)
 
 
 def assert_equal_to_pg_wal(store: ObjectStore, cluster: RunningCluster, directory: Path) -> None:

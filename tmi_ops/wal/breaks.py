@@ -1,0 +1,35 @@
+"""Places in the archived WAL that no replay passes, though the bytes go on behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tmi_ops.postgres.wal_files import format_lsn
+
+BreakKind = Literal["minimal", "unlinked"]
+
+
+@dataclass(frozen=True, order=True)
+class Break:
+    """On `timeline` at `lsn` the replay ends. What was written after it needs a base backup taken after it.
+
+    `minimal`: the server was run with wal_level = minimal from there on, which leaves changes out of the WAL.
+    `unlinked`: the WAL after it does not continue the WAL before it.
+    """
+
+    timeline: int
+    lsn: int
+    kind: BreakKind
+
+    def words(self) -> str:
+        """A sentence."""
+        if self.kind == "minimal":
+            return (
+                f"At {format_lsn(self.lsn)} on timeline {self.timeline} the server was restarted with wal_level = "
+                "minimal: the WAL after it does not hold every change."
+            )
+        return (
+            f"At {format_lsn(self.lsn)} on timeline {self.timeline} the WAL does not continue the WAL before it: it is "
+            "of another history, or pg_resetwal was run."
+        )
