@@ -34,7 +34,7 @@ from tmi_ops.rescue.session import both_sides
 from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
 from tmi_ops.store.manifest import TableFingerprint
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 
 ENVIRONMENT = "development"
 ACCIDENT = "TRUNCATE threat_models CASCADE"

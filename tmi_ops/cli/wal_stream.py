@@ -15,7 +15,7 @@ from tmi_ops.cli.terminal import age_words, err, out, size_words
 if TYPE_CHECKING:
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
-    from tmi_ops.wal.stream import ReceivedWal
+    from tmi_ops.wal.receiver import ReceivedWal
 
 _SLOT_HELP = "The replication slot; made where there is none."
 
@@ -44,7 +44,7 @@ def stream(slot: str, partial_every: float, catch_up: bool, wait: bool, accept_g
     The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
     time; it goes on from what the store holds. SIGTERM and Ctrl-C stop it cleanly.
     """
-    from tmi_ops.wal.stream import StreamOptions, catch_up_wal, stream_wal
+    from tmi_ops.wal.receiver import StreamOptions, catch_up_wal, stream_wal
 
     settings, store = open_environment()
     options = StreamOptions(slot, partial_every, accept_gap, wait)

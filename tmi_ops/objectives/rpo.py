@@ -15,13 +15,13 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import Reach, RecoverabilityFacts
 from tmi_ops.objectives.standing import Standing, standing_of
 from tmi_ops.settings import Objectives
+from tmi_ops.wal.slot import LOST
 from tmi_ops.words import time_words
 
 # Clocks that differ by less are let pass: the value is then zero at the least.
 CLOCKS_AGREE_WITHIN = timedelta(seconds=30)
 # From here on dumps alone, one a day, may keep the promise.
 DUMPS_ARE_ENOUGH_FROM = timedelta(hours=24)
-LOST = "lost"
 
 
 @dataclass(frozen=True)

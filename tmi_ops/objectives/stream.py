@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import RecoverabilityFacts
-from tmi_ops.objectives.rpo import DUMPS_ARE_ENOUGH_FROM, LOST
+from tmi_ops.objectives.rpo import DUMPS_ARE_ENOUGH_FROM
 from tmi_ops.objectives.standing import AT_RISK_FROM, Standing
 from tmi_ops.settings import Objectives
-from tmi_ops.wal.slot import SlotFacts
+from tmi_ops.wal.slot import LOST, SlotFacts
 from tmi_ops.words import size_words, time_words
 
 # Where the server keeps WAL without limit, this much is taken for the sign of a receiver that is gone.

@@ -26,7 +26,7 @@ from tmi_ops.orchestration.schedules import scheduled, timetable_of
 
 if TYPE_CHECKING:
     from tmi_ops.wal.lease import Lease
-    from tmi_ops.wal.stream import ReceivedWal
+    from tmi_ops.wal.receiver import ReceivedWal
 
 JOB = "wal_catch_up"
 LEVEL_CHECK = "within_the_rpo"
@@ -68,7 +68,7 @@ def wal_definitions(environment: str) -> Definitions:
     )
     def wal(context: AssetExecutionContext, config: WalConfig, environment: Environment) -> Materialized:
         from tmi_ops.wal.lease import LeaseHeldError
-        from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+        from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 
         options = StreamOptions(slot=config.slot, accept_gap=config.accept_gap)
         rpo = environment.settings.objectives.rpo

@@ -14,13 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import DatabaseError
-from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, quote_name
+from tmi_ops.postgres.replication import (
+    ReplicationConnection,
+    ReplicationError,
+    connect_replication,
+    quote_name,
+)
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.settings import PostgresSettings
 
 # SQLSTATEs of a server that refuses to stream.
 WAL_REMOVED = "58P01"
 SLOT_IN_USE = "55006"
 SLOT_EXISTS = "42710"
+_ANSWER_WITHIN_S = 30.0
 
 _DATA = struct.Struct("!QQq")
 _KEEPALIVE = struct.Struct("!QqB")
@@ -159,6 +166,33 @@ def start_streaming(connection: ReplicationConnection, slot: str, lsn: int, time
         f"START_REPLICATION SLOT {quote_name(slot)} PHYSICAL {format_lsn(lsn)} TIMELINE {timeline}",
     )
     connection.begin_copy()
+
+
+def can_stream(postgres: PostgresSettings, lsn: int, timeline: int) -> bool:
+    """Whether the server still has the WAL at `lsn` of a timeline. Asked over a connection of its own, without a slot:
+    what a slot keeps is not touched. There must be WAL after `lsn`.
+
+    Raises:
+        ReplicationError: the server refused for another reason, or does not answer.
+    """
+    with connect_replication(postgres) as connection:
+        connection.send(f"START_REPLICATION PHYSICAL {format_lsn(lsn)} TIMELINE {timeline}")
+        try:
+            connection.begin_copy()
+            message = connection.receive(_ANSWER_WITHIN_S)
+            if message == b"":
+                end_streaming(connection)  # which says why
+        except ReplicationError as error:
+            if error.sqlstate == WAL_REMOVED:
+                return False
+            raise
+    if message is None:
+        raise ReplicationError(
+            f"The server did not begin to stream WAL within {_ANSWER_WITHIN_S:.0f} s.",
+            next_step="see what it is busy with: SELECT * FROM pg_stat_replication",
+            transient=True,
+        )
+    return True
 
 
 def end_streaming(connection: ReplicationConnection) -> tuple[int, int] | None:

@@ -29,7 +29,7 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.archive import list_wal, partial_key
-from tmi_ops.wal.stream import ReceivedWal, StreamOptions, stream_wal
+from tmi_ops.wal.receiver import ReceivedWal, StreamOptions, stream_wal
 
 TABLE = "demo_ledger"
 LOAD_S = 4.0

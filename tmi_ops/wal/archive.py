@@ -28,6 +28,7 @@ from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key
 from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.records import ArchiveRecords, Followed, read_records
 from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class WalArchive:
 
     Args:
         breaks: where a receiver saw that no replay passes.
+        followed: what receivers followed, and a person's word on it, the oldest first.
+        problems: what of the archive cannot be read, a sentence each.
         coverages: what was found out about lines of it; see `coverage.coverage`.
     """
 
@@ -81,6 +84,8 @@ class WalArchive:
     partials: Mapping[int, tuple[ArchivedPartial, ...]]
     histories: tuple[int, ...]
     breaks: tuple[Break, ...] = ()
+    followed: tuple[Followed, ...] = ()
+    problems: tuple[str, ...] = ()
     coverages: dict[Lineage, Coverage] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -139,13 +144,27 @@ def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[List
     for segment, item in open_ones:
         if segment not in whole and (partial := _partial(store, segment, item)) is not None:
             partials.setdefault(segment.timeline, []).append(partial)
+    records, problems = _records(store, system_identifier)
     return WalArchive(
         system_identifier=system_identifier,
         segment_size=size,
         segments={timeline: tuple(group) for timeline, group in segments.items()},
         partials={timeline: tuple(group) for timeline, group in partials.items()},
         histories=tuple(sorted(histories)),
+        breaks=records.as_breaks(),
+        followed=records.followed,
+        problems=problems,
     )
+
+
+def _records(store: ObjectStore, system_identifier: str) -> tuple[ArchiveRecords, tuple[str, ...]]:
+    """What receivers recorded; a recovery does without where it cannot be read, and is told so."""
+    try:
+        return read_records(store, system_identifier), ()
+    except StoreError as error:
+        if error.transient:
+            raise
+        return ArchiveRecords(), (error.what,)
 
 
 def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:

@@ -137,12 +137,13 @@ class Coverage:
                 start = found.pop().start if piece.end > found[-1].end else start
             if found and piece.end <= found[-1].end:
                 continue
-            while breaks and breaks[0].lsn < piece.end:
+            while breaks and breaks[0].lsn <= piece.end:
                 at = breaks.pop(0)
                 if at.lsn > start:
                     found.append(Interval(start, at.lsn, at))
                     start = at.lsn
-            found.append(Interval(start, piece.end))
+            if start < piece.end:
+                found.append(Interval(start, piece.end))
         return tuple(found)
 
     @property

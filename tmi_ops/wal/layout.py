@@ -5,6 +5,7 @@
     wal/<system identifier>/<timeline>/<segment>.zst          a whole segment; never changed
     wal/<system identifier>/<timeline>/<segment>.partial.zst  the open segment so far, zeros after; replaced as it grows
     wal/<system identifier>/lease.json                        who receives right now
+    wal/<system identifier>/records.json                      which timelines were followed, and where the WAL breaks
 
 `.zst` is zstd, inside age where the store is encrypted: `age -d -i KEY FILE | zstd -d` gives the file PostgreSQL wants.
 """
@@ -33,6 +34,10 @@ def description_key(system_identifier: str) -> str:
 
 def lease_key(system_identifier: str) -> str:
     return f"{cluster_folder(system_identifier)}/lease.json"
+
+
+def records_key(system_identifier: str) -> str:
+    return f"{cluster_folder(system_identifier)}/records.json"
 
 
 def file_key(system_identifier: str, name: str) -> str:

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError, OpsError, StoreError
+from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectHead, get_single, look, put_single
 from tmi_ops.wal.layout import lease_key
@@ -91,6 +92,9 @@ class KeptLease:
                 return
             except OpsError:
                 continue  # whoever archives meets the same trouble, and says it
+            except Exception as error:  # noqa: BLE001 - a receiver whose lease is not renewed must not go on
+                self._lost = _not_renewed(error)
+                return
 
     def end(self, progress: dict[str, object]) -> None:
         """Give the lease up; what it says of the archive stays."""
@@ -99,7 +103,7 @@ class KeptLease:
             self._write({**progress, "ended": True})
 
     def _write(self, changes: dict[str, object]) -> None:
-        self._lease = self._lease.model_copy(update={**changes, "written_at": datetime.now(UTC)})
+        self._lease = advanced(self._lease, changes, datetime.now(UTC))
         self._etag = put_single(self._store, self._key, _body(self._lease), condition=IfUnchanged(self._etag))
 
 
@@ -203,6 +207,32 @@ def _following(ours: Lease, before: Lease | None) -> Lease:
 
 def _condition(head: ObjectHead | None) -> IfAbsent | IfUnchanged:
     return IfAbsent() if head is None else IfUnchanged(head.etag)
+
+
+def advanced(lease: Lease, changes: Mapping[str, object], now: datetime) -> Lease:
+    """The lease with what its holder knows now. What is known of the archive is never forgotten: a receiver that is
+    started anew begins again at a segment's beginning, and the store still holds what lies after it.
+    """
+    new = lease.model_copy(update={**changes, "written_at": now})
+    kept: dict[str, object] = {}
+    if lease.level_at is not None and (new.level_at is None or new.level_at < lease.level_at):
+        kept["level_at"] = lease.level_at
+    if lease.lsn is not None and (new.lsn is None or (new.timeline == lease.timeline and _lsn(new) < _lsn(lease))):
+        kept |= {"lsn": lease.lsn, "timeline": lease.timeline}
+    return new.model_copy(update=kept)
+
+
+def _lsn(lease: Lease) -> int:
+    return parse_lsn(lease.lsn) if lease.lsn else 0
+
+
+def _not_renewed(error: Exception) -> BackupError:
+    return BackupError(
+        f"The receiver's lease could not be renewed: {type(error).__name__}: {error}",
+        kept="What was archived is whole; nothing more is received.",
+        next_step="start the receiver again; if it happens once more, report it with this message",
+        transient=True,
+    )
 
 
 def _ours(slot: str) -> Lease:

@@ -4,6 +4,7 @@
 2. A keepalive says only how far the server had *sent*, which is less where it waits for a slow receiver. So one counts
    when the answer to a question asked after it came without any WAL between: then there was nothing left to send.
 3. On a timeline that the server has left, neither says anything about the present.
+4. A standby knows nothing of what its primary flushed: there the newest commit in the stored WAL counts.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ class StreamProgress:
         while self._observed and self._observed[0][0] <= durable:
             _, at = self._observed.popleft()
             self.level_at = at if self.level_at is None else max(self.level_at, at)
+
+    def vouched_for(self, commit: datetime | None) -> None:
+        """Of a standby: the newest commit of its primary that the store holds. What came after it is not known."""
+        if commit is not None and (self.level_at is None or commit > self.level_at):
+            self.level_at = commit
 
     def as_lease_fields(self) -> dict[str, object]:
         """What the lease tells of it; nothing before anything is known."""

@@ -26,6 +26,9 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, put_single, sealed
 from tmi_ops.wal.archive import check_content, describe_archive, partial_key
 from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.links import continues, links_of
+from tmi_ops.wal.records import update_records
+from tmi_ops.wal.segments import check_segment, look_at_segment, put_segment, require_same_beginning
 from tmi_ops.wal.stored_file import FileFacts, compressed, conflict, facts_of, load, store_once
 
 CONTROL_FILE = Path("global/pg_control")
@@ -66,8 +69,26 @@ def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None 
     describe_archive(store, cluster, segment.size)
     if name.endswith(PARTIAL_SUFFIX):
         return PushedFile(name, cluster, _store_partial(store, cluster, segment, content, _left_at(path, segment)))
-    new = store_once(store, cluster, name, content, segment.end)
-    return PushedFile(name, cluster, new)
+    return PushedFile(name, cluster, _store_whole(store, cluster, segment, content))
+
+
+def _store_whole(store: ObjectStore, cluster: str, segment: Segment, content: bytes) -> bool:
+    """Between its neighbours on its own timeline, and over a `.partial` only where it begins with that one's bytes."""
+    if look(store, file_key(cluster, segment.name)) is not None:
+        return store_once(store, cluster, segment.name, content, segment.end)
+    before = (
+        look_at_segment(store, cluster, Segment(segment.timeline, segment.start - segment.size, segment.size))
+        if segment.start
+        else None
+    )
+    after = look(store, file_key(cluster, segment.next.name))
+    checked = check_segment(cluster, segment, content, before, levels=True)
+    if after is not None and continues(checked.as_neighbour.links, links_of(after.metadata)) is False:
+        raise conflict(segment.next.name)
+    require_same_beginning(store, cluster, segment, content)
+    for found in checked.breaks:
+        update_records(store, cluster, lambda records, found=found: records.with_break(found))  # type: ignore[misc]
+    return put_segment(store, cluster, content, checked)
 
 
 def cluster_beside(path: Path) -> str:

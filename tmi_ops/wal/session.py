@@ -31,9 +31,10 @@ from tmi_ops.progress import Phase, Report
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.archive import partial_key
+from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.open_segment import OpenSegment
-from tmi_ops.wal.place import Beginning, read_line
 from tmi_ops.wal.progress import StreamProgress
+from tmi_ops.wal.resume import Beginning, read_line
 from tmi_ops.wal.slot import wal_gone
 from tmi_ops.wal.stored_file import conflict, facts_of
 from tmi_ops.wal.uploads import Uploads
@@ -41,6 +42,7 @@ from tmi_ops.wal.uploads import Uploads
 PARTIAL_EVERY_S = 5.0
 FEEDBACK_EVERY_S = 2.0
 _TICK_S = 0.25
+NOTHING = 0  # as an LSN that is confirmed
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Session:
         *,
         stop: threading.Event,
         check: Callable[[], None],
+        on_break: Callable[[Break], None],
+        on_timeline: Callable[[int], bool],
     ) -> None:
         self._connection = connection
         self._store = store
@@ -81,9 +85,13 @@ class Session:
         self._report = report
         self._stop = stop
         self._check = check
+        self._on_break = on_break
+        self._on_timeline = on_timeline
         self._system_identifier = beginning.archive.system_identifier
         self._synchronous = beginning.server.synchronous
-        self._asked_for = beginning.segment
+        self._from_standby = beginning.server.in_recovery
+        # Confirming less than the slot keeps would move it back, to WAL that may be gone.
+        self._kept_from = 0 if beginning.server.slot is None else beginning.server.slot.restart_lsn or 0
         self._segments_before = progress.segments
         self._newest_timeline = beginning.line.timelines[-1]
         self._awaits_answer = False
@@ -99,39 +107,33 @@ class Session:
             WalConflictError: the archive holds another history.
             OpsError: the server or the store failed; `transient` says whether going on later is worthwhile.
         """
-        fallback = self._beginning.fallback
         self._keep_older_partial(self._beginning.segment)
+        segment = self._beginning.segment
         try:
-            self._follow(self._beginning.segment, phase)
+            while (following := self._receive_timeline(segment, phase)) is not None:
+                segment = following
         except ReplicationError as error:
             if error.sqlstate != WAL_REMOVED:
                 raise
-            if fallback is None or self._asked_for != self._beginning.segment:
-                raise wal_gone(self._asked_for, None) from error
-            self._report.note(
-                "The server has removed the WAL after the newest base backup, which was taken before there was a slot: "
-                "it restores to its own moment only. Take another one now: `tmi-ops backup base`"
-            )
-            self._follow(fallback, phase)
+            raise wal_gone(segment, None) from error
 
-    def _follow(self, segment: Segment, phase: Phase) -> None:
-        """Timeline after timeline, until it is enough."""
-        while True:
-            self._progress.timeline, self._asked_for = segment.timeline, segment
-            start_streaming(self._connection, self._wish.slot, segment.start, segment.timeline)
-            opened = self._receive(OpenSegment(segment), phase)
-            if self._is_enough():
-                self._close(opened)
-                return
-            following = end_streaming(self._connection)
-            if following is None:
-                self._close(opened)
-                raise ReplicationError(
-                    "The server ended the stream: it is being shut down.",
-                    next_step="start it again; the receiver goes on by itself",
-                    transient=True,
-                )
-            segment = self._change_timeline(opened, *following)
+    def _receive_timeline(self, segment: Segment, phase: Phase) -> Segment | None:
+        """Receive one timeline from a segment on; where the next one begins, None when it is enough."""
+        self._progress.timeline = segment.timeline
+        start_streaming(self._connection, self._wish.slot, segment.start, segment.timeline)
+        opened = self._receive(OpenSegment(segment), phase)
+        if self._is_enough():
+            self._close(opened)
+            return None
+        following = end_streaming(self._connection)
+        if following is None:
+            self._close(opened)
+            raise ReplicationError(
+                "The server ended the stream: it is being shut down.",
+                next_step="start it again; the receiver goes on by itself",
+                transient=True,
+            )
+        return self._change_timeline(opened, *following)
 
     def _receive(self, opened: OpenSegment, phase: Phase) -> OpenSegment:
         """Until the server ends this timeline or it is enough; what is open then is given back."""
@@ -161,7 +163,7 @@ class Session:
                     opened = following
             self._progress.received += len(parsed.content)
             phase.advance(len(parsed.content))
-            if self._newest_timeline == opened.segment.timeline:
+            if self._vouches(opened):
                 self._progress.observe(parsed.server_end, parsed.sent_at)
             else:
                 self._progress.leave_unobserved(parsed.server_end)
@@ -170,7 +172,7 @@ class Session:
         return opened
 
     def _take_keepalive(self, keepalive: Keepalive, opened: OpenSegment) -> None:
-        if self._newest_timeline == opened.segment.timeline:
+        if self._vouches(opened):
             self._progress.keepalive(keepalive.server_end, keepalive.sent_at, asked_for=self._awaits_answer)
         self._awaits_answer = False
         if keepalive.reply_requested:
@@ -178,11 +180,23 @@ class Session:
             self._partial_at = -math.inf
             self._feed_back()
 
+    def _vouches(self, opened: OpenSegment) -> bool:
+        """Whether the server's clock says something of the present: a standby's says nothing of its primary."""
+        return self._newest_timeline == opened.segment.timeline and not self._from_standby
+
+    def _count(self, durable: int) -> None:
+        """Take in what arrived in the store. A break is recorded before the server is told that its WAL is safe."""
+        while self._uploads.breaks:
+            self._on_break(self._uploads.breaks.pop(0))
+        self._progress.stored(durable)
+        if self._from_standby:
+            self._progress.vouched_for(self._uploads.newest_commit)
+        self._progress.segments = self._segments_before + self._uploads.segments_stored
+
     def _tend(self, opened: OpenSegment) -> None:
         """What is due: count what arrived in the store, tell the server, store the open segment."""
         self._check()
-        self._progress.stored(self._uploads.durable())
-        self._progress.segments = self._segments_before + self._uploads.segments_stored
+        self._count(self._uploads.durable())
         if self._partial_is_due(opened):
             self._put_partial(opened)
         late = time.monotonic() - self._fed_back_at >= FEEDBACK_EVERY_S
@@ -216,7 +230,8 @@ class Session:
 
     def _feed_back(self, *, reply_requested: bool = False) -> None:
         durable = self._progress.durable
-        self._connection.transmit(standby_status(durable, datetime.now(UTC), reply_requested=reply_requested))
+        confirmed = durable if durable >= self._kept_from else NOTHING
+        self._connection.transmit(standby_status(confirmed, datetime.now(UTC), reply_requested=reply_requested))
         self._awaits_answer |= reply_requested
         self._fed_back, self._fed_back_at = durable, time.monotonic()
 
@@ -236,8 +251,7 @@ class Session:
         above_floor = self._floor is None or self._floor.segment != opened.segment
         if opened.filled and above_floor and opened.end > self._progress.durable:
             self._put_partial(opened)
-        self._progress.stored(self._uploads.drain())
-        self._progress.segments = self._segments_before + self._uploads.segments_stored
+        self._count(self._uploads.drain())
 
     def _change_timeline(self, opened: OpenSegment, timeline: int, begins: int) -> Segment:
         """Close the old timeline's last segment where the new one begins; there receiving goes on."""
@@ -248,6 +262,7 @@ class Session:
         line = read_line(self._connection, self._store, identify(self._connection))
         self._newest_timeline = line.timelines[-1]
         self._awaits_answer = False
+        self._from_standby = self._on_timeline(self._newest_timeline)
         return segment_at(timeline, begins, opened.segment.size)
 
     def _keep_older_partial(self, segment: Segment) -> None:

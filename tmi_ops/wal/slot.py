@@ -14,6 +14,7 @@ from tmi_ops.settings import PostgresSettings
 
 DEFAULT_SLOT = "tmi_ops"
 STANDBY_NAME = "tmi_ops"
+LOST = "lost"
 _MEGABYTE = 1 << 20
 # The words of `ANY 2 (a, "b-c", *)`, the keywords among them.
 _NAMES = re.compile(r'"((?:[^"]|"")*)"|([^\s,()"]+)')

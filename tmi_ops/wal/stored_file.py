@@ -59,9 +59,19 @@ def compressed(plain: bytes | bytearray | memoryview) -> bytes:
 
 
 def store_once(
-    store: ObjectStore, system_identifier: str, name: str, content: bytes | bytearray, end_lsn: int | None
+    store: ObjectStore,
+    system_identifier: str,
+    name: str,
+    content: bytes | bytearray,
+    end_lsn: int | None,
+    more: Mapping[str, str] | None = None,
+    sha256: str | None = None,
 ) -> bool:
     """Store a file that never changes: a whole segment, a history. May be repeated with the same bytes.
+
+    Args:
+        more: metadata beside the file's facts.
+        sha256: of the content, where it is known already.
 
     Returns:
         Whether it was new to the archive.
@@ -71,13 +81,13 @@ def store_once(
         StoreError: the store failed.
     """
     key = file_key(system_identifier, name)
-    facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), end_lsn)
+    facts = FileFacts(len(content), sha256 or hashlib.sha256(content).hexdigest(), end_lsn)
     if (found := look(store, key)) is not None:
         _require_same(store, key, found, facts)
         return False
     body = sealed(store, compressed(content))
     try:
-        put_single(store, key, body, facts.metadata(), IfAbsent())
+        put_single(store, key, body, {**(more or {}), **facts.metadata()}, IfAbsent())
     except ObjectExistsError:
         if (found := look(store, key)) is None:
             raise

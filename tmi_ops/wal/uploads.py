@@ -15,16 +15,47 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from tmi_ops.errors import BackupError, ObjectExistsError, OpsError
 from tmi_ops.postgres.wal_files import Segment, check_header
+from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, put_single, sealed
 from tmi_ops.wal.archive import partial_key
-from tmi_ops.wal.stored_file import FileFacts, compressed, facts_of, store_once
+from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.links import Links, links_from
+from tmi_ops.wal.segments import CheckedSegment, Neighbour, check_segment, minimal_breaks, put_segment
+from tmi_ops.wal.stored_file import FileFacts, compressed, facts_of
 
 WORKERS = 4
 WAITING_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Where received WAL meets the archive.
+
+    Args:
+        before: the archived segment that the first one received must continue; None: there is none.
+        may_break: it need not, if somebody said so.
+        restarts_before: the LSN before which the server may have been restarted without us, with other settings.
+    """
+
+    before: Neighbour | None = None
+    may_break: bool = False
+    restarts_before: int = 0
+
+
+NO_JOINT = Joint()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    checked: CheckedSegment
+    new: bool
 
 
 class Uploads:
@@ -33,13 +64,18 @@ class Uploads:
     `wake` is a file descriptor that becomes readable when something has arrived in the store (or failed to).
     """
 
-    def __init__(self, store: ObjectStore, system_identifier: str, durable: int, segment_size: int) -> None:
+    def __init__(
+        self, store: ObjectStore, system_identifier: str, durable: int, segment_size: int, joint: Joint
+    ) -> None:
         self._store = store
         self._system_identifier = system_identifier
         self._durable = durable
         self._room = max(2, WAITING_BYTES // segment_size)
-        self._segments: deque[tuple[Segment, Future[bool]]] = deque()
-        self._partial: tuple[Segment, int, Future[bool]] | None = None
+        self._joint = joint
+        self._segments: deque[tuple[Segment, Future[_Stored]]] = deque()
+        self._before: Future[Neighbour | None] = Future()
+        self._before.set_result(joint.before)
+        self._partial: tuple[Segment, int, Future[Links | None]] | None = None
         # The `.partial` that was stored last, and its ETag. Of the thread that stores them.
         self._stored: tuple[Segment, str] | None = None
         # The segment whose `.partial` may lie in the store; it is removed when the whole one is there.
@@ -50,6 +86,9 @@ class Uploads:
         os.set_blocking(self.wake, False)
         os.set_blocking(self._waker, False)
         self.segments_stored = 0
+        # Of what is durable: the newest commit, and the places that no replay passes.
+        self.newest_commit: datetime | None = None
+        self.breaks: list[Break] = []
 
     @property
     def has_room(self) -> bool:
@@ -69,7 +108,8 @@ class Uploads:
         """Hand over a whole segment; `content` must not change any more."""
         before = self._partial[2] if self._partial is not None and self._partial[0] == segment else None
         has_partial = self._open == segment
-        future = self._pool.submit(self._store_segment, segment, content, before, has_partial)
+        ahead, self._before = self._before, Future()
+        future = self._pool.submit(self._store_segment, segment, content, before, has_partial, ahead, self._before)
         future.add_done_callback(self._wake_up)
         self._segments.append((segment, future))
 
@@ -90,13 +130,19 @@ class Uploads:
             os.read(self.wake, 4096)
         while self._segments and self._segments[0][1].done():
             segment, future = self._segments.popleft()
-            self.segments_stored += future.result()
+            stored = future.result()
+            self.segments_stored += stored.new
+            self.breaks += stored.checked.breaks
             self._durable = max(self._durable, segment.end)
+            self._saw(stored.checked.as_neighbour.links.last_commit)
         if self._partial is not None and self._partial[2].done():
             segment, end_lsn, storing = self._partial
-            stored = storing.result()
+            links = storing.result()
             if self._durable >= segment.start:
-                self._durable = max(self._durable, end_lsn if stored else 0)
+                if links is not None:
+                    self._durable = max(self._durable, end_lsn)
+                    self._saw(links.last_commit)
+                    self.breaks += minimal_breaks(segment, links)
                 self._partial = None
         return self._durable
 
@@ -119,32 +165,71 @@ class Uploads:
         os.close(self.wake)
         os.close(self._waker)
 
+    def _saw(self, commit: datetime | None) -> None:
+        if commit is not None and (self.newest_commit is None or commit > self.newest_commit):
+            self.newest_commit = commit
+
     def _store_segment(
-        self, segment: Segment, content: bytearray, before: Future[bool] | None, has_partial: bool
-    ) -> bool:
-        check_header(content, segment, self._system_identifier, segment.name)
-        stored = store_once(self._store, self._system_identifier, segment.name, content, segment.end)
-        if before is not None:
-            before.exception()  # so that a `.partial` does not appear after it was removed
+        self,
+        segment: Segment,
+        content: bytearray,
+        partial: Future[Links | None] | None,
+        has_partial: bool,
+        ahead: Future[Neighbour | None],
+        behind: Future[Neighbour | None],
+    ) -> _Stored:
+        checked = self._check(segment, content, ahead, behind)
+        new = put_segment(self._store, self._system_identifier, content, checked)
+        if partial is not None:
+            partial.exception()  # so that a `.partial` does not appear after it was removed
         if has_partial:
             with suppress(OpsError):  # one that stays is known to be superseded
                 self._store.delete([partial_key(self._system_identifier, segment)])
-        return stored
+        return _Stored(checked, new)
 
-    def _store_partial(self, segment: Segment, content: bytes, end_lsn: int) -> bool:
-        """False where the store has one that reaches further: it stays, and nothing of this one counts."""
+    def _check(
+        self,
+        segment: Segment,
+        content: bytearray,
+        ahead: Future[Neighbour | None],
+        behind: Future[Neighbour | None],
+    ) -> CheckedSegment:
+        """Beside the one before it, which was checked already; one that fails lets no later one pass."""
+        try:
+            before = ahead.result()
+            checked = check_segment(
+                self._system_identifier,
+                segment,
+                content,
+                before if before is not None and before.segment.end == segment.start else None,
+                levels=segment.start < self._joint.restarts_before,
+                may_break=self._joint.may_break and before == self._joint.before,
+            )
+        except BaseException as error:
+            behind.set_exception(error)
+            raise
+        behind.set_result(checked.as_neighbour)
+        return checked
+
+    def _store_partial(self, segment: Segment, content: bytes, end_lsn: int) -> Links | None:
+        """None where the store has one that reaches further: it stays, and nothing of this one counts."""
         check_header(content, segment, self._system_identifier, segment.name)
         condition = self._condition(segment, end_lsn)
         if condition is None:
-            return False
+            return None
         facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), end_lsn)
+        levels = segment.start < self._joint.restarts_before
+        links = links_from(read_records(content, end_lsn, levels=levels), levels_read=levels)
         body = sealed(self._store, compressed(content))
         key = partial_key(self._system_identifier, segment)
         try:
-            self._stored = segment, put_single(self._store, key, body, facts.metadata(), condition)
+            self._stored = (
+                segment,
+                put_single(self._store, key, body, {**links.metadata(), **facts.metadata()}, condition),
+            )
         except ObjectExistsError as error:
             raise _overtaken(segment) from error
-        return True
+        return links
 
     def _condition(self, segment: Segment, end_lsn: int) -> IfAbsent | IfUnchanged | None:
         """On which a `.partial` may be written; None: not at all."""
@@ -155,7 +240,7 @@ class Uploads:
             return IfAbsent()
         return None if (facts_of(there).end_lsn or 0) > end_lsn else IfUnchanged(there.etag)
 
-    def _wake_up(self, _: Future[bool]) -> None:
+    def _wake_up(self, _: Future[Any]) -> None:
         with suppress(OSError):
             os.write(self._waker, b"x")
 
@@ -170,14 +255,17 @@ def _overtaken(segment: Segment) -> BackupError:
 
 
 @contextmanager
-def uploading(store: ObjectStore, system_identifier: str, durable: int, segment_size: int) -> Iterator[Uploads]:
+def uploading(
+    store: ObjectStore, system_identifier: str, durable: int, segment_size: int, joint: Joint = NO_JOINT
+) -> Iterator[Uploads]:
     """`Uploads` for the length of a `with` block.
 
     Args:
         durable: the LSN before which the store holds everything already.
         segment_size: the server's wal_segment_size in bytes.
+        joint: what the first segment must continue.
     """
-    uploads = Uploads(store, system_identifier, durable, segment_size)
+    uploads = Uploads(store, system_identifier, durable, segment_size, joint)
     try:
         yield uploads
     finally:

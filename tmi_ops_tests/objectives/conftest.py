@@ -23,7 +23,7 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.physical import make_noise_table, physical_cluster, settings_for
 
 QUIET = SilentReport()

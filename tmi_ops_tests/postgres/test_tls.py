@@ -25,7 +25,7 @@ from tmi_ops.schema.engine import snapshot
 from tmi_ops.settings import PostgresSettings, StoreSettings
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import open_store
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.certificates import Authority, Certificate, make_authority, skip_without_tls
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.house import House, house

@@ -27,7 +27,7 @@ from tmi_ops.runbooks.plan import Plan, Step
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.application import Application, running_application
 from tmi_ops_tests.entering import let_everybody_enter
 from tmi_ops_tests.house import House, house

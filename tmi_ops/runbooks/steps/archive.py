@@ -14,8 +14,8 @@ from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step
 from tmi_ops.wal.lease import LeaseHeldError
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 
 TITLE = "WAL archived up to the fence"
 # A receiver that is at work stores the open segment every few seconds; archive_command is as quick as its store.

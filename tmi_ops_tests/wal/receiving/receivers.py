@@ -17,7 +17,7 @@ from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.archive import WalArchive, fetch_wal_file, list_clusters, list_wal
 from tmi_ops.wal.coverage import Hole, coverage
 from tmi_ops.wal.lineage import Lineage, Stretch
-from tmi_ops.wal.stream import ReceivedWal, StreamOptions, stream_wal
+from tmi_ops.wal.receiver import ReceivedWal, StreamOptions, stream_wal
 from tmi_ops_tests.physical import Notes
 
 PATIENCE_S = 60.0

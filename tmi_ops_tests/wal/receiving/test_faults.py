@@ -20,8 +20,8 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.lease import LeaseHeldError
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops.wal.slot import SlotLostError, WalGoneError, read_server
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import PHYSICAL_PARAMETERS, Notes, kill, physical_cluster, set_parameter, settings_for
 from tmi_ops_tests.store.faulty_proxy import Fault, Request, faulty_proxy

@@ -16,7 +16,7 @@ from tmi_ops.recovery.point_in_time.server import run_as
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import open_store
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.physical import PHYSICAL_PARAMETERS, physical_cluster, settings_for
 from tmi_ops_tests.recovery.point_in_time.restoring import restore, started, value
 from tmi_ops_tests.wal.receiving.receivers import archive_of, assert_equal_to_pg_wal, flushed, write_wal

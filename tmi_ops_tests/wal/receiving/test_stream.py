@@ -12,8 +12,8 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.lease import read_lease
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops.wal.slot import read_server
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
 from tmi_ops_tests.wal.receiving.receivers import (
     archive_of,
     assert_equal_to_pg_wal,

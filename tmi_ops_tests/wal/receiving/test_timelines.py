@@ -20,7 +20,7 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, StoreSettings
 from tmi_ops.store.objects import open_store
-from tmi_ops.wal.stream import StreamOptions, catch_up_wal
+from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.physical import PHYSICAL_PARAMETERS, kill, physical_cluster, settings_for
 from tmi_ops_tests.recovery.point_in_time.restoring import restore, started
 from tmi_ops_tests.tcp_relay import tcp_relay

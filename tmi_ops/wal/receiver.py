@@ -12,22 +12,24 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tmi_ops.errors import BackupError, OpsError
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication
-from tmi_ops.postgres.wal_files import format_lsn
-from tmi_ops.postgres.wal_stream import SLOT_IN_USE, SystemIdentity, identify, segment_size
+from tmi_ops.postgres.wal_files import Segment, format_lsn
+from tmi_ops.postgres.wal_stream import SLOT_IN_USE, SystemIdentity, can_stream, identify, segment_size
 from tmi_ops.progress import Phase, Report
 from tmi_ops.settings import Settings
 from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import describe_archive
+from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.lease import KeptLease, hold_lease
-from tmi_ops.wal.place import find_beginning
 from tmi_ops.wal.progress import StreamProgress
+from tmi_ops.wal.records import update_records
+from tmi_ops.wal.resume import find_beginning
 from tmi_ops.wal.session import PARTIAL_EVERY_S, Session, Wish
-from tmi_ops.wal.slot import DEFAULT_SLOT, ServerFacts, slot_warnings
+from tmi_ops.wal.slot import DEFAULT_SLOT, ServerFacts, read_server, slot_warnings
 from tmi_ops.wal.uploads import uploading
 
 # One put is repeated no longer than this; then the session ends, and the next one begins from what the store holds.
@@ -170,15 +172,17 @@ class _Receiver:
             identity,
             self._options.slot,
             self._report,
+            lambda segment: self._server_has(segment, identity),
             accept_gap=self._accept_gap,
         )
         self._warn(beginning.server)
+        self._follow(identity.system_identifier, identity.timeline)
         self._report.note(
             f"Receiving from {format_lsn(beginning.segment.start)} on timeline {beginning.segment.timeline}; the "
             f"server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}"
         )
         wish = Wish(self._options.slot, self._options.partial_every, self._until)
-        with uploading(self._store, system_identifier, beginning.segment.start, size) as uploads:
+        with uploading(self._store, system_identifier, beginning.segment.start, size, beginning.joint) as uploads:
             session = Session(
                 connection,
                 self._store,
@@ -189,9 +193,30 @@ class _Receiver:
                 self._report,
                 stop=self._stop,
                 check=self._check_lease,
+                on_break=lambda found: self._record_break(system_identifier, found),
+                on_timeline=lambda timeline: self._follow(system_identifier, timeline),
             )
             session.run(phase)
         self._accept_gap = False
+
+    def _server_has(self, segment: Segment, identity: SystemIdentity) -> bool:
+        """Its newest segment a server has in any case."""
+        is_newest = segment.timeline == identity.timeline and segment.end > identity.flushed
+        return is_newest or can_stream(self._postgres, segment.start, segment.timeline)
+
+    def _follow(self, system_identifier: str, timeline: int) -> bool:
+        """Record what is followed, and tell whether the server is a standby."""
+        where = f"{self._postgres.host}:{self._postgres.port}"
+        update_records(
+            self._store, system_identifier, lambda records: records.with_followed(timeline, where, datetime.now(UTC))
+        )
+        return read_server(self._postgres, self._options.slot).in_recovery
+
+    def _record_break(self, system_identifier: str, found: Break) -> None:
+        update_records(self._store, system_identifier, lambda records: records.with_break(found))
+        self._report.note(
+            f"{found.words()} No recovery passes this place: take a base backup now: `tmi-ops backup base`"
+        )
 
     def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:
         """Take the lease at the first connection; False when the waiting for it was stopped."""

@@ -1,0 +1,282 @@
+"""Where this receiver begins: the server's slot and timelines beside what the archive holds.
+
+1. What the archive holds of the server's line decides what is wanted next; see `coverage.place_to_resume`.
+2. The server is asked whether it still has that. Where it has not, receiving goes on behind the gap only if somebody
+   said so, or if a base backup taken behind it makes the gap one of the past.
+3. What was archived last is asked for once more and compared, byte by byte where the server still has it: a server
+   whose files were put back to an earlier state is found out by that, whatever its LSNs say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tmi_ops.errors import BackupError
+from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError
+from tmi_ops.postgres.wal_files import Segment, format_lsn, history_name, parse_history, parse_lsn, segment_at
+from tmi_ops.postgres.wal_stream import SystemIdentity, create_slot, drop_slot, identify, timeline_history
+from tmi_ops.progress import Report
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.store.catalogue import list_backups
+from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import FIRST_TIMELINE, ArchivedPartial, WalArchive, list_wal
+from tmi_ops.wal.coverage import Coverage, coverage
+from tmi_ops.wal.lineage import Lineage, lineage
+from tmi_ops.wal.segments import look_at_segment
+from tmi_ops.wal.slot import LOST, ServerFacts, read_server, slot_lost, wal_gone
+from tmi_ops.wal.stored_file import WalConflictError, store_once
+from tmi_ops.wal.uploads import Joint
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The segment to begin with, on which line of timelines, and what the archive held.
+
+    `joint` is what the first segment must continue.
+    """
+
+    segment: Segment
+    line: Lineage
+    archive: WalArchive
+    server: ServerFacts
+    joint: Joint
+
+    @property
+    def open_before(self) -> ArchivedPartial | None:
+        """The `.partial` that the store holds of the segment to begin with."""
+        partials = self.archive.partials.get(self.segment.timeline, ())
+        return next((item for item in partials if item.segment == self.segment), None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A segment to begin with. `behind_a_gap`: WAL before it is missing from the archive, and not to be had."""
+
+    segment: Segment
+    behind_a_gap: bool = False
+
+
+def places_to_begin(covered: Coverage, slot_lsn: int, needed: Segment | None, *, accept_gap: bool) -> tuple[Place, ...]:
+    """The segments to begin with, the best first: the first of them that the server still has. Pure.
+
+    Args:
+        slot_lsn: the slot's restart_lsn.
+        needed: where the WAL begins that the newest base backup on the line needs; None: there is no base backup.
+        accept_gap: somebody said that WAL which is gone is to be given up.
+    """
+    slot_begins = covered.first_missing(slot_lsn)
+    if covered.end is None:
+        # Nothing is archived yet: from the newest base backup on, else from where the slot begins.
+        segments = sorted({slot_begins, needed or slot_begins}, key=lambda segment: segment.start)
+    else:
+        segments = [covered.place_to_resume(slot_lsn)]
+        if needed is not None and needed.start > segments[0].start:
+            segments.append(covered.first_missing(needed.start))
+        if accept_gap or (needed is not None and slot_begins.start <= needed.start):
+            segments.append(slot_begins)
+    return tuple(Place(segment, segment.start > segments[0].start) for segment in dict.fromkeys(segments))
+
+
+def find_beginning(
+    connection: ReplicationConnection,
+    postgres: PostgresSettings,
+    store: ObjectStore,
+    identity: SystemIdentity,
+    slot: str,
+    report: Report,
+    server_has: Callable[[Segment], bool],
+    *,
+    accept_gap: bool = False,
+) -> Beginning:
+    """Decide where receiving goes on; the slot is made where there is none, histories are archived on the way.
+
+    Args:
+        server_has: asks the server whether it can stream a segment.
+        accept_gap: give up WAL that the server no longer has, and go on behind it. A lost slot is made anew.
+
+    Raises:
+        SlotLostError: the server has given up the slot and nothing makes up for what it lost.
+        WalGoneError: the server has removed what the archive lacks, and nothing makes up for it.
+        WalConflictError: the server stands behind what the archive holds, or the archive has another history.
+        BackupError: a standby stands behind what the archive holds.
+        DatabaseError, StoreError: the server or the store failed.
+    """
+    archive = list_wal(store, identity.system_identifier)
+    line = read_line(connection, store, identity)
+    covered = coverage(archive, line)
+    server = read_server(postgres, slot)
+    _refuse_to_go_back(connection, archive, identity, server)
+    _warn_of_younger_timelines(archive, line, report)
+    needed = _needed_by_bases(store, identity, line, archive.segment_size)
+    server, slot_lsn = _usable_slot(connection, postgres, slot, server, covered, needed, report, accept_gap=accept_gap)
+    places = places_to_begin(covered, slot_lsn, needed, accept_gap=accept_gap)
+    place = next((place for place in places if server_has(place.segment)), None)
+    if place is None:
+        if not (accept_gap or covered.end is None or _makes_up(needed, covered)):
+            raise wal_gone(places[0].segment, None)
+        _make_slot(connection, slot, anew=True)
+        report.note(f"The server has removed the WAL from {places[0].segment.name} on; the slot {slot} is made anew.")
+        server, slot_lsn = _with_slot(postgres, slot)
+        place = Place(covered.first_missing(slot_lsn), behind_a_gap=True)
+    _tell_of_gap(place, covered, needed, report)
+    segment = _compared_from(place, covered, server_has)
+    before = segment_at(line.timeline_at(max(0, segment.start - 1)), max(0, segment.start - 1), archive.segment_size)
+    joint = Joint(
+        before=look_at_segment(store, identity.system_identifier, before),
+        may_break=accept_gap or _makes_up(needed, covered),
+        restarts_before=identity.flushed,
+    )
+    return Beginning(segment, line, archive, server, joint)
+
+
+def read_line(connection: ReplicationConnection, store: ObjectStore, identity: SystemIdentity) -> Lineage:
+    """The server's timelines; the history of the newest one is archived, and of its ancestors where the server has it.
+
+    Raises:
+        ReplicationError: the server does not have the history of its own timeline, or the connection broke.
+        WalConflictError: the archive holds another history of it.
+    """
+    if identity.timeline == FIRST_TIMELINE:
+        return lineage(FIRST_TIMELINE, ())
+    content = timeline_history(connection, identity.timeline)
+    history = parse_history(content.decode(errors="replace"), identity.timeline)
+    line = lineage(identity.timeline, history)
+    for timeline in line.timelines:
+        if timeline == FIRST_TIMELINE:
+            continue
+        try:
+            found = timeline_history(connection, timeline)
+        except ReplicationError as error:
+            if error.transient or timeline == identity.timeline:
+                raise
+            continue  # a restored server has not every ancestor's; its own history names them all
+        store_once(store, identity.system_identifier, history_name(timeline), found, None)
+    return line
+
+
+def _usable_slot(
+    connection: ReplicationConnection,
+    postgres: PostgresSettings,
+    slot: str,
+    server: ServerFacts,
+    covered: Coverage,
+    needed: Segment | None,
+    report: Report,
+    *,
+    accept_gap: bool,
+) -> tuple[ServerFacts, int]:
+    """With a slot that keeps WAL, and its restart_lsn."""
+    if server.slot is not None and server.slot.status == LOST:
+        if not (accept_gap or _makes_up(needed, covered)):
+            raise slot_lost(slot, covered.end)
+        drop_slot(connection, slot)
+        report.note(f"The slot {slot} was lost; it is made anew.")
+        server = read_server(postgres, slot)
+    if server.slot is None or server.slot.restart_lsn is None:
+        _make_slot(connection, slot, anew=server.slot is not None)
+    return _with_slot(postgres, slot)
+
+
+def _with_slot(postgres: PostgresSettings, slot: str) -> tuple[ServerFacts, int]:
+    server = read_server(postgres, slot)
+    if server.slot is None or server.slot.restart_lsn is None:
+        raise BackupError(
+            f"The slot {slot} keeps no WAL.", next_step=f"drop it: SELECT pg_drop_replication_slot('{slot}')"
+        )
+    return server, server.slot.restart_lsn
+
+
+def _makes_up(needed: Segment | None, covered: Coverage) -> bool:
+    """Whether the newest base backup was taken after all that is archived, so that nothing new needs what is gone."""
+    return needed is not None and needed.end > (covered.end or 0)
+
+
+def _make_slot(connection: ReplicationConnection, slot: str, *, anew: bool) -> None:
+    if anew:
+        drop_slot(connection, slot)
+    create_slot(connection, slot)
+
+
+def _compared_from(place: Place, covered: Coverage, server_has: Callable[[Segment], bool]) -> Segment:
+    """The last whole segment of the archive, where the server still has it: received again, it is compared."""
+    last = Segment(place.segment.timeline, place.segment.start - place.segment.size, place.segment.size)
+    if place.behind_a_gap or covered.end != place.segment.start or covered.reach(last.start) < last.end:
+        return place.segment  # an open segment is compared by itself
+    if covered.line.timeline_at(last.start) != last.timeline or last.start < 0:
+        return place.segment
+    return last if server_has(last) else place.segment
+
+
+def _tell_of_gap(place: Place, covered: Coverage, needed: Segment | None, report: Report) -> None:
+    if not place.behind_a_gap:
+        return
+    if needed is None or place.segment.start > needed.start:
+        report.note(
+            "The server has removed WAL that the archive lacks, so the base backups taken so far lead to "
+            f"{format_lsn(covered.end) if covered.end else 'their own end'} at most. Take another one now: `tmi-ops "
+            "backup base`"
+        )
+    else:
+        report.note(
+            f"WAL before {place.segment.name} is missing from the archive and gone from the server; the newest base "
+            "backup was taken after it"
+        )
+
+
+def _refuse_to_go_back(
+    connection: ReplicationConnection, archive: WalArchive, identity: SystemIdentity, server: ServerFacts
+) -> None:
+    newest = archive.newest_lsn(identity.timeline)
+    # Others may archive what the server wrote since it was asked.
+    if newest is None or newest <= identity.flushed or newest <= identify(connection).flushed:
+        return
+    stands = (
+        f"The server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}; the archive has WAL of "
+        f"that timeline up to {format_lsn(newest)}."
+    )
+    if server.in_recovery:
+        raise BackupError(
+            f"{stands} The standby lags behind what is archived.",
+            kept="The archive was left as it is, and nothing was received.",
+            next_step="wait until it has caught up with its primary",
+            transient=True,
+        )
+    raise put_back(stands)
+
+
+def put_back(stands: str) -> WalConflictError:
+    """The error for a primary that is at an earlier state than the archive."""
+    return WalConflictError(
+        f"{stands} The server's files were put back to an earlier state (a snapshot, a copy of its volume), so what it "
+        "writes from here on is another history under the same names.",
+        kept="The archive was left as it is, and nothing was received.",
+        next_step="give this server a timeline of its own: stop it, create the file standby.signal in its data "
+        "directory, start it and run SELECT pg_promote(); then start the receiver again and take a base backup. If the "
+        "archive holds what is wanted, restore that instead: `tmi-ops restore --latest --into DIR`",
+    )
+
+
+def _warn_of_younger_timelines(archive: WalArchive, line: Lineage, report: Report) -> None:
+    others = [timeline for timeline in archive.timelines if timeline > line.timelines[-1]]
+    if others:
+        report.note(
+            f"The archive has WAL of timeline {max(others)}, and this server is on timeline {line.timelines[-1]}: is "
+            "it an old primary, or was another one restored from it? Both are kept apart; see `tmi-ops wal line`"
+        )
+
+
+def _needed_by_bases(store: ObjectStore, identity: SystemIdentity, line: Lineage, segment_size: int) -> Segment | None:
+    """Where the WAL behind the newest base backup of this cluster begins; None where there is no base backup."""
+    stops = [
+        (parse_lsn(entry.manifest.stop_lsn), entry.manifest.timeline)
+        for entry in list_backups(store)
+        if isinstance(entry.manifest, BaseManifest)
+        and entry.manifest.system_identifier == identity.system_identifier
+        and entry.manifest.timeline in line.timelines
+    ]
+    if not stops:
+        return None
+    lsn, timeline = max(stops)
+    return None if lsn > identity.flushed else segment_at(timeline, lsn - 1, segment_size)
