@@ -31,6 +31,11 @@ class OpsError(Exception):
         return " ".join(part for part in parts if part)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class SettingsError(OpsError):
     """A setting is missing, malformed or not allowed in this environment."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.selection import Policy, Selection
     from tmi_ops.rescue.session import Sides
 
-UNSOLVED = 1
+UNSOLVED, COULD_NOT = 1, 2
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 
 
@@ -37,6 +37,13 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
     metavar="NAME",
     help="A column that the table lost, filled in the rows that are still there; repeatable. With --where, --key or "
     "--threat-model, in those rows alone.",
+)
+@click.option(
+    "--set-column",
+    "set_columns",
+    multiple=True,
+    metavar="NAME",
+    help="Restore only this column's values, in rows that still exist; other columns keep what they hold. Repeatable.",
 )
 @click.option(
     "--conflicts",
@@ -64,6 +71,7 @@ def rows(
     keys: tuple[str, ...],
     threat_model: str | None,
     columns: tuple[str, ...],
+    set_columns: tuple[str, ...],
     conflicts: Policy,
     only: bool,
     accept_triggers: bool,
@@ -85,23 +93,24 @@ def rows(
 
     Exit codes: 0 done, or nothing to do; 1 conflicts without an answer; 2 could not. Nothing was changed for 1 and 2.
     """
-    from tmi_ops.rescue.planning import RescuePlan
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
 
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run")
     selection = _selection(tables, where, keys, threat_model, columns, conflicts, only=only, accept=accept_triggers)
+    if set_columns:
+        selection = _values_only(selection, set_columns)
     wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
     settings, store = open_environment()
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:
             ready = Opened.of(sides, selection, past, report)
-        plan = ready.plan
+        sides, plan = ready.sides, ready.plan
         if as_json:
             return _print_json(sides, plan)
         if not _is_to_be_done(sides, plan, rows, dry_run=dry_run):
-            return UNSOLVED if isinstance(plan, RescuePlan) and plan.unsolved else 0
+            return _undone(plan)
         runbook = runbook_of(settings, wanted, plan, with_cache=cache)
         return run_plan(
             settings,
@@ -143,6 +152,24 @@ def _selection(
     return Selection(chosen, wanted, with_children=not only, policy=policy, accept_triggers=accept)
 
 
+def _values_only(selection: Selection, columns: tuple[str, ...]) -> Selection:
+    from tmi_ops.rescue.selection import SetColumns
+
+    if selection.columns or len(selection.rows) != 1:
+        raise click.UsageError("give --set-column with one --table, whose column it is, and without --column")
+    (rows,) = selection.rows
+    return replace(selection, values=SetColumns(rows.table, tuple(dict.fromkeys(columns))))
+
+
+def _undone(plan: RescuePlan | ColumnsPlan) -> int:
+    """The exit code where the plan was shown and no more."""
+    from tmi_ops.rescue.planning import RescuePlan
+
+    if not isinstance(plan, RescuePlan):
+        return 0
+    return COULD_NOT if plan.barriers else UNSOLVED if plan.unsolved else 0
+
+
 def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, dry_run: bool) -> bool:
     """Show the plan; say why not, where it ends there."""
     from tmi_ops.cli.rescue_columns_view import show_columns_plan
@@ -156,6 +183,9 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, 
         return not dry_run
     show_plan(plan, notes=dry_run or bool(plan.unsolved) or not plan.rows)
     _show_rows(sides, plan, shown)
+    if plan.barriers and plan.rows:
+        out.print("[red]Nothing was changed.[/] Clear away what is in the way, then run the same command again.")
+        return False
     if plan.unsolved:
         out.print(
             "[red]Nothing was changed.[/] Choose what becomes of the conflicts: --conflicts keep-current, take-past or "
@@ -192,4 +222,4 @@ def _print_json(sides: Sides, plan: RescuePlan | ColumnsPlan) -> int:
     for table in plan.tables:
         for row in differing_rows(sides, find_table(sides.pairs, sides.then, table.table), only="planned"):
             click.echo(row_json(row))
-    return UNSOLVED if plan.unsolved else 0
+    return _undone(plan)

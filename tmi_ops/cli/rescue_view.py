@@ -55,12 +55,14 @@ def show_plan(plan: RescuePlan, *, notes: bool) -> None:
     """What would be done, table by table, and what is in the way; its notes only where no runbook shows them next."""
     out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
     out.print(f"  {escape(plan.selection.words())}")
-    shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was]
+    shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was or one.gone]
     table = _table("table", ">insert", ">change back", ">stays", ">left out", ">as it was")
     for one in shown:
         name = escape(short(one.table)) + (" [red](created again)[/]" if one.recreate else "")
         table.add_row(name, *map(_number, (one.insert, one.update, one.keep, one.leave, one.as_it_was)))
     out.print(table)
+    for barrier in plan.barriers:
+        out.print(f"[red]In the way:[/] {escape(barrier.what)}\n    {escape(barrier.next_step)}")
     for conflict in plan.conflicts:
         answer = f"[yellow]each {conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
         rows = f"{conflict.rows:,} row{'' if conflict.rows == 1 else 's'}"
@@ -68,7 +70,7 @@ def show_plan(plan: RescuePlan, *, notes: bool) -> None:
             f"[yellow]Conflict:[/] {rows} of {escape(short(conflict.table))}: {escape(_CONFLICTS[conflict.kind])}; "
             f"{answer}"
         )
-        if conflict.kind == "refused":
+        if conflict.kind in ("refused", "unfit", "barred"):
             out.print(f"    {escape(conflict.detail)}")
         for example in conflict.examples:
             out.print(f"    {escape(example)}")
@@ -114,6 +116,8 @@ _CONFLICTS: Mapping[str, str] = {
     "refused": "there with other content, and the table refuses to have it changed",
     "taken": "unique value belongs to another row now",
     "orphan": "what they refer to is gone on both sides",
+    "unfit": "a value does not fit the column's type of now",
+    "barred": "a newer constraint forbids them",
 }
 
 

@@ -56,6 +56,10 @@ class RowsConfig(Config):
         description="Columns that `table` lost, filled in the rows that are still there; with where, key or "
         "threat_model, in those alone.",
     )
+    set_column: list[str] = Field(
+        default_factory=list,
+        description="Only these columns' values of `table`, in rows that still exist; other columns stay.",
+    )
     with_children: bool = Field(default=True, description="Also what hung on these rows.")
     conflicts: str = Field(default="stop", description="stop, keep-current, take-past or skip.")
     accept_triggers: bool = Field(default=False, description="Accept what triggers make of the rows.")
@@ -74,10 +78,12 @@ class RowsConfig(Config):
 
     def selection(self) -> "Selection":
         """Raises SettingsError: it does not say which rows, or names no policy."""
-        from tmi_ops.rescue.selection import POLICIES, Selection, TableColumn, TableRows, threat_model
+        from tmi_ops.rescue.selection import POLICIES, Selection, SetColumns, TableColumn, TableRows, threat_model
 
-        if self.column and self.table is None:
+        if (self.column or self.set_column) and self.table is None:
             raise SettingsError("Whose column?", next_step="give table, too")
+        if self.column and self.set_column:
+            raise SettingsError("A dropped column, or values?", next_step="give one of column and set_column")
         if not self.column and (self.table is None) == (self.threat_model is None):
             raise SettingsError("Which rows?", next_step="give table, or threat_model")
         policy = next((one for one in POLICIES if one == self.conflicts), None)
@@ -92,7 +98,8 @@ class RowsConfig(Config):
         )
         columns = tuple(TableColumn(self.table or "", column) for column in self.column)
         chosen = () if columns and not (self.where or self.key or self.threat_model) else (rows,)
-        return Selection(chosen, columns, self.with_children, policy, self.accept_triggers)
+        values = SetColumns(self.table or "", tuple(self.set_column)) if self.set_column else None
+        return Selection(chosen, columns, self.with_children, policy, self.accept_triggers, values)
 
 
 def row_rescue_definitions(environment: str) -> Definitions:
@@ -149,6 +156,8 @@ def _carry_out(
         plan = opened.plan
         if not config.confirm or (isinstance(plan, RescuePlan) and not (plan.rows or plan.unsolved)):
             return plan, None
+        if isinstance(plan, RescuePlan) and plan.barriers:
+            raise RecoveryError(plan.barriers[0].what, next_step=plan.barriers[0].next_step)
         if isinstance(plan, RescuePlan) and plan.unsolved:
             raise RecoveryError(
                 "; ".join(f"{one.rows:,} rows of {one.table}: {one.detail}" for one in plan.unsolved) + ".",

@@ -15,7 +15,7 @@ from tmi_ops.progress import Phase
 from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal
 from tmi_ops.rescue.planning import RescuePlan
-from tmi_ops.rescue.staging import place_of, places
+from tmi_ops.rescue.staging import place_of, places, staged
 
 _ROLLED_BACK = "All was rolled back: nothing was changed."
 
@@ -83,7 +83,7 @@ def _altered(now: psycopg.Connection[Any], pair: Pair, written: int) -> Altered:
     if not pair.key:
         return _altered_by_content(now, pair)
     same_key = equal("l", pair.key, "s", [place_of(pair, name) for name in pair.key])
-    joined = sql.SQL("FROM {} s JOIN ONLY {} l ON {}").format(pair.temporary("stage"), pair.table, same_key)
+    joined = sql.SQL("FROM {} s JOIN ONLY {} l ON {}").format(staged(pair), pair.table, same_key)
     row = now.execute(
         sql.SQL("SELECT count(*) FILTER (WHERE {} = s.digest) {}").format(pair.digest("l"), joined)
     ).fetchone()
@@ -141,7 +141,7 @@ def _check_references(now: psycopg.Connection[Any], pairs: Mapping[TableName, Pa
             sql.SQL(
                 "SELECT count(*) FROM {stage} s WHERE {given} AND NOT EXISTS (SELECT FROM {parent} p WHERE {same})"
             ).format(
-                stage=child.temporary("stage"),
+                stage=staged(child),
                 given=sql.SQL(" AND ").join(sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(one)) for one in own),
                 parent=link.parent.identifier,
                 same=equal("p", link.referenced, "s", own),

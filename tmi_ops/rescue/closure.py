@@ -148,7 +148,7 @@ def pick(sides: Sides, selection: Selection) -> Picked:
             f"The past has no such row: {'; '.join(rows.words() for rows in selection.rows)}.",
             next_step="choose an earlier moment (tmi-ops recover find), or look with tmi-ops recover diff",
         )
-    picked.follow(sides.links, with_children=selection.with_children)
+    picked.follow(sides.links, with_children=selection.with_children and selection.values is None)
     return picked
 
 

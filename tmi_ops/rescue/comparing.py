@@ -14,12 +14,12 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import pin_text_output
+from tmi_ops.rescue.casting import cast_values, unfit_columns
+from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.pairs import Pair, equal, listed
 
 # Up to so many rows, asking for each by its key is cheaper than reading the table.
 FEW_ROWS = 20_000
-# A server sends a row at a time; sent on like that, small rows cost more than they are large.
-COPIED_AT_ONCE = 1 << 16
 
 _KEYED_THEN = sql.SQL(
     "CREATE TEMP TABLE {rows} AS SELECT t.ctid AS row_id, {reason} AS reason, {digest} AS digest, NULL::bigint AS nth, "
@@ -53,12 +53,15 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
         ("client_encoding", "UTF8"),
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
+        # Who froze the database froze the application; temporary tables and what somebody said yes to are ours.
+        ("default_transaction_read_only", "off"),
     ):
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
 def compare_picked(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
     """Make `state` of a table's picked rows: those that are deleted or changed now."""
+    cast_values(past, now, pair, picked=True)
     rows = _rows_then(past, pair, picked=True)
     if pair.key and pair.now is not None and rows <= FEW_ROWS:
         _ask_by_key(past, now, pair)
@@ -69,26 +72,10 @@ def compare_picked(past: psycopg.Connection[Any], now: psycopg.Connection[Any], 
 
 def compare_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
     """Make `state` of a whole table: its deleted, inserted and changed rows."""
+    cast_values(past, now, pair, picked=False)
     _rows_then(past, pair, picked=False)
     _read_whole(past, now, pair)
     _make_state(past, pair, with_inserted=True)
-
-
-def copy_across(
-    source: psycopg.Connection[Any], query: sql.Composable, target: psycopg.Connection[Any], into: sql.Composable
-) -> int:
-    """Stream a query's rows into a table of the other server. Returns the number of rows."""
-    out = sql.SQL("COPY ({}) TO STDOUT").format(query)
-    with source.cursor() as reading, target.cursor() as writing:
-        with reading.copy(out) as rows, writing.copy(sql.SQL("COPY {} FROM STDIN").format(into)) as copy:
-            gathered = bytearray()
-            for chunk in rows:
-                gathered += chunk
-                if len(gathered) >= COPIED_AT_ONCE:
-                    copy.write(gathered)
-                    gathered = bytearray()
-            copy.write(gathered)
-        return writing.rowcount
 
 
 def _rows_then(past: psycopg.Connection[Any], pair: Pair, *, picked: bool) -> int:
@@ -98,21 +85,29 @@ def _rows_then(past: psycopg.Connection[Any], pair: Pair, *, picked: bool) -> in
         statement = _KEYED_THEN.format(
             rows=pair.temporary("rows"),
             reason=reason,
-            digest=pair.digest("t"),
+            digest=_digest_then(pair),
             keys=pair.keys_as_places("t"),
-            source=sql.SQL("ONLY {} t {}").format(pair.table, join),
+            source=sql.SQL("ONLY {} t {}").format(pair.source, join),
         )
     else:
         statement = _KEYLESS_THEN.format(
-            rows=pair.temporary("rows"), reason=reason, digest=pair.digest("t"), table=pair.table, join=join
+            rows=pair.temporary("rows"), reason=reason, digest=_digest_then(pair), table=pair.source, join=join
         )
     rows = past.execute(statement).rowcount
     past.execute(sql.SQL("ANALYZE {}").format(pair.temporary("rows")))
     return rows
 
 
+def _digest_then(pair: Pair) -> sql.Composed:
+    """A row with a value that no cast can hold equals none of now, whatever stands there."""
+    unfit = [is_unfit for _, is_unfit in unfit_columns(pair, "t")]
+    if not unfit:
+        return pair.digest("t")
+    return sql.SQL("CASE WHEN {} THEN ''::bytea ELSE {} END").format(sql.SQL(" OR ").join(unfit), pair.digest("t"))
+
+
 def _read_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
-    keys = sql.SQL(", {}").format(pair.declared_places()) if pair.key else sql.SQL("")
+    keys = sql.SQL(", {}").format(pair.declared_places(living=False)) if pair.key else sql.SQL("")
     past.execute(sql.SQL("CREATE TEMP TABLE {} (digest bytea{})").format(pair.temporary("now"), keys))
     if pair.now is not None:
         columns = sql.SQL(", {}").format(listed("n", pair.key)) if pair.key else sql.SQL("")
@@ -123,7 +118,9 @@ def _read_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
 
 def _ask_by_key(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
     past.execute(
-        sql.SQL("CREATE TEMP TABLE {} (digest bytea, {})").format(pair.temporary("now"), pair.declared_places())
+        sql.SQL("CREATE TEMP TABLE {} (digest bytea, {})").format(
+            pair.temporary("now"), pair.declared_places(living=False)
+        )
     )
     asked = pair.temporary("asked")
     now.execute(sql.SQL("CREATE TEMP TABLE {} ({})").format(asked, pair.declared_places()))

@@ -1,27 +1,33 @@
 """What stands in the way of rows that shall come back, asked of the living server, and what a policy makes of it.
 
-Four kinds: `changed` (the row exists with other content), `refused` (it does, and the table's triggers or rules let
-nobody change it), `taken` (another row has its unique value now), `orphan` (what it refers to is gone on both sides).
+`changed`: the row exists with other content. `refused`: it does, and the table's triggers or rules let nobody change
+it. `taken`: another row has its unique value now. `orphan`: what it refers to is gone on both sides. `unfit`: a value
+is none of its column's type of now. `barred`: a CHECK or NOT NULL that is newer than the row forbids it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
-from tmi_ops.rescue.comparing import copy_across
+from tmi_ops.errors import first_line
+from tmi_ops.rescue.casting import unfit_columns
+from tmi_ops.rescue.clashes import taken, twins, would_be
+from tmi_ops.rescue.copying import copy_across
+from tmi_ops.rescue.exchange import CannotStepAsideError, step_aside
 from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal
 from tmi_ops.rescue.selection import Policy
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.shape import UniqueIndex
-from tmi_ops.rescue.staging import place_of, places, stage
+from tmi_ops.rescue.staging import place_of, stage, staged
 
-Kind = Literal["changed", "refused", "taken", "orphan"]
+Kind = Literal["changed", "refused", "taken", "orphan", "unfit", "barred"]
 CONFLICTS = sql.Identifier("pg_temp", "rescue_conflicts")
 
 # What becomes of a row that exists with other content. One that others only refer to is `needed`: it is there, enough.
@@ -32,17 +38,12 @@ _OF_CHANGED: Mapping[Policy, str] = {
     "skip": "leave",
 }
 _FIRST_ACTION = sql.SQL(
-    "UPDATE {state} SET action = CASE WHEN state = 'deleted' THEN 'insert' WHEN reason = 'parent' THEN 'needed' "
+    "UPDATE {state} SET action = CASE WHEN state = 'deleted' THEN {of_deleted} WHEN reason = 'parent' THEN 'needed' "
     "ELSE {of_changed} END"
 )
 _NOTE_CHANGED = sql.SQL(
     "INSERT INTO {conflicts} SELECT {number}, row_id, {kind}, {detail} FROM {state} "
     "WHERE state = 'changed' AND reason <> 'parent'"
-)
-_TAKEN = sql.SQL(
-    "SELECT DISTINCT {number}, s.row_id, 'taken', {detail} FROM (SELECT g.row_id, {staged_key} x.* FROM {stage} g "
-    "CROSS JOIN LATERAL (SELECT {staged} FROM (SELECT {renamed}) r {where}) x) s JOIN (SELECT {living_key} {living} "
-    "FROM ONLY {table} n {where}) l ON {same} WHERE {other_row}"
 )
 _ORPHAN = sql.SQL(
     "SELECT {number}, s.row_id, 'orphan', {detail} FROM {stage} s WHERE {given} AND NOT EXISTS "
@@ -51,7 +52,7 @@ _ORPHAN = sql.SQL(
 _OR_STAGED = sql.SQL(" AND NOT EXISTS (SELECT FROM {stage} p WHERE {same})")
 _IN_CONFLICT = sql.SQL(
     "UPDATE {state} SET action = {action} WHERE row_id IN (SELECT row_id FROM {conflicts} WHERE number = {number} "
-    "AND kind IN ('taken', 'orphan')) AND action IN ('insert', 'update')"
+    "AND kind IN ('taken', 'orphan', 'unfit', 'barred')) AND action IN ('insert', 'update')"
 )
 _LEFT_WITH_PARENT = sql.SQL(
     "UPDATE {child_state} s SET action = 'leave' FROM ONLY {child} c, ONLY {parent} p, {parent_state} q WHERE "
@@ -61,10 +62,23 @@ _LEFT_WITH_PARENT = sql.SQL(
 
 
 def decide(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, policy: Policy) -> None:
-    """Give each row of `state` its first action, and note those that exist with other content as conflicts."""
+    """Give each row of `state` its first action, and note those that exist with other content as conflicts.
+
+    Where only values shall come back, it is such rows that are meant; others do not come back by that.
+    """
     refusal = _refusal_of_updates(past, now, pair)
     of_changed = _OF_CHANGED[policy] if refusal is None or policy != "take-past" else "conflict"
-    past.execute(_FIRST_ACTION.format(state=pair.temporary("state"), of_changed=sql.Literal(of_changed)))
+    if pair.values_only:
+        of_changed = "update" if refusal is None else "leave" if policy in ("keep-current", "skip") else "conflict"
+    past.execute(
+        _FIRST_ACTION.format(
+            state=pair.temporary("state"),
+            of_deleted=sql.Literal("gone" if pair.values_only else "insert"),
+            of_changed=sql.Literal(of_changed),
+        )
+    )
+    if pair.values_only and refusal is None:
+        return
     past.execute(
         _NOTE_CHANGED.format(
             conflicts=CONFLICTS,
@@ -84,29 +98,105 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
     for pair in pairs:
         stage(past, now, pair, _looked_at(pair, required))
     for pair in pairs:
-        for index in pair.now.uniques if pair.now else ():
-            if set(index.expressions) != set(pair.key):
-                copy_across(now, _taken(pair, index), past, CONFLICTS)
+        _find_unfit(past, pair)
+        for query in _barriers_of(pair):
+            copy_across(now, query, past, CONFLICTS)
+        _try_exchanges(past, now, pair, required)
     for link in required:
         if link.child in by_name:
             copy_across(now, _orphans(by_name, link, exists=link.parent in sides.living), past, CONFLICTS)
 
 
+def _find_unfit(past: psycopg.Connection[Any], pair: Pair) -> None:
+    """Rows with a value that is none of its column's type of now."""
+    for name, is_unfit in unfit_columns(pair, "t"):
+        kind = pair.now.type_of(name) if pair.now else None
+        past.execute(
+            sql.SQL(
+                "INSERT INTO {} SELECT {}, s.row_id, 'unfit', {} FROM {} s JOIN ONLY {} t ON t.ctid = s.row_id "
+                "WHERE {} AND s.action IN ('insert', 'update')"
+            ).format(
+                CONFLICTS,
+                sql.Literal(pair.number),
+                sql.Literal(f"its {name} is no value of the type that the column has now, {kind}"),
+                pair.temporary("state"),
+                pair.source,
+                is_unfit,
+            )
+        )
+
+
+def _barriers_of(pair: Pair) -> Iterator[sql.Composed]:
+    """Queries for staged rows that the living table's constraints forbid."""
+    if pair.now is None:
+        return
+    known = {column.name for column in pair.columns}
+    for index in pair.now.uniques:
+        if known & set(index.columns) and not (set(index.columns) == set(pair.key) and index.predicate is None):
+            yield taken(pair, index)
+            if not _is_as_then(pair, index):
+                yield twins(pair, index)
+    for check in pair.now.checks:
+        if check not in pair.then.checks and known & set(check.columns):
+            yield _barred(pair, check.columns, check.expression, f"the constraint {check.name} forbids it now")
+    for column in pair.columns:
+        if _never_null_now(pair, column.name):
+            expression = sql.SQL("{} IS NOT NULL").format(sql.Identifier(column.name)).as_string(None)
+            yield _barred(pair, [column.name], expression, f"its {column.name} may not be NULL now")
+
+
+def _is_as_then(pair: Pair, index: UniqueIndex) -> bool:
+    was = next((one for one in pair.then.uniques if one.name == index.name), None)
+    return was is not None and replace(was, waits=index.waits) == index and not set(index.columns) & set(pair.casts)
+
+
+def _barred(pair: Pair, needed: Sequence[str], expression: str, detail: str) -> sql.Composed:
+    source, columns = would_be(pair, needed)
+    return sql.SQL(
+        "SELECT {}, g.row_id, 'barred', {} FROM {} CROSS JOIN LATERAL (SELECT ({}) AS holds FROM (SELECT {}) r) x "
+        "WHERE NOT x.holds"
+    ).format(sql.Literal(pair.number), sql.Literal(detail), source, sql.SQL(expression), columns)
+
+
+def _try_exchanges(
+    past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, required: Iterable[Link]
+) -> None:
+    """See whether rows that exchange unique values can step aside; that is taken back at once."""
+    if pair.now is None or not pair.key:
+        return
+    try:
+        with now.transaction(force_rollback=True):
+            now.execute("SET LOCAL search_path TO DEFAULT")
+            now.execute("SET LOCAL lock_timeout = '1s'")
+            step_aside(now, pair, required)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.SerializationFailure):
+        return  # such rows are just being changed, so they can be
+    except (psycopg.Error, CannotStepAsideError) as error:
+        past.execute(
+            sql.SQL("INSERT INTO {} SELECT {}, row_id, 'taken', {} FROM {} WHERE action = 'update'").format(
+                CONFLICTS,
+                sql.Literal(pair.number),
+                sql.Literal(f"rows exchange unique values, and none can step aside: {first_line(error)}"),
+                pair.temporary("state"),
+            )
+        )
+
+
 def _looked_at(pair: Pair, required: Iterable[Link]) -> frozenset[str]:
-    """The columns that unique indexes and foreign keys look at."""
+    """The columns that unique indexes, constraints and foreign keys look at."""
     names = set(pair.key)
-    for index in pair.now.uniques if pair.now else ():
-        names |= _named_in(pair, " ".join([*index.expressions, index.predicate or ""]))
+    if pair.now is not None:
+        names.update(*(index.columns for index in pair.now.uniques), *(check.columns for check in pair.now.checks))
+    names |= {column.name for column in pair.columns if _never_null_now(pair, column.name)}
     for link in required:
         names |= set(link.columns) if link.child == pair.name else set()
         names |= set(link.referenced) if pair.name in link.parents else set()
     return frozenset(names)
 
 
-def _named_in(pair: Pair, expressions: str) -> set[str]:
-    """Columns that SQL may speak of: rather too many, and all where it could mean the whole row."""
-    means_row = pair.name.name in expressions or ".*" in expressions
-    return {column.name for column in pair.columns if means_row or column.name in expressions.replace('""', '"')}
+def _never_null_now(pair: Pair, name: str) -> bool:
+    now, was = pair.now.column(name) if pair.now else None, pair.then.column(name)
+    return now is not None and now.not_null and not (was and was.not_null)
 
 
 def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: Iterable[Link], policy: Policy) -> None:
@@ -139,59 +229,13 @@ def _leave_with_parent(past: psycopg.Connection[Any], link: Link, child: Pair, p
         _LEFT_WITH_PARENT.format(
             child_state=child.temporary("state"),
             parent_state=parent.temporary("state"),
-            child=child.table,
-            parent=parent.table,
-            same=equal("c", link.columns, "p", link.referenced),
+            child=child.source,
+            parent=parent.source,
+            same=equal("c", link.columns, "p", link.referenced, as_text=bool(child.casts or parent.casts)),
             gone=gone,
         )
     )
     return done.rowcount > 0
-
-
-def _taken(pair: Pair, index: UniqueIndex) -> sql.Composed:
-    """Staged rows whose unique value another living row has, one that this rescue does not change itself."""
-    numbered = [f"e{number}" for number in range(1, len(index.expressions) + 1)]
-    expressions = sql.SQL(", ").join(
-        sql.SQL("({}) AS {}").format(sql.SQL(expression), sql.Identifier(name))
-        for expression, name in zip(index.expressions, numbered, strict=True)
-    )
-    comparison = sql.SQL("s.{0} IS NOT DISTINCT FROM l.{0}" if index.nulls_equal else "s.{0} = l.{0}")
-    key_of_stage = sql.SQL("").join(
-        sql.SQL("g.{} AS {}, ").format(sql.Identifier(place_of(pair, name)), sql.Identifier(place))
-        for name, place in zip(pair.key, pair.places, strict=True)
-    )
-    same_key = equal("s", pair.places, "l", pair.places) if pair.key else sql.SQL("false")
-    updated_key = [place_of(pair, name) for name in pair.key]
-    not_updated = (
-        sql.SQL(" AND NOT EXISTS (SELECT FROM {} u WHERE u.action = 'update' AND {})").format(
-            pair.temporary("stage"), equal("u", updated_key, "l", pair.places)
-        )
-        if pair.key
-        else sql.SQL("")
-    )
-    words = sql.SQL("concat_ws(', ', {})").format(
-        sql.SQL(", ").join(sql.Identifier("l", place) for place in pair.places)
-    )
-    return _TAKEN.format(
-        number=sql.Literal(pair.number),
-        detail=sql.SQL("{} || {}").format(
-            sql.Literal(f"its value in {index.name} belongs to another row now: "),
-            words if pair.key else sql.Literal("one without a key"),
-        ),
-        staged_key=key_of_stage,
-        stage=pair.temporary("stage"),
-        staged=expressions,
-        renamed=sql.SQL(", ").join(
-            sql.SQL("g.{} AS {}").format(sql.Identifier(place), sql.Identifier(column.name))
-            for place, column in zip(places(pair), pair.columns, strict=True)
-        ),
-        where=sql.SQL("WHERE {}").format(sql.SQL(index.predicate)) if index.predicate else sql.SQL(""),
-        living_key=sql.SQL("{},").format(pair.keys_as_places("n")) if pair.key else sql.SQL(""),
-        living=expressions,
-        table=pair.table,
-        same=sql.SQL(" AND ").join(comparison.format(sql.Identifier(name)) for name in numbered),
-        other_row=sql.SQL("NOT ({})").format(same_key) + not_updated,
-    )
 
 
 def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sql.Composed:
@@ -201,14 +245,14 @@ def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sq
     query = _ORPHAN.format(
         number=sql.Literal(child.number),
         detail=sql.Literal(f"the row of {link.parent} that its {', '.join(link.columns)} refers to is gone"),
-        stage=child.temporary("stage"),
+        stage=staged(child),
         given=sql.SQL(" AND ").join(sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(place)) for place in own),
         living=sql.SQL("{}").format(link.parent.identifier) if exists else sql.SQL("(SELECT WHERE false)"),
         living_same=equal("p", link.referenced, "s", own) if exists else sql.SQL("true"),
     )
     for parent in (pairs[name] for name in link.parents if name in pairs):
         referenced = [place_of(parent, column) for column in link.referenced]
-        query += _OR_STAGED.format(stage=parent.temporary("stage"), same=equal("p", referenced, "s", own))
+        query += _OR_STAGED.format(stage=staged(parent), same=equal("p", referenced, "s", own))
     return query
 
 

@@ -19,19 +19,23 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
 from tmi_ops.rescue.checks import check_rows
 from tmi_ops.rescue.definitions import Definitions, lost_definitions
+from tmi_ops.rescue.exchange import step_aside
+from tmi_ops.rescue.made import become_updates, require_missing
 from tmi_ops.rescue.pairs import Pair, equal
 from tmi_ops.rescue.planning import RescuePlan, planned_digest, required_links
 from tmi_ops.rescue.sequences import move_sequences
 from tmi_ops.rescue.session import Sides, read_again
-from tmi_ops.rescue.staging import place_of, places, stage
+from tmi_ops.rescue.staging import place_of, places, stage, staged
+from tmi_ops.rescue.values_only import with_values_only
 
 LOCK_TIMEOUT_S = 10
 _PLAN_AGAIN = "plan it again: the same command compares anew"
+_ROLLED_BACK = "All was rolled back: nothing was changed."
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def bring_back(
             was changed then.
     """
     _require_solved(plan)
+    if plan.selection.values is not None:
+        sides = with_values_only(sides, plan.selection.values)
     pairs = _written_pairs(sides, plan)
     if planned_digest(sides, list(pairs.values())) != plan.digest:
         raise RecoveryError("This plan was made on another comparison.", next_step=_PLAN_AGAIN)
@@ -116,7 +122,7 @@ def bring_back(
             if before_commit is not None:
                 before_commit(current_transaction(sides.now), rescued)
     except psycopg.Error as error:
-        raise refused(error, deed.at) from error
+        raise refused(error, deed.at, _after_triggers(plan)) from error
     for pair in pairs.values():
         if pair.now is None:
             sides.now.execute(sql.SQL("ANALYZE {}").format(pair.table))
@@ -140,14 +146,18 @@ def _write_all(
             deed.at = str(pair.name)
             phase.advance(stage(sides.past, now, pair))
     for pair in pairs.values():
+        require_missing(now, pair, _PLAN_AGAIN)
         _lock_changing(now, pair)
     now.execute("SET CONSTRAINTS ALL DEFERRED")
     counts: dict[str, tuple[int, int]] = {}
+    made: dict[str, int] = {}
     with deed.timed("write"), report.phase("write the rows", total=plan.rows, unit="rows") as phase:
         for group in plan.order:
             deed.at = " and ".join(map(str, group))
-            written = _write_group(sides, [pairs[name] for name in group])
-            counts |= written
+            members = [pairs[name] for name in group]
+            made |= {str(pair.name): rows for pair in members if (rows := become_updates(now, pair))}
+            written = _write_group(sides, members)
+            counts |= {name: _as_planned(written[name], made.get(name, 0)) for name in written}
             phase.advance(sum(sum(count) for count in written.values()))
     with deed.timed("definitions"):
         deed.at = "the tables' constraints and indexes"
@@ -160,7 +170,21 @@ def _write_all(
         deed.at = "the check"
         checked = check_rows(now, plan, pairs, counts, required_links(sides), phase)
     tables = {name: Written(*counts[name], altered.rows, altered.columns) for name, altered in checked.altered.items()}
-    return tables, sequences, checked.words
+    return tables, sequences, (*checked.words, *_words_of_made(plan, made))
+
+
+def _as_planned(written: tuple[int, int], made: int) -> tuple[int, int]:
+    """What triggers had made counts as inserted: that is what was planned. A row of nothing but its key was not set."""
+    inserted, updated = written
+    return inserted + made, max(0, updated - made)
+
+
+def _words_of_made(plan: RescuePlan, made: Mapping[str, int]) -> tuple[str, ...]:
+    triggers = " and ".join(fire for table in plan.tables for fire in table.fires if "(after," in fire)
+    return tuple(
+        f"{rows:,} rows of {table} had been made by triggers of this transaction ({triggers}) and became what they were"
+        for table, rows in made.items()
+    )
 
 
 def _written_pairs(sides: Sides, plan: RescuePlan) -> dict[TableName, Pair]:
@@ -168,6 +192,8 @@ def _written_pairs(sides: Sides, plan: RescuePlan) -> dict[TableName, Pair]:
 
 
 def _require_solved(plan: RescuePlan) -> None:
+    if plan.barriers:
+        raise RecoveryError(plan.barriers[0].what, next_step=plan.barriers[0].next_step)
     if plan.unsolved:
         rows = sum(conflict.rows for conflict in plan.unsolved)
         raise RecoveryError(
@@ -191,11 +217,12 @@ def _lock_changing(now: psycopg.Connection[Any], pair: Pair) -> None:
     key = [place_of(pair, name) for name in pair.key]
     row = now.execute(
         sql.SQL(
-            "SELECT (SELECT count(*) FROM {stage} WHERE action = 'update'), count(*) FILTER (WHERE seen = planned) "
+            "SELECT (SELECT count(*) FROM {own} WHERE action = 'update'), count(*) FILTER (WHERE seen = planned) "
             "FROM (SELECT {digest} AS seen, s.now_digest AS planned FROM {stage} s JOIN ONLY {table} l ON {same} "
             "WHERE s.action = 'update' FOR UPDATE OF l) locked"
         ).format(
-            stage=pair.temporary("stage"),
+            own=pair.temporary("stage"),
+            stage=staged(pair),
             digest=pair.digest("l"),
             table=pair.table,
             same=equal("l", pair.key, "s", key),
@@ -216,6 +243,8 @@ def _write_group(sides: Sides, group: Sequence[Pair]) -> dict[str, tuple[int, in
     statements = [one for one in statements if one[2] is not None]
     # Triggers and defaults see the search path that the application has.
     now.execute("SET LOCAL search_path TO DEFAULT")
+    for pair in group:
+        step_aside(now, pair, sides.links, circular=circular)
     if circular:
         counts = _in_one_statement(now, [statement for _, _, statement in statements])
     else:
@@ -241,13 +270,13 @@ def _statement(pair: Pair, kind: str) -> sql.Composable | None:
     """What inserts or updates the staged rows; None where it could have nothing to set."""
     if kind == "insert":
         return sql.SQL(
-            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} "
+            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} g "
             "WHERE action = 'insert' RETURNING 1"
         ).format(
             table=pair.table,
             columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in pair.columns),
             values=sql.SQL(", ").join(map(sql.Identifier, places(pair))),
-            stage=pair.temporary("stage"),
+            stage=staged(pair),
         )
     settable = [column.name for column in pair.columns if column.name not in pair.key and column.identity != "a"]
     if not pair.key or not settable:
@@ -259,22 +288,56 @@ def _statement(pair: Pair, kind: str) -> sql.Composable | None:
         values=sql.SQL(", ").join(
             sql.SQL("{} = s.{}").format(sql.Identifier(name), sql.Identifier(place_of(pair, name))) for name in settable
         ),
-        stage=pair.temporary("stage"),
+        stage=staged(pair),
         same=equal("l", pair.key, "s", [place_of(pair, name) for name in pair.key]),
     )
 
 
-def refused(error: psycopg.Error, at: str) -> RecoveryError:
-    """The error of a transaction that the living server rolled back while it was at `at`."""
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _after_triggers(plan: RescuePlan) -> str:
+    """Those that may make rows beside the ones that come back, in words."""
+    return "; ".join(
+        f"{fire} of {table.table}"
+        for table in plan.tables
+        if table.written
+        for fire in table.fires
+        if "(after," in fire
+    )
+
+
+def refused(error: psycopg.Error, at: str, triggers: str = "") -> RecoveryError:
+    """The error of a transaction that the living server rolled back while it was at `at`.
+
+    Args:
+        triggers: those that may have made rows of their own, in words.
+    """
+    said = first_line(error)
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return RecoveryError(
             f"Somebody has held a lock that {at} needs for {LOCK_TIMEOUT_S} s.",
             next_step="see pg_stat_activity for who does, then try again",
             transient=True,
         )
-    return RecoveryError(
-        f"The living server refused {at}: {said}.",
-        kept="All was rolled back: nothing was changed.",
-        next_step=_PLAN_AGAIN,
-    )
+    if isinstance(error, psycopg.errors.UniqueViolation) and triggers:
+        return RecoveryError(
+            f"The living server refused {at}: {said}. Triggers that fire by this may have made that row: {triggers}.",
+            kept=_ROLLED_BACK,
+            next_step=f"leave {at} out (--only), or have the trigger disabled by its owner for the while",
+        )
+    if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
+        return RecoveryError(
+            f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=_PLAN_AGAIN, transient=True
+        )
+    return RecoveryError(f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=_advice(error, at))
+
+
+def _advice(error: psycopg.Error, at: str) -> str:
+    """What helps; comparing anew does only where something changed since."""
+    if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.ForeignKeyViolation):
+        return _PLAN_AGAIN
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"run this as the owner of {at}"
+    if isinstance(error, psycopg.errors.DiskFull | psycopg.errors.InsufficientResources):
+        return "make room on the server, then run the same command again"
+    if isinstance(error, psycopg.errors.OperationalError):
+        return "see that the server is well (`tmi-ops doctor`), then run the same command again"
+    return f"see what the server says of {at}; rows that it does not take can be left out with --where"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ class Pair:
         now: None when it was dropped since.
         columns: those that both have and no server computes; they are compared and moved.
         key: tells its rows apart on both sides; empty where only the whole row does.
+        casts: columns whose type has changed so that not each of their values must fit; casting.py looks.
+        values_only: of rows that are still there some columns' values shall come back, and no row.
     """
 
     number: int
@@ -32,6 +35,8 @@ class Pair:
     now: Table | None
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    casts: tuple[str, ...] = ()
+    values_only: bool = False
 
     @property
     def name(self) -> TableName:
@@ -49,6 +54,22 @@ class Pair:
     @property
     def table(self) -> sql.Identifier:
         return self.name.identifier
+
+    @property
+    def source(self) -> sql.Identifier:
+        """Where its rows lie on the past's side: the table, or the temporary one with the casts' values as text."""
+        return self.temporary("cast") if self.casts else self.table
+
+    def type_then(self, column: str) -> str:
+        """What holds a column's values in temporary tables of the past's server, those of now among them."""
+        return "text" if column in self.casts else self.type_now(column)
+
+    def type_now(self, column: str) -> str:
+        """What holds a column's values in temporary tables of the living server."""
+        found = (self.now or self.then).column(column)
+        if found is None:  # a pair's columns are those of both
+            raise AssertionError(column)
+        return found.storage or found.type
 
     def temporary(self, purpose: str) -> sql.Identifier:
         """`picked`, `rows`, `now`, `state` on the past's side, `stage` on the living one."""
@@ -76,11 +97,11 @@ class Pair:
             for name, place in zip(self.key, self.places, strict=True)
         )
 
-    def declared_places(self) -> sql.Composed:
-        """`k1 integer, k2 text`"""
-        types = {column.name: column.type for column in self.columns}
+    def declared_places(self, *, living: bool = True) -> sql.Composed:
+        """`k1 integer, k2 text`, for a temporary table of either side."""
+        types = self.type_now if living else self.type_then
         return sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(place), sql.SQL(types[name]))
+            sql.SQL("{} {}").format(sql.Identifier(place), sql.SQL(types(name)))
             for name, place in zip(self.key, self.places, strict=True)
         )
 
@@ -97,8 +118,35 @@ def pair_tables(then: Shape, now: Shape) -> dict[TableName, Pair]:
     for number, (name, table) in enumerate(then.tables.items()):
         living = now.tables.get(name)
         columns = common_columns(table, living)
-        pairs[name] = Pair(number, table, living, columns, _shared_key(table, living, columns))
+        casts = tuple(column.name for column in columns if living and must_be_cast(column, living.column(column.name)))
+        pairs[name] = Pair(number, table, living, columns, _shared_key(table, living, columns), casts)
     return pairs
+
+
+# Each holds all that those before it hold, and writes it in the same words.
+_WIDER = (
+    ("smallint", "integer", "bigint", "numeric"),
+    ("character varying", "text"),
+    ("character varying", "character varying"),
+)
+_MODIFIER = re.compile(r"^(.*?)\((\d+)\)$")
+
+
+def must_be_cast(then: Column, now: Column | None) -> bool:
+    """Whether a value of then may be none of the column's values now, or be written otherwise."""
+    if now is None or (then.type, then.defined) == (now.type, now.defined):
+        return False
+    if then.defined or now.defined:
+        return True
+    (then_type, then_length), (now_type, now_length) = _taken_apart(then.type), _taken_apart(now.type)
+    if now_length is not None and (then_length is None or then_length > now_length):
+        return True
+    return not any(then_type in family and now_type in family[family.index(then_type) :] for family in _WIDER)
+
+
+def _taken_apart(name: str) -> tuple[str, int | None]:
+    match = _MODIFIER.match(name)
+    return (match[1], int(match[2])) if match else (name, None)
 
 
 def find_table(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> Pair:
@@ -168,9 +216,13 @@ def listed(alias: str, columns: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)
 
 
-def equal(one: str, columns: Iterable[str], other: str, others: Iterable[str]) -> sql.Composed:
-    """`one.a = other.x AND one.b = other.y`"""
+def equal(
+    one: str, columns: Iterable[str], other: str, others: Iterable[str], *, as_text: bool = False
+) -> sql.Composed:
+    """`one.a = other.x AND one.b = other.y`; `as_text` where one of them may have been cast."""
     return sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(one, left), sql.Identifier(other, right))
+        sql.SQL("{}::text = {}::text" if as_text else "{} = {}").format(
+            sql.Identifier(one, left), sql.Identifier(other, right)
+        )
         for left, right in zip(columns, others, strict=True)
     )

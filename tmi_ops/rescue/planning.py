@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
-from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.progress import Report
+from tmi_ops.rescue.barriers import Barrier, find_barriers, require_primary
 from tmi_ops.rescue.closure import pick
 from tmi_ops.rescue.comparing import as_of_one_moment, compare_picked
 from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles
@@ -19,6 +19,7 @@ from tmi_ops.rescue.links import Link, insertion_order, link_of
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.selection import Policy, Selection
 from tmi_ops.rescue.session import Sides
+from tmi_ops.rescue.values_only import with_values_only
 
 EXAMPLES = 5
 
@@ -33,6 +34,7 @@ class TablePlan:
         keep: exist with other content, stay.
         leave: cannot come or were skipped.
         as_it_was: looked at and equal to the past.
+        gone: are missing now, and stay so, as only values of rows that are there shall come back.
         recreate: the table itself is gone and comes back.
         fires: the living triggers and rules that the writing sets off.
     """
@@ -44,6 +46,7 @@ class TablePlan:
     leave: int
     as_it_was: int
     for_others: int = 0
+    gone: int = 0
     recreate: bool = False
     fires: tuple[str, ...] = ()
 
@@ -74,6 +77,7 @@ class RescuePlan:
     Args:
         past: the past in words, `database` the living one.
         order: tables in groups as they are written, parents first.
+        barriers: what keeps the deed from being done at all, until somebody clears it away.
         digest: of every planned row with its content then and now; another digest is another plan.
     """
 
@@ -85,6 +89,7 @@ class RescuePlan:
     order: tuple[tuple[TableName, ...], ...]
     notes: tuple[str, ...]
     digest: str
+    barriers: tuple[Barrier, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -103,9 +108,11 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         past: the past in words.
 
     Raises:
-        RecoveryError: the selection names what the past has not, or the living tables cannot take such rows.
-        DatabaseError: the role may not write what is planned.
+        RecoveryError: the selection names what the past has not, or the living server is a standby.
     """
+    require_primary(sides.now)
+    if selection.values is not None:
+        sides = with_values_only(sides, selection.values)
     picked = pick(sides, selection).tables
     sides.past.execute(
         sql.SQL("CREATE TEMP TABLE {} (number integer, row_id tid, kind text, detail text)").format(CONFLICTS)
@@ -122,7 +129,6 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
             phase.advance(1)
     tables = tuple(_table_plan(sides, pair) for pair in picked)
     written = [pair for pair, plan in zip(picked, tables, strict=True) if plan.written]
-    _require_writable(sides, written)
     return RescuePlan(
         past=past,
         database=sides.now.info.dbname,
@@ -130,8 +136,9 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         tables=tables,
         conflicts=_conflicts(sides, picked, selection.policy),
         order=insertion_order((pair.name for pair in written), required_links(sides)),
-        notes=(*_notes(written), *_notes_of_fallen(sides, written)),
+        notes=(*_notes(written, tables), *_notes_of_fallen(sides, written), *_notes_of_server(sides)),
         digest=planned_digest(sides, written),
+        barriers=find_barriers(sides, written, {table.table for table in tables if table.insert}),
     )
 
 
@@ -172,12 +179,13 @@ def _table_plan(sides: Sides, pair: Pair) -> TablePlan:
             "SELECT count(*) FILTER (WHERE action = 'insert'), count(*) FILTER (WHERE action = 'update'), "
             "count(*) FILTER (WHERE action = 'keep'), count(*) FILTER (WHERE action = 'leave'), "
             "(SELECT count(*) FROM {picked}) - count(*), "
-            "count(*) FILTER (WHERE action = 'insert' AND reason = 'parent') FROM {state}"
+            "count(*) FILTER (WHERE action = 'insert' AND reason = 'parent'), count(*) FILTER (WHERE action = 'gone') "
+            "FROM {state}"
         ).format(picked=pair.temporary("picked"), state=pair.temporary("state"))
     ).fetchone()
     if row is None:  # an aggregate has its row
         raise AssertionError
-    insert, update, keep, leave, as_it_was, for_others = row
+    insert, update, keep, leave, as_it_was, for_others, gone = row
     return TablePlan(
         table=str(pair.name),
         insert=insert,
@@ -186,6 +194,7 @@ def _table_plan(sides: Sides, pair: Pair) -> TablePlan:
         leave=leave,
         as_it_was=as_it_was,
         for_others=for_others,
+        gone=gone,
         recreate=pair.now is None and insert > 0,
         fires=_fired(pair, insert=insert > 0, update=update > 0),
     )
@@ -214,7 +223,7 @@ def _conflicts(sides: Sides, pairs: Sequence[Pair], policy: Policy) -> tuple[Con
                 examples=sql.Literal(EXAMPLES),
                 conflicts=CONFLICTS,
                 state=pair.temporary("state"),
-                table=pair.table,
+                table=pair.source,
                 number=sql.Literal(pair.number),
             )
         ).fetchall()
@@ -232,9 +241,19 @@ _BECOMES: Mapping[str, str] = {
 }
 
 
-def _notes(written: Sequence[Pair]) -> list[str]:
+def _notes(written: Sequence[Pair], tables: Sequence[TablePlan]) -> list[str]:
     notes = []
     for pair in written:
+        gone = sum(table.gone for table in tables if table.table == str(pair.name))
+        if gone:
+            notes.append(
+                f"{gone:,} of the rows of then are gone; bring them back afterwards with tmi-ops recover rows --table "
+                f"{pair.name}"
+            )
+        if pair.values_only:
+            continue
+        if pair.casts:
+            notes.append(f"{pair.name} has {', '.join(pair.casts)} of another type now; values of then are cast to it")
         if pair.lost_columns:
             names = ", ".join(column.name for column in pair.lost_columns)
             notes.append(
@@ -248,6 +267,14 @@ def _notes(written: Sequence[Pair]) -> list[str]:
     return notes
 
 
+def _notes_of_server(sides: Sides) -> list[str]:
+    row = sides.now.execute(
+        "SELECT setting FROM pg_settings WHERE name = 'default_transaction_read_only' AND reset_val = 'on'"
+    ).fetchone()
+    database = sides.now.info.dbname
+    return [f"{database} is frozen (default_transaction_read_only); these rows are written all the same"] if row else []
+
+
 def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
     lost = [pair.name for pair in written if pair.now is None]
     fallen = fallen_with(sides, lost)
@@ -256,25 +283,3 @@ def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
     comes = [f"with {tables} comes back {', '.join(along)}"] if along else []
     stays = [f"what fell with {tables} and does not come back: {', '.join(fallen.left)}"] if fallen.left else []
     return [*comes, *stays]
-
-
-def _require_writable(sides: Sides, written: Sequence[Pair]) -> None:
-    for pair in written:
-        needed = [column.name for column in pair.new_columns if column.must_be_given]
-        if needed:
-            raise RecoveryError(
-                f"{pair.name} has a column since that must be given and has no default: {', '.join(needed)}.",
-                next_step=f"give it one for a while: ALTER TABLE {pair.name} ALTER COLUMN {needed[0]} SET DEFAULT ...",
-            )
-        if pair.now is None:
-            continue
-        row = sides.now.execute(
-            "SELECT has_table_privilege(%(table)s, 'INSERT') AND has_table_privilege(%(table)s, 'UPDATE'), "
-            "current_user",
-            {"table": pair.table.as_string(sides.now)},
-        ).fetchone()
-        if row is None or not row[0]:
-            raise DatabaseError(
-                f"{row[1] if row else 'The role'} may not write {pair.name}.",
-                next_step=f"run this as the owner of the tables, or GRANT INSERT, UPDATE ON {pair.name}",
-            )

@@ -66,7 +66,7 @@ def differing_rows(
         keys=_texts("s", pair.places),
         then=_texts("t", [column.name for column in pair.columns]),
         state=pair.temporary("state"),
-        table=pair.table,
+        table=pair.source,
         condition=sql.SQL(_CONDITIONS[only]),
         order=order,
         limit=sql.SQL("LIMIT {}").format(sql.Literal(limit)) if limit is not None else sql.SQL(""),
@@ -96,7 +96,7 @@ def _with_now(sides: Sides, pair: Pair, found: Sequence[tuple[Any, ...]]) -> Ite
 def _now(sides: Sides, pair: Pair, keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Sequence[str | None]]:
     if not keys or not pair.key:
         return {}
-    types = {column.name: column.type for column in pair.columns}
+    types = {column.name: pair.type_now(column.name) for column in pair.columns}
     same = sql.SQL(" AND ").join(
         sql.SQL("n.{} = a.{}::{}").format(sql.Identifier(name), sql.Identifier(place), sql.SQL(types[name]))
         for name, place in zip(pair.key, pair.places, strict=True)

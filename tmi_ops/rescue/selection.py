@@ -27,6 +27,14 @@ class TableRows:
 
 
 @dataclass(frozen=True)
+class SetColumns:
+    """Columns of a table whose values of then come back into rows that are still there; all else of these stays."""
+
+    table: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TableColumn:
     """A column that was dropped: it is added again, and filled in rows that are still there."""
 
@@ -52,6 +60,7 @@ class Selection:
             keep-current: a row that exists stays as it is; a row that cannot come is left out with what needs it.
             take-past: a row that exists becomes what it was; where a row cannot come, nothing is done.
             skip: a row in conflict is left out, together with everything that hangs on it.
+        values: instead of whole rows, these columns' values; no row comes back then.
         accept_triggers: rows may differ from the past where the living server's triggers changed them.
     """
 
@@ -60,9 +69,12 @@ class Selection:
     with_children: bool = True
     policy: Policy = "stop"
     accept_triggers: bool = False
+    values: SetColumns | None = None
 
     def words(self) -> str:
         rows = "; ".join(rows.words() for rows in self.rows)
+        if self.values is not None:
+            return f"the values of {' and '.join(self.values.columns)} in {rows}"
         if not self.columns:
             return rows
         columns = f"{' and '.join(one.column for one in self.columns)} of {self.columns[0].table}"

@@ -1,20 +1,27 @@
-"""Sequences moved on, so that the next row does not get the number of one that came back."""
+"""Sequences moved on, so that the next row does not get the number of one that came back.
+
+What a sequence did not give does not count: a sentinel such as 2147483647 would leave it without a next number. So it
+moves to the furthest number that it had given by then, and past those that lie right before its next one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.shape import Sequence
-from tmi_ops.rescue.staging import place_of
+from tmi_ops.rescue.staging import place_of, staged
 
 
 def move_sequences(sides: Sides, pairs: Many[Pair]) -> dict[str, int]:
-    """Move each sequence of these tables to the furthest number among the staged rows, never back.
+    """Move each sequence of these tables past the numbers of the staged rows that are its own, never back.
 
     Returns:
         The new value of each that was moved.
@@ -23,41 +30,106 @@ def move_sequences(sides: Sides, pairs: Many[Pair]) -> dict[str, int]:
     for pair in pairs:
         for sequence in (pair.now or pair.then).sequences:
             if any(column.name == sequence.column for column in pair.columns):
-                furthest = _furthest(sides, pair, sequence)
-                if furthest is not None and _is_behind(sides, sequence, furthest):
-                    sides.now.execute("SELECT setval(%s, %s)", [_name(sides, sequence.name), furthest])
-                    moved[str(sequence.name)] = furthest
+                reached = _reached(sides, pair, sequence)
+                if reached is not None:
+                    sides.now.execute("SELECT setval(%s, %s)", [_name(sides, sequence.name), reached])
+                    moved[str(sequence.name)] = reached
     return moved
 
 
-def _furthest(sides: Sides, pair: Pair, sequence: Sequence) -> int | None:
+def _reached(sides: Sides, pair: Pair, sequence: Sequence) -> int | None:
+    """Where the sequence has to stand; None where it stands well."""
+    given, stands = _given_then(sides, sequence), _stands(sides.now, sequence)
+    if stands is None:
+        return None
+    furthest = stands.next - stands.step
+    if given is not None and pair.now is None:
+        furthest = _further(stands, furthest, given)  # it was created again, and goes on where it was
+    if given is not None and sequence.counts:
+        furthest = _further(stands, furthest, _furthest_staged(sides, pair, sequence, given))
+    elif given is not None and _inserts(sides, pair):
+        furthest = _further(stands, furthest, given)
+    if sequence.counts:
+        furthest = _past_what_lies_next(sides, pair, sequence, stands, furthest)
+    return furthest if furthest != stands.next - stands.step else None
+
+
+@dataclass(frozen=True)
+class _Stands:
+    """The number that the sequence gives next, by which step, and the furthest it can give."""
+
+    next: int
+    step: int
+    last: int
+
+
+def _stands(now: psycopg.Connection[Any], sequence: Sequence) -> _Stands | None:
+    row = now.execute(
+        sql.SQL(
+            "SELECT CASE WHEN s.is_called THEN s.last_value + q.seqincrement ELSE s.last_value END, q.seqincrement, "
+            "CASE WHEN q.seqincrement > 0 THEN q.seqmax ELSE q.seqmin END FROM {} s, pg_sequence q "
+            "WHERE q.seqrelid = %s::regclass"
+        ).format(sequence.name.identifier),
+        [sequence.name.identifier.as_string(now)],
+    ).fetchone()
+    return _Stands(*map(int, row)) if row else None
+
+
+def _given_then(sides: Sides, sequence: Sequence) -> int | None:
+    """The last number that it had given; None: it had given none, or was not there."""
+    found = sides.past.execute("SELECT to_regclass(%s)", [sequence.name.identifier.as_string(sides.past)]).fetchone()
+    if found is None or found[0] is None:
+        return None
+    row = sides.past.execute(
+        sql.SQL("SELECT last_value FROM {} WHERE is_called").format(sequence.name.identifier)
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
+def _further(stands: _Stands, one: int, other: int | None) -> int:
+    """Of two numbers the further one that the sequence can give."""
+    if other is None or (other > stands.last if stands.step > 0 else other < stands.last):
+        return one
+    return max(one, other) if stands.step > 0 else min(one, other)
+
+
+def _furthest_staged(sides: Sides, pair: Pair, sequence: Sequence, given: int) -> int | None:
+    """The furthest number among the staged rows that the sequence had given by then."""
     row = sides.now.execute(
-        sql.SQL("SELECT {}({})::bigint FROM {}").format(
-            sql.SQL("max" if sequence.ascending else "min"),
-            sql.Identifier(place_of(pair, sequence.column)),
-            pair.temporary("stage"),
+        sql.SQL("SELECT trunc({furthest}({number}))::bigint FROM {staged} g WHERE {number} {up_to} {given}").format(
+            furthest=sql.SQL("max" if sequence.ascending else "min"),
+            number=sql.Identifier(place_of(pair, sequence.column)),
+            staged=staged(pair),
+            up_to=sql.SQL("<=" if sequence.ascending else ">="),
+            given=sql.Literal(given),
         )
     ).fetchone()
-    numbers = [row[0]] if row and row[0] is not None else []
-    if pair.now is None:
-        # It was created again, and goes on where it was, not where it began.
-        was = sides.past.execute(
-            sql.SQL("SELECT last_value FROM {} WHERE is_called").format(sequence.name.identifier)
-        ).fetchone()
-        numbers += [was[0]] if was else []
-    if not numbers:
-        return None
-    return int(max(numbers) if sequence.ascending else min(numbers))
+    return int(row[0]) if row and row[0] is not None else None
 
 
-def _is_behind(sides: Sides, sequence: Sequence, furthest: int) -> bool:
-    row = sides.now.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(sequence.name.identifier)).fetchone()
-    if row is None:
-        return False
-    last, called = row
-    if last == furthest:
-        return not called
-    return bool(last < furthest) if sequence.ascending else bool(last > furthest)
+def _past_what_lies_next(sides: Sides, pair: Pair, sequence: Sequence, stands: _Stands, furthest: int) -> int:
+    """Past the staged numbers that the sequence would give next, one right after the other."""
+    row = sides.now.execute(
+        sql.SQL(
+            "SELECT count(*) FROM (SELECT g.number, row_number() OVER (ORDER BY g.number * {sign}) AS nth FROM "
+            "(SELECT DISTINCT {number}::numeric AS number FROM {staged} g WHERE {number} {beyond} {from_}) g) n "
+            "WHERE n.number = {from_} + n.nth * {step}"
+        ).format(
+            number=sql.Identifier(place_of(pair, sequence.column)),
+            staged=staged(pair),
+            beyond=sql.SQL(">" if stands.step > 0 else "<"),
+            from_=sql.Literal(furthest),
+            sign=sql.Literal(1 if stands.step > 0 else -1),
+            step=sql.Literal(stands.step),
+        )
+    ).fetchone()
+    reached = furthest + stands.step * int(row[0] if row else 0)
+    return reached if _further(stands, furthest, reached) == reached else furthest
+
+
+def _inserts(sides: Sides, pair: Pair) -> bool:
+    query = sql.SQL("SELECT FROM {} WHERE action = 'insert' LIMIT 1").format(pair.temporary("stage"))
+    return sides.now.execute(query).fetchone() is not None
 
 
 def _name(sides: Sides, name: TableName) -> str:

@@ -17,7 +17,12 @@ _BEFORE, _INSERT, _UPDATE = 2, 4, 16
 
 @dataclass(frozen=True)
 class Column:
-    """`type` as PostgreSQL writes it, qualified; `default` is its expression."""
+    """`type` as PostgreSQL writes it, qualified; `default` is its expression.
+
+    Args:
+        storage: the type itself, or what a domain rests on: temporary tables have none of its constraints.
+        defined: what a type of the user's own is made of: an enum's labels, a domain's constraints, a row's columns.
+    """
 
     name: str
     type: str
@@ -25,6 +30,8 @@ class Column:
     default: str | None = None
     generated: bool = False
     identity: str = ""
+    storage: str = ""
+    defined: str = ""
 
     @property
     def must_be_given(self) -> bool:
@@ -34,12 +41,32 @@ class Column:
 
 @dataclass(frozen=True)
 class UniqueIndex:
-    """`expressions`: its columns or expressions in SQL; `nulls_equal`: NULLS NOT DISTINCT."""
+    """What no two rows of a table may share: a unique index, or an exclusion constraint.
+
+    Args:
+        expressions: its columns or expressions in SQL.
+        nulls_equal: NULLS NOT DISTINCT.
+        columns: those that it, or its predicate, speaks of.
+        operators: by which two rows clash, one for each expression; empty: `=`.
+        waits: it may be checked as late as the commit.
+    """
 
     name: str
     expressions: tuple[str, ...]
     predicate: str | None = None
     nulls_equal: bool = False
+    columns: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """A CHECK constraint; `expression` over the table's `columns`."""
+
+    name: str
+    expression: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,12 +93,13 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence that gives `column` its values."""
+    """A sequence that gives `column` its values; `counts`: as they are, not as a part of a text."""
 
     name: TableName
     column: str
     ascending: bool = True
     owned: bool = True
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +113,10 @@ class Table:
     uniques: tuple[UniqueIndex, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     sequences: tuple[Sequence, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        return next((one for one in self.columns if one.name == name), None)
 
     def type_of(self, column: str) -> str | None:
         return next((one.type for one in self.columns if one.name == column), None)
@@ -126,6 +158,7 @@ def read_shape(connection: psycopg.Connection[Any]) -> Shape:
     uniques = _grouped(connection, _UNIQUES)
     keys = _grouped(connection, _KEYS)
     triggers = _grouped(connection, _TRIGGERS)
+    checks = _grouped(connection, _CHECKS)
     partitions = _read_partitions(connection)
     sequences = _inherited(_grouped(connection, _SEQUENCES), partitions)
     tables = {
@@ -133,9 +166,10 @@ def read_shape(connection: psycopg.Connection[Any]) -> Shape:
             name=name,
             columns=tuple(Column(*row) for row in columns[name]),
             key=tuple(keys[name][0][0]) if keys[name] else (),
-            uniques=tuple(UniqueIndex(row[0], tuple(row[1]), row[2], row[3]) for row in uniques[name]),
+            uniques=tuple(_unique(*row) for row in uniques[name]),
             triggers=tuple(_trigger(*row) for row in triggers[name]),
             sequences=tuple(Sequence(TableName(row[0], row[1]), *row[2:]) for row in sequences[name]),
+            checks=tuple(Check(row[0], row[1], tuple(row[2] or ())) for row in checks[name]),
         )
         for name in names
     }
@@ -176,6 +210,20 @@ def _inherited(
     return sequences
 
 
+def _unique(
+    name: str,
+    expressions: list[str],
+    predicate: str | None,
+    nulls_equal: bool,
+    columns: list[str] | None,
+    operators: list[str] | None,
+    waits: bool,
+) -> UniqueIndex:
+    return UniqueIndex(
+        name, tuple(expressions), predicate, nulls_equal, tuple(columns or ()), tuple(operators or ()), waits
+    )
+
+
 def _trigger(name: str, calls: str, kind: int) -> Trigger:
     return Trigger(name, calls, bool(kind & _BEFORE), bool(kind & _INSERT), bool(kind & _UPDATE))
 
@@ -190,11 +238,34 @@ def _grouped(connection: psycopg.Connection[Any], query: str) -> defaultdict[Tab
 
 
 _TABLE = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+# Of a type of the user's own; nothing of PostgreSQL's.
+_MADE_OF = """
+    SELECT CASE u.typtype
+           WHEN 'e' THEN (SELECT string_agg(quote_literal(enumlabel), ',' ORDER BY enumsortorder)
+                          FROM pg_enum WHERE enumtypid = u.oid)
+           WHEN 'd' THEN concat_ws(' ', format_type(u.typbasetype, u.typtypmod), u.typnotnull,
+                                   (SELECT string_agg(pg_get_constraintdef(k.oid), ' ' ORDER BY k.conname)
+                                    FROM pg_constraint k WHERE k.contypid = u.oid))
+           WHEN 'c' THEN (SELECT string_agg(format_type(m.atttypid, m.atttypmod), ',' ORDER BY m.attnum)
+                          FROM pg_attribute m WHERE m.attrelid = u.typrelid AND m.attnum > 0 AND NOT m.attisdropped)
+           END AS made_of
+    FROM pg_type u WHERE u.oid = {oid} AND u.typtype IN ('e', 'd', 'c')"""
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END, a.attgenerated <> '', a.attidentity::text
+       CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END, a.attgenerated <> '',
+       a.attidentity::text, format_type(b.oid, b.mod), concat_ws(' ', own.made_of, base.made_of)
 FROM {_TABLE} JOIN pg_attribute a ON a.attrelid = c.oid
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+JOIN pg_type t ON t.oid = a.atttypid
+CROSS JOIN LATERAL (
+    WITH RECURSIVE rests (oid, mod, depth) AS (
+        SELECT a.atttypid, a.atttypmod, 0
+        UNION ALL
+        SELECT d.typbasetype, d.typtypmod, depth + 1 FROM rests JOIN pg_type d ON d.oid = rests.oid AND d.typtype = 'd'
+    ) SELECT rests.oid, rests.mod FROM rests ORDER BY depth DESC LIMIT 1
+) b
+LEFT JOIN LATERAL ({_MADE_OF.format(oid="coalesce(nullif(t.typelem, 0), t.oid)")}) own ON true
+LEFT JOIN LATERAL ({_MADE_OF.format(oid="b.oid")}) base ON t.typtype = 'd'
 WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY c.oid, a.attnum"""  # noqa: S608 - made of constants
 # The primary key before others, then the one with the fewest columns.
@@ -203,19 +274,27 @@ SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY k.place), i.indi
 FROM {_TABLE} JOIN pg_index i ON i.indrelid = c.oid
 CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY k (attnum, place)
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-WHERE c.relkind = 'r' AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
-  AND k.place <= i.indnkeyatts
-GROUP BY 1, 2, i.indexrelid, i.indisprimary
+WHERE c.relkind = 'r' AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND k.place <= i.indnkeyatts
+GROUP BY 1, 2, i.indexrelid, i.indisprimary, i.indimmediate
 HAVING bool_and(coalesce(a.attnotnull, false))
-ORDER BY i.indisprimary DESC, count(*), i.indexrelid"""  # noqa: S608
+ORDER BY i.indisprimary DESC, i.indimmediate DESC, count(*), i.indexrelid"""  # noqa: S608
 # indnullsnotdistinct is of PostgreSQL 15; asked for as JSON, its absence is no error.
 _UNIQUES = f"""
 SELECT n.nspname, c.relname, x.relname,
        (SELECT array_agg(pg_get_indexdef(i.indexrelid, place, true) ORDER BY place)
         FROM generate_series(1, i.indnkeyatts) place),
-       pg_get_expr(i.indpred, i.indrelid), coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)
+       pg_get_expr(i.indpred, i.indrelid), coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid
+        AND a.attnum > 0 AND (a.attnum = ANY (i.indkey::smallint[]) OR EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = x.oid
+            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum))),
+       (SELECT array_agg(format('OPERATOR(%I.%s)', m.nspname, o.oprname) ORDER BY place)
+        FROM unnest(k.conexclop) WITH ORDINALITY u (op, place) JOIN pg_operator o ON o.oid = u.op
+        JOIN pg_namespace m ON m.oid = o.oprnamespace),
+       coalesce(k.condeferrable, false)
 FROM {_TABLE} JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
-WHERE c.relkind = 'r' AND i.indisunique AND i.indisvalid
+LEFT JOIN pg_constraint k ON k.conindid = x.oid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')
+WHERE c.relkind = 'r' AND (i.indisunique OR i.indisexclusion) AND i.indisvalid
 ORDER BY x.relname"""  # noqa: S608
 _TRIGGERS = f"""
 SELECT n.nspname, c.relname, t.tgname, t.tgfoid::regproc::text, t.tgtype::integer
@@ -226,9 +305,16 @@ SELECT n.nspname, c.relname, r.rulename, 'a rule', CASE r.ev_type WHEN '3' THEN 
 FROM {_TABLE} JOIN pg_rewrite r ON r.ev_class = c.oid
 WHERE c.relkind = 'r' AND r.ev_type IN ('2', '3')
 ORDER BY 1, 2, 3"""  # noqa: S608
+_CHECKS = f"""
+SELECT n.nspname, c.relname, k.conname, pg_get_expr(k.conbin, k.conrelid),
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey) AND a.attnum > 0)
+FROM {_TABLE} JOIN pg_constraint k ON k.conrelid = c.oid
+WHERE c.relkind = 'r' AND k.contype = 'c'
+ORDER BY k.conname"""  # noqa: S608
 _SEQUENCES = """
 SELECT DISTINCT n.nspname, c.relname, sn.nspname, s.relname, a.attname, q.seqincrement > 0,
-       d.classid = 'pg_class'::regclass
+       d.classid = 'pg_class'::regclass, y.typcategory = 'N'
 FROM (SELECT classid, objid, refobjid AS relation, refobjsubid::smallint AS attnum, objid AS sequence
       FROM pg_depend WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass
                        AND deptype IN ('a', 'i') AND refobjsubid > 0
@@ -240,6 +326,7 @@ JOIN pg_sequence q ON q.seqrelid = d.sequence JOIN pg_class s ON s.oid = d.seque
 JOIN pg_namespace sn ON sn.oid = s.relnamespace
 JOIN pg_class c ON c.oid = d.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.attnum
+JOIN pg_type y ON y.oid = a.atttypid
 WHERE c.relkind IN ('r', 'p') AND NOT a.attisdropped
 ORDER BY 3, 4, 7 DESC"""
 _PARTITIONS = """

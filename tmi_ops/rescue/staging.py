@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from tmi_ops.rescue.comparing import copy_across
+from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.pairs import Pair
+
+# A table has 1,600 columns at most (source: PostgreSQL, Limits), and `stage` has some of its own.
+COLUMNS_OF_ONE = 1500
+_OWN = sql.SQL("row_id tid, action text, digest bytea, now_digest bytea, nth bigint")
 
 
 def stage(
@@ -23,34 +27,51 @@ def stage(
     Returns:
         The number of rows.
     """
-    columns = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(place), sql.SQL(column.type))
-        for place, column in zip(places(pair), pair.columns, strict=True)
-    )
-    staged = pair.temporary("stage")
-    now.execute(
-        sql.SQL(
-            "CREATE TEMP TABLE {} (row_id tid, action text, digest bytea, now_digest bytea, nth bigint, {}) "
-            "ON COMMIT DROP"
-        ).format(staged, columns)
-    )
-    query = sql.SQL(
-        "SELECT s.row_id, s.action, s.digest, s.now_digest, {}, {} FROM {} s JOIN ONLY {} t ON t.ctid = s.row_id "
-        "WHERE s.action IN ('insert', 'update')"
-    ).format(
-        sql.SQL("NULL::bigint" if pair.key else "s.nth"),
-        sql.SQL(", ").join(
-            sql.Identifier("t", column.name)
-            if columns_needed is None or column.name in columns_needed
-            else sql.SQL("NULL")
-            for column in pair.columns
-        ),
-        pair.temporary("state"),
-        pair.table,
-    )
-    rows = copy_across(past, query, now, staged)
-    now.execute(sql.SQL("ANALYZE {}").format(staged))
+    names = [column.name for column in pair.columns]
+    needed = set(names) if columns_needed is None else columns_needed
+    first, rest = names[:COLUMNS_OF_ONE], names[COLUMNS_OF_ONE:]
+    rows = _copied(past, now, pair, pair.temporary("stage"), _OWN, _own_values(pair), first, needed)
+    if rest:
+        more = pair.temporary("stage_more")
+        _copied(past, now, pair, more, sql.SQL("row_id tid"), sql.SQL("s.row_id"), rest, needed)
     return rows
+
+
+def staged(pair: Pair) -> sql.Composable:
+    """`stage`, to stand behind FROM: of a very wide table its two halves."""
+    if len(pair.columns) <= COLUMNS_OF_ONE:
+        return pair.temporary("stage")
+    return sql.SQL("(SELECT * FROM {} JOIN {} USING (row_id))").format(
+        pair.temporary("stage"), pair.temporary("stage_more")
+    )
+
+
+def _copied(
+    past: psycopg.Connection[Any],
+    now: psycopg.Connection[Any],
+    pair: Pair,
+    into: sql.Identifier,
+    own: sql.SQL,
+    own_values: sql.Composable,
+    names: Sequence[str],
+    needed: Set[str],
+) -> int:
+    declared = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(place_of(pair, name)), sql.SQL(pair.type_now(name))) for name in names
+    )
+    now.execute(sql.SQL("CREATE TEMP TABLE {} ({}, {}) ON COMMIT DROP").format(into, own, declared))
+    values = sql.SQL(", ").join(sql.Identifier("t", name) if name in needed else sql.SQL("NULL") for name in names)
+    query = sql.SQL(
+        "SELECT {}, {} FROM {} s JOIN ONLY {} t ON t.ctid = s.row_id WHERE s.action IN ('insert', 'update')"
+    ).format(own_values, values, pair.temporary("state"), pair.source)
+    rows = copy_across(past, query, now, into)
+    now.execute(sql.SQL("ANALYZE {}").format(into))
+    return rows
+
+
+def _own_values(pair: Pair) -> sql.Composed:
+    nth = sql.SQL("NULL::bigint" if pair.key else "s.nth")
+    return sql.SQL("s.row_id, s.action, s.digest, s.now_digest, {}").format(nth)
 
 
 def places(pair: Pair) -> tuple[str, ...]:
@@ -60,4 +81,4 @@ def places(pair: Pair) -> tuple[str, ...]:
 
 def place_of(pair: Pair, column: str) -> str:
     """Where `stage` has a column of the table."""
-    return places(pair)[[one.name for one in pair.columns].index(column)]
+    return f"c{[one.name for one in pair.columns].index(column) + 1}"

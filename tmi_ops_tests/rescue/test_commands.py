@@ -186,8 +186,10 @@ def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_pat
     unsolved = accident.call(tmp_path, "rows", *before, "--table", "people", "--yes")
     assert unsolved.returncode == 1
     assert "4 rows of people: there with other content; unsolved" in unsolved.stdout
-    taken = accident.call(tmp_path, "rows", *before, "--table", "people", "--conflicts", "take-past", "--yes")
+    values = ("rows", *before, "--table", "people", "--set-column", "name", "--yes")
+    taken = accident.call(tmp_path, *values, columns=80)
     assert taken.returncode == 0, taken.stderr
+    assert "change back name of 4 rows in 1 table" in " ".join(taken.stdout.split())
     assert accident.is_as_then("people")
     assert accident.is_as_then("models")
 
@@ -235,6 +237,10 @@ def test_a_table_that_never_was_is_exit_code_2(accident: Accident, tmp_path: Pat
         (("--to-name", WHOLE, "--table", "people", "--json"), "--json needs --dry-run"),
         (("--to-name", WHOLE, "--column", "boss"), "give --column with one --table"),
         (("--to-name", WHOLE, "--table", "a", "--where", "true", "--key", "1"), "by one of --where and --key"),
+        (
+            ("--to-name", WHOLE, "--table", "a", "--table", "b", "--set-column", "c"),
+            "give --set-column with one --table",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_opened(words: tuple[str, ...], said: str) -> None:

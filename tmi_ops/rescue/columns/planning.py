@@ -175,7 +175,7 @@ def _table(sides: Sides, selection: Selection) -> Pair:
     for wanted in selection.columns:
         if wanted.column not in {column.name for column in pair.lost_columns}:
             raise _cannot(pair, wanted.column)
-    if not pair.key:
+    if not pair.key or set(pair.key) & set(pair.casts):
         raise RecoveryError(
             f"{pair.name} has no key that both sides share, so nobody can tell which value belongs to which row.",
             next_step=f"restore the table beside it and decide by hand: tmi-ops recover diff --table {pair.name}",
@@ -192,7 +192,7 @@ def _require_whole(sides: Sides, table: str) -> None:
         raise RecoveryError(
             f"{whole} is partitioned: its columns do not come back by this.",
             next_step=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then bring back the values: "
-            f"tmi-ops recover rows --table {whole} --conflicts take-past --dry-run",
+            f"tmi-ops recover rows --table {whole} --set-column NAME --dry-run",
         )
 
 
@@ -210,7 +210,7 @@ def _cannot(pair: Pair, column: str) -> RecoveryError:
         )
     return RecoveryError(
         f"{pair.name} has its column {column}: it was not dropped, or is back already.",
-        next_step=f"bring back values in its rows: tmi-ops recover rows --table {pair.name} --conflicts take-past",
+        next_step=f"bring back its values: tmi-ops recover rows --table {pair.name} --set-column {column}",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from tmi_ops.rescue.columns.definition import WasColumn
-from tmi_ops.rescue.comparing import copy_across
+from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.pairs import Pair, listed
 from tmi_ops.rescue.session import Sides
 

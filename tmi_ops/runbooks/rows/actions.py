@@ -22,6 +22,7 @@ from tmi_ops.rescue.past import past_database
 from tmi_ops.rescue.planning import RescuePlan, plan_rescue
 from tmi_ops.rescue.selection import Selection
 from tmi_ops.rescue.session import Sides, both_sides
+from tmi_ops.rescue.values_only import with_values_only
 from tmi_ops.runbooks.execution import Action, Actions, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
@@ -41,6 +42,8 @@ class Opened:
     def of(cls, sides: Sides, selection: Selection, past: str, report: Report) -> Opened:
         """Plan what the selection asks for: columns, where it names any, else rows. `past`: which one, in words."""
         plan = plan_columns if selection.columns else plan_rescue
+        if selection.values is not None:
+            sides = with_values_only(sides, selection.values)
         return cls(sides, plan(sides, selection, past, report))
 
 

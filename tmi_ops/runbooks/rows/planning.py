@@ -5,6 +5,7 @@ from __future__ import annotations
 from tmi_ops.rescue.columns.planning import ColumnsPlan
 from tmi_ops.rescue.past import Moment
 from tmi_ops.rescue.planning import RescuePlan
+from tmi_ops.rescue.selection import SetColumns
 from tmi_ops.runbooks.plan import Plan, Step
 from tmi_ops.runbooks.rows.wish import wish_of
 from tmi_ops.runbooks.steps.cache import cache_notes, left_undone, steps_after_rows
@@ -36,14 +37,24 @@ def runbook_of(
 
 
 def _rows_step(rescue: RescuePlan) -> Step:
+    values = rescue.selection.values
     insert, update = (sum(getattr(table, kind) for table in rescue.tables) for kind in ("insert", "update"))
     tables = sum(1 for table in rescue.tables if table.written)
     return Step(
         name=ROWS,
-        does=f"insert {insert:,} and change back {update:,} rows in {tables} tables, in one transaction that is "
-        "compared with the past before it is committed",
+        does=f"{_deeds(insert, update, values)} in {tables} table{'' if tables == 1 else 's'}, in one transaction that "
+        "is compared with the past before it is committed",
         effect="irreversible",
     )
+
+
+def _deeds(insert: int, update: int, values: SetColumns | None) -> str:
+    columns = f"{' and '.join(values.columns)} of " if values else ""
+    deeds = [
+        f"insert {insert:,} row{'' if insert == 1 else 's'}" if insert or not update else "",
+        f"change back {columns}{update:,} row{'' if update == 1 else 's'}" if update else "",
+    ]
+    return " and ".join(filter(None, deeds))
 
 
 def _columns_step(rescue: ColumnsPlan) -> Step:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.rescue.past import Moment
-from tmi_ops.rescue.selection import Policy, Selection, TableColumn, TableRows
+from tmi_ops.rescue.selection import Policy, Selection, SetColumns, TableColumn, TableRows
 from tmi_ops.runbooks.plan import Fact
 
 
@@ -25,6 +25,13 @@ class WishedColumn(Fact):
     column: str
 
 
+class WishedValues(Fact):
+    """As `SetColumns`."""
+
+    table: str
+    columns: tuple[str, ...]
+
+
 class RowsWish(Fact):
     """The past, the rows or columns, and the digest of the plan that somebody agreed to."""
 
@@ -38,6 +45,7 @@ class RowsWish(Fact):
     with_children: bool = True
     policy: Policy = "stop"
     accept_triggers: bool = False
+    values: WishedValues | None = None
     digest: str
 
     @property
@@ -50,7 +58,8 @@ class RowsWish(Fact):
     def selection(self) -> Selection:
         rows = tuple(TableRows(one.table, one.where, one.key) for one in self.rows)
         columns = tuple(TableColumn(one.table, one.column) for one in self.columns)
-        return Selection(rows, columns, self.with_children, self.policy, self.accept_triggers)
+        values = SetColumns(self.values.table, self.values.columns) if self.values else None
+        return Selection(rows, columns, self.with_children, self.policy, self.accept_triggers, values)
 
 
 def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
@@ -67,5 +76,6 @@ def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
         with_children=selection.with_children,
         policy=selection.policy,
         accept_triggers=selection.accept_triggers,
+        values=selection.values and WishedValues(table=selection.values.table, columns=selection.values.columns),
         digest=digest,
     )
