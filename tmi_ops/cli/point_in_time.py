@@ -201,7 +201,7 @@ def _show_recovered(recovered: Recovered, pg_ctl: Path) -> None:
     if recovered.stopped:
         out.print(f"The target was reached: the server stopped {escape(recovered.stopped)}.")
     else:
-        out.print(f"All archived WAL was replayed, to {format_lsn(recovered.plan.wal.end)}.")
+        out.print(f"All archived WAL was replayed: nothing in the archive follows upon {format_lsn(recovered.lsn)}.")
     table = Table(show_header=False, box=None, padding=(0, 2))
     for phase, seconds in recovered.phases.items():
         table.add_row(phase, time_words(seconds))

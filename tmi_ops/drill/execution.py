@@ -201,4 +201,4 @@ def _reached_words(recovered: Recovered) -> str:
     where = f"It stands at LSN {format_lsn(recovered.lsn)} on timeline {recovered.timeline}"
     if recovered.stopped:
         return f"{where}: the server stopped {recovered.stopped}."
-    return f"{where}: all archived WAL was replayed."
+    return f"{where}: nothing in the archive follows upon it."

@@ -1,7 +1,8 @@
 """The replay: started, followed, and judged. It counts only when it stands where the plan wanted it to.
 
 - A target (a time, an LSN): the server stops at it, says so in its log, and waits. Its word is the proof.
-- The end of the WAL: the server comes up by itself when no more WAL is there. The proof is that it took the last file.
+- The end of the WAL: the server comes up by itself when no more WAL is there. The proof is that nothing follows in the
+  archive upon the last record that it replayed (see replay_end.py).
 - No more WAL, and the target not reached: an error that says how far the WAL goes.
 """
 
@@ -23,6 +24,7 @@ from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.progress import Phase, Report
 from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.recovery.point_in_time.replay_end import Follows, Wal, end_of_record, what_follows
 from tmi_ops.recovery.point_in_time.server import Recovering, run_as
 from tmi_ops.recovery.point_in_time.server_log import ServerLog
 from tmi_ops.recovery.point_in_time.spool import WalSpool
@@ -92,8 +94,10 @@ def follow(recovering: Recovering, spool: WalSpool, plan: RecoveryPlan, report: 
                 break
             time.sleep(LOOK_EVERY_S)
     log.read()
-    if to_the_end and spool.taken < len(plan.wal.files):
-        raise _stopped_early(plan, spool, state.lsn)
+    if to_the_end:
+        _require_the_end(plan, log, spool, state.lsn)
+    elif log.stopped is None:
+        raise _stopped_early(plan, log, state.lsn)
     return Reached(
         state.lsn, state.last_commit_at, log.stopped or "", state.in_recovery, log.new_timeline or plan.timeline
     )
@@ -218,6 +222,9 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
         )
     if spool.damaged is not None:
         return spool.damaged
+    place = _ended_at(plan, log, spool)
+    if place is not None and _follows(plan, log, spool, place) == "more":
+        return _stopped_early(plan, log, place)
     if plan.wal.goes_on:
         return refusals.hole(plan.target, plan.wal, log.last_completed)
     if plan.stop_lsn is not None:
@@ -226,10 +233,49 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
     return refusals.after_last_commit(plan.target, log.last_completed, plan.wal)
 
 
-def _stopped_early(plan: RecoveryPlan, spool: WalSpool, lsn: int) -> RecoveryError:
+def _require_the_end(plan: RecoveryPlan, log: ServerLog, spool: WalSpool, lsn: int) -> None:
+    """See that all WAL there is was replayed: a server comes up at whatever looks like the end of the WAL.
+
+    Raises:
+        RecoveryError: more WAL is there than was replayed.
+    """
+    if lsn < _end_of(plan) and _follows(plan, log, spool, lsn) == "more":
+        raise _stopped_early(plan, log, lsn)
+
+
+def _follows(plan: RecoveryPlan, log: ServerLog, spool: WalSpool, lsn: int) -> Follows:
+    wal = _wal_at(plan, spool, lsn)
+    if wal is None:
+        return "nothing" if lsn >= _end_of(plan) else "more"
+    found = what_follows(wal, lsn, log.last_record)
+    # Behind the end of these bytes there may be whole segments that were never asked for.
+    return "more" if found == "nothing" and wal.until < _end_of(plan) else found
+
+
+def _end_of(plan: RecoveryPlan) -> int:
+    """Up to where all WAL must be replayed; what lies behind a place that was asked for does not count."""
+    return plan.wal.end if plan.stop_lsn is None else min(plan.stop_lsn, plan.wal.end)
+
+
+def _ended_at(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> int | None:
+    """Where the replay of a server that is gone ended; None: it does not say."""
+    if log.last_record is None:
+        return None
+    wal = _wal_at(plan, spool, log.last_record)
+    return None if wal is None else end_of_record(wal, log.last_record)
+
+
+def _wal_at(plan: RecoveryPlan, spool: WalSpool, lsn: int) -> Wal | None:
+    found = spool.content_from(lsn)
+    return None if found is None else Wal(found[1], found[0], _end_of(plan), plan.base.wal_segment_size)
+
+
+def _stopped_early(plan: RecoveryPlan, log: ServerLog, lsn: int) -> RecoveryError:
+    said = f": {log.broke}" if log.broke else ""
     return RecoveryError(
-        f"The replay ended at {format_lsn(lsn)}, though the archived WAL goes to {format_lsn(plan.wal.end)}: "
-        f"{plan.wal.files[spool.taken].name} was not asked for.",
+        f"The replay ended at {format_lsn(lsn)}, though the archived WAL goes to {format_lsn(plan.wal.end)}{said}. "
+        "What follows there does not continue what comes before it: it is damaged, or of another history.",
         kept="What was restored so far was removed again; the archive was left as it is.",
-        next_step=f"run `tmi-ops wal gaps --deep`; what comes before can be restored with --to-lsn {format_lsn(lsn)}",
+        next_step=f"run `tmi-ops wal gaps --deep`; what comes before can be restored with --to-lsn {format_lsn(lsn)}; "
+        "a base backup that was taken later leads to what comes after it",
     )

@@ -10,9 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tmi_ops.postgres.wal_files import parse_lsn
+
 _STOPPED = re.compile(r"LOG:  recovery stopping ((?:before|after|at) .*)")
 _LAST_COMPLETED = re.compile(r"LOG:  last completed transaction was at log time (\S+ [0-9:.]+)")
 _NEW_TIMELINE = re.compile(r"LOG:  selected new timeline ID: (\d+)")
+_LAST_RECORD = re.compile(r"LOG:  redo done at ([0-9A-F]+/[0-9A-F]+)")
+_BROKE = re.compile(
+    r"LOG:  ((?:invalid|incorrect|unexpected|record with|out-of-sequence|there is no contrecord|WAL file is from).*)"
+)
 _TOO_LOW = re.compile(r"(\w+) = (\d+) is a lower setting than on the primary server, where its value was (\d+)")
 _TABLESPACE = re.compile(r'CONTEXT:  WAL redo .* for Tablespace/CREATE: \d+ "(.*)"')
 _FATAL = re.compile(r"(?:FATAL|PANIC|ERROR):  (.*)")
@@ -27,12 +33,15 @@ class ServerLog:
 
     `tablespace` is the place of one that a record creates, at which there was trouble.
     `stopped` is the server's word that the target was reached, such as `before commit of transaction 735, time ...`.
+    `last_record` is the LSN at which the last replayed record began; `broke` is why the next one is none.
     `too_low` names settings that the source had higher.
     """
 
     path: Path
     stopped: str | None = None
     last_completed: datetime | None = None
+    last_record: int | None = None
+    broke: str = ""
     new_timeline: int | None = None
     too_low: dict[str, int] = field(default_factory=dict)
     ended_before_target: bool = False
@@ -63,6 +72,10 @@ class ServerLog:
             self.stopped = match[1]
         elif match := _LAST_COMPLETED.search(line):
             self.last_completed = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+        elif match := _LAST_RECORD.search(line):
+            self.last_record = parse_lsn(match[1])
+        elif match := _BROKE.search(line):
+            self.broke = match[1]
         elif match := _NEW_TIMELINE.search(line):
             self.new_timeline = int(match[1])
         elif match := _TOO_LOW.search(line):

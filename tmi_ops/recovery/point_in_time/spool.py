@@ -107,6 +107,30 @@ class WalSpool:
         gone = [self._order[name] for name in made if not self._ready(name).exists()]
         return max(gone, default=-1) + 1
 
+    def content_from(self, lsn: int) -> tuple[int, bytes] | None:
+        """The bytes of the file that holds an LSN and of the one after it, and where they begin; None: there is none.
+
+        Raises:
+            OpsError: they cannot be fetched once more.
+        """
+        held = [file for file in self._files.values() if file.segment.start <= lsn < file.segment.end]
+        if not held:
+            return None
+        begins = held[-1].segment.start
+        following = [file for file in self._files.values() if file.segment.start == held[-1].segment.end]
+        return begins, b"".join(self._content(file) for file in (held[-1], *following[-1:]))
+
+    def _content(self, file: WalFile) -> bytes:
+        path = self._directory / _FETCHING / f"{file.name}.again"
+        try:
+            if not self._download(file.stored, path):
+                raise _gone(file.name)
+            content = path.read_bytes()
+        finally:
+            path.unlink(missing_ok=True)
+        cut = len(content) if file.cut is None else file.cut - file.segment.start
+        return content[:cut].ljust(len(content), b"\0")
+
     def __enter__(self) -> WalSpool:
         for name in ("", _READY, _WANTED, _FETCHING):
             directory = self._directory / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.destination import WORK_NAME, Destination
 from tmi_ops.recovery.point_in_time.execution import execute_recovery, recovered_cluster
 from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import open_store
 from tmi_ops.wal.lease import hold_lease
 from tmi_ops_tests.physical import Progress
@@ -33,12 +35,16 @@ from tmi_ops_tests.recovery.point_in_time.restoring import (
 pytestmark = pytest.mark.slow
 
 
+def ids(chain: Sequence[BaseManifest]) -> list[str]:
+    return [base.backup_id for base in chain]
+
+
 def test_latest_from_a_chain_holds_everything_up_to_the_open_segment_and_starts_on_its_own_configuration(
     past: Past, directory: Path
 ) -> None:
     report = Progress()
     recovered = restore(past.settings, Target(), directory, report=report)
-    assert recovered.plan.chain == past.chain(past.full, past.incremental, past.second_incremental)
+    assert ids(recovered.plan.chain) == ids(past.chain(past.full, past.incremental, past.second_incremental))
     assert (recovered.promoted, recovered.timeline, recovered.stopped) == (True, 2, "")
     assert past.last.lsn < recovered.lsn <= past.end
     assert recovered.restored_size > past.full.cluster_size / 2
@@ -54,7 +60,7 @@ def test_latest_from_a_chain_holds_everything_up_to_the_open_segment_and_starts_
 
 def test_a_time_between_two_commits_has_the_first_and_not_the_second(past: Past, directory: Path) -> None:
     recovered = restore(past.settings, Target(time=past.early.time), directory)
-    assert recovered.plan.chain == (past.full,)
+    assert ids(recovered.plan.chain) == ids((past.full,))
     assert "before commit of transaction" in recovered.stopped
     assert recovered.last_commit_at is not None
     assert recovered.last_commit_at < past.early.time
@@ -66,7 +72,7 @@ def test_an_lsn_is_reached_and_promoted_also_as_a_role_that_may_not_resume_the_r
     past: Past, directory: Path
 ) -> None:
     plan = plan_to(past.store, Target(lsn=past.middle.lsn), past.settings.home / "scratch")
-    assert plan.chain == past.chain(past.full, past.incremental)
+    assert ids(plan.chain) == ids(past.chain(past.full, past.incremental))
     base = plan.base.model_copy(update={"superuser": None, "role": PLAIN_ROLE})
     plan = replace(plan, chain=(*plan.chain[:-1], base))
     recovered = execute_recovery(past.settings, past.store, plan, Destination(directory), SilentReport())
