@@ -7,6 +7,7 @@ else:
    is shorter than `deadlock_timeout`, so that nobody who writes is ever ended on our account; it is repeated instead.
 2. A snapshot is exported and the restore point written. All commits of writers lie before both.
 3. A second connection takes the snapshot over, and the locks are released. It fingerprints while writers go on.
+   UNLOGGED and temporary tables are left out: what they hold is not in the WAL, so it is not recovered.
 4. The record is put into the store, if it is absent: a name means one place.
 """
 
@@ -24,9 +25,10 @@ from psycopg import sql
 
 from tmi_ops import __version__
 from tmi_ops.backup.fingerprint import fingerprint_tables
-from tmi_ops.backup.snapshot import TableName, list_tables, pin_text_output
+from tmi_ops.backup.snapshot import TableName, list_logged_tables, pin_text_output
 from tmi_ops.errors import BackupError, DatabaseError
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.prepared import how_to_end, prepared_transactions
 from tmi_ops.postgres.server import ServerFacts, read_server
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings, Settings
@@ -111,7 +113,7 @@ def _attempt(
     holder: psycopg.Connection[Any], reader: psycopg.Connection[Any], name: str, postgres: PostgresSettings
 ) -> _Place | None:
     """None when the locks could not be had in time, or tables came or went under us. Nothing is locked then."""
-    tables = list_tables(reader)
+    tables = list_logged_tables(reader)
     holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     try:
         begun = time.monotonic()
@@ -129,7 +131,7 @@ def _attempt(
         raise
     finally:
         _roll_back(holder)
-    if set(list_tables(holder)) != set(tables) or set(list_tables(reader)) != set(tables):
+    if set(list_logged_tables(holder)) != set(tables) or set(list_logged_tables(reader)) != set(tables):
         _roll_back(reader)
         return None
     return _Place(reader, read_server(reader), tables, after_lsn, lsn, created_at, held)
@@ -189,12 +191,14 @@ def _writers_did_not_pause(connection: psycopg.Connection[Any]) -> BackupError:
         ORDER BY xact_start LIMIT 3
         """
     ).fetchall()
-    who = f" Oldest now: {', '.join(row[0] for row in blocking)}." if blocking else ""
+    prepared = prepared_transactions(connection)
+    holders = [*(one.words() for one in prepared), *(row[0] for row in blocking)]
+    who = f" Oldest now: {', '.join(holders)}." if holders else ""
     return BackupError(
         f"In {ATTEMPTS} attempts there was no moment at which every table was free of writers within "
         f"{LOCK_WAIT_S * 1000:.0f} ms.{who}",
         kept="No restore point was made, and nobody was kept waiting for longer than that.",
-        next_step="try again when the long transaction or the VACUUM (pg_stat_activity) is over",
+        next_step=how_to_end(prepared, "try again when the long transaction or the VACUUM (pg_stat_activity) is over"),
     )
 
 

@@ -24,6 +24,7 @@ from tmi_ops.backup.lock_queue import holders_of_tables
 from tmi_ops.errors import BackupError, DatabaseError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.lock_table import read_lock_table
+from tmi_ops.postgres.prepared import PreparedTransaction, how_to_end, prepared_transactions
 from tmi_ops.postgres.server import ServerFacts, read_server
 from tmi_ops.postgres.session import pin_session
 from tmi_ops.settings import PostgresSettings
@@ -121,6 +122,25 @@ def list_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
     return tuple(TableName(*row) for row in rows)
 
 
+def list_logged_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
+    """Of `list_tables`, those whose rows are in the WAL: an UNLOGGED table is empty after a recovery."""
+    unlogged = list_unlogged(connection)
+    return tuple(table for table in list_tables(connection) if str(table) not in unlogged)
+
+
+def list_unlogged(connection: psycopg.Connection[Any]) -> frozenset[str]:
+    """The UNLOGGED tables, as `schema.table`."""
+    rows = connection.execute(
+        """
+        SELECT n.nspname || '.' || c.relname
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND c.relpersistence = 'u'
+        """
+    ).fetchall()
+    return frozenset(name for (name,) in rows)
+
+
 @dataclass(frozen=True)
 class _Lockable:
     """A table, and its oid, by which a new one of the same name is told apart."""
@@ -144,23 +164,26 @@ def _lock_all(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
             return tables
         connection.execute("ROLLBACK")
         if time.monotonic() > deadline:
-            raise _never_locked(outcome, holders_of_tables(connection))
+            raise _never_locked(outcome, holders_of_tables(connection), prepared_transactions(connection))
         if outcome == "in the way":
             time.sleep(_PAUSE_S)
 
 
-def _never_locked(outcome: _Outcome, holders: list[str]) -> BackupError:
+def _never_locked(outcome: _Outcome, holders: list[str], prepared: tuple[PreparedTransaction, ...]) -> BackupError:
     if outcome != "in the way":
         return BackupError(
             f"Tables were made or dropped without a pause for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
             next_step="try again when the schema change is over",
             transient=True,
         )
+    holders = [*(one.words() for one in prepared), *holders]
     who = f" In the way: {'; '.join(holders)}." if holders else ""
     return BackupError(
         f"A table is locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",
         kept="Nobody had to wait for the backup meanwhile.",
-        next_step="wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again",
+        next_step=how_to_end(
+            prepared, "wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again"
+        ),
         transient=True,
     )
 

@@ -111,7 +111,6 @@ _SESSION: Mapping[str, tuple[str, tuple[int, int]]] = {
     "idle_in_transaction_session_timeout": ("0", _ALWAYS),
     "idle_session_timeout": ("0", _SINCE_14),
     "synchronous_commit": ("local", _ALWAYS),
-    "row_security": ("on", _ALWAYS),
 }
 _SESSION_OF_SUPERUSER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "session_preload_libraries": ("", _ALWAYS),

@@ -38,6 +38,14 @@ def test_it_is_recorded_with_its_place_in_the_wal_and_every_table(settings: Sett
     assert read_restore_point(store, "another") is None
 
 
+def test_unlogged_and_temporary_tables_are_no_part_of_it(settings: Settings, store: ObjectStore) -> None:
+    with connect(settings.postgres) as connection:
+        connection.execute("CREATE UNLOGGED TABLE cache AS SELECT 1 AS i")
+        connection.execute("CREATE TEMPORARY TABLE mine AS SELECT 1 AS i")
+        point = create_restore_point(settings, store, "without a cache", SilentReport())
+    assert set(point.fingerprints) == {"public.ledger", "public.counter"}
+
+
 def test_writers_go_on_while_it_fingerprints_and_nothing_of_theirs_is_in_it(
     settings: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

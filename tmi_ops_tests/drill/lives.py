@@ -54,6 +54,7 @@ def a_life(root: Path, programs: Programs, store_settings: StoreSettings) -> Ite
         with connect(cluster.address) as connection:
             connection.execute("CREATE TABLE journal AS SELECT i, md5(i::text) AS note FROM generate_series(1, 5000) i")
             connection.execute("ALTER TABLE journal ADD PRIMARY KEY (i)")
+            connection.execute("CREATE UNLOGGED TABLE scratchpad AS SELECT generate_series(1, 10) AS i")
         first, second = beat(cluster.address), beat(cluster.address)
         base = back_up_base(settings, store, report)
         third = beat(cluster.address)

@@ -70,7 +70,7 @@ def test_a_drill_to_a_restore_point_proves_every_row_and_leaves_evidence_and_not
     for key in evidence_keys(evidence):
         assert b"<!doctype html>" in store.get_bytes(f"{key}.html")
         assert store.get_bytes(f"{key}.json").startswith(b"{")
-    verdict = next(entry.verdict for entry in list_backups(store) if entry.manifest == lived.base)
+    verdict = next(entry.verdict for entry in list_backups(store) if entry.manifest.backup_id == lived.base.backup_id)
     assert verdict is not None
     assert (verdict.outcome, verdict.restore_seconds) == ("proven", evidence.recovery_seconds)
 

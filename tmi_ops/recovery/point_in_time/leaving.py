@@ -10,13 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.configuration import parse_settings, quoted_value, read_settings, setting_of
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.left_settings import Machine, SetAside, raised_settings, set_asides, shown
-from tmi_ops.recovery.point_in_time.server import AUTO_CONF, auto_conf_of_source, run_as, settings_of_source
+from tmi_ops.recovery.point_in_time.server import AUTO_CONF, auto_conf_of_source, ended_as, run_as, settings_of_source
 from tmi_ops.recovery.point_in_time.target import TARGET_SETTINGS
 
 CONF = "postgresql.conf"
@@ -27,6 +26,7 @@ _NOT_UNDERSTOOD = re.compile(r'(?:invalid value for|unrecognized configuration) 
 _OUT_OF_RANGE = re.compile(r'is outside the valid range for parameter "([^"]+)"')
 # Each round can name settings that the one before hid.
 ROUNDS = 3
+CHECK_LIMIT_S, LINES_SHOWN = 60.0, 3
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,18 @@ def _understood(
     if not (directory / CONF).exists():
         return "", ()
     for _ in range(ROUNDS):
-        try:
-            run_as(identity, [programs.path("postgres"), "-D", directory, "-C", "port"])
-        except ProgramError as error:
-            names = {*_NOT_UNDERSTOOD.findall(error.what), *_OUT_OF_RANGE.findall(error.what)} - set(own)
-            defaults = _defaults(programs) if names else {}
-            if not names & set(defaults):
-                return error.what, tuple(changed)
-            for name in sorted(names & set(defaults)):
-                own[name] = defaults[name]
-                why = "this server does not know such a value"
-                changed.append(SetAside(name, shown(source.get(name, "")), defaults[name], why))
-            _write(auto_conf, lines, own, identity)
-        else:
-            return "", tuple(changed)
+        done = ended_as(identity, [programs.path("postgres"), "-D", directory, "-C", "port"], limit=CHECK_LIMIT_S)
+        if done.returncode == 0:
+            break
+        names = {*_NOT_UNDERSTOOD.findall(done.stderr), *_OUT_OF_RANGE.findall(done.stderr)} - set(own)
+        defaults = _defaults(programs) if names else {}
+        if not names & set(defaults):
+            return shown(" / ".join(done.stderr.strip().splitlines()[-LINES_SHOWN:])), tuple(changed)
+        for name in sorted(names & set(defaults)):
+            own[name] = defaults[name]
+            why = "this server does not know such a value"
+            changed.append(SetAside(name, shown(source.get(name, "")), defaults[name], why))
+        _write(auto_conf, lines, own, identity)
     return "", tuple(changed)
 
 

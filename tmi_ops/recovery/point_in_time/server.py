@@ -209,8 +209,21 @@ def run_as(identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float
     Raises:
         ProgramError: it failed, or did not end in time.
     """
+    done = ended_as(identity, argv, limit=limit)
+    if done.returncode != 0:
+        raise program_failed(str(argv[0]), done.returncode, done.stderr)
+
+
+def ended_as(
+    identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float = PROGRAM_LIMIT_S
+) -> subprocess.CompletedProcess[str]:
+    """As `run_as`, but a failure is the caller's to read.
+
+    Raises:
+        ProgramError: it did not end in time.
+    """
     try:
-        done = subprocess.run(
+        return subprocess.run(
             identity.command(argv),
             cwd="/",
             env=plain_environment(),
@@ -223,5 +236,3 @@ def run_as(identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float
         )
     except subprocess.TimeoutExpired:
         raise program_too_slow(str(argv[0]), limit) from None
-    if done.returncode != 0:
-        raise program_failed(str(argv[0]), done.returncode, done.stderr)

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.backup import restore_point
 from tmi_ops.backup.base import back_up_base
+from tmi_ops.backup.restore_point import create_restore_point
 from tmi_ops.drill.checks import check_relations
 from tmi_ops.drill.copy import running_copy
+from tmi_ops.errors import BackupError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.shelter import session_options
@@ -109,6 +112,12 @@ def hostile(
             connection.execute("BEGIN")
             connection.execute("INSERT INTO kept VALUES (0)")
             connection.execute("PREPARE TRANSACTION 'left open'")
+        early = settings.model_copy(update={"postgres": ours})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(restore_point, "ATTEMPTS", 1)
+            with pytest.raises(BackupError, match="the prepared transaction left open") as caught:
+                create_restore_point(early, store, "never", SilentReport())
+            assert "ROLLBACK PREPARED 'left open'" in caught.value.next_step
         archived = type(cluster)(ours, cluster.directory, cluster.process, cluster.guard)
         archive_wal(archived, store)
         yield Hostile(settings, store, outside)
