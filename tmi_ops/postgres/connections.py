@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
 from tmi_ops.settings import PostgresSettings
 
@@ -202,6 +203,13 @@ def _explain_failure(
             f"{postgres.describe()} refused a statement: {said}.",
             kept="What was not committed was rolled back.",
             next_step=f"grant {postgres.user} that right, or use a role that has it",
+        )
+    if isinstance(error, psycopg.errors.OutOfMemory):
+        return DatabaseError(
+            f"{postgres.describe()} had no room for a statement: {said}.",
+            kept="What was not committed was rolled back.",
+            next_step=NO_ROOM_FOR_LOCKS if "shared memory" in said else "give the server more memory",
+            transient=True,
         )
     return DatabaseError(
         f"PostgreSQL answered with an error: {said} (SQLSTATE {error.sqlstate or 'unknown'}).",

@@ -14,6 +14,10 @@ from typing import Any
 import psycopg
 
 SETTING = "max_locks_per_transaction"
+NO_ROOM_FOR_LOCKS = (
+    "raise max_locks_per_transaction on that server to twice what it is, until it is enough "
+    "(as a superuser: ALTER SYSTEM SET max_locks_per_transaction = ...), then restart it"
+)
 DEFAULT_MAX_LOCKS = 64
 # Beside one lock for each table: sequences, views, TOAST and indexes that are opened on the way.
 _LOCKS_PER_TABLE = 1.5

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tmi_ops.errors import ProgramError
+from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 
 DEBIAN_ROOT = Path("/usr/lib/postgresql")
 # Packages that bring a whole PostgreSQL: 17, and 18 without TLS, lz4 and zstd.
@@ -138,7 +139,10 @@ def program_too_slow(program: str | Path, limit: float) -> ProgramError:
 def program_failed(program: str | Path, returncode: int, stderr: str) -> ProgramError:
     """The error of a program that exited non-zero, with what it said of it."""
     how = f"was ended by signal {-returncode}" if returncode < 0 else f"failed with exit code {returncode}"
-    error = ProgramError(f"{Path(program).name} {how}: {said_of_failure(stderr) or 'it said nothing'}")
+    said = said_of_failure(stderr) or "it said nothing"
+    error = ProgramError(
+        f"{Path(program).name} {how}: {said}", next_step=NO_ROOM_FOR_LOCKS if "out of shared memory" in said else ""
+    )
     error.output = stderr[-_KEPT_OUTPUT:]
     return error
 

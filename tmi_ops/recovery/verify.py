@@ -26,6 +26,7 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
 from tmi_ops.recovery.load import create_database, load_dump
+from tmi_ops.recovery.lock_room import lock_parameters
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
@@ -109,7 +110,7 @@ def _restore_and_compare(
     surroundings = read_surroundings(fetched, report)
     with ExitStack() as stack:
         with findings.timed("scratch cluster"):
-            cluster = stack.enter_context(scratch_cluster(programs, scratch_root))
+            cluster = stack.enter_context(scratch_cluster(programs, scratch_root, parameters=lock_parameters(fetched)))
         database = "restored"
         address = cluster.address.model_copy(update={"database": database})
         with findings.timed("restore"):

@@ -108,7 +108,7 @@ class Pair:
     def key_words(self, alias: str) -> sql.Composed:
         """A row's key for a person, as SQL: `a, b`, or `a whole row` where there is no key."""
         if not self.key:
-            return sql.SQL("left({}.*::text, 60)").format(sql.Identifier(alias))
+            return sql.SQL("left(textin(record_out({})), 60)").format(sql.Identifier(alias))
         return sql.SQL("concat_ws(', ', {})").format(listed(alias, self.key))
 
 

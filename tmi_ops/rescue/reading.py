@@ -8,6 +8,7 @@ from typing import Any, Literal, LiteralString
 
 from psycopg import sql
 
+from tmi_ops.postgres.own_text import composed_text_of
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 
@@ -117,5 +118,5 @@ def _texts(alias: str, columns: Sequence[str]) -> sql.Composed:
     if not columns:
         return sql.SQL("ARRAY[]::text[]").format()
     return sql.SQL("ARRAY[{}]").format(
-        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(alias, column)) for column in columns)
+        sql.SQL(", ").join(composed_text_of(sql.Identifier(alias, column)) for column in columns)
     )

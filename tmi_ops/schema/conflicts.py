@@ -8,9 +8,11 @@ from typing import Literal
 
 from sqlalchemy import Connection, MetaData, text
 
+from tmi_ops.postgres.own_text import text_of
 from tmi_ops.schema.catalog import LiveSchema
 from tmi_ops.schema.column_comparison import ColumnComparison
 from tmi_ops.schema.dialect import quote
+from tmi_ops.schema.engine import only_pg_catalog
 from tmi_ops.schema.structure import CheckMatch, ForeignKeyMatch, Structure
 
 ConflictKind = Literal["value", "reference", "null", "duplicate"]
@@ -49,9 +51,20 @@ class _Question:
 def read_conflicts(
     connection: Connection, live: LiveSchema, columns: ColumnComparison, structure: Structure, metadata: MetaData
 ) -> tuple[Conflict, ...]:
-    """Count the rows that violate what is missing or not yet validated. Each question reads its table once."""
+    """Count the rows that violate what is missing or not yet validated. Each question reads its table once.
+
+    Nobody else's operators and functions run by it (`only_pg_catalog`).
+    """
+    with only_pg_catalog(connection):
+        return _read_conflicts(connection, live, columns, structure, metadata)
+
+
+def _read_conflicts(
+    connection: Connection, live: LiveSchema, columns: ColumnComparison, structure: Structure, metadata: MetaData
+) -> tuple[Conflict, ...]:
     readable = {table.name for table in live.tables.values() if table.readable}
     conflicts: list[Conflict] = []
+    schema = live.schema
 
     def keys_of(table: str) -> tuple[str, ...]:
         keys = (column.name for column in metadata.tables[table].primary_key.columns)
@@ -59,16 +72,16 @@ def read_conflicts(
 
     for question in _questions(live, columns, structure):
         if question.table in readable:
-            conflicts += _ask(connection, question, keys_of(question.table))
+            conflicts += _ask(connection, schema, question, keys_of(question.table))
     for match in structure.indexes:
         wanted = (
             match.unique and match.state in ("missing", "invalid") and not columns.lacks(match.table, match.columns)
         )
         if wanted and match.table in readable:
-            conflicts += _duplicates(connection, match.table, match.name, match.columns, keys_of(match.table))
+            conflicts += _duplicates(connection, schema, match.table, match.name, match.columns, keys_of(match.table))
     for key in structure.wrong_primary_keys:
         if key.live is None and key.table in readable and not columns.lacks(key.table, key.columns):
-            conflicts += _duplicates(connection, key.table, f"{key.table}_pkey", key.columns, key.columns)
+            conflicts += _duplicates(connection, schema, key.table, f"{key.table}_pkey", key.columns, key.columns)
     return tuple(conflicts)
 
 
@@ -99,30 +112,34 @@ def _dangling(key: ForeignKeyMatch, live: LiveSchema, columns: ColumnComparison)
         return present
     pairs = zip(key.columns, key.referenced_columns, strict=True)
     joined = " AND ".join(f"r.{quote(theirs)} = t.{quote(ours)}" for ours, theirs in pairs)
-    return f"{present} AND NOT EXISTS (SELECT FROM {quote(key.referenced)} r WHERE {joined})"
+    return f"{present} AND NOT EXISTS (SELECT FROM {_qualified(live.schema, key.referenced)} r WHERE {joined})"
 
 
-def _ask(connection: Connection, question: _Question, keys: tuple[str, ...]) -> Iterator[Conflict]:
-    table = quote(question.table)
+def _qualified(schema: str, table: str) -> str:
+    return f"{quote(schema)}.{quote(table)}"
+
+
+def _ask(connection: Connection, schema: str, question: _Question, keys: tuple[str, ...]) -> Iterator[Conflict]:
+    table = _qualified(schema, question.table)
     count = f"SELECT count(*) FROM {table} t WHERE {question.condition}"  # noqa: S608
     rows = connection.execute(text(count)).scalar_one()
     if not rows:
         return
-    shown = ", ".join(f"t.{quote(key)}::text" for key in keys) or "t.ctid::text"
+    shown = ", ".join(text_of(f"t.{quote(key)}") for key in keys) or "t.ctid::text"
     sample = f"SELECT {shown} FROM {table} t WHERE {question.condition} ORDER BY {shown} LIMIT {EXAMPLES}"  # noqa: S608
     examples = tuple(_example(keys or ("ctid",), row) for row in connection.execute(text(sample)))
     yield Conflict(question.table, question.name, question.kind, rows, examples)
 
 
 def _duplicates(
-    connection: Connection, table: str, name: str, columns: tuple[str, ...], keys: tuple[str, ...]
+    connection: Connection, schema: str, table: str, name: str, columns: tuple[str, ...], keys: tuple[str, ...]
 ) -> Iterator[Conflict]:
     """Examples are the keys of two rows that share their values: the values themselves may be secret (tokens)."""
     listed = ", ".join(quote(column) for column in columns)
     present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
-    key = " || '/' || ".join(f"{quote(column)}::text" for column in keys) or "ctid::text"
+    key = " || '/' || ".join(text_of(quote(column)) for column in keys) or "ctid::text"
     groups = (
-        f"SELECT count(*) AS n, min({key}) AS one, max({key}) AS other FROM {quote(table)} "  # noqa: S608
+        f"SELECT count(*) AS n, min({key}) AS one, max({key}) AS other FROM {_qualified(schema, table)} "  # noqa: S608
         f"WHERE {present} GROUP BY {listed} HAVING count(*) > 1"
     )
     rows = connection.execute(text(f"SELECT coalesce(sum(n), 0)::bigint FROM ({groups}) g")).scalar_one()  # noqa: S608

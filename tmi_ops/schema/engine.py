@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import explain_refusal, open_session
+from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.settings import PostgresSettings
 
 
@@ -44,8 +45,26 @@ def snapshot(postgres: PostgresSettings) -> Iterator[Connection]:
         raise _refused_query(error, postgres) from error
 
 
+@contextmanager
+def only_pg_catalog(connection: Connection) -> Iterator[None]:
+    """Find operators and functions in pg_catalog alone for the length of a `with` block within a transaction.
+
+    Anybody who may create in a schema of the search_path can define an operator that fits two columns better than
+    PostgreSQL's own, and it would run with our rights. Tables must be named with their schema meanwhile.
+    """
+    before = connection.execute(text("SELECT pg_catalog.current_setting('search_path')")).scalar_one()
+    set_path = text("SELECT pg_catalog.set_config('search_path', :path, true)")
+    connection.execute(set_path, {"path": "pg_catalog"})
+    yield
+    connection.execute(set_path, {"path": before})
+
+
 def _refused_query(error: DBAPIError, postgres: PostgresSettings) -> DatabaseError:
     said = str(error.orig).strip().splitlines()[0]
+    if isinstance(error.orig, psycopg.errors.OutOfMemory):
+        return DatabaseError(
+            f"{postgres.describe()} had no room to answer: {said}.", next_step=NO_ROOM_FOR_LOCKS, transient=True
+        )
     return DatabaseError(
         f"PostgreSQL would not answer about {postgres.describe()}: {said}.",
         next_step=f"connect as the owner of the tables, or let {postgres.user} read them",

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from tmi_ops.schema.catalog import LiveSchema
 from tmi_ops.schema.column_comparison import ColumnComparison
 from tmi_ops.schema.dialect import DIALECT
+from tmi_ops.schema.engine import only_pg_catalog
 
 # What makes a row the same row to a person, beside its primary key.
 NATURAL_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -66,7 +67,7 @@ def absent_seed_rows(
         rows = [row for row in seed_rows() if row.table == table]
         keys = tuple(column.name for column in metadata.tables[table].primary_key.columns)
         if table in live.tables and live.tables[table].readable and not columns.lacks(table, (*keys, *natural_key)):
-            present = _present(connection, metadata.tables[table], rows, (keys, natural_key))
+            present = _present(connection, live.schema, metadata.tables[table], rows, (keys, natural_key))
             rows = [row for row in rows if not _identities(row, (keys, natural_key)) & present]
         absent += rows
     return tuple(absent)
@@ -76,7 +77,7 @@ _Identity = tuple[tuple[str, ...], tuple[Any, ...]]
 
 
 def _present(
-    connection: Connection, table: Table, rows: Iterable[SeedRow], keys: tuple[tuple[str, ...], ...]
+    connection: Connection, schema: str, table: Table, rows: Iterable[SeedRow], keys: tuple[tuple[str, ...], ...]
 ) -> set[_Identity]:
     found: set[_Identity] = set()
     names = tuple(dict.fromkeys(name for key in keys for name in key))
@@ -84,7 +85,10 @@ def _present(
         tuple_(*(table.c[name] for name in key)).in_([tuple(dict(row.values)[name] for name in key) for row in rows])
         for key in keys
     ]
-    for record in connection.execute(select(*(table.c[name] for name in names)).where(or_(*wanted))):
+    query = select(*(table.c[name] for name in names)).where(or_(*wanted))
+    with only_pg_catalog(connection):
+        records = connection.execute(query, execution_options={"schema_translate_map": {None: schema}}).all()
+    for record in records:
         values = dict(zip(names, record, strict=True))
         found |= {(key, tuple(values[name] for name in key)) for key in keys}
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.errors import ProgramError
-from tmi_ops.postgres.programs import programs_at_least, run_program, server_programs
+from tmi_ops.postgres.programs import program_failed, programs_at_least, run_program, said_of_failure, server_programs
 
 
 def _installation(bindir: Path, version: str, *, server: bool = True) -> Path:
@@ -54,3 +54,27 @@ def test_a_failing_program_says_its_last_words() -> None:
         run_program(["/bin/sh", "-c", "kill -9 $$"])
     with pytest.raises(ProgramError, match="could not be started"):
         run_program(["/nowhere/pg_dump"])
+
+
+def test_the_line_that_says_what_failed_is_shown_rather_than_the_last_ones() -> None:
+    said = (
+        "pg_restore: while PROCESSING TOC:\n"
+        "pg_restore: from TOC entry 3; 0 0 TABLE t owner\n"
+        'pg_restore: error: could not execute query: ERROR:  type "x" does not exist\n'
+        "LINE 2:     id x\n"
+        "HINT:  create it\n"
+        "Command was: CREATE TABLE t (\n    id x,\n    a int,\n    b int\n);\n"
+    )
+    error = program_failed("/bin/pg_restore", 1, said)
+    assert error.what == (
+        'pg_restore failed with exit code 1: pg_restore: error: could not execute query: ERROR:  type "x" does not '
+        "exist / HINT:  create it"
+    )
+    assert "Command was" in error.output
+    assert said_of_failure("one\ntwo\n") == "one / two"
+
+
+def test_a_server_without_room_for_locks_is_told_which_setting_to_raise() -> None:
+    error = program_failed("psql", 3, "psql:<stdin>:9: ERROR:  out of shared memory\nHINT:  You might need to ...\n")
+    assert "max_locks_per_transaction" in error.next_step
+    assert program_failed("psql", 3, "psql: ERROR:  syntax error\n").next_step == ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from tmi_ops.postgres.own_text import composed_text_of
 from tmi_ops.rescue.columns.definition import WasColumn
 from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.pairs import Pair, listed
@@ -80,8 +81,8 @@ def staged_rows(sides: Sides, pair: Pair, columns: Sequence[WasColumn], limit: i
     """The living rows that get values, in the order of their keys; the values must be staged."""
     chosen = filled(columns)
     query = sql.SQL("SELECT ARRAY[{}], ARRAY[{}]::text[] FROM ONLY {} l JOIN {} s ON {} ORDER BY {} {}").format(
-        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("l", name)) for name in pair.key),
-        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("s", place)) for place in places(chosen)),
+        sql.SQL(", ").join(composed_text_of(sql.Identifier("l", name)) for name in pair.key),
+        sql.SQL(", ").join(composed_text_of(sql.Identifier("s", place)) for place in places(chosen)),
         pair.table,
         STAGED,
         pair.same_key("l", "s"),
