@@ -89,7 +89,7 @@ class LogicalBackup:
     snapshot_at: datetime
     size: int
     database_size: int
-    outcome: Literal["proven", "failed", "untried"]
+    outcome: Literal["proven", "failed", "not proven"]
     restore: timedelta | None = None
     verify: timedelta | None = None
 

@@ -80,7 +80,7 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
 
 def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | None:
     """The newest logical backup that is proven, or that no proof has found bad."""
-    wanted = ("proven",) if proven else ("proven", "untried")
+    wanted = ("proven",) if proven else ("proven", "not proven")
     found = [backup for backup in backups if backup.outcome in wanted]
     newest = max(found, key=lambda backup: backup.snapshot_at, default=None)
     if newest is None:

@@ -229,7 +229,7 @@ def _logical(entry: CatalogueEntry) -> LogicalBackup:
         snapshot_at=manifest.snapshot_at.astimezone(UTC),
         size=manifest.total_size,
         database_size=manifest.database_size,
-        outcome=verdict.outcome if verdict else "untried",
+        outcome=verdict.outcome if verdict else "not proven",
         restore=timedelta(seconds=verdict.restore_seconds) if verdict else None,
         verify=timedelta(seconds=sum(verdict.phases.values())) if verdict else None,
     )

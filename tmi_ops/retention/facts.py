@@ -11,7 +11,7 @@ from tmi_ops.store.guarding import UnfinishedUpload
 from tmi_ops.store.manifest import Kind
 from tmi_ops.wal.lineage import Lineage
 
-Proof = Literal["proven", "failed", "untried"]
+Proof = Literal["proven", "failed", "not proven"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,10 @@ class Hold:
 class Backup:
     """A backup that exists.
 
-    `subject`: what it is of; the policy counts within one. `taken_at`: the moment whose data it holds, but never before
-    the store got its manifest, so that a database's slow clock makes nothing old. `chain`: the backups it builds upon.
-    `size`: stored bytes of its folder. A base backup has its cluster, timeline and LSNs too.
+    `subject`: what it is of; the policy counts within one. `taken_at`: when it was taken, as its manifest has it.
+    `stored_at`: when the store got its manifest, by the store's clock: of a bucket that was copied, when that was; None:
+    then. `chain`: the backups it builds upon. `size`: stored bytes of its folder. A base backup has its cluster, timeline
+    and LSNs too.
     """
 
     backup_id: str
@@ -46,6 +47,12 @@ class Backup:
     timeline: int = 0
     start_lsn: int = 0
     stop_lsn: int = 0
+    stored_at: datetime | None = None
+
+    @property
+    def here_since(self) -> datetime:
+        """The later of both: nothing goes for its age before it has been here as long."""
+        return max(self.taken_at, self.stored_at or self.taken_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,16 @@ def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff:
         for backup in backups:
             reasons[backup.backup_id].append(f"no backup of {backup.subject} is proven yet")
         return
-    reasons[proven[0].backup_id].append("the newest proven")
-    reasons[backups[0].backup_id].append("the newest")
+    # By either clock: where they disagree, both stay.
+    for newest in (proven[0], max(proven, key=_arrival)):
+        reasons[newest.backup_id].append("the newest proven")
+    for newest in (backups[0], max(backups, key=_arrival)):
+        reasons[newest.backup_id].append("the newest")
     begins_with = next((backup for backup in proven if backup.taken_at < cutoff), None)
     for backup in backups:
-        if backup.taken_at >= cutoff:
-            reasons[backup.backup_id].append("within the recovery window")
+        if backup.here_since >= cutoff:
+            where = "" if backup.taken_at >= cutoff else "stored "
+            reasons[backup.backup_id].append(f"{where}within the recovery window")
         elif begins_with is None or backup is begins_with:
             why = "the recovery window begins with it" if begins_with else "nothing proven is from before the window"
             reasons[backup.backup_id].append(why)
@@ -101,6 +105,10 @@ def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff:
     for name, period in _PERIODS.items():
         for label, backup in _best_of_periods(sound, period, getattr(policy, name)):
             reasons[backup.backup_id].append(f"{name}: {label}")
+
+
+def _arrival(backup: Backup) -> tuple[datetime, str]:
+    return backup.here_since, backup.backup_id
 
 
 def _best_of_periods(

@@ -105,10 +105,10 @@ def list_folders(store: ObjectStore, kind: Kind) -> Iterator[Folder]:
 def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
     try:
         manifest = read_manifest(store, folder.backup_id)
-        proof: Proof = "untried"
+        proof: Proof = "not proven"
         if folder.verdict is not None:
             verdict = read_newest_verdict(store, manifest, [folder.verdict])
-            proof = "untried" if verdict is None else verdict.outcome
+            proof = "not proven" if verdict is None else verdict.outcome
         lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
     except ObjectMissingError as error:
         raise StoreError(
@@ -121,7 +121,8 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
         backup_id=folder.backup_id,
         kind=manifest.kind,
         subject=_subject(manifest),
-        taken_at=max(manifest.taken_at.astimezone(UTC), folder.manifest_at or manifest.taken_at),
+        taken_at=_taken_at(manifest, folder.manifest_at),
+        stored_at=folder.manifest_at,
         size=folder.size,
         objects=folder.objects,
         proof=proof,
@@ -133,6 +134,15 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
         start_lsn=parse_lsn(base.start_lsn) if base else 0,
         stop_lsn=parse_lsn(base.stop_lsn) if base else 0,
     )
+
+
+def _taken_at(manifest: AnyManifest, stored_at: datetime | None) -> datetime:
+    """By the manifest, which a copy of the bucket does not change: the moment whose data it holds by the database's clock,
+    or the beginning by ours where that one is later, so that a slow database makes nothing old; and never after the store
+    got it, so that a fast one makes nothing young.
+    """
+    taken = max(manifest.taken_at, manifest.started_at).astimezone(UTC)
+    return min(taken, stored_at) if stored_at is not None else taken
 
 
 def _subject(manifest: AnyManifest) -> str:

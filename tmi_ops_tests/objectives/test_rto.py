@@ -108,14 +108,16 @@ CASES = {
         "would take 2 min",
     ),
     "dumps alone, grown since their proof": (
-        facts(way=None, drills=(), logical=(dump(ago(hours=1), "untried", database_size=20 * GB), dump(ago(hours=25)))),
+        facts(
+            way=None, drills=(), logical=(dump(ago(hours=1), "not proven", database_size=20 * GB), dump(ago(hours=25)))
+        ),
         PRODUCTION,
         Standing.BREACHED,
         Action.BACK_UP_BASE,
         "would take 40 min",
     ),
     "dumps alone, never proven": (
-        facts(way=None, drills=(), logical=(dump(ago(hours=1), "untried"),)),
+        facts(way=None, drills=(), logical=(dump(ago(hours=1), "not proven"),)),
         DEVELOPMENT,
         Standing.UNKNOWN,
         Action.PROVE_BACKUP,

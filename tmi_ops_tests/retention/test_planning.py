@@ -29,19 +29,48 @@ def reasons(plan: RetentionPlan, backup: Backup) -> str:
 
 def test_the_newest_proven_backup_stays_however_old_it_is_while_newer_ones_failed() -> None:
     proven, *failed = logical(300), logical(30, "failed", 1), logical(20, "failed", 2)
-    plan = plan_retention(facts(proven, *failed, logical(0.5, "untried", 3)), LEAN, NOW)
+    plan = plan_retention(facts(proven, *failed, logical(0.5, "not proven", 3)), LEAN, NOW)
     assert "the newest proven" in reasons(plan, proven)
     assert [item.backup.proof for item in plan.removed] == ["failed", "failed"]
 
 
+def test_the_last_ones_are_counted_among_those_whose_proof_did_not_fail() -> None:
+    sound, *failed = logical(40), logical(30, "failed", 1), logical(20, "failed", 2)
+    newest = logical(10, number=3)
+    plan = plan_retention(facts(sound, *failed, newest), LEAN.model_copy(update={"last": 2}), NOW)
+    assert kept(plan) == {sound.backup_id, newest.backup_id}
+    assert "one of the last 2" in reasons(plan, sound)
+
+
+def test_in_a_bucket_that_was_copied_yesterday_each_backup_is_as_old_as_it_was() -> None:
+    """Every LastModified is of yesterday. What the policy counts by day, week and month stays what it was."""
+    policy = RetentionPolicy(last=1, daily=5, weekly=3, monthly=3, yearly=0, window=timedelta(days=2))
+    nightly = [logical(days + 0.4, number=days) for days in range(100)]
+    copied = [replace(backup, stored_at=days_ago(1)) for backup in nightly]
+    wanted = kept(plan_retention(facts(*nightly), policy, NOW))
+    # While the copy is younger than the window nothing goes for its age; then the same stays as in the original.
+    assert plan_retention(facts(*copied), policy, NOW).removes_nothing
+    later = [replace(backup, stored_at=days_ago(3)) for backup in nightly]
+    assert kept(plan_retention(facts(*later), policy, NOW)) == wanted
+
+
+def test_where_the_clocks_of_backups_and_store_disagree_the_newest_of_either_stays() -> None:
+    newest_by_manifest = replace(logical(10), stored_at=days_ago(9))
+    newest_by_store = replace(logical(50, number=1), stored_at=days_ago(5))
+    plan = plan_retention(facts(newest_by_manifest, newest_by_store, logical(60, number=2)), LEAN, NOW)
+    assert kept(plan) == {newest_by_manifest.backup_id, newest_by_store.backup_id}
+
+
 def test_where_nothing_is_proven_nothing_goes_not_even_what_is_half_made() -> None:
     half = HalfMade(name_of("logical", days_ago(9), 9), 1, 1, days_ago(9))
-    known = facts(*(logical(days, "untried") for days in (100, 50, 0.5)), wal=(wal_file(100, 90), wal_file(200, 0.1)))
+    known = facts(
+        *(logical(days, "not proven") for days in (100, 50, 0.5)), wal=(wal_file(100, 90), wal_file(200, 0.1))
+    )
     assert plan_retention(replace(known, half_made=(half,)), LEAN, NOW).removes_nothing
 
 
 def test_a_proven_database_does_not_let_an_unproven_one_go() -> None:
-    other = logical(100, "untried", subject="other")
+    other = logical(100, "not proven", subject="other")
     plan = plan_retention(facts(logical(0.5), other), LEAN, NOW)
     assert reasons(plan, other) == "no backup of the database other is proven yet"
 
@@ -72,7 +101,7 @@ def test_the_counts_keep_the_best_of_as_many_days_weeks_and_months() -> None:
 
 
 def test_in_a_day_with_a_proven_backup_that_one_is_kept_before_a_newer_unproven_one() -> None:
-    proven, newer = logical(20.2), logical(20.1, "untried", 1)
+    proven, newer = logical(20.2), logical(20.1, "not proven", 1)
     policy = LEAN.model_copy(update={"daily": 2})
     assert kept(plan_retention(facts(proven, newer, logical(0.5, number=2)), policy, NOW)) >= {proven.backup_id}
     assert newer.backup_id not in kept(plan_retention(facts(proven, newer, logical(0.5, number=2)), policy, NOW))
@@ -89,7 +118,7 @@ def test_the_window_keeps_the_base_it_begins_with_and_all_wal_from_there_but_no_
 
 
 def test_where_no_proven_base_is_from_before_the_window_all_wal_and_bases_stay() -> None:
-    failed, untried, proven = base(20, 1000, proof="failed"), base(10, 5000, proof="untried"), base(0.5, 9000)
+    failed, untried, proven = base(20, 1000, proof="failed"), base(10, 5000, proof="not proven"), base(0.5, 9000)
     wal = tuple(wal_file(lsn, 20 - lsn / 500) for lsn in range(1000, 9500, SEGMENT))
     plan = plan_retention(facts(failed, untried, proven, wal=wal), LEAN, NOW)
     assert plan.removes_nothing
@@ -112,7 +141,7 @@ def test_what_only_the_timeline_that_was_left_before_the_window_knows_stays() ->
 def test_the_newest_proven_backup_from_before_the_window_tells_what_the_data_were_when_it_began() -> None:
     before, earlier = logical(9), logical(12, number=1)
     plan = plan_retention(
-        facts(earlier, before, logical(8, "untried", 2), logical(0.5)),
+        facts(earlier, before, logical(8, "not proven", 2), logical(0.5)),
         WEEK,
         NOW,
     )
@@ -121,7 +150,7 @@ def test_the_newest_proven_backup_from_before_the_window_tells_what_the_data_wer
 
 
 def test_an_unproven_base_is_no_ground_for_the_window() -> None:
-    proven, untried, newest = base(20, 1000), base(10, 5000, proof="untried"), base(0.5, 9000)
+    proven, untried, newest = base(20, 1000), base(10, 5000, proof="not proven"), base(0.5, 9000)
     wal = tuple(wal_file(lsn, 20 - lsn / 500) for lsn in range(1000, 9500, SEGMENT))
     plan = plan_retention(facts(proven, untried, newest, wal=wal), WEEK, NOW)
     assert not plan.wal[0].removed
