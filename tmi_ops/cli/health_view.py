@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tmi_ops.cli.terminal import age_words, out
+from tmi_ops.cli.terminal import age_words, first_of, out
 from tmi_ops.health.examine import HealthReport, Result
 from tmi_ops.health.probe import Area
 from tmi_ops.health.verdict import Row, Status
@@ -21,6 +21,7 @@ _MARKS = {
     Status.CRITICAL: ("✗", "bold red"),
     Status.UNKNOWN: ("?", "dim"),
 }
+ROWS_SHOWN = 30
 
 
 def show_health(report: HealthReport, *, tables: bool) -> None:
@@ -86,7 +87,10 @@ def _show_result(result: Result, *, with_table: bool) -> None:
             out.print(Text(f"     {remedy}", style="cyan"), soft_wrap=True)
         rows = result.reading.rows() if result.reading else ()
         if rows:
-            out.print(_table(rows))
+            shown, more = first_of(rows, ROWS_SHOWN)
+            out.print(_table(shown))
+            if more:
+                out.print(Text(f"     {more}", style="dim"))
 
 
 def _table(rows: Sequence[Row]) -> Table:

@@ -10,6 +10,7 @@ import click
 
 from tmi_ops.access.findings import Finding, PasswordSource, Severity
 from tmi_ops.access.planning import Plan
+from tmi_ops.cli.terminal import first_of
 
 _MARKS = {
     Severity.CRITICAL: ("✗", "red"),
@@ -18,6 +19,7 @@ _MARKS = {
 }
 # Of many statements for one finding, these tell what the others are like.
 _STATEMENTS_SHOWN = 3
+FINDINGS_SHOWN = 60
 
 
 def show_plan(plan: Plan) -> None:
@@ -48,7 +50,8 @@ def show_applied(plan: Plan, file: Path, left: Sequence[Finding]) -> None:
 
 def show_findings(findings: Sequence[Finding]) -> None:
     """The worst first, each with what cures it."""
-    for one in findings:
+    shown, more = first_of(findings, FINDINGS_SHOWN)
+    for one in shown:
         mark, colour = _MARKS[one.severity]
         click.echo(f"{click.style(mark, fg=colour)} {click.style(one.subject, bold=True)}: {one.what}")
         for statement in one.statements[:_STATEMENTS_SHOWN]:
@@ -57,6 +60,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
             click.secho(f"    ... and {len(one.statements) - _STATEMENTS_SHOWN} more", dim=True)
         for line in one.advice:
             click.secho(f"    {line}", dim=True)
+    if more:
+        click.secho(more, dim=True)
     if any(one.statements for one in findings):
         click.echo("`tmi-ops roles plan` shows what would be done about it, `tmi-ops roles apply` does it.")
     elif not any(one.severity is not Severity.NOTICE for one in findings):

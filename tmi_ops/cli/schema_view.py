@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.cli.terminal import first_of, out, size_words, time_words
 from tmi_ops.schema.findings import Finding
 from tmi_ops.schema.models import Base
 from tmi_ops.schema.rules import LEVELS, Rule
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tmi_ops.schema.validation import Validation
 
 _COLOURS = {"ERROR": "bold red", "WARN": "yellow", "INFO": "cyan", "DEBUG": "dim"}
+
+FINDINGS_SHOWN = 60
 
 
 def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = False) -> None:
@@ -41,7 +43,10 @@ def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = 
     levels = LEVELS if verbose else LEVELS[:2] if after_migration else LEVELS[:3]
     shown = [one for one in verdict.findings if one.level in levels and (verbose or one.rule is not Rule.SUMMARY)]
     if shown:
-        out.print(_findings(shown))
+        first, more = first_of(shown, len(shown) if verbose else FINDINGS_SHOWN)
+        out.print(_findings(first))
+        if more:
+            out.print(Text(f"  {more}; -v shows all", style="dim"))
     _close(verdict)
 
 

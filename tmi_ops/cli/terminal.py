@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
@@ -14,6 +14,8 @@ from rich.text import Text
 
 from tmi_ops.progress import Phase, Unit
 from tmi_ops.words import printable, size_words, time_words
+
+T = TypeVar("T")
 
 __all__ = ["TerminalReport", "age_words", "err", "out", "size_words", "time_words"]
 
@@ -45,6 +47,12 @@ class SafeConsole(Console):
 
 out = SafeConsole(highlight=False)
 err = SafeConsole(stderr=True, highlight=False)
+
+
+def first_of(items: Sequence[T], limit: int) -> tuple[Sequence[T], str]:
+    """The first of many, and a line that says how many more there are; empty where there are none."""
+    more = len(items) - limit
+    return items[:limit], f"and {more:,} more (--json has all)" if more > 0 else ""
 
 
 def age_words(moment: datetime) -> str:

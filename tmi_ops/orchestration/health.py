@@ -37,6 +37,7 @@ from tmi_ops.words import markdown_words
 if TYPE_CHECKING:
     from tmi_ops.health.examine import HealthReport, Result
 
+LONGEST_TABLE = 200
 LONGEST_RUN = timedelta(minutes=30)
 
 
@@ -199,7 +200,8 @@ def _check_result(result: "Result", key: AssetKey) -> AssetCheckResult:
 
 
 def _table(rows: Sequence[Row]) -> MetadataValue[Any]:
-    """A table whose columns are those of any row, in the order they come in."""
+    """A table whose columns are those of any row, in the order they come in; of thousands the first."""
+    rows = rows[:LONGEST_TABLE]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     records = [{name: _cell(row, name) for name in columns} for row in rows]
     schema = TableSchema([TableColumn(name, _type_of([record[name] for record in records])) for name in columns])

@@ -28,9 +28,9 @@ class Backup:
     """A backup that exists.
 
     `subject`: what it is of; the policy counts within one. `taken_at`: when it was taken, as its manifest has it.
-    `stored_at`: when the store got its manifest, by the store's clock: of a bucket that was copied, when that was; None:
-    then. `chain`: the backups it builds upon. `size`: stored bytes of its folder. A base backup has its cluster, timeline
-    and LSNs too.
+    `stored_at`: when the store got its manifest, by the store's clock; in a copied bucket that is when it was copied.
+    `chain`: the backups it builds upon. `size`: stored bytes of its folder. A base backup has its cluster, timeline and
+    LSNs too.
     """
 
     backup_id: str

@@ -137,9 +137,9 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
 
 
 def _taken_at(manifest: AnyManifest, stored_at: datetime | None) -> datetime:
-    """By the manifest, which a copy of the bucket does not change: the moment whose data it holds by the database's clock,
-    or the beginning by ours where that one is later, so that a slow database makes nothing old; and never after the store
-    got it, so that a fast one makes nothing young.
+    """By the manifest, which a copy of the bucket does not change: the moment whose data it holds, by the database's
+    clock. Not before it was begun by ours, so that a slow database makes nothing old; not after the store got it, so
+    that a fast one makes nothing young.
     """
     taken = max(manifest.taken_at, manifest.started_at).astimezone(UTC)
     return min(taken, stored_at) if stored_at is not None else taken

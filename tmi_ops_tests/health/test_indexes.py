@@ -128,3 +128,83 @@ def test_a_foreign_key_of_a_large_table_without_an_index_is_found_and_the_remedy
     assert (
         probe(database, "foreign_keys_without_index").verdict.summary == "none of a large table; 1 more of small tables"
     )
+
+
+def test_an_index_that_guarantees_something_else_or_that_replication_goes_by_is_not_superfluous(
+    database: PostgresSettings, sql: Run
+) -> None:
+    """Following the advice must break nothing: neither what is unique, nor replication, nor ON CONFLICT."""
+    sql(
+        "CREATE TABLE a (id int PRIMARY KEY, email text NOT NULL, code text)",
+        "CREATE UNIQUE INDEX a_replica ON a (id)",
+        "ALTER TABLE a REPLICA IDENTITY USING INDEX a_replica",
+        "ALTER TABLE a ADD CONSTRAINT a_later UNIQUE (email) DEFERRABLE INITIALLY DEFERRED",
+        "CREATE UNIQUE INDEX a_at_once ON a (email)",
+        "CREATE UNIQUE INDEX a_distinct ON a (code)",
+        *(["CREATE UNIQUE INDEX a_not_distinct ON a (code) NULLS NOT DISTINCT"] if _major(sql) >= 15 else []),
+        "CREATE TABLE p (id int, at date) PARTITION BY RANGE (at)",
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+        "CREATE INDEX p_id ON p (id)",
+        "CREATE INDEX p1_own ON p1 (id)",
+        "CREATE INDEX plain ON a (email)",
+    )
+    found = probe(database, "duplicate_indexes")
+    assert isinstance(found.reading, DuplicateIndexes)
+    assert {one.name for one in found.reading.indexes} == {"public.plain", "public.p1_own"}
+    sql(*found.verdict.remedy)
+    assert sql("SELECT count(*) FROM pg_index WHERE indisreplident")[0][0] == 1
+
+
+def test_a_superfluous_constraint_is_named_in_its_remedy(database: PostgresSettings, sql: Run) -> None:
+    sql("CREATE TABLE t (id int PRIMARY KEY)", 'ALTER TABLE t ADD CONSTRAINT "Twice" UNIQUE (id)')
+    found = probe(database, "duplicate_indexes")
+    assert found.verdict.remedy == ('ALTER TABLE public.t DROP CONSTRAINT "Twice";',)
+    sql(*found.verdict.remedy)
+    assert probe(database, "duplicate_indexes").status is Status.OK
+
+
+def test_a_partial_index_that_leaves_out_null_serves_a_nullable_key_and_each_partition_is_looked_at(
+    database: PostgresSettings, sql: Run
+) -> None:
+    sql(
+        "CREATE TABLE parent (id int PRIMARY KEY)",
+        "CREATE TABLE served (pid int REFERENCES parent)",
+        "CREATE INDEX served_pid ON served (pid) WHERE pid IS NOT NULL",
+        "CREATE TABLE half_served (pid int REFERENCES parent, done bool)",
+        "CREATE INDEX half_served_pid ON half_served (pid) WHERE pid IS NOT NULL AND done IS NOT NULL",
+        "CREATE TABLE parts (pid int REFERENCES parent, at date) PARTITION BY RANGE (at)",
+        "CREATE TABLE part_one PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+        "CREATE TABLE many (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE many_one PARTITION OF many FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE many_two PARTITION OF many FOR VALUES FROM (10) TO (20)",
+        "CREATE TABLE of_many (mid int REFERENCES many)",
+    )
+    found = probe(database, "foreign_keys_without_index")
+    assert isinstance(found.reading, UnindexedKeys)
+    assert sorted(key.table_name for key in found.reading.keys) == [
+        "public.half_served",
+        "public.of_many",
+        "public.part_one",
+    ]
+
+
+def test_another_sessions_temporary_tables_are_nobodys_task(
+    database: PostgresSettings, sql: Run, another_session: Open
+) -> None:
+    run_on(
+        another_session(),
+        "CREATE TEMP TABLE mine (id int PRIMARY KEY, other int)",
+        "CREATE INDEX mine_other ON mine (other)",
+        "CREATE INDEX mine_other_again ON mine (other)",
+        "CREATE TEMP SEQUENCE steps MAXVALUE 10",
+        "SELECT setval('steps', 10)",
+        "INSERT INTO mine SELECT n, n FROM generate_series(1, 5000) n",
+        "DELETE FROM mine",
+        FLUSH,
+    )
+    for name in ("duplicate_indexes", "unused_indexes", "autovacuum", "analyze", "sequences", "table_bloat"):
+        assert "pg_temp" not in str((probe(database, name).verdict, probe(database, name).reading)), name
+
+
+def _major(sql: Run) -> int:
+    return int(sql("SELECT current_setting('server_version_num')::int / 10000")[0][0])

@@ -99,3 +99,17 @@ def test_sequences_hidden_from_the_role_come_with_the_grant(
     assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
     sql(*found.verdict.remedy, "CREATE SEQUENCE more_numbers")
     assert probe(monitor, "sequences").verdict.summary.startswith("2 sequences;")
+
+
+def test_a_sequence_that_fills_a_column_by_its_default_alone_ends_with_that_column(
+    database: PostgresSettings, sql: Run
+) -> None:
+    """Nothing owns it: that it fills an integer shows in the default alone."""
+    sql(
+        "CREATE SEQUENCE numbers AS bigint",
+        "CREATE TABLE events (id int PRIMARY KEY DEFAULT nextval('numbers'), big bigint)",
+        "SELECT setval('numbers', 2000000000)",
+    )
+    found = probe(database, "sequences")
+    assert found.status is Status.CRITICAL
+    assert "public.events.id is integer" in found.verdict.summary

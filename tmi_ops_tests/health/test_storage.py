@@ -162,3 +162,23 @@ def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factor
         found = eventually(lambda: critical(probe(copied, "checksum_failures")))
     assert "1 page failed the checksum in copied" in found.verdict.summary
     assert "tmi-ops verify latest" in found.verdict.remedy
+
+
+def test_rows_that_fill_a_page_each_and_columns_that_were_dropped_are_no_bloat(
+    database: PostgresSettings, sql: Run
+) -> None:
+    dropped = [f"c{number}" for number in range(300)]
+    sql(
+        "CREATE TABLE wide (id int, body text) WITH (fillfactor = 50)",
+        "ALTER TABLE wide ALTER body SET STORAGE PLAIN",
+        "INSERT INTO wide SELECT n, repeat('x', 6000) FROM generate_series(1, 2000) n",
+        f"CREATE TABLE narrow (id int, {', '.join(f'{name} int' for name in dropped)})",
+        f"ALTER TABLE narrow {', '.join(f'DROP {name}' for name in dropped)}",
+        "INSERT INTO narrow SELECT generate_series(1, 200000)",
+        "ANALYZE wide",
+        "ANALYZE narrow",
+    )
+    found = probe(database, "table_bloat")
+    assert isinstance(found.reading, Bloat)
+    assert {item.name for item in found.reading.items} == {"public.wide", "public.narrow"}
+    assert found.reading.over(found.thresholds) == ()

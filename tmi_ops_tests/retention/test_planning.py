@@ -36,7 +36,7 @@ def test_the_newest_proven_backup_stays_however_old_it_is_while_newer_ones_faile
 
 def test_the_last_ones_are_counted_among_those_whose_proof_did_not_fail() -> None:
     sound, *failed = logical(40), logical(30, "failed", 1), logical(20, "failed", 2)
-    newest = logical(10, number=3)
+    newest = logical(0.5, number=3)
     plan = plan_retention(facts(sound, *failed, newest), LEAN.model_copy(update={"last": 2}), NOW)
     assert kept(plan) == {sound.backup_id, newest.backup_id}
     assert "one of the last 2" in reasons(plan, sound)
@@ -55,8 +55,8 @@ def test_in_a_bucket_that_was_copied_yesterday_each_backup_is_as_old_as_it_was()
 
 
 def test_where_the_clocks_of_backups_and_store_disagree_the_newest_of_either_stays() -> None:
-    newest_by_manifest = replace(logical(10), stored_at=days_ago(9))
-    newest_by_store = replace(logical(50, number=1), stored_at=days_ago(5))
+    newest_by_manifest = replace(logical(2), stored_at=days_ago(1.9))
+    newest_by_store = replace(logical(50, number=1), stored_at=days_ago(1.5))
     plan = plan_retention(facts(newest_by_manifest, newest_by_store, logical(60, number=2)), LEAN, NOW)
     assert kept(plan) == {newest_by_manifest.backup_id, newest_by_store.backup_id}
 

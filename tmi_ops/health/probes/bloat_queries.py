@@ -8,7 +8,8 @@ column only to a role that may read it. Rows stored out of line are counted at f
 from __future__ import annotations
 
 # A page has 24 bytes of header, a row 23 (rounded up to 24, plus a bit for each column where one is NULL) and a line
-# pointer of 4; rows begin at multiples of 8.
+# pointer of 4; rows begin at multiples of 8. A dropped column is NULL in each row since. Of rows wider than half a page
+# each has a page of its own.
 TABLE_ESTIMATE = """
 WITH candidate AS (
   SELECT c.oid, c.oid::regclass::text AS name, n.nspname, c.relname, c.reltuples, c.relpages AS pages,
@@ -17,7 +18,7 @@ WITH candidate AS (
          coalesce((SELECT option_value::float8 FROM pg_options_to_table(c.reloptions)
                    WHERE option_name = 'fillfactor'), 100) AS fillfactor,
          (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-           AS columns
+           AS columns, c.relnatts AS all_columns
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_class toast ON toast.oid = c.reltoastrelid
@@ -32,14 +33,16 @@ WITH candidate AS (
   GROUP BY candidate.oid
 ), tuple AS (
   SELECT candidate.*, columns_known,
-         4 + ceil((23 + CASE WHEN has_nulls THEN (columns + 7) / 8 ELSE 0 END) / 8.0) * 8 + ceil(data / 8.0) * 8
+         4 + ceil((23 + CASE WHEN has_nulls OR all_columns > columns THEN (all_columns + 7) / 8 ELSE 0 END) / 8.0) * 8
+           + ceil(data / 8.0) * 8
            AS width
   FROM candidate JOIN width USING (oid)
 )
 SELECT name, ((pages + toast_pages) * page)::bigint AS size,
        CASE WHEN columns_known = columns AND reltuples > 0 THEN
          greatest(0, (pages + toast_pages)
-           - ceil(reltuples / floor((page - 24) * fillfactor / 100 / width)) - ceil(toast_rows / 4.0)) * page
+           - ceil(reltuples / greatest(1, floor((page - 24) * fillfactor / 100 / width)))
+           - ceil(toast_rows / 4.0)) * page
        -- known to be empty; before 14 the same figure also meant that nobody knows
        WHEN reltuples = 0 AND current_setting('server_version_num')::int >= 140000 THEN (pages + toast_pages) * page
        END::bigint AS wasted
@@ -101,7 +104,8 @@ WITH candidate AS (
 )
 SELECT name, table_name, (pages * page)::bigint AS size,
        CASE WHEN columns_known = columns AND reltuples >= 0 THEN
-         greatest(0, pages - 1 - ceil(reltuples / floor((page - 24 - 16) * fillfactor / 100 / width))) * page
+         greatest(0, pages - 1
+           - ceil(reltuples / greatest(1, floor((page - 24 - 16) * fillfactor / 100 / width)))) * page
        END::bigint AS wasted
 FROM entry
 ORDER BY wasted DESC NULLS LAST, size DESC

@@ -24,8 +24,9 @@ FOREIGN_KEY_FLOOR_BYTES = 1 * _MEGA
 _UNUSED = """
 SELECT s.indexrelid::regclass::text AS name, s.relid::regclass::text AS table_name,
        pg_relation_size(s.indexrelid) AS size
-FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid)
-WHERE s.idx_scan = 0 AND i.indisvalid AND NOT i.indisunique AND NOT i.indisreplident AND NOT i.indisclustered
+FROM pg_stat_user_indexes s JOIN pg_index i USING (indexrelid) JOIN pg_class c ON c.oid = s.indexrelid
+WHERE s.idx_scan = 0 AND c.relpersistence <> 't' AND NOT c.relispartition AND i.indisvalid AND NOT i.indisunique
+  AND NOT i.indisreplident AND NOT i.indisclustered
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = s.indexrelid)
 ORDER BY size DESC
 """
@@ -39,7 +40,9 @@ SELECT extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmas
        EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL) AS has_standby
 FROM pg_stat_database d WHERE datname = current_database()
 """
-# An index serves a foreign key when its first columns are the key's, in any order, and it covers all rows.
+# An index serves a foreign key when its first columns are the key's, in any order, and it covers all rows, or all but
+# those whose key is NULL, which refer to nothing. Of a partitioned table each partition is looked at: it has the key of
+# its own. A key that refers to a partitioned table has more of them, for its partitions: they are the same.
 _FOREIGN_KEYS = """
 SELECT k.conrelid::regclass::text AS table_name, quote_ident(k.conname) AS name,
        k.confrelid::regclass::text AS refers_to,
@@ -47,10 +50,16 @@ SELECT k.conrelid::regclass::text AS table_name, quote_ident(k.conname) AS name,
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.number ORDER BY position) AS columns,
        pg_relation_size(k.conrelid) AS size
 FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid
-WHERE k.contype = 'f' AND k.conparentid = 0 AND t.relkind = 'r'
+WHERE k.contype = 'f' AND t.relkind = 'r' AND t.relpersistence <> 't'
+  AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
   AND NOT EXISTS (
     SELECT FROM pg_index i
-    WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+    WHERE i.indrelid = k.conrelid AND i.indisvalid
+      AND (i.indpred IS NULL OR (
+        SELECT bool_and(btrim(part, '() ') IN (
+          SELECT quote_ident(a.attname) || ' IS NOT NULL' FROM pg_attribute a
+          WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)))
+        FROM regexp_split_to_table(pg_get_expr(i.indpred, i.indrelid), ' AND ') part))
       AND (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey)
 ORDER BY size DESC, 1, 2
 """

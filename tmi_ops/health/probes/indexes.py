@@ -24,29 +24,39 @@ SELECT c.oid::regclass::text AS name, i.indrelid::regclass::text AS table_name, 
           AND oc.relname = regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '')
           AND oc.relname <> c.relname) AS original
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE NOT i.indisvalid AND c.relkind = 'i'
+WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't'
 ORDER BY 1
 """
-# Two indexes are the same when everything but name and uniqueness is. The kept one: primary, then constraint, unique.
+# An index is superfluous beside another with the same columns, order and predicate that guarantees no less: what is
+# unique needs one that is unique in the same way (NULLS NOT DISTINCT, checked at once or deferred). What replication
+# (REPLICA IDENTITY) or CLUSTER goes by never is, nor a part of a partitioned index, which cannot go alone. The kept
+# one: primary, then constraint, unique. `indnullsnotdistinct` is there since 15.
 _DUPLICATES = """
 WITH listed AS (
-  SELECT i.indrelid, i.indexrelid, i.indisunique, k.conname IS NOT NULL AS has_constraint,
+  SELECT i.indrelid, i.indexrelid, i.indisunique,
+         quote_ident(k.conname) AS constraint_name,
+         CASE WHEN i.indisunique THEN concat_ws('|', i.indimmediate, coalesce(k.condeferrable, false),
+                                                to_jsonb(i) ->> 'indnullsnotdistinct') END AS guarantee,
+         i.indisreplident OR i.indisclustered OR c.relispartition AS is_needed,
          pg_relation_size(i.indexrelid) AS size,
          concat_ws('|', i.indrelid, c.relam, i.indnkeyatts, i.indkey, i.indclass, i.indcollation, i.indoption,
                    pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)) AS shape,
-         row_number() OVER (ORDER BY i.indisprimary DESC, k.conname IS NOT NULL DESC, i.indisunique DESC,
-                            length(c.relname), c.relname) AS preference
+         row_number() OVER (ORDER BY i.indisprimary DESC, c.relispartition DESC, k.conname IS NOT NULL DESC,
+                            i.indisunique DESC, length(c.relname), c.relname) AS preference
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indexrelid
   LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
   WHERE i.indisvalid AND c.relkind = 'i' AND c.relnamespace::regnamespace::text !~ '^pg_'
-), kept AS (
-  SELECT DISTINCT ON (shape) shape, indexrelid FROM listed ORDER BY shape, preference
 )
 SELECT listed.indexrelid::regclass::text AS name, listed.indrelid::regclass::text AS table_name,
-       kept.indexrelid::regclass::text AS same_as, listed.has_constraint, listed.size
-FROM listed JOIN kept USING (shape)
-WHERE listed.indexrelid <> kept.indexrelid
+       kept.indexrelid::regclass::text AS same_as, listed.constraint_name, listed.size
+FROM listed CROSS JOIN LATERAL (
+  SELECT other.indexrelid FROM listed other
+  WHERE other.shape = listed.shape AND other.preference < listed.preference
+    AND (listed.guarantee IS NULL OR other.guarantee = listed.guarantee)
+  ORDER BY other.preference LIMIT 1
+) kept
+WHERE NOT listed.is_needed
 ORDER BY size DESC, 1
 """
 
@@ -112,8 +122,15 @@ class DuplicateIndex:
     name: str
     table_name: str
     same_as: str
-    has_constraint: bool
+    constraint_name: str | None
     size: int
+
+    @property
+    def cure(self) -> str:
+        """The SQL that mends it."""
+        if self.constraint_name is not None:
+            return f"ALTER TABLE {self.table_name} DROP CONSTRAINT {self.constraint_name};"
+        return f"DROP INDEX CONCURRENTLY {self.name};"
 
 
 @dataclass(frozen=True)
@@ -158,11 +175,7 @@ def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Verdi
         return Verdict(Status.OK, "none")
     first, size = reading.indexes[0], sum(index.size for index in reading.indexes)
     count = count_words(len(reading.indexes), "index is", "indexes are")
-    remedy = tuple(
-        f"ALTER TABLE {one.table_name} DROP CONSTRAINT <its constraint>;" if one.has_constraint
-        else f"DROP INDEX CONCURRENTLY {one.name};"
-        for one in reading.indexes[:5]
-    )  # fmt: skip
+    remedy = tuple(one.cure for one in reading.indexes[:5])
     return Verdict(
         thresholds.status(len(reading.indexes)),
         f"{count} superfluous ({size_words(size)}): {first.name} is the same as {first.same_as}",

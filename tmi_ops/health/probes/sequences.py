@@ -1,4 +1,4 @@
-"""Sequences that come near their end, by the narrower of the sequence and the column it fills."""
+"""Sequences that come near their end, by the narrower of the sequence and each column it fills, owned or not."""
 
 from __future__ import annotations
 
@@ -26,9 +26,17 @@ SELECT format('%I.%I', s.schemaname, s.sequencename) AS name,
 FROM pg_sequences s
 JOIN pg_class c ON c.relname = s.sequencename AND c.relnamespace::regnamespace::text = quote_ident(s.schemaname)
 JOIN pg_sequence q ON q.seqrelid = c.oid
-LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')
-  AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
-LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+LEFT JOIN LATERAL (
+  SELECT owned.refobjid AS relation, owned.refobjsubid AS number FROM pg_depend owned
+  WHERE owned.classid = 'pg_class'::regclass AND owned.objid = c.oid AND owned.deptype IN ('a', 'i')
+    AND owned.refclassid = 'pg_class'::regclass AND owned.refobjsubid > 0
+  UNION
+  SELECT def.adrelid, def.adnum FROM pg_depend uses JOIN pg_attrdef def ON def.oid = uses.objid
+  WHERE uses.classid = 'pg_attrdef'::regclass AND uses.refclassid = 'pg_class'::regclass AND uses.refobjid = c.oid
+  ORDER BY 1, 2
+) filled ON true
+LEFT JOIN pg_attribute a ON a.attrelid = filled.relation AND a.attnum = filled.number
+WHERE c.relpersistence <> 't'
 """
 
 

@@ -46,7 +46,7 @@ CROSS JOIN LATERAL (
   FROM pg_options_to_table(c.reloptions)
   WHERE option_name LIKE 'autovacuum%'
 ) own
-WHERE c.relkind IN ('r', 'm')
+WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
 """
 _SETTINGS = """
 SELECT current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean AS autovacuum,

@@ -127,7 +127,7 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Verdict:
     held = [f"{one.name}, {one.age:,} transactions back" for one in reading.holders if one.age >= reading.freeze_at]
     why = f"first end what holds it back: {list_words(held)}; then freeze" if held else "freeze the oldest tables now"
     if oldest.is_ours and reading.tables:
-        remedy = tuple(f"VACUUM (FREEZE, VERBOSE) {table.name};" for table in reading.tables[:5])
+        remedy = tuple(_cure_of(table) for table in reading.tables[:5])
     elif not oldest.may_connect:
         return Verdict(
             status,
@@ -138,6 +138,13 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Verdict:
     else:
         remedy = (f"vacuumdb --freeze --dbname {oldest.name}",)
     return Verdict(status, summary, f"{why}; autovacuum should have come at {reading.freeze_at:,}", remedy)
+
+
+def _cure_of(table: Aged) -> str:
+    """A temporary table belongs to its session: nobody else, autovacuum included, can vacuum it."""
+    if table.name.startswith("pg_temp_"):
+        return f"-- {table.name} is a session's temporary table: end the session that made it (pg_stat_activity)"
+    return f"VACUUM (FREEZE, VERBOSE) {table.name};"
 
 
 TRANSACTION_WRAPAROUND = Probe(
