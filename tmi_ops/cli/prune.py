@@ -34,15 +34,20 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     Exit code 0: done, or nothing to do. 1: something that the plan removes was spared. 2: nothing could be planned.
     """
     from tmi_ops.retention.execution import execute_retention
+    from tmi_ops.retention.locking import extend_locks
     from tmi_ops.retention.planning import plan_retention
     from tmi_ops.retention.reading import read_facts
 
     if as_json and not (dry_run or yes):
         raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
     settings, store = open_environment()
-    plan = plan_retention(read_facts(store), settings.retention, datetime.now(UTC))
+    facts, now = read_facts(store), datetime.now(UTC)
+    plan = plan_retention(facts, settings.retention, now)
     if not as_json:
         _show_plan(plan)
+    if not dry_run:
+        with reporting(quiet or as_json) as report:
+            extend_locks(store, facts, plan, report, now)
     if dry_run or plan.removes_nothing:
         if as_json:
             click.echo(json.dumps(_plan_facts(plan) | {"done": None}, indent=2))

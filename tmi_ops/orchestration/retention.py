@@ -69,15 +69,19 @@ def retention_definitions(environment: str) -> Definitions:
     )
     def retention(context: AssetExecutionContext, config: RetentionConfig, environment: Environment) -> Materialized:
         from tmi_ops.retention.execution import RetentionResult, execute_retention
+        from tmi_ops.retention.locking import extend_locks
         from tmi_ops.retention.planning import plan_retention
         from tmi_ops.retention.reading import read_facts
 
         with failures_explained():
             dry_run = config.dry_run or not is_meant(context, config.confirm, environment.name)
             store = environment.open_store()
-            plan = plan_retention(read_facts(store), environment.settings.retention, datetime.now(UTC))
+            facts, now = read_facts(store), datetime.now(UTC)
+            plan = plan_retention(facts, environment.settings.retention, now)
             context.log.info(f"{plan.describe()}. Policy: {plan.policy.describe()}.")
             report = RunLogReport(context.log)
+            if not dry_run:
+                extend_locks(store, facts, plan, report, now)
             done = RetentionResult() if dry_run else execute_retention(plan, store, report)
         return Materialized(metadata=_metadata(plan, done, dry_run=dry_run), check_results=[_spared(done)])
 

@@ -89,6 +89,21 @@ class CachePolicy(_Facts):
     keep: tuple[str, ...] = ()
 
 
+class Retain(_Facts):
+    """How long Object Lock keeps what is stored, from then on. In compliance mode nobody at all can shorten it."""
+
+    period: timedelta = Field(ge=timedelta(minutes=1))
+    mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
+
+    def describe(self) -> str:
+        """`30 days, governance`"""
+        return f"{self.period / timedelta(days=1):g} days, {self.mode.lower()}"
+
+
+# What the keys of the store are for on this host.
+StorePurpose = Literal["everything", "write", "prove", "prune"]
+
+
 class StoreSettings(_Facts):
     """Where backups live. Without keys of its own, boto3's standard credential chain is used.
 
@@ -97,6 +112,7 @@ class StoreSettings(_Facts):
     `signing_key_file`: minisign's secret key; with it every document is signed. `trusted_keys`: public keys, or files
     of such; with any, what none of them has signed is refused.
     `seen_file`: this machine's note of the newest that it has seen in the store.
+    `retain`: Object Lock that we set; None: none. `purpose`: what the store's keys are for on this host.
     """
 
     bucket: str | None = None
@@ -110,6 +126,8 @@ class StoreSettings(_Facts):
     signing_key_file: Path | None = None
     trusted_keys: tuple[str, ...] = ()
     seen_file: Path | None = None
+    retain: Retain | None = None
+    purpose: StorePurpose = "everything"
 
     @property
     def public_endpoint(self) -> str:

@@ -15,6 +15,7 @@ from tmi_ops.settings.facts import (
     Objectives,
     PostgresSettings,
     RedisSettings,
+    Retain,
     RetentionPolicy,
     StoreSettings,
 )
@@ -22,6 +23,7 @@ from tmi_ops.settings.facts import (
 KEEP = "TMI_OPS_KEEP_"
 WINDOW = "TMI_OPS_RECOVERY_WINDOW"
 CACHE = "TMI_OPS_CACHE_"
+RETAIN = "TMI_OPS_RETAIN"
 _REDIS_VARIABLES = ("host", "port", "password", "db", "tls_enabled", "tls_ca_file")
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
 
@@ -121,13 +123,31 @@ def store_from(values: Mapping[str, str], home: Path, environment: str) -> Store
         "secret_access_key": "TMI_OPS_S3_SECRET_ACCESS_KEY",
         "age_identity_file": "TMI_OPS_AGE_IDENTITY_FILE",
         "signing_key_file": "TMI_OPS_SIGNING_KEY_FILE",
+        "purpose": "TMI_OPS_S3_PURPOSE",
     }
     fields: dict[str, object] = dict(_present(values, names))
     fields["prefix"] = str(fields.get("prefix", "tmi-ops")).strip("/")
     fields["age_recipients"] = _words(values.get("TMI_OPS_AGE_RECIPIENTS"))
     fields["trusted_keys"] = _words(values.get("TMI_OPS_TRUSTED_KEYS"))
+    if values.get(RETAIN):
+        fields["retain"] = retain_of(values[RETAIN])
     fields["seen_file"] = home / "trust" / f"{environment}.seen.json"
     return StoreSettings.model_validate(fields)
+
+
+def retain_of(text: str) -> Retain:
+    """`30d`, `30d governance` or `30d|compliance`.
+
+    Raises:
+        SettingsError: it is none of that.
+    """
+    period, *modes = _words(text.replace("|", " "))
+    mode = modes[0].upper() if modes else "GOVERNANCE"
+    if len(modes) > 1 or mode not in ("GOVERNANCE", "COMPLIANCE"):
+        raise SettingsError(
+            f"{RETAIN} is malformed: {text!r}.", next_step=f"set {RETAIN} to 30d, 30d|governance or 30d|compliance"
+        )
+    return Retain.model_validate({"period": duration_of(RETAIN, period), "mode": mode})
 
 
 def objectives_from(environment: str, values: Mapping[str, str]) -> Objectives:

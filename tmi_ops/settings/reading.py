@@ -30,6 +30,7 @@ _VARIABLE_PREFIXES = {
     "PostgresSettings": "POSTGRES_",
     "RedisSettings": "REDIS_",
     "StoreSettings": "TMI_OPS_S3_",
+    "Retain": "TMI_OPS_RETAIN: ",
     "RetentionPolicy": KEEP,
     "CachePolicy": CACHE,
 }

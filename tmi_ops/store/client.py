@@ -183,8 +183,12 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
     if code in ("AccessDenied", "403", "Forbidden"):
         return StoreError(
             f"The store {where} does not allow this ({said}).",
-            next_step="allow s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
-            "s3:ListBucketMultipartUploads on the bucket to these keys",
+            next_step="give these keys the policy of their purpose (docs/iam); `tmi-ops doctor` names what they lack",
+        )
+    if code in ("InvalidRequest", "ObjectLockConfigurationNotFoundError") and "lock" in said.lower():
+        return StoreError(
+            f"The bucket of {where} locks no objects ({said}).",
+            next_step="use a bucket that was made with Object Lock, or unset TMI_OPS_RETAIN",
         )
     if code in WRONG_REGION_CODES:
         return StoreError(

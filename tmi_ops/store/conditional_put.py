@@ -15,10 +15,13 @@ import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.settings import Retain
 from tmi_ops.store.client import http_status, refusals_explained
+from tmi_ops.store.locking import lock_request
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,11 +63,12 @@ Condition = IfAbsent | IfUnchanged | None
 class Puts:
     """Puts into one environment's part of a bucket, from any thread. It remembers what the server honours."""
 
-    def __init__(self, client: S3Client, bucket: str, root: str, where: str) -> None:
+    def __init__(self, client: S3Client, bucket: str, root: str, where: str, retain: Retain | None = None) -> None:
         self._client = client
         self._bucket = bucket
         self._root = root
         self._where = where
+        self._retain = retain
         self._honoured: dict[type[IfAbsent | IfUnchanged], bool] = {}
         self._probing = threading.Lock()
 
@@ -124,6 +128,7 @@ class Puts:
             "Body": body,
             "ChecksumSHA256": base64.b64encode(digest.digest()).decode(),
             "Metadata": {**metadata, CHECKSUM: digest.hexdigest()},
+            **lock_request(self._retain, key, datetime.now(UTC)),
         }
         if isinstance(condition, IfAbsent):
             request["IfNoneMatch"] = "*"

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from tmi_ops.settings import Retain
 from tmi_ops.store.client import error_code, refusals_explained
+from tmi_ops.store.locking import locked_until_from
 from tmi_ops.store.objects import ObjectStore
 
 # The answers of a bucket that was made without Object Lock, and of servers that do not know it.
@@ -62,6 +64,20 @@ def locked_until(store: ObjectStore, key: str) -> datetime | None:
         return UNTIL_RELEASED
     until: datetime | None = head.get("ObjectLockRetainUntilDate")
     return until.astimezone(UTC) if until is not None else None
+
+
+def extend_lock(store: ObjectStore, key: str, retain: Retain, now: datetime) -> None:
+    """Have Object Lock keep an object for the whole period from now on. It never shortens.
+
+    Raises:
+        ObjectMissingError: there is no such object.
+        StoreError: the store failed, or our key may not (s3:PutObjectRetention).
+    """
+    until = locked_until_from(retain, now)
+    with refusals_explained(store.where, key):
+        store.client.put_object_retention(
+            Bucket=store.bucket, Key=f"{store.root}{key}", Retention={"Mode": retain.mode, "RetainUntilDate": until}
+        )
 
 
 def set_legal_hold(store: ObjectStore, key: str, *, on: bool) -> None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.errors import StoreError
 from tmi_ops.progress import Phase
-from tmi_ops.settings import StoreSettings
+from tmi_ops.settings import Retain, StoreSettings
 from tmi_ops.store.client import READ_TIMEOUT_S, connect_store, refusals_explained, store_session
 from tmi_ops.store.conditional_put import IfAbsent, Puts
 from tmi_ops.store.digest import Digest, RunningDigest, checked, require_equal
 from tmi_ops.store.download import Source, read_object
 from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_recipients, read_identities
+from tmi_ops.store.locking import lock_request
 from tmi_ops.store.manifest import StoredObject
 from tmi_ops.store.trust import Trust, read_trust
 from tmi_ops.store.upload import Upload
@@ -57,6 +58,7 @@ class ObjectStore:
     identity_file: Path | None = None
     trust: Trust = field(default_factory=Trust)
     seen_file: Path | None = None
+    retain: Retain | None = None
 
     def upload(self, key: str, chunks: Iterable[bytes], *, phase: Phase | None = None) -> StoredObject:
         """Stream an object of any length into the store, encrypted when recipients are configured.
@@ -71,7 +73,8 @@ class ObjectStore:
         Returns:
             Sizes and digests, counted while streaming. Its name is the key below `<kind>/<backup id>/`.
         """
-        upload = Upload(self.client, self.bucket, self._full(key), self.where)
+        lock = lock_request(self.retain, key, datetime.now(UTC))
+        upload = Upload(self.client, self.bucket, self._full(key), self.where, lock)
         sink: ByteSink = EncryptingSink(upload, self.recipients) if self.recipients else upload
         plain = RunningDigest() if self.recipients else None
         try:
@@ -205,7 +208,7 @@ class ObjectStore:
     @cached_property
     def puts(self) -> Puts:
         """How small objects are put, with or without a condition."""
-        return Puts(self.client, self.bucket, self.root, self.where)
+        return Puts(self.client, self.bucket, self.root, self.where, self.retain)
 
 
 def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False) -> ObjectStore:
@@ -249,6 +252,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         identity_file=settings.age_identity_file,
         trust=trust,
         seen_file=settings.seen_file,
+        retain=settings.retain,
     )
 
 

@@ -17,9 +17,9 @@ import base64
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tmi_ops.store.client import error_code, refusals_explained
 from tmi_ops.store.digest import Bytes, Digest, RunningDigest
@@ -51,11 +51,14 @@ _Answer = TypeVar("_Answer")
 class Upload:
     """One object on its way: write chunks, then finish or abort. For one thread at a time."""
 
-    def __init__(self, client: S3Client, bucket: str, key: str, where: str) -> None:
+    def __init__(
+        self, client: S3Client, bucket: str, key: str, where: str, lock: Mapping[str, Any] | None = None
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
         self._where = where
+        self._lock = lock or {}
         self._digest = RunningDigest()
         self._number = 1
         self._part = _Part(part_size(1))
@@ -106,7 +109,7 @@ class Upload:
         checksum = _checksum(body)
         self._insist(
             lambda: self._client.put_object(
-                Bucket=self._bucket, Key=self._key, Body=_sendable(body), ChecksumSHA256=checksum
+                Bucket=self._bucket, Key=self._key, Body=_sendable(body), ChecksumSHA256=checksum, **self._lock
             )
         )
 
@@ -120,7 +123,9 @@ class Upload:
 
     def _begin_multipart(self) -> ThreadPoolExecutor:
         with refusals_explained(self._where, self._key):
-            begun = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key, ChecksumAlgorithm="SHA256")
+            begun = self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=self._key, ChecksumAlgorithm="SHA256", **self._lock
+            )
         self._upload_id = begun["UploadId"]
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="upload")
         return self._pool

@@ -1,0 +1,44 @@
+"""Object Lock that we set ourselves: what is locked when it is stored, until when, and what is locked for longer. Pure.
+
+Locked is what a recovery needs and what never changes. What is replaced every few seconds or days (the open segment,
+the lease, readings, alerts, journals) is not: each version of it would stay until its lock ends. Nor is a hold, which
+a person takes away.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from tmi_ops.settings import Retain
+
+# Written once, and never again under the same key. The rest is replaced, or taken away by a person.
+_NEVER_CHANGES = re.compile(
+    r"(?:logical|base)/[^/]+/(?!hold\.json)[^/]+(?:/[^/]+)?"
+    r"|drills/[^/]+"
+    r"|restore-points/.+"
+    r"|wal/[^/]+/(?:[^/]+/)?[0-9A-F]{8}(?:[0-9A-F]{16})?(?:\.history|\.[0-9A-F]{8}\.backup)?\.zst"
+)
+
+
+def is_locked_kind(key: str) -> bool:
+    """Whether an object of this key, below the environment's root, is to be locked."""
+    return _NEVER_CHANGES.fullmatch(key) is not None
+
+
+def lock_request(retain: Retain | None, key: str, now: datetime) -> dict[str, Any]:
+    """What a put of this object says of its lock; nothing where it is not locked."""
+    if retain is None or not is_locked_kind(key):
+        return {}
+    return {"ObjectLockMode": retain.mode, "ObjectLockRetainUntilDate": locked_until_from(retain, now)}
+
+
+def locked_until_from(retain: Retain, now: datetime) -> datetime:
+    """The end of a lock that is set now, in whole seconds."""
+    return (now.astimezone(UTC) + retain.period).replace(microsecond=0)
+
+
+def needs_longer(retain: Retain, until: datetime | None, now: datetime) -> bool:
+    """Whether the lock on something that is kept is to be extended: less than half of the period is left."""
+    return until is None or until < now + retain.period / 2

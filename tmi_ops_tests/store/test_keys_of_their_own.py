@@ -1,0 +1,143 @@
+"""A bucket that ransomware cannot empty: the policies of docs/iam and Object Lock, on a server that enforces both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tmi_ops.backup.base import back_up_base
+from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.drill.evidence import FOLDER as DRILLS
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.verify import verify_backup
+from tmi_ops.retention.execution import execute_retention
+from tmi_ops.retention.holds import hold_backup, release_backup
+from tmi_ops.retention.locking import extend_locks
+from tmi_ops.retention.planning import plan_retention
+from tmi_ops.retention.reading import read_facts
+from tmi_ops.settings import Retain, Settings, StoreSettings
+from tmi_ops.store.catalogue import backup_folder, find_backup, list_backups
+from tmi_ops.store.guarding import locked_until
+from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.single_put import put_single
+from tmi_ops_tests.raw_s3 import raw_client
+from tmi_ops_tests.store.own_keys import BUCKET, ENVIRONMENT, OwnKeys, server_with_policies
+
+pytestmark = pytest.mark.slow
+REPORT = SilentReport()
+RETAIN = Retain(period=timedelta(days=30), mode="COMPLIANCE")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnKeys]:
+    with server_with_policies(tmp_path_factory.mktemp("own-keys")) as found:
+        yield found
+
+
+def opened(settings: StoreSettings, retain: Retain | None = None) -> ObjectStore:
+    return open_store(settings.model_copy(update={"retain": retain}), ENVIRONMENT)
+
+
+def versions(keys: OwnKeys, prefix: str) -> list[tuple[str, str]]:
+    listed = raw_client(keys.admin).list_object_versions(Bucket=BUCKET, Prefix=f"tmi-ops/{ENVIRONMENT}/{prefix}")
+    return [(item["Key"], item["VersionId"]) for item in listed.get("Versions", [])]
+
+
+def test_each_key_does_its_work_and_not_anothers(keys: OwnKeys, settings: Settings) -> None:
+    """Back up, prove, hold, release and prune, each with its own key and nothing more."""
+
+    def of(store: StoreSettings) -> Settings:
+        return settings.model_copy(update={"store": store})
+
+    writer, prover, pruner = map(opened, (keys.writer, keys.prover, keys.pruner))
+    made = back_up_logical(of(keys.writer), writer, "custom", REPORT)
+    back_up_base(of(keys.writer), writer, REPORT)
+    proof = verify_backup(of(keys.prover), prover, find_backup(prover, made.backup_id), REPORT)
+    assert proof.verdict.outcome == "proven"
+    hold_backup(pruner, made.backup_id, "the audit")
+    release_backup(pruner, made.backup_id)
+    plan = plan_retention(read_facts(pruner), settings.retention, datetime.now(UTC))
+    assert len(plan.kept) == 2
+    execute_retention(plan, pruner, REPORT)
+    assert len(list_backups(writer)) == 2
+
+
+@pytest.mark.parametrize("purpose", ["writer", "prover"])
+def test_who_steals_a_key_that_does_not_prune_removes_nothing(keys: OwnKeys, purpose: str) -> None:
+    put_single(opened(keys.writer), "logical/x/victim", b"rows")
+    thief = raw_client(getattr(keys, purpose))
+    key = f"tmi-ops/{ENVIRONMENT}/logical/x/victim"
+    _, version = versions(keys, "logical/x/victim")[-1]
+    for words in ({}, {"VersionId": version}):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            thief.delete_object(Bucket=BUCKET, Key=key, **words)
+    answer = thief.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": key}]})
+    assert answer["Errors"][0]["Code"] == "AccessDenied"
+
+
+def test_a_key_writes_nothing_that_is_not_of_its_purpose(keys: OwnKeys) -> None:
+    for settings, key in (
+        (keys.prover, "logical/20261127T000000Z-logical-0000/manifest.json"),
+        (keys.prover, "wal/7/00000001/000000010000000000000001.zst"),
+        (keys.pruner, "logical/20261127T000000Z-logical-0000/manifest.json"),
+        (keys.pruner, "base/20261127T000000Z-base-0000/verdict-x.json"),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            raw_client(settings).put_object(Bucket=BUCKET, Key=f"tmi-ops/{ENVIRONMENT}/{key}", Body=b"")
+
+
+@pytest.mark.parametrize("purpose", ["writer", "prover", "pruner"])
+def test_no_key_reads_or_writes_another_environment(keys: OwnKeys, purpose: str) -> None:
+    raw_client(keys.admin).put_object(Bucket=BUCKET, Key="tmi-ops/production/secret", Body=b"rows")
+    client = raw_client(getattr(keys, purpose))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.get_object(Bucket=BUCKET, Key="tmi-ops/production/secret")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.put_object(Bucket=BUCKET, Key="tmi-ops/production/secret", Body=b"")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.list_objects_v2(Bucket=BUCKET, Prefix="tmi-ops/production/")
+
+
+def test_what_is_stored_under_retain_cannot_be_removed_by_any_key(keys: OwnKeys) -> None:
+    writer = opened(keys.writer, RETAIN)
+    large = iter([b"x" * (6 << 20)] * 4)
+    writer.upload("base/20261127T000000Z-base-0001/base.tar.zst", large)
+    put_single(writer, "wal/7/00000001/000000010000000000000001.zst", b"wal")
+    put_single(writer, "wal/7/00000001/000000010000000000000002.partial.zst", b"open")
+    end = datetime.now(UTC) + RETAIN.period
+    for key in ("base/20261127T000000Z-base-0001/base.tar.zst", "wal/7/00000001/000000010000000000000001.zst"):
+        until = locked_until(opened(keys.pruner), key)
+        assert until is not None and abs(until - end) < timedelta(minutes=1)
+        for name, version in versions(keys, key):
+            for settings in (keys.pruner, keys.admin):
+                with pytest.raises(ClientError, match="AccessDenied"):
+                    raw_client(settings).delete_object(
+                        Bucket=BUCKET, Key=name, VersionId=version, BypassGovernanceRetention=True
+                    )
+    assert locked_until(writer, "wal/7/00000001/000000010000000000000002.partial.zst") is None
+
+
+def test_what_stays_is_locked_for_longer_before_its_lock_ends(
+    keys: OwnKeys, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, pruner = opened(keys.writer, RETAIN), opened(keys.pruner, RETAIN)
+    made = back_up_logical(settings.model_copy(update={"store": keys.writer}), writer, "custom", REPORT)
+    key = f"{backup_folder(made.backup_id)}/database.dump"
+    first = locked_until(pruner, key)
+    facts = read_facts(pruner)
+    now = datetime.now(UTC)
+    plan = plan_retention(facts, settings.retention, now)
+    assert extend_locks(pruner, facts, plan, REPORT, now) == 0, "all of it is locked for long enough"
+    later = now + RETAIN.period * 2 / 3
+    assert extend_locks(pruner, facts, plan, REPORT, later) > 0
+    second = locked_until(pruner, key)
+    assert first is not None and second is not None
+    assert abs(second - first - RETAIN.period * 2 / 3) < timedelta(minutes=2)
+
+
+def test_evidence_of_a_drill_may_be_written_by_the_prover(keys: OwnKeys) -> None:
+    put_single(opened(keys.prover, RETAIN), f"{DRILLS}/20261127T000000Z-drill-0000.json", b"{}")
+    assert locked_until(opened(keys.prover), f"{DRILLS}/20261127T000000Z-drill-0000.json") is not None
