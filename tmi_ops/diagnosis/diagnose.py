@@ -16,6 +16,7 @@ from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.reaching import REACHING
 from tmi_ops.diagnosis.scheduling import SCHEDULING_LINKS
 from tmi_ops.diagnosis.store import STORE_LINKS
+from tmi_ops.diagnosis.trust import TRUST_LINKS
 from tmi_ops.diagnosis.wal import WAL_LINKS
 
 CHAIN: tuple[Link, ...] = (
@@ -25,6 +26,7 @@ CHAIN: tuple[Link, ...] = (
     *ROOM_LINKS,
     *WAL_LINKS,
     *STORE_LINKS,
+    *TRUST_LINKS,
     *CACHE_LINKS,
     *SCHEDULING_LINKS,
 )

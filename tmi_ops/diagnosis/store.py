@@ -6,7 +6,7 @@ import json
 from urllib.parse import urlsplit
 
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, not_configured, warning
 from tmi_ops.diagnosis.network import Service, knock, look_up
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.store_visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Answer, StoreVisit
@@ -203,6 +203,8 @@ def look_at_conditional_put(patient: Patient) -> Finding:
 
 def look_at_multipart(patient: Patient) -> Finding:
     visit = _visit(patient)
+    if patient.settings.store.purpose == "prove":
+        return not_configured("not needed by keys that prove")
     right, answer = visit.upload_in_parts()
     if answer.code:
         return _not_allowed(visit, "upload in parts", right, answer)
@@ -210,12 +212,32 @@ def look_at_multipart(patient: Patient) -> Finding:
 
 
 def look_at_deleting(patient: Patient) -> Finding:
-    visit = _visit(patient)
+    """Nobody but prune and sweep deletes, so a key that may not is the better one everywhere else."""
+    visit, purpose = _visit(patient), patient.settings.store.purpose
     answer = visit.delete()
-    if not answer.code:
+    prunes = purpose in ("prune", "everything")
+    if not answer.code and prunes:
         return fine("may delete; the doctor's object is gone again")
+    if not answer.code:
+        return warning(
+            f"may delete, although TMI_OPS_S3_PURPOSE={purpose} needs it for nothing",
+            "who gets hold of these keys can empty the bucket",
+            f"give them the policy docs/iam/{'writer' if purpose == 'write' else 'prover'}.json",
+        )
+    if not answer.denied:
+        return _not_allowed(visit, "delete", "s3:DeleteObject", answer)
+    if not prunes:
+        return fine("may not delete, and need not")
     finding = _not_allowed(visit, "delete", "s3:DeleteObject", answer)
-    return failed(f"{finding.seen}; {visit.key} stays there", finding.cause, *finding.fix)
+    seen = f"{finding.seen}; {visit.key} stays there"
+    if purpose == "prune":
+        return failed(seen, finding.cause, *finding.fix)
+    return warning(
+        seen,
+        "`tmi-ops prune` needs it, and nothing else does; the store grows until a key that may delete prunes it",
+        "where these keys only write or prove, set TMI_OPS_S3_PURPOSE=write or prove",
+        *finding.fix,
+    )
 
 
 def _not_allowed(visit: StoreVisit, deed: str, right: str, answer: Answer) -> Finding:

@@ -20,6 +20,9 @@ from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
 from tmi_ops.settings import PostgresSettings
 
+# libpq 16.
+KNOWS_REQUIRE_AUTH = 160000
+NEVER_IN_THE_CLEAR = "!password"
 CONNECT_TIMEOUT_S = 10
 APPLICATION_NAME = "tmi_ops"
 _NO_OPTIONS = "unsupported startup parameter"
@@ -46,7 +49,8 @@ def libpq_environment(
         "PGCLIENTENCODING": CLIENT_ENCODING,
         "PGOPTIONS": _options(postgres, server_major),
     }
-    environment |= {f"PG{name.upper()}": file for name, file in _ssl_files(postgres).items()}
+    security = _ssl_files(postgres) | _authentication(postgres)
+    environment |= {f"PG{name.upper().replace('_', '')}": value for name, value in security.items()}
     if postgres.password is not None:
         environment["PGPASSWORD"] = postgres.password.get_secret_value()
     return environment
@@ -66,6 +70,8 @@ def connection_parameters(postgres: PostgresSettings, database: str | None = Non
         "options": _options(postgres),
     }
     parameters |= _ssl_files(postgres)
+    if psycopg.pq.version() >= KNOWS_REQUIRE_AUTH:
+        parameters |= _authentication(postgres)
     if postgres.password is not None:
         parameters["password"] = postgres.password.get_secret_value()
     return parameters
@@ -73,6 +79,13 @@ def connection_parameters(postgres: PostgresSettings, database: str | None = Non
 
 def _options(postgres: PostgresSettings, server_major: int = 0) -> str:
     return " ".join(filter(None, (startup_options(server_major), postgres.options)))
+
+
+def _authentication(postgres: PostgresSettings) -> dict[str, str]:
+    """What the server may ask of us. Programs before PostgreSQL 16 do not know `require_auth`, and pass it over."""
+    asked = postgres.require_auth or (None if postgres.sslmode == "verify-full" else NEVER_IN_THE_CLEAR)
+    told = {"require_auth": asked, "channel_binding": postgres.channel_binding}
+    return {name: value for name, value in told.items() if value}
 
 
 def _ssl_files(postgres: PostgresSettings) -> dict[str, str]:

@@ -44,6 +44,9 @@ class PostgresSettings(_Facts):
     """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`.
 
     `options` is libpq's: settings that every session of ours asks for, which a server of our own needs.
+
+    `require_auth` and `channel_binding` are libpq's. Unless told, no password is sent in the clear to a server that was
+    not verified: whoever answers in its place would have it.
     """
 
     host: str = "localhost"
@@ -55,6 +58,8 @@ class PostgresSettings(_Facts):
     sslrootcert: str | None = None
     sslcert: str | None = None
     sslkey: str | None = None
+    require_auth: str | None = None
+    channel_binding: Literal["disable", "prefer", "require"] | None = None
     options: str = ""
 
     def describe(self) -> str:

@@ -38,6 +38,8 @@ def postgres_from(values: Mapping[str, str]) -> PostgresSettings:
         "password": "POSTGRES_PASSWORD",
         "database": "POSTGRES_DB",
         "sslmode": "POSTGRES_SSLMODE",
+        "require_auth": "POSTGRES_REQUIRE_AUTH",
+        "channel_binding": "POSTGRES_CHANNEL_BINDING",
         **{name: f"POSTGRES_{name.upper()}" for name in _SSL_FILES},
     }
     fields |= _present(values, names)
