@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.lasting import through_hangups
+from tmi_ops.cli.recover_code import code
 from tmi_ops.cli.recover_corruption import corruption
 from tmi_ops.cli.recover_diff import diff
 from tmi_ops.cli.recover_everything import everything
@@ -42,7 +43,7 @@ def recover() -> None:
     """The runbooks: what to do in a disaster, as steps that are printed, recorded, and resumed after a crash."""
 
 
-for command in (find, diff, rows, corruption, everything):
+for command in (find, diff, rows, corruption, everything, code):
     recover.add_command(command)
 
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, warning
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.settings import Settings
 from tmi_ops.store.keys import key_facts
@@ -93,7 +93,7 @@ def look_at_lock(patient: Patient) -> Finding:
     if settings.retain is None:
         seen = "the bucket has Object Lock, but TMI_OPS_RETAIN is not set" if locks else "nothing is locked"
         if patient.settings.environment != "production":
-            return not_configured(seen)
+            return fine(seen)
         return warning(
             seen,
             "who gets hold of a key that may delete, or of the account, can empty the bucket",

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
+from tmi_ops.orchestration.launching import CODE_WORDS, require_allowed, require_confirmed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -48,6 +49,7 @@ class RunbookConfig(Config):
         description="The name of the environment (TMI_ENV), typed by who answers for this run. It stands for the yes "
         "to every step of the plan. Empty: the plan is made and shown, and nothing is touched.",
     )
+    code: str = Field(default="", description=CODE_WORDS)
     resume: str | None = Field(
         default=None, description="Go on with this run (`latest`, or its id); all else but `confirm` is left out then."
     )
@@ -71,6 +73,13 @@ class RunbookConfig(Config):
     allow: list[str] | None = Field(default=None, description="CIDRs that the new server lets in with a password.")
     env_file: str | None = Field(default=None, description="The new connection is written there.")
     secret_file: str | None = Field(default=None, description="A Kubernetes Secret is written there.")
+
+    def require_allowed(self) -> None:
+        """Raises SettingsError: something here is more than the settings let the launchpad say."""
+        require_allowed(
+            paths={"into": self.into, "env_file": self.env_file, "secret_file": self.secret_file},
+            addresses={"listen": self.listen, "host": self.host, "allow": self.allow},
+        )
 
     def moment(self) -> "Moment | None":
         """None: it is looked for.
@@ -141,7 +150,9 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
     def steps(context: OpExecutionContext, config: RunbookConfig, environment: Environment) -> None:
         with failures_explained(tried_again=False):
             report = RunLogReport(context.log)
+            config.require_allowed()
             if config.confirm:
+                require_confirmed(environment.settings, name, config.confirm, config.code)
                 metadata = _metadata(_carry_out(environment, config, prepare, report))
             else:
                 metadata = _looked_at(environment, config, prepare, report)
@@ -160,21 +171,12 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
 
 
 def _carry_out(environment: Environment, config: RunbookConfig, prepare: Prepare, report: "Report") -> "Journal":
-    """Raises:
-    SettingsError: the confirmation is not that of this environment.
-    OpsError: as the runbook.
-    """
+    """Raises OpsError: as the runbook."""
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.execution import begin, carry_out
     from tmi_ops.runbooks.logbook import find_run
 
     settings, store = environment.settings, environment.open_store()
-    if config.confirm != settings.environment:
-        raise SettingsError(
-            f"The run was not confirmed: `confirm` says {config.confirm!r}, the environment is "
-            f"{settings.environment!r}.",
-            next_step="launch it without `confirm` for the plan, then with the environment's name",
-        )
     if config.resume is not None:
         logbook, journal = find_run(settings, store, config.resume)
     else:

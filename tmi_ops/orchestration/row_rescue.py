@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tmi_ops.errors import RecoveryError, SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
+from tmi_ops.orchestration.launching import CODE_WORDS, require_allowed, require_confirmed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -42,6 +43,7 @@ class RowsConfig(Config):
         default="",
         description="The name of the environment (TMI_ENV), typed by who answers for this run. Empty: a dry run.",
     )
+    code: str = Field(default="", description=CODE_WORDS)
     to_time: str | None = Field(default=None, description="As it was then, ISO 8601: 2026-11-24T03:44:13+00:00.")
     to_lsn: str | None = Field(default=None, description="As it was at this place in the WAL: 0/3000148.")
     to_name: str | None = Field(default=None, description="As it was at this restore point.")
@@ -141,12 +143,9 @@ def _carry_out(
     from tmi_ops.runbooks.rows.planning import runbook_of
 
     settings, store = environment.settings, environment.open_store()
-    if config.confirm not in ("", settings.environment):
-        raise SettingsError(
-            f"The run was not confirmed: `confirm` says {config.confirm!r}, the environment is "
-            f"{settings.environment!r}.",
-            next_step="launch it without `confirm` for a dry run, then with the environment's name",
-        )
+    require_allowed(sql={"where": config.where})
+    if config.confirm:
+        require_confirmed(settings, ROWS_JOB, config.confirm, config.code)
     moment, selection = config.moment(), config.selection()
     with (
         past_database(settings, store, moment, report) as past,

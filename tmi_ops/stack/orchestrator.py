@@ -57,7 +57,7 @@ def start_webserver(
     """
     return _start(
         "Dagster UI",
-        ["dagster_webserver", "--host", LOOPBACK, "--port", str(port), "--log-level", "warning"],
+        ["tmi_ops.orchestration.webserver", "--host", LOOPBACK, "--port", str(port), "--log-level", "warning"],
         variables,
         log,
         ready=lambda: stopping() or _answers(port),

@@ -36,7 +36,7 @@ PROGRAMS: Mapping[str, click.Command] = {
     "tmi-ops": tmi_ops,
     "dagster": create_dagster_cli(),
     "dagster-daemon": create_dagster_daemon_cli(),
-    "dagster-webserver": dagster_webserver,
+    "tmi-ops-webserver": dagster_webserver,
 }
 OF_THE_STANDARD_CHAIN = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 OF_DAGSTER = {"DAGSTER_HOME", *re.findall(r"env: (DAGSTER_\w+)", (ROOT / "dagster.yaml").read_text())}
@@ -142,6 +142,20 @@ def test_compose_refers_only_to_what_is_there_and_each_environments_secrets_reac
         assert service.get("env_file", []) == ([f"{environment}.env"] if environment in ENVIRONMENTS else [])
         if name.startswith("wal-"):
             assert service["networks"] == [environment], "a receiver is out of the code servers' reach"
+
+
+def test_no_code_server_reaches_another_environments() -> None:
+    """Whoever reaches a code server may start runs in it."""
+    reached = {
+        name: set(service["networks"])
+        for name, service in COMPOSE["services"].items()
+        if name.startswith(("code-", "wal-"))
+    }
+    for one, networks in reached.items():
+        for other, others in reached.items():
+            assert one.partition("-")[2] == other.partition("-")[2] or not networks & others, (one, other)
+    for name in ENVIRONMENTS:
+        assert COMPOSE["networks"][f"dagster-{name}"]["internal"] is True
 
 
 def test_the_image_is_made_of_files_that_are_there_and_of_no_secret() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
+from tmi_ops.runbooks.launching import new_code
 from tmi_ops.runbooks.logbook import find_run, list_runs
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.schema.migration import migrate
@@ -39,6 +41,10 @@ def shown_by(result: ExecuteInProcessResult) -> dict[str, Any]:
     }
 
 
+def code_for(settings: Settings, job: str) -> str:
+    return new_code(settings.home, settings.environment, job, datetime.now(UTC))
+
+
 @pytest.fixture(autouse=True)
 def no_hooks(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     redis = settings.redis
@@ -50,18 +56,48 @@ def no_hooks(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 @pytest.mark.parametrize("job", ["recover_corruption", "recover_everything"])
 def test_without_the_confirmation_nothing_begins(job: str, run_job: Launch, settings: Settings) -> None:
-    result = run_job(job, config_of(job, confirm="production", latest=True))
+    for told in (
+        {"confirm": "production"},
+        {"confirm": "development"},
+        {"confirm": "development", "code": "AAAA-AAAA"},
+    ):
+        assert "was not confirmed" in why(run_job(job, config_of(job, **told, latest=True)))
+    assert list_runs(settings, open_store(settings.store, settings.environment), SilentReport()) == []
+
+
+def why(result: ExecuteInProcessResult) -> str:
+    """Why the run's one step failed."""
     (failed,) = [event for event in result.all_events if event.is_step_failure]
     assert failed.step_failure_data.user_failure_data is not None
-    assert "was not confirmed" in str(failed.step_failure_data.user_failure_data.description)
-    assert list_runs(settings, open_store(settings.store, settings.environment), SilentReport()) == []
+    return str(failed.step_failure_data.user_failure_data.description)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"into": "/root/pwned"}, "`into`"),
+        ({"into": "/srv/clusters/new", "secret_file": "/root/.ssh/authorized_keys"}, "`secret_file`"),
+        ({"into": "/srv/clusters/new", "env_file": "/etc/cron.d/evil"}, "`env_file`"),
+        ({"into": "/srv/clusters/new", "listen": "192.0.2.1"}, "`listen`"),
+        ({"into": "/srv/clusters/new", "allow": ["0.0.0.0/0"]}, "`allow`"),
+        ({"into": "/srv/clusters/new", "host": "evil.example"}, "`host`"),
+    ],
+)
+def test_the_attack_from_the_launchpad_gets_no_path_and_no_address(
+    run_job: Launch, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], said: str
+) -> None:
+    """Any local user could launch `recover_everything` and choose where a file with a password is written."""
+    monkeypatch.setenv("TMI_OPS_RECOVERY_DIRECTORIES", "/srv/clusters")
+    refusal = why(run_job("recover_everything", config_of("recover_everything", **fields)))
+    assert said in refusal and "not taken from Dagster's page" in refusal
 
 
 @pytest.mark.slow
 def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
-    run_job: Launch, settings: Settings, tmp_path: Path, programs: Programs
+    run_job: Launch, settings: Settings, tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_everybody_enter(tmp_path)
+    monkeypatch.setenv("TMI_OPS_RECOVERY_DIRECTORIES", str(tmp_path))
     migrate(settings.postgres, SilentReport())
     store = open_store(settings.store, settings.environment)
     back_up_logical(settings, store, "custom", SilentReport())
@@ -72,12 +108,15 @@ def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
     assert not into.exists()
     assert list_runs(settings, store, SilentReport()) == []
     try:
-        shown = shown_by(run_job(job, config_of(job, confirm="development", into=str(into), port=free_port())))
+        told = {"confirm": "development", "code": code_for(settings, job), "into": str(into), "port": free_port()}
+        shown = shown_by(run_job(job, config_of(job, **told)))
         _, journal = find_run(settings, store, str(shown["run"]))
         assert (shown["outcome"], journal.state) == ("recovered", "done")
         assert {f"step: {step.name} (s)" for step in journal.plan.steps} <= set(shown)
         assert store.get_bytes(str(shown["evidence"])).startswith(b"<!doctype html>")
-        again = run_job(job, config_of(job, confirm="development", resume="latest"))
+        resumed = {"confirm": "development", "resume": "latest"}
+        again = run_job(job, config_of(job, **resumed, code=code_for(settings, job)))
         assert again.success, "a run that is done has nothing left to do"
+        assert not run_job(job, config_of(job, **resumed, code=told["code"])).success, "a code is good once"
     finally:
         stop_server(into, programs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from dagster import ExecuteInProcessResult
@@ -10,6 +11,7 @@ from dagster import ExecuteInProcessResult
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
+from tmi_ops.runbooks.launching import new_code
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
 
@@ -25,7 +27,9 @@ def count(settings: Settings) -> int:
     return int(row[0])
 
 
-def test_rows_come_back_only_once_it_is_confirmed(run_job: Run, as_variables: Settings) -> None:
+def test_rows_come_back_only_once_it_is_confirmed(
+    run_job: Run, as_variables: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with connect(as_variables.postgres) as connection:
         connection.execute("CREATE TABLE ledger (i integer PRIMARY KEY, note text)")
         connection.execute("INSERT INTO ledger SELECT i, 'note ' || i FROM generate_series(1, 5) i")
@@ -36,17 +40,23 @@ def test_rows_come_back_only_once_it_is_confirmed(run_job: Run, as_variables: Se
     def launch(**more: object) -> ExecuteInProcessResult:
         return run_job("recover_rows", {"ops": {"recover_rows_steps": {"config": {**config, **more}}}})
 
+    def code() -> str:
+        return new_code(as_variables.home, "development", "recover_rows", datetime.now(UTC))
+
     assert launch().success
     assert not launch(confirm="production").success
+    assert not launch(confirm="development").success, "a code is needed, too"
+    assert not launch(where="pg_read_file('/etc/passwd') > ''").success, "no SQL from the page unless it is allowed"
     assert not launch(conflicts="whatever").success
     assert count(as_variables) == 2
-    done = launch(confirm="development")
+    done = launch(confirm="development", code=code())
     assert done.success
     assert count(as_variables) == 5
     with connect(as_variables.postgres) as connection:
         connection.execute("ALTER TABLE ledger DROP COLUMN note")
         assert not launch(table=None, column=["note"]).success
-        assert launch(column=["note"], where="i > 2", confirm="development").success
+        monkeypatch.setenv("TMI_OPS_RECOVERY_SQL", "on")
+        assert launch(column=["note"], where="i > 2", confirm="development", code=code()).success
         assert connection.execute("SELECT string_agg(note, ', ' ORDER BY i) FROM ledger").fetchone() == (
             "note 3, note 4, note 5",
         )
