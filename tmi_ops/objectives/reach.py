@@ -22,6 +22,7 @@ from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import Coverage, coverage
 from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.lines import lines_words
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,16 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
         earliest_at=_earliest(usable, line, coverage(facts.archive, line)),
         way=_way(newest_base, facts, newest) if newest_base and newest else None,
         goes_on_unwitnessed=newest is not None and _unwitnessed(newest, witnesses),
-        problems=(*unusable.values(), *facts.broken),
+        problems=(*unusable.values(), *facts.broken, *_several(facts)),
+    )
+
+
+def _several(facts: RecoveryFacts) -> tuple[str, ...]:
+    if len(facts.living) < 2:
+        return ()
+    return (
+        f"{len(facts.living)} lines of the cluster live: {lines_words(facts.living)}. A restore asks which one is "
+        "meant; if one is abandoned, name the other: `tmi-ops wal line TIMELINE`",
     )
 
 

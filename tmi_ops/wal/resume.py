@@ -26,7 +26,7 @@ from tmi_ops.wal.coverage import Coverage, coverage
 from tmi_ops.wal.lineage import Lineage, lineage
 from tmi_ops.wal.segments import look_at_segment
 from tmi_ops.wal.slot import LOST, ServerFacts, read_server, slot_lost, wal_gone
-from tmi_ops.wal.stored_file import WalConflictError, store_once
+from tmi_ops.wal.stored_file import OWN_TIMELINE, WalConflictError, store_once
 from tmi_ops.wal.uploads import Joint
 
 
@@ -252,9 +252,8 @@ def put_back(stands: str) -> WalConflictError:
         f"{stands} The server's files were put back to an earlier state (a snapshot, a copy of its volume), so what it "
         "writes from here on is another history under the same names.",
         kept="The archive was left as it is, and nothing was received.",
-        next_step="give this server a timeline of its own: stop it, create the file standby.signal in its data "
-        "directory, start it and run SELECT pg_promote(); then start the receiver again and take a base backup. If the "
-        "archive holds what is wanted, restore that instead: `tmi-ops restore --latest --into DIR`",
+        next_step=f"{OWN_TIMELINE}. If the archive holds what is wanted, restore that instead: `tmi-ops restore "
+        "--latest --into DIR`",
     )
 
 

@@ -16,7 +16,7 @@ from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, continues, links_from, links_of
-from tmi_ops.wal.stored_file import WalConflictError, conflict, facts_of, load, store_once
+from tmi_ops.wal.stored_file import OWN_TIMELINE, WalConflictError, conflict, facts_of, load, store_once
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,6 @@ def _does_not_continue(segment: Segment, before: Neighbour, links: Links) -> Wal
         f"the last record of {before.segment.name} is at {last}. The server's files were put back to an earlier state, "
         "pg_resetwal was run, or this is another server's WAL.",
         kept="It was not archived; what the archive holds is whole.",
-        next_step="find out which history is the right one. If it is this server's, take a base backup (`tmi-ops "
-        "backup base`) and run `tmi-ops wal stream --accept-gap`: moments before that backup stay recoverable up to "
-        f"{format_lsn(segment.start)}",
+        next_step=f"if its files were put back: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup base`, then "
+        f"`tmi-ops wal stream --accept-gap`; moments up to {format_lsn(segment.start)} stay recoverable",
     )

@@ -21,6 +21,10 @@ from tmi_ops.wal.layout import HISTORY_SUFFIX, file_key
 
 ZSTD_LEVEL = 1
 LARGEST_HISTORY = 1 << 20
+OWN_TIMELINE = (
+    "give this server a timeline of its own: stop it, create the file standby.signal in its data directory, start it "
+    "and run SELECT pg_promote(); then start the receiver again and take a base backup"
+)
 
 
 class WalConflictError(ObjectExistsError):
@@ -134,8 +138,7 @@ def conflict(name: str) -> WalConflictError:
         f"The archive holds other WAL under the name {name} than this server has: two servers wrote the same timeline, "
         "or this one went back to an earlier state of its files without a new timeline.",
         kept="The archive was left as it is; the server keeps its WAL.",
-        next_step="find out which server is the right one. If it is this one, archive it under a prefix of its own "
-        "(TMI_OPS_S3_PREFIX) and take a base backup there",
+        next_step=f"find out which history is the right one. If it is this server's: {OWN_TIMELINE}",
     )
 
 

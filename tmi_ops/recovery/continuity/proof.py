@@ -11,10 +11,11 @@ from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
 from tmi_ops.store.manifest import BaseManifest
-from tmi_ops.wal.archive import FIRST_TIMELINE, WalArchive
+from tmi_ops.wal.archive import WalArchive
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.coverage import Hole, coverage
-from tmi_ops.wal.lineage import Lineage, lineage
+from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.lines import Tip, followed_line, line_to
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Continuity:
         bases: newest first.
         damaged: files whose object is not what its name says, and why.
         lost: what else is wrong, a sentence each.
+        living: the lines that live.
     """
 
     archive: WalArchive
@@ -59,6 +61,7 @@ class Continuity:
     bases: tuple[BaseContinuity, ...]
     damaged: Mapping[str, str]
     lost: tuple[str, ...]
+    living: tuple[Tip, ...] = ()
 
     @property
     def holes(self) -> tuple[Hole, ...]:
@@ -105,6 +108,7 @@ def prove_continuity(facts: RecoveryFacts, damaged: Mapping[str, str]) -> Contin
         bases=tuple(_follow(sound, base) for base in bases),
         damaged=damaged,
         lost=tuple(dict.fromkeys(lost)),
+        living=facts.living,
     )
 
 
@@ -144,9 +148,11 @@ def _follow(facts: RecoveryFacts, base: BaseManifest) -> BaseContinuity:
 
 
 def _newest_line_from(facts: RecoveryFacts, base: BaseManifest) -> Lineage | None:
-    for timeline in sorted({*facts.archive.timelines, *facts.histories, base.timeline}, reverse=True):
-        if timeline == FIRST_TIMELINE or timeline in facts.histories:
-            line = lineage(timeline, facts.histories.get(timeline, ()))
-            if base in bases_on(facts, line):
-                return line
+    """A line that lives, where the base is on one; else the newest that it is on."""
+    known = {*facts.archive.timelines, *facts.histories, base.timeline}
+    lines = [line_to(timeline, facts.histories, facts.bases_begin) for timeline in sorted(known, reverse=True)]
+    followed = followed_line(facts.living, facts.archive.followed).line if facts.living else None
+    for line in (followed, *(tip.line for tip in reversed(facts.living)), *lines):
+        if line is not None and base in bases_on(facts, line):
+            return line
     return None

@@ -8,12 +8,15 @@ from datetime import datetime
 from functools import partial
 
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
-from tmi_ops.postgres.wal_files import TimelineSwitch
+from tmi_ops.postgres.wal_files import TimelineSwitch, parse_lsn
 from tmi_ops.recovery.witness import Witness, ask_receiver
 from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import WalArchive, list_wal, read_history
+from tmi_ops.wal.commits import living_lines
+from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.lines import Tip, lines_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class RecoveryFacts:
         other_clusters: system identifiers of other clusters with base backups in the same store.
         clock: times of the line that leads to `clock_timeline`; None: not read.
         receiver: when it saw the archive level with the server; None: none ever did.
+        tips: the lines that live.
         restore_point: LSN of the restore point that is the target; None: not looked for, or not found.
     """
 
@@ -64,6 +68,20 @@ class RecoveryFacts:
     receiver: Witness | None = None
     restore_point: int | None = None
     histories_lost: Mapping[int, str] = field(default_factory=dict)
+    tips: tuple[Tip, ...] = ()
+
+    @property
+    def bases_begin(self) -> dict[int, int]:
+        """By timeline, the LSN at which the first base backup on it begins."""
+        return _bases_begin(self.bases)
+
+    @property
+    def living(self) -> tuple[Tip, ...]:
+        """The lines that live, by timeline; where nobody looked when they committed, the newest."""
+        return self.tips or tuple(
+            Tip(line, coverage(self.archive, line).known_end or 0)
+            for line in lines_of(self.archive, self.histories, self.bases_begin)[-1:]
+        )
 
     @property
     def server_major(self) -> int:
@@ -114,18 +132,27 @@ def facts_from(
     receiver = _ask_receiver(store, system_identifier)  # before the archive, which may grow meanwhile
     archive = archive_of(system_identifier)
     histories, lost = _read_histories(store, archive)
+    own = tuple(base for base in bases if base.system_identifier == system_identifier)
     failed = (entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed")
     return RecoveryFacts(
         system_identifier=system_identifier,
-        bases=tuple(base for base in bases if base.system_identifier == system_identifier),
+        bases=own,
         archive=archive,
         histories=histories,
         failed=frozenset(failed),
-        broken=tuple(broken),
+        broken=(*broken, *archive.problems),
         other_clusters=tuple(sorted(clusters - {system_identifier})),
         histories_lost=lost,
         receiver=receiver,
+        tips=living_lines(store, archive, histories, _bases_begin(own)),
     )
+
+
+def _bases_begin(bases: Sequence[BaseManifest]) -> dict[int, int]:
+    begins: dict[int, int] = {}
+    for base in bases:
+        begins[base.timeline] = min(parse_lsn(base.start_lsn), begins.get(base.timeline, parse_lsn(base.start_lsn)))
+    return begins
 
 
 def _newest_cluster(bases: Sequence[BaseManifest], broken: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Facts and a target in, a plan out; or the precise reason why the target cannot be reached. Pure.
 
-1. The timeline: the one asked for, else the newest. It names a line: a timeline with its ancestors, each up to where it
-   was left. Bases and WAL of other histories do not count.
+1. The timeline: the one asked for, else that of the one line that lives; where several live, a person must say which.
+   It names a line: a timeline with its ancestors, each up to where it was left. Bases and WAL of other histories do
+   not count.
 2. The base: the newest on the line that ended before the target, unless a link of its chain is gone or a proof found it
    bad; then the one before it, and the plan says so.
 3. The WAL: from that base on along the line, without a hole up to the target.
@@ -23,9 +24,8 @@ from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import WalRange
-from tmi_ops.wal.lineage import Lineage, lineage
-
-FIRST_TIMELINE = 1
+from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.lines import followed_line, line_to
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,15 @@ def plan_recovery(
     """Decide how the target is reached.
 
     Args:
-        timeline: which one to follow; None: the newest.
+        timeline: which one to follow; None: the one that lives.
         base: id of the base backup to begin with, or the beginning of one; None: the best one.
 
     Raises:
         RecoveryError: the target lies before the first base, after the last WAL, in a hole of the WAL or on another
             timeline; or no chain that leads to it is whole. The message says what can be reached.
     """
+    if timeline is None:
+        require_one_line(facts, target)
     line = choose_line(facts, timeline)
     stop_lsn = target.lsn if target.name is None else facts.restore_point
     if target.name is not None and stop_lsn is None:
@@ -109,20 +111,34 @@ def plan_recovery(
 
 
 def choose_line(facts: RecoveryFacts, timeline: int | None) -> Lineage:
-    """The line of the timeline asked for, else of the newest that left any trace.
+    """The line of the timeline asked for; else, of the lines that live, the one that was followed last.
 
     Raises:
         RecoveryError: there is no such timeline, or its history is not in the archive.
     """
-    known = {*facts.archive.timelines, *facts.archive.histories, *(base.timeline for base in facts.bases)}
-    timeline = max(known) if timeline is None else timeline
+    known = {*facts.archive.timelines, *facts.archive.histories, *facts.bases_begin}
+    if timeline is None:
+        living = facts.living
+        newest = max(known)
+        if not living or line_to(newest, facts.histories, facts.bases_begin) is None:
+            raise refusals.no_history(newest, facts, known)
+        return followed_line(living, facts.archive.followed).line
     if timeline not in known:
         raise refusals.no_timeline(timeline, known)
-    if timeline == FIRST_TIMELINE:
-        return lineage(timeline, ())
-    if timeline not in facts.histories:
+    line = line_to(timeline, facts.histories, facts.bases_begin)
+    if line is None:
         raise refusals.no_history(timeline, facts, known)
-    return lineage(timeline, facts.histories[timeline])
+    return line
+
+
+def require_one_line(facts: RecoveryFacts, target: Target) -> None:
+    """A moment, and the end of the WAL, mean something else on each line that lives.
+
+    Raises:
+        RecoveryError: there are several.
+    """
+    if target.kind in ("latest", "time") and len(facts.living) > 1:
+        raise refusals.several_lines(target, facts.living)
 
 
 def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:

@@ -12,12 +12,13 @@ from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import WalRange
 from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.lines import Tip, lines_words
 
 
 def no_timeline(timeline: int, known: Collection[int]) -> RecoveryError:
     return RecoveryError(
         f"There is no timeline {timeline} in the store; it knows {_listed(known)}.",
-        next_step="leave out --timeline for the newest one",
+        next_step="leave out --timeline for the one that lives",
     )
 
 
@@ -28,6 +29,17 @@ def no_history(timeline: int, facts: RecoveryFacts, known: Collection[int]) -> R
         f"Where timeline {timeline} came from is not known, because its history file is not in the archive: {why}",
         next_step=f"archive pg_wal/{timeline:08X}.history of a server that has it (`tmi-ops wal push`), or follow an "
         f"earlier timeline: --timeline {readable[-1] if readable else 1}",
+    )
+
+
+def several_lines(target: Target, tips: Sequence[Tip]) -> RecoveryError:
+    wanted = target.words()
+    return RecoveryError(
+        f"{len(tips)} lines of this cluster live: {lines_words(tips)}. {wanted[:1].upper()}{wanted[1:]} is another "
+        "state on each.",
+        kept="Nothing was restored.",
+        next_step=f"say which one: --timeline {tips[-1].timeline}, or another of them. If one is abandoned, say so for "
+        "good: `tmi-ops wal line TIMELINE` names the one that is the environment's",
     )
 
 

@@ -1,0 +1,156 @@
+"""Which lines of an archive live: where a timeline goes on after another one has branched off, there are two. Pure.
+
+1. A timeline is the tip of a line where it has WAL that belongs to none of its children, or where it has no child.
+2. Two lines part at an LSN. The older timeline is abandoned if its newest commit after that came before the first one
+   of the newer: so a server that failed, and whose last commits its successor lacks, is abandoned. One that commits
+   nothing after the parting is abandoned for one that does.
+3. Else both live: a copy was archived into the place of its original, or two servers took themselves for the primary.
+   Then only a person can say which one is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tmi_ops.postgres.wal_files import TimelineSwitch
+from tmi_ops.wal.archive import FIRST_TIMELINE, WalArchive
+from tmi_ops.wal.lineage import Lineage, Stretch, lineage
+from tmi_ops.wal.records import Followed
+
+
+@dataclass(frozen=True)
+class Commits:
+    """What was committed on a line after an LSN: its first and newest commit; None: none was found.
+
+    `readable`: False where it could not be looked at, so that nothing is known.
+    """
+
+    first: datetime | None = None
+    newest: datetime | None = None
+    readable: bool = True
+
+
+@dataclass(frozen=True)
+class Tip:
+    """The end of a line: its newest timeline, the LSN up to which it is archived, and its newest commit.
+
+    `newest` None: nothing was committed, or it could not be looked at.
+    """
+
+    line: Lineage
+    end: int
+    newest: datetime | None = None
+
+    @property
+    def timeline(self) -> int:
+        return self.line.timelines[-1]
+
+
+def lines_of(
+    archive: WalArchive,
+    histories: Mapping[int, Sequence[TimelineSwitch]],
+    bases_begin: Mapping[int, int] | None = None,
+) -> tuple[Lineage, ...]:
+    """The lines that end in a tip, by their timeline. One whose history is not known begins with its first base backup,
+    and is left out where it has none.
+
+    Args:
+        bases_begin: by timeline, the LSN at which the first base backup on it begins.
+    """
+    begins = bases_begin or {}
+    left: dict[int, int] = {}
+    for history in histories.values():
+        for switch in history:
+            left[switch.timeline] = max(switch.lsn, left.get(switch.timeline, 0))
+    lines = []
+    for timeline in sorted({*archive.timelines, *archive.histories, *begins}):
+        line = line_to(timeline, histories, begins)
+        if line is not None and (timeline not in left or (archive.newest_lsn(timeline) or 0) > left[timeline]):
+            lines.append(line)
+    return tuple(lines)
+
+
+def line_to(
+    timeline: int, histories: Mapping[int, Sequence[TimelineSwitch]], bases_begin: Mapping[int, int]
+) -> Lineage | None:
+    """The line that leads to a timeline; None where it cannot be told where that came from, nor has it a base."""
+    if timeline == FIRST_TIMELINE or timeline in histories:
+        return lineage(timeline, tuple(histories.get(timeline, ())))
+    if timeline in bases_begin:
+        return Lineage((Stretch(timeline, bases_begin[timeline], None),))
+    return None
+
+
+def parting(one: Lineage, other: Lineage) -> int:
+    """The LSN at which two lines part; below it they are one history."""
+    for mine, theirs in zip(one.stretches, other.stretches, strict=False):
+        if mine.timeline != theirs.timeline:
+            return mine.start
+        if mine.end != theirs.end:
+            return min(end for end in (mine.end, theirs.end) if end is not None)
+    return 0
+
+
+def is_abandoned(mine: Commits, theirs: Commits, *, mine_is_newer: bool) -> bool:
+    """Whether a line is abandoned for another one, by what each committed after they parted."""
+    if not (mine.readable and theirs.readable):
+        return False
+    if mine.newest is None:
+        return theirs.newest is not None or not mine_is_newer
+    return not mine_is_newer and theirs.first is not None and mine.newest < theirs.first
+
+
+def living(
+    tips: Sequence[Tip],
+    commits: Mapping[tuple[int, int], Commits],
+    followed: Sequence[Followed] = (),
+) -> tuple[Tip, ...]:
+    """The tips of the lines that live, in the order of their timelines; at least one of several.
+
+    Args:
+        commits: by the timelines of two tips, what the first one committed after they parted.
+        followed: what was recorded; a person's word makes those abandoned that committed nothing since.
+    """
+    unknown = Commits(readable=False)
+    left = [
+        tip
+        for tip in tips
+        if not any(
+            is_abandoned(
+                commits.get((tip.timeline, other.timeline), unknown),
+                commits.get((other.timeline, tip.timeline), unknown),
+                mine_is_newer=tip.timeline > other.timeline,
+            )
+            for other in tips
+            if other is not tip
+        )
+    ]
+    word = next((item for item in reversed(followed) if item.by == "person"), None)
+    if word is not None and any(tip.timeline == word.timeline for tip in left):
+        left = [
+            tip for tip in left if tip.timeline == word.timeline or (tip.newest is not None and tip.newest > word.since)
+        ]
+    return tuple(left or tips[-1:])
+
+
+def followed_line(tips: Sequence[Tip], followed: Sequence[Followed]) -> Tip:
+    """Of the lines that live the one that a receiver followed last, or a person named; else the newest."""
+    for item in reversed(followed):
+        fitting = [tip for tip in tips if item.timeline in tip.line.timelines]
+        exact = [tip for tip in fitting if tip.timeline == item.timeline]
+        if exact or fitting:
+            return (exact or fitting)[-1]
+    return tips[-1]
+
+
+def lines_words(tips: Sequence[Tip]) -> str:
+    """Of several lines that live: `timeline 1 (newest commit 2026-11-27 12:00:00 UTC) and timeline 2 (...)`."""
+    return " and ".join(f"timeline {tip.timeline} ({_newest_words(tip)})" for tip in tips)
+
+
+def _newest_words(tip: Tip) -> str:
+    if tip.newest is None:
+        return "newest commit unknown"
+    return f"newest commit {tip.newest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
