@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tmi_ops.backup.archive.contents import Contents
@@ -47,7 +47,8 @@ class CopiedDatabase:
 class Copying:
     """Sends what programs say of one snapshot into one backup's folder of the store, until `stop` is pulled.
 
-    `spool`: a directory for what cannot be streamed. `application_name`: of the programs' sessions.
+    `spool`: a directory for what cannot be streamed. `application_name`: of the programs' sessions. `warnings`: what
+    the programs warned of.
     """
 
     postgres: PostgresSettings
@@ -59,6 +60,7 @@ class Copying:
     application_name: str
     stop: Stop
     report: Report
+    warnings: list[str] = field(default_factory=list)
 
     def database(self, format_: LogicalFormat, jobs: int) -> CopiedDatabase:
         """Dump the database in this format."""
@@ -83,7 +85,7 @@ class Copying:
         """The output of a program that reaches the server."""
         environment = libpq_environment(self.postgres, server_major=self.snapshot.server.major)
         environment["PGAPPNAME"] = self.application_name
-        for chunk in stream_program(argv, environment, stdin=stdin, stop=self.stop):
+        for chunk in stream_program(argv, environment, stdin=stdin, stop=self.stop, warn=self.warnings.append):
             if self.stop.pulled:
                 raise BackupError("The dump was stopped.")
             yield chunk

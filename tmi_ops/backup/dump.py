@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,8 @@ ZSTD_LEVEL = 1  # beyond 1 the dump waits for the compressor on 2 cores, for a f
 _FIRST_MAJOR_WITH_ZSTD = 16
 # We hold every table already, so pg_dump waits for a lock only behind somebody who waits for us.
 LOCK_WAIT_MS = 10_000
+# Concerns dumps of data alone; ours make foreign keys after the rows.
+_HARMLESS = ("there are circular foreign-key constraints",)
 
 
 def dump_object_name(format_: LogicalFormat) -> str:
@@ -75,6 +77,11 @@ def dump_command(
 def count_command(programs: Programs, encoding: str) -> list[str | Path]:
     """The pg_dump argv for a dump that is counted and thrown away."""
     return [*_dump_options(programs, encoding), "--format=custom", f"--compress={compression(programs)}"]
+
+
+def definitions_command(programs: Programs, encoding: str) -> list[str | Path]:
+    """The pg_dump argv for an archive of every definition, without data."""
+    return [*_dump_options(programs, encoding), "--format=custom", "--schema-only", "--compress=0"]
 
 
 def _dump_options(programs: Programs, encoding: str) -> list[str | Path]:
@@ -135,11 +142,13 @@ def stream_program(
     *,
     stdin: Iterable[bytes] | None = None,
     stop: Stop | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[bytes]:
     """Run a program and yield its standard output as it comes. Closing the iterator ends the program.
 
     Args:
         stdin: what it reads, handed over by a thread.
+        warn: told of each warning when the program has ended well: pg_dump's exit code does not tell what it left out.
 
     Raises:
         ProgramError: after the last byte, when the program exited non-zero: what came before is not a whole dump.
@@ -166,6 +175,10 @@ def stream_program(
             if process.wait() != 0:
                 errors.seek(0)
                 raise program_failed(argv[0], process.returncode, errors.read().decode(errors="replace"))
+            if warn is not None:
+                errors.seek(0)
+                for warning in warnings_in(errors.read().decode(errors="replace")):
+                    warn(warning)
         finally:
             _end(process)
             process.wait()
@@ -209,6 +222,12 @@ class _Feeder:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that reads the output
             self._failure = error
             _end(self._process)
+
+
+def warnings_in(said: str) -> list[str]:
+    """The warnings of one of PostgreSQL's programs that say something of the dump's content."""
+    found = [line.split(": warning: ", 1)[1].strip() for line in said.splitlines() if ": warning: " in line]
+    return [warning for warning in found if not warning.startswith(_HARMLESS)]
 
 
 def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:

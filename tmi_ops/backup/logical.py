@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,12 @@ from tmi_ops.backup.archive.contents import Contents
 from tmi_ops.backup.contents import CONTENTS_OBJECT, contents_json, fingerprints_of, sequence_values
 from tmi_ops.backup.copying import Copying
 from tmi_ops.backup.dump import LogicalFormat, Stop, globals_command, waited_for_lock
-from tmi_ops.backup.inventory import read_inventory
 from tmi_ops.backup.lock_queue import PATIENCE_S, LockQueueWatch, watched_locks
 from tmi_ops.backup.one_at_a_time import only_backup
 from tmi_ops.backup.properties import database_script
 from tmi_ops.backup.snapshot import Snapshot, exported_snapshot
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings, read_surroundings
+from tmi_ops.backup.undumped import left_behind
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.connections import APPLICATION_NAME
 from tmi_ops.postgres.programs import Programs, programs_at_least
@@ -31,7 +30,7 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide
 
 GLOBALS_OBJECT = "globals.sql"
-INVENTORY_OBJECT = "inventory.json"
+INVENTORY_OBJECT = "inventory.json"  # of earlier releases, which compared by it
 PROPERTIES_OBJECT = "database.sql"
 DUMP_JOBS = min(4, os.cpu_count() or 1)
 # How often a backup gives way to somebody's ALTER before it leaves the decision to a person.
@@ -46,6 +45,7 @@ class _Copied:
     objects: tuple[StoredObject, ...]
     contents: Contents
     globals_include_passwords: bool
+    left_behind: tuple[str, ...]
 
 
 class _GaveWayError(BackupError):
@@ -131,11 +131,11 @@ def _copy_out(copying: Copying, format_: LogicalFormat, jobs: int, *, with_passw
         source = reading.result()
     objects += (
         copying.upload(CONTENTS_OBJECT, [contents_json(database.contents)]),
-        copying.upload(INVENTORY_OBJECT, [source.inventory]),
         copying.upload(PROPERTIES_OBJECT, [source.properties]),
         copying.upload(SURROUNDINGS_OBJECT, [source.surroundings.model_dump_json(indent=1).encode()]),
     )
-    return _Copied(objects, database.contents, with_passwords)
+    left = _told(copying.report, (*source.left_behind, *dict.fromkeys(copying.warnings)))
+    return _Copied(objects, database.contents, with_passwords, left)
 
 
 def _gave_way(watch: LockQueueWatch) -> BackupError:
@@ -153,11 +153,17 @@ def _gave_way(watch: LockQueueWatch) -> BackupError:
     )
 
 
+def _told(report: Report, left_behind: tuple[str, ...]) -> tuple[str, ...]:
+    for sentence in left_behind:
+        report.note(f"not in this backup: {sentence}")
+    return left_behind
+
+
 @dataclass(frozen=True)
 class _SourceFacts:
     """What a restored copy will be given and compared with."""
 
-    inventory: bytes
+    left_behind: tuple[str, ...]
     properties: bytes
     surroundings: Surroundings
 
@@ -173,7 +179,7 @@ class _SourceReader:
         connection = self.snapshot.connection
         surroundings = read_surroundings(connection, with_passwords=self.with_passwords)
         return _SourceFacts(
-            inventory=json.dumps(read_inventory(connection), indent=0, sort_keys=True).encode(),
+            left_behind=left_behind(connection),
             properties=database_script(surroundings.database, connection),
             surroundings=surroundings,
         )
@@ -223,6 +229,7 @@ def _manifest(
         fingerprints=fingerprints_of(copied.contents),
         sequences=sequence_values(copied.contents),
         globals_include_passwords=copied.globals_include_passwords,
+        left_behind=copied.left_behind,
         parent=None,
         tools={"pg_dump": programs.version, "tmi_ops": __version__},
         recipients=settings.store.age_recipients,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.alerts.dead_man import ping_heartbeat
@@ -124,6 +125,8 @@ def _show_backup(manifest: Manifest) -> None:
         f"[green]Backed up[/] [bold]{manifest.backup_id}[/]: {manifest.database} ({what}) "
         f"as {manifest.format}, {size_words(manifest.total_size)} in {time_words(manifest.duration_seconds)}."
     )
+    for sentence in manifest.left_behind:
+        out.print(f"[yellow]Not in this backup:[/] {escape(sentence)}")
 
 
 def _show_base(manifest: BaseManifest) -> None:
@@ -190,5 +193,6 @@ def _verdict_words(entry: CatalogueEntry) -> str:
     if verdict is None:
         return "[yellow]not proven[/]"
     if verdict.outcome == "proven":
-        return f"[green]proven[/] in {time_words(verdict.restore_seconds)}"
+        but = f", but for {len(verdict.but_for)} things (tmi-ops verify)" if verdict.but_for else ""
+        return f"[green]proven[/] in {time_words(verdict.restore_seconds)}{but}"
     return f"[red]FAILED[/]: {verdict.reasons[0]}"

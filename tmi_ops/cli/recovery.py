@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
@@ -158,8 +159,11 @@ def show_proof(proof: Proof) -> int:
     if verdict.outcome == "proven":
         out.print(
             f"[bold green]PROVEN[/] [bold]{verdict.backup_id}[/]: {verdict.tables} tables and {verdict.rows:,} rows "
-            f"restored into PostgreSQL {verdict.server_version}, each table equal to its source."
+            f"restored into PostgreSQL {verdict.server_version}, each table equal to its source"
+            f"{', but for:' if verdict.but_for else '.'}"
         )
+        for exception in verdict.but_for:
+            out.print(f"  - {escape(exception)}")
     else:
         out.print(f"[bold red]FAILED[/] [bold]{verdict.backup_id}[/]: this backup cannot be relied on.")
         for reason in verdict.reasons:

@@ -183,7 +183,11 @@ def _proof_result(proof: "Proof") -> AssetCheckResult:
         passed=verdict.outcome == "proven",
         severity=AssetCheckSeverity.ERROR,
         description="proven" if verdict.outcome == "proven" else verdict.reasons[0],
-        metadata={"backup": verdict.backup_id, "reasons": bullets(verdict.reasons, "Nothing differs.")},
+        metadata={
+            "backup": verdict.backup_id,
+            "reasons": bullets(verdict.reasons, "Nothing differs."),
+            "but for": bullets(verdict.but_for, "Nothing was left out."),
+        },
     )
 
 

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from tmi_ops.backup import fingerprint
 from tmi_ops.backup.contents import CONTENTS_OBJECT, fingerprints_of, parse_contents
 from tmi_ops.backup.counting import count_database
+from tmi_ops.backup.definitions import definitions_of, live_definitions
 from tmi_ops.backup.fingerprint import fingerprint_tables, read_sequences
-from tmi_ops.backup.inventory import differing_objects, read_inventory
-from tmi_ops.backup.logical import INVENTORY_OBJECT
 from tmi_ops.backup.snapshot import list_tables, pin_text_output
+from tmi_ops.backup.undumped import read_facts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.contents import differing_large_objects, differing_sequences, differing_tables
+from tmi_ops.recovery.definitions import compare_definitions, compare_facts
 from tmi_ops.recovery.dumped_rows import dumped_rows
 from tmi_ops.recovery.fetch import FetchedBackup
+from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR, compare_objects
+from tmi_ops.recovery.trees import Majors
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.manifest import SequenceRange, TableFingerprint
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between a restored copy and its source, a sentence each; equal when there is none."""
+    """What differs between a restored copy and its source, a sentence each; equal when there is none.
+
+    `notes` are of the server that the copy stands on, such as another version of an extension.
+    """
 
     differences: tuple[str, ...]
     fingerprints: dict[str, TableFingerprint]
+    notes: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -48,18 +54,15 @@ def compare_with_source(
     Args:
         programs: not older than the server at `address`.
     """
-    inventory = json.loads(fetched.path(INVENTORY_OBJECT).read_bytes())
-    with connect(address) as connection:
-        pin_text_output(connection)
-        differences = differing_objects(inventory, read_inventory(connection))
-    if fetched.manifest.format == "schema-only":
-        return Comparison(tuple(differences), {})
-    rows = (
-        _compare_contents(address, fetched, programs, report)
-        if fetched.manifest.digest_method == "copy"
-        else _compare_records(address, fetched, report)
-    )
-    return Comparison((*differences, *rows.differences), rows.fingerprints)
+    manifest = fetched.manifest
+    if manifest.format == "schema-only":
+        objects = compare_objects(address, fetched, live_definitions(address, programs))
+        return Comparison(objects.differences, {}, objects.notes)
+    if manifest.digest_method == "copy":
+        return _compare_contents(address, fetched, programs, report)
+    objects = compare_objects(address, fetched, live_definitions(address, programs))
+    rows = _compare_records(address, fetched, report)
+    return Comparison((*objects.differences, *rows.differences), rows.fingerprints, objects.notes)
 
 
 def _compare_contents(
@@ -67,8 +70,9 @@ def _compare_contents(
 ) -> Comparison:
     source = parse_contents(fetched.path(CONTENTS_OBJECT).read_bytes())
     with report.phase("compare", total=1, unit="steps") as phase:
-        copy = count_database(address, programs)[1]
+        toc, copy = count_database(address, programs)
         phase.advance(1)
+    objects = compare_objects(address, fetched, definitions_of(toc))
     with connect(address) as connection:
         pin_text_output(connection)
         differences = differing_tables(
@@ -81,7 +85,7 @@ def _compare_contents(
         )
     differences += differing_sequences(source.sequences, copy.sequences)
     differences += differing_large_objects(source, copy)
-    return Comparison(tuple(differences), fingerprints_of(copy))
+    return Comparison((*objects.differences, *differences), fingerprints_of(copy), objects.notes)
 
 
 def _compare_records(address: PostgresSettings, fetched: FetchedBackup, report: Report) -> Comparison:
@@ -95,22 +99,27 @@ def _compare_records(address: PostgresSettings, fetched: FetchedBackup, report: 
     return Comparison(tuple(differences), fingerprints)
 
 
-def compare_databases(source: PostgresSettings, copy: PostgresSettings, report: Report) -> Comparison:
+def compare_databases(
+    source: PostgresSettings, copy: PostgresSettings, programs: Programs, report: Report
+) -> Comparison:
     """Compare two running databases that nobody writes to: every definition, row and sequence."""
     found = []
     for address in (source, copy):
         with connect(address) as connection:
             pin_text_output(connection)
             fingerprints = fingerprint_tables(connection, list_tables(connection), report)
-            found.append((read_inventory(connection), fingerprints, read_sequences(connection)))
-    (objects, rows, sequences), (copied_objects, copied_rows, copied_sequences) = found
+            major = connection.info.server_version // VERSION_NUM_PER_MAJOR
+            found.append((major, read_facts(connection), fingerprints, read_sequences(connection)))
+    (major, facts, rows, sequences), (copied_major, copied_facts, copied_rows, copied_sequences) = found
+    definitions = live_definitions(source, programs), live_definitions(copy, programs)
+    objects = compare_definitions(*definitions, Majors(major, copied_major)) + compare_facts(facts, copied_facts)
     exact = {name: SequenceRange(before=value, after=value) for name, value in sequences.items()}
     differences = [
-        *differing_objects(objects, copied_objects),
+        *objects.differences,
         *fingerprint.differing_tables(rows, copied_rows),
         *differing_values(exact, copied_sequences),
     ]
-    return Comparison(tuple(differences), copied_rows)
+    return Comparison(tuple(differences), copied_rows, objects.notes)
 
 
 def differing_values(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:

@@ -21,9 +21,9 @@ from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
 from tmi_ops.recovery.fetch import fetch_backup
 from tmi_ops.recovery.load import create_database, drop_database, load_dump
+from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
-from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
 from tmi_ops.settings import Settings
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
@@ -39,6 +39,7 @@ class RestorePlan:
 
     manifest: Manifest
     server: str
+    server_major: int
     database: str
     working_name: str
     keep_as: str | None
@@ -90,6 +91,7 @@ def plan_restore(settings: Settings, manifest: Manifest, into: str, *, replace: 
     return RestorePlan(
         manifest=manifest,
         server=f"{settings.postgres.host}:{settings.postgres.port}",
+        server_major=server_major,
         database=into,
         working_name=derived_name(into, f"restoring_{secrets.token_hex(3)}"),
         keep_as=derived_name(into, f"before_{stamp}") if row is not None else None,
@@ -105,7 +107,7 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
             equal to the backup. The copy is dropped; what existed stays as it was.
     """
     manifest = plan.manifest
-    programs = programs_at_least(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    programs = programs_at_least(plan.server_major, settings.pg_bindir)
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, sum(item.plain_size for item in manifest.objects), "Fetching the backup")
     scratch_root.mkdir(parents=True, exist_ok=True)
@@ -115,29 +117,22 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
     except BaseException:
         drop_database(settings.postgres, plan.working_name)
         raise
-    return RestoreResult(plan.database, plan.keep_as, comparison, tuple(created_roles))
-
-
-def _programs_of_server(settings: Settings) -> Programs:
-    """What can dump the copy: the server may be newer than the backup."""
-    with connect(settings.postgres, "postgres") as connection:
-        major = connection.info.server_version // VERSION_NUM_PER_MAJOR
-    return programs_at_least(major, settings.pg_bindir)
+    return RestoreResult(plan.database, plan.keep_as, comparison, created_roles)
 
 
 def _restore_beside(
     settings: Settings, store: ObjectStore, plan: RestorePlan, programs: Programs, scratch_root: Path, report: Report
-) -> tuple[Comparison, list[str]]:
+) -> tuple[Comparison, tuple[str, ...]]:
     address = settings.postgres.model_copy(update={"database": plan.working_name})
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
         fetched = fetch_backup(store, plan.manifest, Path(directory), report)
         surroundings = read_surroundings(fetched, report)
         server = settings.postgres.model_copy(update={"database": "postgres"})
-        created_roles = restore_roles(server, surroundings.roles, report)
+        created_roles = restore_roles(server, surroundings.roles, report).created
         create_database(settings.postgres, plan.manifest, plan.working_name, report)
         load_dump(address, fetched, programs, report)
         apply_properties(address, surroundings.database, report)
-        comparison = compare_with_source(address, fetched, _programs_of_server(settings), report)
+        comparison = compare_with_source(address, fetched, programs, report)
     if not comparison.equal:
         raise RecoveryError(
             f"The restored copy is not what was backed up: {'; '.join(comparison.differences[:5])}.",

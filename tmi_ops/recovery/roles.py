@@ -87,23 +87,28 @@ def without_power(roles: Roles) -> Roles:
     )
 
 
-def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> list[str]:
-    """Create the roles that the server lacks. What the server refuses is noted.
+@dataclass(frozen=True)
+class RestoredRoles:
+    """The roles that were created, and a sentence for each statement that the server refused."""
 
-    Returns:
-        The names of the roles created.
-    """
-    created = []
+    created: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> RestoredRoles:
+    """Create the roles that the server lacks. What the server refuses is noted."""
+    refused = []
     with connect(address) as connection:
         existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
         for item in role_statements(roles, existing):
             try:
                 connection.execute(item.statement)
             except psycopg.Error as error:
-                report.note(f"role statement refused: {item.role}: {str(error).splitlines()[0]}")
+                refused.append(f"role statement refused: {item.role}: {str(error).splitlines()[0]}")
+                report.note(refused[-1])
         now = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
-        created = [role.name for role in roles.roles if role.name in now - existing]
-    return sorted(created)
+    created = sorted(role.name for role in roles.roles if role.name in now - existing)
+    return RestoredRoles(tuple(created), tuple(refused))
 
 
 def _create(role: Role) -> sql.Composed:

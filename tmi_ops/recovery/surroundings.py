@@ -10,7 +10,8 @@ from psycopg import sql
 from pydantic import ValidationError
 
 from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
-from tmi_ops.backup.properties import DatabaseProperties, property_statements
+from tmi_ops.backup.properties import LOADS_CODE, DatabaseProperties, property_statements, read_properties
+from tmi_ops.backup.snapshot import pin_text_output
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
@@ -48,11 +49,44 @@ def read_surroundings(fetched: FetchedBackup, report: Report) -> Surroundings:
     return Surroundings(roles=roles, database=properties.model_copy(update=known))
 
 
-def apply_properties(address: PostgresSettings, properties: DatabaseProperties, report: Report) -> None:
-    """Give the database that `address` names its owner, settings, grants and comment; what is refused is noted."""
+def apply_properties(address: PostgresSettings, properties: DatabaseProperties, report: Report) -> tuple[str, ...]:
+    """Give the database that `address` names its owner, settings, grants and comment, and look whether it has them.
+
+    Returns:
+        What it has not, a sentence each, noted too: this server refused it, or has no such locale.
+    """
+    refused = []
     with connect(address, "postgres") as connection:
         for statement in property_statements(properties, sql.Identifier(address.database)):
             try:
                 connection.execute(statement)
             except psycopg.Error as error:
-                report.note(f"database property refused: {str(error).splitlines()[0]}")
+                refused.append(f"database property refused: {str(error).splitlines()[0]}")
+    with connect(address) as connection:
+        pin_text_output(connection)
+        differing = differing_properties(properties, read_properties(connection))
+    sentences = (*refused, *(sentence for sentence in differing if not refused or not sentence.startswith("setting")))
+    for sentence in sentences:
+        report.note(sentence)
+    return sentences
+
+
+def differing_properties(source: DatabaseProperties, copy: DatabaseProperties) -> tuple[str, ...]:
+    """How the copy's properties differ from the source's, a sentence each; what is not known of the source is not."""
+    plain = sorted(set(DatabaseProperties.model_fields) - {"settings", "grants"})
+    known = [name for name in plain if name in source.model_fields_set]
+    sentences = [
+        f"{name.replace('_', ' ')} of the database was {getattr(source, name)}, here it is {getattr(copy, name)}"
+        for name in known
+        if getattr(source, name) != getattr(copy, name)
+    ]
+    if source.grants is not None and set(source.grants) != set(copy.grants or ()):
+        sentences.append("rights on the database are not those of the source")
+    here = {(item.role, item.setting.name): item.setting.values for item in copy.settings}
+    for item in source.settings:
+        if here.get((item.role, item.setting.name)) != item.setting.values:
+            loads_code = item.setting.name.lower() in LOADS_CODE
+            why = "it loads code, so set it by hand" if loads_code else "it is not set here"
+            role = f" of {item.role}" if item.role else ""
+            sentences.append(f"setting {item.setting.name}{role} in the database: {why}")
+    return tuple(sentences)

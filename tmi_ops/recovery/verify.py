@@ -27,6 +27,7 @@ from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
 from tmi_ops.recovery.load import create_database, load_dump
 from tmi_ops.recovery.lock_room import lock_parameters
+from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
@@ -37,7 +38,6 @@ from tmi_ops.store.objects import ObjectStore
 
 # Indexes are rebuilt with sort files beside the data, and the WAL of a load is kept until a checkpoint.
 RESTORED_SIZE_FACTOR = 1.5
-VERSION_NUM_PER_MAJOR = 10000
 
 
 @dataclass
@@ -45,6 +45,7 @@ class _Findings:
     """What the proof found so far."""
 
     reasons: list[str] = field(default_factory=list)
+    but_for: list[str] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
     validation: Validation | None = None
@@ -114,16 +115,17 @@ def _restore_and_compare(
         database = "restored"
         address = cluster.address.model_copy(update={"database": database})
         with findings.timed("restore"):
-            restore_roles(cluster.address, surroundings.roles, report)
+            findings.but_for.extend(restore_roles(cluster.address, surroundings.roles, report).refused)
             create_database(cluster.address, fetched.manifest, database, report)
             try:
                 load_dump(address, fetched, programs, report)
-                apply_properties(address, surroundings.database, report)
+                findings.but_for.extend(apply_properties(address, surroundings.database, report))
             except ProgramError as error:
                 raise _RestoreFailedError(error.what) from error
         with findings.timed("compare"):
             findings.comparison = compare_with_source(address, fetched, programs, report)
             findings.reasons.extend(findings.comparison.differences)
+            findings.but_for.extend(findings.comparison.notes)
         with findings.timed("validate"):
             findings.validation = validate_schema(address)
 
@@ -135,6 +137,7 @@ def _verdict(manifest: Manifest, programs: Programs, findings: _Findings) -> Ver
         outcome="failed" if findings.reasons else "proven",
         verified_at=datetime.now(UTC),
         reasons=tuple(findings.reasons),
+        but_for=(*manifest.left_behind, *findings.but_for),
         phases=findings.phases,
         restore_seconds=findings.phases.get("fetch", 0.0) + findings.phases.get("restore", 0.0),
         tables=len(comparison.fingerprints) if comparison else 0,

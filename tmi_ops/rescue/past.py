@@ -15,6 +15,7 @@ from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import fetch_backup
 from tmi_ops.recovery.load import create_database, load_dump
+from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import recovered_cluster
@@ -23,7 +24,7 @@ from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import read_surroundings
-from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR, disk_needed
+from tmi_ops.recovery.verify import disk_needed
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import find_backup
 from tmi_ops.store.objects import ObjectStore

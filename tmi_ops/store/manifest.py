@@ -155,7 +155,7 @@ class BackupManifest(_Fact):
 
 
 class Manifest(BackupManifest):
-    """A logical backup: one database in one snapshot."""
+    """A logical backup: one database in one snapshot. `left_behind`: what it does not hold, a sentence each."""
 
     kind: Literal["logical"]
     format: Format
@@ -170,6 +170,7 @@ class Manifest(BackupManifest):
     snapshot: str
     snapshot_at: AwareDatetime
     globals_include_passwords: bool = False
+    left_behind: tuple[str, ...] = ()
     objects: tuple[StoredObject, ...]
     digest_method: DigestMethod = "record"
     fingerprints: dict[str, TableFingerprint] = Field(default_factory=dict)
@@ -228,13 +229,17 @@ AnyManifest = Manifest | BaseManifest
 
 
 class Verdict(_Fact):
-    """The outcome of one proof of one backup. `phases` maps a phase's name to its seconds."""
+    """The outcome of one proof of one backup. `phases` maps a phase's name to its seconds.
+
+    `but_for`: what a proven backup does not hold, or could not be shown on the server it was restored on.
+    """
 
     format_version: Literal[1] = 1
     backup_id: BackupId
     outcome: Outcome
     verified_at: AwareDatetime
     reasons: tuple[str, ...] = ()
+    but_for: tuple[str, ...] = ()
     phases: dict[str, float] = Field(default_factory=dict)
     restore_seconds: float = 0.0
     tables: int = 0

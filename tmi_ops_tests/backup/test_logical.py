@@ -58,7 +58,7 @@ def test_a_backup_of_each_format_is_in_the_catalogue_with_what_a_restore_needs(
     manifest = back_up_logical(source, store, format_, SilentReport())
     assert find_backup(store, "latest") == manifest
     names = {item.name for item in manifest.objects}
-    assert {"globals.sql", "inventory.json", "contents.json"} < names
+    assert {"globals.sql", "surroundings.json", "contents.json"} < names
     assert manifest.format == format_
     assert manifest.database == source.postgres.database
     assert manifest.system_identifier is not None

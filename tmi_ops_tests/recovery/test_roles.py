@@ -98,7 +98,7 @@ def test_roles_come_back_as_they_were_and_a_setting_stays_a_setting(server: Post
     with connect(server) as connection:
         before = [role for role in read_roles(connection, with_passwords=True).roles if role.name == victim]
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(victim)))
-    assert restore_roles(server, Roles(roles=tuple(before)), SilentReport()) == [victim]
+    assert restore_roles(server, Roles(roles=tuple(before)), SilentReport()).created == (victim,)
     with connect(server) as connection:
         after = read_roles(connection, with_passwords=True).roles
     assert [role for role in after if role.name == victim] == before

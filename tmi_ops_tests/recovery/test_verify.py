@@ -78,10 +78,13 @@ def test_a_missing_object_is_caught(backed_up: BackedUp) -> None:
     [
         ("UPDATE threat_models SET name = name || '!' WHERE name = 'model 7'", "public.threat_models"),
         ("DELETE FROM threats WHERE id = 7", "public.threats had 4000 rows, the restored copy has 3999"),
-        ("DROP TRIGGER append_only ON audit", "trigger public.audit.append_only is missing"),
+        ("DROP TRIGGER append_only ON audit", "trigger public.audit append_only is missing"),
         ("DROP INDEX idx_threats_model", "index public.idx_threats_model is missing"),
-        ("ALTER TABLE threats DROP CONSTRAINT threats_severity_check", "threats_severity_check is missing"),
-        ("REVOKE INSERT ON threats FROM PUBLIC; GRANT SELECT ON audit TO PUBLIC", "grant public.audit to PUBLIC"),
+        (
+            "ALTER TABLE threats DROP CONSTRAINT threats_severity_check",
+            "threats was CONSTRAINT threats_severity_check",
+        ),
+        ("REVOKE INSERT ON threats FROM PUBLIC; GRANT SELECT ON audit TO PUBLIC", "grants on table public.audit"),
         ("ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket')", "sequence public.ticket stands at 100"),
     ],
     ids=["changed row", "lost row", "trigger", "index", "check", "grant", "sequence"],

@@ -88,7 +88,7 @@ def _unload(work: Work) -> None:
 def _validate(work: Work) -> None:
     names, target = names_of(work), _target(work)
     with _recovered_database(work) as source:
-        comparison = compare_databases(source, target, work.report)
+        comparison = compare_databases(source, target, cluster_programs(work), work.report)
     if not comparison.equal:
         raise RecoveryError(
             f"The copy on the server is not what was recovered: {'; '.join(comparison.differences[:5])}.",

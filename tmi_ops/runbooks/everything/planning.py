@@ -12,8 +12,8 @@ from pathlib import Path
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
+from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
-from tmi_ops.recovery.verify import VERSION_NUM_PER_MAJOR
 from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.ends import hole_notes
 from tmi_ops.runbooks.plan import Plan, Step

@@ -1,0 +1,119 @@
+"""Is every definition of the copy the source's? Entry by entry of pg_dump's tables of contents.
+
+1. Objects are paired by kind, schema and name; what is on one side alone is missing or new.
+2. Equal text is equal. Text that differs is parsed, and equal trees are equal (recovery/trees.py).
+3. What no dump says (backup/undumped.py) is compared as facts. Versions that belong to the server are told apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tmi_ops.backup.definitions import ATTACHED, Definition
+from tmi_ops.backup.undumped import OF_THE_SERVER, Fact
+from tmi_ops.recovery.trees import Majors, normal_form
+
+_ANY_ORDER = frozenset({"ACL", "DEFAULT ACL"})
+_SHOWN = 160  # characters of a line that differs
+_Form = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class DefinitionDifferences:
+    """A sentence each: `differences` disprove a copy, `notes` are of the server it stands on."""
+
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: DefinitionDifferences) -> DefinitionDifferences:
+        return DefinitionDifferences(self.differences + other.differences, self.notes + other.notes)
+
+
+def compare_definitions(
+    source: Iterable[Definition], copy: Iterable[Definition], majors: Majors
+) -> DefinitionDifferences:
+    """How the copy's definitions differ from the source's."""
+    before, after = _by_key(source), _by_key(copy)
+    sentences: list[str] = []
+    for key in sorted(before.keys() | after.keys()):
+        sentences += _differing(before[key], after[key], majors)
+    return DefinitionDifferences(tuple(sentences))
+
+
+def compare_facts(source: Iterable[Fact], copy: Iterable[Fact]) -> DefinitionDifferences:
+    """How the facts that no dump says differ."""
+    before = {(fact.kind, fact.name): fact.value for fact in source}
+    after = {(fact.kind, fact.name): fact.value for fact in copy}
+    differences: list[str] = []
+    notes: list[str] = []
+    for kind, name in sorted(before.keys() & after.keys()):  # an object on one side alone is told by its definition
+        was, came = before[kind, name], after[kind, name]
+        if was != came:
+            sentence = f"{'.'.join(name)}: {kind} was {was}, in the restored copy it is {came}"
+            (notes if kind in OF_THE_SERVER else differences).append(sentence)
+    for kind, name in sorted(before.keys() ^ after.keys()):
+        if kind == "large object":
+            where = "is missing from the restored copy" if (kind, name) in before else "was not in the source"
+            differences.append(f"large object {name[0]} {where}")
+    return DefinitionDifferences(tuple(differences), tuple(notes))
+
+
+def _by_key(definitions: Iterable[Definition]) -> defaultdict[tuple[str, str, str], list[Definition]]:
+    found: defaultdict[tuple[str, str, str], list[Definition]] = defaultdict(list)
+    for definition in definitions:
+        found[definition.key].append(definition)
+    return found
+
+
+def _differing(source: list[Definition], copy: list[Definition], majors: Majors) -> Iterator[str]:
+    """Compare the definitions of one key; there is nearly always one on each side."""
+    if Counter(source) == Counter(copy):
+        return
+    before = {_form(item, majors): item for item in source}
+    after = {_form(item, majors): item for item in copy}
+    lost = [item for form, item in before.items() if form not in after]
+    new = [item for form, item in after.items() if form not in before]
+    if not lost and not new and len(source) != len(copy):
+        yield f"{_called(source[0])} was there {len(source)} times, in the restored copy it is {len(copy)} times"
+    for was, came in zip(lost, new, strict=False):
+        yield f"{_called(was)} {_how(was, came)}"
+    for item in lost[len(new) :]:
+        yield f"{_called(item)} is missing from the restored copy"
+    for item in new[len(lost) :]:
+        yield f"{_called(item)} is in the restored copy but was not in the source"
+
+
+def _form(item: Definition, majors: Majors) -> _Form:
+    statements = normal_form(item.text, majors, any_order=item.kind in _ANY_ORDER)
+    return (item.owner, item.tablespace, item.access_method, *statements)
+
+
+def _called(item: Definition) -> str:
+    kind, name = item.kind.lower(), item.name
+    if item.kind in ATTACHED:  # the name begins with the kind of what it is about
+        about, _, name = item.name.partition(" ")
+        kind = f"{'grants' if item.kind == 'ACL' else kind} on {about.lower()}"
+    return f"{kind} {item.schema}.{name}" if item.schema else f"{kind} {name}"
+
+
+def _how(was: Definition, came: Definition) -> str:
+    for fact in ("owner", "tablespace", "access_method"):
+        if getattr(was, fact) != getattr(came, fact):
+            words = fact.replace("_", " ")
+            return (
+                f"had the {words} {getattr(was, fact) or 'by default'}, "
+                f"in the restored copy {getattr(came, fact) or 'that by default'}"
+            )
+    before, after = ([line.strip().rstrip(",") for line in item.text.splitlines()] for item in (was, came))
+    lost = [line for line in before if line not in after]
+    new = [line for line in after if line not in before]
+    return (
+        f"was {_line(lost or was.text.splitlines())}, in the restored copy it is {_line(new or came.text.splitlines())}"
+    )
+
+
+def _line(lines: list[str]) -> str:
+    line = " ".join(" ".join(lines).split()).rstrip(",;")
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -1,0 +1,147 @@
+"""One normal form for statements that mean the same, by the tree that PostgreSQL's parser makes of them.
+
+A definition that PostgreSQL prints, reads and prints again may come out in other words. Its parse tree, without the
+positions in the text, is the same, but for the few rewrites below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import postgast
+
+_POSITIONS = frozenset({"location", "stmt_location", "stmt_len", "list_start", "list_end", "rexpr_list_start"})
+_POSITIONS |= {"rexpr_list_end"}
+_VIEW_COLUMNS_BARE_SINCE = 16
+_NOT_NULL_NAMED_SINCE = 18
+
+
+@dataclass(frozen=True)
+class Majors:
+    """The major versions of PostgreSQL that the source's and the copy's definitions were printed by."""
+
+    source: int
+    copy: int
+
+    def crosses(self, first: int) -> bool:
+        """Whether one is older than `first`, and the other is not."""
+        return min(self.source, self.copy) < first <= max(self.source, self.copy)
+
+
+def normal_form(statements: str, majors: Majors, *, any_order: bool = False) -> tuple[bytes, ...]:
+    """What the statements mean, one value each; their text itself where PostgreSQL's parser refuses it.
+
+    Args:
+        any_order: they are grants or the like, whose order PostgreSQL does not keep.
+    """
+    try:
+        tree = postgast.parse(statements)
+    except postgast.PgQueryError:
+        return (statements.encode(errors="replace"),)
+    forms = []
+    for raw in tree.stmts:
+        _rewrite(raw.stmt, majors)
+        forms.append(raw.stmt.SerializeToString(deterministic=True))
+    return tuple(sorted(forms) if any_order else forms)
+
+
+def _rewrite(message: Any, majors: Majors) -> None:
+    """Bring a tree into the normal form, in place, children first."""
+    for field, value in message.ListFields():
+        if field.name in _POSITIONS:
+            message.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for child in value if _is_repeated(value) else (value,):
+                _rewrite(child, majors)
+    for rule in _RULES.get(message.DESCRIPTOR.name, ()):
+        rule(message, majors)
+
+
+def _is_repeated(value: Any) -> bool:
+    return not hasattr(value, "DESCRIPTOR")
+
+
+def _sorted(container: Any) -> None:
+    ordered = sorted((_copy(item) for item in container), key=lambda item: item.SerializeToString(deterministic=True))
+    del container[:]
+    container.extend(ordered)
+
+
+def _copy(message: Any) -> Any:
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied
+
+
+def _roles_in_any_order(policy: Any, _: Majors) -> None:
+    _sorted(policy.roles)
+
+
+def _rights_in_any_order(grant: Any, _: Majors) -> None:
+    _sorted(grant.privileges)
+    _sorted(grant.grantees)
+
+
+def _inherited_columns_in_any_order(table: Any, _: Majors) -> None:
+    """A table that inherits gets its parents' columns first, whatever the order was: PostgreSQL cannot keep it."""
+    if table.inh_relations and not table.HasField("partbound"):
+        _sorted(table.table_elts)
+
+
+def _cast_of_array_to_elements(node: Any, _: Majors) -> None:
+    """`ARRAY[a, b]::text[]` is printed as `ARRAY[a::text, b::text]` once it was read back."""
+    if node.WhichOneof("node") != "type_cast":
+        return
+    cast = node.type_cast
+    if cast.arg.WhichOneof("node") != "a_array_expr" or not cast.type_name.array_bounds:
+        return
+    array, element_type = _copy(cast.arg.a_array_expr), _copy(cast.type_name)
+    if not array.elements:
+        return
+    del element_type.array_bounds[:]
+    for element in array.elements:
+        inner = _copy(element)
+        element.type_cast.arg.CopyFrom(inner)
+        element.type_cast.type_name.CopyFrom(element_type)
+    node.a_array_expr.CopyFrom(array)
+
+
+def _columns_of_one_table_bare(select: Any, majors: Majors) -> None:
+    """PostgreSQL 16 and later print the columns of a view on one table without its name."""
+    if not majors.crosses(_VIEW_COLUMNS_BARE_SINCE) or len(select.from_clause) != 1:
+        return
+    (source,) = select.from_clause
+    if source.WhichOneof("node") != "range_var":
+        return
+    table = source.range_var
+    name = table.alias.aliasname if table.HasField("alias") else table.relname
+    for column in _column_references(select):
+        if len(column.fields) > 1 and column.fields[0].string.sval == name:
+            del column.fields[0]
+
+
+def _column_references(message: Any) -> Iterator[Any]:
+    if message.DESCRIPTOR.name == "ColumnRef":
+        yield message
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for child in value if _is_repeated(value) else (value,):
+                yield from _column_references(child)
+
+
+def _not_null_without_name(constraint: Any, majors: Majors) -> None:
+    """PostgreSQL 18 and later give NOT NULL constraints names, and write those that are not the usual ones."""
+    if majors.crosses(_NOT_NULL_NAMED_SINCE) and constraint.contype == postgast.pg_query_pb2.CONSTR_NOTNULL:
+        constraint.ClearField("conname")
+
+
+_RULES: dict[str, tuple[Callable[[Any, Majors], None], ...]] = {
+    "CreatePolicyStmt": (_roles_in_any_order,),
+    "GrantStmt": (_rights_in_any_order,),
+    "CreateStmt": (_inherited_columns_in_any_order,),
+    "Node": (_cast_of_array_to_elements,),
+    "SelectStmt": (_columns_of_one_table_bare,),
+    "Constraint": (_not_null_without_name,),
+}
