@@ -56,7 +56,7 @@ def test_a_backup_of_each_format_is_in_the_catalogue_with_what_a_restore_needs(
     source: Settings, store: ObjectStore, format_: LogicalFormat
 ) -> None:
     manifest = back_up_logical(source, store, format_, SilentReport())
-    assert find_backup(store, "latest") == manifest
+    assert find_backup(store, "latest").model_dump() == manifest.model_dump()
     names = {item.name for item in manifest.objects}
     assert {"globals.sql", "surroundings.json", "contents.json"} < names
     assert manifest.format == format_
@@ -111,13 +111,13 @@ def test_a_dump_that_fails_leaves_nothing_behind(
     assert _left_in_store(source) == []
 
 
-def test_an_inventory_that_fails_ends_the_dump_at_once(
+def test_a_reading_of_the_source_that_fails_ends_the_dump_at_once(
     source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise DatabaseError("the inventory's connection is gone")
+        raise DatabaseError("the connection is gone")
 
-    monkeypatch.setattr(logical, "read_inventory", fail)
+    monkeypatch.setattr(logical, "left_behind", fail)
     monkeypatch.setattr(copying, "dump_command", lambda *_a, **_k: ["/bin/sh", "-c", "sleep 60"])
     started = time.monotonic()
     with pytest.raises(DatabaseError, match="connection is gone"):
