@@ -1,8 +1,9 @@
-"""A logical backup to S3: `tmi-ops backup logical` (with its fingerprint) beside `pg_dump | aws s3 cp -`.
+"""A logical backup to S3: `tmi-ops backup logical` (with its digests) beside `pg_dump | aws s3 cp -`.
 
     python -m benchmarks.logical_backup --size 1e9 --rounds 3
 
-Both sides read one server and write to one S3 server, in turns, every run a process of its own from start to end.
+All sides read one server and write to one S3 server, in turns, every run a process of its own from start to end. The
+last one writes nowhere: it is what the server spends on a dump alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import boto3
 import click
 
-from benchmarks.processes import Run, run_pipeline
+from benchmarks.processes import Run, cpu_of_tree, run_pipeline
 from benchmarks.servers import Servers, make_database, servers
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.store.catalogue import list_backups
@@ -30,6 +31,7 @@ from tmi_ops.store.objects import open_store
 OURS = "tmi-ops backup logical"
 FIRST_PEER = "pg_dump -Fc | aws s3 cp -"
 SECOND_PEER = "pg_dump -Fc --compress=zstd:1 | aws s3 cp -"
+ALONE = "pg_dump -Fc --compress=zstd:1 >/dev/null"
 ENVIRONMENT = "measurement"
 MB = 1_000_000
 
@@ -45,11 +47,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Result:
-    """What a side's runs came to. Sizes in bytes."""
+    """What a side's runs came to. Sizes in bytes; `server`: CPU seconds of PostgreSQL in each run."""
 
     name: str
     runs: tuple[Run, ...]
     stored: int
+    server: tuple[float, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -58,6 +61,10 @@ class Result:
     @property
     def cpu_seconds(self) -> float:
         return statistics.median(run.cpu_seconds for run in self.runs)
+
+    @property
+    def server_seconds(self) -> float:
+        return statistics.median(self.server)
 
     @property
     def peak_memory(self) -> int:
@@ -102,26 +109,32 @@ def sides(running: Servers, directory: Path) -> list[Side]:
         Side(OURS, [[_program("tmi-ops"), "backup", "logical", "--quiet"]], _our_environment(running, directory)),
         Side(FIRST_PEER, [gzip, upload], peer_env),
         Side(SECOND_PEER, [[*gzip, "--compress=zstd:1"], upload], peer_env),
+        Side(ALONE, [[*gzip, "--compress=zstd:1"]], peer_env),
     ]
 
 
 def measure(running: Servers, compared: Sequence[Side], rounds: int, rows: int) -> list[Result]:
     """Run every side once a round, each round in another order, and look at what each left in the store."""
     runs: dict[str, list[Run]] = {side.name: [] for side in compared}
+    server: dict[str, list[float]] = {side.name: [] for side in compared}
+    postmaster = int((running.data / "postmaster.pid").read_text().split()[0])
     stored: dict[str, int] = {}
     for number in range(rounds):
         turn = number % len(compared)
         for side in (*compared[turn:], *compared[:turn]):
+            before = cpu_of_tree(postmaster)
             runs[side.name].append(run_pipeline(side.commands, side.env))
+            server[side.name].append(cpu_of_tree(postmaster) - before)
             if side.name == OURS:
                 _require_whole(running, rows)
-            stored[side.name] = empty_bucket(running)
-    return [Result(side.name, tuple(runs[side.name]), stored[side.name]) for side in compared]
+            stored[side.name] = empty_bucket(running) if side.name != ALONE else 0
+    return [Result(side.name, tuple(runs[side.name]), stored[side.name], tuple(server[side.name])) for side in compared]
 
 
 def comparison(results: Sequence[Result], database_bytes: int) -> str:
     """The figures as a Markdown table; the last column says how many times as long as ours a side took."""
-    head = ("", "median s", "each s", "MB/s", "client CPU s", "peak memory MB", "stored MB", "times ours")
+    head = ("", "median s", "each s", "MB/s", "client CPU s", "server CPU s", "peak memory MB", "stored MB",
+            "times ours")  # fmt: skip
     lines = [_line(head), _line(("---", *("---:" for _ in head[1:])))]
     for result in results:
         cells = (
@@ -130,6 +143,7 @@ def comparison(results: Sequence[Result], database_bytes: int) -> str:
             " ".join(f"{run.seconds:.1f}" for run in result.runs),
             f"{database_bytes / MB / result.seconds:.0f}",
             f"{result.cpu_seconds:.1f}",
+            f"{result.server_seconds:.2f}" if result.server else "",
             f"{result.peak_memory / MB:.0f}",
             f"{result.stored / MB:.0f}",
             f"{result.seconds / results[0].seconds:.2f}",
@@ -144,13 +158,13 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _require_whole(running: Servers, rows: int) -> None:
-    """Our backup must be in the catalogue with a fingerprint of every row, else the measurement is worth nothing."""
+    """Our backup must be in the catalogue with a digest of every row, else the measurement is worth nothing."""
     (entry,) = list_backups(open_store(running.store, ENVIRONMENT))
     if not isinstance(entry.manifest, Manifest):
         raise TypeError(entry.manifest)
     counted = sum(table.rows for table in entry.manifest.fingerprints.values())
     if counted < rows:
-        raise RuntimeError(f"The backup's fingerprint counts {counted} rows of at least {rows}.")
+        raise RuntimeError(f"The backup counts {counted} rows of at least {rows}.")
 
 
 def empty_bucket(running: Servers) -> int:

@@ -66,6 +66,21 @@ def run_pipeline(commands: Sequence[Sequence[str | Path]], env: Mapping[str, str
     return Run(seconds, _cpu_of_children() - cpu_before, peak)
 
 
+def cpu_of_tree(root: int) -> float:
+    """CPU seconds that a process, its children that live and those that ended have used so far."""
+    ticks = 0
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has just ended, and counts as its parent's
+        ticks += sum(map(int, fields[11:15]))
+        waiting += _children(pid)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _read_to_end(process: subprocess.Popen[bytes]) -> str:
     words = process.stderr.read().decode(errors="replace") if process.stderr is not None else ""
     process.wait()

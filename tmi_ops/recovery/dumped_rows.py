@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tmi_ops.backup.archive.decompression import decompressor
 from tmi_ops.backup.archive.files import READ_SIZE, chunks_of, read_toc
 from tmi_ops.backup.archive.reader import ArchiveReader, Data, DataBegins, DataEnds, TocRead
 from tmi_ops.backup.archive.toc import TABLE_DATA, ArchiveError, Compression, TocEntry
+from tmi_ops.backup.contents import written_name
 from tmi_ops.backup.copying import TOC_OBJECT
 from tmi_ops.recovery.fetch import FetchedBackup
 
@@ -49,14 +51,14 @@ def _of_archive(dump: Path, table: TableContent) -> Iterator[bytes]:
                 pieces.clear()
             elif unpack is not None and isinstance(event, DataEnds):
                 return
-    raise ArchiveError(f"The dump has no rows of {table.schema}.{table.name}.")
+    raise _no_rows(table)
 
 
 def _of_directory(dump: Path, table: TableContent) -> Iterator[bytes]:
     toc = read_toc(dump)
     entry = next((entry for entry in toc.of_kind(TABLE_DATA) if _is_of(entry, table)), None)
     if entry is None:
-        raise ArchiveError(f"The dump has no rows of {table.schema}.{table.name}.")
+        raise _no_rows(table)
     pieces: list[bytes] = []
     unpacking = decompressor(toc.header.compression, pieces.append)
     (file,) = dump.glob(f"{entry.dump_id}.dat*")
@@ -67,22 +69,46 @@ def _of_directory(dump: Path, table: TableContent) -> Iterator[bytes]:
 
 
 def _of_script(fetched: FetchedBackup, table: TableContent) -> Iterator[bytes]:
-    """The lines after the table's COPY statement. A function's body may hold the same line, so the first that is ours
-    is told by what follows: the reader compares digests, and a wrong stretch would only be reported as different."""
+    """The lines after the table's COPY statement. A function's body may hold the same line: what follows ours has the
+    digest that was counted when the script was made."""
     toc = read_toc(fetched.path(TOC_OBJECT))
     entry = next((entry for entry in toc.of_kind(TABLE_DATA) if _is_of(entry, table)), None)
     if entry is None:
-        raise ArchiveError(f"The dump has no rows of {table.schema}.{table.name}.")
+        raise _no_rows(table)
     begin = entry.copy_statement.encode(errors="surrogateescape")
-    with fetched.dump.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-        copying = False
-        for line in _lines(iter(lambda: stream.read(READ_SIZE), b"")):
-            if copying and line == _END:
-                return
-            if copying:
-                yield line
-            copying = copying or line == begin
-    raise ArchiveError(f"The dump has no rows of {table.schema}.{table.name}.")
+    place = _place_in_script(fetched.dump, begin, table.sha256)
+    if place is None:
+        raise _no_rows(table)
+    for number, line in enumerate(_script(fetched.dump)):
+        if number > place and line == _END:
+            return
+        if number > place:
+            yield line
+
+
+def _place_in_script(script: Path, begin: bytes, sha256: str) -> int | None:
+    """The number of the line after which the rows of this digest stand, from 0."""
+    candidates: dict[int, hashlib._Hash] = {}
+    for number, line in enumerate(_script(script)):
+        if line == _END:
+            for place, digest in candidates.items():
+                if digest.hexdigest() == sha256:
+                    return place
+            candidates.clear()
+        for digest in candidates.values():
+            digest.update(line)
+        if line == begin:
+            candidates[number] = hashlib.sha256()
+    return None
+
+
+def _script(script: Path) -> Iterator[bytes]:
+    with script.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+        yield from _lines(iter(lambda: stream.read(READ_SIZE), b""))
+
+
+def _no_rows(table: TableContent) -> ArchiveError:
+    return ArchiveError(f"The dump has no rows of {written_name(table.schema, table.name)}.")
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
