@@ -22,17 +22,23 @@ NOTHING_FOUND = 1
 
 @click.command()
 @click.option("--table", required=True, metavar="TABLE", help="The table, also one that is gone.")
-@click.option("--from", "since", type=moment, default="24h ago", show_default=True, help="Where the search begins.")
-@click.option("--to", "until", type=moment, default="0s ago", help="Where it ends. Default: now.")
+@click.option(
+    "--from",
+    "since",
+    type=moment,
+    metavar="TIME",
+    help="Where the search begins. Default: all that is archived, newest first, until something is found.",
+)
+@click.option("--to", "until", type=moment, metavar="TIME", default="0s ago", help="Where it ends. Default: now.")
 @click.option("--least", type=click.IntRange(1), default=1, metavar="N", help="Only commits that touched so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def find(table: str, since: datetime, until: datetime, least: int, as_json: bool, quiet: bool) -> int:
+def find(table: str, since: datetime | None, until: datetime, least: int, as_json: bool, quiet: bool) -> int:
     """Find the moment: which commits dropped, emptied, altered, deleted from or changed TABLE. Changes nothing.
 
-    The archived WAL of that time is read with pg_waldump. For a table that is gone, the cluster as of --from is
-    restored for a moment, to learn which file was its. Each commit comes with the place just before it, for
-    `tmi-ops recover rows --exclusive --to-lsn`.
+    The archived WAL is read with pg_waldump. For a table that is gone, the cluster is restored for a moment to just
+    before commits that dropped tables, to learn which of them was it. Each commit comes with the place just before it,
+    for `tmi-ops recover rows --exclusive --to-lsn`.
 
     Exit codes: 0 something was found, 1 nothing was, 2 could not search.
     """

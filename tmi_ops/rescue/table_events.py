@@ -31,11 +31,13 @@ class History:
     """What happened to a table, in the order of time.
 
     `blind`: the commits, at the beginning or the end of those that were looked through, of which nothing can be told,
-    because the table's file is not known there.
+    because the table's file is not known there. `file`: the table's file before all of them, looked at backwards; None:
+    there was no table, or it is not known.
     """
 
     events: tuple[Event, ...]
     blind: tuple[Commit, ...] = ()
+    file: File | None = None
 
 
 def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: File | None = None) -> History:
@@ -57,7 +59,17 @@ def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: F
             # A file that bears the table's oid is its first one: before it there was no table.
             return History(_flat(backwards), () if file.number == oid else tuple(commits[:place]))
         file = before
-    return History(_flat(backwards))
+    return History(_flat(backwards), file=file)
+
+
+def drops(commits: Sequence[Commit], database: int) -> list[Commit]:
+    """The commits that may have dropped a table of a database, the newest first."""
+    return [
+        commit
+        for commit in reversed(commits)
+        if sum(file.database == database for file in commit.gone)
+        > sum(file.database == database and file.number not in commit.touched for file in commit.made)
+    ]
 
 
 def events_forwards(commits: Sequence[Commit], oid: int, file: File) -> History:

@@ -133,6 +133,21 @@ def test_the_commits_that_took_rows_are_found_in_the_wal(accident: Accident, tmp
     assert "Nothing happened to history" in nothing.stdout
 
 
+def test_without_a_time_the_archive_is_searched_from_its_end_also_for_a_table_younger_than_every_backup(
+    accident: Accident, tmp_path: Path
+) -> None:
+    dropped = accident.call(tmp_path, "find", "--table", "models", "--json")
+    assert dropped.returncode == 0, dropped.stderr
+    assert events(dropped)[-1] == ("dropped", 0)
+    assert not json.loads(dropped.stdout)["exists"]
+    shown = accident.call(tmp_path, "find", "--table", "models", "--quiet", columns=80)
+    assert "The table is gone." in shown.stdout
+    assert events(accident.call(tmp_path, "find", "--table", "parts", "--json"))[0] == ("deleted rows", 10)
+    never = accident.call(tmp_path, "find", "--table", "nonsense", "--quiet")
+    assert never.returncode == 2
+    assert "none of that name was dropped" in never.stderr
+
+
 def test_deletions_before_a_commit_that_emptied_several_tables_are_counted_for_the_right_one(
     accident: Accident,
 ) -> None:
