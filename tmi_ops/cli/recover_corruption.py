@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,7 +37,7 @@ def corruption(
     yes: bool,
     plan_only: bool,
     quiet: bool,
-    **server: object,
+    **server: Any,
 ) -> int:
     """The data is damaged: back to the last good moment, with the damaged data kept aside.
 
@@ -54,7 +55,7 @@ def corruption(
         raise click.UsageError("the options of a new server need --into")
     settings, store = open_environment()
     serve = serve_wish(server, default_port=settings.postgres.port) if into else None
-    wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates, cache)
+    wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates, cache, server["owner"])
     with reporting(quiet) as report:
         plan = prepare_corruption(settings, store, wish, report)
     return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,7 +39,7 @@ def everything(
     yes: bool,
     plan_only: bool,
     quiet: bool,
-    **server: object,
+    **server: Any,
 ) -> int:
     """All is lost but the store and its key: a new cluster in DIR, into service.
 
@@ -60,6 +61,7 @@ def everything(
         cluster=cluster,
         limit=candidates,
         with_cache=cache,
+        owner=server["owner"],
     )
     with reporting(quiet) as report:
         plan = prepare_everything(settings, store, wish, report)

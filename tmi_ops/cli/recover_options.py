@@ -38,6 +38,7 @@ def of_a_server(command: Command) -> Command:
         click.option("--port", type=click.IntRange(1, 65535), help="Its port. Default: POSTGRES_PORT, or 5432."),
         click.option("--listen", metavar="ADDRESSES", help="Where it listens; '*' is everywhere. Default: localhost."),
         click.option("--host", metavar="NAME", help="As what the application reaches it. Default: 127.0.0.1."),
+        click.option("--owner", metavar="ACCOUNT", help="Account that will run it. Default: postgres where it exists."),
         click.option("--allow", multiple=True, metavar="CIDR", help="Let in from here, with a password; repeatable."),
         click.option("--env-file", type=_FILE, help="Write the connection there; other lines of the file stay."),
         click.option("--secret-file", type=_FILE, help="Write a Kubernetes Secret there, for `kubectl apply -f`."),
@@ -71,7 +72,7 @@ def serve_wish(server: Mapping[str, Any], default_port: int) -> ServeWish:
     from tmi_ops.runbooks.serving.steps import ServeWish
 
     names = {"listen": "addresses", "allow": "allowed"}
-    given = {names.get(name, name): value for name, value in server.items() if value}
+    given = {names.get(name, name): value for name, value in server.items() if value and name != "owner"}
     files = {name: str(given[name].absolute()) for name in ("env_file", "secret_file") if name in given}
     role = next(iter(read_application().roles), None)
     return ServeWish.model_validate({"port": default_port, "role": role, **given, **files})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
 
-INTERRUPTED = 130
+COULD_NOT, INTERRUPTED = 2, 130
 _ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow"}
 _OUTCOMES = {
     "done": "green",
@@ -53,6 +53,9 @@ def run_plan(
 
     actions = actions or actions_for(plan)
     show_plan(plan)
+    if plan.obstacles:
+        out.print("[red]Nothing was changed.[/] Clear away what is in the way, then run the same command again.")
+        return COULD_NOT
     if plan_only:
         return 0
     with reporting(quiet) as report:
@@ -106,6 +109,8 @@ def show_plan(plan: Plan, journal: Journal | None = None) -> None:
         table.add_row(f"{number}.", step.name, f"{state}{escape(step.does)}{effects}{back}")
     out.print(table)
     out.print(escape(plan.untouched))
+    for obstacle in plan.obstacles:
+        out.print(f"[red]In the way:[/] {escape(obstacle.what)}\n    {escape(obstacle.next_step)}")
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
     if plan.afterwards:

@@ -139,7 +139,15 @@ class Work:
 
 
 def begin(settings: Settings, store: ObjectStore, plan: Plan, report: Report) -> tuple[Logbook, Journal]:
-    """Open the journal of a new run. Nothing else happens."""
+    """Open the journal of a new run. Nothing else happens.
+
+    Raises:
+        RecoveryError: the plan has an obstacle.
+    """
+    if plan.obstacles:
+        first, *others = plan.obstacles
+        more = f" {' '.join(other.what for other in others)}" if others else ""
+        raise RecoveryError(f"The run is not begun: {first.what}{more}", next_step=first.next_step)
     now = datetime.now(UTC)
     journal = new_journal(plan, settings.environment, settings.objectives.rto.total_seconds(), now)
     logbook = logbook_of(settings, store, journal.run_id)

@@ -32,6 +32,13 @@ class Step(Fact):
     way_back: str = ""
 
 
+class Obstacle(Fact):
+    """What would stop the run between two steps, a sentence, and what clears it away."""
+
+    what: str
+    next_step: str
+
+
 class Plan(Fact):
     """Steps, and enough to take them up again in another process.
 
@@ -42,6 +49,7 @@ class Plan(Fact):
         untouched: what it will not touch, a sentence.
         notes: what a person should know before saying yes, a sentence each.
         afterwards: what is left to a person when all steps are done, a sentence each; a run may find more.
+        obstacles: as long as there is one, the run is not begun.
         wishes: what was asked for and what was read for it, as the runbook wrote it. No secret is part of it.
     """
 
@@ -52,6 +60,7 @@ class Plan(Fact):
     untouched: str
     notes: tuple[str, ...] = ()
     afterwards: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
     wishes: dict[str, JsonValue] = Field(default_factory=dict)
 
     def step(self, name: str) -> Step:

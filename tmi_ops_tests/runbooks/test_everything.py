@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,11 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     env_file = ground / ".env"
     env_file.write_text("POSTGRES_HOST=old\n")
     wish = ["everything", "--into", str(ground / "data"), "--port", str(free_port()), "--env-file", str(env_file)]
+    impossible = told(*wish, "--owner", "nobody-of-that-name", "--plan")
+    assert impossible.returncode == 2
+    assert "1.  recover" in impossible.stdout, "the plan is shown all the same"
+    assert "In the way: This machine has no account nobody-of-that-name." in impossible.stdout
+    wish += ["--owner", "nobody"] if os.geteuid() == 0 else []
     planned = told(*wish, "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "1.  recover" in planned.stdout
@@ -170,6 +176,9 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     assert "waits before its step connect" in waiting.stderr
     assert "tmi-ops recover resume" in waiting.stderr
     assert running_server(ground / "data") is not None
+    if os.geteuid() == 0:
+        assert (ground / "data" / "PG_VERSION").owner() == "nobody"
+        assert "at boot, as nobody, to whom its files belong" in told("show", "--json").stdout
     assert env_file.read_text() == "POSTGRES_HOST=old\n"
     taken_back = told("back", "--yes", "--quiet")
     assert taken_back.returncode == 0, taken_back.stderr

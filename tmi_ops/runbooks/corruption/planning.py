@@ -21,10 +21,10 @@ from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.corruption.in_place import CLEAR_UP_STEP, Names, in_place_steps
 from tmi_ops.runbooks.corruption.lost import COUNT_STEP
 from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_notes
-from tmi_ops.runbooks.plan import Plan, Step
+from tmi_ops.runbooks.obstacles import fence_obstacles, place_obstacles, port_obstacles, room_obstacles
+from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
     ServeWish,
-    require_free_port,
     serve_notes,
     serve_steps,
     served_afterwards,
@@ -33,7 +33,7 @@ from tmi_ops.runbooks.steps import archive, cache, hold
 from tmi_ops.runbooks.steps.fence import Gate, choose_gate, fence_step, lift_step
 from tmi_ops.runbooks.steps.hold import RELEASE, Held
 from tmi_ops.runbooks.steps.hooks import missing_start, missing_stop, start_steps, stop_steps
-from tmi_ops.runbooks.steps.place import Place, require_empty
+from tmi_ops.runbooks.steps.place import Place
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Settings, read_variables
@@ -57,6 +57,7 @@ class CorruptionWish:
         into: a new cluster in this directory takes over; None: the database is exchanged on its own server.
         serve: of the new cluster.
         limit: how many restores the search may take.
+        owner: the account that will run the new cluster; None: one that can.
         with_cache: bring the cache in line, where there is one.
     """
 
@@ -66,6 +67,7 @@ class CorruptionWish:
     serve: ServeWish | None = None
     limit: int = 8
     with_cache: bool = True
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,21 +80,18 @@ class CorruptionFacts:
     subject: str
     damaged_size: int
     notes: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
 
 
 def prepare_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish, report: Report) -> Plan:
     """Read what the plan rests on, and make it. Nothing is touched.
 
     Raises:
-        RecoveryError: the database or a base backup of its cluster is not there, the directory is not empty, the
-            port is taken, or an earlier run is not over.
+        RecoveryError: the database or a base backup of its cluster is not there, or an earlier run is not over.
         DatabaseError: the server does not answer; then `tmi-ops recover everything` is the runbook.
         StoreError: the store failed.
     """
     refuse_unfinished(settings, store, (RUNBOOK,), report)
-    if wish.into is not None:
-        require_empty(wish.into)
-        require_free_port(wish.serve or ServeWish(port=settings.postgres.port))
     return plan_corruption(settings, read_corruption(settings, store, wish, report), wish)
 
 
@@ -104,6 +103,8 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     with connect(postgres, "postgres") as connection:
         system_identifier = read_server(connection).system_identifier
         gate = choose_gate(connection, postgres, application, read_variables())
+        in_place = wish.into is None
+        obstacles = [*fence_obstacles(connection, postgres.database, gate.roles, application.roles, in_place=in_place)]
         row = connection.execute(
             "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s", (postgres.database,)
         ).fetchone()
@@ -126,9 +127,14 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
             if not _may_be_archived_yet(recovery, target):
                 raise
             notes.append(f"By what is archived now the moment cannot be reached: {error.what}")
+    wanted = wish.moment.target if wish.moment else None
+    obstacles += room_obstacles(recovery, store, wanted, wish.backup, wish.into or settings.home)
+    if wish.into is not None:
+        serve = wish.serve or ServeWish(port=postgres.port)
+        obstacles += [*place_obstacles(wish.into, wish.owner), *port_obstacles(serve.port, serve.addresses)]
     notes += cache.cache_notes(settings, wanted=wish.with_cache)
     subject = f"{postgres.database} on {postgres.host}:{postgres.port}"
-    return CorruptionFacts(recovery, gate, application, subject, int(row[0]), tuple(notes))
+    return CorruptionFacts(recovery, gate, application, subject, int(row[0]), tuple(notes), tuple(obstacles))
 
 
 def _may_be_archived_yet(facts: RecoveryFacts, target: Target) -> bool:
@@ -177,6 +183,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
             *(() if in_place else (OLD_SERVER,)),
             RELEASE,
         ),
+        obstacles=facts.obstacles,
         wishes={
             "gate": facts.gate.model_dump(mode="json"),
             "held": Held(bases=tuple(item.base for item in bases)).model_dump(mode="json"),
@@ -185,7 +192,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
             "recover": RecoverWish(
                 system_identifier=facts.recovery.system_identifier,
                 database=database,
-                place=Place(directory=str(place)),
+                place=Place(directory=str(place), owner=wish.owner if wish.into else None),
                 moment=wish.moment,
                 backup=wish.backup,
                 limit=wish.limit,

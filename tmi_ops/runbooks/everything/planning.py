@@ -16,17 +16,17 @@ from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.ends import hole_notes
-from tmi_ops.runbooks.plan import Plan, Step
+from tmi_ops.runbooks.obstacles import place_obstacles, port_obstacles, room_obstacles
+from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
     ServeWish,
-    require_free_port,
     serve_notes,
     serve_steps,
     served_afterwards,
 )
 from tmi_ops.runbooks.steps import cache
 from tmi_ops.runbooks.steps.hooks import missing_start, start_steps
-from tmi_ops.runbooks.steps.place import Place, require_empty
+from tmi_ops.runbooks.steps.place import Place
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Settings
@@ -46,6 +46,7 @@ class EverythingWish:
         into: the new data directory, absent or empty.
         moment: None: as much as the store has, and where that is not sound, the last moment that is.
         cluster: system identifier; None: that of the newest base backup.
+        owner: the account that will run the new cluster; None: one that can.
         with_cache: bring the cache in line, where there is one.
     """
 
@@ -56,6 +57,7 @@ class EverythingWish:
     cluster: str | None = None
     limit: int = 8
     with_cache: bool = True
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,18 @@ class EverythingFacts:
     logical: Manifest | None
     application: Application
     cache: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
 
 
 def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
     """Read what the plan rests on, and make it. Nothing is touched.
 
     Raises:
-        RecoveryError: the store has no backup, the directory is not empty, the port is taken, or an earlier run is not
-            over.
+        RecoveryError: the store has no backup, or an earlier run is not over.
         ProgramError: programs of the backups' version are not here.
         StoreError: the store failed.
     """
     refuse_unfinished(settings, store, (RUNBOOK,), report)
-    require_empty(wish.into)
-    require_free_port(wish.serve)
     facts = read_everything(settings, store, wish)
     return plan_everything(settings, facts, wish)
 
@@ -92,11 +92,14 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     OpsError: as `prepare_everything`.
     """
     application = read_application()
+    obstacles = (*place_obstacles(wish.into, wish.owner), *port_obstacles(wish.serve.port, wish.serve.addresses))
     notes = (*cache.cache_notes(settings, wanted=wish.with_cache), *cache.revocation_notes(settings))
     if list_backups(store, lambda _: None, kinds=("base",)):
         facts = read_facts(store, wish.cluster)
         server_programs(facts.server_major, settings.pg_bindir)
-        return EverythingFacts(facts, None, application, notes)
+        target = wish.moment.target if wish.moment else None
+        room = room_obstacles(facts, store, target, wish.backup, wish.into)
+        return EverythingFacts(facts, None, application, notes, (*obstacles, *room))
     if not list_backups(store, lambda _: None, kinds=("logical",)):
         raise RecoveryError(
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
@@ -104,7 +107,7 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
         )
     manifest = find_backup(store, wish.backup or "latest")
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
-    return EverythingFacts(None, manifest, application, notes)
+    return EverythingFacts(None, manifest, application, notes, obstacles)
 
 
 def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
@@ -131,12 +134,13 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
             *missing_start(application),
             *served_afterwards(),
         ),
+        obstacles=facts.obstacles,
         wishes={
             "serve": wish.serve.model_dump(mode="json"),
             "recover": RecoverWish(
                 system_identifier=cluster,
                 database=database,
-                place=Place(directory=str(wish.into)),
+                place=Place(directory=str(wish.into), owner=wish.owner),
                 moment=wish.moment,
                 backup=logical.backup_id if logical else wish.backup,
                 limit=wish.limit,

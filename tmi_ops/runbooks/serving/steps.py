@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -89,21 +88,6 @@ def serve_steps(wish: ServeWish, directory: str, *, hook: bool) -> tuple[Step, .
     )
 
 
-def require_free_port(wish: ServeWish) -> None:
-    """Raises:
-    RecoveryError: somebody listens on the port already.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wish.port))
-        except OSError as error:
-            raise RecoveryError(
-                f"Port {wish.port} of this machine cannot be had: {error.strerror}.",
-                next_step="give another with --port",
-            ) from None
-
-
 def serve_notes(wish: ServeWish) -> tuple[str, ...]:
     """What a person should know of it, a sentence each."""
     if wish.addresses not in ("localhost", LOOPBACK) and wish.host == LOOPBACK:
@@ -116,7 +100,7 @@ def served_afterwards() -> tuple[str, ...]:
     return (
         "Receive the new server's WAL (`tmi-ops wal stream`) and take a base backup of it (`tmi-ops backup base`): "
         "until then nothing that is written to it can be recovered.",
-        "Have your service manager start the new server at boot, and give it its certificates.",
+        "Give the new server its certificates.",
     )
 
 
@@ -175,6 +159,11 @@ def _serve(work: Work) -> None:
     )
     work.answer(Answer(title="Login as the application", outcome="passed", detail=detail))
     work.say(detail)
+    owner = destination.directory.owner()
+    work.leave(
+        f"Have your service manager start the server in {destination.directory} at boot, as {owner}, to whom its files "
+        "belong."
+    )
 
 
 def _stop(work: Work) -> None:

@@ -17,7 +17,7 @@ from tmi_ops.access.declared import RoleKind, declared_access
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.exchange import END_SESSIONS_TIMEOUT_S, allow_connections, end_sessions
-from tmi_ops.runbooks.application import ROLES, Application
+from tmi_ops.runbooks.application import Application
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.plan import Fact, Step
 from tmi_ops.runbooks.steps.hooks import STOP_STEP, run_step_hook
@@ -41,23 +41,16 @@ class GateBefore(Fact):
 def choose_gate(
     connection: psycopg.Connection[Any], postgres: PostgresSettings, application: Application, names: Mapping[str, str]
 ) -> Gate:
-    """What the application comes in by.
+    """What the application comes in by; of a role that is not on the server `obstacles.py` tells.
 
     Args:
         names: variables that may name roles (`TMI_OPS_ROLE_NAME_APP`).
-
-    Raises:
-        RecoveryError: a role that was named is not on the server.
     """
     existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
-    missing = [role for role in application.roles if role not in existing]
-    if missing:
-        raise RecoveryError(
-            f"The server has no role {', '.join(missing)}.", next_step=f"correct {ROLES}, or leave it out"
-        )
+    named = tuple(role for role in application.roles if role in existing)
     major = connection.info.server_version // 10000
     declared = declared_access(postgres.database, major, names).of(RoleKind.APP).name
-    roles = application.roles or ((declared,) if declared in existing else ())
+    roles = named or ((declared,) if declared in existing else ())
     own = postgres.user in roles or not roles
     return Gate(database=postgres.database, roles=() if own else tuple(roles))
 

@@ -7,6 +7,7 @@ something else under the same name.
 from __future__ import annotations
 
 import platform
+import pwd
 import shutil
 import time
 from pathlib import Path
@@ -23,9 +24,13 @@ STOPPED_WITHIN_S = 60.0
 
 
 class Place(Fact):
-    """A data directory, and beside it the one for tablespaces."""
+    """A data directory, and beside it the one for tablespaces.
+
+    `owner`: the account that it is made for; None: whoever can run a server there (see server.py: owner_of).
+    """
 
     directory: str
+    owner: str | None = None
 
 
 class Claimed(Fact):
@@ -61,12 +66,13 @@ def claim(work: Work, place: Place) -> None:
         RecoveryError: it holds what is not the run's.
     """
     if is_claimed(work, place):
-        _empty(place)
+        empty(place)
     else:
         require_empty(Path(place.directory), "move aside what is in it, then go on")
         mark = _mark(place)
         mark.parent.mkdir(parents=True, exist_ok=True)
         write_durably(mark, f"{work.journal.run_id}\n".encode())
+        _make(place)
     work.remember(Claimed(directory=place.directory, host=platform.node()))
 
 
@@ -86,16 +92,31 @@ def holds_cluster(work: Work, place: Place) -> bool:
 def clear(work: Work, place: Place) -> None:
     """Remove what the run put there; where it never claimed the directory on this machine, nothing."""
     if is_claimed(work, place):
-        _empty(place)
+        _remove(place)
         _mark(place).unlink()
 
 
-def _empty(place: Place) -> None:
+def empty(place: Place) -> None:
+    """Remove what is there, so that it can be written to anew, by the account that it is made for."""
+    _remove(place)
+    _make(place)
+
+
+def _remove(place: Place) -> None:
     destination = place_of(place)
     await_stopped(destination.directory)
     for path in (destination.directory, destination.tablespace_root):
         if path is not None:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _make(place: Place) -> None:
+    """A recovery runs as the owner of the directory, and leaves the files to him."""
+    if place.owner is None:
+        return
+    directory = Path(place.directory)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.chown(directory, place.owner, pwd.getpwnam(place.owner).pw_gid)
 
 
 def _mark(place: Place) -> Path:

@@ -6,7 +6,6 @@ is tried next. What a trial found is written down, so that a crash costs one res
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime
 
 from pydantic import AwareDatetime
@@ -28,7 +27,7 @@ from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
 from tmi_ops.runbooks.questions import ask_recovered, speaks_against
-from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, holds_cluster, place_of
+from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, empty, holds_cluster, place_of
 
 NEXT_STEP = "name an earlier moment (--to-time), or take a base backup out of the choice by proving it: `tmi-ops drill`"
 
@@ -231,9 +230,7 @@ class _Search:
         return ""
 
     def _empty(self) -> None:
-        for place in (self._destination.directory, self._destination.tablespace_root):
-            if place is not None:
-                shutil.rmtree(place, ignore_errors=True)
+        empty(self._wish.place)
 
 
 def _without_schema(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:

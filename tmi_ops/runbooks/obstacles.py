@@ -1,0 +1,154 @@
+"""What would stop a run between its steps, seen while it is planned: each a line of the plan, with what helps."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tmi_ops.errors import DiskSpaceError, OpsError, RecoveryError
+from tmi_ops.postgres.cluster import LOOPBACK
+from tmi_ops.recovery.point_in_time.destination import require_room
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
+from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.runbooks.application import ROLES
+from tmi_ops.runbooks.plan import Obstacle
+from tmi_ops.runbooks.steps.place import Place, place_of, require_empty
+from tmi_ops.store.objects import ObjectStore
+
+_CREATES_ROLES_WITHIN = 160000  # from 16 on CREATEROLE reaches only roles that were granted with ADMIN
+_ME = "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+
+
+def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:
+    """Somebody listens there already."""
+    local = addresses in ("localhost", LOOPBACK)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK if local else "", port))
+        except OSError as error:
+            yield Obstacle(
+                what=f"Port {port} of this machine cannot be had: {error.strerror}.",
+                next_step="give another with --port",
+            )
+
+
+def place_obstacles(directory: Path, owner: str | None) -> Iterator[Obstacle]:
+    """The directory holds something, or cannot be given to its owner."""
+    try:
+        require_empty(directory)
+    except RecoveryError as error:
+        yield Obstacle(what=error.what, next_step=error.next_step)
+    if owner is None:
+        return
+    try:
+        account = pwd.getpwnam(owner)
+    except KeyError:
+        yield Obstacle(
+            what=f"This machine has no account {owner}.", next_step="create it, or name another with --owner"
+        )
+        return
+    if account.pw_uid == 0:
+        yield Obstacle(what="PostgreSQL refuses to run as root.", next_step="name another account with --owner")
+    elif os.geteuid() not in (0, account.pw_uid):
+        yield Obstacle(
+            what=f"Only root can give files to {owner}.",
+            next_step=f"run this as root or as {owner}, or without --owner",
+        )
+
+
+def room_obstacles(
+    facts: RecoveryFacts, store: ObjectStore, target: Target | None, base: str | None, directory: Path
+) -> Iterator[Obstacle]:
+    """The disk is too small for what would be restored first."""
+    try:
+        plan = plan_recovery(facts, target or Target(), base=base)
+    except OpsError:
+        return  # that is told otherwise, or found out by trying
+    try:
+        require_room(plan, place_of(Place(directory=str(directory))), store)
+    except DiskSpaceError as error:
+        yield Obstacle(what=error.what, next_step=error.next_step)
+
+
+def fence_obstacles(
+    connection: psycopg.Connection[Any],
+    database: str,
+    roles: tuple[str, ...],
+    named: tuple[str, ...],
+    *,
+    in_place: bool,
+) -> Iterator[Obstacle]:
+    """What our role may not do that the fence, and the exchange of databases, need.
+
+    Args:
+        roles: those that are shut out; empty: the database is.
+        named: those that the environment names.
+        in_place: the database is exchanged on its own server.
+    """
+    existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+    missing = [role for role in named if role not in existing]
+    if missing:
+        yield Obstacle(
+            what=f"The server has no role {', '.join(missing)}.", next_step=f"correct {ROLES}, or leave it out"
+        )
+    row = connection.execute(_ME).fetchone()
+    if row is None or row[1]:
+        return
+    me, _, creates_roles, creates_databases = row
+    for role in roles:
+        if not (creates_roles and _administers(connection, role)):
+            yield Obstacle(
+                what=f"{me} may not shut {role} out.",
+                next_step=f"as a superuser: ALTER ROLE {me} CREATEROLE; GRANT {role} TO {me} WITH ADMIN OPTION",
+            )
+    if roles and not _may_end_sessions(connection, roles):
+        yield Obstacle(
+            what=f"{me} may not end sessions of {', '.join(roles)}.",
+            next_step=f"as a superuser: GRANT pg_signal_backend TO {me}",
+        )
+    if (in_place or not roles) and not _owns(connection, database):
+        yield Obstacle(
+            what=f"{me} does not own the database {database}, so it may neither shut nor rename it.",
+            next_step=f"as a superuser: ALTER DATABASE {database} OWNER TO {me}; or run this as its owner",
+        )
+    if in_place and not creates_databases:
+        yield Obstacle(
+            what=f"{me} may not create the database that takes its place.",
+            next_step=f"as a superuser: ALTER ROLE {me} CREATEDB; or give --into a directory for a new cluster",
+        )
+
+
+def _administers(connection: psycopg.Connection[Any], role: str) -> bool:
+    if connection.info.server_version < _CREATES_ROLES_WITHIN:
+        return not _is_superuser(connection, role)
+    row = connection.execute("SELECT pg_has_role(current_user, %s, 'MEMBER WITH ADMIN OPTION')", [role]).fetchone()
+    return bool(row and row[0])
+
+
+def _is_superuser(connection: psycopg.Connection[Any], role: str) -> bool:
+    row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+    return bool(row and row[0])
+
+
+def _may_end_sessions(connection: psycopg.Connection[Any], roles: tuple[str, ...]) -> bool:
+    row = connection.execute(
+        "SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE') OR "
+        "(SELECT bool_and(pg_has_role(current_user, name, 'USAGE')) FROM unnest(%s::name[]) name)",
+        [list(roles)],
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _owns(connection: psycopg.Connection[Any], database: str) -> bool:
+    row = connection.execute(
+        "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", [database]
+    ).fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,90 @@
+"""What would stop a run between its steps is a line of its plan, each with what helps."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.progress import SilentReport
+from tmi_ops.runbooks.execution import begin
+from tmi_ops.runbooks.obstacles import fence_obstacles, place_obstacles, port_obstacles
+from tmi_ops.runbooks.plan import Obstacle, Plan
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.objects import open_store
+
+
+def test_a_port_in_use_and_one_that_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for addresses in ("localhost", "*"):
+            (obstacle,) = port_obstacles(port, addresses)
+            assert f"Port {port}" in obstacle.what
+            assert "--port" in obstacle.next_step
+    assert list(port_obstacles(port, "localhost")) == []
+
+
+def test_a_directory_that_holds_something_and_owners_that_cannot_be(tmp_path: Path) -> None:
+    assert list(place_obstacles(tmp_path / "absent", None)) == []
+    (tmp_path / "precious").touch()
+    assert [one.what for one in place_obstacles(tmp_path, "nobody-of-that-name")] == [
+        f"{tmp_path} is not empty.",
+        "This machine has no account nobody-of-that-name.",
+    ]
+    (as_root,) = place_obstacles(tmp_path / "absent", "root")
+    assert "refuses to run as root" in as_root.what
+
+
+@pytest.fixture
+def limited(database: PostgresSettings) -> Iterator[tuple[PostgresSettings, str]]:
+    """A role that may log in, and the application's."""
+    me, app = (f"{name}_{secrets.token_hex(3)}" for name in ("me", "app"))
+    with connect(database) as connection:
+        connection.execute(f"CREATE ROLE {me} LOGIN PASSWORD 'me'".encode())
+        connection.execute(f"CREATE ROLE {app} LOGIN".encode())
+    yield database.model_copy(update={"user": me, "password": SecretStr("me")}), app
+    with connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {database.database} OWNER TO {database.user}".encode())
+        connection.execute(f"DROP ROLE {app}".encode())
+        connection.execute(f"DROP ROLE {me}".encode())
+
+
+def test_every_right_that_is_missing_is_named_with_the_statement_that_gives_it(
+    limited: tuple[PostgresSettings, str], database: PostgresSettings
+) -> None:
+    mine, app = limited
+
+    def obstacles(*named: str, in_place: bool = True) -> list[Obstacle]:
+        with connect(mine) as connection:
+            return [*fence_obstacles(connection, mine.database, (app,), named, in_place=in_place)]
+
+    found = obstacles("nobody_of_that_name")
+    assert [one.what.split(" ", 1)[1] for one in found] == [
+        "server has no role nobody_of_that_name.",
+        f"may not shut {app} out.",
+        f"may not end sessions of {app}.",
+        f"does not own the database {mine.database}, so it may neither shut nor rename it.",
+        "may not create the database that takes its place.",
+    ]
+    with connect(database) as connection:
+        for one in found[1:]:
+            for statement in one.next_step.partition("as a superuser: ")[2].partition("; or")[0].split(";"):
+                connection.execute(statement.encode())
+    assert obstacles(app) == [], "what the plan says helps"
+    with connect(database) as connection:
+        assert list(fence_obstacles(connection, database.database, (), (), in_place=True)) == []
+
+
+def test_a_run_whose_plan_has_an_obstacle_is_not_begun(settings: Settings) -> None:
+    obstacle = Obstacle(what="The disk is full.", next_step="make room")
+    plan = Plan(runbook="x", title="t", subject="s", steps=(), untouched="u", obstacles=(obstacle,))
+    with pytest.raises(RecoveryError, match="not begun: The disk is full") as refused:
+        begin(settings, open_store(settings.store, settings.environment), plan, SilentReport())
+    assert refused.value.next_step == "make room"
+    assert not (settings.home / "runbooks").exists()
