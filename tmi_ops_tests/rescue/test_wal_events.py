@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tmi_ops.rescue.table_events import History, events_backwards, events_forwards
+from tmi_ops.rescue.table_events import History, drops, events_backwards, events_forwards
 from tmi_ops.rescue.wal_events import Commit, Commits, File, parse_record
 
 TABLE = 16384
@@ -66,6 +66,16 @@ def test_what_happens_to_other_tables_is_passed_over() -> None:
         ("Storage", 7, "CREATE base/5/20000"),
         committed(7, "; rels: base/5/19000; inval msgs: relcache 19000"),
     )
-    assert events_backwards(found, TABLE, FIRST) == History(())
+    assert events_backwards(found, TABLE, FIRST) == History((), file=FIRST)
     assert events_forwards(found, TABLE, FIRST) == History(())
     assert parse_record("pg_waldump: first record is after 0/1") is None
+
+
+def test_a_commit_that_removed_more_files_than_it_put_in_their_place_may_have_dropped_a_table() -> None:
+    found = commits(
+        ("Storage", 7, "CREATE base/5/20000"),
+        committed(7, "; rels: base/5/19000; inval msgs: relcache 19000"),
+        committed(8, "; rels: base/5/20000"),
+        committed(9, "; rels: base/6/21000"),
+    )
+    assert [commit.xid for commit in drops(found, 5)] == [8]
