@@ -157,8 +157,13 @@ def _show_plan(plan: RecoveryPlan, destination: Destination, needed: int, *, pau
     ]
     for number, step in enumerate(steps, 1):
         out.print(f"  {number}. {step}")
-    for old, new in destination.tablespaces.items():
-        out.print(f"  The tablespace at {escape(old)} goes to {escape(str(new))}.")
+    places = destination.places(base)
+    for item in base.tablespaces:
+        stays = item.oid not in places
+        where = "stays inside the data directory" if stays else f"goes to {escape(str(places[item.oid]))}"
+        out.print(f"  The tablespace {item.oid}, which was at {escape(item.location)}, {where}.")
+    for old in sorted(destination.created_later(base)):
+        out.print(f"  A tablespace at {escape(old)} may be created there by the replay.")
     out.print(f"It needs {size_words(needed)} of disk. No running server, and nothing in the store, is touched.")
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")

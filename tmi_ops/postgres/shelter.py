@@ -78,6 +78,8 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "summarize_wal": ("off", _SINCE_17),
     "checkpoint_timeout": ("1h", _ALWAYS),
     "max_wal_size": ("2GB", _ALWAYS),
+    # A recovered copy may have some, and none is made by us.
+    "allow_in_place_tablespaces": ("on", _SINCE_15),
     "temp_tablespaces": ("", _ALWAYS),
     "default_tablespace": ("", _ALWAYS),
     "default_transaction_read_only": ("off", _ALWAYS),

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tmi_ops.errors import IntegrityError, ObjectMissingError, RecoveryError
@@ -36,11 +36,15 @@ class UnusableBaseError(RecoveryError):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one backup's files go: the data directory, and its tablespaces by oid."""
+    """Where one backup's files go: the data directory, and its tablespaces by oid, but for those in the directory.
+
+    `limits` are the most bytes that the files of an object may have, by its name; without one there is no limit.
+    """
 
     base: BaseManifest
     directory: Path
     tablespaces: dict[str, Path]
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class _Task:
     base: BaseManifest
     item: StoredObject
     target: Path
+    limit: int | None
 
     @property
     def what(self) -> str:
@@ -100,9 +105,13 @@ def _largest_first(task: _Task) -> int:
 
 
 def _tasks(layout: Layout) -> Iterator[_Task]:
-    targets = {item.object_name: layout.tablespaces[item.oid] for item in layout.base.tablespaces}
+    targets = {
+        item.object_name: layout.tablespaces.get(item.oid, layout.directory / TABLESPACES / item.oid)
+        for item in layout.base.tablespaces
+    }
     for item in layout.base.objects:
-        yield _Task(layout.base, item, targets.get(item.name, layout.directory))
+        target = targets.get(item.name, layout.directory)
+        yield _Task(layout.base, item, target, layout.limits.get(item.name))
 
 
 def _run(store: ObjectStore, task: _Task, phase: Phase, spent: _Spent) -> int:
@@ -126,7 +135,7 @@ def _run(store: ObjectStore, task: _Task, phase: Phase, spent: _Spent) -> int:
         task.target.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         if task.item.name == MANIFEST_NAME:
             return _keep(chunks(), task.target / MANIFEST_NAME)
-        return extract(chunks(), task.target, task.what)
+        return extract(chunks(), task.target, task.what, limit=task.limit)
     except (IntegrityError, ObjectMissingError) as error:
         if spent.stop.is_set():
             return 0

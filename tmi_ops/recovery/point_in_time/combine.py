@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from tmi_ops.errors import DiskSpaceError, ProgramError
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.recovery.point_in_time.base_files import Layout, UnusableBaseError, use_new_places
-from tmi_ops.recovery.point_in_time.destination import WORK_NAME, Destination
+from tmi_ops.recovery.point_in_time.destination import OWN_TABLESPACES, WORK_NAME, Destination, is_in_place, most_bytes
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.store.objects import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,15 +21,24 @@ if TYPE_CHECKING:
 _CHAIN, _COMBINED = "chain", "combined"
 
 
-def layouts(plan: RecoveryPlan, destination: Destination) -> list[Layout]:
-    """Where each backup of the chain is extracted: a full one where it stays, those of a chain beside each other."""
+def layouts(plan: RecoveryPlan, destination: Destination, store: ObjectStore) -> list[Layout]:
+    """Where each backup of the chain is extracted: a full one where it stays, those of a chain beside each other.
+
+    Raises:
+        StoreError: the servers' manifests, which say how large the files are, could not be read.
+    """
     if len(plan.chain) == 1:
-        return [Layout(plan.base, destination.directory, destination.places(plan.base))]
+        limits = most_bytes(store, plan.base)
+        return [Layout(plan.base, destination.directory, destination.places(plan.base), limits)]
     chain = destination.work / _CHAIN
     found = []
     for number, link in enumerate(plan.chain):
-        places = {item.oid: chain / f"{number}.tablespaces" / item.oid for item in link.tablespaces}
-        found.append(Layout(link, chain / str(number), places))
+        places = {
+            item.oid: chain / f"{number}.tablespaces" / item.oid
+            for item in link.tablespaces
+            if not is_in_place(item.location)
+        }
+        found.append(Layout(link, chain / str(number), places, most_bytes(store, link)))
     return found
 
 
@@ -78,6 +88,7 @@ def verify_files(programs: Programs, plan: RecoveryPlan, destination: Destinatio
                 "--no-parse-wal",
                 "--quiet",
                 f"--ignore={WORK_NAME}",
+                f"--ignore={OWN_TABLESPACES}",
                 "--ignore=lost+found",
                 destination.directory,
             ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tmi_ops.errors import DiskSpaceError, RecoveryError
 from tmi_ops.postgres.base_backup import MANIFEST_NAME
+from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.manifest import BaseManifest
@@ -18,10 +19,14 @@ from tmi_ops.store.objects import ObjectStore
 # Everything of ours lies in here while we work, so that it is on the disk of the data directory and leaves no trace.
 WORK_NAME = ".tmi-ops-recovery"
 TABLESPACES = "pg_tblspc"
+# Where tablespaces go that nobody gave a place: the places in a backup's manifest are another machine's.
+OWN_TABLESPACES = "tablespaces"
 # WAL beside the data: fetched ahead, and kept by the server between two restartpoints (see server.py: max_wal_size).
 WAL_ROOM = 5 << 30
 # Replay adds rows to tables; how many nobody knows.
 GROWTH = 1.05
+# Segments beside those between a base's beginning and its end: the first and the last one, a timeline's history.
+WAL_SLACK = 4
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Destination:
         tablespaces: new place by old place; each absent or empty. One that the base lacks, because it was created
             later, may be named with its old place as its new one: then the replay may create it there.
         tablespace_root: where tablespaces go that `tablespaces` does not name, each to a directory named by its oid;
-            None: to their old place.
+            None: below the data directory.
     """
 
     directory: Path
@@ -48,7 +53,7 @@ class Destination:
         """Where a tablespace goes."""
         if location in self.tablespaces:
             return self.tablespaces[location]
-        return self.tablespace_root / oid if self.tablespace_root else Path(location)
+        return (self.tablespace_root or self.directory / OWN_TABLESPACES) / oid
 
     def created_later(self, base: BaseManifest) -> set[str]:
         """The places at which the replay may create tablespaces that the base lacks."""
@@ -56,8 +61,17 @@ class Destination:
         return {old for old, new in self.tablespaces.items() if old not in has and Path(old) == new}
 
     def places(self, base: BaseManifest) -> dict[str, Path]:
-        """The new places of a base's tablespaces, by oid."""
-        return {item.oid: self.place_of(item.oid, item.location) for item in base.tablespaces}
+        """The new places of a base's tablespaces, by oid; those that lie in the data directory itself stay there."""
+        return {
+            item.oid: self.place_of(item.oid, item.location)
+            for item in base.tablespaces
+            if not is_in_place(item.location)
+        }
+
+
+def is_in_place(location: str) -> bool:
+    """Whether a tablespace is a directory in pg_tblspc rather than a link (allow_in_place_tablespaces)."""
+    return not location.startswith("/")
 
 
 def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
@@ -76,12 +90,13 @@ def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
             next_step="name the old place as it was on the server: --tablespace-mapping OLD=NEW",
         )
     _require_empty(destination.directory, "give another directory with --into, or empty this one yourself")
-    for item in plan.base.tablespaces:
-        mapping = f"--tablespace-mapping {item.location}=NEW"
-        _require_empty(places[item.oid], f"give this tablespace another place: {mapping}")
+    mappings = {item.oid: f"--tablespace-mapping {item.location}=NEW" for item in plan.base.tablespaces}
+    for oid, place in places.items():
+        _require_empty(place, f"give this tablespace another place: {mappings[oid]}")
     for location in later:
         _require_empty(Path(location), "make it an empty directory of the account that the cluster runs as")
-    everywhere = [destination.directory, *places.values()]
+    outside = [place for place in places.values() if not place.is_relative_to(destination.directory / OWN_TABLESPACES)]
+    everywhere = [destination.directory, *outside]
     for place in everywhere:
         if any(other != place and _resolved(place).is_relative_to(_resolved(other)) for other in everywhere):
             raise RecoveryError(
@@ -139,9 +154,24 @@ def server_manifest(store: ObjectStore, base: BaseManifest) -> bytes:
     return b"".join(store.download(f"{backup_folder(base.backup_id)}/{MANIFEST_NAME}", item))
 
 
+def most_bytes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
+    """The most bytes that the files of a base backup's archives may have, by the object's name.
+
+    The server's manifest has each file but those of its WAL, which lie in the data directory's archive: as much as was
+    written while the backup was taken, in whole segments.
+    """
+    sizes = _sizes(store, base)
+    wal = parse_lsn(base.stop_lsn) - parse_lsn(base.start_lsn) + WAL_SLACK * base.wal_segment_size
+    linked = {item.object_name: sizes[item.oid] for item in base.tablespaces if not is_in_place(item.location)}
+    # In the data directory's part are the tablespaces that lie in it, too; which is whose does not matter here.
+    in_place = {item.object_name: sizes[""] for item in base.tablespaces if is_in_place(item.location)}
+    others = {item.name: sizes[""] + max(0, wal) for item in base.objects}
+    return {**others, **linked, **in_place}
+
+
 def _sizes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
     """Bytes of the files by tablespace oid; those of the data directory under the empty name."""
-    sizes = {"": 0, **{item.oid: 0 for item in base.tablespaces}}
+    sizes = {"": 0, **{item.oid: 0 for item in base.tablespaces if not is_in_place(item.location)}}
     for file in json.loads(server_manifest(store, base))["Files"]:
         parts = file.get("Path", "").split("/", 2)
         part = parts[1] if parts[0] == TABLESPACES and len(parts) > 1 and parts[1] in sizes else ""
@@ -150,6 +180,22 @@ def _sizes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
 
 
 def _require_empty(directory: Path, next_step: str) -> None:
+    around = directory
+    while not around.exists():
+        if around.is_symlink():
+            raise RecoveryError(
+                f"{around} is a link to {around.readlink()}, which does not exist.",
+                kept="Nothing was changed.",
+                next_step=next_step,
+            )
+        around = around.parent
+    for place in (around.resolve(), *around.resolve().parents):
+        if place != directory.resolve() and (place / "PG_VERSION").exists():
+            raise RecoveryError(
+                f"{directory} lies inside {place}, the data directory of another cluster.",
+                kept="Nothing in it was touched.",
+                next_step=next_step,
+            )
     try:
         names = [entry.name for entry in directory.iterdir()]
     except FileNotFoundError:
@@ -168,4 +214,4 @@ def _existing(place: Path) -> Path:
 
 
 def _resolved(place: Path) -> Path:
-    return place.absolute()
+    return place.absolute().resolve()

@@ -24,10 +24,11 @@ from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_places
 from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
-from tmi_ops.recovery.point_in_time.destination import Destination, require_room, require_vacant
+from tmi_ops.recovery.point_in_time.destination import Destination, is_in_place, require_room, require_vacant
+from tmi_ops.recovery.point_in_time.histories import hand_over_own, leave_all
 from tmi_ops.recovery.point_in_time.leaving import leave_cluster
 from tmi_ops.recovery.point_in_time.left_settings import SetAside
-from tmi_ops.recovery.point_in_time.links import fixed_links
+from tmi_ops.recovery.point_in_time.links import fixed_links, make_place
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.replay import (
     Reached,
@@ -48,8 +49,9 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 
 Finish = Literal["promote", "pause"]
-# Each start answers one reason to start again: a setting that is too low, or a target at the end of the WAL.
-STARTS = 5
+# Each start answers one reason to start again: a setting that is too low, a tablespace that the WAL creates, or a
+# target at the end of the WAL.
+STARTS = 25
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ def execute_recovery(
         with recovery.running() as cluster:
             recovered = cluster.recovered
         with recovery.timed("sync"):
+            recovery.place_tablespaces()
+            if recovered.promoted:
+                hand_over_own(destination.directory, recovered.timeline, recovery.identity)
+            else:
+                leave_all(store, plan, destination.directory, recovery.identity)
             left = leave_cluster(
                 recovery.programs,
                 destination,
@@ -158,7 +165,12 @@ def recovered_cluster(
 
 def _waiting(plan: RecoveryPlan) -> dict[str, str]:
     """With these the cluster, started again, comes to its target once more and waits. Its WAL is in pg_wal by now."""
-    return {"restore_command": "false", **replay_settings(plan, to_the_end=False)}
+    in_place = any(is_in_place(item.location) for item in plan.base.tablespaces)
+    return {
+        "restore_command": "false",
+        **({"allow_in_place_tablespaces": "on"} if in_place else {}),
+        **replay_settings(plan, to_the_end=False),
+    }
 
 
 class _Recovery:
@@ -177,6 +189,7 @@ class _Recovery:
         self._finish = finish
         self._phases: dict[str, float] = {}
         self.subscriptions = 0
+        self._made_in_place: list[Path] = []
         self.programs = server_programs(plan.server_major, settings.pg_bindir)
         require_vacant(plan, destination)
         require_room(plan, destination, store)
@@ -196,6 +209,7 @@ class _Recovery:
             plan.histories,
             destination.work / "wal",
             self.identity,
+            newest_timeline=plan.newest_timeline,
         ) as spool:
             size = self._restore_files()
             with self._replayed(spool, size) as cluster:
@@ -208,6 +222,18 @@ class _Recovery:
                 shutil.rmtree(self._made[place], ignore_errors=True)
             elif place.is_dir():
                 _empty(place)
+
+    def place_tablespaces(self) -> None:
+        """Those that the WAL created go to where the others are; one that it dropped again leaves nothing."""
+        for made in self._made_in_place:
+            own = self._destination.place_of(made.name, "")
+            if not any(made.iterdir()):
+                made.rmdir()
+            elif not own.exists():
+                own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                made.rename(own)
+                made.symlink_to(own)
+                self.identity.take_over(own.parent)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -228,7 +254,7 @@ class _Recovery:
 
     def _restore_files(self) -> int:
         plan, destination = self._plan, self._destination
-        wanted = layouts(plan, destination)
+        wanted = layouts(plan, destination, self._store)
         extracted = extract_bases(self._store, wanted, self._report)
         self._phases |= {"fetch": extracted.fetch_seconds, "extract": extracted.extract_seconds}
         if len(wanted) > 1:
@@ -252,6 +278,7 @@ class _Recovery:
         plan = self._plan
         to_the_end = plan.to_the_end
         higher: dict[str, str] = {}
+        made_in_place = self._made_in_place
         fixed = not self._destination.created_later(plan.base)
         for _ in range(STARTS):
             parameters = {
@@ -273,7 +300,9 @@ class _Recovery:
                         reached = follow(recovering, spool, plan, self._report, to_the_end=to_the_end)
                 except ReplayAgainError as again:
                     higher |= again.settings
-                    to_the_end |= not again.settings
+                    if again.tablespace is not None:
+                        made_in_place.append(make_place(self._destination.directory, again.tablespace, self.identity))
+                    to_the_end |= not again.settings and again.tablespace is None
                     continue
                 timeline = self._finished(recovering, reached)
                 self.subscriptions = enabled_subscriptions(recovering)

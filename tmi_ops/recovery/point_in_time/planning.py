@@ -40,6 +40,7 @@ class RecoveryPlan:
         to_the_end: all WAL is replayed, because the target is its end. PostgreSQL is told of no target then: it takes
             one for reached only when it finds a record beyond it.
         histories: timelines whose history PostgreSQL may ask for.
+        newest_timeline: the highest id that is taken, with or without a history; a promotion needs one beyond it.
         earlier: ids of bases that would do instead of this one, newest first.
         notes: what a person should know of these choices, a sentence each.
     """
@@ -52,6 +53,7 @@ class RecoveryPlan:
     stop_lsn: int | None
     to_the_end: bool
     histories: tuple[int, ...]
+    newest_timeline: int = FIRST_TIMELINE
     earlier: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -105,6 +107,7 @@ def plan_recovery(
         stop_lsn=stop_lsn,
         to_the_end=quiet or _is_the_end(facts, target, wal, stop_lsn),
         histories=tuple(sorted(facts.histories)),
+        newest_timeline=max(_known_timelines(facts)),
         earlier=tuple(item.backup_id for item in before if parse_lsn(item.stop_lsn) < parse_lsn(chosen[-1].stop_lsn)),
         notes=(*notes, *_notes(facts, target, line, wal), *([_quiet_words(facts)] if quiet else [])),
     )
@@ -116,7 +119,7 @@ def choose_line(facts: RecoveryFacts, timeline: int | None) -> Lineage:
     Raises:
         RecoveryError: there is no such timeline, or its history is not in the archive.
     """
-    known = {*facts.archive.timelines, *facts.archive.histories, *facts.bases_begin}
+    known = _known_timelines(facts)
     if timeline is None:
         living = facts.living
         newest = max(known)
@@ -139,6 +142,11 @@ def require_one_line(facts: RecoveryFacts, target: Target) -> None:
     """
     if target.kind in ("latest", "time") and len(facts.living) > 1:
         raise refusals.several_lines(target, facts.living)
+
+
+def _known_timelines(facts: RecoveryFacts) -> set[int]:
+    """Those that left any trace."""
+    return {*facts.archive.timelines, *facts.archive.histories, *facts.bases_begin}
 
 
 def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:

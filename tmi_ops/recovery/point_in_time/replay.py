@@ -24,9 +24,10 @@ from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.progress import Phase, Report
 from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.recovery.point_in_time.redirect import emptied_place
 from tmi_ops.recovery.point_in_time.replay_end import Follows, Wal, end_of_record, what_follows
 from tmi_ops.recovery.point_in_time.server import Recovering, run_as
-from tmi_ops.recovery.point_in_time.server_log import ServerLog
+from tmi_ops.recovery.point_in_time.server_log import NewTablespace, ServerLog
 from tmi_ops.recovery.point_in_time.spool import WalSpool
 from tmi_ops.recovery.point_in_time.target import target_settings
 
@@ -39,11 +40,13 @@ SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_
 
 
 class ReplayAgainError(Exception):
-    """The replay must be started once more: with these settings higher, or (none) to the end of the WAL."""
+    """The replay must be started once more: with these settings higher, with a tablespace that is made in place, or
+    (neither) to the end of the WAL."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], tablespace: int | None = None) -> None:
         super().__init__()
         self.settings = settings
+        self.tablespace = tablespace
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,9 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
             next_step="free some space there, or restore into a directory on a larger disk (--into)",
         )
     if log.tablespace is not None:
-        return refusals.tablespace_in_the_wal(plan.base, log.tablespace, log.last_words)
+        if _make_in_place(plan, log.tablespace, spool):
+            return ReplayAgainError({}, log.tablespace.oid)
+        return refusals.tablespace_in_the_wal(plan.base, log.tablespace.place, log.last_words)
     if not log.ended_before_target:
         return RecoveryError(
             f"The server ended during the replay: {log.last_words}.",
@@ -263,6 +268,16 @@ def _ended_at(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> int | None
         return None
     wal = _wal_at(plan, spool, log.last_record)
     return None if wal is None else end_of_record(wal, log.last_record)
+
+
+def _make_in_place(plan: RecoveryPlan, tablespace: NewTablespace, spool: WalSpool) -> bool:
+    """Have the record that creates a tablespace create it in the data directory; False where that cannot be done."""
+    wal = _wal_at(plan, spool, tablespace.lsn)
+    bytes_of_it = None if wal is None else emptied_place(wal, tablespace.lsn, tablespace.oid)
+    if not bytes_of_it or any(lsn in spool.edits for lsn in bytes_of_it):
+        return False
+    spool.edit(bytes_of_it)
+    return True
 
 
 def _wal_at(plan: RecoveryPlan, spool: WalSpool, lsn: int) -> Wal | None:

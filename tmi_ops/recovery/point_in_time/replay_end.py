@@ -56,6 +56,16 @@ class Wal:
             lsn, size = lsn + part, size - part
         return taken, lsn
 
+    def places(self, lsn: int, size: int) -> list[int]:
+        """The LSNs of so many bytes of a record, from `lsn` on."""
+        found: list[int] = []
+        while len(found) < size:
+            if lsn % self.page == 0:
+                lsn += self.header_size(lsn)
+            found.append(lsn)
+            lsn += 1
+        return found
+
     def header_size(self, lsn: int) -> int:
         return _LONG_HEADER if lsn % self.segment_size == 0 else _SHORT_HEADER
 

@@ -20,18 +20,27 @@ _BROKE = re.compile(
     r"LOG:  ((?:invalid|incorrect|unexpected|record with|out-of-sequence|there is no contrecord|WAL file is from).*)"
 )
 _TOO_LOW = re.compile(r"(\w+) = (\d+) is a lower setting than on the primary server, where its value was (\d+)")
-_TABLESPACE = re.compile(r'CONTEXT:  WAL redo .* for Tablespace/CREATE: \d+ "(.*)"')
+_TABLESPACE = re.compile(r'CONTEXT:  WAL redo at ([0-9A-F]+/[0-9A-F]+) for Tablespace/CREATE: (\d+) "(.*)"')
 _FATAL = re.compile(r"(?:FATAL|PANIC|ERROR):  (.*)")
 _ENDED_BEFORE = "recovery ended before configured recovery target was reached"
 _DISK_FULL = "No space left on device"
 _LINES_KEPT = 12
 
 
+@dataclass(frozen=True)
+class NewTablespace:
+    """One that the record at `lsn` creates, at `place`."""
+
+    lsn: int
+    oid: int
+    place: str
+
+
 @dataclass
 class ServerLog:
     """Reads a log as it grows; what it said so far.
 
-    `tablespace` is the place of one that a record creates, at which there was trouble.
+    `tablespace` is one that a record creates, at which there was trouble.
     `stopped` is the server's word that the target was reached, such as `before commit of transaction 735, time ...`.
     `last_record` is the LSN at which the last replayed record began; `broke` is why the next one is none.
     `too_low` names settings that the source had higher.
@@ -46,7 +55,7 @@ class ServerLog:
     too_low: dict[str, int] = field(default_factory=dict)
     ended_before_target: bool = False
     disk_full: bool = False
-    tablespace: str | None = None
+    tablespace: NewTablespace | None = None
     fatal: list[str] = field(default_factory=list)
     _read: int = 0
     _tail: list[str] = field(default_factory=list)
@@ -81,7 +90,7 @@ class ServerLog:
         elif match := _TOO_LOW.search(line):
             self.too_low[match[1]] = int(match[3])
         elif match := _TABLESPACE.search(line):
-            self.tablespace = match[1]
+            self.tablespace = NewTablespace(parse_lsn(match[1]), int(match[2]), match[3])
         elif match := _FATAL.search(line):
             self._take_fatal(match[1])
         self.disk_full |= _DISK_FULL in line

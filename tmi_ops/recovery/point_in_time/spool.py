@@ -16,7 +16,7 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,8 @@ FETCHED_BYTES = 256 << 20
 POLL_S = 0.01
 # How long the server is kept waiting for a segment while the store does not answer.
 PATIENCE_S = 300.0
+# For a timeline whose history the archive does not have; no server takes it for one.
+STAND_IN = b"# tmi_ops: this timeline is taken; its history was never archived, or cannot be read\n"
 _READY, _WANTED, _FETCHING = "ready", "wanted", "fetching"
 
 
@@ -48,6 +50,8 @@ class WalSpool:
         files: what may be replayed, in the order of the WAL.
         histories: timelines whose history the server may ask for.
         identity: as whom the server runs; the files become its own.
+        newest_timeline: up to which one ids are taken. Where the archive has no history of one, the server is given a
+            stand-in, so that it begins none of the same id.
 
     `to_the_end` tells whether the server replays to the end of the WAL.
     """
@@ -62,6 +66,8 @@ class WalSpool:
         histories: Sequence[int],
         directory: Path,
         identity: ServerIdentity,
+        *,
+        newest_timeline: int = 1,
     ) -> None:
         self._store = store
         self._system_identifier = system_identifier
@@ -69,6 +75,7 @@ class WalSpool:
         self._order = {file.name: place for place, file in enumerate(files)}
         self._names = [file.name for file in files]
         self._histories = {history_name(timeline) for timeline in histories}
+        self._taken = {history_name(timeline) for timeline in range(2, newest_timeline + 1)} - self._histories
         self._directory = directory
         self._identity = identity
         size = files[0].segment.size if files else AHEAD_BYTES
@@ -82,6 +89,7 @@ class WalSpool:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._failure: OpsError | None = None
+        self.edits: dict[int, int] = {}
         self.damaged: OpsError | None = None
         self._thread = threading.Thread(target=self._tend, name="wal-spool", daemon=True)
 
@@ -107,6 +115,13 @@ class WalSpool:
         gone = [self._order[name] for name in made if not self._ready(name).exists()]
         return max(gone, default=-1) + 1
 
+    def edit(self, content: Mapping[int, int]) -> None:
+        """Hand over these bytes, by LSN, instead of those that are archived there."""
+        self.edits |= content
+        for file in self._files.values():
+            if any(file.segment.start <= lsn < file.segment.end for lsn in content):
+                self._ready(file.name).unlink(missing_ok=True)
+
     def content_from(self, lsn: int) -> tuple[int, bytes] | None:
         """The bytes of the file that holds an LSN and of the one after it, and where they begin; None: there is none.
 
@@ -125,11 +140,10 @@ class WalSpool:
         try:
             if not self._download(file.stored, path):
                 raise _gone(file.name)
-            content = path.read_bytes()
+            self._edit(path, file)
+            return path.read_bytes()
         finally:
             path.unlink(missing_ok=True)
-        cut = len(content) if file.cut is None else file.cut - file.segment.start
-        return content[:cut].ljust(len(content), b"\0")
 
     def __enter__(self) -> WalSpool:
         for name in ("", _READY, _WANTED, _FETCHING):
@@ -179,11 +193,20 @@ class WalSpool:
             self._fail_or_retry(name, self._failures[name])
         elif name in self._fetching:
             return
+        elif name in self._taken:
+            self._stand_in(name)
         elif self._ready(name).exists() or (name not in self._files and name not in self._histories):
             self._note(name).unlink(missing_ok=True)
         else:
             self._fetch(name)
             self._next = max(self._next, self._order.get(name, -1) + 1)
+
+    def _stand_in(self, name: str) -> None:
+        path = self._directory / _FETCHING / name
+        path.write_bytes(STAND_IN)
+        self._identity.take_over(path)
+        path.replace(self._ready(name))
+        self._note(name).unlink(missing_ok=True)
 
     def _fail_or_retry(self, name: str, error: OpsError) -> None:
         """A store that is out for a while must not cost a replay of hours."""
@@ -217,8 +240,8 @@ class WalSpool:
         file = self._files.get(name)
         if not self._download(file.stored if file else name, path):
             return False
-        if file is not None and file.cut is not None:
-            _cut(path, file.cut - file.segment.start)
+        if file is not None:
+            self._edit(path, file)
         self._identity.take_over(path)
         with self._lock:
             if file is not None:
@@ -226,6 +249,16 @@ class WalSpool:
             path.replace(self._ready(name))
         self._note(name).unlink(missing_ok=True)
         return True
+
+    def _edit(self, path: Path, file: WalFile) -> None:
+        if file.cut is not None:
+            _cut(path, file.cut - file.segment.start)
+        own = {lsn: byte for lsn, byte in self.edits.items() if file.segment.start <= lsn < file.segment.end}
+        if own:
+            with path.open("r+b") as opened:
+                for lsn, byte in own.items():
+                    opened.seek(lsn - file.segment.start)
+                    opened.write(bytes((byte,)))
 
     def _download(self, stored: str, path: Path) -> bool:
         if fetch_wal_file(self._store, self._system_identifier, stored, path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -20,18 +20,20 @@ from tmi_ops.errors import DiskSpaceError, IntegrityError
 
 BLOCK = 512
 PLAIN_CHUNK = 1 << 20
+# Behind the end of a tar there is padding, to a record of 10 KiB at most.
+MOST_TRAILING = 1 << 20
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def extract(chunks: Iterator[bytes], target: Path, what: str, on_file: Callable[[int], object] | None = None) -> int:
+def extract(chunks: Iterator[bytes], target: Path, what: str, *, limit: int | None = None) -> int:
     """Extract a zstd-compressed tar into the directory `target`, which exists.
 
     Args:
         chunks: its compressed bytes, read to their end.
         what: the archive in words, for messages.
-        on_file: called with the size of each file that was written.
+        limit: the most bytes that its files may have; None: as many as it says. No byte beyond it is written.
 
     Returns:
         Bytes of the files.
@@ -41,9 +43,12 @@ def extract(chunks: Iterator[bytes], target: Path, what: str, on_file: Callable[
         DiskSpaceError: the disk is full.
     """
     plain = _Plain(chunks, what)
-    written = 0
+    written = members = 0
     while (header := plain.read(BLOCK)) != bytes(BLOCK):
         member = _parse(header, what)
+        members += 1
+        if limit is not None and (written + member.size > limit or members > _most_members(limit)):
+            raise IntegrityError(f"{what} holds more than the {limit:,} bytes of files that were backed up.")
         path = target / _inside(member.name, what)
         try:
             if member.isdir():
@@ -52,15 +57,18 @@ def extract(chunks: Iterator[bytes], target: Path, what: str, on_file: Callable[
                 _write(path, plain, member.size)
                 plain.read(-member.size % BLOCK)
             elif not (member.issym() and path.parent.name == "pg_tblspc"):
-                raise IntegrityError(f"{what} holds {member.name}, which is neither a file nor a directory.")
+                raise IntegrityError(f"{what} holds {member.name!r}, which is neither a file nor a directory.")
         except OSError as error:
             raise disk_failed(error, path) from error
         if member.isreg():
             written += member.size
-            if on_file is not None:
-                on_file(member.size)
     plain.drain()
     return written
+
+
+def _most_members(limit: int) -> int:
+    """More files and directories than any cluster of that size has."""
+    return 100_000 + limit // BLOCK
 
 
 def disk_failed(error: OSError, path: Path) -> Exception:
@@ -85,9 +93,12 @@ def _write(path: Path, plain: _Plain, size: int) -> None:
 
 def _parse(header: bytes, what: str) -> tarfile.TarInfo:
     try:
-        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError) as error:
         raise IntegrityError(f"{what} is not a tar as PostgreSQL writes it: {error}.") from error
+    if member.size < 0 or (member.size and not member.isreg()):
+        raise IntegrityError(f"{what} is not a tar as PostgreSQL writes it: {member.name!r} has {member.size} bytes.")
+    return member
 
 
 def _inside(name: str, what: str) -> PurePosixPath:
@@ -124,8 +135,11 @@ class _Plain:
 
     def drain(self) -> None:
         """Read what follows the tar's end, so that the source can check that it is whole."""
-        while self._decompressed():
-            pass
+        trailing = len(self._rest)
+        while chunk := self._decompressed():
+            trailing += len(chunk)
+            if trailing > MOST_TRAILING:
+                raise IntegrityError(f"{self._what} goes on behind its end.")
         self._source.drain()
 
     def _next(self) -> bytes:

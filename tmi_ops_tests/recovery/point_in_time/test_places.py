@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_an_encrypted_store_leads_to_every_kind_of_target(spread: Spread, direct
 
 
 @pytest.mark.slow
+def test_a_chain_puts_tablespaces_below_the_data_directory_where_nothing_is_said(
+    spread: Spread, directory: Path
+) -> None:
+    restore(spread.settings, Target(), directory)
+    with started(directory, spread.settings.postgres) as cluster:
+        assert value(cluster.address, "SELECT sum(i) FROM there") == 500510
+        location = value(
+            cluster.address, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'"
+        )
+        assert Path(str(location)).is_relative_to(directory / "tablespaces")
+
+
+@pytest.mark.slow
 def test_a_full_backup_alone_puts_tablespaces_below_a_root_when_told_so(spread: Spread, directory: Path) -> None:
     root = directory.parent / "tablespaces"
     plan = plan_to(open_store(spread.settings.store, "development"), Target(), spread.settings.home / "scratch")
@@ -133,11 +147,14 @@ def plan(spread: Spread) -> RecoveryPlan:
     return plan_to(open_store(spread.settings.store, "development"), Target(), spread.settings.home / "scratch")
 
 
-def test_a_tablespace_whose_old_place_is_in_use_needs_a_new_one(
+def test_a_tablespace_goes_below_the_data_directory_and_to_its_old_place_only_when_told_and_when_that_is_empty(
     spread: Spread, plan: RecoveryPlan, directory: Path
 ) -> None:
+    require_vacant(plan, Destination(directory))
+    (oid,) = [item.oid for item in plan.base.tablespaces]
+    assert Destination(directory).places(plan.base) == {oid: directory / "tablespaces" / oid}
     with pytest.raises(RecoveryError, match="is not empty") as caught:
-        require_vacant(plan, Destination(directory))
+        require_vacant(plan, Destination(directory, {str(spread.place): spread.place}))
     assert f"--tablespace-mapping {spread.place}=NEW" in caught.value.next_step
 
 
@@ -170,6 +187,56 @@ def test_as_root_the_files_belong_to_the_owner_of_the_directory(
 
 
 @pytest.mark.slow
+def test_tablespaces_made_and_dropped_after_the_base_and_those_in_the_data_directory_come_back_where_they_belong(
+    programs: Programs, s3: StoreSettings, shared_bucket: str, directory: Path
+) -> None:
+    root = directory.parent / "living"
+    root.mkdir()
+    with physical_cluster(programs, root, KEEPS_WAL) as cluster:
+        settings = settings_for(cluster.address, own_store(s3, shared_bucket), root / "home")
+        store = open_store(settings.store, settings.environment)
+        with connect(cluster.address) as connection:
+            connection.execute("SET allow_in_place_tablespaces = on")
+            connection.execute("CREATE TABLESPACE inside LOCATION ''")
+            connection.execute("CREATE TABLE within TABLESPACE inside AS SELECT generate_series(1, 100) AS i")
+        back_up_base(settings, store, SilentReport())
+        back_up_base(settings, store, SilentReport(), incremental=True)
+        for name in ("first", "second"):
+            place = make_place(root / name, cluster)
+            with connect(cluster.address) as connection:
+                connection.execute(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+                connection.execute(f"CREATE TABLE passing TABLESPACE {name} AS SELECT generate_series(1, 10) AS i")
+                connection.execute("DROP TABLE passing")
+                connection.execute(f"DROP TABLESPACE {name}")
+        archive_wal(cluster, store)
+        recovered = restore(settings, Target(), directory)
+        (inside,) = recovered.plan.base.tablespaces
+        assert [path.name for path in (directory / "pg_tblspc").iterdir()] == [inside.oid]
+        assert (directory / "pg_tblspc" / inside.oid).is_dir()
+        assert not (directory / "pg_tblspc" / inside.oid).is_symlink()
+        assert not (directory / "tablespaces").exists()
+        with started(directory, settings.postgres) as running:
+            assert value(running.address, "SELECT count(*) FROM within") == 100
+            assert value(running.address, "SELECT count(*) FROM pg_tablespace") == 3
+
+
+def test_a_dangling_link_and_the_inside_of_another_cluster_are_refused(plan: RecoveryPlan, directory: Path) -> None:
+    link = directory.parent / "link"
+    link.symlink_to(directory.parent / "nowhere")
+    for place in (link, link / "below"):
+        with pytest.raises(RecoveryError, match=r"is a link to .*nowhere, which does not exist"):
+            require_vacant(plan, Destination(place))
+    living = directory.parent / "living"
+    living.mkdir()
+    (living / "PG_VERSION").write_text("17")
+    for place in (living / "new", living / "some" / "where"):
+        with pytest.raises(RecoveryError, match=f"lies inside {living}, the data directory of another cluster"):
+            require_vacant(plan, Destination(place))
+    with pytest.raises(RecoveryError, match="lies inside"):
+        require_vacant(plan, Destination(directory, tablespace_root=living / "tablespaces"))
+
+
+@pytest.mark.slow
 def test_a_tablespace_of_the_living_server_that_only_the_wal_knows_is_not_written_over(
     programs: Programs, s3: StoreSettings, shared_bucket: str, directory: Path
 ) -> None:
@@ -191,10 +258,15 @@ def test_a_tablespace_of_the_living_server_that_only_the_wal_knows_is_not_writte
         file = cluster.directory / row[0]
         damaged = b"\xa5" * 200 + file.read_bytes()[200:]
         file.write_bytes(damaged)
-        with pytest.raises(RecoveryError, match=f"creates a tablespace at {place}"):
-            restore(settings, Target(), directory)
+        restore(settings, Target(), directory)
         assert file.read_bytes() == damaged, "what the living server has is as it was"
-        assert not directory.exists()
+        with started(directory, settings.postgres) as recovered:
+            assert value(recovered.address, "SELECT count(*) FROM there") == 1000
+            location = value(
+                recovered.address, "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE oid > 9999"
+            )
+            assert str(location).startswith(f"{directory}/tablespaces/")
+        shutil.rmtree(directory)
         place.rename(root / "kept")
         make_place(place, cluster)
         restore(settings, Target(), Destination(directory, {str(place): place}))
