@@ -53,7 +53,7 @@ class RecoveryPlan:
     stop_lsn: int | None
     to_the_end: bool
     histories: tuple[int, ...]
-    newest_timeline: int = FIRST_TIMELINE
+    newest_timeline: int = 1
     earlier: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
