@@ -15,9 +15,11 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.store.catalogue import backup_folder
-from tmi_ops.store.manifest import BrokenRecordError
+from tmi_ops.store.described import SEALED, read_described, write_described
+from tmi_ops.store.manifest import SEALED_REASON, BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.signed import read_document, write_once
+from tmi_ops.store.signed import write_once
+from tmi_ops.store.single_put import sealed
 
 FOLDER = "drills"
 
@@ -179,16 +181,30 @@ def record_evidence(store: ObjectStore, evidence: Evidence, page: str) -> str:
     """Write the evidence and its page down.
 
     Returns:
-        The key of the page beside the backup.
+        The key of the page beside the backup; in an encrypted store it is sealed.
 
     Raises:
         StoreError: the store failed.
     """
     keys = evidence_keys(evidence)
+    ending = f".html{SEALED}" if store.recipients else ".html"
     for key in keys:
-        write_once(store, f"{key}.html", page.encode(), "proof")
-        write_once(store, f"{key}.json", evidence_json(evidence), "proof")
-    return f"{keys[0]}.html"
+        write_once(store, f"{key}{ending}", sealed(store, page.encode()), "proof")
+        write_described(store, f"{key}.json", evidence_json(in_clear(evidence)), evidence_json(evidence), "proof")
+    return f"{keys[0]}{ending}"
+
+
+def in_clear(evidence: Evidence) -> Evidence:
+    """What objectives are measured by: outcomes, times, places and sizes, without a word on the content."""
+    copy = evidence.copy_
+    return evidence.model_copy(
+        update={
+            "reasons": (SEALED_REASON,) if evidence.reasons else (),
+            "notes": (),
+            "copy_": copy.model_copy(update={"rows": {}, "estimated": ()}) if copy else None,
+            "checks": tuple(check.model_copy(update={"detail": "", "findings": ()}) for check in evidence.checks),
+        }
+    )
 
 
 def evidence_json(evidence: Evidence) -> bytes:
@@ -211,7 +227,7 @@ def read_evidence(store: ObjectStore, drill_id: str) -> Evidence:
     """
     key = f"{FOLDER}/{drill_id}.json"
     try:
-        evidence = Evidence.model_validate_json(read_document(store, key, "proof"))
+        evidence = Evidence.model_validate_json(read_described(store, key, "proof"))
     except ValidationError:
         raise BrokenRecordError(f"The evidence {key} of a drill cannot be read.") from None
     if evidence.drill_id != drill_id:

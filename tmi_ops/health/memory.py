@@ -100,7 +100,13 @@ class HomeShelf:
 
 
 def open_shelf(settings: Settings) -> Shelf:
-    """The store's shelf; the one at home where no store is configured or it cannot be reached now."""
+    """The store's shelf; the one at home where no store is configured or it cannot be reached now.
+
+    The counters name tables and indexes, and who writes them need not be able to decrypt: so they stay at home, too,
+    where the store is encrypted.
+    """
+    if settings.store.age_recipients:
+        return HomeShelf(settings.home / settings.environment / KEY)
     try:
         return StoreShelf(open_store(settings.store, settings.environment, hurried=True))
     except StoreError:

@@ -5,6 +5,8 @@
     <home>/runbooks/<run id>/journal.json, lock, evidence.json, evidence.html
     <store>/runbooks/<run id>/journal.json, evidence.json, evidence.html
 
+In the store they are encrypted for its recipients: a plan names tables and places.
+
 A journal is on disk before the deed that it tells of: written beside, synced, renamed, and the directory synced.
 """
 
@@ -25,6 +27,7 @@ from tmi_ops.runbooks.journal import Consent, Journal
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.signed import read_document, write_over
+from tmi_ops.store.single_put import sealed, unsealed
 
 FOLDER = "runbooks"
 JOURNAL = "journal.json"
@@ -69,7 +72,7 @@ class Logbook:
         if self.store is None:
             return
         try:
-            write_over(self.store, f"{FOLDER}/{self.run_id}/{name}", data, "journal")
+            write_over(self.store, f"{FOLDER}/{self.run_id}/{name}", sealed(self.store, data), "journal")
         except StoreError as error:
             report.note(f"{name} is kept here only, in {self.directory}: {error.what}")
 
@@ -158,7 +161,7 @@ def _take_over(logbook: Logbook, store: ObjectStore) -> None:
 def _from_store(store: ObjectStore, run_id: str, consents: tuple[Consent, ...]) -> Journal:
     """A run's journal as the store has it, but for the consents: who may write the store cannot say yes for us."""
     key = f"{FOLDER}/{run_id}/{JOURNAL}"
-    journal = _parsed(read_document(store, key, "journal"), key)
+    journal = _parsed(unsealed(store, key, read_document(store, key, "journal")), key)
     if journal.run_id != run_id:
         raise BrokenJournalError(
             f"The journal {key} is of another run, {journal.run_id}: it was copied or renamed.",

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.store.described import SEALED, read_described, write_described
 from tmi_ops.store.manifest import (
     BACKUP_ID,
     KINDS,
@@ -32,9 +33,11 @@ from tmi_ops.store.manifest import (
     Kind,
     Manifest,
     Verdict,
+    in_clear,
     parse_manifest,
     parse_verdict,
     to_json,
+    verdict_in_clear,
 )
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.seen import notice
@@ -77,13 +80,17 @@ def backup_folder(backup_id: str) -> str:
 def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
     """Make a backup exist. To be called last, when every object is stored.
 
+    In an encrypted store what it says of the content stays out: whoever proves the backup reads it from its objects.
+
     Raises:
         ObjectExistsError: the id is taken; the manifest there was left as it is.
     """
     folder = backup_folder(manifest.backup_id)
     lines = [f"{item.sha256}  {item.name}\n" for item in manifest.objects]
     _write_once(store, f"{folder}/{CHECKSUMS}", "".join(lines).encode())
-    write_once(store, f"{folder}/{MANIFEST}", to_json(manifest), "backup")
+    data = to_json(in_clear(manifest) if store.recipients else manifest)
+    write_once(store, f"{folder}/{MANIFEST}", data, "backup")
+    manifest.remember_stored(data)
 
 
 @contextmanager
@@ -121,8 +128,8 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
 
 
 def is_verdict(name: str) -> bool:
-    """Whether an object of this name, without its folder, is a verdict; its signature is none."""
-    return name.startswith(VERDICT_PREFIX) and not name.endswith(SIGNATURE)
+    """Whether an object of this name, without its folder, is a verdict; its signature and its sealed whole are none."""
+    return name.startswith(VERDICT_PREFIX) and not name.endswith((SIGNATURE, SEALED))
 
 
 def read_newest_verdict(store: ObjectStore, manifest: AnyManifest, keys: Iterable[str]) -> Verdict | None:
@@ -142,7 +149,8 @@ def read_newest_verdict(store: ObjectStore, manifest: AnyManifest, keys: Iterabl
 def record_verdict(store: ObjectStore, verdict: Verdict) -> None:
     """Write down, beside the backup, what a proof of it said. Verdicts add up; none is replaced."""
     name = f"{VERDICT_PREFIX}{_verdict_time(verdict)}-{secrets.token_hex(2)}.json"
-    write_once(store, f"{backup_folder(verdict.backup_id)}/{name}", to_json(verdict), "proof")
+    key = f"{backup_folder(verdict.backup_id)}/{name}"
+    write_described(store, key, to_json(verdict_in_clear(verdict)), to_json(verdict), "proof")
 
 
 def list_backups(
@@ -286,7 +294,7 @@ def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:
 
 
 def _read_verdict(store: ObjectStore, manifest: AnyManifest, key: str) -> Verdict:
-    verdict = parse_verdict(read_document(store, key, "proof"), key)
+    verdict = parse_verdict(read_described(store, key, "proof"), key)
     name = key.rpartition("/")[2]
     match = _VERDICT_NAME.fullmatch(name)
     if verdict.backup_id != manifest.backup_id or match is None or match[1] != _verdict_time(verdict):

@@ -137,6 +137,10 @@ class BackupManifest(_Fact):
         """SHA-256 of the bytes that the store holds, which a later release would not write again."""
         return self._stored_sha256 or hashlib.sha256(to_json(self)).hexdigest()  # type: ignore[arg-type]
 
+    def remember_stored(self, data: bytes) -> None:
+        """Say what the store holds as this manifest."""
+        self._stored_sha256 = hashlib.sha256(data).hexdigest()
+
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:
         if len({item.name for item in self.objects}) != len(self.objects):
@@ -249,6 +253,15 @@ class Verdict(_Fact):
     manifest_sha256: str
 
 
+SEALED_REASON = "What differs is in the sealed record: read it where the private key is."
+
+
+def verdict_in_clear(verdict: Verdict) -> Verdict:
+    """Whether and when it was proven and how long that took, without a word on the content."""
+    reasons = (SEALED_REASON,) if verdict.reasons else ()
+    return verdict.model_copy(update={"reasons": reasons, "tables": 0, "rows": 0})
+
+
 class BrokenRecordError(StoreError):
     """A manifest or verdict is there but cannot be understood."""
 
@@ -269,7 +282,7 @@ def parse_manifest(data: bytes, where: str) -> AnyManifest:
         BrokenRecordError: it was written by a newer release, or is not a manifest.
     """
     manifest = _parse(_MANIFESTS, data, where, "manifest")
-    manifest._stored_sha256 = hashlib.sha256(data).hexdigest()
+    manifest.remember_stored(data)
     return manifest
 
 
@@ -280,6 +293,16 @@ def parse_verdict(data: bytes, where: str) -> Verdict:
         BrokenRecordError: it was written by a newer release, or is not a verdict.
     """
     return _parse(_VERDICTS, data, where, "verdict")
+
+
+def in_clear(manifest: AnyManifest) -> AnyManifest:
+    """What retention and planning need, without a word on the content: no table's name, row count or digest.
+
+    A PIN of four digits was found from the digest of its table.
+    """
+    if not isinstance(manifest, Manifest) or manifest.digest_method != "copy":
+        return manifest
+    return manifest.model_copy(update={"fingerprints": {}, "sequences": {}})
 
 
 def to_json(fact: AnyManifest | Verdict) -> bytes:

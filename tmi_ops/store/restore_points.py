@@ -8,9 +8,9 @@ from urllib.parse import quote
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError
+from tmi_ops.store.described import read_described, write_described
 from tmi_ops.store.manifest import BrokenRecordError, TableFingerprint
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.signed import read_document, write_once
 
 FOLDER = "restore-points"
 # PostgreSQL keeps the name in 64 bytes with a zero at the end.
@@ -77,9 +77,8 @@ def put_restore_point(store: ObjectStore, point: RestorePoint) -> None:
         ObjectExistsError: another one took the name meanwhile.
     """
     try:
-        write_once(
-            store, restore_point_key(point.name), point.model_dump_json(indent=2).encode() + b"\n", "restore point"
-        )
+        clear = point.model_copy(update={"fingerprints": {}})
+        write_described(store, restore_point_key(point.name), _json(clear), _json(point), "restore point")
     except ObjectExistsError:
         raise _taken(point.name) from None
 
@@ -92,7 +91,7 @@ def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
     """
     key = restore_point_key(name)
     try:
-        return RestorePoint.model_validate_json(read_document(store, key, "restore point"))
+        return RestorePoint.model_validate_json(read_described(store, key, "restore point"))
     except ObjectMissingError:
         return None
     except ValidationError:
@@ -104,3 +103,7 @@ def _taken(name: str) -> ObjectExistsError:
         f"There is a restore point {name!r} already; a name means one place in the WAL.",
         next_step="choose another name, for example with the date in it",
     )
+
+
+def _json(point: RestorePoint) -> bytes:
+    return point.model_dump_json(indent=2).encode() + b"\n"

@@ -23,7 +23,8 @@ from tmi_ops.postgres.wal_files import (
     parse_history,
 )
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, put_single, sealed
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, sealed
+from tmi_ops.store.stamped import put_stamped
 from tmi_ops.wal.archive import check_content, describe_archive, partial_key
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import continues, links_of
@@ -138,7 +139,7 @@ def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: 
     facts = FileFacts(len(padded), hashlib.sha256(padded).hexdigest(), end)
     condition = IfAbsent() if found is None else IfUnchanged(found.etag)
     try:
-        put_single(store, key, sealed(store, compressed(padded)), facts.metadata(), condition)
+        put_stamped(store, key, sealed(store, compressed(padded)), facts.metadata(), condition, "WAL")
     except ObjectExistsError:
         # A receiver wrote it at the same moment; what it left is looked at anew.
         return _store_partial(store, cluster, segment, content, end)

@@ -16,7 +16,8 @@ import zstandard
 from tmi_ops.errors import IntegrityError, ObjectExistsError, OpsError
 from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, format_lsn, parse_lsn
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, ObjectHead, get_single, look, put_single, sealed, unsealed
+from tmi_ops.store.single_put import IfAbsent, ObjectHead, get_single, look, sealed, unsealed
+from tmi_ops.store.stamped import put_stamped, require_stamp
 from tmi_ops.wal.layout import HISTORY_SUFFIX, file_key
 
 ZSTD_LEVEL = 1
@@ -25,6 +26,8 @@ OWN_TIMELINE = (
     "give this server a timeline of its own: stop it, create the file standby.signal in its data directory, start it "
     "and run SELECT pg_promote(); then start the receiver again and take a base backup"
 )
+# Packed and encrypted, a segment that cannot be compressed is a little larger than it is.
+LARGEST_STORED = LARGEST_SEGMENT + (LARGEST_SEGMENT >> 4)
 
 
 class WalConflictError(ObjectExistsError):
@@ -91,7 +94,7 @@ def store_once(
         return False
     body = sealed(store, compressed(content))
     try:
-        put_single(store, key, body, {**(more or {}), **facts.metadata()}, IfAbsent())
+        put_stamped(store, key, body, {**(more or {}), **facts.metadata()}, IfAbsent(), "WAL")
     except ObjectExistsError:
         if (found := look(store, key)) is None:
             raise
@@ -110,11 +113,12 @@ def load(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, 
     """
     key = file_key(system_identifier, name)
     with _explained(name):
-        body, head = get_single(store, key)
+        body, head = get_single(store, key, limit=LARGEST_STORED)
+        require_stamp(store, key, head.metadata, body, "WAL")
         packed = unsealed(store, key, body)
     facts = facts_of(head)
     limit = LARGEST_HISTORY if name.endswith(HISTORY_SUFFIX) else LARGEST_SEGMENT
-    plain = _decompressed(packed, name, limit if facts.size is None else facts.size)
+    plain = _decompressed(packed, name, limit if facts.size is None else min(facts.size, limit))
     if facts.size is not None and len(plain) != facts.size:
         raise wal_damaged(f"{name} is {len(plain)} bytes, and was stored with {facts.size}")
     if facts.sha256 is not None and hashlib.sha256(plain).hexdigest() != facts.sha256:

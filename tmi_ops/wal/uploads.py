@@ -23,7 +23,8 @@ from tmi_ops.errors import BackupError, ObjectExistsError, OpsError
 from tmi_ops.postgres.wal_files import Segment, check_header
 from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, put_single, sealed
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, sealed
+from tmi_ops.store.stamped import put_stamped
 from tmi_ops.wal.archive import partial_key
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.links import Links, links_from
@@ -225,7 +226,7 @@ class Uploads:
         try:
             self._stored = (
                 segment,
-                put_single(self._store, key, body, {**links.metadata(), **facts.metadata()}, condition),
+                put_stamped(self._store, key, body, {**links.metadata(), **facts.metadata()}, condition, "WAL"),
             )
         except ObjectExistsError as error:
             raise _overtaken(segment) from error

@@ -1,0 +1,85 @@
+"""Objects whose signature lies in their own metadata: one request stores both, so neither is ever without the other.
+
+For WAL, of which there is an object every few seconds. The signature covers the object's key and everything else that
+its metadata says: the plain file's size and SHA-256, its links, and the SHA-256 of the segment before it. So the
+segments of a timeline form a chain of which no link can be moved or replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from tmi_ops.store.client import refusals_explained
+from tmi_ops.store.conditional_put import CHECKSUM, Condition
+from tmi_ops.store.locking import lock_request
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import is_sealed, put_single
+from tmi_ops.store.trust import Purpose, UntrustedError
+
+STAMP = "signature"
+
+
+def put_stamped(
+    store: ObjectStore, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition, purpose: Purpose
+) -> str:
+    """As `put_single`, with a signature of the metadata where there is a signing key.
+
+    Raises:
+        UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
+        ObjectExistsError, ObjectChangedError, StoreError: as `put_single`.
+    """
+    content = canonical(metadata)
+    stamp = store.trust.stamp(key, content)
+    if store.trust.is_pinned:
+        store.trust.check_stamp(key, content, stamp, purpose, datetime.now(UTC))
+    return put_single(store, key, body, {**metadata, **({STAMP: stamp} if stamp else {})}, condition)
+
+
+def require_stamp(store: ObjectStore, key: str, metadata: Mapping[str, str], body: bytes, purpose: Purpose) -> None:
+    """See that a trusted key signed what the metadata says, and that nobody put a plain object where encryption is.
+
+    Raises:
+        UntrustedError: the message says what is wrong.
+    """
+    if not store.trust.is_pinned:
+        return
+    store.trust.check_stamp(key, canonical(metadata), metadata.get(STAMP), purpose, datetime.now(UTC))
+    if store.recipients and not is_sealed(body):
+        raise UntrustedError(
+            f"{key} is not encrypted, though everything here is to be (TMI_OPS_AGE_RECIPIENTS).",
+            next_step="find out who wrote it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for "
+            "this command",
+        )
+
+
+def stamp_again(store: ObjectStore, key: str, purpose: Purpose) -> None:
+    """Sign the metadata of an object that is there, by a copy of it over itself.
+
+    Raises:
+        UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
+        ObjectMissingError: there is none.
+        StoreError: the store failed, or somebody else replaced the object meanwhile.
+    """
+    with refusals_explained(store.where, key):
+        found = store.client.head_object(Bucket=store.bucket, Key=f"{store.root}{key}")
+        now = datetime.now(UTC)
+        content = canonical(found["Metadata"])
+        stamp = store.trust.stamp(key, content)
+        store.trust.check_stamp(key, content, stamp, purpose, now)
+        store.client.copy_object(
+            Bucket=store.bucket,
+            Key=f"{store.root}{key}",
+            CopySource={"Bucket": store.bucket, "Key": f"{store.root}{key}"},
+            CopySourceIfMatch=found["ETag"],
+            MetadataDirective="REPLACE",
+            Metadata={**found["Metadata"], STAMP: stamp or ""},
+            **lock_request(store.retain, key, now),
+        )
+
+
+def canonical(metadata: Mapping[str, str]) -> bytes:
+    """What is signed: a line `name=value` each, by name, without the signature and what only the transport needs."""
+    return "".join(
+        f"{name}={value}\n" for name, value in sorted(metadata.items()) if name not in (STAMP, CHECKSUM)
+    ).encode()
