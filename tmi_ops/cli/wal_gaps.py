@@ -11,8 +11,13 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import out, size_words
 
 if TYPE_CHECKING:
+    from tmi_ops.progress import Report
     from tmi_ops.recovery.continuity.proof import BaseContinuity, Continuity
     from tmi_ops.recovery.continuity.reading import Reading
+    from tmi_ops.retention.wal_need import WindowNeed
+    from tmi_ops.settings import Settings
+    from tmi_ops.store.objects import ObjectStore
+    from tmi_ops.wal.breaks import Break
     from tmi_ops.wal.coverage import Hole
 
 _MOST_SHOWN = 20
@@ -26,17 +31,22 @@ _MOST_SHOWN = 20
 def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
     """Prove that the archived WAL goes on without a hole from each base backup to its newest LSN.
 
-    Exit code 0: it does. 1: there is a hole, damaged WAL or an unusable base. 2: it could not be found out.
+    Each segment must continue the one before it by its records, not by its name alone; and WAL written with wal_level =
+    minimal leads nowhere. WAL that retention gave up is no hole.
+
+    Exit code 0: it does. 1: there is a hole, a break, damaged WAL, an unusable base, or two lines that live. 2: it
+    could not be found out.
     """
     from tmi_ops.recovery.continuity.proof import prove_continuity
-    from tmi_ops.recovery.continuity.reading import read_contents, read_headers
+    from tmi_ops.recovery.continuity.reading import read_contents, read_links
     from tmi_ops.recovery.point_in_time.facts import read_facts
 
-    _, store = open_environment()
+    settings, store = open_environment()
     with reporting(quiet or as_json) as report:
         facts = read_facts(store, cluster)
-        reading = (read_contents if deep else read_headers)(store, facts.archive, report)
-    continuity = prove_continuity(facts, reading.damaged)
+        reading = (read_contents if deep else read_links)(store, facts.archive, report)
+        need = _need(settings, store, facts.system_identifier, report)
+    continuity = prove_continuity(facts, reading.damaged, reading.links, need)
     if as_json:
         click.echo(json.dumps(_as_json(continuity, reading), indent=2))
     else:
@@ -44,7 +54,27 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
     return 0 if continuity.whole else 1
 
 
+def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) -> WindowNeed | None:
+    """What retention keeps of the WAL; None where it keeps all of it, or where that cannot be told."""
+    from tmi_ops.errors import OpsError
+    from tmi_ops.retention.reading import read_facts as read_retention_facts
+    from tmi_ops.retention.wal_need import window_needs
+
+    try:
+        facts = read_retention_facts(store)
+    except OpsError as error:
+        if error.transient:
+            raise
+        report.note(f"What retention promises could not be read, so every hole counts: {error.what}")
+        return None
+    if facts.store_now is None or not any(item.kind == "base" and item.proof == "proven" for item in facts.backups):
+        return None
+    return window_needs(facts, facts.store_now - settings.retention.window).get(cluster)
+
+
 def _show(continuity: Continuity, reading: Reading) -> None:
+    from tmi_ops.wal.lines import lines_words
+
     archive = continuity.archive
     out.print(
         f"Cluster {archive.system_identifier}: {_counted(_segments(continuity), 'segment')} of WAL on "
@@ -56,6 +86,13 @@ def _show(continuity: Continuity, reading: Reading) -> None:
         out.print(f"... and {len(continuity.bases) - _MOST_SHOWN} older ones; --json has all.")
     for hole in continuity.holes[:_MOST_SHOWN]:
         out.print(f"[red]Hole[/]     {_hole_words(hole)}")
+    for item in continuity.breaks[:_MOST_SHOWN]:
+        out.print(f"[red]Break[/]    {item.words()}")
+    if len(continuity.living) > 1:
+        out.print(
+            f"[red]Lines[/]    {len(continuity.living)} live: {lines_words(continuity.living)}. Say which one is the "
+            "environment's: [bold]tmi-ops wal line TIMELINE[/]"
+        )
     for name, why in list(continuity.damaged.items())[:_MOST_SHOWN]:
         out.print(f"[red]Damaged[/]  {name}: {why}", markup=True, highlight=False)
     for problem in continuity.lost:
@@ -66,9 +103,19 @@ def _show(continuity: Continuity, reading: Reading) -> None:
 def _show_base(base: BaseContinuity) -> None:
     from tmi_ops.postgres.wal_files import format_lsn
 
-    mark = "[green]whole[/]" if base.whole else "[red]broken[/]" if base.broken else "[yellow]holes[/]"
+    mark = (
+        "[red]broken[/]"
+        if base.broken
+        else "[yellow]holes[/]"
+        if base.holes
+        else "[yellow]breaks[/]"
+        if base.breaks
+        else "[green]whole[/]"
+    )
     reach = f"reaches {format_lsn(base.reaches)}"
-    if base.reaches < base.newest:
+    if base.dropped:
+        reach += ", as retention gave up the WAL after it,"
+    elif base.reaches < base.newest:
         reach = f"reaches only {format_lsn(base.reaches)} of {format_lsn(base.newest)}"
     out.print(
         f"{mark:<16} {base.base.backup_id}  from {base.base.stop_lsn} ({base.base.consistent_at:%Y-%m-%d %H:%M:%S} "
@@ -80,17 +127,32 @@ def _show_base(base: BaseContinuity) -> None:
 
 def _show_verdict(continuity: Continuity) -> None:
     if continuity.whole:
-        out.print("[green]No hole.[/] Every moment since the end of the oldest base backup can be recovered to.")
-    elif continuity.newest_is_reachable:
-        out.print(
-            "[yellow]The newest moment can be recovered to[/], but not every moment before. If the missing segments "
-            "are still somewhere, archive them: [bold]tmi-ops wal push FILE[/]"
-        )
-    else:
-        out.print(
-            "[red]The newest moment can not be recovered to.[/] If the missing segments are still somewhere, archive "
-            "them: [bold]tmi-ops wal push FILE[/]. Else take a base backup now: [bold]tmi-ops backup base[/]"
-        )
+        if not continuity.bases:
+            out.print("No base backup: there is nothing that the WAL could continue.")
+        elif not _segments(continuity):
+            out.print("No WAL is archived: each base backup restores to its own moment only. Next: tmi-ops wal stream")
+        else:
+            out.print(_whole_words(continuity))
+        return
+    able = "can" if continuity.newest_is_reachable else "cannot"
+    colour = "yellow" if continuity.newest_is_reachable else "red"
+    out.print(f"[{colour}]The newest moment {able} be recovered to[/]; not every moment before it can.")
+    if continuity.holes:
+        out.print("If the missing segments are still somewhere, archive them: [bold]tmi-ops wal push FILE[/]")
+    if not continuity.newest_is_reachable:
+        out.print("Take a base backup now: [bold]tmi-ops backup base[/]")
+
+
+def _whole_words(continuity: Continuity) -> str:
+    """From the oldest base on from which every moment can be reached."""
+    going_on = [base for base in continuity.bases if not base.dropped]
+    if not going_on:
+        return "[green]No hole.[/] Each base backup restores to its own moment."
+    since = going_on[-1].base.consistent_at
+    return (
+        f"[green]No hole.[/] Every moment from {since:%Y-%m-%d %H:%M:%S} UTC on, when {going_on[-1].base.backup_id} "
+        "ended, can be recovered to."
+    )
 
 
 def _looked_at(reading: Reading) -> str:
@@ -99,7 +161,9 @@ def _looked_at(reading: Reading) -> str:
     sealed = (
         f" {_counted(reading.sealed, 'encrypted one')} by name and size; --deep reads them." if reading.sealed else ""
     )
-    return f"Names, sizes and {_counted(reading.headers, 'header')} checked.{sealed}"
+    links = _counted(len(reading.links), "link")
+    headers = f" and {_counted(reading.headers, 'header')}" if reading.headers else ""
+    return f"Names, sizes, {links}{headers} checked.{sealed}"
 
 
 def _hole_words(hole: Hole) -> str:
@@ -138,6 +202,9 @@ def _as_json(continuity: Continuity, reading: Reading) -> dict[str, Any]:
             "to_lsn": format_lsn(item.end),
         }
 
+    def break_(item: Break) -> dict[str, Any]:
+        return {"timeline": item.timeline, "lsn": format_lsn(item.lsn), "kind": item.kind}
+
     return {
         "system_identifier": continuity.archive.system_identifier,
         "timeline": continuity.timeline,
@@ -145,7 +212,12 @@ def _as_json(continuity: Continuity, reading: Reading) -> dict[str, Any]:
         "newest_is_reachable": continuity.newest_is_reachable,
         "segments": _segments(continuity),
         "stored_bytes": continuity.archive.size,
-        "checked": {"headers": reading.headers, "contents": reading.contents, "by_name_alone": reading.sealed},
+        "checked": {
+            "links": len(reading.links),
+            "headers": reading.headers,
+            "contents": reading.contents,
+            "by_name_alone": reading.sealed,
+        },
         "bases": [
             {
                 "backup_id": base.base.backup_id,
@@ -156,9 +228,19 @@ def _as_json(continuity: Continuity, reading: Reading) -> dict[str, Any]:
                 "newest_lsn": format_lsn(base.newest),
                 "broken": base.broken,
                 "holes": [hole(item) for item in base.holes],
+                "breaks": [break_(item) for item in base.breaks],
+                "dropped_by_retention": base.dropped,
             }
             for base in continuity.bases
         ],
         "damaged": dict(continuity.damaged),
         "lost": list(continuity.lost),
+        "living_lines": [
+            {
+                "timeline": tip.timeline,
+                "lsn": format_lsn(tip.end),
+                "newest_commit": tip.newest and tip.newest.isoformat(),
+            }
+            for tip in continuity.living
+        ],
     }

@@ -126,8 +126,15 @@ def _show(received: ReceivedWal) -> None:
         f"The archive reaches [bold]{received.lsn}[/] on timeline {received.timeline}: "
         f"{size_words(received.received)} received, {received.segments} new segments, {size_words(speed)}/s."
     )
-    if received.level_at is not None:
-        out.print(f"Everything the server had flushed at {received.level_at:%Y-%m-%d %H:%M:%S} UTC is in the store.")
+    if received.level_at is None:
+        return
+    moment = f"{received.level_at:%Y-%m-%d %H:%M:%S} UTC"
+    if received.from_standby:
+        out.print(
+            f"The newest commit of the primary in the store is of {moment}; a standby cannot tell what came after."
+        )
+    else:
+        out.print(f"Everything the server had flushed at {moment} is in the store.")
 
 
 def _tell_the_monitor(settings: Settings, store: ObjectStore) -> None:

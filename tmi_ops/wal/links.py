@@ -5,12 +5,12 @@ Kept in each object's metadata, so that a chain of thousands of segments is chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tmi_ops.errors import OpsError
-from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn
 from tmi_ops.postgres.wal_records import LevelChange, SegmentRecords
 
 _LEVELS = ("minimal", "replica", "logical")
@@ -104,6 +104,22 @@ def continues(before: Links, after: Links) -> bool | None:
     if not after.overwrites:
         return False
     return None if before.before_last is None else after.prev == before.before_last
+
+
+def unlinked(chain: Iterable[tuple[Segment, Links, str | None]]) -> Iterator[Segment]:
+    """Of segments in the order of the WAL those that do not continue the one before them, with their SHA-256.
+
+    Where segments are missing between two, nothing is said of them.
+    """
+    before: tuple[Segment, Links, str | None] | None = None
+    for segment, found, sha256 in chain:
+        links = found
+        if before is not None and before[0].end == segment.start:
+            links = found.after(before[1])
+            other = found.chain is not None and before[2] is not None and found.chain != before[2]
+            if other or continues(before[1], found) is False:
+                yield segment
+        before = segment, links, sha256
 
 
 def _lsn(value: int | None) -> str | None:

@@ -57,7 +57,8 @@ class ReceivedWal:
     """What came of it. `received` and `lag` in bytes; the archive reaches to `lsn`.
 
     `level_at`: all that the server had flushed at that moment of its clock is in the store; None where nothing shows
-    it. `segments`: whole ones that were new to the archive.
+    it. `from_standby`: it is then the newest commit that is in the store; what the primary did since is not known.
+    `segments`: whole ones that were new to the archive.
     """
 
     system_identifier: str
@@ -68,6 +69,7 @@ class ReceivedWal:
     lag: int
     level_at: datetime | None
     duration_seconds: float
+    from_standby: bool = False
 
 
 def stream_wal(
@@ -115,6 +117,7 @@ class _Receiver:
         self._progress = StreamProgress()
         self._lease: KeptLease | None = None
         self._until: int | None = None
+        self._from_standby = False
         self._accept_gap = options.accept_gap
         self._warned: set[str] = set()
 
@@ -133,6 +136,7 @@ class _Receiver:
             lag=self._progress.lag,
             level_at=self._progress.level_at,
             duration_seconds=time.monotonic() - began,
+            from_standby=self._from_standby,
         )
 
     def _sessions(self, lease_ends: ExitStack, phase: Phase, *, catch_up: bool) -> None:
@@ -210,7 +214,8 @@ class _Receiver:
         update_records(
             self._store, system_identifier, lambda records: records.with_followed(timeline, where, datetime.now(UTC))
         )
-        return read_server(self._postgres, self._options.slot).in_recovery
+        self._from_standby = read_server(self._postgres, self._options.slot).in_recovery
+        return self._from_standby
 
     def _record_break(self, system_identifier: str, found: Break) -> None:
         update_records(self._store, system_identifier, lambda records: records.with_break(found))

@@ -10,12 +10,14 @@ from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
+from tmi_ops.retention.wal_need import WindowNeed
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.archive import WalArchive
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.coverage import Hole, coverage
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.lines import Tip, followed_line, line_to
+from tmi_ops.wal.links import Links, unlinked
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class BaseContinuity:
         timeline: the newest one that comes from the base; it is followed.
         reaches: LSN up to which the WAL goes without a hole.
         newest: LSN where the archived WAL of that line ends, holes not considered.
-        holes: between the base and `newest`.
+        holes: between the base and `newest`, where retention promises WAL.
+        dropped: retention gave up WAL after it, so it restores to its own moment, or a little further.
         breaks: places between them that no replay passes.
         broken: why the base itself cannot be used, or its line not be followed; None: it can.
     """
@@ -38,9 +41,11 @@ class BaseContinuity:
     holes: tuple[Hole, ...]
     broken: str | None = None
     breaks: tuple[Break, ...] = ()
+    dropped: bool = False
 
     @property
     def whole(self) -> bool:
+        """Whether all that is promised of it can be had."""
         return not self.holes and not self.breaks and self.broken is None
 
 
@@ -76,8 +81,8 @@ class Continuity:
 
     @property
     def whole(self) -> bool:
-        """Whether recovery can go from every base to the newest LSN of its line."""
-        return all(base.whole for base in self.bases) and not self.damaged and not self.lost
+        """Whether recovery can go from every base as far as is promised, on one line."""
+        return all(base.whole for base in self.bases) and not self.damaged and not self.lost and len(self.living) < 2
 
     @property
     def newest_is_reachable(self) -> bool:
@@ -88,13 +93,23 @@ class Continuity:
         )
 
 
-def prove_continuity(facts: RecoveryFacts, damaged: Mapping[str, str]) -> Continuity:
+def prove_continuity(
+    facts: RecoveryFacts,
+    damaged: Mapping[str, str],
+    links: Mapping[str, tuple[Links, str | None]] | None = None,
+    need: WindowNeed | None = None,
+) -> Continuity:
     """Follow the WAL from every base backup on.
 
     Args:
         damaged: names of files in the archive that cannot be used, and why.
+        links: how files hang on the one before them, by their names, with the SHA-256 of their bytes; None: not looked
+            at.
+        need: what retention keeps of the WAL; None: all of it.
     """
     sound = replace(facts, archive=without(facts.archive, damaged))
+    breaks = {*facts.archive.breaks, *_unlinked(sound, links or {})}
+    sound = replace(sound, archive=replace(sound.archive, breaks=tuple(sorted(breaks))))
     bases = sorted(facts.bases, key=lambda base: base.consistent_at, reverse=True)
     lost = [*facts.broken, *facts.histories_lost.values()]
     try:
@@ -105,10 +120,29 @@ def prove_continuity(facts: RecoveryFacts, damaged: Mapping[str, str]) -> Contin
     return Continuity(
         archive=facts.archive,
         timeline=timeline,
-        bases=tuple(_follow(sound, base) for base in bases),
+        bases=tuple(_follow(sound, base, need) for base in bases),
         damaged=damaged,
         lost=tuple(dict.fromkeys(lost)),
         living=facts.living,
+    )
+
+
+def _unlinked(facts: RecoveryFacts, links: Mapping[str, tuple[Links, str | None]]) -> set[Break]:
+    """Where the WAL of a line that lives does not continue the WAL before it."""
+    found = set()
+    for tip in facts.living:
+        files = coverage(facts.archive, tip.line).files
+        chain = [(file.segment, *links[file.stored]) for file in files if file.stored in links]
+        found |= {Break(segment.timeline, segment.start, "unlinked") for segment in unlinked(chain)}
+    return found
+
+
+def _is_promised(hole: Hole, need: WindowNeed | None) -> bool:
+    if need is None or need.whole_because is not None:
+        return True
+    return any(
+        item.timeline == hole.timeline and item.start < hole.end and (item.end is None or hole.start < item.end)
+        for item in need.ranges
     )
 
 
@@ -128,7 +162,7 @@ def without(archive: WalArchive, names: Mapping[str, str]) -> WalArchive:
     )
 
 
-def _follow(facts: RecoveryFacts, base: BaseManifest) -> BaseContinuity:
+def _follow(facts: RecoveryFacts, base: BaseManifest, need: WindowNeed | None) -> BaseContinuity:
     stop = parse_lsn(base.stop_lsn)
     line = _newest_line_from(facts, base)
     if line is None:
@@ -136,14 +170,17 @@ def _follow(facts: RecoveryFacts, base: BaseManifest) -> BaseContinuity:
         return BaseContinuity(base, base.timeline, stop, stop, (), why)
     wal = wal_after(base, line, facts.archive)
     covered, begins = coverage(facts.archive, line), continued_at(base, line)
+    all_holes = covered.holes(begins)
+    holes = tuple(hole for hole in all_holes if _is_promised(hole, need))
     return BaseContinuity(
         base=base,
         timeline=line.timelines[-1],
         reaches=wal.end,
         newest=max(wal.end, covered.known_end or 0),
-        holes=covered.holes(begins),
+        holes=holes,
         broken=why_unusable(facts, base),
         breaks=covered.breaks_after(begins),
+        dropped=len(holes) < len(all_holes),
     )
 
 

@@ -1,28 +1,32 @@
-"""Looks at the archive's objects themselves: the header of each segment, or all of it.
+"""Looks at the archive's objects themselves: their metadata, which says how segments hang together, or all of them.
 
-Names and sizes come with the listing. A header takes one small read of the object's beginning: zstd gives out its
-first block only when it has all of it, at most 128 KiB. What is encrypted can only be read whole.
+Names and sizes come with the listing. Where the metadata says nothing, a header takes one small read of the object's
+beginning: zstd gives out its first block only when it has all of it, at most 128 KiB. What is encrypted can only be
+read whole then.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import zstandard
 
 from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.postgres.wal_files import LONG_HEADER_SIZE, check_header
+from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.progress import Report
 from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import is_sealed
+from tmi_ops.store.single_put import is_sealed, look
 from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive, check_content
 from tmi_ops.wal.layout import file_key
-from tmi_ops.wal.stored_file import load
+from tmi_ops.wal.links import Links, links_from, links_of
+from tmi_ops.wal.stored_file import facts_of, load
 
 READERS = 8
 FIRST_BLOCK = (128 << 10) + 64
@@ -36,20 +40,23 @@ class Reading:
     """What was looked at.
 
     Args:
-        headers: how many segments' headers were checked.
+        headers: how many segments' headers were checked, as their metadata said nothing.
         contents: how many files were read whole and checked against their SHA-256.
         sealed: how many are encrypted, so that their header was not looked at.
         damaged: names of files that are not what they must be, and why.
+        links: how each file hangs on the one before it, by its name, with the SHA-256 of its plain bytes.
     """
 
     headers: int
     contents: int
     sealed: int
     damaged: Mapping[str, str]
+    links: Mapping[str, tuple[Links, str | None]] = field(default_factory=dict)
 
 
-def read_headers(store: ObjectStore, archive: WalArchive, report: Report) -> Reading:
-    """Check the header of every archived segment: its cluster, place, timeline and segment size.
+def read_links(store: ObjectStore, archive: WalArchive, report: Report) -> Reading:
+    """Read how every archived segment hangs on the one before it, from its object's metadata. Where that says nothing,
+    which older releases wrote, check its header: its cluster, place, timeline and segment size.
 
     Raises:
         StoreError: the store failed.
@@ -58,7 +65,7 @@ def read_headers(store: ObjectStore, archive: WalArchive, report: Report) -> Rea
 
 
 def read_contents(store: ObjectStore, archive: WalArchive, report: Report) -> Reading:
-    """Read every archived segment whole: SHA-256, size, header.
+    """Read every archived segment whole: SHA-256, size, header, and its records where it meets its neighbours.
 
     Raises:
         StoreError: the store failed, or what is encrypted cannot be read because the private key is missing.
@@ -68,25 +75,39 @@ def read_contents(store: ObjectStore, archive: WalArchive, report: Report) -> Re
 
 def _read(store: ObjectStore, archive: WalArchive, report: Report, *, deep: bool) -> Reading:
     files = list(files_in(archive))
-    damaged: dict[str, str] = {}
-    sealed = 0
+    found: dict[str, _Looked] = {}
 
-    def look_at(file: ArchivedFile) -> tuple[ArchivedFile, str | None]:
-        return file, (_problem_within if deep else _problem_of_header)(store, archive, file)
+    def look_at(file: ArchivedFile) -> tuple[ArchivedFile, _Looked]:
+        return file, (_look_within if deep else _look_at_metadata)(store, archive, file)
 
     with (
-        report.phase("reading WAL" if deep else "reading headers", total=len(files), unit="objects") as phase,
+        report.phase("reading WAL" if deep else "reading links", total=len(files), unit="objects") as phase,
         ThreadPoolExecutor(READERS, thread_name_prefix="archive") as pool,
     ):
         remaining = iter(files)
         while batch := list(itertools.islice(remaining, _AT_ONCE)):
-            for file, problem in pool.map(look_at, batch):
+            for file, looked in pool.map(look_at, batch):
                 phase.advance(1)
-                if problem == _SEALED:
-                    sealed += 1
-                elif problem is not None:
-                    damaged[file.name] = problem
-    return Reading(0 if deep else len(files) - sealed, len(files) if deep else 0, sealed, damaged)
+                found[file.name] = looked
+    sealed = sum(looked.sealed for looked in found.values())
+    return Reading(
+        headers=sum(looked.header for looked in found.values()),
+        contents=len(files) if deep else 0,
+        sealed=sealed,
+        damaged={name: looked.problem for name, looked in found.items() if looked.problem is not None},
+        links={name: (looked.links, looked.sha256) for name, looked in found.items() if looked.links is not None},
+    )
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What was seen of one file. `problem`: why it is not what it must be."""
+
+    problem: str | None = None
+    links: Links | None = None
+    sha256: str | None = None
+    sealed: bool = False
+    header: bool = False
 
 
 def files_in(archive: WalArchive) -> Iterator[ArchivedFile]:
@@ -96,40 +117,51 @@ def files_in(archive: WalArchive) -> Iterator[ArchivedFile]:
         yield from archive.partials.get(timeline, ())
 
 
-_SEALED = "encrypted"
-_CLEARED_AWAY = None
-
-
-def _problem_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> str | None:
+def _look_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
     try:
-        content, _ = load(store, archive.system_identifier, file.name)
+        content, facts = load(store, archive.system_identifier, file.name)
         check_content(content, file.segment.name, archive.system_identifier)
     except ObjectMissingError:
-        return _gone(file)
+        return _Looked(_gone(file))
     except IntegrityError as error:
-        return error.what
-    return None
+        return _Looked(error.what)
+    end = file.end_lsn if isinstance(file, ArchivedPartial) else None
+    own = links_from(read_records(content, end), levels_read=True)
+    head = look(store, file_key(archive.system_identifier, file.name))
+    told = links_of({} if head is None else head.metadata)
+    # A segment in which no record begins hands on what came before it; the chain is known to its writer alone.
+    return _Looked(links=replace(own, chain=told.chain), sha256=facts.sha256 or hashlib.sha256(content).hexdigest())
 
 
-def _problem_of_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> str | None:
+def _look_at_metadata(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
     if file.size == 0:
-        return f"{file.name} is an empty object."
+        return _Looked(f"{file.name} is an empty object.")
+    head = look(store, file_key(archive.system_identifier, file.name))
+    if head is None:
+        return _Looked(_gone(file))
+    links = links_of(head.metadata)
+    if links.last is None:
+        return _look_at_header(store, archive, file)
+    return _Looked(links=links, sha256=facts_of(head).sha256)
+
+
+def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
     try:
         beginning = _beginning(store, file_key(archive.system_identifier, file.name))
         if is_sealed(beginning):
-            return _SEALED
+            return _Looked(sealed=True)
         check_header(_first_bytes(beginning, file.name), file.segment, archive.system_identifier, file.name)
     except ObjectMissingError:
-        return _gone(file)
+        return _Looked(_gone(file))
     except IntegrityError as error:
-        return error.what
-    return None
+        return _Looked(error.what, header=True)
+    return _Looked(header=True)
 
 
 def _gone(file: ArchivedFile) -> str | None:
     """An open segment is cleared away once it is there whole; a whole one that goes is lost."""
     if isinstance(file, ArchivedPartial):
-        return _CLEARED_AWAY
+        return None
     return f"{file.name} went away while it was looked at."
 
 
