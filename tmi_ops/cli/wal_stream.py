@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
     from tmi_ops.wal.receiver import ReceivedWal
 
-_SLOT_HELP = "The replication slot; made where there is none."
+_SLOT_HELP = "The replication slot, made where there is none; this environment's own unless given."
 
 
 @click.command()
-@click.option("--slot", default="tmi_ops", show_default=True, help=_SLOT_HELP)
+@click.option("--slot", help=_SLOT_HELP)
 @click.option(
     "--partial-every",
     type=click.FloatRange(0.1, 3600),
@@ -38,7 +38,7 @@ _SLOT_HELP = "The replication slot; made where there is none."
     help="Go on although WAL between the archive's end and the slot's beginning is lost. Take a base backup then.",
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def stream(slot: str, partial_every: float, catch_up: bool, wait: bool, accept_gap: bool, quiet: bool) -> int:
+def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, accept_gap: bool, quiet: bool) -> int:
     """Receive the server's WAL into the store, continuously: recovery to any second rests on it.
 
     The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
@@ -62,8 +62,8 @@ def stream(slot: str, partial_every: float, catch_up: bool, wait: bool, accept_g
 
 
 @click.command()
-@click.option("--slot", default="tmi_ops", show_default=True, help="The replication slot to look at.")
-def status(slot: str) -> int:
+@click.option("--slot", help="The replication slot to look at; this environment's own unless given.")
+def status(slot: str | None) -> int:
     """Show who receives WAL, how far the archive has come, and what the slot keeps on the server.
 
     Exit code 1 where nobody receives or the slot is in danger.
@@ -104,10 +104,11 @@ def _show_receiver(store: ObjectStore, system_identifier: str) -> bool:
     return at_work
 
 
-def _show_slot(settings: Settings, slot: str) -> bool:
-    from tmi_ops.wal.slot import read_server, slot_warnings
+def _show_slot(settings: Settings, slot: str | None) -> bool:
+    from tmi_ops.wal.slot import read_our_server, read_server, slot_name, slot_warnings
 
-    facts = read_server(settings.postgres, slot)
+    facts = read_our_server(settings) if slot is None else read_server(settings.postgres, slot)
+    slot = slot or (facts.slot.name if facts.slot is not None else slot_name(settings))
     if facts.slot is None:
         out.print(f"Slot      [yellow]{slot} does not exist yet[/]; the receiver makes it")
         return False

@@ -10,7 +10,7 @@ from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.sql import RELOAD, RESTART, identifier
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.replication import connect_replication
-from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
+from tmi_ops.wal.slot import SHARED_SLOT, read_our_server, slot_name
 
 _MEGABYTE = 1 << 20
 # Above this RPO daily backups may keep the promise without WAL.
@@ -65,10 +65,9 @@ def look_at_senders(patient: Patient) -> Finding:
 def look_at_slots(patient: Patient) -> Finding:
     most, used, ours, idle = patient.ask(
         "SELECT current_setting('max_replication_slots')::int, count(*)::int, "
-        "coalesce(bool_or(slot_name = %s), false), "
-        "array_agg(slot_name::text) FILTER (WHERE NOT active AND slot_name <> %s) FROM pg_replication_slots",
-        DEFAULT_SLOT,
-        DEFAULT_SLOT,
+        "coalesce(bool_or(slot_name IN (%s, %s)), false), "
+        "array_agg(slot_name::text) FILTER (WHERE NOT active AND slot_name NOT IN (%s, %s)) FROM pg_replication_slots",
+        *(slot_name(patient.settings), SHARED_SLOT) * 2,
     )
     seen = f"{used} of max_replication_slots = {most} in use"
     if used < most:
@@ -87,7 +86,7 @@ def look_at_slots(patient: Patient) -> Finding:
 
 def look_at_slot(patient: Patient) -> Finding:
     """Our own slot: whether what the archive lacks is still kept for it."""
-    facts = read_server(patient.postgres, DEFAULT_SLOT)
+    facts = read_our_server(patient.settings)
     slot = facts.slot
     limit = "without limit" if facts.keep_limit is None else f"at most {facts.keep_limit // _MEGABYTE} MB"
     if slot is None:
@@ -121,7 +120,7 @@ def look_at_slot(patient: Patient) -> Finding:
 
 
 def _without_slot(patient: Patient) -> Finding:
-    seen = f"no slot {DEFAULT_SLOT}: WAL is not archived from here"
+    seen = f"no slot {slot_name(patient.settings)}: WAL is not archived from here"
     rpo = patient.settings.objectives.rpo
     if rpo >= _DAILY:
         return fine(f"{seen}, and the RPO of {_hours(rpo)} does not need it")

@@ -28,7 +28,7 @@ from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.witness import Witness, lease_witness
-from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
@@ -61,7 +61,7 @@ class _Reading:
     problems: list[str] = field(default_factory=list)
 
     def read(self) -> RecoverabilityFacts:
-        server, witness, server_problem = _ask(self.settings.postgres)
+        server, witness, server_problem = _ask(self.settings)
         listing = list_store(self.store, self.now)
         with ThreadPoolExecutor(2, thread_name_prefix="reading") as pool:
             drills = pool.submit(read_drills, self.store, listing.others, self._broken)
@@ -201,9 +201,9 @@ class _Reading:
         return replace(server, behind=behind, level=behind == 0 and not server.in_recovery)
 
 
-def _ask(postgres: PostgresSettings) -> tuple[ServerReading | None, Witness | None, str | None]:
+def _ask(settings: Settings) -> tuple[ServerReading | None, Witness | None, str | None]:
     try:
-        reading, witness = ask_about_wal(postgres)
+        reading, witness = ask_about_wal(settings)
     except OpsError as error:
         return None, None, error.what
     return reading, witness, None

@@ -9,18 +9,19 @@ from tmi_ops.objectives.facts import ServerReading
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.asking import server_witness
 from tmi_ops.recovery.witness import Witness
-from tmi_ops.settings import PostgresSettings
-from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
+from tmi_ops.settings import Settings
+from tmi_ops.wal.slot import read_our_server
 
 _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_identifier::text FROM pg_control_system()"
 
 
-def ask_about_wal(postgres: PostgresSettings) -> tuple[ServerReading, Witness | None]:
+def ask_about_wal(settings: Settings) -> tuple[ServerReading, Witness | None]:
     """Ask the server. Without a witness where it is a standby.
 
     Raises:
         DatabaseError: it could not be reached, or refused.
     """
+    postgres = settings.postgres
     with connect(postgres) as connection:
         before = datetime.now(UTC)
         row = connection.execute(_CLOCK).fetchone()
@@ -29,7 +30,7 @@ def ask_about_wal(postgres: PostgresSettings) -> tuple[ServerReading, Witness | 
             raise DatabaseError(f"{postgres.describe()} did not say which cluster it is.")
         witness = server_witness(connection)
     clock, version, system_identifier = row
-    facts = read_server(postgres, DEFAULT_SLOT)
+    facts = read_our_server(settings)
     reading = ServerReading(
         at=witness.at if witness else clock.astimezone(UTC),
         clock_ahead=_difference(clock, before, after),

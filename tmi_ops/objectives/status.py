@@ -24,7 +24,7 @@ from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.standing import Standing, worst_of
 from tmi_ops.objectives.stock import total_of
 from tmi_ops.objectives.stream import StreamReading, judge_stream
-from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 
 DAY, MONTH = timedelta(days=1), timedelta(days=30)
@@ -98,7 +98,7 @@ def read_status(
         health = pool.submit(lambda: last_verdicts(open_shelf(settings)))
         recoverability, store_problem = _recoverability(settings, now)
         facts = recoverability.facts if recoverability else None
-        database_problem = facts.server_problem if facts else _database_problem(settings.postgres)
+        database_problem = facts.server_problem if facts else _database_problem(settings)
         return Status(
             environment=settings.environment,
             database=settings.postgres.describe(),
@@ -146,9 +146,9 @@ def _recoverability(settings: Settings, now: datetime) -> tuple[Recoverability |
         return None, error.what
 
 
-def _database_problem(postgres: PostgresSettings) -> str | None:
+def _database_problem(settings: Settings) -> str | None:
     try:
-        ask_about_wal(postgres)
+        ask_about_wal(settings)
     except OpsError as error:
         return error.what
     return None

@@ -44,7 +44,7 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
     slot = server.slot
     if slot is None:
         return _without_slot(objectives, server.behind)
-    standing, reason, cures = _judge_slot(slot, server.keep_limit)
+    standing, reason, cures = _judge_slot(slot, server.keep_limit, server.behind)
     if standing is Standing.MET and _has_died(facts) and not slot.active:
         standing = Standing.AT_RISK
         cures = (Cure(Action.CATCH_UP_WAL), Cure(Action.START_RECEIVER, detail="anew, as a service"))
@@ -60,7 +60,14 @@ def _without_slot(objectives: Objectives, behind: int | None) -> StreamReading:
     return StreamReading(Standing.AT_RISK, reason, (Cure(Action.START_RECEIVER),), behind)
 
 
-def _judge_slot(slot: SlotFacts, keep_limit: int | None) -> tuple[Standing, str, tuple[Cure, ...]]:
+def keeps_too_little(slot: SlotFacts, behind: int | None) -> bool:
+    """Whether the slot is beyond what the archive holds, so that what the archive lacks may be gone at any moment: two
+    receivers of different stores share it, or it was made anew.
+    """
+    return behind is not None and slot.kept is not None and behind > slot.kept
+
+
+def _judge_slot(slot: SlotFacts, keep_limit: int | None, behind: int | None) -> tuple[Standing, str, tuple[Cure, ...]]:
     catch_up = (
         (Cure(Action.START_RECEIVER, detail="anew: it does not keep up"),)
         if slot.active
@@ -77,6 +84,12 @@ def _judge_slot(slot: SlotFacts, keep_limit: int | None) -> tuple[Standing, str,
                 Cure(Action.START_RECEIVER, detail="with --accept-gap"),
             ),
         )
+    if keeps_too_little(slot, behind):
+        reason = (
+            f"The archive lacks {size_words(behind or 0)} of WAL and the slot {slot.name} keeps {kept} of it: the rest "
+            "may be gone from the server at any moment."
+        )
+        return Standing.BREACHED, reason, (*catch_up, Cure(Action.BACK_UP_BASE, detail="if it is gone already"))
     if slot.status == "unreserved":
         return Standing.AT_RISK, f"The slot {slot.name} is about to be lost: {kept} of WAL is kept for it.", catch_up
     if slot.left is not None and keep_limit and (slot.kept or 0) >= AT_RISK_FROM * keep_limit:

@@ -37,7 +37,9 @@ LONGEST_RUN = timedelta(hours=1)
 class WalConfig(Config):
     """How the archive is brought level."""
 
-    slot: str = Field(default="tmi_ops", description="The replication slot; made where there is none.")
+    slot: str | None = Field(
+        default=None, description="The replication slot, made where there is none; the environment's own unless given."
+    )
     accept_gap: bool = Field(
         default=False,
         description="Go on although WAL between the archive's end and the slot's beginning is lost. Take a base backup "

@@ -64,9 +64,12 @@ class LeaseHeldError(BackupError):
 
 
 class KeptLease:
-    """A lease in our hands; `check` raises once it is no longer."""
+    """A lease in our hands; `check` raises once it is no longer. `before`: the one that it followed."""
 
-    def __init__(self, store: ObjectStore, system_identifier: str, lease: Lease, etag: str) -> None:
+    def __init__(
+        self, store: ObjectStore, system_identifier: str, lease: Lease, etag: str, before: Lease | None
+    ) -> None:
+        self.before = before
         self.system_identifier = system_identifier
         self._store = store
         self._key = lease_key(system_identifier)
@@ -188,7 +191,7 @@ def _acquire(
                 etag = put_single(store, key, _body(_following(ours, before)), condition=_condition(head))
             except ObjectExistsError:
                 continue  # another one was quicker: see who it is
-            return KeptLease(store, system_identifier, _following(ours, before), etag)
+            return KeptLease(store, system_identifier, _following(ours, before), etag, before)
         if not wait:
             raise _held(before, "receives this cluster's WAL already")
         if not told:

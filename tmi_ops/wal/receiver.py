@@ -29,7 +29,7 @@ from tmi_ops.wal.progress import StreamProgress
 from tmi_ops.wal.records import update_records
 from tmi_ops.wal.resume import find_beginning
 from tmi_ops.wal.session import PARTIAL_EVERY_S, Session, Wish
-from tmi_ops.wal.slot import DEFAULT_SLOT, ServerFacts, read_server, slot_warnings
+from tmi_ops.wal.slot import ServerFacts, adopt_slot, read_server, slot_name, slot_warnings
 from tmi_ops.wal.uploads import uploading
 
 # One put is repeated no longer than this; then the session ends, and the next one begins from what the store holds.
@@ -42,11 +42,11 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 class StreamOptions:
     """How WAL is received.
 
-    `partial_every`: seconds between stores of the open segment. `accept_gap`: go on behind WAL that nobody has any
-    more. `wait`: stand by while another receiver is at work.
+    `slot`: None for this environment's own. `partial_every`: seconds between stores of the open segment.
+    `accept_gap`: go on behind WAL that nobody has any more. `wait`: stand by while another receiver is at work.
     """
 
-    slot: str = DEFAULT_SLOT
+    slot: str | None = None
     partial_every: float = PARTIAL_EVERY_S
     accept_gap: bool = False
     wait: bool = False
@@ -113,6 +113,7 @@ class _Receiver:
         self._store = replace(store, client=client)
         self._report = report
         self._options = options
+        self._slot = options.slot or slot_name(settings)
         self._stop = stop
         self._progress = StreamProgress()
         self._lease: KeptLease | None = None
@@ -169,12 +170,13 @@ class _Receiver:
         system_identifier = identity.system_identifier
         size = segment_size(connection)
         describe_archive(self._store, system_identifier, size)
+        self._adopt()
         beginning = find_beginning(
             connection,
             self._postgres,
             self._store,
             identity,
-            self._options.slot,
+            self._slot,
             self._report,
             lambda segment: self._server_has(segment, identity),
             accept_gap=self._accept_gap,
@@ -185,7 +187,7 @@ class _Receiver:
             f"Receiving from {format_lsn(beginning.segment.start)} on timeline {beginning.segment.timeline}; the "
             f"server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}"
         )
-        wish = Wish(self._options.slot, self._options.partial_every, self._until)
+        wish = Wish(self._slot, self._options.partial_every, self._until)
         with uploading(self._store, system_identifier, beginning.segment.start, size, beginning.joint) as uploads:
             session = Session(
                 connection,
@@ -203,6 +205,15 @@ class _Receiver:
             session.run(phase)
         self._accept_gap = False
 
+    def _adopt(self) -> None:
+        """The slot that this archive's last receiver used goes on under the environment's own name."""
+        lease = self._lease.before if self._lease is not None else None
+        used = lease.slot if lease is not None and lease.slot else ""
+        if self._options.slot is not None or used in ("", self._slot):
+            return
+        if read_server(self._postgres, self._slot).slot is None and adopt_slot(self._postgres, used, self._slot):
+            self._report.note(f"The slot {used} goes on as {self._slot}, which no other environment or store shares")
+
     def _server_has(self, segment: Segment, identity: SystemIdentity) -> bool:
         """Its newest segment a server has in any case."""
         is_newest = segment.timeline == identity.timeline and segment.end > identity.flushed
@@ -214,7 +225,7 @@ class _Receiver:
         update_records(
             self._store, system_identifier, lambda records: records.with_followed(timeline, where, datetime.now(UTC))
         )
-        self._from_standby = read_server(self._postgres, self._options.slot).in_recovery
+        self._from_standby = read_server(self._postgres, self._slot).in_recovery
         return self._from_standby
 
     def _record_break(self, system_identifier: str, found: Break) -> None:
@@ -230,7 +241,7 @@ class _Receiver:
                 hold_lease(
                     self._store,
                     identity.system_identifier,
-                    self._options.slot,
+                    self._slot,
                     self._progress.as_lease_fields,
                     wait=self._options.wait,
                     stop=self._stop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,10 @@ from tmi_ops.errors import BackupError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn
 from tmi_ops.postgres.wal_stream import parse_size
-from tmi_ops.settings import PostgresSettings
+from tmi_ops.settings import PostgresSettings, Settings
 
-DEFAULT_SLOT = "tmi_ops"
+# What every environment's slot was called once. Two that shared it each moved it past what the other lacked.
+SHARED_SLOT = "tmi_ops"
 STANDBY_NAME = "tmi_ops"
 LOST = "lost"
 _MEGABYTE = 1 << 20
@@ -57,6 +59,46 @@ class ServerFacts:
     synchronous: bool
     in_recovery: bool
     lsn: int
+
+
+def slot_name(settings: Settings) -> str:
+    """The slot of one environment's archive in one store: `tmi_ops_production_1a2b3c4d`. No two archives share one."""
+    store = settings.store
+    place = "\n".join((store.public_endpoint, store.bucket or "", store.prefix, settings.environment))
+    environment = re.sub(r"[^a-z0-9]", "_", settings.environment.lower())[:40]
+    return f"tmi_ops_{environment}_{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def read_our_server(settings: Settings) -> ServerFacts:
+    """As `read_server`, of this environment's slot; of the one that all shared once, where there is no other yet.
+
+    Raises:
+        DatabaseError: as `read_server`.
+    """
+    found = read_server(settings.postgres, slot_name(settings))
+    return found if found.slot is not None else read_server(settings.postgres, SHARED_SLOT)
+
+
+def adopt_slot(postgres: PostgresSettings, old: str, new: str) -> bool:
+    """Have a slot go on under a new name: what it keeps is kept. Where it is in use nothing is done.
+
+    Returns:
+        Whether there was one to adopt.
+
+    Raises:
+        DatabaseError: the server refused, or could not be reached.
+    """
+    with connect(postgres) as connection:
+        row = connection.execute(
+            "SELECT slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL FROM pg_replication_slots "
+            "WHERE slot_name = %s",
+            (old,),
+        ).fetchone()
+        if row is None or not row[0]:
+            return False
+        connection.execute("SELECT pg_copy_physical_replication_slot(%s, %s)", (old, new))
+        connection.execute("SELECT pg_drop_replication_slot(%s)", (old,))
+    return True
 
 
 def read_server(postgres: PostgresSettings, slot: str) -> ServerFacts:

@@ -114,3 +114,10 @@ def test_the_standing_its_reason_and_the_cheapest_cure(
     reading = judge_stream(found, objectives)
     assert (reading.standing, reading.cures[0].action if reading.cures else None) == (standing, cure)
     assert words in reading.reason
+
+
+@pytest.mark.parametrize(("behind", "standing"), [(16 * MB, Standing.MET), (16 * MB + 1, Standing.BREACHED)])
+def test_a_slot_that_keeps_less_than_the_archive_lacks_is_a_breach(behind: int, standing: Standing) -> None:
+    """Another store's receiver moved it on, or it was made anew."""
+    reading = judge_stream(facts(server=server(slot=slot(kept=16 * MB), behind=behind)), PRODUCTION)
+    assert reading.standing is standing

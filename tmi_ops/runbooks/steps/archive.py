@@ -15,7 +15,7 @@ from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step
 from tmi_ops.wal.lease import LeaseHeldError
 from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
-from tmi_ops.wal.slot import DEFAULT_SLOT, read_server
+from tmi_ops.wal.slot import read_our_server
 
 TITLE = "WAL archived up to the fence"
 # A receiver that is at work stores the open segment every few seconds; archive_command is as quick as its store.
@@ -40,7 +40,7 @@ def _archive(work: Work) -> None:
 def _bring_level(work: Work) -> str:
     postgres = work.settings.postgres.model_copy(update={"database": "postgres"})
     settings = work.settings.model_copy(update={"postgres": postgres})
-    facts = read_server(postgres, DEFAULT_SLOT)
+    facts = read_our_server(settings)
     if facts.slot is None:
         return _await_archiver(work)
     deadline = time.monotonic() + PATIENCE_S
