@@ -253,3 +253,10 @@ def test_a_malformed_alert_address_is_refused_by_its_variable_and_not_shown(
     with pytest.raises(SettingsError, match=variable) as caught:
         load_settings({variable: value}, tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_prefix_with_an_empty_part_is_refused_with_the_one_to_set(tmp_path: Path) -> None:
+    """Some S3 servers drop the part, and list nothing under it afterwards."""
+    with pytest.raises(SettingsError, match="empty part") as refused:
+        load_settings({"TMI_OPS_S3_PREFIX": "/lab//team/"}, tmp_path)
+    assert "'lab/team'" in refused.value.next_step

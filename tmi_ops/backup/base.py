@@ -118,6 +118,7 @@ def back_up_base(
         cluster = read_cluster(connection)
         upon = _continuation(store, cluster, longest_chain, report) if incremental else Continuation(None, None)
         _keep_wal(connection, report)
+        replayed = _ask_standby(settings.postgres)
         stream, upon = _begin(connection, store, options, upon, report)
         sent = _send(stream, store, backup_folder(backup_id), report)
         told = _ask_database(settings.postgres)
@@ -143,6 +144,7 @@ def back_up_base(
             start_lsn=stream.start.lsn,
             stop_lsn=stream.stop.lsn,
             consistent_at=told.time or finished_at,
+            newest_commit_before=replayed,
             wal_segment_size=cluster.wal_segment_size,
             data_checksums=cluster.data_checksums,
             cluster_size=stream.size,
@@ -318,3 +320,13 @@ def _ask_database(postgres: PostgresSettings) -> _Told:
     except DatabaseError:
         return _Told()
     return _Told(*row) if row else _Told()
+
+
+def _ask_standby(postgres: PostgresSettings) -> datetime | None:
+    """The newest commit of its primary that a standby has replayed; None of a primary, and where nobody may ask."""
+    try:
+        with connect(postgres) as connection:
+            row = connection.execute("SELECT pg_last_xact_replay_timestamp() WHERE pg_is_in_recovery()").fetchone()
+    except DatabaseError:
+        return None
+    return None if row is None or row[0] is None else row[0].astimezone(UTC)

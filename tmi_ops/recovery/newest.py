@@ -42,7 +42,7 @@ def newest_moment(
             have been committed since.
     """
     wal = wal_after(base, line, facts.archive)
-    known: list[tuple[datetime, ShownBy]] = [(base.consistent_at, "base backup")]
+    known: list[tuple[datetime, ShownBy]] = [(base.newest_commit_before or base.consistent_at, "base backup")]
     # Past a hole the clock tells of commits that this base does not lead to.
     if facts.clock and facts.clock.newest_commit and not wal.goes_on:
         known.append((facts.clock.newest_commit, "commit"))

@@ -128,13 +128,29 @@ def store_from(values: Mapping[str, str], home: Path, environment: str) -> Store
         "purpose": "TMI_OPS_S3_PURPOSE",
     }
     fields: dict[str, object] = dict(_present(values, names))
-    fields["prefix"] = str(fields.get("prefix", "tmi-ops")).strip("/")
+    fields["prefix"] = _prefix(str(fields.get("prefix", "tmi-ops")))
     fields["age_recipients"] = _words(values.get("TMI_OPS_AGE_RECIPIENTS"))
     fields["trusted_keys"] = _words(values.get("TMI_OPS_TRUSTED_KEYS"))
     if values.get(RETAIN):
         fields["retain"] = retain_of(values[RETAIN])
     fields["seen_file"] = home / "trust" / f"{environment}.seen.json"
     return StoreSettings.model_validate(fields)
+
+
+def _prefix(text: str) -> str:
+    """Without slashes around it.
+
+    Raises:
+        SettingsError: it has an empty part, which some S3 servers drop and others keep: what is stored under it would
+            not be found again.
+    """
+    prefix = text.strip("/")
+    if "//" in prefix:
+        raise SettingsError(
+            f"TMI_OPS_S3_PREFIX has an empty part: {prefix!r}. S3 servers do not agree on what that means.",
+            next_step=f"set TMI_OPS_S3_PREFIX to {re.sub('/+', '/', prefix)!r}",
+        )
+    return prefix
 
 
 def retain_of(text: str) -> Retain:

@@ -199,6 +199,8 @@ class BaseManifest(BackupManifest):
 
     `chain` names the backups it builds upon, the full one first and `parent` last; empty for a full one.
     `full_because` says why a full backup was taken where an incremental one was asked for.
+    `newest_commit_before`: of a standby, the newest commit of its primary that it had replayed when the backup began: a
+    standby's clock does not say what it holds.
     `consistent_at` is when it ended, by the server's clock where that could be read: the earliest time that can be
     reached from it. `cluster_size` is what the server announced before it began, uncompressed.
     `superuser` is the cluster's first role, where it could be read; `role` the one that took the backup.
@@ -214,6 +216,7 @@ class BaseManifest(BackupManifest):
     start_lsn: Lsn
     stop_lsn: Lsn
     consistent_at: AwareDatetime
+    newest_commit_before: AwareDatetime | None = None
     wal_segment_size: SegmentSize
     data_checksums: bool
     cluster_size: Annotated[int, Field(ge=0)]

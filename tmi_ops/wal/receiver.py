@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from tmi_ops.errors import BackupError, OpsError
+from tmi_ops.errors import BackupError, OpsError, StoreError
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication
 from tmi_ops.postgres.wal_files import Segment, format_lsn
 from tmi_ops.postgres.wal_stream import SLOT_IN_USE, SystemIdentity, can_stream, identify, segment_size
 from tmi_ops.progress import Phase, Report
 from tmi_ops.settings import Settings
 from tmi_ops.store.client import connect_store, store_session
-from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.archive import describe_archive
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.lease import KeptLease, hold_lease
@@ -70,6 +70,25 @@ class ReceivedWal:
     level_at: datetime | None
     duration_seconds: float
     from_standby: bool = False
+
+
+def await_store(settings: Settings, report: Report, stop: threading.Event) -> ObjectStore | None:
+    """Open the store; while it is away, try again. None when it was stopped before there was one.
+
+    Raises:
+        StoreError: it refuses, and waiting would not help.
+    """
+    pauses = _pauses()
+    while not stop.is_set():
+        try:
+            return open_store(settings.store, settings.environment)
+        except StoreError as error:
+            if not error.transient:
+                raise
+            pause = next(pauses)
+            report.note(f"{error.what} Trying again in {pause:.1f} s")
+            stop.wait(pause)
+    return None
 
 
 def stream_wal(

@@ -45,6 +45,12 @@ def test_without_any_witness_the_base_backup_alone_is_known() -> None:
     assert newest(whole(1, 2, 3)) == (FULL.consistent_at, "base backup")
 
 
+def test_a_base_backup_of_a_standby_vouches_for_its_primarys_commits_not_by_its_clock() -> None:
+    lagging = FULL.model_copy(update={"from_standby": True, "newest_commit_before": minutes(-9)})
+    found = newest_moment(some_facts([lagging], an_archive({})), lineage(1, ()), lagging, ())
+    assert (found.at, found.shown_by) == (minutes(-9), "base backup")
+
+
 def test_a_witness_counts_where_the_archive_reaches_what_it_saw() -> None:
     assert newest(whole(1, 2, 3), saw(9, 4)) == (minutes(9), "receiver")
     assert newest(whole(1, 2, 3), saw(9, 4.1)) == (FULL.consistent_at, "base backup")

@@ -219,6 +219,8 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
         if _make_in_place(plan, log.tablespace, spool):
             return ReplayAgainError({}, log.tablespace.oid)
         return refusals.tablespace_in_the_wal(plan.base, log.tablespace.place, log.last_words)
+    if not log.ended_before_target and plan.wal.broken is not None:
+        return refusals.hole(plan.target, plan.wal, log.last_completed)
     if not log.ended_before_target:
         return RecoveryError(
             f"The server ended during the replay: {log.last_words}.",
