@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
-from tmi_ops.cli.point_in_time import lsn, moment, one_target
+from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ _SHOWN = 20
 
 
 @click.command()
-@click.option("--to-time", type=moment, metavar="TIME", help="Recover to this time: '2026-11-24 03:44+00', '2h ago'.")
-@click.option("--to-lsn", type=lsn, metavar="LSN", help="Recover to this place in the WAL: 0/3000148.")
-@click.option("--to-name", metavar="NAME", help="Recover to this restore point; its fingerprints are compared.")
-@click.option("--latest", is_flag=True, help="Recover everything that was archived.")
+@to_a_moment(latest=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Choose the same random moment of the window again.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence's page there, too.")
 @click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")

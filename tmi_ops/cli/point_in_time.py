@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tmi_ops.recovery.point_in_time.target import Target
     from tmi_ops.settings import Settings
 
-_AGO = re.compile(r"(.+?)\s+ago", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class PointInTime:
@@ -42,61 +40,12 @@ class PointInTime:
     quiet: bool
 
 
-def moment(words: str) -> datetime:
-    """A time as people write it: `2026-11-24 03:44:13+00`, `2026-11-24T03:44`, `15m ago`; local without a zone."""
-    from tmi_ops.settings import parse_duration
-
-    try:
-        if match := _AGO.fullmatch(words.strip()):
-            return datetime.now(UTC) - parse_duration(match[1])
-        found = datetime.fromisoformat(words.strip())
-    except ValueError:
-        raise click.BadParameter(
-            f"{words!r} is not a time such as '2026-11-24 03:44:13+00' or '15m ago'; without a zone it is local time"
-        ) from None
-    found = found.astimezone()
-    if found > datetime.now(UTC):
-        raise click.BadParameter(f"{words!r} lies in the future ({found:%Y-%m-%d %H:%M:%S %Z})")
-    return found
-
-
-def lsn(words: str) -> int:
-    """An LSN as PostgreSQL writes it."""
-    from tmi_ops.errors import OpsError
-    from tmi_ops.postgres.wal_files import parse_lsn
-
-    try:
-        return parse_lsn(words)
-    except OpsError as error:
-        raise click.BadParameter(f"{error.what} {error.next_step}.") from None
-
-
 def tablespace_mapping(words: str) -> tuple[str, Path]:
     """`OLD=NEW`, where `\\=` is part of a name; both absolute."""
     parts = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", words)]
     if len(parts) != 2 or not all(part.startswith("/") for part in parts):
         raise click.BadParameter(f"{words!r} is not OLD=NEW, two absolute paths")
     return parts[0], Path(parts[1])
-
-
-def one_target(
-    to_time: datetime | None, to_lsn: int | None, to_name: str | None, *, latest: bool, exclusive: bool
-) -> Target | None:
-    """The target that was asked for; None when none was.
-
-    Raises:
-        UsageError: more than one was.
-    """
-    from tmi_ops.recovery.point_in_time.target import Target
-
-    given = sum((to_time is not None, to_lsn is not None, to_name is not None, latest))
-    if given > 1:
-        raise click.UsageError("give one of --to-time, --to-lsn, --to-name and --latest")
-    if given == 0:
-        return None
-    if latest and exclusive:
-        raise click.UsageError("--exclusive needs a target to stop before; --latest has none")
-    return Target(time=to_time, lsn=to_lsn, name=to_name, inclusive=not exclusive)
 
 
 def restore_point_in_time(wanted: PointInTime) -> int:
@@ -207,6 +156,8 @@ def _show_recovered(recovered: Recovered, pg_ctl: Path) -> None:
         out.print(f"The target was reached: the server stopped {escape(recovered.stopped)}.")
     else:
         out.print(f"All archived WAL was replayed: nothing in the archive follows upon {format_lsn(recovered.lsn)}.")
+    for note in recovered.notes:
+        out.print(f"[yellow]Note:[/] {escape(note)}")
     table = Table(show_header=False, box=None, padding=(0, 2))
     for phase, seconds in recovered.phases.items():
         table.add_row(phase, time_words(seconds))

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
-from tmi_ops.cli.point_in_time import moment
+from tmi_ops.cli.moments import moment
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tmi_ops.cli.point_in_time import lsn, moment, one_target
+from tmi_ops.cli.moments import one_target, to_a_moment
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.serving.steps import ServeWish
@@ -23,10 +23,7 @@ def of_a_moment(command: Command) -> Command:
     """Which moment, and from which backup."""
     return _with(
         command,
-        click.option("--to-time", type=moment, metavar="TIME", help="To this time: '2026-11-24 03:44+00', '2h ago'."),
-        click.option("--to-lsn", type=lsn, metavar="LSN", help="To this place in the WAL: 0/3000148."),
-        click.option("--to-name", metavar="NAME", help="To this restore point."),
-        click.option("--latest", is_flag=True, help="To the end of what is archived, and nothing else."),
+        to_a_moment(latest=True),
         click.option("--backup", metavar="ID", help="Begin with this backup, or the beginning of its id."),
     )
 

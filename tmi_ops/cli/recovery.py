@@ -11,14 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import open_environment, reporting
-from tmi_ops.cli.point_in_time import (
-    PointInTime,
-    lsn,
-    moment,
-    one_target,
-    restore_point_in_time,
-    tablespace_mapping,
-)
+from tmi_ops.cli.moments import one_target, to_a_moment
+from tmi_ops.cli.point_in_time import PointInTime, restore_point_in_time, tablespace_mapping
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 
 if TYPE_CHECKING:
@@ -56,11 +50,7 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
 )
 @click.option("--into", metavar="DBNAME|DIR", help="The database to restore into; for a cluster, its data directory.")
 @click.option("--replace", is_flag=True, help="If DBNAME exists: keep it under another name and take its place.")
-@click.option("--to-time", type=moment, metavar="TIME", help="A cluster as it was then: '2026-11-24 03:44:13+00'.")
-@click.option("--to-lsn", type=lsn, metavar="LSN", help="A cluster as it was at this place in its WAL: 0/3000148.")
-@click.option("--to-name", metavar="NAME", help="A cluster as it was at this restore point.")
-@click.option("--latest", is_flag=True, help="A cluster with everything that was archived.")
-@click.option("--exclusive", is_flag=True, help="Stop just before the target: without what was committed exactly then.")
+@to_a_moment(latest=True, exclusive=True)
 @click.option("--timeline", type=click.IntRange(1), metavar="N", help="The timeline to follow. Default: the newest.")
 @click.option("--cluster", metavar="SYSTEM_ID", help="Which cluster. Default: that of the newest base backup.")
 @click.option(

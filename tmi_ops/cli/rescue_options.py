@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tmi_ops.cli.environment import reporting
-from tmi_ops.cli.point_in_time import lsn, moment, one_target
+from tmi_ops.cli.moments import one_target, to_a_moment
 
 if TYPE_CHECKING:
     from tmi_ops.rescue.past import Moment
@@ -24,10 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def of_a_past(command: Command) -> Command:
     """Which moment the rows come from."""
     options = (
-        click.option("--to-time", type=moment, metavar="TIME", help="As it was then: '2026-11-24 03:44+00', '2h ago'."),
-        click.option("--to-lsn", type=lsn, metavar="LSN", help="As it was at this place in the WAL: 0/3000148."),
-        click.option("--to-name", metavar="NAME", help="As it was at this restore point."),
-        click.option("--exclusive", is_flag=True, help="Just before that: without what was committed exactly then."),
+        to_a_moment(exclusive=True),
         click.option("--backup", metavar="ID", help="As a logical backup has it, where there is no WAL; or `latest`."),
     )
     for option in reversed(options):

@@ -108,7 +108,11 @@ class _Drilling:
     def _judge(self, recovered: Recovered, destination: Destination) -> None:
         self.found.copy = _copy(recovered, None)
         self.found.checks["recovery"] = Check(
-            name="recovery", outcome="passed", detail=_reached_words(recovered), seconds=sum(self.found.phases.values())
+            name="recovery",
+            outcome="passed",
+            detail=_reached_words(recovered),
+            findings=recovered.notes,
+            seconds=sum(self.found.phases.values()),
         )
         programs = self.plan.programs
         with self._timed(VERIFY):

@@ -29,6 +29,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.settings.moments import read_moment
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
@@ -178,10 +179,9 @@ def _moment(words: str | None) -> datetime | None:
     if words is None:
         return None
     try:
-        found = datetime.fromisoformat(words)
-    except ValueError:
-        raise SettingsError(f"{words!r} is not a time.", next_step="write it as 2026-11-24T03:44:13+00:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return read_moment(words, zone=UTC).at
+    except ValueError as error:
+        raise SettingsError(f"{error}.", next_step="write it as 2026-11-24T03:44:13+00:00") from None
 
 
 def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:

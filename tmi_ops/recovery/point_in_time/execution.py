@@ -29,6 +29,7 @@ from tmi_ops.recovery.point_in_time.histories import hand_over_own, leave_all
 from tmi_ops.recovery.point_in_time.leaving import leave_cluster
 from tmi_ops.recovery.point_in_time.left_settings import SetAside
 from tmi_ops.recovery.point_in_time.links import fixed_links, make_place
+from tmi_ops.recovery.point_in_time.overlap import clock_put_back
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.replay import (
     Reached,
@@ -67,6 +68,7 @@ class Recovered:
         phases: seconds by phase, in their order.
         set_aside: settings that are not as its source had them; `amiss`: what still keeps it from starting, in the
             server's words; empty: nothing is known.
+        notes: what a person should know of the target that was reached, a sentence each.
     """
 
     plan: RecoveryPlan
@@ -81,6 +83,7 @@ class Recovered:
     phases: Mapping[str, float]
     set_aside: tuple[SetAside, ...] = ()
     amiss: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -304,12 +307,19 @@ class _Recovery:
                         made_in_place.append(make_place(self._destination.directory, again.tablespace, self.identity))
                     to_the_end |= not again.settings and again.tablespace is None
                     continue
+                notes = self._another_reading(spool, reached)
                 timeline = self._finished(recovering, reached)
                 self.subscriptions = enabled_subscriptions(recovering)
-                recovered = self._recovered(reached, timeline, size)
+                recovered = replace(self._recovered(reached, timeline, size), notes=notes)
                 yield RecoveredCluster(recovered, recovering.cluster.address, self.programs)
                 return
         raise RecoveryError(f"The replay did not come to its end in {STARTS} starts; the last wanted {higher}.")
+
+    def _another_reading(self, spool: WalSpool, reached: Reached) -> tuple[str, ...]:
+        if not reached.stopped:
+            return ()
+        with self.timed("replay"):
+            return clock_put_back(self._plan, spool, self.programs, reached.lsn, self._destination.work)
 
     def _finished(self, recovering: Recovering, reached: Reached) -> int:
         if self._finish == "pause" or not reached.in_recovery:

@@ -93,6 +93,7 @@ def plan_recovery(
     if target.name is not None and stop_lsn is None:
         raise refusals.no_restore_point(target, line)
     usable = bases_on(facts, line)
+    _require_one_reading(target, usable)
     before = [item for item in usable if _ended_before(item, target, stop_lsn)]
     chosen, notes = _choose_base(facts, target, usable, before, base)
     wal = wal_after(chosen[-1], line, facts.archive)
@@ -158,6 +159,21 @@ def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:
         if end is None or parse_lsn(base.stop_lsn) <= end:
             found.append(base)
     return sorted(found, key=lambda base: parse_lsn(base.stop_lsn), reverse=True)
+
+
+def _require_one_reading(target: Target, usable: Sequence[BaseManifest]) -> None:
+    """A time that the server's clock showed twice: a base that ended after it lies before one that ended before it.
+
+    Raises:
+        RecoveryError: the target is such a time.
+    """
+    if target.time is None:
+        return
+    ahead = [base for base in usable if base.consistent_at > target.time]
+    for base in usable:
+        first = next((one for one in ahead if parse_lsn(one.stop_lsn) < parse_lsn(base.stop_lsn)), None)
+        if first is not None and base.consistent_at <= target.time:
+            raise refusals.clock_put_back(target, first, base)
 
 
 def _ended_before(base: BaseManifest, target: Target, stop_lsn: int | None) -> bool:

@@ -66,6 +66,16 @@ def before_first_base(facts: RecoveryFacts, target: Target, usable: Sequence[Bas
     )
 
 
+def clock_put_back(target: Target, first: BaseManifest, second: BaseManifest) -> RecoveryError:
+    return RecoveryError(
+        f"{target.words()} is ambiguous: the server's clock was put back. {first.backup_id} ended at "
+        f"{time_words(first.consistent_at)} (LSN {first.stop_lsn}), and {second.backup_id}, later in the WAL, at "
+        f"{time_words(second.consistent_at)} (LSN {second.stop_lsn}).",
+        next_step="say which of the two is meant by its place in the WAL: --to-lsn; `tmi-ops recover find` shows "
+        "commits with their LSN",
+    )
+
+
 def no_whole_chain(target: Target, why_not: Sequence[str]) -> RecoveryError:
     return RecoveryError(
         f"No base backup that leads to {target.words()} can be used. {' '.join(why_not)}",

@@ -133,9 +133,21 @@ class WalSpool:
             return None
         begins = held[-1].segment.start
         following = [file for file in self._files.values() if file.segment.start == held[-1].segment.end]
-        return begins, b"".join(self._content(file) for file in (held[-1], *following[-1:]))
+        return begins, b"".join(self.content(file) for file in (held[-1], *following[-1:]))
 
-    def _content(self, file: WalFile) -> bytes:
+    def at_hand(self, file: WalFile) -> bytes | None:
+        """The bytes of a file that is ready and was not taken; None: it is not."""
+        try:
+            return self._ready(file.name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def content(self, file: WalFile) -> bytes:
+        """The bytes of a file, fetched once more.
+
+        Raises:
+            OpsError: they cannot be fetched.
+        """
         path = self._directory / _FETCHING / f"{file.name}.again"
         try:
             if not self._download(file.stored, path):

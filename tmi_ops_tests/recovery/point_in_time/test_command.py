@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from tmi_ops.cli.point_in_time import lsn, moment, tablespace_mapping
+from tmi_ops.cli.moments import lsn, moment
+from tmi_ops.cli.point_in_time import tablespace_mapping
 from tmi_ops_tests.recovery.point_in_time.conftest import RESTORE_POINT, Past
 from tmi_ops_tests.recovery.point_in_time.restoring import rows, started
 from tmi_ops_tests.variables import variables_of

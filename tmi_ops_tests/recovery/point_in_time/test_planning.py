@@ -202,3 +202,15 @@ def test_a_base_of_a_standby_needs_the_segment_in_which_it_ended_from_the_archiv
 def test_other_clusters_in_the_store_are_mentioned() -> None:
     plan = plan_recovery(some_facts(BASES, WAL, other_clusters=("42",)), Target())
     assert "also has base backups of 42" in plan.notes[0]
+
+
+def test_a_time_that_the_clock_of_the_server_showed_twice_is_refused_with_both_places() -> None:
+    """Between the first two bases the clock was put back from 12:30 to 12:04."""
+    ahead = FULL.model_copy(update={"consistent_at": minutes(30)})
+    facts = some_facts((ahead, SECOND, THIRD), WAL)
+    error = _refused(facts, Target(time=minutes(20)))
+    assert "2026-11-24 12:20:00 UTC is ambiguous: the server's clock was put back." in error.what
+    assert "full ended at 2026-11-24 12:30:00 UTC" in error.what
+    assert "third, later in the WAL, at 2026-11-24 12:06:30 UTC" in error.what
+    assert "--to-lsn" in error.next_step
+    assert plan_recovery(facts, Target(lsn=lsn(5.2))).chain
