@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tmi_ops.backup.archive.contents import Contents
-from tmi_ops.backup.archive.files import chunks_of
-from tmi_ops.backup.archive.toc import Toc
-from tmi_ops.backup.counting import CountedArchive, CountedDirectory
+from tmi_ops.backup.archive.files import TOC_FILE, chunks_of, directory_toc
+from tmi_ops.backup.archive.toc import ArchiveError, Toc
+from tmi_ops.backup.counting import CountedArchive, CountedDirectory, data_file
 from tmi_ops.backup.dump import (
     LogicalFormat,
     Stop,
@@ -21,6 +22,7 @@ from tmi_ops.backup.dump import (
     stream_program,
 )
 from tmi_ops.backup.snapshot import Snapshot
+from tmi_ops.backup.spool import WAITING_LIMIT, completed_files
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import libpq_environment
@@ -32,6 +34,8 @@ from tmi_ops.store.objects import ObjectStore
 
 # The archive that a script was made of, without its data: `pg_restore --list` reads it.
 TOC_OBJECT = "toc.dump"
+# Files of a parallel dump that are counted and sent at once.
+SENDERS = 3
 
 
 @dataclass(frozen=True)
@@ -96,29 +100,71 @@ class Copying:
         return stored.model_copy(update={"name": name})
 
     def _directory(self, name: str, jobs: int) -> CopiedDatabase:
-        """Parallel pg_dump writes files, not a stream; they wait on local disk only until they are sent."""
-        require_free_space(self.spool, self.snapshot.server.database_size, "A dump in the directory format")
+        """Parallel pg_dump writes files, not a stream; each is sent as soon as it is complete."""
         self.spool.mkdir(parents=True, exist_ok=True)
+        require_free_space(self.spool, self._spool_needed(jobs), "A dump in the directory format")
         with tempfile.TemporaryDirectory(prefix="dump-", dir=self.spool) as spool:
-            target = Path(spool) / name
-            argv = dump_command(
-                self.programs,
-                "directory",
-                self.snapshot.name,
-                self.snapshot.server.encoding,
-                directory=target,
-                jobs=jobs,
-            )
-            with self.report.phase("dump (directory)", total=len(self.snapshot.tables), unit="tables"):
-                for _ in self.program(argv):
-                    pass
-            count = CountedDirectory(target)
-            files = sorted(target.iterdir())
-            with self.report.phase("upload", total=sum(file.stat().st_size for file in files)) as phase:
-                objects = [self._send(file, f"{name}/{file.name}", count, phase) for file in files]
-            return CopiedDatabase(tuple(objects), count.toc, count.result())
+            return self._send_while_dumping(Path(spool).resolve() / name, name, jobs)
+
+    def _send_while_dumping(self, target: Path, name: str, jobs: int) -> CopiedDatabase:
+        argv = dump_command(
+            self.programs, "directory", self.snapshot.name, self.snapshot.server.encoding, directory=target, jobs=jobs
+        )
+        count = CountedDirectory()
+        sending: dict[Future[StoredObject], int] = {}
+
+        def waiting() -> int:
+            return sum(size for future, size in sending.items() if not future.done())
+
+        with (
+            self.report.phase("dump (directory)") as phase,
+            ThreadPoolExecutor(1, thread_name_prefix="dump") as dumper,
+            ThreadPoolExecutor(SENDERS, thread_name_prefix="send") as senders,
+        ):
+            dumping = dumper.submit(self._run, argv)
+            try:
+                toc = None
+                for file in completed_files(target, dumping, self.stop, waiting):
+                    if file.name == TOC_FILE:
+                        toc = directory_toc(file.read_bytes())
+                    future = senders.submit(self._send, file, f"{name}/{file.name}", count, phase)
+                    sending[future] = file.stat().st_size
+                    _raise_first(sending)
+                objects = [future.result() for future in sending]
+            except BaseException:
+                self.stop()
+                senders.shutdown(wait=True, cancel_futures=True)
+                raise
+        if toc is None:
+            raise ArchiveError("The dump has no table of contents.")
+        return CopiedDatabase(tuple(sorted(objects, key=lambda stored: stored.name)), toc, count.result(toc))
+
+    def _run(self, argv: list[str | Path]) -> None:
+        for _ in self.program(argv):
+            pass
 
     def _send(self, file: Path, name: str, count: CountedDirectory, phase: Phase) -> StoredObject:
-        stored = self.upload(name, count.passing(file, chunks_of(file)), phase)
+        compression = data_file(file.name)
+        chunks = chunks_of(file)
+        stored = self.upload(
+            name, chunks if compression is None else count.passing(file.name, chunks, compression), phase
+        )
         file.unlink()
         return stored
+
+    def _spool_needed(self, jobs: int) -> int:
+        """Bytes of the tables that are written at once, and of the files that may wait."""
+        tables = self.snapshot.tables[: jobs + 1]  # the largest
+        sizes = self.snapshot.connection.execute(
+            "SELECT pg_table_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::name[], %s::name[]))",
+            ([table.schema for table in tables], [table.name for table in tables]),
+        ).fetchall()
+        largest = sum(int(size) for (size,) in sizes)
+        return min(self.snapshot.server.database_size, largest + WAITING_LIMIT)
+
+
+def _raise_first(sending: dict[Future[StoredObject], int]) -> None:
+    for future in sending:
+        if future.done() and (failure := future.exception()) is not None:
+            raise failure

@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from tmi_ops.backup.archive.contents import (
     Contents,
     ContentsReader,
+    LargeObjectsContent,
     LargeObjectsSum,
     RowsDigest,
     TableContent,
     sequences_of,
+    sum_of_objects,
 )
 from tmi_ops.backup.archive.decompression import decompressor
-from tmi_ops.backup.archive.files import TOC_FILE, directory_toc
 from tmi_ops.backup.archive.toc import TABLE_DATA, ArchiveError, Compression, Toc
 from tmi_ops.backup.dump import count_command, stream_program
 from tmi_ops.postgres.connections import connect, libpq_environment
@@ -91,49 +91,53 @@ class CountedArchive:
 
 
 class CountedDirectory:
-    """Counts the files of a directory archive, each while it passes by."""
+    """Counts the files of a directory archive, each while it passes by; several may pass at once."""
 
-    def __init__(self, directory: Path) -> None:
-        self.toc = directory_toc((directory / TOC_FILE).read_bytes())
-        self._entries = {entry.file_name: entry for entry in self.toc.of_kind(TABLE_DATA) if entry.file_name}
-        self._tables: list[TableContent] = []
-        self._objects = LargeObjectsSum()
+    def __init__(self) -> None:
+        self._rows: dict[str, RowsDigest] = {}
+        self._objects: dict[int, LargeObjectsContent] = {}
 
-    def passing(self, file: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The file's chunks, unchanged.
+    def passing(self, name: str, chunks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+        """The chunks of the file of this name, unchanged.
 
         Raises:
-            ArchiveError: they are not what pg_dump writes into a file of this name.
+            ArchiveError: they are not what pg_dump writes into such a file.
         """
-        name, _, suffix = file.name.partition(".dat")
-        packed: Compression | None = _SUFFIXES.get(suffix)
-        entry = self._entries.pop(f"{name}.dat", None)
-        large_object = _LARGE_OBJECT.fullmatch(name)
-        if packed is None or (entry is None and large_object is None):
-            yield from chunks
-            return
-        rows = RowsDigest()
+        stem = name.partition(".dat")[0]
+        large_object = _LARGE_OBJECT.fullmatch(stem)
+        rows, objects = RowsDigest(), LargeObjectsSum()
         if large_object is not None:
-            self._objects.begin(int(large_object[1]))
-        unpacking = decompressor(packed, self._objects.feed if entry is None else rows.feed)
+            objects.begin(int(large_object[1]))
+        unpacking = decompressor(compression, rows.feed if large_object is None else objects.feed)
         for chunk in chunks:
             unpacking.feed(chunk)
             yield chunk
         unpacking.close()
-        if entry is None:
-            self._objects.end()
+        if large_object is None:
+            self._rows[f"{stem}.dat"] = rows
         else:
-            self._tables.append(rows.content(entry))
+            objects.end()
+            self._objects[int(large_object[1])] = objects.content()
 
-    def result(self) -> Contents:
+    def result(self, toc: Toc) -> Contents:
         """What the archive held; all its files have passed.
 
         Raises:
             ArchiveError: one is missing.
         """
-        for entry in self._entries.values():
-            raise ArchiveError(f"The dump has no file with the data of {entry.namespace}.{entry.tag}.")
-        return Contents(tuple(self._tables), sequences_of(self.toc), self._objects.content())
+        tables: list[TableContent] = []
+        for entry in toc.of_kind(TABLE_DATA):
+            rows = self._rows.get(entry.file_name)
+            if rows is None:
+                raise ArchiveError(f"The dump has no file with the data of {entry.namespace}.{entry.tag}.")
+            tables.append(rows.content(entry))
+        return Contents(tuple(tables), sequences_of(toc), sum_of_objects(self._objects.values()))
+
+
+def data_file(name: str) -> Compression | None:
+    """How the data in a file of a directory archive are compressed; None: it holds no data."""
+    stem, dat, suffix = name.partition(".dat")
+    return _SUFFIXES.get(suffix) if dat and stem != "toc" else None
 
 
 def count_database(address: PostgresSettings, programs: Programs) -> tuple[Toc, Contents]:

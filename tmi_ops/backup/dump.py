@@ -128,6 +128,14 @@ class Stop:
             for process in self._processes:
                 _end(process)
 
+    def pause(self, paused: bool) -> None:
+        """Have the programs wait, or go on."""
+        with self._lock:
+            for process in self._processes:
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGSTOP if paused else signal.SIGCONT)
+
     def ends(self, process: subprocess.Popen[bytes]) -> None:
         """Have `process` ended when the stop is pulled."""
         with self._lock:

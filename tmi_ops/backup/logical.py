@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from tmi_ops import __version__
 from tmi_ops.backup.archive.contents import Contents
@@ -108,27 +109,35 @@ def _attempt(settings: Settings, store: ObjectStore, format_: LogicalFormat, rep
 def _copy_out(copying: Copying, format_: LogicalFormat, jobs: int, *, with_passwords: bool) -> _Copied:
     snapshot, stop = copying.snapshot, copying.stop
     roles = globals_command(copying.programs, snapshot.server.database, with_passwords=with_passwords)
-    # Nothing else uses the snapshot's connection until the reader is done.
+    failures: list[BaseException] = []
+
+    def failed(done: Future[Any]) -> None:
+        if not done.cancelled() and (failure := done.exception()) is not None:
+            failures.append(failure)
+            stop()
+
     with (
         watched_locks(copying.postgres, snapshot.backend, copying.application_name, stop) as watch,
-        ThreadPoolExecutor(1, thread_name_prefix="inventory") as pool,
+        ThreadPoolExecutor(2, thread_name_prefix="beside") as pool,
     ):
         reading = pool.submit(_SourceReader(snapshot, with_passwords=with_passwords).read)
-        reading.add_done_callback(lambda done: stop() if done.exception() else None)
+        dumping_roles = pool.submit(copying.upload, GLOBALS_OBJECT, copying.program(roles))
+        reading.add_done_callback(failed)
+        dumping_roles.add_done_callback(failed)
         try:
             database = copying.database(format_, jobs)
-            objects = (*database.objects, copying.upload(GLOBALS_OBJECT, copying.program(roles)))
+            source, stored_roles = reading.result(), dumping_roles.result()
         except BaseException as error:
             if watch.decision != "go on" or waited_for_lock(error):
                 raise _gave_way(watch) from error
-            # A reading that failed on its own is the cause; one that we cancel now is not.
-            reader_failed_first = stop.pulled
+            # What failed beside the dump on its own is the cause; what we cancel now is not.
+            cause = failures[0] if failures else error
+            stop()
             snapshot.connection.cancel_safe()
-            failure = reading.exception()
-            if reader_failed_first and failure is not None:
-                raise failure from error
+            if cause is not error:
+                raise cause from error
             raise
-        source = reading.result()
+    objects = (*database.objects, stored_roles)
     objects += (
         copying.upload(CONTENTS_OBJECT, [contents_json(database.contents)]),
         copying.upload(PROPERTIES_OBJECT, [source.properties]),

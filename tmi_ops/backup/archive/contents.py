@@ -11,6 +11,7 @@ and content, of which the first 128 bits are added up, so that their order does 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tmi_ops.backup.archive.decompression import Decompressor, decompressor
@@ -114,6 +115,16 @@ class LargeObjectsSum:
 
     def content(self) -> LargeObjectsContent:
         return LargeObjectsContent(self._count, self._bytes, f"{self._sum:0{2 * _SUM_BYTES}x}")
+
+
+def sum_of_objects(parts: Iterable[LargeObjectsContent]) -> LargeObjectsContent:
+    """What was counted apart, together."""
+    count = size = total = 0
+    for part in parts:
+        count += part.count
+        size += part.bytes
+        total += int(part.digest, 16)
+    return LargeObjectsContent(count, size, f"{total % (1 << 8 * _SUM_BYTES):0{2 * _SUM_BYTES}x}")
 
 
 class ContentsReader:
