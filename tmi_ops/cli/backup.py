@@ -115,6 +115,8 @@ def backups(as_json: bool) -> int:
         out.print("Next: [bold]tmi-ops backup logical --verify[/]")
         return 0
     out.print(_backups_table(entries))
+    if not store.trust.is_pinned:
+        out.print("[dim]Unsigned, or not checked: no keys are pinned here (`tmi-ops keys show`).[/]")
     return 0
 
 

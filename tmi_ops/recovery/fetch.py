@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tmi_ops.backup.dump import dump_object_name
 from tmi_ops.progress import Phase, Report
-from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.catalogue import backup_folder, require_encrypted
 from tmi_ops.store.manifest import Manifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 
@@ -43,7 +43,9 @@ def fetch_backup(
 
     Raises:
         ObjectMissingError, IntegrityError: an object is gone, shorter, or not the bytes that were written.
+        UntrustedError: it is not encrypted, though every backup here is to be.
     """
+    require_encrypted(store, manifest)
     wanted = [item for item in manifest.objects if only is None or item.name in only]
     folder = backup_folder(manifest.backup_id)
     with (

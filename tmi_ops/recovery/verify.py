@@ -32,7 +32,7 @@ from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import record_verdict
+from tmi_ops.store.catalogue import record_verdict, whole_manifest
 from tmi_ops.store.manifest import Manifest, Verdict
 from tmi_ops.store.objects import ObjectStore
 
@@ -78,6 +78,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
         DiskSpaceError: the scratch area is too small. Nothing is recorded.
         StoreError: the store did not answer. Nothing is recorded.
     """
+    manifest = whole_manifest(store, manifest)
     programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, disk_needed(manifest), f"A restore of {manifest.backup_id}")

@@ -26,6 +26,7 @@ from tmi_ops.store.catalogue import (
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest, Kind
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.seen import notice
 from tmi_ops.wal.archive import list_clusters, read_history, read_segment_size
 from tmi_ops.wal.layout import SUFFIX, cluster_folder
 from tmi_ops.wal.lineage import Lineage, lineage
@@ -48,6 +49,9 @@ def read_facts(store: ObjectStore) -> RetentionFacts:
         waiting = iter(committed)
         while some := list(islice(waiting, _AT_ONCE)):
             backups += pool.map(lambda folder: _read_backup(store, folder, locking), some)
+    ids = [backup.backup_id for backup in backups]
+    for lost in notice(store, {kind: [one for one in ids if is_backup_id(one, kind)] for kind in KINDS}):
+        raise lost
     wal = tuple(_read_wal(store, cluster) for cluster in list_clusters(store))
     stored = [file.stored_at for cluster in wal for file in cluster.files]
     return RetentionFacts(

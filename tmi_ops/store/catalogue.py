@@ -42,6 +42,7 @@ from tmi_ops.store.manifest import (
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.seen import notice
 from tmi_ops.store.signed import SIGNATURE, read_document, write_once
+from tmi_ops.store.single_put import sealed, unsealed
 from tmi_ops.store.trust import CLOCK_TOLERANCE, UntrustedError
 
 MANIFEST = "manifest.json"
@@ -80,7 +81,7 @@ def backup_folder(backup_id: str) -> str:
 def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
     """Make a backup exist. To be called last, when every object is stored.
 
-    In an encrypted store what it says of the content stays out: whoever proves the backup reads it from its objects.
+    In an encrypted store what it says of the content stays out; the whole is sealed beside it (`whole_manifest`).
 
     Raises:
         ObjectExistsError: the id is taken; the manifest there was left as it is.
@@ -89,6 +90,8 @@ def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
     lines = [f"{item.sha256}  {item.name}\n" for item in manifest.objects]
     _write_once(store, f"{folder}/{CHECKSUMS}", "".join(lines).encode())
     data = to_json(in_clear(manifest) if store.recipients else manifest)
+    if store.recipients:
+        write_once(store, f"{folder}/{MANIFEST}{SEALED}", sealed(store, to_json(manifest)), "backup")
     write_once(store, f"{folder}/{MANIFEST}", data, "backup")
     manifest.remember_stored(data)
 
@@ -125,6 +128,41 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
         )
     _require_own(store, manifest, key)
     return manifest
+
+
+def require_encrypted(store: ObjectStore, manifest: AnyManifest) -> None:
+    """See that a backup is encrypted where every backup is to be and keys are pinned.
+
+    Raises:
+        UntrustedError: it is not.
+    """
+    if store.trust.is_pinned and store.recipients and not manifest.encrypted:
+        raise UntrustedError(
+            f"{manifest.backup_id} is not encrypted, though every backup here is to be (TMI_OPS_AGE_RECIPIENTS).",
+            kept="It was not used, and left as it is.",
+            next_step="find out who took it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for this "
+            "command",
+        )
+
+
+def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
+    """The manifest with what it says of the content, where it is sealed and this host has the private key.
+
+    Raises:
+        UntrustedError: the sealed one is of something else.
+        StoreError: the store failed, or it cannot be decrypted.
+    """
+    key = f"{backup_folder(manifest.backup_id)}/{MANIFEST}{SEALED}"
+    if store.identity_file is None or not manifest.recipients:
+        return manifest
+    try:
+        whole = parse_manifest(unsealed(store, key, read_document(store, key, "backup")), key)
+    except ObjectMissingError:
+        return manifest
+    if not isinstance(whole, Manifest) or in_clear(whole).model_dump() != manifest.model_dump():
+        raise UntrustedError(f"{key} is not of the manifest beside it.", next_step="find out who put it there")
+    whole.remember_stored_as(manifest)
+    return whole
 
 
 def is_verdict(name: str) -> bool:

@@ -34,7 +34,9 @@ BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
 # The largest object that S3 holds, 5 TiB; as an unsigned number it also fits what PostgreSQL counts bytes with.
 _LARGEST_OBJECT = 5 << 40
 # What tmi_ops itself keeps beside a backup's objects.
-_OWN_NAMES = re.compile(r"manifest\.json|SHA256SUMS|hold\.json|(?:verdict|drill)-.*|.*\.minisig", re.IGNORECASE)
+_OWN_NAMES = re.compile(
+    r"manifest\.json(?:\.age)?|SHA256SUMS|hold\.json|(?:verdict|drill)-.*|.*\.minisig", re.IGNORECASE
+)
 
 
 def _object_name(name: str) -> str:
@@ -140,6 +142,10 @@ class BackupManifest(_Fact):
     def remember_stored(self, data: bytes) -> None:
         """Say what the store holds as this manifest."""
         self._stored_sha256 = hashlib.sha256(data).hexdigest()
+
+    def remember_stored_as(self, other: BackupManifest) -> None:
+        """Say that the store holds, as this manifest, what it holds as the other."""
+        self._stored_sha256 = other.stored_sha256
 
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:
@@ -262,7 +268,8 @@ SEALED_REASON = "What differs is in the sealed record: read it where the private
 def verdict_in_clear(verdict: Verdict) -> Verdict:
     """Whether and when it was proven and how long that took, without a word on the content."""
     reasons = (SEALED_REASON,) if verdict.reasons else ()
-    return verdict.model_copy(update={"reasons": reasons, "tables": 0, "rows": 0})
+    but_for = tuple(SEALED_REASON for _ in verdict.but_for)
+    return verdict.model_copy(update={"reasons": reasons, "but_for": but_for, "tables": 0, "rows": 0})
 
 
 class BrokenRecordError(StoreError):
@@ -305,7 +312,7 @@ def in_clear(manifest: AnyManifest) -> AnyManifest:
     """
     if not isinstance(manifest, Manifest) or manifest.digest_method != "copy":
         return manifest
-    return manifest.model_copy(update={"fingerprints": {}, "sequences": {}})
+    return manifest.model_copy(update={"fingerprints": {}, "sequences": {}, "left_behind": ()})
 
 
 def to_json(fact: AnyManifest | Verdict) -> bytes:

@@ -18,7 +18,7 @@ from tmi_ops.store.trust import Purpose, UntrustedError
 _BACKUP = rf"(?:logical|base)/{BACKUP_ID.pattern}"
 # Which object is what kind of document, by its whole key.
 _DOCUMENTS: tuple[tuple[re.Pattern[str], Purpose], ...] = (
-    (re.compile(rf"{_BACKUP}/(?:manifest\.json|SHA256SUMS)"), "backup"),
+    (re.compile(rf"{_BACKUP}/(?:manifest\.json(?:\.age)?|SHA256SUMS)"), "backup"),
     (re.compile(rf"{_BACKUP}/(?:verdict|drill)-[^/]+"), "proof"),
     (re.compile(r"drills/[^/]+"), "proof"),
     (re.compile(rf"{_BACKUP}/hold\.json"), "hold"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.runbooks.execution import begin
 from tmi_ops.runbooks.logbook import find_run
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict
+from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict, whole_manifest
 from tmi_ops.store.manifest import SEALED_REASON
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.restore_points import read_restore_point
@@ -44,6 +45,11 @@ def test_nothing_that_describes_content_lies_in_an_encrypted_store(
     begin(settings, without_key, plan, REPORT)
     proof = verify_backup(settings, store, read_manifest(store, made.backup_id), REPORT)
     assert (proof.verdict.outcome, proof.verdict.rows) == ("proven", 1)
+    whole = whole_manifest(store, read_manifest(store, made.backup_id))
+    assert whole.fingerprints == made.fingerprints
+    assert (
+        proof.verdict.manifest_sha256 == hashlib.sha256(raw.read(f"logical/{made.backup_id}/manifest.json")).hexdigest()
+    )
     failed = proof.verdict.model_copy(
         update={"outcome": "failed", "reasons": (f"{SECRET} differs",), "verified_at": datetime.now(UTC)}
     )
@@ -59,8 +65,8 @@ def test_nothing_that_describes_content_lies_in_an_encrypted_store(
     (entry,) = list_backups(without_key)
     assert entry.verdict is not None
     assert (entry.verdict.outcome, entry.verdict.reasons) == ("failed", (SEALED_REASON,)), "retention reads that much"
-    (whole,) = list_backups(store)
-    assert whole.verdict is not None and whole.verdict.reasons == (f"{SECRET} differs",)
+    (known,) = list_backups(store)
+    assert known.verdict is not None and known.verdict.reasons == (f"{SECRET} differs",)
     point, without = read_restore_point(store, "before"), read_restore_point(without_key, "before")
     assert point is not None and without is not None
     assert f"public.{SECRET}" in point.fingerprints and not without.fingerprints

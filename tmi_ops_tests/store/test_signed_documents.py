@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, StoreError
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.fetch import fetch_backup
 from tmi_ops.retention.holds import hold_backup, read_hold
+from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store import signed
 from tmi_ops.store.catalogue import (
@@ -208,6 +211,24 @@ def test_a_manifest_of_another_environment_or_from_the_future_is_refused(hosts: 
         take_backup(hosts.writer, environment="staging")
     with pytest.raises(UntrustedError, match="from the future"):
         take_backup(hosts.writer, NOW + timedelta(hours=2))
+
+
+def test_a_plain_backup_where_every_one_is_encrypted_is_not_used(hosts: Hosts, tmp_path: Path) -> None:
+    manifest = take_backup(hosts.writer)
+    expecting = replace(hosts.prover, recipients=("age1anybody",))
+    with pytest.raises(UntrustedError, match="is not encrypted, though every backup here is to be"):
+        fetch_backup(expecting, manifest, tmp_path, SilentReport())
+    assert fetch_backup(hosts.prover, manifest, tmp_path, SilentReport()).path("database.dump").read_bytes() == b"rows"
+
+
+def test_prune_notices_a_store_that_went_back_too(hosts: Hosts, raw: RawBucket) -> None:
+    take_backup(hosts.writer, NOW - timedelta(days=1))
+    new = take_backup(hosts.writer, NOW)
+    assert len(read_facts(hosts.pruner).backups) == 2
+    for key in [key for key in sorted(raw.keys()) if new.backup_id in key]:
+        raw.remove(key)
+    with pytest.raises(RolledBackError, match=new.backup_id):
+        read_facts(hosts.pruner)
 
 
 def test_a_store_that_went_back_is_noticed(hosts: Hosts, raw: RawBucket) -> None:

@@ -17,7 +17,7 @@ from tmi_ops.postgres.base_backup import MANIFEST_NAME
 from tmi_ops.progress import Phase, Report
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES
 from tmi_ops.recovery.point_in_time.tar_stream import DIRECTORY_MODE, disk_failed, extract
-from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.catalogue import backup_folder, require_encrypted
 from tmi_ops.store.manifest import BaseManifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 
@@ -64,6 +64,8 @@ def extract_bases(store: ObjectStore, layouts: list[Layout], report: Report) -> 
         DiskSpaceError: the disk is full.
         StoreError: the store failed, or the private key is missing or another's.
     """
+    for layout in layouts:
+        require_encrypted(store, layout.base)
     tasks = [task for layout in layouts for task in _tasks(layout)]
     clock = time.monotonic()
     spent = _Spent()
