@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tmi_ops.errors import SettingsError
+from tmi_ops.postgres.versions import READ_ALL_DATA
 
 NAME_VARIABLE = "TMI_OPS_ROLE_NAME_"
 SCHEMA = "public"
@@ -19,7 +20,6 @@ SEQUENCE_USE = frozenset({"SELECT", "USAGE"})
 NOTHING: frozenset[str] = frozenset()
 
 # pg_read_all_data came with 14; before, reading is granted table by table.
-FIRST_WITH_READ_ALL_DATA = 14
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}")
 
@@ -110,7 +110,7 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
                 f"The roles {kind} and {same[0]} have the same name: {name}.",
                 next_step=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another",
             )
-    granted = major < FIRST_WITH_READ_ALL_DATA
+    granted = major < READ_ALL_DATA
     return DeclaredAccess(
         database,
         (

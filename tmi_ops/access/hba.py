@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from tmi_ops.access.declared import DeclaredAccess, DeclaredRole
 from tmi_ops.access.facts import AccessFacts, HbaRule
 from tmi_ops.access.findings import Finding, Severity, finding
+from tmi_ops.postgres.hba import REPLICATION, hba_line
 
-REPLICATION = "replication"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost", "samehost")
 _ANYWHERE = ("all", "0.0.0.0", "::")  # noqa: S104 - an address that a line names, not one we listen on
 _WEAK_METHODS = {
@@ -41,7 +41,6 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Findi
             )
     rules = [rule for rule in facts.hba if not rule.error]
     # A hostssl line on a server without TLS is an error.
-    word = "hostssl" if facts.ssl else "host"
     for role in declared.roles:
         for database in (declared.database, REPLICATION) if role.replication else (declared.database,):
             if not admitting(rules, role.name, database):
@@ -49,7 +48,9 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Findi
                     Severity.WARNING,
                     role.name,
                     f"no line of pg_hba.conf lets it into {_place(database)}",
-                    advice=[f"{word}  {database}  {role.name}  all  scram-sha-256  # in pg_hba.conf, then reload"],
+                    advice=[
+                        f"{hba_line(database, role.name, 'all', encrypted=facts.ssl)}  # in pg_hba.conf, then reload"
+                    ],
                 )
     yield from _too_easy(rules, declared)
 

@@ -10,10 +10,10 @@ from tmi_ops.access.findings import Finding, PasswordSource, Severity, Statement
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.scram import is_password_of
 from tmi_ops.errors import SettingsError
+from tmi_ops.postgres.versions import GRANTORS
 from tmi_ops.schema.dialect import quote
 
 # Since 16 a membership belongs to its grantor, who must be named to take it away.
-FIRST_WITH_GRANTORS = 16
 
 
 def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
         )
     for one in memberships:
         if one.role not in role.member_of:
-            granted_by = f" GRANTED BY {quote(one.grantor)}" if major >= FIRST_WITH_GRANTORS else ""
+            granted_by = f" GRANTED BY {quote(one.grantor)}" if major >= GRANTORS else ""
             yield finding(
                 Severity.CRITICAL,
                 role.name,

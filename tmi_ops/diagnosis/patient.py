@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from tmi_ops.diagnosis.network import Service
-from tmi_ops.diagnosis.refusals import Refusal, explain_refusal
+from tmi_ops.diagnosis.refusals import Refused, explain_refusal
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.settings import PostgresSettings, Settings, load_settings
@@ -112,7 +112,7 @@ class Patient:
         )
 
     @cached_property
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> Refused | None:
         """Why the connection was refused; None where it was not, or the words are unknown."""
         return explain_refusal(self.attempt, self.postgres) if isinstance(self.attempt, str) else None
 

@@ -1,4 +1,4 @@
-"""The way into TMI's database: name, port, TLS, pg_hba.conf, password, database."""
+"""The way into TMI's database: name, port, Gate.TLS, pg_hba.conf, password, database."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
 from tmi_ops.diagnosis.network import knock, look_up, offers_tls
 from tmi_ops.diagnosis.patient import Patient
-from tmi_ops.diagnosis.refusals import ACCEPTING, ACCESS, AUTHENTICATION, DATABASE, GATES, TLS, certificate_has_expired
+from tmi_ops.diagnosis.refusals import certificate_has_expired
 from tmi_ops.diagnosis.sql import RELOAD
+from tmi_ops.postgres.refusals import Gate
 from tmi_ops.settings import PostgresSettings
 
 RENEW_BEFORE = timedelta(days=14)
@@ -56,16 +57,16 @@ def look_at_port(patient: Patient) -> Finding:
 
 def look_at_tls(patient: Patient) -> Finding:
     postgres = patient.postgres
-    if broken := _refused_at(patient, TLS):
+    if broken := _refused_at(patient, Gate.TLS):
         return certificate_has_expired(postgres) if look_at_certificate(postgres).has_expired else broken
     if (
         postgres.sslmode == "disable"
         and patient.offers_tls
-        and _refused_at(patient, ACCESS)
+        and _refused_at(patient, Gate.ACCESS)
         and _let_in_with_tls(patient)
     ):
         return failed(
-            "the server refuses this connection without TLS, and accepts it with",
+            "the server refuses this connection without Gate.TLS, and accepts it with",
             "pg_hba.conf has only hostssl lines for it, and POSTGRES_SSLMODE=disable forbids TLS",
             "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT)",
         )
@@ -100,13 +101,13 @@ def _judge_certificate(postgres: PostgresSettings) -> Finding:
     )
 
 
-def look_at_gate(gate: str, passed: str) -> Link:
+def look_at_gate(gate: Gate, passed: str) -> Link:
     """What a gate says of itself, when the connection failed there or got past it."""
 
     def look(patient: Patient) -> Finding:
         if broken := _refused_at(patient, gate):
             return broken
-        if isinstance(patient.attempt, str) and patient.refusal is None and gate == ACCEPTING:
+        if isinstance(patient.attempt, str) and patient.refusal is None and gate == Gate.ACCEPTING:
             return failed(
                 patient.attempt.splitlines()[-1].strip(),
                 "the server, or something between here and it, refuses the connection in words unknown to the doctor",
@@ -114,19 +115,20 @@ def look_at_gate(gate: str, passed: str) -> Link:
             )
         return fine(passed.format(user=patient.postgres.user, database=patient.postgres.database))
 
-    before = GATES[GATES.index(gate) - 1]
+    gates = list(Gate)
+    before = gates[gates.index(gate) - 1]
     return Link(gate, _TITLES[gate], Area.CONNECTION, look, (before,))
 
 
 _TITLES = {
-    ACCEPTING: "accepts connections",
-    ACCESS: "pg_hba.conf",
-    AUTHENTICATION: "authentication",
-    DATABASE: "database exists",
+    Gate.ACCEPTING: "accepts connections",
+    Gate.ACCESS: "pg_hba.conf",
+    Gate.AUTHENTICATION: "authentication",
+    Gate.DATABASE: "database exists",
 }
 
 
-def _refused_at(patient: Patient, gate: str) -> Finding | None:
+def _refused_at(patient: Patient, gate: Gate) -> Finding | None:
     refusal = patient.refusal
     return refusal.finding if refusal is not None and refusal.gate == gate else None
 
@@ -139,9 +141,9 @@ def _let_in_with_tls(patient: Patient) -> bool:
 REACHING = (
     Link("dns", "host name", Area.CONNECTION, look_at_name, ("settings",)),
     Link("port", "port", Area.CONNECTION, look_at_port, ("dns",)),
-    Link(TLS, "TLS", Area.CONNECTION, look_at_tls, ("port",)),
-    look_at_gate(ACCEPTING, "a connection is to be had"),
-    look_at_gate(ACCESS, "a line lets {user} into {database} from here"),
-    look_at_gate(AUTHENTICATION, "{user} is who it says it is"),
-    look_at_gate(DATABASE, "{database} is there and open to {user}"),
+    Link(Gate.TLS, "TLS", Area.CONNECTION, look_at_tls, ("port",)),
+    look_at_gate(Gate.ACCEPTING, "a connection is to be had"),
+    look_at_gate(Gate.ACCESS, "a line lets {user} into {database} from here"),
+    look_at_gate(Gate.AUTHENTICATION, "{user} is who it says it is"),
+    look_at_gate(Gate.DATABASE, "{database} is there and open to {user}"),
 )

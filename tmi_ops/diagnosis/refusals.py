@@ -1,59 +1,38 @@
-"""What libpq and the server say when they refuse: at which link it broke, why, and what mends it.
-
-libpq gives no SQLSTATE for a failed connection, so its words decide. With sslmode `prefer` it tries twice and says
-both; the order of the table is the order of belief. A server speaks the language of lc_messages; these words are the
-English ones.
-"""
+"""What mends a connection that was refused, at length, for each reason of `tmi_ops/postgres/refusals.py`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tmi_ops.diagnosis.finding import Finding, failed
 from tmi_ops.diagnosis.sql import RELOAD, identifier, literal
-from tmi_ops.postgres.connections import is_in_clear
+from tmi_ops.postgres.hba import hba_line, hba_refusal
+from tmi_ops.postgres.refusals import Gate, Refusal, line_of, next_step, refusal_of
 from tmi_ops.settings import PostgresSettings
-
-TLS = "tls"
-ACCEPTING = "accepting"
-ACCESS = "pg-hba"
-AUTHENTICATION = "authentication"
-DATABASE = "database"
-# In the order in which a connection passes them.
-GATES = (TLS, ACCEPTING, ACCESS, AUTHENTICATION, DATABASE)
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Refused:
     """Where a connection was refused, and everything that was said."""
 
-    gate: str
+    gate: Gate
     finding: Finding
 
 
 Explain = Callable[[PostgresSettings, str], Finding]
 
 
-def explain_refusal(said: str, postgres: PostgresSettings) -> Refusal | None:
+def explain_refusal(said: str, postgres: PostgresSettings) -> Refused | None:
     """The gate that refused and why; None where the words are none we know."""
-    for words, gate, explain in _TABLE:
-        if re.search(words, said):
-            return Refusal(gate, explain(postgres, said))
-    return None
-
-
-def line_of(said: str, words: str) -> str:
-    """The line of a refusal that holds `words`, without libpq's preamble."""
-    line = next((line for line in said.splitlines() if re.search(words, line)), said.splitlines()[-1] if said else "")
-    return line.split("FATAL:")[-1].split("failed: ")[-1].strip().rstrip(".")
+    refusal = refusal_of(said)
+    return None if refusal is None else Refused(refusal.gate, _EXPLAINED[refusal](postgres, said))
 
 
 def _wrong_password(postgres: PostgresSettings, said: str) -> Finding:
     role = identifier(postgres.user)
     return failed(
-        line_of(said, "password authentication failed"),
+        line_of(said, Refusal.WRONG_PASSWORD),
         f"POSTGRES_PASSWORD is not the password of the role {postgres.user}, or the role does not exist, has no "
         "password or an expired one: the server tells a stranger no more (its own log says which)",
         "set POSTGRES_PASSWORD to the role's password (with `$`, `#` or blanks in it: quoted in the .env file)",
@@ -74,7 +53,7 @@ def _no_password(postgres: PostgresSettings, said: str) -> Finding:
 
 def _no_role(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "does not exist"),
+        line_of(said, Refusal.NO_ROLE),
         f"the server lets {postgres.user} in without a password, but has no such role",
         "set POSTGRES_USER to a role that exists, or make it, as a superuser:",
         f"CREATE ROLE {identifier(postgres.user)} LOGIN;",
@@ -84,7 +63,7 @@ def _no_role(postgres: PostgresSettings, said: str) -> Finding:
 
 def _may_not_log_in(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "not permitted to log in"),
+        line_of(said, Refusal.MAY_NOT_LOG_IN),
         f"the role {postgres.user} exists and is meant for grants only (NOLOGIN)",
         "set POSTGRES_USER to a role that logs in, or as a superuser:",
         f"ALTER ROLE {identifier(postgres.user)} LOGIN;",
@@ -93,7 +72,7 @@ def _may_not_log_in(postgres: PostgresSettings, said: str) -> Finding:
 
 def _other_authentication(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "authentication"),
+        line_of(said, Refusal.OTHER_AUTHENTICATION),
         f"pg_hba.conf wants another proof than a password for {postgres.user} from this address",
         "the line that fits this connection must say scram-sha-256; these stand there now:",
         "SELECT line_number, type, database, user_name, address, auth_method FROM pg_hba_file_rules;",
@@ -101,41 +80,28 @@ def _other_authentication(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-_HBA_WORDS = r"no pg_hba\.conf entry|pg_hba\.conf rejects"
-_HBA_CONNECTION = re.compile(
-    r'(?:no pg_hba\.conf entry for|pg_hba\.conf rejects connection for) host "(?P<host>[^"]+)", user "[^"]+", '
-    r'database "[^"]+"(?:, (?P<how>.+))?'
-)
-
-
 def _no_entry(postgres: PostgresSettings, said: str) -> Finding:
-    line = hba_line(said, postgres.user, postgres.database)
-    rejected = "rejects connection" in said
+    refused = hba_refusal(said, postgres.user, postgres.database)
+    if refused is None:  # its words are what led here
+        raise AssertionError(said)
     return failed(
-        line_of(said, _HBA_WORDS),
+        line_of(said, Refusal.NO_HBA_LINE),
         "a line of pg_hba.conf with the method reject fits this connection first"
-        if rejected
+        if refused.is_rejected
         else "no line of pg_hba.conf fits this user, database, address and encryption, so the server does not even ask "
         "for the password",
-        f"add this line to pg_hba.conf on the server{', above the one that rejects' if rejected else ''}:",
-        line,
+        f"add this line to pg_hba.conf on the server{', above the one that rejects' if refused.is_rejected else ''}:",
+        refused.line,
         RELOAD,
         "SHOW hba_file;  -- where the file is; pg_hba_file_rules shows its lines as the server reads them",
     )
 
 
-def hba_line(said: str, user: str, database: str) -> str:
-    """The line of pg_hba.conf that would let in the connection that the server refused in these words."""
-    found = _HBA_CONNECTION.search(said)
-    host = found["host"] if found else ""
-    how = (found["how"] or "") if found else "no encryption"
-    bits = 128 if ":" in host else 32
-    address = f"{host}/{bits}" if re.fullmatch(r"[0-9a-fA-F.:]+", host) else "samehost"
-    return f"{'host' if is_in_clear(how) else 'hostssl'}  {_word(database)}  {_word(user)}  {address}  scram-sha-256"
-
-
-def _word(name: str) -> str:
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else identifier(name)
+def _for_replication(postgres: PostgresSettings, said: str) -> Finding:
+    refusal = refusal_of(said) or Refusal.WAL_LEVEL
+    return failed(
+        line_of(said, refusal), "the server gives no WAL to this connection", next_step(refusal, said, postgres)
+    )
 
 
 def _no_tls(postgres: PostgresSettings, said: str) -> Finding:
@@ -151,7 +117,7 @@ def _no_tls(postgres: PostgresSettings, said: str) -> Finding:
 
 def _unknown_authority(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "certificate verify failed"),
+        line_of(said, Refusal.UNKNOWN_AUTHORITY),
         "the server's certificate was not signed by the authority in "
         f"{postgres.sslrootcert or '~/.postgresql/root.crt'}: the wrong CA file, or somebody in between",
         "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate; compare the two with:",
@@ -173,7 +139,7 @@ def certificate_has_expired(postgres: PostgresSettings) -> Finding:
 
 def _wrong_name(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "does not match host name"),
+        line_of(said, Refusal.WRONG_NAME),
         f"the certificate is valid, but was made out to another name than {postgres.host}",
         "set POSTGRES_HOST to a name that the certificate carries (the line above names one), or",
         f"have the certificate made anew with {postgres.host} among its subjectAltNames",
@@ -200,14 +166,14 @@ def _client_certificate(postgres: PostgresSettings, said: str) -> Finding:
         ),
         "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",
         "or add a line for this role without clientcert to pg_hba.conf, above that one:",
-        f"hostssl  {_word(postgres.database)}  {_word(postgres.user)}  samenet  scram-sha-256",
+        hba_line(postgres.database, postgres.user).replace("samehost", "samenet"),
         RELOAD,
     )
 
 
 def _handshake(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "SSL error|SSL SYSCALL"),
+        line_of(said, Refusal.HANDSHAKE),
         "client and server found no common way to encrypt: protocol versions or ciphers differ, or a proxy is between",
         "SHOW ssl_min_protocol_version;  -- on the server; TLSv1.2 fits every client of today",
     )
@@ -215,7 +181,7 @@ def _handshake(postgres: PostgresSettings, said: str) -> Finding:
 
 def _full(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "too many clients|remaining connection slots"),
+        line_of(said, Refusal.FULL),
         "max_connections is used up, so nobody new is let in, tmi_ops included",
         "as a superuser (superuser_reserved_connections are kept for that): who holds them?",
         "SELECT usename, application_name, state, count(*), max(now() - state_change) FROM pg_stat_activity "
@@ -230,7 +196,7 @@ def _role_is_full(postgres: PostgresSettings, said: str) -> Finding:
     of_role = "for role" in said
     kind, name = ("ROLE", postgres.user) if of_role else ("DATABASE", postgres.database)
     return failed(
-        line_of(said, "too many connections for"),
+        line_of(said, Refusal.ROLE_IS_FULL),
         f"the {kind.lower()} {name} has a CONNECTION LIMIT, and it is used up",
         "as a superuser:",
         f"ALTER {kind} {identifier(name)} CONNECTION LIMIT -1;",
@@ -239,7 +205,7 @@ def _role_is_full(postgres: PostgresSettings, said: str) -> Finding:
 
 def _not_yet(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "database system|recovery mode"),
+        line_of(said, Refusal.NOT_YET),
         "the server is starting, stopping, or recovering from a crash",
         "wait: recovery replays WAL since the last checkpoint; the server's log tells how far it is",
     )
@@ -247,7 +213,7 @@ def _not_yet(postgres: PostgresSettings, said: str) -> Finding:
 
 def _no_database(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "does not exist"),
+        line_of(said, Refusal.NO_DATABASE),
         f"the server has no database {postgres.database}",
         "set POSTGRES_DB to the right name, or make it (as a role with CREATEDB):",
         f"CREATE DATABASE {identifier(postgres.database)};",
@@ -257,7 +223,7 @@ def _no_database(postgres: PostgresSettings, said: str) -> Finding:
 
 def _may_not_connect(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "permission denied for database"),
+        line_of(said, Refusal.MAY_NOT_CONNECT),
         f"the role {postgres.user} lacks the right CONNECT on {postgres.database}",
         "as the database's owner or a superuser:",
         f"GRANT CONNECT ON DATABASE {identifier(postgres.database)} TO {identifier(postgres.user)};",
@@ -266,30 +232,35 @@ def _may_not_connect(postgres: PostgresSettings, said: str) -> Finding:
 
 def _closed_database(postgres: PostgresSettings, said: str) -> Finding:
     return failed(
-        line_of(said, "not currently accepting connections"),
+        line_of(said, Refusal.CLOSED_DATABASE),
         f"somebody closed the database {postgres.database} to connections (a restore does so while it works)",
         "ask whether a restore is running; else, as a superuser in another database:",
         f"ALTER DATABASE {identifier(postgres.database)} ALLOW_CONNECTIONS true;",
     )
 
 
-_TABLE: tuple[tuple[str, str, Explain], ...] = (
-    ("password authentication failed", AUTHENTICATION, _wrong_password),
-    ("no password supplied", AUTHENTICATION, _no_password),
-    ("certificate verify failed", TLS, _unknown_authority),
-    ("does not match host name", TLS, _wrong_name),
-    (r"root certificate file .*(does not exist|could not)|could not read root certificate", TLS, _no_root_file),
-    ("requires a valid client certificate", TLS, _client_certificate),
-    ("server does not support SSL", TLS, _no_tls),
-    ("SSL error|SSL SYSCALL", TLS, _handshake),
-    ("too many clients|remaining connection slots", ACCEPTING, _full),
-    ("too many connections for", ACCEPTING, _role_is_full),
-    ("database system is|recovery mode", ACCEPTING, _not_yet),
-    (r'role "[^"]*" does not exist', AUTHENTICATION, _no_role),
-    ("not permitted to log in", AUTHENTICATION, _may_not_log_in),
-    (r'database "[^"]*" does not exist', DATABASE, _no_database),
-    ("permission denied for database", DATABASE, _may_not_connect),
-    ("not currently accepting connections", DATABASE, _closed_database),
-    (_HBA_WORDS, ACCESS, _no_entry),
-    ("authentication failed|authentication method", AUTHENTICATION, _other_authentication),
-)
+_EXPLAINED: dict[Refusal, Explain] = {
+    Refusal.WRONG_PASSWORD: _wrong_password,
+    Refusal.NO_PASSWORD: _no_password,
+    Refusal.UNKNOWN_AUTHORITY: _unknown_authority,
+    Refusal.WRONG_NAME: _wrong_name,
+    Refusal.NO_ROOT_FILE: _no_root_file,
+    Refusal.CLIENT_CERTIFICATE: _client_certificate,
+    Refusal.NO_TLS: _no_tls,
+    Refusal.HANDSHAKE: _handshake,
+    Refusal.NO_WALSENDERS: _for_replication,
+    Refusal.WALSENDERS_TAKEN: _for_replication,
+    Refusal.WAL_LEVEL: _for_replication,
+    Refusal.NO_SLOTS: _for_replication,
+    Refusal.NOT_FOR_REPLICATION: _for_replication,
+    Refusal.FULL: _full,
+    Refusal.ROLE_IS_FULL: _role_is_full,
+    Refusal.NOT_YET: _not_yet,
+    Refusal.NO_ROLE: _no_role,
+    Refusal.MAY_NOT_LOG_IN: _may_not_log_in,
+    Refusal.NO_DATABASE: _no_database,
+    Refusal.MAY_NOT_CONNECT: _may_not_connect,
+    Refusal.CLOSED_DATABASE: _closed_database,
+    Refusal.NO_HBA_LINE: _no_entry,
+    Refusal.OTHER_AUTHENTICATION: _other_authentication,
+}

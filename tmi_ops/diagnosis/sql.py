@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
-RELOAD = "SELECT pg_reload_conf();"
+from tmi_ops.postgres import hba
+
+RELOAD = hba.RELOAD
 RESTART = "restart the server (systemctl restart postgresql, pg_ctl restart, or its container): a reload is not enough"
 
 

@@ -9,8 +9,8 @@ import psycopg
 
 from tmi_ops.health.counters import CounterGroup, Counters
 from tmi_ops.health.session import ProbeSession
+from tmi_ops.postgres.versions import CHECKPOINTER_VIEW
 
-CHECKPOINTER_VIEW_SINCE = 17
 # The largest tables carry the growth; a database of very many small ones must not make the record grow.
 _TABLES_KEPT = 500
 
@@ -59,7 +59,7 @@ WHERE %s LIKE '%%' || name
 def read_counters(session: ProbeSession) -> Counters:
     """Read what may be read; a group that the role may not see, or that a lock is on, is left out."""
     server = session.server
-    checkpoints = _CHECKPOINTER if server.major >= CHECKPOINTER_VIEW_SINCE else _CHECKPOINTER_BEFORE_17
+    checkpoints = _CHECKPOINTER if server.major >= CHECKPOINTER_VIEW else _CHECKPOINTER_BEFORE_17
     groups = {
         "transactions": _one_row(session, _DATABASE),
         "checkpoints": _one_row(session, checkpoints),

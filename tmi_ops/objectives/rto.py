@@ -16,12 +16,12 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import BaseWay, DrillMeasure, LogicalBackup, RecoverabilityFacts
 from tmi_ops.objectives.speed import ASSUMED, Basis, PhaseForecast, forecast_phases
 from tmi_ops.objectives.standing import Standing, standing_of, worst_of
+from tmi_ops.postgres.versions import INCREMENTAL_BACKUP
 from tmi_ops.settings import Objectives
 from tmi_ops.words import time_words
 
 # Drills come weekly; a day's grace for one that is late.
 DRILL_STALE_AFTER = timedelta(days=8)
-FIRST_WITH_INCREMENTAL = 17
 # What an incremental backup adds to the bytes that are fetched, of those of its chain so far.
 INCREMENT_SHARE = 0.1
 _DUMP_SPEED = 20_000_000  # bytes of database a second; cautious
@@ -131,7 +131,7 @@ def _quicker(
         return (Cure(Action.REACH_DATABASE),), ""
     full = replace(way, replayed=0, chain_length=1, fetched=way.full)
     choices = [(Action.BACK_UP_BASE, full)]
-    if _major(facts.server.version) >= FIRST_WITH_INCREMENTAL:
+    if _major(facts.server.version) >= INCREMENTAL_BACKUP:
         grown = int(way.fetched * (1 + INCREMENT_SHARE))
         choices.insert(
             0,

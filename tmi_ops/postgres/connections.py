@@ -6,10 +6,8 @@ What a role, a database or the server has set for its sessions is meant for the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -17,6 +15,7 @@ from psycopg.rows import TupleRow
 
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
+from tmi_ops.postgres.refusals import explained
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
 from tmi_ops.settings import PostgresSettings
 
@@ -141,63 +140,8 @@ def open_session(postgres: PostgresSettings, database: str | None = None, **othe
 def explain_refusal(
     error: psycopg.OperationalError, postgres: PostgresSettings, database: str | None = None
 ) -> DatabaseError:
-    """Turn libpq's words into what happened and what to do. libpq gives no SQLSTATE here, so its words decide."""
-    said = str(error).strip()
-    where = postgres.model_copy(update={"database": database or postgres.database}).describe()
-    for refusal in _REFUSALS:
-        if refusal.words in said:
-            return DatabaseError(
-                f"PostgreSQL refused {where}: {_line_of(said, refusal.words)}.",
-                next_step=refusal.next_step,
-                transient=refusal.transient,
-            )
-    return DatabaseError(
-        f"PostgreSQL could not be reached at {where}: {_line_of(said)}.",
-        next_step="check that the server runs and that POSTGRES_HOST and POSTGRES_PORT are right "
-        "(with the embedded stack: tmi-ops stack status)",
-        transient=True,
-    )
-
-
-def is_in_clear(said: str) -> bool:
-    """Whether the server says of a connection it refused that it was not encrypted."""
-    return any(words in said for words in _IN_CLEAR)
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Words of libpq or the server, what to do about them, and whether they may pass by themselves."""
-
-    words: str
-    next_step: str
-    transient: bool = False
-
-
-# How a server says that a connection it refused was not encrypted: the latter is 13's.
-_IN_CLEAR = ("no encryption", "SSL off")
-_ENCRYPTED_ONLY = (
-    "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT) if the server lets in encrypted "
-    "connections only; else add a pg_hba.conf line for this user, database and address on the server"
-)
-_REFUSALS = (
-    _Refusal("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
-    _Refusal("no password supplied", "set POSTGRES_PASSWORD"),
-    *(_Refusal(words, _ENCRYPTED_ONLY) for words in _IN_CLEAR),
-    _Refusal(
-        "requires a valid client certificate",
-        "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",
-    ),
-    _Refusal("no pg_hba.conf entry", "add a pg_hba.conf line for this user, database and address on the server"),
-    _Refusal("root certificate file", "set POSTGRES_SSLROOTCERT to the file with the CA's certificate"),
-    _Refusal("does not exist", "check POSTGRES_DB and POSTGRES_USER; `tmi-ops migrate` creates a missing database"),
-    _Refusal("SSL was required", "enable ssl on the server, or set POSTGRES_SSLMODE to what it offers"),
-    _Refusal("certificate verify failed", "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate"),
-    _Refusal("does not match host name", "set POSTGRES_HOST to the name in the server's certificate"),
-    _Refusal("too many clients", "wait, or raise max_connections on the server", transient=True),
-    _Refusal("remaining connection slots", "wait, or raise max_connections on the server", transient=True),
-    _Refusal("the database system is starting up", "wait until it has started", transient=True),
-    _Refusal("the database system is shutting down", "wait until it has started again", transient=True),
-)
+    """Turn libpq's words into what happened and what to do."""
+    return explained(str(error).strip(), postgres.model_copy(update={"database": database or postgres.database}))
 
 
 def _explain_failure(
@@ -229,13 +173,3 @@ def _explain_failure(
         kept="What was not committed was rolled back.",
         transient=isinstance(error, psycopg.errors.OperationalError),
     )
-
-
-_LIBPQS_ADDRESS = re.compile(r"^connection (?:failed|is bad): connection to server .*? failed: ")
-
-
-def _line_of(said: str, words: str = "") -> str:
-    """The last line that holds `words`, without what libpq says before it and without its question below it."""
-    lines = [part.strip() for part in said.splitlines() if part.strip() and words in part]
-    answers = [line for line in lines if not line.startswith("Is the server running")]
-    return _LIBPQS_ADDRESS.sub("", (answers or lines)[-1].split("FATAL:")[-1]).strip().rstrip(".")

@@ -11,7 +11,6 @@ Source: https://www.postgresql.org/docs/current/protocol-replication.html
 
 from __future__ import annotations
 
-import re
 import select
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,8 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from tmi_ops.errors import DatabaseError
-from tmi_ops.postgres.connections import connection_parameters, explain_refusal, is_in_clear
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.refusals import explained, next_step, refusal_of
 from tmi_ops.settings import PostgresSettings
 
 # A peer that is gone without a word (network cut) is noticed after about 25 s instead of hours.
@@ -255,10 +255,16 @@ class ReplicationConnection:
             f"The server at {self._address} refused a replication command: {said}"
             f"{f' (SQLSTATE {sqlstate})' if sqlstate else ''}.",
             sqlstate=sqlstate,
-            next_step=_next_step(said, self._connection.info.user),
+            next_step=self._what_helps(said),
             # No SQLSTATE: the connection broke. 57P01 to 57P03: the server goes down or comes up. 53: out of resources.
             transient=not sqlstate or sqlstate.startswith(("57P", "53", "08")),
         )
+
+    def _what_helps(self, said: str) -> str:
+        refusal = refusal_of(said)
+        if refusal is None:
+            return ""
+        return next_step(refusal, said, PostgresSettings(user=self._connection.info.user))
 
     def _unexpected(self, result: PGresult | None, wanted: str) -> ReplicationError:
         got = "nothing more" if result is None else ExecStatus(result.status).name
@@ -306,49 +312,7 @@ def _rows(result: PGresult) -> list[Row]:
 
 
 def _explain_refusal(error: psycopg.OperationalError, postgres: PostgresSettings) -> DatabaseError:
-    said = _one_line(str(error))
-    step = _next_step(said, postgres.user)
-    if not step:
-        return explain_refusal(error, postgres)
-    if postgres.sslmode == "disable" and is_in_clear(said):
-        step = f"set POSTGRES_SSLMODE=require if the server lets in encrypted connections only; else {step}"
-    return DatabaseError(
-        f"PostgreSQL at {postgres.describe()} refused a replication connection: {said.split('FATAL:')[-1].strip()}.",
-        next_step=step,
-        transient="requested standby connections exceeds" in said and "currently 0" not in said,
-    )
-
-
-_NO_HBA_LINE = re.compile(r'no pg_hba\.conf entry for replication connection from host "([^"]+)", user "([^"]+)"(.*)')
-
-
-def _next_step(said: str, user: str) -> str:
-    """What would allow what the server refused; empty when its words are none we know."""
-    line = _NO_HBA_LINE.search(said)
-    said = said.replace('"', "")  # since 17 the server quotes the names of its settings
-    if line is not None:
-        return (
-            f"add this line to pg_hba.conf on the server, then reload it (SELECT pg_reload_conf()): {_hba_line(line)}"
-        )
-    if "exceeds max_wal_senders" in said or "max_wal_senders > 0" in said:
-        return (
-            "on the server: ALTER SYSTEM SET wal_level = 'replica'; ALTER SYSTEM SET max_wal_senders = 10; then restart"
-        )
-    if "wal_level" in said:
-        return "on the server: ALTER SYSTEM SET wal_level = 'replica'; then restart it"
-    if "max_replication_slots" in said:
-        return "on the server: ALTER SYSTEM SET max_replication_slots = 10; then restart it"
-    if ("replication" in said.lower() and "role" in said) or "permission denied to start WAL sender" in said:
-        return f"as a superuser: ALTER ROLE {quote_name(user)} REPLICATION;"
-    return ""
-
-
-def _hba_line(found: re.Match[str]) -> str:
-    host, user, encryption = found.groups()
-    kind = "host" if is_in_clear(encryption) else "hostssl"
-    bits = 128 if ":" in host else 32
-    address = f"{host}/{bits}" if re.fullmatch(r"[0-9a-fA-F.:]+", host) else host
-    return f"{kind} replication {quote_name(user) if not user.isidentifier() else user} {address} scram-sha-256"
+    return explained(str(error).strip(), postgres, what=f"a replication connection to {postgres.describe()}")
 
 
 def _one_line(said: str) -> str:

@@ -16,6 +16,7 @@ from tmi_ops.health.maintenance.limits import Limits
 from tmi_ops.health.maintenance.sessions import end_session
 from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, Plan, Rebuild, Step, Vacuum
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.versions import MAINTAIN
 from tmi_ops.progress import Report
 from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.settings import PostgresSettings
@@ -26,7 +27,6 @@ Outcome = Literal["done", "left out", "failed"]
 
 # The first eight bytes of SHA-256 of "tmi_ops.health.maintenance", so that no other program takes it by chance.
 MAINTENANCE_LOCK = int.from_bytes(bytes.fromhex("071b7ad255923816"), "big")
-_MAINTAIN_SINCE = 17
 
 _MAY_MAINTAIN = "SELECT has_table_privilege(%s::regclass, 'MAINTAIN')"
 _IS_OWNER = """
@@ -195,7 +195,7 @@ def _look_again(connection: psycopg.Connection[Any], step: Maintained) -> None:
 
 def _may_maintain(connection: psycopg.Connection[Any], step: Maintained) -> bool:
     """VACUUM and ANALYZE pass a table over with no more than a warning where the role lacks the right."""
-    newer = connection.info.server_version // 10000 >= _MAINTAIN_SINCE
+    newer = connection.info.server_version // 10000 >= MAINTAIN
     owner = connection.execute(_IS_OWNER, (step.table,)).fetchone()
     if owner is not None and owner[0]:
         return True

@@ -11,6 +11,7 @@ from tmi_ops.health.probes.bloat_queries import INDEX_ESTIMATE, INDEX_EXACT, TAB
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict
 from tmi_ops.health.words import count_words, list_words, size_words
+from tmi_ops.postgres.versions import READ_ALL_DATA
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -21,7 +22,6 @@ EXTENSION = "pgstattuple"
 # Waste in something small is not worth a lock.
 FLOOR_BYTES = 8 * 1024 * 1024
 _SHOWN = 20
-_READ_ALL_DATA_SINCE = 14
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,7 @@ def _exact_query(session: ProbeSession, query: LiteralString) -> sql.Composed:
 def _nothing_known(session: ProbeSession, reading: Bloat) -> CannotTell:
     """pg_stats hides what the role may not read, and is empty before the first ANALYZE; the two look alike."""
     count = count_words(len(reading.items), reading.what, "indexes" if reading.what == "index" else None)
-    can_read = (
-        "pg_read_all_data" if session.server.major >= _READ_ALL_DATA_SINCE else "SELECT ON ALL TABLES IN SCHEMA public"
-    )
+    can_read = "pg_read_all_data" if session.server.major >= READ_ALL_DATA else "SELECT ON ALL TABLES IN SCHEMA public"
     return CannotTell(
         Cause.RIGHT,
         f"No statistics of {count} are visible to {session.server.role}.",

@@ -10,12 +10,12 @@ from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
 from tmi_ops.health.words import count_words, literal, query_shape
+from tmi_ops.postgres.versions import LOCK_WAIT_START
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-_WAITSTART_SINCE = 14
 _PREPARED_TRANSACTION = 0  # the pid that stands for one in pg_blocking_pids
 
 _WAITERS = """
@@ -153,7 +153,7 @@ class PreparedTransactions(Reading):
 
 
 def _read_blocked(session: ProbeSession) -> Blocked:
-    waiters = session.read(Waiter, _WAITERS if session.server.major >= _WAITSTART_SINCE else _WAITERS_BEFORE_14)
+    waiters = session.read(Waiter, _WAITERS if session.server.major >= LOCK_WAIT_START else _WAITERS_BEFORE_14)
     pids = sorted({waiter.pid for waiter in waiters} | {pid for waiter in waiters for pid in waiter.blockers})
     parties = session.read(Party, _PARTIES, (pids,)) if pids else ()
     shaped = {

@@ -12,6 +12,7 @@ from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict, as_row
 from tmi_ops.health.words import count_words, list_words
+from tmi_ops.postgres.versions import MONITOR_READS_LOG
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # What is read at most of what was logged since the last reading.
 _LOG_BYTES = 4 * 1024 * 1024
-_MONITOR_KNOWS_LOG_SINCE = 16
 
 _CONNECTIONS = """
 SELECT quote_ident(a.usename) AS role, a.application_name AS application,
@@ -193,7 +193,7 @@ def _no_log(session: ProbeSession) -> CannotTell:
 
 def _naming_grants(session: ProbeSession) -> tuple[str, ...]:
     """What pg_monitor lacks before 16 to learn the log's name; who gets it wants to read the log, too."""
-    if session.server.major >= _MONITOR_KNOWS_LOG_SINCE:
+    if session.server.major >= MONITOR_READS_LOG:
         return ()
     return (session.grant("EXECUTE ON FUNCTION pg_current_logfile()"), *_reading_grants(session))
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # Our own dumps and their snapshots last as long as a backup lasts.
 OURS = "tmi_ops"
 _SHOWN = 20
-_RESERVED_CONNECTIONS_SINCE = 16
 
 _LIMITS = """
 SELECT current_setting('max_connections')::int AS max_connections,

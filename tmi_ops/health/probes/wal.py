@@ -11,6 +11,7 @@ from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, Status, Verdict
 from tmi_ops.health.words import count_words, size_words
+from tmi_ops.postgres.versions import ARCHIVE_LIBRARY
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _MEGA = 1024 * 1024
 # A few checkpoints asked for by hand or by backups are no sign.
 _ENOUGH_CHECKPOINTS = 10
-_ARCHIVE_LIBRARY_SINCE = 15
 
 _CHECKPOINT_SETTINGS = """
 SELECT current_setting('max_wal_size') AS max_wal_size, current_setting('checkpoint_timeout') AS timeout
@@ -182,7 +182,7 @@ def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Verdict:
 
 def _read_archiver(session: ProbeSession) -> Archiver:
     row: dict[str, Any] = session.row(_ARCHIVER)
-    newer = session.server.major >= _ARCHIVE_LIBRARY_SINCE
+    newer = session.server.major >= ARCHIVE_LIBRARY
     given = session.row(_ARCHIVE_COMMAND_OR_LIBRARY if newer else _ARCHIVE_COMMAND)
     waiting = session.permitted(_WAITING)
     return Archiver(
