@@ -13,6 +13,7 @@ from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recovery import show_proof
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.settings import Purpose
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import AnyManifest, BaseManifest, Manifest
 
@@ -48,7 +49,7 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     """Take a logical backup (pg_dump) with a fingerprint from the same snapshot."""
     from tmi_ops.backup.logical import DUMP_JOBS, back_up_logical
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.BACKUP)
     with reporting(quiet) as report:
         manifest = back_up_logical(settings, store, format_, report, jobs=jobs or DUMP_JOBS)
     _show_backup(manifest)
@@ -81,7 +82,7 @@ def base(
     from tmi_ops.backup.base import back_up_base
     from tmi_ops.backup.chain import LONGEST_CHAIN
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.BACKUP)
     with reporting(quiet) as report:
         manifest = back_up_base(
             settings,
@@ -103,7 +104,7 @@ def backups(as_json: bool) -> int:
     """List the backups of this environment, newest first, with the verdicts recorded beside them."""
     from tmi_ops.store.catalogue import list_backups
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.BACKUP)
     entries = list_backups(store)
     if as_json:
         import json

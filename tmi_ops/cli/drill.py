@@ -13,6 +13,7 @@ from rich.table import Table
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.drill.evidence import Check, Evidence
@@ -54,7 +55,7 @@ def drill(
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=False)
     if target is not None and seed is not None:
         raise click.UsageError("--seed chooses a random moment; leave it out where you name the target")
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.BACKUP)
     with reporting(quiet) as report:
         plan = prepare_drill(settings, store, report, target=target, seed=seed)
         if not as_json:
@@ -79,7 +80,7 @@ def drills(drill_id: str | None, html: Path | None, as_json: bool) -> int:
     """List the drills of this environment, newest first; with DRILL_ID (or `latest`) show its evidence."""
     from tmi_ops.drill.evidence import list_drills, read_evidence
 
-    _, store = open_environment()
+    _, store = open_environment(Purpose.BACKUP)
     ids = list_drills(store)
     if drill_id is not None:
         return _show_one(read_evidence(store, _named(ids, drill_id)), html, as_json=as_json)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tmi_ops.cli.terminal import TerminalReport
-from tmi_ops.settings import Settings, load_settings
+from tmi_ops.settings import Purpose, Settings, load_settings
 from tmi_ops.store.objects import ObjectStore, open_store
 
 
-def open_environment() -> tuple[Settings, ObjectStore]:
-    """Read the settings and open the store they name."""
-    settings = load_settings()
+def open_environment(purpose: Purpose | None = None) -> tuple[Settings, ObjectStore]:
+    """Read the settings, with the role that does what this is for, and open the store they name."""
+    settings = load_settings(purpose=purpose)
     return settings, open_store(settings.store, settings.environment)
 
 

@@ -41,10 +41,10 @@ def health(
     from tmi_ops.cli.health_view import as_facts, show_health
     from tmi_ops.health.examine import Examination, examine
     from tmi_ops.progress import SilentReport
-    from tmi_ops.settings import load_settings, read_variables
+    from tmi_ops.settings import Purpose, load_settings, read_variables
 
     how = Examination(only, thresholds, exact_bloat, read_variables())
-    report = examine(load_settings(), how, SilentReport())
+    report = examine(load_settings(purpose=Purpose.MONITOR), how, SilentReport())
     if as_json:
         click.echo(json.dumps(as_facts(report), indent=2, default=str))
     else:

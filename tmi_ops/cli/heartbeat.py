@@ -26,9 +26,9 @@ def heartbeat(every: float | None, quiet: bool) -> int:
     is tmi_ops.heartbeat; it is made where there is none, and keeps the beats of 35 days.
     """
     from tmi_ops.drill.heartbeat import beat, keep_beating
-    from tmi_ops.settings import load_settings
+    from tmi_ops.settings import Purpose, load_settings
 
-    postgres = load_settings().postgres
+    postgres = load_settings(purpose=Purpose.HEARTBEAT).postgres
     if every is None:
         out.print(f"Written: {beat(postgres).words()}, hash chained to the one before.")
         return 0

@@ -52,9 +52,9 @@ def maintain(
     from tmi_ops.health.maintenance.execution import execute
     from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
     from tmi_ops.progress import SilentReport
-    from tmi_ops.settings import load_settings, read_variables
+    from tmi_ops.settings import Purpose, load_settings, read_variables
 
-    settings, variables = load_settings(), read_variables()
+    settings, variables = load_settings(purpose=Purpose.OWNER), read_variables()
     given = {"idle_s": idle, "running_s": running, "max_duration_s": max_duration, "lock_timeout_s": lock_timeout}
     limits = _limits(only, terminate, window, given, variables)
     how = Examination(only=PROBES, exact_bloat=exact_bloat, variables=variables)

@@ -20,6 +20,7 @@ from tmi_ops.cli.recover_find import find
 from tmi_ops.cli.recover_rows import rows
 from tmi_ops.cli.recover_view import go_on, show_interruption, show_plan, show_run
 from tmi_ops.cli.terminal import age_words, out
+from tmi_ops.settings import Purpose
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
     from tmi_ops.runbooks.logbook import find_run
     from tmi_ops.runbooks.steps.cache import CACHE_STEP, LEFT_OUT
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     logbook, journal = find_run(settings, store, run_id)
     if journal.state == "done" and not journal.deferred:
         out.print(f"{journal.run_id} is done; nothing is left to do.")
@@ -88,7 +89,7 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
     from tmi_ops.runbooks.execution import take_back
     from tmi_ops.runbooks.logbook import find_run
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     logbook, journal = find_run(settings, store, run_id)
     actions = actions_for(journal.plan)
     out.print(f"Take back [bold]{journal.run_id}[/] ({escape(journal.plan.subject)}):")
@@ -112,7 +113,7 @@ def list_(as_json: bool) -> int:
     """List the runs of this environment, the newest first."""
     from tmi_ops.runbooks.logbook import list_runs
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     with reporting(quiet=True) as report:
         runs = list_runs(settings, store, report)
     if as_json:
@@ -166,7 +167,7 @@ def show(run_id: str, html: Path | None, as_json: bool) -> int:
     from tmi_ops.runbooks.logbook import find_run
     from tmi_ops.runbooks.page import evidence_page
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     _, journal = find_run(settings, store, run_id)
     evidence = evidence_of(journal)
     if html is not None:

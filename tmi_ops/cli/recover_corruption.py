@@ -11,6 +11,7 @@ import click
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_wish
 from tmi_ops.cli.recover_view import run_plan
+from tmi_ops.settings import Purpose
 
 
 @click.command(short_help="Damaged data: back to the last good moment.")
@@ -53,7 +54,7 @@ def corruption(
     target = moment_of(to_time, to_lsn, to_name, latest=latest)
     if into is None and any(server.values()):
         raise click.UsageError("the options of a new server need --into")
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     serve = serve_wish(server, default_port=settings.postgres.port) if into else None
     wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates, cache, server["owner"])
     with reporting(quiet) as report:

@@ -8,6 +8,7 @@ import click
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
+from tmi_ops.settings import Purpose
 
 DIFFERS = 1
 
@@ -39,7 +40,7 @@ def diff(
     from tmi_ops.rescue.reading import differing_rows
 
     wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:
             found = find_differences(sides, tables, past, report)

@@ -11,6 +11,7 @@ import click
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_wish
 from tmi_ops.cli.recover_view import run_plan
+from tmi_ops.settings import Purpose
 
 
 @click.command(short_help="All is lost but the store: a new cluster, into service.")
@@ -52,7 +53,7 @@ def everything(
     """
     from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     wish = EverythingWish(
         into=into.absolute(),
         serve=serve_wish(server, default_port=settings.postgres.port),

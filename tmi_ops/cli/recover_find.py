@@ -13,6 +13,7 @@ from rich.table import Table
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.moments import moment
 from tmi_ops.cli.terminal import out
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.rescue.finding import Found
@@ -44,7 +45,7 @@ def find(table: str, since: datetime | None, until: datetime, least: int, as_jso
     """
     from tmi_ops.rescue.finding import find_events
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     with reporting(quiet or as_json) as report:
         found = find_events(settings, store, table, since, until, report)
     if as_json:

@@ -13,6 +13,7 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.rescue.columns.planning import ColumnsPlan
@@ -102,7 +103,7 @@ def rows(
     if set_columns:
         selection = _values_only(selection, set_columns)
     wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:
             ready = Opened.of(sides, selection, past, report)

@@ -14,6 +14,7 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.point_in_time import PointInTime, restore_point_in_time, tablespace_mapping
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.restore import RestorePlan
@@ -34,7 +35,7 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
     from tmi_ops.recovery.verify import verify_backup
     from tmi_ops.store.catalogue import find_backup
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RESTORER)
     manifest = find_backup(store, backup)
     with reporting(quiet) as report:
         proof = verify_backup(settings, store, manifest, report)
@@ -121,7 +122,7 @@ def _restore_database(backup: str, into: str, *, replace: bool, yes: bool, plan_
     from tmi_ops.recovery.restore import execute_restore, plan_restore
     from tmi_ops.store.catalogue import find_backup
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RESTORER)
     plan = plan_restore(settings, find_backup(store, backup), into, replace=replace)
     _show_plan(plan)
     if plan_only:

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import out
+from tmi_ops.settings import Purpose
 
 
 @click.command(name="restore-point")
@@ -20,7 +21,7 @@ def restore_point(name: str, quiet: bool) -> int:
     """
     from tmi_ops.backup.restore_point import create_restore_point
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RUNBOOK)
     with reporting(quiet) as report:
         point = create_restore_point(settings, store, name, report)
     out.print(

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from tmi_ops.schema.operations import MigrationPlan
     from tmi_ops.schema.validation import Validation
-    from tmi_ops.settings import Settings
+    from tmi_ops.settings import Purpose, Settings
 
 FINDINGS = 1
 
@@ -36,7 +36,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
 
     if only_plan and only_validate:
         raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
-    settings = load_settings()
+    settings = load_settings(purpose=Purpose.OWNER)
     postgres = settings.postgres
     if only_plan:
         _show_plan(migration.plan_migration(postgres, seed=not no_seed))
@@ -67,7 +67,7 @@ def check(as_json: bool, verbose: bool) -> int:
     from tmi_ops.schema.validation import validate_schema
     from tmi_ops.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings(purpose=Purpose.OWNER)
     verdict = validate_schema(settings.postgres)
     if as_json:
         click.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))

@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from tmi_ops.cli.terminal import out, time_words
-from tmi_ops.settings import StoreSettings, env_file_names, load_settings
+from tmi_ops.settings import Purpose, Settings, StoreSettings, env_file_names, load_settings
 
 
 @click.command()
@@ -17,6 +17,7 @@ def settings() -> None:
     rows = {
         "environment": f"{current.environment} (TMI_ENV; files {', '.join(env_file_names(current.environment))})",
         "database": f"{current.postgres.describe()} sslmode={current.postgres.sslmode}",
+        "roles": _roles(current),
         "cache": current.redis.describe() if current.redis else "none configured (REDIS_HOST, TMI_REDIS_URL)",
         "store": store.describe() if store.bucket else "not configured: set TMI_OPS_S3_BUCKET",
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
@@ -34,6 +35,14 @@ def settings() -> None:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
     out.print(table)
+
+
+def _roles(current: Settings) -> str:
+    """Who logs in for what, where the environment names roles for it."""
+    logins = {purpose: load_settings(purpose=purpose).postgres.user for purpose in Purpose}
+    if set(logins.values()) == {current.postgres.user}:
+        return f"{current.postgres.user} for everything (TMI_OPS_<PURPOSE>_USER names others)"
+    return ", ".join(f"{purpose}: {user}" for purpose, user in logins.items())
 
 
 def _signatures(store: StoreSettings) -> str:

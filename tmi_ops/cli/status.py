@@ -69,9 +69,9 @@ def look() -> Status:
     """
     from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.objectives.status import read_status
-    from tmi_ops.settings import load_settings, read_variables
+    from tmi_ops.settings import Purpose, load_settings, read_variables
 
-    return read_status(load_settings(), read_variables(), dagster_variables())
+    return read_status(load_settings(purpose=Purpose.MONITOR), read_variables(), dagster_variables())
 
 
 def _keep_looking(every: float, *, as_json: bool) -> int:

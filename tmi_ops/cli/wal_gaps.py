@@ -9,6 +9,7 @@ import click
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import out, size_words
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.progress import Report
@@ -41,7 +42,7 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
     from tmi_ops.recovery.continuity.reading import read_contents, read_links
     from tmi_ops.recovery.point_in_time.facts import read_facts
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RECEIVER)
     with reporting(quiet or as_json) as report:
         facts = read_facts(store, cluster)
         reading = (read_contents if deep else read_links)(store, facts.archive, report)

@@ -13,7 +13,7 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import age_words, err, out, size_words
 
 if TYPE_CHECKING:
-    from tmi_ops.settings import Settings
+    from tmi_ops.settings import Purpose, Settings
     from tmi_ops.store.objects import ObjectStore
     from tmi_ops.wal.receiver import ReceivedWal
 
@@ -47,7 +47,7 @@ def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, a
     from tmi_ops.settings import load_settings
     from tmi_ops.wal.receiver import StreamOptions, await_store, catch_up_wal, stream_wal
 
-    settings = load_settings()
+    settings = load_settings(purpose=Purpose.RECEIVER)
     options = StreamOptions(slot, partial_every, accept_gap, wait)
     stop = _stop_on_signals()
     with reporting(quiet) as report:
@@ -74,7 +74,7 @@ def status(slot: str | None) -> int:
     from tmi_ops.postgres.wal_stream import identify
     from tmi_ops.wal.archive import list_clusters
 
-    settings, store = open_environment()
+    settings, store = open_environment(Purpose.RECEIVER)
     with connect_replication(settings.postgres) as connection:
         identity = identify(connection)
     out.print(f"Server    {settings.postgres.describe()}, cluster {identity.system_identifier}")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from tmi_ops.access.declared import declared_access
+from tmi_ops.automation.switch import read_automation
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
 from tmi_ops.diagnosis.patient import Patient, rows_of
 from tmi_ops.diagnosis.sql import RESTART, identifier
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import found_programs, programs_at_least, server_programs
+from tmi_ops.postgres.versions import NEWEST, OLDEST, READ_ALL_DATA
+from tmi_ops.settings import Purpose, read_variables
 
-OLDEST, NEWEST = 13, 18
-_READ_ALL_DATA_SINCE = 14
 # Shares of what max_connections leaves to everybody.
 NEARLY_USED, AS_GOOD_AS_USED = 0.80, 0.95
 _RELATIONS = """
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """
+_UNREADABLE = f"""
+SELECT n.nspname, c.relname {_RELATIONS}
+AND EXISTS (
+  SELECT FROM pg_roles r WHERE r.rolname = %s
+  AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT')))
+ORDER BY 1, 2
+"""  # noqa: S608 our own constants
 
 
 def look_at_version(patient: Patient) -> Finding:
@@ -101,15 +110,16 @@ def look_at_tables(patient: Patient) -> Finding:
 
 
 def look_at_rights(patient: Patient) -> Finding:
-    """Whether every table and sequence can be read, as a backup must."""
+    """Whether the role of backups can read every table and sequence."""
+    user = patient.login_for(Purpose.BACKUP).user
     rows = rows_of(
         patient.database,
-        "SELECT n.nspname, c.relname " + _RELATIONS + "AND NOT (has_schema_privilege(n.oid, 'USAGE') "
-        "AND has_table_privilege(c.oid, 'SELECT')) ORDER BY 1, 2",
+        _UNREADABLE,
+        user,
     )
-    role = identifier(patient.postgres.user)
     if not rows:
-        return fine(f"{patient.postgres.user} reads every table and sequence")
+        return fine(f"{user} reads every table and sequence")
+    role = identifier(user)
     schemas = sorted({schema for schema, _ in rows})
     per_schema = [
         statement
@@ -121,23 +131,75 @@ def look_at_rights(patient: Patient) -> Finding:
         )
     ]
     return failed(
-        f"{patient.postgres.user} may not read {len(rows)} tables and sequences, the first: {'.'.join(rows[0])}",
-        f"the role {patient.postgres.user} lacks SELECT (or USAGE on the schema), so pg_dump would stop there",
-        f"as a superuser or the owner, in {patient.postgres.database}:",
-        *([f"GRANT pg_read_all_data TO {role};"] if patient.server_major >= _READ_ALL_DATA_SINCE else per_schema),
-        "tmi-ops roles apply  # makes a role for backups with exactly the rights it needs",
+        f"{user} may not read {len(rows)} tables and sequences, the first: {'.'.join(rows[0])}",
+        f"the role {user} lacks SELECT (or USAGE on the schema), so pg_dump would stop there",
+        *_right_role(
+            patient,
+            Purpose.BACKUP,
+            f"as a superuser or the owner, in {patient.postgres.database}:",
+            *([f"GRANT pg_read_all_data TO {role};"] if patient.server_major >= READ_ALL_DATA else per_schema),
+        ),
     )
 
 
 def look_at_statistics_right(patient: Patient) -> Finding:
-    (may,) = patient.ask("SELECT pg_has_role('pg_monitor', 'USAGE')")
-    if may:
-        return fine(f"{patient.postgres.user} sees all statistics")
-    return warning(
-        f"{patient.postgres.user} is no member of pg_monitor",
-        "it sees its own sessions only, so `tmi-ops health` and the links below know less",
-        f"GRANT pg_monitor TO {identifier(patient.postgres.user)};",
+    user = patient.login_for(Purpose.MONITOR).user
+    (may,) = patient.ask(
+        "SELECT coalesce((SELECT pg_has_role(rolname, 'pg_monitor', 'USAGE') FROM pg_roles WHERE rolname = %s), false)",
+        user,
     )
+    if may:
+        return fine(f"{user} sees all statistics")
+    return warning(
+        f"{user} is no member of pg_monitor",
+        "it sees its own sessions only, so `tmi-ops health` and the links below know less",
+        *_right_role(patient, Purpose.MONITOR, f"GRANT pg_monitor TO {identifier(user)};"),
+    )
+
+
+def look_at_heartbeat_right(patient: Patient) -> Finding:
+    """Whether beats can be written: the schema of ours is there for the role, or it may make it."""
+    user = patient.login_for(Purpose.HEARTBEAT).user
+    (may,) = patient.ask(
+        "SELECT coalesce((SELECT CASE WHEN to_regclass('tmi_ops.heartbeat') IS NOT NULL "
+        "THEN has_table_privilege(rolname, 'tmi_ops.heartbeat', 'SELECT, INSERT') "
+        "ELSE has_database_privilege(rolname, current_database(), 'CREATE') END "
+        "FROM pg_roles WHERE rolname = %s), false)",
+        user,
+    )
+    if may:
+        return fine(f"{user} may write beats")
+    if not _is_automated(patient):
+        return not_configured(f"{user} may not write beats, and nothing here writes them by itself")
+    return warning(
+        f"{user} may not write beats",
+        "the schema tmi_ops belongs to another role, or is not there and this one may not make it; drills then tell "
+        "less exactly what is missing",
+        *_right_role(patient, Purpose.HEARTBEAT),
+    )
+
+
+def _is_automated(patient: Patient) -> bool:
+    variables = read_variables(patient.variables, patient.directory)
+    return read_automation(patient.settings.environment, variables).running
+
+
+def _right_role(patient: Patient, purpose: Purpose, *otherwise: str) -> tuple[str, ...]:
+    """What gives a purpose its rights: the role declared for it. One that is declared for something else keeps to that,
+    so that `tmi-ops roles check` takes back nothing that was granted on this advice.
+    """
+    user, need = patient.login_for(purpose).user, purpose.need
+    declared = declared_access(patient.postgres.database, patient.server_major, patient.variables)
+    mine = next((role.name for role in declared.roles if role.kind == need.role), None)
+    if mine is not None and (user in declared.by_name and user != mine):
+        return (
+            f"set {purpose.user_variable}={mine}, with its password: {user} is declared for something else",
+            "tmi-ops roles apply  # where that role is missing, as a superuser",
+        )
+    apply = "tmi-ops roles apply  # makes the declared roles with exactly the rights they need"
+    if user == mine:
+        return (apply,)
+    return (*otherwise, *((apply, f"set {purpose.user_variable}={mine}, with its password") if mine else ()))
 
 
 def look_at_extensions(patient: Patient) -> Finding:
@@ -198,5 +260,6 @@ DATABASE_LINKS = (
     Link("rights", "rights to read", Area.DATABASE, look_at_rights, ("database",)),
     Link("tables", "TMI's tables", Area.DATABASE, look_at_tables, ("database",)),
     Link("statistics", "rights to statistics", Area.DATABASE, look_at_statistics_right, ("version",)),
+    Link("beats", "rights to write beats", Area.DATABASE, look_at_heartbeat_right, ("database", "tables")),
     Link("extensions", "extensions", Area.DATABASE, look_at_extensions, ("database",)),
 )

@@ -15,7 +15,7 @@ from tmi_ops.diagnosis.network import Service
 from tmi_ops.diagnosis.refusals import Refused, explain_refusal
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connection_parameters
-from tmi_ops.settings import PostgresSettings, Settings, load_settings
+from tmi_ops.settings import PostgresSettings, Purpose, Settings, load_settings
 
 if TYPE_CHECKING:
     from tmi_ops.diagnosis.store_visit import StoreVisit
@@ -54,6 +54,10 @@ class Patient:
     @property
     def postgres(self) -> PostgresSettings:
         return self.settings.postgres
+
+    def login_for(self, purpose: Purpose) -> PostgresSettings:
+        """The role that does this; as the environment names it."""
+        return load_settings(self.variables, self.directory, purpose).postgres
 
     @cached_property
     def postgres_service(self) -> Service:

@@ -107,8 +107,8 @@ def _make_table(connection: psycopg.Connection[Any], postgres: PostgresSettings)
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             f"The role {postgres.user} may not make a schema in {postgres.database}.",
-            next_step=f'let it, as a superuser or the owner: GRANT CREATE ON DATABASE "{postgres.database}" TO '
-            f'"{postgres.user}"',
+            next_step="let the owner of the database write the beats: set TMI_OPS_HEARTBEAT_USER (or "
+            "TMI_OPS_OWNER_USER) to it, with its password",
         ) from None
 
 

@@ -26,6 +26,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
@@ -71,7 +72,10 @@ def backup_definitions(environment: str) -> Definitions:
 
         with failures_explained():
             manifest = back_up_logical(
-                environment.settings, environment.open_store(), config.format, RunLogReport(context.log)
+                environment.settings_for(Purpose.BACKUP),
+                environment.open_store(),
+                config.format,
+                RunLogReport(context.log),
             )
         return Materialized(metadata=_backup_metadata(manifest))
 
@@ -101,7 +105,10 @@ def backup_definitions(environment: str) -> Definitions:
         with failures_explained():
             store = environment.open_store()
             proof = verify_backup(
-                environment.settings, store, find_backup(store, config.backup), RunLogReport(context.log)
+                environment.settings_for(Purpose.BACKUP),
+                store,
+                find_backup(store, config.backup),
+                RunLogReport(context.log),
             )
         return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 

@@ -21,6 +21,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.store.manifest import BaseManifest
@@ -62,7 +63,7 @@ def base_backup_definitions(environment: str) -> Definitions:
 
         with failures_explained():
             manifest = back_up_base(
-                environment.settings,
+                environment.settings_for(Purpose.BACKUP),
                 environment.open_store(),
                 RunLogReport(context.log),
                 incremental=config.incremental,

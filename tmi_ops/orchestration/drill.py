@@ -29,6 +29,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.settings import Purpose
 from tmi_ops.settings.moments import read_moment
 from tmi_ops.words import time_words
 
@@ -139,7 +140,7 @@ def _drill_asset(environment: str) -> AssetsDefinition:
 
         report = RunLogReport(context.log)
         with failures_explained():
-            settings, store = environment.settings, environment.open_store()
+            settings, store = environment.settings_for(Purpose.BACKUP), environment.open_store()
             plan = prepare_drill(settings, store, report, target=config.target(), seed=config.seed)
             done = run_drill(settings, store, plan, report)
         return Materialized(metadata=_metadata(done), check_results=_checks(done.evidence))
@@ -162,7 +163,7 @@ def _heartbeat_asset(environment: str) -> AssetsDefinition:
         from tmi_ops.postgres.wal_files import format_lsn
 
         with failures_explained():
-            written = beat(environment.settings.postgres)
+            written = beat(environment.settings_for(Purpose.HEARTBEAT).postgres)
         return Materialized(
             metadata={
                 "beat": MetadataValue.int(written.id),

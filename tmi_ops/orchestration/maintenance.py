@@ -66,19 +66,23 @@ def maintenance_definitions(environment: str) -> Definitions:
         from tmi_ops.health.examine import Examination, examine
         from tmi_ops.health.maintenance.execution import execute
         from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
-        from tmi_ops.settings import read_variables
+        from tmi_ops.settings import Purpose, read_variables
 
         report = RunLogReport(context.log)
         with failures_explained(tried_again=False):
             variables = read_variables()
             limits = _limits(config, variables)
             how = Examination(PROBES, exact_bloat=config.exact_bloat, variables=variables)
-            plan = plan_maintenance(examine(environment.settings, how, report).results, limits)
+            plan = plan_maintenance(examine(environment.settings_for(Purpose.OWNER), how, report).results, limits)
             for step in plan.steps:
                 context.log.info(f"planned: {step.sql} {step.subject}: {step.reason}")
             for one in plan.left_out:
                 context.log.warning(f"left out: {one.subject}: {one.reason}")
-            taken = () if config.plan_only else execute(environment.settings.postgres, plan, limits, report)
+            taken = (
+                ()
+                if config.plan_only
+                else execute(environment.settings_for(Purpose.OWNER).postgres, plan, limits, report)
+            )
         metadata = _metadata(plan, taken)
         failed = [one for one in taken if one.outcome == "failed"]
         if failed:

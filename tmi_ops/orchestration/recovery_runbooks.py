@@ -26,6 +26,7 @@ from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, poo
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import bullets, seconds
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.progress import Report
@@ -152,7 +153,7 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
             report = RunLogReport(context.log)
             config.require_allowed()
             if config.confirm:
-                require_confirmed(environment.settings, name, config.confirm, config.code)
+                require_confirmed(environment.settings_for(Purpose.RUNBOOK), name, config.confirm, config.code)
                 metadata = _metadata(_carry_out(environment, config, prepare, report))
             else:
                 metadata = _looked_at(environment, config, prepare, report)
@@ -176,7 +177,7 @@ def _carry_out(environment: Environment, config: RunbookConfig, prepare: Prepare
     from tmi_ops.runbooks.execution import begin, carry_out
     from tmi_ops.runbooks.logbook import find_run
 
-    settings, store = environment.settings, environment.open_store()
+    settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     if config.resume is not None:
         logbook, journal = find_run(settings, store, config.resume)
     else:
@@ -218,7 +219,7 @@ def _looked_at(
     """The plan of a new run, or how far one came that would be gone on with. Nothing is touched."""
     from tmi_ops.runbooks.logbook import find_run
 
-    settings, store = environment.settings, environment.open_store()
+    settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     if config.resume is not None:
         return _metadata(find_run(settings, store, config.resume)[1])
     return _planned(prepare(settings, store, config, report))

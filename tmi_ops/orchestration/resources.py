@@ -15,7 +15,7 @@ from dagster import ConfigurableResource, Failure, InitResourceContext, OpExecut
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.orchestration.policies import MAX_RETRIES, retry_delay_s
 from tmi_ops.orchestration.presence import await_absence, hold_presence
-from tmi_ops.settings import Settings, load_settings
+from tmi_ops.settings import Purpose, Settings, load_settings
 from tmi_ops.store.objects import ObjectStore
 
 PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
@@ -48,7 +48,12 @@ class Environment(ConfigurableResource[object]):
 
     @cached_property
     def settings(self) -> Settings:
-        return load_settings()
+        """For what asks the database nothing, and for the guards, which read how far it is."""
+        return load_settings(purpose=Purpose.MONITOR)
+
+    def settings_for(self, purpose: Purpose) -> Settings:
+        """With the role that the environment names for this purpose."""
+        return load_settings(purpose=purpose)
 
     def open_store(self) -> ObjectStore:
         from tmi_ops.store.objects import open_store

@@ -23,6 +23,7 @@ from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, poo
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import bullets
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.rescue.columns.planning import ColumnsPlan
@@ -142,7 +143,7 @@ def _carry_out(
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
 
-    settings, store = environment.settings, environment.open_store()
+    settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     require_allowed(sql={"where": config.where})
     if config.confirm:
         require_confirmed(settings, ROWS_JOB, config.confirm, config.code)

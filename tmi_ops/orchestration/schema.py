@@ -28,6 +28,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.schema.rules import Rule
+from tmi_ops.settings import Purpose
 from tmi_ops.words import printable
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ def schema_definitions(environment: str) -> Definitions:
         from tmi_ops.schema.migration import migrate, plan_migration
 
         with failures_explained():
+            postgres = environment.settings_for(Purpose.OWNER).postgres
             if not is_meant(context, config.confirm, environment.name):
-                return Materialized(metadata=_planned(plan_migration(environment.settings.postgres, seed=config.seed)))
-            result = migrate(environment.settings.postgres, RunLogReport(context.log), seed=config.seed)
+                return Materialized(metadata=_planned(plan_migration(postgres, seed=config.seed)))
+            result = migrate(postgres, RunLogReport(context.log), seed=config.seed)
         return Materialized(metadata=_migration_metadata(result))
 
     @asset(
@@ -89,11 +91,11 @@ def schema_definitions(environment: str) -> Definitions:
     def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:
         from tmi_ops.health.record import record_schema
         from tmi_ops.schema.validation import validate_schema
-        from tmi_ops.settings import read_variables
+        from tmi_ops.settings import Purpose, read_variables
 
         with failures_explained():
-            verdict = validate_schema(environment.settings.postgres)
-            record_schema(environment.settings, read_variables(), verdict.findings)
+            verdict = validate_schema(environment.settings_for(Purpose.OWNER).postgres)
+            record_schema(environment.settings_for(Purpose.OWNER), read_variables(), verdict.findings)
         context.log.info(f"{verdict.address}: {_counts(verdict)}")
         return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
 

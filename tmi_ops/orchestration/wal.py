@@ -23,6 +23,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.wal.lease import Lease
@@ -73,11 +74,14 @@ def wal_definitions(environment: str) -> Definitions:
         from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 
         options = StreamOptions(slot=config.slot, accept_gap=config.accept_gap)
-        rpo = environment.settings.objectives.rpo
+        rpo = environment.settings_for(Purpose.RECEIVER).objectives.rpo
         with failures_explained():
             try:
                 received = catch_up_wal(
-                    environment.settings, environment.open_store(), RunLogReport(context.log), options
+                    environment.settings_for(Purpose.RECEIVER),
+                    environment.open_store(),
+                    RunLogReport(context.log),
+                    options,
                 )
             except LeaseHeldError as held:
                 if held.lease is None:

@@ -14,7 +14,8 @@ RELOAD = "SELECT pg_reload_conf();"
 # How a server says that a connection it refused was not encrypted: the latter is 13's.
 _IN_CLEAR = ("no encryption", "SSL off")
 _REFUSED = re.compile(
-    r"(?P<deed>no pg_hba\.conf entry for|pg_hba\.conf rejects) (?P<what>replication connection (?:from|for)|connection for|)\s*"
+    r"(?P<deed>no pg_hba\.conf entry for|pg_hba\.conf rejects) "
+    r"(?P<what>replication connection (?:from|for)|connection for|)\s*"
     r'host "(?P<host>[^"]+)", user "(?P<user>[^"]+)"(?:, database "(?P<database>[^"]+)")?(?:, (?P<how>.+))?'
 )
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")

@@ -20,16 +20,19 @@ from tmi_ops.settings.facts import (
     StoreSettings,
     without_credentials,
 )
+from tmi_ops.settings.purposes import PURPOSES, Purpose
 from tmi_ops.settings.reading import environment_name, load_settings, read_objectives, read_variables
 from tmi_ops.settings.sources import STACK_ENV_FILE, env_file_names
 
 __all__ = [
     "OBJECTIVES",
+    "PURPOSES",
     "STACK_ENV_FILE",
     "AlertSettings",
     "CachePolicy",
     "Objectives",
     "PostgresSettings",
+    "Purpose",
     "RedisSettings",
     "Retain",
     "RetentionPolicy",

@@ -22,6 +22,7 @@ from tmi_ops.settings.groups import (
     retention_from,
     store_from,
 )
+from tmi_ops.settings.purposes import Purpose, login_of
 from tmi_ops.settings.sources import env_file_names, env_files, process_variables, with_stack
 
 DEFAULT_HOME = ".tmi-ops"
@@ -39,10 +40,13 @@ _TRUE_WORDS = {"1", "true", "yes", "on"}
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-def load_settings(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] | None = None, directory: Path | None = None, purpose: Purpose | None = None
+) -> Settings:
     """Read the settings of the environment that TMI_ENV names (default: development).
 
     Args:
+        purpose: what is logged in for; the role that the environment names for it, else POSTGRES_USER.
         environ: the process's variables; `os.environ` when None.
         directory: where .env files are looked for; the working directory when None.
 
@@ -56,9 +60,10 @@ def load_settings(environ: Mapping[str, str] | None = None, directory: Path | No
     home = (directory / values.get("TMI_OPS_HOME", DEFAULT_HOME)).resolve()
     values, embedded = with_stack(values, home, environment)
     try:
+        postgres = postgres_from(values)
         settings = Settings(
             environment=environment,
-            postgres=postgres_from(values),
+            postgres=postgres if purpose is None else login_of(purpose, postgres, values),
             redis=redis_from(values),
             store=store_from(values, home, environment),
             objectives=objectives_from(environment, values),

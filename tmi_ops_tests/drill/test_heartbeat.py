@@ -61,7 +61,7 @@ def test_the_schema_of_the_heartbeat_is_no_finding_of_validation(database: Postg
     assert validate_schema(database).findings == before
 
 
-def test_a_role_that_may_not_make_the_schema_is_told_what_to_grant(database: PostgresSettings) -> None:
+def test_a_role_that_may_not_make_the_schema_is_told_whose_work_it_is(database: PostgresSettings) -> None:
     with connect(database) as connection:
         connection.execute("CREATE ROLE beatless LOGIN PASSWORD 'beatless'")
     role = database.model_copy(update={"user": "beatless"})
@@ -69,7 +69,7 @@ def test_a_role_that_may_not_make_the_schema_is_told_what_to_grant(database: Pos
     try:
         with pytest.raises(DatabaseError, match="may not make a schema") as refused:
             beat(role)
-        assert "GRANT CREATE ON DATABASE" in refused.value.next_step
+        assert "TMI_OPS_HEARTBEAT_USER" in refused.value.next_step
     finally:
         with connect(database) as connection:
             connection.execute("DROP ROLE beatless")
