@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from tmi_ops.schema.operations import MigrationPlan
     from tmi_ops.schema.validation import Validation
-    from tmi_ops.settings import Purpose, Settings
+    from tmi_ops.settings import Settings
 
 FINDINGS = 1
 
@@ -32,7 +32,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     from tmi_ops.cli.terminal import TerminalReport
     from tmi_ops.schema import migration
     from tmi_ops.schema.validation import validate_schema
-    from tmi_ops.settings import load_settings
+    from tmi_ops.settings import Purpose, load_settings
 
     if only_plan and only_validate:
         raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
@@ -65,7 +65,7 @@ def check(as_json: bool, verbose: bool) -> int:
     """
     from tmi_ops.cli.schema_view import show_verdict
     from tmi_ops.schema.validation import validate_schema
-    from tmi_ops.settings import load_settings
+    from tmi_ops.settings import Purpose, load_settings
 
     settings = load_settings(purpose=Purpose.OWNER)
     verdict = validate_schema(settings.postgres)

@@ -11,9 +11,10 @@ import click
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.terminal import age_words, err, out, size_words
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
-    from tmi_ops.settings import Purpose, Settings
+    from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
     from tmi_ops.wal.receiver import ReceivedWal
 
