@@ -146,13 +146,16 @@ def _show_verdict(continuity: Continuity) -> None:
 
 def _whole_words(continuity: Continuity) -> str:
     """From the oldest base on from which every moment can be reached."""
+    from tmi_ops.postgres.wal_files import format_lsn
+
     going_on = [base for base in continuity.bases if not base.dropped]
     if not going_on:
         return "[green]No hole.[/] Each base backup restores to its own moment."
-    since = going_on[-1].base.consistent_at
+    since, newest = going_on[-1].base.consistent_at, max(base.newest for base in going_on)
     return (
         f"[green]No hole.[/] Every moment from {since:%Y-%m-%d %H:%M:%S} UTC on, when {going_on[-1].base.backup_id} "
-        "ended, can be recovered to."
+        f"ended, can be recovered to, up to {format_lsn(newest)}, where the archive ends. Whether the server has more: "
+        "[bold]tmi-ops wal status[/]"
     )
 
 

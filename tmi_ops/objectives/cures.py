@@ -19,6 +19,7 @@ class Action(StrEnum):
     SHORTEN_INTERVAL = "shorten the interval"
     REACH_DATABASE = "reach the database"
     SET_CLOCKS = "set the clocks"
+    NAME_LINE = "say which line is the environment's"
 
     @property
     def is_automatic(self) -> bool:
@@ -45,6 +46,7 @@ _COMMANDS = {
     Action.RUN_DRILL: "tmi-ops drill --latest",
     Action.REACH_DATABASE: "tmi-ops doctor",
     Action.SET_CLOCKS: "timedatectl set-ntp true",
+    Action.NAME_LINE: "tmi-ops wal line TIMELINE",
 }
 
 

@@ -156,6 +156,7 @@ class RecoverabilityFacts:
         drills: newest first, the last few.
         failed: ids of backups that a proof has found bad.
         problems: what could not be read or is wrong beside all that, a sentence each.
+        ambiguous: a sentence on the lines of the cluster that live, where there are several; None: there is one.
     """
 
     environment: str
@@ -174,6 +175,7 @@ class RecoverabilityFacts:
     failed: tuple[str, ...] = ()
     storage: Mapping[str, Usage] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    ambiguous: str | None = None
 
     @property
     def server_now(self) -> datetime:

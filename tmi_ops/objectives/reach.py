@@ -33,6 +33,7 @@ class WalReach:
         end: LSN where the archived WAL of that line ends, holes not considered.
         goes_on_unwitnessed: there is WAL after the newest moment that anybody told of.
         problems: what should be known of it, a sentence each.
+        ambiguous: a sentence on the lines that live, where there are several; None: there is one.
     """
 
     system_identifier: str
@@ -44,6 +45,7 @@ class WalReach:
     way: BaseWay | None
     goes_on_unwitnessed: bool
     problems: tuple[str, ...] = ()
+    ambiguous: str | None = None
 
 
 def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnesses: Sequence[Witness]) -> WalReach:
@@ -75,17 +77,15 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
         earliest_at=_earliest(usable, line, coverage(facts.archive, line)),
         way=_way(newest_base, facts, newest) if newest_base and newest else None,
         goes_on_unwitnessed=newest is not None and _unwitnessed(newest, witnesses),
-        problems=(*unusable.values(), *facts.broken, *_several(facts)),
+        problems=(*unusable.values(), *facts.broken),
+        ambiguous=_several(facts),
     )
 
 
-def _several(facts: RecoveryFacts) -> tuple[str, ...]:
+def _several(facts: RecoveryFacts) -> str | None:
     if len(facts.living) < 2:
-        return ()
-    return (
-        f"{len(facts.living)} lines of the cluster live: {lines_words(facts.living)}. A restore asks which one is "
-        "meant; if one is abandoned, name the other: `tmi-ops wal line TIMELINE`",
-    )
+        return None
+    return f"{len(facts.living)} lines of the cluster live: {lines_words(facts.living)}. A restore asks which is meant."
 
 
 def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | None:

@@ -96,6 +96,7 @@ class _Reading:
             ),
             storage=listing.usage,
             problems=tuple(dict.fromkeys(self.problems)),
+            ambiguous=by_wal.ambiguous if by_wal else None,
         )
 
     def _broken(self, error: OpsError) -> None:

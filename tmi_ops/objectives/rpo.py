@@ -64,6 +64,8 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
         return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
     standing = standing_of(value, objective)
     reason = f"{_reached(facts, facts.proven)} The objective is {time_words(objective.total_seconds())}."
+    if standing is Standing.MET and facts.ambiguous is not None:
+        return reading(Standing.AT_RISK, f"{reason} {facts.ambiguous}", Cure(Action.NAME_LINE))
     if standing is Standing.MET:
         return reading(standing, reason)
     why = _why_behind(facts, facts.proven, unproven)

@@ -125,7 +125,7 @@ def find_beginning(
     before = segment_at(line.timeline_at(max(0, segment.start - 1)), max(0, segment.start - 1), archive.segment_size)
     joint = Joint(
         before=look_at_segment(store, identity.system_identifier, before),
-        may_break=accept_gap or _makes_up(needed, covered),
+        may_break=segment == place.segment and (accept_gap or _makes_up(needed, covered)),
         restarts_before=identity.flushed,
     )
     return Beginning(segment, line, archive, server, joint)

@@ -35,7 +35,6 @@ from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.open_segment import OpenSegment
 from tmi_ops.wal.progress import StreamProgress
 from tmi_ops.wal.resume import Beginning, read_line
-from tmi_ops.wal.slot import wal_gone
 from tmi_ops.wal.stored_file import conflict, facts_of
 from tmi_ops.wal.uploads import Uploads
 
@@ -103,7 +102,6 @@ class Session:
         """Receive.
 
         Raises:
-            WalGoneError: the server has removed what is needed next.
             WalConflictError: the archive holds another history.
             OpsError: the server or the store failed; `transient` says whether going on later is worthwhile.
         """
@@ -115,7 +113,11 @@ class Session:
         except ReplicationError as error:
             if error.sqlstate != WAL_REMOVED:
                 raise
-            raise wal_gone(segment, None) from error
+            raise ReplicationError(
+                f"The server removed {segment.name} just when it was asked for.",
+                next_step="start the receiver again: it looks anew at what the server still has",
+                transient=True,
+            ) from error
 
     def _receive_timeline(self, segment: Segment, phase: Phase) -> Segment | None:
         """Receive one timeline from a segment on; where the next one begins, None when it is enough."""

@@ -76,6 +76,7 @@ class Uploads:
         self._segments: deque[tuple[Segment, Future[_Stored]]] = deque()
         self._before: Future[Neighbour | None] = Future()
         self._before.set_result(joint.before)
+        self._is_joined = False
         self._partial: tuple[Segment, int, Future[Links | None]] | None = None
         # The `.partial` that was stored last, and its ETag. Of the thread that stores them.
         self._stored: tuple[Segment, str] | None = None
@@ -179,8 +180,20 @@ class Uploads:
         ahead: Future[Neighbour | None],
         behind: Future[Neighbour | None],
     ) -> _Stored:
-        checked = self._check(segment, content, ahead, behind)
-        new = put_segment(self._store, self._system_identifier, content, checked)
+        try:
+            checked = self._check(segment, content, ahead)
+            if not self._is_joined:
+                # The first one may lie in the archive: nothing is stored behind it before it is seen to be the same.
+                new = put_segment(self._store, self._system_identifier, content, checked)
+                self._is_joined = True
+                behind.set_result(checked.as_neighbour)
+            else:
+                behind.set_result(checked.as_neighbour)
+                new = put_segment(self._store, self._system_identifier, content, checked)
+        except BaseException as error:
+            if not behind.done():
+                behind.set_exception(error)
+            raise
         if partial is not None:
             partial.exception()  # so that a `.partial` does not appear after it was removed
         if has_partial:
@@ -188,29 +201,17 @@ class Uploads:
                 self._store.delete([partial_key(self._system_identifier, segment)])
         return _Stored(checked, new)
 
-    def _check(
-        self,
-        segment: Segment,
-        content: bytearray,
-        ahead: Future[Neighbour | None],
-        behind: Future[Neighbour | None],
-    ) -> CheckedSegment:
-        """Beside the one before it, which was checked already; one that fails lets no later one pass."""
-        try:
-            before = ahead.result()
-            checked = check_segment(
-                self._system_identifier,
-                segment,
-                content,
-                before if before is not None and before.segment.end == segment.start else None,
-                levels=segment.start < self._joint.restarts_before,
-                may_break=self._joint.may_break and before == self._joint.before,
-            )
-        except BaseException as error:
-            behind.set_exception(error)
-            raise
-        behind.set_result(checked.as_neighbour)
-        return checked
+    def _check(self, segment: Segment, content: bytearray, ahead: Future[Neighbour | None]) -> CheckedSegment:
+        """Beside the one before it, which was checked already; where that one failed, this one does too."""
+        before = ahead.result()
+        return check_segment(
+            self._system_identifier,
+            segment,
+            content,
+            before if before is not None and before.segment.end == segment.start else None,
+            levels=segment.start < self._joint.restarts_before,
+            may_break=self._joint.may_break and before == self._joint.before,
+        )
 
     def _store_partial(self, segment: Segment, content: bytes, end_lsn: int) -> Links | None:
         """None where the store has one that reaches further: it stays, and nothing of this one counts."""

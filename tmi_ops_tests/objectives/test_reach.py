@@ -110,4 +110,5 @@ def test_two_lines_that_live_are_a_problem_and_the_followed_one_is_judged() -> N
     tips = (Tip(lineage(1, ()), lsn(7), minutes(9)), Tip(lineage(2, history), lsn(3), minutes(8)))
     found = reach_by_wal(some_facts([FULL, LATER], archive, histories={2: history}, tips=tips), entries(), [])
     assert found.timeline == 2
-    assert any("2 lines of the cluster live: timeline 1" in problem for problem in found.problems)
+    assert found.ambiguous is not None
+    assert "2 lines of the cluster live: timeline 1 (newest commit" in found.ambiguous

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -220,3 +221,20 @@ def test_dumps_that_come_too_seldom_want_a_shorter_interval() -> None:
     reading = judge_rpo(CASES["dumps alone, a day apart"][0], DEVELOPMENT)
     assert [cure.action for cure in reading.cures] == [Action.BACK_UP_LOGICAL, Action.SHORTEN_INTERVAL]
     assert "every 24 h" in reading.cures[1].words()
+
+
+def test_two_lines_that_live_are_a_risk_though_the_objective_is_met() -> None:
+    reading = judge_rpo(replace(facts(), ambiguous="2 lines of the cluster live."), PRODUCTION)
+    assert judge_rpo(facts(), PRODUCTION).standing is Standing.MET
+    assert reading.standing is Standing.AT_RISK
+    assert "2 lines" in reading.reason
+    assert [cure.action for cure in reading.cures] == [Action.NAME_LINE]
+
+
+def test_a_break_is_cured_by_a_base_backup_that_begins_behind_it() -> None:
+    """An incremental one would build upon what lies before it."""
+    behind = replace(reach(ago(hours=3)), broken="At 0/3000110 the server was restarted with wal_level = minimal.")
+    reading = judge_rpo(facts(proven=behind, newest=behind), PRODUCTION)
+    assert reading.standing is Standing.BREACHED
+    assert "minimal" in reading.reason
+    assert [cure.action for cure in reading.cures] == [Action.BACK_UP_BASE, Action.RUN_DRILL]
