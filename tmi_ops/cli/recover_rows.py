@@ -66,6 +66,7 @@ def rows(
     to_lsn: int | None,
     to_name: str | None,
     exclusive: bool,
+    travel: bool,
     backup: str | None,
     tables: tuple[str, ...],
     where: str | None,
@@ -102,7 +103,7 @@ def rows(
     selection = _selection(tables, where, keys, threat_model, columns, conflicts, only=only, accept=accept_triggers)
     if set_columns:
         selection = _values_only(selection, set_columns)
-    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup)
+    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup, travel=travel)
     settings, store = open_environment(Purpose.RUNBOOK)
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:

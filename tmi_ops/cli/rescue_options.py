@@ -25,6 +25,7 @@ def of_a_past(command: Command) -> Command:
     """Which moment the rows come from."""
     options = (
         to_a_moment(exclusive=True),
+        click.option("--travel", is_flag=True, help="As the past that `tmi-ops travel` holds open."),
         click.option("--backup", metavar="ID", help="As a logical backup has it, where there is no WAL; or `latest`."),
     )
     for option in reversed(options):
@@ -33,7 +34,13 @@ def of_a_past(command: Command) -> Command:
 
 
 def moment_of(
-    to_time: datetime | None, to_lsn: int | None, to_name: str | None, *, exclusive: bool, backup: str | None
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    *,
+    exclusive: bool,
+    backup: str | None,
+    travel: bool = False,
 ) -> Moment:
     """The past that was asked for.
 
@@ -43,12 +50,18 @@ def moment_of(
     from tmi_ops.rescue.past import Moment
 
     target = one_target(to_time, to_lsn, to_name, latest=False, exclusive=exclusive)
-    if (target is None) == (backup is None):
+    if sum((target is not None, backup is not None, travel)) != 1:
         raise click.UsageError(
-            "say which past: one of --to-time, --to-lsn, --to-name and --backup (`tmi-ops recover find` finds it)"
+            "say which past: one of --to-time, --to-lsn, --to-name, --travel and --backup (`tmi-ops recover find` "
+            "finds it)"
         )
     if exclusive and target is None:
         raise click.UsageError("--exclusive needs --to-time, --to-lsn or --to-name")
+    if travel:
+        from tmi_ops.rescue.travel.state import read_journey
+        from tmi_ops.settings import load_settings
+
+        return Moment(read_journey(load_settings()).wanted.target, open=True)
     return Moment(target, backup)
 
 

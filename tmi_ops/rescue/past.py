@@ -25,6 +25,7 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import read_surroundings
 from tmi_ops.recovery.verify import disk_needed
+from tmi_ops.rescue.travel.journey import writable_copy
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import find_backup
 from tmi_ops.store.objects import ObjectStore
@@ -34,10 +35,14 @@ _LOADED = "restored"
 
 @dataclass(frozen=True)
 class Moment:
-    """Which past: a cluster recovered to `target`, or the logical backup `backup` where there is no WAL."""
+    """Which past: a cluster recovered to `target`, or the logical backup `backup` where there is no WAL.
+
+    `open`: the target is that of the past that `tmi-ops travel` holds open, whose files are at hand.
+    """
 
     target: Target | None = None
     backup: str | None = None
+    open: bool = False
 
     def words(self) -> str:
         if self.backup is not None:
@@ -69,7 +74,10 @@ def past_database(settings: Settings, store: ObjectStore, moment: Moment, report
     with tempfile.TemporaryDirectory(prefix="past-", dir=scratch) as name:
         directory = Path(name)
         directory.chmod(0o755)
-        if moment.backup is not None:
+        if moment.open:
+            with writable_copy(settings, store, directory, report) as address:
+                yield Past(address, moment.words())
+        elif moment.backup is not None:
             with _loaded(settings, store, moment.backup, directory, report) as past:
                 yield past
         else:

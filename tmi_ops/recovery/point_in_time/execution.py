@@ -21,6 +21,7 @@ from typing import Literal
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_places
 from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
@@ -166,6 +167,26 @@ def recovered_cluster(
         recovery.clear()
 
 
+def extracted_base(
+    settings: Settings, store: ObjectStore, plan: RecoveryPlan, destination: Destination, report: Report
+) -> ServerIdentity:
+    """Put the base backup's files into the destination, ready to be replayed upon; no server is started.
+
+    Returns:
+        As whom a server must be started there.
+
+    Raises:
+        OpsError: as `execute_recovery`.
+    """
+    recovery = _Recovery(settings, store, plan, destination, report, "pause")
+    try:
+        recovery.extract()
+    except BaseException:
+        recovery.clear()
+        raise
+    return recovery.identity
+
+
 def _waiting(plan: RecoveryPlan) -> dict[str, str]:
     """With these the cluster, started again, comes to its target once more and waits. Its WAL is in pg_wal by now."""
     in_place = any(is_in_place(item.location) for item in plan.base.tablespaces)
@@ -217,6 +238,11 @@ class _Recovery:
             size = self._restore_files()
             with self._replayed(spool, size) as cluster:
                 yield cluster
+
+    def extract(self) -> None:
+        """The files alone."""
+        self._make_places()
+        self._restore_files()
 
     def clear(self) -> None:
         """Remove what was written; a directory that was there before stays, empty as it was."""

@@ -1,0 +1,155 @@
+"""`tmi-ops travel`: a past that stays open, read-only, and is moved on or back."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+
+from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.moments import one_target, to_a_moment
+from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
+
+if TYPE_CHECKING:
+    from tmi_ops.recovery.point_in_time.target import Target
+    from tmi_ops.rescue.travel.state import Journey, Wanted
+    from tmi_ops.settings import Settings
+
+LOOK_EVERY_S = 0.3
+# A move takes as long as the replay of the WAL in between.
+MOVED_WITHIN_S = 3600.0
+
+
+def duration(words: str) -> timedelta:
+    """`5m`, `1h 30m`."""
+    from tmi_ops.settings import parse_duration
+
+    try:
+        found = parse_duration(words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if found <= timedelta(0):
+        raise click.BadParameter("it must be longer than zero")
+    return found
+
+
+@click.command()
+@to_a_moment(exclusive=True)
+@click.option("--ttl", type=duration, metavar="DURATION", default="1h", show_default=True, help="Close it after this.")
+@click.option("--forward", type=duration, metavar="DURATION", help="Move the open past on by this.")
+@click.option("--back", type=duration, metavar="DURATION", help="Move the open past back by this.")
+@click.option("--end", is_flag=True, help="Close the open past.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def travel(
+    to_time: datetime | None,
+    to_lsn: int | None,
+    to_name: str | None,
+    exclusive: bool,
+    ttl: timedelta,
+    forward: timedelta | None,
+    back: timedelta | None,
+    end: bool,
+    quiet: bool,
+) -> int:
+    """Keep a past of the cluster open, read-only, with a connection string for psql.
+
+    With a moment, the past is restored on this machine and held until Ctrl-C, --end or its --ttl; nothing of it stays
+    behind. Only your own account can connect. From another terminal --forward moves it on without restoring again, and
+    --back begins anew from a copy of its files; a moment does whichever is needed. Without options the open past is
+    shown. `tmi-ops recover diff --travel` and `rows --travel` compare with it.
+
+    Exit codes: 0 done, 2 could not.
+    """
+    from tmi_ops.rescue.travel.state import is_open
+
+    target = one_target(to_time, to_lsn, to_name, latest=False, exclusive=exclusive)
+    if sum(map(bool, (target, forward, back, end))) > 1:
+        raise click.UsageError("give one of a moment, --forward, --back and --end")
+    settings, store = open_environment(Purpose.RUNBOOK)
+    if target is not None and not is_open(settings):
+        from tmi_ops.rescue.travel.journey import travel as hold_open
+
+        is_there = False
+
+        def opened(journey: Journey) -> None:
+            nonlocal is_there
+            is_there = True
+            _show(journey, report)
+
+        with reporting(quiet) as report:
+            try:
+                hold_open(settings, store, target, ttl, report, opened)
+            except KeyboardInterrupt:
+                if not is_there:
+                    raise
+        out.print("The past is closed; nothing of it is left.")
+        return 0
+    return _of_the_open_one(settings, target, forward, back, end=end)
+
+
+def _of_the_open_one(
+    settings: Settings, target: Target | None, forward: timedelta | None, back: timedelta | None, *, end: bool
+) -> int:
+    from tmi_ops.errors import RecoveryError
+    from tmi_ops.rescue.travel.state import Wanted, ask, read_journey
+
+    journey = read_journey(settings)
+    if end:
+        ask(settings, None)
+        out.print("The past is being closed.")
+        return 0
+    step = forward or (-back if back else None)
+    if step is not None:
+        from tmi_ops.recovery.point_in_time.target import Target
+
+        if journey.moment is None:
+            raise RecoveryError("The open past tells no time to count from.", next_step="name the moment: --to-time")
+        target = Target(time=journey.moment + step)
+        if journey.moment + step > datetime.now(UTC):
+            raise click.UsageError("that lies in the future")
+    if target is None:
+        _show(journey, None)
+        return 0
+    wanted = Wanted.of(target)
+    ask(settings, wanted)
+    moved = _awaited(settings, wanted)
+    if moved.refused[0]:
+        raise RecoveryError(moved.refused[0], kept="The past stays where it is.", next_step=moved.refused[1])
+    _show(moved, None)
+    return 0
+
+
+def _awaited(settings: Settings, wanted: Wanted) -> Journey:
+    from tmi_ops.errors import RecoveryError
+    from tmi_ops.rescue.travel.state import read_journey
+
+    deadline = time.monotonic() + MOVED_WITHIN_S
+    while time.monotonic() < deadline:
+        journey = read_journey(settings)
+        if journey.answered == wanted.number and not journey.moving:
+            return journey
+        time.sleep(LOOK_EVERY_S)
+    raise RecoveryError("The past is still on its way.", next_step="`tmi-ops travel` shows it", transient=True)
+
+
+def _show(journey: Journey, report: TerminalReport | None) -> None:
+    left = time_words(max(0.0, (journey.expires_at - datetime.now(UTC)).total_seconds()))
+    target = journey.wanted.target
+    where = target.words() if target.inclusive else f"just before {target.words()}"
+    stands = f"{journey.stands_at:%Y-%m-%d %H:%M:%S %Z}" if journey.stands_at else "none since its base backup"
+    if report is not None:
+        with report.paused():
+            _lines(journey, where, stands, left)
+        err.print("Ctrl-C closes it. In another terminal: tmi-ops travel --forward 5m, --back 5m, --end")
+    else:
+        _lines(journey, where, stands, left)
+
+
+def _lines(journey: Journey, where: str, stands: str, left: str) -> None:
+    out.print(f"Open, read-only: [bold]{escape(where)}[/]; last transaction {stands}; closes in {left}.")
+    out.print(f"psql '{escape(journey.connection_string)}'", soft_wrap=True)
+    if not journey.twin:
+        out.print("[yellow]Note:[/] there was no room for a twin of its files, so it cannot be moved back.")

@@ -1,0 +1,70 @@
+"""The files of a past: extracted once, kept as a twin before anything is replayed, and copied from there.
+
+A copy shares its blocks with the twin where the file system can (reflink: XFS, Btrfs, ZFS, APFS by `cp`); elsewhere it
+is a plain one. Hard links would not do: a server writes into its files, and so into the twin's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tmi_ops.errors import DiskSpaceError, ProgramError
+from tmi_ops.postgres.programs import plain_environment, program_failed
+from tmi_ops.recovery.point_in_time.destination import Destination
+
+DATA, TWIN, TABLESPACES = "data", "twin", "tablespaces"
+# Beside what a copy needs, for WAL and what the replay adds.
+SPARE = 1 << 30
+
+
+def destination_in(directory: Path) -> Destination:
+    return Destination(directory / DATA, tablespace_root=directory / TABLESPACES)
+
+
+def keep_twin(directory: Path) -> bool:
+    """Copy the files as they are; where there is no room for that, or they have tablespaces, no twin is kept.
+
+    Raises:
+        ProgramError: they could not be copied.
+    """
+    if _has_tablespaces(directory) or shutil.disk_usage(directory).free < _size(directory / DATA) + SPARE:
+        return False
+    copy_tree(directory / DATA, directory / TWIN)
+    return True
+
+
+def begin_anew(directory: Path) -> None:
+    """Put a copy of the twin in the place of the data.
+
+    Raises:
+        ProgramError: it could not be copied.
+    """
+    shutil.rmtree(directory / DATA)
+    copy_tree(directory / TWIN, directory / DATA)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Raises:
+    DiskSpaceError: there is no room for it.
+    ProgramError: it could not be copied.
+    """
+    argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=plain_environment(), cwd="/")
+    if done.returncode == 0:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    if "No space left" in done.stderr:
+        raise DiskSpaceError(
+            f"There is no room for a copy of {source}.", next_step="free some space there, then travel again"
+        )
+    raise program_failed("cp", done.returncode, done.stderr) if done.stderr else ProgramError("cp failed.")
+
+
+def _has_tablespaces(directory: Path) -> bool:
+    return any((directory / DATA / "pg_tblspc").iterdir())
+
+
+def _size(directory: Path) -> int:
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())

@@ -1,0 +1,254 @@
+"""The process that holds a past open: it opens it, moves it when it is asked to, and clears it away at its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.postgres.shelter import PORT
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.execution import extracted_base
+from tmi_ops.recovery.point_in_time.facts import read_facts
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
+from tmi_ops.recovery.point_in_time.server import owner_of
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.rescue.travel.files import DATA, TWIN, begin_anew, copy_tree, destination_in, keep_twin
+from tmi_ops.rescue.travel.replaying import Standing, require_stopping_place, standing_at
+from tmi_ops.rescue.travel.state import Journey, Wanted, asked, only_one, place, read_journey, write_journey
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.objects import ObjectStore
+
+LOOK_EVERY_S = 0.3
+LONGEST_SOCKET = 107 - len("/.s.PGSQL.5432")  # source: sockaddr_un, unix(7)
+SOCKET = "socket"
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What all moves of one journey share."""
+
+    settings: Settings
+    store: ObjectStore
+    report: Report
+    directory: Path
+    expires_at: datetime
+    twin: bool
+    programs: Programs
+    identity: ServerIdentity
+
+    def plan(self, target: Target, base: str) -> RecoveryPlan:
+        return planned(self.settings, self.store, target, self.report, base=base)
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """A moment on the way. `refused`: another one that was asked for, and turned out to be out of reach."""
+
+    plan: RecoveryPlan
+    wanted: Wanted
+    refused: tuple[Wanted, OpsError] | None = None
+
+
+def planned(
+    settings: Settings, store: ObjectStore, target: Target, report: Report, *, base: str | None = None
+) -> RecoveryPlan:
+    """How a moment is reached, where a server can wait at it.
+
+    Raises:
+        RecoveryError: it cannot be.
+    """
+    facts = read_facts(store)
+    programs = server_programs(facts.server_major, settings.pg_bindir)
+    scratch = settings.home / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    plan = plan_recovery(with_times(store, facts, target, programs, scratch, report), target, base=base)
+    require_stopping_place(plan)
+    return plan
+
+
+def travel(
+    settings: Settings,
+    store: ObjectStore,
+    target: Target,
+    ttl: timedelta,
+    report: Report,
+    opened: Callable[[Journey], None],
+) -> None:
+    """Open a past and hold it, until its time is over, somebody ends it, or we are interrupted; nothing of it stays.
+
+    Args:
+        opened: called with the past, once it is there and after every move.
+
+    Raises:
+        OpsError: as a recovery.
+    """
+    with only_one(settings):
+        plan = planned(settings, store, target, report)
+        with _cleared_away(place(settings)) as directory:
+            destination = destination_in(directory)
+            identity = extracted_base(settings, store, plan, destination, report)
+            with report.phase("keep a twin", total=1, unit="steps") as phase:
+                twin = keep_twin(directory)
+                phase.advance(1)
+            programs = server_programs(plan.server_major, settings.pg_bindir)
+            way = _Way(settings, store, report, directory, datetime.now(UTC) + ttl, twin, programs, identity)
+            _go(way, _Stop(plan, Wanted.of(target)), opened)
+
+
+def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
+    """From one moment to the next; where one turns out to be out of reach, back to the one before."""
+    before: _Stop | None = None
+    while True:
+        try:
+            following = _held(way, stop, opened)
+        except RecoveryError as error:
+            if before is None or not way.twin:
+                raise
+            way.report.note(f"{error.what} Going back to {before.plan.target.words()}.")
+            begin_anew(way.directory)
+            stop, before = replace(before, refused=(stop.wanted, error)), None
+            continue
+        if following is None:
+            return
+        stop, before = following, replace(stop, refused=None)
+
+
+def _held(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> _Stop | None:
+    """Stand at a moment until another one is asked for that can be reached; None: the journey is over.
+
+    Raises:
+        RecoveryError: it is not reached after all.
+    """
+    destination, plan = destination_in(way.directory), stop.plan
+    with standing_at(plan, way.store, destination, way.programs, way.identity, way.report) as standing:
+        journey = _journey(way, stop, standing)
+        write_journey(way.settings, journey)
+        opened(journey)
+        while datetime.now(UTC) < way.expires_at:
+            is_asked, other = asked(way.settings)
+            if is_asked and other is None:
+                return None
+            if other is not None:
+                try:
+                    following = _Stop(_reachable(way, plan, other, standing), other)
+                except OpsError as error:
+                    journey = _refusing(journey, other, error)
+                    write_journey(way.settings, journey)
+                    continue
+                write_journey(way.settings, journey.model_copy(update={"moving": True}))
+                break
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return None
+    if _lies_before(plan, other, standing):
+        begin_anew(way.directory)
+    return following
+
+
+def _reachable(way: _Way, plan: RecoveryPlan, other: Wanted, standing: Standing) -> RecoveryPlan:
+    """How another moment is reached from the same base backup.
+
+    Raises:
+        OpsError: it cannot be, or there is no twin to go back to.
+    """
+    found = way.plan(other.target, plan.base.backup_id)
+    if _lies_before(plan, other, standing) and not way.twin:
+        raise RecoveryError(
+            "There was no room for a twin of this past, so it cannot be moved back.",
+            next_step="end it (`tmi-ops travel --end`) and open the earlier moment",
+        )
+    return found
+
+
+def _refusing(journey: Journey, other: Wanted, error: OpsError) -> Journey:
+    return journey.model_copy(update={"answered": other.number, "refused": (error.what, error.next_step)})
+
+
+def _lies_before(plan: RecoveryPlan, other: Wanted, standing: Standing) -> bool:
+    """Whether the moment is not surely behind the one that was replayed to; then it is begun anew."""
+    if other.time is not None and plan.target.time is not None:
+        return other.time < plan.target.time
+    if other.lsn is not None:
+        return other.lsn < standing.reached.lsn
+    if other.time is not None and standing.reached.last_commit_at is not None:
+        return other.time <= standing.reached.last_commit_at
+    return True
+
+
+def _journey(way: _Way, stop: _Stop, standing: Standing) -> Journey:
+    address, base, wanted = standing.address, stop.plan.base, stop.wanted
+    journey = Journey(
+        cluster=base.system_identifier,
+        base=base.backup_id,
+        wanted=wanted,
+        stands_at=standing.reached.last_commit_at,
+        host=_stable_socket(way.directory, Path(address.host)),
+        port=PORT,
+        user=address.user,
+        database=way.settings.postgres.database,
+        expires_at=way.expires_at,
+        twin=way.twin,
+        answered=wanted.number,
+    )
+    return _refusing(journey, *stop.refused) if stop.refused else journey
+
+
+def _stable_socket(directory: Path, socket: Path) -> str:
+    """A name that stays the same over all moves, where it is not too long for a socket's."""
+    link = directory / SOCKET
+    if len(os.fsencode(link)) > LONGEST_SOCKET:
+        return str(socket)
+    link.unlink(missing_ok=True)
+    link.symlink_to(socket)
+    return str(link)
+
+
+@contextmanager
+def _cleared_away(around: Path) -> Iterator[Path]:
+    directory = around / "open"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        for name in ("state.json", "request.json"):
+            (around / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def writable_copy(
+    settings: Settings, store: ObjectStore, directory: Path, report: Report
+) -> Iterator[PostgresSettings]:
+    """The open past once more, in `directory`, on a server that takes temporary tables; for the length of a `with`
+    block. Its files come from the twin, so that nothing but WAL is fetched.
+
+    Raises:
+        RecoveryError: no past is open, or it has no twin.
+    """
+    journey = read_journey(settings)
+    if not journey.twin:
+        raise RecoveryError(
+            "The open past has no twin that could be compared.",
+            next_step="name the moment instead of --travel: it is restored beside",
+        )
+    plan = planned(settings, store, journey.wanted.target, report, base=journey.base)
+    with report.phase("copy the open past", total=1, unit="steps") as phase:
+        copy_tree(place(settings) / "open" / TWIN, directory / DATA)
+        phase.advance(1)
+    destination = destination_in(directory)
+    programs = server_programs(plan.server_major, settings.pg_bindir)
+    identity = owner_of(destination.directory, programs)
+    with standing_at(plan, store, destination, programs, identity, report, finish="promote") as standing:
+        address = standing.address.model_copy(update={"database": settings.postgres.database})
+        yield address

@@ -1,0 +1,164 @@
+"""How an open past is found, and asked to move: files below TMI_OPS_HOME that its process writes and watches."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.private import write_durably
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import Settings
+
+FOLDER = "travel"
+MODE = 0o600
+_STATE, _REQUEST, _LOCK = "state.json", "request.json", "lock"
+
+
+class Wanted(BaseModel):
+    """A target, as `Target`; `number` tells one request from another."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    number: str = ""
+    time: AwareDatetime | None = None
+    lsn: int | None = None
+    name: str | None = None
+    inclusive: bool = True
+
+    @property
+    def target(self) -> Target:
+        return Target(self.time, self.lsn, self.name, self.inclusive)
+
+    @classmethod
+    def of(cls, target: Target) -> Wanted:
+        number = secrets.token_hex(4)
+        return cls(number=number, time=target.time, lsn=target.lsn, name=target.name, inclusive=target.inclusive)
+
+
+class Journey(BaseModel):
+    """An open past.
+
+    Args:
+        base: the base backup that it began with; `cluster` its system identifier.
+        stands_at: when the last transaction in it was committed; None: it is as its base backup was.
+        host, user, database: how it is reached: a directory with a socket.
+        twin: whether a copy of the files before the replay is kept.
+        moving: it is on its way to another moment.
+        answered: the request that was answered last; `refused`: why it was not followed, and what helps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: Literal[1] = 1
+    cluster: str
+    base: str
+    wanted: Wanted
+    stands_at: AwareDatetime | None = None
+    host: str
+    port: int
+    user: str
+    database: str
+    expires_at: AwareDatetime
+    twin: bool
+    moving: bool = False
+    answered: str = ""
+    refused: tuple[str, str] = ("", "")
+
+    @property
+    def connection_string(self) -> str:
+        """For psql and every client of libpq; it holds no secret: the account is what opens the socket."""
+        return (
+            f"postgresql://{quote(self.user, safe='')}@/{quote(self.database, safe='')}"
+            f"?host={quote(self.host, safe='/')}&port={self.port}"
+        )
+
+    @property
+    def moment(self) -> datetime | None:
+        """From which `--forward` and `--back` count."""
+        return self.wanted.time or self.stands_at
+
+
+def place(settings: Settings) -> Path:
+    return settings.home / FOLDER
+
+
+@contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """One past is open at a time; the lock ends with the process, however that ends.
+
+    Raises:
+        RecoveryError: one is open.
+    """
+    directory = place(settings)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (directory / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecoveryError(
+                "A past is open already.",
+                next_step="move it: `tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`; or close it: "
+                "`tmi-ops travel --end`",
+            ) from None
+        yield
+
+
+def is_open(settings: Settings) -> bool:
+    """Whether a process holds a past open."""
+    try:
+        with only_one(settings):
+            return False
+    except RecoveryError:
+        return True
+
+
+def write_journey(settings: Settings, journey: Journey) -> None:
+    write_durably(place(settings) / _STATE, journey.model_dump_json(indent=2).encode() + b"\n", MODE)
+
+
+def read_journey(settings: Settings) -> Journey:
+    """The past that is open.
+
+    Raises:
+        RecoveryError: none is.
+    """
+    none = RecoveryError("No past is open.", next_step="open one: `tmi-ops travel --to-time '1h ago'`")
+    if not is_open(settings):
+        raise none
+    try:
+        return Journey.model_validate_json((place(settings) / _STATE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        raise RecoveryError(
+            "The past is being opened and is not there yet.",
+            next_step="look at the terminal that opens it",
+            transient=True,
+        ) from None
+
+
+def ask(settings: Settings, wanted: Wanted | None) -> None:
+    """Ask the process that holds the past to move it; None: to close it."""
+    data = wanted.model_dump_json().encode() if wanted else b"null"
+    write_durably(place(settings) / _REQUEST, data, MODE)
+
+
+def asked(settings: Settings) -> tuple[bool, Wanted | None]:
+    """Whether somebody asks for something, and for which moment; a request is taken once."""
+    file = place(settings) / _REQUEST
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return False, None
+    file.unlink(missing_ok=True)
+    try:
+        return True, None if data == b"null" else Wanted.model_validate_json(data)
+    except ValidationError:
+        return False, None
