@@ -12,6 +12,7 @@ from rich.markup import escape
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.point_in_time.target import Target
