@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from tmi_ops.postgres.wal_files import (
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
-from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key
+from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key, lease_key
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.records import ArchiveRecords, Followed, read_records
 from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 FIRST_TIMELINE = 1
+# A receiver has fewer segments than this on their way at once.
+IN_FLIGHT = 16
+_LOOKS, _LOOK_AGAIN_S, _AT_WORK_S = 3, 0.3, 15.0
 _HISTORY_KEY = re.compile(r"([0-9A-F]{8})\.history")
 
 
@@ -141,9 +145,20 @@ def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[List
             open_ones.append((parse_segment_name(name.removesuffix(PARTIAL_SUFFIX), size), item))
     whole = {item.segment for group in segments.values() for item in group}
     partials: dict[int, list[ArchivedPartial]] = {}
+    cleared: list[Segment] = []
     for segment, item in open_ones:
-        if segment not in whole and (partial := _partial(store, segment, item)) is not None:
+        if segment in whole:
+            continue
+        if (partial := _partial(store, segment, item)) is None:
+            cleared.append(segment)
+        else:
             partials.setdefault(segment.timeline, []).append(partial)
+    there = [*whole, *cleared, *(item.segment for group in partials.values() for item in group)]
+    waiting = [*missing_near_the_end(there), *cleared]
+    for segment, stored_size in _on_their_way(store, system_identifier, waiting):
+        group = segments.setdefault(segment.timeline, [])
+        group.append(ArchivedSegment(segment, stored_size))
+        group.sort(key=lambda item: item.segment.start)
     records, problems = _records(store, system_identifier)
     return WalArchive(
         system_identifier=system_identifier,
@@ -155,6 +170,51 @@ def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[List
         followed=records.followed,
         problems=problems,
     )
+
+
+def missing_near_the_end(there: Iterable[Segment]) -> list[Segment]:
+    """Segments that are absent though there is WAL after them, close to the end of a timeline. Pure."""
+    by_timeline: dict[int, dict[int, Segment]] = {}
+    for segment in there:
+        by_timeline.setdefault(segment.timeline, {})[segment.start] = segment
+    missing = []
+    for found in by_timeline.values():
+        last = found[max(found)]
+        first = max(min(found), last.start - IN_FLIGHT * last.size)
+        missing += [
+            Segment(last.timeline, start, last.size)
+            for start in range(first, last.start, last.size)
+            if start not in found
+        ]
+    return missing
+
+
+def _on_their_way(
+    store: ObjectStore, system_identifier: str, waiting: Sequence[Segment]
+) -> Iterator[tuple[Segment, int]]:
+    """Those of these segments that came while the listing was read, with their stored size.
+
+    A listing is no moment: it may pass a segment's place before the segment is put, and then find the next one. And
+    several are on their way at once, so that a later one may be there first.
+    """
+    for look_number in range(_LOOKS):
+        still = []
+        for segment in waiting:
+            head = look(store, file_key(system_identifier, segment.name))
+            if head is None:
+                still.append(segment)
+            else:
+                yield segment, head.size
+        if not still or not _grows(store, system_identifier):
+            return
+        waiting = still
+        time.sleep(_LOOK_AGAIN_S * (look_number + 1))
+
+
+def _grows(store: ObjectStore, system_identifier: str) -> bool:
+    """Whether a receiver is at work, by the age of its lease."""
+    head = look(store, lease_key(system_identifier))
+    return head is not None and head.age_s < _AT_WORK_S
 
 
 def _records(store: ObjectStore, system_identifier: str) -> tuple[ArchiveRecords, tuple[str, ...]]:
