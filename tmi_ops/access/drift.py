@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess
 from tmi_ops.access.facts import PUBLIC, AccessFacts, ObjectKind, Session
-from tmi_ops.access.findings import Finding, Severity, finding
+from tmi_ops.access.findings import Finding, finding
 from tmi_ops.access.hba import hba_findings
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.planning import NO_PASSWORDS, plan_access
+from tmi_ops.checks.finding import Severity
 from tmi_ops.postgres.connections import APPLICATION_NAME
 from tmi_ops.schema.dialect import quote
 
-_WORST_FIRST = tuple(Severity)
+_WORST_FIRST = tuple(reversed(Severity))
 # People, not applications: they may be superusers for a moment.
 _BY_HAND = ("psql", "pgAdmin", "DBeaver", "DataGrip")
 

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tmi_ops.access.declared import RoleKind
-
-
-class Severity(StrEnum):
-    """CRITICAL: somebody can do what they must not. WARNING: somebody cannot do what they must, or soon. NOTICE: ours
-    to know."""
-
-    CRITICAL = "critical"
-    WARNING = "warning"
-    NOTICE = "notice"
+from tmi_ops.checks.finding import Severity
 
 
 class PasswordSource(StrEnum):
@@ -42,7 +34,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference.
+    """One difference. CRITICAL: somebody can do what they must not; WARNING: cannot do what they must, or soon.
 
     Attributes:
         subject: the role, table or line it is about.

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from tmi_ops.access.declared import DeclaredAccess, DeclaredRole
 from tmi_ops.access.facts import AccessFacts, HbaRule
-from tmi_ops.access.findings import Finding, Severity, finding
+from tmi_ops.access.findings import Finding, finding
+from tmi_ops.checks.finding import Severity
 from tmi_ops.postgres.hba import REPLICATION, hba_line
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost", "samehost")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess
 from tmi_ops.access.facts import AccessFacts, ObjectFacts, ObjectKind
-from tmi_ops.access.findings import Finding, Severity, finding
+from tmi_ops.access.findings import Finding, finding
+from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
 # From 15 on the schema public belongs to this role, whose one member is the database's owner.

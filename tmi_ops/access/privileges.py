@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tmi_ops.access.declared import NOTHING, DeclaredAccess, DeclaredRole, RoleKind
 from tmi_ops.access.facts import PUBLIC, AccessFacts, DefaultGrant, Grant, ObjectFacts, ObjectKind
-from tmi_ops.access.findings import Finding, Severity, finding
+from tmi_ops.access.findings import Finding, finding
+from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
 # What PostgreSQL gives everybody and TMI can live with; drift.py says more about the first.

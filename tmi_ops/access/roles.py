@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess, DeclaredRole, RoleKind
 from tmi_ops.access.facts import AccessFacts, PasswordKind, RoleFacts
-from tmi_ops.access.findings import Finding, PasswordSource, Severity, Statement, finding
+from tmi_ops.access.findings import Finding, PasswordSource, Statement, finding
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.scram import is_password_of
+from tmi_ops.checks.finding import Severity
 from tmi_ops.errors import SettingsError
 from tmi_ops.postgres.versions import GRANTORS
 from tmi_ops.schema.dialect import quote

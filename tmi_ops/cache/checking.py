@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 from redis import Redis
 
@@ -15,6 +14,7 @@ from tmi_ops.cache.census import Census, KeyCount, take_census
 from tmi_ops.cache.keys import Purpose
 from tmi_ops.cache.rules import Rules
 from tmi_ops.cache.server import CacheServer, read_server
+from tmi_ops.checks.finding import Severity
 from tmi_ops.progress import Report
 from tmi_ops.settings import CachePolicy
 from tmi_ops.words import size_words, time_words
@@ -24,17 +24,9 @@ SLOW_PING_MS = 100
 NO_EVICTION = "noeviction"
 
 
-class Severity(StrEnum):
-    """CRITICAL: what must not happen did, or soon does. WARNING: to be mended. NOTICE: worth knowing."""
-
-    CRITICAL = "critical"
-    WARNING = "warning"
-    NOTICE = "notice"
-
-
 @dataclass(frozen=True)
 class Finding:
-    """One observation. `advice` is what helps, a command where there is one."""
+    """One observation. CRITICAL: what must not happen did, or soon does. `advice` helps, a command where one does."""
 
     severity: Severity
     subject: str
@@ -75,7 +67,7 @@ def check_cache(client: Redis, policy: CachePolicy, address: str, report: Report
 def find_all(server: CacheServer, census: Census) -> tuple[Finding, ...]:
     """Judge. Pure."""
     found = [*_server(server), *_memory(server), *_persistence(server), *_keys(census)]
-    return tuple(sorted(found, key=lambda one: list(Severity).index(one.severity)))
+    return tuple(sorted(found, key=lambda one: -one.severity.rank))
 
 
 def _server(server: CacheServer) -> Iterator[Finding]:

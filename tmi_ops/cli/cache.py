@@ -33,8 +33,9 @@ def check(as_json: bool, strict: bool, quiet: bool) -> int:
 
     Exit codes: 0 nothing critical, 1 something critical (with --strict also a warning), 2 could not check.
     """
-    from tmi_ops.cache.checking import Severity, check_cache
+    from tmi_ops.cache.checking import check_cache
     from tmi_ops.cache.connection import connected, require_cache
+    from tmi_ops.checks.finding import Severity
     from tmi_ops.cli.cache_view import check_facts, show_check
     from tmi_ops.cli.environment import reporting
     from tmi_ops.settings import load_settings

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tmi_ops.cache.census import KeyCount
-from tmi_ops.cache.checking import CacheCheck, Severity
+from tmi_ops.cache.checking import CacheCheck
 from tmi_ops.cache.reconciliation import Reconciled, Reconciliation
 from tmi_ops.cache.rules import UNKNOWN, Action
 from tmi_ops.cache.server import CacheServer
+from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.terminal import out
 from tmi_ops.words import size_words, time_words
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from tmi_ops.access.findings import Finding, PasswordSource, Severity
+from tmi_ops.access.findings import Finding, PasswordSource
 from tmi_ops.access.planning import Plan
+from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.terminal import first_of
 
 _MARKS = {

@@ -107,7 +107,7 @@ def _metadata(seen: "CacheCheck") -> dict[str, MetadataValue[Any]]:
 
 
 def _check_results(seen: "CacheCheck") -> list[AssetCheckResult]:
-    from tmi_ops.cache.checking import Severity
+    from tmi_ops.checks.finding import Severity
 
     is_critical = seen.worst is Severity.CRITICAL
     return [
@@ -124,7 +124,7 @@ def _check_results(seen: "CacheCheck") -> list[AssetCheckResult]:
 
 
 def _in_one_line(seen: "CacheCheck") -> str:
-    from tmi_ops.cache.checking import Severity
+    from tmi_ops.checks.finding import Severity
 
     if seen.worst in (None, Severity.NOTICE):
         return "Nothing to mend."

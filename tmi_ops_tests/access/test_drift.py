@@ -8,7 +8,8 @@ from pydantic import SecretStr
 
 from tmi_ops.access.declared import NAME_VARIABLE, RoleKind, declared_access
 from tmi_ops.access.drift import drifted
-from tmi_ops.access.findings import Finding, Severity
+from tmi_ops.access.findings import Finding
+from tmi_ops.checks.finding import Severity
 from tmi_ops.errors import DatabaseError, SettingsError
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops_tests.access.conftest import Site, may, run_on

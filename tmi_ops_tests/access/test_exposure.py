@@ -14,8 +14,9 @@ import pytest
 
 from tmi_ops.access.declared import RoleKind
 from tmi_ops.access.facts import HbaRule
-from tmi_ops.access.findings import Finding, Severity
+from tmi_ops.access.findings import Finding
 from tmi_ops.access.hba import admitting
+from tmi_ops.checks.finding import Severity
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops_tests.access.conftest import Site, run_on

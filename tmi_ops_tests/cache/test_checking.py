@@ -10,8 +10,9 @@ import pytest
 from redis import Redis
 
 from tmi_ops.cache.census import UNKNOWN_KINDS, Census
-from tmi_ops.cache.checking import CacheCheck, Finding, Severity, check_cache, find_all
+from tmi_ops.cache.checking import CacheCheck, Finding, check_cache, find_all
 from tmi_ops.cache.server import CacheServer
+from tmi_ops.checks.finding import Severity
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import CachePolicy
 
@@ -79,7 +80,7 @@ def test_a_server_that_does_not_say_how_it_persists_is_not_blamed() -> None:
 
 def test_the_worst_comes_first() -> None:
     found = find_all(replace(WELL, max_memory=None, log_ok=False, ping_ms=200.0), NO_KEYS)
-    assert [finding.severity for finding in found] == list(Severity)
+    assert [finding.severity for finding in found] == list(reversed(Severity))
 
 
 def test_keys_that_live_too_long_or_for_ever_are_found_and_others_are_not(client: Redis) -> None:

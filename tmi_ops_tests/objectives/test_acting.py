@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tmi_ops.alerts.alert import Severity
-from tmi_ops.objectives.acting import Decision, Memory, Pace, Topic, decide, decide_unread
+from tmi_ops.objectives.acting import Attempt, Decision, Memory, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 
@@ -205,3 +205,47 @@ def test_an_open_alert_says_what_is_so_now_and_ends_with_the_trouble_it_told_of(
     assert (over.alert, over.amended) == (None, None)
     assert over.resolution is not None
     assert over.resolution.startswith("No drill has measured it.")
+
+
+@pytest.mark.parametrize(
+    ("standing", "cures", "told"),
+    [
+        (Standing.AT_RISK, (), True),
+        (Standing.UNKNOWN, (Cure(Action.SET_CLOCKS),), True),
+        (Standing.UNKNOWN, (), False),
+    ],
+)
+def test_where_nothing_can_be_begun_a_risk_is_told_and_so_is_whatever_a_person_can_mend(
+    standing: Standing, cures: tuple[Cure, ...], told: bool
+) -> None:
+    (decision,) = looks([Judgement(standing, cures)], MINUTE)
+    assert (decision.alert is not None) is told
+
+
+def test_orders_are_numbered_within_their_trouble_so_that_each_is_begun_once() -> None:
+    decisions = looks([Judgement(Standing.AT_RISK, (CATCH_UP,))] * 6, MINUTE)
+    keys = [decision.order.key for decision in decisions if decision.order]
+    assert keys == ["rpo-catch_up_wal-20261125T030000-1", "rpo-catch_up_wal-20261125T030000-2"]
+
+
+def test_people_are_not_told_while_one_of_the_cures_still_has_time_to_help() -> None:
+    now = NOW + timedelta(hours=1)
+    memory = Memory(
+        since=NOW,
+        attempts={Action.BACK_UP_INCREMENTAL: Attempt(times=2, at=now - 7 * MINUTE)},
+        at_work={Action.CATCH_UP_WAL: now - 20 * MINUTE},
+    )
+    risk = Judgement(Standing.AT_RISK, (CATCH_UP, INCREMENTAL))
+    waiting = decide(Topic.RPO, risk, memory, now, PACE, {Action.CATCH_UP_WAL})
+    over = decide(Topic.RPO, risk, memory, now + 3 * MINUTE, PACE, {Action.CATCH_UP_WAL, Action.BACK_UP_INCREMENTAL})
+    assert waiting.alert is None
+    assert over.order is None
+
+
+def test_what_could_not_be_read_says_what_to_do_and_a_moment_ahead_counts_as_now() -> None:
+    for step, to_do in (("start it", "start it"), ("", "tmi-ops doctor")):
+        alert = decide_unread(Topic.RPO, "Away.", step, Memory(), NOW, PACE).alert
+        assert alert is not None
+        assert alert.to_do == to_do
+    assert Memory(stuck_since=NOW + timedelta(days=1)).as_of(NOW).stuck_since == NOW
+    assert Memory(stuck_since=NOW - MINUTE).as_of(NOW).stuck_since == NOW - MINUTE

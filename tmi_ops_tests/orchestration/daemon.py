@@ -15,6 +15,7 @@ _TICKS = """query Ticks($sensor: SensorSelector!) { sensorOrError(sensorSelector
   sensorState { ticks(limit: 40) { timestamp endTimestamp status skipReason runKeys error { message } } } } } }"""
 _LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on RunConfigValidationInvalid { errors { message } } } }"""
+_CANCEL = "mutation Cancel($run: String!) { terminateRun(runId: $run) { __typename } }"
 _STEP = """query Step($run: ID!) { runOrError(runId: $run) { ... on Run {
   status stepStats { startTime endTime attempts { startTime } } } } }"""
 _RUNS = """query Runs($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs { results {
@@ -73,6 +74,11 @@ class Daemon:
         answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def cancel(self, run_id: str) -> None:
+        """As the button in the UI does."""
+        answer = self._ask(_CANCEL, {"run": run_id})["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def step(self, run_id: str) -> Step:
         """How far a run of one step is."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dagster import AssetsDefinition, Definitions
+from dagster import AssetsDefinition, DagsterInstance, Definitions
+from dagster._core.launcher.base import RunLauncher, WorkerStatus
+from dagster._core.test_utils import create_run_for_test
 
 from tmi_ops.definitions import environment_definitions
+from tmi_ops.orchestration import run_launcher
 from tmi_ops_tests.orchestration.conftest import key
 
 ROOT = Path(__file__).parents[2]
@@ -67,3 +71,34 @@ def test_every_job_has_a_lane_and_a_time_limit_and_no_lane_can_take_all_the_runs
     (limit,) = concurrency["runs"]["tag_concurrency_limits"]
     assert (limit["key"], limit["value"]) == ("tmi_ops/lane", {"applyLimitPerUniqueValue": True})
     assert limit["limit"] * len(set(lanes.values())) <= concurrency["runs"]["max_concurrent_runs"]
+
+
+def test_the_launcher_that_dagster_is_told_to_use_is_there_and_can_be_asked_whether_a_run_lives() -> None:
+    told = yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_launcher"]
+    launcher = getattr(importlib.import_module(told["module"]), told["class"])
+    assert issubclass(launcher, RunLauncher)
+    assert launcher().supports_check_run_worker_health
+
+
+@pytest.mark.parametrize(
+    ("watched", "present", "waited_s", "status"),
+    [
+        (True, True, 100.0, WorkerStatus.RUNNING),
+        (True, False, 1.0, WorkerStatus.RUNNING),  # it takes its lock a moment after it has started
+        (True, False, 100.0, WorkerStatus.NOT_FOUND),
+        (True, None, 100.0, WorkerStatus.RUNNING),  # the records cannot tell
+        (False, False, 100.0, WorkerStatus.RUNNING),  # of another launcher, or of a release before this
+    ],
+)
+def test_a_run_whose_process_holds_no_lock_for_a_while_is_gone_and_what_cannot_be_told_lives(
+    monkeypatch: pytest.MonkeyPatch, watched: bool, present: bool | None, waited_s: float, status: WorkerStatus
+) -> None:
+    clock = iter((1000.0, 1000.0, 1000.0 + waited_s, 1000.0 + waited_s))
+    monkeypatch.setattr(run_launcher.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(run_launcher, "is_present", lambda _instance, _run: present)
+    with DagsterInstance.ephemeral() as instance:
+        launcher = run_launcher.WatchedRunLauncher()
+        launcher.register_instance(instance)
+        run = create_run_for_test(instance, tags={run_launcher.WATCHED_TAG: "true"} if watched else {})
+        assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+        assert launcher.check_run_worker_health(run).status is status
