@@ -188,13 +188,16 @@ def look_at_getting(patient: Patient) -> Finding:
 
 
 def look_at_conditional_put(patient: Patient) -> Finding:
-    answer = _visit(patient).put(only_if_absent=True)
+    visit = _visit(patient)
+    header, answer = "If-None-Match", visit.put(only_if_absent=True)
     if answer.status == _PRECONDITION_FAILED:
-        return fine("refuses to overwrite when asked to (If-None-Match)")
+        header, answer = "If-Match", visit.put_over_another()
+    if answer.status == _PRECONDITION_FAILED:
+        return fine("refuses to overwrite when asked to (If-None-Match, If-Match)")
     return warning(
-        "overwrote an object that was to be left alone"
+        f"overwrote an object that was to be left alone ({header})"
         if not answer.code
-        else f"does not know If-None-Match ({answer.code})",
+        else f"does not know {header} ({answer.code})",
         "this S3 server lacks conditional puts, so two writers at the same instant could both believe they won",
         "let only one tmi_ops at a time write backups of this environment; it looks before it writes",
         "use an S3 server that has them: AWS, SeaweedFS 3.9x or MinIO of 2024 and later, Ceph Squid",

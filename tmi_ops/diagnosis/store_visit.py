@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.client import connect_store, error_code, http_status, refusals_explained, store_session
+from tmi_ops.store.conditional_put import NO_ETAG
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -89,6 +90,12 @@ class StoreVisit:
         )
         self.probe_is_there |= not answer.code
         return answer
+
+    def put_over_another(self) -> Answer:
+        """Store the probe over an object of an ETag that none has: a server that knows conditions answers 412."""
+        return self.ask(
+            lambda: self.client.put_object(Bucket=self.bucket, Key=self.key, Body=PROBE, IfMatch=NO_ETAG),
+        )
 
     def get(self) -> Answer:
         """Read the probe back; `content` is its bytes."""

@@ -30,7 +30,7 @@ CHECKSUM = "stored-sha256"
 PROBE_KEY = ".conditional-put"
 PROBE = b"tmi_ops asks with this object whether the store refuses to overwrite (If-None-Match: *, If-Match).\n"
 # An ETag that no object has: it is the MD5 of nothing that we ever stored.
-_NO_ETAG = '"00000000000000000000000000000000"'
+NO_ETAG = '"00000000000000000000000000000000"'
 _PRECONDITION_FAILED = 412
 _NOT_FOUND = 404
 _CONFLICT = 409
@@ -110,7 +110,7 @@ class Puts:
         try:
             if self._send(PROBE_KEY, PROBE, {}, IfAbsent()) is None and kind is IfAbsent:
                 return True
-            condition = IfAbsent() if kind is IfAbsent else IfUnchanged(_NO_ETAG)
+            condition = IfAbsent() if kind is IfAbsent else IfUnchanged(NO_ETAG)
             return self._send(PROBE_KEY, PROBE, {}, condition, may_be_ours=False) is None
         except StoreError as error:
             if error.__cause__ is None or http_status(error.__cause__) not in _CONDITIONS_UNKNOWN:

@@ -36,8 +36,13 @@ def put_stamped(
     return put_single(store, key, body, {**metadata, **({STAMP: stamp} if stamp else {})}, condition)
 
 
-def require_stamp(store: ObjectStore, key: str, metadata: Mapping[str, str], body: bytes, purpose: Purpose) -> None:
+def require_stamp(
+    store: ObjectStore, key: str, metadata: Mapping[str, str], body: bytes | None, purpose: Purpose
+) -> None:
     """See that a trusted key signed what the metadata says, and that nobody put a plain object where encryption is.
+
+    Args:
+        body: as it is stored; None where only the metadata was read.
 
     Raises:
         UntrustedError: the message says what is wrong.
@@ -45,7 +50,7 @@ def require_stamp(store: ObjectStore, key: str, metadata: Mapping[str, str], bod
     if not store.trust.is_pinned:
         return
     store.trust.check_stamp(key, canonical(metadata), metadata.get(STAMP), purpose, datetime.now(UTC))
-    if store.recipients and not is_sealed(body):
+    if body is not None and store.recipients and not is_sealed(body):
         raise UntrustedError(
             f"{key} is not encrypted, though everything here is to be (TMI_OPS_AGE_RECIPIENTS).",
             next_step="find out who wrote it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for "

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from tmi_ops.errors import IntegrityError
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.continuity.reading import Reading, read_contents, read_links
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.stamped import STAMP, canonical
 from tmi_ops.store.trust import Trust, TrustedKey, UntrustedError
 from tmi_ops.store.vouching import sign_documents, unsigned_documents
+from tmi_ops.wal.archive import archive_of
 from tmi_ops.wal.stored_file import load, store_once
 from tmi_ops_tests.store.conftest import ENVIRONMENT, AgeKeys, RawBucket
 
@@ -97,6 +100,15 @@ def test_plain_wal_where_everything_is_encrypted_is_refused(
     expecting = replace(encrypting_store, trust=signing.trust)
     with pytest.raises(UntrustedError, match="is not encrypted"):
         load(expecting, CLUSTER, NAME)
+
+
+@pytest.mark.parametrize("read", [read_links, read_contents])
+def test_wal_gaps_names_what_nobody_trusted_has_signed(
+    signing: ObjectStore, store: ObjectStore, read: Callable[..., Reading]
+) -> None:
+    put(store)
+    archive = archive_of(signing, CLUSTER, signing.list_objects(f"wal/{CLUSTER}/"))
+    assert "is unsigned" in read(signing, archive, SilentReport()).damaged[NAME]
 
 
 def test_wal_from_before_the_keys_is_signed_on_a_persons_word(signing: ObjectStore, store: ObjectStore) -> None:

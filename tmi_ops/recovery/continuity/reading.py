@@ -23,6 +23,8 @@ from tmi_ops.progress import Report
 from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import is_sealed, look
+from tmi_ops.store.stamped import require_stamp
+from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive, check_content
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, links_from, links_of
@@ -123,7 +125,7 @@ def _look_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) ->
         check_content(content, file.segment.name, archive.system_identifier)
     except ObjectMissingError:
         return _Looked(_gone(file))
-    except IntegrityError as error:
+    except (IntegrityError, UntrustedError) as error:
         return _Looked(error.what)
     end = file.end_lsn if isinstance(file, ArchivedPartial) else None
     own = links_from(read_records(content, end), levels_read=True)
@@ -139,6 +141,10 @@ def _look_at_metadata(store: ObjectStore, archive: WalArchive, file: ArchivedFil
     head = look(store, file_key(archive.system_identifier, file.name))
     if head is None:
         return _Looked(_gone(file))
+    try:
+        require_stamp(store, file_key(archive.system_identifier, file.name), head.metadata, None, "WAL")
+    except UntrustedError as error:
+        return _Looked(error.what)
     links = links_of(head.metadata)
     if links.last is None:
         return _look_at_header(store, archive, file)
