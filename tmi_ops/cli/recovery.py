@@ -17,7 +17,7 @@ from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.restore import RestorePlan
+    from tmi_ops.recovery.restore import RestoreChoices, RestorePlan
     from tmi_ops.recovery.verify import Proof
 
 PROOF_FAILED = 1
@@ -57,6 +57,13 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
 @click.option(
     "--tablespace-mapping", type=tablespace_mapping, multiple=True, metavar="OLD=NEW", help="A tablespace's new place."
 )
+@click.option("--no-tablespaces", is_flag=True, help="Put everything into the new database's own tablespace.")
+@click.option(
+    "--accept-differences", is_flag=True, help="Take a copy that is not equal to its source; they are listed first."
+)
+@click.option(
+    "--powerful-roles", is_flag=True, help="Let roles that are created be superusers and the like, as at the source."
+)
 @click.option("--pause/--promote", help="Stay at the target, read-only, or (default) come up for writing.")
 @click.option(
     "--keep-settings", is_flag=True, help="Leave the source's settings as they are, archiving and standbys included."
@@ -76,6 +83,9 @@ def restore(
     timeline: int | None,
     cluster: str | None,
     tablespace_mapping: tuple[tuple[str, Path], ...],
+    no_tablespaces: bool,
+    accept_differences: bool,
+    powerful_roles: bool,
     pause: bool,
     keep_settings: bool,
     yes: bool,
@@ -90,6 +100,8 @@ def restore(
     A cluster (--to-time, --to-lsn, --to-name or --latest) is restored from its base backups and archived WAL into a new
     data directory DIR on this machine. No running server is touched.
     """
+    from tmi_ops.recovery.restore import RestoreChoices
+
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=exclusive)
     if target is None:
         if timeline or cluster or tablespace_mapping or pause or exclusive or keep_settings:
@@ -99,7 +111,12 @@ def restore(
                 "say what to restore: --into DBNAME for a database; --to-time, --to-lsn, --to-name or --latest for a "
                 "cluster"
             )
-        return _restore_database(backup or "latest", into, replace=replace, yes=yes, plan_only=plan_only, quiet=quiet)
+        choices = RestoreChoices(accept_differences, not no_tablespaces, powerful_roles)
+        return _restore_database(
+            backup or "latest", into, choices, replace=replace, yes=yes, plan_only=plan_only, quiet=quiet
+        )
+    if no_tablespaces or accept_differences or powerful_roles:
+        raise click.UsageError("--no-tablespaces, --accept-differences and --powerful-roles are for databases")
     if replace:
         raise click.UsageError("--replace is for databases; a cluster is restored into an empty directory")
     return restore_point_in_time(
@@ -118,12 +135,21 @@ def restore(
     )
 
 
-def _restore_database(backup: str, into: str, *, replace: bool, yes: bool, plan_only: bool, quiet: bool) -> int:
+def _restore_database(
+    backup: str,
+    into: str,
+    choices: RestoreChoices,
+    *,
+    replace: bool,
+    yes: bool,
+    plan_only: bool,
+    quiet: bool,
+) -> int:
     from tmi_ops.recovery.restore import execute_restore, plan_restore
     from tmi_ops.store.catalogue import find_backup
 
     settings, store = open_environment(Purpose.RESTORER)
-    plan = plan_restore(settings, find_backup(store, backup), into, replace=replace)
+    plan = plan_restore(settings, find_backup(store, backup), into, replace=replace, choices=choices)
     _show_plan(plan)
     if plan_only:
         return 0
@@ -134,8 +160,10 @@ def _restore_database(backup: str, into: str, *, replace: bool, yes: bool, plan_
     compared = len(result.comparison.fingerprints)
     out.print(
         f"[green]Restored[/] [bold]{result.database}[/]: {compared} tables, {result.comparison.rows:,} rows, "
-        "each equal to the source at the backup."
+        f"{'each equal to the source at the backup.' if result.comparison.equal else 'NOT equal to the source:'}"
     )
+    for difference in result.comparison.differences:
+        out.print(f"  - {escape(difference)}")
     if result.created_roles:
         out.print(f"Roles created (set their passwords): {', '.join(result.created_roles)}")
     if result.kept_as:

@@ -36,10 +36,12 @@ def compare_definitions(
 ) -> DefinitionDifferences:
     """How the copy's definitions differ from the source's."""
     before, after = _by_key(source), _by_key(copy)
-    sentences: list[str] = []
+    differences: list[str] = []
+    notes: list[str] = []
     for key in sorted(before.keys() | after.keys()):
-        sentences += _differing(before[key], after[key], majors)
-    return DefinitionDifferences(tuple(sentences))
+        differences += _differing(before[key], after[key], majors)
+        notes += _elsewhere(before[key], after[key])
+    return DefinitionDifferences(tuple(differences), tuple(notes))
 
 
 def compare_facts(source: Iterable[Fact], copy: Iterable[Fact]) -> DefinitionDifferences:
@@ -69,14 +71,12 @@ def _by_key(definitions: Iterable[Definition]) -> defaultdict[tuple[str, str, st
 
 def _differing(source: list[Definition], copy: list[Definition], majors: Majors) -> Iterator[str]:
     """Compare the definitions of one key; there is nearly always one on each side."""
-    if Counter(source) == Counter(copy):
+    if source == copy:
         return
-    before = {_form(item, majors): item for item in source}
-    after = {_form(item, majors): item for item in copy}
-    lost = [item for form, item in before.items() if form not in after]
-    new = [item for form, item in after.items() if form not in before]
-    if not lost and not new and len(source) != len(copy):
-        yield f"{_called(source[0])} was there {len(source)} times, in the restored copy it is {len(copy)} times"
+    before, after = ([(_form(item, majors), item) for item in side] for side in (source, copy))
+    left = Counter(form for form, _ in before) - Counter(form for form, _ in after)
+    added = Counter(form for form, _ in after) - Counter(form for form, _ in before)
+    lost, new = _taken(before, left), _taken(after, added)
     for was, came in zip(lost, new, strict=False):
         yield f"{_called(was)} {_how(was, came)}"
     for item in lost[len(new) :]:
@@ -85,9 +85,26 @@ def _differing(source: list[Definition], copy: list[Definition], majors: Majors)
         yield f"{_called(item)} is in the restored copy but was not in the source"
 
 
+def _taken(items: list[tuple[_Form, Definition]], counts: Counter[_Form]) -> list[Definition]:
+    """As many of each form as the counts say."""
+    taken = []
+    for form, item in items:
+        if counts[form] > 0:
+            counts[form] -= 1
+            taken.append(item)
+    return taken
+
+
+def _elsewhere(source: list[Definition], copy: list[Definition]) -> Iterator[str]:
+    """Where an object lies is the server's matter, not the database's."""
+    if len(source) == len(copy) == 1 and source[0].tablespace != copy[0].tablespace:
+        here = copy[0].tablespace or "the database's own"
+        yield f"{_called(source[0])} lay in the tablespace {source[0].tablespace or 'of the database'}, here in {here}"
+
+
 def _form(item: Definition, majors: Majors) -> _Form:
     statements = normal_form(item.text, majors, any_order=item.kind in _ANY_ORDER)
-    return (item.owner, item.tablespace, item.access_method, *statements)
+    return (item.owner, item.access_method, *statements)
 
 
 def _called(item: Definition) -> str:
@@ -99,7 +116,7 @@ def _called(item: Definition) -> str:
 
 
 def _how(was: Definition, came: Definition) -> str:
-    for fact in ("owner", "tablespace", "access_method"):
+    for fact in ("owner", "access_method"):
         if getattr(was, fact) != getattr(came, fact):
             words = fact.replace("_", " ")
             return (

@@ -3,90 +3,48 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
-import psycopg
-import zstandard
-from psycopg import sql
-
-from tmi_ops.errors import DatabaseError
-from tmi_ops.postgres.connections import connect, libpq_environment
-from tmi_ops.postgres.programs import Programs, program_failed, run_program
+from tmi_ops.backup.archive.files import read_toc
+from tmi_ops.backup.archive.toc import ArchiveError, Toc
+from tmi_ops.postgres.connections import libpq_environment
+from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import FetchedBackup
+from tmi_ops.recovery.script import run_script
+from tmi_ops.recovery.trees import calls_functions
 from tmi_ops.settings import PostgresSettings
 
 RESTORE_JOBS = min(4, os.cpu_count() or 1)
-_COPY_SIZE = 1 << 20
 
 
-class SortsText(Protocol):
-    """How a database encodes and sorts text: a manifest of a backup says so, and so do a server's facts."""
-
-    @property
-    def encoding(self) -> str: ...
-    @property
-    def collation(self) -> str: ...
-    @property
-    def ctype(self) -> str: ...
-
-
-def create_database(address: PostgresSettings, source: SortsText, name: str, report: Report) -> None:
-    """Create an empty database with the source's encoding and, where the server knows it, its collation.
-
-    Raises:
-        DatabaseError: it exists, or the role may not create databases.
-    """
-    with connect(address, "postgres") as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-            sql.Identifier(name), sql.Literal(source.encoding)
-        )
-        collation = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
-            sql.Literal(source.collation), sql.Literal(source.ctype)
-        )
-        try:
-            try:
-                connection.execute(create + collation)
-            except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue):
-                report.note(f"this server has no locale {source.collation}; {name} sorts by C instead")
-                connection.execute(create + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
-        except psycopg.errors.DuplicateDatabase:
-            raise DatabaseError(
-                f"The database {name} exists already.", next_step="choose another name for --into"
-            ) from None
-        except psycopg.errors.InsufficientPrivilege:
-            raise DatabaseError(
-                f"{address.user} may not create databases.",
-                next_step=f"as a superuser: ALTER USER {address.user} CREATEDB",
-            ) from None
-
-
-def drop_database(address: PostgresSettings, name: str) -> None:
-    """Drop a database that we made; it may be gone already."""
-    with connect(address, "postgres") as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
-
-
-def load_dump(address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report) -> None:
+def load_dump(
+    address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report, *, tablespaces: bool = True
+) -> None:
     """Restore the dump into the empty database that `address` names; the first error ends it.
+
+    Args:
+        tablespaces: put objects into the tablespaces they were in; otherwise into the database's own. A script can
+            only be restored with them.
 
     Raises:
         ProgramError: pg_restore or psql failed; its words are in the message.
     """
     if fetched.manifest.format in ("custom", "directory"):
-        load_archive(address, fetched.dump, programs, report)
+        load_archive(address, fetched.dump, programs, report, tablespaces=tablespaces)
         return
     with report.phase("restore", total=1, unit="steps") as phase:
-        _run_script(fetched.dump, programs, libpq_environment(address))
+        run_script(fetched.dump, programs, libpq_environment(address))
         phase.advance(1)
 
 
-def load_archive(address: PostgresSettings, dump: Path, programs: Programs, report: Report) -> None:
+def load_archive(
+    address: PostgresSettings, dump: Path, programs: Programs, report: Report, *, tablespaces: bool = True
+) -> None:
     """Restore an archive of pg_dump, a file or a directory, into the empty database that `address` names.
+
+    Tables are loaded side by side, unless a CHECK calls a function: it may read another table, which must be there
+    before, as it is in the dump's own order.
 
     Raises:
         ProgramError: pg_restore failed; its words are in the message.
@@ -95,48 +53,28 @@ def load_archive(address: PostgresSettings, dump: Path, programs: Programs, repo
         programs.path("pg_restore"),
         "--no-password",
         "--exit-on-error",
-        f"--jobs={RESTORE_JOBS}",
         f"--dbname={address.database}",
-        dump,
+        *([] if tablespaces else ["--no-tablespaces"]),
     ]
-    with report.phase("restore", total=1, unit="steps") as phase:
-        run_program(argv, env=libpq_environment(address))
-        phase.advance(1)
+    side_by_side = f"--jobs={RESTORE_JOBS}"
+    steps = [[side_by_side]]
+    if _order_matters(dump):
+        report.note("a CHECK calls a function, so tables are loaded one after the other")
+        steps = [["--section=pre-data"], ["--section=data"], ["--section=post-data", side_by_side]]
+    with report.phase("restore", total=len(steps), unit="steps") as phase:
+        for step in steps:
+            run_program([*argv, *step, dump], env=libpq_environment(address))
+            phase.advance(1)
 
 
-def _run_script(script: Path, programs: Programs, environment: dict[str, str]) -> None:
-    argv = [
-        str(programs.path("psql")), "--no-psqlrc", "--no-password", "--quiet", "--single-transaction",
-        "--set=ON_ERROR_STOP=1", "--output=/dev/null",
-    ]  # fmt: skip
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            argv, env={**os.environ, **environment, "LC_MESSAGES": "C"}, stdin=subprocess.PIPE, stderr=errors
-        )
-        if process.stdin is None:
-            raise AssertionError
-        try:
-            with process.stdin as stdin:
-                for chunk in _script_bytes(script):
-                    stdin.write(chunk)
-        except BrokenPipeError:
-            pass  # psql ended early; its exit code and words say why
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.wait()
-        if process.returncode != 0:
-            errors.seek(0)
-            raise program_failed("psql", process.returncode, errors.read().decode(errors="replace"))
+def _order_matters(dump: Path) -> bool:
+    try:
+        return order_matters(read_toc(dump))
+    except ArchiveError:  # pg_restore says it better
+        return False
 
 
-def _script_bytes(script: Path) -> Iterable[bytes]:
-    with script.open("rb") as file:
-        if script.suffix == ".zst":
-            with zstandard.ZstdDecompressor().stream_reader(file) as reader:
-                while chunk := reader.read(_COPY_SIZE):
-                    yield chunk
-        else:
-            while chunk := file.read(_COPY_SIZE):
-                yield chunk
+def order_matters(toc: Toc) -> bool:
+    """Whether a row's validity may depend on another table's rows: a CHECK of a table or domain calls a function."""
+    checked = (entry.definition for entry in toc.entries if entry.desc in ("TABLE", "DOMAIN"))
+    return any(calls_functions(definition) for definition in checked if "CHECK (" in definition)

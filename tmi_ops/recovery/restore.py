@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, programs_at_least
@@ -20,13 +20,28 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
 from tmi_ops.recovery.fetch import fetch_backup
-from tmi_ops.recovery.load import create_database, drop_database, load_dump
+from tmi_ops.recovery.load import load_dump
+from tmi_ops.recovery.new_database import create_database, drop_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
-from tmi_ops.recovery.roles import restore_roles
+from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of
+from tmi_ops.recovery.roles import restore_roles, without_power
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.settings import Settings
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class RestoreChoices:
+    """What a person decided. `accept_differences`: take a copy that is not equal to its source, listing them first.
+
+    `tablespaces`: put objects where they were, in tablespaces of the same names. `powerful_roles`: roles that are
+    created may be superusers, replicate, bypass row security or belong to PostgreSQL's own roles, as at the source.
+    """
+
+    accept_differences: bool = False
+    tablespaces: bool = True
+    powerful_roles: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class RestorePlan:
     working_name: str
     keep_as: str | None
     sessions: int
+    choices: RestoreChoices = RestoreChoices()
 
     @property
     def replaces(self) -> bool:
@@ -60,7 +76,9 @@ class RestoreResult:
     created_roles: tuple[str, ...]
 
 
-def plan_restore(settings: Settings, manifest: Manifest, into: str, *, replace: bool) -> RestorePlan:
+def plan_restore(
+    settings: Settings, manifest: Manifest, into: str, *, replace: bool, choices: RestoreChoices | None = None
+) -> RestorePlan:
     """Look at the server and decide what a restore into `into` means.
 
     Raises:
@@ -96,6 +114,7 @@ def plan_restore(settings: Settings, manifest: Manifest, into: str, *, replace: 
         working_name=derived_name(into, f"restoring_{secrets.token_hex(3)}"),
         keep_as=derived_name(into, f"before_{stamp}") if row is not None else None,
         sessions=row[0] if row is not None else 0,
+        choices=choices or RestoreChoices(),
     )
 
 
@@ -107,7 +126,8 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
             equal to the backup. The copy is dropped; what existed stays as it was.
     """
     manifest = plan.manifest
-    programs = programs_at_least(plan.server_major, settings.pg_bindir)
+    # The programs that wrote the dump read its compression; only those of the server can dump the copy.
+    programs = programs_at_least(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, sum(item.plain_size for item in manifest.objects), "Fetching the backup")
     scratch_root.mkdir(parents=True, exist_ok=True)
@@ -115,7 +135,7 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
         comparison, created_roles = _restore_beside(settings, store, plan, programs, scratch_root, report)
         exchange_names(settings.postgres, plan.database, plan.working_name, plan.keep_as)
     except BaseException:
-        drop_database(settings.postgres, plan.working_name)
+        _drop_copy(settings, plan.working_name, report)
         raise
     return RestoreResult(plan.database, plan.keep_as, comparison, created_roles)
 
@@ -123,20 +143,54 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
 def _restore_beside(
     settings: Settings, store: ObjectStore, plan: RestorePlan, programs: Programs, scratch_root: Path, report: Report
 ) -> tuple[Comparison, tuple[str, ...]]:
+    choices = plan.choices
     address = settings.postgres.model_copy(update={"database": plan.working_name})
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
         fetched = fetch_backup(store, plan.manifest, Path(directory), report)
         surroundings = read_surroundings(fetched, report)
         server = settings.postgres.model_copy(update={"database": "postgres"})
-        created_roles = restore_roles(server, surroundings.roles, report).created
-        create_database(settings.postgres, plan.manifest, plan.working_name, report)
-        load_dump(address, fetched, programs, report)
+        missing = missing_at(server, requirements_of(fetched, surroundings.database))
+        require_extensions(missing)
+        if missing.tablespaces and choices.tablespaces:
+            raise _lacks_tablespaces(missing.tablespaces)
+        roles = surroundings.roles if choices.powerful_roles else without_power(surroundings.roles)
+        created_roles = restore_roles(server, roles, report).created
+        create_database(
+            settings.postgres,
+            surroundings.database,
+            plan.working_name,
+            report,
+            any_locale=choices.accept_differences,
+        )
+        load_dump(address, fetched, programs, report, tablespaces=choices.tablespaces)
         apply_properties(address, surroundings.database, report)
-        comparison = compare_with_source(address, fetched, programs, report)
-    if not comparison.equal:
+        comparison = compare_with_source(
+            address, fetched, programs_at_least(plan.server_major, settings.pg_bindir), report
+        )
+    if not comparison.equal and not choices.accept_differences:
         raise RecoveryError(
             f"The restored copy is not what was backed up: {'; '.join(comparison.differences[:5])}.",
             kept=f"{plan.database} was not touched; the copy was dropped.",
-            next_step="choose another backup (tmi-ops backups) and verify it first",
+            next_step="choose another backup (tmi-ops backups) and verify it first, or take this one as it is with "
+            "--accept-differences",
         )
+    for difference in comparison.differences:
+        report.note(f"accepted: {difference}")
     return comparison, created_roles
+
+
+def _drop_copy(settings: Settings, name: str, report: Report) -> None:
+    """Drop what was begun; that it fails must not hide why the restore did."""
+    try:
+        drop_database(settings.postgres, name)
+    except DatabaseError as error:
+        report.note(f'the copy {name} could not be dropped ({error.what}); drop it by hand: DROP DATABASE "{name}"')
+
+
+def _lacks_tablespaces(names: frozenset[str]) -> RecoveryError:
+    listed = ", ".join(sorted(names))
+    return RecoveryError(
+        f"The backup's objects lie in tablespaces that this server lacks: {listed}.",
+        next_step="make them (CREATE TABLESPACE NAME LOCATION 'DIRECTORY'), or add --no-tablespaces: everything then "
+        "lies in the new database's own",
+    )

@@ -117,18 +117,19 @@ def _columns_of_one_table_bare(select: Any, majors: Majors) -> None:
         return
     table = source.range_var
     name = table.alias.aliasname if table.HasField("alias") else table.relname
-    for column in _column_references(select):
+    for column in _messages(select, "ColumnRef"):
         if len(column.fields) > 1 and column.fields[0].string.sval == name:
             del column.fields[0]
 
 
-def _column_references(message: Any) -> Iterator[Any]:
-    if message.DESCRIPTOR.name == "ColumnRef":
+def _messages(message: Any, name: str) -> Iterator[Any]:
+    """All nodes of one kind in a tree."""
+    if message.DESCRIPTOR.name == name:
         yield message
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for child in value if _is_repeated(value) else (value,):
-                yield from _column_references(child)
+                yield from _messages(child, name)
 
 
 def _not_null_without_name(constraint: Any, majors: Majors) -> None:
@@ -145,3 +146,14 @@ _RULES: dict[str, tuple[Callable[[Any, Majors], None], ...]] = {
     "SelectStmt": (_columns_of_one_table_bare,),
     "Constraint": (_not_null_without_name,),
 }
+
+
+def calls_functions(statements: str) -> bool:
+    """Whether a CHECK in them calls a function that is not PostgreSQL's own; pg_dump qualifies the names of others."""
+    try:
+        tree = postgast.parse(statements)
+    except postgast.PgQueryError:
+        return True
+    checks = (node for node in _messages(tree, "Constraint") if node.contype == postgast.pg_query_pb2.CONSTR_CHECK)
+    return any(len(call.funcname) > 1 and call.funcname[0].string.sval != "pg_catalog"
+               for check in checks for call in _messages(check, "FuncCall"))  # fmt: skip

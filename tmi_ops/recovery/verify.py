@@ -19,15 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tmi_ops import __version__
+from tmi_ops.backup.archive.toc import ArchiveError
 from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
-from tmi_ops.recovery.load import create_database, load_dump
+from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.lock_room import lock_parameters
+from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
+from tmi_ops.recovery.requirements import make_tablespaces, missing_at, not_here, require_extensions, requirements_of
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
@@ -77,6 +80,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
         ProgramError: no programs of the source's major version are here. Nothing is recorded.
         DiskSpaceError: the scratch area is too small. Nothing is recorded.
         StoreError: the store did not answer. Nothing is recorded.
+        NotHereError: this machine lacks an extension or the like that the backup needs. Nothing is recorded.
     """
     manifest = whole_manifest(store, manifest)
     programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
@@ -89,7 +93,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
             with findings.timed("fetch"):
                 fetched = fetch_backup(store, manifest, Path(directory), report)
             _restore_and_compare(fetched, programs, scratch_root, findings, report)
-        except (IntegrityError, ObjectMissingError, _RestoreFailedError) as failure:
+        except (IntegrityError, ObjectMissingError, ArchiveError, _RestoreFailedError) as failure:
             findings.reasons.append(failure.what)
     verdict = _verdict(manifest, programs, findings)
     record_verdict(store, verdict)
@@ -117,12 +121,15 @@ def _restore_and_compare(
         address = cluster.address.model_copy(update={"database": database})
         with findings.timed("restore"):
             findings.but_for.extend(restore_roles(cluster.address, surroundings.roles, report).refused)
-            create_database(cluster.address, fetched.manifest, database, report)
+            missing = missing_at(cluster.address, requirements_of(fetched, surroundings.database))
+            require_extensions(missing)
+            make_tablespaces(cluster.address, missing.tablespaces)
+            create_database(cluster.address, surroundings.database, database, report)
             try:
                 load_dump(address, fetched, programs, report)
                 findings.but_for.extend(apply_properties(address, surroundings.database, report))
             except ProgramError as error:
-                raise _RestoreFailedError(error.what) from error
+                raise not_here(error) or _RestoreFailedError(error.what) from error
         with findings.timed("compare"):
             findings.comparison = compare_with_source(address, fetched, programs, report)
             findings.reasons.extend(findings.comparison.differences)

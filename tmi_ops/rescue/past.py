@@ -14,7 +14,8 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import fetch_backup
-from tmi_ops.recovery.load import create_database, load_dump
+from tmi_ops.recovery.load import load_dump
+from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.destination import Destination
@@ -22,6 +23,7 @@ from tmi_ops.recovery.point_in_time.execution import recovered_cluster
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.requirements import make_tablespaces, missing_at, requirements_of
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import read_surroundings
 from tmi_ops.recovery.verify import disk_needed
@@ -112,8 +114,12 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
     (directory / "fetched").mkdir()
     fetched = fetch_backup(store, manifest, directory / "fetched", report)
     with scratch_cluster(programs, directory) as cluster:
-        restore_roles(cluster.address, read_surroundings(fetched, report).roles, report)
-        create_database(cluster.address, manifest, _LOADED, report)
+        surroundings = read_surroundings(fetched, report)
+        restore_roles(cluster.address, surroundings.roles, report)
+        make_tablespaces(
+            cluster.address, missing_at(cluster.address, requirements_of(fetched, surroundings.database)).tablespaces
+        )
+        create_database(cluster.address, surroundings.database, _LOADED, report)
         address = cluster.address.model_copy(update={"database": _LOADED})
         load_dump(address, fetched, programs, report)
         taken = f"{manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}"

@@ -9,7 +9,7 @@ import pytest
 from tmi_ops.backup.definitions import Definition
 from tmi_ops.backup.undumped import Fact
 from tmi_ops.recovery.definitions import compare_definitions, compare_facts
-from tmi_ops.recovery.trees import Majors, normal_form
+from tmi_ops.recovery.trees import Majors, calls_functions, normal_form
 
 SAME = Majors(17, 17)
 
@@ -87,11 +87,10 @@ def test_what_a_newer_major_writes_otherwise_is_equal_across_that_major_alone() 
     ("fact", "said"),
     [
         ({"owner": "other"}, "table public.t had the owner app, in the restored copy other"),
-        ({"tablespace": "fast"}, "table public.t had the tablespace by default, in the restored copy fast"),
         ({"access_method": "heap"}, "table public.t had the access method by default, in the restored copy heap"),
     ],
 )
-def test_owner_tablespace_and_access_method_are_part_of_a_definition(fact: dict[str, str], said: str) -> None:
+def test_owner_and_access_method_are_part_of_a_definition(fact: dict[str, str], said: str) -> None:
     text = "CREATE TABLE t (a int)"
     assert compare_definitions([_object(text)], [_object(text, **fact)], SAME).differences == (said,)
 
@@ -109,8 +108,8 @@ def test_objects_that_pg_dump_calls_the_same_are_told_apart_by_what_they_are() -
     assert compare_definitions([one, other], [other, one], SAME).differences == ()
     (missing,) = compare_definitions([one, other], [one], SAME).differences
     assert missing == "trigger public.a b c is missing from the restored copy"
-    (twice,) = compare_definitions([one, one], [one], SAME).differences
-    assert twice == "trigger public.a b c was there 2 times, in the restored copy it is 1 times"
+    assert compare_definitions([one, one], [one], SAME).differences == (missing,)
+    assert len(compare_definitions([one, one, other], [one, other, other], SAME).differences) == 1
 
 
 def test_a_new_object_and_a_missing_one_are_named() -> None:
@@ -137,3 +136,23 @@ def test_versions_of_the_server_are_told_and_do_not_disprove() -> None:
         "public.mv: populated was true, in the restored copy it is false",
         "large object 7 is missing from the restored copy",
     )
+
+
+def test_where_an_object_lies_is_told_and_does_not_disprove() -> None:
+    text = "CREATE TABLE t (a int)"
+    found = compare_definitions([_object(text, tablespace="fast")], [_object(text)], SAME)
+    assert found.differences == ()
+    assert found.notes == ("table public.t lay in the tablespace fast, here in the database's own",)
+
+
+@pytest.mark.parametrize(
+    ("statements", "calls"),
+    [
+        ("CREATE TABLE t (a int, CHECK (public.known(a)))", True),
+        ("CREATE DOMAIN public.d AS int CONSTRAINT c CHECK (public.known(VALUE))", True),
+        ("CREATE TABLE t (a int DEFAULT public.next_a(), CHECK (a > 0))", False),
+        ("CREATE TABLE t (a text, CHECK (length(a) > pg_catalog.abs(3)))", False),
+    ],
+)
+def test_a_check_that_calls_a_function_is_found(statements: str, calls: bool) -> None:
+    assert calls_functions(statements) is calls

@@ -104,6 +104,34 @@ def test_a_copy_that_is_not_equal_never_takes_the_name(
         pass
 
 
+def test_a_copy_that_is_not_equal_is_taken_on_a_person_s_word(
+    backed_up: BackedUp, server: PostgresSettings, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        restore, "compare_with_source", lambda *_: Comparison(("public.threats lost a row",), fingerprints={})
+    )
+    choices = restore.RestoreChoices(accept_differences=True)
+    plan = plan_restore(backed_up.settings, backed_up.manifest, target, replace=False, choices=choices)
+    result = execute_restore(backed_up.settings, backed_up.store, plan, SilentReport())
+    assert result.comparison.differences == ("public.threats lost a row",)
+    assert _databases(server, target) == [target]
+
+
+def test_a_failure_keeps_its_cause_where_the_copy_cannot_be_dropped(
+    backed_up: BackedUp, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RecoveryError("the first cause")
+
+    def refuse(*_: object) -> None:
+        raise DatabaseError("the connection is gone")
+
+    monkeypatch.setattr(restore, "load_dump", fail)
+    monkeypatch.setattr(restore, "drop_database", refuse)
+    with pytest.raises(RecoveryError, match="the first cause"):
+        _restore(backed_up, target)
+
+
 def test_a_damaged_backup_leaves_no_trace_on_the_server(
     backed_up: BackedUp, server: PostgresSettings, target: str
 ) -> None:

@@ -11,7 +11,8 @@ from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.progress import Report
-from tmi_ops.recovery.load import RESTORE_JOBS, create_database, drop_database, load_archive
+from tmi_ops.recovery.load import RESTORE_JOBS, load_archive
+from tmi_ops.recovery.new_database import create_database, drop_database
 from tmi_ops.recovery.surroundings import apply_properties
 from tmi_ops.settings import PostgresSettings
 
@@ -36,9 +37,8 @@ def copy_database(
         run_program(argv, env=libpq_environment(source, server_major=snapshot.server.major))
         properties = read_properties(snapshot.connection)
         phase.advance(1)
-        facts = snapshot.server
     drop_database(target, target.database)
-    create_database(target, facts, target.database, report)
+    create_database(target, properties, target.database, report)
     load_archive(target, dump, programs, report)
     apply_properties(target, properties, report)
     shutil.rmtree(directory, ignore_errors=True)

@@ -14,7 +14,7 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.compare import compare_databases
 from tmi_ops.recovery.exchange import allow_connections, exchange_names
-from tmi_ops.recovery.load import drop_database
+from tmi_ops.recovery.new_database import drop_database
 from tmi_ops.runbooks.corruption.copying import copy_database
 from tmi_ops.runbooks.corruption.lost import answer_lost
 from tmi_ops.runbooks.execution import Action, Work

@@ -14,7 +14,8 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.recovery.compare import compare_with_source
 from tmi_ops.recovery.fetch import fetch_backup
-from tmi_ops.recovery.load import create_database, load_dump
+from tmi_ops.recovery.load import load_dump
+from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
@@ -51,7 +52,7 @@ def _restore(work: Work) -> None:
         fetched = fetch_backup(work.store, manifest, Path(directory), work.report)
         surroundings = read_surroundings(fetched, work.report)
         restore_roles(server, surroundings.roles, work.report)
-        create_database(server, manifest, manifest.database, work.report)
+        create_database(server, surroundings.database, manifest.database, work.report)
         address = server.model_copy(update={"database": manifest.database})
         load_dump(address, fetched, programs, work.report)
         apply_properties(address, surroundings.database, work.report)

@@ -1,0 +1,110 @@
+"""Run a plain dump by psql, whose own commands (lines that begin with a backslash) are shut off.
+
+A dump is data from the store, and psql would run `\\! command` in it as whoever runs us. So psql is told to be
+restricted, by a key that no dump can know, before the dump begins.
+Source: https://www.postgresql.org/docs/current/app-psql.html, \\restrict; CVE-2025-8714
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import zstandard
+
+from tmi_ops.errors import ProgramError
+from tmi_ops.postgres.programs import Programs, client_environment, program_failed
+
+_COPY_SIZE = 1 << 20
+# The first minor release of each major whose psql knows \restrict; later majors all do.
+_RESTRICTS_SINCE = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+# pg_dump's own restriction, which would be one too many: at the head of a script, and at its end.
+_OWN = re.compile(rb"\A(?:(?:--[^\n]*)?\r?\n)*\\restrict (?P<key>[A-Za-z0-9]{1,128})\r?\n")
+_HEAD = 1 << 14
+
+
+def run_script(script: Path, programs: Programs, environment: dict[str, str]) -> None:
+    """Run the script in one transaction; `.zst` is unpacked on the way.
+
+    Raises:
+        ProgramError: this psql cannot be restricted, or the script failed.
+    """
+    if not can_restrict(programs):
+        raise ProgramError(
+            f"psql {programs.version} cannot shut off the commands that a plain dump may hold (CVE-2025-8714).",
+            next_step=f"install the latest minor release of PostgreSQL {programs.major}, or take backups in the custom "
+            "format",
+        )
+    argv = [
+        str(programs.path("psql")), "--no-psqlrc", "--no-password", "--quiet", "--single-transaction",
+        "--set=ON_ERROR_STOP=1", "--output=/dev/null",
+    ]  # fmt: skip
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            argv, env=client_environment(environment), cwd="/", stdin=subprocess.PIPE, stderr=errors
+        )
+        if process.stdin is None:
+            raise AssertionError
+        try:
+            with process.stdin as stdin:
+                for chunk in restricted(_script_bytes(script), secrets.token_hex(16)):
+                    stdin.write(chunk)
+        except BrokenPipeError:
+            pass  # psql ended early; its exit code and words say why
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.wait()
+        if process.returncode != 0:
+            errors.seek(0)
+            raise program_failed("psql", process.returncode, errors.read().decode(errors="replace"))
+
+
+def can_restrict(programs: Programs) -> bool:
+    """Whether psql knows how to be restricted."""
+    minor = int(programs.version.split(".")[1]) if "." in programs.version else 0
+    return programs.major > max(_RESTRICTS_SINCE) or minor >= _RESTRICTS_SINCE.get(programs.major, minor + 1)
+
+
+def restricted(chunks: Iterable[bytes], key: str) -> Iterator[bytes]:
+    """The script behind a restriction by `key`, without the one that pg_dump wrote around it."""
+    yield f"\\restrict {key}\n".encode()
+    source = iter(chunks)
+    head = b""
+    for chunk in source:
+        head += chunk
+        if len(head) >= _HEAD:
+            break
+    own = _OWN.match(head)
+    if own is None:
+        yield head
+        yield from source
+        return
+    yield from _without(b"\n\\unrestrict " + own["key"] + b"\n", head[own.end() :], source)
+
+
+def _without(line: bytes, held: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+    """What comes, without the line; as much is held back as could be its beginning."""
+    for chunk in source:
+        held = (held + chunk).replace(line, b"\n")
+        safe = len(held) - len(line) + 1
+        if safe > 0:
+            yield held[:safe]
+            held = held[safe:]
+    yield held.replace(line, b"\n")
+
+
+def _script_bytes(script: Path) -> Iterable[bytes]:
+    with script.open("rb") as file:
+        if script.suffix == ".zst":
+            with zstandard.ZstdDecompressor().stream_reader(file) as reader:
+                while chunk := reader.read(_COPY_SIZE):
+                    yield chunk
+        else:
+            while chunk := file.read(_COPY_SIZE):
+                yield chunk

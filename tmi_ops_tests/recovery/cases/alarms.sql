@@ -1,0 +1,14 @@
+-- Each of these gave a false alarm once.
+CREATE TABLE k (a int, b int CHECK (b BETWEEN 1 AND 5 AND NOT b = 3));
+CREATE VIEW kv AS SELECT a FROM k WHERE a BETWEEN 1 AND 9 AND b > 0 AND b < 4;
+CREATE INDEX ki ON k (a) WHERE a BETWEEN 1 AND 9 AND b > 0;
+CREATE TABLE parent (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE parent_c PARTITION OF parent FOR VALUES FROM (200) TO (300);
+CREATE TABLE child (pid int REFERENCES parent);
+CREATE TABLE parent_a PARTITION OF parent FOR VALUES FROM (0) TO (100);
+CREATE DOMAIN d1 AS int CONSTRAINT positive CHECK (VALUE > 0);
+CREATE DOMAIN d2 AS text CONSTRAINT positive CHECK (VALUE <> '');
+CREATE SCHEMA "a.b"; CREATE SCHEMA a;
+CREATE TABLE "a.b".c (x int); INSERT INTO "a.b".c VALUES (1);
+CREATE TABLE a."b.c" (x int); INSERT INTO a."b.c" SELECT generate_series(1, 5000);
+CREATE TABLE p1 (a int); CREATE TABLE c1 (b int) INHERITS (p1); ALTER TABLE p1 ADD COLUMN z text; INSERT INTO c1 VALUES (1, 2, 'x');
