@@ -70,7 +70,11 @@ class LiveObject:
 
 @dataclass(frozen=True)
 class LiveSchema:
-    """The schema that unqualified names mean for this connection. `database_size` in bytes."""
+    """The schema that was looked at. `database_size` in bytes.
+
+    `applications_schema`: the one that unqualified names mean in a session of this role that sets nothing itself, as
+    TMI's do; None where that is none.
+    """
 
     server_version: str
     database: str
@@ -80,6 +84,7 @@ class LiveSchema:
     indexes: tuple[LiveIndex, ...] = ()
     constraints: tuple[LiveConstraint, ...] = ()
     objects: tuple[LiveObject, ...] = ()
+    applications_schema: str | None = None
 
     def indexes_of(self, table: str) -> tuple[LiveIndex, ...]:
         return tuple(index for index in self.indexes if index.table == table)
@@ -101,6 +106,7 @@ def read_catalog(connection: Connection) -> LiveSchema:
             next_step="GRANT USAGE ON SCHEMA public TO the role, or correct its search_path",
         )
     within = {"schema": schema}
+    applications_schema = _applications_schema(connection)
     return LiveSchema(
         server_version=version,
         database=database,
@@ -110,7 +116,20 @@ def read_catalog(connection: Connection) -> LiveSchema:
         indexes=tuple(_index(row) for row in connection.execute(text(_INDEXES), within)),
         constraints=tuple(_constraint(row) for row in connection.execute(text(_CONSTRAINTS), within)),
         objects=tuple(LiveObject(*row) for row in connection.execute(text(_OBJECTS), within)),
+        applications_schema=applications_schema,
     )
+
+
+def _applications_schema(connection: Connection) -> str | None:
+    """What the search_path of the role, the database or the server names first, `"$user"` included."""
+    ours, theirs = connection.execute(
+        text("SELECT setting, reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'")
+    ).one()
+    set_path = text("SELECT pg_catalog.set_config('search_path', :path, true)")
+    connection.execute(set_path, {"path": theirs})
+    found: str | None = connection.execute(text("SELECT pg_catalog.current_schema()::text")).scalar_one()
+    connection.execute(set_path, {"path": ours})
+    return found
 
 
 def _table(row: Row[tuple[object, ...]]) -> LiveTable:

@@ -46,6 +46,12 @@ class _Question:
     name: str
     kind: ConflictKind
     condition: str
+    referenced: str | None = None
+
+    @property
+    def tables(self) -> set[str]:
+        """What must be read to answer it."""
+        return {self.table} | ({self.referenced} if self.referenced else set())
 
 
 def read_conflicts(
@@ -71,7 +77,7 @@ def _read_conflicts(
         return tuple(key for key in keys if not columns.lacks(table, (key,)))
 
     for question in _questions(live, columns, structure):
-        if question.table in readable:
+        if question.tables <= readable:
             conflicts += _ask(connection, schema, question, keys_of(question.table))
     for match in structure.indexes:
         wanted = (
@@ -91,10 +97,14 @@ def _questions(live: LiveSchema, columns: ColumnComparison, structure: Structure
             yield _Question(check.table, _name(check), "value", _outside(check))
     for key in structure.foreign_keys:
         if key.state in _COUNTED_STATES and not columns.lacks(key.table, key.columns):
-            yield _Question(key.table, _name(key), "reference", _dangling(key, live, columns))
+            yield _Question(key.table, _name(key), "reference", _dangling(key, live, columns), _read_with(key, live))
     for difference in columns.nullability:
         if difference.live_nullable:
             yield _Question(difference.table, difference.column, "null", f"{quote(difference.column)} IS NULL")
+
+
+def _read_with(key: ForeignKeyMatch, live: LiveSchema) -> str | None:
+    return key.referenced if key.referenced in live.tables else None
 
 
 def _name(match: CheckMatch | ForeignKeyMatch) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
-DIALECT = PGDialect()  # type: ignore[no-untyped-call]
+# Without placeholders: a % in a name or a text is one, in what is run and in what is shown.
+DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _preparer: IdentifierPreparer = DIALECT.identifier_preparer
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import MetaData
 
+from tmi_ops.schema.dialect import quote
 from tmi_ops.schema.models import Base
 from tmi_ops.schema.rules import LEVELS, Level, Rule
 from tmi_ops.schema.state import SchemaState
@@ -45,6 +46,14 @@ def find_all(state: SchemaState, metadata: MetaData = Base.metadata) -> tuple[Fi
 
 
 def _tables(state: SchemaState, metadata: MetaData) -> Iterator[Finding]:
+    elsewhere = state.live.applications_schema
+    if elsewhere != state.live.schema and elsewhere is not None:
+        message = (
+            f"TMI would look for its tables in the schema {quote(elsewhere)}, which the search_path of its role names "
+            f"first; those that are checked here are in {quote(state.live.schema)}. Rename or drop the empty one, or: "
+            f"ALTER ROLE ... SET search_path = {quote(state.live.schema)}"
+        )
+        yield _finding("ERROR", Rule.MISSING_TABLE, None, elsewhere, message)
     for name in state.columns.missing_tables:
         yield _finding("ERROR", Rule.MISSING_TABLE, name, None, "The table is missing.")
     for name, table in state.live.tables.items():
@@ -82,6 +91,8 @@ def _nullability(state: SchemaState, table: str, column: str, *, live_nullable: 
         message = "The column is NOT NULL, the model allows NULL: rows TMI writes without it are refused."
     elif conflict:
         message = f"The column must not be NULL, but it is in {conflict.describe()}."
+    elif not _is_readable(state, table):
+        message = "The column allows NULL, the model does not. Whether a row holds NULL is unknown: it may not be read."
     else:
         message = "The column allows NULL, the model does not. No row holds NULL; `tmi-ops migrate` adds NOT NULL."
     level: Level = "ERROR" if conflict or not live_nullable else "WARN"
@@ -143,7 +154,7 @@ def _foreign_key(state: SchemaState, key: ForeignKeyMatch) -> Iterator[Finding]:
         message = f"{_sentence(conflict.describe())} refer to nothing. New rows are checked."
         yield _finding("ERROR", Rule.FOREIGN_KEY_VIOLATED, key.table, live, message)
     elif key.state == "not valid":
-        yield _not_valid(key.table, live)
+        yield _not_valid(live, key.table, readable=_is_readable(state, key.table, key.referenced))
 
 
 def _check(state: SchemaState, check: CheckMatch) -> Iterator[Finding]:
@@ -166,7 +177,7 @@ def _check(state: SchemaState, check: CheckMatch) -> Iterator[Finding]:
         )
         yield _finding("ERROR", Rule.CHECK_VIOLATED, check.table, live, message)
     elif check.state == "not valid":
-        yield _not_valid(check.table, live)
+        yield _not_valid(live, check.table, readable=_is_readable(state, check.table))
 
 
 def _other_values(check: CheckMatch, live: str) -> Finding:
@@ -180,8 +191,15 @@ def _other_values(check: CheckMatch, live: str) -> Finding:
     return _finding(level, Rule.CHECK_DIFFERS, check.table, live, f"The CHECK of {check.column} {' and '.join(parts)}.")
 
 
-def _not_valid(table: str, name: str) -> Finding:
-    message = "The constraint was never validated, though every row meets it; `tmi-ops migrate` validates it."
+def _is_readable(state: SchemaState, *tables: str) -> bool:
+    return all(state.live.tables[table].readable for table in tables if table in state.live.tables)
+
+
+def _not_valid(name: str, table: str, *, readable: bool) -> Finding:
+    if readable:
+        message = "The constraint was never validated, though every row meets it; `tmi-ops migrate` validates it."
+    else:
+        message = "The constraint was never validated. Whether every row meets it is unknown: they may not be read."
     return _finding("WARN", Rule.CONSTRAINT_NOT_VALID, table, name, message)
 
 
@@ -200,7 +218,9 @@ def _extra(state: SchemaState, metadata: MetaData) -> Iterator[Finding]:
         if index.valid:
             yield _finding("WARN", Rule.EXTRA_INDEX, index.table, index.name, f"{index.definition}. {kept}")
         else:
-            message = f"Invalid, left by a build that did not finish: {index.definition}. DROP INDEX {index.name}"
+            message = (
+                f"Invalid, left by a build that did not finish: {index.definition}. DROP INDEX {quote(index.name)}"
+            )
             yield _finding("WARN", Rule.INVALID_INDEX, index.table, index.name, message)
     for one in state.structure.extra_constraints:
         yield _finding("WARN", Rule.EXTRA_CONSTRAINT, one.table, one.name, f"{one.definition}. {kept}")

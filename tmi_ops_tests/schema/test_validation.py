@@ -242,6 +242,53 @@ def test_a_table_the_role_may_not_read_is_an_error_and_the_others_are_still_chec
         run(migrated, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+@pytest.mark.slow
+def test_of_rows_that_may_not_be_read_nothing_is_claimed(migrated: PostgresSettings) -> None:
+    role = f"{migrated.database}_reader"
+    run(
+        migrated,
+        f"CREATE ROLE {role} LOGIN PASSWORD 'reader-of-tests'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+        f"REVOKE SELECT ON diagrams, teams FROM {role}",
+        "ALTER TABLE diagrams DROP CONSTRAINT chk_diagrams_type, "
+        "ADD CONSTRAINT chk_diagrams_type CHECK (type IN ('DFD-1.0.0')) NOT VALID",
+        "ALTER TABLE team_notes DROP CONSTRAINT fk_team_notes_team, "
+        "ADD CONSTRAINT fk_team_notes_team FOREIGN KEY (team_id) REFERENCES teams (id) ON DELETE CASCADE NOT VALID",
+    )
+    try:
+        reader = migrated.model_copy(update={"user": role, "password": SecretStr("reader-of-tests")})
+        found = {one.object: one.message for one in validate_schema(reader).findings}
+        assert "unknown" in found["chk_diagrams_type"]
+        assert "unknown" in found["fk_team_notes_team"]
+    finally:
+        run(migrated, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.slow
+def test_a_schema_that_hides_the_tables_from_tmi_is_an_error(migrated: PostgresSettings) -> None:
+    run(migrated, f'CREATE SCHEMA "{migrated.user}"')
+    verdict = validate_schema(migrated)
+    (error,) = verdict.at("ERROR")
+    assert (error.rule, error.object) == (Rule.MISSING_TABLE, migrated.user)
+    assert "search_path" in error.message
+    assert len(verdict.tables) == 52
+
+
+@pytest.mark.slow
+def test_names_with_signs_that_mean_something_elsewhere_are_read_and_quoted(migrated: PostgresSettings) -> None:
+    run(
+        migrated,
+        'CREATE TABLE "a%(b)s" ("x%y" int)',
+        'CREATE TABLE "c:d" (a int)',
+        'INSERT INTO "a%(b)s" VALUES (1)',
+        'CREATE INDEX "Odd %" ON notes (md5(name))',
+        """UPDATE pg_index SET indisvalid = false WHERE indexrelid = '"Odd %"'::regclass""",
+    )
+    verdict = validate_schema(migrated)
+    assert (verdict.tables["a%(b)s"], verdict.tables["c:d"]) == (1, 0)
+    assert 'DROP INDEX "Odd %"' in next(one.message for one in verdict.findings if one.object == "Odd %")
+
+
 def test_a_verdict_is_json_and_comes_back_the_same(migrated_once: PostgresSettings) -> None:
     verdict = validate_schema(migrated_once)
     text = verdict.model_dump_json()
