@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
@@ -14,6 +15,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery import load, verify
 from tmi_ops.recovery.fetch import FetchedBackup
+from tmi_ops.recovery.requirements import NotHereError, Requirements
 from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import list_backups
@@ -120,6 +122,29 @@ def test_a_backup_of_a_newer_postgresql_is_refused_before_anything_is_fetched(ba
         verify_backup(backed_up.settings, backed_up.store, newer, SilentReport())
     assert "TMI_OPS_PG_BINDIR" in caught.value.next_step
     assert list_backups(backed_up.store)[0].verdict is None
+
+
+def test_a_machine_without_an_extension_of_the_backup_proves_and_disproves_nothing(
+    backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "requirements_of", lambda *_: Requirements(frozenset({"nowhere"})))
+    with pytest.raises(NotHereError, match="nowhere") as caught:
+        verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert "nothing against the backup" in caught.value.kept
+    assert list_backups(backed_up.store)[0].verdict is None
+
+
+def test_what_the_source_s_role_could_not_back_up_is_told_and_makes_the_verdict_but_for(
+    source: Settings, store: ObjectStore
+) -> None:
+    with connect(source.postgres) as connection:
+        connection.execute("CREATE TABLE twice (a int); INSERT INTO twice VALUES (1), (1)")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("CREATE UNIQUE INDEX CONCURRENTLY never_valid ON twice (a)")
+    manifest = back_up_logical(source, store, "custom", SilentReport())
+    assert manifest.left_behind == ("index public.never_valid is not valid (REINDEX or drop it)",)
+    verdict = verify_backup(source, store, manifest, SilentReport()).verdict
+    assert (verdict.outcome, verdict.but_for) == ("proven", manifest.left_behind)
 
 
 def test_a_full_disk_is_foreseen(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
