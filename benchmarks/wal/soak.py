@@ -330,7 +330,7 @@ def _soak(lab: Lab, faults: int, verify_every: int) -> None:
         "CREATE TABLE ballast (x text)",
     )
     lab.ops("backup", "base", "--quiet")
-    lab.keep_receiver()
+    _await_level(lab)  # from here on there is a slot
     stop = threading.Event()
     writers = [
         Writer(number, lab.cluster.address.model_copy(update={"database": "postgres"}), stop)
