@@ -25,7 +25,7 @@ _MOST_SHOWN = 20
 
 
 @click.command()
-@click.option("--deep", is_flag=True, help="Read every segment whole and check its SHA-256, not its header alone.")
+@click.option("--deep", is_flag=True, help="Read every segment whole: SHA-256, header, records.")
 @click.option("--cluster", metavar="ID", help="System identifier; that of the newest base backup unless given.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
