@@ -64,8 +64,8 @@ def backup_definitions(environment: str) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         pool=backup_pool(environment),
-        description="A logical backup: pg_dump and a fingerprint of every table from one snapshot, streamed to the "
-        "store and committed by its manifest. The same by hand: `tmi-ops backup logical`.",
+        description="A logical backup: pg_dump from one snapshot, every table counted as it streams to the store, "
+        "committed by its manifest. The same by hand: `tmi-ops backup logical`.",
     )
     def logical(context: AssetExecutionContext, config: LogicalBackupConfig, environment: Environment) -> Materialized:
         from tmi_ops.backup.logical import back_up_logical
