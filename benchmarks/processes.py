@@ -113,7 +113,9 @@ class _MemoryWatch:
             while waiting:
                 pid = waiting.pop()
                 total += _resident_bytes(pid)
-                waiting += _children(pid)
+                # A child that has not become its program yet shares our memory, and is no process of its own.
+                ours = _command(pid)
+                waiting += [child for child in _children(pid) if _command(child) != ours]
             self._peak = max(self._peak, total)
 
 
@@ -122,6 +124,13 @@ def _resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_SIZE
     except (OSError, IndexError):
         return 0  # it has just ended
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _children(pid: int) -> list[int]:
