@@ -186,6 +186,10 @@ def test_as_root_the_files_belong_to_the_owner_of_the_directory(
     assert owners == {owner.pw_uid}
 
 
+# PostgreSQL 15 leaves them out of its base backups.
+FIRST_TO_BACK_UP_IN_PLACE = 16
+
+
 @pytest.mark.slow
 def test_tablespaces_made_and_dropped_after_the_base_and_those_in_the_data_directory_come_back_where_they_belong(
     programs: Programs, s3: StoreSettings, shared_bucket: str, directory: Path
@@ -196,9 +200,12 @@ def test_tablespaces_made_and_dropped_after_the_base_and_those_in_the_data_direc
         settings = settings_for(cluster.address, own_store(s3, shared_bucket), root / "home")
         store = open_store(settings.store, settings.environment)
         with connect(cluster.address) as connection:
-            connection.execute("SET allow_in_place_tablespaces = on")
-            connection.execute("CREATE TABLESPACE inside LOCATION ''")
-            connection.execute("CREATE TABLE within TABLESPACE inside AS SELECT generate_series(1, 100) AS i")
+            space = "pg_default"
+            if programs.major >= FIRST_TO_BACK_UP_IN_PLACE:
+                space = "inside"
+                connection.execute("SET allow_in_place_tablespaces = on")
+                connection.execute("CREATE TABLESPACE inside LOCATION ''")
+            connection.execute(f"CREATE TABLE within TABLESPACE {space} AS SELECT generate_series(1, 100) AS i")
         back_up_base(settings, store, SilentReport())
         back_up_base(settings, store, SilentReport(), incremental=True)
         for name in ("first", "second"):
@@ -210,13 +217,13 @@ def test_tablespaces_made_and_dropped_after_the_base_and_those_in_the_data_direc
                 connection.execute(f"DROP TABLESPACE {name}")
         archive_wal(cluster, store)
         restore(settings, Target(), directory)
-        (inside,) = (directory / "pg_tblspc").iterdir()
-        assert inside.is_dir()
-        assert not inside.is_symlink()
+        left = list((directory / "pg_tblspc").iterdir())
+        assert len(left) == (space == "inside"), "what was made and dropped is gone"
+        assert all(path.is_dir() and not path.is_symlink() for path in left)
         assert not (directory / "tablespaces").exists()
         with started(directory, settings.postgres) as running:
             assert value(running.address, "SELECT count(*) FROM within") == 100
-            assert value(running.address, "SELECT count(*) FROM pg_tablespace") == 3
+            assert value(running.address, "SELECT count(*) FROM pg_tablespace") == 2 + len(left)
 
 
 def test_a_dangling_link_and_the_inside_of_another_cluster_are_refused(plan: RecoveryPlan, directory: Path) -> None:
