@@ -307,7 +307,7 @@ def _await_answer(cluster: RunningCluster, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if cluster.process.poll() is not None:
-            raise program_failed("postgres", cluster.process.returncode, _tail(log))
+            raise _ended(cluster.process.returncode, log)
         try:
             psycopg.connect(**connection_parameters(cluster.address, "postgres")).close()
         except psycopg.OperationalError:
@@ -315,6 +315,13 @@ def _await_answer(cluster: RunningCluster, log: Path) -> None:
         else:
             return
     raise ProgramError(f"PostgreSQL did not answer within {START_TIMEOUT_S:.0f} s: {_tail(log)}")
+
+
+def _ended(returncode: int, log: Path) -> ProgramError:
+    """A server says last why it ended; before that its log has what it told everybody who asked too early."""
+    said = " / ".join([line for line in _tail(log).splitlines() if line.strip()][-4:]) or "it said nothing"
+    how = f"was ended by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
+    return ProgramError(f"PostgreSQL {how}: {said}")
 
 
 def _tail(log: Path, size: int = 2000) -> str:

@@ -21,6 +21,9 @@ T = TypeVar("T")
 PATIENCE_S = 120.0
 
 
+GUARD = "tmi-ops-guard"
+
+
 @dataclass
 class CommandLine:
     """`tmi-ops` with a home of its own and no settings from outside."""
@@ -72,12 +75,17 @@ class CommandLine:
 
     def processes(self) -> dict[int, str]:
         """Processes of this stack: servers, guards and their children, however they renamed themselves."""
-        found = {}
+        found, guards = {}, {}
         for entry in Path("/proc").iterdir():
             with suppress(OSError):  # it ended meanwhile
-                if entry.name.isdigit() and self._is_ours(entry):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+                if entry.name.isdigit():
+                    words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    if GUARD in words:  # it has nothing of our environment; whom it guards says whose it is
+                        guards[int(entry.name)] = words
+                    elif self._is_ours(entry):
+                        found[int(entry.name)] = " ".join(words)
+        of_ours = {pid: words for pid, words in guards.items() if int(words[words.index(GUARD) + 1]) in found}
+        return found | {pid: " ".join(words) for pid, words in of_ours.items()}
 
     def _is_ours(self, process: Path) -> bool:
         home = str(self.home)
