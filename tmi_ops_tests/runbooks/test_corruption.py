@@ -194,6 +194,7 @@ def test_where_the_application_uses_our_role_the_database_itself_is_shut_and_ope
         run = run_of(without_cache, CorruptionWish(moment=Moment()))
         assert any("shuts tmi to everybody" in note for note in run.plan.notes)
         assert "cache" not in [step.name for step in run.plan.steps]
+        assert "count" not in run.plan.step("validate").does
         with pytest.raises(Crash):
             run.go(fault=crash_at("lift", "begun"))
         with pytest.raises(DatabaseError, match="not currently accepting connections"), connect(tmi.settings.postgres):

@@ -40,14 +40,16 @@ def names_of(work: Work) -> Names:
     return Names.model_validate(work.journal.plan.wishes["names"])
 
 
-def in_place_steps(names: Names) -> tuple[Step, ...]:
+def in_place_steps(names: Names, *, counted: bool) -> tuple[Step, ...]:
+    """`counted`: the damaged database can be read behind the fence."""
+    lost = ", and count what is lost" if counted else ""
     return (
         Step(
             name="load",
             does=f"copy the recovered database to the server as {names.working}",
             way_back=f"drop {names.working}",
         ),
-        Step(name="validate", does="compare every row and definition of the copy, and count what is lost"),
+        Step(name="validate", does=f"compare every row and definition of the copy{lost}"),
         Step(
             name="swap",
             does=f"exchange names: the damaged database is kept as {names.aside}, the copy becomes {names.database}",

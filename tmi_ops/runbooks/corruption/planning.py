@@ -163,7 +163,11 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
         archive.STEP,
         hold.STEP,
         _recover_step(wish, place),
-        *(in_place_steps(names) if in_place else (COUNT_STEP, *serve_steps(serve, str(place), hook=hook))),
+        *(
+            in_place_steps(names, counted=bool(facts.gate.roles))
+            if in_place
+            else (COUNT_STEP, *serve_steps(serve, str(place), hook=hook))
+        ),
         *cache.steps_after_jump(settings, wanted=wish.with_cache),
         *((lift_step(facts.gate),) if in_place else ()),
         *start_steps(application),
