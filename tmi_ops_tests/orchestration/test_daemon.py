@@ -25,6 +25,7 @@ from tmi_ops_tests.webhook import Webhook, webhook
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SENSOR = "rpo_guard"
+BACKUP = ("base_backup", "development__backup__base")
 # So short that the look after the one that saw all well, ten seconds later, finds the promise broken.
 RPO_S = 8
 
@@ -123,6 +124,15 @@ def test_two_backups_begun_at_once_take_turns_and_neither_waits_for_a_drill_that
     drilled = finished(daemon, drill)
     assert beside.run_status == "STARTED"
     assert drilled.began < second.ended < drilled.ended
+
+
+def test_a_backup_that_somebody_cancels_is_cancelled_and_not_tried_again(protected: Protected) -> None:
+    daemon = protected.daemon
+    cancelled = daemon.launch(*BACKUP, max_rate_mb=1)
+    await_(lambda: daemon.step(cancelled).began, "the backup is at work", lambda: daemon.step(cancelled))
+    daemon.cancel(cancelled)
+    await_(lambda: daemon.step(cancelled).run_status == "CANCELED", "it is cancelled", lambda: daemon.step(cancelled))
+    assert daemon.step(cancelled).attempts == 1
 
 
 def finished(daemon: Daemon, run_id: str) -> Step:
