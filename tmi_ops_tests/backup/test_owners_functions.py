@@ -10,6 +10,7 @@ import pytest
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.backup.restore_point import create_restore_point
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.compare import compare_databases
 from tmi_ops.recovery.verify import verify_backup
@@ -72,7 +73,7 @@ def test_the_attack_works_on_who_casts(database: PostgresSettings, mallory: str)
 
 
 def test_a_backup_its_proof_and_a_restore_point_run_nothing_of_it(
-    settings: Settings, database: PostgresSettings, mallory: str
+    settings: Settings, database: PostgresSettings, mallory: str, programs: Programs
 ) -> None:
     store = open_store(settings.store, settings.environment)
     manifest = back_up_logical(settings, store, "custom", SilentReport())
@@ -80,7 +81,7 @@ def test_a_backup_its_proof_and_a_restore_point_run_nothing_of_it(
     assert verify_backup(settings, store, manifest, SilentReport()).verdict.reasons == ()
     point = create_restore_point(settings, store, f"before-{secrets.token_hex(4)}", SilentReport())
     assert point.fingerprints["public.innocent"].rows == 1
-    assert compare_databases(database, database, SilentReport()).equal
+    assert compare_databases(database, database, programs, SilentReport()).equal
     assert not _is_superuser(database, mallory)
 
 
