@@ -2,9 +2,11 @@
 
 1. A timeline is the tip of a line where it has WAL that belongs to none of its children, or where it has no child.
 2. Two lines part at an LSN. The older timeline is abandoned if its newest commit after that came before the first one
-   of the newer: so a server that failed, and whose last commits its successor lacks, is abandoned. One that commits
-   nothing after the parting is abandoned for one that does.
-3. Else both live: a copy was archived into the place of its original, or two servers took themselves for the primary.
+   of the newer: so a server that failed, and whose last commits its successor lacks, is abandoned; and so it is if it
+   committed nothing after that.
+3. A newer timeline that has committed nothing yet lives, unless a receiver went on following another one; and where a
+   receiver follows it, what the others committed before that is abandoned.
+4. Else both live: a copy was archived into the place of its original, or two servers took themselves for the primary.
    Then only a person can say which one is meant.
 """
 
@@ -98,7 +100,7 @@ def is_abandoned(mine: Commits, theirs: Commits, *, mine_is_newer: bool) -> bool
     if not (mine.readable and theirs.readable):
         return False
     if mine.newest is None:
-        return theirs.newest is not None or not mine_is_newer
+        return not mine_is_newer
     return not mine_is_newer and theirs.first is not None and mine.newest < theirs.first
 
 
@@ -127,12 +129,30 @@ def living(
             if other is not tip
         )
     ]
+    left = _without_unfollowed(left, commits, followed)
     word = next((item for item in reversed(followed) if item.by == "person"), None)
     if word is not None and any(tip.timeline == word.timeline for tip in left):
         left = [
             tip for tip in left if tip.timeline == word.timeline or (tip.newest is not None and tip.newest > word.since)
         ]
     return tuple(left or tips[-1:])
+
+
+def _without_unfollowed(
+    tips: Sequence[Tip], commits: Mapping[tuple[int, int], Commits], followed: Sequence[Followed]
+) -> list[Tip]:
+    """Where commits do not decide, because one line has none yet, what was followed last does."""
+    current = followed[-1] if followed else None
+    here = next((tip for tip in tips if current is not None and tip.timeline == current.timeline), None)
+    if current is None or here is None:
+        return list(tips)
+
+    def is_left(tip: Tip) -> bool:
+        readable = all(found.readable for pair, found in commits.items() if pair[0] == tip.timeline)
+        before = here.newest is None and tip.newest is not None and tip.newest <= current.since
+        return readable and (tip.newest is None or before)
+
+    return [tip for tip in tips if tip is here or not is_left(tip)]
 
 
 def followed_line(tips: Sequence[Tip], followed: Sequence[Followed]) -> Tip:

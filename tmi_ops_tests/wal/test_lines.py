@@ -73,10 +73,18 @@ def test_a_copy_that_committed_is_never_given_up_without_a_persons_word() -> Non
     assert two_tips(between(4, 5), between(2, 3)) == [1, 2]
 
 
-def test_one_that_committed_nothing_is_abandoned_for_one_that_did() -> None:
-    assert two_tips(between(4, 5), Commits()) == [1]
+def test_an_old_timeline_that_committed_nothing_since_is_abandoned() -> None:
     assert two_tips(Commits(), between(4, 5)) == [2]
     assert two_tips(Commits(), Commits()) == [2]
+
+
+def test_of_a_timeline_that_has_committed_nothing_yet_what_was_followed_decides() -> None:
+    """Promoted a moment ago, or a copy that was started once: its WAL does not tell."""
+    assert two_tips(between(4, 5), Commits()) == [1, 2]
+    assert two_tips(between(4, 5), Commits(), (Followed(timeline=1, since=minute(0)),)) == [1]
+    assert two_tips(between(4, 5), Commits(), (Followed(timeline=2, since=minute(6)),)) == [2]
+    assert two_tips(between(4, 7), Commits(), (Followed(timeline=2, since=minute(6)),)) == [1, 2]
+    assert two_tips(between(4, 5), Commits(readable=False), (Followed(timeline=1, since=minute(0)),)) == [1, 2]
 
 
 def test_where_commits_cannot_be_read_nothing_is_abandoned() -> None:

@@ -100,11 +100,15 @@ def _refuses_a_time_between_two_lives(past: Past, lives: Lives, second: Moment) 
 def test_a_promoted_cluster_that_has_archived_nothing_but_its_history_is_restored_as_it_was_promoted(
     past: Past, lives: Lives
 ) -> None:
-    """What its parent's segment holds beyond the place where it was left must not be replayed."""
+    """What its parent's segment holds beyond the place where it was left must not be replayed. Nothing in the archive
+    tells which of the two is meant, so a person is asked.
+    """
     with lives.restored(Target(lsn=past.middle.lsn)) as cluster:
         history = cluster.directory / "pg_wal" / "00000002.history"
         store_once(lives.store, past.system_identifier, history.name, history.read_bytes(), None)
-    with lives.restored(Target()) as cluster:
+    with pytest.raises(RecoveryError, match="2 lines of this cluster live: timeline 1"):
+        lives.restore(Target())
+    with lives.restored(Target(), timeline=2) as cluster:
         assert rows(cluster.address) == past.middle.rows
         assert (cluster.directory / "pg_wal" / "00000003.history").exists()
 
