@@ -139,6 +139,13 @@ class BackupManifest(_Fact):
         """SHA-256 of the bytes that the store holds, which a later release would not write again."""
         return self._stored_sha256 or hashlib.sha256(to_json(self)).hexdigest()  # type: ignore[arg-type]
 
+    def __eq__(self, other: object) -> bool:
+        """By what they say; whether one was read from the store does not count."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(self.backup_id)
+
     def remember_stored(self, data: bytes) -> None:
         """Say what the store holds as this manifest."""
         self._stored_sha256 = hashlib.sha256(data).hexdigest()
