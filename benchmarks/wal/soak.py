@@ -116,6 +116,7 @@ class Lab:
             "TMI_OPS_HOME": str(self.directory / "home"),
             "TMI_OPS_AUTOMATION": "off",
             "COLUMNS": "160",
+            "PYTHONFAULTHANDLER": "1",
         }
 
     def ops(self, *words: str, fails: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -197,9 +198,17 @@ def freeze_receiver(lab: Lab) -> None:
 
 
 def end_receiver(lab: Lab) -> None:
-    if lab.receiver is not None:
-        lab.receiver.terminate()
+    """Cleanly; one that hangs says where."""
+    if lab.receiver is None:
+        return
+    lab.receiver.terminate()
+    try:
         lab.receiver.wait(60)
+    except subprocess.TimeoutExpired:
+        lab.receiver.send_signal(signal.SIGABRT)
+        lab.receiver.wait(10)
+        said = (lab.directory / "receiver.log").read_text(errors="replace")[-6000:]
+        raise SystemExit(f"the receiver did not end:\n{said}") from None
 
 
 def _cut(relay: TcpRelay) -> None:

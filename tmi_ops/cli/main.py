@@ -6,8 +6,10 @@ Commands are loaded when they are called, so `tmi-ops --help` answers at once.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -19,6 +21,7 @@ from tmi_ops.cli.lasting import lasting_output
 from tmi_ops.errors import OpsError
 
 INTERRUPTED = 130
+_AGAIN_AFTER_S = 0.05
 _INTERRUPTED = "Interrupted."
 _NOT_CONFIRMED = "Not confirmed, so nothing was changed."
 
@@ -127,6 +130,7 @@ def tmi_ops() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 findings or a failed proof, 2 could not, 130 interrupted."""
     signal.signal(signal.SIGTERM, _as_interrupt)
+    sys.unraisablehook = stop_again
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _as_interrupt)
     with lasting_output():
@@ -157,6 +161,16 @@ def _was_a_no(stop: BaseException) -> bool:
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
     """A service manager's stop and a closed terminal clear up as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def stop_again(lost: sys.UnraisableHookArgs) -> None:
+    """A stop that came where Python drops exceptions (a destructor, a callback of C code) is sent once more."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        again = threading.Timer(_AGAIN_AFTER_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _show_error(error: OpsError) -> None:

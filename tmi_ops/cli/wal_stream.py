@@ -45,12 +45,12 @@ def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, a
     The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
     time; it goes on from what the store holds. SIGTERM and Ctrl-C stop it cleanly.
     """
+    stop = _stop_on_signals()
     from tmi_ops.settings import load_settings
     from tmi_ops.wal.receiver import StreamOptions, await_store, catch_up_wal, stream_wal
 
     settings = load_settings(purpose=Purpose.RECEIVER)
     options = StreamOptions(slot, partial_every, accept_gap, wait)
-    stop = _stop_on_signals()
     with reporting(quiet) as report:
         store = open_environment()[1] if catch_up else await_store(settings, report, stop)
         receive = catch_up_wal if catch_up else stream_wal
