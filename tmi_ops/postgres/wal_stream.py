@@ -24,7 +24,8 @@ from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.settings import PostgresSettings
 
 # SQLSTATEs of a server that refuses to stream.
-WAL_REMOVED = "58P01"
+# WAL is gone: its file is absent, or was removed while the server looked for it.
+WAL_REMOVED = ("58P01", "XX000")
 SLOT_IN_USE = "55006"
 SLOT_EXISTS = "42710"
 _ANSWER_WITHIN_S = 30.0
@@ -183,7 +184,7 @@ def can_stream(postgres: PostgresSettings, lsn: int, timeline: int) -> bool:
             if message == b"":
                 end_streaming(connection)  # which says why
         except ReplicationError as error:
-            if error.sqlstate == WAL_REMOVED:
+            if error.sqlstate in WAL_REMOVED:
                 return False
             raise
     if message is None:

@@ -269,7 +269,13 @@ def _notes(written: Sequence[Pair], tables: Sequence[TablePlan]) -> list[str]:
 
 def _notes_of_server(sides: Sides) -> list[str]:
     row = sides.now.execute(
-        "SELECT setting FROM pg_settings WHERE name = 'default_transaction_read_only' AND reset_val = 'on'"
+        """
+        SELECT 1 FROM pg_catalog.pg_db_role_setting
+        WHERE setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+          AND setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user))
+          AND setconfig && ARRAY['default_transaction_read_only=on', 'default_transaction_read_only=true',
+                                 'default_transaction_read_only=1', 'default_transaction_read_only=yes']
+        """
     ).fetchone()
     database = sides.now.info.dbname
     return [f"{database} is frozen (default_transaction_read_only); these rows are written all the same"] if row else []

@@ -111,7 +111,7 @@ class Session:
             while (following := self._receive_timeline(segment, phase)) is not None:
                 segment = following
         except ReplicationError as error:
-            if error.sqlstate != WAL_REMOVED:
+            if error.sqlstate not in WAL_REMOVED:
                 raise
             raise ReplicationError(
                 f"The server removed {segment.name} just when it was asked for.",

@@ -19,6 +19,7 @@ from dagster_webserver.cli import dagster_webserver
 
 from tmi_ops.cli.main import tmi_ops
 from tmi_ops.settings import PostgresSettings, RedisSettings, StoreSettings, load_settings
+from tmi_ops.settings.purposes import Purpose
 from tmi_ops_tests.deploy.files import (
     DEPLOY,
     ENVIRONMENTS,
@@ -50,6 +51,9 @@ def is_read(variable: str) -> bool:
         prefix + {"database": "db"}.get(field, field).upper()
         for prefix, model in groups.items()
         for field in model.model_fields
+    }
+    fields |= {
+        f"TMI_OPS_{purpose.name}_{what}" for purpose in Purpose for what in ("USER", "PASSWORD", "PASSWORD_FILE")
     }
     sources = "".join(file.read_text() for file in (ROOT / "tmi_ops" / "settings").glob("*.py"))
     return variable in fields or f'"{variable}"' in sources

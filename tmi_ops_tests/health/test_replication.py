@@ -44,10 +44,9 @@ def pair(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     root.chmod(0o755)
     with throwaway_server(programs, root, parameters=PRIMARY) as primary:
         data = root / "standby"
-        run_program(
-            [programs.path("pg_basebackup"), "-D", data, "-R", "-c", "fast", "--no-sync"],
-            env=libpq_environment(primary.address),
-        )
+        # -R writes all of it into primary_conninfo, and a walreceiver takes no settings of ours.
+        env = {name: value for name, value in libpq_environment(primary.address).items() if name != "PGOPTIONS"}
+        run_program([programs.path("pg_basebackup"), "-D", data, "-R", "-c", "fast", "--no-sync"], env=env)
         identity = server_identity(programs.path("postgres"), root)
         identity.take_over(data)
         address = primary.address.model_copy(update={"port": free_port()})

@@ -47,7 +47,7 @@ def test_what_is_read_from_the_store_is_enough_to_plan_and_what_is_removed_is_go
         (proven, "proven", 4),
     }
     assert [half.backup_id for half in facts.half_made] == ["20200101T000000Z-logical-0000"]
-    assert not plan_retention(facts, LEAN, NOW).removed  # both lie within the window
+    assert not plan_retention(facts, LEAN, datetime.now(UTC)).removed  # both lie within the window
 
     result = execute_retention(removing(store, failed), store, SilentReport())
     assert (result.backups, result.spared) == (1, [])
