@@ -6,7 +6,6 @@ It is sheltered (see postgres/shelter.py): nobody may take it for the database, 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +14,13 @@ from pathlib import Path
 import psycopg
 
 from tmi_ops.drill.findings import Found
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import ProgramError, RecoveryError
 from tmi_ops.postgres.connections import connection_parameters
-from tmi_ops.postgres.programs import Programs, plain_environment, program_too_slow
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.shelter import session_options
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import Recovered
-from tmi_ops.recovery.point_in_time.server import Recovering, bring_back_settings, owner_of, recovering_server
+from tmi_ops.recovery.point_in_time.server import Recovering, bring_back_settings, ended_as, owner_of, recovering_server
 from tmi_ops.settings import PostgresSettings
 
 ANSWERS_WITHIN_S = 120.0
@@ -46,21 +45,10 @@ def check_pages(recovered: Recovered, programs: Programs) -> Found:
         return Found.not_run("The cluster has no data checksums (initdb --data-checksums, or pg_checksums --enable).")
     identity = owner_of(recovered.directory, programs)
     argv: list[str | Path] = [programs.path("pg_checksums"), "--check", "--pgdata", recovered.directory]
-    limit = time_limit(recovered.restored_size)
     try:
-        done = subprocess.run(
-            identity.command(argv),
-            cwd="/",
-            env=plain_environment(),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=limit,
-            **identity.process_options(),
-        )
-    except subprocess.TimeoutExpired:
-        return Found.not_run(program_too_slow(argv[0], limit).what)
+        done = ended_as(identity, argv, limit=time_limit(recovered.restored_size))
+    except ProgramError as too_slow:
+        return Found.not_run(too_slow.what)
     said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     if done.returncode == 0:
         return Found.passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")

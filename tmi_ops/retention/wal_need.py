@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tmi_ops.retention.facts import Backup, ClusterWal, RetentionFacts, WalFile
+from tmi_ops.wal.archive import FIRST_TIMELINE
 from tmi_ops.wal.lineage import Lineage, lineage
 
-FIRST_TIMELINE = 1
 # When something of a timeline was stored.
 _Write = tuple[datetime, int]
 _ORIGINAL = lineage(FIRST_TIMELINE, ())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from tmi_ops.errors import ObjectExistsError, OpsError
@@ -28,7 +29,7 @@ from tmi_ops.store.stamped import put_stamped
 from tmi_ops.wal.archive import check_content, describe_archive, partial_key
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import continues, links_of
-from tmi_ops.wal.records import update_records
+from tmi_ops.wal.records import ArchiveRecords, update_records
 from tmi_ops.wal.segments import check_segment, look_at_segment, put_segment, require_same_beginning
 from tmi_ops.wal.stored_file import FileFacts, compressed, conflict, facts_of, load, store_once
 
@@ -87,8 +88,8 @@ def _store_whole(store: ObjectStore, cluster: str, segment: Segment, content: by
     if after is not None and continues(checked.as_neighbour.links, links_of(after.metadata)) is False:
         raise conflict(segment.next.name)
     require_same_beginning(store, cluster, segment, content)
-    for found in checked.breaks:
-        update_records(store, cluster, lambda records, found=found: records.with_break(found))  # type: ignore[misc]
+    if checked.breaks:
+        update_records(store, cluster, lambda records: reduce(ArchiveRecords.with_break, checked.breaks, records))
     return put_segment(store, cluster, content, checked)
 
 

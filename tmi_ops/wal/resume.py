@@ -115,7 +115,7 @@ def find_beginning(
     place = next((place for place in places if server_has(place.segment)), None)
     if place is None:
         if not (accept_gap or covered.end is None or _makes_up(needed, covered)):
-            raise wal_gone(places[0].segment, None)
+            raise wal_gone(places[0].segment)
         _make_slot(connection, slot, anew=True)
         report.note(f"The server has removed the WAL from {places[0].segment.name} on; the slot {slot} is made anew.")
         server, slot_lsn = _with_slot(postgres, slot)

@@ -171,12 +171,10 @@ def slot_lost(slot: str, archived: int | None) -> SlotLostError:
     )
 
 
-def wal_gone(segment: Segment, oldest: int | None) -> WalGoneError:
+def wal_gone(segment: Segment) -> WalGoneError:
     """The error for WAL that the archive needs next and the server no longer has."""
-    until = f" up to {format_lsn(oldest)}" if oldest is not None else ""
     return WalGoneError(
-        f"The server has removed the WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on"
-        f"{until}.",
+        f"The server has removed the WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on.",
         kept="What is archived is whole; nothing was skipped.",
         next_step="if another archive has these segments, give them to `tmi-ops wal push`. Else `tmi-ops wal stream "
         "--accept-gap` goes on behind the gap; then take a base backup at once (`tmi-ops backup base`): points within "
