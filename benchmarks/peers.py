@@ -1,9 +1,11 @@
 """The peers of physical backups, pgBackRest and barman-cloud, set up beside us on the same servers.
 
-pgBackRest speaks to S3 over TLS only, so all sides go through one TLS front (stunnel) to the same S3 server. Its Debian
-version knows PostgreSQL up to 15, so that is the server. The peers read the server's files and must run as its user.
+pgBackRest speaks to S3 over TLS only, so all sides go through one TLS front (stunnel) to the same S3 server. The
+`pgbackrest` on the PATH counts: Debian's knows PostgreSQL up to 15, a newer one is built with meson from its sources.
+The peers read the server's files and must run as its user; so must TMI_OPS_PG_BINDIR. barman-cloud is left out where it
+is not installed.
 
-    apt-get install pgbackrest stunnel4 postgresql-15
+    apt-get install stunnel4 libzstd-dev liblz4-dev libssl-dev libxml2-dev libpq-dev libyaml-dev libbz2-dev
     /usr/bin/python3 -m venv /tmp/barman
     /tmp/barman/bin/pip install 'barman[cloud,lz4]' zstandard psycopg2-binary
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import time
@@ -41,6 +44,7 @@ class Bench:
     directory: Path
     sockets: Path
     env: Mapping[str, str]
+    front_pid: int = 0
 
     @property
     def endpoint(self) -> str:
@@ -54,7 +58,7 @@ class Bench:
         """A pgBackRest command, run as the server's user."""
         return [
             *as_server(),
-            "pgbackrest",
+            pgbackrest_program(),
             f"--config={self.directory / 'pgbackrest.conf'}",
             f"--stanza={STANZA}",
             *words,
@@ -68,6 +72,18 @@ class Bench:
     @property
     def barman_store(self) -> tuple[str, str]:
         return f"s3://{self.servers.store.bucket}/barman", STANZA
+
+
+def pgbackrest_program() -> str:
+    """Where it lies; a server's archive_command has another PATH than we have."""
+    found = shutil.which("pgbackrest")
+    if found is None:
+        raise FileNotFoundError("pgbackrest")
+    return found
+
+
+def barman_is_here() -> bool:
+    return BARMAN.is_dir()
 
 
 def as_server() -> Words:
@@ -93,9 +109,10 @@ def bench(running: Servers, directory: Path, sockets: Path) -> Iterator[Bench]:
         f"foreground = yes\npid =\ndebug = 3\n[s3]\naccept = 127.0.0.1:{port}\ncert = {certificate}\n"
         f"key = {directory / 'front.key'}\nconnect = {str(running.store.endpoint_url).removeprefix('http://')}\n"
     )
-    made = Bench(running, port, directory, sockets, _environment(running, directory, port, certificate))
-    _configure_pgbackrest(made)
     process = subprocess.Popen(["stunnel", front], stderr=subprocess.DEVNULL)  # noqa: S607
+    environment = _environment(running, directory, port, certificate)
+    made = Bench(running, port, directory, sockets, environment, process.pid)
+    _configure_pgbackrest(made)
     try:
         while is_free(port):
             time.sleep(0.05)

@@ -81,6 +81,49 @@ def cpu_of_tree(root: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+class CpuWatch:
+    """CPU seconds that others use for the length of a block, by name, in `seconds` afterwards.
+
+    Args:
+        roots: process ids; each counts with its children, those that ended too.
+        words: of processes that belong to nobody: all whose command line holds the word. They are sampled, so what one
+            uses in its last moment is lost.
+    """
+
+    def __init__(self, roots: Mapping[str, int], words: Mapping[str, str] | None = None) -> None:
+        self._roots, self._words = roots, words or {}
+        self._before: dict[str, float] = {}
+        self._sampled: dict[str, dict[int, float]] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> CpuWatch:
+        self._before = {name: cpu_of_tree(root) for name, root in self._roots.items()}
+        self._known = {name: self._sample(word) for name, word in self._words.items()}
+        self._sampled = {name: {} for name in self._words}
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.seconds = {name: cpu_of_tree(root) - self._before[name] for name, root in self._roots.items()}
+        for name, found in self._sampled.items():
+            known = self._known[name]
+            self.seconds[name] = sum(used - known.get(pid, 0.0) for pid, used in found.items())
+
+    def _watch(self) -> None:
+        while not self._done.wait(SAMPLE_INTERVAL_S):
+            for name, word in self._words.items():
+                self._sampled[name].update(self._sample(word))
+
+    @staticmethod
+    def _sample(word: str) -> dict[int, float]:
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return {pid: cpu_of_tree(pid) for pid in pids if word.encode() in _command(pid)}
+
+
 def _read_to_end(process: subprocess.Popen[bytes]) -> str:
     words = process.stderr.read().decode(errors="replace") if process.stderr is not None else ""
     process.wait()

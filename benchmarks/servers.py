@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,12 +29,17 @@ BUCKET, REGION = "measurement", "us-east-1"
 
 @dataclass(frozen=True)
 class Servers:
-    """What both sides of a measurement talk to. `data`: the server's data directory."""
+    """What both sides of a measurement talk to. `data`: the data directory; `s3_pid`: the S3 server's process."""
 
     postgres: PostgresSettings
     store: StoreSettings
     programs: Programs
     data: Path
+    s3_pid: int = 0
+
+    @property
+    def postgres_pid(self) -> int:
+        return int((self.data / "postmaster.pid").read_text().split()[0])
 
 
 @contextmanager
@@ -45,7 +51,8 @@ def servers(
     Args:
         parameters: of PostgreSQL, over `POSTGRES_PARAMETERS`.
     """
-    programs = server_programs(major)
+    bindir = os.environ.get("TMI_OPS_PG_BINDIR")
+    programs = server_programs(major, Path(bindir) if bindir else None)
     wanted = {**POSTGRES_PARAMETERS, **(parameters or {})}
     credentials = S3Credentials("measurement", SecretStr(secrets.token_urlsafe(24)))
     with throwaway_server(programs, directory / "postgres", parameters=wanted) as cluster:
@@ -61,7 +68,8 @@ def servers(
                 access_key_id=SecretStr(credentials.access_key_id),
                 secret_access_key=credentials.secret_access_key,
             )
-            yield Servers(cluster.address.model_copy(update={"database": "tmi"}), store, programs, cluster.directory)
+            postgres = cluster.address.model_copy(update={"database": "tmi"})
+            yield Servers(postgres, store, programs, cluster.directory, s3.process.pid)
         finally:
             s3.process.kill()  # its orderly stop takes long, and its data is thrown away
             s3.stop()

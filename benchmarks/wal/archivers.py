@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from benchmarks.peers import Bench, as_server
-from benchmarks.processes import run_pipeline
+from benchmarks.peers import Bench, as_server, barman_is_here, pgbackrest_program
+from benchmarks.processes import CpuWatch, Run, run_pipeline
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.wal_files import parse_lsn
 
@@ -44,9 +44,15 @@ def prepare(made: Bench) -> None:
     archive_with(made, "")
 
 
-def catch_up(made: Bench) -> float:
-    """Let ours archive what there is. Returns seconds."""
-    return run_pipeline([made.ours("wal", "stream", "--catch-up", "--quiet")], made.env).seconds
+def catch_up(made: Bench) -> Run:
+    """Let ours archive what there is."""
+    return run_pipeline([made.ours("wal", "stream", "--catch-up", "--quiet")], made.env)
+
+
+def cpu_watch(made: Bench) -> CpuWatch:
+    """What server, store and TLS front use, and pgBackRest's processes that are nobody's children."""
+    roots = {"server": made.servers.postgres_pid, "store": made.servers.s3_pid, "front": made.front_pid}
+    return CpuWatch(roots, {PGBACKREST: ":async", f"{PGBACKREST} workers": ":local"})
 
 
 def forget_backlog(made: Bench) -> None:
@@ -58,7 +64,7 @@ def forget_backlog(made: Bench) -> None:
 
 
 def pgbackrest_command(made: Bench) -> str:
-    words = f"pgbackrest --config={made.directory / 'pgbackrest.conf'} --stanza=main archive-push %p"
+    words = f"{pgbackrest_program()} --config={made.directory / 'pgbackrest.conf'} --stanza=main archive-push %p"
     return _with_environment(made, words)
 
 
@@ -152,5 +158,6 @@ def _with_environment(made: Bench, command: str) -> str:
 ARCHIVERS = (
     Archiver(OURS, _stream, _FLUSHED_BY_STREAM),
     Archiver(PGBACKREST, _by_command(pgbackrest_command), _END_OF_LAST_ARCHIVED),
-    Archiver(BARMAN, _by_command(barman_command), _END_OF_LAST_ARCHIVED),
+    *([Archiver(BARMAN, _by_command(barman_command), _END_OF_LAST_ARCHIVED)] if barman_is_here() else []),
 )
+NAMES = tuple(archiver.name for archiver in ARCHIVERS)

@@ -5,7 +5,9 @@ python -m benchmarks.wal.backlog --size 5e8 --backlog 128 --rounds 3
 
 from __future__ import annotations
 
+import os
 import statistics
+from dataclasses import dataclass
 
 import click
 
@@ -14,6 +16,7 @@ from benchmarks.logical_backup import MB
 from benchmarks.peers import Bench
 from benchmarks.wal.archivers import (
     BARMAN,
+    NAMES,
     OURS,
     PGBACKREST,
     SEGMENT,
@@ -21,6 +24,7 @@ from benchmarks.wal.archivers import (
     barman_command,
     catch_up,
     connect,
+    cpu_watch,
     flushed,
     forget_backlog,
     pgbackrest_command,
@@ -38,32 +42,61 @@ BARMAN_SHARE = 8
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 def main(size: float, backlog: int, rounds: int) -> None:
     """Measure how fast a backlog of WAL is archived."""
-    on_bench(size, lambda made, _: _measure(made, backlog, rounds), SERVER_SETTINGS)
+    on_bench(size, lambda made, _: _measure(made, backlog, rounds), SERVER_SETTINGS, major=17)
 
 
 def _measure(made: Bench, backlog: int, rounds: int) -> None:
     prepare(made)
-    taken = [one_round(made, backlog) for _ in range(rounds)]
-    click.echo(f"\n{backlog} segments that lie ready\n\n|  | median MB/s | each |\n| --- | ---: | ---: |")
-    for name in (OURS, PGBACKREST, BARMAN):
-        rates = [one[name] for one in taken]
-        click.echo(f"| {name} | {statistics.median(rates):.0f} | {' '.join(f'{rate:.0f}' for rate in rates)} |")
+    taken = [one_round(made, backlog, number) for number in range(rounds)]
+    click.echo(
+        f"\n{backlog} segments that lie ready; load {os.getloadavg()[1]:.1f}\n\n"
+        "|  | median MB/s | each | times pgBackRest's, median of the rounds | CPU s for each GB: client | server "
+        "| S3 and TLS |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    )
+    for name in NAMES:
+        own = [one[name] for one in taken]
+        ratio = statistics.median(one[name].rate / one[PGBACKREST].rate for one in taken)
+        parts = (statistics.median(part) for part in zip(*(one.cpu for one in own), strict=True))
+        click.echo(
+            f"| {name} | {statistics.median(one.rate for one in own):.0f} "
+            f"| {' '.join(f'{one.rate:.0f}' for one in own)} | {ratio:.2f} "
+            f"| {' | '.join(f'{part:.1f}' for part in parts)} |"
+        )
 
 
-def one_round(made: Bench, backlog: int) -> dict[str, float]:
-    """MB/s of each archiver, each with a backlog of its own."""
-    rates = {}
-    for name in (OURS, PGBACKREST, BARMAN):
+@dataclass(frozen=True)
+class Drained:
+    """One backlog archived: MB/s, and CPU seconds for each GB of client, server, and S3 server with its front."""
+
+    rate: float
+    cpu: tuple[float, float, float]
+
+
+def one_round(made: Bench, backlog: int, number: int) -> dict[str, Drained]:
+    """Each archiver with a backlog of its own, in an order that changes with the round."""
+    found = {}
+    for name in NAMES if number % 2 == 0 else NAMES[::-1]:
         forget_backlog(made)
         size = write_segments(made, backlog // BARMAN_SHARE if name == BARMAN else backlog)
-        rates[name] = size / MB / _seconds(made, name)
-    return rates
+        found[name] = _drained(made, name, size)
+        click.echo(f"round {number + 1}: {name} {found[name].rate:.0f} MB/s, CPU s/GB {found[name].cpu}")
+    return found
 
 
-def _seconds(made: Bench, name: str) -> float:
-    if name == OURS:
-        return catch_up(made)
-    return until_archived(made, pgbackrest_command(made) if name == PGBACKREST else barman_command(made))
+def _drained(made: Bench, name: str, size: int) -> Drained:
+    with cpu_watch(made) as watch:
+        if name == OURS:
+            run = catch_up(made)
+            seconds, client = run.seconds, run.cpu_seconds
+        else:
+            command = pgbackrest_command(made) if name == PGBACKREST else barman_command(made)
+            seconds, client = until_archived(made, command), 0.0
+    cpu = watch.seconds
+    client += sum(used for who, used in cpu.items() if who.startswith(PGBACKREST))
+    gigabytes = size / 1e9
+    return Drained(
+        size / MB / seconds, (client / gigabytes, cpu["server"] / gigabytes, (cpu["store"] + cpu["front"]) / gigabytes)
+    )
 
 
 def write_segments(made: Bench, count: int) -> int:

@@ -73,7 +73,7 @@ class Course:
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 def main(size: float, rate: float, seconds: int, rounds: int) -> None:
     """Measure how far behind archivers stay."""
-    on_bench(size, lambda made, _: _measure(made, rate, seconds, rounds), SERVER_SETTINGS)
+    on_bench(size, lambda made, _: _measure(made, rate, seconds, rounds), SERVER_SETTINGS, major=17)
 
 
 def _measure(made: Bench, rate: float, seconds: int, rounds: int) -> None:

@@ -18,13 +18,14 @@ from tmi_ops.errors import IntegrityError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
-from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.facts import Edge, Fork, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import fetch_wal_file
-from tmi_ops.wal.coverage import WalFile, coverage, files_of
+from tmi_ops.wal.coverage import WalFile, WalRange, coverage, files_of
 from tmi_ops.wal.lineage import Lineage, Stretch
 
 # A database with any work commits within so many segments; where none does, only the replay can tell.
@@ -69,13 +70,24 @@ def _read_clock(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, tim
     bases = bases_on(facts, line)
     goes_beyond = bool(bases) and bases[0].consistent_at > time
     newest = None if goes_beyond else _last(reader, reversed(coverage(facts.archive, line).files))
-    after = max((parse_lsn(base.stop_lsn) for base in bases if base.consistent_at <= time), default=0)
+    before = [base for base in bases if base.consistent_at <= time]
+    after = max((parse_lsn(base.stop_lsn) for base in before), default=0)
+    ranges = {wal.end: wal for base in before if (wal := wal_after(base, line, facts.archive)).goes_on}
     forks = [
         _fork(reader, facts, line, stretch, following)
         for stretch, following in zip(line.stretches, line.stretches[1:], strict=False)
         if stretch.end is not None and stretch.end >= after
     ]
-    return WalClock(newest, tuple(forks))
+    return WalClock(newest, tuple(forks), tuple(_edge(reader, facts, line, wal) for wal in ranges.values()))
+
+
+def _edge(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, wal: WalRange) -> Edge:
+    behind = coverage(facts.archive, line).range_from(wal.end, wal.end) if wal.broken is not None else None
+    return Edge(
+        lsn=wal.end,
+        last_before=_last(reader, reversed(wal.files), until=wal.end),
+        first_after=_first(reader, behind.files, wal.end) if behind is not None else None,
+    )
 
 
 def _fork(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, stretch: Stretch, following: Stretch) -> Fork:
@@ -92,11 +104,11 @@ def _fork(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, stretch: 
 
 
 def _last(reader: _SegmentReader, files: Iterable[WalFile], until: int | None = None) -> datetime | None:
-    """The last commit, going backwards."""
+    """The newest commit of the last segment that has any, going backwards."""
     for ends in reader.transaction_ends(files):
-        before = [end for end in ends if until is None or end.lsn < until]
+        before = [end.at for end in ends if until is None or end.lsn < until]
         if before:
-            return before[-1].at
+            return max(before)
     return None
 
 

@@ -34,11 +34,25 @@ class Fork:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """Commits around LSN `lsn`, where a replay ends though the WAL goes on; None where none was found near it.
+
+    `last_before` is the newest one before it; `first_after` the first one behind a break, with no WAL missing between.
+    """
+
+    lsn: int
+    last_before: datetime | None
+    first_after: datetime | None = None
+
+
+@dataclass(frozen=True)
 class WalClock:
-    """Times read out of the WAL of one line: its newest commit (None: none near the end), and its forks."""
+    """Times read out of the WAL of one line: its newest commit (None: none near the end), its forks, and the places
+    that no replay passes on the way to the target."""
 
     newest_commit: datetime | None = None
     forks: tuple[Fork, ...] = ()
+    edges: tuple[Edge, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,19 @@
 3. The WAL: from that base on along the line, without a hole up to the target.
 
 A time after the last commit is reached by all the WAL there is where a receiver had seen the archive complete later
-than that: nothing was committed until then.
+than that: nothing was committed until then. So is a time between the last commit before a restart with wal_level =
+minimal and the first one after it: it is the state just before that restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time import refusals
-from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.facts import Edge, Fork, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.store.manifest import BaseManifest
@@ -36,7 +37,8 @@ class RecoveryPlan:
         chain: the backups that are fetched, the full one first; the last is the one that recovery begins with.
         timeline: the one that recovery follows; `line` is it with its ancestors.
         wal: the archived WAL that may be replayed, in its order.
-        stop_lsn: the LSN that PostgreSQL is told to stop at, where the target is one or a restore point.
+        stop_lsn: the LSN that PostgreSQL is told to stop at, where the target is one, a restore point, or a time just
+            before a break; `inclusive`: the record that begins there is replayed, or what was committed at that time.
         to_the_end: all WAL is replayed, because the target is its end. PostgreSQL is told of no target then: it takes
             one for reached only when it finds a record beyond it.
         histories: timelines whose history PostgreSQL may ask for.
@@ -53,6 +55,7 @@ class RecoveryPlan:
     stop_lsn: int | None
     to_the_end: bool
     histories: tuple[int, ...]
+    inclusive: bool = True
     newest_timeline: int = 1
     earlier: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -98,7 +101,10 @@ def plan_recovery(
     chosen, notes = _choose_base(facts, target, usable, before, base)
     wal = wal_after(chosen[-1], line, facts.archive)
     quiet = _was_quiet(facts, target, line, wal)
-    _require_reachable(facts, target, line, wal, stop_lsn, quiet=quiet)
+    edge = _edge_at(facts, wal)
+    at_break = edge is not None and _stands_before(edge, target, wal)
+    _require_reachable(facts, target, line, wal, stop_lsn, quiet=quiet or at_break)
+    stop_lsn = wal.end if at_break else stop_lsn
     return RecoveryPlan(
         target=target,
         chain=chosen,
@@ -108,9 +114,14 @@ def plan_recovery(
         stop_lsn=stop_lsn,
         to_the_end=quiet or _is_the_end(facts, target, wal, stop_lsn),
         histories=tuple(sorted(facts.histories)),
+        inclusive=target.inclusive and not at_break,
         newest_timeline=max(_known_timelines(facts)),
         earlier=tuple(item.backup_id for item in before if parse_lsn(item.stop_lsn) < parse_lsn(chosen[-1].stop_lsn)),
-        notes=(*notes, *_notes(facts, target, line, wal), *([_quiet_words(facts)] if quiet else [])),
+        notes=(
+            *notes,
+            *_notes(facts, target, line, wal),
+            *_quiet_words(facts, wal, edge if at_break else None, quiet=quiet),
+        ),
     )
 
 
@@ -262,8 +273,13 @@ def _require_time(
     for fork in clock.forks:
         if _is_ambiguous(fork, time):
             raise refusals.between_timelines(target, fork, line.timelines[-1])
-    if quiet or wal.goes_on:
-        return  # on which side of a hole this time lies only the replay can tell
+    if quiet:
+        return
+    if wal.goes_on:
+        edge = _edge_of(clock, wal)
+        if edge is not None and edge.last_before is not None and time > edge.last_before:
+            raise refusals.hole(target, wal, edge.last_before)
+        return  # where no commit was found near a hole, only the replay can tell on which side of it this time lies
     if not wal.files or (clock.newest_commit is not None and time > clock.newest_commit):
         raise refusals.after_last_commit(target, clock.newest_commit, wal)
 
@@ -291,21 +307,49 @@ def _was_quiet(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRang
     )
 
 
-def _quiet_words(facts: RecoveryFacts) -> str:
+def _edge_at(facts: RecoveryFacts, wal: WalRange) -> Edge | None:
+    return _edge_of(facts.clock, wal) if facts.clock is not None and wal.goes_on else None
+
+
+def _edge_of(clock: WalClock, wal: WalRange) -> Edge | None:
+    return next((edge for edge in clock.edges if edge.lsn == wal.end), None)
+
+
+def _stands_before(edge: Edge, target: Target, wal: WalRange) -> bool:
+    """Whether the target is a time from the last commit before a place that no replay passes to the first one after it.
+
+    Behind WAL that is missing or of another history nobody knows when the next commit came.
+    """
+    if target.time is None or edge.last_before is None:
+        return False
+    if target.time <= edge.last_before:
+        return target.time == edge.last_before and target.inclusive
+    if edge.first_after is None or wal.broken is None or wal.broken.kind != "minimal":
+        return False
+    return target.time < edge.first_after or (target.time == edge.first_after and not target.inclusive)
+
+
+def _quiet_words(facts: RecoveryFacts, wal: WalRange, edge: Edge | None, *, quiet: bool) -> Iterator[str]:
+    if edge is not None and edge.last_before is not None:
+        following = f", the next one of {time_words(edge.first_after)}" if edge.first_after is not None else ""
+        yield (
+            f"{wal.why_it_ends()} The last commit before that is of {time_words(edge.last_before)}{following}: so the "
+            "state just before it is the state of that time."
+        )
+    if not quiet:
+        return
     if facts.clock is None or facts.clock.newest_commit is None or facts.receiver is None:
         raise AssertionError
-    return (
+    yield (
         f"Nothing was committed between {time_words(facts.clock.newest_commit)} and the target (the archive held all "
         f"there was at {time_words(facts.receiver.at)}), so the end of the WAL is the state of that time."
     )
 
 
 def _is_the_end(facts: RecoveryFacts, target: Target, wal: WalRange, stop_lsn: int | None) -> bool:
-    if target.time is not None:
-        newest = facts.clock.newest_commit if facts.clock else None
-        return target.inclusive and not wal.goes_on and target.time == newest
     if stop_lsn is None:
-        return True
+        newest = facts.clock.newest_commit if facts.clock else None
+        return target.time is None or (target.inclusive and not wal.goes_on and target.time == newest)
     # A hole and WAL of another history end the replay by themselves; WAL written with wal_level = minimal does not.
     return stop_lsn == wal.end and (wal.broken is None or wal.broken.kind != "minimal")
 

@@ -68,7 +68,8 @@ def replay_settings(plan: RecoveryPlan, *, to_the_end: bool) -> dict[str, str]:
     settings = {"recovery_target_timeline": str(plan.timeline), "recovery_target_action": "pause"}
     if to_the_end:
         return settings
-    return {**settings, **target_settings(plan.target.time, plan.stop_lsn, inclusive=plan.target.inclusive)}
+    time = plan.target.time if plan.stop_lsn is None else None
+    return {**settings, **target_settings(time, plan.stop_lsn, inclusive=plan.inclusive)}
 
 
 def follow(recovering: Recovering, spool: WalSpool, plan: RecoveryPlan, report: Report, *, to_the_end: bool) -> Reached:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
-from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.facts import Edge, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.replay import replay_settings
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.witness import Witness
+from tmi_ops.wal.breaks import Break, BreakKind
 from tmi_ops_tests.recovery.point_in_time.pasts import SYSTEM, a_base, an_archive, lsn, minutes, some_facts
 
 FULL = a_base("full", 2.5)
@@ -214,3 +218,48 @@ def test_a_time_that_the_clock_of_the_server_showed_twice_is_refused_with_both_p
     assert "third, later in the WAL, at 2026-11-24 12:06:30 UTC" in error.what
     assert "--to-lsn" in error.next_step
     assert plan_recovery(facts, Target(lsn=lsn(5.2))).chain
+
+
+def _broken_at(place: float, kind: BreakKind = "minimal", **edge: float | None) -> RecoveryFacts:
+    """A break at LSN `place`, and the commits around it in minutes after noon."""
+    archive = replace(WAL, breaks=(Break(1, lsn(place), kind),))
+    times = {name: None if at is None else minutes(at) for name, at in edge.items()}
+    return some_facts(BASES, archive, clock=WalClock(edges=(Edge(lsn(place), **times),)))
+
+
+@pytest.mark.parametrize("time", [7.2, 7.5, 7.9])
+def test_a_time_from_the_last_commit_before_wal_level_minimal_to_the_first_after_it_is_the_state_before(
+    time: float,
+) -> None:
+    plan = plan_recovery(_broken_at(7.4, last_before=7.2, first_after=8.0), Target(time=minutes(time)))
+    assert not plan.to_the_end
+    told = replay_settings(plan, to_the_end=False)
+    assert told["recovery_target_lsn"] == format_lsn(lsn(7.4))
+    assert told["recovery_target_inclusive"] == "off"
+    assert "recovery_target_time" not in told
+    assert "The last commit before that is of 2026-11-24 12:07:12 UTC, the next one of" in plan.notes[-1]
+
+
+def test_the_time_of_the_first_commit_after_wal_level_minimal_is_refused_unless_that_commit_is_excluded() -> None:
+    facts = _broken_at(7.4, last_before=7.2, first_after=8.0)
+    assert plan_recovery(facts, Target(time=minutes(8), inclusive=False)).stop_lsn == lsn(7.4)
+    assert "wal_level = minimal" in _refused(facts, Target(time=minutes(8))).what
+
+
+@pytest.mark.parametrize("kind", ["minimal", "unlinked"])
+def test_a_time_behind_a_break_is_refused_before_the_replay_with_the_last_commit_before_it(kind: BreakKind) -> None:
+    error = _refused(_broken_at(7.4, kind, last_before=7.2, first_after=None), Target(time=minutes(7.5)))
+    assert "(last commit 2026-11-24 12:07:12 UTC)" in error.what
+
+
+def test_a_time_behind_a_hole_is_refused_before_the_replay_and_that_of_the_last_commit_before_it_is_its_end() -> None:
+    clock = WalClock(edges=(Edge(lsn(7), minutes(6.8)),))
+    facts = some_facts(BASES, HOLED, clock=clock)
+    assert "000000010000000000000007 is missing" in _refused(facts, Target(time=minutes(6.9))).what
+    assert plan_recovery(facts, Target(time=minutes(6.8))).to_the_end
+    assert not plan_recovery(facts, Target(time=minutes(6.8), inclusive=False)).to_the_end
+
+
+def test_a_time_before_the_last_commit_before_a_break_is_aimed_at_as_ever() -> None:
+    plan = plan_recovery(_broken_at(7.4, last_before=7.2, first_after=8.0), Target(time=minutes(7)))
+    assert "recovery_target_time" in replay_settings(plan, to_the_end=plan.to_the_end)

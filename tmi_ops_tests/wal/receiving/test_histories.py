@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ from tmi_ops.wal.records import read_records
 from tmi_ops.wal.slot import read_server, slot_name
 from tmi_ops.wal.stored_file import FileFacts, WalConflictError, compressed
 from tmi_ops_tests.physical import PHYSICAL_PARAMETERS, Notes, physical_cluster, settings_for
+from tmi_ops_tests.recovery.point_in_time.restoring import plan_to, restore, started
 from tmi_ops_tests.wal.receiving.receivers import archive_of, write_wal
 
 pytestmark = pytest.mark.slow
@@ -128,11 +130,12 @@ def test_files_put_back_to_an_older_state_are_refused_while_behind_and_once_past
     assert archive_of(lived.store).newest_lsn(1) == archived
 
 
-def test_wal_level_minimal_in_between_is_a_break_until_the_next_base_backup(lived: Lived) -> None:
+def test_wal_level_minimal_in_between_is_a_break_until_the_next_base_backup(lived: Lived, tmp_path: Path) -> None:
     lived.sql("INSERT INTO x VALUES (1)")
     lived.catch_up()
     lived.sql(f"SELECT pg_drop_replication_slot('{slot_name(lived.settings)}')")
     lived.stop()
+    between = datetime.now(UTC)
     lived.start(wal_level="minimal", max_wal_senders="0", summarize_wal="off")
     lived.sql("INSERT INTO x VALUES (2)")
     lived.stop()
@@ -146,6 +149,12 @@ def test_wal_level_minimal_in_between_is_a_break_until_the_next_base_backup(live
     with pytest.raises(OpsError, match="wal_level = minimal") as refused:
         plan_recovery(facts, Target())
     assert "--exclusive" in refused.value.next_step
+    with pytest.raises(OpsError, match="wal_level = minimal"):
+        plan_to(lived.store, Target(time=datetime.now(UTC)), tmp_path / "scratch")
+    restored = restore(lived.settings, Target(time=between), tmp_path / "restored")
+    assert restored.stopped
+    with started(tmp_path / "restored", lived.cluster.address) as copy, connect(copy.address) as connection:
+        assert connection.execute("SELECT i FROM x").fetchall() == [(1,)]
     back_up_base(lived.settings, lived.store, SilentReport())
     lived.sql("INSERT INTO x VALUES (3)")
     lived.catch_up()
