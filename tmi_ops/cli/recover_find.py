@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.finding import Found
 
 NOTHING_FOUND = 1
+# Partitions named in a line; the JSON names all.
+SHOWN = 3
 
 
 @click.command()
@@ -72,8 +74,12 @@ def _show(found: Found, least: int) -> None:
         out.print(f"Nothing happened to [bold]{escape(found.table)}[/] that WAL knows of.")
         return
     table = Table(box=None, padding=(0, 1))
-    for heading in ("committed", "what", "rows", "transaction", "just before it"):
-        table.add_column(heading, no_wrap=heading != "what", justify="right" if heading == "rows" else "left")
+    partitioned = any(event.partitions for event in shown)
+    headings = ["committed", "what", "rows", "transaction", "just before it", *(["partitions"] if partitioned else [])]
+    for heading in headings:
+        table.add_column(
+            heading, no_wrap=heading not in ("what", "partitions"), justify="right" if heading == "rows" else "left"
+        )
     for event in shown:
         colour = "yellow" if event.rows else "red"
         table.add_row(
@@ -82,6 +88,7 @@ def _show(found: Found, least: int) -> None:
             f"{event.rows:,}" if event.rows else "",
             str(event.commit.xid),
             f"{format_lsn(event.commit.lsn)}",
+            *([_some(event.partitions)] if partitioned else []),
         )
     out.print(table)
     out.print(f"Times are UTC. {'The table is there now.' if found.exists else 'The table is gone.'}")
@@ -94,6 +101,12 @@ def _show(found: Found, least: int) -> None:
             f"{format_lsn(worst.commit.lsn)}",
             soft_wrap=True,
         )
+
+
+def _some(partitions: tuple[str, ...]) -> str:
+    if len(partitions) > SHOWN:
+        return f"{len(partitions)}, such as {escape(partitions[0])}"
+    return escape(", ".join(partitions))
 
 
 def _facts(found: Found) -> dict[str, object]:
@@ -112,6 +125,7 @@ def _facts(found: Found) -> dict[str, object]:
                 "at": event.commit.at.isoformat(),
                 "xid": event.commit.xid,
                 "before_lsn": format_lsn(event.commit.lsn),
+                "partitions": list(event.partitions),
             }
             for event in found.events
         ],

@@ -15,6 +15,8 @@ from tmi_ops.store.objects import ObjectStore
 
 # Objects of the directory format are many and small; each download reads ahead on its own.
 FETCHES_AT_ONCE = 4
+# Indexes are rebuilt with sort files beside the data, and the WAL of a load is kept until a checkpoint.
+RESTORED_SIZE_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class FetchedBackup:
     def dump(self) -> Path:
         """The dump itself: a file, or the directory of the `directory` format."""
         return self.directory / dump_object_name(self.manifest.format)
+
+
+def disk_needed(manifest: Manifest) -> int:
+    """Bytes of local disk that a restore of this backup may use."""
+    fetched = sum(item.plain_size for item in manifest.objects)
+    return fetched + int(manifest.database_size * RESTORED_SIZE_FACTOR)
 
 
 def fetch_backup(

@@ -25,7 +25,7 @@ from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
-from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
+from tmi_ops.recovery.fetch import FetchedBackup, disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.lock_room import lock_parameters
 from tmi_ops.recovery.new_database import create_database
@@ -38,9 +38,6 @@ from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import record_verdict, whole_manifest
 from tmi_ops.store.manifest import Manifest, Verdict
 from tmi_ops.store.objects import ObjectStore
-
-# Indexes are rebuilt with sort files beside the data, and the WAL of a load is kept until a checkpoint.
-RESTORED_SIZE_FACTOR = 1.5
 
 
 @dataclass
@@ -98,12 +95,6 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
     verdict = _verdict(manifest, programs, findings)
     record_verdict(store, verdict)
     return Proof(verdict, findings.validation)
-
-
-def disk_needed(manifest: Manifest) -> int:
-    """Bytes of local disk that a restore of this backup may use."""
-    fetched = sum(item.plain_size for item in manifest.objects)
-    return fetched + int(manifest.database_size * RESTORED_SIZE_FACTOR)
 
 
 class _RestoreFailedError(RecoveryError):

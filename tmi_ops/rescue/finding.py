@@ -8,16 +8,15 @@ before some commit cannot be told.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
 from tmi_ops.errors import RecoveryError
-from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
@@ -26,9 +25,18 @@ from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.point_in_time.waldump import record_lines
 from tmi_ops.rescue.past import Moment, past_database
-from tmi_ops.rescue.table_events import Event, History, drops, events_backwards, events_forwards
+from tmi_ops.rescue.relations import Relation, Relations, read_relations
+from tmi_ops.rescue.table_events import (
+    Event,
+    History,
+    drops,
+    events_backwards,
+    events_forwards,
+    partitions_gone,
+    together,
+)
 from tmi_ops.rescue.wal_events import Commit, Commits, File, parse_record
-from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import fetch_wal_file
 from tmi_ops.wal.coverage import WalFile, coverage
@@ -40,13 +48,6 @@ LEAD_IN = 8
 # Each commit that dropped a table costs a restore, to learn the names of then.
 LOOKED_UP = 8
 FETCHES_AT_ONCE = 4
-_FILE_OF = """
-SELECT c.oid::bigint, (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
-       pg_relation_filenode(c.oid)::bigint
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND (c.relname = %(table)s AND pg_table_is_visible(c.oid)
-                           OR n.nspname || '.' || c.relname = %(table)s)
-"""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ def find_events(
     """
     facts = read_facts(store)
     programs = server_programs(facts.server_major, settings.pg_bindir)
-    now = _look_up(settings.postgres, table)
-    search = _Search(settings, store, facts, programs, table, report)
-    file = now[1] if now else None
+    now = read_relations(settings.postgres)
+    found = now.find(table)
+    search = _Search(settings, store, facts, programs, table, now, report)
+    members = {one.oid: one for one in (now.family(found) if found else ())}
     history, segments, reached = History(()), 0, None
     for stretch in _stretches(facts, since):
         commits = [
@@ -94,16 +96,18 @@ def find_events(
             if commit.lsn >= stretch.begin and (since is None or since <= commit.at) and commit.at <= until
         ]
         segments, reached = segments + len(stretch.files), reached or (commits[-1].at if commits else None)
-        history = search.followed(commits, now[0], file) if now and file else search.of_gone(commits)
-        if history.events or history.blind or (now is not None and history.file is None):
+        if found is None:
+            history = search.of_gone(commits)
+        else:
+            history, members = search.followed(commits, found, members)
+        if history.events or history.blind or (found is not None and not members):
             break
-        file = history.file
-    if now is None and not history.events:
+    if found is None and not history.events:
         raise RecoveryError(
             f"There is no table {table} now, and none of that name was dropped in the WAL that was searched.",
             next_step="name it as schema.table; `tmi-ops recover diff` lists what a moment had that is gone now",
         )
-    return Found(table, since, until, history.events, now is not None, segments, reached, history.blind)
+    return Found(table, since, until, history.events, found is not None, segments, reached, history.blind)
 
 
 @dataclass(frozen=True)
@@ -144,61 +148,81 @@ class _Search:
     facts: RecoveryFacts
     programs: Programs
     table: str
+    now: Relations
     report: Report
+    _looked_up: dict[int, Relations] = field(default_factory=dict)
 
     def commits(self, stretch: _Stretch, until: datetime) -> Iterator[Commit]:
         return _commits(self.settings, self.store, self.facts, self.programs, stretch.files, until, self.report)
 
-    def followed(self, commits: Sequence[Commit], oid: int, file: File) -> History:
-        """What happened to a table that is there."""
-        history = events_backwards(commits, oid, file, _columns_file(self.settings.postgres))
+    def followed(
+        self, commits: Sequence[Commit], found: Relation, members: Mapping[int, Relation]
+    ) -> tuple[History, dict[int, Relation]]:
+        """What happened to a table that is there, or to its partitions; and these as they were before all that."""
+        histories = {oid: self._followed(commits, one) for oid, one in members.items() if one.file}
+        before = {
+            oid: replace(one, file=histories[oid].file) if oid in histories else one
+            for oid, one in members.items()
+            if oid not in histories or histories[oid].file
+        }
+        if found.file is not None:
+            return histories[found.oid], before
+        history = together({str(members[oid].name): one for oid, one in histories.items()})
+        inheritance = self._file_of("pg_catalog.pg_inherits")
+        gone = partitions_gone(commits, {oid for oid, one in members.items() if one.file is None}, inheritance)
+        events = sorted((*history.events, *gone), key=lambda event: event.commit.lsn)
+        return replace(history, events=tuple(events)), before
+
+    def _followed(self, commits: Sequence[Commit], table: Relation) -> History:
+        if table.file is None:  # only tables that hold rows are followed
+            raise AssertionError
+        history = events_backwards(commits, table.oid, table.file, self._file_of("pg_catalog.pg_attribute"))
         if not history.blind:
             return history
         # What could not be followed backwards is followed from the other end.
         with suppress(RecoveryError):
-            then = self._before(history.blind[0])
-            if then is not None:
-                before = events_forwards(history.blind, *then)
-                return History((*before.events, *history.events), before.blind, then[1])
+            then = self._before(history.blind[0]).by_oid.get(table.oid)
+            if then is not None and then.file is not None:
+                before = events_forwards(history.blind, then.oid, then.file)
+                return History((*before.events, *history.events), before.blind, then.file)
         return history
 
     def of_gone(self, commits: Sequence[Commit]) -> History:
         """What happened to a table that is gone: its name is looked up just before the commits that dropped any."""
-        with connect(self.settings.postgres) as connection:
-            row = connection.execute(
-                "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
-            ).fetchone()
-        candidates = drops(commits, int(row[0])) if row else []
-        for commit in candidates[:LOOKED_UP]:
+        for commit in drops(commits, self._file_of("pg_catalog.pg_class").database)[:LOOKED_UP]:
             self.report.note(f"looking for {self.table} just before a commit of {commit.at:%Y-%m-%d %H:%M:%S %Z}")
-            found = self._before(commit)
+            then = self._before(commit)
+            found = then.find(self.table)
             if found is None:
                 continue
-            earlier = events_backwards([one for one in commits if one.lsn < commit.lsn], *found)
-            dropped = events_forwards([one for one in commits if one.lsn >= commit.lsn], *found)
-            if any(event.kind == "dropped" for event in dropped.events):
-                return History((*earlier.events, *dropped.events), earlier.blind)
+            members = [one for one in then.family(found) if one.file]
+            histories = {str(one.name): _around(commits, commit, one.oid, one.file) for one in members if one.file}
+            history = histories[str(found.name)] if found.file else together(histories)
+            if any(event.kind == "dropped" for event in history.events):
+                return history
         return History(())
 
-    def _before(self, commit: Commit) -> tuple[int, File] | None:
-        """The table as it was just before a commit; None: it was not there."""
-        moment = Moment(Target(lsn=commit.lsn, inclusive=False))
-        with past_database(self.settings, self.store, moment, self.report) as past:
-            return _look_up(past.address, self.table)
+    def _before(self, commit: Commit) -> Relations:
+        """The tables as they were just before a commit."""
+        if commit.lsn not in self._looked_up:
+            moment = Moment(Target(lsn=commit.lsn, inclusive=False))
+            with past_database(self.settings, self.store, moment, self.report) as past:
+                self._looked_up[commit.lsn] = read_relations(past.address)
+        return self._looked_up[commit.lsn]
+
+    def _file_of(self, catalogue: str) -> File:
+        """Where the database keeps one of its own tables, as all databases have them."""
+        found = self.now.find(catalogue)
+        if found is None or found.file is None:
+            raise AssertionError
+        return found.file
 
 
-def _look_up(address: PostgresSettings, table: str) -> tuple[int, File] | None:
-    with connect(address) as connection:
-        row = connection.execute(_FILE_OF, {"table": table}).fetchone()
-    return None if row is None else (int(row[0]), File(int(row[1]), int(row[2])))
-
-
-def _columns_file(address: PostgresSettings) -> File:
-    """Where the database keeps its columns' definitions."""
-    found = _look_up(address, "pg_catalog.pg_attribute")
-    if found is None:  # no database is without it
-        raise AssertionError
-    return found[1]
+def _around(commits: Sequence[Commit], moment: Commit, oid: int, file: File) -> History:
+    """What happened to a table before a commit and since, `file` being its file just before that."""
+    earlier = events_backwards([one for one in commits if one.lsn < moment.lsn], oid, file)
+    since = events_forwards([one for one in commits if one.lsn >= moment.lsn], oid, file)
+    return History((*earlier.events, *since.events), earlier.blind)
 
 
 def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:

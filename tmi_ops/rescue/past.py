@@ -13,7 +13,7 @@ from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
-from tmi_ops.recovery.fetch import fetch_backup
+from tmi_ops.recovery.fetch import disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
@@ -26,7 +26,6 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.requirements import make_tablespaces, missing_at, requirements_of
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import read_surroundings
-from tmi_ops.recovery.verify import disk_needed
 from tmi_ops.rescue.travel.journey import writable_copy
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import find_backup

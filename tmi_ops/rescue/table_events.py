@@ -7,23 +7,31 @@ or altered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tmi_ops.rescue.table_files import file_after, file_before
 from tmi_ops.rescue.wal_events import Commit, File
 
-Kind = Literal["dropped", "emptied or rewritten", "definition altered", "deleted rows", "changed rows"]
+Kind = Literal[
+    "dropped",
+    "emptied or rewritten",
+    "definition altered",
+    "partition dropped or detached",
+    "deleted rows",
+    "changed rows",
+]
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a commit did to the table; `rows` is 0 where WAL does not tell."""
+    """What a commit did to the table, or to these of its partitions; `rows` is 0 where WAL does not tell."""
 
     kind: Kind
     commit: Commit
     rows: int
+    partitions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,35 @@ def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: F
             return History(_flat(backwards), () if file.number == oid else tuple(commits[:place]))
         file = before
     return History(_flat(backwards), file=file)
+
+
+def together(histories: Mapping[str, History]) -> History:
+    """One history of a partitioned table out of those of its partitions, by their names."""
+    found: dict[tuple[int, Kind], Event] = {}
+    blind: dict[int, Commit] = {}
+    for name, history in histories.items():
+        blind |= {commit.lsn: commit for commit in history.blind}
+        for event in history.events:
+            before = found.get((event.commit.lsn, event.kind))
+            found[event.commit.lsn, event.kind] = replace(
+                event,
+                rows=event.rows + (before.rows if before else 0),
+                partitions=tuple(dict.fromkeys((*(before.partitions if before else ()), *event.partitions, name))),
+            )
+    in_order = sorted(found.values(), key=lambda event: event.commit.lsn)
+    return History(tuple(in_order), tuple(blind[lsn] for lsn in sorted(blind)))
+
+
+def partitions_gone(commits: Iterable[Commit], wholes: Set[int], inheritance: File) -> Iterator[Event]:
+    """Commits by which a partitioned table lost a partition, dropped or detached: WAL does not tell which.
+
+    Args:
+        wholes: the table's oid, and those of its partitions that are partitioned themselves.
+        inheritance: the file of pg_inherits, where the database keeps which table is a partition of which.
+    """
+    for commit in commits:
+        if commit.deleted.get(inheritance, 0) and wholes & set(commit.touched):
+            yield Event("partition dropped or detached", commit, 0)
 
 
 def drops(commits: Sequence[Commit], database: int) -> list[Commit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report, SilentReport
 from tmi_ops.rescue.execution import Rescued, bring_back
 from tmi_ops.rescue.planning import RescuePlan, plan_rescue
-from tmi_ops.rescue.selection import Selection
+from tmi_ops.rescue.selection import Policy, Selection, TableRows
 from tmi_ops.rescue.session import both_sides
 from tmi_ops.settings import PostgresSettings
 
@@ -167,3 +167,16 @@ def copied(past: PostgresSettings) -> Iterator[PostgresSettings]:
 def dropped(address: PostgresSettings) -> None:
     with connect(address, "postgres") as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{address.database}" WITH (FORCE)')
+
+
+Of = Callable[[str], Two]
+"""Makes a past of this SQL, and a living copy of it."""
+
+
+def all_of(table: str, policy: Policy = "stop") -> Selection:
+    return Selection((TableRows(table),), policy=policy)
+
+
+def conflicts(plan: RescuePlan) -> list[tuple[str, int]]:
+    """(kind, rows) of each."""
+    return [(one.kind, one.rows) for one in plan.conflicts]

@@ -43,6 +43,21 @@ EMPTIED_AT_ONCE = (
     "BEGIN; TRUNCATE late; DROP TABLE passing; CREATE TABLE passing (n integer); TRUNCATE early; COMMIT",
     "INSERT INTO late VALUES (1); DELETE FROM late",
 )
+# Nothing is left of their rows, so that they differ in nothing. Two partitions lose rows, and a third one goes; `gone`
+# goes with all that it had.
+PARTITIONED = (
+    "CREATE TABLE days (day integer, what text) PARTITION BY RANGE (day);"
+    "CREATE TABLE day1 PARTITION OF days FOR VALUES FROM (1) TO (2);"
+    "CREATE TABLE later PARTITION OF days FOR VALUES FROM (2) TO (9) PARTITION BY RANGE (day);"
+    "CREATE TABLE day2 PARTITION OF later FOR VALUES FROM (2) TO (3);"
+    "CREATE TABLE day3 PARTITION OF later FOR VALUES FROM (3) TO (4);"
+    "CREATE TABLE gone (day integer) PARTITION BY LIST (day);"
+    "CREATE TABLE gone1 PARTITION OF gone FOR VALUES IN (1); CREATE TABLE gone2 PARTITION OF gone DEFAULT",
+    "INSERT INTO days SELECT i % 3 + 1, i FROM generate_series(1, 12) i; INSERT INTO gone SELECT generate_series(1, 5)",
+    "DELETE FROM days WHERE day < 3",
+    "DROP TABLE day3",
+    "DELETE FROM gone",
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,7 @@ def accident(
         then = {table: rows(cluster.address, table) for table in ("models", "parts", "lines", "people", "history")}
         for statement in (
             *EMPTIED_AT_ONCE,
+            *PARTITIONED,
             "BEGIN; DELETE FROM parts WHERE n <= 9; SAVEPOINT a; DELETE FROM parts WHERE n = 10; COMMIT",
             "BEGIN; DELETE FROM parts; ROLLBACK",
             "UPDATE people SET name = name || '!' WHERE id <= 4",
@@ -106,6 +122,7 @@ def accident(
             "DELETE FROM lines",
             "DROP TABLE models CASCADE",
             "ALTER TABLE doors DROP COLUMN room; INSERT INTO doors VALUES (7)",
+            "DROP TABLE gone",
         ):
             run(cluster.address, statement)
         archive_wal(cluster, opened, close_segment=False)
@@ -146,6 +163,19 @@ def test_without_a_time_the_archive_is_searched_from_its_end_also_for_a_table_yo
     never = accident.call(tmp_path, "find", "--table", "nonsense", "--quiet")
     assert never.returncode == 2
     assert "none of that name was dropped" in never.stderr
+
+
+def test_of_a_partitioned_table_all_partitions_are_followed_and_each_that_went_is_named_or_told(
+    accident: Accident, tmp_path: Path
+) -> None:
+    days = accident.call(tmp_path, "find", "--table", "days", "--json")
+    assert days.returncode == 0, days.stderr
+    assert events(days) == [("deleted rows", 8), ("partition dropped or detached", 0)]
+    assert json.loads(days.stdout)["events"][0]["partitions"] == ["public.day1", "public.day2"]
+    assert "public.day1, public.day2" in accident.call(tmp_path, "find", "--table", "days", "--quiet").stdout
+    gone = accident.call(tmp_path, "find", "--table", "gone", "--json")
+    assert events(gone) == [("deleted rows", 5), ("dropped", 0)]
+    assert json.loads(gone.stdout)["events"][-1]["partitions"] == ["public.gone1", "public.gone2"]
 
 
 def test_deletions_before_a_commit_that_emptied_several_tables_are_counted_for_the_right_one(

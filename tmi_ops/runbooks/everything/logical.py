@@ -13,13 +13,12 @@ from tmi_ops.postgres.cluster import initialise_cluster, require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.recovery.compare import compare_with_source
-from tmi_ops.recovery.fetch import fetch_backup
+from tmi_ops.recovery.fetch import disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
-from tmi_ops.recovery.verify import disk_needed
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.questions import ask_running

@@ -23,7 +23,6 @@ from tmi_ops.errors import CacheError
 from tmi_ops.runbooks.execution import Action, DeferredError, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step
-from tmi_ops.runbooks.steps.recover import RecoveredCluster
 from tmi_ops.settings import CachePolicy, SessionPolicy, Settings
 
 CACHE_STEP = "cache"
@@ -167,6 +166,8 @@ def _revoked(plan: Reconciliation, restarted_at: datetime | None, *, may_be_new:
 
 def _restarted_at(client: Redis, work: Work) -> datetime | None:
     """When the cache was started, where that was after the last transaction that was recovered and it keeps no log."""
+    from tmi_ops.runbooks.steps.recover import RecoveredCluster  # a rescue of rows need not load TMI's whole schema
+
     server, cluster = read_server(client), work.journal.known(RecoveredCluster)
     if server.append_only or cluster is None or cluster.last_commit_at is None:
         return None
