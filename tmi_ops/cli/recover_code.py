@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import click
+from rich.markup import escape
 
+from tmi_ops.cli.terminal import err
 from tmi_ops.settings import load_settings
 
 JOBS = ("recover_corruption", "recover_everything", "recover_rows")
@@ -13,13 +15,21 @@ JOBS = ("recover_corruption", "recover_everything", "recover_rows")
 
 @click.command(short_help="Print a code that confirms one launch from Dagster's page.")
 @click.argument("job", type=click.Choice(JOBS))
-def code(job: str) -> int:
+@click.argument("plan", default="")
+def code(job: str, plan: str) -> int:
     """Print a code that confirms one launch of JOB from Dagster's page, within 15 minutes.
+
+    PLAN is what a launch without `confirm` named in its metadata. It is shown here once more, and the code confirms
+    nothing else: a launch that would do anything else is refused.
 
     Run this as the account that runs the job, with its TMI_OPS_HOME: nobody else can make a code that it takes.
     """
-    from tmi_ops.runbooks.launching import new_code
+    from tmi_ops.runbooks.codes import looked_at, new_code
 
-    settings = load_settings()
-    click.echo(new_code(settings.home, settings.environment, job, datetime.now(UTC)))
+    settings, now = load_settings(), datetime.now(UTC)
+    found = looked_at(settings.home, settings.environment, job, plan, now)
+    err.print(f"{job} in {settings.environment}, plan {found.name}:", style="bold")
+    for line in found.words:
+        err.print(f"  {escape(line)}", soft_wrap=True)
+    click.echo(new_code(settings.home, found, now))
     return 0

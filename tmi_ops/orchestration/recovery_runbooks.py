@@ -21,7 +21,7 @@ from pydantic import Field
 
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
-from tmi_ops.orchestration.launching import CODE_WORDS, require_allowed, require_confirmed
+from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -152,11 +152,9 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
         with failures_explained(tried_again=False):
             report = RunLogReport(context.log)
             config.require_allowed()
-            if config.confirm:
-                require_confirmed(environment.settings_for(Purpose.RUNBOOK), name, config.confirm, config.code)
-                metadata = _metadata(_carry_out(environment, config, prepare, report))
-            else:
-                metadata = _looked_at(environment, config, prepare, report)
+            confirmation = Confirmation.of(environment.settings_for(Purpose.RUNBOOK), name, config)
+            look = _looked_at if confirmation.plan is None else _carry_out
+            metadata = look(environment, config, confirmation, prepare, report)
         context.add_output_metadata(metadata)
 
     @job(
@@ -171,7 +169,9 @@ def _runbook_job(environment: str, name: str, description: str, prepare: Prepare
     return runbook
 
 
-def _carry_out(environment: Environment, config: RunbookConfig, prepare: Prepare, report: "Report") -> "Journal":
+def _carry_out(
+    environment: Environment, config: RunbookConfig, confirmation: Confirmation, prepare: Prepare, report: "Report"
+) -> dict[str, MetadataValue[Any]]:
     """Raises OpsError: as the runbook."""
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.execution import begin, carry_out
@@ -180,11 +180,33 @@ def _carry_out(environment: Environment, config: RunbookConfig, prepare: Prepare
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     if config.resume is not None:
         logbook, journal = find_run(settings, store, config.resume)
+        confirmation.require(*_to_resume(journal))
     else:
-        logbook, journal = begin(settings, store, prepare(settings, store, config, report), report)
+        plan = prepare(settings, store, config, report)
+        confirmation.require(*_to_begin(plan))
+        logbook, journal = begin(settings, store, plan, report)
     for number, step in enumerate(journal.plan.steps, 1):
         report.note(f"planned: {number}. {step.name}: {step.does}")
-    return carry_out(settings, store, logbook, actions_for(journal.plan), report, lambda _journal, _step: True)
+    return _metadata(
+        carry_out(settings, store, logbook, actions_for(journal.plan), report, lambda _journal, _step: True)
+    )
+
+
+def _to_begin(plan: "Plan") -> tuple[list[str], list[str]]:
+    """What is done, for the plan's name, and for a person, who also sees what is made by clock and chance."""
+    steps = [f"{number}. {step.name}: {step.does}" for number, step in enumerate(plan.steps, 1)]
+    return (
+        [plan.subject, plan.untouched, *(f"{step.name} {step.effect}" for step in plan.steps)],
+        [f"{plan.title}: {plan.subject}", *steps, plan.untouched, *plan.notes],
+    )
+
+
+def _to_resume(journal: "Journal") -> tuple[list[str], list[str]]:
+    deeds, words = _to_begin(journal.plan)
+    return [journal.run_id, *deeds, *journal.pending], [
+        f"go on with {journal.run_id} from its step {next(iter(journal.pending), 'none: all are done')}",
+        *words,
+    ]
 
 
 def _prepare_corruption(settings: "Settings", store: "ObjectStore", config: RunbookConfig, report: "Report") -> "Plan":
@@ -214,15 +236,19 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
 
 
 def _looked_at(
-    environment: Environment, config: RunbookConfig, prepare: Prepare, report: "Report"
+    environment: Environment, config: RunbookConfig, confirmation: Confirmation, prepare: Prepare, report: "Report"
 ) -> dict[str, MetadataValue[Any]]:
     """The plan of a new run, or how far one came that would be gone on with. Nothing is touched."""
     from tmi_ops.runbooks.logbook import find_run
 
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     if config.resume is not None:
-        return _metadata(find_run(settings, store, config.resume)[1])
-    return _planned(prepare(settings, store, config, report))
+        journal = find_run(settings, store, config.resume)[1]
+        shown, deeds = _metadata(journal), _to_resume(journal)
+    else:
+        plan = prepare(settings, store, config, report)
+        shown, deeds = _planned(plan), _to_begin(plan)
+    return {**shown, "confirm it with": MetadataValue.md(confirmation.require(*deeds))}
 
 
 def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from tmi_ops.errors import RecoveryError, SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
-from tmi_ops.orchestration.launching import CODE_WORDS, require_allowed, require_confirmed
+from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -116,8 +116,8 @@ def row_rescue_definitions(environment: str) -> Definitions:
     )
     def steps(context: OpExecutionContext, config: RowsConfig, environment: Environment) -> None:
         with failures_explained(tried_again=False):
-            plan, journal = _carry_out(environment, config, RunLogReport(context.log))
-        context.add_output_metadata(_metadata(plan, journal))
+            plan, journal, confirming = _carry_out(environment, config, RunLogReport(context.log))
+        context.add_output_metadata(_metadata(plan, journal, confirming))
 
     @job(
         name=ROWS_JOB,
@@ -135,7 +135,8 @@ def row_rescue_definitions(environment: str) -> Definitions:
 
 def _carry_out(
     environment: Environment, config: RowsConfig, report: RunLogReport
-) -> "tuple[RescuePlan | ColumnsPlan, Journal | None]":
+) -> "tuple[RescuePlan | ColumnsPlan, Journal | None, str]":
+    """The plan; the run, where it was carried out; how it is confirmed."""
     from tmi_ops.rescue.past import past_database
     from tmi_ops.rescue.planning import RescuePlan
     from tmi_ops.rescue.session import both_sides
@@ -145,8 +146,7 @@ def _carry_out(
 
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     require_allowed(sql={"where": config.where})
-    if config.confirm:
-        require_confirmed(settings, ROWS_JOB, config.confirm, config.code)
+    confirmation = Confirmation.of(settings, ROWS_JOB, config)
     moment, selection = config.moment(), config.selection()
     with (
         past_database(settings, store, moment, report) as past,
@@ -154,8 +154,9 @@ def _carry_out(
     ):
         opened = Opened.of(sides, selection, past.words, report)
         plan = opened.plan
+        confirming = confirmation.require([plan.past, plan.database, plan.digest], _words(plan))
         if not config.confirm or (isinstance(plan, RescuePlan) and not (plan.rows or plan.unsolved)):
-            return plan, None
+            return plan, None, confirming
         if isinstance(plan, RescuePlan) and plan.barriers:
             raise RecoveryError(plan.barriers[0].what, next_step=plan.barriers[0].next_step)
         if isinstance(plan, RescuePlan) and plan.unsolved:
@@ -166,10 +167,26 @@ def _carry_out(
         runbook = runbook_of(settings, moment, plan, with_cache=config.cache)
         logbook, _ = begin(settings, store, runbook, report)
         done = carry_out(settings, store, logbook, actions(opened), report, lambda _journal, _step: True)
-        return plan, done
+        return plan, done, confirming
 
 
-def _metadata(plan: "RescuePlan | ColumnsPlan", journal: "Journal | None") -> dict[str, MetadataValue[Any]]:
+def _words(plan: "RescuePlan | ColumnsPlan") -> list[str]:
+    """What is done, for who is to say yes to it."""
+    from tmi_ops.rescue.planning import RescuePlan
+
+    head = f"{plan.selection.words()} in {plan.database}, as of {plan.past}: {plan.rows:,} rows are written"
+    if not isinstance(plan, RescuePlan):
+        return [head, *plan.returning, *plan.notes]
+    tables = [
+        f"{one.table}: {one.insert:,} inserted, {one.update:,} changed back, {one.keep:,} kept, {one.leave:,} left out"
+        for one in plan.tables
+    ]
+    return [head, *tables, *(f"{one.table}: {one.rows:,} rows: {one.detail}" for one in plan.conflicts), *plan.notes]
+
+
+def _metadata(
+    plan: "RescuePlan | ColumnsPlan", journal: "Journal | None", confirming: str
+) -> dict[str, MetadataValue[Any]]:
     from tmi_ops.rescue.columns.planning import ColumnsPlan
 
     metadata: dict[str, MetadataValue[Any]] = {
@@ -178,7 +195,11 @@ def _metadata(plan: "RescuePlan | ColumnsPlan", journal: "Journal | None") -> di
         **(_of_columns(plan) if isinstance(plan, ColumnsPlan) else _of_rows(plan)),
     }
     if journal is None:
-        return {**metadata, "outcome": MetadataValue.text("dry run: nothing was changed")}
+        return {
+            **metadata,
+            "outcome": MetadataValue.text("dry run: nothing was changed"),
+            "confirm it with": MetadataValue.md(confirming),
+        }
     said = "; ".join(sentence for attempt in journal.attempts for sentence in attempt.said)
     return {
         **metadata,

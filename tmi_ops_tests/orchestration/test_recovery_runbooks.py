@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dagster import ExecuteInProcessResult
@@ -14,13 +12,13 @@ from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
-from tmi_ops.runbooks.launching import new_code
 from tmi_ops.runbooks.logbook import find_run, list_runs
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.entering import let_everybody_enter
+from tmi_ops_tests.orchestration.launches import code_for, shown_by
 from tmi_ops_tests.runbooks.disasters import NO_HOOKS
 
 Launch = Callable[..., ExecuteInProcessResult]
@@ -28,21 +26,6 @@ Launch = Callable[..., ExecuteInProcessResult]
 
 def config_of(job: str, **fields: object) -> dict[str, object]:
     return {"ops": {f"{job}_steps": {"config": fields}}}
-
-
-def shown_by(result: ExecuteInProcessResult) -> dict[str, Any]:
-    """The metadata of the run's one step."""
-    assert result.success
-    return {
-        name: entry.value
-        for event in result.all_events
-        if event.is_successful_output
-        for name, entry in event.step_output_data.metadata.items()
-    }
-
-
-def code_for(settings: Settings, job: str) -> str:
-    return new_code(settings.home, settings.environment, job, datetime.now(UTC))
 
 
 @pytest.fixture(autouse=True)
@@ -102,21 +85,26 @@ def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
     store = open_store(settings.store, settings.environment)
     back_up_logical(settings, store, "custom", SilentReport())
     into, job = tmp_path / "new", "recover_everything"
-    planned = shown_by(run_job(job, config_of(job, into=str(into), port=free_port())))
+    asked = {"into": str(into), "port": free_port()}
+    looked = run_job(job, config_of(job, **asked))
+    planned = shown_by(looked)
     assert [record.data["step"] for record in planned["plan"].records][:2] == ["restore", "provision"]
     assert "nothing was touched" in planned["outcome"]
     assert not into.exists()
     assert list_runs(settings, store, SilentReport()) == []
     try:
-        told = {"confirm": "development", "code": code_for(settings, job), "into": str(into), "port": free_port()}
-        shown = shown_by(run_job(job, config_of(job, **told)))
+        yes = {"confirm": "development", "code": code_for(settings, job, looked)}
+        other = {**asked, "into": str(tmp_path / "other")}
+        assert "the code says yes to the plan" in why(run_job(job, config_of(job, **yes, **other)))
+        assert "was used" in why(run_job(job, config_of(job, **yes, **asked))), "a code is good once, for what it was"
+        yes["code"] = code_for(settings, job, looked)
+        shown = shown_by(run_job(job, config_of(job, **yes, **asked)))
         _, journal = find_run(settings, store, str(shown["run"]))
         assert (shown["outcome"], journal.state) == ("recovered", "done")
         assert {f"step: {step.name} (s)" for step in journal.plan.steps} <= set(shown)
         assert store.get_bytes(str(shown["evidence"])).startswith(b"<!doctype html>")
-        resumed = {"confirm": "development", "resume": "latest"}
-        again = run_job(job, config_of(job, **resumed, code=code_for(settings, job)))
+        yes["code"] = code_for(settings, job, run_job(job, config_of(job, resume="latest")))
+        again = run_job(job, config_of(job, **yes, resume="latest"))
         assert again.success, "a run that is done has nothing left to do"
-        assert not run_job(job, config_of(job, **resumed, code=told["code"])).success, "a code is good once"
     finally:
         stop_server(into, programs)

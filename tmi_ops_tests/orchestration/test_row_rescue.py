@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 from dagster import ExecuteInProcessResult
@@ -11,9 +10,9 @@ from dagster import ExecuteInProcessResult
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
-from tmi_ops.runbooks.launching import new_code
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
+from tmi_ops_tests.orchestration.launches import code_for
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +39,8 @@ def test_rows_come_back_only_once_it_is_confirmed(
     def launch(**more: object) -> ExecuteInProcessResult:
         return run_job("recover_rows", {"ops": {"recover_rows_steps": {"config": {**config, **more}}}})
 
-    def code() -> str:
-        return new_code(as_variables.home, "development", "recover_rows", datetime.now(UTC))
+    def code(**more: object) -> str:
+        return code_for(as_variables, "recover_rows", launch(**more))
 
     assert launch().success
     assert not launch(confirm="production").success
@@ -49,6 +48,11 @@ def test_rows_come_back_only_once_it_is_confirmed(
     assert not launch(where="pg_read_file('/etc/passwd') > ''").success, "no SQL from the page unless it is allowed"
     assert not launch(conflicts="whatever").success
     assert count(as_variables) == 2
+    assert not launch(confirm="development", code=code(), conflicts="take-past").success, "another plan than was shown"
+    yes = code()
+    with connect(as_variables.postgres) as connection:
+        connection.execute("DELETE FROM ledger WHERE i = 2")
+    assert not launch(confirm="development", code=yes).success, "more rows than were shown"
     done = launch(confirm="development", code=code())
     assert done.success
     assert count(as_variables) == 5
@@ -56,7 +60,8 @@ def test_rows_come_back_only_once_it_is_confirmed(
         connection.execute("ALTER TABLE ledger DROP COLUMN note")
         assert not launch(table=None, column=["note"]).success
         monkeypatch.setenv("TMI_OPS_RECOVERY_SQL", "on")
-        assert launch(column=["note"], where="i > 2", confirm="development", code=code()).success
+        of_column: dict[str, object] = {"column": ["note"], "where": "i > 2"}
+        assert launch(**of_column, confirm="development", code=code(**of_column)).success
         assert connection.execute("SELECT string_agg(note, ', ' ORDER BY i) FROM ledger").fetchone() == (
             "note 3, note 4, note 5",
         )
