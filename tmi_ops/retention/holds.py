@@ -1,5 +1,6 @@
 """Holds: an object beside a backup that keeps it, with the reason, until a person takes it away.
 
+In an encrypted store the reason is sealed beside it; that something is held, and since when, is what retention needs.
 Where the bucket has Object Lock the store keeps it too: every object of the backup and of those it builds upon is put
 under a legal hold, so that nobody with our keys can delete it, by whatever program.
 """
@@ -15,12 +16,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.retention.facts import Hold
 from tmi_ops.store.catalogue import READERS, backup_folder, read_manifest
+from tmi_ops.store.described import SEALED, read_described
 from tmi_ops.store.guarding import has_object_lock, set_legal_hold
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest, Kind
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.signed import SIGNATURE, read_document, write_once
+from tmi_ops.store.signed import SIGNATURE, read_document, write_once, write_over
+from tmi_ops.store.single_put import sealed
 
 HOLD = "hold.json"
+SEALED_REASON = "(sealed: read it where the private key is)"
 
 
 class _Record(BaseModel):
@@ -46,8 +50,9 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
     """
     manifest = read_manifest(store, backup_id)
     record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
+    clear = record.model_copy(update={"reason": SEALED_REASON}) if store.recipients else record
     try:
-        write_once(store, hold_key(backup_id), record.model_dump_json(indent=2).encode() + b"\n", "hold")
+        write_once(store, hold_key(backup_id), _to_json(clear), "hold")
     except ObjectExistsError:
         held = read_hold(store, backup_id)
         raise ObjectExistsError(
@@ -55,6 +60,8 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
             kept="That hold was left as it is.",
             next_step=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
         ) from None
+    if store.recipients:
+        write_over(store, f"{hold_key(backup_id)}{SEALED}", sealed(store, _to_json(record)), "hold")
     if has_object_lock(store):
         for key in _objects_of(store, manifest):
             set_legal_hold(store, key, on=True)
@@ -80,6 +87,8 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
         for key in _objects_of(store, read_manifest(store, backup_id)):
             if key not in still_held:
                 set_legal_hold(store, key, on=False)
+    # The clear part last: as long as it is there, the backup is held.
+    store.delete([f"{hold_key(backup_id)}{SEALED}", f"{hold_key(backup_id)}{SEALED}{SIGNATURE}"])
     store.delete([hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"])
     return held
 
@@ -89,8 +98,12 @@ def _objects_of(store: ObjectStore, manifest: AnyManifest) -> Iterator[str]:
     chain = manifest.chain if isinstance(manifest, BaseManifest) else ()
     for backup_id in (*chain, manifest.backup_id):
         for item in store.list_objects(f"{backup_folder(backup_id)}/"):
-            if item.key not in (hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"):
+            if not item.key.startswith(hold_key(backup_id)):
                 yield item.key
+
+
+def _to_json(record: _Record) -> bytes:
+    return record.model_dump_json(indent=2).encode() + b"\n"
 
 
 def list_holds(store: ObjectStore) -> list[Hold]:
@@ -120,7 +133,11 @@ def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
     """
     key = hold_key(backup_id)
     try:
-        record = _Record.model_validate_json(read_document(store, key, "hold"))
+        # It is the clear part that holds; a reason that is left without it holds nothing.
+        clear = read_document(store, key, "hold")
+        record = _Record.model_validate_json(
+            clear if store.identity_file is None else read_described(store, key, "hold")
+        )
     except ObjectMissingError:
         return None
     except ValidationError:

@@ -35,7 +35,7 @@ BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
 _LARGEST_OBJECT = 5 << 40
 # What tmi_ops itself keeps beside a backup's objects.
 _OWN_NAMES = re.compile(
-    r"manifest\.json(?:\.age)?|SHA256SUMS|hold\.json|(?:verdict|drill)-.*|.*\.minisig", re.IGNORECASE
+    r"manifest\.json(?:\.age)?|SHA256SUMS|hold\.json(?:\.age)?|(?:verdict|drill)-.*|.*\.minisig", re.IGNORECASE
 )
 
 

@@ -21,7 +21,7 @@ _DOCUMENTS: tuple[tuple[re.Pattern[str], Purpose], ...] = (
     (re.compile(rf"{_BACKUP}/(?:manifest\.json(?:\.age)?|SHA256SUMS)"), "backup"),
     (re.compile(rf"{_BACKUP}/(?:verdict|drill)-[^/]+"), "proof"),
     (re.compile(r"drills/[^/]+"), "proof"),
-    (re.compile(rf"{_BACKUP}/hold\.json"), "hold"),
+    (re.compile(rf"{_BACKUP}/hold\.json(?:\.age)?"), "hold"),
     (re.compile(r"restore-points/.+"), "restore point"),
     (re.compile(r"runbooks/[^/]+/[^/]+"), "journal"),
     (re.compile(r"RESTORE\.md"), "guide"),

@@ -10,7 +10,7 @@ import pytest
 from tmi_ops.cli.main import main
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops_tests.retention.test_real_store import write_backup
+from tmi_ops_tests.retention.stored import write_backup
 from tmi_ops_tests.variables import variables_of
 
 HALF = "20200101T000000Z-logical-0000"

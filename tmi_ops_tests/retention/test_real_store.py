@@ -11,30 +11,22 @@ from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.progress import SilentReport
 from tmi_ops.retention.execution import execute_retention
 from tmi_ops.retention.holds import hold_backup, read_hold, release_backup
-from tmi_ops.retention.plan import Decision, RetentionPlan
+from tmi_ops.retention.plan import RetentionPlan
 from tmi_ops.retention.planning import plan_retention
 from tmi_ops.retention.reading import read_facts
-from tmi_ops.settings import RetentionPolicy, StoreSettings
+from tmi_ops.settings import StoreSettings
 from tmi_ops.store.catalogue import new_backup_id
 from tmi_ops.store.guarding import UNTIL_RELEASED, has_object_lock, locked_until
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.raw_s3 import raw_client
-from tmi_ops_tests.retention.stored import write_backup
+from tmi_ops_tests.retention.stored import LEAN, removing, write_backup
 
 NOW = datetime.now(UTC)
-LEAN = RetentionPolicy(last=1, daily=0, weekly=0, monthly=0, yearly=0, window=timedelta(days=1))
 
 
 @pytest.fixture
 def store(store_settings: StoreSettings) -> ObjectStore:
     return open_store(store_settings, "development")
-
-
-def removing(store: ObjectStore, *backup_ids: str) -> RetentionPlan:
-    """A plan that removes just these."""
-    facts = read_facts(store)
-    gone = [item for item in facts.backups if item.backup_id in backup_ids]
-    return RetentionPlan(LEAN, (), tuple(Decision(item, ("",)) for item in gone), has_object_lock=facts.has_object_lock)
 
 
 def test_what_is_read_from_the_store_is_enough_to_plan_and_what_is_removed_is_gone_whole(store: ObjectStore) -> None:

@@ -14,6 +14,8 @@ from tmi_ops.backup.restore_point import create_restore_point
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.verify import verify_backup
+from tmi_ops.retention.holds import SEALED_REASON as SEALED_HOLD
+from tmi_ops.retention.holds import hold_backup, list_holds, release_backup
 from tmi_ops.runbooks.execution import begin
 from tmi_ops.runbooks.logbook import find_run
 from tmi_ops.settings import Settings
@@ -54,6 +56,7 @@ def test_nothing_that_describes_content_lies_in_an_encrypted_store(
         update={"outcome": "failed", "reasons": (f"{SECRET} differs",), "verified_at": datetime.now(UTC)}
     )
     record_verdict(store, failed)
+    hold_backup(without_key, made.backup_id, SECRET)
 
     for key in raw.keys():  # noqa: SIM118 - a bucket is no mapping
         body = raw.read(key)
@@ -67,8 +70,11 @@ def test_nothing_that_describes_content_lies_in_an_encrypted_store(
     assert (entry.verdict.outcome, entry.verdict.reasons) == ("failed", (SEALED_REASON,)), "retention reads that much"
     (known,) = list_backups(store)
     assert known.verdict is not None and known.verdict.reasons == (f"{SECRET} differs",)
+    assert [hold.reason for hold in (*list_holds(store), *list_holds(without_key))] == [SECRET, SEALED_HOLD]
     point, without = read_restore_point(store, "before"), read_restore_point(without_key, "before")
     assert point is not None and without is not None
     assert f"public.{SECRET}" in point.fingerprints and not without.fingerprints
     elsewhere = settings.model_copy(update={"home": tmp_path / "elsewhere"})
     assert find_run(elsewhere, store)[1].plan.subject == SECRET, "another machine with the key goes on"
+    release_backup(without_key, made.backup_id)
+    assert not [key for key in raw.keys() if "hold.json" in key]  # noqa: SIM118

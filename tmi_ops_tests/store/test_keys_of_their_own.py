@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,19 +12,22 @@ from botocore.exceptions import ClientError
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.drill.evidence import FOLDER as DRILLS
+from tmi_ops.errors import StoreError
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.retention.execution import execute_retention
 from tmi_ops.retention.holds import hold_backup, release_backup
-from tmi_ops.retention.locking import extend_locks
+from tmi_ops.retention.locking import LOCK_REASON, extend_locks
+from tmi_ops.retention.plan import Decision, RetentionPlan
 from tmi_ops.retention.planning import plan_retention
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import Retain, Settings, StoreSettings
-from tmi_ops.store.catalogue import backup_folder, find_backup, list_backups
+from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.guarding import locked_until
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
 from tmi_ops_tests.raw_s3 import raw_client
+from tmi_ops_tests.retention.stored import LEAN, removing, write_backup, write_base
 from tmi_ops_tests.store.own_keys import BUCKET, ENVIRONMENT, OwnKeys, server_with_policies
 
 pytestmark = pytest.mark.slow
@@ -120,22 +124,43 @@ def test_what_is_stored_under_retain_cannot_be_removed_by_any_key(keys: OwnKeys)
     assert locked_until(writer, "wal/7/00000001/000000010000000000000002.partial.zst") is None
 
 
-def test_what_stays_is_locked_for_longer_before_its_lock_ends(
-    keys: OwnKeys, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_stays_is_locked_for_longer_before_its_lock_ends_chains_and_wal_included(keys: OwnKeys) -> None:
     writer, pruner = opened(keys.writer, RETAIN), opened(keys.pruner, RETAIN)
-    made = back_up_logical(settings.model_copy(update={"store": keys.writer}), writer, "custom", REPORT)
-    key = f"{backup_folder(made.backup_id)}/database.dump"
-    first = locked_until(pruner, key)
-    facts = read_facts(pruner)
-    now = datetime.now(UTC)
-    plan = plan_retention(facts, settings.retention, now)
+    full, forgotten = write_base(writer), write_base(writer)
+    incremental = write_base(writer, full.backup_id)
+    segment = f"wal/{full.system_identifier}/00000001/000000010000000000000001.zst"
+    put_single(writer, segment, b"wal")
+    kept = [f"base/{one.backup_id}/base.tar.zst" for one in (full, incremental)]
+    locked = [*kept, segment, f"base/{forgotten.backup_id}/base.tar.zst"]
+    first = {key: locked_until(pruner, key) for key in locked}
+    facts, now = read_facts(pruner), datetime.now(UTC)
+    reasons = {
+        incremental.backup_id: "the last 1",
+        full.backup_id: f"{incremental.backup_id} builds upon it",
+        forgotten.backup_id: f"{LOCK_REASON}then",
+    }
+    by_id = {backup.backup_id: backup for backup in facts.backups}
+    plan = RetentionPlan(LEAN, tuple(Decision(by_id[one], (reason,)) for one, reason in reasons.items()))
     assert extend_locks(pruner, facts, plan, REPORT, now) == 0, "all of it is locked for long enough"
     later = now + RETAIN.period * 2 / 3
     assert extend_locks(pruner, facts, plan, REPORT, later) > 0
-    second = locked_until(pruner, key)
-    assert first is not None and second is not None
-    assert abs(second - first - RETAIN.period * 2 / 3) < timedelta(minutes=2)
+    for key in (*kept, segment):
+        before, after = first[key], locked_until(pruner, key)
+        assert before is not None and after is not None
+        assert abs(after - before - RETAIN.period * 2 / 3) < timedelta(minutes=2), key
+    assert locked_until(pruner, locked[-1]) == first[locked[-1]], "what its lock alone keeps is let go when that ends"
+
+
+def test_only_the_pruners_key_removes_a_backup(keys: OwnKeys) -> None:
+    writer, prover, pruner = map(opened, (keys.writer, keys.prover, keys.pruner))
+    backup_id = write_backup(writer, None)
+    plan = removing(pruner, backup_id)
+    for thief in (writer, prover):
+        with pytest.raises(StoreError, match="delete"):
+            execute_retention(replace(plan, has_object_lock=False), thief, REPORT)
+        assert find_backup(pruner, backup_id).backup_id == backup_id
+    assert execute_retention(plan, pruner, REPORT).backups == 1
+    assert not list(pruner.list_objects(f"logical/{backup_id}/"))
 
 
 def test_evidence_of_a_drill_may_be_written_by_the_prover(keys: OwnKeys) -> None:
