@@ -13,7 +13,7 @@ from tmi_ops.cli.terminal import out
 from tmi_ops.settings import load_settings
 
 if TYPE_CHECKING:
-    from tmi_ops.store.trust import Role
+    from tmi_ops.store.trust import Role, Trust
 
 ROLE_CHOICES = ("writer", "prover", "pruner")
 
@@ -81,8 +81,14 @@ def show(as_json: bool) -> int:
 
 @keys.command()
 @click.argument("which", type=click.Choice(("signing", "age")))
+@click.option(
+    "--record/--no-record",
+    default=True,
+    help="Record in the store what the old signing key has signed (default), so that whoever steals it later cannot "
+    "date a signature back.",
+)
 @click.confirmation_option(prompt="Replace the key?", help="Do not ask.")
-def rotate(which: str) -> int:
+def rotate(which: str, record: bool) -> int:
     """Make a new key and retire the old one; what the old one signed or encrypted stays good."""
     from tmi_ops.errors import SettingsError
     from tmi_ops.store.keys import add_age_identity, rotate_signing_key
@@ -107,7 +113,8 @@ def rotate(which: str) -> int:
         if store.signing_key_file is None:
             raise SettingsError("TMI_OPS_SIGNING_KEY_FILE is not set.", next_step="make a key: `tmi-ops keys init`")
         trust = read_trust(settings.environment, store.signing_key_file, store.trusted_keys)
-        done = rotate_signing_key(store.signing_key_file, trust, store.trusted_keys, datetime.now(UTC))
+        signed = _recorded(trust) if record and trust.is_pinned and trust.signing else None
+        done = rotate_signing_key(store.signing_key_file, trust, store.trusted_keys, datetime.now(UTC), signed)
         words = [trusted_word(one) for one in done.trusted]
         where = (
             f"{done.trusted_file} says so already here; on every other host" if done.trusted_file else "On every host"
@@ -120,6 +127,24 @@ def rotate(which: str) -> int:
         ]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     return 0
+
+
+def _recorded(trust: Trust) -> str | None:
+    from tmi_ops.cli.environment import open_environment
+    from tmi_ops.errors import StoreError
+    from tmi_ops.store.retired import keep_record
+
+    if trust.signing is None:
+        return None
+    try:
+        return keep_record(open_environment()[1], trust.signing.public)
+    except StoreError as error:
+        raise StoreError(
+            f"What the old key has signed could not be recorded: {error.what}",
+            kept="The old key is still in its place.",
+            next_step="give access to the store, or rotate with --no-record: then whoever steals the old key later can "
+            "date signatures back",
+        ) from error
 
 
 @keys.command()

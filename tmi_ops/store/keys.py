@@ -148,13 +148,16 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
     )
 
 
-def rotate_signing_key(file: Path, trust: Trust, words: Sequence[str], now: datetime) -> Rotated:
+def rotate_signing_key(
+    file: Path, trust: Trust, words: Sequence[str], now: datetime, record: str | None = None
+) -> Rotated:
     """Put a new signing key in the place of the old one, which is kept beside it and signs nothing more.
 
     Where TMI_OPS_TRUSTED_KEYS names one file, both keys are written there, the old one with its end.
 
     Args:
         words: what TMI_OPS_TRUSTED_KEYS says.
+        record: the SHA-256 of the record of what the old key has signed (retired.py).
 
     Raises:
         SettingsError: there is no signing key.
@@ -164,7 +167,7 @@ def rotate_signing_key(file: Path, trust: Trust, words: Sequence[str], now: date
     if old is None:
         raise SettingsError("There is no signing key to replace.", next_step="make one: `tmi-ops keys init`")
     new = new_secret_key()
-    trusted = after_rotation(trust.trusted, old, new, now)
+    trusted = after_rotation(trust.trusted, old, new, now, record)
     only_file = Path(words[0]) if len(words) == 1 and Path(words[0]).is_file() else None
     retired = file.with_name(f"{file.name}.retired-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}")
     try:
@@ -182,14 +185,14 @@ def rotate_signing_key(file: Path, trust: Trust, words: Sequence[str], now: date
 
 
 def after_rotation(
-    trusted: Sequence[TrustedKey], old: SecretKey, new: SecretKey, now: datetime
+    trusted: Sequence[TrustedKey], old: SecretKey, new: SecretKey, now: datetime, record: str | None = None
 ) -> tuple[TrustedKey, ...]:
     """The trusted keys once `new` took the place of `old` in its roles. The old one ends now, in whole seconds."""
     ends = now.astimezone(UTC).replace(microsecond=0)
     held = [one for one in trusted if one.key == old.public] or [TrustedKey(old.public)]
     others = [one for one in trusted if one.key != old.public]
     successors = [TrustedKey(new.public, one.roles) for one in held if one.until is None]
-    return (*successors, *(one if one.until else replace(one, until=ends) for one in held), *others)
+    return (*successors, *(one if one.until else replace(one, until=ends, record=record) for one in held), *others)
 
 
 def add_age_identity(file: Path) -> str:
@@ -219,7 +222,7 @@ def public_keys_of(identities: Sequence[Any]) -> tuple[str, ...]:
 
 def trusted_file_text(environment: str, trusted: Sequence[TrustedKey]) -> str:
     """A file for TMI_OPS_TRUSTED_KEYS."""
-    head = f"# Keys that sign for {environment}: [role:]key[@end]. `minisign -V -P KEY -m FILE` checks a file by one."
+    head = f"# Keys that sign for {environment}: [role:]key[@end[#record]]. `minisign -V -P KEY -m FILE` checks a file."
     text = "\n".join([head, *map(trusted_word, trusted)]) + "\n"
     if trusted_keys(text) != list(trusted):
         raise AssertionError

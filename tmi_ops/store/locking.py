@@ -18,6 +18,7 @@ _NEVER_CHANGES = re.compile(
     r"(?:logical|base)/[^/]+/(?!hold\.json)[^/]+(?:/[^/]+)?"
     r"|drills/[^/]+"
     r"|restore-points/.+"
+    r"|keys/[0-9a-f]{64}\.signed"
     r"|wal/[^/]+/(?:[^/]+/)?[0-9A-F]{8}(?:[0-9A-F]{16})?(?:\.history|\.[0-9A-F]{8}\.backup)?\.zst"
 )
 

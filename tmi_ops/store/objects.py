@@ -7,7 +7,7 @@ other refusal is a StoreError that names the next step. What the server answers 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -243,7 +243,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
             f"What answers at {settings.public_endpoint} is not an S3 server.",
             next_step="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
         )
-    return ObjectStore(
+    store = ObjectStore(
         client=impatient if hurried else connect_store(session, settings),
         bucket=settings.bucket,
         root=root,
@@ -254,6 +254,9 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         seen_file=settings.seen_file,
         retain=settings.retain,
     )
+    from tmi_ops.store.retired import Records
+
+    return replace(store, trust=replace(trust, records=Records(store)))
 
 
 def _stored_object(key: str, stored: Digest, plain: Digest | None) -> StoredObject:

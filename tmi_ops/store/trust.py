@@ -6,9 +6,10 @@ document that was moved to another name or another environment is refused althou
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -42,7 +43,10 @@ SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
 }
 # How far this machine's clock may lag behind that of whoever signed.
 CLOCK_TOLERANCE = timedelta(hours=1)
-_WORD = re.compile(rf"(?:(?P<role>{'|'.join(ROLES)}):)?(?P<key>{PUBLIC_KEY.pattern})(?:@(?P<until>[0-9TZ:+.-]+))?")
+_WORD = re.compile(
+    rf"(?:(?P<role>{'|'.join(ROLES)}):)?(?P<key>{PUBLIC_KEY.pattern})"
+    r"(?:@(?P<until>[0-9TZ:+.-]+)(?:#(?P<record>[0-9a-f]{64}))?)?"
+)
 _COMMENT = re.compile(r"timestamp:(?P<time>\d{1,11}) environment:(?P<environment>\S*) file:(?P<file>.+)")
 _KEYS_STEP = (
     "find out who wrote it; if a trusted person did, sign it: `tmi-ops keys sign`; which keys are trusted says "
@@ -56,11 +60,20 @@ class UntrustedError(BrokenRecordError):
 
 @dataclass(frozen=True)
 class TrustedKey:
-    """A pinned key. After `until` it signs nothing more; what it signed before stays good."""
+    """A pinned key. After `until` it signs nothing more; what it signed before stays good.
+
+    `record`: the SHA-256 of the record of what it had signed by then (retired.py); None: whoever has stolen it since
+    can date a signature back.
+    """
 
     key: PublicKey
     roles: tuple[Role, ...] = ROLES
     until: datetime | None = None
+    record: str | None = None
+
+
+def _no_records(digest: str) -> Collection[str]:
+    raise UntrustedError(f"The record {digest[:16]}... of what a retired key had signed is not at hand.")
 
 
 @dataclass(frozen=True)
@@ -73,11 +86,15 @@ class Signed:
 
 @dataclass(frozen=True)
 class Trust:
-    """The keys of one environment. Without `trusted` nothing is checked; without `signing` nothing is signed."""
+    """The keys of one environment. Without `trusted` nothing is checked; without `signing` nothing is signed.
+
+    `records`: the SHA-256 of each signature in the record of that SHA-256.
+    """
 
     environment: str = ""
     signing: SecretKey | None = None
     trusted: tuple[TrustedKey, ...] = ()
+    records: Callable[[str], Collection[str]] = field(default=_no_records, repr=False, compare=False)
 
     @property
     def is_pinned(self) -> bool:
@@ -124,8 +141,17 @@ class Trust:
         if bound["file"] != name:
             raise _untrusted(f"{name} was signed as {bound['file']!r}: it was copied from there.")
         at = datetime.fromtimestamp(int(bound["time"]), UTC)
-        _require_allowed(name, known, purpose, at, now)
+        fitting = _require_allowed(name, known, purpose, at, now)
+        if purpose != "WAL" and not any(self._is_recorded(one, signature) for one in fitting):
+            raise _untrusted(
+                f"{name} is signed by key {known[0].key.name}, which had not signed this when it was retired: the "
+                "signature was dated back."
+            )
         return Signed(known[0].key, at)
+
+    def _is_recorded(self, key: TrustedKey, signature: bytes) -> bool:
+        """Whether a key had made a signature when it was retired, as far as that was recorded."""
+        return key.record is None or hashlib.sha256(signature).hexdigest() in self.records(key.record)
 
     def stamp(self, name: str, content: bytes) -> str | None:
         """A signature in one line, for an object's metadata; None without a signing key."""
@@ -165,9 +191,11 @@ def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequenc
 
 
 def trusted_keys(text: str) -> list[TrustedKey]:
-    """Public keys, a word or line each: `[role:]RW...[@until]`. Lines that begin with `#` or `untrusted` are comments.
+    """Public keys, a word or line each: `[role:]RW...[@until[#record]]`. Lines that begin with `#` or `untrusted` are
+    comments.
 
-    `role` is writer, prover or pruner, every role where it is left out; `until` is when the key was retired.
+    `role` is writer, prover or pruner, every role where it is left out; `until` is when the key was retired, `record`
+    the SHA-256 of the record of what it had signed.
 
     Raises:
         SettingsError: a word is none of that.
@@ -180,12 +208,13 @@ def trusted_word(trusted: TrustedKey) -> str:
     """A pinned key as `trusted_keys` reads it."""
     role = "" if trusted.roles == ROLES else f"{trusted.roles[0]}:"
     until = f"@{trusted.until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if trusted.until else ""
-    return f"{role}{trusted.key.text}{until}"
+    record = f"#{trusted.record}" if until and trusted.record else ""
+    return f"{role}{trusted.key.text}{until}{record}"
 
 
 def _trusted_key(word: str) -> TrustedKey:
     match = _WORD.fullmatch(word)
-    step = "write each as [writer:|prover:|pruner:]RW...[@2026-11-27T00:00:00Z]"
+    step = "write each as [writer:|prover:|pruner:]RW...[@2026-11-27T00:00:00Z[#record]]"
     if match is None:
         raise SettingsError(f"TMI_OPS_TRUSTED_KEYS holds what is no public key: {word[:20]!r}.", next_step=step)
     until = None
@@ -197,11 +226,13 @@ def _trusted_key(word: str) -> TrustedKey:
         if until is None or until.tzinfo is None:
             raise SettingsError(f"A trusted key ends at no time with a zone: {match['until']!r}.", next_step=step)
     roles: tuple[Role, ...] = tuple(role for role in ROLES if match["role"] in (None, role))
-    return TrustedKey(parse_public_key(match["key"]), roles, until)
+    return TrustedKey(parse_public_key(match["key"]), roles, until, match["record"])
 
 
-def _require_allowed(name: str, known: Sequence[TrustedKey], purpose: Purpose, at: datetime, now: datetime) -> None:
-    """One key may be pinned several times, for a role each."""
+def _require_allowed(
+    name: str, known: Sequence[TrustedKey], purpose: Purpose, at: datetime, now: datetime
+) -> list[TrustedKey]:
+    """Those of the pinned words that allow it: one key may be pinned several times, for a role each."""
     if at > now + CLOCK_TOLERANCE:
         raise _untrusted(
             f"{name} was signed in the future, at {at:%Y-%m-%d %H:%M} UTC; this clock says {now:%Y-%m-%d %H:%M}."
@@ -210,8 +241,10 @@ def _require_allowed(name: str, known: Sequence[TrustedKey], purpose: Purpose, a
     if not fitting:
         roles = " and ".join(sorted({role for one in known for role in one.roles}))
         raise _untrusted(f"{name} is signed by a {roles} key, which may not sign a {purpose}.")
-    if not any(one.until is None or at <= one.until for one in fitting):
+    in_time = [one for one in fitting if one.until is None or at <= one.until]
+    if not in_time:
         raise _untrusted(f"{name} was signed at {at:%Y-%m-%d %H:%M} UTC by key {known[0].key.name}, retired before.")
+    return in_time
 
 
 def _untrusted(what: str) -> UntrustedError:

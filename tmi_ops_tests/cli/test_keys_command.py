@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,7 @@ def test_after_a_rotation_old_documents_stay_good_and_the_old_key_signs_nothing_
     settings = store_settings.model_copy(update=facts)
     before = open_store(settings, "staging")
     write_once(before, "restore-points/old.json", b"old", "restore point")
-    monkeypatch.setenv("TMI_OPS_SIGNING_KEY_FILE", str(made / "signing.key"))
-    monkeypatch.setenv("TMI_OPS_TRUSTED_KEYS", str(made / "trusted.keys"))
+    reach(monkeypatch, store_settings, made / "signing.key", made / "trusted.keys")
     assert "holds the new key" in run("rotate", "signing", "--yes").output
 
     after = open_store(settings, "staging")
@@ -109,9 +109,45 @@ def test_after_a_rotation_old_documents_stay_good_and_the_old_key_signs_nothing_
     assert read_document(after, "restore-points/new.json", "restore point") == b"new"
     with pytest.raises(UntrustedError):
         read_document(before, "restore-points/new.json", "restore point")
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    thief_s = before.trust.sign("restore-points/forged.json", b"forged", an_hour_ago)
+    before.put_bytes("restore-points/forged.json.minisig", thief_s or b"")
+    before.put_bytes("restore-points/forged.json", b"forged")
+    with pytest.raises(UntrustedError, match="dated back"):
+        read_document(after, "restore-points/forged.json", "restore point")
+    (record,) = [item.key for item in after.list_objects("keys/")]
+    after.put_bytes(record, after.get_bytes(record) + hashlib.sha256(thief_s or b"").hexdigest().encode())
+    with pytest.raises(UntrustedError, match="is gone or was altered"):
+        read_document(open_store(settings, "staging"), "restore-points/forged.json", "restore point")
     assert run("show").exit_code == 0
     (retired,) = made.glob("signing.key.retired-*")
     assert stat.S_IMODE(retired.stat().st_mode) == 0o600
+
+
+def test_a_key_is_rotated_without_a_store_only_on_a_persons_word(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init")
+    made = home / "keys"
+    nowhere = StoreSettings(bucket="b", endpoint_url="http://127.0.0.1:9")
+    reach(monkeypatch, nowhere, made / "signing.key", made / "trusted.keys")
+    before = (made / "signing.key").read_text()
+    refused = CliRunner().invoke(keys, ["rotate", "signing", "--yes"])
+    assert "--no-record" in str(refused.exception)
+    assert (made / "signing.key").read_text() == before
+    assert "holds the new key" in run("rotate", "signing", "--yes", "--no-record").output
+
+
+def reach(monkeypatch: pytest.MonkeyPatch, store: StoreSettings, signing: Path, trusted: Path) -> None:
+    """Have commands use this store and these keys."""
+    for name, value in {
+        "S3_BUCKET": store.bucket,
+        "S3_PREFIX": store.prefix,
+        "S3_ENDPOINT_URL": store.endpoint_url,
+        "S3_ACCESS_KEY_ID": store.access_key_id.get_secret_value() if store.access_key_id else "x",
+        "S3_SECRET_ACCESS_KEY": store.secret_access_key.get_secret_value() if store.secret_access_key else "x",
+        "SIGNING_KEY_FILE": signing,
+        "TRUSTED_KEYS": trusted,
+    }.items():
+        monkeypatch.setenv(f"TMI_OPS_{name}", str(value))
 
 
 def test_a_successor_has_its_predecessors_roles_and_ends_are_not_moved() -> None:
@@ -163,16 +199,7 @@ def test_what_was_there_before_the_keys_is_signed_on_a_persons_word(
     write_once(unsigned, "drills/20261127T000000Z-drill-0000.json", b"{}", "proof")
     run("init", "--role", "writer")
     made = home / "keys"
-    for name, value in {
-        "S3_BUCKET": store_settings.bucket,
-        "S3_PREFIX": store_settings.prefix,
-        "S3_ENDPOINT_URL": store_settings.endpoint_url,
-        "S3_ACCESS_KEY_ID": store_settings.access_key_id.get_secret_value(),
-        "S3_SECRET_ACCESS_KEY": store_settings.secret_access_key.get_secret_value(),
-        "SIGNING_KEY_FILE": made / "signing-writer.key",
-        "TRUSTED_KEYS": made / "trusted.keys",
-    }.items():
-        monkeypatch.setenv(f"TMI_OPS_{name}", str(value))
+    reach(monkeypatch, store_settings, made / "signing-writer.key", made / "trusted.keys")
     pinned = open_store(
         store_settings.model_copy(
             update={"signing_key_file": made / "signing-writer.key", "trusted_keys": (str(made / "trusted.keys"),)}

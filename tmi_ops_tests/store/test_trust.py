@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,6 +100,22 @@ def test_after_a_rotation_the_old_key_is_trusted_for_what_it_signed() -> None:
     checked(trust)
     with pytest.raises(UntrustedError, match="retired before"):
         trust.check(NAME, CONTENT, trust.sign(NAME, CONTENT, NOW + timedelta(seconds=1)), "backup", NOW)
+
+
+def test_what_a_retired_key_had_not_signed_by_then_is_refused_however_it_is_dated() -> None:
+    known = hashlib.sha256(trusting().sign(NAME, CONTENT, NOW) or b"").hexdigest()
+    records = {"0" * 64: frozenset({known})}
+    retired = TrustedKey(KEY.public, until=NOW + timedelta(days=1), record="0" * 64)
+    trust = replace(trusting(TrustedKey(OTHER.public), retired), records=records.__getitem__)
+    checked(trust)
+    for other, content in ((NAME, b"{ }"), (NAME.replace("0000/", "1111/"), CONTENT)):
+        with pytest.raises(UntrustedError, match="dated back"):
+            trust.check(other, content, trust.sign(other, content, NOW), "backup", NOW)
+    checked(replace(trust, trusted=(*trust.trusted, TrustedKey(KEY.public, ("writer",)))))
+    with pytest.raises(UntrustedError, match="not at hand"):
+        checked(trusting(retired))
+    trust.check_stamp(NAME, CONTENT, trust.stamp(NAME, CONTENT), "WAL", datetime.now(UTC))
+    assert trusted_keys(trusted_word(retired)) == [retired]
 
 
 def test_a_signature_in_one_line_is_the_same_one() -> None:
