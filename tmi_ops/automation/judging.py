@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from tmi_ops.automation.cron import next_time
 from tmi_ops.automation.facts import AutomationFacts, Instigator, Kind
-from tmi_ops.checks.finding import Advice, Finding, Severity, worst_first
+from tmi_ops.checks.finding import Finding, Severity, advise, worst_first
 from tmi_ops.words import time_words
 
 # Daemons report every 30 s; Dagster's own UI calls them dead after 30 min, which is long at night.
@@ -31,10 +31,10 @@ LONGEST_QUEUE_OF_A_JOB = 3
 REPEAT_LATE = timedelta(minutes=10)
 _SHOWN = 5
 _FREE = "UPDATE concurrency_slots SET run_id = NULL, step_key = NULL"
-_TO_START = Advice(command=("dagster-daemon run  # as a service (docs of Dagster: deployment); embedded: tmi-ops up",))
-_TO_SEE = Advice(
+_TO_START = advise("dagster-daemon run  # as a service (docs of Dagster: deployment); embedded: tmi-ops up")
+_TO_SEE = advise(
     "see whether the code location loads: the daemon's log, or",
-    command=("dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",),
+    "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
 )
 
 
@@ -63,7 +63,7 @@ def judge_daemon(facts: AutomationFacts) -> Iterator[Finding]:
         return
     for one in facts.daemons:
         if one.error:
-            again = Advice("mend what the error names, then restart the daemon")
+            again = advise("mend what the error names, then restart the daemon")
             yield Finding(
                 Severity.CRITICAL, one.name, f"{one.name}: {one.error}", "it runs and fails at its work", again
             )
@@ -71,7 +71,7 @@ def judge_daemon(facts: AutomationFacts) -> Iterator[Finding]:
         silent = time_words((facts.now - one.reported_at).total_seconds())
         why = "this thread of the daemon hangs, or belongs to a feature that is switched off since"
         what = f"{one.name} last reported {silent} ago, the others now"
-        yield Finding(Severity.WARNING, one.name, what, why, Advice("restart the daemon"))
+        yield Finding(Severity.WARNING, one.name, what, why, advise("restart the daemon"))
 
 
 def judge_ticks(facts: AutomationFacts, timezone: str) -> Iterator[Finding]:
@@ -96,25 +96,25 @@ def judge_runs(facts: AutomationFacts, timezone: str) -> Iterator[Finding]:
         if facts.now - run.since > pace:
             what = f"run {run.run_id[:8]} of {run.job} has waited for its turn for {_ago(facts.now, run.since)}"
             cause = "its lane or its pool is taken by runs that last too long, or that are gone"
-            advice = Advice("see Runs in Dagster's UI: cancel what hangs, or cancel this one")
+            advice = advise("see Runs in Dagster's UI: cancel what hangs, or cancel this one")
             yield Finding(Severity.CRITICAL, run.job, what, cause, advice)
     for job, number in Counter(run.job for run in facts.waiting).items():
         if number > LONGEST_QUEUE_OF_A_JOB:
             what = f"{number} runs of {job} wait for their turn"
             yield Finding(
-                Severity.WARNING, job, what, "they are begun faster than they end", Advice("see Runs in the UI")
+                Severity.WARNING, job, what, "they are begun faster than they end", advise("see Runs in the UI")
             )
     for run in facts.unrepeated:
         if facts.now - run.since > REPEAT_LATE:
             what = f"run {run.run_id[:8]} of {run.job} failed {_ago(facts.now, run.since)} ago and was not repeated"
-            advice = Advice(f"launch {run.job} again")
+            advice = advise(f"launch {run.job} again")
             yield Finding(Severity.CRITICAL, run.job, what, "Dagster meant to repeat it", advice)
     for held in facts.held:
         what = f"run {held.run_id[:8]} is over and still holds a place in the pool {held.pool}"
         cause = "run_monitoring.free_slots_after_run_end_seconds is not set in dagster.yaml, or the daemon is behind"
-        free = (f"{_FREE} WHERE run_id = '{held.run_id}';  -- in Dagster's records",)
+        free = f"{_FREE} WHERE run_id = '{held.run_id}';  -- in Dagster's records"
         yield Finding(
-            Severity.CRITICAL, held.pool, what, cause, Advice("free it in the UI (Deployment, Concurrency), or", free)
+            Severity.CRITICAL, held.pool, what, cause, advise("free it in the UI (Deployment, Concurrency), or", free)
         )
 
 
@@ -156,14 +156,14 @@ def _next(crons: tuple[str, ...], after: datetime, timezone: str) -> datetime | 
 def _ahead(one: Instigator, now: datetime) -> Finding:
     at = one.last.at if one.last else now
     what = f"the newest tick of the {one.kind} {one.name} lies in the future ({at:%Y-%m-%d %H:%M} UTC)"
-    sql = ("DELETE FROM job_ticks WHERE timestamp > now() AT TIME ZONE 'UTC';  -- in Dagster's records",)
+    sql = "DELETE FROM job_ticks WHERE timestamp > now() AT TIME ZONE 'UTC';  -- in Dagster's records"
     switch = f"switch {one.name} off and on again: dagster {one.kind} stop, then start, {one.name}"
     return Finding(
         Severity.CRITICAL,
         one.name,
         what,
         "a clock ran ahead and came back: Dagster looks again only when that moment has come",
-        Advice(switch, sql),
+        advise(switch, sql),
     )
 
 

@@ -1,9 +1,10 @@
-"""What a check says. Health, doctor, roles, cache and drills differ in what they ask, not in how they answer."""
+"""What a check says. Health, doctor, roles, cache, schema and drills differ in what they ask, not how they answer."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -21,10 +22,12 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a check ended. UNKNOWN: nobody could look, which is not well. NOT_APPLICABLE: there is nothing to look at."""
+    """How a check ended. UNKNOWN: nobody could look, which is not well. NOT_APPLICABLE: there is nothing to look at.
+    SKIPPED: what it rests on is broken, and that is told there."""
 
     OK = "ok"
     NOT_APPLICABLE = "not applicable"
+    SKIPPED = "skipped"
     UNKNOWN = "unknown"
     WARNING = "warning"
     CRITICAL = "critical"
@@ -33,23 +36,55 @@ class Outcome(StrEnum):
     def rank(self) -> int:
         return list(Outcome).index(self)
 
+    @property
+    def severity(self) -> Severity:
+        """As a finding has it."""
+        return {Outcome.WARNING: Severity.WARNING, Outcome.CRITICAL: Severity.CRITICAL}.get(self, Severity.NOTICE)
+
+
+# A line that psql takes, and one that a shell takes; everything else is for a person to read.
+_SQL = re.compile(
+    r"(ALTER|ANALYZE|CALL|CHECKPOINT|COMMIT|CREATE|DELETE|DROP|GRANT|INSERT|REASSIGN|REINDEX|RESET|REVOKE|ROLLBACK"
+    r"|SELECT|SET|SHOW|UPDATE|VACUUM)\b.*;|\\password\b",
+    re.DOTALL,
+)
+_COMMAND = re.compile(
+    r"(tmi-ops|redis-cli|systemctl|dagster(-daemon)?|dg|aws|openssl|psql|pip|apt-get|chmod|chown|chronyc|timedatectl|du"
+    r"|getent|ip|ls|nc|ss|eval)( |$)|[A-Z_]+=\S+$"
+)
+
 
 @dataclass(frozen=True)
 class Advice:
-    """What helps: a sentence, SQL and shell commands as they can be pasted."""
+    """What helps, a line each in the order in which to do it. What a line is, is told by its first word."""
 
-    text: str = ""
-    sql: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
-    def lines(self) -> tuple[str, ...]:
-        return (*((self.text,) if self.text else ()), *self.sql, *self.command)
+    @property
+    def text(self) -> str:
+        """The sentences for a person."""
+        return "\n".join(line for line in self.steps if not _SQL.match(line) and not _COMMAND.match(line))
+
+    @property
+    def sql(self) -> tuple[str, ...]:
+        """As psql takes it."""
+        return tuple(line for line in self.steps if _SQL.match(line))
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """As a shell takes it."""
+        return tuple(line for line in self.steps if not _SQL.match(line) and _COMMAND.match(line))
 
     def __bool__(self) -> bool:
-        return bool(self.lines())
+        return bool(self.steps)
 
 
 NOTHING = Advice()
+
+
+def advise(*steps: str) -> Advice:
+    """Advice of these steps, without the empty ones."""
+    return Advice(tuple(step for step in steps if step))
 
 
 @dataclass(frozen=True)
@@ -57,7 +92,7 @@ class Finding:
     """One thing that is not as it should be.
 
     Attributes:
-        subject: what it is about: a role, an index, a schedule.
+        subject: what it is about: a role, an index, a schedule; empty where the check itself says it.
         what: one sentence without its full stop.
         cause: why it is so, where that is known and not obvious.
     """
@@ -70,34 +105,88 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The answer of one check.
+class Answer:
+    """What a check says, before it has a name.
 
     Attributes:
-        name: stable; it names the check to programs.
         seen: what is there, one line.
-        findings: what is wrong with it, the worst first.
-        untold: why nobody could look; empty where somebody did.
-        not_applicable: why there is nothing to look at; empty where there is.
+        findings: what is wrong with it, the worst first; a NOTICE is worth knowing, and no trouble.
+        ended: UNKNOWN, NOT_APPLICABLE or SKIPPED where it could not be judged; `seen` then says why.
     """
 
-    name: str
-    title: str
     seen: str
-    findings: tuple[Finding, ...] = field(default=())
-    untold: str = ""
-    not_applicable: str = ""
+    findings: tuple[Finding, ...] = ()
+    ended: Outcome | None = None
 
     @property
     def outcome(self) -> Outcome:
-        if self.not_applicable:
-            return Outcome.NOT_APPLICABLE
-        if self.untold:
-            return Outcome.UNKNOWN
+        if self.ended is not None:
+            return self.ended
         severity = worst(self.findings)
         if severity in (None, Severity.NOTICE):
             return Outcome.OK
         return Outcome.CRITICAL if severity is Severity.CRITICAL else Outcome.WARNING
+
+    @property
+    def cause(self) -> str:
+        """Of the worst finding."""
+        return self.findings[0].cause if self.findings else ""
+
+    @property
+    def advice(self) -> Advice:
+        """Of the worst finding."""
+        return self.findings[0].advice if self.findings else NOTHING
+
+
+def judged(outcome: Outcome, seen: str, cause: str = "", advice: Advice = NOTHING) -> Answer:
+    """The answer of a check that looks at one thing."""
+    finding = Finding(outcome.severity, "", seen, cause, advice)
+    told = bool(cause or advice) or outcome in (Outcome.WARNING, Outcome.CRITICAL)
+    ended = outcome if outcome in (Outcome.UNKNOWN, Outcome.NOT_APPLICABLE, Outcome.SKIPPED) else None
+    return Answer(seen, (finding,) if told else (), ended)
+
+
+def fine(seen: str) -> Answer:
+    return judged(Outcome.OK, seen)
+
+
+def warning(seen: str, cause: str, *advice: str) -> Answer:
+    return judged(Outcome.WARNING, seen, cause, advise(*advice))
+
+
+def critical(seen: str, cause: str, *advice: str) -> Answer:
+    return judged(Outcome.CRITICAL, seen, cause, advise(*advice))
+
+
+def unknown(why: str, *advice: str) -> Answer:
+    """Nobody could look."""
+    return judged(Outcome.UNKNOWN, why, "", advise(*advice))
+
+
+def not_applicable(why: str) -> Answer:
+    """There is nothing to look at."""
+    return judged(Outcome.NOT_APPLICABLE, why)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer of one check that has a name.
+
+    Attributes:
+        name: stable; it names the check to programs.
+        area: what it belongs to, as a heading.
+        because: the check whose trouble kept this one from being asked; empty where it was asked.
+    """
+
+    name: str
+    title: str
+    area: str
+    answer: Answer
+    because: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.answer.outcome
 
 
 def worst(findings: Iterable[Finding]) -> Severity | None:
@@ -107,3 +196,8 @@ def worst(findings: Iterable[Finding]) -> Severity | None:
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda one: -one.severity.rank))
+
+
+def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
+    """The worst of them; OK of none."""
+    return max(outcomes, key=lambda one: one.rank, default=Outcome.OK)

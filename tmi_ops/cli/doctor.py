@@ -15,7 +15,7 @@ COULD_NOT_LOOK = 2
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print every step as JSON, for a script.")
+@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON, for a script.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the fix of every finding, not of the first alone.")
 def doctor(as_json: bool, verbose: bool) -> int:
     """Walk the chain that backups rest on, from the settings to the schedules, and name the first broken link.
@@ -27,7 +27,7 @@ def doctor(as_json: bool, verbose: bool) -> int:
     Exit codes: 0 healthy (warnings included), 1 something is broken, 2 something could not be looked at.
     """
     from tmi_ops.cli.dagster_records import dagster_variables
-    from tmi_ops.cli.doctor_view import as_facts, show_close, watch_steps
+    from tmi_ops.cli.doctor_view import as_facts, show_close, watch_results
     from tmi_ops.diagnosis.diagnose import diagnose
 
     dagster = dagster_variables()
@@ -35,14 +35,14 @@ def doctor(as_json: bool, verbose: bool) -> int:
         diagnosis = diagnose(dagster=dagster)
         click.echo(json.dumps(as_facts(diagnosis), indent=2))
     else:
-        diagnosis = diagnose(dagster=dagster, watch=watch_steps(verbose=verbose))
+        diagnosis = diagnose(dagster=dagster, watch=watch_results(verbose=verbose))
         show_close(diagnosis)
     return _exit_code(diagnosis)
 
 
 def _exit_code(diagnosis: Diagnosis) -> int:
-    from tmi_ops.diagnosis.finding import Outcome
+    from tmi_ops.checks.finding import Outcome
 
-    if diagnosis.at(Outcome.FAILED):
+    if diagnosis.at(Outcome.CRITICAL):
         return BROKEN
     return 0 if diagnosis.healthy else COULD_NOT_LOOK

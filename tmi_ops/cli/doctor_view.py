@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 from rich.text import Text
 
+from tmi_ops.checks.finding import Outcome, Result
+from tmi_ops.cli.checks_view import explained, print_lines, result_facts, show_result
 from tmi_ops.cli.terminal import out
-from tmi_ops.diagnosis.finding import Area, Diagnosis, Finding, Outcome, Step
-
-_MARKS = {
-    Outcome.OK: ("✓", "green"),
-    Outcome.WARNING: ("!", "yellow"),
-    Outcome.FAILED: ("✗", "bold red"),
-    Outcome.SKIPPED: ("-", "dim"),
-    Outcome.UNKNOWN: ("?", "magenta"),
-}
-_TITLE_WIDTH = 28
+from tmi_ops.diagnosis.finding import Diagnosis
 
 
-def watch_steps(*, verbose: bool) -> Callable[[Step], None]:
-    """Prints a line for each step as it is made, below its area's name; with `verbose` each finding's fix, too."""
-    shown: list[Area] = []
+def watch_results(*, verbose: bool) -> Callable[[Result], None]:
+    """Prints a line for each result as it is had, below its area's name; with `verbose` what mends it, too."""
+    shown: list[str] = []
 
-    def show(step: Step) -> None:
-        if step.area not in shown:
-            out.print(Text(f"{'' if not shown else chr(10)}{step.area.value}", style="bold"))
-            shown.append(step.area)
-        mark, style = _MARKS[step.outcome]
-        line = Text("  ").append(mark, style=style).append(f" {step.title:<{_TITLE_WIDTH}} ")
-        line.append(step.finding.seen, style="dim" if step.outcome is Outcome.SKIPPED else "")
-        out.print(line, soft_wrap=True)
-        if verbose and (step.finding.cause or step.finding.fix):
-            _print_lines(_cause_and_fix(step.finding), indent=4)
+    def show(result: Result) -> None:
+        if result.area not in shown:
+            out.print(Text(f"{'' if not shown else chr(10)}{result.area}", style="bold"))
+            shown.append(result.area)
+        show_result(result, advice="all" if verbose else "nothing")
 
     return show
 
@@ -48,38 +35,24 @@ def show_close(diagnosis: Diagnosis) -> None:
         words = f"Nothing broken was seen; {len(blind)} links could not be looked at." if blind else "All is well."
         out.print(Text(words, style="magenta" if blind else "bold green"))
         return
-    broken = cause.outcome is Outcome.FAILED
+    broken = cause.outcome is Outcome.CRITICAL
     style = "red" if broken else "yellow"
     title = Text(f"{'The cause' if broken else 'Worth mending'}: {cause.title}", style=f"bold {style}")
     # Open at the sides and never broken by us: what mends it is there to be copied.
     out.rule(title, align="left", style=style)
-    _print_lines([Text(cause.finding.seen, style="bold"), *_cause_and_fix(cause.finding)])
+    print_lines([Text(cause.answer.seen, style="bold"), *explained(cause.answer)])
     out.rule(style=style)
     others = _others(diagnosis, cause)
     out.print(Text(others if others else "Nothing else was found.", style="dim"))
 
 
-def _cause_and_fix(finding: Finding) -> Iterator[Text]:
-    if finding.cause:
-        yield Text(finding.cause)
-    if finding.fix:
-        yield Text("to mend it:", style="dim")
-    for line in finding.fix:
-        yield Text(f"  {line}", style="cyan")
-
-
-def _print_lines(lines: Iterable[Text], *, indent: int = 0) -> None:
-    for line in lines:
-        out.print(Text(" " * indent) + line, soft_wrap=True)
-
-
-def _others(diagnosis: Diagnosis, cause: Step) -> str:
+def _others(diagnosis: Diagnosis, cause: Result) -> str:
     parts = []
-    for outcome, word in ((Outcome.FAILED, "broken"), (Outcome.WARNING, "warnings"), (Outcome.UNKNOWN, "not seen")):
-        names = [step.title for step in diagnosis.at(outcome) if step is not cause]
+    for outcome, word in ((Outcome.CRITICAL, "broken"), (Outcome.WARNING, "warnings"), (Outcome.UNKNOWN, "not seen")):
+        names = [result.title for result in diagnosis.at(outcome) if result is not cause]
         if names:
             parts.append(f"{word}: {', '.join(names)}")
-    hidden = [step for step in diagnosis.steps if step.because == cause.name]
+    hidden = [result for result in diagnosis.results if result.because == cause.name]
     if hidden:
         parts.append(f"{len(hidden)} links wait for this one")
     return f"Besides, {'; '.join(parts)}. `tmi-ops doctor -v` shows how to mend each." if parts else ""
@@ -93,9 +66,5 @@ def as_facts(diagnosis: Diagnosis) -> dict[str, Any]:
         "taken_at": diagnosis.taken_at.isoformat(),
         "healthy": diagnosis.healthy,
         "root_cause": cause.name if cause else None,
-        "steps": [
-            {"name": step.name, "title": step.title, "area": step.area.value, "because": step.because}
-            | asdict(step.finding)
-            for step in diagnosis.steps
-        ],
+        "checks": [result_facts(result) for result in diagnosis.results],
     }

@@ -193,7 +193,7 @@ def _findings(status: Status) -> Iterator[RenderableType]:
         yield _finding(Standing.UNKNOWN, "What is recoverable is not known; see why:", (), "tmi-ops doctor")
     for broken in status.automatic.findings:
         standing = Standing.BREACHED if broken.severity is Severity.CRITICAL else Standing.AT_RISK
-        yield _finding(standing, f"{broken.what[0].upper()}{broken.what[1:]}.", (), "; ".join(broken.advice.lines()))
+        yield _finding(standing, f"{broken.what[0].upper()}{broken.what[1:]}.", (), "; ".join(broken.advice.steps))
     sick = list(findings_of(status.health, status.at))
     for one in sick:
         yield _finding(one.standing, one.said, (), one.command)

@@ -7,17 +7,18 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from tmi_ops.cache.connection import open_cache, require_cache
+from tmi_ops.checks.finding import Answer, Outcome, critical, fine, not_applicable, warning
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.network import Service, knock, look_up
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.settings import RedisSettings
 
 
-def look_at_address(patient: Patient) -> Finding:
+def look_at_address(patient: Patient) -> Answer:
     redis = patient.settings.redis
     if redis is None:
-        return not_configured("no REDIS_* is set: TMI's cache is not looked after")
+        return not_applicable("no REDIS_* is set: TMI's cache is not looked after")
     start = (
         ("tmi-ops up  # starts the embedded stack",)
         if patient.settings.uses_embedded_stack
@@ -25,10 +26,10 @@ def look_at_address(patient: Patient) -> Finding:
     )
     service = Service("Redis", redis.host, redis.port, "REDIS_HOST", "REDIS_PORT", start)
     found = look_up(service)
-    return found if found.cause else knock(service)
+    return found if found.outcome is Outcome.CRITICAL else knock(service)
 
 
-def look_at_tls(patient: Patient) -> Finding:
+def look_at_tls(patient: Patient) -> Answer:
     settings = require_cache(patient.settings.redis)
     said = _said_to_a_ping(settings)
     trouble = _with_tls(settings, said) if settings.tls_enabled else _without_tls(settings, said)
@@ -49,33 +50,33 @@ def _said_to_a_ping(settings: RedisSettings) -> str:
     return ""
 
 
-def _with_tls(settings: RedisSettings, said: str) -> Finding | None:
+def _with_tls(settings: RedisSettings, said: str) -> Answer | None:
     file, where = settings.tls_ca_file, f"{settings.host}:{settings.port}"
     if file and not Path(file).is_file():
-        return failed(
+        return critical(
             f"there is no file {file}",
             "REDIS_TLS_CA_FILE is to name the authority that vouches for the cache",
             f"ls {file}",
         )
     if "NO_CERTIFICATE_OR_CRL_FOUND" in said or "PEM" in said:
-        return failed(
+        return critical(
             f"{file} holds no certificate", "REDIS_TLS_CA_FILE is no PEM file", f"openssl x509 -in {file} -text"
         )
     if "certificate is not valid for" in said:
-        return failed(
+        return critical(
             f"the certificate of {where} is for another name",
             f"it does not name {settings.host}",
             "set REDIS_HOST to a name in it:",
             f"openssl s_client -connect {where} </dev/null | openssl x509 -noout -ext subjectAltName",
         )
     if "CERTIFICATE_VERIFY_FAILED" in said:
-        return failed(
+        return critical(
             f"the certificate of {where} cannot be trusted: {said.partition('failed: ')[2].partition(' (')[0]}",
             f"its authority is not {'in ' + file if file else 'one the system knows'}",
             "set REDIS_TLS_CA_FILE to the file of its authority (ca.crt)",
         )
     if said and ("SSL" in said or "Timeout" in said or "closed" in said or "reset" in said):
-        return failed(
+        return critical(
             f"{where} does not answer to TLS",
             "it speaks none, and REDIS_TLS_ENABLED or rediss:// asks for it",
             "set REDIS_TLS_ENABLED=false, or REDIS_PORT to its tls-port",
@@ -83,9 +84,9 @@ def _with_tls(settings: RedisSettings, said: str) -> Finding | None:
     return None
 
 
-def _without_tls(settings: RedisSettings, said: str) -> Finding | None:
+def _without_tls(settings: RedisSettings, said: str) -> Answer | None:
     if "reset by peer" in said or "closed by server" in said.lower():
-        return failed(
+        return critical(
             f"{settings.host}:{settings.port} hangs up at the first word",
             "it wants TLS, which is not asked for",
             "set REDIS_TLS_ENABLED=true and REDIS_TLS_CA_FILE to the file of its authority (ca.crt)",
@@ -93,7 +94,7 @@ def _without_tls(settings: RedisSettings, said: str) -> Finding | None:
     return None
 
 
-def look_at_authentication(patient: Patient) -> Finding:
+def look_at_authentication(patient: Patient) -> Answer:
     settings = require_cache(patient.settings.redis)
     client = open_cache(settings, retries=0)
     try:
@@ -105,16 +106,16 @@ def look_at_authentication(patient: Patient) -> Finding:
     return fine(f"{settings.describe()} answers, {keys} keys")
 
 
-def _refused(settings: RedisSettings, said: str) -> Finding:
+def _refused(settings: RedisSettings, said: str) -> Answer:
     low = said.lower()
     if "wrongpass" in low or "invalid username-password" in low or "invalid password" in low:
-        return failed(
+        return critical(
             f"{settings.describe()} refuses the password",
             "REDIS_PASSWORD is not the server's requirepass",
             "set REDIS_PASSWORD to what `requirepass` in its redis.conf says",
         )
     if "noauth" in low or "hello must be called" in low or "authentication required" in low:
-        return failed(
+        return critical(
             f"{settings.describe()} wants a password", "REDIS_PASSWORD is not set", "set REDIS_PASSWORD to its password"
         )
     if "without any password configured" in low or "no password is set" in low:
@@ -125,12 +126,12 @@ def _refused(settings: RedisSettings, said: str) -> Finding:
             "unset REDIS_PASSWORD, if that is as it should be",
         )
     if "db index is out of range" in low or "invalid db index" in low:
-        return failed(
+        return critical(
             f"{settings.host}:{settings.port} has no database {settings.db}",
             "REDIS_DB is beyond what `databases` in its redis.conf allows (usually 0 to 15)",
             "set REDIS_DB=0",
         )
-    return failed(
+    return critical(
         f"{settings.describe()}: {said}", "what answers is no Redis, or it is unwell", "redis-cli INFO server"
     )
 

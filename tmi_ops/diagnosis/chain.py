@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tmi_ops.diagnosis.finding import Area, Finding, Outcome, Step, could_not_look
+from tmi_ops.checks.finding import Answer, Outcome, Result, judged, unknown
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import OpsError
 
 if TYPE_CHECKING:
@@ -23,33 +24,37 @@ class Link:
     name: str
     title: str
     area: Area
-    look: Callable[[Patient], Finding]
+    look: Callable[[Patient], Answer]
     needs: tuple[str, ...] = ()
 
 
-def walk(links: Iterable[Link], patient: Patient) -> Iterator[Step]:
+def walk(links: Iterable[Link], patient: Patient) -> Iterator[Result]:
     """Look at every link in turn. One that breaks takes with it those that rest on it, and no others."""
-    steps: dict[str, Step] = {}
+    results: dict[str, Result] = {}
     for link in links:
-        broken = next((steps[name] for name in link.needs if steps[name].outcome not in _HOLDS), None)
-        step = _skipped(link, broken) if broken else Step(link.name, link.title, link.area, _look(link, patient))
-        steps[link.name] = step
-        yield step
+        broken = next((results[name] for name in link.needs if results[name].outcome not in _HOLDS), None)
+        result = _skipped(link, broken) if broken else Result(link.name, link.title, link.area, _look(link, patient))
+        results[link.name] = result
+        yield result
 
 
-def _skipped(link: Link, broken: Step) -> Step:
+def _skipped(link: Link, broken: Result) -> Result:
+    """What rests on something broken waits for it; what rests on something that is not there is not there either."""
     root = broken.because or broken.name
-    seen = broken.finding.seen if broken.outcome is Outcome.SKIPPED else f"waits for: {broken.title}"
-    return Step(link.name, link.title, link.area, Finding(Outcome.SKIPPED, seen), because=root)
+    if broken.outcome is Outcome.CRITICAL:
+        answer = judged(Outcome.SKIPPED, f"waits for: {broken.title}")
+    else:
+        answer = judged(broken.outcome, broken.answer.seen)
+    return Result(link.name, link.title, link.area, answer, because=root)
 
 
-def _look(link: Link, patient: Patient) -> Finding:
+def _look(link: Link, patient: Patient) -> Answer:
     try:
         return link.look(patient)
     except OpsError as error:
-        return could_not_look(error.what, *([error.next_step] if error.next_step else ()))
+        return unknown(error.what, *([error.next_step] if error.next_step else ()))
     except Exception as error:  # noqa: BLE001 - one link that cannot be looked at must not hide the others
-        return could_not_look(f"could not look: {type(error).__name__}: {_first_line(error)}")
+        return unknown(f"could not look: {type(error).__name__}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -7,8 +7,9 @@ import shutil
 import stat
 from pathlib import Path
 
+from tmi_ops.checks.finding import Answer, critical, fine, warning
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import env_file_names
@@ -20,13 +21,13 @@ LEAST_FREE = 1.0 * _GB
 _ROOM_FOR_A_PROOF = 2.0
 
 
-def look_at_settings(patient: Patient) -> Finding:
+def look_at_settings(patient: Patient) -> Answer:
     try:
         settings = patient.settings
     except SettingsError as error:
-        return failed(error.what, "the settings cannot be used as they are", error.next_step)
+        return critical(error.what, "the settings cannot be used as they are", error.next_step)
     except (OSError, UnicodeDecodeError) as error:
-        return failed(
+        return critical(
             f"a .env file in {patient.directory} cannot be read: {error}",
             "the file belongs to another user, or is no text",
             f"ls -l {patient.directory}/.env*  # then: chown it to the user tmi_ops runs as",
@@ -34,7 +35,7 @@ def look_at_settings(patient: Patient) -> Finding:
     return fine(f"{settings.environment}: {settings.postgres.describe()}, {settings.store.describe()}")
 
 
-def look_at_files(patient: Patient) -> Finding:
+def look_at_files(patient: Patient) -> Answer:
     """Whether others on this machine can read the secrets."""
     names = env_file_names(patient.settings.environment)
     files = [file for name in names if (file := patient.directory / name).is_file()]
@@ -50,17 +51,17 @@ def look_at_files(patient: Patient) -> Finding:
     return fine(", ".join(map(str, files)))
 
 
-def look_at_home(patient: Patient) -> Finding:
+def look_at_home(patient: Patient) -> Answer:
     home = patient.settings.home
     standing = next(place for place in (home, *home.parents) if place.exists())
     if not standing.is_dir():
-        return failed(
+        return critical(
             f"{standing} is not a directory",
             f"TMI_OPS_HOME is {home}, and a file stands in its way",
             "set TMI_OPS_HOME to a directory (it is made where there is none)",
         )
     if not os.access(standing, os.W_OK | os.X_OK):
-        return failed(
+        return critical(
             f"{standing} cannot be written to",
             f"the user tmi_ops runs as (uid {os.geteuid()}) has no right there",
             f"chown {os.geteuid()} {standing}  # as root; or set TMI_OPS_HOME to a directory of its own",
@@ -68,7 +69,7 @@ def look_at_home(patient: Patient) -> Finding:
     usage = shutil.disk_usage(standing)
     seen = f"{home}: {usage.free / _GB:.1f} GB free of {usage.total / _GB:.0f} GB"
     if usage.free < LEAST_FREE:
-        return failed(
+        return critical(
             seen,
             "the disk is all but full: spool files, logs and scratch clusters have no room",
             f"du -xh --max-depth=2 {_mount_point(standing)} | sort -h | tail  # what fills it",
@@ -77,7 +78,7 @@ def look_at_home(patient: Patient) -> Finding:
     return fine(seen)
 
 
-def look_at_room(patient: Patient) -> Finding:
+def look_at_room(patient: Patient) -> Answer:
     """Whether a backup of this database can be proven here."""
     (size,) = patient.ask("SELECT pg_database_size(%s)", patient.postgres.database)
     home = patient.settings.home

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tmi_ops.access.declared import declared_access
 from tmi_ops.automation.switch import read_automation
+from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, warning
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient, rows_of
 from tmi_ops.diagnosis.sql import RESTART, identifier
 from tmi_ops.errors import ProgramError
@@ -28,12 +29,12 @@ ORDER BY 1, 2
 """  # noqa: S608 our own constants
 
 
-def look_at_version(patient: Patient) -> Finding:
+def look_at_version(patient: Patient) -> Answer:
     version, in_recovery = patient.ask("SELECT current_setting('server_version'), pg_is_in_recovery()")
     major = patient.server_major
     seen = f"PostgreSQL {version}{', a standby (read-only)' if in_recovery else ''}"
     if major < OLDEST:
-        return failed(
+        return critical(
             seen,
             f"tmi_ops works with PostgreSQL {OLDEST} to {NEWEST}; {major} gets no security fixes either",
             f"upgrade the server to {NEWEST - 1} (pg_upgrade, or a logical backup restored into it)",
@@ -45,7 +46,7 @@ def look_at_version(patient: Patient) -> Finding:
     return fine(seen)
 
 
-def look_at_client_programs(patient: Patient) -> Finding:
+def look_at_client_programs(patient: Patient) -> Answer:
     bindir = patient.settings.pg_bindir
     try:
         programs = programs_at_least(patient.server_major, bindir)
@@ -54,7 +55,7 @@ def look_at_client_programs(patient: Patient) -> Finding:
     return fine(f"pg_dump {programs.version} in {programs.bindir}")
 
 
-def _programs_missing(patient: Patient, error: ProgramError) -> Finding:
+def _programs_missing(patient: Patient, error: ProgramError) -> Answer:
     major, bindir = patient.server_major, patient.settings.pg_bindir
     try:
         newest = max((programs.major for programs in found_programs(bindir)), default=None)
@@ -66,7 +67,7 @@ def _programs_missing(patient: Patient, error: ProgramError) -> Finding:
         if newest is None
         else f"{where} has programs of PostgreSQL {newest}, and pg_dump refuses a server that is newer ({major})"
     )
-    return failed(
+    return critical(
         error.what,
         f"{cause}; without them there are no logical backups",
         *([f"unset TMI_OPS_PG_BINDIR, or set it to the bin directory of PostgreSQL {major}"] if bindir else []),
@@ -75,7 +76,7 @@ def _programs_missing(patient: Patient, error: ProgramError) -> Finding:
     )
 
 
-def look_at_server_programs(patient: Patient) -> Finding:
+def look_at_server_programs(patient: Patient) -> Answer:
     major = patient.server_major
     try:
         programs = server_programs(major, patient.settings.pg_bindir)
@@ -89,7 +90,7 @@ def look_at_server_programs(patient: Patient) -> Finding:
     return fine(f"initdb and postgres {programs.version} in {programs.bindir}")
 
 
-def look_at_tables(patient: Patient) -> Finding:
+def look_at_tables(patient: Patient) -> Answer:
     from tmi_ops.schema.models import Base
 
     needed = set(Base.metadata.tables)
@@ -109,7 +110,7 @@ def look_at_tables(patient: Patient) -> Finding:
     )
 
 
-def look_at_rights(patient: Patient) -> Finding:
+def look_at_rights(patient: Patient) -> Answer:
     """Whether the role of backups can read every table and sequence."""
     user = patient.login_for(Purpose.BACKUP).user
     rows = rows_of(
@@ -130,7 +131,7 @@ def look_at_rights(patient: Patient) -> Finding:
             f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role};",
         )
     ]
-    return failed(
+    return critical(
         f"{user} may not read {len(rows)} tables and sequences, the first: {'.'.join(rows[0])}",
         f"the role {user} lacks SELECT (or USAGE on the schema), so pg_dump would stop there",
         *_right_role(
@@ -142,7 +143,7 @@ def look_at_rights(patient: Patient) -> Finding:
     )
 
 
-def look_at_statistics_right(patient: Patient) -> Finding:
+def look_at_statistics_right(patient: Patient) -> Answer:
     user = patient.login_for(Purpose.MONITOR).user
     (may,) = patient.ask(
         "SELECT coalesce((SELECT pg_has_role(rolname, 'pg_monitor', 'USAGE') FROM pg_roles WHERE rolname = %s), false)",
@@ -157,7 +158,7 @@ def look_at_statistics_right(patient: Patient) -> Finding:
     )
 
 
-def look_at_heartbeat_right(patient: Patient) -> Finding:
+def look_at_heartbeat_right(patient: Patient) -> Answer:
     """Whether beats can be written: the schema of ours is there for the role, or it may make it."""
     user = patient.login_for(Purpose.HEARTBEAT).user
     (may,) = patient.ask(
@@ -170,7 +171,7 @@ def look_at_heartbeat_right(patient: Patient) -> Finding:
     if may:
         return fine(f"{user} may write beats")
     if not _is_automated(patient):
-        return not_configured(f"{user} may not write beats, and nothing here writes them by itself")
+        return not_applicable(f"{user} may not write beats, and nothing here writes them by itself")
     return warning(
         f"{user} may not write beats",
         "the schema tmi_ops belongs to another role, or is not there and this one may not make it; drills then tell "
@@ -202,7 +203,7 @@ def _right_role(patient: Patient, purpose: Purpose, *otherwise: str) -> tuple[st
     return (*otherwise, *((apply, f"set {purpose.user_variable}={mine}, with its password") if mine else ()))
 
 
-def look_at_extensions(patient: Patient) -> Finding:
+def look_at_extensions(patient: Patient) -> Answer:
     preloaded, created = patient.ask(
         "SELECT current_setting('shared_preload_libraries'), "
         "EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')"
@@ -225,7 +226,7 @@ def look_at_extensions(patient: Patient) -> Finding:
     return fine("pg_stat_statements counts; TMI's schema itself needs none")
 
 
-def look_at_connections(patient: Patient) -> Finding:
+def look_at_connections(patient: Patient) -> Answer:
     most, reserved, used, idle = patient.ask(
         """
         SELECT current_setting('max_connections')::int,
@@ -240,7 +241,7 @@ def look_at_connections(patient: Patient) -> Finding:
     seen = f"{used} of {room} in use ({idle} idle), max_connections = {most}"
     if used < room * NEARLY_USED:
         return fine(seen)
-    finding = failed if used >= room * AS_GOOD_AS_USED else warning
+    finding = critical if used >= room * AS_GOOD_AS_USED else warning
     return finding(
         seen,
         "connections are nearly used up; when they are, TMI and backups alike are turned away",

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tmi_ops.checks.finding import Result
 from tmi_ops.diagnosis.cache import CACHE_LINKS
 from tmi_ops.diagnosis.chain import Link, walk
 from tmi_ops.diagnosis.configuration import CONFIGURATION_LINKS, ROOM_LINKS
 from tmi_ops.diagnosis.database import DATABASE_LINKS
-from tmi_ops.diagnosis.finding import Diagnosis, Step
+from tmi_ops.diagnosis.finding import Diagnosis
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.reaching import REACHING
 from tmi_ops.diagnosis.scheduling import SCHEDULING_LINKS
@@ -37,7 +38,7 @@ def diagnose(
     directory: Path | None = None,
     *,
     dagster: Mapping[str, str] | None = None,
-    watch: Callable[[Step], None] = lambda step: None,
+    watch: Callable[[Result], None] = lambda result: None,
 ) -> Diagnosis:
     """Walk the chain from the settings to the schedules. Changes nothing but one small object in the store, which it
     removes again; never raises for what it finds.
@@ -47,15 +48,15 @@ def diagnose(
         directory: where .env files are; the working directory when None.
         dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB of Dagster's records; taken from `variables` when
             None. Without DAGSTER_PG_HOST scheduling is not looked at.
-        watch: called with each step as it is made.
+        watch: called with each result as it is had.
     """
     process = dict(os.environ if variables is None else variables)
     patient = Patient(process, directory or Path.cwd(), process if dagster is None else dagster)
-    steps: list[Step] = []
+    results: list[Result] = []
     try:
-        for step in walk(CHAIN, patient):
-            steps.append(step)
-            watch(step)
+        for result in walk(CHAIN, patient):
+            results.append(result)
+            watch(result)
     finally:
         patient.close()
-    return Diagnosis(process.get("TMI_ENV", "development").strip(), datetime.now(UTC), tuple(steps))
+    return Diagnosis(process.get("TMI_ENV", "development").strip(), datetime.now(UTC), tuple(results))

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tmi_ops.diagnosis.finding import Finding, failed, fine
+from tmi_ops.checks.finding import Answer, critical, fine
 
 CONNECT_TIMEOUT_S = 5.0
 # Asks a PostgreSQL server for TLS: length 8, code 80877103; it answers S or N.
@@ -32,14 +32,14 @@ class Service:
         return f"{self.host}:{self.port}"
 
 
-def look_up(service: Service) -> Finding:
+def look_up(service: Service) -> Answer:
     """Resolve the name of the service."""
     if _is_address(service.host):
         return fine(f"{service.host} is an address, no name to look up")
     try:
         found = socket.getaddrinfo(service.host, service.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        return failed(
+        return critical(
             f"{service.host} does not resolve: {getattr(error, 'strerror', None) or error}",
             f"no DNS server and no /etc/hosts line knows the name {service.host}, so {service.name} cannot be found",
             f"set {service.host_variable} to the right name or address, if {service.host} is misspelt",
@@ -48,13 +48,13 @@ def look_up(service: Service) -> Finding:
     return fine(f"{service.host} is {', '.join(dict.fromkeys(str(entry[4][0]) for entry in found))}")
 
 
-def knock(service: Service, converse: Callable[[socket.socket], Finding] | None = None) -> Finding:
+def knock(service: Service, converse: Callable[[socket.socket], Answer] | None = None) -> Answer:
     """Open a TCP connection, and say something there when `converse` is given."""
     try:
         with socket.create_connection((service.host, service.port), timeout=CONNECT_TIMEOUT_S) as connection:
             return converse(connection) if converse else fine(f"{service.address} is open")
     except TimeoutError:
-        return failed(
+        return critical(
             f"{service.address} does not answer within {CONNECT_TIMEOUT_S:.0f} s",
             f"packets to {service.address} are dropped: a firewall or security group between here and {service.name}, "
             "or a host that is down",
@@ -62,14 +62,14 @@ def knock(service: Service, converse: Callable[[socket.socket], Finding] | None 
             f"nc -vz {service.host} {service.port}  # shows whether it is open now",
         )
     except ConnectionRefusedError:
-        return failed(
+        return critical(
             f"{service.address} refuses connections",
             f"nobody listens there: {service.name} is not running, listens on another port, or on loopback only",
             *service.start,
             f"set {service.port_variable} and {service.host_variable}, if it runs elsewhere",
         )
     except OSError as error:
-        return failed(
+        return critical(
             f"{service.address}: {error.strerror or error}",
             f"this machine has no way to {service.host}: route, VPN or interface are missing, or it hung up",
             f"ip route get {service.host}  # shows which way packets would take",

@@ -1,4 +1,4 @@
-"""The way into TMI's database: name, port, Gate.TLS, pg_hba.conf, password, database."""
+"""The way into TMI's database: name, port, TLS, pg_hba.conf, password, database."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tmi_ops.checks.finding import Answer, critical, fine, warning
 from tmi_ops.diagnosis.certificate import look_at_certificate
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.network import knock, look_up, offers_tls
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.refusals import certificate_has_expired
@@ -21,30 +22,30 @@ _ANSWER_TIMEOUT_S = 3.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def look_at_name(patient: Patient) -> Finding:
+def look_at_name(patient: Patient) -> Answer:
     if patient.postgres.host.startswith("/"):
         return fine("a Unix socket, no name to look up")
     return look_up(patient.postgres_service)
 
 
-def look_at_port(patient: Patient) -> Finding:
+def look_at_port(patient: Patient) -> Answer:
     postgres = patient.postgres
     if postgres.host.startswith("/"):
         file = Path(postgres.host) / f".s.PGSQL.{postgres.port}"
         if file.is_socket():
             return fine(f"{file} is there")
-        return failed(
+        return critical(
             f"there is no socket {file}",
             "PostgreSQL is not running, listens on another port, or keeps its socket elsewhere",
             "SHOW unix_socket_directories;  -- on the server",
         )
 
-    def converse(connection: socket.socket) -> Finding:
+    def converse(connection: socket.socket) -> Answer:
         connection.settimeout(_ANSWER_TIMEOUT_S)
         patient.offers_tls = offers_tls(connection)
         address = patient.postgres_service.address
         if patient.offers_tls is None:
-            return failed(
+            return critical(
                 f"something answers at {address}, and it is not PostgreSQL",
                 "POSTGRES_PORT leads to another program, or a proxy or load balancer without a server behind it",
                 "set POSTGRES_HOST and POSTGRES_PORT to PostgreSQL's own (usually 5432)",
@@ -55,7 +56,7 @@ def look_at_port(patient: Patient) -> Finding:
     return knock(patient.postgres_service, converse)
 
 
-def look_at_tls(patient: Patient) -> Finding:
+def look_at_tls(patient: Patient) -> Answer:
     postgres = patient.postgres
     if broken := _refused_at(patient, Gate.TLS):
         return certificate_has_expired(postgres) if look_at_certificate(postgres).has_expired else broken
@@ -65,8 +66,8 @@ def look_at_tls(patient: Patient) -> Finding:
         and _refused_at(patient, Gate.ACCESS)
         and _let_in_with_tls(patient)
     ):
-        return failed(
-            "the server refuses this connection without Gate.TLS, and accepts it with",
+        return critical(
+            "the server refuses this connection without TLS, and accepts it with",
             "pg_hba.conf has only hostssl lines for it, and POSTGRES_SSLMODE=disable forbids TLS",
             "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT)",
         )
@@ -85,7 +86,7 @@ def look_at_tls(patient: Patient) -> Finding:
     return _judge_certificate(postgres)
 
 
-def _judge_certificate(postgres: PostgresSettings) -> Finding:
+def _judge_certificate(postgres: PostgresSettings) -> Answer:
     verified = "certificate and name verified" if postgres.sslmode == "verify-full" else f"sslmode={postgres.sslmode}"
     ends = look_at_certificate(postgres).ends
     if ends is None:
@@ -104,11 +105,11 @@ def _judge_certificate(postgres: PostgresSettings) -> Finding:
 def look_at_gate(gate: Gate, passed: str) -> Link:
     """What a gate says of itself, when the connection failed there or got past it."""
 
-    def look(patient: Patient) -> Finding:
+    def look(patient: Patient) -> Answer:
         if broken := _refused_at(patient, gate):
             return broken
         if isinstance(patient.attempt, str) and patient.refusal is None and gate == Gate.ACCEPTING:
-            return failed(
+            return critical(
                 patient.attempt.splitlines()[-1].strip(),
                 "the server, or something between here and it, refuses the connection in words unknown to the doctor",
                 "see the end of the server's log at this moment",
@@ -128,7 +129,7 @@ _TITLES = {
 }
 
 
-def _refused_at(patient: Patient, gate: Gate) -> Finding | None:
+def _refused_at(patient: Patient, gate: Gate) -> Answer | None:
     refusal = patient.refusal
     return refusal.finding if refusal is not None and refusal.gate == gate else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tmi_ops.diagnosis.finding import Finding, failed
+from tmi_ops.checks.finding import Answer, critical
 from tmi_ops.diagnosis.sql import RELOAD, identifier, literal
 from tmi_ops.postgres.hba import hba_line, hba_refusal
 from tmi_ops.postgres.refusals import Gate, Refusal, line_of, next_step, refusal_of
@@ -17,10 +17,10 @@ class Refused:
     """Where a connection was refused, and everything that was said."""
 
     gate: Gate
-    finding: Finding
+    finding: Answer
 
 
-Explain = Callable[[PostgresSettings, str], Finding]
+Explain = Callable[[PostgresSettings, str], Answer]
 
 
 def explain_refusal(said: str, postgres: PostgresSettings) -> Refused | None:
@@ -29,9 +29,9 @@ def explain_refusal(said: str, postgres: PostgresSettings) -> Refused | None:
     return None if refusal is None else Refused(refusal.gate, _EXPLAINED[refusal](postgres, said))
 
 
-def _wrong_password(postgres: PostgresSettings, said: str) -> Finding:
+def _wrong_password(postgres: PostgresSettings, said: str) -> Answer:
     role = identifier(postgres.user)
-    return failed(
+    return critical(
         line_of(said, Refusal.WRONG_PASSWORD),
         f"POSTGRES_PASSWORD is not the password of the role {postgres.user}, or the role does not exist, has no "
         "password or an expired one: the server tells a stranger no more (its own log says which)",
@@ -43,16 +43,16 @@ def _wrong_password(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _no_password(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _no_password(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         "the server asks for a password and none is set",
         f"POSTGRES_PASSWORD is empty or missing for {postgres.user}",
         "set POSTGRES_PASSWORD in the process or in the .env file of the environment",
     )
 
 
-def _no_role(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _no_role(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.NO_ROLE),
         f"the server lets {postgres.user} in without a password, but has no such role",
         "set POSTGRES_USER to a role that exists, or make it, as a superuser:",
@@ -61,8 +61,8 @@ def _no_role(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _may_not_log_in(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _may_not_log_in(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.MAY_NOT_LOG_IN),
         f"the role {postgres.user} exists and is meant for grants only (NOLOGIN)",
         "set POSTGRES_USER to a role that logs in, or as a superuser:",
@@ -70,8 +70,8 @@ def _may_not_log_in(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _other_authentication(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _other_authentication(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.OTHER_AUTHENTICATION),
         f"pg_hba.conf wants another proof than a password for {postgres.user} from this address",
         "the line that fits this connection must say scram-sha-256; these stand there now:",
@@ -80,11 +80,11 @@ def _other_authentication(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _no_entry(postgres: PostgresSettings, said: str) -> Finding:
+def _no_entry(postgres: PostgresSettings, said: str) -> Answer:
     refused = hba_refusal(said, postgres.user, postgres.database)
     if refused is None:  # its words are what led here
         raise AssertionError(said)
-    return failed(
+    return critical(
         line_of(said, Refusal.NO_HBA_LINE),
         "a line of pg_hba.conf with the method reject fits this connection first"
         if refused.is_rejected
@@ -97,15 +97,15 @@ def _no_entry(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _for_replication(postgres: PostgresSettings, said: str) -> Finding:
+def _for_replication(postgres: PostgresSettings, said: str) -> Answer:
     refusal = refusal_of(said) or Refusal.WAL_LEVEL
-    return failed(
+    return critical(
         line_of(said, refusal), "the server gives no WAL to this connection", next_step(refusal, said, postgres)
     )
 
 
-def _no_tls(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _no_tls(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         f"sslmode={postgres.sslmode}, and the server does not offer TLS",
         "the server runs with ssl = off",
         "on the server, with a certificate and key in place (ssl_cert_file, ssl_key_file):",
@@ -115,8 +115,8 @@ def _no_tls(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _unknown_authority(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _unknown_authority(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.UNKNOWN_AUTHORITY),
         "the server's certificate was not signed by the authority in "
         f"{postgres.sslrootcert or '~/.postgresql/root.crt'}: the wrong CA file, or somebody in between",
@@ -126,8 +126,8 @@ def _unknown_authority(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def certificate_has_expired(postgres: PostgresSettings) -> Finding:
-    return failed(
+def certificate_has_expired(postgres: PostgresSettings) -> Answer:
+    return critical(
         "the server's certificate has expired",
         "it, or its authority's, was not renewed in time (or this machine's clock is wrong: date -u)",
         "have it renewed, put it where ssl_cert_file says, and on the server, without a restart:",
@@ -137,8 +137,8 @@ def certificate_has_expired(postgres: PostgresSettings) -> Finding:
     )
 
 
-def _wrong_name(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _wrong_name(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.WRONG_NAME),
         f"the certificate is valid, but was made out to another name than {postgres.host}",
         "set POSTGRES_HOST to a name that the certificate carries (the line above names one), or",
@@ -146,17 +146,17 @@ def _wrong_name(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _no_root_file(postgres: PostgresSettings, said: str) -> Finding:
+def _no_root_file(postgres: PostgresSettings, said: str) -> Answer:
     where = postgres.sslrootcert or "~/.postgresql/root.crt"
-    return failed(
+    return critical(
         f"sslmode={postgres.sslmode}, and the CA file {where} cannot be read",
         "without the authority's certificate the server's cannot be verified",
         "set POSTGRES_SSLROOTCERT to the file with the CA's certificate (PEM), readable by this user",
     )
 
 
-def _client_certificate(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _client_certificate(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         "the server asks for a client certificate",
         "the pg_hba.conf line that fits says clientcert or cert, and "
         + (
@@ -171,16 +171,16 @@ def _client_certificate(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _handshake(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _handshake(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.HANDSHAKE),
         "client and server found no common way to encrypt: protocol versions or ciphers differ, or a proxy is between",
         "SHOW ssl_min_protocol_version;  -- on the server; TLSv1.2 fits every client of today",
     )
 
 
-def _full(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _full(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.FULL),
         "max_connections is used up, so nobody new is let in, tmi_ops included",
         "as a superuser (superuser_reserved_connections are kept for that): who holds them?",
@@ -192,10 +192,10 @@ def _full(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _role_is_full(postgres: PostgresSettings, said: str) -> Finding:
+def _role_is_full(postgres: PostgresSettings, said: str) -> Answer:
     of_role = "for role" in said
     kind, name = ("ROLE", postgres.user) if of_role else ("DATABASE", postgres.database)
-    return failed(
+    return critical(
         line_of(said, Refusal.ROLE_IS_FULL),
         f"the {kind.lower()} {name} has a CONNECTION LIMIT, and it is used up",
         "as a superuser:",
@@ -203,16 +203,16 @@ def _role_is_full(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _not_yet(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _not_yet(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.NOT_YET),
         "the server is starting, stopping, or recovering from a crash",
         "wait: recovery replays WAL since the last checkpoint; the server's log tells how far it is",
     )
 
 
-def _no_database(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _no_database(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.NO_DATABASE),
         f"the server has no database {postgres.database}",
         "set POSTGRES_DB to the right name, or make it (as a role with CREATEDB):",
@@ -221,8 +221,8 @@ def _no_database(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _may_not_connect(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _may_not_connect(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.MAY_NOT_CONNECT),
         f"the role {postgres.user} lacks the right CONNECT on {postgres.database}",
         "as the database's owner or a superuser:",
@@ -230,8 +230,8 @@ def _may_not_connect(postgres: PostgresSettings, said: str) -> Finding:
     )
 
 
-def _closed_database(postgres: PostgresSettings, said: str) -> Finding:
-    return failed(
+def _closed_database(postgres: PostgresSettings, said: str) -> Answer:
+    return critical(
         line_of(said, Refusal.CLOSED_DATABASE),
         f"somebody closed the database {postgres.database} to connections (a restore does so while it works)",
         "ask whether a restore is running; else, as a superuser in another database:",

@@ -11,9 +11,9 @@ from tmi_ops.automation.facts import AutomationFacts
 from tmi_ops.automation.judging import judge_daemon, judge_runs, judge_ticks
 from tmi_ops.automation.reading import facts_of
 from tmi_ops.automation.switch import Automation, read_automation
-from tmi_ops.checks import finding as checks
+from tmi_ops.checks.finding import Answer, Finding, critical, fine, not_applicable, warning, worst_first
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, Outcome, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import read_variables
@@ -22,24 +22,24 @@ from tmi_ops.words import time_words
 _TO_START = "dagster-daemon run  # as a service (docs of Dagster: deployment); embedded: tmi-ops up"
 
 
-def look_at_settings(patient: Patient) -> Finding:
+def look_at_settings(patient: Patient) -> Answer:
     """Whether a code location with these would load."""
     try:
         automation = _automation(patient)
     except SettingsError as error:
         cause = "Dagster's code location does not load with it, so nothing runs by itself"
-        return failed(error.what.rstrip("."), cause, error.next_step)
+        return critical(error.what.rstrip("."), cause, error.next_step)
     state = "on" if automation.running else "off"
     return fine(f"schedules and sensors are {state} by default, in the time zone {automation.timezone}")
 
 
-def look_at_records(patient: Patient) -> Finding:
+def look_at_records(patient: Patient) -> Answer:
     if not patient.dagster.get("DAGSTER_PG_HOST"):
-        return not_configured("no DAGSTER_PG_* is set and no stack with Dagster runs: backups run when somebody asks")
+        return not_applicable("no DAGSTER_PG_* is set and no stack with Dagster runs: backups run when somebody asks")
     records = patient.records
     if isinstance(records, str):
         where = f"{patient.dagster['DAGSTER_PG_HOST']}:{patient.dagster.get('DAGSTER_PG_PORT', '5432')}"
-        return failed(
+        return critical(
             f"Dagster's records at {where}: {(records.splitlines() or ['no answer'])[-1].split('FATAL:')[-1].strip()}",
             "the database that Dagster keeps its runs and schedules in cannot be opened, so nothing runs by itself",
             "start that PostgreSQL, or correct DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB",
@@ -48,10 +48,10 @@ def look_at_records(patient: Patient) -> Finding:
     return fine(f"Dagster keeps its records in {records.info.host}:{records.info.port}/{records.info.dbname}")
 
 
-def look_at_daemon(patient: Patient) -> Finding:
+def look_at_daemon(patient: Patient) -> Answer:
     records = _records(patient)
     if not _has_table(records, "daemon_heartbeats"):
-        return failed(
+        return critical(
             "Dagster has made no tables there yet", "neither its webserver nor its daemon ever ran with it", _TO_START
         )
     facts = _facts(patient)
@@ -61,7 +61,7 @@ def look_at_daemon(patient: Patient) -> Finding:
     return fine(f"{len(facts.daemons)} daemons reported within {time_words(round(oldest.total_seconds()))}")
 
 
-def look_at_schedules(patient: Patient) -> Finding:
+def look_at_schedules(patient: Patient) -> Answer:
     facts, automation = _facts(patient), _automation(patient)
     if found := _worst(judge_ticks(facts, automation.timezone)):
         return found
@@ -69,7 +69,7 @@ def look_at_schedules(patient: Patient) -> Finding:
     if not on and not automation.running:
         return fine("none is on: here nothing begins by itself until somebody switches it on")
     if not facts.instigators:
-        return failed(
+        return critical(
             "no schedule is on record",
             "the daemon has not loaded the code location (it switches them on), or runs with another TMI_ENV",
             "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
@@ -85,22 +85,20 @@ def look_at_schedules(patient: Patient) -> Finding:
     return fine(f"{on} on, each was at work when it was due")
 
 
-def look_at_runs(patient: Patient) -> Finding:
+def look_at_runs(patient: Patient) -> Answer:
     facts = _facts(patient)
     if found := _worst(judge_runs(facts, _automation(patient).timezone)):
         return found
     return fine(f"{len(facts.waiting)} wait for their turn, none for too long" if facts.waiting else "none waits")
 
 
-def _worst(findings: Iterable[checks.Finding]) -> Finding | None:
+def _worst(findings: Iterable[Finding]) -> Answer | None:
     """The worst of them, and how many there are besides."""
-    found = checks.worst_first(findings)
+    found = worst_first(findings)
     if not found:
         return None
-    first, more = found[0], len(found) - 1
-    outcome = Outcome.FAILED if first.severity is checks.Severity.CRITICAL else Outcome.WARNING
-    seen = f"{first.what}; {more} more like it" if more else first.what
-    return Finding(outcome, seen, first.cause, first.advice.lines())
+    more = len(found) - 1
+    return Answer(f"{found[0].what}; {more} more like it" if more else found[0].what, found)
 
 
 def _facts(patient: Patient) -> AutomationFacts:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
+from tmi_ops.checks.finding import Answer, Outcome, critical, fine, not_applicable, unknown, warning
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, not_configured, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.network import Service, knock, look_up
 from tmi_ops.diagnosis.patient import Patient
-from tmi_ops.diagnosis.store_visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Answer, StoreVisit
+from tmi_ops.diagnosis.store_visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Reply, StoreVisit
 from tmi_ops.errors import StoreError
 from tmi_ops.store.client import WRONG_KEY_CODES, WRONG_REGION_CODES
 from tmi_ops.store.encryption import parse_recipients, read_identities
@@ -20,10 +21,10 @@ _CLOCK_CODES = ("RequestTimeTooSkewed", "RequestExpired", "AccessDenied.RequestE
 _PRECONDITION_FAILED = 412
 
 
-def look_at_settings(patient: Patient) -> Finding:
+def look_at_settings(patient: Patient) -> Answer:
     settings = patient.settings.store
     if not settings.bucket:
-        return failed(
+        return critical(
             "TMI_OPS_S3_BUCKET is not set",
             "nobody said where backups go",
             "set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS)",
@@ -31,7 +32,7 @@ def look_at_settings(patient: Patient) -> Finding:
         )
     url = urlsplit(settings.endpoint_url or "https://")
     if settings.endpoint_url and (url.scheme not in ("http", "https") or not url.hostname):
-        return failed(
+        return critical(
             f"TMI_OPS_S3_ENDPOINT_URL is {settings.public_endpoint}",
             "that is no address of an S3 server",
             "set TMI_OPS_S3_ENDPOINT_URL to https://host:port",
@@ -39,12 +40,12 @@ def look_at_settings(patient: Patient) -> Finding:
     return _look_at_keys_of_age(patient) or fine(settings.describe())
 
 
-def _look_at_keys_of_age(patient: Patient) -> Finding | None:
+def _look_at_keys_of_age(patient: Patient) -> Answer | None:
     settings = patient.settings.store
     try:
         parse_recipients(settings.age_recipients)
     except StoreError as error:
-        return failed(error.what, "backups are to be encrypted for a key that is none", error.next_step)
+        return critical(error.what, "backups are to be encrypted for a key that is none", error.next_step)
     if not settings.age_recipients or settings.age_identity_file is None:
         return None
     try:
@@ -54,18 +55,18 @@ def _look_at_keys_of_age(patient: Patient) -> Finding | None:
     return None
 
 
-def look_at_address(patient: Patient) -> Finding:
+def look_at_address(patient: Patient) -> Answer:
     """Whether what answers at the endpoint is an S3 server; where nobody does, its name and port."""
     endpoint = patient.settings.store.public_endpoint
     answer = _visit(patient).listing
     if answer.code == UNREACHABLE:
         # Only now: behind an HTTP proxy, name and port need not lead anywhere from here.
         broken = _way_to(_service(patient, endpoint)) if endpoint else None
-        return broken or failed(
+        return broken or critical(
             answer.said, "the port is open, and no S3 server can be spoken to there", answer.next_step
         )
     if answer.code == NOT_S3:
-        return failed(
+        return critical(
             f"what answers at {endpoint} is not an S3 server",
             "the endpoint leads to a web page, a proxy or another service",
             "set TMI_OPS_S3_ENDPOINT_URL to the address of the S3 API, not of the server's console",
@@ -73,12 +74,12 @@ def look_at_address(patient: Patient) -> Finding:
     return fine(f"{endpoint or 'AWS'} answers as an S3 server")
 
 
-def _way_to(service: Service) -> Finding | None:
+def _way_to(service: Service) -> Answer | None:
     """What is broken about its name or port."""
     found = look_up(service)
-    if not found.cause:
+    if found.outcome is Outcome.OK:
         found = knock(service)
-    return found if found.cause else None
+    return None if found.outcome is Outcome.OK else found
 
 
 def _service(patient: Patient, endpoint: str) -> Service:
@@ -98,22 +99,22 @@ def _may_use_stack(patient: Patient) -> bool:
     return patient.settings.environment == "development"
 
 
-def look_at_clock(patient: Patient) -> Finding:
+def look_at_clock(patient: Patient) -> Answer:
     answer = _visit(patient).listing
     if answer.date is None:
-        return could_not_look("not compared: no answer of the S3 server told its time")
+        return unknown("not compared: no answer of the S3 server told its time")
     skew = (answer.received - answer.date).total_seconds()
     ahead = "ahead of" if skew > 0 else "behind"
     seen = f"this machine's clock is {abs(skew):.0f} s {ahead} the S3 server's"
     sync = ("timedatectl set-ntp true  # on the machine that is wrong: compare both with `date -u`", "chronyc makestep")
     if answer.code in _CLOCK_CODES or abs(skew) >= CLOCK_REFUSED_S:
-        return failed(seen, "S3 refuses requests whose time is more than 15 minutes off", *sync)
+        return critical(seen, "S3 refuses requests whose time is more than 15 minutes off", *sync)
     if abs(skew) >= CLOCK_WARNING_S:
         return warning(seen, "at 15 minutes S3 refuses every request, and recovery to a moment means another", *sync)
     return fine(seen if abs(skew) >= 1 else "this machine's clock and the S3 server's agree")
 
 
-def look_at_keys(patient: Patient) -> Finding:
+def look_at_keys(patient: Patient) -> Answer:
     settings, answer = patient.settings.store, _visit(patient).listing
     own = settings.access_key_id is not None
     where = (
@@ -122,11 +123,11 @@ def look_at_keys(patient: Patient) -> Finding:
         else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or the machine's role"
     )
     if answer.code == NO_KEYS:
-        return failed("there are no keys", "neither TMI_OPS_S3_* nor the standard AWS chain has any", f"set {where}")
+        return critical("there are no keys", "neither TMI_OPS_S3_* nor the standard AWS chain has any", f"set {where}")
     if answer.code in WRONG_KEY_CODES:
         secret = answer.code == "SignatureDoesNotMatch"
         expired = answer.code == "ExpiredToken"
-        return failed(
+        return critical(
             f"the S3 server does not accept our keys ({answer.code})",
             "the key id is known, but the secret is not its secret"
             if secret
@@ -137,49 +138,49 @@ def look_at_keys(patient: Patient) -> Finding:
     return fine(f"accepted; from {'TMI_OPS_S3_*' if own else 'the AWS credential chain'}")
 
 
-def look_at_bucket(patient: Patient) -> Finding:
+def look_at_bucket(patient: Patient) -> Answer:
     visit = _visit(patient)
     answer, settings = visit.listing, patient.settings.store
     endpoint = f" --endpoint-url {settings.public_endpoint}" if settings.endpoint_url else ""
     if answer.code == "NoSuchBucket":
-        return failed(
+        return critical(
             f"there is no bucket {visit.bucket}",
             "TMI_OPS_S3_BUCKET is misspelt, or nobody has made the bucket",
             "set TMI_OPS_S3_BUCKET to the right name, or make it:",
             f"aws s3 mb s3://{visit.bucket} --region {settings.region}{endpoint}",
         )
     if answer.code in WRONG_REGION_CODES:
-        return failed(
+        return critical(
             f"{visit.bucket}: {answer.said}",
             f"the bucket is in another region than TMI_OPS_S3_REGION={settings.region}",
             f"aws s3api get-bucket-location --bucket {visit.bucket}{endpoint}",
             "set TMI_OPS_S3_REGION to what that prints",
         )
     if answer.code and not answer.denied:
-        return failed(f"{visit.bucket}: {answer.code}: {answer.said}", "the S3 server is unwell", "read its log")
+        return critical(f"{visit.bucket}: {answer.code}: {answer.said}", "the S3 server is unwell", "read its log")
     return fine(f"{visit.bucket} is there")
 
 
-def look_at_listing(patient: Patient) -> Finding:
+def look_at_listing(patient: Patient) -> Answer:
     visit = _visit(patient)
     if visit.listing.code:
         return _not_allowed(visit, "list", "s3:ListBucket", visit.listing)
     return fine(f"may list {visit.root}")
 
 
-def look_at_putting(patient: Patient) -> Finding:
+def look_at_putting(patient: Patient) -> Answer:
     visit = _visit(patient)
     answer = visit.put()
     return _not_allowed(visit, "write", "s3:PutObject", answer) if answer.code else fine("may write objects")
 
 
-def look_at_getting(patient: Patient) -> Finding:
+def look_at_getting(patient: Patient) -> Answer:
     visit = _visit(patient)
     answer = visit.get()
     if answer.code:
         return _not_allowed(visit, "read", "s3:GetObject", answer)
     if answer.content != PROBE:
-        return failed(
+        return critical(
             "what was read is not what was written",
             "a proxy, cache or broken disk alters objects: backups there would be worthless",
             "set TMI_OPS_S3_ENDPOINT_URL past the proxy, or use another S3 server",
@@ -187,7 +188,7 @@ def look_at_getting(patient: Patient) -> Finding:
     return fine("may read objects, and they come back as written")
 
 
-def look_at_conditional_put(patient: Patient) -> Finding:
+def look_at_conditional_put(patient: Patient) -> Answer:
     visit = _visit(patient)
     header, answer = "If-None-Match", visit.put(only_if_absent=True)
     if answer.status == _PRECONDITION_FAILED:
@@ -204,17 +205,17 @@ def look_at_conditional_put(patient: Patient) -> Finding:
     )
 
 
-def look_at_multipart(patient: Patient) -> Finding:
+def look_at_multipart(patient: Patient) -> Answer:
     visit = _visit(patient)
     if patient.settings.store.purpose == "prove":
-        return not_configured("not needed by keys that prove")
+        return not_applicable("not needed by keys that prove")
     right, answer = visit.upload_in_parts()
     if answer.code:
         return _not_allowed(visit, "upload in parts", right, answer)
     return fine("may upload in parts, and take that back")
 
 
-def look_at_deleting(patient: Patient) -> Finding:
+def look_at_deleting(patient: Patient) -> Answer:
     """Nobody but prune and sweep deletes, so a key that may not is the better one everywhere else."""
     visit, purpose = _visit(patient), patient.settings.store.purpose
     answer = visit.delete()
@@ -234,22 +235,22 @@ def look_at_deleting(patient: Patient) -> Finding:
     finding = _not_allowed(visit, "delete", "s3:DeleteObject", answer)
     seen = f"{finding.seen}; {visit.key} stays there"
     if purpose == "prune":
-        return failed(seen, finding.cause, *finding.fix)
+        return critical(seen, finding.cause, *finding.advice.steps)
     return warning(
         seen,
         "`tmi-ops prune` needs it, and nothing else does; the store grows until a key that may delete prunes it",
         "where these keys only write or prove, set TMI_OPS_S3_PURPOSE=write or prove",
-        *finding.fix,
+        *finding.advice.steps,
     )
 
 
-def _not_allowed(visit: StoreVisit, deed: str, right: str, answer: Answer) -> Finding:
+def _not_allowed(visit: StoreVisit, deed: str, right: str, answer: Reply) -> Answer:
     if not answer.denied:
-        return failed(f"may not {deed}: {answer.code}: {answer.said}", "the S3 server refused", "read its log")
+        return critical(f"may not {deed}: {answer.code}: {answer.said}", "the S3 server refused", "read its log")
     of_bucket = right.startswith("s3:ListBucket")
     resource = f"arn:aws:s3:::{visit.bucket}" + ("" if of_bucket else f"/{visit.root}*")
     statement = json.dumps({"Effect": "Allow", "Action": right, "Resource": resource})
-    return failed(
+    return critical(
         f"may not {deed} ({answer.said})",
         f"the keys lack {right} {'on the bucket' if of_bucket else 'on the objects of this environment'}",
         "add this statement to the policy of the keys' user or role (other servers: the right of that name):",

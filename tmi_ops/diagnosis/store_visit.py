@@ -26,7 +26,7 @@ NOT_S3 = "not S3"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What the server said to one request.
 
     `code` is empty when it obeyed, the server's own code when it refused, or one of the constants above. `date` is the
@@ -73,16 +73,16 @@ class StoreVisit:
         return connect_store(store_session(), self.settings, patience_s=0)
 
     @cached_property
-    def listing(self) -> Answer:
+    def listing(self) -> Reply:
         """The first request: everything about the way to the bucket shows here."""
         answer = self.ask(
             lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1),
         )
         if not answer.code and answer.content.get("Name") != self.bucket:
-            return Answer(NOT_S3, said="the answer is no listing", date=answer.date)
+            return Reply(NOT_S3, said="the answer is no listing", date=answer.date)
         return answer
 
-    def put(self, *, only_if_absent: bool = False) -> Answer:
+    def put(self, *, only_if_absent: bool = False) -> Reply:
         """Store the probe. With `only_if_absent` a server that knows conditions answers 412 when it is there."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_if_absent else {}
         answer = self.ask(
@@ -91,13 +91,13 @@ class StoreVisit:
         self.probe_is_there |= not answer.code
         return answer
 
-    def put_over_another(self) -> Answer:
+    def put_over_another(self) -> Reply:
         """Store the probe over an object of an ETag that none has: a server that knows conditions answers 412."""
         return self.ask(
             lambda: self.client.put_object(Bucket=self.bucket, Key=self.key, Body=PROBE, IfMatch=NO_ETAG),
         )
 
-    def get(self) -> Answer:
+    def get(self) -> Reply:
         """Read the probe back; `content` is its bytes."""
 
         def read() -> Any:
@@ -105,9 +105,9 @@ class StoreVisit:
             return {"ResponseMetadata": found["ResponseMetadata"], "Body": found["Body"].read()}
 
         answer = self.ask(read)
-        return answer if answer.code else Answer("", content=answer.content["Body"], date=answer.date)
+        return answer if answer.code else Reply("", content=answer.content["Body"], date=answer.date)
 
-    def upload_in_parts(self) -> tuple[str, Answer]:
+    def upload_in_parts(self) -> tuple[str, Reply]:
         """Begin an upload, send a part, list uploads, abort: the right refused and the answer, or the last."""
         place: dict[str, Any] = {"Bucket": self.bucket, "Key": f"{self.key}.parts"}
         begun = self.ask(lambda: self.client.create_multipart_upload(**place))
@@ -121,7 +121,7 @@ class StoreVisit:
             return "s3:PutObject", sent
         return ("s3:ListBucketMultipartUploads", listed) if listed.code else ("s3:AbortMultipartUpload", aborted)
 
-    def delete(self) -> Answer:
+    def delete(self) -> Reply:
         answer = self.ask(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.key))
         if not answer.code:
             self.probe_is_there = False
@@ -133,16 +133,16 @@ class StoreVisit:
             with suppress(StoreError):
                 self.delete()
 
-    def ask(self, request: Callable[[], Any]) -> Answer:
+    def ask(self, request: Callable[[], Any]) -> Reply:
         try:
             with refusals_explained(self.settings.describe()):
                 content = request()
         except StoreError as error:
             return _refusal(error)
-        return Answer("", 200, date=_date(content), content=content)
+        return Reply("", 200, date=_date(content), content=content)
 
 
-def _refusal(error: StoreError) -> Answer:
+def _refusal(error: StoreError) -> Reply:
     from botocore import exceptions
 
     cause = error.__cause__
@@ -150,12 +150,12 @@ def _refusal(error: StoreError) -> Answer:
         status = http_status(cause)
         code = error_code(cause) or str(status)
         said = str(cause.response.get("Error", {}).get("Message", "")) or code
-        return Answer(code, status, said, error.next_step, _date(cause.response))
+        return Reply(code, status, said, error.next_step, _date(cause.response))
     if isinstance(cause, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return Answer(NO_KEYS, said=error.what, next_step=error.next_step)
+        return Reply(NO_KEYS, said=error.what, next_step=error.next_step)
     if isinstance(cause, exceptions.HTTPClientError | exceptions.ConnectionError):
-        return Answer(UNREACHABLE, said=error.what, next_step=error.next_step)
-    return Answer(NOT_S3, said=error.what, next_step=error.next_step)
+        return Reply(UNREACHABLE, said=error.what, next_step=error.next_step)
+    return Reply(NOT_S3, said=error.what, next_step=error.next_step)
 
 
 def _date(response: Any) -> datetime | None:

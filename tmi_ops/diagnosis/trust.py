@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from tmi_ops.checks.finding import Answer, critical, fine, unknown, warning
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, could_not_look, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.settings import Settings
 from tmi_ops.store.keys import key_facts
@@ -16,7 +17,7 @@ from tmi_ops.store.keys import key_facts
 _TRIED_FOR = timedelta(minutes=1)
 
 
-def look_at_keys(patient: Patient) -> Finding:
+def look_at_keys(patient: Patient) -> Answer:
     """Whether the private key belongs to the recipients, and our signatures are believed."""
     settings = patient.settings
     facts = key_facts(settings.store, settings.environment)
@@ -35,12 +36,12 @@ def look_at_keys(patient: Patient) -> Finding:
     return fine(seen)
 
 
-def look_at_way_to_store(patient: Patient) -> Finding:
+def look_at_way_to_store(patient: Patient) -> Answer:
     """Whether the way to the bucket is encrypted, and its address holds no secret."""
     return way_to_store(patient.settings)
 
 
-def way_to_store(settings: Settings) -> Finding:
+def way_to_store(settings: Settings) -> Answer:
     endpoint = settings.store.endpoint_url
     if endpoint is None:
         return fine("https, to AWS")
@@ -60,12 +61,12 @@ def way_to_store(settings: Settings) -> Finding:
     return fine(url.scheme)
 
 
-def look_at_way_to_postgres(patient: Patient) -> Finding:
+def look_at_way_to_postgres(patient: Patient) -> Answer:
     """Whether another server could answer in PostgreSQL's place."""
     return way_to_postgres(patient.settings)
 
 
-def way_to_postgres(settings: Settings) -> Finding:
+def way_to_postgres(settings: Settings) -> Answer:
     postgres = settings.postgres
     if postgres.host.startswith("/") or _is_this_machine(postgres.host):
         return fine("on this machine")
@@ -85,7 +86,7 @@ def way_to_postgres(settings: Settings) -> Finding:
     )
 
 
-def look_at_lock(patient: Patient) -> Finding:
+def look_at_lock(patient: Patient) -> Answer:
     """Whether the bucket refuses to let go of what is locked: tried with an object of our own."""
     settings, visit = patient.settings.store, patient.store_visit
     found = visit.ask(lambda: visit.client.get_object_lock_configuration(Bucket=visit.bucket))
@@ -102,7 +103,7 @@ def look_at_lock(patient: Patient) -> Finding:
             else "make a bucket with Object Lock, and set TMI_OPS_RETAIN=30d (docs/retention.md)",
         )
     if not locks:
-        return failed(
+        return critical(
             f"TMI_OPS_RETAIN asks for {settings.retain.describe()}, and the bucket has no Object Lock",
             found.said or "it was made without, so that every put is refused",
             "make a bucket with Object Lock, or unset TMI_OPS_RETAIN",
@@ -119,16 +120,14 @@ def look_at_lock(patient: Patient) -> Finding:
         )
     )
     if put.code:
-        return could_not_look(
-            f"no locked object could be stored: {put.code}: {put.said}", "allow s3:PutObjectRetention"
-        )
+        return unknown(f"no locked object could be stored: {put.code}: {put.said}", "allow s3:PutObjectRetention")
     removed = visit.ask(
         lambda: visit.client.delete_object(
             Bucket=visit.bucket, Key=key, VersionId=put.content.get("VersionId", ""), BypassGovernanceRetention=True
         )
     )
     if not removed.code:
-        return failed(
+        return critical(
             "an object under Object Lock was removed with our own keys",
             "they may bypass governance mode (s3:BypassGovernanceRetention), or the server ignores the lock",
             "give these keys the policy of their purpose (docs/iam), or use compliance mode",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from tmi_ops.checks.finding import Answer, critical, fine, warning
 from tmi_ops.diagnosis.chain import Link
-from tmi_ops.diagnosis.finding import Area, Finding, failed, fine, warning
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.sql import RELOAD, RESTART, identifier
 from tmi_ops.errors import DatabaseError
@@ -19,17 +20,17 @@ _DAILY = timedelta(hours=24)
 _NEEDED_SENDERS = 3
 
 
-def look_at_wal_level(patient: Patient) -> Finding:
+def look_at_wal_level(patient: Patient) -> Answer:
     level, changed = patient.ask("SELECT setting, pending_restart FROM pg_settings WHERE name = 'wal_level'")
     if level in ("replica", "logical"):
         return fine(f"wal_level = {level}")
     if changed:
-        return failed(
+        return critical(
             f"wal_level = {level}, and changed in the configuration",
             "the server has not been restarted since wal_level was changed",
             RESTART,
         )
-    return failed(
+    return critical(
         f"wal_level = {level}",
         "WAL of this level is enough for crash recovery alone: no base backup and no archive can be made of it",
         "ALTER SYSTEM SET wal_level = 'replica';",
@@ -38,7 +39,7 @@ def look_at_wal_level(patient: Patient) -> Finding:
     )
 
 
-def look_at_senders(patient: Patient) -> Finding:
+def look_at_senders(patient: Patient) -> Answer:
     most, used = patient.ask(
         "SELECT current_setting('max_wal_senders')::int, "
         "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender')::int"
@@ -46,9 +47,9 @@ def look_at_senders(patient: Patient) -> Finding:
     seen = f"{used} of max_wal_senders = {most} in use"
     raise_it = f"ALTER SYSTEM SET max_wal_senders = {max(10, most + 5)};"
     if most == 0:
-        return failed(seen, "the server sends no WAL to anybody (max_wal_senders = 0)", raise_it, RESTART)
+        return critical(seen, "the server sends no WAL to anybody (max_wal_senders = 0)", raise_it, RESTART)
     if used >= most:
-        return failed(
+        return critical(
             seen,
             "every walsender is taken by standbys and other receivers, so no backup can begin",
             "SELECT pid, application_name, client_addr, state FROM pg_stat_replication;  -- who they are",
@@ -62,7 +63,7 @@ def look_at_senders(patient: Patient) -> Finding:
     return fine(seen)
 
 
-def look_at_slots(patient: Patient) -> Finding:
+def look_at_slots(patient: Patient) -> Answer:
     most, used, ours, idle = patient.ask(
         "SELECT current_setting('max_replication_slots')::int, count(*)::int, "
         "coalesce(bool_or(slot_name IN (%s, %s)), false), "
@@ -74,7 +75,7 @@ def look_at_slots(patient: Patient) -> Finding:
         return fine(seen)
     # A base backup keeps its WAL with a temporary slot, so a full house is bad even where ours exists.
     unused = ", ".join(idle or ()) or "none"
-    return failed(
+    return critical(
         seen,
         ("our slot has its place, but a base backup finds none" if ours else "there is no place for ours")
         + f"; slots that nobody uses now: {unused}",
@@ -84,7 +85,7 @@ def look_at_slots(patient: Patient) -> Finding:
     )
 
 
-def look_at_slot(patient: Patient) -> Finding:
+def look_at_slot(patient: Patient) -> Answer:
     """Our own slot: whether what the archive lacks is still kept for it."""
     facts = read_our_server(patient.settings)
     slot = facts.slot
@@ -93,7 +94,7 @@ def look_at_slot(patient: Patient) -> Finding:
         return _without_slot(patient)
     kept = f"{(slot.kept or 0) // _MEGABYTE} MB of WAL kept for it, {limit}"
     if slot.status == "lost":
-        return failed(
+        return critical(
             f"the server has given up the slot {slot.name}",
             "nobody received for so long that its WAL exceeded max_slot_wal_keep_size: the archive has a gap",
             "tmi-ops wal stream --accept-gap  # makes the slot anew and goes on with what is left",
@@ -102,7 +103,7 @@ def look_at_slot(patient: Patient) -> Finding:
             RELOAD,
         )
     if slot.status == "unreserved":
-        return failed(
+        return critical(
             f"the slot {slot.name} is about to be lost; {kept}",
             "the receiver is behind by more than max_slot_wal_keep_size",
             f"ALTER SYSTEM SET max_slot_wal_keep_size = '{max(1, 4 * (slot.kept or 0) // _MEGABYTE)}MB';",
@@ -119,7 +120,7 @@ def look_at_slot(patient: Patient) -> Finding:
     return fine(f"{slot.name} is {'being received' if slot.active else 'not being received now'}; {kept}")
 
 
-def _without_slot(patient: Patient) -> Finding:
+def _without_slot(patient: Patient) -> Answer:
     seen = f"no slot {slot_name(patient.settings)}: WAL is not archived from here"
     rpo = patient.settings.objectives.rpo
     if rpo >= _DAILY:
@@ -136,11 +137,11 @@ def _hours(duration: timedelta) -> str:
     return f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"
 
 
-def look_at_replication(patient: Patient) -> Finding:
+def look_at_replication(patient: Patient) -> Answer:
     """Log in as a receiver of WAL does: pg_hba.conf has lines of its own for that, and the role a right."""
     (may,) = patient.ask("SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user")
     if not may:
-        return failed(
+        return critical(
             f"{patient.postgres.user} lacks REPLICATION",
             "base backups and WAL are given to roles with the attribute REPLICATION only",
             "as a superuser:",
@@ -151,16 +152,16 @@ def look_at_replication(patient: Patient) -> Finding:
             return fine(f"{patient.postgres.user} may receive WAL from here")
     except DatabaseError as error:
         if "unsupported startup parameter" in error.what:
-            return failed(
+            return critical(
                 error.what,
                 f"what answers at {patient.postgres_service.address} is a connection pooler (PgBouncer says so), which "
                 "passes no replication on; a pool per transaction would also break the snapshot of a dump",
                 "set POSTGRES_HOST and POSTGRES_PORT to the PostgreSQL server itself, for tmi_ops alone",
             )
         if "pg_hba.conf" not in str(error):
-            return failed(error.what, "the server refuses a replication connection", error.next_step)
+            return critical(error.what, "the server refuses a replication connection", error.next_step)
         line = error.next_step.rpartition(": ")[2]
-        return failed(
+        return critical(
             error.what,
             "no line of pg_hba.conf lets this role in for replication; `all` in the database column does not cover it",
             "add this line to pg_hba.conf on the server:",
@@ -169,7 +170,7 @@ def look_at_replication(patient: Patient) -> Finding:
         )
 
 
-def look_at_archiver(patient: Patient) -> Finding:
+def look_at_archiver(patient: Patient) -> Answer:
     """The server's own archiving, beside ours: where it fails, WAL piles up until the disk is full."""
     mode, command, library = patient.ask(
         "SELECT current_setting('archive_mode'), current_setting('archive_command'), "
@@ -178,7 +179,7 @@ def look_at_archiver(patient: Patient) -> Finding:
     if mode == "off":
         return fine("archive_mode = off: WAL goes to the store by the slot")
     if command in ("", "(disabled)") and not library:
-        return failed(
+        return critical(
             f"archive_mode = {mode}, and neither archive_command nor archive_library is set",
             "the server keeps every WAL segment until somebody archives it: its disk fills up",
             "ALTER SYSTEM SET archive_command = '/bin/true';  -- where nobody else archives: the slot does the work",
@@ -191,7 +192,7 @@ def look_at_archiver(patient: Patient) -> Finding:
     )
     if failing:
         how = library or command
-        return failed(
+        return critical(
             f"archiving fails: {name} last at {since}, {count} times in all",
             f"the server's archiver ({how}) cannot put WAL away, so it piles up in pg_wal until the disk is full",
             "run it by hand on the server, as its user, to see what it says (%p: pg_wal/" + f"{name}, %f: {name}):",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import AlertRecord
 from tmi_ops.automation.switch import read_automation
-from tmi_ops.checks.finding import Advice, Finding, Severity
+from tmi_ops.checks.finding import Finding, Severity, advise
 from tmi_ops.errors import OpsError
 from tmi_ops.health.memory import open_shelf
 from tmi_ops.health.record import LastVerdicts, last_verdicts
@@ -160,7 +160,7 @@ def _automatic(
     try:
         automation = read_automation(settings.environment, variables)
     except OpsError as error:
-        broken = Finding(Severity.CRITICAL, "automation", error.what.rstrip("."), advice=Advice(error.next_step))
+        broken = Finding(Severity.CRITICAL, "automation", error.what.rstrip("."), advice=advise(error.next_step))
         return Automatic(problem=error.what, findings=(broken,))
     return read_automatic(dagster, settings.environment, automation.timezone, now, expected=automation.running)
 

@@ -10,7 +10,7 @@ import psycopg
 
 from tmi_ops.automation.judging import TICK_GRACE, judge_automation
 from tmi_ops.automation.reading import read_automation_facts
-from tmi_ops.checks.finding import Advice, Finding, Severity
+from tmi_ops.checks.finding import Finding, Severity, advise
 from tmi_ops.orchestration.schedules import automation_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def stuck_automation(environment: str) -> tuple[Finding, ...]:
         facts = read_automation_facts(os.environ, environment)
     except psycopg.Error as error:
         what = f"Dagster's records could not be asked: {type(error).__name__}"
-        return (Finding(Severity.CRITICAL, "records", what, advice=Advice(command=("tmi-ops doctor",))),)
+        return (Finding(Severity.CRITICAL, "records", what, advice=advise("tmi-ops doctor")),)
     findings = judge_automation(facts, automation_of(environment).timezone)
     return tuple(one for one in findings if one.severity is Severity.CRITICAL)
 
@@ -57,5 +57,5 @@ def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:
         at_risk=f"{first.what[0].upper()}{first.what[1:]}.{others} Backups, proofs or warnings may not come.",
         since=since,
         done="Nothing: a person is needed. The outside monitor is no longer told that all is well.",
-        to_do="; ".join(first.advice.lines()) or "tmi-ops doctor",
+        to_do="; ".join(first.advice.steps) or "tmi-ops doctor",
     )

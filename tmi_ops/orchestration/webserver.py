@@ -1,5 +1,8 @@
 """Dagster's webserver, for the names that we gave it alone: `python -m tmi_ops.orchestration.webserver`, same options.
 
+A code server that it started itself and that died is started anew. Dagster's own looks after those of a `grpc_server`
+entry alone: of the others every launch fails until somebody presses "Reload".
+
 The webserver has no login and believes every request. A web page that an operator visits could name this machine by a
 name of its own (DNS rebinding), or send a form to it, and launch a run. So a request must name one of TMI_OPS_UI_HOSTS
 as its host, and, where a browser says from which page it comes, that page must be of one of them, too.
@@ -7,12 +10,20 @@ as its host, and, where a browser says from which page it comes, that page must 
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+if TYPE_CHECKING:
+    from dagster._core.workspace.context import WorkspaceProcessContext
+
 HOSTS = "TMI_OPS_UI_HOSTS"
+LOOK_EVERY_S = 2.0
+TRY_AGAIN_AFTER_S = 60.0
 OF_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _Scope = MutableMapping[str, Any]
 _App = Callable[[_Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]], Awaitable[None]]
@@ -53,6 +64,39 @@ class OwnNamesOnly:
             await send({"type": "http.response.body", "body": said})
 
 
+def revive_code_servers(context: WorkspaceProcessContext) -> list[str]:
+    """Start code servers anew that this process started and that died, or that could not be started a while ago.
+    Returns their locations' names."""
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+
+    revived = []
+    for origin in context._origins:  # Dagster offers no other way to what it started
+        if not isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin):
+            continue
+        if _is_gone(context._grpc_server_registry._active_entries.get(origin.get_id())):
+            context.reload_code_location(origin.location_name)
+            revived.append(origin.location_name)
+    return revived
+
+
+def _is_gone(started: Any) -> bool:
+    from dagster._core.remote_representation.grpc_server_registry import ErrorRegistryEntry, ServerRegistryEntry
+
+    if isinstance(started, ErrorRegistryEntry):
+        return time.time() - started.creation_timestamp > TRY_AGAIN_AFTER_S
+    return isinstance(started, ServerRegistryEntry) and started.process.server_process.poll() is not None
+
+
+def _keep_alive(context: WorkspaceProcessContext) -> None:
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        try:
+            for name in revive_code_servers(context):
+                logging.getLogger(__name__).warning("The code server of %s had died; it was started anew.", name)
+        except Exception:  # the page must go on, and the next look tries again
+            logging.getLogger(__name__).exception("A code server that died could not be started anew.")
+
+
 def main() -> None:
     from dagster_webserver import cli
     from dagster_webserver.webserver import DagsterWebserver
@@ -62,6 +106,9 @@ def main() -> None:
     dagsters_own = DagsterWebserver.build_middleware
 
     def build_middleware(webserver: Any) -> list[Middleware]:
+        # Once for each webserver, when it is made.
+        context = webserver._process_context
+        threading.Thread(target=_keep_alive, args=(context,), name="code servers", daemon=True).start()
         return [Middleware(OwnNamesOnly, hosts=hosts), *dagsters_own(webserver)]
 
     setattr(DagsterWebserver, "build_middleware", build_middleware)  # noqa: B010 - as a method of its own would be

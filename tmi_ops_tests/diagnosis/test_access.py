@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tmi_ops.diagnosis.finding import Outcome
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.postgres.connections import connect
 from tmi_ops_tests.diagnosis.asserting import assert_cause, statements_of
 from tmi_ops_tests.diagnosis.conftest import Examine, login
@@ -20,8 +20,8 @@ def test_a_wrong_password_is_named_beside_what_else_the_server_may_mean(examine:
     assert_cause(
         diagnosis, "authentication", 'password authentication failed for user "postgres"', "set POSTGRES_PASSWORD"
     )
-    assert diagnosis.step("pg-hba").outcome is Outcome.OK
-    assert diagnosis.step("wal-level").because == "authentication"
+    assert diagnosis.result("pg-hba").outcome is Outcome.OK
+    assert diagnosis.result("wal-level").because == "authentication"
 
 
 def test_an_expired_password_is_mended_by_the_statement_that_is_named(examine: Examine, server_house: House) -> None:
@@ -56,7 +56,7 @@ def test_a_connection_that_pg_hba_rejects_is_let_in_by_the_line_that_is_named(
         fix = assert_cause(diagnosis, "pg-hba", "method reject", "SELECT pg_reload_conf();")
         line = f"host  tmi  {role.user}  127.0.0.1/32  scram-sha-256"
         assert line in fix
-        assert diagnosis.step("accepting").outcome is Outcome.OK
+        assert diagnosis.result("accepting").outcome is Outcome.OK
         with server_house.hba(line):
             assert examine(login(role)).root_cause is None
 
@@ -83,12 +83,12 @@ def test_a_connection_that_no_line_of_pg_hba_fits_is_let_in_by_the_line_that_is_
 def test_a_missing_database_is_named_and_the_server_still_examined(examine: Examine, server_house: House) -> None:
     diagnosis = examine(POSTGRES_DB="tmi_prod")
     fix = assert_cause(diagnosis, "database", 'database "tmi_prod" does not exist', "tmi-ops migrate")
-    assert diagnosis.step("wal-level").outcome is Outcome.OK
-    assert diagnosis.step("tables").outcome is Outcome.SKIPPED
+    assert diagnosis.result("wal-level").outcome is Outcome.OK
+    assert diagnosis.result("tables").outcome is Outcome.SKIPPED
     server_house.run(*statements_of(fix))
     try:
         mended = examine(POSTGRES_DB="tmi_prod")
-        assert mended.step("database").outcome is Outcome.OK
+        assert mended.result("database").outcome is Outcome.OK
         # The next link in the chain is named now: the new database is empty.
         fix = assert_cause(mended, "tables", "52 of 52", "never ran in this database", outcome=Outcome.WARNING)
         assert "tmi-ops migrate" in fix
@@ -130,7 +130,9 @@ def test_a_role_that_sees_no_statistics_is_a_warning_with_its_grant(examine: Exa
         assert examine(login(role)).root_cause is None
 
 
-@pytest.mark.parametrize(("held", "outcome"), [(24, Outcome.WARNING), (26, Outcome.FAILED)], ids=["nearly", "all but"])
+@pytest.mark.parametrize(
+    ("held", "outcome"), [(24, Outcome.WARNING), (26, Outcome.CRITICAL)], ids=["nearly", "all but"]
+)
 def test_connections_that_are_nearly_used_up_are_named(
     examine: Examine, server_house: House, held: int, outcome: Outcome
 ) -> None:
@@ -147,7 +149,7 @@ def test_a_server_that_is_full_is_told_from_one_that_refuses_us(examine: Examine
             connections.enter_context(connect(server_house.address))
         diagnosis = examine(login(role))
         assert_cause(diagnosis, "accepting", "max_connections is used up", "pg_terminate_backend", "max_connections = ")
-        assert diagnosis.step("authentication").outcome is Outcome.SKIPPED
+        assert diagnosis.result("authentication").outcome is Outcome.SKIPPED
 
 
 def test_statistics_of_statements_are_offered_where_the_extension_is_not_made(

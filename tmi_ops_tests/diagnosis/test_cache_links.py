@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.diagnosis.finding import Outcome
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.settings import RedisSettings
 from tmi_ops_tests.certificates import make_authority
@@ -20,7 +20,7 @@ def test_a_cache_that_is_down_is_named_and_hides_nothing_else(examine: Examine) 
     port = free_port()
     diagnosis = examine(REDIS_PORT=str(port))
     assert_cause(diagnosis, "redis-address", f"127.0.0.1:{port} refuses", "systemctl start redis-server")
-    assert [step.name for step in diagnosis.at(Outcome.FAILED)] == ["redis-address"]
+    assert [step.name for step in diagnosis.at(Outcome.CRITICAL)] == ["redis-address"]
 
 
 def test_a_wrong_password_of_the_cache_is_told_from_a_missing_one(examine: Examine) -> None:
@@ -36,7 +36,7 @@ def test_an_environment_without_a_cache_is_no_finding(examine: Examine) -> None:
     nothing = dict.fromkeys(("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"))
     diagnosis = examine(nothing)
     assert diagnosis.root_cause is None
-    assert diagnosis.step("redis-address").outcome is Outcome.SKIPPED
+    assert diagnosis.result("redis-address").outcome is Outcome.NOT_APPLICABLE
 
 
 @pytest.fixture

@@ -65,8 +65,8 @@ def test_json_holds_every_step_with_its_outcome_cause_and_fix(doctor: Run) -> No
     code, said = doctor("--json", POSTGRES_PASSWORD="wrong")
     facts = json.loads(said)
     assert (code, facts["root_cause"], facts["healthy"]) == (1, "authentication", False)
-    steps = {step["name"]: step for step in facts["steps"]}
-    assert steps["authentication"]["fix"][0].startswith("set POSTGRES_PASSWORD")
+    steps = {one["name"]: one for one in facts["checks"]}
+    assert steps["authentication"]["findings"][0]["advice"]["text"].startswith("set POSTGRES_PASSWORD")
     assert steps["wal-level"]["outcome"] == "skipped"
     assert steps["wal-level"]["because"] == "authentication"
     assert steps["store-put"]["outcome"] == "ok"

@@ -21,8 +21,9 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.diagnosis.diagnose import diagnose
-from tmi_ops.diagnosis.finding import Diagnosis, Outcome
+from tmi_ops.diagnosis.finding import Diagnosis
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Variables
@@ -86,7 +87,7 @@ def test_a_daemon_that_never_started_or_died_is_told_from_one_that_runs(
     beat(instance, seconds_ago=2 * HOUR_S)
     assert_cause(examine(), "dagster-daemon", "has not reported for 2 h", "nothing of this will begin")
     beat(instance)
-    assert examine().step("dagster-daemon").outcome is Outcome.OK
+    assert examine().result("dagster-daemon").outcome is Outcome.OK
 
 
 def test_a_daemon_that_fails_at_its_work_is_named_with_its_error(
@@ -121,10 +122,10 @@ def test_a_setting_with_which_the_code_location_would_not_load_is_named(
     healthy: Variables, records: dict[str, str], tmp_path: Path
 ) -> None:
     diagnosis = diagnose({**healthy, "TMI_OPS_TIMEZONE": "Mars/Phobos"}, tmp_path, dagster=records)
-    step = diagnosis.step("automation")
-    assert step.outcome is Outcome.FAILED
-    assert "Mars/Phobos" in step.finding.seen
-    assert "code location does not load" in step.finding.cause
+    step = diagnosis.result("automation")
+    assert step.outcome is Outcome.CRITICAL
+    assert "Mars/Phobos" in step.answer.seen
+    assert "code location does not load" in step.answer.cause
 
 
 def test_development_needs_no_schedule(
@@ -133,7 +134,7 @@ def test_development_needs_no_schedule(
     beat(instance)
     for state in instance.all_instigator_state():
         instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
-    assert diagnose(healthy, tmp_path, dagster=records).step("schedules").outcome is Outcome.OK
+    assert diagnose(healthy, tmp_path, dagster=records).result("schedules").outcome is Outcome.OK
 
 
 def beat(instance: DagsterInstance, *, seconds_ago: float = 0, error: str | None = None) -> None:

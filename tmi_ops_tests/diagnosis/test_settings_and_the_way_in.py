@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.diagnosis import configuration
 from tmi_ops.diagnosis.diagnose import diagnose
-from tmi_ops.diagnosis.finding import Outcome
+from tmi_ops.diagnosis.finding import Area
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Examine, Variables
@@ -22,9 +23,9 @@ def test_a_healthy_environment_has_no_finding_at_all_and_is_left_as_it_was(exami
     diagnosis = examine()
     assert diagnosis.root_cause is None
     assert diagnosis.healthy
-    assert {step.outcome for step in diagnosis.steps} == {Outcome.OK, Outcome.SKIPPED}
+    assert {step.outcome for step in diagnosis.results} == {Outcome.OK, Outcome.NOT_APPLICABLE}
     # No Dagster is configured here; everything else was looked at.
-    assert {step.area.name for step in diagnosis.at(Outcome.SKIPPED)} == {"SCHEDULING"}
+    assert {step.area for step in diagnosis.at(Outcome.NOT_APPLICABLE)} == {Area.SCHEDULING}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_settings_that_cannot_be_used_are_named_first_and_nothing_else_is_asked(
 ) -> None:
     diagnosis = diagnose({**healthy, **changes}, tmp_path)
     assert_cause(diagnosis, "settings", *words)
-    assert [step.name for step in diagnosis.steps if step.outcome is not Outcome.SKIPPED] == ["settings"]
+    assert [step.name for step in diagnosis.results if step.outcome is not Outcome.SKIPPED] == ["settings"]
     assert {step.because for step in diagnosis.at(Outcome.SKIPPED)} == {"settings"}
 
 
@@ -77,9 +78,9 @@ def test_a_full_disk_is_named_with_the_command_that_shows_what_fills_it(
 def test_a_host_name_that_does_not_resolve_is_named_before_everything_that_needs_it(examine: Examine) -> None:
     diagnosis = examine(POSTGRES_HOST="nowhere.invalid")
     assert_cause(diagnosis, "dns", "nowhere.invalid", "set POSTGRES_HOST", "getent hosts nowhere.invalid")
-    assert diagnosis.step("authentication").because == "dns"
+    assert diagnosis.result("authentication").because == "dns"
     # The store is another chain, and whole.
-    assert diagnosis.step("store-delete").outcome is Outcome.OK
+    assert diagnosis.result("store-delete").outcome is Outcome.OK
 
 
 def test_a_closed_port_says_how_to_start_the_server(examine: Examine) -> None:
@@ -96,7 +97,7 @@ def test_another_program_on_the_port_is_not_taken_for_postgresql(examine: Examin
 def test_a_server_without_tls_is_named_where_tls_is_required(examine: Examine) -> None:
     diagnosis = examine(POSTGRES_SSLMODE="require")
     assert_cause(diagnosis, "tls", "does not offer TLS", "ALTER SYSTEM SET ssl = on;", "SELECT pg_reload_conf();")
-    assert diagnosis.step("port").outcome is Outcome.OK
+    assert diagnosis.result("port").outcome is Outcome.OK
 
 
 def test_secrets_are_in_no_finding(examine: Examine, healthy: Variables, server_house: House) -> None:

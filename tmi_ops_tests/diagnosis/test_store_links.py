@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.diagnosis import store_visit
-from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.settings import RedisSettings, StoreSettings
 from tmi_ops.store.client import store_session
@@ -44,14 +44,14 @@ def test_a_key_of_age_that_is_none_is_named_without_being_shown(examine: Examine
 def test_an_endpoint_whose_name_does_not_resolve_is_named(examine: Examine) -> None:
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL="https://s3.invalid")
     assert_cause(diagnosis, "store-address", "s3.invalid does not resolve", "set TMI_OPS_S3_ENDPOINT_URL")
-    assert diagnosis.step("archiver").outcome is Outcome.OK
+    assert diagnosis.result("archiver").outcome is Outcome.OK
 
 
 def test_an_s3_server_that_is_not_running_is_named(examine: Examine) -> None:
     port = free_port()
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL=f"http://127.0.0.1:{port}")
     assert_cause(diagnosis, "store-address", f"127.0.0.1:{port} refuses", "tmi-ops up")
-    assert diagnosis.step("bucket").because == "store-address"
+    assert diagnosis.result("bucket").because == "store-address"
 
 
 def test_tls_towards_a_server_that_speaks_none_is_named(examine: Examine, healthy: Variables) -> None:
@@ -114,7 +114,7 @@ def test_a_right_that_the_keys_lack_is_named_with_the_statement_that_gives_it(
 ) -> None:
     through = proxy.settings.endpoint_url
     proxy.choose = lambda request: "refuse 403" if denied(request) else None
-    outcome = Outcome.WARNING if name == "store-delete" else Outcome.FAILED
+    outcome = Outcome.WARNING if name == "store-delete" else Outcome.CRITICAL
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL=through)
     fix = assert_cause(diagnosis, name, f'"Action": "{right}"', "arn:aws:s3:::", outcome=outcome)
     bucket, prefix = proxy.settings.bucket, proxy.settings.prefix
@@ -134,7 +134,7 @@ def test_a_server_without_conditional_puts_is_a_warning(examine: Examine, proxy:
     ("skew", "outcome"),
     [
         pytest.param(timedelta(minutes=-2), Outcome.WARNING, id="two minutes behind"),
-        pytest.param(timedelta(hours=1), Outcome.FAILED, id="an hour ahead"),
+        pytest.param(timedelta(hours=1), Outcome.CRITICAL, id="an hour ahead"),
     ],
 )
 def test_clocks_that_differ_are_named_before_the_keys_they_spoil(

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.diagnosis.finding import Outcome
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.store import look_at_deleting
 from tmi_ops.diagnosis.store_visit import StoreVisit
@@ -167,7 +167,7 @@ def test_each_key_is_judged_by_its_purpose_and_the_lock_is_tried(tmp_path: Path)
             (keys.writer, "write", Outcome.OK),
             (keys.prover, "prove", Outcome.OK),
             (keys.pruner, "prune", Outcome.OK),
-            (keys.writer, "prune", Outcome.FAILED),
+            (keys.writer, "prune", Outcome.CRITICAL),
             (keys.writer, "everything", Outcome.WARNING),
             (keys.admin, "write", Outcome.WARNING),
             (keys.admin, "everything", Outcome.OK),
@@ -178,4 +178,4 @@ def test_each_key_is_judged_by_its_purpose_and_the_lock_is_tried(tmp_path: Path)
             assert look_at_lock(patient(keys.writer, retain=retain)).outcome is Outcome.OK
         governed = Retain(period=timedelta(days=30))
         finding = look_at_lock(patient(keys.admin, retain=governed))
-        assert (finding.outcome, "was removed with our own keys" in finding.seen) == (Outcome.FAILED, True)
+        assert (finding.outcome, "was removed with our own keys" in finding.seen) == (Outcome.CRITICAL, True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.diagnosis.finding import Outcome
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops_tests.diagnosis.asserting import assert_cause, statements_of
@@ -47,13 +47,13 @@ def test_a_server_of_level_minimal_is_mended_by_the_statements_and_a_restart(
     bare_house.configure(wal_level="minimal", max_wal_senders="0")
     diagnosis = examine(here)
     fix = assert_cause(diagnosis, "wal-level", "wal_level = minimal", "restart the server")
-    assert diagnosis.step("replication").because == "wal-level"
+    assert diagnosis.result("replication").because == "wal-level"
     bare_house.run(*statements_of(fix))
     reload_configuration(bare_house.address)
     assert_cause(examine(here), "wal-level", "has not been restarted since")
     bare_house.restart()
     mended = examine(here)
-    assert [mended.step(name).outcome for name in ("wal-level", "wal-senders", "replication")] == [Outcome.OK] * 3
+    assert [mended.result(name).outcome for name in ("wal-level", "wal-senders", "replication")] == [Outcome.OK] * 3
 
 
 def test_a_server_without_walsenders_gets_them(examine: Examine, bare_house: House) -> None:
@@ -62,7 +62,7 @@ def test_a_server_without_walsenders_gets_them(examine: Examine, bare_house: Hou
     fix = assert_cause(examine(here), "wal-senders", "max_wal_senders = 0")
     bare_house.run(*statements_of(fix))
     bare_house.restart()
-    assert examine(here).step("wal-senders").outcome is Outcome.OK
+    assert examine(here).result("wal-senders").outcome is Outcome.OK
 
 
 def test_an_archive_command_that_fails_is_named_before_the_disk_is_full(examine: Examine, bare_house: House) -> None:
@@ -72,7 +72,7 @@ def test_an_archive_command_that_fails_is_named_before_the_disk_is_full(examine:
     fix = assert_cause(examine(here), "archiver", "archiving fails", "test ! -e pg_wal/%f.never", "disk is full")
     bare_house.run(*statements_of(fix))
     _switch_wal_until(bare_house, "SELECT last_archived_time > last_failed_time FROM pg_stat_archiver")
-    assert examine(here).step("archiver").outcome is Outcome.OK
+    assert examine(here).result("archiver").outcome is Outcome.OK
 
 
 def test_archiving_without_a_command_is_named(examine: Examine, bare_house: House) -> None:
@@ -81,7 +81,7 @@ def test_archiving_without_a_command_is_named(examine: Examine, bare_house: Hous
     fix = assert_cause(examine(here), "archiver", "neither archive_command nor archive_library is set")
     bare_house.run(*statements_of(fix))
     bare_house.restart()
-    assert examine(here).step("archiver").outcome is Outcome.OK
+    assert examine(here).result("archiver").outcome is Outcome.OK
 
 
 def test_a_role_without_replication_gets_it(examine: Examine, server_house: House) -> None:
@@ -103,7 +103,7 @@ def test_pg_hba_without_a_line_for_replication_gets_exactly_the_line_that_is_nam
             with server_house.hba():
                 diagnosis = examine(login(role))
             fix = assert_cause(diagnosis, "replication", "`all` in the database column does not cover it")
-            assert diagnosis.step("database").outcome is Outcome.OK
+            assert diagnosis.result("database").outcome is Outcome.OK
             line = next(line for line in fix if line.startswith("host"))
             assert line.split()[1:3] == ["replication", role.user]
             with server_house.hba(line):
@@ -149,7 +149,7 @@ def _hand_on(here: socket.socket, there: socket.socket) -> None:
 def test_a_pooler_in_between_is_named(examine: Examine, pooler: int) -> None:
     diagnosis = examine(POSTGRES_PORT=str(pooler))
     assert_cause(diagnosis, "replication", "connection pooler", "the PostgreSQL server itself")
-    assert diagnosis.step("rights").outcome is Outcome.OK
+    assert diagnosis.result("rights").outcome is Outcome.OK
 
 
 def test_slots_that_are_all_taken_are_named_with_the_ones_nobody_uses(examine: Examine, server_house: House) -> None:

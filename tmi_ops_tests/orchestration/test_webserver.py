@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tmi_ops.orchestration.webserver import allowed_hosts, is_allowed
 from tmi_ops.postgres.cluster import free_port
+from tmi_ops.stack.dagster_runs import await_code_location
+from tmi_ops_tests.stack.conftest import await_
 
 OURS = allowed_hosts("")
 
@@ -45,36 +49,50 @@ def test_names_are_those_that_were_told() -> None:
 
 
 @pytest.mark.slow
-def test_the_attack_by_a_page_that_rebinds_its_name_reaches_no_webserver(tmp_path: Path) -> None:
+def test_a_page_that_rebinds_its_name_reaches_no_webserver_and_a_code_server_that_dies_is_started_anew(
+    tmp_path: Path,
+) -> None:
     port = free_port()
-    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
-    argv = [
-        sys.executable,
-        "-m",
-        "tmi_ops.orchestration.webserver",
-        "--port",
-        str(port),
-        "--workspace",
-        "workspace.yaml",
-    ]
-    process = subprocess.Popen(argv, cwd=tmp_path, env={"DAGSTER_HOME": str(tmp_path)})
+    (tmp_path / "small.py").write_text("from dagster import Definitions\ndefs = Definitions()\n")
+    (tmp_path / "workspace.yaml").write_text("load_from:\n  - python_file: small.py\n")
+    webserver = ("tmi_ops.orchestration.webserver", "--port", str(port), "--workspace", "workspace.yaml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", *webserver], cwd=tmp_path, env={"DAGSTER_HOME": str(tmp_path)}, start_new_session=True
+    )
 
     def asked(**headers: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/server_info", headers=headers)
         return connection.getresponse().status
 
+    def is_up() -> bool:
+        assert process.poll() is None
+        with suppress(OSError):
+            return asked() == 200
+        return False
+
     try:
-        while True:
-            try:
-                assert process.poll() is None
-                if asked() == 200:
-                    break
-            except OSError:
-                time.sleep(0.3)
+        await_(is_up, "the webserver answers")
         assert asked(Host="evil.example") == 403
         assert asked(Origin="https://evil.example") == 403
         assert asked(Host=f"localhost:{port}", Origin=f"http://localhost:{port}") == 200
+
+        (dead,) = code_servers_of(process.pid)
+        os.kill(dead, signal.SIGKILL)
+        (alive,) = await_(lambda: [pid for pid in code_servers_of(process.pid) if pid != dead], "it is started anew")
+        assert await_code_location(f"http://127.0.0.1:{port}") == "small.py"
+        assert code_servers_of(process.pid) == [alive]
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def code_servers_of(webserver: int) -> list[int]:
+    """Its children that serve code, without those that are dead and not yet buried."""
+    found = []
+    for child in Path(f"/proc/{webserver}/task").glob("*/children"):
+        for pid in map(int, child.read_text().split()):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"grpc" in words:
+                found.append(pid)
+    return found

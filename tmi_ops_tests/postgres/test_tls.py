@@ -14,8 +14,8 @@ import pytest
 
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.diagnosis.diagnose import diagnose
-from tmi_ops.diagnosis.finding import Outcome
 from tmi_ops.errors import DatabaseError, OpsError, ProgramError
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
@@ -191,11 +191,11 @@ def test_the_doctor_names_tls_and_the_setting_that_mends_it(
     whole = variables_of(settings_for(verified, store_settings, tmp_path))
     whole |= {"POSTGRES_SSLROOTCERT": verified.sslrootcert or ""}
     healthy = diagnose(whole, tmp_path)
-    assert "verified" in healthy.step("tls").finding.seen
-    assert not healthy.step("replication").finding.cause
+    assert "verified" in healthy.result("tls").answer.seen
+    assert not healthy.result("replication").answer.cause
     broken = diagnose({**whole, **changes}, tmp_path)
     assert_cause(broken, "tls", *words)
-    assert broken.step("authentication").because == "tls"
+    assert broken.result("authentication").because == "tls"
 
 
 def test_the_doctor_tells_a_strange_authority(
@@ -216,9 +216,9 @@ def test_the_doctor_sees_a_certificate_end_before_it_does_and_afterwards(
     try:
         install(authority.certify(HOST, days=3), tls_house)
         reload_configuration(unverified)
-        soon = diagnose(variables, tmp_path).step("tls")
+        soon = diagnose(variables, tmp_path).result("tls")
         assert soon.outcome is Outcome.WARNING
-        assert "SELECT pg_reload_conf();" in soon.finding.fix
+        assert "SELECT pg_reload_conf();" in soon.answer.advice.steps
 
         install(authority.certify_for_the_past(HOST), tls_house)
         reload_configuration(unverified)
@@ -226,7 +226,7 @@ def test_the_doctor_sees_a_certificate_end_before_it_does_and_afterwards(
     finally:
         install(authority.certify(HOST), tls_house)
         reload_configuration(unverified)
-    assert diagnose(variables, tmp_path).step("tls").outcome is Outcome.OK
+    assert diagnose(variables, tmp_path).result("tls").outcome is Outcome.OK
 
 
 def refusal(way: Way, postgres: PostgresSettings, programs: Programs) -> OpsError:
