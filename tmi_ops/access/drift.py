@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess
 from tmi_ops.access.facts import PUBLIC, AccessFacts, ObjectKind, Session
-from tmi_ops.access.findings import Finding, finding
+from tmi_ops.access.findings import Drift, drift
 from tmi_ops.access.hba import hba_findings
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.planning import NO_PASSWORDS, plan_access
@@ -20,14 +20,14 @@ _WORST_FIRST = tuple(reversed(Severity))
 _BY_HAND = ("psql", "pgAdmin", "DBeaver", "DataGrip")
 
 
-def check_access(facts: AccessFacts, declared: DeclaredAccess, known: Passwords = NO_PASSWORDS) -> tuple[Finding, ...]:
+def check_access(facts: AccessFacts, declared: DeclaredAccess, known: Passwords = NO_PASSWORDS) -> tuple[Drift, ...]:
     """Every difference, the worst first.
 
     Raises:
         SettingsError: as `plan_access`.
     """
     found = [
-        *plan_access(facts, declared, known).findings,
+        *plan_access(facts, declared, known).drifts,
         *_undeclared_grants(facts, declared),
         *_everybody(facts, declared),
         *_superusers(facts),
@@ -38,12 +38,12 @@ def check_access(facts: AccessFacts, declared: DeclaredAccess, known: Passwords 
     return tuple(sorted(found, key=lambda one: _WORST_FIRST.index(one.severity)))
 
 
-def drifted(findings: tuple[Finding, ...]) -> bool:
+def drifted(findings: tuple[Drift, ...]) -> bool:
     """Whether any is more than a notice."""
     return any(one.severity is not Severity.NOTICE for one in findings)
 
 
-def _undeclared_grants(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def _undeclared_grants(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     known = {PUBLIC, *declared.by_name}
     privileges: dict[str, set[str]] = defaultdict(set)
     things: dict[str, set[str]] = defaultdict(set)
@@ -53,82 +53,84 @@ def _undeclared_grants(facts: AccessFacts, declared: DeclaredAccess) -> Iterator
                 privileges[grant.grantee].add(grant.privilege)
                 things[grant.grantee].add(one.sql)
     for grantee, names in things.items():
-        yield finding(
+        yield drift(
             Severity.WARNING,
             grantee,
             f"is not declared and has {', '.join(sorted(privileges[grantee]))} on {_counted(len(names), 'table')}",
-            advice=[
+            by_hand=[
                 f"REVOKE ALL ON {kind} IN SCHEMA {quote(declared.schema)} FROM {quote(grantee)};  -- if nobody needs it"
                 for kind in ("ALL TABLES", "ALL SEQUENCES")
             ],
         )
 
 
-def _everybody(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def _everybody(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     database = facts.of(ObjectKind.DATABASE)[0]
     open_to_all = sorted({grant.privilege for grant in database.grants if grant.grantee == PUBLIC})
     if open_to_all:
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             PUBLIC,
             f"every role of this server has {', '.join(open_to_all)} on the database {declared.database}",
-            advice=[
+            by_hand=[
                 f"REVOKE {', '.join(open_to_all)} ON DATABASE {database.sql} FROM PUBLIC;  -- the declared roles keep "
                 "their CONNECT; others that need theirs must be granted it"
             ],
         )
 
 
-def _superusers(facts: AccessFacts) -> Iterator[Finding]:
+def _superusers(facts: AccessFacts) -> Iterator[Drift]:
     for one in facts.sessions or ():
         if one.superuser and not one.application.startswith(APPLICATION_NAME):
-            yield finding(
+            yield drift(
                 Severity.NOTICE if one.application.startswith(_BY_HAND) else Severity.CRITICAL,
                 one.role,
                 f"is a superuser, and {_who(one)} uses it on this database",
-                advice=["let the application log in as its own role: POSTGRES_USER=tmi_app"],
+                by_hand=["let the application log in as its own role: POSTGRES_USER=tmi_app"],
             )
     if facts.superuser:
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             facts.role,
             "is a superuser, and tmi_ops is using it: needed here, but health and backups have roles of their own",
         )
 
 
-def _unencrypted(facts: AccessFacts) -> Iterator[Finding]:
+def _unencrypted(facts: AccessFacts) -> Iterator[Drift]:
     if facts.sessions is None:
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             "connections",
             f"{facts.role} sees its own only, so nobody looked for superusers' and unencrypted ones",
-            advice=[f"GRANT pg_monitor TO {quote(facts.role)};"],
+            by_hand=[f"GRANT pg_monitor TO {quote(facts.role)};"],
         )
     for one in facts.sessions or ():
         if one.remote and not one.encrypted:
-            yield finding(
+            yield drift(
                 Severity.CRITICAL,
                 one.role,
                 f"{_who(one)} is connected without TLS: rows travel in clear",
-                advice=["POSTGRES_SSLMODE=verify-full for the client", "hostssl instead of host in pg_hba.conf"],
+                by_hand=["POSTGRES_SSLMODE=verify-full for the client", "hostssl instead of host in pg_hba.conf"],
             )
     if not facts.ssl:
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             "ssl",
             "the server speaks no TLS, so only its own machine should reach it",
-            advice=["ALTER SYSTEM SET ssl = on;  -- with server.crt and server.key in its data directory, then reload"],
+            by_hand=[
+                "ALTER SYSTEM SET ssl = on;  -- with server.crt and server.key in its data directory, then reload"
+            ],
         )
 
 
-def _password_encryption(facts: AccessFacts) -> Iterator[Finding]:
+def _password_encryption(facts: AccessFacts) -> Iterator[Drift]:
     # Before 14 `on` was another word for md5.
     if facts.password_encryption in ("md5", "on"):
-        yield finding(
+        yield drift(
             Severity.WARNING,
             "password_encryption",
             "passwords set by other means than ours will be kept as md5",
-            advice=["ALTER SYSTEM SET password_encryption = 'scram-sha-256';", "SELECT pg_reload_conf();"],
+            by_hand=["ALTER SYSTEM SET password_encryption = 'scram-sha-256';", "SELECT pg_reload_conf();"],
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tmi_ops.access.declared import RoleKind
-from tmi_ops.checks.finding import Severity
+from tmi_ops.checks.finding import Finding, Severity, advise
 
 
 class PasswordSource(StrEnum):
@@ -33,23 +33,29 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Drift:
     """One difference. CRITICAL: somebody can do what they must not; WARNING: cannot do what they must, or soon.
 
     Attributes:
         subject: the role, table or line it is about.
         what: one sentence without its full stop.
         statements: what `tmi-ops roles apply` does about it; nothing when it is left to a person.
-        advice: what a person does about it, where applying does not.
+        by_hand: what a person does about it, where applying does not.
     """
 
     severity: Severity
     subject: str
     what: str
     statements: tuple[Statement, ...] = ()
-    advice: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
+
+    @property
+    def finding(self) -> Finding:
+        """As every check says it."""
+        statements = (statement.sql for statement in self.statements)
+        return Finding(self.severity, self.subject, self.what, advice=advise(*statements, *self.by_hand))
 
 
-def finding(severity: Severity, subject: str, what: str, *statements: str, advice: Iterable[str] = ()) -> Finding:
-    """A finding whose statements hold no password."""
-    return Finding(severity, subject, what, tuple(Statement(one) for one in statements), tuple(advice))
+def drift(severity: Severity, subject: str, what: str, *statements: str, by_hand: Iterable[str] = ()) -> Drift:
+    """A difference whose statements hold no password."""
+    return Drift(severity, subject, what, tuple(Statement(one) for one in statements), tuple(by_hand))

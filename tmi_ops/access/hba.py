@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from tmi_ops.access.declared import DeclaredAccess, DeclaredRole
 from tmi_ops.access.facts import AccessFacts, HbaRule
-from tmi_ops.access.findings import Finding, finding
+from tmi_ops.access.findings import Drift, drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.postgres.hba import REPLICATION, hba_line
 
@@ -25,19 +25,19 @@ _WEAK_METHODS = {
 _WITHOUT_TLS = ("host", "hostnossl")
 
 
-def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     """Lines that are missing, unreadable, or let a declared role in too easily."""
     if facts.hba is None:
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             "pg_hba.conf",
             f"{facts.role} may not read pg_hba_file_rules, so nobody looked whether it has the lines",
-            advice=["tmi-ops roles check  # as a superuser (POSTGRES_USER)"],
+            by_hand=["tmi-ops roles check  # as a superuser (POSTGRES_USER)"],
         )
         return
     for rule in facts.hba:
         if rule.error:
-            yield finding(
+            yield drift(
                 Severity.WARNING, f"pg_hba.conf line {rule.line}", f"is not understood by the server: {rule.error}"
             )
     rules = [rule for rule in facts.hba if not rule.error]
@@ -45,11 +45,11 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Findi
     for role in declared.roles:
         for database in (declared.database, REPLICATION) if role.replication else (declared.database,):
             if not admitting(rules, role.name, database):
-                yield finding(
+                yield drift(
                     Severity.WARNING,
                     role.name,
                     f"no line of pg_hba.conf lets it into {_place(database)}",
-                    advice=[
+                    by_hand=[
                         f"{hba_line(database, role.name, 'all', encrypted=facts.ssl)}  # in pg_hba.conf, then reload"
                     ],
                 )
@@ -101,31 +101,31 @@ def _matches(word: str, name: str) -> bool:
         return False
 
 
-def _too_easy(rules: Sequence[HbaRule], declared: DeclaredAccess) -> Iterator[Finding]:
+def _too_easy(rules: Sequence[HbaRule], declared: DeclaredAccess) -> Iterator[Drift]:
     for rule in rules:
         who = [role.name for role in declared.roles if _lets_in(rules, rule, role, declared)]
         if not who or rule.type == "local" or _is_loopback(rule):
             if who and rule.method == "trust":
-                yield finding(
+                yield drift(
                     Severity.WARNING,
                     f"pg_hba.conf line {rule.line}",
                     "lets anybody on the server's machine be any of the roles, without a password",
-                    advice=["scram-sha-256 instead of trust"],
+                    by_hand=["scram-sha-256 instead of trust"],
                 )
             continue
         if rule.method in _WEAK_METHODS:
-            yield finding(
+            yield drift(
                 Severity.CRITICAL if rule.method != "md5" else Severity.WARNING,
                 f"pg_hba.conf line {rule.line}",
                 f"lets {', '.join(who)} in from {rule.address} {_WEAK_METHODS[rule.method]}",
-                advice=[f"scram-sha-256 instead of {rule.method}"],
+                by_hand=[f"scram-sha-256 instead of {rule.method}"],
             )
         if rule.type in _WITHOUT_TLS:
-            yield finding(
+            yield drift(
                 Severity.WARNING,
                 f"pg_hba.conf line {rule.line}",
                 f"lets {', '.join(who)} in from {rule.address} without TLS",
-                advice=[f"hostssl instead of {rule.type}"],
+                by_hand=[f"hostssl instead of {rule.type}"],
             )
 
 

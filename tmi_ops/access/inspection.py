@@ -12,7 +12,7 @@ import psycopg
 from tmi_ops.access.declared import DeclaredAccess, RoleKind, declared_access
 from tmi_ops.access.drift import check_access
 from tmi_ops.access.facts import AccessFacts
-from tmi_ops.access.findings import Finding
+from tmi_ops.access.findings import Drift
 from tmi_ops.access.passwords import Passwords, known_passwords, password_file
 from tmi_ops.access.planning import Plan, plan_access
 from tmi_ops.access.reading import read_access
@@ -31,7 +31,7 @@ class Inspection:
     def plan(self, reset: frozenset[RoleKind] = frozenset()) -> Plan:
         return plan_access(self.facts, self.declared, self.known, reset)
 
-    def check(self) -> tuple[Finding, ...]:
+    def check(self) -> tuple[Drift, ...]:
         return check_access(self.facts, self.declared, self.known)
 
 

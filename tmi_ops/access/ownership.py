@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess
 from tmi_ops.access.facts import AccessFacts, ObjectFacts, ObjectKind
-from tmi_ops.access.findings import Finding, finding
+from tmi_ops.access.findings import Drift, drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
@@ -17,7 +17,7 @@ DATABASE_OWNER = "pg_database_owner"
 _ALTER = {ObjectKind.SEQUENCE: "TABLE"}
 
 
-def ownership_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def ownership_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     """One finding for each kind of thing and owner."""
     strangers: dict[tuple[ObjectKind, str], list[ObjectFacts]] = defaultdict(list)
     for one in facts.objects:
@@ -27,13 +27,13 @@ def ownership_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator
     for (kind, owner), things in sorted(strangers.items(), key=lambda one: tuple(ObjectKind).index(one[0][0])):
         role = facts.named(owner)
         of_declared = owner in declared.by_name
-        yield finding(
+        yield drift(
             Severity.CRITICAL if of_declared else Severity.WARNING,
             things[0].sql if len(things) == 1 else f"{len(things)} {kind.lower()}s",
             f"{_belongs(len(things))} to {owner}, not to {declared.owner.name}"
             + (f": {owner} may alter and drop {_it(len(things))}" if of_declared else ""),
             *(f"ALTER {_ALTER.get(kind, kind)} {one.sql} OWNER TO {quote(declared.owner.name)};" for one in things),
-            advice=[
+            by_hand=[
                 f"if TMI itself logs in as {owner}, have it log in as its own role before you apply, or name the "
                 f"owner so: TMI_OPS_ROLE_NAME_OWNER={owner}"
             ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tmi_ops.access.declared import DeclaredAccess, RoleKind
 from tmi_ops.access.facts import AccessFacts
-from tmi_ops.access.findings import Finding, Statement
+from tmi_ops.access.findings import Drift, Statement
 from tmi_ops.access.ownership import ownership_findings
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.privileges import privilege_findings
@@ -19,15 +19,15 @@ NO_PASSWORDS = Passwords()
 class Plan:
     """What would be done, in order, each with its reason; and what only a person can decide."""
 
-    findings: tuple[Finding, ...]
+    drifts: tuple[Drift, ...]
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        return tuple(statement for one in self.findings for statement in one.statements)
+        return tuple(statement for one in self.drifts for statement in one.statements)
 
     @property
-    def left_out(self) -> tuple[Finding, ...]:
-        return tuple(one for one in self.findings if not one.statements)
+    def left_out(self) -> tuple[Drift, ...]:
+        return tuple(one for one in self.drifts if not one.statements)
 
     @property
     def empty(self) -> bool:

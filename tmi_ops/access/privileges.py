@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tmi_ops.access.declared import NOTHING, DeclaredAccess, DeclaredRole, RoleKind
 from tmi_ops.access.facts import PUBLIC, AccessFacts, DefaultGrant, Grant, ObjectFacts, ObjectKind
-from tmi_ops.access.findings import Finding, finding
+from tmi_ops.access.findings import Drift, drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
@@ -26,7 +26,7 @@ def wanted(role: DeclaredRole, kind: ObjectKind) -> frozenset[str]:
     return role.tables if kind is ObjectKind.TABLE else role.sequences
 
 
-def privilege_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def privilege_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     """Revocations first: what somebody must not do is worse than what somebody cannot do."""
     grantees = [role for role in declared.roles if role.kind is not RoleKind.OWNER]
     for kind in _GRANTED_KINDS:
@@ -39,7 +39,7 @@ def privilege_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator
     yield from _defaults(facts, declared, grantees)
 
 
-def _excess(things: Sequence[ObjectFacts], grantee: str, may: frozenset[str]) -> Iterator[Finding]:
+def _excess(things: Sequence[ObjectFacts], grantee: str, may: frozenset[str]) -> Iterator[Drift]:
     groups: dict[tuple[str, bool], list[str]] = defaultdict(list)
     kinds: set[ObjectKind] = set()
     for thing in things:
@@ -50,7 +50,7 @@ def _excess(things: Sequence[ObjectFacts], grantee: str, may: frozenset[str]) ->
         option = "GRANT OPTION FOR " if only_option else ""
         cascade = " CASCADE" if only_option else ""
         what = f"may hand on {privilege}" if only_option else f"has {privilege}"
-        yield finding(
+        yield drift(
             Severity.CRITICAL,
             _role(grantee),
             f"{what} on {_names(names)} and must not",
@@ -71,7 +71,7 @@ def _with_column(grant: Grant) -> str:
     return f"{grant.privilege} ({grant.column})" if grant.column else grant.privilege
 
 
-def _lacking(facts: AccessFacts, declared: DeclaredAccess, kind: ObjectKind, role: DeclaredRole) -> Iterator[Finding]:
+def _lacking(facts: AccessFacts, declared: DeclaredAccess, kind: ObjectKind, role: DeclaredRole) -> Iterator[Drift]:
     things = facts.of(kind)
     groups: dict[frozenset[str], list[str]] = defaultdict(list)
     for thing in things:
@@ -85,7 +85,7 @@ def _lacking(facts: AccessFacts, declared: DeclaredAccess, kind: ObjectKind, rol
             if whole and not facts.extension_relations
             else f"{kind} {', '.join(names)}"
         )
-        yield finding(
+        yield drift(
             Severity.WARNING,
             role.name,
             f"lacks {_privileges(missing)} on {_names(names)}",
@@ -93,7 +93,7 @@ def _lacking(facts: AccessFacts, declared: DeclaredAccess, kind: ObjectKind, rol
         )
 
 
-def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[DeclaredRole]) -> Iterator[Finding]:
+def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[DeclaredRole]) -> Iterator[Drift]:
     """What tables and sequences that the owner makes later are born with."""
     owner = declared.owner.name
     prefix = f"ALTER DEFAULT PRIVILEGES FOR ROLE {quote(owner)}"
@@ -103,7 +103,7 @@ def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[D
     for one in of_owner:
         if one.grantee in (PUBLIC, *declared.by_name) and one.privilege not in may.get((one.grantee, one.kind), ()):
             where = "" if one.everywhere else in_schema
-            yield finding(
+            yield drift(
                 Severity.CRITICAL,
                 _role(one.grantee),
                 f"will have {one.privilege} on every {one.kind.lower()} that {owner} makes, and must not",
@@ -112,7 +112,7 @@ def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[D
     for kind in (ObjectKind.TABLE, ObjectKind.SEQUENCE):
         for role in grantees:
             if missing := wanted(role, kind) - _born_with(of_owner, role.name, kind):
-                yield finding(
+                yield drift(
                     Severity.WARNING,
                     role.name,
                     f"will lack {_privileges(missing)} on {kind.lower()}s that {owner} makes later",

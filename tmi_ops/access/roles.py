@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess, DeclaredRole, RoleKind
 from tmi_ops.access.facts import AccessFacts, PasswordKind, RoleFacts
-from tmi_ops.access.findings import Finding, PasswordSource, Statement, finding
+from tmi_ops.access.findings import Drift, PasswordSource, Statement, drift
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.scram import is_password_of
 from tmi_ops.checks.finding import Severity
@@ -17,7 +17,7 @@ from tmi_ops.schema.dialect import quote
 # Since 16 a membership belongs to its grantor, who must be named to take it away.
 
 
-def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     """What must be created, altered, granted and revoked, passwords apart.
 
     Raises:
@@ -27,7 +27,7 @@ def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Find
         found = facts.named(role.name)
         if found is None:
             words = "LOGIN REPLICATION" if role.replication else "LOGIN"
-            yield finding(
+            yield drift(
                 Severity.WARNING,
                 role.name,
                 f"the role that {role.kind.purpose} is missing",
@@ -49,7 +49,7 @@ def _refuse_bootstrap(role: DeclaredRole, found: RoleFacts) -> None:
         )
 
 
-def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Finding]:
+def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Drift]:
     excess = [
         word
         for word, has in (
@@ -63,7 +63,7 @@ def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Finding]:
     ]
     if excess:
         words = " ".join(f"NO{word}" for word in excess)
-        yield finding(
+        yield drift(
             Severity.CRITICAL,
             role.name,
             f"has {', '.join(excess)} and must not",
@@ -75,25 +75,25 @@ def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Finding]:
         if lacks
     ]
     if lacking:
-        yield finding(
+        yield drift(
             Severity.WARNING,
             role.name,
             f"lacks {', '.join(lacking)}",
             f"ALTER ROLE {quote(role.name)} {' '.join(lacking)};",
         )
     if found.expired:
-        yield finding(
+        yield drift(
             Severity.WARNING,
             role.name,
             "its password has expired",
-            advice=[f"ALTER ROLE {quote(role.name)} VALID UNTIL 'infinity';  -- or give it a new password and date"],
+            by_hand=[f"ALTER ROLE {quote(role.name)} VALID UNTIL 'infinity';  -- or give it a new password and date"],
         )
 
 
-def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Iterator[Finding]:
+def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Iterator[Drift]:
     memberships = found.memberships if found else ()
     for wanted in sorted(role.member_of - {one.role for one in memberships}):
-        yield finding(
+        yield drift(
             Severity.WARNING,
             role.name,
             f"is no member of {wanted}",
@@ -102,7 +102,7 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
     for one in memberships:
         if one.role not in role.member_of:
             granted_by = f" GRANTED BY {quote(one.grantor)}" if major >= GRANTORS else ""
-            yield finding(
+            yield drift(
                 Severity.CRITICAL,
                 role.name,
                 f"has the rights of {one.role} and must not",
@@ -110,10 +110,10 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
             )
 
 
-def _settings(role: DeclaredRole, found: RoleFacts | None) -> Iterator[Finding]:
+def _settings(role: DeclaredRole, found: RoleFacts | None) -> Iterator[Drift]:
     for name, value in role.settings:
         if found is None or found.settings.get(name) != value:
-            yield finding(
+            yield drift(
                 Severity.WARNING,
                 role.name,
                 f"its sessions do not begin with {name} = {value}",
@@ -121,11 +121,11 @@ def _settings(role: DeclaredRole, found: RoleFacts | None) -> Iterator[Finding]:
             )
 
 
-def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Finding]:
+def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     """Only a member gives things to an owner, and sets what its later tables are born with."""
     owner = declared.owner.name
     if not facts.superuser and owner not in facts.role_memberships:
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             facts.role,
             f"is no superuser and must be a member of {owner} to set this up",
@@ -135,25 +135,25 @@ def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Fi
 
 def password_findings(
     facts: AccessFacts, declared: DeclaredAccess, known: Passwords, reset: frozenset[RoleKind]
-) -> Iterator[Finding]:
+) -> Iterator[Drift]:
     """Whose password must be set, and whose a person must see to."""
     for role in declared.roles:
         found = facts.named(role.name)
         why = _why_set(role, found, known, reset)
         if why:
-            yield Finding(Severity.WARNING, role.name, why, (_password_statement(role, known, role.kind in reset),))
+            yield Drift(Severity.WARNING, role.name, why, (_password_statement(role, known, role.kind in reset),))
         elif found is not None and found.password is PasswordKind.MD5:
-            yield finding(
+            yield drift(
                 Severity.WARNING,
                 role.name,
                 "its password is kept as md5, which is easily broken and which later versions refuse",
-                advice=[
+                by_hand=[
                     f"set {role.kind.password_variable} to its password, then: tmi-ops roles apply",
                     f"or a new one for it: tmi-ops roles apply --reset-password {role.kind}",
                 ],
             )
     if any(role.password is PasswordKind.NOT_VISIBLE for role in facts.roles):
-        yield finding(
+        yield drift(
             Severity.NOTICE,
             "passwords",
             f"how they are kept only a superuser sees, and {facts.role} is none: md5 would go unnoticed, and those of "

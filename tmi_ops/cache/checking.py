@@ -14,7 +14,7 @@ from tmi_ops.cache.census import Census, KeyCount, take_census
 from tmi_ops.cache.keys import Purpose
 from tmi_ops.cache.rules import Rules
 from tmi_ops.cache.server import CacheServer, read_server
-from tmi_ops.checks.finding import Severity
+from tmi_ops.checks.finding import Finding, Severity, advise, worst, worst_first
 from tmi_ops.progress import Report
 from tmi_ops.settings import CachePolicy
 from tmi_ops.words import size_words, time_words
@@ -22,16 +22,6 @@ from tmi_ops.words import size_words, time_words
 MEMORY_WARNING, MEMORY_CRITICAL = 0.75, 0.90
 SLOW_PING_MS = 100
 NO_EVICTION = "noeviction"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One observation. CRITICAL: what must not happen did, or soon does. `advice` helps, a command where one does."""
-
-    severity: Severity
-    subject: str
-    what: str
-    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class CacheCheck:
     @property
     def worst(self) -> Severity | None:
         """None where all is well."""
-        return self.findings[0].severity if self.findings else None
+        return worst(self.findings)
 
 
 def check_cache(client: Redis, policy: CachePolicy, address: str, report: Report) -> CacheCheck:
@@ -67,28 +57,28 @@ def check_cache(client: Redis, policy: CachePolicy, address: str, report: Report
 def find_all(server: CacheServer, census: Census) -> tuple[Finding, ...]:
     """Judge. Pure."""
     found = [*_server(server), *_memory(server), *_persistence(server), *_keys(census)]
-    return tuple(sorted(found, key=lambda one: -one.severity.rank))
+    return worst_first(found)
 
 
 def _server(server: CacheServer) -> Iterator[Finding]:
     if server.ping_ms >= SLOW_PING_MS:
-        yield Finding(
+        yield _found(
             Severity.WARNING, "latency", f"it took {server.ping_ms:.0f} ms to answer", "redis-cli SLOWLOG GET 10"
         )
     if server.is_replica:
-        yield Finding(
+        yield _found(
             Severity.WARNING,
             "role",
             f"it is a replica of {server.primary} and takes no writes",
             "set REDIS_HOST and REDIS_PORT to its primary: TMI writes to its cache, and a recovery has to",
         )
     if server.is_clustered:
-        yield Finding(Severity.WARNING, "role", "it is a node of a cluster: only its own keys are seen here")
+        yield _found(Severity.WARNING, "role", "it is a node of a cluster: only its own keys are seen here")
 
 
 def _memory(server: CacheServer) -> Iterator[Finding]:
     if server.max_memory is None:
-        yield Finding(
+        yield _found(
             Severity.NOTICE,
             "memory",
             f"{size_words(server.used_memory)} in use, without a limit: it may grow until the host has none left",
@@ -97,7 +87,7 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
     else:
         share = server.used_memory / server.max_memory
         if share >= MEMORY_WARNING:
-            yield Finding(
+            yield _found(
                 Severity.CRITICAL if share >= MEMORY_CRITICAL else Severity.WARNING,
                 "memory",
                 f"{share:.0%} of {size_words(server.max_memory)} in use",
@@ -105,14 +95,14 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
             )
     no_eviction = f"redis-cli CONFIG SET maxmemory-policy {NO_EVICTION}  # and in its redis.conf"
     if server.evicted and server.eviction_policy != NO_EVICTION:
-        yield Finding(
+        yield _found(
             Severity.CRITICAL,
             "evictions",
             f"{server.evicted:,} keys were evicted since its start: revoked tokens among them are valid again",
             no_eviction,
         )
     elif server.max_memory is not None and server.eviction_policy != NO_EVICTION:
-        yield Finding(
+        yield _found(
             Severity.WARNING,
             "evictions",
             f"the policy {server.eviction_policy} lets a full cache forget revoked tokens",
@@ -123,25 +113,25 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
 def _persistence(server: CacheServer) -> Iterator[Finding]:
     append_only = "redis-cli CONFIG SET appendonly yes  # and in its redis.conf"
     if not server.log_ok:
-        yield Finding(
+        yield _found(
             Severity.CRITICAL, "persistence", "it cannot write its append-only file", "look at its log, and its disk"
         )
     if not server.snapshot_ok:
-        yield Finding(
+        yield _found(
             Severity.CRITICAL,
             "persistence",
             "its last snapshot failed; by default it then refuses writes",
             "look at its log, and its disk; then redis-cli BGSAVE",
         )
     if server.persists is False:
-        yield Finding(
+        yield _found(
             Severity.WARNING,
             "persistence",
             "off: a restart forgets which tokens were revoked, and signs everybody out",
             append_only,
         )
     elif not server.append_only and server.persists:
-        yield Finding(
+        yield _found(
             Severity.NOTICE,
             "persistence",
             f"snapshots alone, {server.unsaved_changes:,} changes since the last: a crash forgets new revocations",
@@ -155,7 +145,7 @@ def _keys(census: Census) -> Iterator[Finding]:
     if census.unknown_keys:
         kinds = [f"{kind} ({keys:,})" for kind, keys in census.unknown[:5]]
         more = f" and {len(census.unknown) - 5} kinds more" if len(census.unknown) > 5 else ""
-        yield Finding(
+        yield _found(
             Severity.NOTICE,
             "unknown keys",
             f"{census.unknown_keys:,} not known to be TMI's: {', '.join(kinds)}{more}",
@@ -172,7 +162,7 @@ def _lives(count: KeyCount) -> Iterator[Finding]:
     advice = f"redis-cli EXPIRE <key> {count.rule.declared.longest_life.total_seconds():.0f}  # or look who wrote it"
     if count.for_ever:
         consequence = ": what is read from them is never read anew" if copies else ": they are never cleared away"
-        yield Finding(
+        yield _found(
             Severity.WARNING,
             count.rule.pattern,
             f"{count.for_ever:,} of {count.keys:,} have no TTL{consequence}{example}",
@@ -180,9 +170,13 @@ def _lives(count: KeyCount) -> Iterator[Finding]:
         )
     if count.too_long:
         longest = time_words(count.longest_ms / 1000)
-        yield Finding(
+        yield _found(
             Severity.WARNING,
             count.rule.pattern,
             f"{count.too_long:,} of {count.keys:,} live longer than TMI's {limit}: up to {longest}{example}",
             advice,
         )
+
+
+def _found(severity: Severity, subject: str, what: str, *advice: str) -> Finding:
+    return Finding(severity, subject, what, advice=advise(*advice))

@@ -13,15 +13,10 @@ from tmi_ops.cache.checking import CacheCheck
 from tmi_ops.cache.reconciliation import Reconciled, Reconciliation
 from tmi_ops.cache.rules import UNKNOWN, Action
 from tmi_ops.cache.server import CacheServer
-from tmi_ops.checks.finding import Severity
+from tmi_ops.cli.checks_view import finding_facts, show_findings
 from tmi_ops.cli.terminal import out
 from tmi_ops.words import size_words, time_words
 
-_MARKS = {
-    Severity.CRITICAL: ("✗", "bold red"),
-    Severity.WARNING: ("!", "yellow"),
-    Severity.NOTICE: ("·", "dim"),
-}
 # Below this many columns the table goes without its explanations.
 _WIDE = 100
 _ACTION_STYLES = {Action.DROP: "red", Action.KEEP: "green"}
@@ -42,17 +37,7 @@ def show_check(seen: CacheCheck) -> None:
     out.print()
     if not seen.findings:
         out.print("[green]✓[/] Nothing to mend.")
-    for finding in seen.findings:
-        mark, style = _MARKS[finding.severity]
-        line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_column(width=2)
-        line.add_column(overflow="fold")
-        text = Text(f"{finding.subject}: ", style=style)
-        text.append(finding.what, style="dim" if finding.severity is Severity.NOTICE else "default")
-        if finding.advice:
-            text.append(f"\n→ {finding.advice}", style=style)
-        line.add_row(Text(mark, style=style), text)
-        out.print(line)
+    show_findings(seen.findings)
 
 
 def check_facts(seen: CacheCheck) -> dict[str, Any]:
@@ -64,7 +49,7 @@ def check_facts(seen: CacheCheck) -> dict[str, Any]:
         "keys": seen.census.keys,
         "patterns": [_count_facts(count) for count in seen.census.counts if count.keys],
         "unknown": dict(seen.census.unknown),
-        "findings": [asdict(finding) for finding in seen.findings],
+        "findings": [finding_facts(finding) for finding in seen.findings],
     }
 
 

@@ -10,17 +10,19 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from tmi_ops.checks.finding import Result
+from tmi_ops.cli.checks_view import show_result
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
-    from tmi_ops.drill.evidence import Check, Evidence
+    from tmi_ops.drill.evidence import Evidence
     from tmi_ops.drill.planning import DrillPlan
 
 DRILL_FAILED = 1
-_COLOURS = {"passed": "green", "failed": "red", "not run": "yellow"}
+_COLOURS = {"passed": "green", "failed": "red"}
 _SHOWN = 20
 
 
@@ -150,16 +152,10 @@ def _show(evidence: Evidence) -> None:
         f"[bold {colour}]{evidence.outcome.upper()}[/] [bold]{evidence.drill_id}[/]: {escape(evidence.database)} of "
         f"{evidence.environment} recovered to {escape(evidence.target.words)}, {evidence.target.chosen}."
     )
-    table = Table(show_header=False, box=None, padding=(0, 2))
     for check in evidence.checks:
-        table.add_row(f"[{_COLOURS[check.outcome]}]{check.outcome}[/]", check.title, _answer(check))
-    out.print(table)
+        show_result(Result(check.name, check.title, "", check.answer), advice="all")
     phases = ", ".join(f"{phase} {time_words(spent)}" for phase, spent in evidence.phases.items())
     out.print(f"Time: {phases}; in all [bold]{time_words(evidence.rto_seconds)}[/].")
     if evidence.copy_ is not None and evidence.copy_.rows:
         rows = evidence.copy_.rows
         out.print(f"Rows: {sum(rows.values()):,} in {len(rows)} tables; {size_words(evidence.copy_.restored_size)}.")
-
-
-def _answer(check: Check) -> str:
-    return "\n".join([escape(check.detail), *(f"- {escape(finding)}" for finding in check.findings)])

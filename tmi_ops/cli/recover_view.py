@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
 
 COULD_NOT, INTERRUPTED = 2, 130
-_ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow"}
+_ANSWERS = {"passed": "green", "failed": "red", "not run": "yellow", "not applicable": "dim"}
 _OUTCOMES = {
     "done": "green",
     "deferred": "yellow",

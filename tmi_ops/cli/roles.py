@@ -97,14 +97,14 @@ def check(as_json: bool) -> int:
     Exit codes: 0 nothing but notices, 1 drift, 2 could not look.
     """
     from tmi_ops.access.drift import drifted
-    from tmi_ops.cli.roles_view import check_facts, show_findings
+    from tmi_ops.cli.roles_view import check_facts, show_drift
 
     _, inspection = _inspect()
     findings = inspection.check()
     if as_json:
         click.echo(json.dumps(check_facts(findings), indent=2))
     else:
-        show_findings(findings)
+        show_drift(findings)
     return SOMETHING_TO_DO if drifted(findings) else 0
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables
 from tmi_ops.backup.snapshot import list_logged_tables, list_unlogged, pin_text_output
+from tmi_ops.checks.finding import Answer, not_applicable, unknown
 from tmi_ops.drill.chain import Beat, Bound, check_chain
 from tmi_ops.drill.copy import time_limit
-from tmi_ops.drill.findings import Found
+from tmi_ops.drill.findings import failed, passed
 from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.drill.source import SchemaReading
 from tmi_ops.postgres.connections import connect, libpq_environment
@@ -19,7 +20,8 @@ from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.execution import Recovered
 from tmi_ops.schema.findings import Finding
-from tmi_ops.schema.seed import NATURAL_KEYS, SeedRow
+from tmi_ops.schema.models import Base
+from tmi_ops.schema.seed import NATURAL_KEYS, SeedRow, seed_rows
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.restore_points import RestorePoint
 
@@ -29,13 +31,13 @@ CORRUPTION_FOUND = 2
 FINDINGS_SHOWN = 20
 
 
-def check_relations(address: PostgresSettings, programs: Programs) -> Found:
+def check_relations(address: PostgresSettings, programs: Programs) -> Answer:
     """Every table and B-tree index of every database, and whether each row is in each of its indexes.
 
     Source: https://www.postgresql.org/docs/current/app-pgamcheck.html
     """
     if programs.major < FIRST_WITH_AMCHECK:
-        return Found.not_run(f"pg_amcheck came with PostgreSQL {FIRST_WITH_AMCHECK}.")
+        return unknown(f"pg_amcheck came with PostgreSQL {FIRST_WITH_AMCHECK}.")
     argv = [
         str(programs.path("pg_amcheck")),
         "--all",
@@ -55,13 +57,13 @@ def check_relations(address: PostgresSettings, programs: Programs) -> Found:
             timeout=limit,
         )
     except subprocess.TimeoutExpired:
-        return Found.not_run(program_too_slow(argv[0], limit).what)
+        return unknown(program_too_slow(argv[0], limit).what)
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode == 0:
-        return Found.passed("Every table and B-tree index of every database is sound, and every row is in its indexes.")
+        return passed("Every table and B-tree index of every database is sound, and every row is in its indexes.")
     if done.returncode == CORRUPTION_FOUND:
-        return Found.failed("pg_amcheck found what should not be.", _shown(said))
-    return Found.not_run(f"pg_amcheck could not run: {' / '.join(said[-3:]) or f'exit code {done.returncode}'}.")
+        return failed("pg_amcheck found what should not be.", _shown(said))
+    return unknown(f"pg_amcheck could not run: {' / '.join(said[-3:]) or f'exit code {done.returncode}'}.")
 
 
 def _size(address: PostgresSettings) -> int:
@@ -77,33 +79,35 @@ def _without_event_triggers(environment: Mapping[str, str], programs: Programs) 
     return {**environment, "PGOPTIONS": f"{environment['PGOPTIONS']} -c session_replication_role=replica"}
 
 
-def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Found:
+def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Answer:
     """What the copy lacks of TMI's schema, unless the living database lacks it too."""
     errors = copy.validation.at("ERROR")
     known = {(one.rule, one.table, one.object) for one in source.validation.at("ERROR")} if source else set()
     own = [_sentence(one) for one in errors if (one.rule, one.table, one.object) not in known]
     tables = _count(len(copy.validation.tables), "table")
+    if not _is_of_tmi(copy) and source is not None and not _is_of_tmi(source):
+        return not_applicable(f"The living database has none of TMI's tables, and neither has the copy ({tables}).")
     if own:
         are = "is" if len(own) == 1 else "are"
-        return Found.failed(f"{_count(len(own), 'thing')} that TMI needs {are} amiss.", _shown(own))
+        return failed(f"{_count(len(own), 'thing')} that TMI needs {are} amiss.", _shown(own))
     if errors:
         detail = f"{tables}; nothing is amiss that is not in the living database, too."
-        return Found.passed(detail, _shown([_sentence(one) for one in errors]))
-    return Found.passed(f"{tables}; nothing that TMI needs is missing.")
+        return passed(detail, _shown([_sentence(one) for one in errors]))
+    return passed(f"{tables}; nothing that TMI needs is missing.")
 
 
-def check_built_in_rows(copy: SchemaReading, source: SchemaReading | None) -> Found:
+def check_built_in_rows(copy: SchemaReading, source: SchemaReading | None) -> Answer:
     """The rows that TMI needs before its first request."""
     lacking = {_seed_words(row) for row in copy.state.absent_seed}
     lacked = {_seed_words(row) for row in source.state.absent_seed} if source else set()
     own = sorted(lacking - lacked)
     if own:
-        return Found.failed(
-            f"{_count(len(own), 'built-in row')} {'is' if len(own) == 1 else 'are'} missing.", _shown(own)
-        )
+        return failed(f"{_count(len(own), 'built-in row')} {'is' if len(own) == 1 else 'are'} missing.", _shown(own))
+    if source and len(copy.state.absent_seed) == len(source.state.absent_seed) == len(seed_rows()):
+        return not_applicable("The living database has none of them, and neither has the copy.")
     if lacking:
-        return Found.passed("None is missing that the living database has.", _shown(sorted(lacking)))
-    return Found.passed("All are there.")
+        return passed("None is missing that the living database has.", _shown(sorted(lacking)))
+    return passed("All are there.")
 
 
 def bound_of(recovered: Recovered) -> Bound:
@@ -114,7 +118,7 @@ def bound_of(recovered: Recovered) -> Bound:
     return Bound(lsn=plan.stop_lsn or recovered.lsn, reached_at=recovered.last_commit_at)
 
 
-def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Beat] | None) -> Found:
+def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Beat] | None) -> Answer:
     """Nothing before the target is missing, and nothing after it is present.
 
     Args:
@@ -123,33 +127,31 @@ def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Bea
     beats = read_chain(address) or []
     wrong = check_chain(beats, bound, known or ())
     if wrong:
-        return Found.failed("The chain is not what it must be at the target.", _shown(wrong))
+        return failed("The chain is not what it must be at the target.", _shown(wrong))
     if not beats:
-        return Found.not_run(
-            "No beat was written before the target. Have one written every minute: `tmi-ops heartbeat`."
-        )
+        return unknown("No beat was written before the target. Have one written every minute: `tmi-ops heartbeat`.")
     detail = f"{_count(len(beats), 'beat')} without a gap, the last one {beats[-1].words()}."
     if known is None:
         note = "The living server could not be asked: had beats at the end been lost, it would not show."
-        return Found.passed(detail, (note,))
+        return passed(detail, (note,))
     later = [beat for beat in known if beat.id > beats[-1].id]
     if later:
         detail += f" The living database has {_count(len(later), 'later one')}; none of them is here."
-    return Found.passed(detail)
+    return passed(detail)
 
 
 def check_fingerprints(
     address: PostgresSettings, recovered: Recovered, point: RestorePoint | None, report: Report
-) -> Found:
+) -> Answer:
     """Every table's content, where the target is a restore point at which it was taken."""
     target = recovered.plan.target
     if target.name is None:
-        return Found.not_run("The target is not a restore point.")
+        return not_applicable("The target is not a restore point.")
     if point is None or not point.fingerprints:
-        return Found.not_run("No fingerprints were taken there: `tmi-ops restore-point NAME` does.")
+        return unknown("No fingerprints were taken there: `tmi-ops restore-point NAME` does.")
     stop = recovered.plan.stop_lsn
     if stop is None or not parse_lsn(point.after_lsn) <= stop <= parse_lsn(point.lsn):
-        return Found.not_run(f"They were taken at another place of that name, LSN {point.lsn}.")
+        return unknown(f"They were taken at another place of that name, LSN {point.lsn}.")
     with connect(address.model_copy(update={"database": point.database})) as connection:
         connection.execute("SET statement_timeout = 0")
         pin_text_output(connection)
@@ -159,9 +161,13 @@ def check_fingerprints(
     was = {name: fingerprint for name, fingerprint in point.fingerprints.items() if name not in unlogged}
     different = differing_tables(was, came)
     if different:
-        return Found.failed(f"{_count(len(different), 'table')} differ from what was there.", _shown(different))
+        return failed(f"{_count(len(different), 'table')} differ from what was there.", _shown(different))
     rows = sum(one.rows for one in was.values())
-    return Found.passed(f"{_count(len(came), 'table')} and {rows:,} rows, each as it was at {point.name!r}.")
+    return passed(f"{_count(len(came), 'table')} and {rows:,} rows, each as it was at {point.name!r}.")
+
+
+def _is_of_tmi(reading: SchemaReading) -> bool:
+    return any(name in Base.metadata.tables for name in reading.validation.tables)
 
 
 def _sentence(finding: Finding) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psycopg
 
-from tmi_ops.drill.findings import Found
+from tmi_ops.checks.finding import Answer, not_applicable, unknown
+from tmi_ops.drill.findings import failed, passed
 from tmi_ops.errors import ProgramError, RecoveryError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs
@@ -36,25 +37,25 @@ def time_limit(size: int) -> float:
     return LEAST_LIMIT_S + size / SLOWEST_BYTES_PER_S
 
 
-def check_pages(recovered: Recovered, programs: Programs) -> Found:
+def check_pages(recovered: Recovered, programs: Programs) -> Answer:
     """Compare every page's checksum with its content; the server must be stopped.
 
     Source: https://www.postgresql.org/docs/current/app-pgchecksums.html
     """
     if not recovered.plan.base.data_checksums:
-        return Found.not_run("The cluster has no data checksums (initdb --data-checksums, or pg_checksums --enable).")
+        return not_applicable("The cluster has no data checksums (initdb --data-checksums, or pg_checksums --enable).")
     identity = owner_of(recovered.directory, programs)
     argv: list[str | Path] = [programs.path("pg_checksums"), "--check", "--pgdata", recovered.directory]
     try:
         done = ended_as(identity, argv, limit=time_limit(recovered.restored_size))
     except ProgramError as too_slow:
-        return Found.not_run(too_slow.what)
+        return unknown(too_slow.what)
     said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     if done.returncode == 0:
-        return Found.passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")
+        return passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")
     wrong = said.get("Bad checksums", "").strip()
     what = f"{wrong} pages are not what was written." if wrong else "pg_checksums could not check the pages."
-    return Found.failed(what, tuple(done.stderr.strip().splitlines()[:LINES_SHOWN]))
+    return failed(what, tuple(done.stderr.strip().splitlines()[:LINES_SHOWN]))
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from tmi_ops.checks.finding import Answer, not_applicable, unknown
+from tmi_ops.drill.findings import failed, passed
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.described import SEALED, read_described, write_described
 from tmi_ops.store.manifest import SEALED_REASON, BrokenRecordError
@@ -26,7 +28,7 @@ FOLDER = "drills"
 CheckName = Literal[
     "recovery", "page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints", "rto", "rpo"
 ]
-CheckOutcome = Literal["passed", "failed", "not run"]
+CheckOutcome = Literal["passed", "failed", "not run", "not applicable"]
 TITLES: dict[CheckName, str] = {
     "recovery": "Recovered to the target",
     "page_checksums": "Page checksums (pg_checksums)",
@@ -57,6 +59,13 @@ class Check(_Fact):
     @property
     def title(self) -> str:
         return TITLES[self.name]
+
+    @property
+    def answer(self) -> Answer:
+        """In the vocabulary of all checks."""
+        if self.outcome in ("not run", "not applicable"):
+            return (unknown if self.outcome == "not run" else not_applicable)(self.detail)
+        return (passed if self.outcome == "passed" else failed)(self.detail, self.findings)
 
 
 class DrilledBackup(_Fact):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from tmi_ops.checks.finding import Answer, unknown
 from tmi_ops.drill.account import Account, evidence_of, verdict_of
 from tmi_ops.drill.checks import (
     bound_of,
@@ -23,7 +24,7 @@ from tmi_ops.drill.checks import (
 )
 from tmi_ops.drill.copy import check_pages, running_copy
 from tmi_ops.drill.evidence import TITLES, Check, CheckName, Copy, Evidence, record_evidence
-from tmi_ops.drill.findings import Found, answer_to
+from tmi_ops.drill.findings import STORED, answer_to, failed, said
 from tmi_ops.drill.page import evidence_page
 from tmi_ops.drill.planning import DrillPlan
 from tmi_ops.drill.scratch import drill_directory
@@ -149,9 +150,9 @@ class _Drilling:
         try:
             copy = read_schema(database)
         except OpsError as error:
-            unreadable = Found.failed(error.what)
+            unreadable = failed(error.what)
             self._ask("schema", lambda: unreadable, time.monotonic() - begun)
-            self._ask("built_in_rows", lambda: Found.not_run("The schema could not be read."))
+            self._ask("built_in_rows", lambda: unknown("The schema could not be read."))
         else:
             self.found.copy = _copy(recovered, copy)
             source_schema = source.schema if source else None
@@ -160,22 +161,22 @@ class _Drilling:
         known = source.beats if source else None
         self._ask("heartbeat", lambda: check_heartbeat(database, bound_of(recovered), known))
 
-    def _absent_database(self, address: PostgresSettings) -> Found | None:
+    def _absent_database(self, address: PostgresSettings) -> Answer | None:
         name = self.settings.postgres.database
         with connect(address) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
-        return None if found is not None else Found.failed(f"The copy has no database {name}.")
+        return None if found is not None else failed(f"The copy has no database {name}.")
 
-    def _ask(self, name: CheckName, question: Callable[[], Found], spent: float = 0.0) -> None:
+    def _ask(self, name: CheckName, question: Callable[[], Answer], spent: float = 0.0) -> None:
         begun = time.monotonic()
         with self.report.phase(TITLES[name], total=1, unit="steps") as phase:
             found = answer_to(question)
             phase.advance(1)
         self.found.checks[name] = Check(
             name=name,
-            outcome=found.outcome,
-            detail=found.detail,
-            findings=found.findings,
+            outcome=STORED[found.outcome],
+            detail=found.seen,
+            findings=said(found),
             seconds=spent + time.monotonic() - begun,
         )
 

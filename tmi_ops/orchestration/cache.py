@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -16,6 +15,8 @@ from dagster import (
     asset,
 )
 
+from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, unknown
+from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up, with_advice
 from tmi_ops.orchestration.policies import OWNERS, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from tmi_ops.cache.checking import CacheCheck
 
 REACHABLE, WELL = "reachable", "well"
-NOT_CONFIGURED = "No cache is configured (REDIS_HOST, TMI_REDIS_URL), so none is looked after."
+NOT_CONFIGURED = not_applicable("No cache is configured (REDIS_HOST, TMI_REDIS_URL), so none is looked after.")
+NOTHING_TO_MEND = "Nothing to mend."
 
 
 def cache_key(environment: str) -> AssetKey:
@@ -57,38 +59,31 @@ def cache_definitions(environment: str) -> Definitions:
 
         settings = environment.settings
         if settings.redis is None:
-            return _told(NOT_CONFIGURED, is_reachable=True, is_well=True)
+            return _told(NOT_CONFIGURED)
         try:
             with connected(settings.redis) as client:
                 seen = check_cache(client, settings.cache, settings.redis.describe(), RunLogReport(context.log))
         except CacheError as error:
-            return _told(f"{error.what} {error.next_step}", is_reachable=False, is_well=False)
+            return _told(critical(error.what, "", error.next_step))
         return Materialized(metadata=_metadata(seen), check_results=_check_results(seen))
 
     return Definitions(assets=[cache])
 
 
-def _told(line: str, *, is_reachable: bool, is_well: bool) -> Materialized:
+def _told(reachable: Answer) -> Materialized:
     """What is said where there was nothing to look at."""
+    well = NOT_CONFIGURED if reachable is NOT_CONFIGURED else unknown("Not looked at.")
     return Materialized(
-        metadata={"in one line": MetadataValue.text(line)},
-        check_results=[
-            AssetCheckResult(check_name=REACHABLE, passed=is_reachable, description=line),
-            AssetCheckResult(
-                check_name=WELL, passed=is_well, severity=AssetCheckSeverity.WARN, description="Not looked at."
-            ),
-        ],
+        metadata={"in one line": MetadataValue.text(with_advice(reachable))},
+        check_results=[check_result(REACHABLE, reachable), check_result(WELL, well)],
     )
 
 
 def _metadata(seen: "CacheCheck") -> dict[str, MetadataValue[Any]]:
     server, census = seen.server, seen.census
     return {
-        "in one line": MetadataValue.text(_in_one_line(seen)),
-        "findings": _table(
-            ("severity", "subject", "what", "what helps"),
-            [(one.severity.value, one.subject, one.what, one.advice) for one in seen.findings],
-        ),
+        "in one line": MetadataValue.text(with_advice(summed_up(seen.findings, NOTHING_TO_MEND))),
+        **findings_metadata(seen.findings),
         "key patterns": _table(
             ("pattern", "keys", "without TTL", "too long", "after a jump in time"),
             [
@@ -107,29 +102,10 @@ def _metadata(seen: "CacheCheck") -> dict[str, MetadataValue[Any]]:
 
 
 def _check_results(seen: "CacheCheck") -> list[AssetCheckResult]:
-    from tmi_ops.checks.finding import Severity
-
-    is_critical = seen.worst is Severity.CRITICAL
     return [
-        AssetCheckResult(
-            check_name=REACHABLE, passed=True, description=f"It answered in {seen.server.ping_ms:.1f} ms."
-        ),
-        AssetCheckResult(
-            check_name=WELL,
-            passed=seen.worst in (None, Severity.NOTICE),
-            severity=AssetCheckSeverity.ERROR if is_critical else AssetCheckSeverity.WARN,
-            description=_in_one_line(seen),
-        ),
+        check_result(REACHABLE, fine(f"It answered in {seen.server.ping_ms:.1f} ms.")),
+        check_result(WELL, summed_up(seen.findings, NOTHING_TO_MEND)),
     ]
-
-
-def _in_one_line(seen: "CacheCheck") -> str:
-    from tmi_ops.checks.finding import Severity
-
-    if seen.worst in (None, Severity.NOTICE):
-        return "Nothing to mend."
-    first = seen.findings[0]
-    return f"{first.subject}: {first.what}" + (f" → {first.advice}" if first.advice else "")
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[str | int, ...]]) -> MetadataValue[Any]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -23,7 +22,9 @@ from dagster import (
 )
 from pydantic import Field
 
+from tmi_ops.checks.finding import Outcome, judged
 from tmi_ops.errors import SettingsError
+from tmi_ops.orchestration.check_results import check_result
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -242,19 +243,15 @@ def _check_table(evidence: "Evidence") -> MetadataValue[Any]:
 
 
 def _checks(evidence: "Evidence") -> list[AssetCheckResult]:
-    failed = [check for check in evidence.checks[:-2] if check.outcome == "failed"]
-    unasked = [check.title for check in evidence.checks[:-2] if check.outcome == "not run"]
+    asked = [check for check in evidence.checks if check.name not in ("rto", "rpo")]
+    failed = [check for check in asked if check.outcome == "failed"]
+    unasked = [check.title for check in asked if check.outcome == "not run"]
     said = " ".join(f"{check.title}: {check.detail}" for check in failed) or (
         "Nothing speaks against the copy." + (f" Not asked: {', '.join(unasked)}." if unasked else "")
     )
+    sound = judged(Outcome.OK if evidence.sound else Outcome.CRITICAL, said)
     return [
-        AssetCheckResult(
-            check_name=SOUND,
-            passed=evidence.sound,
-            severity=AssetCheckSeverity.ERROR,
-            description=said,
-            metadata={"checks": _check_table(evidence)},
-        ),
+        check_result(SOUND, sound, metadata={"checks": _check_table(evidence)}),
         _objective(evidence, RTO_MET, "rto", evidence.rto_seconds, evidence.rto_objective_seconds),
         _objective(evidence, RPO_MET, "rpo", evidence.rpo_seconds, evidence.rpo_objective_seconds),
     ]
@@ -263,11 +260,5 @@ def _checks(evidence: "Evidence") -> list[AssetCheckResult]:
 def _objective(
     evidence: "Evidence", name: str, question: "CheckName", measured: float, objective: float
 ) -> AssetCheckResult:
-    check = evidence.check(question)
-    return AssetCheckResult(
-        check_name=name,
-        passed=check.outcome == "passed",
-        severity=AssetCheckSeverity.ERROR,
-        description=check.detail,
-        metadata={"measured (s)": seconds(measured), "objective (s)": seconds(objective)},
-    )
+    metadata = {"measured (s)": seconds(measured), "objective (s)": seconds(objective)}
+    return check_result(name, evidence.check(question).answer, metadata=metadata)

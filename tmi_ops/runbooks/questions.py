@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tmi_ops.checks import finding as checks
 from tmi_ops.drill.chain import Bound
 from tmi_ops.drill.checks import (
     bound_of,
@@ -17,7 +18,7 @@ from tmi_ops.drill.checks import (
 )
 from tmi_ops.drill.copy import check_pages, running_cluster
 from tmi_ops.drill.evidence import TITLES, CheckName
-from tmi_ops.drill.findings import Found, answer_to
+from tmi_ops.drill.findings import STORED, answer_to, failed, said
 from tmi_ops.drill.source import SourceReading, read_schema
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -61,7 +62,7 @@ def ask_running(
     with _amcheck_cleared_away(address):
         relations = _asked("amcheck", lambda: check_relations(address, programs))
     if not _has_database(address, database):
-        absent = Found.failed(f"The cluster has no database {database}.")
+        absent = failed(f"The cluster has no database {database}.")
         return (relations, _asked("schema", lambda: absent))
     of_tmi = address.model_copy(update={"database": database})
     reading = functools.cache(lambda: read_schema(of_tmi))
@@ -80,14 +81,14 @@ def speaks_against(answers: tuple[Answer, ...]) -> str:
     return " ".join(f"{one.title}: {one.detail}" for one in answers if one.outcome == "failed")
 
 
-def _asked(name: CheckName, question: Callable[[], Found]) -> Answer:
+def _asked(name: CheckName, question: Callable[[], checks.Answer]) -> Answer:
     begun = time.monotonic()
     found = answer_to(question)
     return Answer(
         title=TITLES[name],
-        outcome=found.outcome,
-        detail=found.detail,
-        findings=found.findings,
+        outcome=STORED[found.outcome],
+        detail=found.seen,
+        findings=said(found),
         seconds=time.monotonic() - begun,
     )
 

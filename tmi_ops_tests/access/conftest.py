@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from tmi_ops.access.declared import NAME_VARIABLE, DeclaredAccess, RoleKind, declared_access
 from tmi_ops.access.drift import check_access
 from tmi_ops.access.execution import apply_access
-from tmi_ops.access.findings import Finding
+from tmi_ops.access.findings import Drift
 from tmi_ops.access.passwords import known_passwords, passwords_to_set
 from tmi_ops.access.planning import Plan, plan_access
 from tmi_ops.access.reading import read_access
@@ -91,7 +91,7 @@ class Site:
             apply_access(connection, plan, self.declared(), passwords, SilentReport(), lock_timeout_s=LOCK_TIMEOUT_S)
         return plan
 
-    def check(self, postgres: PostgresSettings | None = None) -> tuple[Finding, ...]:
+    def check(self, postgres: PostgresSettings | None = None) -> tuple[Drift, ...]:
         with connect(postgres or self.admin) as connection:
             return check_access(read_access(connection), self.declared(), known_passwords(self.variables, self.file))
 

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from tmi_ops.access.declared import NAME_VARIABLE, RoleKind, declared_access
 from tmi_ops.access.drift import drifted
-from tmi_ops.access.findings import Finding
+from tmi_ops.access.findings import Drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.errors import DatabaseError, SettingsError
 from tmi_ops.postgres.connections import connect, connection_parameters
@@ -59,7 +59,7 @@ LEFT_TO_A_PERSON = {
 }
 
 
-def saying(findings: tuple[Finding, ...], words: str) -> Finding:
+def saying(findings: tuple[Drift, ...], words: str) -> Drift:
     matching = [one for one in findings if words in one.what]
     assert len(matching) == 1, [one.what for one in findings]
     return matching[0]
@@ -91,7 +91,7 @@ def test_what_only_a_person_can_decide_is_found_with_advice_and_left_alone(appli
     for name, (by_hand, words) in LEFT_TO_A_PERSON.items():
         applied.sql(by_hand)
         found = saying(applied.check(), words)
-        assert (found.statements, found.advice != ()) == ((), True), name
+        assert (found.statements, found.by_hand != ()) == ((), True), name
     assert applied.plan().statements == ()
 
 
@@ -115,7 +115,7 @@ def test_an_owner_that_logs_in_is_not_robbed_of_its_tables_without_a_word(site: 
     old = site.name(RoleKind.APP) + "_old"
     site.sql(f"CREATE ROLE {old} LOGIN", f"ALTER TABLE threats OWNER TO {old}")
     found = saying(site.check(), f"belongs to {old}")
-    assert f"TMI_OPS_ROLE_NAME_OWNER={old}" in found.advice[0]
+    assert f"TMI_OPS_ROLE_NAME_OWNER={old}" in found.by_hand[0]
     site.apply()
     site.sql(f"DROP ROLE {old}")
 

@@ -14,7 +14,7 @@ import pytest
 
 from tmi_ops.access.declared import RoleKind
 from tmi_ops.access.facts import HbaRule
-from tmi_ops.access.findings import Finding
+from tmi_ops.access.findings import Drift
 from tmi_ops.access.hba import admitting
 from tmi_ops.checks.finding import Severity
 from tmi_ops.postgres.cluster import RunningCluster
@@ -57,7 +57,7 @@ def hba(cluster: RunningCluster) -> Iterator[Path]:
     reload_configuration(cluster.address)
 
 
-def with_lines(hba: Path, site: Site, *lines: str) -> tuple[Finding, ...]:
+def with_lines(hba: Path, site: Site, *lines: str) -> tuple[Drift, ...]:
     """What is found when these lines come after one that lets the administrator in."""
     roles = {kind.value: site.name(kind) for kind in RoleKind}
     text = "\n".join(line.format(database=site.admin.database, **roles) for line in lines)
@@ -70,8 +70,8 @@ def test_a_role_that_no_line_lets_in_is_named_with_the_line_it_needs(standing: S
     found = with_lines(hba, standing, "hostssl {database} {app},{owner},{readonly},{monitor} all scram-sha-256")
     backup = standing.name(RoleKind.BACKUP)
     assert [(one.subject, one.severity) for one in found] == [(backup, Severity.WARNING)] * 2
-    assert f"hostssl  {standing.admin.database}  {backup}  all  scram-sha-256" in found[0].advice[0]
-    assert f"hostssl  replication  {backup}  all  scram-sha-256" in found[1].advice[0]
+    assert f"hostssl  {standing.admin.database}  {backup}  all  scram-sha-256" in found[0].by_hand[0]
+    assert f"hostssl  replication  {backup}  all  scram-sha-256" in found[1].by_hand[0]
 
 
 def test_a_line_for_all_databases_does_not_let_the_backup_role_replicate(standing: Site, hba: Path) -> None:

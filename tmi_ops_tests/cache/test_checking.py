@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 
 from tmi_ops.cache.census import UNKNOWN_KINDS, Census
-from tmi_ops.cache.checking import CacheCheck, Finding, check_cache, find_all
+from tmi_ops.cache.checking import CacheCheck, check_cache, find_all
 from tmi_ops.cache.server import CacheServer
-from tmi_ops.checks.finding import Severity
+from tmi_ops.checks.finding import Finding, Severity
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import CachePolicy
 
@@ -91,7 +91,7 @@ def test_keys_that_live_too_long_or_for_ever_are_found_and_others_are_not(client
     seen = check(client)
     assert "1 of 1 have no TTL" in about(seen, "cache:threat:*").what
     assert "cache:threat:forever" in about(seen, "cache:threat:*").what
-    assert "EXPIRE <key> 300" in about(seen, "cache:threat:*").advice
+    assert "EXPIRE <key> 300" in about(seen, "cache:threat:*").advice.command[0]
     assert "longer than TMI's 15 min: up to " in about(seen, "cache:auth:*").what
     assert {finding.subject for finding in seen.at(Severity.WARNING)} == {"cache:threat:*", "cache:auth:*"}
     assert "acme:* (1)" in about(seen, "unknown keys").what

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.drill.chain import Bound
 from tmi_ops.drill.checks import (
     FIRST_WITH_AMCHECK,
@@ -19,6 +20,7 @@ from tmi_ops.drill.checks import (
     check_schema,
 )
 from tmi_ops.drill.copy import check_pages, running_copy
+from tmi_ops.drill.findings import said
 from tmi_ops.drill.scratch import drill_directory
 from tmi_ops.drill.source import read_schema
 from tmi_ops.postgres.connections import connect
@@ -68,17 +70,17 @@ def test_fingerprints_differ_as_soon_as_one_value_does(
     restored: Restored, lived: Lived, address: PostgresSettings
 ) -> None:
     report = SilentReport()
-    assert check_fingerprints(address, restored.recovered, lived.point, report).outcome == "passed"
+    assert check_fingerprints(address, restored.recovered, lived.point, report).outcome is Outcome.OK
     with connect(address) as connection:
         connection.execute("UPDATE journal SET note = 'other' WHERE i = 17")
     found = check_fingerprints(address, restored.recovered, lived.point, report)
-    assert found.outcome == "failed"
-    assert found.findings == ("public.journal has the same 5000 rows in number, but not the same content",)
+    assert found.outcome is Outcome.CRITICAL
+    assert said(found) == ("public.journal has the same 5000 rows in number, but not the same content",)
     with connect(address) as connection:
         connection.execute("UPDATE journal SET note = md5('17') WHERE i = 17")
     elsewhere = lived.point.model_copy(update={"lsn": "0/10", "after_lsn": "0/8"})
-    assert check_fingerprints(address, restored.recovered, elsewhere, report).outcome == "not run"
-    assert check_fingerprints(address, restored.recovered, None, report).outcome == "not run"
+    assert check_fingerprints(address, restored.recovered, elsewhere, report).outcome is Outcome.UNKNOWN
+    assert check_fingerprints(address, restored.recovered, None, report).outcome is Outcome.UNKNOWN
 
 
 def test_the_heartbeat_tells_what_is_missing_and_what_should_not_be_there(
@@ -86,14 +88,14 @@ def test_the_heartbeat_tells_what_is_missing_and_what_should_not_be_there(
 ) -> None:
     present = lived.beats[:3]
     good = Bound(time=present[-1].written_at + timedelta(seconds=0.001))
-    assert check_heartbeat(address, good, lived.beats).outcome == "passed"
+    assert check_heartbeat(address, good, lived.beats).outcome is Outcome.OK
     early = check_heartbeat(address, Bound(time=present[0].written_at), lived.beats)
-    assert early.outcome == "failed"
-    assert "was written after the target" in early.findings[0]
+    assert early.outcome is Outcome.CRITICAL
+    assert "was written after the target" in said(early)[0]
     late = check_heartbeat(address, Bound(time=lived.beats[3].written_at + timedelta(seconds=6)), lived.beats)
-    assert late.outcome == "failed"
-    assert "beat 4" in late.findings[0]
-    assert "is missing" in late.findings[0]
+    assert late.outcome is Outcome.CRITICAL
+    assert "beat 4" in said(late)[0]
+    assert "is missing" in said(late)[0]
 
 
 def test_what_the_copy_lacks_is_a_failure_unless_the_living_database_lacks_it_too(
@@ -101,43 +103,43 @@ def test_what_the_copy_lacks_is_a_failure_unless_the_living_database_lacks_it_to
 ) -> None:
     source = read_schema(lived.cluster.address)
     whole = read_schema(address)
-    assert check_schema(whole, source).outcome == "passed"
-    assert check_built_in_rows(whole, source).outcome == "passed"
+    assert check_schema(whole, source).outcome is Outcome.OK
+    assert check_built_in_rows(whole, source).outcome is Outcome.OK
     with connect(address) as connection:
         connection.execute("DROP TABLE webhook_url_deny_list")
         connection.execute("DELETE FROM groups WHERE group_name = 'administrators'")
     lacking = read_schema(address)
     schema, rows = check_schema(lacking, source), check_built_in_rows(lacking, source)
-    assert schema.outcome == "failed"
-    assert any("webhook_url_deny_list: The table is missing" in finding for finding in schema.findings)
-    assert rows.outcome == "failed"
-    assert any("administrators" in finding for finding in rows.findings)
-    assert check_schema(lacking, lacking).outcome == "passed"
-    assert check_built_in_rows(lacking, lacking).outcome == "passed"
-    assert check_schema(lacking, None).outcome == "failed"
+    assert schema.outcome is Outcome.CRITICAL
+    assert any("webhook_url_deny_list: The table is missing" in finding for finding in said(schema))
+    assert rows.outcome is Outcome.CRITICAL
+    assert any("administrators" in finding for finding in said(rows))
+    assert check_schema(lacking, lacking).outcome is Outcome.OK
+    assert check_built_in_rows(lacking, lacking).outcome is Outcome.OK
+    assert check_schema(lacking, None).outcome is Outcome.CRITICAL
 
 
 def test_a_flipped_bit_in_a_table_is_found_by_page_checksums_and_by_amcheck(restored: Restored) -> None:
     programs = restored.programs
-    assert check_pages(restored.recovered, programs).outcome == "passed"
+    assert check_pages(restored.recovered, programs).outcome is Outcome.OK
     for address in restored.running():
         with connect(address) as connection:
             row = connection.execute("SELECT pg_relation_filepath('journal')").fetchone()
             connection.execute("CHECKPOINT")
-        assert check_relations(address, programs).outcome == (
-            "passed" if programs.major >= FIRST_WITH_AMCHECK else "not run"
+        assert check_relations(address, programs).outcome is (
+            Outcome.OK if programs.major >= FIRST_WITH_AMCHECK else Outcome.UNKNOWN
         )
     assert row is not None
     file = Path(restored.destination.directory) / row[0]
     whole = file.read_bytes()
     file.write_bytes(whole[:9000] + bytes([whole[9000] ^ 4]) + whole[9001:])
     pages = check_pages(restored.recovered, programs)
-    assert pages.outcome == "failed"
-    assert pages.detail.startswith("1 pages")
-    assert row[0] in pages.findings[0]
+    assert pages.outcome is Outcome.CRITICAL
+    assert pages.seen.startswith("1 pages")
+    assert row[0] in said(pages)[0]
     for address in restored.running():
         relations = check_relations(address, programs)
         if programs.major >= FIRST_WITH_AMCHECK:
-            assert relations.outcome == "failed"
-            assert any("journal" in finding for finding in relations.findings)
+            assert relations.outcome is Outcome.CRITICAL
+            assert any("journal" in finding for finding in said(relations))
     file.write_bytes(whole)
