@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+from tmi_ops.checks.finding import Severity
 
 KEY = r"[a-z0-9][a-z0-9._-]{0,99}"
 # Long enough for a reason and a command, short enough for every channel.
@@ -23,22 +24,16 @@ def _fitting(text: str) -> str:
 _Text = Annotated[str, AfterValidator(_fitting)]
 
 
-class Severity(StrEnum):
-    """How much it matters tonight: `critical` wakes somebody, `warning` waits for the morning, `info` is no hurry."""
-
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-    @property
-    def rank(self) -> int:
-        return list(Severity).index(self)
+def _named_before(severity: object) -> object:
+    """Records of earlier releases say `info`."""
+    return Severity.NOTICE if severity == "info" else severity
 
 
 class Alert(BaseModel):
     """One thing that is wrong, in the words of whoever found it. Every text is shown to people: no secrets.
 
     `key` names the trouble, not the occasion (`rpo`, `slot-lag`, `drill-failed`): one that is open is not sent again.
+    `severity`: CRITICAL wakes somebody, WARNING waits for the morning, NOTICE is no hurry.
     `summary` is a line without a full stop. `at_risk`, `done` (by tmi_ops, already) and `to_do` (by the reader, a
     command where there is one) are sentences. `since` is when the trouble began, not when it was seen.
     """
@@ -46,7 +41,7 @@ class Alert(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     key: Annotated[str, StringConstraints(pattern=rf"^{KEY}$")]
-    severity: Severity
+    severity: Annotated[Severity, BeforeValidator(_named_before)]
     summary: _Text
     at_risk: _Text
     since: AwareDatetime

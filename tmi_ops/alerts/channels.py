@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.wording import Message
+from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings
 from tmi_ops.settings.alerting import ALL_URLS, CRITICAL_URLS, WARNING_URLS
 
@@ -43,7 +43,7 @@ class Channel:
 def open_channels(settings: AlertSettings) -> list[Channel]:
     """Every configured channel, also those whose address apprise does not understand: sending to these fails."""
     groups = (
-        (ALL_URLS, settings.urls, Severity.INFO),
+        (ALL_URLS, settings.urls, Severity.NOTICE),
         (WARNING_URLS, settings.urls_warning, Severity.WARNING),
         (CRITICAL_URLS, settings.urls_critical, Severity.CRITICAL),
     )
@@ -96,7 +96,7 @@ def _channel(variable: str, number: int, url: str, hears: Severity) -> Channel:
 def _notify(plugin: Any, url: str, message: Message) -> str:
     apprise = _apprise()
     kinds: Mapping[str, Any] = {
-        Severity.INFO: apprise.NotifyType.INFO,
+        Severity.NOTICE: apprise.NotifyType.INFO,
         Severity.WARNING: apprise.NotifyType.WARNING,
         Severity.CRITICAL: apprise.NotifyType.FAILURE,
     }

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.book import AlertBook
 from tmi_ops.alerts.channels import Channel, deliver, open_channels
 from tmi_ops.alerts.planning import Step, plan_raise, plan_resolve, plan_retry, settled
 from tmi_ops.alerts.record import AlertRecord, NoticeKind
 from tmi_ops.alerts.wording import message_of, trial_message
+from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import Settings
 
 _log = logging.getLogger(__name__)

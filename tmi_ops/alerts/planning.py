@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice, NoticeKind
+from tmi_ops.checks.finding import Severity
 
 # How old the word of an open alert may grow before a record is written only to renew its moment.
 SEEN_EVERY = timedelta(minutes=15)

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
+from tmi_ops.checks.finding import Severity
 
 NOTICES_KEPT = 30
 # A process that claimed a delivery and did not say how it went is gone: longer than any delivery may take.
@@ -101,7 +102,9 @@ class AlertRecord(_Facts):
     @property
     def worst(self) -> Severity:
         """The worst severity of which people were told since it was opened."""
-        return max((notice.alert.severity for notice in self.incident), key=lambda one: one.rank, default=Severity.INFO)
+        return max(
+            (notice.alert.severity for notice in self.incident), key=lambda one: one.rank, default=Severity.NOTICE
+        )
 
     def as_of(self, now: datetime) -> AlertRecord:
         """Without the future: a moment that lies there was written by a clock that ran ahead, and counts as now."""

@@ -50,7 +50,7 @@ _SQL = re.compile(
 )
 _COMMAND = re.compile(
     r"(tmi-ops|redis-cli|systemctl|dagster(-daemon)?|dg|aws|openssl|psql|pip|apt-get|chmod|chown|chronyc|timedatectl|du"
-    r"|getent|ip|ls|nc|ss|eval)( |$)|[A-Z_]+=\S+$"
+    r"|getent|ip|ls|nc|ss|eval|vacuumdb|pg_checksums|pg_ctl)( |$)|[A-Z_]+=\S+$"
 )
 
 

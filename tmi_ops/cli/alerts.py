@@ -8,7 +8,7 @@ import click
 
 from tmi_ops.cli.terminal import err, out
 
-_SEVERITIES = ("info", "warning", "critical")
+_SEVERITIES = ("notice", "warning", "critical")
 
 
 @click.command()
@@ -56,8 +56,8 @@ def alert() -> None:
 )
 def test_channels(severity: str) -> int:
     """Send a test message to every channel that hears of a severity. Exit 1 when one did not take it."""
-    from tmi_ops.alerts.alert import Severity
     from tmi_ops.alerts.desk import AlertDesk
+    from tmi_ops.checks.finding import Severity
     from tmi_ops.cli import alerts_view
     from tmi_ops.errors import SettingsError
     from tmi_ops.settings import load_settings

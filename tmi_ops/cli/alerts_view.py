@@ -9,14 +9,14 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice
 from tmi_ops.alerts.wording import moment_words
+from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.terminal import age_words
 from tmi_ops.settings import Settings
 from tmi_ops.words import time_words
 
-_COLOURS = {Severity.INFO: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
+_COLOURS = {Severity.NOTICE: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 _STATES = {
     DeliveryState.DELIVERED: "[green]arrived[/]",
     DeliveryState.CLAIMED: "being sent",

@@ -53,8 +53,8 @@ def health(
 
 
 def _exit_code(report: HealthReport, *, strict: bool) -> int:
-    from tmi_ops.health.verdict import Status
+    from tmi_ops.checks.finding import Outcome
 
-    if report.at(Status.CRITICAL) or (strict and report.at(Status.WARNING)):
+    if report.at(Outcome.CRITICAL) or (strict and report.at(Outcome.WARNING)):
         return CRITICAL
     return COULD_NOT_CHECK if report.told_nothing else 0

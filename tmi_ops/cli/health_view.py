@@ -10,17 +10,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tmi_ops.checks.finding import Outcome
+from tmi_ops.cli.checks_view import MARKS, result_facts, show_result
 from tmi_ops.cli.terminal import age_words, first_of, out
-from tmi_ops.health.examine import HealthReport, Result
+from tmi_ops.health.examine import Examined, HealthReport
 from tmi_ops.health.probe import Area
-from tmi_ops.health.verdict import Row, Status
+from tmi_ops.health.verdict import VERDICTS, Row
 
-_MARKS = {
-    Status.OK: ("✓", "green"),
-    Status.WARNING: ("!", "yellow"),
-    Status.CRITICAL: ("✗", "bold red"),
-    Status.UNKNOWN: ("?", "dim"),
-}
 ROWS_SHOWN = 30
 
 
@@ -36,7 +32,7 @@ def show_health(report: HealthReport, *, tables: bool) -> None:
         if results:
             out.print(Text(f"\n{area.value.replace('_', ' ')}", style="bold"))
             for result in results:
-                _show_result(result, with_table=tables)
+                _show(result, with_table=tables)
     _close(report, tables=tables)
 
 
@@ -49,48 +45,31 @@ def as_facts(report: HealthReport) -> dict[str, Any]:
         "taken_at": report.server.now.isoformat(),
         "rates_since": report.since.isoformat() if report.since else None,
         "restarted_since": report.restarted,
-        "status": report.status.value,
-        "probes": [_result_facts(result) for result in report.results],
+        "outcome": report.outcome.value,
+        "probes": [_facts(result) for result in report.results],
     }
 
 
-def _result_facts(result: Result) -> dict[str, Any]:
-    limits = result.thresholds
+def _facts(examined: Examined) -> dict[str, Any]:
+    limits = examined.thresholds
     return {
-        "name": result.probe.name,
-        "area": result.probe.area.value,
-        "status": result.status.value,
-        "summary": result.verdict.summary,
-        "advice": result.verdict.advice,
-        "remedy": list(result.verdict.remedy),
-        "cause": result.verdict.cause.value if result.verdict.cause else None,
+        **result_facts(examined.result),
+        "cause": examined.cause.value if examined.cause else None,
         "thresholds": {"warning": limits.warning, "critical": limits.critical, "unit": limits.unit},
-        "numbers": dict(result.reading.numbers()) if result.reading else {},
-        "reading": asdict(result.reading) if result.reading else None,
-        "seconds": round(result.seconds, 4),
+        "numbers": dict(examined.reading.numbers()) if examined.reading else {},
+        "reading": asdict(examined.reading) if examined.reading else None,
+        "seconds": round(examined.seconds, 4),
     }
 
 
-def _show_result(result: Result, *, with_table: bool) -> None:
-    mark, style = _MARKS[result.status]
-    line = Table.grid(padding=(0, 1, 0, 0))
-    line.add_column(width=2)
-    line.add_column(width=26)
-    line.add_column(overflow="fold")
-    summary = Text(result.verdict.summary, style="dim" if result.status is Status.UNKNOWN else "")
-    if result.status is not Status.OK and result.verdict.advice:
-        summary.append(f"\n→ {result.verdict.advice}", style=style)
-    line.add_row(Text(f" {mark}", style=style), Text(result.probe.name, style=style), summary)
-    out.print(line)
-    if with_table:
-        for remedy in result.verdict.remedy:
-            out.print(Text(f"     {remedy}", style="cyan"), soft_wrap=True)
-        rows = result.reading.rows() if result.reading else ()
-        if rows:
-            shown, more = first_of(rows, ROWS_SHOWN)
-            out.print(_table(shown))
-            if more:
-                out.print(Text(f"     {more}", style="dim"))
+def _show(examined: Examined, *, with_table: bool) -> None:
+    show_result(examined.result, advice="all" if with_table else "hint", called=examined.probe.name)
+    rows = examined.reading.rows() if with_table and examined.reading else ()
+    if rows:
+        shown, more = first_of(rows, ROWS_SHOWN)
+        out.print(_table(shown))
+        if more:
+            out.print(Text(f"     {more}", style="dim"))
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -113,9 +92,9 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 
 def _close(report: HealthReport, *, tables: bool) -> None:
-    counts = Counter(result.status for result in report.results)
-    words = ", ".join(f"{counts[status]} {status.value}" for status in reversed(Status) if counts[status])
-    mark, style = _MARKS[report.status]
+    counts = Counter(result.outcome for result in report.results)
+    words = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in reversed(VERDICTS) if counts[outcome])
+    mark, style = MARKS[report.outcome]
     out.print()
     out.print(Text(f"{mark} {words}", style=style))
     if report.since is None:
@@ -125,6 +104,6 @@ def _close(report: HealthReport, *, tables: bool) -> None:
         out.print(f"  Rates are measured since the last reading, {age_words(report.since)}{restarted}.")
     if report.kept_in is None:
         out.print("  [yellow]This reading could not be kept[/]: the next run will have no rates either.")
-    if not tables and any(result.verdict.remedy for result in report.results if result.status is not Status.OK):
-        worst = next(one for one in report.results if one.status is report.status)
+    if not tables and any(result.answer.advice for result in report.results if result.outcome is not Outcome.OK):
+        worst = next(one for one in report.results if one.outcome is report.outcome)
         out.print(f"  next: `tmi-ops health --probe {worst.probe.name}` shows its table and the SQL that helps")

@@ -63,6 +63,7 @@ def check(as_json: bool, verbose: bool) -> int:
 
     Exit codes: 0 no ERROR, 1 at least one ERROR, 2 could not check.
     """
+    from tmi_ops.cli.checks_view import finding_facts
     from tmi_ops.cli.schema_view import show_verdict
     from tmi_ops.schema.validation import validate_schema
     from tmi_ops.settings import Purpose, load_settings
@@ -70,7 +71,8 @@ def check(as_json: bool, verbose: bool) -> int:
     settings = load_settings(purpose=Purpose.OWNER)
     verdict = validate_schema(settings.postgres)
     if as_json:
-        click.echo(json.dumps(verdict.model_dump(mode="json"), indent=2))
+        found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in verdict.findings]
+        click.echo(json.dumps(verdict.model_dump(mode="json") | {"findings": found}, indent=2))
     else:
         show_verdict(verdict, verbose=verbose)
     return _record(settings, verdict)

@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING
 
 from rich.columns import Columns
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from tmi_ops.cli.terminal import first_of, out, size_words, time_words
-from tmi_ops.schema.findings import Finding
+from tmi_ops.checks.finding import Outcome
+from tmi_ops.cli.checks_view import FINDINGS_SHOWN, MARKS, SEVERITY_MARKS, show_findings
+from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.schema.findings import SEVERITIES
 from tmi_ops.schema.models import Base
-from tmi_ops.schema.rules import LEVELS, Rule
+from tmi_ops.schema.rules import LEVELS, Level, Rule
 
 if TYPE_CHECKING:
     from tmi_ops.schema.migration import MigrationResult
     from tmi_ops.schema.operations import Blocked
     from tmi_ops.schema.validation import Validation
-
-_COLOURS = {"ERROR": "bold red", "WARN": "yellow", "INFO": "cyan", "DEBUG": "dim"}
-
-FINDINGS_SHOWN = 60
 
 
 def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = False) -> None:
@@ -43,10 +40,8 @@ def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = 
     levels = LEVELS if verbose else LEVELS[:2] if after_migration else LEVELS[:3]
     shown = [one for one in verdict.findings if one.level in levels and (verbose or one.rule is not Rule.SUMMARY)]
     if shown:
-        first, more = first_of(shown, len(shown) if verbose else FINDINGS_SHOWN)
-        out.print(_findings(first))
-        if more:
-            out.print(Text(f"  {more}; -v shows all", style="dim"))
+        out.print()
+        show_findings([one.finding for one in shown], len(shown) if verbose else FINDINGS_SHOWN)
     _close(verdict)
 
 
@@ -88,7 +83,7 @@ _KINDS = {
 
 
 def _tables(verdict: Validation) -> Columns:
-    marks: dict[str, str] = {}
+    marks: dict[str, Level] = {}
     for level in reversed(LEVELS[:2]):
         marks |= {one.table: level for one in verdict.at(level) if one.table}
     names = sorted({*Base.metadata.tables, *verdict.tables})
@@ -97,8 +92,7 @@ def _tables(verdict: Validation) -> Columns:
     count_width = max(map(len, counts.values()))
     cells = []
     for name, count in counts.items():
-        mark = {"ERROR": "✗", "WARN": "!"}.get(marks.get(name, ""), "✓")
-        style = _COLOURS[marks[name]] if name in marks else "green"
+        mark, style = SEVERITY_MARKS[SEVERITIES[marks[name]]] if name in marks else MARKS[Outcome.OK]
         cells.append(Text.assemble((mark, style), f" {name:<{name_width}}  ", (f"{count:>{count_width}}", "bold")))
     return Columns(cells, padding=(0, 3), column_first=True)
 
@@ -107,17 +101,6 @@ def _rows(verdict: Validation, table: str) -> str:
     if table not in verdict.tables:
         return "-"
     return f"{'~' if table in verdict.estimated else ''}{verdict.tables[table]:,}"
-
-
-def _findings(findings: Sequence[Finding]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("\nlevel", "\ntable", "\nobject"):
-        table.add_column(heading, overflow="fold", vertical="top")
-    table.add_column("\nwhat", overflow="fold", ratio=1)
-    for one in findings:
-        level = Text(one.level, style=_COLOURS[one.level])
-        table.add_row(level, Text(one.table or ""), Text(one.object or ""), Text(one.message))
-    return table
 
 
 def _close(verdict: Validation) -> None:

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from rich.text import Text
 
 from tmi_ops.alerts.alert import SCHEMA_DRIFT
+from tmi_ops.checks.finding import Outcome as Verdict
 from tmi_ops.cli.status_words import MARKS, ago
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
 from tmi_ops.health.record import LastVerdicts
 from tmi_ops.health.registry import PROBES
-from tmi_ops.health.verdict import Status as Verdict
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Status
 
@@ -29,7 +29,7 @@ _LOOKS = (("Health", "tmi-ops health"), ("Schema", "tmi-ops check"))
 
 
 @dataclass(frozen=True)
-class Finding:
+class ToDo:
     """One row of what wants doing. `alerted_as`: the key of an alert that says the same."""
 
     standing: Standing
@@ -57,22 +57,22 @@ def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
         yield "Schema", _look(schema.status, schema.summary, schema.at, now)
 
 
-def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[Finding]:
+def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[ToDo]:
     """Each probe that said `critical` last; those that warned in one row, so that they drown nothing."""
     if last is None:
         return
     for name, one in last.at(Verdict.CRITICAL).items():
         age = ago(one.at, now)
         if name == SCHEMA_FINDINGS.name:  # its summary stands above, its advice is what was found first
-            yield Finding(Standing.BREACHED, f"The schema, {age}: {one.advice}", "tmi-ops check", SCHEMA_DRIFT)
+            yield ToDo(Standing.BREACHED, f"The schema, {age}: {one.advice}", "tmi-ops check", SCHEMA_DRIFT)
         else:
             advice = f". {one.advice}" if one.advice else ""
             said = f"{name}, {age}: {one.summary}{advice}"
-            yield Finding(Standing.BREACHED, said, f"tmi-ops health --probe {name}")
+            yield ToDo(Standing.BREACHED, said, f"tmi-ops health --probe {name}")
     warned = last.at(Verdict.WARNING)
     if warned:
         oldest = ago(min(one.at for one in warned.values()), now)
-        yield Finding(Standing.AT_RISK, f"Warnings of health, {oldest}: {', '.join(warned)}", "tmi-ops health")
+        yield ToDo(Standing.AT_RISK, f"Warnings of health, {oldest}: {', '.join(warned)}", "tmi-ops health")
 
 
 def _counts(last: LastVerdicts) -> str:

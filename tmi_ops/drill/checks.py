@@ -19,7 +19,7 @@ from tmi_ops.postgres.programs import Programs, plain_environment, program_too_s
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.execution import Recovered
-from tmi_ops.schema.findings import Finding
+from tmi_ops.schema.findings import Deviation
 from tmi_ops.schema.models import Base
 from tmi_ops.schema.seed import NATURAL_KEYS, SeedRow, seed_rows
 from tmi_ops.settings import PostgresSettings
@@ -170,7 +170,7 @@ def _is_of_tmi(reading: SchemaReading) -> bool:
     return any(name in Base.metadata.tables for name in reading.validation.tables)
 
 
-def _sentence(finding: Finding) -> str:
+def _sentence(finding: Deviation) -> str:
     where = ".".join(part for part in (finding.table, finding.object) if part)
     return f"{where}: {finding.message}" if where else finding.message
 

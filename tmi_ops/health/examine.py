@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from tmi_ops.checks.finding import Answer, Outcome, Result, worst_outcome
 from tmi_ops.errors import SettingsError
 from tmi_ops.health.counters import Window
 from tmi_ops.health.counting import read_counters
@@ -19,7 +20,7 @@ from tmi_ops.health.record import record_verdicts
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession, Server, explain
 from tmi_ops.health.thresholds import Thresholds, overridden
-from tmi_ops.health.verdict import CannotTell, Reading, Status, Verdict, worst
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, verdict
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import parse_duration
@@ -51,18 +52,30 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one probe found. `reading` is None where it could not tell. `seconds`: what asking took."""
+class Examined:
+    """What one probe found.
+
+    Attributes:
+        reading: None where it could not tell.
+        seconds: what asking took.
+        cause: why it could not tell, where it could not.
+    """
 
     probe: AnyProbe
     thresholds: Thresholds
-    verdict: Verdict
+    answer: Answer
     reading: Reading | None
     seconds: float
+    cause: Cause | None = None
 
     @property
-    def status(self) -> Status:
-        return self.verdict.status
+    def outcome(self) -> Outcome:
+        return self.answer.outcome
+
+    @property
+    def result(self) -> Result:
+        """As every check says it."""
+        return Result(self.probe.name, self.probe.title, self.probe.area.value, self.answer)
 
 
 @dataclass(frozen=True)
@@ -77,29 +90,29 @@ class HealthReport:
     environment: str
     address: str
     server: Server
-    results: tuple[Result, ...]
+    results: tuple[Examined, ...]
     since: datetime | None
     restarted: bool
     kept_in: str | None
 
     @property
-    def status(self) -> Status:
-        return worst(result.status for result in self.results)
+    def outcome(self) -> Outcome:
+        return worst_outcome(result.outcome for result in self.results)
 
     @property
     def told_nothing(self) -> bool:
         """Whether no probe could tell."""
-        return all(result.status is Status.UNKNOWN for result in self.results)
+        return all(result.outcome is Outcome.UNKNOWN for result in self.results)
 
-    def at(self, status: Status) -> tuple[Result, ...]:
-        """The results of one status."""
-        return tuple(result for result in self.results if result.status is status)
+    def at(self, outcome: Outcome) -> tuple[Examined, ...]:
+        """The results of one outcome."""
+        return tuple(result for result in self.results if result.outcome is outcome)
 
-    def of(self, area: Area) -> tuple[Result, ...]:
+    def of(self, area: Area) -> tuple[Examined, ...]:
         """The results of one area, in their usual order."""
         return tuple(result for result in self.results if result.probe.area is area)
 
-    def result(self, name: str) -> Result | None:
+    def result(self, name: str) -> Examined | None:
         """The result of a probe, or None when it was not asked."""
         return next((result for result in self.results if result.probe.name == name), None)
 
@@ -135,14 +148,14 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
         )
 
 
-def _record(shelf: Shelf, results: Iterable[Result], how: Examination) -> None:
+def _record(shelf: Shelf, results: Iterable[Examined], how: Examination) -> None:
     """What limits for this one run judge is not what the environment is held to."""
     for_this_run = {option.partition("=")[0] for option in how.thresholds}
-    verdicts = {one.probe.name: one.verdict for one in results if one.probe.name not in for_this_run}
+    verdicts = {one.probe.name: one.answer for one in results if one.probe.name not in for_this_run}
     record_verdicts(shelf, verdicts, whole=not how.only and not for_this_run)
 
 
-def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Result:
+def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Examined:
     """Read and judge. Whatever stops a probe is its own finding, except that the server is gone.
 
     Raises:
@@ -150,22 +163,24 @@ def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Resul
     """
     started = time.monotonic()
     reading: Reading | None = None
+    cause: Cause | None = None
     try:
         session.require(probe.needs)
         reading = probe.read(session)
-        verdict = probe.judge(reading, thresholds)
+        answer = probe.judge(reading, thresholds)
     except CannotTell as untold:
-        verdict = unknown(untold)
+        answer, cause = unknown(untold), untold.cause
     except psycopg.Error as error:
         if session.connection.closed:
             raise
-        verdict = unknown(explain(error, session))
-    return Result(probe, thresholds, verdict, reading, time.monotonic() - started)
+        refused = explain(error, session)
+        answer, cause = unknown(refused), refused.cause
+    return Examined(probe, thresholds, answer, reading, time.monotonic() - started, cause)
 
 
-def unknown(untold: CannotTell) -> Verdict:
-    """The verdict of a probe that could not tell."""
-    return Verdict(Status.UNKNOWN, untold.what, untold.advice, untold.remedy, untold.cause)
+def unknown(untold: CannotTell) -> Answer:
+    """The answer of a probe that could not tell."""
+    return verdict(Outcome.UNKNOWN, untold.what, untold.advice, untold.remedy)
 
 
 def chosen(only: Iterable[str], variables: Mapping[str, str]) -> tuple[AnyProbe, ...]:

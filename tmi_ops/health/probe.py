@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from tmi_ops.checks.finding import Answer
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Verdict
+from tmi_ops.health.verdict import Reading
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -59,7 +60,7 @@ class Probe(Generic[R]):
     figure: str
     thresholds: Thresholds
     read: Callable[[ProbeSession], R]
-    judge: Callable[[R, Thresholds], Verdict]
+    judge: Callable[[R, Thresholds], Answer]
     needs: tuple[str, ...] = ()
 
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.checks.finding import Answer, Outcome, worst_outcome
 from tmi_ops.errors import StoreError
 from tmi_ops.health.memory import Shelf, open_shelf
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS, judge_findings, reading_of
 from tmi_ops.health.thresholds import overridden
-from tmi_ops.health.verdict import Status, Verdict, worst
+from tmi_ops.health.verdict import VERDICTS
 
 if TYPE_CHECKING:
-    from tmi_ops.schema.findings import Finding
+    from tmi_ops.schema.findings import Deviation
     from tmi_ops.settings import Settings
 
 NAME = "last-verdicts.json"
@@ -31,7 +32,7 @@ class LastVerdict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    status: Status
+    status: Outcome
     summary: str
     advice: str = ""
     at: AwareDatetime
@@ -46,16 +47,16 @@ class LastVerdicts(BaseModel):
     verdicts: Mapping[str, LastVerdict]
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Outcome:
         """The worst of those that could tell; unknown where none could."""
-        told = [one.status for one in self.verdicts.values() if one.status is not Status.UNKNOWN]
-        return worst(told) if told else Status.UNKNOWN
+        told = [one.status for one in self.verdicts.values() if one.status is not Outcome.UNKNOWN]
+        return worst_outcome(told) if told else Outcome.UNKNOWN
 
     @property
-    def counts(self) -> Mapping[Status, int]:
+    def counts(self) -> Mapping[Outcome, int]:
         """How many probes there are of each status; the worst first."""
         counted = Counter(one.status for one in self.verdicts.values())
-        return {status: counted[status] for status in reversed(Status)}
+        return {status: counted[status] for status in reversed(VERDICTS)}
 
     @property
     def oldest_at(self) -> datetime:
@@ -67,7 +68,7 @@ class LastVerdicts(BaseModel):
         """Whether the schema is what TMI needs; None: nobody has looked."""
         return self.verdicts.get(SCHEMA_FINDINGS.name)
 
-    def at(self, status: Status) -> Mapping[str, LastVerdict]:
+    def at(self, status: Outcome) -> Mapping[str, LastVerdict]:
         """The probes of one status."""
         return {name: one for name, one in self.verdicts.items() if one.status is status}
 
@@ -82,7 +83,7 @@ def last_verdicts(shelf: Shelf) -> LastVerdicts | None:
     return found if found is not None and found.verdicts else None
 
 
-def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Verdict], *, whole: bool = False) -> bool:
+def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Answer], *, whole: bool = False) -> bool:
     """Remember them for the status screen; False when they could not be kept, which spoils nothing else.
 
     Args:
@@ -91,7 +92,7 @@ def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Verdict], *, whole: boo
     now = datetime.now(UTC)
     known = None if whole else last_verdicts(shelf)
     new = {
-        name: LastVerdict(status=one.status, summary=one.summary, advice=one.advice, at=now)
+        name: LastVerdict(status=one.outcome, summary=one.seen, advice=next(iter(one.advice.steps), ""), at=now)
         for name, one in verdicts.items()
     }
     kept = LastVerdicts(verdicts={**(known.verdicts if known else {}), **new})
@@ -102,7 +103,7 @@ def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Verdict], *, whole: boo
     return True
 
 
-def record_schema(settings: Settings, variables: Mapping[str, str], findings: Sequence[Finding]) -> bool:
+def record_schema(settings: Settings, variables: Mapping[str, str], findings: Sequence[Deviation]) -> bool:
     """Remember what was found at the schema just now, judged as the probe judges it.
 
     Args:

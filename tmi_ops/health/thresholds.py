@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.errors import SettingsError
-from tmi_ops.health.verdict import Status
 
 VARIABLE_PREFIX = "TMI_OPS_HEALTH_"
 
@@ -20,16 +20,16 @@ class Thresholds:
     unit: str
     lower_is_worse: bool = False
 
-    def status(self, figure: float) -> Status:
+    def status(self, figure: float) -> Outcome:
         """A figure that reaches a limit has crossed it."""
-        for limit, status in ((self.critical, Status.CRITICAL), (self.warning, Status.WARNING)):
+        for limit, status in ((self.critical, Outcome.CRITICAL), (self.warning, Outcome.WARNING)):
             if limit is not None and (figure <= limit if self.lower_is_worse else figure >= limit):
                 return status
-        return Status.OK
+        return Outcome.OK
 
     def crossed(self, figure: float) -> bool:
         """Whether the figure is at least a warning."""
-        return self.status(figure) is not Status.OK
+        return self.status(figure) is not Outcome.OK
 
     def describe(self) -> str:
         """`80 / 95 %`, a dash where there is no limit."""

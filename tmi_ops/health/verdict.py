@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from tmi_ops.checks.finding import Answer, Outcome, advise, judged
+
 Row = Mapping[str, Any]
 
 
-class Status(StrEnum):
-    """How a thing stands. `UNKNOWN` is not well: nobody looked."""
-
-    OK = "ok"
-    UNKNOWN = "unknown"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-_WORST_LAST = (Status.OK, Status.UNKNOWN, Status.WARNING, Status.CRITICAL)
-
-
-def worst(statuses: Iterable[Status]) -> Status:
-    """The worst of them; OK of none."""
-    return max(statuses, key=_WORST_LAST.index, default=Status.OK)
+# How a probe's answer may end: each has something to look at.
+VERDICTS = (Outcome.OK, Outcome.UNKNOWN, Outcome.WARNING, Outcome.CRITICAL)
 
 
 class Cause(StrEnum):
@@ -54,22 +43,15 @@ class CannotTell(Exception):
         self.remedy = tuple(remedy)
 
 
-@dataclass(frozen=True)
-class Verdict:
+def verdict(outcome: Outcome, summary: str, advice: str = "", remedy: Sequence[str] = ()) -> Answer:
     """The judgement of one reading.
 
-    Attributes:
+    Args:
         summary: the reading in human units, one line.
         advice: what to do, one line; may be empty when all is well.
-        remedy: the exact SQL or settings that help, as they can be pasted.
-        cause: why it is unknown, when it is.
+        remedy: the exact SQL, settings or commands that help, as they can be pasted.
     """
-
-    status: Status
-    summary: str
-    advice: str = ""
-    remedy: tuple[str, ...] = ()
-    cause: Cause | None = None
+    return judged(outcome, summary, advice=advise(advice, *remedy))
 
 
 @dataclass(frozen=True)

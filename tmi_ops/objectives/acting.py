@@ -22,7 +22,8 @@ from typing import Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
+from tmi_ops.checks.finding import Severity
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 

@@ -52,7 +52,8 @@ class FailedRun:
 
 def failed_run_alert(run: FailedRun) -> "Alert":
     """Whether the promise breaks is the objectives' matter, so one failed run wakes nobody."""
-    from tmi_ops.alerts.alert import Alert, Severity
+    from tmi_ops.alerts.alert import Alert
+    from tmi_ops.checks.finding import Severity
 
     return Alert(
         key=alert_key(run.job),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -23,10 +22,12 @@ from dagster import (
 )
 from pydantic import Field
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probe import Area
 from tmi_ops.health.registry import PROBES
-from tmi_ops.health.verdict import Cause, Reading, Row, Status
+from tmi_ops.health.verdict import Cause, Reading, Row
 from tmi_ops.orchestration.cache import cache_definitions, cache_key
+from tmi_ops.orchestration.check_results import LONGEST_TABLE, check_result, with_advice
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -35,9 +36,8 @@ from tmi_ops.orchestration.schedules import scheduled, timetable_of
 from tmi_ops.words import markdown_words
 
 if TYPE_CHECKING:
-    from tmi_ops.health.examine import HealthReport, Result
+    from tmi_ops.health.examine import Examined, HealthReport
 
-LONGEST_TABLE = 200
 LONGEST_RUN = timedelta(minutes=30)
 
 
@@ -126,9 +126,9 @@ def _area_metadata(report: "HealthReport", area: Area) -> dict[str, MetadataValu
     numbers = {name: number for reading in readings for name, number in _plotted(reading).items()}
     return {
         "in one line": MetadataValue.text(_in_one_line(results)),
-        "critical": MetadataValue.int(sum(result.status is Status.CRITICAL for result in results)),
-        "warnings": MetadataValue.int(sum(result.status is Status.WARNING for result in results)),
-        "unknown": MetadataValue.int(sum(result.status is Status.UNKNOWN for result in results)),
+        "critical": MetadataValue.int(sum(result.outcome is Outcome.CRITICAL for result in results)),
+        "warnings": MetadataValue.int(sum(result.outcome is Outcome.WARNING for result in results)),
+        "unknown": MetadataValue.int(sum(result.outcome is Outcome.UNKNOWN for result in results)),
         "probes": _table([_probe_row(result) for result in results]),
         "what helps": MetadataValue.md(_what_helps(results)),
         "rates since": MetadataValue.timestamp(report.since) if report.since else MetadataValue.text("first reading"),
@@ -141,62 +141,57 @@ def _plotted(reading: Reading) -> dict[str, MetadataValue[Any]]:
     return {name: MetadataValue.float(round(float(number), 4)) for name, number in reading.numbers().items()}
 
 
-def _in_one_line(results: Sequence["Result"]) -> str:
-    for status in (Status.CRITICAL, Status.WARNING):
+def _in_one_line(results: Sequence["Examined"]) -> str:
+    for outcome in (Outcome.CRITICAL, Outcome.WARNING):
         for result in results:
-            if result.status is status:
-                advice = f" → {result.verdict.advice}" if result.verdict.advice else ""
-                return f"{result.probe.name}: {result.verdict.summary}{advice}"
-    unknown = [result.probe.name for result in results if result.status is Status.UNKNOWN]
+            if result.outcome is outcome:
+                return f"{result.probe.name}: {with_advice(result.answer)}"
+    unknown = [result.probe.name for result in results if result.outcome is Outcome.UNKNOWN]
     return f"Nothing is wrong; not known: {', '.join(unknown)}." if unknown else "All is well."
 
 
-def _probe_row(result: "Result") -> Row:
-    advice = f" → {result.verdict.advice}" if result.verdict.advice else ""
+def _probe_row(result: "Examined") -> Row:
     return {
-        "verdict": result.status.value,
+        "verdict": result.outcome.value,
         "probe": result.probe.name,
-        "reading": result.verdict.summary + advice,
+        "reading": with_advice(result.answer),
         "limits": result.thresholds.describe(),
     }
 
 
-def _what_helps(results: Sequence["Result"]) -> str:
+def _what_helps(results: Sequence["Examined"]) -> str:
     parts = [
-        f"**{result.probe.name}**: {markdown_words(result.verdict.advice)}\n{_sql(result)}"
+        f"**{result.probe.name}**: {markdown_words(result.answer.advice.text)}\n{_remedy(result)}"
         for result in results
-        if result.status is not Status.OK and result.verdict.remedy
+        if result.outcome is not Outcome.OK and _steps(result)
     ]
     return "\n\n".join(parts) or "Nothing needs help."
 
 
-def _sql(result: "Result") -> str:
-    return sql_block(result.verdict.remedy)
+def _steps(result: "Examined") -> tuple[str, ...]:
+    """What can be pasted."""
+    return result.answer.advice.sql + result.answer.advice.command
 
 
-def _check_result(result: "Result", key: AssetKey) -> AssetCheckResult:
-    verdict = result.verdict
-    # What comes by itself with the next reading is nobody's task.
-    passed = verdict.status is Status.OK or verdict.cause is Cause.TOO_EARLY
+def _remedy(result: "Examined") -> str:
+    return sql_block(_steps(result))
+
+
+def _check_result(result: "Examined", key: AssetKey) -> AssetCheckResult:
     metadata: dict[str, Any] = {
-        "verdict": verdict.status.value,
+        "verdict": result.outcome.value,
         "limits": f"{result.thresholds.describe()}: {result.probe.figure}",
         "took": f"{result.seconds * 1000:.0f} ms",
         **(_plotted(result.reading) if result.reading else {}),
     }
-    if verdict.remedy:
-        metadata["what helps"] = MetadataValue.md(_sql(result))
+    if _steps(result):
+        metadata["what helps"] = MetadataValue.md(_remedy(result))
     rows = result.reading.rows() if result.reading else ()
     if rows:
         metadata["table"] = _table(rows)
-    return AssetCheckResult(
-        check_name=result.probe.name,
-        asset_key=key,
-        passed=passed,
-        severity=AssetCheckSeverity.ERROR if verdict.status is Status.CRITICAL else AssetCheckSeverity.WARN,
-        description=f"{verdict.summary} → {verdict.advice}" if verdict.advice and not passed else verdict.summary,
-        metadata=metadata,
-    )
+    # What comes by itself with the next reading is nobody's task.
+    by_itself = result.cause is Cause.TOO_EARLY
+    return check_result(result.probe.name, result.answer, key, metadata, comes_by_itself=by_itself)
 
 
 def _table(rows: Sequence[Row]) -> MetadataValue[Any]:

@@ -1,12 +1,11 @@
 """The schema as assets: its migration, and its validation with one check for every rule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckResult,
-    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -22,6 +21,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up
 from tmi_ops.orchestration.confirming import ONLY_PLANNED, Confirmation, is_meant
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
@@ -32,7 +32,6 @@ from tmi_ops.settings import Purpose
 from tmi_ops.words import printable
 
 if TYPE_CHECKING:
-    from tmi_ops.schema.findings import Finding
     from tmi_ops.schema.migration import MigrationResult
     from tmi_ops.schema.operations import MigrationPlan
     from tmi_ops.schema.validation import Validation
@@ -151,50 +150,23 @@ def _validation_metadata(verdict: "Validation") -> dict[str, MetadataValue[Any]]
         "dagster/row_count": MetadataValue.int(sum(verdict.tables.values())),
         "database size (MB)": megabytes(verdict.database_size),
         "PostgreSQL": MetadataValue.text(verdict.server_version),
-        "findings": _findings_table([*verdict.at("ERROR"), *verdict.at("WARN")]),
+        **findings_metadata([one.finding for one in (*verdict.at("ERROR"), *verdict.at("WARN"))]),
         "rows by table": _row_counts_table(verdict),
     }
 
 
 def _check_results(verdict: "Validation") -> Iterator[AssetCheckResult]:
     for rule in CHECKED_RULES:
-        found = [one for one in verdict.findings if one.rule is rule and one.level in ("ERROR", "WARN")]
-        errors = sum(one.level == "ERROR" for one in found)
-        yield AssetCheckResult(
-            check_name=rule.value,
-            passed=not found,
-            severity=AssetCheckSeverity.ERROR if errors else AssetCheckSeverity.WARN,
-            description=_described(found) if found else rule.meaning,
-            metadata={"number of findings": len(found)} | ({"findings": _findings_table(found)} if found else {}),
+        found = [one.finding for one in verdict.findings if one.rule is rule and one.level in ("ERROR", "WARN")]
+        yield check_result(
+            rule.value,
+            summed_up(found, rule.meaning),
+            metadata={"number of findings": len(found)} | (findings_metadata(found) if found else {}),
         )
-
-
-def _described(found: Sequence["Finding"]) -> str:
-    first = found[0]
-    where = ".".join(part for part in (first.table, first.object) if part)
-    more = f" And {len(found) - 1} more." if len(found) > 1 else ""
-    return f"{where}: {first.message}{more}"
 
 
 def _counts(verdict: "Validation") -> str:
     return f"{len(verdict.at('ERROR'))} errors, {len(verdict.at('WARN'))} warnings in {len(verdict.tables)} tables"
-
-
-def _findings_table(found: Sequence["Finding"]) -> MetadataValue[Any]:
-    return MetadataValue.table(
-        records=[
-            TableRecord(
-                {
-                    "level": one.level,
-                    "table": one.table or "",
-                    "object": one.object or "",
-                    "finding": one.message,
-                }
-            )
-            for one in found
-        ],
-        schema=TableSchema([TableColumn(name, "string") for name in ("level", "table", "object", "finding")]),
-    )
 
 
 def _row_counts_table(verdict: "Validation") -> MetadataValue[Any]:

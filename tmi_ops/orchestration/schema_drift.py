@@ -15,7 +15,7 @@ from tmi_ops.orchestration.schema import VALIDATION_JOB
 
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
-    from tmi_ops.schema.findings import Finding
+    from tmi_ops.schema.findings import Deviation
 
 LOOK_EVERY = timedelta(minutes=15)
 _SHOWN = 3
@@ -39,9 +39,10 @@ class DriftDecision:
     alert: "Alert | None"
 
 
-def decide_drift(findings: "Sequence[Finding]", seen: Seen, now: datetime) -> DriftDecision:
+def decide_drift(findings: "Sequence[Deviation]", seen: Seen, now: datetime) -> DriftDecision:
     """Pure: what changed findings lead to. Only errors, with which TMI fails, are told of."""
-    from tmi_ops.alerts.alert import SCHEMA_DRIFT, Alert, Severity
+    from tmi_ops.alerts.alert import SCHEMA_DRIFT, Alert
+    from tmi_ops.checks.finding import Severity
 
     worth = [f"{one.level} {one.table}.{one.object} {one.rule} {one.message}" for one in _drift(findings)]
     digest = hashlib.sha256("\n".join(worth).encode()).hexdigest()[:16]
@@ -115,9 +116,9 @@ def _seen(cursor: str | None) -> Seen:
         return Seen()
 
 
-def _drift(findings: "Sequence[Finding]") -> "list[Finding]":
+def _drift(findings: "Sequence[Deviation]") -> "list[Deviation]":
     return [one for one in findings if one.level in ("ERROR", "WARN")]
 
 
-def _place(finding: "Finding") -> str:
+def _place(finding: "Deviation") -> str:
     return ".".join(part for part in (finding.table, finding.object) if part) or "the schema"

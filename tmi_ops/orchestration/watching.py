@@ -46,13 +46,12 @@ def tell_of_automation(settings: Settings, stuck: tuple[Finding, ...], since: da
 
 def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:
     from tmi_ops.alerts.alert import Alert
-    from tmi_ops.alerts.alert import Severity as AlertSeverity
 
     first, more = stuck[0], len(stuck) - 1
     others = f" And {more} more: tmi-ops doctor." if more else ""
     return Alert(
         key=ALERT,
-        severity=AlertSeverity.CRITICAL,
+        severity=Severity.CRITICAL,
         summary="What should run by itself does not",
         at_risk=f"{first.what[0].upper()}{first.what[1:]}.{others} Backups, proofs or warnings may not come.",
         since=since,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from sqlalchemy import Connection
 
 from tmi_ops.schema.engine import snapshot
-from tmi_ops.schema.findings import Finding, find_all
+from tmi_ops.schema.findings import Deviation, find_all
 from tmi_ops.schema.row_counts import count_rows
 from tmi_ops.schema.rules import Level
 from tmi_ops.schema.state import SchemaState, read_state
@@ -32,7 +32,7 @@ class Validation(BaseModel):
     server_version: str
     tables: Mapping[str, int]
     estimated: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Deviation, ...]
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -40,7 +40,7 @@ class Validation(BaseModel):
         """Whether no finding is an ERROR."""
         return not self.at("ERROR")
 
-    def at(self, level: Level) -> tuple[Finding, ...]:
+    def at(self, level: Level) -> tuple[Deviation, ...]:
         """The findings of one level."""
         return tuple(finding for finding in self.findings if finding.level == level)
 
@@ -55,7 +55,7 @@ def validate_schema(postgres: PostgresSettings) -> Validation:
         return judge(connection, read_state(connection), postgres)
 
 
-def schema_findings(postgres: PostgresSettings) -> tuple[Finding, ...]:
+def schema_findings(postgres: PostgresSettings) -> tuple[Deviation, ...]:
     """What is found at the live schema, the worst first, without counting rows: quick enough to look often.
 
     Raises:

@@ -76,7 +76,7 @@ def test_the_backup_role_takes_logical_and_base_backups(migrated: Site, at_work:
 def test_the_monitor_is_refused_by_no_probe(migrated: Site, at_work: Settings) -> None:
     settings = as_role(at_work, migrated, RoleKind.MONITOR)
     report = examine(settings, Examination(variables={}), SilentReport())
-    refused = {one.probe.name: one.verdict.summary for one in report.results if one.verdict.cause is Cause.RIGHT}
+    refused = {one.probe.name: one.answer.seen for one in report.results if one.cause is Cause.RIGHT}
     assert refused == {}
-    broken = {one.probe.name: one.verdict.summary for one in report.results if one.verdict.cause is Cause.REFUSED}
+    broken = {one.probe.name: one.answer.seen for one in report.results if one.cause is Cause.REFUSED}
     assert broken == {}

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import OBJECTIVES, AlertSettings, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops_tests.webhook import Webhook, webhook
 

@@ -11,9 +11,9 @@ from email.message import EmailMessage
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.channels import Channel, deliver, open_channels, without_secrets
 from tmi_ops.alerts.wording import Message, trial_message
+from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings
 from tmi_ops_tests.alerts.conftest import PASSWORD, START, address
 from tmi_ops_tests.webhook import Webhook
@@ -86,7 +86,7 @@ def test_a_channel_that_never_answers_costs_a_bounded_time_and_holds_up_no_other
 
     hook.status = None
     (silent,) = channels_of(address(hook).get_secret_value())
-    other = Channel("another", Severity.INFO, hears)
+    other = Channel("another", Severity.NOTICE, hears)
     problems = deliver([silent, other], MESSAGE, patience_s=0.5)
     assert "no answer" in problems[silent.name]
     assert problems["another"] == ""
@@ -97,7 +97,7 @@ def test_a_channel_whose_program_breaks_is_a_channel_that_failed() -> None:
     def breaks(_: Message) -> str:
         raise RuntimeError(PASSWORD)
 
-    (problem,) = deliver([Channel("broken", Severity.INFO, breaks)], MESSAGE).values()
+    (problem,) = deliver([Channel("broken", Severity.NOTICE, breaks)], MESSAGE).values()
     assert "RuntimeError" in problem
     assert PASSWORD not in problem
 

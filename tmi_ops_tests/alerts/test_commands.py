@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.main import main
 from tmi_ops.settings import Settings, load_settings
 from tmi_ops_tests.alerts.conftest import PASSWORD, Clock, address, alert
@@ -83,7 +83,7 @@ def test_json_carries_every_alert_with_its_history(tmi_ops: Command, desk: Alert
 def test_a_test_goes_to_those_who_hear_of_the_severity_and_is_remembered_nowhere(
     tmi_ops: Command, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, said, _ = tmi_ops("alert", "test", "--severity", "info")
+    code, said, _ = tmi_ops("alert", "test", "--severity", "notice")
     assert (code, said) == (0, "sent  JSON 127.0.0.1 (TMI_OPS_ALERT_URLS no. 1)\n")
     assert hook.titles == ["[production] TEST of info alerts"]
     assert tmi_ops("alerts")[1] == "No alert is open in production.\n"

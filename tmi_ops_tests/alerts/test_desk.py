@@ -9,9 +9,9 @@ from io import StringIO
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import DeliveryState, NoticeKind
+from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings, Settings
 from tmi_ops_tests.alerts.conftest import PASSWORD, START, Clock, address, alert
 from tmi_ops_tests.webhook import Webhook, webhook
@@ -103,13 +103,13 @@ def test_each_severity_reaches_those_who_asked_for_it_and_the_recovery_reaches_w
     with webhook() as team, webhook() as pager:
         told = AlertSettings(urls=(address(hook),), urls_warning=(address(team),), urls_critical=(address(pager),))
         desk = AlertDesk(alert_settings.model_copy(update={"alerts": told}), clock)
-        desk.raise_alert(alert(Severity.INFO))
+        desk.raise_alert(alert(Severity.NOTICE))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [1, 0, 0]
         desk.raise_alert(alert(Severity.WARNING))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [2, 1, 0]
         desk.raise_alert(alert(Severity.CRITICAL))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [3, 2, 1]
-        desk.raise_alert(alert(Severity.INFO))
+        desk.raise_alert(alert(Severity.NOTICE))
         desk.resolve("rpo", "It passed.")
         assert [len(heard.requests) for heard in (hook, team, pager)] == [4, 3, 2]
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.planning import SEEN_EVERY, Step, plan_raise, plan_resolve
 from tmi_ops.alerts.record import AlertRecord, NoticeKind
+from tmi_ops.checks.finding import Severity
 
 NOW = datetime(2026, 11, 25, 3, tzinfo=UTC)
 REPEAT = timedelta(hours=4)

@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from tmi_ops.alerts import book
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import DeliveryState, NoticeKind
+from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings, Settings
 from tmi_ops_tests.alerts.conftest import Clock, address, alert
 from tmi_ops_tests.raw_s3 import stored_keys, write_raw

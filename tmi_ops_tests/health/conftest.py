@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from tmi_ops.health.counters import Counters
 from tmi_ops.health.counting import read_counters
-from tmi_ops.health.examine import Examination, Result, ask, thresholds_in_force
+from tmi_ops.health.examine import Examination, Examined, ask, thresholds_in_force
 from tmi_ops.health.memory import Kept, window
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession
@@ -128,7 +128,7 @@ def probe(
     *,
     last: Counters | None = None,
     exact_bloat: bool = False,
-) -> Result:
+) -> Examined:
     """Ask one probe; `threshold` is `warning,critical`, `last` an earlier reading that rates are measured from."""
     how = Examination(thresholds=(f"{name}={threshold}",) if threshold else ())
     with connect(postgres) as connection:

@@ -8,9 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probes.locks import Blocked
 from tmi_ops.health.probes.sessions import Connections, Sessions
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import FLUSH, counters, eventually, in_background, probe, run_on
 
@@ -24,17 +25,17 @@ def test_many_connections_are_counted_by_state_and_the_greediest_is_named(
     for _ in range(20):
         another_session(application_name="greedy")
     found = probe(database, "connections", "50,90")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, Connections)
     assert found.reading.by_state()["idle"] >= 20
-    assert "greedy holds 20 (idle)" in found.verdict.advice
-    assert "ALTER SYSTEM SET max_connections = 80;" in found.verdict.remedy
+    assert "greedy holds 20 (idle)" in found.answer.advice.text
+    assert "ALTER SYSTEM SET max_connections = 80;" in found.answer.advice.sql
 
 
 def test_few_connections_are_well(database: PostgresSettings) -> None:
     found = probe(database, "connections")
-    assert found.status is Status.OK
-    assert "of 37 usable connections" in found.verdict.summary
+    assert found.outcome is Outcome.OK
+    assert "of 37 usable connections" in found.answer.seen
 
 
 def test_a_query_that_runs_long_is_named_with_how_to_cancel_it_and_without_its_literals(
@@ -43,8 +44,8 @@ def test_a_query_that_runs_long_is_named_with_how_to_cancel_it_and_without_its_l
     slow = another_session()
     with in_background(slow, "SELECT pg_sleep(60), 'hunter2'"):
         found = eventually(lambda: running(probe(database, "long_running_queries", "0,")))
-        assert found.status is Status.WARNING
-        assert found.verdict.remedy[0] == f"SELECT pg_cancel_backend({slow.info.backend_pid});"
+        assert found.outcome is Outcome.WARNING
+        assert found.answer.advice.sql[0] == f"SELECT pg_cancel_backend({slow.info.backend_pid});"
         row = found.reading.rows()[0]
         assert row["query"] == "SELECT pg_sleep(?), ?"
         assert "hunter2" not in str(found)
@@ -74,12 +75,12 @@ def test_a_transaction_that_sits_idle_is_named_with_how_to_end_it(
     forgotten = another_session()
     run_on(forgotten, "BEGIN", "SELECT 1")
     found = probe(database, "idle_in_transaction", "0,3600")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, Sessions)
     assert found.reading.judged[0].pid == forgotten.info.backend_pid
-    assert f"SELECT pg_terminate_backend({forgotten.info.backend_pid});" in found.verdict.remedy
+    assert f"SELECT pg_terminate_backend({forgotten.info.backend_pid});" in found.answer.advice.sql
     run_on(forgotten, "ROLLBACK")
-    assert probe(database, "idle_in_transaction", "0,3600").verdict.summary == "no transaction sits idle"
+    assert probe(database, "idle_in_transaction", "0,3600").answer.seen == "no transaction sits idle"
 
 
 def test_who_blocks_whom_is_followed_to_the_one_that_waits_for_nobody(
@@ -93,12 +94,12 @@ def test_who_blocks_whom_is_followed_to_the_one_that_waits_for_nobody(
         with in_background(third, "SELECT * FROM accounts"):
             eventually(lambda: len(waiters(database)) == 2)
             found = probe(database, "blocked_sessions", "0,3600")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     reading = found.reading
     assert isinstance(reading, Blocked)
     assert reading.roots() == {blocker.info.backend_pid: 2}
-    assert "nightly" in found.verdict.summary
-    assert found.verdict.remedy[0] == f"SELECT pg_cancel_backend({blocker.info.backend_pid});"
+    assert "nightly" in found.answer.seen
+    assert found.answer.advice.sql[0] == f"SELECT pg_cancel_backend({blocker.info.backend_pid});"
     assert {row["for"] for row in reading.rows()} == {
         "AccessExclusiveLock on public.accounts",
         "AccessShareLock on public.accounts",
@@ -116,10 +117,10 @@ def test_a_prepared_transaction_nobody_finished_is_named_with_both_ways_to_finis
 ) -> None:
     sql("CREATE TABLE orders (id int)", "BEGIN", "INSERT INTO orders VALUES (1)", "PREPARE TRANSACTION 'it''s 7'")
     found = probe(database, "prepared_transactions", "0,3600")
-    assert found.status is Status.WARNING
-    assert found.verdict.remedy == ("ROLLBACK PREPARED 'it''s 7';", "COMMIT PREPARED 'it''s 7';")
-    sql(found.verdict.remedy[0])
-    assert probe(database, "prepared_transactions", "0,3600").status is Status.OK
+    assert found.outcome is Outcome.WARNING
+    assert found.answer.advice.sql == ("ROLLBACK PREPARED 'it''s 7';", "COMMIT PREPARED 'it''s 7';")
+    sql(found.answer.advice.sql[0])
+    assert probe(database, "prepared_transactions", "0,3600").outcome is Outcome.OK
 
 
 def test_rollbacks_and_the_rate_are_measured_between_two_readings(database: PostgresSettings, sql: Run) -> None:
@@ -129,8 +130,8 @@ def test_rollbacks_and_the_rate_are_measured_between_two_readings(database: Post
         sql("BEGIN", "ROLLBACK")
     sql(FLUSH)
     found = probe(database, "transactions", last=before)
-    assert found.status is Status.CRITICAL
-    assert found.verdict.remedy[0].startswith("ALTER SYSTEM SET log_min_error_statement")
+    assert found.outcome is Outcome.CRITICAL
+    assert found.answer.advice.sql[0].startswith("ALTER SYSTEM SET log_min_error_statement")
     assert found.reading is not None
     assert found.reading.numbers()["transactions (1/s)"] > 0
 
@@ -150,12 +151,12 @@ def test_a_deadlock_since_the_last_reading_is_a_warning(
         run_on(other, "ROLLBACK")
     other.close()
     found = eventually(lambda: warned(probe(database, "transactions", "100,100", last=before)))
-    assert "1 deadlock" in found.verdict.summary
-    assert "different orders" in found.verdict.advice
+    assert "1 deadlock" in found.answer.seen
+    assert "different orders" in found.answer.advice.text
 
 
 def warned(found: Any) -> Any:
-    return found if found.status is Status.WARNING else None
+    return found if found.outcome is Outcome.WARNING else None
 
 
 def test_reads_that_miss_the_cache_are_seen(database: PostgresSettings, sql: Run) -> None:
@@ -168,21 +169,21 @@ def test_reads_that_miss_the_cache_are_seen(database: PostgresSettings, sql: Run
     before = counters(database)
     sql("SELECT count(*) FROM large", FLUSH)
     found = probe(database, "cache_hit_ratio", "99,10", last=before)
-    assert found.status is Status.WARNING
-    assert "shared_buffers is 64MB" in found.verdict.advice
+    assert found.outcome is Outcome.WARNING
+    assert "shared_buffers is 64MB" in found.answer.advice.text
 
 
 def test_a_slow_query_is_found_once_the_extension_is_there_and_before_that_the_remedy_is(
     database: PostgresSettings, sql: Run
 ) -> None:
     without = probe(database, "slow_queries")
-    assert (without.status, without.verdict.cause) == (Status.UNKNOWN, Cause.EXTENSION)
-    sql(*without.verdict.remedy)
+    assert (without.outcome, without.cause) == (Outcome.UNKNOWN, Cause.EXTENSION)
+    sql(*without.answer.advice.sql)
     for _ in range(10):
         sql("SELECT pg_sleep(0.012), 'slowest'")
     found = probe(database, "slow_queries", "10,5000")
-    assert found.status is Status.WARNING
-    assert "pg_sleep($1)" in found.verdict.advice
+    assert found.outcome is Outcome.WARNING
+    assert "pg_sleep($1)" in found.answer.advice.text
     assert found.reading is not None
     assert found.reading.rows()[0]["calls"] == 10
 
@@ -190,6 +191,6 @@ def test_a_slow_query_is_found_once_the_extension_is_there_and_before_that_the_r
 def test_without_the_library_the_remedy_keeps_those_already_loaded() -> None:
     from tmi_ops.health.probes.statements import not_loaded
 
-    assert not_loaded(["auto_explain"]).remedy[0] == (
+    assert not_loaded(["auto_explain"]).advice.sql[0] == (
         "ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_stat_statements';"
     )

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.errors import DatabaseError, SettingsError
 from tmi_ops.health.examine import Examination, HealthReport, ask, chosen, examine, timeout_of
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Cause, Reading, Status, Verdict
+from tmi_ops.health.verdict import Cause, Reading, verdict
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import DEBIAN_ROOT, Programs, program_version
 from tmi_ops.progress import SilentReport
@@ -37,7 +38,7 @@ def look(settings: Settings, postgres: PostgresSettings | None = None, **how: An
 
 
 def causes(report: HealthReport) -> dict[str, Cause | None]:
-    return {result.probe.name: result.verdict.cause for result in report.at(Status.UNKNOWN)}
+    return {result.probe.name: result.cause for result in report.at(Outcome.UNKNOWN)}
 
 
 def test_a_role_with_pg_monitor_and_connect_suffices_and_what_it_may_not_see_comes_with_the_grant(
@@ -57,8 +58,8 @@ def test_a_role_with_pg_monitor_and_connect_suffices_and_what_it_may_not_see_com
     second = look(at_home, monitor, exact_bloat=True)
     assert set(causes(second)) == {"sequences", "failed_logins", "unused_indexes"}
     for result in second.results:
-        if result.verdict.cause is Cause.RIGHT:
-            assert any(monitor.user in remedy for remedy in result.verdict.remedy), result.probe.name
+        if result.cause is Cause.RIGHT:
+            assert any(monitor.user in remedy for remedy in result.answer.advice.sql), result.probe.name
 
 
 def test_a_role_that_may_only_connect_is_told_of_pg_monitor_and_the_other_probes_go_on(
@@ -67,8 +68,8 @@ def test_a_role_that_may_only_connect_is_told_of_pg_monitor_and_the_other_probes
     report = look(at_home, stranger)
     connections = report.result("connections")
     assert connections is not None
-    assert connections.verdict.remedy == (f'GRANT pg_monitor TO "{stranger.user}";',)
-    told = [result for result in report.results if result.status is not Status.UNKNOWN]
+    assert connections.answer.advice.sql == (f'GRANT pg_monitor TO "{stranger.user}";',)
+    told = [result for result in report.results if result.outcome is not Outcome.UNKNOWN]
     assert {"invalid_indexes", "autovacuum", "transactions", "durability"} <= {one.probe.name for one in told}
     assert Cause.REFUSED not in causes(report).values()
 
@@ -97,10 +98,10 @@ def test_a_probe_whose_query_fails_takes_too_long_or_meets_a_lock_fails_alone(
             "CREATE TABLE public.written (id int)": "read-only transaction",
         }
         for query, said in failing.items():
-            verdict = ask(asking(query), session, Thresholds(1, 2, "")).verdict
-            assert (verdict.status, verdict.cause) == (Status.UNKNOWN, Cause.REFUSED)
-            assert said in verdict.summary
-        assert ask(asking("SELECT 1 AS one"), session, Thresholds(1, 2, "")).status is Status.OK
+            verdict = ask(asking(query), session, Thresholds(1, 2, "")).answer
+            assert (verdict.outcome, verdict.cause) == (Outcome.UNKNOWN, Cause.REFUSED)
+            assert said in verdict.seen
+        assert ask(asking("SELECT 1 AS one"), session, Thresholds(1, 2, "")).outcome is Outcome.OK
 
 
 def asking(query: str) -> Probe[Reading]:
@@ -108,8 +109,8 @@ def asking(query: str) -> Probe[Reading]:
         session.rows(query)  # type: ignore[arg-type]
         return Reading()
 
-    def judge(_reading: Reading, _thresholds: Thresholds) -> Verdict:
-        return Verdict(Status.OK, "asked")
+    def judge(_reading: Reading, _thresholds: Thresholds) -> Answer:
+        return verdict(Outcome.OK, "asked")
 
     return Probe("asking", Area.ACTIVITY, "", "", Thresholds(1, 2, ""), read, judge)
 
@@ -192,10 +193,8 @@ def test_every_query_is_understood_by_every_version_of_postgresql_here(
         for exact in (False, True) if has_contrib else (False,):
             report = look(at_home, running.address, exact_bloat=exact)
             assert report.server.major == programs.major
-            refused = {
-                r.probe.name: r.verdict for r in report.results if r.verdict.cause in (Cause.REFUSED, Cause.RIGHT)
-            }
+            refused = {r.probe.name: r.answer for r in report.results if r.cause in (Cause.REFUSED, Cause.RIGHT)}
             assert refused == {}
             bloat = report.result("table_bloat")
             assert bloat is not None
-            assert bloat.status is Status.CRITICAL, bloat.verdict
+            assert bloat.outcome is Outcome.CRITICAL, bloat.answer

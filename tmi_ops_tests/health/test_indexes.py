@@ -9,9 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probes.index_use import OBSERVED_LONG_ENOUGH_S, UnindexedKeys, UnusedIndexes, judge_unused
 from tmi_ops.health.probes.indexes import DuplicateIndexes, InvalidIndexes
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import FLUSH, eventually, in_background, probe, run_on
 
@@ -26,10 +27,10 @@ def test_an_index_whose_concurrent_build_failed_is_found_and_the_remedy_mends_it
     with pytest.raises(psycopg.errors.UniqueViolation):
         sql("CREATE UNIQUE INDEX CONCURRENTLY users_email ON users (email)")
     found = probe(database, "invalid_indexes")
-    assert found.status is Status.WARNING
-    assert found.verdict.remedy == ("REINDEX INDEX CONCURRENTLY public.users_email;",)
-    sql("DELETE FROM users WHERE ctid = '(0,1)'", *found.verdict.remedy)
-    assert probe(database, "invalid_indexes").verdict.summary == "none"
+    assert found.outcome is Outcome.WARNING
+    assert found.answer.advice.sql == ("REINDEX INDEX CONCURRENTLY public.users_email;",)
+    sql("DELETE FROM users WHERE ctid = '(0,1)'", *found.answer.advice.sql)
+    assert probe(database, "invalid_indexes").answer.seen == "none"
 
 
 def test_what_a_broken_off_rebuild_left_beside_a_valid_index_is_to_be_dropped(
@@ -40,9 +41,9 @@ def test_what_a_broken_off_rebuild_left_beside_a_valid_index_is_to_be_dropped(
     assert isinstance(found.reading, InvalidIndexes)
     leftover = found.reading.indexes[0]
     assert (leftover.name, leftover.original) == ("public.carts_id_ccnew", "public.carts_id")
-    assert found.verdict.remedy == ("DROP INDEX CONCURRENTLY public.carts_id_ccnew;",)
-    sql(*found.verdict.remedy)
-    assert probe(database, "invalid_indexes").status is Status.OK
+    assert found.answer.advice.sql == ("DROP INDEX CONCURRENTLY public.carts_id_ccnew;",)
+    sql(*found.answer.advice.sql)
+    assert probe(database, "invalid_indexes").outcome is Outcome.OK
 
 
 def leave_ccnew(database: PostgresSettings, sql: Run, another_session: Open) -> None:
@@ -53,7 +54,7 @@ def leave_ccnew(database: PostgresSettings, sql: Run, another_session: Open) -> 
     with in_background(builder, "REINDEX INDEX CONCURRENTLY carts_id"):
         building = eventually(lambda: reading_of(probe(database, "invalid_indexes")).indexes)
         assert building[0].being_built
-        assert probe(database, "invalid_indexes").verdict.summary == "none; 1 being built"
+        assert probe(database, "invalid_indexes").answer.seen == "none; 1 being built"
     run_on(holder, "ROLLBACK")
 
 
@@ -74,14 +75,14 @@ def test_of_two_equal_indexes_the_one_without_a_constraint_is_superfluous(databa
         "CREATE INDEX users_email_name ON users (email) INCLUDE (name)",
     )
     found = probe(database, "duplicate_indexes")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, DuplicateIndexes)
     assert {(one.name, one.same_as) for one in found.reading.indexes} == {
         ("public.users_id", "public.users_pkey"),
         ("public.users_email_lower", 'public."users Email lower"'),
     }
-    sql(*found.verdict.remedy)
-    assert probe(database, "duplicate_indexes").status is Status.OK
+    sql(*found.answer.advice.sql)
+    assert probe(database, "duplicate_indexes").outcome is Outcome.OK
 
 
 def test_an_index_no_query_used_is_judged_only_after_long_enough(database: PostgresSettings, sql: Run) -> None:
@@ -95,15 +96,15 @@ def test_an_index_no_query_used_is_judged_only_after_long_enough(database: Postg
         FLUSH,
     )
     young = probe(database, "unused_indexes", "0.1,")
-    assert (young.status, young.verdict.cause) == (Status.UNKNOWN, Cause.TOO_EARLY)
+    assert (young.outcome, young.cause) == (Outcome.UNKNOWN, Cause.TOO_EARLY)
     assert isinstance(young.reading, UnusedIndexes)
     assert [index.name for index in young.reading.indexes] == ["public.threats_name"]
     used = {index.name: index.scans for index in young.reading.most_used}
     assert used["public.threats_alias"] == 1
     assert young.reading.rows()[0]["scans"] == 0
     later = judge_unused(replace(young.reading, observed_s=OBSERVED_LONG_ENOUGH_S), young.thresholds)
-    assert later.status is Status.WARNING
-    assert later.remedy == ("DROP INDEX CONCURRENTLY public.threats_name;",)
+    assert later.outcome is Outcome.WARNING
+    assert later.advice.sql == ("DROP INDEX CONCURRENTLY public.threats_name;",)
 
 
 @pytest.mark.slow
@@ -120,14 +121,12 @@ def test_a_foreign_key_of_a_large_table_without_an_index_is_found_and_the_remedy
         "CREATE INDEX not_leading ON child (id, pa, pb)",
     )
     found = probe(database, "foreign_keys_without_index")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, UnindexedKeys)
     assert [key.table_name for key in found.reading.keys] == ["public.child", "public.small"]
-    assert found.verdict.remedy == ("CREATE INDEX CONCURRENTLY ON public.child (pa, pb);",)
+    assert found.answer.advice.sql == ("CREATE INDEX CONCURRENTLY ON public.child (pa, pb);",)
     sql("CREATE INDEX other_order ON child (pb, pa, id)")
-    assert (
-        probe(database, "foreign_keys_without_index").verdict.summary == "none of a large table; 1 more of small tables"
-    )
+    assert probe(database, "foreign_keys_without_index").answer.seen == "none of a large table; 1 more of small tables"
 
 
 def test_an_index_that_guarantees_something_else_or_that_replication_goes_by_is_not_superfluous(
@@ -151,16 +150,16 @@ def test_an_index_that_guarantees_something_else_or_that_replication_goes_by_is_
     found = probe(database, "duplicate_indexes")
     assert isinstance(found.reading, DuplicateIndexes)
     assert {one.name for one in found.reading.indexes} == {"public.plain", "public.p1_own"}
-    sql(*found.verdict.remedy)
+    sql(*found.answer.advice.sql)
     assert sql("SELECT count(*) FROM pg_index WHERE indisreplident")[0][0] == 1
 
 
 def test_a_superfluous_constraint_is_named_in_its_remedy(database: PostgresSettings, sql: Run) -> None:
     sql("CREATE TABLE t (id int PRIMARY KEY)", 'ALTER TABLE t ADD CONSTRAINT "Twice" UNIQUE (id)')
     found = probe(database, "duplicate_indexes")
-    assert found.verdict.remedy == ('ALTER TABLE public.t DROP CONSTRAINT "Twice";',)
-    sql(*found.verdict.remedy)
-    assert probe(database, "duplicate_indexes").status is Status.OK
+    assert found.answer.advice.sql == ('ALTER TABLE public.t DROP CONSTRAINT "Twice";',)
+    sql(*found.answer.advice.sql)
+    assert probe(database, "duplicate_indexes").outcome is Outcome.OK
 
 
 def test_a_partial_index_that_leaves_out_null_serves_a_nullable_key_and_each_partition_is_looked_at(
@@ -203,7 +202,7 @@ def test_another_sessions_temporary_tables_are_nobodys_task(
         FLUSH,
     )
     for name in ("duplicate_indexes", "unused_indexes", "autovacuum", "analyze", "sequences", "table_bloat"):
-        assert "pg_temp" not in str((probe(database, name).verdict, probe(database, name).reading)), name
+        assert "pg_temp" not in str((probe(database, name).answer, probe(database, name).reading)), name
 
 
 def _major(sql: Run) -> int:

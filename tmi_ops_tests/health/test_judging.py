@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.counters import Change
 from tmi_ops.health.probes.bloat import Bloat, Bloated, judge_tables
 from tmi_ops.health.probes.disk import Checksums, DiskSpace, Filesystem, judge_checksums, judge_disk
@@ -38,31 +39,30 @@ from tmi_ops.health.probes.wraparound import LAST_AGE, Aged, DatabaseAge, Wrapar
 from tmi_ops.health.probes.wraparound import judge as judge_wraparound
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Status
 
 LIMITS = {probe.name: probe.thresholds for probe in PROBES}
 GIGA = 1024**3
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("used", "status"), [(79, Status.OK), (80, Status.WARNING), (95, Status.CRITICAL)])
-def test_connections_are_judged_by_what_ordinary_roles_may_use(used: int, status: Status) -> None:
+@pytest.mark.parametrize(("used", "status"), [(79, Outcome.OK), (80, Outcome.WARNING), (95, Outcome.CRITICAL)])
+def test_connections_are_judged_by_what_ordinary_roles_may_use(used: int, status: Outcome) -> None:
     reading = Connections((ConnectionGroup("app", "tmi", "idle", used),), max_connections=103, usable=100)
-    assert judge_connections(reading, LIMITS["connections"]).status is status
+    assert judge_connections(reading, LIMITS["connections"]).outcome is status
 
 
-@pytest.mark.parametrize(("free", "status"), [(21, Status.OK), (20, Status.WARNING), (10, Status.CRITICAL)])
-def test_disk_space_is_judged_by_the_fullest_filesystem(free: int, status: Status) -> None:
+@pytest.mark.parametrize(("free", "status"), [(21, Outcome.OK), (20, Outcome.WARNING), (10, Outcome.CRITICAL)])
+def test_disk_space_is_judged_by_the_fullest_filesystem(free: int, status: Outcome) -> None:
     reading = DiskSpace((Filesystem("WAL", "/wal", 100 * GIGA, free * GIGA), Filesystem("data", "/", GIGA, GIGA)))
     verdict = judge_disk(reading, LIMITS["disk_space"])
-    assert verdict.status is status
-    assert f"{free}.0 GB free (WAL: /wal)" in verdict.summary
+    assert verdict.outcome is status
+    assert f"{free}.0 GB free (WAL: /wal)" in verdict.seen
 
 
 def test_checksums_that_are_off_are_a_warning_with_how_to_switch_them_on() -> None:
     verdict = judge_checksums(Checksums(False, 0, None, ()), LIMITS["checksum_failures"])
-    assert verdict.status is Status.WARNING
-    assert "pg_checksums --enable" in verdict.remedy[0]
+    assert verdict.outcome is Outcome.WARNING
+    assert "pg_checksums --enable" in verdict.advice.command[0]
 
 
 def waiter(pid: int, *blockers: int) -> Waiter:
@@ -74,44 +74,44 @@ def test_a_long_queue_is_followed_to_its_roots_and_a_circle_has_none() -> None:
     assert queue.roots() == {1: 4, 8: 1}
     circle = Blocked((waiter(1, 2), waiter(2, 1)), {})
     assert circle.roots() == {}
-    assert judge_blocked(circle, LIMITS["blocked_sessions"]).status is Status.WARNING
+    assert judge_blocked(circle, LIMITS["blocked_sessions"]).outcome is Outcome.WARNING
 
 
 def test_a_prepared_transaction_in_the_way_is_not_to_be_terminated() -> None:
     party = Party(7, "app", "tmi", "active", "")
     verdict = judge_blocked(Blocked((waiter(7, 0),), {7: party}), LIMITS["blocked_sessions"])
-    assert "a prepared transaction" in verdict.summary
-    assert "terminate" not in " ".join(verdict.remedy)
+    assert "a prepared transaction" in verdict.seen
+    assert "terminate" not in " ".join(verdict.advice.sql)
 
 
 def test_few_transactions_or_blocks_are_not_judged_by_percentage() -> None:
     few = {"xact_commit": 1, "xact_rollback": 50, "deadlocks": 0, "blks_hit": 0, "blks_read": 9, "temp_bytes": 0}
-    assert judge_transactions(Transactions(few, None), LIMITS["transactions"]).status is Status.OK
-    assert judge_cache(CacheHits(few, None, "128MB"), LIMITS["cache_hit_ratio"]).status is Status.OK
+    assert judge_transactions(Transactions(few, None), LIMITS["transactions"]).outcome is Outcome.OK
+    assert judge_cache(CacheHits(few, None, "128MB"), LIMITS["cache_hit_ratio"]).outcome is Outcome.OK
 
 
 def test_old_deadlocks_are_no_warning_and_old_temporary_files_neither() -> None:
     old = {"xact_commit": 1e6, "xact_rollback": 1, "deadlocks": 5, "temp_files": 9, "temp_bytes": 1e12}
-    assert judge_transactions(Transactions(old, None), LIMITS["transactions"]).status is Status.OK
-    assert judge_temporary_files(TemporaryFiles(old, None, "4MB"), LIMITS["temporary_files"]).status is Status.OK
+    assert judge_transactions(Transactions(old, None), LIMITS["transactions"]).outcome is Outcome.OK
+    assert judge_temporary_files(TemporaryFiles(old, None, "4MB"), LIMITS["temporary_files"]).outcome is Outcome.OK
     now = Change(
         3600, {"xact_commit": 9, "xact_rollback": 0, "deadlocks": 0, "temp_files": 9, "temp_bytes": 2.0 * GIGA}
     )
-    assert judge_temporary_files(TemporaryFiles(old, now, "4MB"), LIMITS["temporary_files"]).status is Status.WARNING
+    assert judge_temporary_files(TemporaryFiles(old, now, "4MB"), LIMITS["temporary_files"]).outcome is Outcome.WARNING
 
 
 def test_a_burst_of_a_minute_is_not_taken_for_a_day_of_growth() -> None:
     minute = Sizes("tmi", {"tmi": 1e9}, (), growth_s=60, growth=1.0 * GIGA, table_growth={})
-    assert judge_sizes(minute, LIMITS["sizes"]).status is Status.OK
+    assert judge_sizes(minute, LIMITS["sizes"]).outcome is Outcome.OK
     day = Sizes("tmi", {"tmi": 1e9}, (), growth_s=86400, growth=6.0 * GIGA, table_growth={"threats": 5.0 * GIGA})
     verdict = judge_sizes(day, LIMITS["sizes"])
-    assert verdict.status is Status.WARNING
-    assert "most of it in threats (5.0 GB)" in verdict.advice
+    assert verdict.outcome is Outcome.WARNING
+    assert "most of it in threats (5.0 GB)" in verdict.advice.text
 
 
 def test_waste_in_something_small_is_not_judged() -> None:
     small = Bloat((Bloated("t", 2_000_000, 1_900_000),), exact=False, what="table")
-    assert judge_tables(small, LIMITS["table_bloat"]).status is Status.OK
+    assert judge_tables(small, LIMITS["table_bloat"]).outcome is Outcome.OK
 
 
 def upkeep(*, autovacuum: bool, dead: int) -> Upkeep:
@@ -122,17 +122,17 @@ def upkeep(*, autovacuum: bool, dead: int) -> Upkeep:
 @pytest.mark.parametrize(
     ("autovacuum", "dead", "status"),
     [
-        (True, 0, Status.OK),
-        (True, 200, Status.WARNING),
-        (True, 800, Status.CRITICAL),
-        (False, 0, Status.WARNING),
-        (False, 800, Status.CRITICAL),
+        (True, 0, Outcome.OK),
+        (True, 200, Outcome.WARNING),
+        (True, 800, Outcome.CRITICAL),
+        (False, 0, Outcome.WARNING),
+        (False, 800, Outcome.CRITICAL),
     ],
 )
 def test_autovacuum_is_judged_by_how_far_it_is_behind_and_never_well_when_off(
-    autovacuum: bool, dead: int, status: Status
+    autovacuum: bool, dead: int, status: Outcome
 ) -> None:
-    assert judge_upkeep(upkeep(autovacuum=autovacuum, dead=dead), LIMITS["autovacuum"]).status is status
+    assert judge_upkeep(upkeep(autovacuum=autovacuum, dead=dead), LIMITS["autovacuum"]).outcome is status
 
 
 def wraparound(*databases: DatabaseAge, holders: tuple[Aged, ...] = ()) -> Wraparound:
@@ -144,12 +144,12 @@ def test_wraparound_names_what_holds_freezing_back_and_what_to_freeze_where() ->
     held = wraparound(DatabaseAge("tmi", True, True, half), holders=(Aged("slot old", half), Aged("pid 7 (app)", 9)))
     limits = LIMITS["transaction_wraparound"]
     verdict = judge_wraparound(held, limits)
-    assert verdict.status is Status.CRITICAL
-    assert verdict.advice.startswith("first end what holds it back: slot old, ")
-    assert "pid 7" not in verdict.advice
-    assert verdict.remedy == ("VACUUM (FREEZE, VERBOSE) public.t;",)
+    assert verdict.outcome is Outcome.CRITICAL
+    assert verdict.advice.text.startswith("first end what holds it back: slot old, ")
+    assert "pid 7" not in verdict.advice.text
+    assert verdict.advice.sql == ("VACUUM (FREEZE, VERBOSE) public.t;",)
     other = judge_wraparound(wraparound(DatabaseAge("other", False, True, half)), limits)
-    assert other.remedy == ("vacuumdb --freeze --dbname other",)
+    assert other.advice.command == ("vacuumdb --freeze --dbname other",)
     closed = judge_wraparound(
         wraparound(DatabaseAge("template0", False, False, half)), LIMITS["transaction_wraparound"]
     )
@@ -157,15 +157,15 @@ def test_wraparound_names_what_holds_freezing_back_and_what_to_freeze_where() ->
 
 
 def test_few_checkpoints_are_not_judged() -> None:
-    assert judge_checkpoints(Checkpoints(0, 9, None, "1GB", "5min"), LIMITS["checkpoints"]).status is Status.OK
-    assert judge_checkpoints(Checkpoints(1, 9, None, "1GB", "5min"), LIMITS["checkpoints"]).status is Status.CRITICAL
+    assert judge_checkpoints(Checkpoints(0, 9, None, "1GB", "5min"), LIMITS["checkpoints"]).outcome is Outcome.OK
+    assert judge_checkpoints(Checkpoints(1, 9, None, "1GB", "5min"), LIMITS["checkpoints"]).outcome is Outcome.CRITICAL
 
 
 def test_checkpoints_of_long_ago_do_not_count_once_there_were_enough_since() -> None:
     since = Change(86400, {"timed": 280, "requested": 8})
     verdict = judge_checkpoints(Checkpoints(300, 900, since, "1GB", "5min"), LIMITS["checkpoints"])
-    assert verdict.status is Status.OK
-    assert verdict.summary == "288 checkpoints in the last 24 h, 3 % of them asked for"
+    assert verdict.outcome is Outcome.OK
+    assert verdict.seen == "288 checkpoints in the last 24 h, 3 % of them asked for"
 
 
 def archiver(**changes: object) -> Archiver:
@@ -179,20 +179,21 @@ def archiver(**changes: object) -> Archiver:
 
 def test_an_archiver_that_recovered_is_well_and_one_that_falls_behind_is_not() -> None:
     limits = LIMITS["archiver"]
-    assert judge_archiver(archiver(last_failed_time=NOON.replace(hour=11)), limits).status is Status.OK
-    assert judge_archiver(archiver(mode="off", waiting=None), limits).status is Status.OK
-    assert judge_archiver(archiver(waiting=8), limits).status is Status.WARNING
-    assert judge_archiver(archiver(waiting=64), limits).status is Status.CRITICAL
+    assert judge_archiver(archiver(last_failed_time=NOON.replace(hour=11)), limits).outcome is Outcome.OK
+    assert judge_archiver(archiver(mode="off", waiting=None), limits).outcome is Outcome.OK
+    assert judge_archiver(archiver(waiting=8), limits).outcome is Outcome.WARNING
+    assert judge_archiver(archiver(waiting=64), limits).outcome is Outcome.CRITICAL
     hidden = judge_archiver(archiver(waiting=None), limits)
-    assert hidden.status is Status.OK
-    assert "hidden from this role" in hidden.summary
+    assert hidden.outcome is Outcome.OK
+    assert "hidden from this role" in hidden.seen
 
 
 def test_commits_that_a_crash_loses_are_a_warning() -> None:
     settings = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "off"}
-    assert judge_durability(Durability(settings), LIMITS["durability"]).status is Status.WARNING
+    assert judge_durability(Durability(settings), LIMITS["durability"]).outcome is Outcome.WARNING
     assert (
-        judge_durability(Durability({**settings, "synchronous_commit": "on"}), LIMITS["durability"]).status is Status.OK
+        judge_durability(Durability({**settings, "synchronous_commit": "on"}), LIMITS["durability"]).outcome
+        is Outcome.OK
     )
 
 
@@ -202,33 +203,33 @@ def slot(status: str, held: float = 0.0, *, active: bool = True) -> Slot:
 
 def test_slots_are_judged_by_what_they_hold_and_by_what_is_about_to_be_taken_from_them() -> None:
     limits = LIMITS["replication_slots"]
-    assert judge_slots(Slots((slot("reserved"),), None), limits).status is Status.OK
+    assert judge_slots(Slots((slot("reserved"),), None), limits).outcome is Outcome.OK
     # The receiver of tmi_ops catches up from time to time, so being inactive alone is no sign.
-    assert judge_slots(Slots((slot("reserved", active=False),), None), limits).status is Status.OK
-    assert judge_slots(Slots((slot("extended", 2.0 * GIGA),), None), limits).status is Status.WARNING
-    assert judge_slots(Slots((slot("extended", 9.0 * GIGA),), None), limits).status is Status.CRITICAL
-    assert judge_slots(Slots((slot("unreserved"),), GIGA), limits).status is Status.CRITICAL
+    assert judge_slots(Slots((slot("reserved", active=False),), None), limits).outcome is Outcome.OK
+    assert judge_slots(Slots((slot("extended", 2.0 * GIGA),), None), limits).outcome is Outcome.WARNING
+    assert judge_slots(Slots((slot("extended", 9.0 * GIGA),), None), limits).outcome is Outcome.CRITICAL
+    assert judge_slots(Slots((slot("unreserved"),), GIGA), limits).outcome is Outcome.CRITICAL
 
 
 def test_only_commits_that_wait_can_hang() -> None:
     standby = Standby("a", "local", "streaming", "async", 0.0, None)
-    assert judge_standbys(Standbys((standby,), "b", waits=True), LIMITS["replication_lag"]).status is Status.CRITICAL
-    assert judge_standbys(Standbys((standby,), "b", waits=False), LIMITS["replication_lag"]).status is Status.OK
+    assert judge_standbys(Standbys((standby,), "b", waits=True), LIMITS["replication_lag"]).outcome is Outcome.CRITICAL
+    assert judge_standbys(Standbys((standby,), "b", waits=False), LIMITS["replication_lag"]).outcome is Outcome.OK
 
 
 def test_what_the_models_do_not_know_is_no_illness_but_a_missing_check_is_a_warning() -> None:
     extra = SchemaFinding("WARN", "extra_table", "more", "Not in TMI's models.")
     lacking = SchemaFinding("WARN", "missing_check", "threats", "The CHECK is missing.")
-    assert judge_findings(SchemaFindings((extra,)), LIMITS["schema_findings"]).status is Status.OK
-    assert judge_findings(SchemaFindings((lacking, extra)), LIMITS["schema_findings"]).status is Status.WARNING
+    assert judge_findings(SchemaFindings((extra,)), LIMITS["schema_findings"]).outcome is Outcome.OK
+    assert judge_findings(SchemaFindings((lacking, extra)), LIMITS["schema_findings"]).outcome is Outcome.WARNING
 
 
 def test_one_typing_error_a_minute_ago_is_no_attack() -> None:
     limits = LIMITS["failed_logins"]
-    assert judge_failed_logins(FailedLogins({"ada": 3}, 60, 100, True), limits).status is Status.OK
-    assert judge_failed_logins(FailedLogins({"ada": 30}, 60, 100, True), limits).status is Status.WARNING
-    assert judge_failed_logins(FailedLogins({"ada": 30}, 36000, 100, True), limits).status is Status.OK
-    assert "newest log file" in judge_failed_logins(FailedLogins({}, None, 0, True), limits).summary
+    assert judge_failed_logins(FailedLogins({"ada": 3}, 60, 100, True), limits).outcome is Outcome.OK
+    assert judge_failed_logins(FailedLogins({"ada": 30}, 60, 100, True), limits).outcome is Outcome.WARNING
+    assert judge_failed_logins(FailedLogins({"ada": 30}, 36000, 100, True), limits).outcome is Outcome.OK
+    assert "newest log file" in judge_failed_logins(FailedLogins({}, None, 0, True), limits).seen
 
 
 def test_failed_logins_are_told_from_other_lines_in_every_format_of_the_log() -> None:

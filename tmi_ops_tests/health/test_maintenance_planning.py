@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tmi_ops.errors import SettingsError
-from tmi_ops.health.examine import Result, unknown
+from tmi_ops.health.examine import Examined, unknown
 from tmi_ops.health.maintenance.limits import Limits, parse_window
 from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
 from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, Plan, Rebuild, Vacuum
@@ -61,9 +61,9 @@ def planned(limits: Limits | None = None, **readings: Reading | CannotTell) -> P
     for probe in ALL_PROBES:
         given = readings.get(probe.name, well.get(probe.name))
         if isinstance(given, CannotTell):
-            results.append(Result(probe, probe.thresholds, unknown(given), None, 0))
+            results.append(Examined(probe, probe.thresholds, unknown(given), None, 0))
         elif given is not None:
-            results.append(Result(probe, probe.thresholds, probe.judge(given, probe.thresholds), given, 0))
+            results.append(Examined(probe, probe.thresholds, probe.judge(given, probe.thresholds), given, 0))
     return plan_maintenance(results, limits or Limits())
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.examine import Examination, examine
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.cluster import RunningCluster, free_port, start_cluster
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
@@ -66,26 +67,26 @@ def ask(postgres: PostgresSettings, *statements: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_standby_that_stops_replaying_is_seen_from_both_sides_until_it_goes_on(pair: Pair) -> None:
-    assert probe(pair.standby, "replay_delay").status is Status.OK
+    assert probe(pair.standby, "replay_delay").outcome is Outcome.OK
     ask(pair.standby, "SELECT pg_wal_replay_pause()")
     ask(pair.primary, "CREATE TABLE written AS SELECT generate_series(1, 50000) AS id")
     behind = eventually(
-        lambda: (one := probe(pair.primary, "replication_lag", "1,1000")).status is Status.WARNING and one
+        lambda: (one := probe(pair.primary, "replication_lag", "1,1000")).outcome is Outcome.WARNING and one
     )
-    assert "pg_wal_replay_resume()" in " ".join(behind.verdict.remedy)
+    assert "pg_wal_replay_resume()" in " ".join(behind.answer.advice.sql)
     delayed = eventually(
-        lambda: (one := probe(pair.standby, "replay_delay", "0.001,1000")).status is Status.WARNING and one
+        lambda: (one := probe(pair.standby, "replay_delay", "0.001,1000")).outcome is Outcome.WARNING and one
     )
-    assert "replay is paused" in delayed.verdict.summary
-    ask(pair.standby, delayed.verdict.remedy[0])
-    eventually(lambda: probe(pair.primary, "replication_lag", "1,1000").status is Status.OK)
-    eventually(lambda: probe(pair.standby, "replay_delay").status is Status.OK)
+    assert "replay is paused" in delayed.answer.seen
+    ask(pair.standby, delayed.answer.advice.sql[0])
+    eventually(lambda: probe(pair.primary, "replication_lag", "1,1000").outcome is Outcome.OK)
+    eventually(lambda: probe(pair.standby, "replay_delay").outcome is Outcome.OK)
 
 
 def test_a_whole_examination_of_a_standby_refuses_nothing(pair: Pair, at_home: Settings) -> None:
     settings = at_home.model_copy(update={"postgres": pair.standby})
     report = examine(settings, Examination(), SilentReport())
-    assert [one.probe.name for one in report.results if one.verdict.cause in (Cause.REFUSED, Cause.RIGHT)] == []
+    assert [one.probe.name for one in report.results if one.cause in (Cause.REFUSED, Cause.RIGHT)] == []
 
 
 def test_commits_that_wait_for_a_standby_that_is_not_there_are_critical(pair: Pair) -> None:
@@ -93,15 +94,15 @@ def test_commits_that_wait_for_a_standby_that_is_not_there_are_critical(pair: Pa
     reload_configuration(pair.primary)
     try:
         found = probe(pair.primary, "replication_lag")
-        assert found.status is Status.CRITICAL
-        assert "elsewhere" in found.verdict.summary
-        ask(pair.primary, *found.verdict.remedy)
-        eventually(lambda: probe(pair.primary, "replication_lag").status is Status.OK)
+        assert found.outcome is Outcome.CRITICAL
+        assert "elsewhere" in found.answer.seen
+        ask(pair.primary, *found.answer.advice.sql)
+        eventually(lambda: probe(pair.primary, "replication_lag").outcome is Outcome.OK)
     finally:
         ask(pair.primary, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 
 
 def test_a_standby_that_receives_nothing_is_a_warning(pair: Pair) -> None:
     ask(pair.standby, "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'", "SELECT pg_reload_conf()")
-    found = eventually(lambda: (one := probe(pair.standby, "replay_delay")).status is Status.WARNING and one)
-    assert "not connected to a primary" in found.verdict.summary
+    found = eventually(lambda: (one := probe(pair.standby, "replay_delay")).outcome is Outcome.WARNING and one)
+    assert "not connected to a primary" in found.answer.seen

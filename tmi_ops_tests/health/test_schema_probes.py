@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.examine import Examination, examine
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
@@ -32,24 +33,24 @@ def migrated(server: PostgresSettings) -> Iterator[PostgresSettings]:
 def test_a_schema_that_is_up_to_date_is_well_also_for_a_role_that_may_read_no_row(migrated: PostgresSettings) -> None:
     with role(migrated, "GRANT pg_monitor TO {name}") as monitor:
         for reader in (migrated, monitor):
-            assert probe(reader, "migration").verdict.summary == "the schema is up to date"
+            assert probe(reader, "migration").answer.seen == "the schema is up to date"
             found = probe(reader, "schema_findings")
-            assert found.status is Status.OK, found.verdict
+            assert found.outcome is Outcome.OK, found.answer
 
 
 def test_a_missing_table_is_critical_and_a_missing_check_a_step_to_take(migrated: PostgresSettings) -> None:
     with connect(migrated) as connection:
         run_on(connection, "DROP TABLE timmy_usage", "CREATE TABLE more_than_the_models_know (id int)")
     findings = probe(migrated, "schema_findings")
-    assert findings.status is Status.CRITICAL
-    assert "timmy_usage: The table is missing." in findings.verdict.advice
-    assert "1 beside what TMI's models know" in findings.verdict.summary
+    assert findings.outcome is Outcome.CRITICAL
+    assert "timmy_usage: The table is missing." in findings.answer.advice.text
+    assert "1 beside what TMI's models know" in findings.answer.seen
     steps = probe(migrated, "migration")
-    assert steps.status is Status.WARNING
-    assert "1 step to take: create table timmy_usage" in steps.verdict.summary
+    assert steps.outcome is Outcome.WARNING
+    assert "1 step to take: create table timmy_usage" in steps.answer.seen
     migrate(migrated, SilentReport())
-    assert probe(migrated, "migration").status is Status.OK
-    assert probe(migrated, "schema_findings").status is Status.OK
+    assert probe(migrated, "migration").outcome is Outcome.OK
+    assert probe(migrated, "schema_findings").outcome is Outcome.OK
 
 
 def test_a_locked_table_is_named_as_the_reason_and_waited_for_once(
@@ -60,8 +61,8 @@ def test_a_locked_table_is_named_as_the_reason_and_waited_for_once(
     with connect(migrated) as holder:
         run_on(holder, "BEGIN", "LOCK threats IN ACCESS EXCLUSIVE MODE")
         report = examine(settings, how, SilentReport())
-    assert [result.verdict.cause for result in report.results] == [Cause.REFUSED] * 2
-    assert "is locked" in report.results[0].verdict.summary
+    assert [result.cause for result in report.results] == [Cause.REFUSED] * 2
+    assert "is locked" in report.results[0].answer.seen
     assert report.results[1].seconds < 0.5
 
 
@@ -76,10 +77,10 @@ def test_a_sequence_near_the_end_of_its_column_is_critical_though_the_sequence_i
         "SELECT setval('going_round', 10)",
     )
     found = probe(database, "sequences")
-    assert found.status is Status.CRITICAL
-    assert "public.events_id_seq has used 93.1 %" in found.verdict.summary
-    sql(*found.verdict.remedy)
-    assert probe(database, "sequences").status is Status.OK
+    assert found.outcome is Outcome.CRITICAL
+    assert "public.events_id_seq has used 93.1 %" in found.answer.seen
+    sql(*found.answer.advice.sql)
+    assert probe(database, "sequences").outcome is Outcome.OK
 
 
 def test_a_descending_sequence_and_one_without_a_column_come_to_their_end_too(
@@ -87,8 +88,8 @@ def test_a_descending_sequence_and_one_without_a_column_come_to_their_end_too(
 ) -> None:
     sql("CREATE SEQUENCE down INCREMENT -1 MINVALUE -100 MAXVALUE -1", "SELECT setval('down', -80)")
     found = probe(database, "sequences")
-    assert found.status is Status.WARNING
-    assert found.verdict.remedy == ("ALTER SEQUENCE public.down AS bigint NO MAXVALUE;",)
+    assert found.outcome is Outcome.WARNING
+    assert found.answer.advice.sql == ("ALTER SEQUENCE public.down AS bigint NO MAXVALUE;",)
 
 
 def test_sequences_hidden_from_the_role_come_with_the_grant(
@@ -96,9 +97,9 @@ def test_sequences_hidden_from_the_role_come_with_the_grant(
 ) -> None:
     sql("CREATE SEQUENCE numbers")
     found = probe(monitor, "sequences")
-    assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
-    sql(*found.verdict.remedy, "CREATE SEQUENCE more_numbers")
-    assert probe(monitor, "sequences").verdict.summary.startswith("2 sequences;")
+    assert (found.outcome, found.cause) == (Outcome.UNKNOWN, Cause.RIGHT)
+    sql(*found.answer.advice.sql, "CREATE SEQUENCE more_numbers")
+    assert probe(monitor, "sequences").answer.seen.startswith("2 sequences;")
 
 
 def test_a_sequence_that_fills_a_column_by_its_default_alone_ends_with_that_column(
@@ -111,5 +112,5 @@ def test_a_sequence_that_fills_a_column_by_its_default_alone_ends_with_that_colu
         "SELECT setval('numbers', 2000000000)",
     )
     found = probe(database, "sequences")
-    assert found.status is Status.CRITICAL
-    assert "public.events.id is integer" in found.verdict.summary
+    assert found.outcome is Outcome.CRITICAL
+    assert "public.events.id is integer" in found.answer.seen

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probes.security import Encryption, FailedLogins
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs
@@ -56,9 +57,9 @@ def test_a_connection_from_another_machine_without_tls_is_a_warning(
 ) -> None:
     another_session(host=remote_address)
     found = probe(database, "ssl_connections")
-    assert found.status is Status.WARNING
-    assert f"from {remote_address}" in found.verdict.summary
-    assert any("ALTER SYSTEM SET ssl = on" in remedy for remedy in found.verdict.remedy)
+    assert found.outcome is Outcome.WARNING
+    assert f"from {remote_address}" in found.answer.seen
+    assert any("ALTER SYSTEM SET ssl = on" in remedy for remedy in found.answer.advice.sql)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_an_encrypted_connection_from_another_machine_is_well(
 ) -> None:
     another_session(host=remote_address, sslmode="require")
     found = probe(database, "ssl_connections")
-    assert found.status is Status.OK
+    assert found.outcome is Outcome.OK
     assert isinstance(found.reading, Encryption)
     assert [one.protocol for one in found.reading.connections if one.remote] == ["TLSv1.3"]
 
@@ -101,9 +102,9 @@ def test_failed_logins_are_counted_since_the_last_reading_by_role(database: Post
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(**{**connection_parameters(database), "user": user, "password": "guess"})
     found = eventually(
-        lambda: (one := probe(database, "failed_logins", "2,100", last=before)).status is not Status.OK and one
+        lambda: (one := probe(database, "failed_logins", "2,100", last=before)).outcome is not Outcome.OK and one
     )
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, FailedLogins)
     assert found.reading.by_role == {"mallory": 2, database.user: 1}
     assert found.reading.complete
@@ -113,9 +114,9 @@ def test_a_role_that_may_not_read_the_log_is_told_the_grants_and_they_suffice(
     database: PostgresSettings, monitor: PostgresSettings, sql: Run
 ) -> None:
     found = probe(monitor, "failed_logins")
-    assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
-    sql(*found.verdict.remedy)
-    assert probe(monitor, "failed_logins", "1000000,").status is Status.OK
+    assert (found.outcome, found.cause) == (Outcome.UNKNOWN, Cause.RIGHT)
+    sql(*found.answer.advice.sql)
+    assert probe(monitor, "failed_logins", "1000000,").outcome is Outcome.OK
     sql(f"REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) FROM {monitor.user}")
     sql(f"REVOKE pg_read_server_files FROM {monitor.user}")
 
@@ -126,5 +127,5 @@ def test_a_server_that_logs_elsewhere_is_said_so(programs: Any, tmp_path_factory
 
     with throwaway_server(programs, tmp_path_factory.mktemp("stderr")) as running:
         found = probe(running.address, "failed_logins")
-        assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.NOT_VISIBLE)
-        assert "standard error" in found.verdict.summary
+        assert (found.outcome, found.cause) == (Outcome.UNKNOWN, Cause.NOT_VISIBLE)
+        assert "standard error" in found.answer.seen

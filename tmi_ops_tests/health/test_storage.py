@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probes.bloat import Bloat
 from tmi_ops.health.probes.disk import DiskSpace
 from tmi_ops.health.probes.sizes import Sizes
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -32,8 +33,8 @@ def test_growth_is_measured_between_readings_and_names_the_table_that_grew(
     before = counters(database)
     sql("INSERT INTO audit_entries SELECT generate_series(1, 100000)")
     found = probe(database, "sizes", "1,50", last=before)
-    assert found.status is Status.WARNING
-    assert "most of it in public.audit_entries (3." in found.verdict.advice
+    assert found.outcome is Outcome.WARNING
+    assert "most of it in public.audit_entries (3." in found.answer.advice.text
     assert isinstance(found.reading, Sizes)
     assert found.reading.rows()[0]["table"] == "public.audit_entries"
     assert found.reading.rows()[0]["rows (estimate)"] == 0
@@ -41,8 +42,8 @@ def test_growth_is_measured_between_readings_and_names_the_table_that_grew(
 
 def test_a_first_reading_shows_sizes_and_says_that_growth_comes_later(database: PostgresSettings) -> None:
     found = probe(database, "sizes")
-    assert found.status is Status.OK
-    assert "growth comes with the next reading" in found.verdict.summary
+    assert found.outcome is Outcome.OK
+    assert "growth comes with the next reading" in found.answer.seen
 
 
 def test_a_locked_table_does_not_hold_the_sizes_of_the_others_up(database: PostgresSettings, sql: Run) -> None:
@@ -75,17 +76,17 @@ def test_bloat_is_estimated_near_what_pgstattuple_measures(database: PostgresSet
     for name, bloated in (("table_bloat", "public.cheese"), ("index_bloat", "public.cheese_pkey")):
         estimated, exact = probe(database, name), probe(database, name, exact_bloat=True)
         for found in (estimated, exact):
-            assert found.status is Status.CRITICAL, found.verdict
+            assert found.outcome is Outcome.CRITICAL, found.answer
             assert isinstance(found.reading, Bloat)
             assert [item.name for item in found.reading.over(found.thresholds)] == [bloated]
         assert isinstance(estimated.reading, Bloat)
         assert isinstance(exact.reading, Bloat)
         assert estimated.reading.worst_percent == pytest.approx(exact.reading.worst_percent, abs=8)
-        assert exact.verdict.summary.startswith("measured")
-    assert probe(database, "index_bloat").verdict.remedy == ("REINDEX INDEX CONCURRENTLY public.cheese_pkey;",)
+        assert exact.answer.seen.startswith("measured")
+    assert probe(database, "index_bloat").answer.advice.sql == ("REINDEX INDEX CONCURRENTLY public.cheese_pkey;",)
     sql("REINDEX INDEX CONCURRENTLY cheese_pkey", "VACUUM (FULL, ANALYZE) cheese")
-    assert probe(database, "index_bloat").status is Status.OK
-    assert probe(database, "table_bloat").status is Status.OK
+    assert probe(database, "index_bloat").outcome is Outcome.OK
+    assert probe(database, "table_bloat").outcome is Outcome.OK
 
 
 def test_bloat_says_what_to_create_or_grant_where_it_cannot_be_known(
@@ -97,13 +98,13 @@ def test_bloat_says_what_to_create_or_grant_where_it_cannot_be_known(
         "VACUUM (ANALYZE, TRUNCATE off) hidden",
     )
     hidden = probe(monitor, "table_bloat")
-    assert (hidden.status, hidden.verdict.cause) == (Status.UNKNOWN, Cause.RIGHT)
+    assert (hidden.outcome, hidden.cause) == (Outcome.UNKNOWN, Cause.RIGHT)
     without = probe(monitor, "table_bloat", exact_bloat=True)
-    assert (without.status, without.verdict.cause) == (Status.UNKNOWN, Cause.EXTENSION)
-    sql(*without.verdict.remedy)
-    assert probe(monitor, "table_bloat", exact_bloat=True).status is Status.CRITICAL
-    sql(hidden.verdict.remedy[1])
-    assert probe(monitor, "table_bloat").status is Status.CRITICAL
+    assert (without.outcome, without.cause) == (Outcome.UNKNOWN, Cause.EXTENSION)
+    sql(*without.answer.advice.sql)
+    assert probe(monitor, "table_bloat", exact_bloat=True).outcome is Outcome.CRITICAL
+    sql(hidden.answer.advice.sql[1])
+    assert probe(monitor, "table_bloat").outcome is Outcome.CRITICAL
 
 
 def test_sorts_that_spill_to_disk_are_measured_between_readings(database: PostgresSettings, sql: Run) -> None:
@@ -114,13 +115,13 @@ def test_sorts_that_spill_to_disk_are_measured_between_readings(database: Postgr
         FLUSH,
     )
     found = probe(database, "temporary_files", "1,", last=before)
-    assert found.status is Status.WARNING
-    assert "work_mem (4MB)" in found.verdict.advice
+    assert found.outcome is Outcome.WARNING
+    assert "work_mem (4MB)" in found.answer.advice.text
 
 
 def test_the_disks_of_a_server_on_this_machine_are_seen(database: PostgresSettings, cluster: RunningCluster) -> None:
     found = probe(database, "disk_space", "0,100.1")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, DiskSpace)
     fullest = found.reading.filesystems[0]
     assert Path(fullest.path).is_relative_to(cluster.directory)
@@ -133,18 +134,18 @@ def test_a_server_whose_process_is_not_here_has_no_visible_disks(
 ) -> None:
     monkeypatch.setattr("tmi_ops.health.probes.disk.Path", lambda path: Path(f"/nowhere{path}"))
     found = probe(database, "disk_space")
-    assert (found.status, found.verdict.cause) == (Status.UNKNOWN, Cause.NOT_VISIBLE)
-    assert found.verdict.remedy == ("TMI_OPS_HEALTH_SKIP=disk_space",)
+    assert (found.outcome, found.cause) == (Outcome.UNKNOWN, Cause.NOT_VISIBLE)
+    assert found.answer.advice.command == ("TMI_OPS_HEALTH_SKIP=disk_space",)
 
 
 def critical(found: Any) -> Any:
-    return found if found.status is Status.CRITICAL else None
+    return found if found.outcome is Outcome.CRITICAL else None
 
 
 @pytest.mark.slow
 def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> None:
     with throwaway_server(programs, tmp_path_factory.mktemp("damaged")) as damaged:
-        assert probe(damaged.address, "checksum_failures").verdict.summary == "checksums are on, no page failed"
+        assert probe(damaged.address, "checksum_failures").answer.seen == "checksums are on, no page failed"
         with connect(damaged.address) as connection:
             run_on(connection, "CREATE TABLE victim AS SELECT generate_series(1, 1000)", "CHECKPOINT")
         with connect(damaged.address, "template1") as connection:
@@ -160,8 +161,8 @@ def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factor
         with connect(copied) as connection, pytest.raises(Exception, match="invalid page"):
             run_on(connection, "SELECT count(*) FROM victim")
         found = eventually(lambda: critical(probe(copied, "checksum_failures")))
-    assert "1 page failed the checksum in copied" in found.verdict.summary
-    assert "tmi-ops verify latest" in found.verdict.remedy
+    assert "1 page failed the checksum in copied" in found.answer.seen
+    assert "tmi-ops verify latest" in found.answer.advice.command
 
 
 def test_rows_that_fill_a_page_each_and_columns_that_were_dropped_are_no_bloat(

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome, worst_outcome
 from tmi_ops.errors import SettingsError
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.thresholds import Thresholds, overridden
-from tmi_ops.health.verdict import Status, worst
 
 HIGH = Thresholds(80, 95, "%")
 LOW = Thresholds(90, 70, "%", lower_is_worse=True)
@@ -14,17 +14,17 @@ LOW = Thresholds(90, 70, "%", lower_is_worse=True)
 @pytest.mark.parametrize(
     ("thresholds", "figure", "status"),
     [
-        (HIGH, 79.9, Status.OK),
-        (HIGH, 80, Status.WARNING),
-        (HIGH, 95, Status.CRITICAL),
-        (LOW, 90.1, Status.OK),
-        (LOW, 90, Status.WARNING),
-        (LOW, 70, Status.CRITICAL),
-        (Thresholds(None, None, ""), 1e9, Status.OK),
-        (Thresholds(None, 1, ""), 1, Status.CRITICAL),
+        (HIGH, 79.9, Outcome.OK),
+        (HIGH, 80, Outcome.WARNING),
+        (HIGH, 95, Outcome.CRITICAL),
+        (LOW, 90.1, Outcome.OK),
+        (LOW, 90, Outcome.WARNING),
+        (LOW, 70, Outcome.CRITICAL),
+        (Thresholds(None, None, ""), 1e9, Outcome.OK),
+        (Thresholds(None, 1, ""), 1, Outcome.CRITICAL),
     ],
 )
-def test_a_figure_that_reaches_a_limit_has_crossed_it(thresholds: Thresholds, figure: float, status: Status) -> None:
+def test_a_figure_that_reaches_a_limit_has_crossed_it(thresholds: Thresholds, figure: float, status: Outcome) -> None:
     assert thresholds.status(figure) is status
 
 
@@ -67,7 +67,7 @@ def test_every_default_is_in_order_and_can_be_crossed() -> None:
 
 
 def test_the_worst_of_several_unknown_is_worse_than_well() -> None:
-    assert worst([]) is Status.OK
-    assert worst([Status.OK, Status.UNKNOWN]) is Status.UNKNOWN
-    assert worst([Status.UNKNOWN, Status.WARNING, Status.OK]) is Status.WARNING
-    assert worst([Status.CRITICAL, Status.WARNING]) is Status.CRITICAL
+    assert worst_outcome([]) is Outcome.OK
+    assert worst_outcome([Outcome.OK, Outcome.UNKNOWN]) is Outcome.UNKNOWN
+    assert worst_outcome([Outcome.UNKNOWN, Outcome.WARNING, Outcome.OK]) is Outcome.WARNING
+    assert worst_outcome([Outcome.CRITICAL, Outcome.WARNING]) is Outcome.CRITICAL

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probes.vacuum import Statistics, Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
-from tmi_ops.health.verdict import Status
 from tmi_ops.postgres.cluster import RunningCluster, start_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -28,7 +28,7 @@ def test_dead_rows_autovacuum_should_have_cleared_away_are_a_warning_and_vacuum_
     sql("CREATE TABLE carts AS SELECT generate_series(1, 1000) AS id", FLUSH, "ANALYZE carts")
     sql("UPDATE carts SET id = id", FLUSH)
     found = probe(database, "autovacuum")
-    assert found.status is Status.WARNING
+    assert found.outcome is Outcome.WARNING
     assert isinstance(found.reading, Upkeep)
     assert found.reading.rows()[0] == {
         "table": "public.carts",
@@ -38,8 +38,8 @@ def test_dead_rows_autovacuum_should_have_cleared_away_are_a_warning_and_vacuum_
         "last vacuumed": "never",
         "autovacuum": "on",
     }
-    sql(found.verdict.remedy[0], FLUSH)
-    assert probe(database, "autovacuum").status is Status.OK
+    sql(found.answer.advice.sql[0], FLUSH)
+    assert probe(database, "autovacuum").outcome is Outcome.OK
 
 
 def test_a_table_with_autovacuum_off_is_called_by_name(database: PostgresSettings, sql: Run) -> None:
@@ -50,15 +50,15 @@ def test_a_table_with_autovacuum_off_is_called_by_name(database: PostgresSetting
         FLUSH,
     )
     found = probe(database, "autovacuum")
-    assert found.status is Status.CRITICAL
-    assert "autovacuum is switched off for public.odd" in found.verdict.advice
-    assert found.verdict.remedy[0] == "ALTER TABLE public.odd RESET (autovacuum_enabled);"
+    assert found.outcome is Outcome.CRITICAL
+    assert "autovacuum is switched off for public.odd" in found.answer.advice.text
+    assert found.answer.advice.sql[0] == "ALTER TABLE public.odd RESET (autovacuum_enabled);"
 
 
 def test_autovacuum_switched_off_for_the_whole_server_is_a_warning(programs: Programs, server_without: Any) -> None:
     found = probe(server_without, "autovacuum")
-    assert found.status is Status.WARNING
-    assert "ALTER SYSTEM SET autovacuum = on;" in found.verdict.remedy
+    assert found.outcome is Outcome.WARNING
+    assert "ALTER SYSTEM SET autovacuum = on;" in found.answer.advice.sql
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +70,19 @@ def server_without(programs: Programs, tmp_path_factory: pytest.TempPathFactory)
 
 def test_settings_by_which_a_crash_destroys_the_database_are_critical(server_without: PostgresSettings) -> None:
     found = probe(server_without, "durability")
-    assert found.status is Status.CRITICAL
-    assert found.verdict.remedy[:2] == ("ALTER SYSTEM SET fsync = on;", "ALTER SYSTEM SET full_page_writes = on;")
+    assert found.outcome is Outcome.CRITICAL
+    assert found.answer.advice.sql[:2] == ("ALTER SYSTEM SET fsync = on;", "ALTER SYSTEM SET full_page_writes = on;")
 
 
 def test_statistics_that_are_out_of_date_are_found_and_analyze_cures_it(database: PostgresSettings, sql: Run) -> None:
     sql("CREATE TABLE prices AS SELECT generate_series(1, 1000) AS id", FLUSH)
     found = probe(database, "analyze")
-    assert found.status is Status.CRITICAL
+    assert found.outcome is Outcome.CRITICAL
     assert isinstance(found.reading, Statistics)
     assert found.reading.rows()[0]["last analysed"] == "never"
-    assert found.verdict.remedy == ("ANALYZE public.prices;",)
-    sql(*found.verdict.remedy, FLUSH)
-    assert probe(database, "analyze").status is Status.OK
+    assert found.answer.advice.sql == ("ANALYZE public.prices;",)
+    sql(*found.answer.advice.sql, FLUSH)
+    assert probe(database, "analyze").outcome is Outcome.OK
 
 
 # Autovacuum would come against wraparound at once, even where it is off.
@@ -141,21 +141,21 @@ def set_forward(programs: Programs, running: RunningCluster, *, transaction: int
 @pytest.mark.slow
 def test_multixacts_on_their_way_to_wraparound_are_critical(aged: PostgresSettings) -> None:
     found = probe(aged, "multixact_wraparound")
-    assert found.status is Status.CRITICAL
-    assert "postgres is 1,599,999,999 multixacts old" in found.verdict.summary
-    assert found.verdict.remedy[0].startswith("VACUUM (FREEZE, VERBOSE)")
+    assert found.outcome is Outcome.CRITICAL
+    assert "postgres is 1,599,999,999 multixacts old" in found.answer.seen
+    assert found.answer.advice.sql[0].startswith("VACUUM (FREEZE, VERBOSE)")
 
 
 @pytest.mark.slow
 def test_transactions_on_their_way_to_wraparound_are_critical_with_what_to_freeze(aged: PostgresSettings) -> None:
     found = probe(aged, "transaction_wraparound")
-    assert found.status is Status.CRITICAL
-    assert "56.0 % of the way to refusing writes: postgres is 1,199,999," in found.verdict.summary
+    assert found.outcome is Outcome.CRITICAL
+    assert "56.0 % of the way to refusing writes: postgres is 1,199,999," in found.answer.seen
     assert isinstance(found.reading, Wraparound)
     assert found.reading.tables[0].age == found.reading.databases[0].age
-    assert found.verdict.remedy[0] == f"VACUUM (FREEZE, VERBOSE) {found.reading.tables[0].name};"
+    assert found.answer.advice.sql[0] == f"VACUUM (FREEZE, VERBOSE) {found.reading.tables[0].name};"
     with connect(aged) as connection:
         run_on(connection, "VACUUM (FREEZE)")
     thawed = probe(aged, "transaction_wraparound")
-    assert "postgres" not in thawed.verdict.summary
-    assert thawed.verdict.remedy in ((f"vacuumdb --freeze --dbname {name}",) for name in ("other", "template1"))
+    assert "postgres" not in thawed.answer.seen
+    assert thawed.answer.advice.command in ((f"vacuumdb --freeze --dbname {name}",) for name in ("other", "template1"))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.probes.wal import Archiver
-from tmi_ops.health.verdict import Cause, Status
+from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import counters, eventually, probe
@@ -21,19 +22,19 @@ WRITE_A_LITTLE = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 1000
 def test_checkpoints_that_are_asked_for_are_a_warning(database: PostgresSettings, sql: Run, programs: Programs) -> None:
     view = "checkpointer" if programs.major >= 17 else "bgwriter"
     sql(f"SELECT pg_stat_reset_shared('{view}')", *["CHECKPOINT"] * 10)
-    found = eventually(lambda: (one := probe(database, "checkpoints", "50,101")).status is Status.WARNING and one)
-    assert "100 % of them asked for" in found.verdict.summary
-    assert "ALTER SYSTEM SET max_wal_size = '4GB';" in found.verdict.remedy
+    found = eventually(lambda: (one := probe(database, "checkpoints", "50,101")).outcome is Outcome.WARNING and one)
+    assert "100 % of them asked for" in found.answer.seen
+    assert "ALTER SYSTEM SET max_wal_size = '4GB';" in found.answer.advice.sql
 
 
 def test_the_rate_of_wal_is_measured_between_readings(database: PostgresSettings, sql: Run) -> None:
     first = probe(database, "wal_rate")
-    assert (first.status, first.verdict.cause) == (Status.UNKNOWN, Cause.TOO_EARLY)
+    assert (first.outcome, first.cause) == (Outcome.UNKNOWN, Cause.TOO_EARLY)
     before = counters(database)
     sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 20000000))")
     found = probe(database, "wal_rate", "0.1,", last=before)
-    assert found.status is Status.WARNING
-    assert "19." in found.verdict.summary
+    assert found.outcome is Outcome.WARNING
+    assert "19." in found.answer.seen
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ def set_archive_command(sql: Run, database: PostgresSettings, command: str) -> N
 @pytest.mark.usefixtures("broken_archive")
 def test_an_archive_command_that_fails_is_critical_and_names_the_segment(database: PostgresSettings, sql: Run) -> None:
     segment = sql(WRITE_A_LITTLE, "SELECT pg_walfile_name(pg_switch_wal())")[0][0]
-    found = eventually(lambda: (one := probe(database, "archiver")).status is Status.CRITICAL and one)
-    assert segment in found.verdict.summary
+    found = eventually(lambda: (one := probe(database, "archiver")).outcome is Outcome.CRITICAL and one)
+    assert segment in found.answer.seen
     assert isinstance(found.reading, Archiver)
     assert found.reading.waiting
     set_archive_command(sql, database, "/bin/true")
-    assert eventually(lambda: (one := probe(database, "archiver")).status is Status.OK and one)
+    assert eventually(lambda: (one := probe(database, "archiver")).outcome is Outcome.OK and one)
 
 
 def test_a_slot_nobody_reads_holds_wal_and_dropping_it_is_the_last_resort(database: PostgresSettings, sql: Run) -> None:
@@ -64,12 +65,12 @@ def test_a_slot_nobody_reads_holds_wal_and_dropping_it_is_the_last_resort(databa
     try:
         sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 3000000))", "SELECT pg_switch_wal()")
         found = probe(database, "replication_slots", "2,1000000")
-        assert found.status is Status.WARNING
-        assert "forgotten (not in use) holds" in found.verdict.summary
-        assert "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';" in found.verdict.remedy
+        assert found.outcome is Outcome.WARNING
+        assert "forgotten (not in use) holds" in found.answer.seen
+        assert "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';" in found.answer.advice.sql
     finally:
         sql("SELECT pg_drop_replication_slot('forgotten')")
-    assert probe(database, "replication_slots").verdict.summary == "there is none"
+    assert probe(database, "replication_slots").answer.seen == "there is none"
 
 
 def test_a_slot_whose_wal_is_gone_is_critical(database: PostgresSettings, sql: Run) -> None:
@@ -83,8 +84,8 @@ def test_a_slot_whose_wal_is_gone_is_critical(database: PostgresSettings, sql: R
             sql(WRITE_A_LITTLE, "SELECT pg_switch_wal()")
         sql("CHECKPOINT")
         found = probe(database, "replication_slots")
-        assert found.status is Status.CRITICAL
-        assert "starved lost the WAL its consumer needs" in found.verdict.summary
+        assert found.outcome is Outcome.CRITICAL
+        assert "starved lost the WAL its consumer needs" in found.answer.seen
     finally:
         sql("SELECT pg_drop_replication_slot('starved')", "ALTER SYSTEM RESET max_slot_wal_keep_size")
         reload_configuration(database)
@@ -96,7 +97,7 @@ def test_archiving_without_a_command_is_critical_before_the_first_segment_waits(
     set_archive_command(sql, database, "")
     try:
         found = probe(database, "archiver")
-        assert found.status is Status.CRITICAL
-        assert "archive_mode is on without a command" in found.verdict.summary
+        assert found.outcome is Outcome.CRITICAL
+        assert "archive_mode is on without a command" in found.answer.seen
     finally:
         set_archive_command(sql, database, "/bin/true")

@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tmi_ops.checks.finding import Outcome as Verdict
 from tmi_ops.health.record import LastVerdict, LastVerdicts
 from tmi_ops.health.registry import PROBES
-from tmi_ops.health.verdict import Status as Verdict
 from tmi_ops.objectives.facts import Proof, RecoverabilityFacts, Usage
 from tmi_ops.objectives.history import Day, Hour, Point
 from tmi_ops.objectives.next_runs import Automatic, NextRun

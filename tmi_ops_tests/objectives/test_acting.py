@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tmi_ops.alerts.alert import Severity
+from tmi_ops.checks.finding import Severity
 from tmi_ops.objectives.acting import Attempt, Decision, Memory, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing

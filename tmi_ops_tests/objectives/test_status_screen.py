@@ -9,8 +9,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tmi_ops.alerts.alert import Alert, Severity
+from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.record import AlertRecord
+from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status import exit_code
 from tmi_ops.cli.status_facts import as_facts
 from tmi_ops.cli.status_view import status_screen

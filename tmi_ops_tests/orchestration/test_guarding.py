@@ -8,9 +8,9 @@ import pytest
 from dagster import AssetCheckEvaluation, DagsterInstance, DagsterRunStatus, ExecuteInProcessResult
 from dagster._core.test_utils import create_run_for_test
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.checks.finding import Severity
 from tmi_ops.orchestration import guarding
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.verify import verify_backup

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tmi_ops.alerts.alert import Severity
 from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.checks.finding import Outcome, Severity
 from tmi_ops.health.memory import open_shelf
 from tmi_ops.health.record import last_verdicts
-from tmi_ops.health.verdict import Status
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
@@ -24,7 +23,7 @@ def open_alerts(settings: Settings) -> dict[str, Severity]:
     return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
 
 
-def last_said(settings: Settings) -> Status | None:
+def last_said(settings: Settings) -> Outcome | None:
     """What `tmi-ops status` will tell of the schema."""
     last = last_verdicts(open_shelf(settings))
     return last.schema_findings.status if last and last.schema_findings else None
@@ -46,7 +45,7 @@ def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when
     assert open_alerts(migrated) == {"schema-drift": Severity.CRITICAL}
     (record,) = AlertDesk(migrated).records()
     assert "threats.name: The column is missing." in record.alert.at_risk
-    assert last_said(migrated) is Status.CRITICAL
+    assert last_said(migrated) is Outcome.CRITICAL
     assert look_through("schema_drift", drifted.cursor).skip_reason is not None
 
     with connect(migrated.postgres) as connection:
@@ -54,7 +53,7 @@ def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when
     mended = look_through("schema_drift", drifted.cursor)
     assert len(mended.run_requests or []) == 1
     assert not open_alerts(migrated)
-    assert last_said(migrated) is Status.OK
+    assert last_said(migrated) is Outcome.OK
 
 
 @pytest.mark.slow

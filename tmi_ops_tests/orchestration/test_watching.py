@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.alert import Severity as AlertSeverity
 from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.automation.judging import TICK_GRACE
 from tmi_ops.checks.finding import Finding, Severity
@@ -52,15 +51,15 @@ def test_the_outside_monitor_hears_that_all_is_well_only_where_nothing_is_stuck(
 def test_what_stays_stuck_is_an_alert_and_a_daemon_that_has_just_begun_is_given_time(as_variables: Settings) -> None:
     now = datetime.now(UTC)
 
-    def told(since: datetime, stuck: tuple[Finding, ...] = STUCK) -> list[tuple[str, AlertSeverity, bool]]:
+    def told(since: datetime, stuck: tuple[Finding, ...] = STUCK) -> list[tuple[str, Severity, bool]]:
         tell(as_variables, Topic.RTO, looked(Memory(stuck_since=since), now, is_stuck=bool(stuck)), stuck)
         return [
             (record.alert.key, record.alert.severity, record.is_open) for record in AlertDesk(as_variables).records()
         ]
 
     assert told(now - TICK_GRACE / 2) == []
-    assert told(now - TICK_GRACE * 2) == [("automation", AlertSeverity.CRITICAL, True)]
-    assert told(now, ()) == [("automation", AlertSeverity.CRITICAL, False)]
+    assert told(now - TICK_GRACE * 2) == [("automation", Severity.CRITICAL, True)]
+    assert told(now, ()) == [("automation", Severity.CRITICAL, False)]
 
 
 def test_records_that_cannot_be_asked_are_stuck_and_without_records_nobody_can_tell(

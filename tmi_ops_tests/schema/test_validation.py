@@ -9,7 +9,7 @@ from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.schema.catalog import LiveTable
 from tmi_ops.schema.engine import engine, snapshot
-from tmi_ops.schema.findings import Finding, find_all
+from tmi_ops.schema.findings import Deviation, find_all
 from tmi_ops.schema.row_counts import count_rows
 from tmi_ops.schema.rules import Rule
 from tmi_ops.schema.state import read_state
@@ -295,7 +295,7 @@ def test_a_verdict_is_json_and_comes_back_the_same(migrated_once: PostgresSettin
     assert json.loads(text)["ok"] is True
     assert json.loads(text)["tables"]["groups"] == 6
     assert Validation.model_validate(json.loads(text), extra="ignore") == verdict
-    assert all(isinstance(one, Finding) for one in verdict.findings)
+    assert all(isinstance(one, Deviation) for one in verdict.findings)
 
 
 def test_huge_tables_are_estimated_and_named_as_such(migrated: PostgresSettings) -> None:
@@ -318,7 +318,7 @@ def test_validation_only_reads(migrated_once: PostgresSettings) -> None:
     assert readonly == "on"
 
 
-def troubles_after(postgres: PostgresSettings, damage: str) -> list[Finding]:
+def troubles_after(postgres: PostgresSettings, damage: str) -> list[Deviation]:
     """The errors and warnings that damage gives; it is undone afterwards."""
     with engine(postgres).connect() as connection:
         try:

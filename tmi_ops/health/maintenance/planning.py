@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tmi_ops.health.examine import Result
+from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.examine import Examined
 from tmi_ops.health.maintenance.limits import Limits
 from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, LeftOut, Plan, Rebuild, Step, Vacuum
 from tmi_ops.health.probes.bloat import Bloat, BloatedIndex
@@ -13,7 +14,6 @@ from tmi_ops.health.probes.indexes import InvalidIndexes
 from tmi_ops.health.probes.sessions import Session, Sessions
 from tmi_ops.health.probes.vacuum import Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
-from tmi_ops.health.verdict import Status
 from tmi_ops.health.words import size_words
 from tmi_ops.words import time_words
 
@@ -33,7 +33,7 @@ PROBES = (
 _DISK_FACTOR = 2
 
 
-def plan_maintenance(results: Sequence[Result], limits: Limits) -> Plan:
+def plan_maintenance(results: Sequence[Examined], limits: Limits) -> Plan:
     """What to do about these results: sessions first, as they keep rows alive; then tables; then indexes.
 
     Args:
@@ -57,7 +57,7 @@ def plan_maintenance(results: Sequence[Result], limits: Limits) -> Plan:
     )
 
 
-def _sessions(results: dict[str, Result], limits: Limits) -> Iterator[EndSession | LeftOut]:
+def _sessions(results: dict[str, Examined], limits: Limits) -> Iterator[EndSession | LeftOut]:
     for name, longest, idle in (
         ("idle_in_transaction", limits.idle_s, True),
         ("long_running_queries", limits.running_s, False),
@@ -80,11 +80,11 @@ def _session(session: Session, limits: Limits, *, idle: bool) -> EndSession | Le
     return EndSession(session.pid, session.backend_start, session.xact_start, idle, session.describe(), reason)
 
 
-def _vacuums(results: dict[str, Result]) -> Iterator[Vacuum | LeftOut]:
+def _vacuums(results: dict[str, Examined]) -> Iterator[Vacuum | LeftOut]:
     frozen: set[str] = set()
     for name in ("transaction_wraparound", "multixact_wraparound"):
         reading = results[name].reading
-        if not isinstance(reading, Wraparound) or results[name].status not in (Status.WARNING, Status.CRITICAL):
+        if not isinstance(reading, Wraparound) or results[name].outcome not in (Outcome.WARNING, Outcome.CRITICAL):
             continue
         for table in reading.tables:
             if table.age >= reading.freeze_at and table.name not in frozen:
@@ -100,7 +100,7 @@ def _vacuums(results: dict[str, Result]) -> Iterator[Vacuum | LeftOut]:
                 yield Vacuum(due.name, f"{due.dead:,} dead rows, autovacuum comes at {due.vacuum_at:,.0f}")
 
 
-def _analyzes(results: dict[str, Result]) -> Iterator[Analyze]:
+def _analyzes(results: dict[str, Examined]) -> Iterator[Analyze]:
     statistics = results["analyze"]
     if isinstance(statistics.reading, Upkeep):
         for due in sorted(statistics.reading.tables, key=lambda one: -one.analyze_due):
@@ -108,7 +108,7 @@ def _analyzes(results: dict[str, Result]) -> Iterator[Analyze]:
                 yield Analyze(due.name, f"{due.modified:,} rows changed since its statistics were taken")
 
 
-def _indexes(results: dict[str, Result]) -> Iterator[Step | LeftOut]:
+def _indexes(results: dict[str, Examined]) -> Iterator[Step | LeftOut]:
     rebuilds: list[Rebuild] = []
     invalid = results["invalid_indexes"].reading
     if isinstance(invalid, InvalidIndexes):
@@ -129,7 +129,7 @@ def _indexes(results: dict[str, Result]) -> Iterator[Step | LeftOut]:
     yield from (_if_it_fits(rebuild, results["disk_space"]) for rebuild in rebuilds)
 
 
-def _if_it_fits(rebuild: Rebuild, disk: Result) -> Rebuild | LeftOut:
+def _if_it_fits(rebuild: Rebuild, disk: Examined) -> Rebuild | LeftOut:
     if not _has_schema(rebuild.index):
         return LeftOut(rebuild.index, "an index of the system catalogs cannot be rebuilt while they are in use")
     if isinstance(disk.reading, DiskSpace):
@@ -159,8 +159,8 @@ _KIND_OF = {
 }
 
 
-def _untold(results: dict[str, Result], limits: Limits) -> Iterator[LeftOut]:
+def _untold(results: dict[str, Examined], limits: Limits) -> Iterator[LeftOut]:
     for name, kind in _KIND_OF.items():
         result = results[name]
-        if result.status is Status.UNKNOWN and kind in limits.kinds:
-            yield LeftOut(name, f"health could not tell: {result.verdict.summary}")
+        if result.outcome is Outcome.UNKNOWN and kind in limits.kinds:
+            yield LeftOut(name, f"health could not tell: {result.answer.seen}")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString, TypeVar
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.probes.bloat_queries import INDEX_ESTIMATE, INDEX_EXACT, TABLE_ESTIMATE, TABLE_EXACT
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 from tmi_ops.health.words import count_words, list_words, size_words
 from tmi_ops.postgres.versions import READ_ALL_DATA
 
@@ -148,12 +149,12 @@ def _summary(reading: Bloat) -> str:
     )
 
 
-def judge_tables(reading: Bloat, thresholds: Thresholds) -> Verdict:
+def judge_tables(reading: Bloat, thresholds: Thresholds) -> Answer:
     status = thresholds.status(reading.worst_percent)
     over = [item.name for item in reading.over(thresholds)]
-    if status is Status.OK:
-        return Verdict(status, _summary(reading))
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, _summary(reading))
+    return verdict(
         status,
         _summary(reading),
         f"new rows fill it again, so only act when it stays: {list_words(over)}. To give it back, pg_repack online, or "
@@ -162,12 +163,12 @@ def judge_tables(reading: Bloat, thresholds: Thresholds) -> Verdict:
     )
 
 
-def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Verdict:
+def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Answer:
     status = thresholds.status(reading.worst_percent)
     over = [item.name for item in reading.over(thresholds)]
-    if status is Status.OK:
-        return Verdict(status, _summary(reading))
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, _summary(reading))
+    return verdict(
         status,
         _summary(reading),
         f"rebuild online: {list_words(over)}; `tmi-ops maintain` does it",

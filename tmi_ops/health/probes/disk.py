@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_SETTINGS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 from tmi_ops.health.words import count_words, size_words
 
 if TYPE_CHECKING:
@@ -115,13 +116,13 @@ def _is_on_this_machine(backend_pid: int) -> bool:
         return False
 
 
-def judge_disk(reading: DiskSpace, thresholds: Thresholds) -> Verdict:
+def judge_disk(reading: DiskSpace, thresholds: Thresholds) -> Answer:
     fullest = reading.filesystems[0]
     summary = f"{fullest.percent_used:.0f} % used, {size_words(fullest.free)} free ({fullest.place}: {fullest.path})"
     status = thresholds.status(fullest.percent_used)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         "PostgreSQL stops when it cannot write WAL: see what grows, then add disk; never delete files in pg_wal",
@@ -138,18 +139,18 @@ def _read_checksums(session: ProbeSession) -> Checksums:
     return Checksums(row["enabled"], row["failures"], str(last) if last else None, tuple(row["databases"]))
 
 
-def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Verdict:
+def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Answer:
     if not reading.enabled:
-        return Verdict(
-            Status.WARNING,
+        return verdict(
+            Outcome.WARNING,
             "data checksums are off: a disk that returns wrong bytes goes unnoticed, into every backup",
             "with the server stopped (an hour per TB), or by a restore into a cluster made with checksums",
             ("pg_checksums --enable --progress --pgdata <data directory>",),
         )
     status = thresholds.status(reading.failures)
-    if status is Status.OK:
-        return Verdict(status, "checksums are on, no page failed")
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, "checksums are on, no page failed")
+    return verdict(
         status,
         f"{count_words(reading.failures, 'page')} failed the checksum in {', '.join(reading.databases)}, the last at "
         f"{reading.last_failure}",

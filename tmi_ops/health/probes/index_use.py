@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, as_row, verdict
 from tmi_ops.health.words import count_words, list_words, size_words
 from tmi_ops.words import time_words
 
@@ -158,7 +159,7 @@ def _read_unused(session: ProbeSession) -> UnusedIndexes:
     )
 
 
-def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Verdict:
+def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Answer:
     if reading.observed_s < OBSERVED_LONG_ENOUGH_S:
         raise CannotTell(
             Cause.TOO_EARLY,
@@ -171,10 +172,10 @@ def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Verdict:
         f"{count_words(len(names), 'index', 'indexes')} ({size_words(reading.megabytes * _MEGA)}) not used in "
         f"{time_words(reading.observed_s)}"
     )
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     standby = " A standby's queries do not count here: look there first." if reading.has_standby else ""
-    return Verdict(
+    return verdict(
         status,
         f"{summary}: {list_words(names)}",
         f"TMI's models ask for some of them (`tmi-ops check`): drop only what they do not know.{standby}",
@@ -186,15 +187,15 @@ def _read_keys(session: ProbeSession) -> UnindexedKeys:
     return UnindexedKeys(session.read(UnindexedKey, _FOREIGN_KEYS))
 
 
-def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Verdict:
+def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Answer:
     small = len(reading.keys) - len(reading.judged)
     also = f"; {small} more of small tables" if small else ""
     status = thresholds.status(len(reading.judged))
-    if status is Status.OK:
-        return Verdict(status, f"none of a large table{also}")
+    if status is Outcome.OK:
+        return verdict(status, f"none of a large table{also}")
     first = reading.judged[0]
     names = [f"{key.table_name} ({', '.join(key.columns)})" for key in reading.judged]
-    return Verdict(
+    return verdict(
         status,
         f"{count_words(len(names), 'foreign key has', 'foreign keys have')} no index: {list_words(names)}{also}",
         f"a row deleted from {first.refers_to} reads all of {first.table_name}: give it an index",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.health.words import count_words, list_words, size_words
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ def _read_invalid(session: ProbeSession) -> InvalidIndexes:
     return InvalidIndexes(session.read(InvalidIndex, _INVALID))
 
 
-def judge_invalid(reading: InvalidIndexes, thresholds: Thresholds) -> Verdict:
+def judge_invalid(reading: InvalidIndexes, thresholds: Thresholds) -> Answer:
     building = len(reading.indexes) - len(reading.judged)
     if not reading.judged:
-        return Verdict(Status.OK, f"none; {building} being built" if building else "none")
+        return verdict(Outcome.OK, f"none; {building} being built" if building else "none")
     names = [index.name for index in reading.judged]
-    return Verdict(
+    return verdict(
         thresholds.status(len(names)),
         f"{count_words(len(names), 'index is', 'indexes are')} invalid: {list_words(names)}",
         "no query uses them, a unique one guarantees nothing, and writes maintain them: `tmi-ops maintain` mends them",
@@ -170,13 +171,13 @@ def _read_duplicates(session: ProbeSession) -> DuplicateIndexes:
     return DuplicateIndexes(session.read(DuplicateIndex, _DUPLICATES))
 
 
-def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Verdict:
+def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Answer:
     if not reading.indexes:
-        return Verdict(Status.OK, "none")
+        return verdict(Outcome.OK, "none")
     first, size = reading.indexes[0], sum(index.size for index in reading.indexes)
     count = count_words(len(reading.indexes), "index is", "indexes are")
     remedy = tuple(one.cure for one in reading.indexes[:5])
-    return Verdict(
+    return verdict(
         thresholds.status(len(reading.indexes)),
         f"{count} superfluous ({size_words(size)}): {first.name} is the same as {first.same_as}",
         "each write maintains both: drop the superfluous one",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.health.words import count_words, literal, query_shape
 from tmi_ops.postgres.versions import LOCK_WAIT_START
 from tmi_ops.words import time_words
@@ -163,26 +164,26 @@ def _read_blocked(session: ProbeSession) -> Blocked:
     return Blocked(waiters, shaped)
 
 
-def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Verdict:
+def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Answer:
     if not reading.waiters:
-        return Verdict(Status.OK, "nobody waits for a lock")
+        return verdict(Outcome.OK, "nobody waits for a lock")
     roots = reading.roots()
     waits = count_words(len(reading.waiters), "session waits", "sessions wait")
     summary = f"{waits} for locks, the longest for {time_words(reading.longest_s)}"
     if roots:
         summary += f"; in the way: {reading.name(next(iter(roots)))}"
     status = thresholds.status(reading.longest_s)
-    if status is Status.OK or not roots:
-        return Verdict(status, summary)
+    if status is Outcome.OK or not roots:
+        return verdict(status, summary)
     root = next(iter(roots))
     if root == _PREPARED_TRANSACTION:
-        return Verdict(
+        return verdict(
             status,
             summary,
             "a prepared transaction holds the lock: see the probe prepared_transactions",
             ("SELECT gid, prepared, owner FROM pg_prepared_xacts ORDER BY prepared;",),
         )
-    return Verdict(
+    return verdict(
         status,
         summary,
         f"end pid {root}, whom the others wait for; the query it last ran is in the table",
@@ -194,16 +195,16 @@ def _read_prepared(session: ProbeSession) -> PreparedTransactions:
     return PreparedTransactions(session.read(PreparedTransaction, _PREPARED))
 
 
-def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Verdict:
+def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Answer:
     if not reading.prepared:
-        return Verdict(Status.OK, "none is waiting")
+        return verdict(Outcome.OK, "none is waiting")
     oldest = reading.prepared[0]
     count = count_words(len(reading.prepared), "prepared transaction waits", "prepared transactions wait")
     summary = f"{count}, the oldest for {time_words(oldest.seconds)} ({oldest.role} in {oldest.database})"
     status = thresholds.status(oldest.seconds)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         f"it keeps its locks even over a restart: in {oldest.database}, finish it one way or the other",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.health.words import count_words, literal, size_words
 from tmi_ops.words import time_words
 
@@ -138,9 +139,9 @@ def _read_slots(session: ProbeSession) -> Slots:
     return Slots(session.read(Slot, _SLOTS), limit if limit >= 0 else None)
 
 
-def judge_slots(reading: Slots, thresholds: Thresholds) -> Verdict:
+def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
     if not reading.slots:
-        return Verdict(Status.OK, "there is none")
+        return verdict(Outcome.OK, "there is none")
     lost = [slot for slot in reading.slots if slot.wal_status == "lost"]
     endangered = [slot for slot in reading.slots if slot.wal_status == "unreserved"]
     worst = reading.slots[0]
@@ -150,21 +151,21 @@ def judge_slots(reading: Slots, thresholds: Thresholds) -> Verdict:
         f"{count_words(len(reading.slots), 'slot')}; {worst.name} ({state}) holds {size_words(worst.held)} {bound}"
     )
     if lost:
-        return Verdict(
-            Status.CRITICAL,
+        return verdict(
+            Outcome.CRITICAL,
             f"{lost[0].name} lost the WAL its consumer needs; {summary}",
             "its consumer cannot continue: drop the slot, then begin anew with a base backup",
             (f"SELECT pg_drop_replication_slot({literal(lost[0].name)});", "tmi-ops backup base"),
         )
-    status = Status.CRITICAL if endangered else thresholds.status(worst.held / _MEGA)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    status = Outcome.CRITICAL if endangered else thresholds.status(worst.held / _MEGA)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     subject = endangered[0] if endangered else worst
     remedy = [f"SELECT pg_drop_replication_slot({literal(subject.name)});  -- only if its consumer is gone for good"]
     if reading.limit is None:
         remedy += ["ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';", "SELECT pg_reload_conf();"]
     danger = "the next checkpoint may remove WAL it needs" if endangered else "pg_wal grows until it confirms"
-    return Verdict(status, summary, f"get the consumer of {subject.name} running again: {danger}", tuple(remedy))
+    return verdict(status, summary, f"get the consumer of {subject.name} running again: {danger}", tuple(remedy))
 
 
 def _read_standbys(session: ProbeSession) -> Standbys:
@@ -173,24 +174,24 @@ def _read_standbys(session: ProbeSession) -> Standbys:
     return Standbys(session.read(Standby, _STANDBYS), synchronous["names"], waits)
 
 
-def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Verdict:
+def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Answer:
     if reading.commits_hang:
-        return Verdict(
-            Status.CRITICAL,
+        return verdict(
+            Outcome.CRITICAL,
             f"commits wait for a synchronous standby that is not there ({reading.synchronous})",
             "start it; or, accepting that commits are not copied, stop waiting for it",
             ("ALTER SYSTEM SET synchronous_standby_names = '';", "SELECT pg_reload_conf();"),
         )
     if not reading.standbys:
-        return Verdict(Status.OK, "nobody receives WAL now")
+        return verdict(Outcome.OK, "nobody receives WAL now")
     worst = reading.standbys[0]
     lag = f", {time_words(worst.lag_s)}" if worst.lag_s is not None else ""
     count = count_words(len(reading.standbys), "receiver")
     summary = f"{count}; {worst.name} ({worst.state}) is {size_words(worst.behind)}{lag} behind"
     status = thresholds.status(worst.behind / _MEGA)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         f"{worst.name} at {worst.address} is too slow, paused, or has a query in the way: see it there",
@@ -207,25 +208,25 @@ def _read_replay(session: ProbeSession) -> Replay:
     return Replay(is_standby=True, **session.row(_REPLAY))
 
 
-def judge_replay(reading: Replay, thresholds: Thresholds) -> Verdict:
+def judge_replay(reading: Replay, thresholds: Thresholds) -> Answer:
     if not reading.is_standby:
-        return Verdict(Status.OK, "this server is a primary")
+        return verdict(Outcome.OK, "this server is a primary")
     paused = ", replay is paused" if reading.paused else ""
     source = "" if reading.receivers else ", not connected to a primary"
     summary = f"{time_words(reading.delay_s)} behind ({size_words(reading.behind or 0)} to replay){paused}{source}"
     status = thresholds.status(reading.delay_s)
-    if status is Status.OK and reading.receivers:
-        return Verdict(status, summary)
-    if status is Status.OK:
-        return Verdict(
-            Status.WARNING,
+    if status is Outcome.OK and reading.receivers:
+        return verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(
+            Outcome.WARNING,
             summary,
             "it receives nothing: see primary_conninfo, the primary's pg_hba.conf, and this server's log",
             ("SHOW primary_conninfo;",),
         )
     if reading.paused:
-        return Verdict(status, summary, "somebody paused replay: let it go on", ("SELECT pg_wal_replay_resume();",))
-    return Verdict(
+        return verdict(status, summary, "somebody paused replay: let it go on", ("SELECT pg_wal_replay_resume();",))
+    return verdict(
         status,
         summary,
         "a long query here may hold replay back, or the disk is too slow",

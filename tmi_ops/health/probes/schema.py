@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.health.words import count_words, list_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
-    from tmi_ops.schema.findings import Finding
+    from tmi_ops.schema.findings import Deviation
 
 # A monitoring role reads no rows on purpose; and what TMI's models do not know is nobody's illness.
 _NO_ILLNESS = ("unreadable_table", "extra_table", "extra_column", "extra_index", "extra_constraint", "extra_object")
@@ -86,15 +87,15 @@ def _read_migration(session: ProbeSession) -> Migration:
     )
 
 
-def judge_migration(reading: Migration, thresholds: Thresholds) -> Verdict:
+def judge_migration(reading: Migration, thresholds: Thresholds) -> Answer:
     if not reading.steps and not reading.blocked:
-        return Verdict(Status.OK, "the schema is up to date")
+        return verdict(Outcome.OK, "the schema is up to date")
     waiting = f", {len(reading.blocked)} left to a person" if reading.blocked else ""
     summary = f"{count_words(len(reading.steps), 'step')} to take{waiting}"
     status = thresholds.status(len(reading.steps))
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         f"{summary}: {list_words(reading.steps, 2)}",
         "bring the schema up to date: online, nothing is dropped",
@@ -108,7 +109,7 @@ def _read_findings(session: ProbeSession) -> SchemaFindings:
     return reading_of(find_all(session.schema))
 
 
-def reading_of(findings: Iterable[Finding]) -> SchemaFindings:
+def reading_of(findings: Iterable[Deviation]) -> SchemaFindings:
     """What the probe reads of them."""
     return SchemaFindings(
         tuple(
@@ -119,15 +120,15 @@ def reading_of(findings: Iterable[Finding]) -> SchemaFindings:
     )
 
 
-def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Verdict:
+def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Answer:
     extra = len(reading.findings) - len(reading.judged)
     also = f"; {extra} beside what TMI's models know" if extra else ""
     if not reading.judged:
-        return Verdict(Status.OK, f"nothing that TMI needs differs{also}")
+        return verdict(Outcome.OK, f"nothing that TMI needs differs{also}")
     by_rule = Counter(finding.rule.replace("_", " ") for finding in reading.judged)
     kinds = list_words([f"{count} {rule}" for rule, count in by_rule.most_common()])
-    status = thresholds.status(reading.errors) if reading.errors else Status.WARNING
-    return Verdict(
+    status = thresholds.status(reading.errors) if reading.errors else Outcome.WARNING
+    return verdict(
         status,
         f"{count_words(reading.errors, 'error')}, {count_words(reading.warnings, 'warning')}: {kinds}{also}",
         f"{reading.judged[0].subject}: {reading.judged[0].message}",

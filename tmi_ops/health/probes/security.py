@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, as_row, verdict
 from tmi_ops.health.words import count_words, list_words
 from tmi_ops.postgres.versions import MONITOR_READS_LOG
 from tmi_ops.words import time_words
@@ -113,7 +114,7 @@ def _read_encryption(session: ProbeSession) -> Encryption:
     return Encryption(session.read(ConnectionSecurity, _CONNECTIONS), session.row(_SSL)["enabled"])
 
 
-def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Verdict:
+def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Answer:
     total = sum(one.connections for one in reading.connections)
     encrypted = sum(one.connections for one in reading.connections if one.encrypted)
     summary = (
@@ -121,11 +122,11 @@ def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Verdict:
         f"{reading.exposed_count} from other machines are not"
     )
     status = thresholds.status(reading.exposed_count)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     who = list_words([f"{one.role} from {one.address}" for one in reading.exposed])
     switch_on = () if reading.server_speaks_tls else ("ALTER SYSTEM SET ssl = on;  -- with server.crt, server.key",)
-    return Verdict(
+    return verdict(
         status,
         f"{summary}: {who}",
         "passwords' hashes and rows travel in the clear: require TLS on both sides",
@@ -205,7 +206,7 @@ def _reading_grants(session: ProbeSession) -> tuple[str, ...]:
     )
 
 
-def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Verdict:
+def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Answer:
     when = (
         f"in the last {time_words(reading.seconds)}"
         if reading.seconds is not None
@@ -215,10 +216,10 @@ def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Verdic
     if not reading.complete:
         summary += " (only the newest part was read)"
     status = thresholds.status(reading.per_hour)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     roles = list_words([f"{role} ({count})" for role, count in reading.by_role.items()])
-    return Verdict(
+    return verdict(
         status,
         f"{summary}: {roles}",
         "an application with an old password, or somebody guessing: the log names the addresses; narrow pg_hba.conf",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 from tmi_ops.health.words import count_words
 
 if TYPE_CHECKING:
@@ -108,17 +109,17 @@ def _read(session: ProbeSession) -> Sequences:
     return reading
 
 
-def judge(reading: Sequences, thresholds: Thresholds) -> Verdict:
+def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
     if not reading.sequences:
-        return Verdict(Status.OK, "there is none")
+        return verdict(Outcome.OK, "there is none")
     worst = reading.sequences[0]
     hidden = f", {reading.unreadable} hidden from this role" if reading.unreadable else ""
     summary = f"{count_words(len(reading.sequences), 'sequence')}; {worst.name} has used {worst.percent:.1f} %{hidden}"
     status = thresholds.status(worst.percent)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     if worst.table_name and worst.column_type != "bigint":
-        return Verdict(
+        return verdict(
             status,
             f"{summary}: {worst.table_name}.{worst.column_name} is {worst.column_type}",
             "at its end every INSERT fails: widen the column (rewrites and locks the table) and the sequence",
@@ -127,7 +128,7 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Verdict:
                 f"ALTER SEQUENCE {worst.name} AS bigint;",
             ),
         )
-    return Verdict(
+    return verdict(
         status,
         summary,
         "at its end nextval fails: give it room, if what it fills has room",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict, as_row
+from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.health.words import count_words, query_shape
 from tmi_ops.words import time_words
 
@@ -166,14 +167,14 @@ def _read_connections(session: ProbeSession) -> Connections:
     )
 
 
-def judge_connections(reading: Connections, thresholds: Thresholds) -> Verdict:
+def judge_connections(reading: Connections, thresholds: Thresholds) -> Answer:
     states = ", ".join(f"{count} {state}" for state, count in sorted(reading.by_state().items(), key=lambda s: -s[1]))
     summary = f"{reading.used} of {reading.usable} usable connections ({reading.percent:.0f} %): {states}"
     status = thresholds.status(reading.percent)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     most = max(reading.groups, key=lambda group: group.connections)
-    return Verdict(
+    return verdict(
         status,
         summary,
         f"{most.role} by {most.application} holds {most.connections} ({most.state}): bound its pool, or raise the "
@@ -189,16 +190,16 @@ def _read_busy(session: ProbeSession) -> Sessions:
     return Sessions(session.read(Session, _BUSY, (_SHOWN,)), "running queries")
 
 
-def judge_long_queries(reading: Sessions, thresholds: Thresholds) -> Verdict:
+def judge_long_queries(reading: Sessions, thresholds: Thresholds) -> Answer:
     running = count_words(len(reading.judged), "query runs", "queries run")
     if not reading.judged:
-        return Verdict(Status.OK, "no query runs")
+        return verdict(Outcome.OK, "no query runs")
     longest = reading.judged[0]
     summary = f"{running}, the longest for {time_words(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         "see its plan with EXPLAIN; cancel it if nobody waits for it, and bound the application's queries",
@@ -213,16 +214,16 @@ def _read_idle_in_transaction(session: ProbeSession) -> Sessions:
     return Sessions(session.read(Session, _IDLE_IN_TRANSACTION, (_SHOWN,)), "idle transactions")
 
 
-def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Verdict:
+def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Answer:
     if not reading.judged:
-        return Verdict(Status.OK, "no transaction sits idle")
+        return verdict(Outcome.OK, "no transaction sits idle")
     longest = reading.judged[0]
     count = count_words(len(reading.judged), "transaction sits", "transactions sit")
     summary = f"{count} idle, the longest for {time_words(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         "it keeps its locks and keeps VACUUM from clearing up: end it, and bound idle transactions",

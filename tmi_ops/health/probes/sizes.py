@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.health.words import size_words
 from tmi_ops.words import time_words
 
@@ -111,22 +112,22 @@ def _read(session: ProbeSession) -> Sizes:
     )
 
 
-def judge(reading: Sizes, thresholds: Thresholds) -> Verdict:
+def judge(reading: Sizes, thresholds: Thresholds) -> Answer:
     largest = (
         f", largest table {reading.tables[0].name} ({size_words(reading.tables[0].total)})" if reading.tables else ""
     )
     summary = f"{reading.database} is {size_words(reading.size)}{largest}"
     if reading.growth_mb_per_day is None or reading.growth_s is None or reading.growth is None:
-        return Verdict(Status.OK, f"{summary}; growth comes with the next reading")
+        return verdict(Outcome.OK, f"{summary}; growth comes with the next reading")
     summary += f"; grew {size_words(reading.growth)} in {time_words(reading.growth_s)}"
     # A minute's burst is no trend: less than a day is judged as if nothing more came that day.
     per_day = reading.growth / max(reading.growth_s, _DAY_S) * _DAY_S / _MEGA
     status = thresholds.status(per_day)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     fastest = reading.fastest()
     most = f"most of it in {fastest[0]} ({size_words(fastest[1])})" if fastest else "not in a single table"
-    return Verdict(
+    return verdict(
         status, summary, f"see what grows: {most}; then retention, or more disk", ("tmi-ops health --probe bloat",)
     )
 

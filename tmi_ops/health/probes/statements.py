@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_SETTINGS, READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 from tmi_ops.health.words import count_words, literal, query_shape
 
 if TYPE_CHECKING:
@@ -102,16 +103,16 @@ def not_loaded(libraries: Sequence[str]) -> CannotTell:
     )
 
 
-def judge(reading: SlowQueries, thresholds: Thresholds) -> Verdict:
+def judge(reading: SlowQueries, thresholds: Thresholds) -> Answer:
     if not reading.statements:
-        return Verdict(Status.OK, f"no query was run {_ENOUGH_CALLS} times yet")
+        return verdict(Outcome.OK, f"no query was run {_ENOUGH_CALLS} times yet")
     slowest = reading.statements[0]
     slow = [one for one in reading.statements if thresholds.crossed(one.mean_ms)]
     status = thresholds.status(slowest.mean_ms)
     summary = f"the slowest takes {slowest.mean_ms:,.1f} ms on average over {count_words(slowest.calls, 'call')}"
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         f"{count_words(len(slow), 'query is', 'queries are')} slow: {summary}",
         f"look at its plan for a missing index: {query_shape(slowest.query)}",

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.counters import Change
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Status, Verdict
+from tmi_ops.health.verdict import Reading, verdict
 from tmi_ops.health.words import count_words, size_words
 from tmi_ops.words import time_words
 
@@ -104,7 +105,7 @@ def _read_transactions(session: ProbeSession) -> Transactions:
     return Transactions(_totals(session), session.window.maybe("transactions"))
 
 
-def judge_transactions(reading: Transactions, thresholds: Thresholds) -> Verdict:
+def judge_transactions(reading: Transactions, thresholds: Thresholds) -> Answer:
     deadlocks = reading.newest["deadlocks"]
     rate = f"{reading.count / reading.change.seconds:,.1f}/s, " if reading.change else ""
     summary = (
@@ -113,22 +114,22 @@ def judge_transactions(reading: Transactions, thresholds: Thresholds) -> Verdict
     )
     if reading.change is None:
         summary += "; rates come with the next reading"
-    status = thresholds.status(reading.rollback_percent) if reading.count >= _ENOUGH_TRANSACTIONS else Status.OK
-    if status is not Status.OK:
-        return Verdict(
+    status = thresholds.status(reading.rollback_percent) if reading.count >= _ENOUGH_TRANSACTIONS else Outcome.OK
+    if status is not Outcome.OK:
+        return verdict(
             status,
             summary,
             "many transactions fail: the server's log says with which errors",
             ("ALTER SYSTEM SET log_min_error_statement = 'error';", "SELECT pg_reload_conf();"),
         )
     if reading.change and deadlocks:
-        return Verdict(
-            Status.WARNING,
+        return verdict(
+            Outcome.WARNING,
             summary,
             "transactions lock the same rows in different orders: the server's log names both sides of each deadlock",
             ("ALTER SYSTEM SET log_lock_waits = on;", "SELECT pg_reload_conf();"),
         )
-    return Verdict(status, summary)
+    return verdict(status, summary)
 
 
 def _read_cache(session: ProbeSession) -> CacheHits:
@@ -136,16 +137,16 @@ def _read_cache(session: ProbeSession) -> CacheHits:
     return CacheHits(_totals(session), session.window.maybe("transactions"), settings["shared_buffers"])
 
 
-def judge_cache(reading: CacheHits, thresholds: Thresholds) -> Verdict:
+def judge_cache(reading: CacheHits, thresholds: Thresholds) -> Answer:
     if reading.blocks < _ENOUGH_BLOCKS:
-        return Verdict(
-            Status.OK, f"only {count_words(reading.blocks, 'block')} read {reading.span()}: too few to judge"
+        return verdict(
+            Outcome.OK, f"only {count_words(reading.blocks, 'block')} read {reading.span()}: too few to judge"
         )
     summary = f"{reading.percent:.1f} % of {reading.blocks:,.0f} blocks {reading.span()} came from the cache"
     status = thresholds.status(reading.percent)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         f"shared_buffers is {reading.shared_buffers}; about a quarter of the host's memory is usual (needs a "
@@ -159,16 +160,16 @@ def _read_temporary_files(session: ProbeSession) -> TemporaryFiles:
     return TemporaryFiles(_totals(session), session.window.maybe("transactions"), settings["work_mem"])
 
 
-def judge_temporary_files(reading: TemporaryFiles, thresholds: Thresholds) -> Verdict:
+def judge_temporary_files(reading: TemporaryFiles, thresholds: Thresholds) -> Answer:
     files, size = reading.newest["temp_files"], reading.newest["temp_bytes"]
     summary = f"{count_words(files, 'file')}, {size_words(size)} {reading.span()}"
     if reading.mb_per_hour is None:
-        return Verdict(Status.OK, f"{summary}; the rate comes with the next reading")
+        return verdict(Outcome.OK, f"{summary}; the rate comes with the next reading")
     status = thresholds.status(reading.mb_per_hour)
     summary += f" ({size_words(reading.mb_per_hour * _MEGA)}/h)"
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         f"sorts and hashes do not fit into work_mem ({reading.work_mem}): log them, then give the role that needs it "

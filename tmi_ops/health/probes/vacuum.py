@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.health.words import count_words, list_words
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _read_statistics(session: ProbeSession) -> Statistics:
     return Statistics(session.read(TableUpkeep, _TABLES), **settings)
 
 
-def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Verdict:
+def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
     due = sorted((t for t in reading.tables if thresholds.crossed(t.vacuum_due)), key=lambda t: -t.vacuum_due)
     status = thresholds.status(max((table.vacuum_due for table in reading.tables), default=0.0))
     dead = count_words(sum(table.dead for table in reading.tables), "dead row")
@@ -161,17 +162,17 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Verdict:
             f"autovacuum comes at {worst.vacuum_at:,.0f}"
         )
     if not reading.autovacuum:
-        return Verdict(
-            Status.CRITICAL if status is Status.CRITICAL else Status.WARNING,
+        return verdict(
+            Outcome.CRITICAL if status is Outcome.CRITICAL else Outcome.WARNING,
             f"autovacuum is off; {summary}",
             "switch it on: without it tables grow and at last the server refuses writes",
             ("ALTER SYSTEM SET autovacuum = on;", "ALTER SYSTEM SET track_counts = on;", "SELECT pg_reload_conf();"),
         )
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     switched_off = [table.name for table in due if not table.autovacuum]
     if switched_off:
-        return Verdict(
+        return verdict(
             status,
             summary,
             f"autovacuum is switched off for {list_words(switched_off)}: switch it on again, and vacuum now",
@@ -180,7 +181,7 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Verdict:
                 *(f"VACUUM (ANALYZE) {t.name};" for t in due[:5]),
             ),
         )
-    return Verdict(
+    return verdict(
         status,
         summary,
         "vacuum now (`tmi-ops maintain` does it); if it falls behind again, let autovacuum work faster. What keeps "
@@ -193,15 +194,15 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Verdict:
     )
 
 
-def judge_statistics(reading: Statistics, thresholds: Thresholds) -> Verdict:
+def judge_statistics(reading: Statistics, thresholds: Thresholds) -> Answer:
     due = sorted((t for t in reading.tables if thresholds.crossed(t.analyze_due)), key=lambda t: -t.analyze_due)
     status = thresholds.status(max((table.analyze_due for table in reading.tables), default=0.0))
-    if status is Status.OK:
+    if status is Outcome.OK:
         never = sum(table.analyzed_at is None and table.live > 0 for table in reading.tables)
         also = f", {never} with rows never analysed" if never else ""
-        return Verdict(status, f"statistics of {count_words(len(reading.tables), 'table')} are fresh{also}")
+        return verdict(status, f"statistics of {count_words(len(reading.tables), 'table')} are fresh{also}")
     worst = due[0]
-    return Verdict(
+    return verdict(
         status,
         f"{count_words(len(due), 'table')} with old statistics: {worst.name} changed "
         f"{count_words(worst.modified, 'row')} of {worst.live:,} since {_when(worst.analyzed_at)}",

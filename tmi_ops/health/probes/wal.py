@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.counters import Change
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.health.words import count_words, size_words
 from tmi_ops.postgres.versions import ARCHIVE_LIBRARY
 from tmi_ops.words import time_words
@@ -136,7 +137,7 @@ def _read_checkpoints(session: ProbeSession) -> Checkpoints:
     return Checkpoints(totals["timed"], totals["requested"], change, **settings)
 
 
-def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Verdict:
+def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Answer:
     recent = reading.change is not None and reading.judged != (reading.timed, reading.requested)
     when = (
         f"in the last {time_words(reading.change.seconds)}"
@@ -144,10 +145,10 @@ def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Verdict:
         else "since the statistics began"
     )
     summary = f"{count_words(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them asked for"
-    status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Status.OK
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Outcome.OK
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         f"WAL reaches max_wal_size ({reading.max_wal_size}) before checkpoint_timeout ({reading.timeout}), so "
@@ -161,14 +162,14 @@ def _read_wal_rate(session: ProbeSession) -> WalRate:
     return WalRate(change.values["bytes"], change.seconds)
 
 
-def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Verdict:
+def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Answer:
     summary = (
         f"{size_words(reading.bytes / reading.seconds)}/s: {size_words(reading.bytes)} in {time_words(reading.seconds)}"
     )
     status = thresholds.status(reading.mb_per_second)
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         "archive, slots and standbys must carry this: compress it, space checkpoints out, see what writes",
@@ -192,12 +193,12 @@ def _read_archiver(session: ProbeSession) -> Archiver:
     )
 
 
-def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Verdict:
+def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
     if reading.mode == "off":
-        return Verdict(Status.OK, "archive_mode is off: WAL is kept only where a replication slot streams it")
+        return verdict(Outcome.OK, "archive_mode is off: WAL is kept only where a replication slot streams it")
     if not reading.configured:
-        return Verdict(
-            Status.CRITICAL,
+        return verdict(
+            Outcome.CRITICAL,
             "archive_mode is on without a command: segments pile up until the disk is full",
             "say how segments are archived, or switch archiving off (needs a restart)",
             ("ALTER SYSTEM SET archive_command = 'tmi-ops wal push %p';", "SELECT pg_reload_conf();"),
@@ -205,8 +206,8 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Verdict:
     waiting = f"{reading.waiting} waiting" if reading.waiting is not None else "how many wait is hidden from this role"
     if reading.failing:
         ago = time_words(reading.failed_ago_s or 0)
-        return Verdict(
-            Status.CRITICAL,
+        return verdict(
+            Outcome.CRITICAL,
             f"archiving fails: {reading.last_failed_wal} {ago} ago, {waiting}",
             "no point after this segment can be recovered from the archive, and pg_wal grows; the server's log holds "
             "the command's words",
@@ -215,9 +216,9 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Verdict:
     status = thresholds.status(reading.waiting or 0)
     last = f"{reading.last_archived_time:%Y-%m-%d %H:%M}" if reading.last_archived_time else "none yet"
     summary = f"{count_words(reading.archived, 'segment')} archived, the last {last}; {waiting}"
-    if status is Status.OK:
-        return Verdict(status, summary)
-    return Verdict(
+    if status is Outcome.OK:
+        return verdict(status, summary)
+    return verdict(
         status,
         summary,
         "the archive is slower than the database writes: see what the command waits for",
@@ -229,25 +230,25 @@ def _read_durability(session: ProbeSession) -> Durability:
     return Durability({row["name"]: row["setting"] for row in session.rows(_DURABILITY)})
 
 
-def judge_durability(reading: Durability, thresholds: Thresholds) -> Verdict:
+def judge_durability(reading: Durability, thresholds: Thresholds) -> Answer:
     lossy = [name for name in ("fsync", "full_page_writes") if reading.settings.get(name) == "off"]
     status = thresholds.status(len(lossy))
-    if status is not Status.OK:
-        return Verdict(
+    if status is not Outcome.OK:
+        return verdict(
             status,
             f"{' and '.join(lossy)} off: a crash of the host can destroy the database",
             "switch on at once; only a database that can be thrown away may run so",
             (*(f"ALTER SYSTEM SET {name} = on;" for name in lossy), "SELECT pg_reload_conf();"),
         )
     if reading.settings.get("synchronous_commit") == "off":
-        return Verdict(
-            Status.WARNING,
+        return verdict(
+            Outcome.WARNING,
             "synchronous_commit is off: a crash loses the commits of the last moments",
             "switch it on, unless losing them was chosen",
             ("ALTER SYSTEM SET synchronous_commit = on;", "SELECT pg_reload_conf();"),
         )
-    return Verdict(
-        Status.OK, f"what is committed survives a crash (synchronous_commit {reading.settings['synchronous_commit']})"
+    return verdict(
+        Outcome.OK, f"what is committed survives a crash (synchronous_commit {reading.settings['synchronous_commit']})"
     )
 
 

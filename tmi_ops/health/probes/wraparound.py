@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
+from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, Status, Verdict
+from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.health.words import list_words
 
 if TYPE_CHECKING:
@@ -116,20 +117,20 @@ def _read_multixacts(session: ProbeSession) -> Wraparound:
     return _read(session, "multixact", _MULTIXACT_AGES, _MULTIXACT_TABLES)
 
 
-def judge(reading: Wraparound, thresholds: Thresholds) -> Verdict:
+def judge(reading: Wraparound, thresholds: Thresholds) -> Answer:
     oldest = reading.databases[0]
     summary = (
         f"{reading.percent:.1f} % of the way to refusing writes: {oldest.name} is {oldest.age:,} {reading.what}s old"
     )
     status = thresholds.status(reading.percent)
-    if status is Status.OK:
-        return Verdict(status, summary)
+    if status is Outcome.OK:
+        return verdict(status, summary)
     held = [f"{one.name}, {one.age:,} transactions back" for one in reading.holders if one.age >= reading.freeze_at]
     why = f"first end what holds it back: {list_words(held)}; then freeze" if held else "freeze the oldest tables now"
     if oldest.is_ours and reading.tables:
         remedy = tuple(_cure_of(table) for table in reading.tables[:5])
     elif not oldest.may_connect:
-        return Verdict(
+        return verdict(
             status,
             summary,
             f"only autovacuum can freeze {oldest.name}, and comes even where it is off: the log says why it fails",
@@ -137,7 +138,7 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Verdict:
         )
     else:
         remedy = (f"vacuumdb --freeze --dbname {oldest.name}",)
-    return Verdict(status, summary, f"{why}; autovacuum should have come at {reading.freeze_at:,}", remedy)
+    return verdict(status, summary, f"{why}; autovacuum should have come at {reading.freeze_at:,}", remedy)
 
 
 def _cure_of(table: Aged) -> str:
