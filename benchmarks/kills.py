@@ -43,6 +43,7 @@ JOBS = {"backup": "logical_backup", "drill": "recovery_drill", "prune": "retenti
 MOMENTS = 10
 # A run whose process vanished is noticed after 40 s and repeated within another 30; a busy machine takes its time.
 PATIENCE_S = 300.0
+FINAL_AFTER_S = 15.0
 _OVER = ("SUCCESS", "FAILURE", "CANCELED")
 
 _LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
@@ -208,9 +209,11 @@ def over(stack: Stack, run_id: str) -> dict[str, Any] | None:
     """The last run of the chain, once nothing more will come of it."""
     found = stack.run(run_id)
     tags = {tag["key"]: tag["value"] for tag in found["tags"]}
-    if found["status"] == "SUCCESS" or (found["status"] in _OVER and tags.get("dagster/will_retry") != "true"):
+    if found["status"] == "SUCCESS":
         return found
-    return None
+    # Dagster says a moment after the failure whether it will repeat the run.
+    is_final = found["status"] in _OVER and time.time() - (found["endTime"] or 0) > FINAL_AFTER_S
+    return found if is_final and tags.get("dagster/will_retry") != "true" else None
 
 
 def held(stack: Stack) -> str:

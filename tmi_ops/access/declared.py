@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from tmi_ops.errors import SettingsError
 from tmi_ops.postgres.versions import READ_ALL_DATA
+from tmi_ops.settings.purposes import READS_ALL, rights_of
 
 NAME_VARIABLE = "TMI_OPS_ROLE_NAME_"
 SCHEMA = "public"
@@ -18,8 +19,6 @@ TABLE_WRITE = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 SEQUENCE_READ = frozenset({"SELECT"})
 SEQUENCE_USE = frozenset({"SELECT", "USAGE"})
 NOTHING: frozenset[str] = frozenset()
-
-# pg_read_all_data came with 14; before, reading is granted table by table.
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}")
 
@@ -110,11 +109,10 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
                 f"The roles {kind} and {same[0]} have the same name: {name}.",
                 next_step=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another",
             )
-    granted = major < READ_ALL_DATA
     return DeclaredAccess(
         database,
         (
-            DeclaredRole(RoleKind.OWNER, names[RoleKind.OWNER]),
+            _at_work(RoleKind.OWNER, names, major),
             DeclaredRole(
                 RoleKind.APP, names[RoleKind.APP], tables=TABLE_WRITE, sequences=SEQUENCE_USE, schema_usage=True
             ),
@@ -126,17 +124,26 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
                 schema_usage=True,
                 settings=(("default_transaction_read_only", "on"),),
             ),
-            DeclaredRole(
-                RoleKind.BACKUP,
-                names[RoleKind.BACKUP],
-                replication=True,
-                member_of=NOTHING if granted else frozenset({"pg_read_all_data"}),
-                tables=TABLE_READ if granted else NOTHING,
-                sequences=SEQUENCE_READ if granted else NOTHING,
-                schema_usage=granted,
-            ),
-            DeclaredRole(RoleKind.MONITOR, names[RoleKind.MONITOR], member_of=frozenset({"pg_monitor"})),
+            _at_work(RoleKind.BACKUP, names, major),
+            _at_work(RoleKind.MONITOR, names, major),
         ),
+    )
+
+
+def _at_work(kind: RoleKind, names: Mapping[RoleKind, str], major: int) -> DeclaredRole:
+    """A role of tmi_ops itself: what its purposes need, and nothing else."""
+    rights = rights_of(kind)
+    # pg_read_all_data came with 14; before, reading is granted table by table.
+    granted = rights.reads_all and major < READ_ALL_DATA
+    reads_all = (READS_ALL,) if rights.reads_all and not granted else ()
+    return DeclaredRole(
+        kind,
+        names[kind],
+        replication=rights.replication,
+        member_of=frozenset({*rights.member_of, *reads_all}),
+        tables=TABLE_READ if granted else NOTHING,
+        sequences=SEQUENCE_READ if granted else NOTHING,
+        schema_usage=granted,
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from tmi_ops.access.declared import declared_access
 from tmi_ops.automation.switch import read_automation
 from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, warning
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient, rows_of
+from tmi_ops.diagnosis.roles import right_role
 from tmi_ops.diagnosis.sql import RESTART, identifier
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import found_programs, programs_at_least, server_programs
+from tmi_ops.postgres.rights import lacking
 from tmi_ops.postgres.versions import NEWEST, OLDEST, READ_ALL_DATA
 from tmi_ops.settings import Purpose, read_variables
 
@@ -134,7 +135,7 @@ def look_at_rights(patient: Patient) -> Answer:
     return critical(
         f"{user} may not read {len(rows)} tables and sequences, the first: {'.'.join(rows[0])}",
         f"the role {user} lacks SELECT (or USAGE on the schema), so pg_dump would stop there",
-        *_right_role(
+        *right_role(
             patient,
             Purpose.BACKUP,
             f"as a superuser or the owner, in {patient.postgres.database}:",
@@ -145,16 +146,13 @@ def look_at_rights(patient: Patient) -> Answer:
 
 def look_at_statistics_right(patient: Patient) -> Answer:
     user = patient.login_for(Purpose.MONITOR).user
-    (may,) = patient.ask(
-        "SELECT coalesce((SELECT pg_has_role(rolname, 'pg_monitor', 'USAGE') FROM pg_roles WHERE rolname = %s), false)",
-        user,
-    )
-    if may:
+    missing = lacking(patient.server, user, Purpose.MONITOR.need.rights)
+    if not missing:
         return fine(f"{user} sees all statistics")
     return warning(
-        f"{user} is no member of pg_monitor",
+        f"{user} is no member of {missing[0].right}",
         "it sees its own sessions only, so `tmi-ops health` and the links below know less",
-        *_right_role(patient, Purpose.MONITOR, f"GRANT pg_monitor TO {identifier(user)};"),
+        *right_role(patient, Purpose.MONITOR, *(lack.statement for lack in missing)),
     )
 
 
@@ -176,31 +174,13 @@ def look_at_heartbeat_right(patient: Patient) -> Answer:
         f"{user} may not write beats",
         "the schema tmi_ops belongs to another role, or is not there and this one may not make it; drills then tell "
         "less exactly what is missing",
-        *_right_role(patient, Purpose.HEARTBEAT),
+        *right_role(patient, Purpose.HEARTBEAT),
     )
 
 
 def _is_automated(patient: Patient) -> bool:
     variables = read_variables(patient.variables, patient.directory)
     return read_automation(patient.settings.environment, variables).running
-
-
-def _right_role(patient: Patient, purpose: Purpose, *otherwise: str) -> tuple[str, ...]:
-    """What gives a purpose its rights: the role declared for it. One that is declared for something else keeps to that,
-    so that `tmi-ops roles check` takes back nothing that was granted on this advice.
-    """
-    user, need = patient.login_for(purpose).user, purpose.need
-    declared = declared_access(patient.postgres.database, patient.server_major, patient.variables)
-    mine = next((role.name for role in declared.roles if role.kind == need.role), None)
-    if mine is not None and (user in declared.by_name and user != mine):
-        return (
-            f"set {purpose.user_variable}={mine}, with its password: {user} is declared for something else",
-            "tmi-ops roles apply  # where that role is missing, as a superuser",
-        )
-    apply = "tmi-ops roles apply  # makes the declared roles with exactly the rights they need"
-    if user == mine:
-        return (apply,)
-    return (*otherwise, *((apply, f"set {purpose.user_variable}={mine}, with its password") if mine else ()))
 
 
 def look_at_extensions(patient: Patient) -> Answer:

@@ -8,9 +8,13 @@ from tmi_ops.checks.finding import Answer, critical, fine, warning
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient
-from tmi_ops.diagnosis.sql import RELOAD, RESTART, identifier
+from tmi_ops.diagnosis.roles import right_role
+from tmi_ops.diagnosis.sql import RELOAD, RESTART
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.replication import connect_replication
+from tmi_ops.postgres.rights import lacking
+from tmi_ops.settings import PostgresSettings, Purpose
+from tmi_ops.settings.purposes import Rights
 from tmi_ops.wal.slot import SHARED_SLOT, read_our_server, slot_name
 
 _MEGABYTE = 1 << 20
@@ -138,28 +142,41 @@ def _hours(duration: timedelta) -> str:
 
 
 def look_at_replication(patient: Patient) -> Answer:
-    """Log in as a receiver of WAL does: pg_hba.conf has lines of its own for that, and the role a right."""
-    (may,) = patient.ask("SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user")
-    if not may:
-        return critical(
-            f"{patient.postgres.user} lacks REPLICATION",
-            "base backups and WAL are given to roles with the attribute REPLICATION only",
-            "as a superuser:",
-            f"ALTER ROLE {identifier(patient.postgres.user)} REPLICATION;",
-        )
+    """Log in as whoever takes base backups and receives WAL: pg_hba.conf has lines of its own for that, and the role a
+    right."""
+    logins = {patient.login_for(purpose).user: purpose for purpose in (Purpose.RECEIVER, Purpose.BACKUP)}
+    for user, purpose in logins.items():
+        broken = _may_not_replicate(patient, user, purpose) or _no_replication(patient.login_for(purpose))
+        if broken is not None:
+            return broken
+    return fine(f"{' and '.join(logins)} may receive WAL from here")
+
+
+def _may_not_replicate(patient: Patient, user: str, purpose: Purpose) -> Answer | None:
+    missing = lacking(patient.server, user, Rights(replication=True))
+    if not missing:
+        return None
+    return critical(
+        f"{user} lacks REPLICATION",
+        "base backups and WAL are given to roles with the attribute REPLICATION only",
+        *right_role(patient, purpose, "as a superuser:", *(lack.statement for lack in missing)),
+    )
+
+
+def _no_replication(login: PostgresSettings) -> Answer | None:
     try:
-        with connect_replication(patient.postgres):
-            return fine(f"{patient.postgres.user} may receive WAL from here")
+        with connect_replication(login):
+            return None
     except DatabaseError as error:
         if "unsupported startup parameter" in error.what:
             return critical(
                 error.what,
-                f"what answers at {patient.postgres_service.address} is a connection pooler (PgBouncer says so), which "
+                f"what answers at {login.host}:{login.port} is a connection pooler (PgBouncer says so), which "
                 "passes no replication on; a pool per transaction would also break the snapshot of a dump",
                 "set POSTGRES_HOST and POSTGRES_PORT to the PostgreSQL server itself, for tmi_ops alone",
             )
         if "pg_hba.conf" not in str(error):
-            return critical(error.what, "the server refuses a replication connection", error.next_step)
+            return critical(error.what, f"the server refuses {login.user} a replication connection", error.next_step)
         line = error.next_step.rpartition(": ")[2]
         return critical(
             error.what,

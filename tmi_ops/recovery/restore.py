@@ -11,11 +11,15 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, programs_at_least
+from tmi_ops.postgres.rights import require_rights
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
@@ -26,7 +30,8 @@ from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of
 from tmi_ops.recovery.roles import restore_roles, without_power
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
-from tmi_ops.settings import Settings
+from tmi_ops.schema.dialect import quote
+from tmi_ops.settings import Purpose, Settings
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
 
@@ -100,6 +105,9 @@ def plan_restore(
             " FROM pg_database d WHERE d.datname = %s",
             (into,),
         ).fetchone()
+        if row is not None and replace:
+            _require_owner(connection, into)
+        require_rights(connection, settings.postgres.user, Purpose.RESTORER)
     if row is not None and not replace:
         raise RecoveryError(
             f"The database {into} exists on {settings.postgres.host}:{settings.postgres.port}.",
@@ -116,6 +124,19 @@ def plan_restore(
         sessions=row[0] if row is not None else 0,
         choices=choices or RestoreChoices(),
     )
+
+
+def _require_owner(connection: psycopg.Connection[Any], database: str) -> None:
+    """Only an owner renames a database, and that comes last, when all else is done."""
+    row = connection.execute(
+        "SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (database,)
+    ).fetchone()
+    if row is not None and not row[1]:
+        raise DatabaseError(
+            f"{database} belongs to {row[0]}: {connection.info.user} may not rename it to put the copy in its place.",
+            kept="Nothing was begun.",
+            next_step=f"as a superuser: GRANT {quote(row[0])} TO {quote(connection.info.user)}; or take a new name",
+        )
 
 
 def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, report: Report) -> RestoreResult:

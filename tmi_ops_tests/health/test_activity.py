@@ -191,6 +191,6 @@ def test_a_slow_query_is_found_once_the_extension_is_there_and_before_that_the_r
 def test_without_the_library_the_remedy_keeps_those_already_loaded() -> None:
     from tmi_ops.health.probes.statements import not_loaded
 
-    assert not_loaded(["auto_explain"]).advice.sql[0] == (
+    assert not_loaded(["auto_explain"]).remedy[0] == (
         "ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_stat_statements';"
     )

@@ -98,9 +98,9 @@ def test_a_probe_whose_query_fails_takes_too_long_or_meets_a_lock_fails_alone(
             "CREATE TABLE public.written (id int)": "read-only transaction",
         }
         for query, said in failing.items():
-            verdict = ask(asking(query), session, Thresholds(1, 2, "")).answer
-            assert (verdict.outcome, verdict.cause) == (Outcome.UNKNOWN, Cause.REFUSED)
-            assert said in verdict.seen
+            found = ask(asking(query), session, Thresholds(1, 2, ""))
+            assert (found.outcome, found.cause) == (Outcome.UNKNOWN, Cause.REFUSED)
+            assert said in found.answer.seen
         assert ask(asking("SELECT 1 AS one"), session, Thresholds(1, 2, "")).outcome is Outcome.OK
 
 

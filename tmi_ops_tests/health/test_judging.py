@@ -153,7 +153,7 @@ def test_wraparound_names_what_holds_freezing_back_and_what_to_freeze_where() ->
     closed = judge_wraparound(
         wraparound(DatabaseAge("template0", False, False, half)), LIMITS["transaction_wraparound"]
     )
-    assert "only autovacuum" in closed.advice
+    assert "only autovacuum" in closed.advice.text
 
 
 def test_few_checkpoints_are_not_judged() -> None:

@@ -59,7 +59,7 @@ def test_a_probe_that_is_not_asked_any_more_is_forgotten_by_the_next_whole_exami
     assert record_verdicts(shelf, {"two": verdict(Outcome.CRITICAL, "ill")}, whole=True)
     found = last_verdicts(shelf)
     assert found is not None
-    assert {name: one.outcome for name, one in found.verdicts.items()} == {"two": Outcome.CRITICAL}
+    assert {name: one.status for name, one in found.verdicts.items()} == {"two": Outcome.CRITICAL}
 
 
 def test_what_cannot_be_read_is_as_if_nobody_had_looked_and_a_home_that_cannot_be_written_is_said(
@@ -75,8 +75,8 @@ def test_unknown_is_not_the_worst_as_long_as_any_probe_could_tell(shelf: HomeShe
     record_verdicts(shelf, {"one": verdict(Outcome.OK, "well"), "two": verdict(Outcome.UNKNOWN, "no right")})
     found = last_verdicts(shelf)
     assert found is not None
-    assert found.outcome is Outcome.OK
+    assert found.status is Outcome.OK
     record_verdicts(shelf, {"two": verdict(Outcome.UNKNOWN, "no right")}, whole=True)
     alone = last_verdicts(shelf)
     assert alone is not None
-    assert alone.outcome is Outcome.UNKNOWN
+    assert alone.status is Outcome.UNKNOWN
