@@ -41,9 +41,10 @@ def _escaped(code: int) -> str:
 
 def size_words(size: float) -> str:
     """1234567 -> '1.2 MB' (decimal units)."""
+    sign, size = ("-", -size) if size < 0 else ("", size)
     for unit in _SIZE_UNITS:
         if size < _KILO or unit == _SIZE_UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+            return f"{sign}{size:.0f} {unit}" if unit == "B" else f"{sign}{size:.1f} {unit}"
         size /= _KILO
     raise AssertionError
 

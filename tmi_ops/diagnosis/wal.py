@@ -16,6 +16,7 @@ from tmi_ops.postgres.rights import lacking
 from tmi_ops.settings import PostgresSettings, Purpose
 from tmi_ops.settings.purposes import Rights
 from tmi_ops.wal.slot import SHARED_SLOT, read_our_server, slot_name
+from tmi_ops.words import size_words
 
 _MEGABYTE = 1 << 20
 # Above this RPO daily backups may keep the promise without WAL.
@@ -93,10 +94,10 @@ def look_at_slot(patient: Patient) -> Answer:
     """Our own slot: whether what the archive lacks is still kept for it."""
     facts = read_our_server(patient.settings)
     slot = facts.slot
-    limit = "without limit" if facts.keep_limit is None else f"at most {facts.keep_limit // _MEGABYTE} MB"
+    limit = "without limit" if facts.keep_limit is None else f"at most {size_words(facts.keep_limit)}"
     if slot is None:
         return _without_slot(patient)
-    kept = f"{(slot.kept or 0) // _MEGABYTE} MB of WAL kept for it, {limit}"
+    kept = f"{size_words(slot.kept or 0)} of WAL kept for it, {limit}"
     if slot.status == "lost":
         return critical(
             f"the server has given up the slot {slot.name}",

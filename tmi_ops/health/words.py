@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-_KIBI = 1024
-_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _SHOWN_OF_A_QUERY = 100
 
 # Strings (also with backslash escapes and in dollar quotes), comments and numbers: whatever an application may have put
@@ -21,16 +19,6 @@ _LITERALS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-
-
-def size_words(size: float) -> str:
-    """1234567 -> '1.2 MB': powers of 1024 under PostgreSQL's own unit names, as pg_size_pretty writes them."""
-    sign, size = ("-", -size) if size < 0 else ("", size)
-    for unit in _SIZE_UNITS:
-        if size < _KIBI or unit == _SIZE_UNITS[-1]:
-            return f"{sign}{size:.0f} {unit}" if unit == "B" else f"{sign}{size:.1f} {unit}"
-        size /= _KIBI
-    raise AssertionError
 
 
 def count_words(count: float, noun: str, plural: str | None = None) -> str:

@@ -41,7 +41,7 @@ from tmi_ops.health.registry import PROBES
 from tmi_ops.health.thresholds import Thresholds
 
 LIMITS = {probe.name: probe.thresholds for probe in PROBES}
-GIGA = 1024**3
+GIGA = 10**9
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmi_ops.health.words import count_words, list_words, literal, query_shape, size_words
+from tmi_ops.health.words import count_words, list_words, literal, query_shape
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,6 @@ def test_a_long_query_is_cut() -> None:
 
 
 def test_sizes_and_counts_in_words() -> None:
-    assert [size_words(size) for size in (0, 1023, 1024, 8 * 1024**2, -2048)] == [
-        "0 B", "1023 B", "1.0 kB", "8.0 MB", "-2.0 kB"
-    ]  # fmt: skip
     assert [count_words(count, "index", "indexes") for count in (0, 1, 1234)] == [
         "0 indexes",
         "1 index",

@@ -11,8 +11,9 @@ from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.probes.bloat_queries import INDEX_ESTIMATE, INDEX_EXACT, TABLE_ESTIMATE, TABLE_EXACT
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
-from tmi_ops.health.words import count_words, list_words, size_words
+from tmi_ops.health.words import count_words, list_words
 from tmi_ops.postgres.versions import READ_ALL_DATA
+from tmi_ops.words import size_words
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EXTENSION = "pgstattuple"
 # Waste in something small is not worth a lock.
-FLOOR_BYTES = 8 * 1024 * 1024
+FLOOR_BYTES = 8_000_000
 _SHOWN = 20
 
 
@@ -75,7 +76,7 @@ class Bloat(Reading):
 
     def numbers(self) -> Mapping[str, float]:
         wasted = sum(item.wasted or 0 for item in self.items)
-        return {f"{self.what} bloat (MB)": wasted / 1024**2, f"worst {self.what} bloat (%)": self.worst_percent}
+        return {f"{self.what} bloat (MB)": wasted / 1e6, f"worst {self.what} bloat (%)": self.worst_percent}
 
     def rows(self) -> Sequence[Row]:
         return [

@@ -10,13 +10,13 @@ from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, as_row, verdict
-from tmi_ops.health.words import count_words, list_words, size_words
-from tmi_ops.words import time_words
+from tmi_ops.health.words import count_words, list_words
+from tmi_ops.words import size_words, time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-_MEGA = 1024 * 1024
+_MEGA = 1_000_000
 # A month's work may need an index that a week's does not; less than a week says nothing.
 OBSERVED_LONG_ENOUGH_S = 7 * 86400
 # Scanning less than this for each row deleted from the other table is no matter.

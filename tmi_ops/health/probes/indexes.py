@@ -10,12 +10,13 @@ from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, as_row, verdict
-from tmi_ops.health.words import count_words, list_words, size_words
+from tmi_ops.health.words import count_words, list_words
+from tmi_ops.words import size_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-_MEGA = 1024 * 1024
+_MEGA = 1_000_000
 _INVALID = """
 SELECT c.oid::regclass::text AS name, i.indrelid::regclass::text AS table_name, c.relname::text AS bare_name,
        i.indisunique AS is_unique, pg_get_indexdef(c.oid) AS definition,

@@ -10,13 +10,13 @@ from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, as_row, verdict
-from tmi_ops.health.words import count_words, literal, size_words
-from tmi_ops.words import time_words
+from tmi_ops.health.words import count_words, literal
+from tmi_ops.words import size_words, time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-_MEGA = 1024 * 1024
+_MEGA = 1_000_000
 
 # A standby's own slots are measured by what it has replayed.
 _SLOTS = """

@@ -10,13 +10,12 @@ from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, verdict
-from tmi_ops.health.words import size_words
-from tmi_ops.words import time_words
+from tmi_ops.words import size_words, time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-_MEGA = 1024 * 1024
+_MEGA = 1_000_000
 _DAY_S = 86400
 _SHOWN = 20
 

@@ -11,8 +11,8 @@ from tmi_ops.health.counters import Change
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, verdict
-from tmi_ops.health.words import count_words, size_words
-from tmi_ops.words import time_words
+from tmi_ops.health.words import count_words
+from tmi_ops.words import size_words, time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Below these a percentage says nothing.
 _ENOUGH_TRANSACTIONS = 100
 _ENOUGH_BLOCKS = 10_000
-_MEGA = 1024 * 1024
+_MEGA = 1_000_000
 _HOUR_S = 3600
 
 _SETTINGS = """

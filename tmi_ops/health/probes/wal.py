@@ -11,16 +11,16 @@ from tmi_ops.health.counters import Change
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, verdict
-from tmi_ops.health.words import count_words, size_words
+from tmi_ops.health.words import count_words
 from tmi_ops.postgres.versions import ARCHIVE_LIBRARY
-from tmi_ops.words import time_words
+from tmi_ops.words import size_words, time_words
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from tmi_ops.health.session import ProbeSession
 
-_MEGA = 1024 * 1024
+_MEGA = 1_000_000
 # A few checkpoints asked for by hand or by backups are no sign.
 _ENOUGH_CHECKPOINTS = 10
 
