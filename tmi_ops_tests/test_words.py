@@ -29,7 +29,8 @@ def test_a_stretch_of_time_is_said_in_two_units_at_most_and_in_one_where_that_sa
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (5e18, "5000.0 PB"), (-2048, "-2.0 kB")]
+    ("size", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (5e18, "5000.0 PB"), (-2048, "-2.0 kB")],
 )
 def test_a_size_is_said_in_decimal_units(size: float, words: str) -> None:
     assert size_words(size) == words
