@@ -35,6 +35,7 @@ def demo(size: int, seed: int) -> int:
     Exit code 0: the backup was proven and the rows came back. 1: they did not.
     """
     started = time.monotonic()
+    _refuse_elsewhere()
     with reporting() as report:
         ui_url = _start_stack(report)
         settings = _stack_settings()
@@ -44,6 +45,30 @@ def demo(size: int, seed: int) -> int:
         accident = _play_accident(settings, report)
     _show(settings, manifest, proof, f"{ui_url}/runs/{run}", ui_url, accident, time.monotonic() - started)
     return 0 if proof.verdict.outcome == "proven" and accident.is_undone else 1
+
+
+def _refuse_elsewhere() -> None:
+    """The demo writes rows: it is for the embedded stack, and the stack is development's."""
+    from tmi_ops.settings import environment_name
+
+    environment = environment_name()
+    if environment != "development":
+        raise OpsError(
+            f"The demo runs in development only, and TMI_ENV is {environment}.",
+            next_step="run it as `TMI_ENV=development tmi-ops demo` in an empty directory",
+        )
+    _stack_or_nothing()
+
+
+def _stack_or_nothing() -> None:
+    from tmi_ops.settings import load_settings, read_variables
+
+    given = sorted(name for name in read_variables() if name.startswith(("POSTGRES_", "TMI_DATABASE_URL")))
+    if given:
+        raise OpsError(
+            f"The settings name a database of yours, {load_settings().postgres.describe()}; the demo would fill it.",
+            next_step=f"unset {', '.join(given)}, also in .env.dev, or run the demo in an empty directory",
+        )
 
 
 def _start_stack(report: Report) -> str:
@@ -59,15 +84,11 @@ def _start_stack(report: Report) -> str:
 
 
 def _stack_settings() -> Settings:
-    """The demo writes rows, so it works on the embedded stack and on nothing else."""
     from tmi_ops.settings import load_settings
 
     settings = load_settings()
     if not settings.uses_embedded_stack:
-        raise OpsError(
-            f"The settings name a database of yours, {settings.postgres.describe()}; the demo would fill it.",
-            next_step="unset POSTGRES_* and TMI_DATABASE_URL, also in .env.dev, or run the demo in an empty directory",
-        )
+        raise OpsError("The settings do not name the embedded stack.", next_step="tmi-ops settings")
     return settings
 
 

@@ -5,6 +5,7 @@ Commands are loaded when they are called, so `tmi-ops --help` answers at once.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -12,13 +13,19 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from tmi_ops import __version__
 from tmi_ops.cli.lasting import lasting_output
-from tmi_ops.errors import OpsError
+from tmi_ops.cli.wrapping import echo_wrapped
+from tmi_ops.errors import OpsError, SettingsError
+
+if TYPE_CHECKING:
+    from tmi_ops.settings.names import Unread
 
 INTERRUPTED = 130
 _AGAIN_AFTER_S = 0.05
@@ -112,6 +119,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(lazy.module), lazy.attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, _COMMANDS, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, commands in SECTIONS.items():
             with formatter.section(section):
@@ -125,6 +142,20 @@ def tmi_ops() -> None:
 
     Settings come from the environment and from .env files; see `tmi-ops settings`.
     """
+    for unread in _unread_variables():
+        echo_wrapped(f"warning: {unread.describe()}", fg="yellow")
+
+
+def _unread_variables() -> tuple[Unread, ...]:
+    from tmi_ops.settings.names import unread_names
+    from tmi_ops.settings.sources import env_files, process_variables
+
+    environ = process_variables(None)
+    try:
+        files = env_files(Path.cwd(), environ.get("TMI_ENV", "development").strip())
+    except SettingsError:  # The command says it.
+        files = {}
+    return unread_names({*environ, *files})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -145,7 +176,7 @@ def _run(argv: Sequence[str] | None) -> int:
         _show_error(error)
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show_usage(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo(_NOT_CONFIRMED if _was_a_no(stop) else _INTERRUPTED, err=True)
@@ -173,12 +204,19 @@ def stop_again(lost: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(lost)
 
 
+def _show_usage(error: click.ClickException) -> None:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        click.echo(f"Try `{error.ctx.command_path} --help`.\n", err=True)
+    echo_wrapped(f"error: {error.format_message()}", hang=7, fg="red", bold=True)
+
+
 def _show_error(error: OpsError) -> None:
-    click.secho(f"error: {error.what}", fg="red", bold=True, err=True)
+    echo_wrapped(f"error: {error.what}", hang=7, fg="red", bold=True)
     if error.kept:
-        click.echo(f"  kept: {error.kept}", err=True)
+        echo_wrapped(f"  kept: {error.kept}", hang=8)
     if error.next_step:
-        click.echo(f"  next: {error.next_step}", err=True)
+        echo_wrapped(f"  next: {error.next_step}", hang=8)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,8 @@ class StoreSettings(_Facts):
         return without_credentials(self.endpoint_url or "")
 
     def describe(self) -> str:
+        if self.bucket is None:
+            return "no store (TMI_OPS_S3_BUCKET is not set)"
         where = f" at {self.public_endpoint}" if self.endpoint_url else ""
         return f"s3://{self.bucket}/{self.prefix}{where}"
 

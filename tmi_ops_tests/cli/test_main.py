@@ -90,4 +90,26 @@ def test_the_addresses_of_a_stack_that_is_down_are_not_to_be_had(tmp_path: Path)
 def test_a_word_that_is_no_command_is_refused(tmp_path: Path) -> None:
     done = _run(tmp_path, "bakcup")
     assert done.returncode == 2
-    assert "No such command" in done.stderr
+    assert "There is no command 'bakcup'. Did you mean backup" in done.stderr
+
+
+def test_the_demo_is_refused_outside_development_before_anything_starts(tmp_path: Path) -> None:
+    done = _run(tmp_path, "demo", TMI_ENV="production", POSTGRES_SSLMODE="require")
+    assert done.returncode == 2
+    assert "The demo runs in development only, and TMI_ENV is production" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_is_refused_where_a_database_of_the_user_is_named_before_anything_starts(tmp_path: Path) -> None:
+    done = _run(tmp_path, "demo", POSTGRES_HOST="db.example.org")
+    assert done.returncode == 2
+    assert "unset POSTGRES_HOST" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_variable_is_named_and_the_command_goes_on(tmp_path: Path) -> None:
+    (tmp_path / ".env.dev").write_text("TMI_OPS_S3_BUKET=backups\n")
+    done = _run(tmp_path, "settings", TMI_OPS_RETIAN="30d")
+    assert done.returncode == 0
+    assert "TMI_OPS_RETIAN is not a setting and is ignored. Did you mean TMI_OPS_RETAIN?" in done.stderr
+    assert "Did you mean TMI_OPS_S3_BUCKET?" in done.stderr
