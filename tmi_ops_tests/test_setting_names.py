@@ -37,7 +37,7 @@ def test_a_misspelt_name_is_found_with_the_one_that_was_meant(name: str, meant: 
         "TMI_OPS_RETAIN",
         "TMI_OPS_HEALTH_CONNECTIONS",
         "TMI_OPS_ROLE_NAME_APP",
-        "TMI_OPS_RECEIVER_PASSWORD",
+        "TMI_OPS_RECEIVER_PASSWORD_FILE",
         "POSTGRES_INITDB_ARGS",
         "REDIS_SENTINELS",
         "TMI_SERVER_PORT",

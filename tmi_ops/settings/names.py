@@ -37,7 +37,7 @@ KNOWN = frozenset(
         *(f"TMI_OPS_{part}" for part in ("RETAIN", "RPO", "RTO", "HOME", "PG_BINDIR", "ALLOW_INSECURE_POSTGRES")),
         *(f"TMI_OPS_{part}" for part in ("HEARTBEAT_URL", "MAINTENANCE_WINDOW", "AUTOMATION", "TIMEZONE", "UI_HOSTS")),
         *(f"TMI_OPS_{part}" for part in ("APP_ROLE", "APP_HEALTH_URL", "STOP_HOOK", "START_HOOK", "CONNECT_HOOK")),
-        *(f"{PREFIX}{purpose.upper()}_{part}" for purpose in Purpose for part in ("USER", "PASSWORD")),
+        *(f"{PREFIX}{purpose.upper()}_{part}" for purpose in Purpose for part in ("USER", "PASSWORD", "PASSWORD_FILE")),
         # Written for the runs' own processes.
         "TMI_OPS_RUN_ID",
     }
