@@ -14,14 +14,34 @@ export UV_SYSTEM_CERTS ?= true
 export PIP_CERT ?= $(CA_BUNDLE)
 endif
 
-.PHONY: help demo test test-fast test-versions lint format format-check types imports lock up down start-database stop-database \
-	reset-database migrate-database check-database clean
+.PHONY: help demo install uninstall test test-fast test-versions lint format format-check types imports lock up down \
+	start-database stop-database reset-database migrate-database check-database clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(ENVIRONMENT) ## The whole promise in one go: stack, migration, data, backup, proof by restore
 	@$(RUN)/tmi-ops demo $(ARGS)
+
+# Root installs for everybody, whose services may run as another user; anybody else for himself.
+ifeq ($(shell id -u),0)
+export UV_TOOL_DIR ?= /opt/tmi-ops
+export UV_TOOL_BIN_DIR ?= /usr/local/bin
+else
+export UV_TOOL_BIN_DIR ?= $(HOME)/.local/bin
+endif
+
+install: ## Put the commands tmi-ops and dagster on PATH, in an environment of their own
+	@uv=$$(.ci/find-uv) && .ci/waiting "Installing tmi-ops" $$uv tool install --quiet --force --reinstall-package tmi-ops \
+		--python '$(PYTHON_VERSIONS)' --constraints requirements.lock --with-executables-from dagster,dagster-webserver \
+		'.[stack]'
+	@case ":$$PATH:" in \
+		*":$$UV_TOOL_BIN_DIR:"*) echo "Installed. Try: tmi-ops --help" ;; \
+		*) echo "Installed in $$UV_TOOL_BIN_DIR, which is not on PATH. Add it: export PATH=\"$$UV_TOOL_BIN_DIR:\$$PATH\"" ;; \
+	esac
+
+uninstall: ## Take these commands away; no data is touched
+	@uv=$$(.ci/find-uv) && $$uv tool uninstall --quiet tmi-ops && echo "Uninstalled. Data in .tmi-ops and in the store stays."
 
 test: $(ENVIRONMENT) ## Run all tests, on real servers
 	@$(RUN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -85,10 +105,9 @@ clean: ## Remove the environment, tools and caches; the stack's data stays
 
 $(ENVIRONMENT): requirements.lock pyproject.toml
 	@# Compiled at once: where bytecode is not kept (PYTHONDONTWRITEBYTECODE), every command would compile it anew.
-	@echo "Making .venv from requirements.lock ..."
 	@uv=$$(.ci/find-uv) \
 		&& { [ -x $(RUN)/python ] || $$uv venv --quiet --python '$(PYTHON_VERSIONS)' .venv; } \
-		&& $$uv pip sync --quiet --compile-bytecode --python $(RUN)/python --require-hashes \
-			requirements.lock \
+		&& .ci/waiting "Making .venv from requirements.lock" $$uv pip sync --quiet --compile-bytecode \
+			--python $(RUN)/python --require-hashes requirements.lock \
 		&& $$uv pip install --quiet --python $(RUN)/python --no-deps --editable .
 	@touch $@

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from tmi_ops.cli.called import NAME, called
 from tmi_ops.cli.environment import reporting
 from tmi_ops.cli.terminal import out, size_words, time_words
 from tmi_ops.errors import OpsError
@@ -190,13 +191,17 @@ def _show(
     out.rule(title)
     out.print(table)
     out.print("\n [bold]next[/]")
-    for command, purpose in (
-        ("tmi-ops status", "how far back we can recover, and how long it takes"),
-        ("tmi-ops backups", "what exists, and what is proven"),
-        (f"tmi-ops restore --backup {manifest.backup_id} --into tmi_copy", ""),
-        ("tmi-ops down", "stops the stack; its data stays"),
+    name = called()
+    for words, purpose in (
+        ("status", "how far back we can recover, and how long it takes"),
+        ("backups", "what exists, and what is proven"),
+        (f"recover find --table {accident.table}", "which commit dropped it, and when"),
+        (f"restore --backup {manifest.backup_id} --into tmi_copy", ""),
+        ("down", "stops the stack; its data stays"),
     ):
-        out.print(f"   {command:<18} [dim]{purpose}[/]".rstrip(), soft_wrap=True)
+        out.print(f"   {name} {words:<20} [dim]{purpose}[/]".rstrip(), soft_wrap=True)
+    if name != NAME:
+        out.print(f"   [dim]`make install` puts {NAME} on PATH[/]", soft_wrap=True)
     out.rule(f"all of it in {time_words(seconds)}")
 
 
