@@ -163,7 +163,9 @@ _WIDE = 110
 
 
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
-    """What was backed up when, and whether it is proven; a wide terminal shows of what and by what too."""
+    """A line for each backup: what was backed up when, and whether it is proven; a wide terminal shows of what and by
+    what too, and reasons in full.
+    """
     wide = out.width >= _WIDE
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     table.add_column("backup", no_wrap=True)  # it is copied into the next command
@@ -172,13 +174,13 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
     table.add_column("format", no_wrap=True)
     for column in ("of", "PostgreSQL", "took") if wide else ():
         table.add_column(column, no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("verdict", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
     for entry in entries:
         manifest = entry.manifest
         more = (_subject(manifest), manifest.server_version, time_words(manifest.duration_seconds)) if wide else ()
         table.add_row(
             manifest.backup_id,
-            age_words(manifest.taken_at),
+            age_words(manifest.taken_at).removesuffix("" if wide else " ago"),
             size_words(manifest.total_size),
             manifest.format,
             *more,
@@ -196,6 +198,7 @@ def _verdict_words(entry: CatalogueEntry) -> str:
     if verdict is None:
         return "[yellow]not proven[/]"
     if verdict.outcome == "proven":
-        but = f", but for {len(verdict.but_for)} things (tmi-ops verify)" if verdict.but_for else ""
-        return f"[green]proven[/] in {time_words(verdict.restore_seconds)}{but}"
+        if verdict.but_for:
+            return f"[green]proven[/] but for {len(verdict.but_for)}"
+        return f"[green]proven[/] in {time_words(verdict.restore_seconds)}"
     return f"[red]FAILED[/]: {verdict.reasons[0]}"

@@ -73,7 +73,7 @@ def show_findings(findings: Sequence[Finding], limit: int = FINDINGS_SHOWN) -> N
     for finding in shown:
         mark, style = SEVERITY_MARKS[finding.severity]
         line = Text.assemble((mark, style), " ", (finding.subject, "bold"), ": " if finding.subject else "")
-        out.print(line.append(finding.what), soft_wrap=True)
+        out.say(line.append(finding.what), hang=2)
         steps, others = finding.advice.steps[:STEPS_SHOWN], len(finding.advice.steps) - STEPS_SHOWN
         lines = [*([finding.cause] if finding.cause else []), *steps, *([f"and {others} more"] if others > 0 else [])]
         print_lines((Text(line, style="dim") for line in lines), indent=4)

@@ -38,7 +38,7 @@ def show_close(diagnosis: Diagnosis) -> None:
     broken = cause.outcome is Outcome.CRITICAL
     style = "red" if broken else "yellow"
     title = Text(f"{'The cause' if broken else 'Worth mending'}: {cause.title}", style=f"bold {style}")
-    # Open at the sides and never broken by us: what mends it is there to be copied.
+    # Open at the sides: what mends it is there to be copied.
     out.rule(title, align="left", style=style)
     print_lines([Text(cause.answer.seen, style="bold"), *explained(cause.answer)])
     out.rule(style=style)

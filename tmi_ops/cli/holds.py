@@ -56,5 +56,5 @@ def holds(as_json: bool) -> int:
     if not found:
         out.print("Nothing is held.")
     for one in found:
-        out.print(f"{one.backup_id}  {age_words(one.since)}: {escape(one.reason)}", soft_wrap=True)
+        out.say(f"{one.backup_id}  {age_words(one.since)}: {escape(one.reason)}")
     return 0

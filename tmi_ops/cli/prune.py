@@ -68,23 +68,21 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
 def _show_plan(plan: RetentionPlan) -> None:
     out.print(f"Policy: {plan.policy.describe()}.")
     for decision in plan.kept:
-        out.print(f"[green]keep[/]    {_backup_words(decision)}", soft_wrap=True)
+        out.say(f"[green]keep[/]    {_backup_words(decision)}")
     for decision in plan.removed:
-        out.print(f"[red]remove[/]  {_backup_words(decision)}", soft_wrap=True)
+        out.say(f"[red]remove[/]  {_backup_words(decision)}")
     for half in plan.half_made:
-        out.print(
+        out.say(
             f"[red]remove[/]  {half.backup_id}  {size_words(half.size)}: half made, untouched since "
-            f"{age_words(half.touched_at)}",
-            soft_wrap=True,
+            f"{age_words(half.touched_at)}"
         )
     for upload in plan.uploads:
-        out.print(f"[red]remove[/]  the unfinished upload of {escape(upload.key)}", soft_wrap=True)
+        out.say(f"[red]remove[/]  the unfinished upload of {escape(upload.key)}")
     for wal in plan.wal:
-        out.print(
+        out.say(
             f"WAL of cluster {wal.system_identifier}: {wal.kept} files ({size_words(wal.kept_size)}) stay: "
             f"{escape('; '.join(wal.reasons)) or 'stored within the recovery window'}. "
-            f"{len(wal.removed)} ({size_words(wal.removed_size)}) go.",
-            soft_wrap=True,
+            f"{len(wal.removed)} ({size_words(wal.removed_size)}) go."
         )
     if plan.removes_nothing:
         out.print(f"Nothing goes. {size_words(plan.kept_size)} stay.")
@@ -102,7 +100,7 @@ def _backup_words(decision: Decision) -> str:
 
 def _show_result(result: RetentionResult) -> None:
     for spared in result.spared:
-        out.print(f"[yellow]spared[/]  {escape(spared.what)}: {escape(spared.because)}", soft_wrap=True)
+        out.say(f"[yellow]spared[/]  {escape(spared.what)}: {escape(spared.because)}")
     out.print(
         f"[green]Removed[/] {result.backups} backups, {result.wal_files} WAL files, {result.half_made} half-made "
         f"backups and {result.uploads} unfinished uploads: {size_words(result.freed)}."

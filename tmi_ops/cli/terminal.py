@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, 
 from rich.segment import Segment
 from rich.text import Text
 
+from tmi_ops.cli.wrapping import hanging, line_breaks
 from tmi_ops.progress import Phase, Unit
 from tmi_ops.words import printable, size_words, time_words
 
@@ -33,6 +34,24 @@ class SafeConsole(Console):
                 yield segment
             else:
                 yield Segment(printable(segment.text), segment.style)
+
+    def say(self, text: str | Text, *, style: str = "", hang: int | None = None) -> None:
+        """Print prose (Rich's markup in a `str`): on a terminal wrapped between words with a hanging indent, never
+        inside a command in backticks; in a file or a pipe as it is. `hang`: columns; None: below what follows a label.
+        """
+        whole = Text.from_markup(text, style=style) if isinstance(text, str) else text
+        for line in whole.split("\n", allow_blank=True) or [whole]:
+            for piece in self._hung(line, hang) if self.is_terminal else [line]:
+                self.print(piece, soft_wrap=True)
+
+    def _hung(self, line: Text, hang: int | None) -> Iterator[Text]:
+        columns = hanging(line.plain, self.width // 2) if hang is None else hang
+        first, *rest = line.divide(line_breaks(line.plain, self.width, columns))
+        first.rstrip()
+        yield first
+        for piece in rest:
+            piece.rstrip()
+            yield Text(" " * columns) + piece
 
     @property
     def file(self) -> IO[str]:
@@ -135,4 +154,4 @@ class TerminalReport:
         self._progress.update(task, total=max(done, total or 0, 1), completed=max(done, total or 0, 1))
 
     def note(self, message: str) -> None:
-        self._progress.console.print(f"  {message}")
+        err.say(f"  {message}", hang=2)

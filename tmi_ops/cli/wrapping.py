@@ -10,16 +10,38 @@ import click
 
 # What is in backticks is one word: a command that is cut cannot be copied.
 _WORD = re.compile(r"(?:`[^`]*`|[^\s`])+")
+# A label and the column that it stands in front of.
+_LABEL = re.compile(r"\s*\S+(?: \S+)*?\s{2,}(?=\S)")
 _LEAST_WIDTH = 40
 
 
-def wrapped(text: str, width: int, hang: int = 0) -> str:
-    """The text in lines of at most `width` columns where its words allow it; each line after a paragraph's first is
-    indented by `hang`. What is indented or empty in `text` stays a line of its own.
+def line_breaks(line: str, width: int, hang: int) -> list[int]:
+    """Where a line of text is to be broken: offsets at which words begin that go to the next line.
+
+    Args:
+        width: columns that there are.
+        hang: by how many columns every line after the first is indented.
     """
-    return "\n".join(
-        _line_wrapped(line, width, 0 if number == 0 else hang, hang) for number, line in enumerate(text.split("\n"))
-    )
+    breaks, begin, indent = [], 0, 0
+    first = True
+    for word in _WORD.finditer(line):
+        if not first and indent + word.end() - begin > width:
+            breaks.append(word.start())
+            begin, indent = word.start(), hang
+        first = False
+    return breaks
+
+
+def hanging(line: str, most: int) -> int:
+    """Below what the rest of a line hangs: the text after its label ("keep    ID"), else two columns further in."""
+    label = _LABEL.match(line)
+    own = len(line) - len(line.lstrip())
+    return label.end() if label and label.end() <= most else own + 2
+
+
+def wrapped(text: str, width: int, hang: int = 0) -> str:
+    """The text in lines of at most `width` columns where its words allow it, the rest of each line hanging."""
+    return "\n".join(_pieces(line, width, hang) for line in text.split("\n"))
 
 
 def echo_wrapped(text: str, hang: int = 0, *, fg: str | None = None, bold: bool = False) -> None:
@@ -29,13 +51,7 @@ def echo_wrapped(text: str, hang: int = 0, *, fg: str | None = None, bold: bool 
     click.secho(text, fg=fg, bold=bold, err=True)
 
 
-def _line_wrapped(line: str, width: int, indent: int, hang: int) -> str:
-    own = len(line) - len(line.lstrip())
-    lines, current = [], " " * (indent + own)
-    empty = True
-    for word in _WORD.findall(line):
-        if not empty and len(current) + 1 + len(word) > width:
-            lines.append(current)
-            current, empty = " " * (hang + (own if indent else 0)), True
-        current, empty = (current if empty else current + " ") + word, False
-    return "\n".join([*lines, current]).rstrip() if line.strip() else ""
+def _pieces(line: str, width: int, hang: int) -> str:
+    breaks = line_breaks(line, width, hang)
+    pieces = [line[begin:end].rstrip() for begin, end in zip([0, *breaks], [*breaks, len(line)], strict=True)]
+    return f"\n{' ' * hang}".join(pieces)
