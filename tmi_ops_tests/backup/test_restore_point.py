@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.restore_points import read_restore_point
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.physical import Notes
 from tmi_ops_tests.variables import variables_of
 
@@ -69,15 +68,15 @@ def test_a_transaction_that_began_before_is_waited_for_and_part_of_it(settings: 
         with connect(settings.postgres, autocommit=False) as connection:
             connection.execute("INSERT INTO ledger (what) VALUES ('slow')")
             written.set()
-            time.sleep(0.6)
+            while not any("trying again" in note for note in notes.noted):
+                time.sleep(0.01)
 
-    writer = threading.Thread(target=write_slowly)
+    writer = threading.Thread(target=write_slowly, daemon=True)
     writer.start()
     written.wait(10)
     point = create_restore_point(settings, store, "after the slow one", notes)
     writer.join()
     assert point.fingerprints["public.ledger"].rows == 1
-    assert "trying again" in notes.noted[0]
     assert notes.noted[-1].startswith("Writers were held for ")
 
 
@@ -134,12 +133,12 @@ def test_a_role_without_the_rights_is_told_what_to_grant(settings: Settings, sto
 
 @pytest.mark.slow
 def test_the_command_says_what_was_recorded(settings: Settings, store: ObjectStore, tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "tmi_ops.cli.main", "restore-point", "before-import", "--quiet"]
+    words = ("restore-point", "before-import", "--quiet")
     environment = {**variables_of(settings), "COLUMNS": "200"}
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = command(*words, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Restore point before-import at LSN " in done.stdout
     assert "1 rows in 2 tables fingerprinted" in done.stdout
-    again = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    again = command(*words, env=environment, cwd=tmp_path)
     assert again.returncode == 2
     assert "a name means one place in the WAL" in again.stderr

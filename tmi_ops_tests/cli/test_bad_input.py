@@ -15,6 +15,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import KINDS, list_backups
 from tmi_ops.store.objects import open_store
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.store.conftest import make_age_keys
 from tmi_ops_tests.variables import variables_of
 
@@ -40,15 +41,7 @@ WRONG = {
 
 def run(settings: Settings, *words: str, **changed: str) -> subprocess.CompletedProcess[str]:
     settings.home.parent.mkdir(exist_ok=True, parents=True)
-    return subprocess.run(
-        [sys.executable, "-m", "tmi_ops.cli.main", *words],
-        cwd=settings.home.parent,
-        env=variables_of(settings) | changed,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return command(*words, env=variables_of(settings) | changed, cwd=settings.home.parent)
 
 
 def assert_explained(done: subprocess.CompletedProcess[str], hint: str) -> None:

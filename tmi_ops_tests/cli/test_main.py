@@ -9,15 +9,13 @@ import click
 import pytest
 
 from tmi_ops.cli.main import SECTIONS, tmi_ops
+from tmi_ops_tests.commands import command
 
 COMMANDS = [name for section in SECTIONS.values() for name in section]
 
 
 def _run(directory: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tmi_ops.cli.main", *words],
-        cwd=directory, env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return command(*words, env={"PATH": os.environ["PATH"], **variables}, cwd=directory)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

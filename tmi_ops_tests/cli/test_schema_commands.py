@@ -15,6 +15,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings
+from tmi_ops_tests.commands import command
 
 pytestmark = pytest.mark.slow
 
@@ -139,5 +140,4 @@ def tmi_ops(
         "POSTGRES_SSLMODE": postgres.sslmode,
         "COLUMNS": "140",
     }
-    command = [sys.executable, "-m", "tmi_ops.cli.main", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return command(*arguments, env=environment, cwd=Path.cwd())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.drill.lives import NAME, Lived, left_behind
 from tmi_ops_tests.variables import variables_of
 
@@ -16,14 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 def run(lived: Lived, place: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tmi_ops.cli.main", *words],
-        cwd=place,
-        env={**variables_of(lived.settings), "COLUMNS": "200", "TZ": "UTC", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**variables_of(lived.settings), "COLUMNS": "200", "TZ": "UTC", **variables}
+    return command(*words, env=env, cwd=place)
 
 
 def test_a_drill_is_told_listed_and_shown_again(lived: Lived, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tmi_ops.postgres.cluster import free_port
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.objectives.conftest import Told
 from tmi_ops_tests.variables import variables_of
 
@@ -34,15 +35,7 @@ def program(*arguments: str) -> list[str]:
 @pytest.fixture
 def tmi_ops(variables: dict[str, str], tmp_path: Path) -> Command:
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            program(*arguments),
-            env={**variables, **changes},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return command(*arguments, env={**variables, **changes}, cwd=tmp_path)
 
     return run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from tmi_ops.rescue.finding import find_events
 from tmi_ops.settings import RedisSettings, Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.physical import physical_cluster, settings_for
 from tmi_ops_tests.rescue.databases import SCHEMA, rows, run
 from tmi_ops_tests.variables import variables_of
@@ -69,14 +69,8 @@ class Accident:
     backup_id: str
 
     def call(self, place: Path, *words: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tmi_ops.cli.main", "recover", *words],
-            cwd=place,
-            env={**variables_of(self.settings), **self._redis, "COLUMNS": str(columns), "TZ": "UTC"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        env = {**variables_of(self.settings), **self._redis, "COLUMNS": str(columns), "TZ": "UTC"}
+        return command("recover", *words, env=env, cwd=place)
 
     @property
     def _redis(self) -> dict[str, str]:

@@ -29,6 +29,7 @@ from tmi_ops.rescue.travel.state import Journey, Wanted, ask
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.archiving import archive_wal
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.physical import physical_cluster, settings_for
 from tmi_ops_tests.rescue.databases import run
 from tmi_ops_tests.variables import variables_of
@@ -43,10 +44,7 @@ class Past:
     moments: list[datetime]  # after the row of the same place was committed, and before the next
 
     def call(self, directory: Path, *words: str, code: int = 0) -> str:
-        argv = [sys.executable, "-m", "tmi_ops.cli.main", *words]
-        done = subprocess.run(
-            argv, cwd=directory, env=self.environment, capture_output=True, text=True, check=False, timeout=200
-        )
+        done = command(*words, env=self.environment, cwd=directory)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from tmi_ops.runbooks.steps.place import running_server
 from tmi_ops.runbooks.steps.recover import REACH
 from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.physical import kill
 from tmi_ops_tests.recovery.point_in_time.conftest import own_store
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at
@@ -155,8 +155,7 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     }
 
     def told(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "tmi_ops.cli.main", "recover", *words]
-        return subprocess.run(argv, env=environment, cwd=ground, capture_output=True, text=True, check=False, input="")
+        return command("recover", *words, env=environment, cwd=ground)
 
     env_file = ground / ".env"
     env_file.write_text("POSTGRES_HOST=old\n")

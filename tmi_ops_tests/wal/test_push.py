@@ -27,6 +27,7 @@ from tmi_ops.wal.ahead import Notes, ready_after
 from tmi_ops.wal.archive import fetch_wal_file, list_wal
 from tmi_ops.wal.push import push_wal_file
 from tmi_ops.wal.stored_file import WalConflictError
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.physical import make_noise_table, physical_cluster, set_parameter, settings_for
 from tmi_ops_tests.raw_s3 import read_raw, stored_keys
 from tmi_ops_tests.variables import variables_of
@@ -255,14 +256,7 @@ def test_a_note_is_of_no_worth_once_the_file_is_another(tmp_path: Path) -> None:
 
 
 def _push(archiving: Archiving, variables: dict[str, str], name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tmi_ops.cli.main", "wal", "push", f"pg_wal/{name}"],
-        cwd=archiving.cluster.directory,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return command("wal", "push", f"pg_wal/{name}", env=variables, cwd=archiving.cluster.directory)
 
 
 def _segment(name: str) -> Segment:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tmi_ops.cli.moments import lsn, moment
 from tmi_ops.cli.point_in_time import tablespace_mapping
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.recovery.point_in_time.conftest import RESTORE_POINT, Past
 from tmi_ops_tests.recovery.point_in_time.restoring import rows, started
 from tmi_ops_tests.variables import variables_of
@@ -21,14 +21,8 @@ from tmi_ops_tests.variables import variables_of
 @pytest.fixture
 def run(past: Past, tmp_path: Path) -> Iterator[object]:
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tmi_ops.cli.main", "restore", *words],
-            cwd=tmp_path,
-            env={**variables_of(past.settings), "COLUMNS": "200", "TZ": "UTC"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        env = {**variables_of(past.settings), "COLUMNS": "200", "TZ": "UTC"}
+        return command("restore", *words, env=env, cwd=tmp_path)
 
     return call
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tmi_ops.settings import Settings
+from tmi_ops_tests.commands import command
 from tmi_ops_tests.raw_s3 import delete_raw, raw_client, read_raw, write_raw
 from tmi_ops_tests.recovery.point_in_time.conftest import Past
 from tmi_ops_tests.recovery.point_in_time.restoring import copy_of_store, wal_keys
@@ -23,14 +23,7 @@ def damaged(past: Past) -> Settings:
 
 
 def _gaps(settings: Settings, directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tmi_ops.cli.main", "wal", "gaps", "--quiet", *words],
-        cwd=directory,
-        env={**variables_of(settings), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return command("wal", "gaps", "--quiet", *words, env={**variables_of(settings), "COLUMNS": "200"}, cwd=directory)
 
 
 def _name(key: str) -> str:

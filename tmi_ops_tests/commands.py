@@ -1,0 +1,153 @@
+"""The command as a process of its own, without the second and a half in which Python loads what it needs.
+
+A server that has everything loaded forks for each call: the child has its own environment, directory, streams, signals
+and exit code, as one that a shell starts.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+COULD_NOT_RUN = 97
+_ROOT = Path(__file__).parents[1]
+
+
+def command(
+    *words: str, env: Mapping[str, str], cwd: Path | str, said: str = "", timeout: float = 200
+) -> subprocess.CompletedProcess[str]:
+    """`tmi-ops` with these words.
+
+    Args:
+        env: all of its variables.
+        said: what a person types.
+        timeout: seconds, after which it is killed.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        streams = {name: str(Path(directory) / name) for name in ("stdin", "stdout", "stderr")}
+        Path(streams["stdin"]).write_text(said)
+        call = {"words": words, "env": dict(env), "cwd": str(cwd), "timeout": timeout, **streams}
+        code = _server().call(call)
+        out, err = (Path(streams[name]).read_text(errors="replace") for name in ("stdout", "stderr"))
+    if code is None:
+        raise subprocess.TimeoutExpired(list(words), timeout, out, err)
+    return subprocess.CompletedProcess(["tmi-ops", *words], code, out, err)
+
+
+class _Server:
+    def __init__(self) -> None:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        argv = [sys.executable, "-m", "tmi_ops_tests.commands"]
+        self._process = subprocess.Popen(
+            argv, env=kept, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def call(self, call: Mapping[str, object]) -> int | None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(call) + "\n")
+        self._process.stdin.flush()
+        answer: int | None = json.loads(self._process.stdout.readline())
+        return answer
+
+
+@functools.cache
+def _server() -> _Server:
+    """One for each process that runs tests; it ends with its standard input."""
+    return _Server()
+
+
+def serve() -> None:
+    """Fork for each line of standard input, and answer with the exit code."""
+    _load_everything()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        call = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(call)
+        answers.write(json.dumps(_await(child, call["timeout"])) + "\n")
+        answers.flush()
+
+
+def _become(call: Mapping[str, object]) -> None:
+    from tmi_ops.cli.main import main
+
+    code = COULD_NOT_RUN
+    try:
+        os.setsid()
+        for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_WRONLY), (2, "stderr", os.O_WRONLY)):
+            opened = os.open(str(call[name]), mode | os.O_CREAT, 0o600)
+            os.dup2(opened, number)
+            os.close(opened)
+        sys.stdin = os.fdopen(0, closefd=False)
+        os.chdir(str(call["cwd"]))
+        os.environ.clear()
+        os.environ.update(call["env"])  # type: ignore[call-overload]
+        time.tzset()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = ["tmi-ops", *call["words"]]  # type: ignore[misc]
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:  # noqa: BLE001 - as an interpreter ends that nobody catches it in
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _await(child: int, timeout: float) -> int | None:
+    deadline = time.monotonic() + timeout
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.005)
+
+
+def _load_everything() -> None:
+    import botocore.session
+    import click
+
+    from tmi_ops.cli.main import SECTIONS, tmi_ops
+
+    context = click.Context(tmi_ops)
+    for section in SECTIONS.values():
+        for name in section:
+            tmi_ops.get_command(context, name)
+    for file in sorted((_ROOT / "tmi_ops").rglob("*.py")):
+        module = ".".join(file.relative_to(_ROOT).with_suffix("").parts)
+        if not module.startswith(("tmi_ops.orchestration", "tmi_ops.definitions")) and not module.endswith("__init__"):
+            importlib.import_module(module)
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    import boto3
+
+    boto3.session.Session(region_name="us-east-1").client(
+        "s3", aws_access_key_id="none", aws_secret_access_key="none", endpoint_url="http://127.0.0.1:9"
+    ).close()
+
+
+if __name__ == "__main__":
+    serve()
