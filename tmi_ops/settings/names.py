@@ -45,7 +45,7 @@ KNOWN = frozenset(
 # What names a probe or a role behind it, which only the health and access rooms know.
 OPEN_ENDED = ("TMI_OPS_HEALTH_", "TMI_OPS_ROLE_NAME_", "TMI_OPS_ROLE_PASSWORD_")
 # Not read by this program: the tests', and the sample reverse proxy's.
-_OURS_TOO = ("TMI_OPS_TEST_", "TMI_OPS_LOOK", "TMI_OPS_OPERATE")
+_OURS_TOO = tuple(f"{PREFIX}{word}" for word in ("TEST_", "LOOK", "OPERATE"))
 _SHARED_PREFIXES = ("POSTGRES_", "REDIS_", "TMI_")
 # Likeness, 0 to 1, of what follows the prefix. Other programs own names with the shared prefixes too: there only what
 # is nearly one of ours is taken for a slip.
