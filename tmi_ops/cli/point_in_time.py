@@ -61,12 +61,14 @@ def restore_point_in_time(wanted: PointInTime) -> int:
     destination = Destination(wanted.into or _usual_place(settings), wanted.tablespaces)
     with reporting(wanted.quiet) as report:
         facts = read_facts(store, wanted.cluster)
-        programs = server_programs(facts.server_major, settings.pg_bindir)
+        programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
         scratch = settings.home / "scratch"
         facts = with_times(store, facts, wanted.target, programs, scratch, report, timeline=wanted.timeline)
         plan = plan_recovery(facts, wanted.target, timeline=wanted.timeline, base=wanted.backup)
     require_vacant(plan, destination)
     _show_plan(plan, destination, sum(disk_needed(plan, destination, store).values()), pause=wanted.pause)
+    if settings.copy_libraries:
+        out.print(f"Its server loads {', '.join(settings.copy_libraries)} during the replay (TMI_OPS_COPY_LIBRARIES).")
     if wanted.plan_only:
         return 0
     with reporting(wanted.quiet) as report:

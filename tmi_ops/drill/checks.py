@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables
 from tmi_ops.backup.snapshot import list_logged_tables, list_unlogged, pin_text_output
@@ -26,7 +26,6 @@ from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.restore_points import RestorePoint
 
 FIRST_WITH_AMCHECK = 14
-FIRST_WITHOUT_EVENT_TRIGGERS = 17
 CORRUPTION_FOUND = 2
 FINDINGS_SHOWN = 20
 
@@ -49,7 +48,7 @@ def check_relations(address: PostgresSettings, programs: Programs) -> Answer:
     try:
         done = subprocess.run(
             argv,
-            env=plain_environment(_without_event_triggers(libpq_environment(address), programs)),
+            env=plain_environment(libpq_environment(address)),
             capture_output=True,
             text=True,
             errors="replace",
@@ -70,13 +69,6 @@ def _size(address: PostgresSettings) -> int:
     with connect(address) as connection:
         row = connection.execute("SELECT sum(pg_database_size(oid)) FROM pg_database").fetchone()
     return int(row[0]) if row else 0
-
-
-def _without_event_triggers(environment: Mapping[str, str], programs: Programs) -> dict[str, str]:
-    """amcheck is installed by DDL, at which event triggers of the source would run. From 17 on they are off anyway."""
-    if programs.major >= FIRST_WITHOUT_EVENT_TRIGGERS or not environment.get("PGOPTIONS"):
-        return dict(environment)
-    return {**environment, "PGOPTIONS": f"{environment['PGOPTIONS']} -c session_replication_role=replica"}
 
 
 def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Answer:

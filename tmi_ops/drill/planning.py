@@ -86,7 +86,7 @@ def read_drill_facts(settings: Settings, store: ObjectStore, scratch: Path, repo
     server = ask_server(settings.postgres, report)
     facts = read_facts(store)
     receiver = ask_receiver(store, facts.system_identifier)
-    programs = server_programs(facts.server_major, settings.pg_bindir)
+    programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     now = datetime.now(UTC)
     witnesses = tuple(witness for witness in (server, receiver) if witness is not None)
     return DrillFacts(with_times(store, facts, Target(time=now), programs, scratch, report), witnesses, now, programs)

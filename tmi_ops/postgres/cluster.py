@@ -218,7 +218,7 @@ def sheltered_cluster(
         parameters: beside those of the shelter, over which they win.
     """
     with socket_directory(identity) as sockets:
-        shelter = {**sheltered_settings(programs.major), "unix_socket_directories": str(sockets)}
+        shelter = {**sheltered_settings(programs.major, programs.libraries), "unix_socket_directories": str(sockets)}
         # Ours come last: of the recovery targets one may be set, and only after the others were emptied.
         wanted = {name: value for name, value in shelter.items() if name not in parameters} | dict(parameters)
         cluster = launch_cluster(

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,11 +35,15 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 @dataclass(frozen=True)
 class Programs:
-    """A directory of PostgreSQL programs of one version."""
+    """A directory of PostgreSQL programs of one version.
+
+    `libraries`: of extensions, which servers of ours load when they start (see shelter.py).
+    """
 
     bindir: Path
     major: int
     version: str
+    libraries: tuple[str, ...] = ()
 
     def path(self, name: str) -> Path:
         """The program `name`, for example `pg_dump`.
@@ -69,8 +73,11 @@ def programs_at_least(major: int, bindir: Path | None = None) -> Programs:
     return min(fitting, key=lambda programs: programs.major)
 
 
-def server_programs(major: int, bindir: Path | None = None) -> Programs:
+def server_programs(major: int, bindir: Path | None = None, libraries: Sequence[str] = ()) -> Programs:
     """Server programs of exactly `major`, as a scratch cluster needs them (design 4.10).
+
+    Args:
+        libraries: what copies load when they start; empty: PostgreSQL's own code alone.
 
     Raises:
         ProgramError: none is here.
@@ -78,7 +85,7 @@ def server_programs(major: int, bindir: Path | None = None) -> Programs:
     found = found_programs(bindir)
     for programs in found:
         if programs.major == major and (programs.bindir / "initdb").is_file():
-            return programs
+            return replace(programs, libraries=tuple(libraries))
     raise _none_fits(f"of version {major} with initdb and postgres", major, found, bindir)
 
 

@@ -14,7 +14,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tmi_ops.errors import ProgramError
@@ -60,8 +60,7 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "sync_replication_slots": ("off", _SINCE_17),
     # A subscription would take its changes away from the database that it is copied from.
     "max_logical_replication_workers": ("0", _ALWAYS),
-    # No code but PostgreSQL's own begins by itself.
-    "shared_preload_libraries": ("", _ALWAYS),
+    # No code but PostgreSQL's own begins by itself, and that of the libraries that a person allowed.
     "session_preload_libraries": ("", _ALWAYS),
     "local_preload_libraries": ("", _ALWAYS),
     "dynamic_library_path": ("$libdir", _ALWAYS),
@@ -103,27 +102,37 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "ignore_system_indexes": ("off", _ALWAYS),
 }
 
-# What ALTER ROLE or ALTER DATABASE may have set, by who may overrule it in a session.
+# Of these, what ALTER ROLE or ALTER DATABASE may have set too, by who may overrule it in a session.
 _SESSION: Mapping[str, tuple[str, tuple[int, int]]] = {
-    "local_preload_libraries": ("", _ALWAYS),
-    "default_transaction_read_only": ("off", _ALWAYS),
-    "statement_timeout": ("0", _ALWAYS),
-    "lock_timeout": ("0", _ALWAYS),
-    "transaction_timeout": ("0", _SINCE_17),
-    "idle_in_transaction_session_timeout": ("0", _ALWAYS),
-    "idle_session_timeout": ("0", _SINCE_14),
+    **{
+        name: _SHELTER[name]
+        for name in (
+            "local_preload_libraries",
+            "default_transaction_read_only",
+            "statement_timeout",
+            "lock_timeout",
+            "transaction_timeout",
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+        )
+    },
     "synchronous_commit": ("local", _ALWAYS),
 }
 _SESSION_OF_SUPERUSER: Mapping[str, tuple[str, tuple[int, int]]] = {
-    "session_preload_libraries": ("", _ALWAYS),
-    "dynamic_library_path": ("$libdir", _ALWAYS),
-    "event_triggers": ("off", _SINCE_17),
+    **{name: _SHELTER[name] for name in ("session_preload_libraries", "dynamic_library_path", "event_triggers")},
+    # Event triggers at DDL of ours, where no setting of their own switches them off.
+    "session_replication_role": ("replica", (0, 16)),
 }
 
 
-def sheltered_settings(major: int) -> dict[str, str]:
-    """What a server of ours is given on its command line; `major` is its version."""
-    return _known_to(major, _SHELTER)
+def sheltered_settings(major: int, libraries: Sequence[str] = ()) -> dict[str, str]:
+    """What a server of ours is given on its command line.
+
+    Args:
+        major: its version.
+        libraries: extensions that it loads when it starts, because a person said so: some work in no other way.
+    """
+    return {**_known_to(major, _SHELTER), "shared_preload_libraries": ", ".join(libraries)}
 
 
 def session_options(major: int, *, superuser: bool) -> str:

@@ -80,7 +80,9 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
         NotHereError: this machine lacks an extension or the like that the backup needs. Nothing is recorded.
     """
     manifest = whole_manifest(store, manifest)
-    programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    programs = server_programs(
+        manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
+    )
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, disk_needed(manifest), f"A restore of {manifest.backup_id}")
     findings = _Findings()

@@ -91,7 +91,7 @@ def _recovered(
     settings: Settings, store: ObjectStore, target: Target, directory: Path, report: Report
 ) -> Iterator[Past]:
     facts = read_facts(store)
-    programs = server_programs(facts.server_major, settings.pg_bindir)
+    programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     plan = plan_recovery(with_times(store, facts, target, programs, directory, report), target)
     destination = Destination(directory / "data", tablespace_root=directory / "tablespaces")
     with recovered_cluster(settings, store, plan, destination, report) as cluster:
@@ -108,7 +108,9 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
             f"{manifest.backup_id} holds no rows that could be loaded.",
             next_step="choose a logical backup that is not schema-only (tmi-ops backups), or a moment with --to-time",
         )
-    programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    programs = server_programs(
+        manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
+    )
     require_free_space(directory, disk_needed(manifest), f"A restore of {manifest.backup_id}")
     (directory / "fetched").mkdir()
     fetched = fetch_backup(store, manifest, directory / "fetched", report)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 SessionPolicy = Literal["drop-sessions", "keep-sessions"]
+# A name below PostgreSQL's own $libdir: never a path.
+LibraryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 WEAK_SSLMODES = ("disable", "allow", "prefer")
 _HIGHEST_PORT = 65535
@@ -191,6 +193,7 @@ class Settings(_Facts):
     """Everything tmi_ops is told. Secrets never show in its repr.
 
     `redis`: None where nobody has said that TMI has a cache; one that merely listens on Redis's port is not TMI's.
+    `copy_libraries`: what servers over restored files load when they start (shared_preload_libraries).
     """
 
     environment: str
@@ -203,4 +206,5 @@ class Settings(_Facts):
     cache: CachePolicy = CachePolicy()
     home: Path
     pg_bindir: Path | None = None
+    copy_libraries: tuple[LibraryName, ...] = ()
     uses_embedded_stack: bool = False

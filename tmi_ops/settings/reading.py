@@ -37,6 +37,7 @@ _VARIABLE_PREFIXES = {
 }
 
 _TRUE_WORDS = {"1", "true", "yes", "on"}
+COPY_LIBRARIES = "TMI_OPS_COPY_LIBRARIES"
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -72,6 +73,7 @@ def load_settings(
             cache=cache_policy_from(values),
             home=home,
             pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if "TMI_OPS_PG_BINDIR" in values else None,
+            copy_libraries=tuple(filter(None, re.split(r"[,\s]+", values.get(COPY_LIBRARIES, "")))),
             uses_embedded_stack=embedded,
         )
     except ValidationError as error:
@@ -140,5 +142,7 @@ def _variable(model: str, place: tuple[int | str, ...]) -> str:
     field = ".".join(map(str, place))
     if field == "window":
         return WINDOW
+    if field.startswith("copy_libraries"):
+        return COPY_LIBRARIES
     prefix = _VARIABLE_PREFIXES.get(model)
     return f"{prefix}{'DB' if field == 'database' else field.upper()}" if prefix else field

@@ -172,7 +172,7 @@ def _look_at_the_past(
     settings: Settings, store: ObjectStore, report: Report, target: datetime
 ) -> tuple[int, Mapping[str, float]]:
     facts = read_facts(store)
-    programs = server_programs(facts.server_major, settings.pg_bindir)
+    programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     scratch = settings.home / "scratch"
     wanted = Target(time=target)
     plan = plan_recovery(with_times(store, facts, wanted, programs, scratch, report), wanted)

@@ -214,7 +214,7 @@ class _Recovery:
         self._phases: dict[str, float] = {}
         self.subscriptions = 0
         self._made_in_place: list[Path] = []
-        self.programs = server_programs(plan.server_major, settings.pg_bindir)
+        self.programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
         require_vacant(plan, destination)
         require_room(plan, destination, store)
         self._places = [destination.directory, *destination.places(plan.base).values()]

@@ -68,7 +68,7 @@ def planned(
         RecoveryError: it cannot be.
     """
     facts = read_facts(store)
-    programs = server_programs(facts.server_major, settings.pg_bindir)
+    programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     scratch = settings.home / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     plan = plan_recovery(with_times(store, facts, target, programs, scratch, report), target, base=base)
@@ -100,7 +100,7 @@ def travel(
             with report.phase("keep a twin", total=1, unit="steps") as phase:
                 twin = keep_twin(directory)
                 phase.advance(1)
-            programs = server_programs(plan.server_major, settings.pg_bindir)
+            programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
             way = _Way(settings, store, report, directory, datetime.now(UTC) + ttl, twin, programs, identity)
             _go(way, _Stop(plan, Wanted.of(target)), opened)
 
@@ -247,7 +247,7 @@ def writable_copy(
         copy_tree(place(settings) / "open" / TWIN, directory / DATA)
         phase.advance(1)
     destination = destination_in(directory)
-    programs = server_programs(plan.server_major, settings.pg_bindir)
+    programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
     identity = owner_of(destination.directory, programs)
     with standing_at(plan, store, destination, programs, identity, report, finish="promote") as standing:
         address = standing.address.model_copy(update={"database": settings.postgres.database})

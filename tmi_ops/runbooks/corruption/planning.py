@@ -114,7 +114,9 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
             next_step="bring it back from a backup: `tmi-ops restore --backup ID --into NAME`",
         )
     recovery = read_facts(store, system_identifier)
-    programs = server_programs(recovery.server_major, settings.pg_bindir)  # before anything is fenced
+    programs = server_programs(
+        recovery.server_major, settings.pg_bindir, settings.copy_libraries
+    )  # before anything is fenced
     notes: list[str] = []
     if wish.moment is None:
         notes += hole_notes(recovery)

@@ -39,7 +39,9 @@ def _restore(work: Work) -> None:
     work.forget(RecoveredCluster)
     claim(work, wish.place)
     manifest = find_backup(work.store, wish.backup or "latest")
-    programs = server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir)
+    programs = server_programs(
+        manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir, work.settings.copy_libraries
+    )
     require_free_space(destination.directory, disk_needed(manifest), f"Restoring {manifest.backup_id}")
     initialise_cluster(programs, destination.directory, superuser=SUPERUSER, password=new_password())
     scratch = work.settings.home / "scratch"

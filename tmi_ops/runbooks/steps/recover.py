@@ -100,7 +100,7 @@ def wish_of(work: Work) -> RecoverWish:
 
 
 def cluster_programs(work: Work) -> Programs:
-    return server_programs(work.known(RecoveredCluster).major, work.settings.pg_bindir)
+    return server_programs(work.known(RecoveredCluster).major, work.settings.pg_bindir, work.settings.copy_libraries)
 
 
 def _recover(work: Work) -> None:
@@ -148,7 +148,7 @@ class _Search:
     def __init__(self, work: Work, wish: RecoverWish, facts: RecoveryFacts) -> None:
         self._work, self._wish, self._facts = work, wish, facts
         self._destination = place_of(wish.place)
-        self._programs = server_programs(facts.server_major, work.settings.pg_bindir)
+        self._programs = server_programs(facts.server_major, work.settings.pg_bindir, work.settings.copy_libraries)
         self._source: SourceReading | None = None
         if wish.ask_source:
             self._source = read_source(work.settings.postgres, facts.system_identifier, work.report)

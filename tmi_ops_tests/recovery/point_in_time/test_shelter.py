@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -103,12 +103,12 @@ def hostile(
                 connection.execute(f"ALTER {whom} SET default_transaction_read_only = on")
                 connection.execute(f"ALTER {whom} SET session_preload_libraries = 'nowhere'")
                 connection.execute(f"ALTER {whom} SET statement_timeout = '1ms'")
-            if programs.major >= 17:
-                connection.execute(
-                    "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
-                    "$$ BEGIN RAISE EXCEPTION 'nobody enters'; END $$"
-                )
-                connection.execute("CREATE EVENT TRIGGER gate ON login EXECUTE FUNCTION refuse()")
+            connection.execute(
+                "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'nobody enters'; END $$"
+            )
+            at = "login" if programs.major >= 17 else "ddl_command_start"
+            connection.execute(f"CREATE EVENT TRIGGER gate ON {at} EXECUTE FUNCTION refuse()")
             connection.execute("BEGIN")
             connection.execute("INSERT INTO kept VALUES (0)")
             connection.execute("PREPARE TRANSACTION 'left open'")
@@ -132,6 +132,7 @@ def recover(hostile: Hostile, directory: Path, *, keep_settings: bool = False) -
 
 def commits(address: PostgresSettings) -> None:
     with connect(address.model_copy(update={"database": "postgres"})) as connection:
+        connection.execute("CREATE TEMPORARY TABLE ours (i int)")
         connection.execute("INSERT INTO kept VALUES (1000)")
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (101,)
 
@@ -147,7 +148,8 @@ def test_the_copy_of_a_drill_is_sheltered(
     recovered = recover(hostile, directory, keep_settings=True)
     before = (directory / "postgresql.auto.conf").read_text()
     assert f"touch {hostile.outside}/archived" in before
-    with running_copy(recovered, Destination(directory), programs) as address:
+    with running_copy(recovered, Destination(directory), replace(programs, libraries=("auto_explain",))) as address:
+        assert value(address, "SHOW shared_preload_libraries") == "auto_explain"
         assert Path(address.host).is_dir()
         assert Path(address.host).stat().st_mode & 0o777 == 0o700
         assert value(address, "SHOW listen_addresses") == ""
