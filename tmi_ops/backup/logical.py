@@ -151,7 +151,7 @@ def _gave_way(watch: LockQueueWatch) -> BackupError:
     if watch.decision == "give up":
         return BackupError(
             f"A lock that the dump needs was not given for {PATIENCE_S:.0f} s. In the way: {watch.described}.",
-            next_step="end that transaction (see pg_stat_activity), then try again",
+            next_step="end that transaction (see pg_stat_activity or pg_prepared_xacts), then try again",
             transient=True,
         )
     return _GaveWayError(

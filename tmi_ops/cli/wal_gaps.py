@@ -74,7 +74,7 @@ def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) 
 
 
 def _show(continuity: Continuity, reading: Reading) -> None:
-    from tmi_ops.wal.lines import lines_words
+    from tmi_ops.wal.lines import several_live
 
     archive = continuity.archive
     out.print(
@@ -89,11 +89,8 @@ def _show(continuity: Continuity, reading: Reading) -> None:
         out.print(f"[red]Hole[/]     {_hole_words(hole)}")
     for item in continuity.breaks[:_MOST_SHOWN]:
         out.print(f"[red]Break[/]    {item.words()}")
-    if len(continuity.living) > 1:
-        out.print(
-            f"[red]Lines[/]    {len(continuity.living)} live: {lines_words(continuity.living)}. Say which one is the "
-            "environment's: [bold]tmi-ops wal line TIMELINE[/]"
-        )
+    if (several := several_live(continuity.living)) is not None:
+        out.print(f"[red]Lines[/]    {several} Say which one is the environment's: [bold]tmi-ops wal line TIMELINE[/]")
     for name, why in list(continuity.damaged.items())[:_MOST_SHOWN]:
         out.print(f"[red]Damaged[/]  {name}: {why}", markup=True, highlight=False)
     for problem in continuity.lost:

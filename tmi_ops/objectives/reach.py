@@ -22,7 +22,7 @@ from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import Coverage, coverage
 from tmi_ops.wal.lineage import Lineage
-from tmi_ops.wal.lines import lines_words
+from tmi_ops.wal.lines import several_live
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,8 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
         way=_way(newest_base, facts, newest) if newest_base and newest else None,
         goes_on_unwitnessed=newest is not None and _unwitnessed(newest, witnesses),
         problems=(*unusable.values(), *facts.broken),
-        ambiguous=_several(facts),
+        ambiguous=several_live(facts.living),
     )
-
-
-def _several(facts: RecoveryFacts) -> str | None:
-    if len(facts.living) < 2:
-        return None
-    return f"{len(facts.living)} lines of the cluster live: {lines_words(facts.living)}. A restore asks which is meant."
 
 
 def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | None:

@@ -314,7 +314,7 @@ def refused(error: psycopg.Error, at: str, triggers: str = "") -> RecoveryError:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return RecoveryError(
             f"Somebody has held a lock that {at} needs for {LOCK_TIMEOUT_S} s.",
-            next_step="see pg_stat_activity for who does, then try again",
+            next_step="see pg_stat_activity, and pg_prepared_xacts for what no session owns; then try again",
             transient=True,
         )
     if isinstance(error, psycopg.errors.UniqueViolation) and triggers:

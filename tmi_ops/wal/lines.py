@@ -165,6 +165,13 @@ def followed_line(tips: Sequence[Tip], followed: Sequence[Followed]) -> Tip:
     return tips[-1]
 
 
+def several_live(tips: Sequence[Tip]) -> str | None:
+    """A sentence where several lines live, so that a moment is another state on each; None where one does."""
+    if len(tips) < 2:
+        return None
+    return f"{len(tips)} lines of the cluster live: {lines_words(tips)}. A restore asks which is meant."
+
+
 def lines_words(tips: Sequence[Tip]) -> str:
     """Of several lines that live: `timeline 1 (newest commit 2026-11-27 12:00:00 UTC) and timeline 2 (...)`."""
     return " and ".join(f"timeline {tip.timeline} ({_newest_words(tip)})" for tip in tips)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.wal_files import Segment, format_lsn
@@ -10,14 +10,17 @@ from tmi_ops.postgres.wal_files import Segment, format_lsn
 
 @dataclass
 class OpenSegment:
-    """A segment's bytes so far, zeros after them; memory: one segment."""
+    """A segment's bytes so far; memory: one segment."""
 
     segment: Segment
     filled: int = 0
+    # One that was handed over and is stored by now may be filled again: fresh memory costs more than what is put in it.
+    used: InitVar[bytearray | None] = None
     _content: bytearray = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self._content = bytearray(self.segment.size)
+    def __post_init__(self, used: bytearray | None) -> None:
+        fits = used is not None and len(used) == self.segment.size
+        self._content = used if used is not None and fits else bytearray(self.segment.size)
 
     @property
     def end(self) -> int:
@@ -56,6 +59,5 @@ class OpenSegment:
 
     def so_far(self, filled: int | None = None) -> bytes:
         """A copy of the first `filled` bytes (all that is here when None), padded with zeros to the segment's size."""
-        if filled is None:
-            return bytes(self._content)
-        return bytes(self._content[:filled]).ljust(self.segment.size, b"\0")
+        with memoryview(self._content) as content:
+            return bytes(content[: self.filled if filled is None else filled]).ljust(self.segment.size, b"\0")

@@ -30,8 +30,8 @@ from tmi_ops.wal.archive import check_content, describe_archive, partial_key
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import continues, links_of
 from tmi_ops.wal.records import ArchiveRecords, update_records
-from tmi_ops.wal.segments import check_segment, look_at_segment, put_segment, require_same_beginning
-from tmi_ops.wal.stored_file import FileFacts, compressed, conflict, facts_of, load, store_once
+from tmi_ops.wal.segments import CheckedSegment, check_segment, look_at_segment, put_segment, require_same_beginning
+from tmi_ops.wal.stored_file import FileFacts, WalConflictError, compressed, conflict, facts_of, load, store_once
 
 CONTROL_FILE = Path("global/pg_control")
 
@@ -68,29 +68,40 @@ def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None 
     header = parse_header(content, name)
     cluster = system_identifier or header.system_identifier
     segment = check_content(content, name.removesuffix(PARTIAL_SUFFIX), cluster)
-    describe_archive(store, cluster, segment.size)
     if name.endswith(PARTIAL_SUFFIX):
+        describe_archive(store, cluster, segment.size)
         return PushedFile(name, cluster, _store_partial(store, cluster, segment, content, _left_at(path, segment)))
     return PushedFile(name, cluster, _store_whole(store, cluster, segment, content))
 
 
 def _store_whole(store: ObjectStore, cluster: str, segment: Segment, content: bytes) -> bool:
+    """Whether it is new. The store answers as little as it can: this is asked once for every segment of a server."""
+    try:
+        checked = _checked_between_neighbours(store, cluster, segment, content)
+    except WalConflictError:
+        if look(store, file_key(cluster, segment.name)) is None:
+            raise
+        return store_once(store, cluster, segment.name, content, segment.end)  # what is there is compared with itself
+    if checked.breaks:
+        update_records(store, cluster, lambda records: reduce(ArchiveRecords.with_break, checked.breaks, records))
+    return put_segment(store, cluster, content, checked)
+
+
+def _checked_between_neighbours(store: ObjectStore, cluster: str, segment: Segment, content: bytes) -> CheckedSegment:
     """Between its neighbours on its own timeline, and over a `.partial` only where it begins with that one's bytes."""
-    if look(store, file_key(cluster, segment.name)) is not None:
-        return store_once(store, cluster, segment.name, content, segment.end)
     before = (
         look_at_segment(store, cluster, Segment(segment.timeline, segment.start - segment.size, segment.size))
         if segment.start
         else None
     )
+    if before is None:
+        describe_archive(store, cluster, segment.size)
     after = look(store, file_key(cluster, segment.next.name))
     checked = check_segment(cluster, segment, content, before, levels=True)
     if after is not None and continues(checked.as_neighbour.links, links_of(after.metadata)) is False:
         raise conflict(segment.next.name)
     require_same_beginning(store, cluster, segment, content)
-    if checked.breaks:
-        update_records(store, cluster, lambda records: reduce(ArchiveRecords.with_break, checked.breaks, records))
-    return put_segment(store, cluster, content, checked)
+    return checked
 
 
 def cluster_beside(path: Path) -> str:

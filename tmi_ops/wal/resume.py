@@ -126,9 +126,20 @@ def find_beginning(
     joint = Joint(
         before=look_at_segment(store, identity.system_identifier, before),
         may_break=segment == place.segment and (accept_gap or _makes_up(needed, covered)),
-        restarts_before=identity.flushed,
+        restarts_before=restarts_before(identity.flushed, slot_lsn, from_standby=server.in_recovery),
     )
     return Beginning(segment, line, archive, server, joint)
+
+
+def restarts_before(flushed: int, slot_lsn: int, *, from_standby: bool) -> int:
+    """The LSN before which the server may have been run with wal_level = minimal. Pure.
+
+    A server does not start so while it has a slot, and one that was made since then begins at a checkpoint after it.
+    Slots of a standby say nothing of its primary.
+
+    Source: RestoreSlotFromDisk and ReplicationSlotReserveWal in src/backend/replication/slot.c.
+    """
+    return flushed if from_standby else min(flushed, slot_lsn)
 
 
 def read_line(connection: ReplicationConnection, store: ObjectStore, identity: SystemIdentity) -> Lineage:

@@ -160,7 +160,7 @@ class Session:
                 start, content = start + taken, content[taken:]
                 self._verify_older_partial(opened)
                 if opened.is_whole:
-                    following = OpenSegment(opened.segment.next)
+                    following = OpenSegment(opened.segment.next, used=self._uploads.used())
                     self._uploads.segment(opened.segment, opened.hand_over())
                     opened = following
             self._progress.received += len(parsed.content)

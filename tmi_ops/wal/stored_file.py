@@ -89,9 +89,6 @@ def store_once(
     """
     key = file_key(system_identifier, name)
     facts = FileFacts(len(content), sha256 or hashlib.sha256(content).hexdigest(), end_lsn)
-    if (found := look(store, key)) is not None:
-        _require_same(store, key, found, facts)
-        return False
     body = sealed(store, compressed(content))
     try:
         put_stamped(store, key, body, {**(more or {}), **facts.metadata()}, IfAbsent(), "WAL")

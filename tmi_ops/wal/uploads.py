@@ -73,7 +73,8 @@ class Uploads:
         self._durable = durable
         self._room = max(2, WAITING_BYTES // segment_size)
         self._joint = joint
-        self._segments: deque[tuple[Segment, Future[_Stored]]] = deque()
+        self._segments: deque[tuple[Segment, bytearray, Future[_Stored]]] = deque()
+        self._used: list[bytearray] = []
         self._before: Future[Neighbour | None] = Future()
         self._before.set_result(joint.before)
         self._is_joined = False
@@ -113,7 +114,11 @@ class Uploads:
         ahead, self._before = self._before, Future()
         future = self._pool.submit(self._store_segment, segment, content, before, has_partial, ahead, self._before)
         future.add_done_callback(self._wake_up)
-        self._segments.append((segment, future))
+        self._segments.append((segment, content, future))
+
+    def used(self) -> bytearray | None:
+        """The memory of a segment that is stored, for another one; None: there is none."""
+        return self._used.pop() if self._used else None
 
     def partial(self, segment: Segment, content: bytes, end_lsn: int) -> None:
         """Hand over the open segment, valid up to `end_lsn` and padded with zeros."""
@@ -130,9 +135,10 @@ class Uploads:
         """
         with suppress(BlockingIOError):
             os.read(self.wake, 4096)
-        while self._segments and self._segments[0][1].done():
-            segment, future = self._segments.popleft()
+        while self._segments and self._segments[0][2].done():
+            segment, content, future = self._segments.popleft()
             stored = future.result()
+            self._used.append(content)
             self.segments_stored += stored.new
             self.breaks += stored.checked.breaks
             self._durable = max(self._durable, segment.end)
@@ -154,7 +160,7 @@ class Uploads:
         Raises:
             OpsError: it could not be stored.
         """
-        for _, future in self._segments:
+        for _, _, future in self._segments:
             future.result()
         if self._partial is not None:
             self._partial[2].result()

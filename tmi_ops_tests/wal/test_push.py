@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,21 @@ def archiving(server: RunningCluster, store_settings: StoreSettings, tmp_path: P
         os.chown(path, owner.st_uid, owner.st_gid)
     yield Archiving(server, settings, open_store(settings.store, settings.environment), directory)
     set_parameter(server.address, "archive_command", "''")
+
+
+@contextmanager
+def asked(store: ObjectStore) -> Iterator[list[str]]:
+    """What the store is asked for the length of a block."""
+    requests: list[str] = []
+
+    def note(model: Any, **_: object) -> None:
+        requests.append(model.name)
+
+    store.client.meta.events.register("before-call.s3", note)
+    try:
+        yield requests
+    finally:
+        store.client.meta.events.unregister("before-call.s3", note)
 
 
 def _value(archiving: Archiving, query: str) -> str:
@@ -160,6 +177,10 @@ def test_what_was_stored_is_the_file_to_the_byte_and_may_be_handed_over_again(
     first = push_wal_file(archiving.store, archiving.wal / name)
     second = push_wal_file(archiving.store, archiving.wal / name)
     assert (first.new, second.new) == (True, False)
+    following = _end_segments(archiving, 1)
+    with asked(archiving.store) as requests:
+        push_wal_file(archiving.store, archiving.wal / following)
+    assert requests == ["HeadObject", "HeadObject", "HeadObject", "PutObject"]
     assert fetch_wal_file(archiving.store, first.system_identifier, name, tmp_path / name)
     assert (tmp_path / name).read_bytes() == (archiving.wal / name).read_bytes()
 

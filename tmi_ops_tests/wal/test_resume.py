@@ -6,7 +6,7 @@ import pytest
 
 from tmi_ops.postgres.wal_files import Segment, segment_at
 from tmi_ops.wal.coverage import Coverage, coverage
-from tmi_ops.wal.resume import Place, places_to_begin
+from tmi_ops.wal.resume import Place, places_to_begin, restarts_before
 from tmi_ops_tests.wal.test_coverage import SIZE, archive_with, at, line_with, whole
 
 
@@ -53,3 +53,9 @@ def test_an_empty_archive_begins_with_what_the_newest_base_backup_needs(slot: in
 def test_an_empty_archive_goes_on_from_the_slot_where_older_wal_is_gone() -> None:
     assert places(covered(), slot=6, needed=4) == [Place(segment(4)), Place(segment(6), True)]
     assert places(covered(), slot=6) == [Place(segment(6))]
+
+
+def test_wal_level_is_looked_for_only_where_the_server_may_have_run_without_our_slot() -> None:
+    assert restarts_before(flushed=900, slot_lsn=300, from_standby=False) == 300
+    assert restarts_before(flushed=900, slot_lsn=1000, from_standby=False) == 900
+    assert restarts_before(flushed=900, slot_lsn=300, from_standby=True) == 900

@@ -109,7 +109,7 @@ def _was_committed(work: Work) -> bool:
     if outcome == "in progress":
         raise RecoveryError(
             f"The server is still at transaction {signed.transaction} of the attempt that was cut off.",
-            next_step="see pg_stat_activity; wait until it is over",
+            next_step="see pg_stat_activity, and pg_prepared_xacts if no session has it; wait until it is over",
             transient=True,
         )
     if outcome == "committed":

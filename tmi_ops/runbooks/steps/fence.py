@@ -133,7 +133,7 @@ def _end_sessions_of(connection: psycopg.Connection[Any], gate: Gate) -> None:
         if time.monotonic() > deadline:
             raise RecoveryError(
                 f"Sessions of {', '.join(gate.roles)} do not end.",
-                next_step="see pg_stat_activity for what they wait for",
+                next_step="see pg_stat_activity for what they wait for, and pg_prepared_xacts for what no session owns",
                 transient=True,
             )
         time.sleep(0.1)
