@@ -8,30 +8,22 @@ accident, follows foreign keys, compares, writes, compares again, and commits.
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import psycopg
 
+from benchmarks.rescuing import Asked, rescue_alone
 from benchmarks.servers import Servers, make_database, servers
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.fingerprint import fingerprint_tables
 from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import connection_parameters
-from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.rescue.execution import bring_back
-from tmi_ops.rescue.past import Moment, past_database
-from tmi_ops.rescue.planning import plan_rescue
 from tmi_ops.rescue.selection import Selection, TableRows
-from tmi_ops.rescue.session import both_sides
 from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
 from tmi_ops.store.manifest import TableFingerprint
 from tmi_ops.store.objects import open_store
@@ -69,36 +61,22 @@ def main(size: float, rounds: int) -> None:
         rounds_taken = []
         for _ in range(rounds):
             catch_up_wal(settings, store, _REPORT, StreamOptions())
-            # A process of its own, so that its memory is that of a rescue, not of making the database.
-            with multiprocessing.get_context("spawn").Pool(1) as alone:
-                rounds_taken.append(alone.apply(_round, (settings, before, selection)))
+            rounds_taken.append(rescue_alone(Asked(settings, before, selection)))
             assert _fingerprints(settings) == whole
             _run(parts, ACCIDENT)
-    rows = rounds_taken[0][0]
-    click.echo(f"\n{rows:,} rows of a database of {made.bytes / 1e6:.0f} MB with {sum(made.rows.values()):,} rows\n")
-    click.echo("|  | median s | each s |\n| --- | ---: | ---: |")
-    names = ("restore the past beside", "find, compare and plan", "write, compare again, commit", "in all")
-    for name, each in zip(names, zip(*(phases for _, phases, _ in rounds_taken), strict=True), strict=True):
+    click.echo(
+        f"\n{rounds_taken[0].rows:,} rows of a database of {made.bytes / 1e6:.0f} MB with {sum(made.rows.values()):,} "
+        "rows\n\n|  | median s | each s |\n| --- | ---: | ---: |"
+    )
+    for name, each in (
+        ("restore the past beside", [took.restore for took in rounds_taken]),
+        ("find, compare and plan", [took.plan for took in rounds_taken]),
+        ("write, compare again, commit", [took.write for took in rounds_taken]),
+        ("in all", [took.whole for took in rounds_taken]),
+        ("CPU of the rescuing process", [took.cpu for took in rounds_taken]),
+    ):
         click.echo(f"| {name} | {statistics.median(each):.1f} | {' '.join(f'{one:.1f}' for one in each)} |")
-    click.echo(f"\nPeak memory of the rescuing process: {max(memory for _, _, memory in rounds_taken):.0f} MB")
-
-
-def _round(
-    settings: Settings, before: str, selection: Selection
-) -> tuple[int, tuple[float, float, float, float], float]:
-    """Rows, seconds of each phase and in all, and the peak of memory in MB."""
-    store = open_store(settings.store, ENVIRONMENT)
-    moment = Moment(Target(lsn=parse_lsn(before), inclusive=False))
-    begun = time.monotonic()
-    with past_database(settings, store, moment, _REPORT) as past:
-        restored = time.monotonic()
-        with both_sides(past.address, settings.postgres) as sides:
-            plan = plan_rescue(sides, selection, past.words, _REPORT)
-            planned = time.monotonic()
-            rescued = bring_back(sides, plan, _REPORT)
-            done = time.monotonic()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return rescued.rows, (restored - begun, planned - restored, done - planned, done - begun), memory
+    click.echo(f"\nPeak memory of the rescuing process: {max(took.memory for took in rounds_taken):.0f} MB")
 
 
 def _fingerprints(settings: Settings) -> Mapping[str, TableFingerprint]:

@@ -6,11 +6,15 @@ the younger reading. Where nothing was archived in between this is exact, howeve
 was and they lie far apart, it says nothing, and the time counts as not measured.
 
 An hour keeps its worst value and how much of it was measured, so that a day is never more than 24 of them.
+
+Where keys are pinned a day is signed, in its object's metadata. One that nobody trusted has signed counts as not
+measured, and is begun anew; a host without a signing key keeps no readings.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +26,9 @@ from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single, put_single
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single
+from tmi_ops.store.stamped import put_stamped, require_stamp
+from tmi_ops.store.trust import UntrustedError
 
 FOLDER = "objectives"
 KEPT_DAYS = 35
@@ -30,6 +36,8 @@ FORMAT_VERSION = 1
 # Readings further apart than this share of the RPO leave too much room between them.
 NEAR_ENOUGH = 0.5
 READERS = 16
+# Of the object's body, in its metadata: what is signed there says nothing else of it.
+_DIGEST = "body"
 # A reading that much younger than the clock was written by one that ran ahead, and says nothing.
 _CLOCK_WENT_BACK = timedelta(minutes=5)
 _ATTEMPTS = 3
@@ -88,21 +96,24 @@ def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelt
     Raises:
         StoreError: the store failed, or today's object is a newer release's or damaged.
     """
+    if store.trust.is_pinned and not store.trust.may_sign("reading"):
+        return
     point = Point(at=facts.server_now.astimezone(UTC), newest_at=facts.proven.at if facts.proven else None)
     storage = {kind: usage.size for kind, usage in facts.storage.items()}
     today = point.at.date()
     for attempt in range(1, _ATTEMPTS + 1):
         found = _read(store, _key(today))
         yesterday = None if found else _read(store, _key(today - _DAY))
-        before = found or yesterday
-        last = before[0].last if before and before[0].last.at <= point.at + _CLOCK_WENT_BACK else None
+        before = (found and found.day) or (yesterday and yesterday.day)
+        last = before.last if before and before.last.at <= point.at + _CLOCK_WENT_BACK else None
         if last is not None and last.at >= point.at:
             return
-        hours = found[0].hours if found else {}
+        hours = found.day.hours if found and found.day else {}
         day = Day(day=today, hours=add_point(hours, last, point, rpo), last=point, storage=storage)
         try:
-            condition = IfUnchanged(found[1]) if found else IfAbsent()
-            put_single(store, _key(today), day.model_dump_json().encode() + b"\n", condition=condition)
+            condition = IfUnchanged(found.etag) if found else IfAbsent()
+            body = day.model_dump_json().encode() + b"\n"
+            put_stamped(store, _key(today), body, {_DIGEST: _digest(body)}, condition, "reading")
         except ObjectExistsError:
             if attempt == _ATTEMPTS:
                 return  # somebody else keeps readings at this very moment
@@ -140,7 +151,7 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
             found = _read(store, key)
         except BrokenRecordError:
             return None  # its hours count as not measured
-        return found[0] if found else None
+        return found.day if found else None
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="history") as pool:
         return [day for day in pool.map(read, keys) if day is not None]
@@ -210,8 +221,20 @@ def _key(day: date) -> str:
     return f"{FOLDER}/{day.isoformat()}.json"
 
 
-def _read(store: ObjectStore, key: str) -> tuple[Day, str] | None:
-    """A day and its ETag; None where there is none.
+@dataclass(frozen=True)
+class _Found:
+    """What is stored of a day. `day` None: nobody trusted has signed it."""
+
+    day: Day | None
+    etag: str
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _read(store: ObjectStore, key: str) -> _Found | None:
+    """A day as it is stored; None where there is none.
 
     Raises:
         BrokenRecordError: it is a newer release's, or damaged.
@@ -220,6 +243,12 @@ def _read(store: ObjectStore, key: str) -> tuple[Day, str] | None:
         body, head = get_single(store, key)
     except ObjectMissingError:
         return None
+    try:
+        require_stamp(store, key, head.metadata, None, "reading")
+    except UntrustedError:
+        return _Found(None, head.etag)
+    if store.trust.is_pinned and head.metadata.get(_DIGEST) != _digest(body):
+        return _Found(None, head.etag)
     try:
         day = Day.model_validate_json(body)
     except ValidationError:
@@ -232,7 +261,7 @@ def _read(store: ObjectStore, key: str) -> tuple[Day, str] | None:
             kept="They were left as they are.",
             next_step="use the release of tmi-ops that wrote them, or a newer one",
         )
-    return day, head.etag
+    return _Found(day, head.etag)
 
 
 def _remove_old(store: ObjectStore, today: date) -> None:

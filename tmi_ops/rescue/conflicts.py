@@ -134,7 +134,8 @@ def _barriers_of(pair: Pair) -> Iterator[sql.Composed]:
     for index in pair.now.uniques:
         if known & set(index.columns) and not (set(index.columns) == set(pair.key) and index.predicate is None):
             yield taken(pair, index)
-            if not _is_as_then(pair, index):
+            # Rows of then had no value in common; with columns as they are now in it, or cast, they may have.
+            if not _is_as_then(pair, index) or not set(index.columns) <= known:
                 yield twins(pair, index)
     for check in pair.now.checks:
         if check not in pair.then.checks and known & set(check.columns):
@@ -203,14 +204,7 @@ def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: It
     """Leave out, or mark as unsolved, what cannot come; and leave out what needs a row that was left out."""
     action = "leave" if policy in ("keep-current", "skip") else "conflict"
     for pair in pairs:
-        past.execute(
-            _IN_CONFLICT.format(
-                state=pair.temporary("state"),
-                action=sql.Literal(action),
-                conflicts=CONFLICTS,
-                number=sql.Literal(pair.number),
-            )
-        )
+        past.execute(_in_conflict(pair, action))
     by_name = {pair.name: pair for pair in pairs}
     relevant = [
         (link, by_name[link.child], by_name[parent])
@@ -220,6 +214,48 @@ def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: It
     ]
     while any(_leave_with_parent(past, link, child, parent, policy) for link, child, parent in relevant):
         pass
+
+
+def leave_what_is_held(sides: Sides, pairs: Iterable[Pair]) -> None:
+    """Leave out rows whose value belongs to one that was to give it up and was left out itself; and so on.
+
+    Only where single values come back: else a policy that leaves rows out changes none that is there.
+    """
+    past, now = sides.past, sides.now
+    for pair in pairs:
+        if pair.now is None or not pair.values_only:
+            continue
+        left = pair.temporary("left")
+        now.execute(sql.SQL("CREATE TEMP TABLE {} (row_id tid) ON COMMIT DROP").format(left))
+        query = sql.SQL("SELECT row_id FROM {} WHERE action = 'leave'").format(pair.temporary("state"))
+        while _unstaged(past, now, pair, query, left):
+            for index in pair.now.uniques:
+                if set(index.columns) & {column.name for column in pair.columns} - set(pair.key):
+                    copy_across(now, taken(pair, index), past, CONFLICTS)
+            past.execute(_in_conflict(pair, "leave"))
+
+
+def _unstaged(
+    past: psycopg.Connection[Any],
+    now: psycopg.Connection[Any],
+    pair: Pair,
+    query: sql.Composed,
+    left: sql.Identifier,
+) -> int:
+    """Take what is left out away from the staged rows. Returns how many that were."""
+    copy_across(past, query, now, left)
+    return now.execute(
+        sql.SQL("DELETE FROM {} s USING {} l WHERE s.row_id = l.row_id").format(pair.temporary("stage"), left)
+    ).rowcount
+
+
+def _in_conflict(pair: Pair, action: str) -> sql.Composed:
+    return _IN_CONFLICT.format(
+        state=pair.temporary("state"),
+        action=sql.Literal(action),
+        conflicts=CONFLICTS,
+        number=sql.Literal(pair.number),
+    )
 
 
 def _leave_with_parent(past: psycopg.Connection[Any], link: Link, child: Pair, parent: Pair, policy: Policy) -> bool:

@@ -13,7 +13,7 @@ from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import Barrier, find_barriers, require_primary
 from tmi_ops.rescue.closure import pick
 from tmi_ops.rescue.comparing import as_of_one_moment, compare_picked
-from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles
+from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles, leave_what_is_held
 from tmi_ops.rescue.fallen import fallen_with
 from tmi_ops.rescue.links import Link, insertion_order, link_of
 from tmi_ops.rescue.pairs import Pair
@@ -126,6 +126,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         with report.phase("look for conflicts", total=1, unit="steps") as phase:
             find_obstacles(sides, picked, required_links(sides))
             apply_policy(sides.past, picked, sides.links, selection.policy)
+            leave_what_is_held(sides, picked)
             phase.advance(1)
     tables = tuple(_table_plan(sides, pair) for pair in picked)
     written = [pair for pair, plan in zip(picked, tables, strict=True) if plan.written]

@@ -29,7 +29,7 @@ from tmi_ops.store.minisign import (
 )
 
 Role = Literal["writer", "prover", "pruner"]
-Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL"]
+Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL", "reading"]
 ROLES: tuple[Role, ...] = ("writer", "prover", "pruner")
 # Who may say what. A stolen writer key can call nothing proven.
 SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
@@ -40,6 +40,7 @@ SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
     "proof": ("prover",),
     "hold": ROLES,
     "journal": ROLES,
+    "reading": ROLES,
 }
 # How far this machine's clock may lag behind that of whoever signed.
 CLOCK_TOLERANCE = timedelta(hours=1)

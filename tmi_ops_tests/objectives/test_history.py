@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 
@@ -19,8 +21,12 @@ from tmi_ops.objectives.history import (
     worst_over,
 )
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.conditional_put import CHECKSUM
 from tmi_ops.store.manifest import BrokenRecordError
+from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.single_put import look, put_single
+from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops_tests.objectives.facts import GB, NOW, facts, reach
 
 RPO = timedelta(minutes=15)
@@ -125,7 +131,7 @@ def test_the_bytes_of_each_kind_are_kept_beside(store: ObjectStore) -> None:
 
 
 def test_of_two_who_write_at_once_none_undoes_the_other(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, raced = history.put_single, []
+    put, raced = history.put_stamped, []
 
     def first_the_other(*args: object, **kwargs: object) -> str:
         if not raced:
@@ -134,7 +140,7 @@ def test_of_two_who_write_at_once_none_undoes_the_other(store: ObjectStore, monk
         return put(*args, **kwargs)  # type: ignore[arg-type]
 
     record_reading(store, facts(), RPO)
-    monkeypatch.setattr(history, "put_single", first_the_other)
+    monkeypatch.setattr(history, "put_stamped", first_the_other)
     record_reading(store, facts(read_at=NOW + timedelta(minutes=2)), RPO)
     (day,) = read_history(store, NOW)
     assert (day.last.at, day.hours[12].measured) == (NOW + timedelta(minutes=2), 120.0)
@@ -160,3 +166,21 @@ def test_what_cannot_be_understood_is_never_overwritten(store: ObjectStore) -> N
         record_reading(store, facts(), RPO)
     assert read_history(store, NOW) == []
     assert b"99" in store.get_bytes("objectives/2026-11-25.json")
+
+
+def test_readings_that_nobody_trusted_has_signed_are_no_past_and_are_begun_anew(store: ObjectStore) -> None:
+    """Whoever writes the bucket could tell of a month without a breach."""
+    key = new_secret_key()
+    pinned = replace(store, trust=Trust("production", key, (TrustedKey(key.public, ("prover",)),)))
+    later = facts(read_at=NOW + timedelta(minutes=1))
+    record_reading(store, facts(), RPO)
+    assert read_history(pinned, NOW) == []
+    record_reading(replace(pinned, trust=replace(pinned.trust, signing=None)), later, RPO)
+    assert read_history(pinned, NOW) == [], "a host that cannot sign keeps no readings"
+    record_reading(pinned, later, RPO)
+    assert [day.last.at for day in read_history(pinned, NOW)] == [later.server_now]
+    stored = look(store, "objectives/2026-11-25.json")
+    assert stored is not None
+    forged = store.get_bytes("objectives/2026-11-25.json").replace(b"2026-11-25T12:01", b"2026-11-25T12:09")
+    put_single(store, "objectives/2026-11-25.json", forged, {**stored.metadata, CHECKSUM: sha256(forged).hexdigest()})
+    assert read_history(pinned, NOW) == []

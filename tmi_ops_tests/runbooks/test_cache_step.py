@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +20,7 @@ from tmi_ops.runbooks.steps import cache
 from tmi_ops.runbooks.steps.cache import CACHE, CACHE_OF_ROWS, CACHE_STEP, LEFT_OUT
 from tmi_ops.settings import CachePolicy, RedisSettings, Settings, load_settings
 from tmi_ops.store.objects import open_store
+from tmi_ops_tests.runbooks.slow_cache import accepting
 
 REPORT = SilentReport()
 
@@ -45,33 +41,6 @@ def carried_out(settings: Settings, action: Action = CACHE, logbook: Logbook | N
 def with_cache(settings: Settings, **changes: object) -> Settings:
     assert settings.redis is not None
     return settings.model_copy(update={"redis": settings.redis.model_copy(update=changes)})
-
-
-@contextmanager
-def accepting(answer_after_s: float | None, upstream: RedisSettings) -> Iterator[int]:
-    """The port of a server that hands everything on to a cache so much later; None: it never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve(client: socket.socket) -> None:
-            with client, socket.create_connection((upstream.host, upstream.port)) as cache_of_ours:
-                while data := client.recv(1 << 16):
-                    if answer_after_s is None:
-                        continue
-                    time.sleep(answer_after_s)
-                    cache_of_ours.sendall(data)
-                    client.sendall(cache_of_ours.recv(1 << 20))
-
-        def listen() -> None:
-            while True:
-                try:
-                    client = listening.accept()[0]
-                except OSError:
-                    return
-                threading.Thread(target=serve, args=[client], daemon=True).start()
-
-        threading.Thread(target=listen, daemon=True).start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
 
 
 def deferred(journal: Journal) -> str:

@@ -27,10 +27,12 @@ from tmi_ops.runbooks.plan import Step
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
 from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.steps import cache
 from tmi_ops.runbooks.steps.recover import Moment, RecoveredCluster, Trials
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at
 from tmi_ops_tests.runbooks.disasters import APP_ROLE, DATABASE, NO_HOOKS, REPORT, Run, Tmi, at_work, hooks_of
+from tmi_ops_tests.runbooks.slow_cache import accepting
 from tmi_ops_tests.variables import variables_of
 
 pytestmark = pytest.mark.slow
@@ -209,6 +211,7 @@ def test_a_new_cluster_takes_over_at_a_moment_and_nothing_later_is_there(
     tmi: Tmi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: Programs
 ) -> None:
     tmp_path.chmod(0o755)
+    assert tmi.settings.redis is not None
     into = tmi.settings.home.parent / "taking-over"
     with at_work(tmi, tmp_path / "app") as application:
         tell(monkeypatch, hooks_of(application))
@@ -218,8 +221,13 @@ def test_a_new_cluster_takes_over_at_a_moment_and_nothing_later_is_there(
         serve = ServeWish(port=free_port(), env_file=str(application.env_file))
         run = run_of(tmi, CorruptionWish(moment=Moment(time=moment), into=into, serve=serve))
         try:
+            monkeypatch.setattr(cache, "WITHIN_S", 0.5)
+            with accepting(0.3, tmi.settings.redis) as port:
+                slow = tmi.settings.redis.model_copy(update={"host": "127.0.0.1", "port": port})
+                done = replace(run, settings=tmi.settings.model_copy(update={"redis": slow})).go()
+            assert (done.state, done.deferred) == ("done", ("cache",)), "a slow cache keeps nobody out"
             done = run.go()
-            assert done.state == "done"
+            assert (done.state, done.deferred) == ("done", ())
             assert answer(done, "Login as the application") == "passed"
             recovered = read_connection(application.env_file)
             assert recovered is not None

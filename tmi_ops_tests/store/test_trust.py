@@ -71,14 +71,14 @@ def test_what_was_signed_in_the_future_is_refused_but_for_a_clock_that_lags() ->
 
 
 ALLOWED: dict[Role, set[Purpose]] = {
-    "writer": {"backup", "restore point", "guide", "WAL", "hold", "journal"},
-    "prover": {"proof", "hold", "journal"},
-    "pruner": {"hold", "journal"},
+    "writer": {"backup", "restore point", "guide", "WAL", "hold", "journal", "reading"},
+    "prover": {"proof", "hold", "journal", "reading"},
+    "pruner": {"hold", "journal", "reading"},
 }
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("purpose", ["backup", "restore point", "guide", "WAL", "hold", "journal", "proof"])
+@pytest.mark.parametrize("purpose", ["backup", "restore point", "guide", "WAL", "hold", "journal", "proof", "reading"])
 def test_a_key_signs_what_its_role_may_and_nothing_else(role: Role, purpose: Purpose) -> None:
     """Above all: a stolen writer key calls nothing proven, and a stolen prover key makes no backup."""
     trust = trusting(TrustedKey(KEY.public, (role,)))

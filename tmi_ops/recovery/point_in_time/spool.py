@@ -32,8 +32,9 @@ from tmi_ops.wal.coverage import WalFile
 # The window: enough to outrun the replay over a slow stretch, little beside any data directory.
 AHEAD_BYTES = 512 << 20
 MOST_AHEAD = 64
-# Memory of a fetch is about two segments; more of them at once do not help two cores.
-FETCHES_AT_ONCE = 4
+# Memory of a fetch is up to three segments: packed, unpacked, and what the transport holds. More of them at once do not
+# help two cores.
+FETCHES_AT_ONCE = 3
 FETCHED_BYTES = 256 << 20
 POLL_S = 0.01
 # How long the server is kept waiting for a segment while the store does not answer.

@@ -151,7 +151,8 @@ def _answer_of_rows(rescued: Rescued) -> Answer:
 
 
 def _said_of_rows(rescued: Rescued) -> str:
-    return f"{rescued.rows:,} rows are back in {len(rescued.tables)} tables"
+    tables = len(rescued.tables)
+    return f"{rescued.rows:,} rows are back in {tables} table{'' if tables == 1 else 's'}"
 
 
 def _answer_of_columns(restored: ColumnsRestored) -> Answer:

@@ -1,0 +1,100 @@
+"""One rescue in a process of its own, which loads what `tmi-ops recover rows` loads and nothing else.
+
+Takes `Asked`, pickled, on its standard input; prints `Took` as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.rescue.execution import bring_back
+from tmi_ops.rescue.past import Moment, past_database
+from tmi_ops.rescue.planning import plan_rescue
+from tmi_ops.rescue.selection import Selection
+from tmi_ops.rescue.session import both_sides
+from tmi_ops.settings import Settings
+from tmi_ops.store.objects import open_store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """As it was just before an LSN."""
+
+    settings: Settings
+    before: str
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds by the wall clock for each phase, CPU seconds of this process, its peak of memory in MB."""
+
+    rows: int
+    restore: float
+    plan: float
+    write: float
+    cpu: float
+    memory: float
+
+    @property
+    def whole(self) -> float:
+        return self.restore + self.plan + self.write
+
+
+def rescue_alone(asked: Asked) -> Took:
+    """Run one.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.rescuing"], input=pickle.dumps(asked), stdout=subprocess.PIPE, check=True
+    )
+    return Took(**json.loads(done.stdout))
+
+
+def _rescue(asked: Asked) -> Took:
+    report, settings = SilentReport(), asked.settings
+    store = open_store(settings.store, settings.environment)
+    moment = Moment(Target(lsn=parse_lsn(asked.before), inclusive=False))
+    begun = time.monotonic()
+    with past_database(settings, store, moment, report) as past:
+        restored = time.monotonic()
+        with both_sides(past.address, settings.postgres) as sides:
+            plan = plan_rescue(sides, asked.selection, past.words, report)
+            planned = time.monotonic()
+            rescued = bring_back(sides, plan, report)
+            done = time.monotonic()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Took(
+        rows=rescued.rows,
+        restore=restored - begun,
+        plan=planned - restored,
+        write=done - planned,
+        cpu=used.ru_utime + used.ru_stime,
+        memory=_peak_memory(),
+    )
+
+
+def _peak_memory() -> float:
+    """Not `ru_maxrss`: Linux counts in it what the process held that started this one."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1e3
+
+
+if __name__ == "__main__":
+    from benchmarks.rescuing import Asked as _Asked  # what was pickled is of this name
+
+    request = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - of whoever runs this very program
+    assert isinstance(request, _Asked)
+    print(json.dumps(asdict(_rescue(request))))
