@@ -1,4 +1,6 @@
-"""The newest backup of each kind that this machine has seen: a store that went back to an older state is noticed.
+"""The newest that this machine has seen: of each kind of backup, of the WAL, and the cluster that it is all of.
+
+A store that went back to an older state is noticed, and so is another cluster in the place of the one that was known.
 
 Kept beside the machine's other notes, never in the store. Only where keys are pinned: else anybody's word would count.
 """
@@ -25,6 +27,9 @@ class _Seen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     newest: dict[Kind, str] = Field(default_factory=dict)
+    # By system identifier: the newest timeline with WAL, and the LSN up to which it was archived.
+    wal: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    cluster: str = ""
 
 
 def went_back(newest_seen: Mapping[Kind, str], found: Mapping[Kind, Sequence[str]]) -> list[str]:
@@ -46,10 +51,78 @@ def notice(store: ObjectStore, found: Mapping[Kind, Sequence[str]]) -> list[Roll
     newest = {kind: max(ids) for kind, ids in found.items() if ids}
     kept = {**newest, **{kind: max(one, newest.get(kind, "")) for kind, one in seen.newest.items()}}
     if kept != seen.newest:
-        with contextlib.suppress(OSError):
-            make_directory(file.parent)
-            write_private(file, _Seen(newest=kept).model_dump_json(indent=2) + "\n")
+        _write(file, seen.model_copy(update={"newest": kept}))
     return [_rolled_back(backup_id, file) for backup_id in lost]
+
+
+def wal_went_back(seen: tuple[int, int] | None, ends: Mapping[int, int]) -> bool:
+    """Whether WAL that was seen is gone, though nobody promised to drop it. Pure.
+
+    Args:
+        seen: the newest timeline, and the LSN up to which it was archived.
+        ends: the same of every timeline that is there. One that is newer than what was seen is no answer: a retention
+            drops the old one only when nothing needs it, and then the newer one goes further.
+    """
+    if seen is None:
+        return False
+    timeline, lsn = seen
+    return max((end for one, end in ends.items() if one >= timeline), default=0) < lsn
+
+
+def notice_wal(store: ObjectStore, system_identifier: str, ends: Mapping[int, int]) -> tuple[str, ...]:
+    """Compare how far a cluster's WAL goes with what was seen before, and remember the newest.
+
+    Args:
+        ends: by timeline, the LSN up to which there is WAL.
+
+    Returns:
+        A sentence where it went back.
+    """
+    if not store.trust.is_pinned or store.seen_file is None:
+        return ()
+    seen = _read(store.seen_file)
+    before = seen.wal.get(system_identifier)
+    if before is not None and wal_went_back(before, ends):
+        return (
+            f"The store went back: WAL of timeline {before[0]} that this machine has seen there is gone, and "
+            f"nothing newer is there. If you removed it, delete this machine's note {store.seen_file}.",
+        )
+    newest = max(ends.items(), default=None)
+    if newest is not None and newest != before:
+        _write(store.seen_file, seen.model_copy(update={"wal": {**seen.wal, system_identifier: newest}}))
+    return ()
+
+
+def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[str, ...]:
+    """Remember the cluster of the first base backup that was seen, until a person names another one.
+
+    Args:
+        newest: the system identifier of the cluster with the newest base backup.
+        chosen: whether a person named it.
+
+    Returns:
+        A sentence where it is not the cluster that was known.
+    """
+    if not store.trust.is_pinned or store.seen_file is None:
+        return ()
+    seen = _read(store.seen_file)
+    if chosen or not seen.cluster:
+        if seen.cluster != newest:
+            _write(store.seen_file, seen.model_copy(update={"cluster": newest}))
+        return ()
+    if seen.cluster == newest:
+        return ()
+    return (
+        f"The newest base backup is of the cluster {newest}; this machine knows {seen.cluster} as the environment's. "
+        f"If the server was made anew, say so once: `tmi-ops wal gaps --cluster {newest}`. If not, somebody else's "
+        "server is backed up here, and --cluster chooses the one that is meant.",
+    )
+
+
+def _write(file: Path, seen: _Seen) -> None:
+    with contextlib.suppress(OSError):
+        make_directory(file.parent)
+        write_private(file, seen.model_dump_json(indent=2) + "\n")
 
 
 def _read(file: Path) -> _Seen:

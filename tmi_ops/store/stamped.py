@@ -7,6 +7,7 @@ segments of a timeline form a chain of which no link can be moved or replaced.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from tmi_ops.store.single_put import is_sealed, put_single
 from tmi_ops.store.trust import Purpose, UntrustedError
 
 STAMP = "signature"
+BODY = "sha256"
 
 
 def put_stamped(
@@ -56,6 +58,22 @@ def require_stamp(
             next_step="find out who wrote it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for "
             "this command",
         )
+
+
+def put_note(store: ObjectStore, key: str, body: bytes, condition: Condition, purpose: Purpose) -> str:
+    """As `put_stamped`, of a small document that is written anew under one name: its digest is signed."""
+    return put_stamped(store, key, body, {BODY: hashlib.sha256(body).hexdigest()}, condition, purpose)
+
+
+def check_note(store: ObjectStore, key: str, metadata: Mapping[str, str], body: bytes, purpose: Purpose) -> None:
+    """See that a trusted key signed what `put_note` wrote.
+
+    Raises:
+        UntrustedError: the message says what is wrong.
+    """
+    require_stamp(store, key, metadata, None, purpose)
+    if store.trust.is_pinned and metadata.get(BODY) != hashlib.sha256(body).hexdigest():
+        raise UntrustedError(f"{key} was altered after it was signed.", next_step="find out who wrote it")
 
 
 def stamp_again(store: ObjectStore, key: str, purpose: Purpose) -> None:

@@ -29,7 +29,7 @@ from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key, lease_key
 from tmi_ops.wal.lineage import Lineage
-from tmi_ops.wal.records import ArchiveRecords, Followed, read_records
+from tmi_ops.wal.records import Followed, known_records
 from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ class WalArchive:
         whole = sum(item.size for group in self.segments.values() for item in group)
         return whole + sum(item.size for group in self.partials.values() for item in group)
 
+    @property
+    def ends(self) -> dict[int, int]:
+        """By timeline, where its archived WAL ends, holes not considered."""
+        return {timeline: self.newest_lsn(timeline) or 0 for timeline in self.timelines}
+
     def newest_lsn(self, timeline: int) -> int | None:
         """Where the archived WAL of a timeline ends, holes not considered; None where there is none."""
         ends = [item.segment.end for item in self.segments.get(timeline, ())[-1:]]
@@ -159,7 +164,7 @@ def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[List
         group = segments.setdefault(segment.timeline, [])
         group.append(ArchivedSegment(segment, stored_size))
         group.sort(key=lambda item: item.segment.start)
-    records, problems = _records(store, system_identifier)
+    records, problems = known_records(store, system_identifier)
     return WalArchive(
         system_identifier=system_identifier,
         segment_size=size,
@@ -215,16 +220,6 @@ def _grows(store: ObjectStore, system_identifier: str) -> bool:
     """Whether a receiver is at work, by the age of its lease."""
     head = look(store, lease_key(system_identifier))
     return head is not None and head.age_s < _AT_WORK_S
-
-
-def _records(store: ObjectStore, system_identifier: str) -> tuple[ArchiveRecords, tuple[str, ...]]:
-    """What receivers recorded; a recovery does without where it cannot be read, and is told so."""
-    try:
-        return read_records(store, system_identifier), ()
-    except StoreError as error:
-        if error.transient:
-            raise
-        return ArchiveRecords(), (error.what,)
 
 
 def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:

@@ -2,7 +2,8 @@
 
 A lease is an object that its holder writes anew every few seconds. It runs out by the store's clock, so clocks need not
 agree. The holder's death is seen at once by another process of the same machine; elsewhere the lease runs out. What a
-holder leaves behind when it ends stays: it says how far the archive was known to be complete, and when.
+holder leaves behind when it ends stays: it says how far the archive was known to be complete, and when. It is signed:
+with pinned keys a lease that nobody trusted wrote still keeps a second receiver away, but vouches for nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError, OpsError, StoreError
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectHead, get_single, look, put_single
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectHead, get_single, look
+from tmi_ops.store.stamped import check_note, put_note
+from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import lease_key
 
 LEASE_S = 30.0
@@ -107,7 +110,7 @@ class KeptLease:
 
     def _write(self, changes: dict[str, object]) -> None:
         self._lease = advanced(self._lease, changes, datetime.now(UTC))
-        self._etag = put_single(self._store, self._key, _body(self._lease), condition=IfUnchanged(self._etag))
+        self._etag = put_note(self._store, self._key, _body(self._lease), IfUnchanged(self._etag), "WAL")
 
 
 @contextmanager
@@ -157,6 +160,7 @@ def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float
     """The lease as it stands, and its age in seconds by the store's clock; None where nobody ever received.
 
     Raises:
+        UntrustedError: no trusted key signed it.
         StoreError: it cannot be understood, or the store failed.
     """
     key = lease_key(system_identifier)
@@ -164,6 +168,15 @@ def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float
         body, head = get_single(store, key)
     except ObjectMissingError:
         return None
+    try:
+        check_note(store, key, head.metadata, body, "WAL")
+    except UntrustedError as error:
+        raise UntrustedError(
+            error.what,
+            kept="How far it says the archive has come was not believed.",
+            next_step="a receiver of this release signs it when it starts: `tmi-ops wal stream`; if one is at work "
+            "already, find out who else writes to the store",
+        ) from None
     return _parse(body, key), head.age_s
 
 
@@ -188,7 +201,7 @@ def _acquire(
         before = None if head is None else _read(store, key)
         if before is None or head is None or not is_held(before, head.age_s):
             try:
-                etag = put_single(store, key, _body(_following(ours, before)), condition=_condition(head))
+                etag = put_note(store, key, _body(_following(ours, before)), _condition(head), "WAL")
             except ObjectExistsError:
                 continue  # another one was quicker: see who it is
             return KeptLease(store, system_identifier, _following(ours, before), etag, before)
@@ -288,11 +301,17 @@ def _held(lease: Lease | None, does: str) -> LeaseHeldError:
 
 
 def _read(store: ObjectStore, key: str) -> Lease | None:
+    """What it vouches for is left out where no trusted key signed it."""
     try:
-        body, _ = get_single(store, key)
+        body, head = get_single(store, key)
     except ObjectMissingError:
         return None
-    return _parse(body, key)
+    lease = _parse(body, key)
+    try:
+        check_note(store, key, head.metadata, body, "WAL")
+    except UntrustedError:
+        return lease.model_copy(update={"timeline": None, "lsn": None, "level_at": None, "slot": ""})
+    return lease
 
 
 def _parse(body: bytes, key: str) -> Lease:

@@ -1,7 +1,8 @@
 """What receivers have seen of an archive's history that no listing tells: `wal/<system identifier>/records.json`.
 
 Which timeline of which server was followed since when, and where the WAL breaks. Written under a condition, so that two
-who write at once lose nothing; it only grows, and is small.
+who write at once lose nothing; it only grows, and is small. It is signed: of one that no trusted key signed only the
+breaks are kept, which can make nothing look better than it is, and never the word on a line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single, look, put_single
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single, look
+from tmi_ops.store.stamped import check_note, put_note
+from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import records_key
 
@@ -93,13 +96,44 @@ def read_records(store: ObjectStore, system_identifier: str) -> ArchiveRecords:
     """What was recorded; nothing where nobody has recorded anything yet.
 
     Raises:
+        UntrustedError: no trusted key signed it.
         StoreError: it cannot be understood, or the store failed.
     """
-    key = records_key(system_identifier)
+    records, untrusted = _read(store, records_key(system_identifier))
+    if untrusted is not None:
+        raise untrusted
+    return records
+
+
+def known_records(store: ObjectStore, system_identifier: str) -> tuple[ArchiveRecords, tuple[str, ...]]:
+    """What can be believed of the records, and a sentence where that is not all: a recovery does without the rest.
+
+    Raises:
+        StoreError: the store failed.
+    """
     try:
-        body, _ = get_single(store, key)
+        records, untrusted = _read(store, records_key(system_identifier))
+    except StoreError as error:
+        if error.transient:
+            raise
+        return ArchiveRecords(), (error.what,)
+    return records, () if untrusted is None else (untrusted.what,)
+
+
+def _read(store: ObjectStore, key: str) -> tuple[ArchiveRecords, UntrustedError | None]:
+    try:
+        body, head = get_single(store, key)
     except ObjectMissingError:
-        return ArchiveRecords()
+        return ArchiveRecords(), None
+    records = _parsed(body, key)
+    try:
+        check_note(store, key, head.metadata, body, "WAL")
+    except UntrustedError as error:
+        return ArchiveRecords(breaks=records.breaks), error
+    return records, None
+
+
+def _parsed(body: bytes, key: str) -> ArchiveRecords:
     try:
         return ArchiveRecords.model_validate_json(body)
     except ValidationError:
@@ -117,18 +151,19 @@ def update_records(
     """Write what `change` makes of the records. It may be called several times, while others write too.
 
     Raises:
-        StoreError: as `read_records`; or others wrote all the time.
+        UntrustedError: keys are pinned, and ours may not sign this.
+        StoreError: it cannot be understood, the store failed, or others wrote all the time.
     """
     key = records_key(system_identifier)
     for _ in range(_ATTEMPTS):
         head = look(store, key)
-        before = ArchiveRecords() if head is None else read_records(store, system_identifier)
+        before, untrusted = (ArchiveRecords(), None) if head is None else _read(store, key)
         after = change(before)
-        if after == before:
+        if after == before and untrusted is None:
             return before
         condition = IfAbsent() if head is None else IfUnchanged(head.etag)
         try:
-            put_single(store, key, after.model_dump_json(indent=2).encode() + b"\n", condition=condition)
+            put_note(store, key, after.model_dump_json(indent=2).encode() + b"\n", condition, "WAL")
         except ObjectExistsError:
             continue
         return after

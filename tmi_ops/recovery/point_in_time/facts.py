@@ -13,6 +13,7 @@ from tmi_ops.recovery.witness import Witness, ask_receiver
 from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.seen import notice_cluster, notice_wal
 from tmi_ops.wal.archive import WalArchive, list_wal, read_history
 from tmi_ops.wal.commits import living_lines
 from tmi_ops.wal.coverage import coverage
@@ -63,7 +64,7 @@ class RecoveryFacts:
         bases: those whose manifest can be read, in any order.
         failed: ids of bases that a proof has found bad.
         histories: of the timelines whose history can be read.
-        broken: what could not be read, a sentence each.
+        broken: what could not be read or believed, a sentence each.
         other_clusters: system identifiers of other clusters with base backups in the same store.
         clock: times of the line that leads to `clock_timeline`; None: not read.
         receiver: when it saw the archive level with the server; None: none ever did.
@@ -136,8 +137,9 @@ def facts_from(
     """
     bases = [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
     clusters = {base.system_identifier for base in sorted(bases, key=lambda base: base.consistent_at)}
+    newest, chosen = _newest_cluster(bases, broken), system_identifier
     if system_identifier is None:
-        system_identifier = _newest_cluster(bases, broken)
+        system_identifier = newest
     elif system_identifier not in clusters:
         raise RecoveryError(
             f"The store has no base backup of the cluster {system_identifier}.",
@@ -145,6 +147,8 @@ def facts_from(
         )
     receiver = _ask_receiver(store, system_identifier)  # before the archive, which may grow meanwhile
     archive = archive_of(system_identifier)
+    warned = notice_cluster(store, newest, chosen=chosen == newest)
+    warned += notice_wal(store, system_identifier, archive.ends)
     histories, lost = _read_histories(store, archive)
     own = tuple(base for base in bases if base.system_identifier == system_identifier)
     failed = (entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed")
@@ -154,7 +158,7 @@ def facts_from(
         archive=archive,
         histories=histories,
         failed=frozenset(failed),
-        broken=(*broken, *archive.problems),
+        broken=(*broken, *archive.problems, *warned),
         other_clusters=tuple(sorted(clusters - {system_identifier})),
         histories_lost=lost,
         receiver=receiver,

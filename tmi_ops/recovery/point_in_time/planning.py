@@ -355,7 +355,7 @@ def _is_the_end(facts: RecoveryFacts, target: Target, wal: WalRange, stop_lsn: i
 
 
 def _notes(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange) -> list[str]:
-    notes = [f"Not considered: {problem}" for problem in facts.broken]
+    notes = list(facts.broken)
     if facts.other_clusters:
         notes.append(
             f"The store also has base backups of {', '.join(facts.other_clusters)}; this is the cluster "
