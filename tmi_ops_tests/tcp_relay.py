@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -23,6 +24,8 @@ class TcpRelay:
         self._open: set[socket.socket] = set()
         self._is_whole = threading.Event()
         self._is_whole.set()
+        # Seconds before each piece of up to 64 KiB is handed on.
+        self.delay = 0.0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -65,6 +68,8 @@ class TcpRelay:
     def _pump(self, here: socket.socket, there: socket.socket) -> None:
         with suppress(OSError):
             while content := here.recv(1 << 16):
+                if self.delay:
+                    time.sleep(self.delay)
                 there.sendall(content)
         _close(here)
         _close(there)
