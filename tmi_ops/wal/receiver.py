@@ -28,7 +28,7 @@ from tmi_ops.wal.lease import KeptLease, hold_lease
 from tmi_ops.wal.progress import StreamProgress
 from tmi_ops.wal.records import update_records
 from tmi_ops.wal.resume import find_beginning
-from tmi_ops.wal.session import PARTIAL_EVERY_S, Session, Wish
+from tmi_ops.wal.session import PARTIAL_EVERY_S, Assignment, Session, Wish
 from tmi_ops.wal.slot import ServerFacts, adopt_slot, read_server, slot_name, slot_warnings
 from tmi_ops.wal.uploads import uploading
 
@@ -206,22 +206,18 @@ class _Receiver:
             f"Receiving from {format_lsn(beginning.segment.start)} on timeline {beginning.segment.timeline}; the "
             f"server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}"
         )
-        wish = Wish(self._slot, self._options.partial_every, self._until)
+        assignment = Assignment(
+            store=self._store,
+            wish=Wish(self._slot, self._options.partial_every, self._until),
+            progress=self._progress,
+            report=self._report,
+            stop=self._stop,
+            check=self._check_lease,
+            on_break=lambda found: self._record_break(system_identifier, found),
+            on_timeline=lambda timeline: self._follow(system_identifier, timeline),
+        )
         with uploading(self._store, system_identifier, beginning.segment.start, size, beginning.joint) as uploads:
-            session = Session(
-                connection,
-                self._store,
-                uploads,
-                beginning,
-                wish,
-                self._progress,
-                self._report,
-                stop=self._stop,
-                check=self._check_lease,
-                on_break=lambda found: self._record_break(system_identifier, found),
-                on_timeline=lambda timeline: self._follow(system_identifier, timeline),
-            )
-            session.run(phase)
+            Session(connection, uploads, beginning, assignment).run(phase)
         self._accept_gap = False
 
     def _adopt(self) -> None:

@@ -57,41 +57,45 @@ class Wish:
     until: int | None = None
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """What all sessions of one receiver work for, and whom they tell.
+
+    Args:
+        stop: ends the session when it is set.
+        check: raises once the receiver may write no more.
+        on_break: told of a place that no replay passes, before the server is told that its WAL is safe.
+        on_timeline: told of a timeline that is followed from now on; answers whether the server is a standby.
+    """
+
+    store: ObjectStore
+    wish: Wish
+    progress: StreamProgress
+    report: Report
+    stop: threading.Event
+    check: Callable[[], None]
+    on_break: Callable[[Break], None]
+    on_timeline: Callable[[int], bool]
+
+
 class Session:
     """Receives into `uploads` until stopped, until `wish.until` is stored, or until something breaks."""
 
     def __init__(
-        self,
-        connection: ReplicationConnection,
-        store: ObjectStore,
-        uploads: Uploads,
-        beginning: Beginning,
-        wish: Wish,
-        progress: StreamProgress,
-        report: Report,
-        *,
-        stop: threading.Event,
-        check: Callable[[], None],
-        on_break: Callable[[Break], None],
-        on_timeline: Callable[[int], bool],
+        self, connection: ReplicationConnection, uploads: Uploads, beginning: Beginning, assignment: Assignment
     ) -> None:
         self._connection = connection
-        self._store = store
         self._uploads = uploads
         self._beginning = beginning
-        self._wish = wish
-        self._progress = progress
-        self._report = report
-        self._stop = stop
-        self._check = check
-        self._on_break = on_break
-        self._on_timeline = on_timeline
+        self._assignment = assignment
+        self._wish = assignment.wish
+        self._progress = assignment.progress
         self._system_identifier = beginning.archive.system_identifier
         self._synchronous = beginning.server.synchronous
         self._from_standby = beginning.server.in_recovery
         # Confirming less than the slot keeps would move it back, to WAL that may be gone.
         self._kept_from = 0 if beginning.server.slot is None else beginning.server.slot.restart_lsn or 0
-        self._segments_before = progress.segments
+        self._segments_before = self._progress.segments
         self._newest_timeline = beginning.line.timelines[-1]
         self._awaits_answer = False
         self._fed_back = 0
@@ -189,7 +193,7 @@ class Session:
     def _count(self, durable: int) -> None:
         """Take in what arrived in the store. A break is recorded before the server is told that its WAL is safe."""
         while self._uploads.breaks:
-            self._on_break(self._uploads.breaks.pop(0))
+            self._assignment.on_break(self._uploads.breaks.pop(0))
         self._progress.stored(durable)
         if self._from_standby:
             self._progress.vouched_for(self._uploads.newest_commit)
@@ -197,7 +201,7 @@ class Session:
 
     def _tend(self, opened: OpenSegment) -> None:
         """What is due: count what arrived in the store, tell the server, store the open segment."""
-        self._check()
+        self._assignment.check()
         self._count(self._uploads.durable())
         if self._partial_is_due(opened):
             self._put_partial(opened)
@@ -238,7 +242,9 @@ class Session:
         self._fed_back, self._fed_back_at = durable, time.monotonic()
 
     def _is_enough(self) -> bool:
-        return self._stop.is_set() or (self._wish.until is not None and self._progress.durable >= self._wish.until)
+        return self._assignment.stop.is_set() or (
+            self._wish.until is not None and self._progress.durable >= self._wish.until
+        )
 
     def _close(self, opened: OpenSegment) -> None:
         """Store what is here, tell the server, and leave."""
@@ -258,13 +264,13 @@ class Session:
     def _change_timeline(self, opened: OpenSegment, timeline: int, begins: int) -> Segment:
         """Close the old timeline's last segment where the new one begins; there receiving goes on."""
         self._store_all(opened)
-        self._report.note(
+        self._assignment.report.note(
             f"Timeline {opened.segment.timeline} ended at {format_lsn(begins)}; going on with timeline {timeline}"
         )
-        line = read_line(self._connection, self._store, identify(self._connection))
+        line = read_line(self._connection, self._assignment.store, identify(self._connection))
         self._newest_timeline = line.timelines[-1]
         self._awaits_answer = False
-        self._from_standby = self._on_timeline(self._newest_timeline)
+        self._from_standby = self._assignment.on_timeline(self._newest_timeline)
         return segment_at(timeline, begins, opened.segment.size)
 
     def _keep_older_partial(self, segment: Segment) -> None:
@@ -273,7 +279,7 @@ class Session:
         if before is None or before.segment != segment:
             return
         self._uploads.expect_partial(segment)
-        head = look(self._store, partial_key(self._system_identifier, segment))
+        head = look(self._assignment.store, partial_key(self._system_identifier, segment))
         sha256 = None if head is None else facts_of(head).sha256
         self._floor = _Floor(segment, before.end_lsn, sha256)
 
