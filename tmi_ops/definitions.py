@@ -25,13 +25,14 @@ from tmi_ops.orchestration.schema import schema_definitions
 from tmi_ops.orchestration.schema_drift import schema_drift_definitions
 from tmi_ops.orchestration.sweeping import sweeping_definitions
 from tmi_ops.orchestration.wal import wal_definitions
-from tmi_ops.settings import environment_name, read_objectives
+from tmi_ops.settings import environment_name, profile_of, read_objectives
 
 
 def environment_definitions(environment: str) -> Definitions:
     """Everything that runs for one environment. Nothing is connected to, and no secret is read."""
+    profile = profile_of(environment)
     capabilities = Definitions.merge(
-        schema_definitions(environment),
+        *([schema_definitions(environment)] if profile.has_models else []),
         backup_definitions(environment),
         base_backup_definitions(environment),
         wal_definitions(environment),
@@ -40,7 +41,7 @@ def environment_definitions(environment: str) -> Definitions:
         row_rescue_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),
-        access_definitions(environment),
+        *([access_definitions(environment)] if profile.has_roles else []),
         maintenance_definitions(environment),
         recovery_runbook_definitions(environment),
         objectives_definitions(environment),
@@ -50,7 +51,7 @@ def environment_definitions(environment: str) -> Definitions:
     return Definitions.merge(
         capabilities,
         guarding_definitions(environment, capabilities),
-        schema_drift_definitions(environment, capabilities),
+        *([schema_drift_definitions(environment, capabilities)] if profile.has_models else []),
         failed_run_definitions(environment),
         Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR),
     ).map_asset_specs(

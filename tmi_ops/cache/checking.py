@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from redis import Redis
 
 from tmi_ops.cache.census import Census, KeyCount, take_census
-from tmi_ops.cache.keys import Purpose
 from tmi_ops.cache.rules import Rules
 from tmi_ops.cache.server import CacheServer, read_server
 from tmi_ops.checks.finding import Finding, Severity, advise, worst, worst_first
+from tmi_ops.profile.cache_keys import KeyPurpose
 from tmi_ops.progress import Report
 from tmi_ops.settings import CachePolicy
 from tmi_ops.words import size_words, time_words
@@ -148,7 +148,7 @@ def _keys(census: Census) -> Iterator[Finding]:
         yield _found(
             Severity.NOTICE,
             "unknown keys",
-            f"{census.unknown_keys:,} not known to be TMI's: {', '.join(kinds)}{more}",
+            f"{census.unknown_keys:,} not known to be the application's: {', '.join(kinds)}{more}",
             "a recovery keeps them; TMI_OPS_CACHE_DROP names those that it should drop",
         )
 
@@ -158,7 +158,7 @@ def _lives(count: KeyCount) -> Iterator[Finding]:
         return
     limit = time_words(count.rule.declared.longest_life.total_seconds())
     example = f", for example {count.example}" if count.example else ""
-    copies = count.rule.declared.purpose is Purpose.COPY
+    copies = count.rule.declared.purpose is KeyPurpose.COPY
     advice = f"redis-cli EXPIRE <key> {count.rule.declared.longest_life.total_seconds():.0f}  # or look who wrote it"
     if count.for_ever:
         consequence = ": what is read from them is never read anew" if copies else ": they are never cleared away"

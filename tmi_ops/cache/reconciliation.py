@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from redis import Redis
 
 from tmi_ops.cache.census import Census, take_census, walk
-from tmi_ops.cache.keys import REVOCATIONS
 from tmi_ops.cache.rules import UNKNOWN, Action, Rule, Rules
 from tmi_ops.cache.server import read_server
 from tmi_ops.errors import CacheError
@@ -53,7 +52,7 @@ class Reconciliation:
     @property
     def revocations(self) -> int:
         """Keys that say that a token or a credential was revoked."""
-        return sum(one.keys for one in self.decisions if one.pattern in REVOCATIONS)
+        return sum(one.keys for one in self.decisions if one.pattern in self.policy.revocations)
 
     def of(self, action: Action) -> tuple[Decision, ...]:
         return tuple(one for one in self.decisions if one.action is action)

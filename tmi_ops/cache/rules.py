@@ -1,4 +1,4 @@
-"""Which keys go and which stay: what is declared of TMI's keys, under a policy."""
+"""Which keys go and which stay: what the profile declares of the application's keys, under a policy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tmi_ops.cache.keys import KEY_PATTERNS, KeyPattern, Purpose
 from tmi_ops.errors import SettingsError
+from tmi_ops.profile.cache_keys import KeyPattern, KeyPurpose
 from tmi_ops.settings import CachePolicy
 
-UNKNOWN = "not TMI's, as far as is known"
+UNKNOWN = "not the application's, as far as is known"
 SESSIONS_STAY = "who is signed in; the policy lets them stay so"
 _GLOB = frozenset("*?[]\\")
 
@@ -38,7 +38,7 @@ class Rules:
     """All rules under a policy; of those that match a key, the first one counts.
 
     1. Revocations stay, whatever the policy says. 2. What the policy keeps. 3. What the policy drops. 4. What is
-    declared of TMI's keys, the longer pattern first. A key that none matches is not ours: it stays.
+    declared of the application's keys, the longer pattern first. A key that none matches is not ours: it stays.
 
     Raises:
         SettingsError: the policy names a pattern that is more than a beginning, or that would drop revocations.
@@ -46,21 +46,21 @@ class Rules:
 
     def __init__(self, policy: CachePolicy) -> None:
         self.policy = policy
-        declared = sorted(KEY_PATTERNS, key=lambda one: len(one.pattern), reverse=True)
-        of_revocations = (one for one in declared if one.purpose is Purpose.REVOCATION)
-        others = (one for one in declared if one.purpose is not Purpose.REVOCATION)
+        declared = sorted(policy.patterns, key=lambda one: len(one.pattern), reverse=True)
+        of_revocations = (one for one in declared if one.purpose is KeyPurpose.REVOCATION)
+        others = (one for one in declared if one.purpose is not KeyPurpose.REVOCATION)
         self.ordered: tuple[Rule, ...] = (
             *(self._declared(one) for one in of_revocations),
-            *(_told(pattern, Action.KEEP) for pattern in policy.keep),
-            *(_told(pattern, Action.DROP) for pattern in policy.drop),
+            *(_told(pattern, Action.KEEP, policy) for pattern in policy.keep),
+            *(_told(pattern, Action.DROP, policy) for pattern in policy.drop),
             *(self._declared(one) for one in others),
         )
         self._by_first_part = _by_first_part(self.ordered)
 
     @property
     def as_declared(self) -> tuple[Rule, ...]:
-        """The rules in the order a person reads them: TMI's keys as they are declared, then what the policy adds."""
-        place: dict[KeyPattern | None, int] = {pattern: number for number, pattern in enumerate(KEY_PATTERNS)}
+        """The rules in the order a person reads them: keys as they are declared, then what the policy adds."""
+        place: dict[KeyPattern | None, int] = {pattern: number for number, pattern in enumerate(self.policy.patterns)}
         return tuple(sorted(self.ordered, key=lambda rule: place.get(rule.declared, len(place))))
 
     def rule_of(self, key: bytes) -> Rule | None:
@@ -70,29 +70,34 @@ class Rules:
 
     def _declared(self, one: KeyPattern) -> Rule:
         action = self._action(one.purpose)
-        stays = one.purpose is Purpose.SESSION and action is Action.KEEP
+        stays = one.purpose is KeyPurpose.SESSION and action is Action.KEEP
         return Rule(one.pattern, action, SESSIONS_STAY if stays else one.purpose.because, one)
 
-    def _action(self, purpose: Purpose) -> Action:
+    def _action(self, purpose: KeyPurpose) -> Action:
         drops_sessions = self.policy.sessions == "drop-sessions"
-        if purpose in (Purpose.COPY, Purpose.JOB) or (purpose is Purpose.SESSION and drops_sessions):
+        if purpose in (KeyPurpose.COPY, KeyPurpose.JOB) or (purpose is KeyPurpose.SESSION and drops_sessions):
             return Action.DROP
         return Action.KEEP
 
 
-def _told(pattern: str, action: Action) -> Rule:
+def _told(pattern: str, action: Action, policy: CachePolicy) -> Rule:
     variable = f"TMI_OPS_CACHE_{action.upper()}"
     if _GLOB & set(pattern.removesuffix("*")) or not pattern:
         raise SettingsError(
             f"{variable} names a pattern that is more than a beginning: {pattern!r}.",
             next_step="write the beginning and a star, as in acme:*, or a whole key",
         )
-    if action is Action.DROP and pattern.startswith("blacklist:"):
+    if action is Action.DROP and _reaches(pattern, policy.revocations):
         raise SettingsError(
             f"{variable} names {pattern}: dropping it would make revoked tokens valid again.",
             next_step=f"take {pattern} out of {variable}",
         )
     return Rule(pattern, action, f"told so by {variable}")
+
+
+def _reaches(pattern: str, revocations: Iterable[str]) -> bool:
+    """Whether a pattern lies within the keys of what was revoked."""
+    return any(pattern.removesuffix("*").startswith(revoked.removesuffix("*")) for revoked in revocations)
 
 
 def _by_first_part(ordered: Iterable[Rule]) -> dict[bytes, tuple[Rule, ...]]:

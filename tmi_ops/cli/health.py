@@ -43,7 +43,8 @@ def health(
     from tmi_ops.progress import SilentReport
     from tmi_ops.settings import Purpose, load_settings, read_variables
 
-    how = Examination(only, thresholds, exact_bloat, read_variables())
+    reader = load_settings(purpose=Purpose.BACKUP).postgres
+    how = Examination(only, thresholds, exact_bloat, read_variables(), reader)
     report = examine(load_settings(purpose=Purpose.MONITOR), how, SilentReport())
     if as_json:
         click.echo(json.dumps(as_facts(report), indent=2, default=str))

@@ -13,16 +13,25 @@ from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
-from tmi_ops.settings import Purpose
+from tmi_ops.settings import Purpose, environment_name, profile_of
 
 if TYPE_CHECKING:
     from tmi_ops.rescue.columns.planning import ColumnsPlan
     from tmi_ops.rescue.planning import RescuePlan
-    from tmi_ops.rescue.selection import Policy, Selection
+    from tmi_ops.rescue.selection import Policy, Selection, TableRows
     from tmi_ops.rescue.session import Sides
 
 UNSOLVED, COULD_NOT = 1, 2
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
+
+
+def _root(_context: click.Context, _option: click.Parameter, said: str | None) -> tuple[str, str] | None:
+    if said is None:
+        return None
+    name, equals, key = said.partition("=")
+    if not (name and equals and key):
+        raise click.BadParameter("write it as NAME=KEY, for example order=17")
+    return name, key
 
 
 @click.command()
@@ -32,12 +41,18 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 @click.option("--key", "keys", multiple=True, metavar="VALUE", help="The row with this primary key; repeat per column.")
 @click.option("--threat-model", metavar="ID", help="One threat model, with all that hangs on it.")
 @click.option(
+    "--root",
+    callback=_root,
+    metavar="NAME=KEY",
+    help="The same for a root of your profile: the row with this key, with all that hangs on it.",
+)
+@click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="NAME",
     help="A column that the table lost, filled in the rows that are still there; repeatable. With --where, --key or "
-    "--threat-model, in those rows alone.",
+    "--threat-model or --root, in those rows alone.",
 )
 @click.option(
     "--set-column",
@@ -72,6 +87,7 @@ def rows(
     where: str | None,
     keys: tuple[str, ...],
     threat_model: str | None,
+    root: tuple[str, str] | None,
     columns: tuple[str, ...],
     set_columns: tuple[str, ...],
     conflicts: Policy,
@@ -100,7 +116,8 @@ def rows(
 
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run")
-    selection = _selection(tables, where, keys, threat_model, columns, conflicts, only=only, accept=accept_triggers)
+    whole = _whole(("threat-model", threat_model) if threat_model and not root else root)
+    selection = _selection(tables, where, keys, whole, columns, conflicts, only=only, accept=accept_triggers)
     if set_columns:
         selection = _values_only(selection, set_columns)
     wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup, travel=travel)
@@ -129,29 +146,34 @@ def _selection(
     tables: tuple[str, ...],
     where: str | None,
     keys: tuple[str, ...],
-    identifier: str | None,
+    whole: TableRows | None,
     columns: tuple[str, ...],
     policy: Policy,
     *,
     only: bool,
     accept: bool,
 ) -> Selection:
-    from tmi_ops.rescue.selection import Selection, TableColumn, TableRows, threat_model
+    from tmi_ops.rescue.selection import Selection, TableColumn, TableRows
 
     if columns and len(tables) != 1:
         raise click.UsageError("give --column with one --table, whose column it was")
-    if not columns and bool(tables) == bool(identifier):
-        raise click.UsageError("say what shall come back: --table, or --threat-model")
-    narrowed = sum(map(bool, (where, keys, columns and identifier)))
+    if not columns and bool(tables) == bool(whole):
+        raise click.UsageError("say what shall come back: --table, --threat-model or --root")
+    narrowed = sum(map(bool, (where, keys, columns and whole)))
     if narrowed > 1 or (narrowed and len(tables) != 1):
         raise click.UsageError("choose the rows by one of --where and --key, with one --table")
-    chosen = (
-        (threat_model(identifier),) if identifier else tuple(TableRows(table, where, keys or None) for table in tables)
-    )
+    chosen = (whole,) if whole else tuple(TableRows(table, where, keys or None) for table in tables)
     if columns and not narrowed:
         chosen = ()
     wanted = tuple(TableColumn(tables[0], column) for column in dict.fromkeys(columns))
     return Selection(chosen, wanted, with_children=not only, policy=policy, accept_triggers=accept)
+
+
+def _whole(root: tuple[str, str] | None) -> TableRows | None:
+    """The rows of a root, as the environment's profile names it."""
+    from tmi_ops.rescue.selection import root_rows
+
+    return root_rows(profile_of(environment_name()), *root) if root else None
 
 
 def _values_only(selection: Selection, columns: tuple[str, ...]) -> Selection:

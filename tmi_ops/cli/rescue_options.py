@@ -74,5 +74,7 @@ def opened(settings: Settings, store: ObjectStore, wanted: Moment, *, quiet: boo
     with ExitStack() as stack:
         with reporting(quiet) as report:
             past = stack.enter_context(past_database(settings, store, wanted, report))
-        sides = stack.enter_context(both_sides(past.address, settings.postgres, settings.pg_bindir))
+        sides = stack.enter_context(
+            both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties)
+        )
         yield sides, past.words

@@ -110,10 +110,16 @@ def check(as_json: bool) -> int:
 
 def _inspect() -> tuple[PostgresSettings, Inspection]:
     from tmi_ops.access.inspection import inspect_access
+    from tmi_ops.errors import SettingsError
     from tmi_ops.postgres.connections import connect
     from tmi_ops.settings import load_settings, read_variables
 
     settings = load_settings()
+    if not settings.profile.has_roles:
+        raise SettingsError(
+            f"The profile {settings.profile.name} declares no roles, so there is nothing to plan, apply or check.",
+            next_step="`tmi-ops doctor` says which rights tmi_ops itself lacks",
+        )
     with connect(settings.postgres) as connection:
         return settings.postgres, inspect_access(connection, settings, read_variables())
 

@@ -37,6 +37,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     if only_plan and only_validate:
         raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
     settings = load_settings(purpose=Purpose.OWNER)
+    _require_models(settings)
     postgres = settings.postgres
     if only_plan:
         _show_plan(migration.plan_migration(postgres, seed=not no_seed))
@@ -69,6 +70,7 @@ def check(as_json: bool, verbose: bool) -> int:
     from tmi_ops.settings import Purpose, load_settings
 
     settings = load_settings(purpose=Purpose.OWNER)
+    _require_models(settings)
     verdict = validate_schema(settings.postgres)
     if as_json:
         found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in verdict.findings]
@@ -76,6 +78,17 @@ def check(as_json: bool, verbose: bool) -> int:
     else:
         show_verdict(verdict, verbose=verbose)
     return _record(settings, verdict)
+
+
+def _require_models(settings: Settings) -> None:
+    """Raises SettingsError: the profile declares no schema that could be compared or brought about."""
+    from tmi_ops.errors import SettingsError
+
+    if not settings.profile.has_models:
+        raise SettingsError(
+            f"The profile {settings.profile.name} declares no schema, so there is nothing to migrate or compare.",
+            next_step="the application migrates its own schema; for TMI's database unset TMI_OPS_PROFILE",
+        )
 
 
 def _record(settings: Settings, verdict: Validation) -> int:

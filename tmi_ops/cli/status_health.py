@@ -13,9 +13,10 @@ from tmi_ops.checks.finding import Outcome as Verdict
 from tmi_ops.cli.status_words import MARKS, ago
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
 from tmi_ops.health.record import LastVerdicts
-from tmi_ops.health.registry import PROBES
+from tmi_ops.health.registry import probes_of
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Status
+from tmi_ops.profile import Profile
 
 STANDINGS = {
     Verdict.OK: Standing.MET,
@@ -43,14 +44,16 @@ def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
     last, now = status.health, status.at
     if last is None:
         unknown = "not known: what was read last lies in the store" if status.store_problem else "never read"
-        for label, command in _LOOKS:
+        for label, command in _LOOKS if status.profile.has_models else _LOOKS[:1]:
             yield label, Text(f"{unknown}: {command}", style="yellow")
         return
     schema = last.schema_findings
     if list(last.verdicts.values()) == [schema]:
         yield "Health", Text("never read: tmi-ops health", style="yellow")
     else:
-        yield "Health", _look(last.status, _counts(last), last.oldest_at, now)
+        yield "Health", _look(last.status, _counts(last, status.profile), last.oldest_at, now)
+    if not status.profile.has_models:
+        return
     if schema is None:
         yield "Schema", Text("never read: tmi-ops check", style="yellow")
     else:
@@ -75,9 +78,9 @@ def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[ToDo]:
         yield ToDo(Standing.AT_RISK, f"Warnings of health, {oldest}: {', '.join(warned)}", "tmi-ops health")
 
 
-def _counts(last: LastVerdicts) -> str:
+def _counts(last: LastVerdicts, profile: Profile) -> str:
     counts = [f"{count} {verdict.value}" for verdict, count in last.counts.items() if count]
-    not_asked = len({probe.name for probe in PROBES} - last.verdicts.keys())
+    not_asked = len({probe.name for probe in probes_of(profile)} - last.verdicts.keys())
     return ", ".join([*counts, *([f"{not_asked} not asked"] if not_asked else [])])
 
 

@@ -13,6 +13,7 @@ from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import found_programs, programs_at_least, server_programs
 from tmi_ops.postgres.rights import lacking
 from tmi_ops.postgres.versions import NEWEST, OLDEST, READ_ALL_DATA
+from tmi_ops.profile import Profile
 from tmi_ops.settings import Purpose, read_variables
 
 # Shares of what max_connections leaves to everybody.
@@ -92,6 +93,8 @@ def look_at_server_programs(patient: Patient) -> Answer:
 
 
 def look_at_tables(patient: Patient) -> Answer:
+    if not patient.settings.profile.has_models:
+        return _look_at_wanted(patient, patient.settings.profile)
     from tmi_ops.schema.models import Base
 
     needed = set(Base.metadata.tables)
@@ -108,6 +111,25 @@ def look_at_tables(patient: Patient) -> Answer:
         else "the database is of an older TMI, or a table was dropped",
         "tmi-ops migrate --plan  # shows what it would do",
         "tmi-ops migrate",
+    )
+
+
+def _look_at_wanted(patient: Patient, profile: Profile) -> Answer:
+    if not profile.tables:
+        return not_applicable(f"the profile {profile.name} names none")
+    rows = rows_of(
+        patient.database,
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+    )
+    there = {name for (name,) in rows}
+    missing = [table for table in profile.tables if (table if "." in table else f"public.{table}") not in there]
+    if not missing:
+        return fine(f"all {len(profile.tables)} tables that the profile {profile.name} names")
+    return warning(
+        f"{len(missing)} of {len(profile.tables)} tables that the profile {profile.name} names are missing: "
+        f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
+        "is POSTGRES_DB the right database, and the profile the right one?",
     )
 
 
@@ -239,7 +261,7 @@ DATABASE_LINKS = (
     Link("client-programs", "PostgreSQL client programs", Area.DATABASE, look_at_client_programs, ("version",)),
     Link("server-programs", "PostgreSQL server programs", Area.DATABASE, look_at_server_programs, ("client-programs",)),
     Link("rights", "rights to read", Area.DATABASE, look_at_rights, ("database",)),
-    Link("tables", "TMI's tables", Area.DATABASE, look_at_tables, ("database",)),
+    Link("tables", "the application's tables", Area.DATABASE, look_at_tables, ("database",)),
     Link("statistics", "rights to statistics", Area.DATABASE, look_at_statistics_right, ("version",)),
     Link("beats", "rights to write beats", Area.DATABASE, look_at_heartbeat_right, ("database", "tables")),
     Link("extensions", "extensions", Area.DATABASE, look_at_extensions, ("database",)),

@@ -95,9 +95,11 @@ def _all_checks(account: Account, rto_seconds: float, rpo_seconds: float, object
     asked = [
         account.checks.get(name, Check(name=name, outcome="not run", detail=unasked)) for name in ("recovery", *_ASKED)
     ]
+    own = [check for name, check in account.checks.items() if name == "own_checks"]
     recovered = account.checks["recovery"].outcome == "passed"
     return (
         *asked,
+        *own,
         _objective("rto", rto_seconds, objectives.rto, "Recovered and proven in", known=recovered),
         _objective("rpo", rpo_seconds, objectives.rpo, "The newest moment in the store was", old=True),
     )

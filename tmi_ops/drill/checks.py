@@ -14,9 +14,12 @@ from tmi_ops.drill.copy import time_limit
 from tmi_ops.drill.findings import failed, passed
 from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.drill.source import SchemaReading
+from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connect, libpq_environment
+from tmi_ops.postgres.own_checks import ask_of_copy, ask_own_checks
 from tmi_ops.postgres.programs import Programs, plain_environment, program_too_slow
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.profile import SqlCheck
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.execution import Recovered
 from tmi_ops.schema.findings import Deviation
@@ -100,6 +103,37 @@ def check_built_in_rows(copy: SchemaReading, source: SchemaReading | None) -> An
     if lacking:
         return passed("None is missing that the living database has.", _shown(sorted(lacking)))
     return passed("All are there.")
+
+
+def check_own(
+    copy: PostgresSettings, checks: Sequence[SqlCheck], programs: Programs, source: PostgresSettings
+) -> Answer:
+    """What the profile asks, each question under its name. What the living database fails too is no fault of the copy.
+
+    Args:
+        copy: its superuser's login; a reader asks the questions.
+        source: a login into the living database.
+    """
+    answers = ask_of_copy(copy, programs.major, checks)
+    wrong = [one for one in answers if one.outcome == "failed"]
+    known = _fails_there_too(source, [check for check in checks if check.name in {one.name for one in wrong}])
+    own = [one for one in wrong if one.name not in known]
+    said = [f"{one.name}: {one.words}" for one in answers if one.outcome != "passed"]
+    asked = f"{_count(len(answers), 'check')} of the application's own"
+    if own:
+        return failed(f"{asked}; {len(own)} failed.", said)
+    if any(one.outcome == "unknown" for one in answers):
+        return unknown(f"{asked}; not all could be asked: {'; '.join(said)}")
+    if known:
+        return passed(f"{asked}; none failed that holds in the living database.", said)
+    return passed(f"{asked}; all hold.", [f"{one.name}: {one.words}" for one in answers])
+
+
+def _fails_there_too(source: PostgresSettings, checks: Sequence[SqlCheck]) -> set[str]:
+    try:
+        return {one.name for one in ask_own_checks(source, checks) if one.outcome == "failed"}
+    except OpsError:
+        return set()
 
 
 def bound_of(recovered: Recovered) -> Bound:

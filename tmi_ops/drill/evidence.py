@@ -26,7 +26,16 @@ from tmi_ops.store.single_put import sealed
 FOLDER = "drills"
 
 CheckName = Literal[
-    "recovery", "page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints", "rto", "rpo"
+    "recovery",
+    "page_checksums",
+    "amcheck",
+    "schema",
+    "built_in_rows",
+    "heartbeat",
+    "fingerprints",
+    "own_checks",
+    "rto",
+    "rpo",
 ]
 CheckOutcome = Literal["passed", "failed", "not run", "not applicable"]
 TITLES: dict[CheckName, str] = {
@@ -37,6 +46,7 @@ TITLES: dict[CheckName, str] = {
     "built_in_rows": "Built-in rows",
     "heartbeat": "Heartbeat chain",
     "fingerprints": "Fingerprints of the restore point",
+    "own_checks": "The application's own checks",
     "rto": "Recovery time objective",
     "rpo": "Recovery point objective",
 }

@@ -19,6 +19,7 @@ from tmi_ops.drill.checks import (
     check_built_in_rows,
     check_fingerprints,
     check_heartbeat,
+    check_own,
     check_relations,
     check_schema,
 )
@@ -160,6 +161,8 @@ class _Drilling:
             self._ask("built_in_rows", lambda: check_built_in_rows(copy, source_schema))
         known = source.beats if source else None
         self._ask("heartbeat", lambda: check_heartbeat(database, bound_of(recovered), known))
+        if checks := self.settings.profile.checks:
+            self._ask("own_checks", lambda: check_own(database, checks, self.plan.programs, self.settings.postgres))
 
     def _absent_database(self, address: PostgresSettings) -> Answer | None:
         name = self.settings.postgres.database

@@ -26,7 +26,7 @@ from tmi_ops.progress import Report
 from tmi_ops.settings import parse_duration
 
 if TYPE_CHECKING:
-    from tmi_ops.settings import Settings
+    from tmi_ops.settings import PostgresSettings, Settings
 
 TIMEOUT_S = 10.0
 # Reading tables whole takes as long as reading them whole takes.
@@ -43,12 +43,14 @@ class Examination:
         only: names of probes; all when empty.
         thresholds: `name=warning,critical`, winning over the environment's variables.
         variables: of the environment (`settings.read_variables`).
+        reader: the login that asks the profile's own checks; None: the one that asks everything else.
     """
 
     only: tuple[str, ...] = ()
     thresholds: tuple[str, ...] = ()
     exact_bloat: bool = False
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reader: PostgresSettings | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,12 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
         SettingsError: `how` names an unknown probe or a threshold is malformed.
         DatabaseError: the server could not be reached, refused us, or was lost in between.
     """
-    probes = chosen(how.only, how.variables)
+    probes = tuple(probe for probe in chosen(how.only, how.variables) if probe.fits(settings.profile))
     thresholds = thresholds_in_force(how)
     with connect(settings.postgres) as connection:
-        session = ProbeSession(connection, settings.postgres, timeout_of(how), how.exact_bloat)
+        session = ProbeSession(
+            connection, settings.postgres, timeout_of(how), how.exact_bloat, settings.profile, how.reader
+        )
         shelf = open_shelf(settings)
         session.window = window(recall(shelf), read_counters(session))
         results = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from tmi_ops.checks.finding import Answer
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading
+from tmi_ops.profile import Profile
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -51,6 +52,7 @@ class Probe(Generic[R]):
         figure: in words, the figure of the reading that the thresholds apply to.
         read: asks the server; raises `CannotTell` when it cannot.
         judge: pure.
+        fits: whether there is anything to ask about an application of this profile.
         needs: predefined roles without whose rights the answer would be wrong rather than refused.
     """
 
@@ -62,6 +64,7 @@ class Probe(Generic[R]):
     read: Callable[[ProbeSession], R]
     judge: Callable[[R, Thresholds], Answer]
     needs: tuple[str, ...] = ()
+    fits: Callable[[Profile], bool] = lambda _profile: True
 
 
 AnyProbe = Probe[Any]

@@ -8,6 +8,7 @@ from tmi_ops.health.probes.disk import CHECKSUM_FAILURES, DISK_SPACE
 from tmi_ops.health.probes.index_use import FOREIGN_KEYS_WITHOUT_INDEX, UNUSED_INDEXES
 from tmi_ops.health.probes.indexes import DUPLICATE_INDEXES, INVALID_INDEXES
 from tmi_ops.health.probes.locks import BLOCKED_SESSIONS, PREPARED_TRANSACTIONS
+from tmi_ops.health.probes.own_checks import OWN_CHECKS
 from tmi_ops.health.probes.replication import REPLAY_DELAY, REPLICATION_LAG, REPLICATION_SLOTS
 from tmi_ops.health.probes.schema import MIGRATION, SCHEMA_FINDINGS
 from tmi_ops.health.probes.security import FAILED_LOGINS, SSL_CONNECTIONS
@@ -19,6 +20,7 @@ from tmi_ops.health.probes.transactions import CACHE_HIT_RATIO, TEMPORARY_FILES,
 from tmi_ops.health.probes.vacuum import ANALYZE, AUTOVACUUM
 from tmi_ops.health.probes.wal import ARCHIVER, CHECKPOINTS, DURABILITY, WAL_RATE
 from tmi_ops.health.probes.wraparound import MULTIXACT_WRAPAROUND, TRANSACTION_WRAPAROUND
+from tmi_ops.profile import Profile
 
 PROBES: tuple[AnyProbe, ...] = (
     CONNECTIONS,
@@ -52,7 +54,13 @@ PROBES: tuple[AnyProbe, ...] = (
     FOREIGN_KEYS_WITHOUT_INDEX,
     MIGRATION,
     SCHEMA_FINDINGS,
+    OWN_CHECKS,
     SEQUENCES,
     SSL_CONNECTIONS,
     FAILED_LOGINS,
 )
+
+
+def probes_of(profile: Profile) -> tuple[AnyProbe, ...]:
+    """Those that have something to ask about an application of this profile."""
+    return tuple(probe for probe in PROBES if probe.fits(profile))

@@ -19,7 +19,8 @@ from tmi_ops.health.verdict import CannotTell, Cause
 if TYPE_CHECKING:
     from tmi_ops.health.counters import Window
     from tmi_ops.schema.state import SchemaState
-    from tmi_ops.settings import PostgresSettings
+from tmi_ops.profile import NONE, Profile
+from tmi_ops.settings import PostgresSettings
 
 T = TypeVar("T")
 
@@ -72,12 +73,15 @@ class ProbeSession:
     Attributes:
         timeout_s: of each statement.
         exact_bloat: measure bloat by reading the tables whole, where the server can.
+        reader: a login that may read the application's tables, for its own checks; None: as the session itself.
     """
 
     connection: psycopg.Connection[Any]
     postgres: PostgresSettings
     timeout_s: float
     exact_bloat: bool = False
+    profile: Profile = NONE
+    reader: PostgresSettings | None = field(default=None, repr=False)
     _window: Window | None = field(default=None, repr=False)
     _schema: SchemaState | CannotTell | None = field(default=None, repr=False)
 

@@ -24,6 +24,8 @@ from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.standing import Standing, worst_of
 from tmi_ops.objectives.stock import total_of
 from tmi_ops.objectives.stream import StreamReading, judge_stream
+from tmi_ops.profile import Profile
+from tmi_ops.profile.tmi import TMI
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 
@@ -64,6 +66,7 @@ class Status:
     automatic: Automatic
     alerts: tuple[AlertRecord, ...] | None
     health: LastVerdicts | None
+    profile: Profile = TMI
 
     @property
     def standing(self) -> Standing:
@@ -110,6 +113,7 @@ def read_status(
             automatic=automatic.result(),
             alerts=alerts.result(),
             health=health.result(),
+            profile=settings.profile,
         )
 
 

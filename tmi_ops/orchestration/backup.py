@@ -26,7 +26,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
-from tmi_ops.settings import Purpose
+from tmi_ops.settings import Purpose, profile_of
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
@@ -59,7 +59,7 @@ def backup_definitions(environment: str) -> Definitions:
 
     @asset(
         key=logical_key,
-        deps=[AssetKey([environment, "schema", "migration"])],
+        deps=[AssetKey([environment, "schema", "migration"])] if profile_of(environment).has_models else [],
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,

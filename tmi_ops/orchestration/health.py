@@ -23,8 +23,8 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.checks.finding import Outcome
-from tmi_ops.health.probe import Area
-from tmi_ops.health.registry import PROBES
+from tmi_ops.health.probe import AnyProbe, Area
+from tmi_ops.health.registry import probes_of
 from tmi_ops.health.verdict import Cause, Reading, Row
 from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.check_results import LONGEST_TABLE, check_result, with_advice
@@ -33,6 +33,7 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, sql_block
 from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.settings import profile_of
 from tmi_ops.words import markdown_words
 
 if TYPE_CHECKING:
@@ -55,18 +56,19 @@ def health_definitions(environment: str) -> Definitions:
 
     The cache is an asset beside them.
     """
+    offered = probes_of(profile_of(environment))
     keys = {area: AssetKey([environment, "health", area.value]) for area in Area}
 
     @multi_asset(
         name=f"{environment}__health",
-        specs=[_asset_spec(area, key) for area, key in keys.items()],
+        specs=[_asset_spec(area, key, offered) for area, key in keys.items()],
         check_specs=[
             AssetCheckSpec(
                 probe.name,
                 asset=keys[probe.area],
                 description=f"{probe.title}. Warning / critical at {probe.thresholds.describe()}: {probe.figure}.",
             )
-            for probe in PROBES
+            for probe in offered
         ],
         can_subset=True,
         pool=pool(environment, "health"),
@@ -75,10 +77,11 @@ def health_definitions(environment: str) -> Definitions:
         context: AssetExecutionContext, config: HealthConfig, environment: Environment
     ) -> Iterator[Materialized]:
         from tmi_ops.health.examine import Examination, examine
-        from tmi_ops.settings import read_variables
+        from tmi_ops.settings import Purpose, read_variables
 
-        wanted = [probe.name for probe in PROBES if keys[probe.area] in context.selected_asset_keys]
-        how = Examination(tuple(wanted), tuple(config.thresholds), config.exact_bloat, read_variables())
+        wanted = [probe.name for probe in offered if keys[probe.area] in context.selected_asset_keys]
+        reader = environment.settings_for(Purpose.BACKUP).postgres
+        how = Examination(tuple(wanted), tuple(config.thresholds), config.exact_bloat, read_variables(), reader)
         with failures_explained():
             report = examine(environment.settings, how, RunLogReport(context.log))
         for area, key in keys.items():
@@ -107,8 +110,8 @@ def health_definitions(environment: str) -> Definitions:
     )
 
 
-def _asset_spec(area: Area, key: AssetKey) -> AssetSpec:
-    probes = [probe for probe in PROBES if probe.area is area]
+def _asset_spec(area: Area, key: AssetKey, offered: Sequence[AnyProbe]) -> AssetSpec:
+    probes = [probe for probe in offered if probe.area is area]
     listed = "\n".join(f"- {probe.title}" for probe in probes)
     return AssetSpec(
         key,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from dagster import AssetKey, AssetSelection, Definitions, define_asset_job
 
 from tmi_ops.orchestration.policies import Lane, job_tags
+from tmi_ops.settings import profile_of
 
 PROTECT_JOB = "protect"
 LONGEST_RUN = timedelta(days=1)
@@ -14,19 +15,13 @@ LONGEST_RUN = timedelta(days=1)
 
 def protection_definitions(environment: str) -> Definitions:
     """The job `protect`."""
-    assets = [
-        AssetKey([environment, *path])
-        for path in (
-            ("schema", "migration"),
-            ("schema", "validation"),
-            ("backup", "logical"),
-            ("backup", "logical_verified"),
-        )
-    ]
+    schema = (("schema", "migration"), ("schema", "validation")) if profile_of(environment).has_models else ()
+    backup = (("backup", "logical"), ("backup", "logical_verified"))
+    assets = [AssetKey([environment, *path]) for path in (*schema, *backup)]
     job = define_asset_job(
         PROTECT_JOB,
         selection=AssetSelection.assets(*assets),
-        description="Migrate, validate, back up, and prove the backup by a restore.",
+        description=("Migrate, validate, back up" if schema else "Back up") + ", and prove the backup by a restore.",
         tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
     )
     return Definitions(jobs=[job])

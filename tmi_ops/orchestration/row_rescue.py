@@ -26,6 +26,7 @@ from tmi_ops.orchestration.results import bullets
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
+    from tmi_ops.profile import Profile
     from tmi_ops.rescue.columns.planning import ColumnsPlan
     from tmi_ops.rescue.past import Moment
     from tmi_ops.rescue.planning import RescuePlan
@@ -51,6 +52,7 @@ class RowsConfig(Config):
     exclusive: bool = Field(default=False, description="Just before that.")
     backup: str | None = Field(default=None, description="As this logical backup has it, where there is no WAL.")
     threat_model: str | None = Field(default=None, description="One threat model, with all that hangs on it.")
+    root: str | None = Field(default=None, description="The same for a root of the profile, as name=key: order=17.")
     table: str | None = Field(default=None, description="Or rows of this table: all, if no more is said.")
     where: str | None = Field(default=None, description="Of that table, the rows this SQL condition held for then.")
     key: list[str] = Field(default_factory=list, description="Or the row with this primary key.")
@@ -79,30 +81,41 @@ class RowsConfig(Config):
             raise SettingsError("Which past?", next_step="give one of to_time, to_lsn, to_name and backup")
         return Moment(replace(target, inclusive=not self.exclusive) if target else None, self.backup)
 
-    def selection(self) -> "Selection":
-        """Raises SettingsError: it does not say which rows, or names no policy."""
-        from tmi_ops.rescue.selection import POLICIES, Selection, SetColumns, TableColumn, TableRows, threat_model
+    def selection(self, profile: "Profile") -> "Selection":
+        """Raises SettingsError: it does not say which rows, or names no policy or no root."""
+        from tmi_ops.rescue.selection import POLICIES, Selection, SetColumns, TableColumn, TableRows, root_rows
+
+        whole = ("threat-model", self.threat_model) if self.threat_model else _root(self.root)
 
         if (self.column or self.set_column) and self.table is None:
             raise SettingsError("Whose column?", next_step="give table, too")
         if self.column and self.set_column:
             raise SettingsError("A dropped column, or values?", next_step="give one of column and set_column")
-        if not self.column and (self.table is None) == (self.threat_model is None):
-            raise SettingsError("Which rows?", next_step="give table, or threat_model")
+        if not self.column and (self.table is None) == (whole is None):
+            raise SettingsError("Which rows?", next_step="give table, threat_model or root")
         policy = next((one for one in POLICIES if one == self.conflicts), None)
         if policy is None:
             raise SettingsError(f"{self.conflicts!r} is no policy.", next_step=f"give one of {', '.join(POLICIES)}")
-        if sum(map(bool, (self.where, self.key, self.threat_model))) > 1:
-            raise SettingsError("Which rows?", next_step="give one of where, key and threat_model")
+        if sum(map(bool, (self.where, self.key, self.threat_model, self.root))) > 1:
+            raise SettingsError("Which rows?", next_step="give one of where, key, threat_model and root")
         rows = (
-            threat_model(self.threat_model)
-            if self.threat_model is not None
+            root_rows(profile, *whole)
+            if whole is not None
             else TableRows(self.table or "", self.where, tuple(self.key) or None)
         )
         columns = tuple(TableColumn(self.table or "", column) for column in self.column)
-        chosen = () if columns and not (self.where or self.key or self.threat_model) else (rows,)
+        chosen = () if columns and not (self.where or self.key or whole) else (rows,)
         values = SetColumns(self.table or "", tuple(self.set_column)) if self.set_column else None
         return Selection(chosen, columns, self.with_children, policy, self.accept_triggers, values)
+
+
+def _root(said: str | None) -> tuple[str, str] | None:
+    if not said:
+        return None
+    name, equals, key = said.partition("=")
+    if not (name and equals and key):
+        raise SettingsError(f"{said!r} names no root.", next_step="write it as name=key, for example order=17")
+    return name, key
 
 
 def row_rescue_definitions(environment: str) -> Definitions:
@@ -147,10 +160,10 @@ def _carry_out(
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     require_allowed(sql={"where": config.where})
     confirmation = Confirmation.of(settings, ROWS_JOB, config)
-    moment, selection = config.moment(), config.selection()
+    moment, selection = config.moment(), config.selection(settings.profile)
     with (
         past_database(settings, store, moment, report) as past,
-        both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
+        both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
     ):
         opened = Opened.of(sides, selection, past.words, report)
         plan = opened.plan

@@ -145,6 +145,11 @@ def session_options(major: int, *, superuser: bool) -> str:
     return " ".join(f"-c {name}={value}" for name, value in _known_to(major, wanted).items())
 
 
+def reader_settings(major: int) -> dict[str, str]:
+    """What a superuser sets for a role that is none, whose sessions cannot set it themselves."""
+    return _known_to(major, _SESSION_OF_SUPERUSER)
+
+
 def _known_to(major: int, settings: Mapping[str, tuple[str, tuple[int, int]]]) -> dict[str, str]:
     return {name: value for name, (value, (first, last)) in settings.items() if first <= major <= last}
 
@@ -163,8 +168,13 @@ def socket_directory(identity: ServerIdentity) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+# Reads a copy for the profile's SQL checks, which may call functions of the source: no superuser.
+READER = "tmi_ops_reader"
+
+
 def write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) -> None:
-    """Files by which only our own account may connect, through a socket in a private directory.
+    """Files by which only our own account may connect, through a socket in a private directory: as `role` and, while
+    the profile's checks are asked, as READER.
 
     In a user namespace the server cannot tell who we are; there the directory alone protects it.
 
@@ -176,7 +186,8 @@ def write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) ->
     except KeyError:
         account = None
     hba.write_text("local all all trust\n" if account is None else "local all all peer map=ours\n")
-    ident.write_text("" if account is None else f'ours "{account}" {_quoted(role)}\n')
+    names = "".join(f'ours "{account}" {_quoted(name)}\n' for name in (role, READER))
+    ident.write_text("" if account is None else names)
     for file in (hba, ident):
         file.chmod(0o600)
         identity.take_over(file)

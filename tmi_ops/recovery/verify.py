@@ -22,7 +22,9 @@ from tmi_ops import __version__
 from tmi_ops.backup.archive.toc import ArchiveError
 from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
+from tmi_ops.postgres.own_checks import ask_of_copy
 from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.profile import Profile
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, disk_needed, fetch_backup
@@ -34,7 +36,7 @@ from tmi_ops.recovery.requirements import make_tablespaces, missing_at, not_here
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
-from tmi_ops.settings import Settings
+from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import record_verdict, whole_manifest
 from tmi_ops.store.manifest import Manifest, Verdict
 from tmi_ops.store.objects import ObjectStore
@@ -91,7 +93,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
         try:
             with findings.timed("fetch"):
                 fetched = fetch_backup(store, manifest, Path(directory), report)
-            _restore_and_compare(fetched, programs, scratch_root, findings, report)
+            _restore_and_compare(fetched, programs, scratch_root, settings.profile, findings, report)
         except (IntegrityError, ObjectMissingError, ArchiveError, _RestoreFailedError) as failure:
             findings.reasons.append(failure.what)
     verdict = _verdict(manifest, programs, findings)
@@ -104,7 +106,12 @@ class _RestoreFailedError(RecoveryError):
 
 
 def _restore_and_compare(
-    fetched: FetchedBackup, programs: Programs, scratch_root: Path, findings: _Findings, report: Report
+    fetched: FetchedBackup,
+    programs: Programs,
+    scratch_root: Path,
+    profile: Profile,
+    findings: _Findings,
+    report: Report,
 ) -> None:
     surroundings = read_surroundings(fetched, report)
     with ExitStack() as stack:
@@ -128,7 +135,16 @@ def _restore_and_compare(
             findings.reasons.extend(findings.comparison.differences)
             findings.but_for.extend(findings.comparison.notes)
         with findings.timed("validate"):
-            findings.validation = validate_schema(address)
+            if profile.has_models:
+                findings.validation = validate_schema(address)
+            findings.but_for.extend(_own_checks(address, profile, programs))
+
+
+def _own_checks(copy: PostgresSettings, profile: Profile, programs: Programs) -> Iterator[str]:
+    """What the application's own checks found in the copy: nothing that its source would not have."""
+    for one in ask_of_copy(copy, programs.major, profile.checks):
+        if one.outcome != "passed":
+            yield f"The application's own check {one.name}: {one.words}."
 
 
 def _verdict(manifest: Manifest, programs: Programs, findings: _Findings) -> Verdict:

@@ -1,4 +1,4 @@
-"""How rows hang on one another: foreign keys, and what TMI links without declaring it. Pure."""
+"""How rows hang on one another: foreign keys, and ties that the profile knows of. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.profile import Tie
 from tmi_ops.rescue.shape import ForeignKey, Shape
 
 
@@ -30,43 +31,23 @@ class Link:
         return self.partitions or (self.parent,)
 
 
-# TMI's own ties that no foreign key declares: (child, its column, parent, its column).
-_TMI = (
-    ("alias_counters", "parent_id", "threat_models", "id"),
-    ("audit_entries", "threat_model_id", "threat_models", "id"),
-    ("version_snapshots", "audit_entry_id", "audit_entries", "id"),
-    *(
-        ("metadata", "entity_id", parent, "id")
-        for parent in (
-            "assets",
-            "diagrams",
-            "documents",
-            "notes",
-            "projects",
-            "repositories",
-            "survey_responses",
-            "survey_templates",
-            "teams",
-            "threat_models",
-            "threats",
-        )
-    ),
-)
-
-
-def links_between(then: Shape, now: Shape) -> tuple[Link, ...]:
-    """Every tie between tables of the past: its foreign keys, those that were added since, and TMI's own."""
+def links_between(then: Shape, now: Shape, ties: Iterable[Tie]) -> tuple[Link, ...]:
+    """Every tie between tables of the past: its foreign keys, those that were added since, and the profile's."""
     declared = [
         link_of(key, then)
         for key in (*then.foreign_keys, *now.foreign_keys)
         if _has(then, key.child, key.columns) and _has(then, key.parent, key.referenced)
     ]
     own = [
-        Link(TableName("public", child), (column,), TableName("public", parent), (referenced,), enforced=False)
-        for child, column, parent, referenced in _TMI
+        Link(_named(tie.child), (tie.column,), _named(tie.parent), (tie.referenced,), enforced=False) for tie in ties
     ]
     known = [link for link in own if _are_alike(then, link)]
     return tuple(dict.fromkeys([*declared, *known]))
+
+
+def _named(table: str) -> TableName:
+    schema, _, name = table.rpartition(".")
+    return TableName(schema or "public", name)
 
 
 def link_of(key: ForeignKey, then: Shape) -> Link:

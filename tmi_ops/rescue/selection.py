@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tmi_ops.errors import SettingsError
+from tmi_ops.profile import Profile
+
 Policy = Literal["stop", "keep-current", "take-past", "skip"]
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 
@@ -42,9 +45,20 @@ class TableColumn:
     column: str
 
 
-def threat_model(identifier: str) -> TableRows:
-    """One threat model; what hangs on it follows."""
-    return TableRows("threat_models", key=(identifier,))
+def root_rows(profile: Profile, name: str, key: str) -> TableRows:
+    """One row that stands for a whole, as the profile names it; what hangs on it follows.
+
+    Raises:
+        SettingsError: the profile has no such root.
+    """
+    root = profile.roots.get(name)
+    if root is None:
+        known = ", ".join(profile.roots) or "none at all"
+        raise SettingsError(
+            f"The profile {profile.name} has no root called {name!r}.",
+            next_step=f"name one of its roots ({known}), or choose rows by --table with --key or --where",
+        )
+    return TableRows(root.table, key=(key,))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import psycopg
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.postgres.connections import connect
+from tmi_ops.profile import Tie
+from tmi_ops.profile.tmi import TMI
 from tmi_ops.rescue.comparing import prepare
 from tmi_ops.rescue.links import Link, links_between
 from tmi_ops.rescue.pairs import Pair, pair_tables
@@ -24,7 +26,7 @@ class Sides:
     """Both connections, and what both catalogues said when they were opened.
 
     The past's connection holds the temporary tables that say which row comes back; they end with it. `bindir`:
-    TMI_OPS_PG_BINDIR.
+    TMI_OPS_PG_BINDIR. `ties`: the profile's.
     """
 
     past: psycopg.Connection[Any]
@@ -35,10 +37,13 @@ class Sides:
     pairs: Mapping[TableName, Pair]
     links: tuple[Link, ...]
     bindir: Path | None = None
+    ties: tuple[Tie, ...] = TMI.ties
 
 
 @contextmanager
-def both_sides(past: PostgresSettings, now: PostgresSettings, bindir: Path | None = None) -> Iterator[Sides]:
+def both_sides(
+    past: PostgresSettings, now: PostgresSettings, bindir: Path | None = None, ties: tuple[Tie, ...] = TMI.ties
+) -> Iterator[Sides]:
     """Connect to both for the length of a `with` block; nothing is written to the living side by this.
 
     Raises:
@@ -47,16 +52,21 @@ def both_sides(past: PostgresSettings, now: PostgresSettings, bindir: Path | Non
     with connect(past) as then, connect(now) as living:
         prepare(then)
         prepare(living)
-        yield _read(then, living, past, bindir)
+        yield _read(then, living, past, bindir, ties)
 
 
 def read_again(sides: Sides) -> Sides:
     """The same connections with the catalogues as they are now."""
-    return _read(sides.past, sides.now, sides.past_address, sides.bindir)
+    return _read(sides.past, sides.now, sides.past_address, sides.bindir, sides.ties)
 
 
 def _read(
-    past: psycopg.Connection[Any], now: psycopg.Connection[Any], address: PostgresSettings, bindir: Path | None
+    past: psycopg.Connection[Any],
+    now: psycopg.Connection[Any],
+    address: PostgresSettings,
+    bindir: Path | None,
+    ties: tuple[Tie, ...],
 ) -> Sides:
     then, living = read_shape(past), read_shape(now)
-    return Sides(past, now, address, then, living, pair_tables(then, living), links_between(then, living), bindir)
+    links = links_between(then, living, ties)
+    return Sides(past, now, address, then, living, pair_tables(then, living), links, bindir, ties)

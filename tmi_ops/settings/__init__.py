@@ -21,7 +21,13 @@ from tmi_ops.settings.facts import (
     without_credentials,
 )
 from tmi_ops.settings.purposes import PURPOSES, Purpose
-from tmi_ops.settings.reading import environment_name, load_settings, read_objectives, read_variables
+from tmi_ops.settings.reading import (
+    environment_name,
+    load_settings,
+    profile_of,
+    read_objectives,
+    read_variables,
+)
 from tmi_ops.settings.sources import STACK_ENV_FILE, env_file_names
 
 __all__ = [
@@ -43,6 +49,7 @@ __all__ = [
     "environment_name",
     "load_settings",
     "parse_duration",
+    "profile_of",
     "read_objectives",
     "read_variables",
     "without_credentials",

@@ -10,6 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from tmi_ops.profile import Profile
+from tmi_ops.profile.cache_keys import KeyPattern, KeyPurpose
+from tmi_ops.profile.tmi import TMI
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 SessionPolicy = Literal["drop-sessions", "keep-sessions"]
 # A name below PostgreSQL's own $libdir: never a path.
@@ -85,7 +89,7 @@ class RedisSettings(_Facts):
 
 
 class CachePolicy(_Facts):
-    """What becomes of cached keys when the database jumps in time, beside what is known of TMI's own.
+    """What becomes of cached keys when the database jumps in time, beside what the profile knows of the application's.
 
     `sessions`: whether everybody signs in again. `drop` and `keep` are patterns like `acme:*` of other programs' keys;
     they win over what is declared, but a pattern of revoked tokens is never dropped.
@@ -94,6 +98,13 @@ class CachePolicy(_Facts):
     sessions: SessionPolicy = "drop-sessions"
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    patterns: tuple[KeyPattern, ...] = TMI.cache
+
+    @property
+    def revocations(self) -> tuple[str, ...]:
+        """Patterns of what says that a token or a credential was revoked, the shortest first."""
+        revoked = (one.pattern for one in self.patterns if one.purpose is KeyPurpose.REVOCATION)
+        return tuple(sorted(revoked, key=len))
 
 
 class Retain(_Facts):
@@ -204,6 +215,7 @@ class Settings(_Facts):
     retention: RetentionPolicy = RetentionPolicy()
     alerts: AlertSettings = AlertSettings()
     cache: CachePolicy = CachePolicy()
+    profile: Profile = TMI
     home: Path
     pg_bindir: Path | None = None
     copy_libraries: tuple[LibraryName, ...] = ()

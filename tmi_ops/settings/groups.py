@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tmi_ops.errors import SettingsError
+from tmi_ops.profile import Profile
 from tmi_ops.settings.durations import duration_of
 from tmi_ops.settings.facts import (
     OBJECTIVES,
@@ -107,10 +108,11 @@ def _from_redis_url(url: str) -> dict[str, str]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def cache_policy_from(values: Mapping[str, str]) -> CachePolicy:
+def cache_policy_from(values: Mapping[str, str], profile: Profile) -> CachePolicy:
     """What becomes of cached keys when the database jumps in time."""
     fields: dict[str, object] = dict(_present(values, {"sessions": "TMI_OPS_CACHE_SESSIONS"}))
     fields["drop"], fields["keep"] = (_words(values.get(f"{CACHE}{name}")) for name in ("DROP", "KEEP"))
+    fields["patterns"] = profile.cache
     return CachePolicy.model_validate(fields)
 
 

@@ -12,6 +12,7 @@ KNOWN = frozenset(
     {
         "TMI_ENV",
         "TMI_DATABASE_URL",
+        "TMI_OPS_PROFILE",
         *(
             f"POSTGRES_{part}"
             for part in (
@@ -34,7 +35,8 @@ KNOWN = frozenset(
         *(f"TMI_OPS_ALERT_{part}" for part in ("URLS", "URLS_WARNING", "URLS_CRITICAL", "REPEAT")),
         *(f"TMI_OPS_RECOVERY_{part}" for part in ("WINDOW", "DIRECTORIES", "ADDRESSES", "SQL")),
         *(f"TMI_OPS_{part}" for part in ("AGE_RECIPIENTS", "AGE_IDENTITY_FILE", "SIGNING_KEY_FILE", "TRUSTED_KEYS")),
-        *(f"TMI_OPS_{part}" for part in ("RETAIN", "RPO", "RTO", "HOME", "PG_BINDIR", "ALLOW_INSECURE_POSTGRES")),
+        *(f"TMI_OPS_{part}" for part in ("RETAIN", "RPO", "RTO", "HOME", "PG_BINDIR", "COPY_LIBRARIES")),
+        "TMI_OPS_ALLOW_INSECURE_POSTGRES",
         *(f"TMI_OPS_{part}" for part in ("HEARTBEAT_URL", "MAINTENANCE_WINDOW", "AUTOMATION", "TIMEZONE", "UI_HOSTS")),
         *(f"TMI_OPS_{part}" for part in ("APP_ROLE", "APP_HEALTH_URL", "STOP_HOOK", "START_HOOK", "CONNECT_HOOK")),
         *(f"{PREFIX}{purpose.upper()}_{part}" for purpose in Purpose for part in ("USER", "PASSWORD", "PASSWORD_FILE")),

@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tmi_ops.errors import SettingsError
+from tmi_ops.profile import Profile, read_profile
+from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings.alerting import alerts_from
 from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Objectives, Settings
 from tmi_ops.settings.groups import (
@@ -60,6 +62,7 @@ def load_settings(
     values = env_files(directory, environment) | process
     home = (directory / values.get("TMI_OPS_HOME", DEFAULT_HOME)).resolve()
     values, embedded = with_stack(values, home, environment)
+    profile = read_profile(values.get(PROFILE), directory)
     try:
         postgres = postgres_from(values)
         settings = Settings(
@@ -70,7 +73,8 @@ def load_settings(
             objectives=objectives_from(environment, values),
             retention=retention_from(values),
             alerts=alerts_from(values),
-            cache=cache_policy_from(values),
+            cache=cache_policy_from(values, profile),
+            profile=profile,
             home=home,
             pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if "TMI_OPS_PG_BINDIR" in values else None,
             copy_libraries=tuple(filter(None, re.split(r"[,\s]+", values.get(COPY_LIBRARIES, "")))),
@@ -121,6 +125,17 @@ def read_objectives(environment: str, environ: Mapping[str, str] | None = None) 
         SettingsError: the environment is not known and declares no objectives, or one is malformed.
     """
     return objectives_from(environment, read_variables(environ))
+
+
+def profile_of(environment: str, directory: Path | None = None) -> Profile:
+    """The environment's profile; no secret is read.
+
+    Raises:
+        SettingsError: as `environment_name`, or the profile cannot be read.
+    """
+    directory = directory or Path.cwd()
+    values = env_files(directory, environment) | process_variables(None)
+    return read_profile(values.get(PROFILE), directory)
 
 
 def _refuse_weak_tls(settings: Settings, values: Mapping[str, str]) -> None:

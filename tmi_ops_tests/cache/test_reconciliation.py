@@ -67,7 +67,7 @@ def test_a_plan_tells_what_would_go_and_why_and_changes_nothing(client: Redis) -
     fill(client)
     made = plan(client)
     assert (made.dropped, made.kept) == (len(STALE + SIGNED_IN), len(STAYS))
-    assert {one.pattern: one.because for one in made.of(Action.KEEP)}["acme:*"].startswith("not TMI's")
+    assert {one.pattern: one.because for one in made.of(Action.KEEP)}["acme:*"].startswith("not the application's")
     assert all(one.because for one in made.decisions)
     assert len(names(client)) == len(STALE + SIGNED_IN + STAYS)
 

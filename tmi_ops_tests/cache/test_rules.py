@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import tmi_ops
-from tmi_ops.cache.keys import KEY_PATTERNS, Purpose
 from tmi_ops.cache.rules import Action, Rules
 from tmi_ops.errors import SettingsError
+from tmi_ops.profile.cache_keys import KeyPurpose as Purpose
+from tmi_ops.profile.tmi import CACHE as KEY_PATTERNS
 from tmi_ops.settings import CachePolicy
 
 PAGE = Path(tmi_ops.__file__).parent.parent / "docs" / "cache.md"

@@ -10,8 +10,9 @@ import pytest
 from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables
 from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import connect
+from tmi_ops.profile.tmi import TMI
 from tmi_ops.progress import SilentReport
-from tmi_ops.rescue.selection import Selection, threat_model
+from tmi_ops.rescue.selection import Selection, root_rows
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.stack.dataset import fill_database
@@ -81,7 +82,7 @@ def test_a_purged_threat_model_comes_back_whole_and_nothing_else_changes(tmi: Po
             "INSERT INTO groups (internal_uuid, provider, group_name, first_used, last_used) "
             "VALUES (gen_random_uuid(), 'since', 'since', now(), now())"
         )
-        rescued = two.rescue(Selection((threat_model(str(row[0])),)))
+        rescued = two.rescue(Selection((root_rows(TMI, "threat-model", str(row[0])),)))
         assert rescued.plan.conflicts == ()
         left = differing_tables(fingerprints(tmi), fingerprints(now))
         assert [sentence.split()[0] for sentence in left] == ["public.groups"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
@@ -144,6 +145,7 @@ MIGRATION = Probe(
     Thresholds(1, None, "steps"),
     _read_migration,
     judge_migration,
+    fits=attrgetter("has_models"),
 )
 SCHEMA_FINDINGS = Probe(
     "schema_findings",
@@ -153,4 +155,5 @@ SCHEMA_FINDINGS = Probe(
     Thresholds(None, 1, "errors"),
     _read_findings,
     judge_findings,
+    fits=attrgetter("has_models"),
 )

@@ -94,7 +94,7 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
     settings, wish = work.settings, RowsWish.model_validate(work.journal.plan.wishes)
     with (
         past_database(settings, work.store, wish.moment, work.report) as past,
-        both_sides(past.address, settings.postgres, settings.pg_bindir) as sides,
+        both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
     ):
         yield Opened.of(sides, wish.selection, past.words, work.report)
 

@@ -15,7 +15,6 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tmi_ops.cache.connection import NOT_CONFIGURED, connected, open_cache, why_unanswered
-from tmi_ops.cache.keys import ANY_REVOCATION
 from tmi_ops.cache.reconciliation import Reconciled, Reconciliation, read_and_plan, reconcile
 from tmi_ops.cache.rules import Rules
 from tmi_ops.cache.server import read_server
@@ -81,11 +80,14 @@ def left_undone(settings: Settings, *, wanted: bool, policy: SessionPolicy | Non
 
 def revocation_notes(settings: Settings) -> tuple[str, ...]:
     """What a person should know of the revoked tokens when much is lost, a sentence each. Changes nothing."""
+    revoked = settings.cache.revocations
+    if not revoked:
+        return ()
     if settings.redis is None:
         return (f"If TMI has a cache and it was lost too, its list of revoked tokens is lost: {CHANGE_KEY}.",)
     address, client = settings.redis.describe(), open_cache(settings.redis, retries=0)
     try:
-        found = next(iter(client.scan_iter(match=ANY_REVOCATION, count=_BATCH)), None)
+        found = next((key for one in revoked for key in client.scan_iter(match=one, count=_BATCH)), None)
     except RedisError:
         return (f"With the old cache its list of revoked tokens is lost: {CHANGE_KEY}.",)
     finally:

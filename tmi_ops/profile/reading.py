@@ -1,0 +1,93 @@
+"""TMI_OPS_PROFILE -> Profile: `tmi`, `none`, or a YAML file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.profile.cache_keys import KeyPattern, KeyPurpose
+from tmi_ops.profile.facts import Name, Profile, Root, SqlCheck, Table, Tie
+from tmi_ops.profile.tmi import TMI
+
+VARIABLE = "TMI_OPS_PROFILE"
+NONE = Profile(name="none")
+_BUILT_IN = {profile.name: profile for profile in (TMI, NONE)}
+_LONGEST_BYTES = 1_000_000
+
+
+class _CacheKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    pattern: str = Field(min_length=1, pattern=r"^[^*?\[\]\\]+\*?$")
+    purpose: KeyPurpose
+    longest_life: timedelta = timedelta(days=1)
+    what: str = ""
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name | None = None
+    tables: tuple[Table, ...] = ()
+    roots: dict[Name, Root] = {}
+    ties: tuple[Tie, ...] = ()
+    cache: tuple[_CacheKeys, ...] = ()
+    checks: tuple[SqlCheck, ...] = ()
+
+
+def read_profile(wanted: str | None, directory: Path) -> Profile:
+    """The profile that is wanted; TMI's where nothing is said. A relative file is looked for in `directory`.
+
+    Raises:
+        SettingsError: there is no such profile, or the file does not say what a profile can say.
+    """
+    if not wanted:
+        return TMI
+    if wanted in _BUILT_IN:
+        return _BUILT_IN[wanted]
+    if not wanted.endswith((".yaml", ".yml")):
+        raise SettingsError(
+            f"{VARIABLE} names no profile: {wanted!r}.", next_step="use tmi, none, or the path of a YAML file"
+        )
+    return _from_file(directory / wanted)
+
+
+def _from_file(path: Path) -> Profile:
+    try:
+        said = _File.model_validate(_content(path) or {})
+        return Profile(
+            name=said.name or _name_of(path),
+            tables=said.tables,
+            roots=said.roots,
+            ties=said.ties,
+            cache=tuple(KeyPattern(one.pattern, one.purpose, one.longest_life, one.what) for one in said.cache),
+            checks=said.checks,
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or path.name}: {one['msg']}" for one in error.errors())
+        raise SettingsError(f"The profile {path} is malformed: {wrong}.", next_step="see docs/profiles.md") from None
+
+
+def _content(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"The profile {path} cannot be read: {why}.", next_step=f"correct {VARIABLE}") from None
+    if len(text) > _LONGEST_BYTES:
+        raise SettingsError(f"The profile {path} is longer than a megabyte.", next_step=f"correct {VARIABLE}")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}" if place is not None else ""
+        raise SettingsError(f"The profile {path} is not YAML{where}.", next_step="see docs/profiles.md") from None
+
+
+def _name_of(path: Path) -> str:
+    return path.stem.lower().replace(" ", "-").replace(".", "-")
