@@ -44,6 +44,10 @@ class LazyCommand:
 
 # Sections as a person thinks of them; the order is the order of `tmi-ops --help`.
 SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
+    "Begin and leave": {
+        "init": LazyCommand("tmi_ops.cli.init", "init", "From nothing to proven: bring a database under protection."),
+        "uninit": LazyCommand("tmi_ops.cli.init", "uninit", "Take away what protection left at the server."),
+    },
     "Schema": {
         "migrate": LazyCommand("tmi_ops.cli.schema", "migrate", "Bring the database's schema up to date, online."),
         "check": LazyCommand("tmi_ops.cli.schema", "check", "Compare the database with the schema TMI needs."),

@@ -1,0 +1,1 @@
+"""How a database comes under protection, from nothing to proven, and how it leaves again."""

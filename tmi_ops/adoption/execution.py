@@ -1,0 +1,194 @@
+"""The deeds of each step. Every one may be done again: what is there already stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from tmi_ops.adoption.env_file import write_values
+from tmi_ops.adoption.state import read_protection
+from tmi_ops.adoption.steps import StepName
+from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.replication import connect_replication
+from tmi_ops.postgres.wal_stream import identify
+from tmi_ops.progress import Report
+from tmi_ops.settings import Purpose, Settings
+from tmi_ops.store.client import connect_store, refusals_explained, store_session
+from tmi_ops.store.objects import ObjectStore, open_store
+
+POLL_S = 2.0
+_NO_CONSTRAINT = "us-east-1"
+_THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What the deeds need.
+
+    Attributes:
+        read: the settings as they are now, with the login of a purpose.
+        env_file: where settings are kept.
+        given: variables to write there.
+        patience_s: seconds for which a connection that is refused is tried again.
+    """
+
+    read: Callable[[Purpose | None], Settings]
+    env_file: Path
+    given: Mapping[str, str]
+    patience_s: float
+    report: Report
+
+    def store(self) -> ObjectStore:
+        settings = self.read(None)
+        return open_store(settings.store, settings.environment)
+
+    def do(self, name: StepName) -> str:
+        """Carry out a step.
+
+        Returns: what came of it, one sentence.
+
+        Raises:
+            OpsError: it could not be; what was done before it stays, and another run goes on from there.
+        """
+        deeds: Mapping[StepName, Callable[[], str]] = {
+            StepName.SETTINGS: self._write_settings,
+            StepName.CONNECTION: self._connect,
+            StepName.BUCKET: self._make_bucket,
+            StepName.KEYS: self._make_keys,
+            StepName.BASE: self._back_up_base,
+            StepName.WAL: self._receive_wal,
+            StepName.LOGICAL: self._back_up_logical,
+            StepName.PROOF: self._prove,
+            StepName.DRILL: self._drill,
+        }
+        return deeds[name]()
+
+    def _write_settings(self) -> str:
+        changed = write_values(self.env_file, self.given)
+        return f"{', '.join(changed) or 'nothing new'} written to {self.env_file}"
+
+    def _connect(self) -> str:
+        deadline, told = time.monotonic() + self.patience_s, ""
+        while True:
+            try:
+                return check_connection(self.read)
+            except DatabaseError as refused:
+                if time.monotonic() >= deadline:
+                    raise
+                said = f"{refused.what} {refused.next_step}"
+                if said != told:
+                    self.report.note(f"{said}. Waiting until it works ...")
+                    told = said
+            time.sleep(POLL_S)
+
+    def _make_bucket(self) -> str:
+        settings = self.read(None).store
+        client = connect_store(store_session(), settings, patience_s=0)
+        elsewhere = settings.region != _NO_CONSTRAINT and settings.endpoint_url is None
+        with refusals_explained(settings.describe()):
+            try:
+                if elsewhere:
+                    client.create_bucket(
+                        Bucket=str(settings.bucket),
+                        CreateBucketConfiguration={"LocationConstraint": settings.region},  # type: ignore[typeddict-item]
+                    )
+                else:
+                    client.create_bucket(Bucket=str(settings.bucket))
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _THERE:
+                    raise
+        self.store()
+        return f"bucket {settings.bucket} is there"
+
+    def _make_keys(self) -> str:
+        from tmi_ops.private import write_private
+        from tmi_ops.store.encryption import read_identities
+        from tmi_ops.store.keys import SHEET_FILE, make_keys
+        from tmi_ops.store.recovery_sheet import recovery_sheet
+
+        settings, now = self.read(None), datetime.now(UTC)
+        made = make_keys(settings.home / "keys", settings.environment, (), now)
+        sheet = made.directory / SHEET_FILE
+        private = [str(one) for one in read_identities(made.identity_file)]
+        write_private(sheet, recovery_sheet(settings.environment, settings.store, private, made.trusted, now))
+        write_values(
+            self.env_file,
+            {
+                "TMI_OPS_AGE_RECIPIENTS": made.recipient,
+                "TMI_OPS_AGE_IDENTITY_FILE": str(made.identity_file),
+                "TMI_OPS_SIGNING_KEY_FILE": str(made.signing[0][1]),
+                "TMI_OPS_TRUSTED_KEYS": str(made.trusted_file),
+            },
+        )
+        return f"keys are in {made.directory}; print {sheet}, lock the paper away, then delete the file"
+
+    def _back_up_base(self) -> str:
+        from tmi_ops.backup.base import back_up_base
+
+        return back_up_base(self.read(Purpose.BACKUP), self.store(), self.report).backup_id
+
+    def _receive_wal(self) -> str:
+        from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
+
+        received = catch_up_wal(self.read(Purpose.RECEIVER), self.store(), self.report, StreamOptions())
+        return f"the archive reaches {received.lsn}" if received else "stopped before any was received"
+
+    def _back_up_logical(self) -> str:
+        from tmi_ops.backup.logical import back_up_logical
+
+        return back_up_logical(self.read(Purpose.BACKUP), self.store(), "custom", self.report).backup_id
+
+    def _prove(self) -> str:
+        from tmi_ops.recovery.verify import verify_backup
+        from tmi_ops.store.catalogue import find_backup
+
+        settings, store = self.read(Purpose.BACKUP), self.store()
+        logical = read_protection(settings, store, cluster_of(self.read)).logical
+        verdict = verify_backup(settings, store, find_backup(store, logical or "latest"), self.report).verdict
+        if verdict.outcome != "proven":
+            raise RecoveryError(
+                f"{verdict.backup_id} is not proven: {verdict.reasons[0]}",
+                next_step=f"tmi-ops verify {verdict.backup_id}",
+            )
+        return f"{verdict.backup_id} is proven: {verdict.tables} tables, {verdict.rows:,} rows"
+
+    def _drill(self) -> str:
+        from tmi_ops.drill.execution import run_drill
+        from tmi_ops.drill.planning import prepare_drill
+        from tmi_ops.recovery.point_in_time.target import Target
+        from tmi_ops.words import time_words
+
+        settings, store = self.read(Purpose.BACKUP), self.store()
+        evidence = run_drill(settings, store, prepare_drill(settings, store, self.report, target=Target()), self.report)
+        drill = evidence.evidence
+        if drill.outcome != "passed":
+            raise RecoveryError(f"The drill {drill.drill_id} failed.", next_step=f"tmi-ops drills {drill.drill_id}")
+        return f"recovered and checked in {time_words(drill.rto_seconds)}"
+
+
+def check_connection(read: Callable[[Purpose | None], Settings]) -> str:
+    """Log in for backups and for replication.
+
+    Raises:
+        DatabaseError: one of them is refused.
+    """
+    postgres = read(Purpose.BACKUP).postgres
+    with connect(postgres):
+        pass
+    return f"{postgres.describe()} lets in; for replication, so does cluster {cluster_of(read)}"
+
+
+def cluster_of(read: Callable[[Purpose | None], Settings]) -> str:
+    """The server's system identifier, as it tells a receiver.
+
+    Raises:
+        DatabaseError: the connection for replication is refused.
+    """
+    with connect_replication(read(Purpose.RECEIVER).postgres) as connection:
+        return identify(connection).system_identifier

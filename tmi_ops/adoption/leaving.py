@@ -1,0 +1,74 @@
+"""What protection left at the server, and taking it away. Backups and roles stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connect
+from tmi_ops.settings import Settings
+from tmi_ops.wal.slot import read_our_server, slot_name
+
+SCHEMA = "tmi_ops"
+# All that the heartbeat makes; anything else in the schema is somebody else's.
+_OURS = ("heartbeat",)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """`slot` or `schema`, by its name. `in_use`: a receiver holds the slot."""
+
+    kind: str
+    name: str
+    in_use: bool = False
+
+    @property
+    def says(self) -> str:
+        what = "replication slot" if self.kind == "slot" else "schema of the heartbeat"
+        return f"drop the {what} {self.name}{', which a receiver uses now' if self.in_use else ''}"
+
+
+def plan_leaving(settings: Settings) -> tuple[Leftover, ...]:
+    """Raises DatabaseError: the server cannot be asked."""
+    found = []
+    slot = read_our_server(settings).slot
+    if slot is not None:
+        found.append(Leftover("slot", slot.name or slot_name(settings), slot.active))
+    with connect(settings.postgres) as connection:
+        if _only_ours(connection):
+            found.append(Leftover("schema", SCHEMA))
+    return tuple(found)
+
+
+def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
+    """Raises:
+    RecoveryError: a receiver uses the slot. Nothing was done.
+    DatabaseError: the server refused.
+    """
+    busy = [one.name for one in plan if one.in_use]
+    if busy:
+        raise RecoveryError(
+            f"A receiver uses the slot {busy[0]}.",
+            kept="Nothing was done.",
+            next_step="stop `tmi-ops wal stream`",
+        )
+    with connect(settings.postgres) as connection:
+        for one in plan:
+            if one.kind == "slot":
+                connection.execute("SELECT pg_drop_replication_slot(%s)", (one.name,))
+            else:
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(one.name)))
+
+
+def _only_ours(connection: psycopg.Connection[Any]) -> bool:
+    rows = connection.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+        (SCHEMA,),
+    ).fetchall()
+    return bool(rows) and {name for (name,) in rows} <= set(_OURS)

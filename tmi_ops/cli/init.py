@@ -1,0 +1,229 @@
+"""`tmi-ops init` and `tmi-ops uninit`: one command brings a database under protection, one takes it out again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tmi_ops.cli.called import called
+from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.terminal import err, out
+from tmi_ops.errors import OpsError
+from tmi_ops.settings import Purpose, Settings, env_file_names, environment_name, load_settings, read_variables
+from tmi_ops.settings.sources import env_files, process_variables
+
+if TYPE_CHECKING:
+    from tmi_ops.adoption.steps import Step, Surroundings
+
+SECRETS = {"POSTGRES_PASSWORD", "TMI_OPS_S3_SECRET_ACCESS_KEY"}
+# What is asked for where nothing says it, and what an empty answer means; None: an answer is needed.
+QUESTIONS: Mapping[str, tuple[str, str | None]] = {
+    "POSTGRES_HOST": ("Host of the database", "localhost"),
+    "POSTGRES_DB": ("Name of the database", None),
+    "POSTGRES_USER": ("Role that takes backups (REPLICATION, and reads all tables)", "postgres"),
+    "POSTGRES_PASSWORD": ("Its password", ""),
+    "TMI_OPS_S3_BUCKET": ("Bucket for the backups", None),
+    "TMI_OPS_S3_ENDPOINT_URL": ("Address of the S3 server (empty: AWS)", ""),
+    "TMI_OPS_S3_ACCESS_KEY_ID": ("Access key of the store (empty: as AWS's tools find theirs)", ""),
+    "TMI_OPS_S3_SECRET_ACCESS_KEY": ("Secret key of the store", ""),
+}
+
+
+@click.command()
+@click.option(
+    "--set",
+    "assigned",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting to write down, such as POSTGRES_HOST=db.example.org; may be repeated. Passwords and secret keys "
+    "are asked for, or taken from the process's environment.",
+)
+@click.option("--keys/--no-keys", default=True, help="Make keys that encrypt and sign backups (default), or none.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the steps and what is done of them; do nothing.")
+@click.option(
+    "--wait",
+    "patience_s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long to wait for a connection that the server refuses. [default: 600 at a terminal, else 0]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def init(
+    assigned: tuple[str, ...], keys: bool, only_plan: bool, patience_s: float | None, yes: bool, quiet: bool
+) -> int:
+    """Bring the database of TMI_ENV under protection: from nothing to a backup that a restore has proven.
+
+    Asks for what no setting says, writes it to .env.<environment> (mode 0600), then connects, makes the bucket and the
+    keys, takes a base and a logical backup, receives WAL, proves and drills. Each step is shown first. What is there
+    already stays: after an error or Ctrl-C the same command goes on.
+
+    Exit code 0: proven. 2: a step could not be done; what was done before it stays.
+    """
+    from tmi_ops.adoption.execution import Adoption
+    from tmi_ops.adoption.steps import outstanding, plan_adoption
+
+    environment = environment_name()
+    env_file = Path(env_file_names(environment)[-1])
+    given = {**_secrets_of_the_process(env_file, environment), **_assigned(assigned)}
+    given |= _asked({**read_variables(), **given}, ask=sys.stdin.isatty() and not yes and not only_plan)
+    read = _reader(given)
+    steps = plan_adoption(_look(read, given, env_file, wants_keys=keys))
+    _show(environment, steps)
+    if only_plan:
+        return 0
+    to_do = outstanding(steps)
+    if not yes and to_do:
+        click.confirm("Go on?", abort=True, err=True)
+    patience = patience_s if patience_s is not None else (600.0 if sys.stdin.isatty() else 0.0)
+    for step in to_do:
+        with reporting(quiet) as report:
+            came = Adoption(read, env_file, given, patience, report).do(step.name)
+        out.say(f"[green]✓[/] {step.name:<15} {came}", hang=18)
+    _show_next(environment)
+    return 0
+
+
+def _reader(given: Mapping[str, str]) -> Callable[[Purpose | None], Settings]:
+    """Settings as they will be read once the file is written."""
+    return lambda purpose: load_settings({**os.environ, **given}, purpose=purpose)
+
+
+def _assigned(words: Sequence[str]) -> dict[str, str]:
+    from tmi_ops.settings.names import unread_names
+
+    given = {}
+    for one in words:
+        name, equals, value = one.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"write {one!r} as NAME=VALUE", param_hint="--set")
+        given[name] = value
+    for name in given:
+        if _is_secret(name):
+            raise click.BadParameter(f"{name} would show in the process list: export it instead", param_hint="--set")
+    for unread in unread_names(given):
+        raise click.BadParameter(unread.describe(), param_hint="--set")
+    return given
+
+
+def _is_secret(name: str) -> bool:
+    return name in SECRETS or name.endswith(("_PASSWORD", "_SECRET_ACCESS_KEY"))
+
+
+def _secrets_of_the_process(env_file: Path, environment: str) -> dict[str, str]:
+    """Those that services will need too and no file holds yet."""
+    written = env_files(env_file.parent, environment)
+    return {name: value for name, value in process_variables(None).items() if name in SECRETS and name not in written}
+
+
+def _asked(known: Mapping[str, str], *, ask: bool) -> dict[str, str]:
+    """Answers to what nothing says yet.
+
+    Raises:
+        OpsError: something needed is said by nothing, and nobody can be asked.
+    """
+    answers: dict[str, str] = {}
+    if "TMI_DATABASE_URL" in known:
+        known = {**known, **{name: "" for name in QUESTIONS if name.startswith("POSTGRES_")}}
+    for name, (question, otherwise) in QUESTIONS.items():
+        if name in known or (name == "TMI_OPS_S3_SECRET_ACCESS_KEY" and not _is_needed(known, answers)):
+            continue
+        if ask:
+            answer = click.prompt(
+                question, default=otherwise, hide_input=name in SECRETS, show_default=bool(otherwise), err=True
+            )
+            if answer:
+                answers[name] = answer
+        elif otherwise is None:
+            raise OpsError(f"{name} is not known: {question.lower()}.", next_step=f"give it: --set {name}=...")
+    return answers
+
+
+def _is_needed(known: Mapping[str, str], answers: Mapping[str, str]) -> bool:
+    return bool(known.get("TMI_OPS_S3_ACCESS_KEY_ID") or answers.get("TMI_OPS_S3_ACCESS_KEY_ID"))
+
+
+def _look(
+    read: Callable[[Purpose | None], Settings], given: Mapping[str, str], env_file: Path, *, wants_keys: bool
+) -> Surroundings:
+    """What is there before anything is done; what cannot be seen yet counts as absent."""
+    from tmi_ops.adoption.execution import check_connection, cluster_of
+    from tmi_ops.adoption.state import read_protection
+    from tmi_ops.adoption.steps import Surroundings
+    from tmi_ops.store.objects import open_store
+
+    settings = read(None)
+    try:
+        check_connection(read)
+        connects = True
+    except OpsError:
+        connects = False
+    try:
+        store = open_store(settings.store, settings.environment, hurried=True)
+        protection = read_protection(settings, store, cluster_of(read)) if connects else None
+        bucket = True
+    except OpsError:
+        bucket, protection = False, None
+    return Surroundings(
+        given=tuple(given),
+        env_file=str(env_file),
+        connects=connects,
+        bucket=bucket,
+        has_keys=bool(settings.store.age_recipients or settings.store.signing_key_file),
+        wants_keys=wants_keys,
+        protection=protection,
+    )
+
+
+def _show(environment: str, steps: Sequence[Step]) -> None:
+    settings = f"{environment}: from nothing to proven"
+    out.print(f"[bold]{settings}[/]")
+    for number, step in enumerate(steps, 1):
+        mark = f"[green]✓ {step.done}[/]" if step.done else step.says
+        out.say(f"  {number}. {step.name:<15} {mark}", hang=21)
+
+
+def _show_next(environment: str) -> None:
+    name, prefix = called(), "" if environment == "development" else f"TMI_ENV={environment} "
+    out.print("[bold]Protected and proven.[/] Keep it so:")
+    for words, why in (
+        ("wal stream", "receives WAL as long as it runs: have a service do it"),
+        ("status", "how far back, how long, and what wants doing"),
+        ("doctor", "what is missing for every day"),
+    ):
+        out.say(f"  {prefix}{name} {words:<11} [dim]{why}[/]", hang=4)
+    out.say("  Services, schedules and Dagster: deploy/README.md", hang=4)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+def uninit(yes: bool) -> int:
+    """Take away what protection left at the server: the replication slot and the heartbeat's schema.
+
+    Backups stay in the store, keys and settings on this machine. Stop receivers first.
+    """
+    from tmi_ops.adoption.leaving import leave, plan_leaving
+
+    environment = environment_name()
+    settings = load_settings(purpose=Purpose.OWNER)
+    plan = plan_leaving(settings)
+    if not plan:
+        out.print(f"Nothing of tmi_ops is at {settings.postgres.describe()}.")
+        return 0
+    for one in plan:
+        out.say(f"  {one.says}", hang=4)
+    out.print("Backups stay in the store. Without the slot no WAL is kept for it: recovery ends at what it holds now.")
+    if not yes:
+        typed = click.prompt(
+            f"Type the environment's name ({environment}) to go on", default="", show_default=False, err=True
+        )
+        if typed != environment:
+            raise click.Abort
+    leave(settings, plan)
+    err.print("Done. Roles that `tmi-ops roles apply` made are yours to keep or to drop.")
+    return 0

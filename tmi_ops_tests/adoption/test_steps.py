@@ -1,0 +1,51 @@
+"""Which steps to protection are done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tmi_ops.adoption.state import Protection
+from tmi_ops.adoption.steps import StepName, Surroundings, outstanding, plan_adoption
+
+EVERYTHING = Surroundings(
+    (),
+    ".env.production",
+    connects=True,
+    bucket=True,
+    has_keys=True,
+    wants_keys=True,
+    protection=Protection("base", "logical", proven=True, drilled_at=datetime(2026, 11, 28, tzinfo=UTC)),
+)
+
+
+def names(found: Surroundings) -> list[StepName]:
+    return [step.name for step in outstanding(plan_adoption(found))]
+
+
+def test_of_a_database_that_nobody_protects_every_step_is_to_be_done() -> None:
+    wanted = Surroundings(("POSTGRES_DB",), ".env.production", False, None, False, True, None)
+    assert names(wanted) == list(StepName)
+
+
+def test_where_all_is_there_only_wal_is_received_again() -> None:
+    assert names(EVERYTHING) == [StepName.WAL]
+
+
+def test_keys_are_no_step_for_who_wants_none() -> None:
+    without = Surroundings((), "f", connects=True, bucket=True, has_keys=False, wants_keys=False, protection=None)
+    assert StepName.KEYS not in [step.name for step in plan_adoption(without)]
+
+
+@pytest.mark.parametrize(
+    ("protection", "left"),
+    [
+        (Protection("base", None), [StepName.WAL, StepName.LOGICAL, StepName.PROOF, StepName.DRILL]),
+        (Protection("base", "logical"), [StepName.WAL, StepName.PROOF, StepName.DRILL]),
+        (Protection("base", "logical", proven=True), [StepName.WAL, StepName.DRILL]),
+    ],
+)
+def test_after_an_interruption_it_goes_on_from_what_is_there(protection: Protection, left: list[StepName]) -> None:
+    found = Surroundings((), "f", connects=True, bucket=True, has_keys=True, wants_keys=True, protection=protection)
+    assert names(found) == left
