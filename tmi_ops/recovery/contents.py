@@ -168,6 +168,11 @@ class _Live:
         return None if row is None else str(row[0])
 
 
+def live_rows(connection: psycopg.Connection[Any], table: TableContent, encoding: str) -> Pieces:
+    """The rows that a table of a running database has now, as a dump would hold them."""
+    return _Live(connection, table, encoding).rows()
+
+
 def told(was: TableContent, came: TableContent, found: RowsDifference, key: tuple[str, ...]) -> str:
     """What differs between two tables, in one sentence: how many rows, and which."""
     name = written_name(was.schema, was.name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tmi_ops.backup.archive.files import read_toc
+from tmi_ops.backup.archive.files import read_toc, require_own_files
 from tmi_ops.backup.archive.toc import ArchiveError, Toc
-from tmi_ops.postgres.connections import libpq_environment
-from tmi_ops.postgres.programs import Programs, run_program
+from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import FetchedBackup
+from tmi_ops.recovery.loader import loader_into
 from tmi_ops.recovery.script import run_script
 from tmi_ops.recovery.trees import calls_functions
 from tmi_ops.settings import PostgresSettings
@@ -34,7 +34,7 @@ def load_dump(
         load_archive(address, fetched.dump, programs, report, tablespaces=tablespaces)
         return
     with report.phase("restore", total=1, unit="steps") as phase:
-        run_script(fetched.dump, programs, libpq_environment(address))
+        run_script(fetched.dump, programs, loader_into(address, programs, fetched.dump))
         phase.advance(1)
 
 
@@ -48,7 +48,10 @@ def load_archive(
 
     Raises:
         ProgramError: pg_restore failed; its words are in the message.
+        ArchiveError: a directory names files that are not its own.
     """
+    if dump.is_dir():
+        require_own_files(dump)
     argv: list[str | Path] = [
         programs.path("pg_restore"),
         "--no-password",
@@ -61,9 +64,10 @@ def load_archive(
     if _order_matters(dump):
         report.note("a CHECK calls a function, so tables are loaded one after the other")
         steps = [["--section=pre-data"], ["--section=data"], ["--section=post-data", side_by_side]]
+    loader = loader_into(address, programs, dump)
     with report.phase("restore", total=len(steps), unit="steps") as phase:
         for step in steps:
-            run_program([*argv, *step, dump], env=libpq_environment(address))
+            loader.run([*argv, *step, dump])
             phase.advance(1)
 
 

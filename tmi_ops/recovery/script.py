@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 import secrets
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import zstandard
 
 from tmi_ops.errors import ProgramError
-from tmi_ops.postgres.programs import Programs, client_environment, program_failed
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.loader import Loader
 
 _COPY_SIZE = 1 << 20
 # The first minor release of each major whose psql knows \restrict; later majors all do.
@@ -27,7 +26,7 @@ _OWN = re.compile(rb"\A(?:(?:--[^\n]*)?\r?\n)*\\restrict (?P<key>[A-Za-z0-9]{1,1
 _HEAD = 1 << 14
 
 
-def run_script(script: Path, programs: Programs, environment: dict[str, str]) -> None:
+def run_script(script: Path, programs: Programs, loader: Loader) -> None:
     """Run the script in one transaction; `.zst` is unpacked on the way.
 
     Raises:
@@ -39,30 +38,11 @@ def run_script(script: Path, programs: Programs, environment: dict[str, str]) ->
             next_step=f"install the latest minor release of PostgreSQL {programs.major}, or take backups in the custom "
             "format",
         )
-    argv = [
-        str(programs.path("psql")), "--no-psqlrc", "--no-password", "--quiet", "--single-transaction",
+    argv: list[str | Path] = [
+        programs.path("psql"), "--no-psqlrc", "--no-password", "--quiet", "--single-transaction",
         "--set=ON_ERROR_STOP=1", "--output=/dev/null",
     ]  # fmt: skip
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            argv, env=client_environment(environment), cwd="/", stdin=subprocess.PIPE, stderr=errors
-        )
-        if process.stdin is None:
-            raise AssertionError
-        try:
-            with process.stdin as stdin:
-                for chunk in restricted(_script_bytes(script), secrets.token_hex(16)):
-                    stdin.write(chunk)
-        except BrokenPipeError:
-            pass  # psql ended early; its exit code and words say why
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.wait()
-        if process.returncode != 0:
-            errors.seek(0)
-            raise program_failed("psql", process.returncode, errors.read().decode(errors="replace"))
+    loader.run(argv, restricted(_script_bytes(script), secrets.token_hex(16)))
 
 
 def can_restrict(programs: Programs) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.errors import ProgramError
-from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.loader import loader_into
 from tmi_ops.recovery.script import can_restrict, restricted, run_script
 from tmi_ops.settings import PostgresSettings
 
@@ -61,7 +61,7 @@ def test_a_command_for_psql_in_a_dump_does_not_run(
     proof, script = tmp_path / "ran", tmp_path / "dump.sql"
     script.write_bytes(HEAD + own + attack.replace(b"{}", str(proof).encode()))
     with pytest.raises(ProgramError):
-        run_script(script, programs, libpq_environment(database))
+        run_script(script, programs, loader_into(database, programs, script))
     assert not proof.exists()
 
 
@@ -71,4 +71,4 @@ def test_data_that_begin_with_a_backslash_are_data(
 ) -> None:
     script = tmp_path / "dump.sql"
     script.write_bytes(HEAD + b"CREATE TABLE public.t (a text);\nCOPY public.t FROM stdin;\n\\\\! id\n\\N\n\\.\n")
-    run_script(script, programs, libpq_environment(database))
+    run_script(script, programs, loader_into(database, programs, script))

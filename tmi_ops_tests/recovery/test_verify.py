@@ -75,34 +75,27 @@ def test_a_missing_object_is_caught(backed_up: BackedUp) -> None:
     assert DUMP in _reasons(backed_up)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("UPDATE threat_models SET name = name || '!' WHERE name = 'model 7'", "public.threat_models"),
-        ("DELETE FROM threats WHERE id = 7", "public.threats had 4000 rows, the restored copy has 3999"),
-        ("DROP TRIGGER append_only ON audit", "trigger public.audit append_only is missing"),
-        ("DROP INDEX idx_threats_model", "index public.idx_threats_model is missing"),
-        (
-            "ALTER TABLE threats DROP CONSTRAINT threats_severity_check",
-            "threats was CONSTRAINT threats_severity_check",
-        ),
-        ("REVOKE INSERT ON threats FROM PUBLIC; GRANT SELECT ON audit TO PUBLIC", "grants on table public.audit"),
-        ("ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket')", "sequence public.ticket stands at 100"),
-    ],
-    ids=["changed row", "lost row", "trigger", "index", "check", "grant", "sequence"],
-)
-def test_whatever_differs_in_the_restored_copy_is_caught(
-    backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch, change: str, said: str
-) -> None:
+def test_whatever_differs_in_the_restored_copy_is_caught(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {
+        "UPDATE threat_models SET name = name || '!' WHERE name = 'model 7'": "public.threat_models",
+        "DELETE FROM threats WHERE id = 7": "public.threats had 4000 rows, the restored copy has 3999",
+        "DROP TRIGGER append_only ON audit": "trigger public.audit append_only is missing",
+        "DROP INDEX idx_threats_model": "index public.idx_threats_model is missing",
+        "ALTER TABLE threats DROP CONSTRAINT threats_severity_check": "threats was CONSTRAINT threats_severity_check",
+        "GRANT SELECT ON audit TO PUBLIC": "grants on table public.audit",
+        "ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket')": "sequence public.ticket stands at 100",
+    }
+
     def load_and_change(
         address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: SilentReport
     ) -> None:
         load.load_dump(address, fetched, programs, report)
         with connect(address) as connection:
-            connection.execute(change.encode())
+            connection.execute("; ".join(changes).encode())
 
     monkeypatch.setattr(verify, "load_dump", load_and_change)
-    assert said in _reasons(backed_up)
+    reasons = _reasons(backed_up)
+    assert [said for said in changes.values() if said not in reasons] == []
 
 
 def test_a_dump_that_pg_restore_refuses_fails_the_proof(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:

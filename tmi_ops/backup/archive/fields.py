@@ -6,6 +6,7 @@ Source: PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c, functions ReadInt, Re
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from tmi_ops.backup.archive.toc import ArchiveError, ArchiveHeader, Compression, TocEntry
@@ -18,6 +19,8 @@ MAX_DEPENDENCIES = 1_000_000
 CUSTOM_FORMAT, TAR_FORMAT = 1, 3
 
 _ACCESS_METHOD_SINCE, _COMPRESSION_BYTE_SINCE, _RELKIND_SINCE = (1, 14), (1, 15), (1, 16)
+# pg_restore opens what an entry names, wherever that leads.
+_FILE_NAME = re.compile(r"(?:[0-9]{1,10}\.dat|blobs(?:_[0-9]{1,10})?\.toc)?")
 _OFFSET_STATES = (1, 2, 3)  # not set, set, no data
 _COMPRESSIONS: tuple[Compression, ...] = ("none", "gzip", "lz4", "zstd")
 _INTEGER_SIZES = (4, 8)
@@ -154,6 +157,8 @@ def read_entry(fields: Fields, header: ArchiveHeader) -> TocEntry:
         fields.input.take(header.offset_size)
     else:
         file_name = fields.text() or ""
+        if not _FILE_NAME.fullmatch(file_name):
+            raise ArchiveError(f"The dump has an entry whose data are in {file_name!r}, which pg_dump calls none so.")
     return TocEntry(
         dump_id=dump_id,
         has_data=had_dumper != 0,

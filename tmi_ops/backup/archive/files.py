@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tmi_ops.backup.archive.fields import TAR_FORMAT, Fields, Input, MoreNeededError, read_entry, read_header
 from tmi_ops.backup.archive.reader import ArchiveReader, TocRead
-from tmi_ops.backup.archive.toc import ArchiveError, Toc, decoded
+from tmi_ops.backup.archive.toc import LARGE_OBJECTS, ArchiveError, Toc, decoded
 
 TOC_FILE = "toc.dat"
+_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} blob_[0-9]{1,10}\.dat")
 READ_SIZE = 1 << 20
 
 
@@ -48,6 +50,21 @@ def directory_toc(content: bytes) -> Toc:
     if source.rest:
         raise ArchiveError("The table of contents goes on after its end.")
     return decoded(header, entries)
+
+
+def require_own_files(directory: Path) -> None:
+    """Refuse a directory that has pg_restore read a file elsewhere.
+
+    Raises:
+        ArchiveError: its table of contents, or a list of large objects, names one; or it is damaged.
+    """
+    for entry in directory_toc((directory / TOC_FILE).read_bytes()).of_kind(LARGE_OBJECTS):
+        listing = directory / entry.file_name
+        if not listing.is_file():
+            raise ArchiveError(f"The dump has no {entry.file_name}.")
+        for line in listing.read_bytes().splitlines():
+            if not _LARGE_OBJECT.fullmatch(line):
+                raise ArchiveError(f"{entry.file_name} of the dump names a file as pg_dump names none.")
 
 
 def chunks_of(file: Path) -> Iterator[bytes]:

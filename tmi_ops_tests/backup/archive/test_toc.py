@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.backup.archive.files import TOC_FILE, read_toc
+from tmi_ops.backup.archive.files import TOC_FILE, read_toc, require_own_files
 from tmi_ops.backup.archive.toc import ArchiveError, copied_columns
 from tmi_ops_tests.backup.archive.writing import VERSIONS, Entry, archive, entry, header, integer, text
 
@@ -44,6 +44,29 @@ def test_a_directory_says_in_which_file_data_are(tmp_path: Path) -> None:
     (tmp_path / TOC_FILE).write_bytes(content[:-1])
     with pytest.raises(ArchiveError, match="middle"):
         read_toc(tmp_path)
+
+
+def _directory(place: Path, desc: str, file_name: str) -> Path:
+    made = entry(Entry(1, desc, "t", has_data=True), (1, 16, 0)).removesuffix(bytes([1]) + bytes(8))
+    (place / TOC_FILE).write_bytes(header((1, 16, 0), "zstd", format_=3) + integer(1) + made + text(file_name))
+    return place
+
+
+@pytest.mark.parametrize("file_name", ["../../etc/passwd", "/etc/passwd", "12.dat/../x", "toc.dat", "12.dat\n"])
+def test_a_directory_that_has_data_read_from_elsewhere_is_refused(tmp_path: Path, file_name: str) -> None:
+    with pytest.raises(ArchiveError, match="pg_dump calls none so"):
+        require_own_files(_directory(tmp_path, "TABLE DATA", file_name))
+
+
+def test_a_directory_whose_large_objects_lie_elsewhere_is_refused(tmp_path: Path) -> None:
+    directory = _directory(tmp_path, "BLOBS", "blobs_9.toc")
+    with pytest.raises(ArchiveError, match="has no blobs_9"):  # pg_restore would look for blobs_9.toc.gz
+        require_own_files(directory)
+    (directory / "blobs_9.toc").write_text("4711 blob_4711.dat\n")
+    require_own_files(directory)
+    (directory / "blobs_9.toc").write_text("4711 blob_4711.dat\n4712 ../../etc/shadow\n")
+    with pytest.raises(ArchiveError, match="names a file"):
+        require_own_files(directory)
 
 
 @pytest.mark.parametrize(
