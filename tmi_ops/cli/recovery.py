@@ -64,6 +64,11 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
 @click.option(
     "--powerful-roles", is_flag=True, help="Let roles that are created be superusers and the like, as at the source."
 )
+@click.option(
+    "--as-superuser",
+    is_flag=True,
+    help="Load the dump as the connecting role, though it is a superuser. Trust it first.",
+)
 @click.option("--pause/--promote", help="Stay at the target, read-only, or (default) come up for writing.")
 @click.option(
     "--keep-settings", is_flag=True, help="Leave the source's settings as they are, archiving and standbys included."
@@ -86,6 +91,7 @@ def restore(
     no_tablespaces: bool,
     accept_differences: bool,
     powerful_roles: bool,
+    as_superuser: bool,
     pause: bool,
     keep_settings: bool,
     yes: bool,
@@ -111,12 +117,14 @@ def restore(
                 "say what to restore: --into DBNAME for a database; --to-time, --to-lsn, --to-name or --latest for a "
                 "cluster"
             )
-        choices = RestoreChoices(accept_differences, not no_tablespaces, powerful_roles)
+        choices = RestoreChoices(accept_differences, not no_tablespaces, powerful_roles, as_superuser)
         return _restore_database(
             backup or "latest", into, choices, replace=replace, yes=yes, plan_only=plan_only, quiet=quiet
         )
-    if no_tablespaces or accept_differences or powerful_roles:
-        raise click.UsageError("--no-tablespaces, --accept-differences and --powerful-roles are for databases")
+    if no_tablespaces or accept_differences or powerful_roles or as_superuser:
+        raise click.UsageError(
+            "--no-tablespaces, --accept-differences, --powerful-roles and --as-superuser are for databases"
+        )
     if replace:
         raise click.UsageError("--replace is for databases; a cluster is restored into an empty directory")
     return restore_point_in_time(

@@ -39,12 +39,21 @@ def load_dump(
 
 
 def load_archive(
-    address: PostgresSettings, dump: Path, programs: Programs, report: Report, *, tablespaces: bool = True
+    address: PostgresSettings,
+    dump: Path,
+    programs: Programs,
+    report: Report,
+    *,
+    tablespaces: bool = True,
+    owners: bool = True,
 ) -> None:
     """Restore an archive of pg_dump, a file or a directory, into the empty database that `address` names.
 
     Tables are loaded side by side, unless a CHECK calls a function: it may read another table, which must be there
     before, as it is in the dump's own order.
+
+    Args:
+        owners: give objects their owners and rights; otherwise all belongs to the connecting role.
 
     Raises:
         ProgramError: pg_restore failed; its words are in the message.
@@ -58,6 +67,7 @@ def load_archive(
         "--exit-on-error",
         f"--dbname={address.database}",
         *([] if tablespaces else ["--no-tablespaces"]),
+        *([] if owners else ["--no-owner", "--no-privileges"]),
     ]
     side_by_side = f"--jobs={RESTORE_JOBS}"
     steps = [[side_by_side]]

@@ -6,6 +6,7 @@ told to replace, names are exchanged: the old database stays, renamed, until a p
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 
 import psycopg
 
-from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.backup.archive.files import read_toc
+from tmi_ops.errors import DatabaseError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, programs_at_least
@@ -23,17 +25,27 @@ from tmi_ops.postgres.rights import require_rights
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
-from tmi_ops.recovery.fetch import fetch_backup
-from tmi_ops.recovery.load import load_dump
+from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
+from tmi_ops.recovery.least_role import (
+    give_owners_and_rights,
+    is_superuser,
+    loading_role,
+    needs_superuser,
+    trusted_extensions,
+)
+from tmi_ops.recovery.load import load_archive, load_dump
 from tmi_ops.recovery.new_database import create_database, drop_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of
 from tmi_ops.recovery.roles import restore_roles, without_power
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.dialect import quote
-from tmi_ops.settings import Purpose, Settings
+from tmi_ops.settings import PostgresSettings, Purpose, Settings
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
+
+_NAMED = 5
+_LACKS_RIGHTS = re.compile(r"permission denied|must be (?:superuser|owner|able)")
 
 
 @dataclass(frozen=True)
@@ -42,11 +54,13 @@ class RestoreChoices:
 
     `tablespaces`: put objects where they were, in tablespaces of the same names. `powerful_roles`: roles that are
     created may be superusers, replicate, bypass row security or belong to PostgreSQL's own roles, as at the source.
+    `as_superuser`: load the dump with all rights of the connecting role, also where it is a superuser.
     """
 
     accept_differences: bool = False
     tablespaces: bool = True
     powerful_roles: bool = False
+    as_superuser: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,9 @@ def _restore_beside(
         require_extensions(missing)
         if missing.tablespaces and choices.tablespaces:
             raise _lacks_tablespaces(missing.tablespaces)
+        least = is_superuser(server) and not choices.as_superuser
+        if least:
+            _require_ordinary(server, fetched)
         roles = surroundings.roles if choices.powerful_roles else without_power(surroundings.roles)
         created_roles = restore_roles(server, roles, report).created
         create_database(
@@ -183,7 +200,10 @@ def _restore_beside(
             report,
             any_locale=choices.accept_differences,
         )
-        load_dump(address, fetched, programs, report, tablespaces=choices.tablespaces)
+        if least:
+            _load_by_ordinary_role(address, fetched, programs, report, tablespaces=choices.tablespaces)
+        else:
+            load_dump(address, fetched, programs, report, tablespaces=choices.tablespaces)
         apply_properties(address, surroundings.database, report)
         comparison = compare_with_source(
             address, fetched, programs_at_least(plan.server_major, settings.pg_bindir), report
@@ -198,6 +218,38 @@ def _restore_beside(
     for difference in comparison.differences:
         report.note(f"accepted: {difference}")
     return comparison, created_roles
+
+
+def _require_ordinary(server: PostgresSettings, fetched: FetchedBackup) -> None:
+    """Refuse a dump that an ordinary role cannot load.
+
+    Raises:
+        RecoveryError: it names what needs a superuser.
+    """
+    if fetched.manifest.format in ("custom", "directory"):
+        needed = needs_superuser(read_toc(fetched.dump), trusted_extensions(server))
+    else:
+        needed = (f"owners, which the script of a {fetched.manifest.format} dump sets as it goes",)
+    if needed:
+        more = f" and {len(needed) - _NAMED} more" if len(needed) > _NAMED else ""
+        raise RecoveryError(
+            f"Only a superuser can load this backup: {', '.join(needed[:_NAMED])}{more}.",
+            kept="Nothing was loaded.",
+            next_step="where you trust who made these, load it with the connecting role's rights: --as-superuser",
+        )
+
+
+def _load_by_ordinary_role(
+    address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report, *, tablespaces: bool
+) -> None:
+    with loading_role(address, address.database) as loader:
+        try:
+            load_archive(loader, fetched.dump, programs, report, tablespaces=tablespaces, owners=False)
+        except ProgramError as error:
+            if _LACKS_RIGHTS.search(error.what) is not None:
+                error.next_step = "load it with the connecting role's rights where you trust the backup: --as-superuser"
+            raise
+        give_owners_and_rights(address, read_toc(fetched.dump))
 
 
 def _drop_copy(settings: Settings, name: str, report: Report) -> None:

@@ -117,19 +117,19 @@ def _columns_of_one_table_bare(select: Any, majors: Majors) -> None:
         return
     table = source.range_var
     name = table.alias.aliasname if table.HasField("alias") else table.relname
-    for column in _messages(select, "ColumnRef"):
+    for column in messages(select, "ColumnRef"):
         if len(column.fields) > 1 and column.fields[0].string.sval == name:
             del column.fields[0]
 
 
-def _messages(message: Any, name: str) -> Iterator[Any]:
+def messages(message: Any, name: str) -> Iterator[Any]:
     """All nodes of one kind in a tree."""
     if message.DESCRIPTOR.name == name:
         yield message
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for child in value if _is_repeated(value) else (value,):
-                yield from _messages(child, name)
+                yield from messages(child, name)
 
 
 def _not_null_without_name(constraint: Any, majors: Majors) -> None:
@@ -154,6 +154,6 @@ def calls_functions(statements: str) -> bool:
         tree = postgast.parse(statements)
     except postgast.PgQueryError:
         return True
-    checks = (node for node in _messages(tree, "Constraint") if node.contype == postgast.pg_query_pb2.CONSTR_CHECK)
+    checks = (node for node in messages(tree, "Constraint") if node.contype == postgast.pg_query_pb2.CONSTR_CHECK)
     return any(len(call.funcname) > 1 and call.funcname[0].string.sval != "pg_catalog"
-               for check in checks for call in _messages(check, "FuncCall"))  # fmt: skip
+               for check in checks for call in messages(check, "FuncCall"))  # fmt: skip
