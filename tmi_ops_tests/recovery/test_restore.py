@@ -126,7 +126,7 @@ def test_a_failure_keeps_its_cause_where_the_copy_cannot_be_dropped(
     def refuse(*_: object) -> None:
         raise DatabaseError("the connection is gone")
 
-    monkeypatch.setattr(restore, "load_dump", fail)
+    monkeypatch.setattr(restore, "load_archive", fail)
     monkeypatch.setattr(restore, "drop_database", refuse)
     with pytest.raises(RecoveryError, match="the first cause"):
         _restore(backed_up, target)

@@ -21,6 +21,7 @@ from tmi_ops.backup.archive.toc import SEQUENCE_SET, ArchiveError, Toc, TocEntry
 END_OF_ROWS = b"\\.\n\n\n"  # pg_dump writes it after a table's rows: the end of COPY's data and two empty lines
 _END_LINES = END_OF_ROWS.count(b"\n")
 _SUM_BYTES = 16
+_LONG_LINE = 400  # bytes from which on a call for each end takes less than counting bytes (0.4 ns each)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class RowsDigest:
         self._bytes = 0
 
     def feed(self, piece: bytes) -> None:
-        self._lines += piece.count(b"\n")
+        self._lines += count_lines(piece, long=self._bytes > _LONG_LINE * self._lines)
         self._bytes += len(piece)
         held = len(END_OF_ROWS)
         if len(piece) < held:
@@ -93,6 +94,17 @@ class RowsDigest:
             raise ArchiveError(f"The rows of {entry.namespace}.{entry.tag} end in the middle.")
         rows, size = self._lines - _END_LINES, self._bytes - len(END_OF_ROWS)
         return TableContent(entry.namespace, entry.tag, entry.columns, rows, size, self._hash.hexdigest())
+
+
+def count_lines(piece: bytes, *, long: bool) -> int:
+    """How many line ends there are. `long`: lines are long, and it is faster to go from one to the next."""
+    if not long:
+        return piece.count(b"\n")
+    lines, position = 0, piece.find(b"\n")
+    while position >= 0:
+        lines += 1
+        position = piece.find(b"\n", position + 1)
+    return lines
 
 
 class LargeObjectsSum:

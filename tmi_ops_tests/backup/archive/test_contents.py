@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tmi_ops.backup.archive.contents import Contents, ContentsReader, LargeObjectsContent
+from tmi_ops.backup.archive.contents import Contents, ContentsReader, LargeObjectsContent, count_lines
 from tmi_ops.backup.archive.decompression import PIECE, decompressor
 from tmi_ops.backup.archive.toc import ArchiveError, Compression
 from tmi_ops_tests.backup.archive.writing import COMPRESSIONS, VERSIONS, Entry, archive, packed
@@ -119,3 +119,8 @@ def test_data_are_handed_on_in_small_pieces_however_well_they_were_compressed(co
     stream.close()
     assert sum(pieces) == 8 * PIECE
     assert max(pieces) <= PIECE
+
+
+@pytest.mark.parametrize("piece", [b"", b"\n", b"a\n\nb", b"\nab\n", b"x" * 400])
+def test_lines_are_counted_the_same_in_both_ways(piece: bytes) -> None:
+    assert count_lines(piece, long=True) == count_lines(piece, long=False) == piece.count(b"\n")
