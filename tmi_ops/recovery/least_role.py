@@ -103,11 +103,14 @@ def ownership_statements(toc: Toc) -> Iterator[str]:
 
 
 @contextmanager
-def loading_role(postgres: PostgresSettings, database: str) -> Iterator[PostgresSettings]:
+def loading_role(
+    postgres: PostgresSettings, database: str, tablespaces: Collection[str] = ()
+) -> Iterator[PostgresSettings]:
     """A role that owns the empty `database` and can do nothing beside, for the length of a `with` block.
 
     Args:
         postgres: a superuser's address. What the role still owns afterwards is this superuser's.
+        tablespaces: where it may put objects.
 
     Raises:
         DatabaseError: the server does not let the new role in.
@@ -122,18 +125,16 @@ def loading_role(postgres: PostgresSettings, database: str) -> Iterator[Postgres
     try:
         with connect(address) as connection:
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(target, role))
-            for (tablespace,) in connection.execute(_TABLESPACES).fetchall():
+            for tablespace in tablespaces:
                 grant = sql.SQL("GRANT CREATE ON TABLESPACE {} TO {}").format(sql.Identifier(tablespace), role)
                 connection.execute(grant)
-        loader = address.model_copy(update={"user": name, "password": SecretStr(password)})
+        # Options of the connecting role's sessions may be ones that only a superuser may set.
+        loader = address.model_copy(update={"user": name, "password": SecretStr(password), "options": ""})
         _require_let_in(loader)
         yield loader
     finally:
         with suppress(DatabaseError), connect(address) as connection:  # what failed before is the cause
             _remove(connection, role)
-
-
-_TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname <> 'pg_global'"
 
 
 def give_owners_and_rights(postgres: PostgresSettings, toc: Toc) -> None:

@@ -34,7 +34,7 @@ from tmi_ops.recovery.least_role import (
     trusted_extensions,
 )
 from tmi_ops.recovery.load import load_archive, load_dump
-from tmi_ops.recovery.new_database import create_database, drop_database
+from tmi_ops.recovery.new_database import DEFAULT_TABLESPACE, create_database, drop_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of
 from tmi_ops.recovery.roles import restore_roles, without_power
@@ -242,14 +242,16 @@ def _require_ordinary(server: PostgresSettings, fetched: FetchedBackup) -> None:
 def _load_by_ordinary_role(
     address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report, *, tablespaces: bool
 ) -> None:
-    with loading_role(address, address.database) as loader:
+    toc = read_toc(fetched.dump)
+    used = {entry.tablespace for entry in toc.entries} - {"", DEFAULT_TABLESPACE} if tablespaces else ()
+    with loading_role(address, address.database, used) as loader:
         try:
             load_archive(loader, fetched.dump, programs, report, tablespaces=tablespaces, owners=False)
         except ProgramError as error:
             if _LACKS_RIGHTS.search(error.what) is not None:
                 error.next_step = "load it with the connecting role's rights where you trust the backup: --as-superuser"
             raise
-        give_owners_and_rights(address, read_toc(fetched.dump))
+        give_owners_and_rights(address, toc)
 
 
 def _drop_copy(settings: Settings, name: str, report: Report) -> None:
