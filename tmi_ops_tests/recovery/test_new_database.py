@@ -78,21 +78,31 @@ def test_what_an_older_backup_does_not_know_of_its_source_is_not_held_against_th
 
 
 @pytest.mark.slow
-def test_tables_in_a_tablespace_are_proven_where_there_is_none(
-    settings: Settings, store: ObjectStore, database: PostgresSettings
+def test_tablespace_builtin_locale_and_an_older_extension_are_proven_where_there_is_none(
+    settings: Settings, store: ObjectStore, server: PostgresSettings
 ) -> None:
     name = f"space_{secrets.token_hex(4)}"
-    with connect(database) as connection:
+    source = settings.model_copy(update={"postgres": server.model_copy(update={"database": name})})
+    with connect(server) as connection:
         connection.execute("SET allow_in_place_tablespaces = on")
         connection.execute(f"CREATE TABLESPACE {name} LOCATION ''".encode())
         connection.execute(
-            f"CREATE TABLE t (a int PRIMARY KEY USING INDEX TABLESPACE {name}) TABLESPACE {name}".encode()
+            f"CREATE DATABASE {name} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER builtin "
+            "BUILTIN_LOCALE 'C.UTF-8'".encode()
         )
-        manifest = back_up_logical(settings, store, "custom", SilentReport())
-        connection.execute("DROP TABLE t")
-        connection.execute(f"DROP TABLESPACE {name}".encode())
-    verdict = verify_backup(settings, store, manifest, SilentReport()).verdict
-    assert (verdict.outcome, verdict.reasons, verdict.but_for) == ("proven", (), ())
+        try:
+            with connect(source.postgres) as inside:
+                inside.execute(
+                    "CREATE EXTENSION hstore VERSION '1.4';"
+                    f"CREATE TABLE t (a int PRIMARY KEY USING INDEX TABLESPACE {name}) TABLESPACE {name}".encode()
+                )
+            manifest = back_up_logical(source, store, "custom", SilentReport())
+        finally:
+            connection.execute(f"DROP DATABASE {name}".encode())
+            connection.execute(f"DROP TABLESPACE {name}".encode())
+    verdict = verify_backup(source, store, manifest, SilentReport()).verdict
+    assert (verdict.outcome, verdict.reasons) == ("proven", ())
+    assert verdict.but_for == ("hstore: extension version was 1.4, in the restored copy it is 1.8",)
 
 
 @pytest.mark.slow
