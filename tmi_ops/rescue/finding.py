@@ -34,6 +34,7 @@ from tmi_ops.rescue.table_events import (
     events_forwards,
     partitions_gone,
     together,
+    with_partitions_gone,
 )
 from tmi_ops.rescue.wal_events import Commit, Commits, File, parse_record
 from tmi_ops.settings import Settings
@@ -160,6 +161,11 @@ class _Search:
     ) -> tuple[History, dict[int, Relation]]:
         """What happened to a table that is there, or to its partitions; and these as they were before all that."""
         histories = {oid: self._followed(commits, one) for oid, one in members.items() if one.file}
+        gone: list[Event] = []
+        if found.file is None:
+            gone, lost = self._partitions_gone(commits, found, members)
+            members = {**members, **{one.oid: one for one, _ in lost}}
+            histories |= {one.oid: _around(commits, commit, one.oid, one.file) for one, commit in lost if one.file}
         before = {
             oid: replace(one, file=histories[oid].file) if oid in histories else one
             for oid, one in members.items()
@@ -167,11 +173,33 @@ class _Search:
         }
         if found.file is not None:
             return histories[found.oid], before
-        history = together({str(members[oid].name): one for oid, one in histories.items()})
-        inheritance = self._file_of("pg_catalog.pg_inherits")
-        gone = partitions_gone(commits, {oid for oid, one in members.items() if one.file is None}, inheritance)
-        events = sorted((*history.events, *gone), key=lambda event: event.commit.lsn)
-        return replace(history, events=tuple(events)), before
+        by_name = {str(members[oid].name): history for oid, history in histories.items()}
+        return with_partitions_gone(together(by_name), gone), before
+
+    def _partitions_gone(
+        self, commits: Sequence[Commit], found: Relation, members: Mapping[int, Relation]
+    ) -> tuple[list[Event], list[tuple[Relation, Commit]]]:
+        """Commits by which a table lost partitions; and these, as they were just before one of the newest of them."""
+        wholes = {oid for oid, one in members.items() if one.file is None}
+        events: list[Event] = []
+        lost: dict[int, tuple[Relation, Commit]] = {}
+        gone = list(partitions_gone(commits, wholes, self._file_of("pg_catalog.pg_inherits")))
+        for number, event in enumerate(reversed(gone)):
+            then = self._lost(event.commit, found, members) if number < LOOKED_UP else []
+            went = [one for one in then if one.oid not in lost]
+            lost |= {one.oid: (one, event.commit) for one in went}
+            events.append(replace(event, partitions=tuple(str(one.name) for one in went)))
+        return events, list(lost.values())
+
+    def _lost(self, commit: Commit, found: Relation, members: Mapping[int, Relation]) -> list[Relation]:
+        """The partitions that a table had just before a commit and has no more; none, where it cannot be told."""
+        self.report.note(f"looking for partitions just before a commit of {commit.at:%Y-%m-%d %H:%M:%S %Z}")
+        with suppress(RecoveryError):
+            then = self._before(commit)
+            whole = then.by_oid.get(found.oid)
+            if whole is not None:
+                return [one for one in then.family(whole) if one.oid not in members and one.file]
+        return []
 
     def _followed(self, commits: Sequence[Commit], table: Relation) -> History:
         if table.file is None:  # only tables that hold rows are followed
@@ -222,7 +250,7 @@ def _around(commits: Sequence[Commit], moment: Commit, oid: int, file: File) -> 
     """What happened to a table before a commit and since, `file` being its file just before that."""
     earlier = events_backwards([one for one in commits if one.lsn < moment.lsn], oid, file)
     since = events_forwards([one for one in commits if one.lsn >= moment.lsn], oid, file)
-    return History((*earlier.events, *since.events), earlier.blind)
+    return History((*earlier.events, *since.events), earlier.blind, earlier.file)
 
 
 def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:

@@ -99,6 +99,13 @@ def partitions_gone(commits: Iterable[Commit], wholes: Set[int], inheritance: Fi
             yield Event("partition dropped or detached", commit, 0)
 
 
+def with_partitions_gone(history: History, gone: Iterable[Event]) -> History:
+    """With commits by which partitions went, but for those of which it is known that they dropped some."""
+    dropped = {event.commit.lsn for event in history.events if event.kind == "dropped"}
+    more = [event for event in gone if event.commit.lsn not in dropped]
+    return replace(history, events=tuple(sorted((*history.events, *more), key=lambda event: event.commit.lsn)))
+
+
 def drops(commits: Sequence[Commit], database: int) -> list[Commit]:
     """The commits that may have dropped a table of a database, the newest first."""
     return [

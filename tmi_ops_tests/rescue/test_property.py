@@ -89,6 +89,7 @@ choices = st.one_of(
 # One after another, by each policy: what one brings back, those after it find there.
 ORDERS: tuple[tuple[Policy, ...], ...] = (
     ("skip", "stop", "keep-current", "take-past"),
+    ("keep-current", "stop", "skip", "take-past"),
     ("stop", "keep-current", "skip", "take-past"),
     ("take-past", "skip", "stop", "keep-current"),
 )

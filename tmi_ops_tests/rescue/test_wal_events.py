@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tmi_ops.rescue.table_events import History, drops, events_backwards, events_forwards
+from tmi_ops.backup.snapshot import TableName
+from tmi_ops.rescue.relations import Relation, Relations
+from tmi_ops.rescue.table_events import (
+    History,
+    drops,
+    events_backwards,
+    events_forwards,
+    partitions_gone,
+    together,
+    with_partitions_gone,
+)
 from tmi_ops.rescue.wal_events import Commit, Commits, File, parse_record
 
 TABLE = 16384
@@ -79,3 +89,61 @@ def test_a_commit_that_removed_more_files_than_it_put_in_their_place_may_have_dr
         committed(9, "; rels: base/6/21000"),
     )
     assert [commit.xid for commit in drops(found, 5)] == [8]
+
+
+WHOLE, INHERITANCE = 16380, File(5, 2611)
+FROM_INHERITANCE = "DELETE off 1 flags 0x00 KEYS_UPDATED , blkref #0: rel 1663/5/2611 blk 0"
+
+
+def test_a_partitioned_table_has_one_history_of_all_its_partitions() -> None:
+    found = commits(
+        ("Heap", 7, f"DELETE off 1 flags 0x00 KEYS_UPDATED , {IN_FIRST}"),
+        ("Heap", 7, "DELETE off 1 flags 0x00 KEYS_UPDATED , blkref #0: rel 1663/5/16391 blk 0"),
+        committed(7),
+        ("Heap", 8, FROM_INHERITANCE),
+        committed(8, f"; rels: base/5/16391; dropped stats: 2/5/16391; inval msgs: relcache 16391 relcache {WHOLE}"),
+        ("Heap", 9, FROM_INHERITANCE),
+        committed(9, f"; inval msgs: relcache {WHOLE} relcache 16384"),
+        ("Heap", 10, FROM_INHERITANCE),
+        committed(10, "; inval msgs: relcache 99"),
+    )
+    history = together({"a": events_backwards(found, TABLE, FIRST), "b": events_forwards(found, SECOND.number, SECOND)})
+    assert [(event.kind, event.rows, event.partitions) for event in history.events] == [
+        ("deleted rows", 2, ("a", "b")),
+        ("dropped", 0, ("b",)),
+    ]
+    gone = list(partitions_gone(found, {WHOLE}, INHERITANCE))
+    assert [event.commit.xid for event in gone] == [8, 9], "another table's partitions are no matter"
+    assert [(event.kind, event.commit.xid) for event in with_partitions_gone(history, gone).events] == [
+        ("deleted rows", 7),
+        ("dropped", 8),
+        ("partition dropped or detached", 9),
+    ]
+
+
+def test_a_table_is_found_by_the_name_that_a_person_means_and_has_its_partitions() -> None:
+    def relation(oid: int, schema: str, name: str, whole: int | None = None, *, visible: bool = True) -> Relation:
+        return Relation(oid, TableName(schema, name), File(5, oid), whole, visible=visible)
+
+    relations = Relations(
+        {
+            one.oid: one
+            for one in (
+                relation(1, "public", "days"),
+                relation(2, "archive", "days", visible=False),
+                relation(3, "archive", "only", visible=False),
+                relation(4, "one", "twice", visible=False),
+                relation(5, "two", "twice", visible=False),
+                relation(6, "public", "day1", whole=1),
+                relation(7, "public", "hour1", whole=6),
+            )
+        }
+    )
+
+    def found(words: str) -> int | None:
+        relation = relations.find(words)
+        return relation and relation.oid
+
+    names = ("days", "archive.days", "only", "twice", "two.twice", "nothing")
+    assert [found(words) for words in names] == [1, 2, 3, None, 5, None]
+    assert [one.oid for one in relations.family(relations.by_oid[1])] == [1, 6, 7]
