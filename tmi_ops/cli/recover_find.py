@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.finding import Found
 
 NOTHING_FOUND = 1
+# What brings back no more than such a commit took.
+_NARROWED = {"definition altered": " --column NAME", "changed rows": " --set-column NAME"}
 # Partitions named in a line; the JSON names all.
 SHOWN = 3
 
@@ -93,7 +95,7 @@ def _show(found: Found, least: int) -> None:
     out.print(table)
     out.print(f"Times are UTC. {'The table is there now.' if found.exists else 'The table is gone.'}")
     worst = max(shown, key=lambda event: (not event.rows, event.kind == "deleted rows", event.rows, event.commit.at))
-    column = " --column NAME" if worst.kind == "definition altered" else ""
+    column = _NARROWED.get(worst.kind, "")
     out.print("Look, then bring back, for example:")
     for command in ("diff", f"rows --dry-run{column}"):
         out.print(
