@@ -81,7 +81,7 @@ def together(histories: Mapping[str, History]) -> History:
             found[event.commit.lsn, event.kind] = replace(
                 event,
                 rows=event.rows + (before.rows if before else 0),
-                partitions=tuple(dict.fromkeys((*(before.partitions if before else ()), *event.partitions, name))),
+                partitions=tuple(sorted({*(before.partitions if before else ()), *event.partitions, name})),
             )
     in_order = sorted(found.values(), key=lambda event: event.commit.lsn)
     return History(tuple(in_order), tuple(blind[lsn] for lsn in sorted(blind)))
