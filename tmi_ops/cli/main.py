@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops import __version__
+from tmi_ops.cli.beginning import note_beginning
 from tmi_ops.cli.lasting import lasting_output
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.errors import OpsError, SettingsError
@@ -60,6 +61,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
             "tmi_ops.cli.restore_point", "restore_point", "Name this moment, and record what every table holds."
         ),
         "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
+        "catalogue": LazyCommand("tmi_ops.cli.catalogue", "catalogue", "Make the derived catalogue of backups anew."),
         "prune": LazyCommand("tmi_ops.cli.prune", "prune", "Remove what the retention policy no longer wants."),
         "hold": LazyCommand("tmi_ops.cli.holds", "hold", "Keep a backup whatever the policy says."),
         "release": LazyCommand("tmi_ops.cli.holds", "release", "Take a hold away."),
@@ -141,11 +143,13 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tmi-ops")
-def tmi_ops() -> None:
+@click.pass_context
+def tmi_ops(context: click.Context) -> None:
     """Keep TMI's PostgreSQL database recoverable, and prove it.
 
     Settings come from the environment and from .env files; see `tmi-ops settings`.
     """
+    note_beginning(context)
     for unread in _unread_variables():
         echo_wrapped(f"warning: {unread.describe()}", fg="yellow")
 

@@ -41,7 +41,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     if as_json and not (dry_run or yes):
         raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
     settings, store = open_environment()
-    facts, now = read_facts(store), datetime.now(UTC)
+    facts, now = read_facts(store, to_look=dry_run), datetime.now(UTC)
     plan = plan_retention(facts, settings.retention, now)
     if not as_json:
         _show_plan(plan)

@@ -48,6 +48,7 @@ def run_plan(
     Args:
         actions: the deeds; None: those of the plan's runbook.
     """
+    from tmi_ops.cli.beginning import command_began
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.execution import begin
 
@@ -59,7 +60,7 @@ def run_plan(
     if plan_only:
         return 0
     with reporting(quiet) as report:
-        logbook, journal = begin(settings, store, plan, report)
+        logbook, journal = begin(settings, store, plan, report, since=command_began())
     err.print(f"Run {journal.run_id}; its journal is in {logbook.directory}", soft_wrap=True)
     return go_on(settings, store, logbook, actions, yes=yes, quiet=quiet)
 
@@ -192,7 +193,10 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
     for answer in journal.answers:
         if answer.outcome == "failed":
             out.print(f"[bold red]{escape(answer.title)}: no.[/] {escape(answer.detail)}")
-    out.print(f"In all [bold]{time_words(evidence.rto_seconds)}[/]; {objective}{met}.")
+    out.print(
+        f"In all [bold]{time_words(evidence.rto_seconds)}[/], reading, planning and questions included; "
+        f"{objective}{met}."
+    )
     if evidence.outcome == "recovered" and journal.left:
         out.print("[bold]Left to you:[/]")
         out.print(_numbered(journal.left))

@@ -44,7 +44,7 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
 
     settings, store = open_environment(Purpose.RECEIVER)
     with reporting(quiet or as_json) as report:
-        facts = read_facts(store, cluster)
+        facts = read_facts(store, cluster, whole=True)
         reading = (read_contents if deep else read_links)(store, facts.archive, report)
         need = _need(settings, store, facts.system_identifier, report)
     continuity = prove_continuity(facts, reading.damaged, reading.links, need)
@@ -62,7 +62,7 @@ def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) 
     from tmi_ops.retention.wal_need import window_needs
 
     try:
-        facts = read_retention_facts(store)
+        facts = read_retention_facts(store, to_look=True)
     except OpsError as error:
         if error.transient:
             raise

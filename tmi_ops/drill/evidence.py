@@ -17,9 +17,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from tmi_ops.checks.finding import Answer, not_applicable, unknown
 from tmi_ops.drill.findings import failed, passed
 from tmi_ops.store.catalogue import backup_folder
-from tmi_ops.store.described import SEALED, read_described, write_described
+from tmi_ops.store.changes import DRILLS
+from tmi_ops.store.described import read_described, write_described
+from tmi_ops.store.folders import SEALED
 from tmi_ops.store.manifest import SEALED_REASON, BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.overview import changing
 from tmi_ops.store.signed import write_once
 from tmi_ops.store.single_put import sealed
 
@@ -207,10 +210,15 @@ def record_evidence(store: ObjectStore, evidence: Evidence, page: str) -> str:
     """
     keys = evidence_keys(evidence)
     ending = f".html{SEALED}" if store.recipients else ".html"
+    with changing(store, evidence.backup_id, DRILLS):
+        _write(store, keys, ending, evidence, page)
+    return f"{keys[0]}{ending}"
+
+
+def _write(store: ObjectStore, keys: tuple[str, str], ending: str, evidence: Evidence, page: str) -> None:
     for key in keys:
         write_once(store, f"{key}{ending}", sealed(store, page.encode()), "proof")
         write_described(store, f"{key}.json", evidence_json(in_clear(evidence)), evidence_json(evidence), "proof")
-    return f"{keys[0]}{ending}"
 
 
 def in_clear(evidence: Evidence) -> Evidence:

@@ -22,7 +22,7 @@ def read_drills(
     """The last few drills, newest first.
 
     Args:
-        keys: of a listing of the store.
+        keys: of evidence.
         on_broken: told of evidence that cannot be read.
 
     Raises:

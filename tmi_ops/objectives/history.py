@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
@@ -31,6 +31,8 @@ from tmi_ops.store.stamped import put_stamped, require_stamp
 from tmi_ops.store.trust import UntrustedError
 
 FOLDER = "objectives"
+# The days that are over, in one object: they never change again. It sorts behind every day.
+PAST = f"{FOLDER}/past.json"
 KEPT_DAYS = 35
 FORMAT_VERSION = 1
 # Readings further apart than this share of the RPO leave too much room between them.
@@ -41,6 +43,8 @@ _DIGEST = "body"
 # A reading that much younger than the clock was written by one that ran ahead, and says nothing.
 _CLOCK_WENT_BACK = timedelta(minutes=5)
 _ATTEMPTS = 3
+# What guards do not list at each look, and older releases did.
+_NOT_COUNTED = "other"
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
@@ -72,6 +76,9 @@ class Day(_Fact):
     hours: dict[int, Hour] = Field(default_factory=dict)
     last: Point
     storage: dict[str, int] = Field(default_factory=dict)
+
+
+_PAST: TypeAdapter[list[Day]] = TypeAdapter(list[Day])
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelt
                 return  # somebody else keeps readings at this very moment
             continue
         if found is None:
+            _fold(store, today)
             _remove_old(store, today)
         return
 
@@ -144,7 +152,10 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
         StoreError: the store failed.
     """
     since = _key(now.astimezone(UTC).date() - KEPT_DAYS * _DAY)
-    keys = [item.key for item in store.list_objects(f"{FOLDER}/") if item.key >= since]
+    listed = [item.key for item in store.list_objects(f"{FOLDER}/")]
+    past = _read_past(store) if PAST in listed else {}
+    days = {day.day: day for day in past.values() if _key(day.day) >= since}
+    keys = [key for key in listed if since <= key < PAST and key not in past]
 
     def read(key: str) -> Day | None:
         try:
@@ -154,7 +165,8 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
         return found.day if found else None
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="history") as pool:
-        return [day for day in pool.map(read, keys) if day is not None]
+        days |= {day.day: day for day in pool.map(read, keys) if day is not None}
+    return [days[day] for day in sorted(days)]
 
 
 def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: timedelta | None) -> Worst:
@@ -187,7 +199,8 @@ def growth_per_day(days: Sequence[Day], now: datetime, size_now: int, over: time
     if not within:
         return None
     oldest = within[0]
-    return (size_now - sum(oldest.storage.values())) / ((now - oldest.last.at) / _DAY)
+    size = sum(size for kind, size in oldest.storage.items() if kind != _NOT_COUNTED)
+    return (size_now - size) / ((now - oldest.last.at) / _DAY)
 
 
 def _with_stretch(hour: Hour, start: datetime, end: datetime, last: Point, point: Point, rpo: timedelta) -> Hour:
@@ -262,6 +275,28 @@ def _read(store: ObjectStore, key: str) -> _Found | None:
             next_step="use the release of tmi-ops that wrote them, or a newer one",
         )
     return _Found(day, head.etag)
+
+
+def _fold(store: ObjectStore, today: date) -> None:
+    """Put the days that are over into one object. Where that fails they are read one by one."""
+    with contextlib.suppress(StoreError):
+        days = [day for day in read_history(store, datetime.combine(today, time(), UTC)) if day.day < today]
+        if days:
+            body = _PAST.dump_json(days) + b"\n"
+            put_stamped(store, PAST, body, {_DIGEST: _digest(body)}, None, "reading")
+
+
+def _read_past(store: ObjectStore) -> dict[str, Day]:
+    """By key; nothing where it cannot be understood: the days themselves are there."""
+    try:
+        body, head = get_single(store, PAST)
+        require_stamp(store, PAST, head.metadata, None, "reading")
+        days = _PAST.validate_json(body)
+    except (ObjectMissingError, IntegrityError, UntrustedError, ValidationError):
+        return {}
+    if store.trust.is_pinned and head.metadata.get(_DIGEST) != _digest(body):
+        return {}
+    return {_key(day.day): day for day in days if day.format_version <= FORMAT_VERSION}
 
 
 def _remove_old(store: ObjectStore, today: date) -> None:

@@ -117,8 +117,7 @@ def _earliest(usable: Sequence[BaseManifest], line: Lineage, covered: Coverage) 
 
 
 def _way(base: BaseManifest, facts: RecoveryFacts, moment: NewestMoment) -> BaseWay:
-    by_id = {item.backup_id: item for item in facts.bases}
-    chain = [*(by_id[link] for link in base.chain), base]
+    chain = [*(facts.by_id[link] for link in base.chain), base]
     return BaseWay(
         backup_id=base.backup_id,
         consistent_at=base.consistent_at.astimezone(UTC),

@@ -6,7 +6,6 @@ the archive goes so far. The store must answer; everything else may be away, and
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,10 +17,11 @@ from tmi_ops.objectives.facts import (
     ReceiverReading,
     RecoverabilityFacts,
     ServerReading,
+    Usage,
 )
 from tmi_ops.objectives.reach import WalReach, logical_reach, newest_of, reach_by_wal
 from tmi_ops.objectives.server import ask_about_wal
-from tmi_ops.objectives.stock import Listing, list_store, read_entries
+from tmi_ops.objectives.stock import OTHER, oldest_named, other_usage, read_entries, usage_of
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.clock import with_times
@@ -32,7 +32,8 @@ from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import archive_of
+from tmi_ops.store.overview import Overview, overview
+from tmi_ops.wal.archive import Stored, WalArchive, list_wal
 from tmi_ops.wal.lease import Lease, is_held, read_lease
 
 # A receiver tells of itself every few seconds; when neither it nor the server knew more than this long ago, the commits
@@ -41,16 +42,19 @@ WITNESSED_LATELY = timedelta(minutes=1)
 PROVEN_LOGICAL = 2
 
 
-def read_recoverability(settings: Settings, store: ObjectStore, now: datetime | None = None) -> RecoverabilityFacts:
+def read_recoverability(
+    settings: Settings, store: ObjectStore, now: datetime | None = None, *, whole: bool = False
+) -> RecoverabilityFacts:
     """What can be recovered, as of now.
 
     Args:
         now: this machine's clock when the reading begins; the present when None.
+        whole: look at the names of old backups too, and at what everything beside backups and WAL takes.
 
     Raises:
         StoreError: the store could not be read.
     """
-    return _Reading(settings, store, now or datetime.now(UTC)).read()
+    return _Reading(settings, store, now or datetime.now(UTC), whole).read()
 
 
 @dataclass
@@ -58,19 +62,18 @@ class _Reading:
     settings: Settings
     store: ObjectStore
     now: datetime
+    whole: bool
+    archives: list[Stored] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def read(self) -> RecoverabilityFacts:
         server, witness, server_problem = _ask(self.settings)
-        listing = list_store(self.store, self.now)
-        with ThreadPoolExecutor(2, thread_name_prefix="reading") as pool:
-            drills = pool.submit(read_drills, self.store, listing.others, self._broken)
-            logical_entries = pool.submit(self._logical_entries, listing)
-            bases = list(read_entries(self.store, listing, "base", self._broken))
-            by_wal, receiver = self._wal(listing, bases, server, witness)
-            entries = logical_entries.result()
-            logical = [_logical(entry) for entry in entries]
-            measured = drills.result()
+        view = overview(self.store, thoroughness="names" if self.whole else "recent")
+        measured = read_drills(view.over(self.store), view.drills, self._broken)
+        entries = self._logical_entries(view)
+        logical = [_logical(entry) for entry in entries]
+        bases = list(read_entries(self.store, view, "base", self._broken))
+        by_wal, receiver = self._wal(bases, server, witness)
         if server is not None:
             server = self._beside_archive(server, by_wal)
         proven = newest_of(by_wal.proven if by_wal else None, logical_reach(logical, proven=True))
@@ -81,7 +84,7 @@ class _Reading:
             proven=proven,
             newest=newest,
             earliest_at=by_wal.earliest_at if by_wal else None,
-            oldest_backup_at=_oldest([*bases, *entries], listing),
+            oldest_backup_at=_oldest([*bases, *entries], view),
             server=server,
             server_problem=server_problem,
             receiver=receiver,
@@ -94,7 +97,7 @@ class _Reading:
                 for entry in [*bases, *entries]
                 if entry.verdict and entry.verdict.outcome == "failed"
             ),
-            storage=listing.usage,
+            storage=self._usage(view),
             problems=tuple(dict.fromkeys(self.problems)),
             ambiguous=by_wal.ambiguous if by_wal else None,
         )
@@ -102,11 +105,18 @@ class _Reading:
     def _broken(self, error: OpsError) -> None:
         self.problems.append(error.what)
 
-    def _logical_entries(self, listing: Listing) -> list[CatalogueEntry]:
+    def _usage(self, view: Overview) -> dict[str, Usage]:
+        usage = usage_of(view, self.archives, self.now)
+        if self.whole:
+            other = other_usage(self.store, self.now)
+            usage |= {OTHER: other} if other.objects else {}
+        return usage
+
+    def _logical_entries(self, view: Overview) -> list[CatalogueEntry]:
         """Of this database, with rows, down to the second proven one: older ones change no judgement."""
         found: list[CatalogueEntry] = []
         proven = 0
-        for entry in read_entries(self.store, listing, "logical", self._broken):
+        for entry in read_entries(self.store, view, "logical", self._broken):
             manifest = entry.manifest
             if not isinstance(manifest, Manifest) or manifest.format == "schema-only":
                 continue
@@ -119,7 +129,7 @@ class _Reading:
         return found
 
     def _wal(
-        self, listing: Listing, bases: list[CatalogueEntry], server: ServerReading | None, witness: Witness | None
+        self, bases: list[CatalogueEntry], server: ServerReading | None, witness: Witness | None
     ) -> tuple[WalReach | None, ReceiverReading | None]:
         cluster = self._cluster(bases, server)
         if cluster is None:
@@ -133,7 +143,8 @@ class _Reading:
                 bases,
                 (),
                 cluster,
-                lambda identifier: archive_of(self.store, identifier, listing.wal.get(identifier, ())),
+                self._archive,
+                lambda _: told,
             )
             witnesses = [one for one in (witness, told) if one is not None]
             reach = reach_by_wal(facts, bases, witnesses)
@@ -144,6 +155,11 @@ class _Reading:
             return None, receiver
         self.problems += reach.problems
         return reach, receiver
+
+    def _archive(self, cluster: str) -> WalArchive:
+        archive = list_wal(self.store, cluster)
+        self.archives.append(archive.stored)
+        return archive
 
     def _lease(self, cluster: str) -> tuple[Lease, float] | None:
         try:
@@ -250,15 +266,8 @@ def _last_proof(entries: list[CatalogueEntry]) -> Proof | None:
     return max(proofs, key=lambda proof: proof.at, default=None)
 
 
-def _oldest(entries: list[CatalogueEntry], listing: Listing) -> datetime | None:
+def _oldest(entries: list[CatalogueEntry], view: Overview) -> datetime | None:
     """The oldest base or logical backup, by its id where it was not read."""
     read = [entry.manifest.taken_at.astimezone(UTC) for entry in entries]
-    named = [_named_time(backup_id) for kind in listing.backups.values() for backup_id in kind]
-    return min([*read, *(moment for moment in named if moment is not None)], default=None)
-
-
-def _named_time(backup_id: str) -> datetime | None:
-    try:
-        return datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    named = oldest_named(view)
+    return min([*read, *([named] if named else [])], default=None)

@@ -22,7 +22,7 @@ from tmi_ops.objectives.rpo import RpoReading, judge_rpo
 from tmi_ops.objectives.rto import RtoForecast, forecast_rto
 from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.standing import Standing, worst_of
-from tmi_ops.objectives.stock import total_of
+from tmi_ops.objectives.stock import OTHER, total_of
 from tmi_ops.objectives.stream import StreamReading, judge_stream
 from tmi_ops.profile import Profile
 from tmi_ops.profile.tmi import TMI
@@ -123,7 +123,7 @@ def judge_all(settings: Settings, store: ObjectStore, now: datetime | None = Non
     Raises:
         StoreError: the store could not be read.
     """
-    facts = read_recoverability(settings, store, now)
+    facts = read_recoverability(settings, store, now, whole=True)
     days = read_history(store, facts.server_now)
     return judge_facts(settings, facts, days)
 
@@ -139,8 +139,12 @@ def judge_facts(settings: Settings, facts: RecoverabilityFacts, days: list[Day])
         stream=judge_stream(facts, objectives),
         worst_day=worst_over(days, DAY, facts.server_now, rpo.value),
         worst_month=worst_over(days, MONTH, facts.server_now, rpo.value),
-        growth=growth_per_day(days, facts.server_now, total_of(facts.storage).size),
+        growth=growth_per_day(days, facts.server_now, _size_of_backups(facts)),
     )
+
+
+def _size_of_backups(facts: RecoverabilityFacts) -> int:
+    return total_of({kind: one for kind, one in facts.storage.items() if kind != OTHER}).size
 
 
 def _recoverability(settings: Settings, now: datetime) -> tuple[Recoverability | None, str | None]:

@@ -1,27 +1,20 @@
-"""Takes stock of the store: one listing of everything, by several readers, and then only what must be opened.
-
-A listing answers most: what each kind takes, which backups are committed, and where their newest verdict lies.
-"""
+"""Takes stock of the store: which backups it holds, by the catalogue, and what each kind takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.facts import Usage
-from tmi_ops.store.catalogue import (
-    MANIFEST,
-    READERS,
-    CatalogueEntry,
-    is_verdict,
-    read_manifest,
-    read_newest_verdict,
-)
-from tmi_ops.store.manifest import BrokenRecordError, Kind
+from tmi_ops.store.catalogue import CatalogueEntry, read_entry
+from tmi_ops.store.folders import kind_of
+from tmi_ops.store.manifest import KINDS, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.overview import Overview
+from tmi_ops.store.stored_catalogue import CATALOGUE_FOLDER
+from tmi_ops.wal.archive import Stored
 from tmi_ops.wal.layout import WAL
 
 LISTERS = 6
@@ -29,44 +22,10 @@ DAY, WEEK = timedelta(days=1), timedelta(days=7)
 OTHER = "other"
 
 
-@dataclass
-class Listing:
-    """Everything in the store. `backups`: by kind and id, the key of the newest verdict, None without one; committed
-    ones only. `wal`: by cluster. `others`: keys of everything else."""
-
-    usage: dict[str, Usage] = field(default_factory=dict)
-    backups: dict[str, dict[str, str | None]] = field(default_factory=dict)
-    wal: dict[str, list[ListedObject]] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-
-
-def list_store(store: ObjectStore, now: datetime) -> Listing:
-    """List all of it.
-
-    Raises:
-        StoreError: the store failed.
-    """
-    folders = store.list_folders("")
-    with ThreadPoolExecutor(LISTERS, thread_name_prefix="stock") as pool:
-        parts = list(pool.map(lambda folder: (folder, list(store.list_objects(f"{folder}/"))), folders))
-    listing = Listing()
-    for folder, objects in parts:
-        kind = folder if folder in ("logical", "base", WAL) else OTHER
-        listing.usage[kind] = _added(listing.usage.get(kind, Usage()), objects, now)
-        if kind == WAL:
-            for item in objects:
-                listing.wal.setdefault(item.key.split("/")[1], []).append(item)
-        elif kind == OTHER:
-            listing.others += [item.key for item in objects]
-        else:
-            listing.backups[kind] = _committed(objects)
-    return listing
-
-
 def read_entries(
-    store: ObjectStore, listing: Listing, kind: Kind, on_broken: Callable[[OpsError], object]
+    store: ObjectStore, view: Overview, kind: Kind, on_broken: Callable[[OpsError], object]
 ) -> Iterator[CatalogueEntry]:
-    """The committed backups of a kind, newest first, with their newest verdict; a few are read ahead.
+    """The committed backups of a kind, newest first, with their newest verdict.
 
     Args:
         on_broken: told of each manifest or verdict that cannot be read.
@@ -74,53 +33,48 @@ def read_entries(
     Raises:
         StoreError: the store failed.
     """
-    found = listing.backups.get(kind, {})
-    ids = sorted(found, reverse=True)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="stock") as pool:
-        for begin in range(0, len(ids), READERS):
-            batch = ids[begin : begin + READERS]
-            for entry, broken in pool.map(lambda backup_id: _entry(store, backup_id, found[backup_id]), batch):
-                if broken is not None:
-                    on_broken(broken)
-                if entry is not None:
-                    yield entry
+    for folder in reversed(view.committed):
+        if kind_of(folder.backup_id) != kind:
+            continue
+        entry, broken = read_entry(store, view, folder)
+        if broken is not None:
+            on_broken(broken)
+        if entry is not None:
+            yield entry
 
 
-def _entry(
-    store: ObjectStore, backup_id: str, verdict_key: str | None
-) -> tuple[CatalogueEntry | None, OpsError | None]:
-    try:
-        manifest = read_manifest(store, backup_id)
-    except BrokenRecordError as error:
-        return None, error
-    if verdict_key is None:
-        return CatalogueEntry(manifest, None), None
-    try:
-        return CatalogueEntry(manifest, read_newest_verdict(store, manifest, [verdict_key])), None
-    except BrokenRecordError as error:
-        return CatalogueEntry(manifest, None), error
+def usage_of(view: Overview, wal: Iterable[Stored], now: datetime) -> dict[str, Usage]:
+    """What backups and WAL take, by kind; none are left out. A backup is as old as its newest object."""
+    usage: dict[str, Usage] = {}
+    for kind in KINDS:
+        folders = [one for one in view.folders.values() if kind_of(one.backup_id) == kind]
+        if folders:
+            usage[kind] = _added([(one.objects, one.size, one.touched_at) for one in folders], now)
+    archives = list(wal)
+    if any(one.objects for one in archives):
+        usage[WAL] = Usage(
+            sum(one.objects for one in archives),
+            sum(one.size for one in archives),
+            sum(one.day for one in archives),
+            sum(one.week for one in archives),
+        )
+    return usage
 
 
-def _committed(objects: Sequence[ListedObject]) -> dict[str, str | None]:
-    committed: set[str] = set()
-    verdicts: dict[str, str] = {}
-    for item in objects:
-        _, backup_id, *rest = item.key.split("/", 2)
-        if rest == [MANIFEST]:
-            committed.add(backup_id)
-        elif rest and is_verdict(rest[0]):
-            verdicts[backup_id] = max(item.key, verdicts.get(backup_id, ""))
-    return {backup_id: verdicts.get(backup_id) for backup_id in committed}
+def other_usage(store: ObjectStore, now: datetime) -> Usage:
+    """What everything else takes: listed, as it is small.
 
+    Raises:
+        StoreError: the store failed.
+    """
+    folders = [name for name in store.list_folders("") if name not in (*KINDS, WAL, CATALOGUE_FOLDER)]
 
-def _added(usage: Usage, objects: Iterable[ListedObject], now: datetime) -> Usage:
-    count, size, day, week = usage.objects, usage.size, usage.added_day, usage.added_week
-    for item in objects:
-        count, size = count + 1, size + item.size
-        if now - item.modified <= WEEK:
-            week += item.size
-            day += item.size if now - item.modified <= DAY else 0
-    return Usage(count, size, day, week)
+    def listed(folder: str) -> list[ListedObject]:
+        return list(store.list_objects(f"{folder}/"))
+
+    with ThreadPoolExecutor(LISTERS, thread_name_prefix="stock") as pool:
+        found = [item for part in pool.map(listed, folders) for item in part]
+    return _added([(1, item.size, item.modified) for item in found], now)
 
 
 def total_of(usage: Mapping[str, Usage]) -> Usage:
@@ -131,3 +85,22 @@ def total_of(usage: Mapping[str, Usage]) -> Usage:
         sum(item.added_day for item in usage.values()),
         sum(item.added_week for item in usage.values()),
     )
+
+
+def oldest_named(view: Overview) -> datetime | None:
+    """When the oldest backup was begun, by its id."""
+    oldest = min((folder.backup_id[:16] for folder in view.committed), default=None)
+    try:
+        return None if oldest is None else datetime.strptime(oldest, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _added(parts: Iterable[tuple[int, int, datetime]], now: datetime) -> Usage:
+    """Of objects, bytes and when they were stored."""
+    count = size = day = week = 0
+    for objects, bytes_, at in parts:
+        count, size = count + objects, size + bytes_
+        week += bytes_ if now - at <= WEEK else 0
+        day += bytes_ if now - at <= DAY else 0
+    return Usage(count, size, day, week)

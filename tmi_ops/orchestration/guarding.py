@@ -1,9 +1,7 @@
 """The sensors that guard the objectives: they look, decide (`tmi_ops/objectives/acting.py`), begin the cure, tell."""
 
-import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from tmi_ops.checks.finding import Finding
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.acting import Decision, Judged, Memory, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action
+from tmi_ops.objectives.sharing import SharedReading
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
 from tmi_ops.orchestration.resources import Environment
@@ -31,10 +30,13 @@ from tmi_ops.settings import Objectives, Settings
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
+    from tmi_ops.store.objects import ObjectStore
 
 MET_CHECK = "objective_met"
 # Sensors that look within so long of each other share one reading of store and server.
 SHARED_FOR = timedelta(seconds=20)
+# Dagster ends a sensor's look after 60 s, and nobody would be told. What was not read by then is unknown, and is told.
+BUDGET_S = 40.0
 _ABOUT: Mapping[Topic, str] = {
     Topic.RPO: "How much would be lost, were the server lost now. At risk: the run that cures it begins, once, and "
     "again only after it had its time. Breached: an alert, and the check of `objectives/rpo` fails.",
@@ -102,7 +104,7 @@ def look(
     settings, now = environment.settings, datetime.now(UTC)
     pace = pace_of(topic, settings.objectives)
     try:
-        facts = _READINGS.recent(environment, shared_for)
+        facts = _recent(environment, shared_for)
         judged = _judge(topic, facts, settings.objectives)
     except OpsError as error:
         return decide_unread(topic, error.what, error.next_step, memory, now, pace)
@@ -176,33 +178,36 @@ def severity_of(standing: Standing | None) -> AssetCheckSeverity:
 
 
 @dataclass
-class _Readings:
-    """What was read last, in this process. The sensors of one environment look at nearly the same moment."""
+class _Guarded:
+    """What this process reads with; the handle is made anew after a failure."""
 
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _facts: "RecoverabilityFacts | None" = None
-    _read_at: float = 0.0
-    _of: str = ""
+    store: "ObjectStore | None" = None
+    of: str = ""
 
-    def recent(self, environment: Environment, shared_for: timedelta) -> "RecoverabilityFacts":
-        """Not older than `shared_for`; what is read anew is kept for the history.
 
-        Raises:
-            OpsError: it could not be read.
-        """
+_GUARDED = _Guarded()
+_READINGS: SharedReading["RecoverabilityFacts"] = SharedReading()
+
+
+def _recent(environment: Environment, shared_for: timedelta) -> "RecoverabilityFacts":
+    """Not older than `shared_for`; what is read anew is kept for the history.
+
+    Raises:
+        OpsError: it could not be read, or not in time.
+    """
+    settings = environment.settings
+    of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.environment}"
+
+    def read() -> "RecoverabilityFacts":
         from tmi_ops.objectives.history import record_reading
         from tmi_ops.objectives.reading import read_recoverability
 
-        settings = environment.settings
-        of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.environment}"
-        with self._lock:
-            if self._facts is None or of != self._of or time.monotonic() - self._read_at > shared_for.total_seconds():
-                self._facts = None
-                store = environment.open_store()
-                facts = read_recoverability(settings, store)
-                record_reading(store, facts, settings.objectives.rpo)
-                self._facts, self._of, self._read_at = facts, of, time.monotonic()
-            return self._facts
+        store = _GUARDED.store if _GUARDED.of == of else None
+        _GUARDED.store = None
+        store = store or environment.open_store()
+        facts = read_recoverability(settings, store)
+        record_reading(store, facts, settings.objectives.rpo)
+        _GUARDED.store, _GUARDED.of = store, of
+        return facts
 
-
-_READINGS = _Readings()
+    return _READINGS.recent(of, read, shared_for_s=shared_for.total_seconds(), budget_s=BUDGET_S)

@@ -2,7 +2,7 @@
 
 1. What builds upon a backup goes before it. Its manifest goes first: from then on it does not exist, and what a crash
    leaves of it is swept like any half-made backup.
-2. WAL goes last, oldest first: no backup that still exists lacks it.
+2. WAL goes last, oldest first: no backup that still exists lacks it. The index of the archive is told before.
 3. Just before a manifest goes, the store is asked again: a hold or a lock that came since, or a new backup that builds
    upon it, keeps it, all it builds upon and the cluster's WAL.
 """
@@ -13,14 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tmi_ops.errors import ObjectMissingError
+from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.progress import Phase, Report
 from tmi_ops.retention.facts import Backup, HalfMade, WalFile
-from tmi_ops.retention.holds import hold_key, is_backup_id
+from tmi_ops.retention.holds import hold_key
 from tmi_ops.retention.plan import RetentionPlan, WalDecision
-from tmi_ops.store.catalogue import MANIFEST, backup_folder, discard, read_manifest
+from tmi_ops.store.catalogue import backup_folder, discard, read_manifest
+from tmi_ops.store.folders import MANIFEST, kind_of
 from tmi_ops.store.guarding import abort_upload, locked_until
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import DELETE_BATCH, ObjectStore
+from tmi_ops.store.overview import changing
+from tmi_ops.wal.index import withdraw
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def execute_retention(plan: RetentionPlan, store: ObjectStore, report: Report) -
     standing = _built_upon_since(plan, store)
     clusters_to_leave: set[str] = set()
     steps = len(plan.removed) + len(plan.half_made)
-    with report.phase("Removing backups", total=steps, unit="steps") as phase:
+    goes = [decision.backup.backup_id for decision in plan.removed]
+    with report.phase("Removing backups", total=steps, unit="steps") as phase, changing(store, *goes):
         for decision in plan.removed:
             backup = decision.backup
             kept_by = standing.get(backup.backup_id) or _kept_by(store, backup, plan.has_object_lock)
@@ -86,7 +91,7 @@ def _built_upon_since(plan: RetentionPlan, store: ObjectStore) -> dict[str, str]
     if not any(decision.backup.kind == "base" for decision in plan.removed):
         return standing
     for name in store.list_folders("base"):
-        if name in known or not is_backup_id(name, "base"):
+        if name in known or kind_of(name) != "base":
             continue
         try:
             manifest = read_manifest(store, name)
@@ -153,6 +158,9 @@ def _exists(store: ObjectStore, key: str) -> bool:
 
 
 def _remove_wal(store: ObjectStore, wal: WalDecision, result: RetentionResult, phase: Phase, *, locking: bool) -> None:
+    if wal.removed:
+        gone = [Segment(file.timeline, file.start, file.end - file.start) for file in wal.removed]
+        withdraw(store, wal.system_identifier, gone)
     for start in range(0, len(wal.removed), DELETE_BATCH):
         files: list[WalFile] = []
         for file in wal.removed[start : start + DELETE_BATCH]:

@@ -8,22 +8,22 @@ under a legal hold, so that nobody with our keys can delete it, by whatever prog
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.retention.facts import Hold
-from tmi_ops.store.catalogue import READERS, backup_folder, read_manifest
-from tmi_ops.store.described import SEALED, read_described
+from tmi_ops.store.catalogue import backup_folder, read_manifest
+from tmi_ops.store.described import read_described
+from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE
 from tmi_ops.store.guarding import has_object_lock, set_legal_hold
-from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest, Kind
+from tmi_ops.store.manifest import AnyManifest, BaseManifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.signed import SIGNATURE, read_document, write_once, write_over
+from tmi_ops.store.overview import changing, overview
+from tmi_ops.store.signed import read_document, write_once, write_over
 from tmi_ops.store.single_put import sealed
 
-HOLD = "hold.json"
 SEALED_REASON = "(sealed: read it where the private key is)"
 
 
@@ -52,7 +52,10 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
     record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
     clear = record.model_copy(update={"reason": SEALED_REASON}) if store.recipients else record
     try:
-        write_once(store, hold_key(backup_id), _to_json(clear), "hold")
+        with changing(store, backup_id):
+            write_once(store, hold_key(backup_id), _to_json(clear), "hold")
+            if store.recipients:
+                write_over(store, f"{hold_key(backup_id)}{SEALED}", sealed(store, _to_json(record)), "hold")
     except ObjectExistsError:
         held = read_hold(store, backup_id)
         raise ObjectExistsError(
@@ -60,8 +63,6 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
             kept="That hold was left as it is.",
             next_step=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
         ) from None
-    if store.recipients:
-        write_over(store, f"{hold_key(backup_id)}{SEALED}", sealed(store, _to_json(record)), "hold")
     if has_object_lock(store):
         for key in _objects_of(store, manifest):
             set_legal_hold(store, key, on=True)
@@ -87,9 +88,10 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
         for key in _objects_of(store, read_manifest(store, backup_id)):
             if key not in still_held:
                 set_legal_hold(store, key, on=False)
-    # The clear part last: as long as it is there, the backup is held.
-    store.delete([f"{hold_key(backup_id)}{SEALED}", f"{hold_key(backup_id)}{SEALED}{SIGNATURE}"])
-    store.delete([hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"])
+    with changing(store, backup_id):
+        # The clear part last: as long as it is there, the backup is held.
+        store.delete([f"{hold_key(backup_id)}{SEALED}", f"{hold_key(backup_id)}{SEALED}{SIGNATURE}"])
+        store.delete([hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"])
     return held
 
 
@@ -112,17 +114,11 @@ def list_holds(store: ObjectStore) -> list[Hold]:
     Raises:
         StoreError: one of them cannot be understood, or the store failed.
     """
-    names = [name for kind in KINDS for name in store.list_folders(kind) if is_backup_id(name, kind)]
-    with ThreadPoolExecutor(READERS, thread_name_prefix="holds") as pool:
-        held = [hold for hold in pool.map(lambda name: read_hold(store, name), names) if hold is not None]
+    view = overview(store)
+    known = view.over(store)
+    found = [read_hold(known, folder.backup_id) for folder in view.folders.values() if folder.held]
+    held = [hold for hold in found if hold is not None]
     return sorted(held, key=lambda hold: hold.since, reverse=True)
-
-
-def is_backup_id(name: str, kind: Kind) -> bool:
-    try:
-        return backup_folder(name) == f"{kind}/{name}"
-    except StoreError:
-        return False
 
 
 def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:

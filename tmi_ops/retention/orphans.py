@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from tmi_ops.retention.planning import HALF_MADE_AFTER, UPLOAD_STALE_AFTER
-from tmi_ops.retention.reading import list_folders
 from tmi_ops.store.guarding import unfinished_uploads
-from tmi_ops.store.manifest import KINDS
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.overview import overview
 
 
 def find_orphans(store: ObjectStore, now: datetime) -> list[str]:
@@ -22,8 +21,7 @@ def find_orphans(store: ObjectStore, now: datetime) -> list[str]:
     at_work = {part for upload in uploads if upload.key not in stale for part in upload.key.split("/")}
     forgotten = [
         folder.backup_id
-        for kind in KINDS
-        for folder in list_folders(store, kind)
+        for folder in overview(store).folders.values()
         if folder.manifest_at is None
         and not folder.held
         and now - folder.touched_at > HALF_MADE_AFTER

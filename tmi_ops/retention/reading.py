@@ -1,31 +1,25 @@
-"""Reading the facts: one listing of everything, then every manifest and newest verdict. Whole, or an error.
+"""Reading the facts: every backup with its newest verdict, by the catalogue or by a listing of everything. Whole, or an
+error.
 
 Manifests are reduced as they arrive, so memory grows with the number of objects by a few hundred bytes each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
 from tmi_ops.errors import ObjectMissingError, StoreError
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
 from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
-from tmi_ops.retention.holds import HOLD, is_backup_id, read_hold
-from tmi_ops.store.catalogue import (
-    MANIFEST,
-    READERS,
-    backup_folder,
-    is_verdict,
-    read_manifest,
-    read_newest_verdict,
-)
+from tmi_ops.retention.holds import read_hold
+from tmi_ops.store.catalogue import backup_folder, read_manifest, read_newest_verdict
+from tmi_ops.store.folders import MANIFEST, Folder, kind_of
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
-from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest, Kind
+from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.overview import READERS, overview
 from tmi_ops.store.seen import notice
 from tmi_ops.wal.archive import list_clusters, read_history, read_segment_size
 from tmi_ops.wal.layout import SUFFIX, cluster_folder
@@ -35,22 +29,26 @@ _SEGMENT_NAME_LENGTH = 24
 _AT_ONCE = 512
 
 
-def read_facts(store: ObjectStore) -> RetentionFacts:
+def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
     """Everything retention decides upon.
+
+    Args:
+        to_look: nothing is removed by it, so the catalogue's word on older backups is enough.
 
     Raises:
         StoreError: anything of it could not be read or understood; then nothing may be removed.
     """
     locking = has_object_lock(store)
-    folders = [folder for kind in KINDS for folder in list_folders(store, kind)]
-    committed = [folder for folder in folders if folder.manifest_at is not None]
+    view = overview(store, thoroughness="names" if to_look else "whole")
+    known = view.over(store)
+    folders, committed = view.folders.values(), view.committed
     backups: list[Backup] = []
     with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
         waiting = iter(committed)
         while some := list(islice(waiting, _AT_ONCE)):
-            backups += pool.map(lambda folder: _read_backup(store, folder, locking), some)
+            backups += pool.map(lambda folder: _read_backup(known, folder, locking), some)
     ids = [backup.backup_id for backup in backups]
-    for lost in notice(store, {kind: [one for one in ids if is_backup_id(one, kind)] for kind in KINDS}):
+    for lost in notice(store, {kind: [one for one in ids if kind_of(one) == kind] for kind in KINDS}):
         raise lost
     wal = tuple(_read_wal(store, cluster) for cluster in list_clusters(store))
     stored = [file.stored_at for cluster in wal for file in cluster.files]
@@ -67,43 +65,6 @@ def read_facts(store: ObjectStore) -> RetentionFacts:
         newest_at=max([*stored, *(folder.manifest_at for folder in committed if folder.manifest_at)], default=None),
         has_object_lock=locking,
     )
-
-
-@dataclass
-class Folder:
-    """What a listing says of one backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest."""
-
-    backup_id: str
-    size: int = 0
-    objects: int = 0
-    touched_at: datetime = field(default=datetime.min.replace(tzinfo=UTC))
-    manifest_at: datetime | None = None
-    verdict: str | None = None
-    held: bool = False
-
-
-def list_folders(store: ObjectStore, kind: Kind) -> Iterator[Folder]:
-    """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
-    folder: Folder | None = None
-    for item in store.list_objects(f"{kind}/"):
-        _, backup_id, *rest = item.key.split("/", 2)
-        if not rest or not is_backup_id(backup_id, kind):
-            continue
-        if folder is None or folder.backup_id != backup_id:
-            if folder is not None:
-                yield folder
-            folder = Folder(backup_id)
-        name = rest[0]
-        folder.size += item.size
-        folder.objects += 1
-        folder.touched_at = max(folder.touched_at, item.modified)
-        folder.held |= name == HOLD
-        if name == MANIFEST:
-            folder.manifest_at = item.modified
-        elif is_verdict(name):
-            folder.verdict = max(folder.verdict or "", item.key)
-    if folder is not None:
-        yield folder
 
 
 def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:

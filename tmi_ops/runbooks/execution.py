@@ -138,8 +138,13 @@ class Work:
         return said
 
 
-def begin(settings: Settings, store: ObjectStore, plan: Plan, report: Report) -> tuple[Logbook, Journal]:
+def begin(
+    settings: Settings, store: ObjectStore, plan: Plan, report: Report, *, since: datetime | None = None
+) -> tuple[Logbook, Journal]:
     """Open the journal of a new run. Nothing else happens.
+
+    Args:
+        since: when somebody began to wait for it; None: now.
 
     Raises:
         RecoveryError: the plan has an obstacle.
@@ -149,7 +154,7 @@ def begin(settings: Settings, store: ObjectStore, plan: Plan, report: Report) ->
         more = f" {' '.join(other.what for other in others)}" if others else ""
         raise RecoveryError(f"The run is not begun: {first.what}{more}", next_step=first.next_step)
     now = datetime.now(UTC)
-    journal = new_journal(plan, settings.environment, settings.objectives.rto.total_seconds(), now)
+    journal = new_journal(plan, settings.environment, settings.objectives.rto.total_seconds(), min(since or now, now))
     logbook = logbook_of(settings, store, journal.run_id)
     logbook.write(journal, report)
     return logbook, journal

@@ -18,13 +18,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
-from tmi_ops.store.described import SEALED, read_described, write_described
+from tmi_ops.store.described import read_described, write_described
+from tmi_ops.store.folders import MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict
 from tmi_ops.store.manifest import (
     BACKUP_ID,
     KINDS,
@@ -40,16 +40,14 @@ from tmi_ops.store.manifest import (
     verdict_in_clear,
 )
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.overview import Overview, changing, overview
 from tmi_ops.store.seen import notice
-from tmi_ops.store.signed import SIGNATURE, read_document, write_once
+from tmi_ops.store.signed import read_document, write_once
 from tmi_ops.store.single_put import sealed, unsealed
-from tmi_ops.store.trust import CLOCK_TOLERANCE, UntrustedError
+from tmi_ops.store.trust import CLOCK_TOLERANCE, TrustedKey, UntrustedError
 
-MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
-VERDICT_PREFIX = "verdict-"
 LATEST = "latest"
-READERS = 16
 _VERDICT_NAME = re.compile(rf"{VERDICT_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9a-f]{{4}}\.json")
 
 
@@ -59,6 +57,11 @@ class CatalogueEntry:
 
     manifest: AnyManifest
     verdict: Verdict | None
+
+
+# What this process made of a backup's documents, by their bytes and the keys that were pinned then.
+_ENTRIES: dict[tuple[bytes, str, tuple[TrustedKey, ...]], CatalogueEntry] = {}
+_MOST_ENTRIES = 8192
 
 
 def new_backup_id(kind: Kind, now: datetime) -> str:
@@ -92,7 +95,8 @@ def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
     data = to_json(in_clear(manifest) if store.recipients else manifest)
     if store.recipients:
         write_once(store, f"{folder}/{MANIFEST}{SEALED}", sealed(store, to_json(manifest)), "backup")
-    write_once(store, f"{folder}/{MANIFEST}", data, "backup")
+    with changing(store, manifest.backup_id):
+        write_once(store, f"{folder}/{MANIFEST}", data, "backup")
     manifest.remember_stored(data)
 
 
@@ -165,11 +169,6 @@ def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
     return whole
 
 
-def is_verdict(name: str) -> bool:
-    """Whether an object of this name, without its folder, is a verdict; its signature and its sealed whole are none."""
-    return name.startswith(VERDICT_PREFIX) and not name.endswith((SIGNATURE, SEALED))
-
-
 def read_newest_verdict(store: ObjectStore, manifest: AnyManifest, keys: Iterable[str]) -> Verdict | None:
     """What the newest proof of a backup said; None where nobody tried.
 
@@ -188,7 +187,8 @@ def record_verdict(store: ObjectStore, verdict: Verdict) -> None:
     """Write down, beside the backup, what a proof of it said. Verdicts add up; none is replaced."""
     name = f"{VERDICT_PREFIX}{_verdict_time(verdict)}-{secrets.token_hex(2)}.json"
     key = f"{backup_folder(verdict.backup_id)}/{name}"
-    write_described(store, key, to_json(verdict_in_clear(verdict)), to_json(verdict), "proof")
+    with changing(store, verdict.backup_id):
+        write_described(store, key, to_json(verdict_in_clear(verdict)), to_json(verdict), "proof")
 
 
 def list_backups(
@@ -205,17 +205,20 @@ def list_backups(
         StoreError: without `on_broken`, when any manifest cannot be read; it names them all.
     """
     broken: list[StoreError] = []
-    with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
-        found = list(pool.map(lambda backup_id: _read_entry(store, backup_id, broken), _folder_ids(store, kinds)))
-    ids = [entry.manifest.backup_id for entry in found if entry is not None]
+    view = overview(store, kinds)
+    found = []
+    for folder in view.committed:
+        entry, bad = read_entry(store, view, folder)
+        found += [entry] if entry is not None else []
+        broken += [bad] if bad is not None else []
+    ids = [entry.manifest.backup_id for entry in found]
     broken += notice(store, {kind: [one for one in ids if backup_folder(one).startswith(f"{kind}/")] for kind in kinds})
     if broken and on_broken is None:
         raise _catalogue_broken(broken)
     for error in broken:
         if on_broken is not None:
             on_broken(error)
-    entries = [entry for entry in found if entry is not None]
-    return sorted(entries, key=lambda entry: entry.manifest.backup_id, reverse=True)
+    return sorted(found, key=lambda entry: entry.manifest.backup_id, reverse=True)
 
 
 def find_backup(store: ObjectStore, name: str) -> Manifest:
@@ -296,21 +299,40 @@ def _is_committed(store: ObjectStore, backup_id: str) -> bool:
     return True
 
 
-def _read_entry(store: ObjectStore, backup_id: str, broken: list[StoreError]) -> CatalogueEntry | None:
-    """One backup; None when it does not exist or, then noted in `broken`, cannot be read."""
+def read_entry(
+    store: ObjectStore, view: Overview, folder: Folder
+) -> tuple[CatalogueEntry | None, BrokenRecordError | None]:
+    """One backup that was seen; None when it does not exist any more or, then with the error, cannot be read.
+
+    What was made of the same bytes with the same keys pinned is not made again.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    place = view.state_of(folder)
+    known = None if place is None else _ENTRIES.get((place, store.trust.environment, store.trust.trusted))
+    if known is not None and store.identity_file is None:
+        return known, None
+    entry, error = _read_entry(view.over(store), folder)
+    if place is not None and entry is not None and error is None:
+        if len(_ENTRIES) >= _MOST_ENTRIES:
+            _ENTRIES.clear()
+        _ENTRIES[place, store.trust.environment, store.trust.trusted] = entry
+    return entry, error
+
+
+def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | None, BrokenRecordError | None]:
     try:
-        manifest = read_manifest(store, backup_id)
+        manifest = read_manifest(store, folder.backup_id)
     except ObjectMissingError:
-        return None
+        return None, None
     except BrokenRecordError as error:
-        broken.append(error)
-        return None
-    keys = [item.key for item in store.list_objects(f"{backup_folder(backup_id)}/{VERDICT_PREFIX}")]
+        return None, error
+    keys = [] if folder.verdict is None else [folder.verdict]
     try:
-        return CatalogueEntry(manifest, read_newest_verdict(store, manifest, keys))
+        return CatalogueEntry(manifest, read_newest_verdict(store, manifest, keys)), None
     except BrokenRecordError as error:
-        broken.append(error)
-        return CatalogueEntry(manifest, None)
+        return CatalogueEntry(manifest, None), error
 
 
 def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:

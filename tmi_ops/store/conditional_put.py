@@ -2,8 +2,8 @@
 
 A condition makes the put atomic against other writers: `IfAbsent`, or `IfUnchanged` since an ETag was seen. Some S3
 servers do not know conditions, and some ignore them: they answer 200 and overwrite. Each kind of condition is tried
-once per handle, on an object of our own. Where it does not hold, a look precedes the put, with a warning, and two
-writers at the same instant may both believe that they won.
+once per process and store, on an object of our own. Where it does not hold, a look precedes the put, with a warning,
+and two writers at the same instant may both believe that they won.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _CONDITIONS_UNKNOWN = {400, 501}
 _SENDINGS = 5
 _DAMAGED_ON_THE_WAY = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _log = logging.getLogger(__name__)
+# Which conditions a server honours, by its address, the bucket and our part of it.
+_HONOURED: dict[tuple[str, str, str], dict[type[IfAbsent | IfUnchanged], bool]] = {}
 
 
 class ObjectChangedError(ObjectExistsError):
@@ -69,7 +71,7 @@ class Puts:
         self._root = root
         self._where = where
         self._retain = retain
-        self._honoured: dict[type[IfAbsent | IfUnchanged], bool] = {}
+        self._honoured = _HONOURED.setdefault((where, bucket, root), {})
         self._probing = threading.Lock()
 
     def put(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None, condition: Condition = None) -> str:

@@ -7,12 +7,11 @@ read by those that have it. In a store without recipients there is one document,
 from __future__ import annotations
 
 from tmi_ops.errors import ObjectMissingError
+from tmi_ops.store.folders import SEALED
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.signed import read_document, write_once
 from tmi_ops.store.single_put import sealed, unsealed
 from tmi_ops.store.trust import Purpose
-
-SEALED = ".age"
 
 
 def write_described(store: ObjectStore, key: str, clear: bytes, whole: bytes, purpose: Purpose) -> None:

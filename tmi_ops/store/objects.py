@@ -6,13 +6,13 @@ other refusal is a StoreError that names the next step. What the server answers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tmi_ops.errors import StoreError
 from tmi_ops.progress import Phase
@@ -34,13 +34,19 @@ DELETE_BATCH = 1000
 HURRIED_READ_TIMEOUT_S = 5
 
 
+# A document's bytes by its key, None where it is known to be absent; a LookupError says to ask the store.
+AtHand = Callable[[str], bytes | None]
+
+
 @dataclass(frozen=True)
 class ListedObject:
-    """One object of a listing. `size` in bytes; `modified` is the server's clock, aware."""
+    """One object of a listing. `size` in bytes; `modified` is the server's clock, aware. `etag`: no checksum, but
+    another one after each change."""
 
     key: str
     size: int
     modified: datetime
+    etag: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class ObjectStore:
     """A handle on one environment's objects. Usable from several threads; holds no state but its connections.
 
     `seen_file`: where this machine notes the newest that it has seen, so that a store that went back is noticed.
+    `at_hand`: documents that are known already; see `overview.py`.
     """
 
     client: S3Client = field(repr=False)
@@ -59,6 +66,7 @@ class ObjectStore:
     trust: Trust = field(default_factory=Trust)
     seen_file: Path | None = None
     retain: Retain | None = None
+    at_hand: AtHand | None = field(default=None, repr=False)
 
     def upload(self, key: str, chunks: Iterable[bytes], *, phase: Phase | None = None) -> StoredObject:
         """Stream an object of any length into the store, encrypted when recipients are configured.
@@ -135,22 +143,47 @@ class ObjectStore:
         """The stored bytes of an object."""
         return self._source(key).size
 
-    def list_objects(self, prefix: str) -> Iterator[ListedObject]:
-        """All objects whose key begins with `prefix`, by key. An empty listing is not an error."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._full(prefix))
+    def list_objects(self, prefix: str, *, after: str = "") -> Iterator[ListedObject]:
+        """All objects whose key begins with `prefix`, by key. An empty listing is not an error.
+
+        Args:
+            after: only those whose key sorts behind this one.
+        """
+        request: Any = {"StartAfter": self._full(after)} if after else {}
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self._full(prefix), **request
+        )
         with refusals_explained(self.where):
             for page in pages:
                 for item in page.get("Contents", ()):
-                    key = item["Key"].removeprefix(self.root)
-                    yield ListedObject(key, item["Size"], item["LastModified"].astimezone(UTC))
+                    yield self._listed(item)
 
-    def list_folders(self, prefix: str) -> list[str]:
-        """The names directly below the folder `prefix` that hold objects, sorted; without the prefix and slashes."""
+    def list_folders(self, prefix: str, *, beginning: str = "") -> list[str]:
+        """The names directly below the folder `prefix` that hold objects, sorted; without the prefix and slashes.
+
+        Args:
+            beginning: only the names from this one on.
+        """
         folder = self._full(f"{prefix.rstrip('/')}/" if prefix else "")
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/")
+        after: Any = {"StartAfter": f"{folder}{beginning}"} if beginning else {}
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=folder, Delimiter="/", **after
+        )
         with refusals_explained(self.where):
             found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
         return sorted(name.removeprefix(folder).rstrip("/") for name in found)
+
+    def list_level(self, folder: str) -> tuple[list[ListedObject], list[str]]:
+        """The objects directly in a folder, and the names of the folders in it."""
+        full = self._full(f"{folder.rstrip('/')}/")
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=full, Delimiter="/")
+        objects: list[ListedObject] = []
+        folders: list[str] = []
+        with refusals_explained(self.where):
+            for page in pages:
+                objects += [self._listed(item) for item in page.get("Contents", ())]
+                folders += [item["Prefix"].removeprefix(full).rstrip("/") for item in page.get("CommonPrefixes", ())]
+        return objects, folders
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; an absent one counts as deleted, so this may be repeated.
@@ -196,6 +229,10 @@ class ObjectStore:
                     )
                     aborted += 1
         return aborted
+
+    def _listed(self, item: Any) -> ListedObject:
+        key = item["Key"].removeprefix(self.root)
+        return ListedObject(key, item["Size"], item["LastModified"].astimezone(UTC), item.get("ETag", ""))
 
     def _full(self, key: str) -> str:
         return f"{self.root}{key}"

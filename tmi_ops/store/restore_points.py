@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -96,6 +96,16 @@ def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
         return None
     except ValidationError:
         raise BrokenRecordError(f"The record {key} of a restore point cannot be read.") from None
+
+
+def list_restore_points(store: ObjectStore) -> list[str]:
+    """The names of all that are recorded.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    keys = (item.key for item in store.list_objects(f"{FOLDER}/"))
+    return sorted(unquote(key[len(FOLDER) + 1 : -len(".json")]) for key in keys if key.endswith(".json"))
 
 
 def _taken(name: str) -> ObjectExistsError:

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tmi_ops.errors import IntegrityError, ObjectMissingError
+from tmi_ops.store.folders import SIGNATURE
 from tmi_ops.store.minisign import PublicKey
-from tmi_ops.store.signed import LARGEST_DOCUMENT, SIGNATURE, read_signature
+from tmi_ops.store.signed import LARGEST_DOCUMENT, read_signature
 from tmi_ops.store.single_put import get_single
 from tmi_ops.store.trust import Signed, UntrustedError
 from tmi_ops.store.vouching import purpose_of

@@ -29,7 +29,7 @@ from tmi_ops.store.minisign import (
 )
 
 Role = Literal["writer", "prover", "pruner"]
-Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL", "reading"]
+Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL", "reading", "catalogue"]
 ROLES: tuple[Role, ...] = ("writer", "prover", "pruner")
 # Who may say what. A stolen writer key can call nothing proven.
 SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
@@ -41,6 +41,8 @@ SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
     "hold": ROLES,
     "journal": ROLES,
     "reading": ROLES,
+    # It only repeats what others signed, signatures included; whoever changes something writes it.
+    "catalogue": ROLES,
 }
 # How far this machine's clock may lag behind that of whoever signed.
 CLOCK_TOLERANCE = timedelta(hours=1)

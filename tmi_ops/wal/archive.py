@@ -8,10 +8,11 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, OpsError, StoreError
 from tmi_ops.postgres.wal_files import (
     DEFAULT_SEGMENT_SIZE,
     PARTIAL_SUFFIX,
@@ -25,11 +26,31 @@ from tmi_ops.postgres.wal_files import (
     parse_segment_name,
 )
 from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.remembered import remembered
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
-from tmi_ops.wal.layout import SUFFIX, WAL, cluster_folder, description_key, file_key, lease_key
+from tmi_ops.wal.index import (
+    LONG_TAIL,
+    ListedSegment,
+    WalIndex,
+    extended,
+    read_index,
+    stored_per_day,
+    write_index,
+)
+from tmi_ops.wal.layout import (
+    SUFFIX,
+    WAL,
+    cluster_folder,
+    description_key,
+    file_key,
+    index_key,
+    lease_key,
+    records_key,
+)
 from tmi_ops.wal.lineage import Lineage
-from tmi_ops.wal.records import Followed, known_records
+from tmi_ops.wal.records import ArchiveRecords, Followed, known_records
+from tmi_ops.wal.runs import ArchivedSegment, Segments, runs_of
 from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
 
 if TYPE_CHECKING:
@@ -40,19 +61,8 @@ FIRST_TIMELINE = 1
 # A receiver has fewer segments than this on their way at once.
 IN_FLIGHT = 16
 _LOOKS, _LOOK_AGAIN_S, _AT_WORK_S = 3, 0.3, 15.0
+_TIMELINE = re.compile(r"[0-9A-F]{8}")
 _HISTORY_KEY = re.compile(r"([0-9A-F]{8})\.history")
-
-
-@dataclass(frozen=True)
-class ArchivedSegment:
-    """A whole segment in the archive; `size` is its stored bytes."""
-
-    segment: Segment
-    size: int
-
-    @property
-    def name(self) -> str:
-        return self.segment.name
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,16 @@ class ArchivedPartial:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """Objects of an archive, and their bytes; `day`, `week`: of those stored since then, by full days."""
+
+    objects: int = 0
+    size: int = 0
+    day: int = 0
+    week: int = 0
+
+
+@dataclass(frozen=True)
 class WalArchive:
     """What is archived of one cluster. Segments and partials by timeline, in the order of the WAL.
 
@@ -79,17 +99,21 @@ class WalArchive:
         breaks: where a receiver saw that no replay passes.
         followed: what receivers followed, and a person's word on it, the oldest first.
         problems: what of the archive cannot be read, a sentence each.
+        stored: what it takes in the store.
+        etags: of the small objects directly in the cluster's folder, by key.
         coverages: what was found out about lines of it; see `coverage.coverage`.
     """
 
     system_identifier: str
     segment_size: int
-    segments: Mapping[int, tuple[ArchivedSegment, ...]]
+    segments: Mapping[int, Sequence[ArchivedSegment]]
     partials: Mapping[int, tuple[ArchivedPartial, ...]]
     histories: tuple[int, ...]
     breaks: tuple[Break, ...] = ()
     followed: tuple[Followed, ...] = ()
     problems: tuple[str, ...] = ()
+    stored: Stored = field(default_factory=Stored, compare=False)
+    etags: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     coverages: dict[Lineage, Coverage] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -100,7 +124,7 @@ class WalArchive:
     @property
     def size(self) -> int:
         """Stored bytes."""
-        whole = sum(item.size for group in self.segments.values() for item in group)
+        whole = sum(run.size for group in self.segments.values() for run in runs_of(group))
         return whole + sum(item.size for group in self.partials.values() for item in group)
 
     @property
@@ -120,26 +144,93 @@ def list_clusters(store: ObjectStore) -> list[str]:
     return [name for name in store.list_folders(WAL) if name.isdigit()]
 
 
-def list_wal(store: ObjectStore, system_identifier: str) -> WalArchive:
+def list_wal(store: ObjectStore, system_identifier: str, *, whole: bool = False) -> WalArchive:
     """Read what the archive holds of a cluster; empty when it holds nothing. Names and sizes only: nothing is opened.
+
+    What the index has is not listed again. A long tail behind it is put into it, where we may write it.
+
+    Args:
+        whole: list every object, and believe no index.
 
     Raises:
         StoreError: the store failed, or the archive was written by a newer release.
     """
-    return archive_of(store, system_identifier, store.list_objects(f"{cluster_folder(system_identifier)}/"))
+    folder = cluster_folder(system_identifier)
+    top, timelines = store.list_level(folder)
+    etags = {item.key: item.etag for item in top}
+    size = _segment_size(store, system_identifier, etags)
+    etag = etags.get(index_key(system_identifier))
+    found = read_index(store, system_identifier, etag) if etag else None
+    index, seen = found or (WalIndex(segment_size=size), etag)
+    if whole or index.segment_size != size:
+        index = WalIndex(segment_size=size, leaving=index.leaving)
+    listed = list(top)
+    for name in timelines:
+        known = index.of(int(name, 16)) if _TIMELINE.fullmatch(name) else ()
+        after = file_key(system_identifier, known[-1].segment(known[-1].count - 1).name) if known else ""
+        listed += store.list_objects(f"{folder}/{name}/", after=after)
+    archive = archive_of(store, system_identifier, listed, index)
+    _keep_index(store, system_identifier, index, seen, listed)
+    return archive
 
 
-def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[ListedObject]) -> WalArchive:
+def _keep_index(
+    store: ObjectStore, system_identifier: str, index: WalIndex, etag: str | None, listed: Sequence[ListedObject]
+) -> None:
+    """Put a long tail into the index; whoever may not write there reads more, and nothing else."""
+    tail = [one for item in listed if (one := _listed_segment(item, index.segment_size)) is not None]
+    if len(tail) >= LONG_TAIL:
+        with contextlib.suppress(OpsError):
+            write_index(store, system_identifier, extended(index, tail, datetime.now(UTC)), etag)
+
+
+def _listed_segment(item: ListedObject, size: int) -> ListedSegment | None:
+    name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
+    return (
+        ListedSegment(parse_segment_name(name, size), item.size, item.modified)
+        if SEGMENT_NAME.fullmatch(name)
+        else None
+    )
+
+
+def _segment_size(store: ObjectStore, system_identifier: str, etags: Mapping[str, str]) -> int:
+    """As described; nothing is asked where the folder's listing shows no description."""
+    key = description_key(system_identifier)
+    if key not in etags:
+        return DEFAULT_SEGMENT_SIZE
+    found = remembered(store, key, etags[key], lambda: read_segment_size(store, system_identifier))
+    return found or DEFAULT_SEGMENT_SIZE
+
+
+def archive_of(
+    store: ObjectStore, system_identifier: str, found: Iterable[ListedObject], index: WalIndex | None = None
+) -> WalArchive:
     """As `list_wal`, of a listing of the cluster's folder that is at hand already.
+
+    Args:
+        found: the listing.
+        index: has what was not listed; None: everything was.
 
     Raises:
         StoreError: as `list_wal`.
     """
-    size = read_segment_size(store, system_identifier) or DEFAULT_SEGMENT_SIZE
+    listed = list(found)
+    etags = {item.key: item.etag for item in listed if item.key.count("/") == 2}
+    index = index or WalIndex(segment_size=_segment_size(store, system_identifier, etags))
+    size = index.segment_size
+    indexed = {run.timeline: index.of(run.timeline) for run in index.runs}
+    now = datetime.now(UTC)
+    stored = Stored(
+        sum(run.count for run in index.runs),
+        sum(run.size for run in index.runs),
+        stored_per_day(index, now - timedelta(days=1)),
+        stored_per_day(index, now - timedelta(days=7)),
+    )
     segments: dict[int, list[ArchivedSegment]] = {}
     open_ones: list[tuple[Segment, ListedObject]] = []
     histories: list[int] = []
     for item in listed:
+        stored = _and(stored, item, now)
         name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
         if match := _HISTORY_KEY.fullmatch(name):
             histories.append(int(match[1], 16))
@@ -159,21 +250,41 @@ def archive_of(store: ObjectStore, system_identifier: str, listed: Iterable[List
         else:
             partials.setdefault(segment.timeline, []).append(partial)
     there = [*whole, *cleared, *(item.segment for group in partials.values() for item in group)]
+    there += [runs[-1].segment(number) for runs in indexed.values() for number in _last(runs[-1].count)]
     waiting = [*missing_near_the_end(there), *cleared]
     for segment, stored_size in _on_their_way(store, system_identifier, waiting):
         group = segments.setdefault(segment.timeline, [])
         group.append(ArchivedSegment(segment, stored_size))
         group.sort(key=lambda item: item.segment.start)
-    records, problems = known_records(store, system_identifier)
+    records, problems = _records(store, system_identifier, etags)
     return WalArchive(
         system_identifier=system_identifier,
         segment_size=size,
-        segments={timeline: tuple(group) for timeline, group in segments.items()},
+        segments={
+            timeline: Segments(indexed.get(timeline, ()), segments.get(timeline, ()))
+            for timeline in sorted({*indexed, *segments})
+        },
         partials={timeline: tuple(group) for timeline, group in partials.items()},
         histories=tuple(sorted(histories)),
         breaks=records.as_breaks(),
         followed=records.followed,
         problems=problems,
+        stored=stored,
+        etags=etags,
+    )
+
+
+def _last(count: int) -> range:
+    return range(max(0, count - IN_FLIGHT), count)
+
+
+def _and(stored: Stored, item: ListedObject, now: datetime) -> Stored:
+    age = now - item.modified
+    return Stored(
+        stored.objects + 1,
+        stored.size + item.size,
+        stored.day + (item.size if age <= timedelta(days=1) else 0),
+        stored.week + (item.size if age <= timedelta(days=7) else 0),
     )
 
 
@@ -220,6 +331,16 @@ def _grows(store: ObjectStore, system_identifier: str) -> bool:
     """Whether a receiver is at work, by the age of its lease."""
     head = look(store, lease_key(system_identifier))
     return head is not None and head.age_s < _AT_WORK_S
+
+
+def _records(
+    store: ObjectStore, system_identifier: str, etags: Mapping[str, str]
+) -> tuple[ArchiveRecords, tuple[str, ...]]:
+    """What receivers recorded; nothing is asked where the folder's listing shows no records."""
+    key = records_key(system_identifier)
+    if key not in etags:
+        return ArchiveRecords(), ()
+    return remembered(store, key, etags[key], lambda: known_records(store, system_identifier))
 
 
 def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:

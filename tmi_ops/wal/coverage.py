@@ -13,14 +13,17 @@ from anywhere, and the files for it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
+from typing import overload
 
 from tmi_ops.postgres.wal_files import Segment, segment_at
-from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive
+from tmi_ops.wal.archive import ArchivedPartial, WalArchive
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.lineage import Lineage, Stretch
+from tmi_ops.wal.runs import Run, runs_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class WalRange:
     though the WAL goes on. Both None: `end` is where the WAL ends.
     """
 
-    files: tuple[WalFile, ...]
+    files: Sequence[WalFile]
     start: int
     end: int
     missing: Segment | None
@@ -110,11 +113,61 @@ class WalRange:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What one archived file covers of a line."""
+    """What archived files that follow each other cover of a line: `count` segments, or one that is cut or partial."""
 
     start: int
     end: int
-    file: WalFile
+    first: Segment
+    count: int = 1
+    stored: str | None = None
+    cut: int | None = None
+
+    def file(self, number: int) -> WalFile:
+        first = self.first
+        segment = Segment(first.timeline, first.start + number * first.size, first.size)
+        return WalFile(segment, self.stored or segment.name, self.cut)
+
+    def within(self, start: int, end: int) -> _Piece:
+        """The files of it that reach beyond `start` and begin before `end`; the piece has some."""
+        if self.count == 1:
+            return self
+        size = self.first.size
+        skipped = max(0, (start - self.start) // size)
+        count = min(self.count, max(0, -(-(end - self.start) // size))) - skipped
+        begins = self.start + skipped * size
+        return replace(self, start=begins, end=begins + count * size, first=self.file(skipped).segment, count=count)
+
+
+class WalFiles(Sequence[WalFile]):
+    """Files of a line in its order; each is made when it is asked for."""
+
+    def __init__(self, pieces: Iterable[_Piece]) -> None:
+        self._pieces = tuple(pieces)
+        self._ends = list(accumulate(piece.count for piece in self._pieces))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[WalFile]:
+        for piece in self._pieces:
+            yield from map(piece.file, range(piece.count))
+
+    @overload
+    def __getitem__(self, index: int) -> WalFile: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[WalFile, ...]: ...
+    def __getitem__(self, index: int | slice) -> WalFile | tuple[WalFile, ...]:
+        if isinstance(index, slice):
+            return tuple(self[number] for number in range(*index.indices(len(self))))
+        number = range(len(self))[index]
+        of = bisect_right(self._ends, number)
+        return self._pieces[of].file(number - (self._ends[of - 1] if of else 0))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._pieces)
 
 
 @dataclass(frozen=True)
@@ -158,9 +211,9 @@ class Coverage:
         return max(self.end or 0, begins) or None
 
     @cached_property
-    def files(self) -> tuple[WalFile, ...]:
+    def files(self) -> WalFiles:
         """All of the line, in its order, holes not considered."""
-        return tuple(piece.file for piece in self._pieces)
+        return WalFiles(self._pieces)
 
     def reach(self, lsn: int) -> int:
         """The LSN up to which WAL goes on from `lsn` without a hole or a break; `lsn` where nothing does."""
@@ -185,7 +238,7 @@ class Coverage:
         interval = self._interval_at(lsn)
         end, broken = (lsn, None) if interval is None else (interval.end, interval.ended_by)
         missing = self._segment_at(end) if broken is None and end < (self.known_end or 0) else None
-        return WalRange(tuple(piece.file for piece in self._pieces_within(lsn, end)), start, end, missing, broken)
+        return WalRange(WalFiles(self._pieces_within(lsn, end)), start, end, missing, broken)
 
     def first_missing(self, lsn: int) -> Segment:
         """The first segment from `lsn` on that the archive does not hold whole. A break does not end the archive."""
@@ -232,7 +285,7 @@ class Coverage:
     def _pieces_within(self, start: int, end: int) -> tuple[_Piece, ...]:
         first = bisect_right(self._pieces, start, key=lambda piece: piece.end)
         last = bisect_right(self._pieces, end - 1, key=lambda piece: piece.start)
-        return self._pieces[first:last]
+        return tuple(piece.within(start, end) for piece in self._pieces[first:last])
 
     def _segment_at(self, lsn: int) -> Segment:
         return segment_at(self.line.timeline_at(lsn), lsn, self.segment_size)
@@ -254,24 +307,39 @@ def coverage(archive: WalArchive, line: Lineage) -> Coverage:
     return found
 
 
-def files_of(archive: WalArchive, stretch: Stretch) -> tuple[WalFile, ...]:
+def files_of(archive: WalArchive, stretch: Stretch) -> WalFiles:
     """What is archived of a stretch of a timeline, in its order, holes not considered."""
-    return tuple(piece.file for piece in _pieces_of(archive, stretch))
+    return WalFiles(_pieces_of(archive, stretch))
 
 
 def _pieces_of(archive: WalArchive, stretch: Stretch) -> Iterator[_Piece]:
     """In the order of the WAL. A partial whose segment is there whole is not among the archive's."""
-    stored: list[ArchivedSegment | ArchivedPartial] = [*archive.segments.get(stretch.timeline, ())]
+    stored: list[Run | ArchivedPartial] = [*runs_of(archive.segments.get(stretch.timeline, ()))]
     stored += archive.partials.get(stretch.timeline, ())
-    for item in sorted(stored, key=lambda item: item.segment.start):
-        segment = item.segment
-        if segment.end <= stretch.start or (stretch.end is not None and segment.start >= stretch.end):
-            continue
-        reached = item.end_lsn if isinstance(item, ArchivedPartial) else segment.end
-        cut = stretch.end if stretch.end is not None and stretch.end < segment.end else None
-        end = reached if cut is None else min(reached, cut)
-        if end > segment.start:
-            yield _Piece(segment.start, end, WalFile(segment, item.name, cut))
+    for item in sorted(stored, key=lambda item: item.first.start if isinstance(item, Run) else item.segment.start):
+        yield from _of_run(item, stretch) if isinstance(item, Run) else _of_partial(item, stretch)
+
+
+def _of_run(run: Run, stretch: Stretch) -> Iterator[_Piece]:
+    size = run.first.size
+    begins = max(0, (stretch.start - run.start) // size)
+    ends = run.count if stretch.end is None else min(run.count, -(-(stretch.end - run.start) // size))
+    cut = stretch.end if stretch.end is not None and stretch.end < run.start + ends * size else None
+    whole = ends if cut is None else ends - 1
+    if begins < whole:
+        yield _Piece(run.start + begins * size, run.start + whole * size, run.segment(begins), whole - begins)
+    if cut is not None and begins <= whole:
+        yield _Piece(run.start + whole * size, cut, run.segment(whole), cut=cut)
+
+
+def _of_partial(item: ArchivedPartial, stretch: Stretch) -> Iterator[_Piece]:
+    segment = item.segment
+    if segment.end <= stretch.start or (stretch.end is not None and segment.start >= stretch.end):
+        return
+    cut = stretch.end if stretch.end is not None and stretch.end < segment.end else None
+    end = item.end_lsn if cut is None else min(item.end_lsn, cut)
+    if end > segment.start:
+        yield _Piece(segment.start, end, segment, stored=item.name, cut=cut)
 
 
 def _breaks_on(archive: WalArchive, line: Lineage) -> tuple[Break, ...]:

@@ -6,6 +6,7 @@
     wal/<system identifier>/<timeline>/<segment>.partial.zst  the open segment so far, zeros after; replaced as it grows
     wal/<system identifier>/lease.json                        who receives right now
     wal/<system identifier>/records.json                      which timelines were followed, and where the WAL breaks
+    wal/<system identifier>/index.zst                         which segments there are, derived; see `index.py`
 
 `.zst` is zstd, inside age where the store is encrypted: `age -d -i KEY FILE | zstd -d` gives the file PostgreSQL wants.
 """
@@ -38,6 +39,10 @@ def lease_key(system_identifier: str) -> str:
 
 def records_key(system_identifier: str) -> str:
     return f"{cluster_folder(system_identifier)}/records.json"
+
+
+def index_key(system_identifier: str) -> str:
+    return f"{cluster_folder(system_identifier)}/index.zst"
 
 
 def file_key(system_identifier: str, name: str) -> str:

@@ -27,6 +27,7 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, sealed
 from tmi_ops.store.stamped import put_stamped
 from tmi_ops.wal.archive import check_content, describe_archive, partial_key
+from tmi_ops.wal.index import reopen
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import continues, links_of
 from tmi_ops.wal.records import ArchiveRecords, update_records
@@ -77,18 +78,24 @@ def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None 
 def _store_whole(store: ObjectStore, cluster: str, segment: Segment, content: bytes) -> bool:
     """Whether it is new. The store answers as little as it can: this is asked once for every segment of a server."""
     try:
-        checked = _checked_between_neighbours(store, cluster, segment, content)
+        checked, fills_a_hole = _checked_between_neighbours(store, cluster, segment, content)
     except WalConflictError:
         if look(store, file_key(cluster, segment.name)) is None:
             raise
         return store_once(store, cluster, segment.name, content, segment.end)  # what is there is compared with itself
     if checked.breaks:
         update_records(store, cluster, lambda records: reduce(ArchiveRecords.with_break, checked.breaks, records))
-    return put_segment(store, cluster, content, checked)
+    new = put_segment(store, cluster, content, checked)
+    if fills_a_hole:
+        reopen(store, cluster, segment)
+    return new
 
 
-def _checked_between_neighbours(store: ObjectStore, cluster: str, segment: Segment, content: bytes) -> CheckedSegment:
-    """Between its neighbours on its own timeline, and over a `.partial` only where it begins with that one's bytes."""
+def _checked_between_neighbours(
+    store: ObjectStore, cluster: str, segment: Segment, content: bytes
+) -> tuple[CheckedSegment, bool]:
+    """Between its neighbours on its own timeline, and over a `.partial` only where it begins with that one's bytes; and
+    whether there is a segment after it."""
     before = (
         look_at_segment(store, cluster, Segment(segment.timeline, segment.start - segment.size, segment.size))
         if segment.start
@@ -101,7 +108,7 @@ def _checked_between_neighbours(store: ObjectStore, cluster: str, segment: Segme
     if after is not None and continues(checked.as_neighbour.links, links_of(after.metadata)) is False:
         raise conflict(segment.next.name)
     require_same_beginning(store, cluster, segment, content)
-    return checked
+    return checked, after is not None
 
 
 def cluster_beside(path: Path) -> str:

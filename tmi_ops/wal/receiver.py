@@ -24,6 +24,7 @@ from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.archive import describe_archive
 from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.index import reopen
 from tmi_ops.wal.lease import KeptLease, hold_lease
 from tmi_ops.wal.progress import StreamProgress
 from tmi_ops.wal.records import update_records
@@ -216,6 +217,7 @@ class _Receiver:
             on_break=lambda found: self._record_break(system_identifier, found),
             on_timeline=lambda timeline: self._follow(system_identifier, timeline),
         )
+        reopen(self._store, system_identifier, beginning.segment)
         with uploading(self._store, system_identifier, beginning.segment.start, size, beginning.joint) as uploads:
             Session(connection, uploads, beginning, assignment).run(phase)
         self._accept_gap = False

@@ -11,6 +11,7 @@ import pytest
 from tmi_ops.objectives import history
 from tmi_ops.objectives.facts import Usage
 from tmi_ops.objectives.history import (
+    PAST,
     Day,
     Hour,
     Point,
@@ -156,7 +157,7 @@ def test_days_older_than_five_weeks_are_removed(store: ObjectStore) -> None:
     for back in (40, 36, 34, 0):
         record_reading(store, facts(read_at=NOW - back * DAY), RPO)
     kept = [item.key for item in store.list_objects("objectives/")]
-    assert kept == ["objectives/2026-10-22.json", "objectives/2026-11-25.json"]
+    assert kept == ["objectives/2026-10-22.json", "objectives/2026-11-25.json", PAST]
     assert len(read_history(store, NOW)) == 2
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from tmi_ops.errors import StoreError
 from tmi_ops.store.objects import ObjectStore
 
 
@@ -48,6 +49,10 @@ class MemoryS3:
     def get_object(self, **where: Any) -> dict[str, Any]:
         """Of what is not there; nobody reads what is."""
         return self.head_object(**where)
+
+    def put_object(self, **_: Any) -> dict[str, Any]:
+        """Nothing may be written here, as with a key that may only remove: no catalogue is told of anything."""
+        raise StoreError("This server takes nothing.")
 
     def get_paginator(self, operation: str) -> _Pages:
         return _Pages(self, operation)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, TimelineSwitch, segment_at
-from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive
+from tmi_ops.wal.archive import ArchivedPartial, WalArchive
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.coverage import Coverage, coverage
 from tmi_ops.wal.lineage import Lineage, lineage
+from tmi_ops.wal.runs import ArchivedSegment
 
 SIZE = 1 << 20
 # The finest place that a test speaks of: a quarter of a segment.

@@ -148,7 +148,8 @@ def _is_promised(hole: Hole, need: WindowNeed | None) -> bool:
 
 def without(archive: WalArchive, names: Mapping[str, str]) -> WalArchive:
     """The archive as it would be if these files were not there."""
-
+    if not names:
+        return archive
     return replace(
         archive,
         segments={

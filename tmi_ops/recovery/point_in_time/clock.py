@@ -12,18 +12,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 
 from tmi_ops.errors import IntegrityError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.facts import Edge, Fork, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.restore_points import RestorePoint, list_restore_points, read_restore_point
 from tmi_ops.wal.archive import fetch_wal_file
 from tmi_ops.wal.coverage import WalFile, WalRange, coverage, files_of
 from tmi_ops.wal.lineage import Lineage, Stretch
@@ -124,7 +127,17 @@ def _first(reader: _SegmentReader, files: Iterable[WalFile], since: int) -> date
 def _find_restore_point(
     reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, name: str, report: Report
 ) -> int | None:
-    """The newest restore point of that name, searched backwards."""
+    """By its record, which has the LSN; else the newest one of that name, searched backwards through the WAL.
+
+    Raises:
+        RecoveryError: none is recorded under this name, but one under a name that is nearly the same.
+    """
+    record = read_restore_point(reader.store, name)
+    if record is not None and _is_on(line, facts, record):
+        return parse_lsn(record.lsn)
+    similar = get_close_matches(name, list_restore_points(reader.store), n=3, cutoff=0.8)
+    if record is None and similar:
+        raise refusals.misspelt_restore_point(name, similar)
     files = list(reversed(coverage(facts.archive, line).files))
     with report.phase(f"look for {name}", total=len(files), unit="objects") as phase:
         for file, path in reader.fetched(files):
@@ -134,6 +147,13 @@ def _find_restore_point(
             if on_line:
                 return on_line[-1]
     return None
+
+
+def _is_on(line: Lineage, facts: RecoveryFacts, record: RestorePoint) -> bool:
+    if record.system_identifier != facts.system_identifier or record.timeline is None:
+        return False
+    lsn = parse_lsn(record.lsn)
+    return line.stretches[0].start < lsn and line.timeline_at(lsn - 1) == record.timeline
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
-from tmi_ops.postgres.wal_files import TimelineSwitch, parse_lsn
+from tmi_ops.postgres.wal_files import TimelineSwitch, history_name, parse_lsn
 from tmi_ops.recovery.witness import Witness, ask_receiver
 from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.remembered import remembered
 from tmi_ops.store.seen import notice_cluster, notice_wal
 from tmi_ops.wal.archive import WalArchive, list_wal, read_history
 from tmi_ops.wal.commits import living_lines
 from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.lines import Tip, lines_of
 
 
@@ -85,6 +87,11 @@ class RecoveryFacts:
     histories_lost: Mapping[int, str] = field(default_factory=dict)
     tips: tuple[Tip, ...] = ()
 
+    @cached_property
+    def by_id(self) -> Mapping[str, BaseManifest]:
+        """The base backups by their ids."""
+        return {base.backup_id: base for base in self.bases}
+
     @property
     def bases_begin(self) -> dict[int, int]:
         """By timeline, the LSN at which the first base backup on it begins."""
@@ -105,11 +112,12 @@ class RecoveryFacts:
         return newest.server_version_num // 10000
 
 
-def read_facts(store: ObjectStore, system_identifier: str | None = None) -> RecoveryFacts:
-    """Read the catalogue of base backups, the listing of the WAL, and the histories of timelines.
+def read_facts(store: ObjectStore, system_identifier: str | None = None, *, whole: bool = False) -> RecoveryFacts:
+    """Read the catalogue of base backups, what WAL there is, and the histories of timelines.
 
     Args:
         system_identifier: which cluster; None: that of the newest base backup.
+        whole: list every segment, whatever the index says.
 
     Raises:
         RecoveryError: there is no base backup, or none of that cluster.
@@ -117,7 +125,7 @@ def read_facts(store: ObjectStore, system_identifier: str | None = None) -> Reco
     """
     broken: list[str] = []
     entries = list_backups(store, lambda error: broken.append(error.what), kinds=("base",))
-    return facts_from(store, entries, broken, system_identifier, partial(list_wal, store))
+    return facts_from(store, entries, broken, system_identifier, partial(list_wal, store, whole=whole))
 
 
 def facts_from(
@@ -126,11 +134,13 @@ def facts_from(
     broken: Sequence[str],
     system_identifier: str | None,
     archive_of: Callable[[str], WalArchive],
+    receiver_of: Callable[[str], Witness | None] | None = None,
 ) -> RecoveryFacts:
     """As `read_facts`, of a catalogue of base backups that is at hand already.
 
     Args:
         archive_of: reads the archive of the cluster with this system identifier.
+        receiver_of: what its receiver told; None: it is asked.
 
     Raises:
         RecoveryError, StoreError: as `read_facts`.
@@ -145,7 +155,8 @@ def facts_from(
             f"The store has no base backup of the cluster {system_identifier}.",
             next_step=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
         )
-    receiver = _ask_receiver(store, system_identifier)  # before the archive, which may grow meanwhile
+    ask = receiver_of or partial(_ask_receiver, store)
+    receiver = ask(system_identifier)  # before the archive, which may grow meanwhile
     archive = archive_of(system_identifier)
     warned = notice_cluster(store, newest, chosen=chosen == newest)
     warned += notice_wal(store, system_identifier, archive.ends)
@@ -199,7 +210,12 @@ def _read_histories(
     histories, lost = {}, {}
     for timeline in archive.histories:
         try:
-            histories[timeline] = read_history(store, archive.system_identifier, timeline)
+            histories[timeline] = remembered(
+                store,
+                (key := file_key(archive.system_identifier, history_name(timeline))),
+                archive.etags.get(key, ""),
+                partial(read_history, store, archive.system_identifier, timeline),
+            )
         except StoreError as error:
             if error.transient:
                 raise

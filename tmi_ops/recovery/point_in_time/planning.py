@@ -14,7 +14,7 @@ minimal and the first one after it: it is the state just before that restart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -201,7 +201,7 @@ def _choose_base(
     wanted: str | None,
 ) -> tuple[tuple[BaseManifest, ...], list[str]]:
     """The chain to begin with, and why it is not that of the newest base."""
-    by_id = {base.backup_id: base for base in facts.bases}
+    by_id = facts.by_id
     if wanted is not None:
         return _chain_of(_named(by_id, wanted, target, usable, before), by_id), []
     if not before:
@@ -216,7 +216,7 @@ def _choose_base(
 
 
 def _named(
-    by_id: dict[str, BaseManifest],
+    by_id: Mapping[str, BaseManifest],
     wanted: str,
     target: Target,
     usable: Sequence[BaseManifest],
@@ -238,7 +238,7 @@ def _named(
 
 def why_unusable(facts: RecoveryFacts, base: BaseManifest) -> str | None:
     """A sentence on why a base cannot begin a recovery; None: nothing known speaks against it."""
-    gone = _first_gone(base, {other.backup_id: other for other in facts.bases})
+    gone = _first_gone(base, facts.by_id)
     if gone is not None:
         return f"{base.backup_id} cannot be used: it builds upon {gone}, which is gone or whose manifest is broken."
     bad = next((link for link in (*base.chain, base.backup_id) if link in facts.failed), None)
@@ -247,11 +247,11 @@ def why_unusable(facts: RecoveryFacts, base: BaseManifest) -> str | None:
     return None
 
 
-def _first_gone(base: BaseManifest, by_id: dict[str, BaseManifest]) -> str | None:
+def _first_gone(base: BaseManifest, by_id: Mapping[str, BaseManifest]) -> str | None:
     return next((link for link in base.chain if link not in by_id), None)
 
 
-def _chain_of(base: BaseManifest, by_id: dict[str, BaseManifest]) -> tuple[BaseManifest, ...]:
+def _chain_of(base: BaseManifest, by_id: Mapping[str, BaseManifest]) -> tuple[BaseManifest, ...]:
     return (*(by_id[link] for link in base.chain), base)
 
 

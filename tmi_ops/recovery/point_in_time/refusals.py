@@ -51,6 +51,14 @@ def no_restore_point(target: Target, line: Lineage) -> RecoveryError:
     )
 
 
+def misspelt_restore_point(name: str, similar: Sequence[str]) -> RecoveryError:
+    return RecoveryError(
+        f"No restore point {name!r} is recorded; there is {', '.join(map(repr, similar))}.",
+        kept="Nothing was fetched or restored.",
+        next_step="write the name as it was given; `tmi-ops restore --to-name NAME --plan` shows what it would do",
+    )
+
+
 def before_first_base(facts: RecoveryFacts, target: Target, usable: Sequence[BaseManifest]) -> RecoveryError:
     if not usable:
         others = sorted({base.timeline for base in facts.bases})

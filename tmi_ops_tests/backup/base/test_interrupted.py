@@ -20,10 +20,10 @@ from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
-from tmi_ops.retention.reading import list_folders
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.catalogue import discard, list_backups
 from tmi_ops.store.client import connect_store, store_session
+from tmi_ops.store.folders import folders_of
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
@@ -89,7 +89,7 @@ def test_a_store_killed_in_the_middle_fails_the_backup_which_then_does_not_exist
         assert any("still there" in note for note in caught.value.__notes__)
         s3.start()
         assert list_backups(store) == []
-        for half_made in list_folders(store, "base"):
+        for half_made in folders_of(store.list_objects("base/")):
             discard(store, half_made.backup_id)
         store.abort_stale_uploads("base/", older_than=timedelta(0))
         assert nothing_is_left(settings)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.postgres.wal_files import Segment, TimelineSwitch, format_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.store.manifest import BaseManifest
-from tmi_ops.wal.archive import ArchivedPartial, ArchivedSegment, WalArchive
+from tmi_ops.wal.archive import ArchivedPartial, WalArchive
+from tmi_ops.wal.runs import ArchivedSegment
 
 SEGMENT = 16 << 20
 SYSTEM = "7711554964273702704"

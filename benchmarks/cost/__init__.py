@@ -1,0 +1,1 @@
+"""What looking costs, as history grows: requests to the store and CPU seconds."""

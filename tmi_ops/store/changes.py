@@ -1,0 +1,67 @@
+"""Announcing what is about to change, so that no catalogue is believed on it: `catalogue/changes/<time>-<id>`.
+
+An announcement is an empty object, written before the deed. As long as no catalogue says that it has the change in it,
+every reader looks at that backup itself. A writer that dies anywhere leaves a backup that is doubted, nothing worse.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.errors import OpsError, StoreError
+from tmi_ops.store.folders import kind_of
+from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.stored_catalogue import CATALOGUE_FOLDER
+
+CHANGES = f"{CATALOGUE_FOLDER}/changes"
+# What is announced where the evidence of drills is about to change.
+DRILLS = "drills"
+# No writer takes longer between its announcement and its deed.
+ABANDONED = timedelta(days=1)
+_NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}-(?P<subject>[A-Za-z0-9-]+)")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Change:
+    """An announcement. `subject`: the id of a backup, or `DRILLS`."""
+
+    name: str
+    subject: str
+    at: datetime
+
+    @property
+    def key(self) -> str:
+        return f"{CHANGES}/{self.name}"
+
+
+def changes_in(listed: Iterable[ListedObject]) -> list[Change]:
+    """The announcements in a listing of the catalogue's folder. What has another name is none of ours. Pure."""
+    found = []
+    for item in listed:
+        name = item.key.removeprefix(f"{CHANGES}/")
+        match = _NAME.fullmatch(name)
+        if match is not None and (match["subject"] == DRILLS or kind_of(match["subject"])):
+            found.append(Change(name, match["subject"], item.modified))
+    return found
+
+
+def announce(store: ObjectStore, subjects: Sequence[str]) -> list[Change]:
+    """Say what is about to change. Where that may not be written the deed goes on: a catalogue must stop no backup."""
+    now = datetime.now(UTC)
+    made = []
+    try:
+        for subject in subjects:
+            change = Change(f"{now:%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(2)}-{subject}", subject, now)
+            store.put_bytes(change.key, b"")
+            made.append(change)
+    except OpsError as error:
+        if isinstance(error, StoreError) and error.transient:
+            raise
+        _log.warning("The catalogue was not told of a change (%s); `tmi-ops catalogue rebuild` tells it.", error.what)
+    return made

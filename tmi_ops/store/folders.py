@@ -1,0 +1,85 @@
+"""What a listing says of the folders in which backups lie. Pure.
+
+A folder with a manifest is a backup; one without is half made. Which names beside the objects are documents of ours,
+and which of several verdicts is the newest, is decided here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tmi_ops.store.manifest import BACKUP_ID, Kind
+from tmi_ops.store.objects import ListedObject
+
+MANIFEST = "manifest.json"
+HOLD = "hold.json"
+VERDICT_PREFIX = "verdict-"
+SIGNATURE = ".minisig"
+SEALED = ".age"
+
+
+@dataclass
+class Folder:
+    """One backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest.
+
+    `touched_at`: when anything was last stored in it. `etags`: of the documents that a judgement needs, by key.
+    """
+
+    backup_id: str
+    size: int = 0
+    objects: int = 0
+    touched_at: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+    manifest_at: datetime | None = None
+    verdict: str | None = None
+    held: bool = False
+    etags: dict[str, str] = field(default_factory=dict)
+
+
+def kind_of(backup_id: str) -> Kind | None:
+    """The kind of a backup by its id; None: this is no id."""
+    match = BACKUP_ID.fullmatch(backup_id)
+    return None if match is None else match[1]  # type: ignore[return-value]
+
+
+def is_verdict(name: str) -> bool:
+    """Whether an object of this name, without its folder, is a verdict; its signature and its sealed whole are none."""
+    return name.startswith(VERDICT_PREFIX) and not name.endswith((SIGNATURE, SEALED))
+
+
+def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
+    """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
+    folder: Folder | None = None
+    found: dict[str, str] = {}
+    for item in listed:
+        kind, _, below = item.key.partition("/")
+        backup_id, _, name = below.partition("/")
+        if not name or kind_of(backup_id) != kind:
+            continue
+        if folder is None or folder.backup_id != backup_id:
+            if folder is not None:
+                yield _with_documents(folder, found)
+            folder, found = Folder(backup_id), {}
+        folder.size += item.size
+        folder.objects += 1
+        folder.touched_at = max(folder.touched_at, item.modified)
+        folder.held |= name == HOLD
+        if name == MANIFEST:
+            folder.manifest_at = item.modified
+        elif is_verdict(name):
+            folder.verdict = max(folder.verdict or "", item.key)
+        if name.startswith((MANIFEST, HOLD, VERDICT_PREFIX)):
+            found[item.key] = item.etag
+    if folder is not None:
+        yield _with_documents(folder, found)
+
+
+def _with_documents(folder: Folder, found: dict[str, str]) -> Folder:
+    """With the manifest, the hold and the newest verdict, and what lies beside each; not the sealed manifest."""
+    beginning = f"{kind_of(folder.backup_id)}/{folder.backup_id}/"
+    wanted = [f"{beginning}{MANIFEST}", f"{beginning}{HOLD}", f"{beginning}{HOLD}{SEALED}"]
+    wanted += [folder.verdict, f"{folder.verdict}{SEALED}"] if folder.verdict else []
+    keys = [f"{key}{ending}" for key in wanted for ending in ("", SIGNATURE)]
+    folder.etags = {key: found[key] for key in keys if key in found}
+    return folder

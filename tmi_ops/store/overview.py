@@ -1,0 +1,340 @@
+"""What backups the store holds, seen in a few requests, however many there are.
+
+1. The newest folders of each kind are listed object by object, one request: a document whose ETag is the catalogue's is
+   taken from there, any other is read in its place. New, removed, altered: all of it shows.
+2. Older folders are listed by name: what the catalogue lacks is read, what has gone is gone. (Some servers go on
+   listing a folder that was emptied by hand; the next look at everything, retention's, takes it out.)
+3. What somebody announced to change (`changes.py`) is read in its place, wherever it lies.
+
+Without a catalogue that can be believed everything is listed and read, and the catalogue is made of that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, OpsError
+from tmi_ops.store.changes import ABANDONED, DRILLS, Change, announce, changes_in
+from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE, VERDICT_PREFIX, Folder, folders_of, kind_of
+from tmi_ops.store.manifest import KINDS, Kind
+from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.single_put import get_single
+from tmi_ops.store.stored_catalogue import (
+    CATALOGUE,
+    CATALOGUE_FOLDER,
+    LARGEST_DOCUMENT,
+    Document,
+    StoredCatalogue,
+    read_stored,
+    write_stored,
+)
+
+# `recent`: older folders are the catalogue's word, which the next look of another kind checks. For guards.
+# `whole`: every object is listed. For what removes something.
+Thoroughness = Literal["recent", "names", "whole"]
+DRILL_FOLDER = "drills"
+# Evidence that a forecast looks at.
+DRILLS_KEPT = 8
+READERS = 16
+# One page of a listing has a thousand objects, and reading one takes as long as a request.
+_LISTED = 400
+# Beyond that many unknown folders one listing of everything is cheaper.
+_FEW = 24
+# A reader that had to read so many documents itself spares the next one that.
+_WORTH_KEEPING = 40
+_ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Every folder of a backup, with or without a manifest, by id; and the documents that judgements need, by key.
+
+    Args:
+        drills: keys of the newest drills' evidence, newest first.
+        changes: announced, and not in the stored catalogue yet.
+        stored, etag: the catalogue that this was made with; `etag` None: there was none.
+        fetched: how many documents were read in their place.
+    """
+
+    folders: Mapping[str, Folder]
+    documents: Mapping[str, Document]
+    drills: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    announced: tuple[Change, ...] = ()
+    stored: StoredCatalogue = field(default_factory=StoredCatalogue)
+    etag: str | None = None
+    kinds: tuple[Kind, ...] = KINDS
+    fetched: int = 0
+
+    @property
+    def committed(self) -> list[Folder]:
+        """Backups, by id."""
+        found = (folder for folder in self.folders.values() if folder.manifest_at is not None)
+        return sorted((one for one in found if kind_of(one.backup_id) in self.kinds), key=lambda one: one.backup_id)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the stored catalogue says something else."""
+        return self.fetched > 0 or {one.backup_id for one in self.committed} != set(self.stored.folders)
+
+    def state_of(self, folder: Folder) -> bytes | None:
+        """Stands for the bytes of a folder's documents; None where one of them is not at hand."""
+        digest = hashlib.sha256()
+        for key in folder.etags:
+            document = self.documents.get(key)
+            if document is None:
+                return None
+            digest.update(f"{key} {document.sha256}\n".encode())
+        return digest.digest()
+
+    def over(self, store: ObjectStore) -> ObjectStore:
+        """A handle that answers from here what is known here. To judge with; what is done needs the store itself."""
+        return replace(store, at_hand=self._at_hand)
+
+    def _at_hand(self, key: str) -> bytes | None:
+        """None: it is known to be absent.
+
+        Raises:
+            LookupError: the store is to be asked.
+        """
+        document = self.documents.get(key)
+        if document is not None:
+            return document.data
+        kind, _, below = key.partition("/")
+        backup_id, _, name = below.partition("/")
+        folder = self.folders.get(backup_id)
+        if kind == DRILL_FOLDER and key.removesuffix(SIGNATURE).removesuffix(SEALED) in self.drills:
+            return None
+        known = folder is not None and kind_of(backup_id) == kind and key not in folder.etags
+        if known and name.startswith((HOLD, VERDICT_PREFIX)):
+            return None
+        raise LookupError(key)
+
+
+def overview(
+    store: ObjectStore, kinds: Sequence[Kind] = KINDS, thoroughness: Thoroughness = "names", *, anew: bool = False
+) -> Overview:
+    """Look at the store.
+
+    Args:
+        anew: believe no catalogue.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    listed = list(store.list_objects(f"{CATALOGUE_FOLDER}/"))
+    stored, etag = (StoredCatalogue(), _etag(listed)) if anew else _stored(store, listed)
+    announced = changes_in(listed)
+    changes = [change for change in announced if change.name not in stored.told]
+    doubted = {change.subject for change in changes}
+    with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
+        folders = {one: folder for one, folder in stored.folders.items() if kind_of(one) not in kinds}
+        for found in pool.map(lambda kind: _look(store, kind, stored, doubted, thoroughness), kinds):
+            folders |= found
+        drills = stored.drills if stored.drills is not None and DRILLS not in doubted else None
+        evidence = _list_drills(store) if drills is None else {}
+        wanted = {key: tag for folder in folders.values() if folder.manifest_at for key, tag in folder.etags.items()}
+        wanted |= evidence or {key: doc.etag for key, doc in stored.documents.items() if _is_drill(key)}
+        documents, missing = _known(stored, wanted)
+        for key, document in zip(missing, pool.map(lambda key: _fetch(store, key), missing), strict=True):
+            if document is not None:
+                documents[key] = document
+    keys = tuple(key for key in evidence if key.endswith(".json")) if drills is None else drills
+    view = Overview(
+        folders=folders,
+        documents=documents,
+        drills=tuple(sorted(keys, reverse=True)),
+        changes=tuple(changes),
+        announced=tuple(announced),
+        stored=stored,
+        etag=etag,
+        kinds=tuple(kinds),
+        fetched=len(missing),
+    )
+    if not anew and (view.fetched >= _WORTH_KEEPING or (thoroughness == "whole" and etag and view.differs)):
+        with suppress(OpsError):  # who may not write it reads more, and nothing else
+            keep(store, view)
+    return view
+
+
+def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None:
+    """Store what was seen as the catalogue.
+
+    Args:
+        own: announcements of the caller whose deeds are done, and were before the look.
+
+    Raises:
+        ObjectExistsError: somebody else wrote it since the look.
+        UntrustedError, StoreError: it may not be written here, or the store failed.
+    """
+    now = datetime.now(UTC)
+    there = {change.name for change in view.announced}
+    told = (view.stored.told & there) | {change.name for change in own}
+    told |= {change.name for change in view.changes if now - change.at > ABANDONED}
+    folders = {one: folder for one, folder in view.folders.items() if folder.manifest_at is not None}
+    if set(view.kinds) != set(KINDS):
+        others = {one: folder for one, folder in view.stored.folders.items() if kind_of(one) not in view.kinds}
+        folders = {**others, **folders}
+        if view.etag is None:
+            return  # a catalogue of some kinds only would say that there is nothing of the others
+    keys = [key for folder in folders.values() for key in folder.etags]
+    keys += [key for key in view.documents if _is_drill(key)]
+    known = {**view.stored.documents, **view.documents}
+    documents = {key: known[key] for key in keys if key in known}
+    write_stored(store, StoredCatalogue(folders, documents, frozenset(told), view.drills, now), view.etag)
+    over = [change.key for change in view.announced if change.name in told]
+    with suppress(OpsError):  # who may not delete leaves it to who removes backups
+        store.delete(over + [change.key for change in own if change.key not in over])
+
+
+def rebuild(store: ObjectStore) -> Overview:
+    """Make the catalogue anew from the manifests, verdicts, holds and drills themselves.
+
+    Raises:
+        UntrustedError, StoreError: it may not be written here, or the store failed.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        view = overview(store, thoroughness="whole", anew=True)
+        try:
+            keep(store, view)
+        except ObjectExistsError:
+            if attempt == _ATTEMPTS:
+                raise
+            continue
+        return view
+    raise AssertionError
+
+
+@contextmanager
+def changing(store: ObjectStore, *subjects: str) -> Iterator[None]:
+    """Announce a change of these backups, and have the catalogue say so once the block is over.
+
+    A catalogue that cannot be written stays doubted on these; that fails nothing.
+    """
+    announced = announce(store, subjects)
+    if not announced:  # there is nothing to tell, or nobody whom we may tell
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        with suppress(OpsError):
+            _tell(store, announced)
+        raise
+    with suppress(OpsError):
+        _tell(store, announced)
+
+
+def _tell(store: ObjectStore, own: Sequence[Change]) -> None:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            keep(store, overview(store, thoroughness="recent"), own)
+        except ObjectExistsError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _etag(listed: Iterable[ListedObject]) -> str | None:
+    return next((item.etag for item in listed if item.key == CATALOGUE), None)
+
+
+def _stored(store: ObjectStore, listed: Iterable[ListedObject]) -> tuple[StoredCatalogue, str | None]:
+    """The stored catalogue, and the ETag of what is there though it may not be believed."""
+    etag = _etag(listed)
+    if etag is None:
+        return StoredCatalogue(), None
+    return read_stored(store, etag) or (StoredCatalogue(), etag)
+
+
+def _look(
+    store: ObjectStore, kind: Kind, stored: StoredCatalogue, doubted: set[str], thoroughness: Thoroughness
+) -> dict[str, Folder]:
+    """The folders of a kind."""
+    known = {one: folder for one, folder in stored.folders.items() if kind_of(one) == kind}
+    first = "" if thoroughness == "whole" else first_listed(list(known.values()))
+    found = {one.backup_id: one for one in _listed(store, kind, first)}
+    if not first:
+        return found
+    names = store.list_folders(kind) if thoroughness == "names" else None
+    believed, unknown = older_than(first, known, names, doubted)
+    if len(unknown) > _FEW:
+        return {one.backup_id: one for one in _listed(store, kind, "")}
+    for one in unknown:
+        found |= {folder.backup_id: folder for folder in folders_of(store.list_objects(f"{kind}/{one}/"))}
+    return {**{one: known[one] for one in believed}, **found}
+
+
+def older_than(
+    first: str, known: Iterable[str], names: Iterable[str] | None, doubted: Iterable[str]
+) -> tuple[set[str], set[str]]:
+    """Of the folders older than `first`: whom the catalogue is believed on, and which are to be read. Pure.
+
+    Args:
+        known: those in the catalogue.
+        names: those in the store; None: nobody looked.
+        doubted: those that somebody announced to change.
+    """
+    older = {one for one in known if one < first}
+    announced = {one for one in doubted if one < first}
+    if names is None:
+        return older - announced, announced
+    there = {name for name in names if kind_of(name) is not None and name < first}
+    unknown = (there - older) | (announced & there)
+    return (older & there) - unknown, unknown
+
+
+def first_listed(known: Sequence[Folder]) -> str:
+    """The id from which on folders are listed object by object, in one request; empty: all of them. Pure."""
+    room = _LISTED
+    newest_first = sorted(known, key=lambda folder: folder.backup_id, reverse=True)
+    for number, folder in enumerate(newest_first):
+        room -= folder.objects
+        if room < 0:
+            return newest_first[max(0, number - 1)].backup_id
+    return ""
+
+
+def _listed(store: ObjectStore, kind: Kind, first: str) -> Iterator[Folder]:
+    return folders_of(store.list_objects(f"{kind}/", after=f"{kind}/{first}" if first else ""))
+
+
+def _list_drills(store: ObjectStore) -> dict[str, str]:
+    """The newest drills' evidence, with what lies beside it: key and ETag."""
+    etags = {item.key: item.etag for item in store.list_objects(f"{DRILL_FOLDER}/")}
+    newest = sorted((key for key in etags if key.endswith(".json")), reverse=True)[:DRILLS_KEPT]
+    wanted = [f"{key}{ending}" for key in newest for ending in ("", SIGNATURE, SEALED, f"{SEALED}{SIGNATURE}")]
+    return {key: etags[key] for key in wanted if key in etags}
+
+
+def _is_drill(key: str) -> bool:
+    return key.startswith(f"{DRILL_FOLDER}/")
+
+
+def _known(stored: StoredCatalogue, wanted: Mapping[str, str]) -> tuple[dict[str, Document], list[str]]:
+    """Of the documents that are wanted, by key and ETag, those that are at hand, and the keys of the others."""
+    documents: dict[str, Document] = {}
+    missing: list[str] = []
+    for key, etag in wanted.items():
+        document = stored.documents.get(key)
+        if document is not None and etag and document.etag == etag:
+            documents[key] = document
+        else:
+            missing.append(key)
+    return documents, missing
+
+
+def _fetch(store: ObjectStore, key: str) -> Document | None:
+    """None where it went away or is not what it was stored as: whoever reads it in its place is told."""
+    try:
+        data, head = get_single(store, key, limit=LARGEST_DOCUMENT)
+    except (ObjectMissingError, IntegrityError):
+        return None
+    return Document(head.etag, data)

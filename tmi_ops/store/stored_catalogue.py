@@ -1,0 +1,190 @@
+"""The catalogue as one object, `catalogue/backups.zst`: folders of backups, and the documents in them, byte for byte.
+
+It is derived and never the truth: each document lies in it with its own signature, which is checked as if it had been
+read from its place, so the catalogue can call nothing proven that no prover signed. What it could do, to leave
+something out, is noticed by listing names (`overview.py`). `tmi-ops catalogue rebuild` makes it anew.
+
+Format: zstd, inside it a line of JSON, then the documents one after the other, in the order of the line's `documents`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+import zstandard
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.errors import OpsError
+from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
+from tmi_ops.store.folders import Folder, kind_of
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.remembered import remembered
+from tmi_ops.store.single_put import ObjectHead, get_single
+from tmi_ops.store.stamped import put_stamped, require_stamp
+from tmi_ops.store.trust import UntrustedError
+
+CATALOGUE_FOLDER = "catalogue"
+CATALOGUE = f"{CATALOGUE_FOLDER}/backups.zst"
+FORMAT_VERSION = 1
+ZSTD_LEVEL = 3
+# Five thousand backups take some megabytes; what is larger was not written by us.
+LARGEST_STORED = 256 << 20
+LARGEST_PLAIN = 1 << 30
+# A manifest of many thousand files stays in its place, and is read from there.
+LARGEST_DOCUMENT = 256 << 10
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A small object as it lies in the store."""
+
+    etag: str
+    data: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredCatalogue:
+    """What the catalogue says. `told`: the announcements of changes that it has in it already.
+
+    `drills`: keys of the newest drills' evidence, newest first; None: nobody has looked.
+    """
+
+    folders: Mapping[str, Folder] = field(default_factory=dict)
+    documents: Mapping[str, Document] = field(default_factory=dict)
+    told: frozenset[str] = frozenset()
+    drills: tuple[str, ...] | None = None
+    made_at: datetime = NEVER
+
+
+class _Folder(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    size: int
+    objects: int
+    touched_at: AwareDatetime
+    manifest_at: AwareDatetime | None
+    verdict: str | None
+    held: bool
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    format_version: int
+    made_at: AwareDatetime
+    told: list[str]
+    drills: list[str] | None
+    folders: list[_Folder]
+    documents: list[tuple[str, str, int]]
+
+
+def encoded(catalogue: StoredCatalogue) -> bytes:
+    """As it is stored."""
+    header = _Header(
+        format_version=FORMAT_VERSION,
+        made_at=catalogue.made_at,
+        told=sorted(catalogue.told),
+        drills=None if catalogue.drills is None else list(catalogue.drills),
+        folders=[
+            _Folder(
+                id=folder.backup_id,
+                size=folder.size,
+                objects=folder.objects,
+                touched_at=folder.touched_at,
+                manifest_at=folder.manifest_at,
+                verdict=folder.verdict,
+                held=folder.held,
+            )
+            for folder in catalogue.folders.values()
+        ],
+        documents=[(key, document.etag, len(document.data)) for key, document in catalogue.documents.items()],
+    )
+    body = b"".join(document.data for document in catalogue.documents.values())
+    plain = header.model_dump_json().encode() + b"\n" + body
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)
+
+
+def decoded(data: bytes) -> StoredCatalogue | None:
+    """None where it cannot be understood: then it is made anew."""
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=LARGEST_PLAIN)
+        line, _, body = plain.partition(b"\n")
+        header = _Header.model_validate_json(line)
+    except (zstandard.ZstdError, ValidationError, MemoryError):
+        return None
+    folders: dict[str, Folder] = {}
+    for one in header.folders:
+        kind = kind_of(one.id)
+        if kind is None or not (one.verdict or f"{kind}/{one.id}/").startswith(f"{kind}/{one.id}/"):
+            return None
+        folders[one.id] = Folder(one.id, one.size, one.objects, one.touched_at, one.manifest_at, one.verdict, one.held)
+    documents: dict[str, Document] = {}
+    at = 0
+    for key, etag, length in header.documents:
+        if length < 0 or at + length > len(body):
+            return None
+        documents[key] = Document(etag, body[at : at + length])
+        at += length
+        owner = folders.get(key.split("/")[1]) if "/" in key else None
+        if owner is not None:
+            owner.etags[key] = etag
+    if header.format_version != FORMAT_VERSION or at != len(body):
+        return None
+    drills = None if header.drills is None else tuple(header.drills)
+    return StoredCatalogue(folders, documents, frozenset(header.told), drills, header.made_at)
+
+
+def read_stored(store: ObjectStore, etag: str) -> tuple[StoredCatalogue, str] | None:
+    """The stored catalogue and its ETag; None where there is none that is to be believed.
+
+    Args:
+        etag: as a listing says.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    found = remembered(store, CATALOGUE, etag, lambda: _read(store))
+    if found is None:
+        return None
+    catalogue, sha256, head = found
+    try:
+        require_stamp(store, CATALOGUE, head.metadata, None, "catalogue")
+    except UntrustedError:
+        return None
+    is_signed_for = not store.trust.is_pinned or head.metadata.get("sha256") == sha256
+    return (catalogue, head.etag) if is_signed_for else None
+
+
+def _read(store: ObjectStore) -> tuple[StoredCatalogue, str, ObjectHead] | None:
+    try:
+        data, head = get_single(store, CATALOGUE, limit=LARGEST_STORED)
+    except OpsError as error:
+        if error.transient:
+            raise
+        return None
+    catalogue = decoded(data)
+    return None if catalogue is None else (catalogue, hashlib.sha256(data).hexdigest(), head)
+
+
+def write_stored(store: ObjectStore, catalogue: StoredCatalogue, etag: str | None) -> str:
+    """Replace the catalogue; `etag` is of the one that this one was made from, None: there was none.
+
+    Raises:
+        ObjectExistsError: somebody else wrote it meanwhile.
+        UntrustedError: keys are pinned, and this host has none that may sign it.
+        StoreError: the store failed, or our key may not write it.
+    """
+    data = encoded(catalogue)
+    condition = IfUnchanged(etag) if etag else IfAbsent()
+    metadata = {"sha256": hashlib.sha256(data).hexdigest()}
+    return put_stamped(store, CATALOGUE, data, metadata, condition, "catalogue")

@@ -1,0 +1,286 @@
+"""Which segments an archive holds, as one small object: `wal/<system identifier>/index.zst`.
+
+It says of each timeline where whole segments lie without a gap, and nothing of what they hold. Whatever lies behind the
+last run of a timeline is listed, so a receiver that dies before it writes the index costs a longer listing, no truth.
+Who removes segments takes them out of the index first, and says so in it (`leaving`), so that nobody who has just seen
+them writes them in again. Who fills a hole opens the timeline again from there on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import zstandard
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from tmi_ops.errors import ObjectExistsError, OpsError, StoreError
+from tmi_ops.postgres.wal_files import Segment
+from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.remembered import remembered
+from tmi_ops.store.single_put import ObjectHead, get_single, look
+from tmi_ops.store.stamped import put_stamped, require_stamp
+from tmi_ops.store.trust import UntrustedError
+from tmi_ops.wal.layout import index_key
+from tmi_ops.wal.runs import Run, merged
+
+FORMAT_VERSION = 1
+LARGEST_INDEX = 16 << 20
+# A listing's page has a thousand objects: a tail that has grown to this is put into the index.
+LONG_TAIL = 400
+# The newest segments stay out: several are on their way at once.
+KEPT_OUT = 32
+DAYS_KEPT = 8
+# Whoever removes segments is done with it by then.
+LEAVING_FOR = timedelta(days=2)
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class ListedSegment:
+    """A whole segment as a listing has it; `size` in stored bytes."""
+
+    segment: Segment
+    size: int
+    stored_at: datetime
+
+
+class IndexedRun(BaseModel):
+    """`count` segments of a timeline from LSN `start` on, `size` stored bytes in all."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    timeline: int = Field(ge=1, le=0xFFFFFFFF)
+    start: int = Field(ge=0)
+    count: int = Field(ge=1)
+    size: int = Field(ge=0)
+
+
+class Leaving(BaseModel):
+    """From LSN `start` to `end` segments of a timeline are being removed since `since`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    timeline: int
+    start: int
+    end: int
+    since: AwareDatetime
+
+
+class WalIndex(BaseModel):
+    """The runs by timeline and LSN. `days`: by day, how many segments and bytes of them were stored then."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: int = FORMAT_VERSION
+    segment_size: int = Field(ge=1 << 20, le=1 << 30)
+    runs: tuple[IndexedRun, ...] = ()
+    leaving: tuple[Leaving, ...] = ()
+    days: dict[str, tuple[int, int]] = Field(default_factory=dict)
+
+    def of(self, timeline: int) -> tuple[Run, ...]:
+        """The runs of a timeline, in the order of the WAL."""
+        return tuple(
+            Run(Segment(timeline, run.start, self.segment_size), run.count, run.size)
+            for run in self.runs
+            if run.timeline == timeline
+        )
+
+
+def extended(index: WalIndex, listed: Iterable[ListedSegment], now: datetime) -> WalIndex:
+    """With what was listed behind its runs, but for the newest of each timeline and what is leaving. Pure.
+
+    Args:
+        listed: in the order of the WAL within each timeline.
+    """
+    by_timeline: dict[int, list[ListedSegment]] = {}
+    for item in listed:
+        by_timeline.setdefault(item.segment.timeline, []).append(item)
+    runs: list[IndexedRun] = []
+    days = dict(index.days)
+    for timeline in sorted({*by_timeline, *(run.timeline for run in index.runs)}):
+        known = index.of(timeline)
+        end = known[-1].end if known else 0
+        new = [item for item in by_timeline.get(timeline, ())[:-KEPT_OUT] if item.segment.start >= end]
+        new = [item for item in new if not any(_meets(one, item.segment) for one in index.leaving)]
+        for item in new:
+            day = item.stored_at.date().isoformat()
+            count, size = days.get(day, (0, 0))
+            days[day] = (count + 1, size + item.size)
+        runs += _as_indexed(timeline, merged([*known, *(Run(item.segment, 1, item.size) for item in new)]))
+    oldest = (now.astimezone(UTC) - timedelta(days=DAYS_KEPT)).date().isoformat()
+    return index.model_copy(
+        update={
+            "runs": tuple(runs),
+            "leaving": tuple(one for one in index.leaving if now - one.since < LEAVING_FOR),
+            "days": {day: told for day, told in days.items() if day >= oldest},
+        }
+    )
+
+
+def without_segments(index: WalIndex, gone: Iterable[Segment], now: datetime) -> WalIndex:
+    """With these segments taken out, and said to be leaving. Pure; the sizes left are shares of the run's."""
+    spans = _spans(gone)
+    runs: list[IndexedRun] = []
+    for run in index.runs:
+        pieces = [(run.start, run.start + run.count * index.segment_size)]
+        for timeline, start, end in spans:
+            if timeline == run.timeline:
+                pieces = [part for piece in pieces for part in _cut(piece, start, end)]
+        for start, end in pieces:
+            count = (end - start) // index.segment_size
+            share = run.size * count // run.count
+            runs.append(IndexedRun(timeline=run.timeline, start=start, count=count, size=share))
+    leaving = [Leaving(timeline=timeline, start=start, end=end, since=now) for timeline, start, end in spans]
+    kept = tuple(one for one in index.leaving if now - one.since < LEAVING_FOR)
+    return index.model_copy(update={"runs": tuple(runs), "leaving": (*kept, *leaving)})
+
+
+def opened_at(index: WalIndex, segment: Segment) -> WalIndex:
+    """With nothing said of the segment's timeline from there on: it is listed again. Pure."""
+    runs: list[IndexedRun] = []
+    for run in index.runs:
+        end = run.start + run.count * index.segment_size
+        if run.timeline != segment.timeline or end <= segment.start:
+            runs.append(run)
+        elif run.start < segment.start:
+            count = (segment.start - run.start) // index.segment_size
+            runs.append(run.model_copy(update={"count": count, "size": run.size * count // run.count}))
+    leaving = tuple(one for one in index.leaving if not _meets(one, segment))
+    return index.model_copy(update={"runs": tuple(runs), "leaving": leaving})
+
+
+def read_index(store: ObjectStore, system_identifier: str, etag: str) -> tuple[WalIndex, str] | None:
+    """The index and its ETag; None where there is none that is to be believed.
+
+    Args:
+        etag: as a listing says; empty: not known.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    key = index_key(system_identifier)
+    found = remembered(store, key, etag, lambda: _read(store, key))
+    if found is None:
+        return None
+    index, sha256, head = found
+    try:
+        require_stamp(store, key, head.metadata, None, "catalogue")
+    except UntrustedError:
+        return None
+    is_signed_for = not store.trust.is_pinned or head.metadata.get("sha256") == sha256
+    return (index, head.etag) if is_signed_for else None
+
+
+def write_index(store: ObjectStore, system_identifier: str, index: WalIndex, etag: str | None) -> None:
+    """Replace the index that had this ETag; None: there was none.
+
+    Raises:
+        ObjectExistsError: somebody else wrote it meanwhile.
+        UntrustedError: keys are pinned, and this host has none that may sign it.
+        StoreError: the store failed, or our key may not write it.
+    """
+    data = zstandard.ZstdCompressor(write_checksum=True).compress(index.model_dump_json().encode())
+    condition = IfUnchanged(etag) if etag else IfAbsent()
+    metadata = {"sha256": hashlib.sha256(data).hexdigest()}
+    put_stamped(store, index_key(system_identifier), data, metadata, condition, "catalogue")
+
+
+def withdraw(store: ObjectStore, system_identifier: str, gone: Sequence[Segment]) -> None:
+    """Take segments that are about to be removed out of the index. Who may not sign one removes it as a whole.
+
+    Raises:
+        StoreError: it could not be done, so nothing of them may be removed.
+    """
+    now = datetime.now(UTC)
+    try:
+        _change(store, system_identifier, lambda index: without_segments(index, gone, now))
+    except UntrustedError:
+        store.delete([index_key(system_identifier)])
+
+
+def reopen(store: ObjectStore, system_identifier: str, segment: Segment) -> None:
+    """Have the timeline listed again from a segment on that was just stored, where the index has passed it already.
+
+    Raises:
+        StoreError: it could not be done: the index does not know of the segment then.
+    """
+    _change(
+        store,
+        system_identifier,
+        lambda index: opened_at(index, segment) if _has_passed(index, segment) else index,
+    )
+
+
+def stored_per_day(index: WalIndex, since: datetime) -> int:
+    """Bytes of its segments that were stored since then, by full days of UTC."""
+    first = since.astimezone(UTC).date().isoformat()
+    return sum(size for day, (_, size) in index.days.items() if day > first)
+
+
+def _has_passed(index: WalIndex, segment: Segment) -> bool:
+    runs = index.of(segment.timeline)
+    return bool(runs) and segment.start < runs[-1].end
+
+
+def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalIndex], WalIndex]) -> None:
+    key = index_key(system_identifier)
+    for _ in range(_ATTEMPTS):
+        head = look(store, key)
+        if head is None:
+            return
+        found = read_index(store, system_identifier, head.etag)
+        if found is None:
+            return
+        index, etag = found
+        after = change(index)
+        if after == index:
+            return
+        try:
+            write_index(store, system_identifier, after, etag)
+        except ObjectExistsError:
+            continue
+        return
+    raise StoreError(f"{key} was written by somebody else each time.", next_step="run it again", transient=True)
+
+
+def _read(store: ObjectStore, key: str) -> tuple[WalIndex, str, ObjectHead] | None:
+    try:
+        data, head = get_single(store, key, limit=LARGEST_INDEX)
+        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=8 * LARGEST_INDEX)
+        index = WalIndex.model_validate_json(plain)
+    except (zstandard.ZstdError, ValidationError):
+        return None
+    except OpsError as error:
+        if error.transient:
+            raise
+        return None
+    return (index, hashlib.sha256(data).hexdigest(), head) if index.format_version == FORMAT_VERSION else None
+
+
+def _as_indexed(timeline: int, runs: Iterable[Run]) -> list[IndexedRun]:
+    return [IndexedRun(timeline=timeline, start=run.start, count=run.count, size=run.size) for run in runs]
+
+
+def _meets(one: Leaving, segment: Segment) -> bool:
+    return one.timeline == segment.timeline and segment.start < one.end and one.start < segment.end
+
+
+def _spans(segments: Iterable[Segment]) -> list[tuple[int, int, int]]:
+    """Timeline, first and last LSN of segments that follow each other."""
+    ordered = sorted(segments, key=lambda one: (one.timeline, one.start))
+    found: list[tuple[int, int, int]] = []
+    for one in ordered:
+        if found and found[-1][0] == one.timeline and found[-1][2] >= one.start:
+            found[-1] = (one.timeline, found[-1][1], one.end)
+        else:
+            found.append((one.timeline, one.start, one.end))
+    return found
+
+
+def _cut(piece: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
+    parts = [(piece[0], min(piece[1], start)), (max(piece[0], end), piece[1])]
+    return [part for part in parts if part[0] < part[1]]

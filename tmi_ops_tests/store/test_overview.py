@@ -1,0 +1,178 @@
+"""The catalogue hides no backup and brings none back, whoever dies between what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from benchmarks.cost.history import write_backups
+from tmi_ops.store.catalogue import list_backups, record_verdict
+from tmi_ops.store.changes import ABANDONED, CHANGES, Change, announce, changes_in
+from tmi_ops.store.folders import Folder
+from tmi_ops.store.manifest import Verdict
+from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.overview import first_listed, keep, older_than, overview, rebuild
+from tmi_ops.store.stored_catalogue import CATALOGUE, StoredCatalogue, decoded, encoded
+from tmi_ops_tests.store.conftest import RawBucket
+
+BACKUPS = 3
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def past(store: ObjectStore) -> ObjectStore:
+    """A store whose catalogue knows three proven backups of each kind."""
+    write_backups(store, BACKUPS, segments=10)
+    rebuild(store)
+    return store
+
+
+def requests_of(store: ObjectStore, look: Any) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    events: Any = store.client.meta.events
+
+    def count(event_name: str, **_: object) -> None:
+        counted.update([event_name.rpartition(".")[2]])
+
+    events.register("before-send.s3", count)
+    look()
+    events.unregister("before-send.s3", count)
+    return counted
+
+
+def ids(store: ObjectStore) -> list[str]:
+    return [entry.manifest.backup_id for entry in list_backups(store)]
+
+
+def failing(backup_id: str, manifest_sha256: str = "0" * 64) -> Verdict:
+    return Verdict(
+        backup_id=backup_id,
+        outcome="failed",
+        reasons=("a row differs",),
+        verified_at=datetime.now(UTC),
+        server_version="17.1",
+        tmi_ops_version="0",
+        manifest_sha256=manifest_sha256,
+    )
+
+
+def test_what_the_catalogue_knows_is_not_read_again(past: ObjectStore) -> None:
+    assert set(requests_of(past, lambda: ids(past))) <= {"ListObjectsV2", "GetObject"}
+    assert requests_of(past, lambda: ids(past)) == {"ListObjectsV2": 3}
+
+
+def test_a_backup_removed_by_hand_is_gone_and_one_put_there_by_hand_is_there(past: ObjectStore, raw: RawBucket) -> None:
+    oldest = ids(past)[-1]
+    kind = oldest.split("-")[1]
+    kept = {item.key: raw.read(item.key) for item in past.list_objects(f"{kind}/{oldest}/")}
+    past.delete(kept)
+    assert oldest not in ids(past)
+    for key, data in kept.items():
+        raw.write(key, data)
+    assert oldest in ids(past)
+
+
+def test_an_altered_manifest_is_noticed_though_the_catalogue_has_the_true_one(
+    past: ObjectStore, raw: RawBucket
+) -> None:
+    newest = ids(past)[0]
+    raw.write(f"{newest.split('-')[1]}/{newest}/manifest.json", b"{}")
+    told: list[str] = []
+    assert newest not in [one.manifest.backup_id for one in list_backups(past, lambda error: told.append(error.what))]
+    assert newest in " ".join(told)
+
+
+@pytest.mark.parametrize("recent", [0, 4])
+def test_a_verdict_whose_writer_died_before_it_told_the_catalogue_counts(
+    past: ObjectStore, monkeypatch: pytest.MonkeyPatch, recent: int
+) -> None:
+    """Also on a backup so old that it is not listed object by object: `recent` objects are."""
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", recent or 400)
+    monkeypatch.setattr("tmi_ops.store.overview.keep", lambda *_: None)  # the writer is dead by then
+    oldest = ids(past)[-1]
+    record_verdict(past, failing(oldest))
+    (verdict,) = [one.verdict for one in list_backups(past) if one.manifest.backup_id == oldest]
+    assert verdict is not None
+    assert verdict.outcome == "failed"
+
+
+def test_a_verdict_is_in_the_catalogue_once_it_is_recorded(past: ObjectStore) -> None:
+    oldest = ids(past)[-1]
+    record_verdict(past, failing(oldest))
+    view = overview(past, thoroughness="recent")
+    assert (view.changes, view.fetched) == ((), 0)
+    assert list(past.list_objects(f"{CHANGES}/")) == []
+
+
+def test_a_reader_does_not_say_that_it_has_a_change_which_it_may_have_missed(past: ObjectStore) -> None:
+    announced = announce(past, [ids(past)[0]])
+    keep(past, overview(past))
+    assert [change.name for change in overview(past).changes] == [change.name for change in announced]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\x28\xb5\x2f\xfd garbage"])
+def test_a_catalogue_that_cannot_be_read_is_not_needed(past: ObjectStore, body: bytes) -> None:
+    before = ids(past)
+    past.put_bytes(CATALOGUE, body)
+    assert ids(past) == before
+    assert len(rebuild(past).committed) == len(before)
+    assert overview(past).fetched == 0
+
+
+def test_older_folders_are_known_by_their_names(past: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
+    ids(past)
+    assert requests_of(past, lambda: ids(past)) == {"ListObjectsV2": 5}
+
+
+A, B, C, D = (f"2026112{day}T020000Z-base-0000" for day in range(4))
+
+
+@pytest.mark.parametrize(
+    ("names", "doubted", "believed", "read"),
+    [
+        ([A, B, C, D], [], {A, B}, set()),
+        ([A, C, D], [], {A}, set()),  # one is gone: nobody brings it back
+        ([A, "20261120T030000Z-base-0000", B], [], {A, B}, {"20261120T030000Z-base-0000"}),  # and nothing is hidden
+        ([A, B], [A, D], {B}, {A}),
+        ([B], [A], {B}, set()),
+        (None, [A], {B}, {A}),
+        (["..", "latest"], [], set(), set()),
+    ],
+)
+def test_older_folders_are_believed_where_their_names_are_there_and_nobody_announced_a_change(
+    names: list[str] | None, doubted: list[str], believed: set[str], read: set[str]
+) -> None:
+    assert older_than(C, [A, B, C, D], names, doubted) == (believed, read)
+
+
+def test_what_is_stored_is_what_is_read() -> None:
+    folder = Folder("20261127T020000Z-base-0001", 10, 2, NOW, NOW, None, held=True)
+    stored = StoredCatalogue({folder.backup_id: folder}, {}, frozenset({"a"}), ("drills/x.json",), NOW)
+    assert decoded(encoded(stored)) == stored
+    assert decoded(encoded(stored)[:-5]) is None
+
+
+def test_a_catalogue_of_names_that_are_none_is_not_believed() -> None:
+    folder = Folder("../../etc", 10, 2, NOW, NOW, None)
+    assert decoded(encoded(StoredCatalogue({folder.backup_id: folder}))) is None
+    verdict = "base/20261127T020000Z-base-0002/verdict-x.json"
+    other = Folder("20261127T020000Z-base-0001", 10, 2, NOW, NOW, verdict)
+    assert decoded(encoded(StoredCatalogue({other.backup_id: other}))) is None
+
+
+def test_an_announcement_of_something_else_is_none() -> None:
+    names = ["20261127T120000000000Z-0a1b-20261127T020000Z-base-0001", "20261127T120000000000Z-0a1b-drills", "../y"]
+    found = changes_in([ListedObject(f"{CHANGES}/{name}", 0, NOW) for name in [*names, f"{names[0]}-etc"]])
+    assert found == [Change(names[0], "20261127T020000Z-base-0001", NOW), Change(names[1], "drills", NOW)]
+    assert timedelta(hours=1) < ABANDONED
+
+
+@pytest.mark.parametrize(("objects", "first"), [([10] * 5, ""), ([150] * 5, 3), ([5000] * 3, 2), ([1, 398, 1], "")])
+def test_the_newest_folders_that_fit_one_page_are_listed_whole(objects: list[int], first: int | str) -> None:
+    found = [Folder(f"2026112{n}T020000Z-base-0000", objects=count) for n, count in enumerate(objects)]
+    listed = first_listed(found)
+    assert listed == (found[first].backup_id if isinstance(first, int) else "")

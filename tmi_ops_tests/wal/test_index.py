@@ -1,0 +1,98 @@
+"""The index of segments says where they lie without a gap, and no more than is there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE as SIZE
+from tmi_ops.postgres.wal_files import Segment
+from tmi_ops.settings import StoreSettings
+from tmi_ops.store.objects import open_store
+from tmi_ops.wal.archive import describe_archive, list_wal
+from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.index import (
+    KEPT_OUT,
+    LONG_TAIL,
+    ListedSegment,
+    WalIndex,
+    extended,
+    opened_at,
+    stored_per_day,
+    withdraw,
+    without_segments,
+)
+from tmi_ops.wal.layout import file_key, index_key
+from tmi_ops.wal.lineage import lineage
+from tmi_ops.wal.runs import ArchivedSegment, Run, Segments
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+SYSTEM = "7000000000000000001"
+
+
+def segment(number: int, timeline: int = 1) -> Segment:
+    return Segment(timeline, number * SIZE, SIZE)
+
+
+def listed(*numbers: int, timeline: int = 1, at: datetime = NOW) -> list[ListedSegment]:
+    return [ListedSegment(segment(number, timeline), 10, at) for number in numbers]
+
+
+def runs(index: WalIndex) -> list[tuple[int, int, int, int]]:
+    return [(run.timeline, run.start // SIZE, run.count, run.size) for run in index.runs]
+
+
+def test_what_was_listed_becomes_runs_but_for_the_newest() -> None:
+    index = extended(WalIndex(segment_size=SIZE), listed(*range(5, 45 + KEPT_OUT), timeline=1), NOW)
+    assert runs(index) == [(1, 5, 40, 400)]
+    index = extended(index, listed(*range(45, 60 + KEPT_OUT)), NOW)
+    assert runs(index) == [(1, 5, 55, 550)]
+    assert stored_per_day(index, NOW - timedelta(days=1)) == 550
+
+
+def test_a_hole_stays_a_hole() -> None:
+    index = extended(WalIndex(segment_size=SIZE), listed(*range(5), *range(6, 10 + KEPT_OUT)), NOW)
+    assert runs(index) == [(1, 0, 5, 50), (1, 6, 4, 40)]
+
+
+def test_what_leaves_is_gone_and_not_written_in_again() -> None:
+    index = extended(WalIndex(segment_size=SIZE), listed(*range(40 + KEPT_OUT)), NOW)
+    left = without_segments(index, [segment(number) for number in (0, 1, 10, 11)], NOW)
+    assert [row[:3] for row in runs(left)] == [(1, 2, 8), (1, 12, 28)]
+    assert runs(extended(without_segments(index, [segment(n) for n in range(40)], NOW), listed(*range(72)), NOW)) == []
+    later = NOW + timedelta(days=3)
+    assert extended(left, [], later).leaving == ()
+
+
+def test_a_segment_that_fills_a_hole_opens_the_timeline_again() -> None:
+    index = extended(WalIndex(segment_size=SIZE), listed(*range(5), *range(6, 10 + KEPT_OUT)), NOW)
+    assert [row[:3] for row in runs(opened_at(index, segment(5)))] == [(1, 0, 5)]
+    assert runs(opened_at(index, segment(3, timeline=2))) == runs(index)
+
+
+def test_segments_of_runs_read_as_if_they_had_been_listed() -> None:
+    found = Segments([Run(segment(2), 3, 30)], [ArchivedSegment(segment(5), 7), ArchivedSegment(segment(8), 7)])
+    assert [item.segment.start // SIZE for item in found] == [2, 3, 4, 5, 8]
+    assert [item.segment.start // SIZE for item in reversed(found)] == [8, 5, 4, 3, 2]
+    assert (len(found), found[-1].size, found[0].size, found[1:3]) == (5, 7, None, tuple(found)[1:3])
+    assert [(run.start // SIZE, run.count, run.size) for run in found.runs] == [(2, 4, 37), (8, 1, 7)]
+
+
+def test_an_archive_is_the_same_with_its_index_and_without(store_settings: StoreSettings) -> None:
+    store, count = open_store(store_settings, "development"), LONG_TAIL + 10
+    describe_archive(store, SYSTEM, SIZE)
+    there = [number for number in range(count) if number != 7]
+    for number in there:
+        store.put_bytes(file_key(SYSTEM, segment(number).name), b"x")
+    plain = list_wal(store, SYSTEM)
+    by_index = list_wal(store, SYSTEM)
+    assert by_index.segments[1].runs[0].count == 7  # type: ignore[attr-defined]
+    line = lineage(1, ())
+    assert coverage(by_index, line).intervals == coverage(plain, line).intervals
+    assert [file.name for file in coverage(by_index, line).files] == [file.name for file in coverage(plain, line).files]
+    assert by_index.size == plain.size
+    index_size = store.size(index_key(SYSTEM))
+    assert (by_index.stored.objects, by_index.stored.size) == (count + 1, plain.stored.size + index_size)
+    withdraw(store, SYSTEM, [segment(0)])
+    store.delete([file_key(SYSTEM, segment(0).name)])
+    assert list_wal(store, SYSTEM).segments[1][0].segment == segment(1)
+    assert list_wal(store, SYSTEM, whole=True).segments[1][0].segment == segment(1)
