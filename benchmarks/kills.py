@@ -181,8 +181,8 @@ def kill(stack: Stack, victim: str) -> int:
     elif victim == "code server":
         found = stack.code_servers()
     elif victim == "records":
-        data = StackLayout(stack.home).data("dagster-postgres")
-        found = [int((data / "postmaster.pid").read_text().splitlines()[0])]
+        data = StackLayout(stack.home).data("dagster-postgres") / "data"
+        found = [await_(lambda: int((data / "postmaster.pid").read_text().splitlines()[0]))]
     else:
         found = [stack.pid_of({"daemon": "dagster-daemon", "webserver": "dagster-webserver"}[victim])]
     for pid in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import click
 from rich.markup import escape
@@ -12,11 +13,13 @@ from tmi_ops.alerts.dead_man import ping_heartbeat
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.recovery import show_proof
-from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.cli.terminal import age_words, err, out, size_words, time_words
+from tmi_ops.errors import StoreError
 from tmi_ops.settings import Purpose
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import AnyManifest, BaseManifest, Manifest
 
+BROKEN = 1
 RATE_UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 
@@ -101,24 +104,35 @@ def base(
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def backups(as_json: bool) -> int:
-    """List the backups of this environment, newest first, with the verdicts recorded beside them."""
+    """List the backups of this environment, newest first, with the verdicts recorded beside them.
+
+    Exit code 1: of some of them the manifest or the verdict cannot be read; the others are listed.
+    """
     from tmi_ops.store.catalogue import list_backups
 
     settings, store = open_environment(Purpose.BACKUP)
-    entries = list_backups(store)
+    broken: list[StoreError] = []
+    entries = list_backups(store, broken.append)
     if as_json:
         import json
 
         click.echo(json.dumps([_entry_facts(entry) for entry in entries], indent=2))
-        return 0
-    if not entries:
+        return _show_broken(broken)
+    if not entries and not broken:
         out.print(f"No backups of {settings.environment} in {settings.store.describe()}.")
         out.print("Next: [bold]tmi-ops backup logical --verify[/]")
         return 0
     out.print(_backups_table(entries))
     if not store.trust.is_pinned:
         out.print("[dim]Unsigned, or not checked: no keys are pinned here (`tmi-ops keys show`).[/]")
-    return 0
+    return _show_broken(broken)
+
+
+def _show_broken(broken: Sequence[StoreError]) -> int:
+    """What could not be read, on stderr. The exit code."""
+    for error in broken:
+        err.print(f"[red]✗[/] {escape(error.what)} {escape(error.next_step)}".rstrip(), soft_wrap=True)
+    return BROKEN if broken else 0
 
 
 def _show_backup(manifest: Manifest) -> None:

@@ -62,8 +62,8 @@ class RunbookConfig(Config):
     candidates: int = Field(default=8, ge=1, description="How many restores the search for a good moment may take.")
     into: str | None = Field(
         default=None,
-        description="The new cluster's data directory, absent or empty. recover_everything needs it; without, "
-        "recover_corruption exchanges the database on its own server.",
+        description="The new cluster's data directory, absent or empty; without, the database is exchanged on its own "
+        "server.",
     )
     cache: bool = Field(default=True, description="Bring the cache in line, where there is one.")
     port: int | None = Field(default=None, description="The new server's port. Default: POSTGRES_PORT, or 5432.")
@@ -114,6 +114,12 @@ class RunbookConfig(Config):
         return Path(self.into).absolute() if self.into else None
 
 
+class EverythingConfig(RunbookConfig):
+    """Where the new cluster goes, and all else."""
+
+    into: str = Field(description="The new cluster's data directory, absent or empty; with `resume` the same again.")
+
+
 Prepare = Callable[["Settings", "ObjectStore", RunbookConfig, "Report"], "Plan"]
 
 
@@ -128,6 +134,7 @@ def recovery_runbook_definitions(environment: str) -> Definitions:
                 "and take the place of the damaged data, which is kept aside. "
                 "Without `confirm` only the plan is shown. By hand: `tmi-ops recover corruption`.",
                 _prepare_corruption,
+                RunbookConfig,
             ),
             _runbook_job(
                 environment,
@@ -136,22 +143,29 @@ def recovery_runbook_definitions(environment: str) -> Definitions:
                 "and the application told of it. Needs `into`. Without `confirm` only the plan is shown. By hand: "
                 "`tmi-ops recover everything`.",
                 _prepare_everything,
+                EverythingConfig,
             ),
         ]
     )
 
 
-def _runbook_job(environment: str, name: str, description: str, prepare: Prepare) -> JobDefinition:
+def _runbook_job(
+    environment: str, name: str, description: str, prepare: Prepare, asked: type[RunbookConfig]
+) -> JobDefinition:
     @op(
         name=f"{name}_steps",
         description=description,
         pool=pool(environment, "runbook"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
-    def steps(context: OpExecutionContext, config: RunbookConfig, environment: Environment) -> None:
+    def steps(
+        context: OpExecutionContext,
+        config: asked,  # type: ignore[valid-type]
+        environment: Environment,
+    ) -> None:
         with failures_explained(tried_again=False):
             report = RunLogReport(context.log)
-            config.require_allowed()
+            config.require_allowed()  # type: ignore[attr-defined]
             confirmation = Confirmation.of(environment.settings_for(Purpose.RUNBOOK), name, config)
             look = _looked_at if confirmation.plan is None else _carry_out
             metadata = look(environment, config, confirmation, prepare, report)

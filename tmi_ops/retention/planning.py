@@ -179,14 +179,15 @@ def _wal_decision(wal: ClusterWal, kept: Iterable[Backup], need: WindowNeed, cut
 def _merged(ranges: Sequence[Range]) -> list[Range]:
     """Without those that another one covers whole: a window's range covers the own WAL of every base in it."""
     open_from: dict[int, int] = {}
-    for item in ranges:
+    closed = []
+    for item in dict.fromkeys(ranges):
         if item.end is None:
             open_from[item.timeline] = min(item.start, open_from.get(item.timeline, item.start))
-    merged = [Range(timeline, start, None) for timeline, start in open_from.items()]
-    return merged + [
-        item
-        for item in dict.fromkeys(ranges)
-        if item.end is not None and not (item.timeline in open_from and item.start >= open_from[item.timeline])
+        else:
+            closed.append(item)
+    return [
+        *(Range(timeline, start, None) for timeline, start in open_from.items()),
+        *(item for item in closed if item.start < open_from.get(item.timeline, item.start + 1)),
     ]
 
 

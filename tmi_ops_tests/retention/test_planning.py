@@ -226,3 +226,56 @@ def test_half_made_backups_go_after_a_day_unless_something_is_still_being_upload
     plan = plan_retention(known, LEAN, NOW)
     assert plan.half_made == (old,)
     assert plan.uploads == (stale,)
+
+
+def test_a_backup_taken_at_the_very_moment_in_which_the_window_begins_tells_nothing_of_what_was_before() -> None:
+    older = logical(5)
+    plan = plan_retention(facts(older, logical(1, number=1), logical(0.5, number=2)), LEAN, NOW)
+    assert "the recovery window begins with it" in reasons(plan, older)
+
+
+def test_what_goes_says_why() -> None:
+    failed, surplus = logical(30, "failed", 1), logical(20)
+    plan = plan_retention(facts(failed, surplus, logical(10, number=2), logical(0.5, number=3)), LEAN, NOW)
+    why = {item.backup: item.reasons for item in plan.removed}
+    assert "its proof failed" in why[failed][0]
+    assert "beyond what is counted" in why[surplus][0]
+
+
+def test_the_wal_of_one_cluster_is_kept_by_bases_of_that_cluster_alone() -> None:
+    anchor, newest = base(10, 5000), base(0.5, 9000)
+    other = replace(base(0.4, 2000), system_identifier="8000000000000000002", subject="the cluster 8000000000000000002")
+    wal = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 10000, SEGMENT))
+    plan = plan_retention(facts(anchor, newest, other, wal=wal), WEEK, NOW)
+    assert {file.start for file in plan.wal[0].removed} == set(range(1000, 5000, SEGMENT))
+    assert "what makes the 2 kept base backups consistent" in plan.wal[0].reasons[-1]
+
+
+def test_a_base_kept_for_another_reason_keeps_its_own_wal_before_the_window_and_no_more() -> None:
+    held = replace(base(20, 2000), hold=logical(20, hold="audit").hold)
+    wal = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 10000, SEGMENT))
+    plan = plan_retention(facts(held, base(10, 5000), base(0.5, 9000), wal=wal), WEEK, NOW)
+    assert {file.start for file in plan.wal[0].removed} == {*range(1000, 5000, SEGMENT)} - {2000}
+
+
+def test_of_two_lines_that_share_a_timeline_the_one_that_begins_earlier_decides_what_stays_of_it() -> None:
+    early, late = base(20, 2000), base(10, 5000)
+    old = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 7000, SEGMENT))
+    # Timeline 2 left timeline 1 before the later base: its line begins with the earlier one.
+    again = tuple(wal_file(lsn, 0.5, timeline=2) for lsn in range(3000, 3400, SEGMENT))
+    living = (wal_file(7000, 0.5),)
+    plan = plan_retention(facts(early, late, base(0.4, 7000), wal=(*old, *again, *living), fork=3050), WEEK, NOW)
+    assert {early.backup_id, late.backup_id} <= kept(plan)
+    assert min(file.start for file in old if file not in plan.wal[0].removed) == 2000
+
+
+def test_wal_that_was_stored_at_the_very_moment_in_which_the_window_begins_stays() -> None:
+    wal = (wal_file(900, 7), *(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 10000, SEGMENT)))
+    plan = plan_retention(facts(base(10, 5000), base(0.5, 9000), wal=wal), WEEK, NOW)
+    assert [file.start for file in plan.wal[0].removed] == list(range(1000, 5000, SEGMENT))
+
+
+def test_what_nothing_was_stored_in_for_exactly_a_day_is_not_forgotten_yet() -> None:
+    halves = [HalfMade(name_of("base", days_ago(days), 7), 1, 1, days_ago(days)) for days in (1, 1.001)]
+    plan = plan_retention(replace(facts(logical(0.5)), half_made=tuple(halves)), LEAN, NOW)
+    assert plan.half_made == (halves[1],)
