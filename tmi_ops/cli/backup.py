@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tmi_ops.alerts.dead_man import ping_heartbeat
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.recovery import show_proof
 from tmi_ops.cli.terminal import age_words, err, out, size_words, time_words
 from tmi_ops.errors import StoreError
@@ -36,6 +36,7 @@ def backup() -> None:
     """Take a backup into the store."""
 
 
+@logs_in_for(Purpose.BACKUP)
 @backup.command()
 @click.option(
     "--format",
@@ -67,6 +68,7 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     return show_proof(proof)
 
 
+@logs_in_for(Purpose.BACKUP)
 @backup.command()
 @click.option("--incremental", is_flag=True, help="Only what changed since the newest base backup (PostgreSQL 17 on).")
 @click.option("--max-rate", type=rate, metavar="RATE", help="At most so much per second, such as 50MB.")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tmi_ops.checks.finding import Result
 from tmi_ops.cli.checks_view import show_result
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.settings import Purpose
@@ -26,6 +26,7 @@ _COLOURS = {"passed": "green", "failed": "red"}
 _SHOWN = 20
 
 
+@logs_in_for(Purpose.BACKUP)
 @click.command()
 @to_a_moment(latest=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Choose the same random moment of the window again.")

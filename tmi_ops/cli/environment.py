@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import click
 
 from tmi_ops.cli.terminal import TerminalReport
 from tmi_ops.settings import Purpose, Settings, load_settings
@@ -21,3 +23,16 @@ def reporting(quiet: bool = False) -> Iterator[TerminalReport]:
     """Progress bars on stderr for the length of a `with` block."""
     with TerminalReport(quiet=quiet).running() as report:
         yield report
+
+
+def logs_in_for(purpose: Purpose) -> Callable[[click.Command], click.Command]:
+    """Let a command's help say which role it logs in as."""
+
+    def say(command: click.Command) -> click.Command:
+        need = purpose.need
+        others = [need.falls_back.user_variable] if need.falls_back else []
+        names = ", else ".join([purpose.user_variable, *others, "POSTGRES_USER"])
+        command.epilog = f"Logs in to PostgreSQL as {names} ({purpose}: {need.rights.words()})."
+        return command
+
+    return say

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.environment import logs_in_for
+from tmi_ops.settings import Purpose
+
 if TYPE_CHECKING:
     from tmi_ops.health.examine import HealthReport
 
@@ -14,6 +17,7 @@ CRITICAL = 1
 COULD_NOT_CHECK = 2
 
 
+@logs_in_for(Purpose.MONITOR)
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print every reading and verdict as JSON.")
 @click.option("--probe", "only", multiple=True, metavar="NAME", help="Ask this probe only, and show its table; repeat.")
@@ -41,7 +45,7 @@ def health(
     from tmi_ops.cli.health_view import as_facts, show_health
     from tmi_ops.health.examine import Examination, examine
     from tmi_ops.progress import SilentReport
-    from tmi_ops.settings import Purpose, load_settings, read_variables
+    from tmi_ops.settings import load_settings, read_variables
 
     reader = load_settings(purpose=Purpose.BACKUP).postgres
     how = Examination(only, thresholds, exact_bloat, read_variables(), reader)

@@ -7,10 +7,12 @@ import threading
 
 import click
 
-from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.environment import logs_in_for, reporting
 from tmi_ops.cli.terminal import out
+from tmi_ops.settings import Purpose
 
 
+@logs_in_for(Purpose.HEARTBEAT)
 @click.command()
 @click.option(
     "--every",
@@ -26,7 +28,7 @@ def heartbeat(every: float | None, quiet: bool) -> int:
     is tmi_ops.heartbeat; it is made where there is none, and keeps the beats of 35 days.
     """
     from tmi_ops.drill.heartbeat import beat, keep_beating
-    from tmi_ops.settings import Purpose, load_settings
+    from tmi_ops.settings import load_settings
 
     postgres = load_settings(purpose=Purpose.HEARTBEAT).postgres
     if every is None:

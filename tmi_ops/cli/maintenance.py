@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.environment import logs_in_for, reporting
+from tmi_ops.settings import Purpose
+
 if TYPE_CHECKING:
     from tmi_ops.health.maintenance.execution import Taken
     from tmi_ops.health.maintenance.limits import Limits
@@ -16,6 +19,7 @@ NOT_ALL = 1
 KINDS: tuple[Kind, ...] = ("connections", "vacuum", "analyze", "reindex")
 
 
+@logs_in_for(Purpose.OWNER)
 @click.command()
 @click.option("--plan", "only_plan", is_flag=True, help="Print what would be done and what it locks; change nothing.")
 @click.option("--only", multiple=True, type=click.Choice(KINDS), help="Do only this; repeat.")
@@ -47,12 +51,11 @@ def maintain(
 
     Exit codes: 0 all done or nothing to do, 1 something was left out or failed, 2 could not begin.
     """
-    from tmi_ops.cli.environment import reporting
     from tmi_ops.health.examine import Examination, examine
     from tmi_ops.health.maintenance.execution import execute
     from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
     from tmi_ops.progress import SilentReport
-    from tmi_ops.settings import Purpose, load_settings, read_variables
+    from tmi_ops.settings import load_settings, read_variables
 
     settings, variables = load_settings(purpose=Purpose.OWNER), read_variables()
     given = {"idle_s": idle, "running_s": running, "max_duration_s": max_duration, "lock_timeout_s": lock_timeout}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.environment import logs_in_for
 from tmi_ops.cli.status import look
 from tmi_ops.errors import OpsError
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -24,6 +26,7 @@ FRESH_FOR_S = 10.0
 COULD_NOT_LOOK = 2
 
 
+@logs_in_for(Purpose.MONITOR)
 @click.command()
 @click.option(
     "--textfile",

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.lasting import through_hangups
 from tmi_ops.cli.recover_code import code
 from tmi_ops.cli.recover_corruption import corruption
@@ -48,6 +48,7 @@ for command in (find, diff, rows, corruption, everything, code):
     recover.add_command(command)
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @recover.command(short_help="Go on with a run that stopped or crashed.")
 @click.argument("run_id", default="latest")
 @click.option("--cache/--no-cache", default=True, help="Bring the cache in line (default), or leave it out.")
@@ -79,6 +80,7 @@ def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
     return go_on(settings, store, logbook, actions, yes=yes, quiet=quiet)
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @recover.command(short_help="Take back a run that is not over.")
 @click.argument("run_id", default="latest")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")

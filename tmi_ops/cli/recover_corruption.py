@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_wish
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.settings import Purpose
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @click.command(short_help="Damaged data: back to the last good moment.")
 @of_a_moment
 @click.option("--candidates", type=click.IntRange(1), default=8, help="How many restores the search may take.")

@@ -6,13 +6,14 @@ from datetime import datetime
 
 import click
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.settings import Purpose
 
 DIFFERS = 1
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @of_a_past
 @click.option("--table", "tables", multiple=True, metavar="TABLE", help="Only this table; repeatable. Default: all.")

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import moment
 from tmi_ops.cli.terminal import out
 from tmi_ops.settings import Purpose
@@ -25,6 +25,7 @@ _NARROWED = {"definition altered": " --column NAME", "changed rows": " --set-col
 SHOWN = 3
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @click.option("--table", required=True, metavar="TABLE", help="The table, also one that is gone.")
 @click.option(

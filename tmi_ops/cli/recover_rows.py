@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
@@ -34,6 +34,7 @@ def _root(_context: click.Context, _option: click.Parameter, said: str | None) -
     return name, key
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @of_a_past
 @click.option("--table", "tables", multiple=True, metavar="TABLE", help="Rows of this table: all, if no more is said.")

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.point_in_time import PointInTime, restore_point_in_time, tablespace_mapping
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROOF_FAILED = 1
 
 
+@logs_in_for(Purpose.RESTORER)
 @click.command()
 @click.argument("backup", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable verdict.")
@@ -45,6 +46,7 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
     return show_proof(proof)
 
 
+@logs_in_for(Purpose.RESTORER)
 @click.command()
 @click.option(
     "--backup", metavar="ID", help="The backup to restore, or for a cluster to begin with. Default: the best."

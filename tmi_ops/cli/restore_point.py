@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.terminal import out
 from tmi_ops.settings import Purpose
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @click.command(name="restore-point")
 @click.argument("name")
 @click.option("--quiet", is_flag=True, help="No progress bar.")

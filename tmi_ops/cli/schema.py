@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.environment import logs_in_for
+from tmi_ops.settings import Purpose
+
 if TYPE_CHECKING:
     from tmi_ops.schema.operations import MigrationPlan
     from tmi_ops.schema.validation import Validation
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 FINDINGS = 1
 
 
+@logs_in_for(Purpose.OWNER)
 @click.command()
 @click.option("--plan", "only_plan", is_flag=True, help="Print the SQL and what each step locks; change nothing.")
 @click.option("--validate", "only_validate", is_flag=True, help="Only validate, as `tmi-ops check` does.")
@@ -32,7 +36,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     from tmi_ops.cli.terminal import TerminalReport
     from tmi_ops.schema import migration
     from tmi_ops.schema.validation import validate_schema
-    from tmi_ops.settings import Purpose, load_settings
+    from tmi_ops.settings import load_settings
 
     if only_plan and only_validate:
         raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
@@ -53,6 +57,7 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     return _record(settings, result.validation)
 
 
+@logs_in_for(Purpose.OWNER)
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON, DEBUG included.")
 @click.option("--verbose", "-v", is_flag=True, help="Show DEBUG findings too: what matches.")
@@ -67,7 +72,7 @@ def check(as_json: bool, verbose: bool) -> int:
     from tmi_ops.cli.checks_view import finding_facts
     from tmi_ops.cli.schema_view import show_verdict
     from tmi_ops.schema.validation import validate_schema
-    from tmi_ops.settings import Purpose, load_settings
+    from tmi_ops.settings import load_settings
 
     settings = load_settings(purpose=Purpose.OWNER)
     _require_models(settings)

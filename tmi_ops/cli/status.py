@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.environment import logs_in_for
+from tmi_ops.settings import Purpose
+
 if TYPE_CHECKING:
     from tmi_ops.objectives.status import Status
 
@@ -15,6 +18,7 @@ NOT_MET = 1
 COULD_NOT_LOOK = 2
 
 
+@logs_in_for(Purpose.MONITOR)
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line for each look.")
 @click.option(
@@ -69,7 +73,7 @@ def look() -> Status:
     """
     from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.objectives.status import read_status
-    from tmi_ops.settings import Purpose, load_settings, read_variables
+    from tmi_ops.settings import load_settings, read_variables
 
     return read_status(load_settings(purpose=Purpose.MONITOR), read_variables(), dagster_variables())
 

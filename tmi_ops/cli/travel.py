@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
 from tmi_ops.settings import Purpose
@@ -37,6 +37,7 @@ def duration(words: str) -> timedelta:
     return found
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @to_a_moment(exclusive=True)
 @click.option("--ttl", type=duration, metavar="DURATION", default="1h", show_default=True, help="Close it after this.")

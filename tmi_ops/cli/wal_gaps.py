@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.terminal import out, size_words
 from tmi_ops.settings import Purpose
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 20
 
 
+@logs_in_for(Purpose.RECEIVER)
 @click.command()
 @click.option("--deep", is_flag=True, help="Read every segment whole: SHA-256, header, records.")
 @click.option("--cluster", metavar="ID", help="System identifier; that of the newest base backup unless given.")

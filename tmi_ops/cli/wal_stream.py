@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.terminal import age_words, err, out, size_words
 from tmi_ops.settings import Purpose
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SLOT_HELP = "The replication slot, made where there is none; this environment's own unless given."
 
 
+@logs_in_for(Purpose.RECEIVER)
 @click.command()
 @click.option("--slot", help=_SLOT_HELP)
 @click.option(
@@ -64,6 +65,7 @@ def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, a
     return 0
 
 
+@logs_in_for(Purpose.RECEIVER)
 @click.command()
 @click.option("--slot", help="The replication slot to look at; this environment's own unless given.")
 def status(slot: str | None) -> int:

@@ -7,6 +7,7 @@ from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, warni
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient, rows_of
+from tmi_ops.diagnosis.refusals import explain_refusal
 from tmi_ops.diagnosis.roles import right_role
 from tmi_ops.diagnosis.sql import RESTART, identifier
 from tmi_ops.errors import ProgramError
@@ -131,6 +132,29 @@ def _look_at_wanted(patient: Patient, profile: Profile) -> Answer:
         f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}",
         "is POSTGRES_DB the right database, and the profile the right one?",
     )
+
+
+def look_at_logins(patient: Patient) -> Answer:
+    """Whether every role that the environment names for a purpose gets in."""
+    users: dict[str, Purpose] = {}
+    for purpose in Purpose:
+        users.setdefault(patient.login_for(purpose).user, purpose)
+    for user, purpose in users.items():
+        attempt = patient.connect_as(purpose)
+        if isinstance(attempt, str):
+            refused = explain_refusal(attempt, patient.login_for(purpose))
+            cause = refused.finding.cause if refused else "the server refuses it"
+            steps = refused.finding.advice.steps if refused else ()
+            # It is not POSTGRES_USER's password that is wanted.
+            mine = purpose.user_variable.removesuffix("_USER")
+            return critical(
+                f"{user} is named for what {purpose.need.does}, and gets no connection: {attempt.splitlines()[-1]}",
+                cause.replace("POSTGRES_PASSWORD", f"{mine}_PASSWORD"),
+                *(step.replace("POSTGRES_PASSWORD", f"{mine}_PASSWORD") for step in steps),
+            )
+    if len(users) == 1:
+        return fine(f"{next(iter(users))} does everything")
+    return fine(f"{', '.join(users)} each get a connection")
 
 
 def look_at_rights(patient: Patient) -> Answer:
@@ -260,6 +284,7 @@ DATABASE_LINKS = (
     Link("connections", "connections", Area.DATABASE, look_at_connections, ("version",)),
     Link("client-programs", "PostgreSQL client programs", Area.DATABASE, look_at_client_programs, ("version",)),
     Link("server-programs", "PostgreSQL server programs", Area.DATABASE, look_at_server_programs, ("client-programs",)),
+    Link("logins", "roles of purposes", Area.DATABASE, look_at_logins, ("database",)),
     Link("rights", "rights to read", Area.DATABASE, look_at_rights, ("database",)),
     Link("tables", "the application's tables", Area.DATABASE, look_at_tables, ("database",)),
     Link("statistics", "rights to statistics", Area.DATABASE, look_at_statistics_right, ("version",)),

@@ -42,6 +42,7 @@ class Patient:
     dagster: Mapping[str, str] = field(repr=False)
     offers_tls: bool | None = None
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
+    _logins: dict[PostgresSettings, psycopg.Connection[Any] | str] = field(default_factory=dict, repr=False)
 
     def close(self) -> None:
         self._open.close()
@@ -86,6 +87,15 @@ class Patient:
         }
         return self.open(**parameters)
 
+    def connect_as(self, purpose: Purpose) -> psycopg.Connection[Any] | str:
+        """A connection to TMI's database with the role of a purpose; that of POSTGRES_USER where it is the same."""
+        login = self.login_for(purpose)
+        if login == self.postgres:
+            return self.attempt
+        if login not in self._logins:
+            self._logins[login] = self.open(**connection_parameters(login), connect_timeout=CONNECT_TIMEOUT_S)
+        return self._logins[login]
+
     def open(self, **parameters: Any) -> psycopg.Connection[Any] | str:
         """As `connect`, to any server."""
         try:
@@ -122,13 +132,15 @@ class Patient:
 
     @cached_property
     def server(self) -> psycopg.Connection[Any]:
-        """A session in whatever database lets us in: for questions about the server.
+        """A session in whatever database lets us in: for questions about the server. Where the environment names a role
+        for statistics, it is that role's, as others do not see all settings.
 
         Raises:
             OpsError: none does.
         """
         if not isinstance(self.attempt, str):
-            return self.attempt
+            monitor = self.connect_as(Purpose.MONITOR)
+            return self.attempt if isinstance(monitor, str) else monitor
         for database in _OTHER_DATABASES:
             connection = self.connect(database)
             if not isinstance(connection, str):
