@@ -93,7 +93,7 @@ class Patient:
         if login == self.postgres:
             return self.attempt
         if login not in self._logins:
-            self._logins[login] = self.open(**connection_parameters(login), connect_timeout=CONNECT_TIMEOUT_S)
+            self._logins[login] = self.open(**{**connection_parameters(login), "connect_timeout": CONNECT_TIMEOUT_S})
         return self._logins[login]
 
     def open(self, **parameters: Any) -> psycopg.Connection[Any] | str:

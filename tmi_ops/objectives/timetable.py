@@ -97,9 +97,9 @@ def hours_between_bases(rto: timedelta) -> int:
 
 def _incremental_cadence(hours: int) -> Cadence:
     """Between the full ones, which have Sunday's first hour to themselves."""
-    at = [(FIRST_HOUR + step) % 24 for step in range(0, 24, hours)]
-    on_other_days = f"0 {','.join(map(str, sorted(at)))} * * 1-6"
-    on_sundays = [hour for hour in sorted(at) if hour != FIRST_HOUR]
+    at = range(FIRST_HOUR % hours, 24, hours)
+    on_other_days = f"0 {','.join(map(str, at))} * * 1-6"
+    on_sundays = [hour for hour in at if hour != FIRST_HOUR]
     crons = (on_other_days, *([f"0 {','.join(map(str, on_sundays))} * * 0"] if on_sundays else []))
     words = f"every {hours} hours, from {FIRST_HOUR:02}:00" if on_sundays else f"other days at {FIRST_HOUR:02}:00"
     return Cadence(crons, timedelta(hours=hours), words)

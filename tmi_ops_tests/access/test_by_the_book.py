@@ -157,7 +157,7 @@ def test_production_by_the_book_is_green_and_stays_so(
         ("roles", "check"),
     ):
         code, said = run(*command)
-        assert code == 0, (command, said)
+        assert code == 0, f"{command}: {said}"
     # As the administrator, who sees what the others may not: nothing that was advised has gone against the roles.
     code, said = run("roles", "check", **administrator)
     assert code == 0, said
