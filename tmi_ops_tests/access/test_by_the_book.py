@@ -6,8 +6,12 @@ other.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,7 +32,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HOST = "localhost"
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "compose" / "environment.env.example"
-Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +53,66 @@ def server_by_the_book(tmp_path_factory: pytest.TempPathFactory, programs: Progr
         yield built
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+@dataclass(frozen=True)
+class Production:
+    """An environment by the book; its variables are the process's meanwhile. `administrator`: what names that one."""
+
+    server: House
+    home: Path
+    administrator: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def production(
+    server_by_the_book: House, s3: StoreSettings, shared_bucket: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Production]:
+    """Roles are applied, pg_hba.conf has the lines that `roles check` names, TMI's tables are there."""
+    server, directory = server_by_the_book, tmp_path_factory.mktemp("production")
+    server.run("CREATE DATABASE tmi")
+    server.run("CREATE EXTENSION pg_stat_statements", database="tmi")
+    of_tmi = server.address.model_copy(update={"database": "tmi"})
+    assert s3.access_key_id is not None
+    assert s3.secret_access_key is not None
+    common = {
+        **postgres_variables(of_tmi),
+        "TMI_ENV": "production",
+        "POSTGRES_SSLROOTCERT": str(of_tmi.sslrootcert),
+        "TMI_OPS_S3_ENDPOINT_URL": s3.endpoint_url or "",
+        "TMI_OPS_S3_BUCKET": shared_bucket,
+        "TMI_OPS_S3_PREFIX": f"tmi-ops-{secrets.token_hex(6)}",
+        "TMI_OPS_S3_ACCESS_KEY_ID": s3.access_key_id.get_secret_value(),
+        "TMI_OPS_S3_SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
+        "TMI_OPS_HOME": str(directory / "home"),
+        "TMI_OPS_RPO": "1h",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        for name, value in common.items():
+            patch.setenv(name, value)
+        assert run("roles", "apply", "--yes")[0] in (0, 1)
+        hba = server.data / "pg_hba.conf"
+        hba.write_text(hba.read_text() + "\n".join(advised_hba_lines(run("roles", "check", "--json")[1])) + "\n")
+        reload_configuration(server.address)
+        for name, value in _roles_by_the_example(directory / "home").items():
+            patch.setenv(name, value)
+        for command in (("migrate",), ("wal", "stream", "--catch-up", "--quiet"), ("heartbeat",)):
+            code, said = run(*command)
+            assert code == 0, (command, said)
+        administrator = {name: common[name] for name in ("POSTGRES_USER", "POSTGRES_PASSWORD")}
+        yield Production(server, directory / "home", administrator)
+
+
+def run(*arguments: str, **variables: str) -> tuple[int, str]:
     """A command in this process: its exit code, and what it printed."""
-
-    def run(*arguments: str, **variables: str) -> tuple[int, str]:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            try:
-                code = tmi_ops.main(args=list(arguments), standalone_mode=False)
-            except OpsError as error:
-                return error.exit_code, str(error)
-        return code if isinstance(code, int) else 0, capsys.readouterr().out
-
-    return run
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        try:
+            code = tmi_ops.main(args=list(arguments), standalone_mode=False)
+        except OpsError as error:
+            return error.exit_code, str(error)
+    return code if isinstance(code, int) else 0, said.getvalue()
 
 
 def advised_hba_lines(said: str) -> list[str]:
@@ -74,116 +122,52 @@ def advised_hba_lines(said: str) -> list[str]:
     return [line.partition("  #")[0] for line in lines]
 
 
-def test_production_by_the_book_is_green_and_stays_so(
-    server_by_the_book: House,
-    store_settings: StoreSettings,
-    tmp_path: Path,
-    run: Command,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    server = server_by_the_book
-    assert store_settings.access_key_id is not None
-    assert store_settings.secret_access_key is not None
-    server.run("CREATE DATABASE tmi", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-    server.run("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", database="tmi")
-    of_tmi = server.address.model_copy(update={"database": "tmi"})
-    administrator = {
-        name: value for name, value in postgres_variables(of_tmi).items() if "USER" in name or "PASS" in name
-    }
-    common = {
-        **postgres_variables(of_tmi),
-        "TMI_ENV": "production",
-        "POSTGRES_SSLROOTCERT": str(of_tmi.sslrootcert),
-        "TMI_OPS_S3_ENDPOINT_URL": store_settings.endpoint_url or "",
-        "TMI_OPS_S3_BUCKET": store_settings.bucket or "",
-        "TMI_OPS_S3_PREFIX": store_settings.prefix,
-        "TMI_OPS_S3_ACCESS_KEY_ID": store_settings.access_key_id.get_secret_value(),
-        "TMI_OPS_S3_SECRET_ACCESS_KEY": store_settings.secret_access_key.get_secret_value(),
-        "TMI_OPS_HOME": str(tmp_path / "home"),
-        "TMI_OPS_RPO": "1h",
-    }
-    monkeypatch.chdir(tmp_path)
-    for name, value in common.items():
-        monkeypatch.setenv(name, value)
-
-    # What an administrator does once, and what roles check then still leaves to a person.
-    assert run("roles", "apply", "--yes")[0] in (0, 1)
-    server.run("ALTER DATABASE tmi SET search_path = public")
-    hba = server.data / "pg_hba.conf"
-    hba.write_text(hba.read_text() + "\n".join(advised_hba_lines(run("roles", "check", "--json")[1])) + "\n")
-    reload_configuration(server.address)
-    code, said = run("roles", "check")
+def test_doctor_and_roles_check_advise_nothing_against_each_other(production: Production) -> None:
+    for command in (("check",), ("doctor",), ("roles", "check")):
+        code, said = run(*command)
+        assert code == 0, f"{command}: {said}"
+    # As the administrator, who sees what the others may not.
+    code, said = run("roles", "check", **production.administrator)
     assert code == 0, said
 
-    for name, value in _roles_by_the_example(tmp_path / "home").items():
-        monkeypatch.setenv(name, value)
-    for command in (
-        ("migrate",),
-        ("check",),
-        ("wal", "stream", "--catch-up", "--quiet"),
-        ("heartbeat",),
-    ):
-        code, said = run(*command)
-        assert code == 0, (command, said)
 
+def test_the_doctor_names_a_role_that_gets_no_connection(production: Production) -> None:
+    code, said = run("doctor", "--json", TMI_OPS_MONITOR_PASSWORD="forgotten")
+    assert code == 1
+    assert json.loads(said)["root_cause"] == "logins"
+    (finding,) = next(one for one in json.loads(said)["checks"] if one["name"] == "logins")["findings"]
+    assert "tmi_monitor" in finding["what"]
+    assert "TMI_OPS_MONITOR_PASSWORD" in finding["advice"]["text"]
+
+
+def test_production_by_the_book_is_green_and_stays_so(production: Production) -> None:
     jobs = environment_definitions("production")
-    for job in (
-        "base_backup",
-        "wal_catch_up",
-        "heartbeat",
-        "logical_backup",
-        "wal_catch_up",
-        "recovery_drill",
-        "retention",
-        "health",
-        "access",
-        "maintenance",
-        "objectives",
-    ):
+    # A base backup before WAL, and both before a drill.
+    scheduled = {str(schedule.job_name) for schedule in jobs.schedules or ()}
+    first = ["base_backup", "wal_catch_up", "heartbeat", "logical_backup", "wal_catch_up", "recovery_drill"]
+    for job in (*first, *sorted(scheduled - set(first))):
         done = jobs.resolve_job_def(job).execute_in_process(instance=DagsterInstance.ephemeral(), raise_on_error=False)
-        failures = [event.message for event in done.all_events if event.is_failure]
-        assert done.success, (job, failures)
-    assert {schedule.job_name for schedule in jobs.schedules or ()} <= _begun(jobs.schedules)
-
+        assert done.success, (job, [event.message for event in done.all_events if event.is_failure])
     for command in (
         ("backups",),
-        ("verify", "latest", "--quiet"),
         ("wal", "gaps"),
         ("prune", "--dry-run"),
         ("maintain", "--plan"),
         ("health",),
         ("status",),
         ("doctor",),
-        ("roles", "check"),
     ):
         code, said = run(*command)
         assert code == 0, f"{command}: {said}"
-    # As the administrator, who sees what the others may not: nothing that was advised has gone against the roles.
-    code, said = run("roles", "check", **administrator)
-    assert code == 0, said
-    code, said = run("restore", "--backup", "latest", "--into", "tmi_restored", "--quiet", "--yes")
-    assert code == 2
-    assert "lacks CREATEDB" in said
-    restorer = {"TMI_OPS_RESTORER_USER": administrator["POSTGRES_USER"]}
-    restorer["TMI_OPS_RESTORER_PASSWORD"] = administrator["POSTGRES_PASSWORD"]
-    code, said = run("restore", "--backup", "latest", "--into", "tmi_restored", "--quiet", "--yes", **restorer)
+    code, said = run("roles", "check", **production.administrator)
     assert code == 0, said
 
-
-def _begun(schedules: object) -> set[str]:
-    """Jobs of which this test has seen a run: every one that a schedule begins, but the first full backup's."""
-    return {
-        "access",
-        "base_backup",
-        "health",
-        "heartbeat",
-        "logical_backup",
-        "maintenance",
-        "objectives",
-        "recovery_drill",
-        "retention",
-        "wal_catch_up",
-    }
+    restore = ("restore", "--backup", "latest", "--into", "tmi_restored", "--quiet", "--yes")
+    code, said = run(*restore)
+    assert (code, "lacks CREATEDB" in said) == (2, True)
+    of_restorer = {name.replace("POSTGRES", "TMI_OPS_RESTORER"): one for name, one in production.administrator.items()}
+    code, said = run(*restore, **of_restorer)
+    assert code == 0, said
 
 
 def _roles_by_the_example(home: Path) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dagster import ExecuteInProcessResult
+from dagster import DagsterInvalidConfigError, ExecuteInProcessResult
 
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.cluster import free_port
@@ -38,13 +38,21 @@ def no_hooks(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("job", ["recover_corruption", "recover_everything"])
-def test_without_the_confirmation_nothing_begins(job: str, run_job: Launch, settings: Settings) -> None:
+def test_without_the_confirmation_nothing_begins(
+    job: str, run_job: Launch, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMI_OPS_RECOVERY_DIRECTORIES", str(tmp_path))
+    asked: dict[str, object] = {"latest": True}
+    if job == "recover_everything":
+        with pytest.raises(DagsterInvalidConfigError, match="into"):
+            run_job(job, config_of(job, **asked))
+        asked["into"] = str(tmp_path / "new")
     for told in (
         {"confirm": "production"},
         {"confirm": "development"},
         {"confirm": "development", "code": "AAAA-AAAA"},
     ):
-        assert "was not confirmed" in why(run_job(job, config_of(job, **told, latest=True)))
+        assert "was not confirmed" in why(run_job(job, config_of(job, **told, **asked)))
     assert list_runs(settings, open_store(settings.store, settings.environment), SilentReport()) == []
 
 
