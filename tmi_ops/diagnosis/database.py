@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tmi_ops.automation.switch import read_automation
-from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, warning
+from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, unknown, warning
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient, rows_of
@@ -30,6 +30,14 @@ AND EXISTS (
   AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT')))
 ORDER BY 1, 2
 """  # noqa: S608 our own constants
+
+
+_MAY_BEAT = """
+SELECT coalesce(has_table_privilege(beats, 'SELECT') AND has_table_privilege(beats, 'INSERT'),
+                has_schema_privilege('tmi_ops', 'CREATE'))
+FROM to_regclass('tmi_ops.heartbeat') AS beats
+"""
+_MAY_MAKE_SCHEMA = "SELECT has_database_privilege(current_database(), 'CREATE')"
 
 
 def look_at_version(patient: Patient) -> Answer:
@@ -205,13 +213,14 @@ def look_at_statistics_right(patient: Patient) -> Answer:
 def look_at_heartbeat_right(patient: Patient) -> Answer:
     """Whether beats can be written: the schema of ours is there for the role, or it may make it."""
     user = patient.login_for(Purpose.HEARTBEAT).user
-    (may,) = patient.ask(
-        "SELECT coalesce((SELECT CASE WHEN to_regclass('tmi_ops.heartbeat') IS NOT NULL "
-        "THEN has_table_privilege(rolname, 'tmi_ops.heartbeat', 'SELECT, INSERT') "
-        "ELSE has_database_privilege(rolname, current_database(), 'CREATE') END "
-        "FROM pg_roles WHERE rolname = %s), false)",
-        user,
-    )
+    session = patient.connect_as(Purpose.HEARTBEAT)
+    if isinstance(session, str):  # which the link `logins` has told
+        return unknown(f"{user} gets no connection")
+    ours = rows_of(session, "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'tmi_ops'")
+    if ours and not ours[0][0]:
+        may = False
+    else:
+        ((may,),) = rows_of(session, _MAY_BEAT if ours else _MAY_MAKE_SCHEMA)
     if may:
         return fine(f"{user} may write beats")
     if not _is_automated(patient):
@@ -288,6 +297,6 @@ DATABASE_LINKS = (
     Link("rights", "rights to read", Area.DATABASE, look_at_rights, ("database",)),
     Link("tables", "the application's tables", Area.DATABASE, look_at_tables, ("database",)),
     Link("statistics", "rights to statistics", Area.DATABASE, look_at_statistics_right, ("version",)),
-    Link("beats", "rights to write beats", Area.DATABASE, look_at_heartbeat_right, ("database", "tables")),
+    Link("beats", "rights to write beats", Area.DATABASE, look_at_heartbeat_right, ("database", "tables", "logins")),
     Link("extensions", "extensions", Area.DATABASE, look_at_extensions, ("database",)),
 )
