@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.called import called
-from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.environment import logs_in_for, reporting
 from tmi_ops.cli.terminal import err, out
 from tmi_ops.errors import OpsError
 from tmi_ops.settings import Purpose, Settings, env_file_names, environment_name, load_settings, read_variables
@@ -200,6 +200,7 @@ def _show_next(environment: str) -> None:
     out.say("  Services, schedules and Dagster: deploy/README.md", hang=4)
 
 
+@logs_in_for(Purpose.OWNER)
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 def uninit(yes: bool) -> int:
