@@ -17,7 +17,7 @@ import click
 import psycopg
 
 from benchmarks.logical_backup import MB, Result, comparison, empty_bucket
-from benchmarks.peers import Bench, Words, bench
+from benchmarks.peers import Bench, Words, barman_is_here, bench
 from benchmarks.processes import Run, run_pipeline
 from benchmarks.servers import make_database, servers
 from tmi_ops.postgres.connections import connection_parameters
@@ -25,7 +25,7 @@ from tmi_ops.settings import PostgresSettings
 
 LARGEST_DATABASE = 1e9
 PGBACKREST = "pgbackrest backup --type=full (zst:1, process-max=2)"
-PEERS_MAJOR = 15  # the newest that Debian's pgBackRest knows
+PEERS_MAJOR = 15  # the newest that Debian's pgBackRest knows; newer ones know 17
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,29 @@ def sides(made: Bench) -> list[Side]:
             made.pgbackrest("--no-archive-check", "--repo1-bundle", "--type=full", "backup"),
             [_stanza(made)],
         ),
-        Side(
-            "barman-cloud-backup --lz4 -J 2",
-            made.barman(
-                "backup",
-                "--lz4",
-                "-J",
-                "2",
-                "--immediate-checkpoint",
-                "-h",
-                made.sockets,
-                "-p",
-                str(made.servers.postgres.port),
-                "-U",
-                made.servers.postgres.user,
-                "-d",
-                "postgres",
-                *made.barman_store,
-            ),
+    ] + ([_barman(made)] if barman_is_here() else [])
+
+
+def _barman(made: Bench) -> Side:
+    return Side(
+        "barman-cloud-backup --lz4 -J 2",
+        made.barman(
+            "backup",
+            "--lz4",
+            "-J",
+            "2",
+            "--immediate-checkpoint",
+            "-h",
+            made.sockets,
+            "-p",
+            str(made.servers.postgres.port),
+            "-U",
+            made.servers.postgres.user,
+            "-d",
+            "postgres",
+            *made.barman_store,
         ),
-    ]
+    )
 
 
 def _stanza(made: Bench) -> Words:

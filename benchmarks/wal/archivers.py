@@ -50,9 +50,9 @@ def catch_up(made: Bench) -> Run:
 
 
 def cpu_watch(made: Bench) -> CpuWatch:
-    """What server, store and TLS front use, and pgBackRest's processes that are nobody's children."""
+    """What server, store and TLS front use, and pgBackRest's processes that work beside its commands."""
     roots = {"server": made.servers.postgres_pid, "store": made.servers.s3_pid, "front": made.front_pid}
-    return CpuWatch(roots, {PGBACKREST: ":async", f"{PGBACKREST} workers": ":local"})
+    return CpuWatch(roots, {PGBACKREST: ":async"})  # with its workers, which are its children
 
 
 def forget_backlog(made: Bench) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import statistics
@@ -17,23 +18,25 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import psycopg
 
 from benchmarks.base_backup import on_bench, sides
-from benchmarks.peers import Bench, as_server
+from benchmarks.peers import Bench, as_server, barman_is_here
 from benchmarks.processes import run_pipeline
 from benchmarks.wal.archivers import (
     BARMAN,
+    NAMES,
     OURS,
     PGBACKREST,
     SERVER_SETTINGS,
     archive_with,
     barman_command,
     catch_up,
+    cpu_watch,
     forget_backlog,
     pgbackrest_command,
     prepare,
@@ -48,10 +51,13 @@ from tmi_ops.postgres.unprivileged import SERVER_USER
 
 @dataclass(frozen=True)
 class Restored:
-    """Seconds: until the files were there, and from the server's start until it took writes."""
+    """Seconds: until the files were there, and from the server's start until it took writes; CPU seconds of the tool
+    (with its own server, where it starts one), and of the S3 server with its front."""
 
     files: float
     replay: float
+    cpu: float = 0.0
+    store_cpu: float = 0.0
 
     @property
     def whole(self) -> float:
@@ -64,28 +70,35 @@ class Restored:
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 def main(size: float, segments: int, rounds: int) -> None:
     """Measure a restore to the end of the WAL."""
-    on_bench(size, lambda made, _: _measure(made, segments, rounds), SERVER_SETTINGS)
+    on_bench(size, lambda made, _: _measure(made, segments, rounds), SERVER_SETTINGS, major=17)
 
 
 def _measure(made: Bench, segments: int, rounds: int) -> None:
     fill_archives(made, segments)
-    taken = [one_round(made) for _ in range(rounds)]
+    taken = [one_round(made, number) for number in range(rounds)]
     click.echo(
-        f"\nRestore to the end of the WAL, {segments} segments to replay\n\n"
-        "|  | median s | each s | of it replay s | segments/s replayed |\n| --- | ---: | ---: | ---: | ---: |"
+        f"\nRestore to the end of the WAL, {segments} segments to replay; load {os.getloadavg()[1]:.1f}\n\n"
+        "|  | median s | each s | of it replay s | times ours, median | CPU s: tool and server | S3 and TLS |"
+        "\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
     for name in taken[0]:
         whole = [one[name].whole for one in taken]
         replay = statistics.median(one[name].replay for one in taken)
         each = " ".join(f"{one:.1f}" for one in whole)
-        click.echo(f"| {name} | {statistics.median(whole):.1f} | {each} | {replay:.1f} | {segments / replay:.1f} |")
+        ratio = statistics.median(one[name].whole / one[OURS].whole for one in taken)
+        cpu, store_cpu = (statistics.median(getattr(one[name], part) for one in taken) for part in ("cpu", "store_cpu"))
+        click.echo(
+            f"| {name} | {statistics.median(whole):.1f} | {each} | {replay:.1f} | {ratio:.2f} | {cpu:.1f} "
+            f"| {store_cpu:.1f} |"
+        )
 
 
 def fill_archives(made: Bench, segments: int) -> None:
     """A base backup of each tool, and the same WAL after it in every archive."""
     prepare(made)
     forget_backlog(made)
-    archive_with(made, f"{pgbackrest_command(made)} && {barman_command(made)}")
+    commands = [pgbackrest_command(made), *([barman_command(made)] if barman_is_here() else [])]
+    archive_with(made, " && ".join(commands))
     for side in sides(made):
         if "bundle" not in side.name:
             run_pipeline([side.command], made.env)
@@ -95,9 +108,24 @@ def fill_archives(made: Bench, segments: int) -> None:
     archive_with(made, "")
 
 
-def one_round(made: Bench) -> dict[str, Restored]:
-    """Every tool's restore once."""
-    return {OURS: _restore_ours(made), PGBACKREST: _restore_pgbackrest(made), BARMAN: _restore_barman(made)}
+def one_round(made: Bench, number: int) -> dict[str, Restored]:
+    """Every tool's restore once, in an order that changes with the round."""
+    ways = {OURS: _restore_ours, PGBACKREST: _restore_pgbackrest, BARMAN: _restore_barman}
+    found = {}
+    for name in NAMES if number % 2 == 0 else NAMES[::-1]:
+        before = _cpu_of_children()
+        with cpu_watch(made) as watch:
+            restored = ways[name](made)
+        used = watch.seconds
+        cpu = _cpu_of_children() - before + sum(seconds for who, seconds in used.items() if who.startswith(PGBACKREST))
+        found[name] = replace(restored, cpu=cpu, store_cpu=used["store"] + used["front"])
+        click.echo(f"round {number + 1}: {name} {found[name]}")
+    return found
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _restore_ours(made: Bench) -> Restored:
