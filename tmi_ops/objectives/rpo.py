@@ -51,6 +51,9 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
     value = _age(facts, facts.proven.at) if facts.proven else None
 
     def reading(standing: Standing, reason: str, *cures: Cure, known: bool = True) -> RpoReading:
+        if facts.ambiguous is not None:  # whatever else is amiss, a restore would ask
+            standing = Standing.AT_RISK if standing is Standing.MET else standing
+            reason, cures = f"{reason} {facts.ambiguous}", (*cures, Cure(Action.NAME_LINE))
         return RpoReading(standing, reason, objective, value if known else None, facts.proven, unproven, cures)
 
     if facts.newest is None:
@@ -64,8 +67,6 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
         return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
     standing = standing_of(value, objective)
     reason = f"{_reached(facts, facts.proven)} The objective is {time_words(objective.total_seconds())}."
-    if standing is Standing.MET and facts.ambiguous is not None:
-        return reading(Standing.AT_RISK, f"{reason} {facts.ambiguous}", Cure(Action.NAME_LINE))
     if standing is Standing.MET:
         return reading(standing, reason)
     why = _why_behind(facts, facts.proven, unproven)

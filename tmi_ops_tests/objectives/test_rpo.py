@@ -231,6 +231,15 @@ def test_two_lines_that_live_are_a_risk_though_the_objective_is_met() -> None:
     assert [cure.action for cure in reading.cures] == [Action.NAME_LINE]
 
 
+@pytest.mark.parametrize("case", ["a base that no drill has proven, and nothing else", "dumps alone, a day apart"])
+def test_two_lines_are_named_whatever_else_is_amiss(case: str) -> None:
+    without = judge_rpo(CASES[case][0], PRODUCTION)
+    reading = judge_rpo(replace(CASES[case][0], ambiguous="2 lines of the cluster live."), PRODUCTION)
+    assert reading.standing is without.standing is not Standing.MET
+    assert reading.reason == f"{without.reason} 2 lines of the cluster live."
+    assert [cure.action for cure in reading.cures] == [*(cure.action for cure in without.cures), Action.NAME_LINE]
+
+
 def test_a_break_is_cured_by_a_base_backup_that_begins_behind_it() -> None:
     """An incremental one would build upon what lies before it."""
     behind = replace(reach(ago(hours=3)), broken="At 0/3000110 the server was restarted with wal_level = minimal.")
