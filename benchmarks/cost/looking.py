@@ -29,8 +29,7 @@ ENVIRONMENT = "production"
 @click.command()
 @click.option("--backups", "sizes", multiple=True, type=int, default=(30,), show_default=True)
 @click.option("--segments", default=1000, show_default=True)
-@click.option("--without-catalogue", is_flag=True, help="As before there was one: nothing is kept between looks.")
-def main(sizes: tuple[int, ...], segments: int, without_catalogue: bool) -> None:
+def main(sizes: tuple[int, ...], segments: int) -> None:
     """Print a table for each size."""
     for size in sizes:
         with tempfile.TemporaryDirectory() as directory, servers(Path(directory)) as parts:
@@ -39,8 +38,6 @@ def main(sizes: tuple[int, ...], segments: int, without_catalogue: bool) -> None
             write_backups(store, size, segments=segments)
             write_wal(store, segments)
             measure(settings, f"{size} + {size} backups, {segments:,} segments")
-    if without_catalogue:
-        click.echo("")
 
 
 def settings_of(store: StoreSettings, home: Path) -> Settings:
