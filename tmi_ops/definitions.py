@@ -23,6 +23,7 @@ from tmi_ops.orchestration.row_rescue import row_rescue_definitions
 from tmi_ops.orchestration.schedules import timetable_of
 from tmi_ops.orchestration.schema import schema_definitions
 from tmi_ops.orchestration.schema_drift import schema_drift_definitions
+from tmi_ops.orchestration.shadow import shadow_definitions
 from tmi_ops.orchestration.sweeping import sweeping_definitions
 from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import environment_name, profile_of, read_objectives
@@ -38,6 +39,7 @@ def environment_definitions(environment: str) -> Definitions:
         wal_definitions(environment),
         retention_definitions(environment),
         drill_definitions(environment),
+        shadow_definitions(environment),
         row_rescue_definitions(environment),
         protection_definitions(environment),
         health_definitions(environment),

@@ -73,6 +73,7 @@ SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
             "tmi_ops.cli.recovery", "restore", "Restore a database, or a whole cluster to a moment."
         ),
         "recover": LazyCommand("tmi_ops.cli.recover", "recover", "The runbooks: what to do in a disaster."),
+        "shadow": LazyCommand("tmi_ops.cli.shadow", "shadow", "Replay the archive as it grows: continuous proof."),
         "travel": LazyCommand("tmi_ops.cli.travel", "travel", "Keep a past open, read-only; move it on or back."),
         "drill": LazyCommand("tmi_ops.cli.drill", "drill", "Recover for practice, measure it, and keep the evidence."),
         "drills": LazyCommand("tmi_ops.cli.drill", "drills", "List the drills, or show the evidence of one."),

@@ -26,6 +26,7 @@ def diff(
     to_name: str | None,
     exclusive: bool,
     travel: bool,
+    shadow: bool,
     backup: str | None,
     tables: tuple[str, ...],
     rows: int,
@@ -41,7 +42,7 @@ def diff(
     from tmi_ops.rescue.differences import find_differences, pair_of
     from tmi_ops.rescue.reading import differing_rows
 
-    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup, travel=travel)
+    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup, travel=travel, shadow=shadow)
     settings, store = open_environment(Purpose.RUNBOOK)
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:

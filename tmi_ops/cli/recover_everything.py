@@ -23,6 +23,7 @@ from tmi_ops.settings import Purpose
     metavar="DIR",
     help="The new data directory, absent or empty.",
 )
+@click.option("--from-shadow", is_flag=True, help="Promote this machine's shadow: seconds instead of a restore.")
 @of_a_moment
 @click.option("--candidates", type=click.IntRange(1), default=8, help="How many restores may be tried.")
 @click.option("--cluster", metavar="SYSTEM_ID", help="Which cluster. Default: that of the newest base backup.")
@@ -30,6 +31,7 @@ from tmi_ops.settings import Purpose
 @of_a_run
 def everything(
     into: Path,
+    from_shadow: bool,
     to_time: datetime | None,
     to_lsn: int | None,
     to_name: str | None,
@@ -47,8 +49,9 @@ def everything(
 
     Needs the store's settings only (TMI_OPS_S3_*, AWS's credentials, TMI_OPS_AGE_IDENTITY_FILE) and PostgreSQL's
     programs. Base backup and WAL are restored and checked; where the store has no base backup, the newest logical one
-    is. The cluster is configured for this machine and started, the application's role gets a password, and the new
-    connection strings are written to files that only you may read.
+    is. --from-shadow promotes this machine's shadow instead. The cluster is configured for this machine and
+    started, the application's role gets a password, and the new connection strings are written to files that only
+    you may read.
 
     Exit codes: 0 done, 2 could not; `tmi-ops recover resume` goes on, `tmi-ops recover back` goes back.
     """
@@ -64,7 +67,10 @@ def everything(
         limit=candidates,
         with_cache=cache,
         owner=server["owner"],
+        from_shadow=from_shadow,
     )
+    if from_shadow and (wish.moment is not None or backup is not None):
+        raise click.UsageError("--from-shadow recovers all that is archived: leave out the moment and --backup")
     with reporting(quiet) as report:
         plan = prepare_everything(settings, store, wish, report)
     return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

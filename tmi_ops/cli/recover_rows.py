@@ -83,6 +83,7 @@ def rows(
     to_name: str | None,
     exclusive: bool,
     travel: bool,
+    shadow: bool,
     backup: str | None,
     tables: tuple[str, ...],
     where: str | None,
@@ -121,7 +122,7 @@ def rows(
     selection = _selection(tables, where, keys, whole, columns, conflicts, only=only, accept=accept_triggers)
     if set_columns:
         selection = _values_only(selection, set_columns)
-    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup, travel=travel)
+    wanted = moment_of(to_time, to_lsn, to_name, exclusive=exclusive, backup=backup, travel=travel, shadow=shadow)
     settings, store = open_environment(Purpose.RUNBOOK)
     with opened(settings, store, wanted, quiet=quiet) as (sides, past):
         with reporting(quiet) as report:

@@ -26,6 +26,12 @@ def of_a_past(command: Command) -> Command:
     options = (
         to_a_moment(exclusive=True),
         click.option("--travel", is_flag=True, help="As the past that `tmi-ops travel` holds open."),
+        click.option(
+            "--from-shadow",
+            "shadow",
+            is_flag=True,
+            help="Begin with a copy of this machine's shadow; without a moment: as it stands.",
+        ),
         click.option("--backup", metavar="ID", help="As a logical backup has it, where there is no WAL; or `latest`."),
     )
     for option in reversed(options):
@@ -41,6 +47,7 @@ def moment_of(
     exclusive: bool,
     backup: str | None,
     travel: bool = False,
+    shadow: bool = False,
 ) -> Moment:
     """The past that was asked for.
 
@@ -50,10 +57,10 @@ def moment_of(
     from tmi_ops.rescue.past import Moment
 
     target = one_target(to_time, to_lsn, to_name, latest=False, exclusive=exclusive)
-    if sum((target is not None, backup is not None, travel)) != 1:
+    if sum((target is not None or shadow, backup is not None, travel)) != 1:
         raise click.UsageError(
-            "say which past: one of --to-time, --to-lsn, --to-name, --travel and --backup (`tmi-ops recover find` "
-            "finds it)"
+            "say which past: one of --to-time, --to-lsn, --to-name, --travel, --from-shadow and --backup (`tmi-ops "
+            "recover find` finds it)"
         )
     if exclusive and target is None:
         raise click.UsageError("--exclusive needs --to-time, --to-lsn or --to-name")
@@ -62,18 +69,18 @@ def moment_of(
         from tmi_ops.settings import load_settings
 
         return Moment(read_journey(load_settings()).wanted.target, open=True)
-    return Moment(target, backup)
+    return Moment(target, backup, shadow=shadow)
 
 
 @contextmanager
 def opened(settings: Settings, store: ObjectStore, wanted: Moment, *, quiet: bool) -> Iterator[tuple[Sides, str]]:
     """The past beside the living database for the length of a `with` block, and which past it is in words."""
-    from tmi_ops.rescue.past import past_database
     from tmi_ops.rescue.session import both_sides
+    from tmi_ops.shadow.past import past_of
 
     with ExitStack() as stack:
         with reporting(quiet) as report:
-            past = stack.enter_context(past_database(settings, store, wanted, report))
+            past = stack.enter_context(past_of(settings, store, wanted, report))
         sides = stack.enter_context(
             both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties)
         )

@@ -13,6 +13,7 @@ from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status_health import findings_of, last_looks
 from tmi_ops.cli.status_words import MARKS, ago
 from tmi_ops.objectives.acting import Topic
+from tmi_ops.objectives.by_shadow import shadow_words
 from tmi_ops.objectives.cures import Cure
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.next_runs import Automatic
@@ -126,6 +127,9 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
         yield "Up to", Text.assemble(f"{_moment(reach.at, now)} by {reach.backup_id}{means}, ", proof)
         if facts.proven is not None and facts.proven != reach:
             yield "Proven", Text(f"{_moment(facts.proven.at, now)} by {facts.proven.backup_id}")
+    if facts.shadow is not None:
+        well = facts.shadow.stopped is None and facts.shadow.damage is None
+        yield "Shadow", Text(shadow_words(facts.shadow, facts.server_now), style="" if well else "red")
     last = facts.last_proof
     if last is None:
         yield "Last proof", Text("none: no backup has been proven", style="bold red")

@@ -46,7 +46,7 @@ def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, a
     The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
     time; it goes on from what the store holds. SIGTERM and Ctrl-C stop it cleanly.
     """
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     from tmi_ops.settings import load_settings
     from tmi_ops.wal.receiver import StreamOptions, await_store, catch_up_wal, stream_wal
 
@@ -169,7 +169,7 @@ def _tell_the_monitor(settings: Settings, store: ObjectStore) -> None:
     )
 
 
-def _stop_on_signals() -> threading.Event:
+def stop_on_signals() -> threading.Event:
     """An event that SIGTERM and SIGINT set; a second one ends the process as usual."""
     stop = threading.Event()
 

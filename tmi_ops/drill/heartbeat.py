@@ -86,8 +86,8 @@ def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Eve
                 return written
 
 
-def read_chain(postgres: PostgresSettings) -> list[Beat] | None:
-    """All beats, by number; None where the database has no heartbeat.
+def read_chain(postgres: PostgresSettings, *, since: int = 0) -> list[Beat] | None:
+    """All beats from this number on, by number; None where the database has no heartbeat.
 
     Raises:
         DatabaseError: the database could not be reached or read.
@@ -95,7 +95,8 @@ def read_chain(postgres: PostgresSettings) -> list[Beat] | None:
     with connect(postgres) as connection:
         if not _has_table(connection):
             return None
-        rows = connection.execute(f"SELECT {_COLUMNS} FROM tmi_ops.heartbeat ORDER BY id").fetchall()  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM tmi_ops.heartbeat WHERE id >= %s ORDER BY id"  # noqa: S608
+        rows = connection.execute(query, (since,)).fetchall()
     return [_beat(row) for row in rows]
 
 

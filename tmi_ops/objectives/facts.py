@@ -30,7 +30,7 @@ class Reach:
     means: Means
     backup_id: str
     proven: bool
-    shown_by: ShownBy | Literal["snapshot"]
+    shown_by: ShownBy | Literal["snapshot", "shadow"]
     missing: str | None = None
     broken: str | None = None
 
@@ -131,6 +131,33 @@ class DrillMeasure:
 
 
 @dataclass(frozen=True)
+class ShadowReading:
+    """The shadow whose word counts.
+
+    Args:
+        age: of its word; `verified_to`: everything committed until then is replayed.
+        has_been_level: it had replayed all that was archived, at least once since it began.
+        behind: bytes of WAL that it has not replayed.
+        stopped: why it cannot go on, a sentence; `missing`: the segment that it lacks, or cannot use.
+        damage: what a check of it found, a sentence.
+        promotion: how long its promotion took when it was measured; None: it was not.
+    """
+
+    name: str
+    host: str
+    backup_id: str
+    age: timedelta
+    verified_to: datetime
+    has_been_level: bool
+    behind: int = 0
+    stopped: str | None = None
+    stopped_since: datetime | None = None
+    missing: str | None = None
+    damage: str | None = None
+    promotion: timedelta | None = None
+
+
+@dataclass(frozen=True)
 class Usage:
     """Objects of one kind in the store. `added_*`: bytes of those stored since then that are still there."""
 
@@ -157,6 +184,7 @@ class RecoverabilityFacts:
         failed: ids of backups that a proof has found bad.
         problems: what could not be read or is wrong beside all that, a sentence each.
         ambiguous: a sentence on the lines of the cluster that live, where there are several; None: there is one.
+        shadow: None: none runs whose word counts.
     """
 
     environment: str
@@ -176,6 +204,7 @@ class RecoverabilityFacts:
     storage: Mapping[str, Usage] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     ambiguous: str | None = None
+    shadow: ShadowReading | None = None
 
     @property
     def server_now(self) -> datetime:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
+from tmi_ops.objectives.by_shadow import counted, problems_of, read_shadow
 from tmi_ops.objectives.drills import read_drills
 from tmi_ops.objectives.facts import (
     LogicalBackup,
@@ -17,6 +18,7 @@ from tmi_ops.objectives.facts import (
     ReceiverReading,
     RecoverabilityFacts,
     ServerReading,
+    ShadowReading,
     Usage,
 )
 from tmi_ops.objectives.reach import WalReach, logical_reach, newest_of, reach_by_wal
@@ -29,6 +31,7 @@ from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.witness import Witness, lease_witness
 from tmi_ops.settings import Settings
+from tmi_ops.shadow.reading import known_shadows
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
@@ -78,17 +81,20 @@ class _Reading:
             server = self._beside_archive(server, by_wal)
         proven = newest_of(by_wal.proven if by_wal else None, logical_reach(logical, proven=True))
         newest = newest_of(by_wal.newest if by_wal else None, logical_reach(logical, proven=False), proven)
+        way = by_wal.way if by_wal else None
+        shadow = self._shadow(by_wal.system_identifier if by_wal else None)
+        told = counted(proven, newest, way, shadow)
         return RecoverabilityFacts(
             environment=self.settings.environment,
             read_at=self.now,
-            proven=proven,
-            newest=newest,
+            proven=told.proven,
+            newest=told.newest,
             earliest_at=by_wal.earliest_at if by_wal else None,
             oldest_backup_at=_oldest([*bases, *entries], view),
             server=server,
             server_problem=server_problem,
             receiver=receiver,
-            way=by_wal.way if by_wal else None,
+            way=way,
             last_proof=_last_proof([*bases, *entries]),
             logical=tuple(logical),
             drills=measured,
@@ -100,7 +106,13 @@ class _Reading:
             storage=self._usage(view),
             problems=tuple(dict.fromkeys(self.problems)),
             ambiguous=by_wal.ambiguous if by_wal else None,
+            shadow=shadow,
         )
+
+    def _shadow(self, cluster: str | None) -> ShadowReading | None:
+        reports = known_shadows(self.settings, self.store, self._broken)
+        self.problems += problems_of(reports, cluster)
+        return read_shadow(reports, cluster)
 
     def _broken(self, error: OpsError) -> None:
         self.problems.append(error.what)

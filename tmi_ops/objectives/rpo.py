@@ -67,10 +67,30 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
         return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
     standing = standing_of(value, objective)
     reason = f"{_reached(facts, facts.proven)} The objective is {time_words(objective.total_seconds())}."
+    if standing is Standing.MET and _is_stopped(facts):
+        return reading(Standing.AT_RISK, f"{reason} {_why_behind(facts, facts.proven, unproven)}", *_onward(facts))
     if standing is Standing.MET:
         return reading(standing, reason)
     why = _why_behind(facts, facts.proven, unproven)
     return reading(standing, f"{reason} {why}".strip(), *_cures(facts, objective, unproven))
+
+
+def _is_stopped(facts: RecoverabilityFacts) -> bool:
+    """Whether the replay of the archive itself has met a place beyond which nothing leads: the age will only grow."""
+    return facts.proven is not None and facts.proven.shown_by == "shadow" and _leads_no_further(facts.proven)
+
+
+def _leads_no_further(reach: Reach) -> bool:
+    return reach.missing is not None or reach.broken is not None
+
+
+def _onward(facts: RecoverabilityFacts) -> tuple[Cure, ...]:
+    """The backup after which the replay goes on."""
+    if facts.server is None:
+        return (Cure(Action.REACH_DATABASE, detail="nothing can be backed up before"),)
+    if facts.proven is not None and facts.proven.missing is not None:
+        return (Cure(Action.BACK_UP_INCREMENTAL, detail="behind the hole"),)
+    return (Cure(Action.BACK_UP_BASE, detail="which begins behind it"),)
 
 
 def _age(facts: RecoverabilityFacts, moment: datetime) -> timedelta:
@@ -94,6 +114,8 @@ def _reached(facts: RecoverabilityFacts, reach: Reach) -> str:
         "base backup": f"from {reach.backup_id}, after which no WAL is archived",
         "logical backup": f"from {reach.backup_id}",
     }
+    if reach.shown_by == "shadow" and facts.shadow is not None:
+        ways["WAL"] = f"which the shadow {facts.shadow.name} has replayed"
     state = "this moment" if _age(facts, reach.at) < timedelta(seconds=1) else _ago(facts, reach)
     return f"Proven to be recoverable is the state of {state}, {ways[reach.means]}."
 
@@ -107,6 +129,8 @@ def _nothing(facts: RecoverabilityFacts) -> str:
 def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | None) -> str:
     """What stands between that moment and now, in a sentence or two; empty where the facts do not tell."""
     if reach.missing is not None:
+        if reach.shown_by == "shadow" and facts.shadow is not None and facts.shadow.stopped is not None:
+            return f"The shadow cannot go on: {facts.shadow.stopped}"
         return f"The WAL has a hole behind it: {reach.missing} is missing from the archive."
     if reach.broken is not None:
         return f"No recovery goes further. {reach.broken}"
@@ -151,6 +175,8 @@ def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timed
         return (Cure(Action.REACH_DATABASE, detail="nothing can be backed up before"),)
     if facts.way is None:
         return _by_dumps(facts, objective)
+    if _is_stopped(facts):
+        return _onward(facts)
     if facts.newest is not None and facts.newest.missing is not None:
         return (Cure(Action.BACK_UP_INCREMENTAL, detail="behind the hole"), Cure(Action.RUN_DRILL))
     if facts.newest is not None and facts.newest.broken is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from tmi_ops.objectives.by_shadow import promotion_of
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import BaseWay, DrillMeasure, LogicalBackup, RecoverabilityFacts
 from tmi_ops.objectives.speed import ASSUMED, Basis, PhaseForecast, forecast_phases
@@ -81,8 +82,11 @@ def drill_due(facts: RecoverabilityFacts) -> str | None:
 def _by_files(facts: RecoverabilityFacts, way: BaseWay, objective: timedelta) -> RtoForecast:
     recovered = [drill for drill in facts.drills if drill.sound and drill.restored]
     phases = forecast_phases(way, recovered)
-    value = _total(phases)
     due = drill_due(facts)
+    shadow = promotion_of(facts)
+    if shadow is not None and facts.shadow is not None and facts.shadow.promotion is not None:
+        return _by_shadow(facts, shadow, _total(phases), due, objective)
+    value = _total(phases)
     standing = standing_of(value, objective)
     said = f"A recovery would take {_words(value)}; the objective is {_words(objective)}."
     cures: tuple[Cure, ...] = ()
@@ -98,6 +102,23 @@ def _by_files(facts: RecoverabilityFacts, way: BaseWay, objective: timedelta) ->
             said = f"{said} {due[0].upper()}{due[1:].rstrip('.')}."
         cures = (*cures, Cure(Action.RUN_DRILL))
     return RtoForecast(standing, said, objective, value, phases, _basis(phases), _last(facts), due, cures)
+
+
+def _by_shadow(
+    facts: RecoverabilityFacts, value: timedelta, by_files: timedelta, due: str | None, objective: timedelta
+) -> RtoForecast:
+    """Promoting it is the recovery. What it would be without is told, too: a shadow may be lost with the server."""
+    standing = standing_of(value, objective)
+    said = (
+        f"Promoting the shadow would take {_words(value)}; the objective is {_words(objective)}. Without it, a "
+        f"recovery from the files would take {_words(by_files)}."
+    )
+    phase = PhaseForecast("promote the shadow", value.total_seconds(), 0, "measured")
+    cures = (Cure(Action.RUN_DRILL),) if due is not None else ()
+    if due is not None and facts.drills:
+        standing = worst_of([standing, Standing.AT_RISK])
+        said = f"{said} {due[0].upper()}{due[1:].rstrip('.')}."
+    return RtoForecast(standing, said, objective, value, (phase,), "measured", _last(facts), due, cures)
 
 
 def _by_dump(facts: RecoverabilityFacts, backup: LogicalBackup, objective: timedelta) -> RtoForecast:

@@ -13,6 +13,9 @@ from tmi_ops.settings import Objectives
 # Work takes its time, and what was due at two need not be there at two.
 LONGEST_GRACE = DAY
 SHORTEST_GRACE = timedelta(minutes=5)
+# A shadow's word is carried over every minute; one that is silent for so long is gone.
+SHADOW = "recovery/shadow"
+SHADOW_SILENT_AFTER = timedelta(minutes=10)
 CARRY_THE_RPO = ("backup/wal", "recovery/heartbeat")
 
 
@@ -30,6 +33,8 @@ def stale_after(asset: str, timetable: Timetable, objectives: Objectives) -> tim
     Args:
         asset: its path within the environment, such as `backup/wal`.
     """
+    if asset == SHADOW:
+        return SHADOW_SILENT_AFTER
     cadence = _cadences(timetable).get(asset) or (timetable.health if asset.startswith("health/") else None)
     if cadence is None:
         return None

@@ -25,7 +25,7 @@ MAX_RATE_BOUNDS = (32, 1 << 20)
 TAR_END = bytes(1024)
 UPLOAD_CHUNK = 64 << 10
 _KIB = 1024
-_DATA_CORRUPTED = "XX001"
+DATA_CORRUPTED = "XX001"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class BaseBackupOptions:
         max_rate: bytes per second on the wire; None: as fast as it goes.
         incremental: only blocks changed since the manifest that was uploaded before (17 on).
         fast_checkpoint: begin with an immediate checkpoint instead of waiting for a spread one.
+        only_read: neither WAL nor manifest: what comes is no backup, but the server has read and compared every page.
     """
 
     label: str
@@ -46,6 +47,7 @@ class BaseBackupOptions:
     max_rate: int | None = None
     incremental: bool = False
     fast_checkpoint: bool = True
+    only_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,21 @@ class TablespaceSource:
 def base_backup_command(options: BaseBackupOptions, server_version_num: int) -> str:
     """The command in the words of this server's version.
 
-    WAL is always part of it, so that the backup is consistent on its own; whether the server's archive_command has
-    taken that WAL too is nothing to wait for.
+    WAL is part of every backup, so that it is consistent on its own; whether the server's archive_command has taken
+    that WAL too is nothing to wait for.
     """
-    words = [f"LABEL {quote_text(options.label)}", "PROGRESS", "TABLESPACE_MAP", "MANIFEST 'yes'"]
+    manifest = "no" if options.only_read else "yes"
+    words = [f"LABEL {quote_text(options.label)}", "PROGRESS", "TABLESPACE_MAP", f"MANIFEST '{manifest}'"]
     if options.max_rate is not None:
         words.append(f"MAX_RATE {_rate(options.max_rate)}")
     if server_version_num < V15:
-        words += ["WAL", "NOWAIT", *(["FAST"] if options.fast_checkpoint else [])]
+        words += [*([] if options.only_read else ["WAL"]), "NOWAIT", *(["FAST"] if options.fast_checkpoint else [])]
         return f"BASE_BACKUP {' '.join(words)}"
-    words += ["WAL true", "WAIT false", f"CHECKPOINT '{'fast' if options.fast_checkpoint else 'spread'}'"]
+    words += [
+        f"WAL {'false' if options.only_read else 'true'}",
+        "WAIT false",
+        f"CHECKPOINT '{'fast' if options.fast_checkpoint else 'spread'}'",
+    ]
     if options.zstd_level is not None:
         workers = f",workers={options.zstd_workers}" if options.zstd_workers else ""
         words += ["COMPRESSION 'zstd'", f"COMPRESSION_DETAIL 'level={options.zstd_level}{workers}'"]
@@ -236,7 +243,7 @@ class BaseBackupStream:
             yield Data(bytes(content))
 
     def _explained(self, error: ReplicationError) -> ReplicationError:
-        if error.sqlstate != _DATA_CORRUPTED:
+        if error.sqlstate != DATA_CORRUPTED:
             return error
         pages = [warning for warning in self._connection.warnings if "checksum" in warning]
         found = "; ".join(pages[:5]) or error.what

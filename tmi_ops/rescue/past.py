@@ -38,12 +38,14 @@ _LOADED = "restored"
 class Moment:
     """Which past: a cluster recovered to `target`, or the logical backup `backup` where there is no WAL.
 
-    `open`: the target is that of the past that `tmi-ops travel` holds open, whose files are at hand.
+    `open`: the target is that of the past that `tmi-ops travel` holds open, whose files are at hand. `shadow`: out of
+    the shadow (see shadow/past.py); without a target as it stands.
     """
 
     target: Target | None = None
     backup: str | None = None
     open: bool = False
+    shadow: bool = False
 
     def words(self) -> str:
         if self.backup is not None:

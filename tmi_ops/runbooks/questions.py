@@ -61,15 +61,21 @@ def ask_running(
             allow_connections(connection, database, allowed=True)
     with _amcheck_cleared_away(address):
         relations = _asked("amcheck", lambda: check_relations(address, programs))
+    return (relations, *ask_database(address, database, source, bound))
+
+
+def ask_database(
+    address: PostgresSettings, database: str, source: SourceReading | None, bound: Bound
+) -> tuple[Answer, ...]:
+    """Ask a cluster that runs for its schema, its built-in rows and its heartbeat; `address` is its superuser's."""
     if not _has_database(address, database):
         absent = failed(f"The cluster has no database {database}.")
-        return (relations, _asked("schema", lambda: absent))
+        return (_asked("schema", lambda: absent),)
     of_tmi = address.model_copy(update={"database": database})
     reading = functools.cache(lambda: read_schema(of_tmi))
     schema = source.schema if source else None
     beats = source.beats if source else None
     return (
-        relations,
         _asked("schema", lambda: check_schema(reading(), schema)),
         _asked("built_in_rows", lambda: check_built_in_rows(reading(), schema)),
         _asked("heartbeat", lambda: check_heartbeat(of_tmi, bound, beats)),

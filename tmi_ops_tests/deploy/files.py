@@ -37,7 +37,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
             yield f"compose {name}", service["command"]
         if service["healthcheck"]["test"][1:2] == ["dagster"] if "healthcheck" in service else False:
             yield f"compose {name} healthcheck", service["healthcheck"]["test"][1:]
-    for manifest in documents("kubernetes/wal-receiver.yaml"):
+    for manifest in (*documents("kubernetes/wal-receiver.yaml"), *documents("kubernetes/shadow.yaml")):
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
         yield manifest["metadata"]["name"], container["command"]
     for deployment in user_deployments():

@@ -153,7 +153,7 @@ def test_no_code_server_reaches_another_environments() -> None:
     reached = {
         name: set(service["networks"])
         for name, service in COMPOSE["services"].items()
-        if name.startswith(("code-", "wal-"))
+        if name.startswith(("code-", "wal-", "shadow-"))
     }
     for one, networks in reached.items():
         for other, others in reached.items():
@@ -189,6 +189,17 @@ def test_the_wal_receivers_and_the_chart_refer_to_secrets_that_have_a_shape() ->
         assert {mount["name"] for mount in container["volumeMounts"]} == {one["name"] for one in pod["spec"]["volumes"]}
         assert name in known
     assert documents("kubernetes/values.yaml")[0]["global"]["postgresqlSecretName"] in known
+
+
+def test_the_shadow_in_pods_refers_to_what_is_there() -> None:
+    (manifest,) = documents("kubernetes/shadow.yaml")
+    pod, claims = manifest["spec"]["template"], manifest["spec"]["volumeClaimTemplates"]
+    (container,) = pod["spec"]["containers"]
+    assert [one["secretRef"]["name"] for one in container["envFrom"]] == ["tmi-ops-production"]
+    assert "tmi-ops-production" in secret_variables()
+    assert manifest["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    volumes = {one["name"] for one in pod["spec"]["volumes"]} | {one["metadata"]["name"] for one in claims}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
 def test_the_commented_fleet_in_the_default_workspace_is_the_one_in_deploy() -> None:

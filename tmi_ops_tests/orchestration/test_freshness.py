@@ -25,6 +25,7 @@ BY_A_PERSON = {"schema/migration", "schema/validation"}
         ("backup/logical", 36 * HOUR),
         ("recovery/drill", timedelta(days=8)),
         ("health/wal_and_replication", 1.5 * HOUR),
+        ("recovery/shadow", timedelta(minutes=10)),
         ("schema/migration", None),
     ],
 )

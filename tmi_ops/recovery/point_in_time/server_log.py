@@ -70,6 +70,10 @@ class ServerLog:
         for line in whole.decode(errors="replace").splitlines():
             self._take(line)
 
+    def restart(self) -> None:
+        """Begin at the beginning of a log that was emptied."""
+        self._read = 0
+
     @property
     def last_words(self) -> str:
         """What it said at last, for a person who must find out why it ended."""

@@ -30,6 +30,8 @@ from tmi_ops.runbooks.steps.place import Place
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Settings
+from tmi_ops.shadow.place import LocalState, read_local
+from tmi_ops.shadow.taking import require_shadow
 from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
@@ -48,6 +50,7 @@ class EverythingWish:
         cluster: system identifier; None: that of the newest base backup.
         owner: the account that will run the new cluster; None: one that can.
         with_cache: bring the cache in line, where there is one.
+        from_shadow: promote this machine's shadow instead of restoring.
     """
 
     into: Path
@@ -58,13 +61,14 @@ class EverythingWish:
     limit: int = 8
     with_cache: bool = True
     owner: str | None = None
+    from_shadow: bool = False
 
 
 @dataclass(frozen=True)
 class EverythingFacts:
     """What the store has: base backups with WAL, or (`recovery` is None) a logical backup only.
 
-    `cache`: what is to be known of the cache and its revoked tokens, a sentence each.
+    `cache`: what is to be known of the cache and its revoked tokens, a sentence each. `shadow`: what it said last.
     """
 
     recovery: RecoveryFacts | None
@@ -72,6 +76,7 @@ class EverythingFacts:
     application: Application
     cache: tuple[str, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()
+    shadow: LocalState | None = None
 
 
 def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
@@ -97,6 +102,8 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     if list_backups(store, lambda _: None, kinds=("base",)):
         facts = read_facts(store, wish.cluster)
         server_programs(facts.server_major, settings.pg_bindir)
+        if wish.from_shadow:
+            return _with_shadow(settings, facts, application, notes, obstacles)
         target = wish.moment.target if wish.moment else None
         room = room_obstacles(facts, store, target, wish.backup, wish.into)
         return EverythingFacts(facts, None, application, notes, (*obstacles, *room))
@@ -108,6 +115,25 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     manifest = find_backup(store, wish.backup or "latest")
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     return EverythingFacts(None, manifest, application, notes, obstacles)
+
+
+def _with_shadow(
+    settings: Settings,
+    facts: RecoveryFacts,
+    application: Application,
+    notes: tuple[str, ...],
+    obstacles: tuple[Obstacle, ...],
+) -> EverythingFacts:
+    """Raises:
+    RecoveryError: there is no shadow here, or it is of another cluster.
+    """
+    seed = require_shadow(settings)
+    if seed.system_identifier != facts.system_identifier:
+        raise RecoveryError(
+            f"The shadow is of the cluster {seed.system_identifier}, not of {facts.system_identifier}.",
+            next_step=f"--cluster {seed.system_identifier}, or leave out --from-shadow",
+        )
+    return EverythingFacts(facts, None, application, notes, obstacles, read_local(settings))
 
 
 def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
@@ -146,6 +172,7 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
                 limit=wish.limit,
                 ask_source=False,
                 living=False,
+                shadow=wish.from_shadow,
             ).model_dump(mode="json"),
         },
     )
@@ -159,6 +186,13 @@ def _recover_step(facts: EverythingFacts, wish: EverythingWish) -> Step:
             "and compare every row with its fingerprint",
             way_back="remove it",
         )
+    if wish.from_shadow:
+        return Step(
+            name="recover",
+            does=f"have the shadow replay all that is archived, promote it, move it into {wish.into}, and check it "
+            "(schema, built-in rows, heartbeat; its pages and relations it has checked itself)",
+            way_back="remove it; the shadow is restored from the store again when it is run",
+        )
     where = wish.moment.target.words() if wish.moment else "the end of what is archived"
     return Step(
         name="recover",
@@ -168,12 +202,22 @@ def _recover_step(facts: EverythingFacts, wish: EverythingWish) -> Step:
     )
 
 
+def _shadow_note(state: LocalState) -> str:
+    report = state.report
+    verified = "nothing yet" if report.verified_to is None else f"{report.verified_to:%Y-%m-%d %H:%M:%S %Z}"
+    late = f" It is kept {time_words(report.delay_s)} late on purpose, and catches up first." if report.delay_s else ""
+    stopped = f" It is stopped: {report.stopped_by.what}" if report.stopped_by else ""
+    return f"The shadow {report.name} has replayed what was committed until {verified}.{late}{stopped}"
+
+
 def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
     if facts.logical is not None:
         age = time_words((datetime.now(UTC) - facts.logical.snapshot_at).total_seconds())
         return (f"The store has no base backup: what was written in the {age} since the logical backup is lost.",)
     if facts.recovery is None:
         raise AssertionError
+    if facts.shadow is not None:
+        return (_shadow_note(facts.shadow), *hole_notes(facts.recovery))
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
     age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
     notes = [f"Base backups of the cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]

@@ -18,7 +18,6 @@ from tmi_ops.progress import Report
 from tmi_ops.rescue.columns.execution import ColumnsRestored, bring_back_columns
 from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns
 from tmi_ops.rescue.execution import Rescued, bring_back
-from tmi_ops.rescue.past import past_database
 from tmi_ops.rescue.planning import RescuePlan, plan_rescue
 from tmi_ops.rescue.selection import Selection
 from tmi_ops.rescue.session import Sides, both_sides
@@ -29,6 +28,7 @@ from tmi_ops.runbooks.plan import Fact
 from tmi_ops.runbooks.rows.planning import COLUMN, ROWS
 from tmi_ops.runbooks.rows.wish import RowsWish
 from tmi_ops.runbooks.steps.cache import CACHE_OF_ROWS, CACHE_STEP
+from tmi_ops.shadow.past import past_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
         return
     settings, wish = work.settings, RowsWish.model_validate(work.journal.plan.wishes)
     with (
-        past_database(settings, work.store, wish.moment, work.report) as past,
+        past_of(settings, work.store, wish.moment, work.report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
     ):
         yield Opened.of(sides, wish.selection, past.words, work.report)

@@ -40,6 +40,7 @@ class RowsWish(Fact):
     name: str | None = None
     inclusive: bool = True
     backup: str | None = None
+    shadow: bool = False
     rows: tuple[WishedRows, ...] = ()
     columns: tuple[WishedColumn, ...] = ()
     with_children: bool = True
@@ -52,7 +53,10 @@ class RowsWish(Fact):
     def moment(self) -> Moment:
         if self.backup is not None:
             return Moment(backup=self.backup)
-        return Moment(Target(self.time, self.lsn, self.name, self.inclusive))
+        target = Target(self.time, self.lsn, self.name, self.inclusive)
+        if self.shadow:
+            return Moment(None if target == Target() else target, shadow=True)
+        return Moment(target)
 
     @property
     def selection(self) -> Selection:
@@ -71,6 +75,7 @@ def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
         name=target.name,
         inclusive=target.inclusive,
         backup=moment.backup,
+        shadow=moment.shadow,
         rows=tuple(WishedRows(table=one.table, where=one.where, key=one.key) for one in selection.rows),
         columns=tuple(WishedColumn(table=one.table, column=one.column) for one in selection.columns),
         with_children=selection.with_children,

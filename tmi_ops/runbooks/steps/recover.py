@@ -10,11 +10,14 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
+from tmi_ops.drill.chain import Bound
+from tmi_ops.drill.copy import running_cluster
 from tmi_ops.drill.evidence import TITLES
 from tmi_ops.drill.source import SourceReading, read_source
 from tmi_ops.errors import DiskSpaceError, IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.programs import Programs, server_programs
-from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
@@ -26,8 +29,10 @@ from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_words
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
-from tmi_ops.runbooks.questions import ask_recovered, speaks_against
+from tmi_ops.runbooks.questions import ask_database, ask_recovered, speaks_against
 from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, empty, holds_cluster, place_of
+from tmi_ops.shadow.report import ShadowReport
+from tmi_ops.shadow.taking import take_shadow
 
 NEXT_STEP = "name an earlier moment (--to-time), or take a base backup out of the choice by proving it: `tmi-ops drill`"
 
@@ -56,6 +61,7 @@ class RecoverWish(Fact):
         limit: how many restores may be tried.
         ask_source: hold what was recovered against the configured server.
         living: a server lives that can tell later steps what is lost.
+        shadow: this machine's shadow is promoted; nothing is restored.
     """
 
     system_identifier: str
@@ -66,6 +72,7 @@ class RecoverWish(Fact):
     limit: int = 8
     ask_source: bool = True
     living: bool = True
+    shadow: bool = False
 
 
 class Trials(Fact):
@@ -110,6 +117,9 @@ def _recover(work: Work) -> None:
         return
     work.forget(RecoveredCluster)
     claim(work, wish.place)
+    if wish.shadow:
+        take_over_shadow(work, wish)
+        return
     facts = read_facts(work.store, wish.system_identifier)
     search = _Search(work, wish, facts)
     if wish.moment is not None:
@@ -141,6 +151,72 @@ def lost_cluster(work: Work) -> str:
         kept=f"Nothing was done here; what is on {told} stays in service.",
         next_step=f"go on there: `tmi-ops recover resume {run}`. Where that machine is lost: `tmi-ops recover back "
         f"{run}`, or where it refuses that, at once a new run: `tmi-ops recover {runbook}`",
+    )
+
+
+def take_over_shadow(work: Work, wish: RecoverWish) -> None:
+    """The shadow, promoted, in the run's place. Its pages and relations it has checked all along; the rest is asked.
+
+    Raises:
+        RecoveryError: there is none, or what it holds is not sound.
+    """
+    destination = place_of(wish.place)
+    handed = take_shadow(work.settings, work.store, destination.directory, work.report)
+    if wish.place.owner is not None:
+        for directory in (destination.directory, destination.tablespace_root):
+            if directory is not None and directory.exists():
+                ServerIdentity(user=wish.place.owner).take_over(directory)
+    programs = server_programs(handed.seed.major, work.settings.pg_bindir, work.settings.copy_libraries)
+    bound = Bound(lsn=parse_lsn(handed.lsn), reached_at=handed.report.commit_at)
+    source = None
+    if wish.ask_source:
+        source = read_source(work.settings.postgres, handed.seed.system_identifier, work.report)
+    with running_cluster(destination, handed.seed.role, programs) as address:
+        asked = ask_database(address, wish.database, source, bound)
+    answers = (*_answers_of(handed.report), *(asked if source else _without_schema(asked)))
+    why = speaks_against(answers)
+    if why:
+        raise RecoveryError(
+            f"The shadow's cluster is not sound: {why}",
+            kept=f"It is in {destination.directory}, stopped.",
+            next_step="restore from the files instead: begin a new run without --from-shadow",
+        )
+    identity = owner_of(destination.directory, programs)
+    run_as(identity, [programs.path("initdb"), "--sync-only", "--pgdata", destination.directory])
+    for answer in answers:
+        work.answer(answer)
+    cluster = RecoveredCluster(
+        role=handed.seed.role,
+        major=handed.seed.major,
+        backup_id=handed.seed.backup_id,
+        target="the end of the WAL",
+        lsn=handed.lsn,
+        last_commit_at=handed.report.commit_at,
+        timeline=handed.timeline,
+        whole=handed.whole,
+    )
+    work.remember(cluster)
+    if not wish.living:
+        work.answer(_reach(cluster, as_wanted=False))
+    if handed.why:
+        work.say(f"The WAL could not be followed to its end: {handed.why}")
+    work.say(
+        f"The shadow was promoted in {handed.promoted_s:.1f} s, {handed.waited_s:.1f} s after it was asked for. It "
+        f"stands at LSN {handed.lsn}, its last transaction is of {_moment(handed.report.commit_at)}."
+    )
+
+
+def _answers_of(report: ShadowReport) -> tuple[Answer, ...]:
+    """What the shadow's rounds found last, and when."""
+    return tuple(
+        Answer(
+            title=TITLES.get(one.name, one.name),  # type: ignore[call-overload]
+            outcome=one.outcome,
+            detail=f"By the shadow, at {one.at:%Y-%m-%d %H:%M:%S %Z}: {one.detail}",
+            findings=one.findings,
+        )
+        for one in report.checks
+        if one.name in ("page_checksums", "amcheck")
     )
 
 

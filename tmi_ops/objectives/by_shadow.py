@@ -1,0 +1,107 @@
+"""What a shadow's word changes: what it has replayed is proven, and where it cannot go on nothing beyond is. Pure.
+
+1. A fresh, undelayed shadow of this cluster that nothing speaks against: the newest proven moment is what it verified,
+   with whatever a proven backup leads to no less than before it was level for the first time.
+2. One that is stopped shows that the WAL does not lead further: its moment counts, though it grows old, until there is
+   a base backup behind the place.
+3. One in which damage was found proves nothing, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.objectives.facts import BaseWay, Reach, RecoverabilityFacts, ShadowReading
+from tmi_ops.shadow.report import KnownReport, prover_of
+from tmi_ops.words import time_words
+
+# A cluster that comes up is put into service, which nobody has measured here.
+ASSUMED_PROMOTION = timedelta(seconds=30)
+REPLAY_SPEED = 20_000_000  # bytes of WAL a second; cautious
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is proven and what is newest, with the shadow's word."""
+
+    proven: Reach | None
+    newest: Reach | None
+
+
+def read_shadow(reports: Sequence[KnownReport], system_identifier: str | None) -> ShadowReading | None:
+    """The shadow whose word counts; None: there is none."""
+    known = None if system_identifier is None else prover_of(reports, system_identifier)
+    verified_to = None if known is None else known.report.verified_to
+    if known is None or verified_to is None:
+        return None
+    report = known.report
+    stopped, damage = report.stopped_by, report.damage
+    return ShadowReading(
+        name=report.name,
+        host=report.host,
+        backup_id=report.backup_id,
+        age=known.age,
+        verified_to=verified_to.astimezone(UTC),
+        has_been_level=report.has_been_level,
+        behind=report.behind,
+        stopped=stopped.what if stopped else None,
+        stopped_since=stopped.since.astimezone(UTC) if stopped else None,
+        missing=stopped.segment if stopped and stopped.kind in ("hole", "damaged object", "untrusted object") else None,
+        damage=damage[0].detail if damage else None,
+        promotion=None if report.promote_s is None else timedelta(seconds=report.promote_s),
+    )
+
+
+def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -> list[str]:
+    """Shadows whose word does not count although they run, or should; a sentence each."""
+    found = []
+    for known in reports:
+        report = known.report
+        if report.system_identifier not in ("", system_identifier) or report.state == "ended":
+            continue
+        if known.is_stale:
+            silent = time_words(known.age.total_seconds())
+            found.append(f"The shadow {report.name} has not reported for {silent}: its word does not count.")
+        found += [f"The shadow {report.name}: {one.what}" for one in report.troubles if not one.stops]
+        found += [f"The shadow {report.name} has found damage. {one.detail}" for one in report.damage]
+    return found
+
+
+def counted(proven: Reach | None, newest: Reach | None, way: BaseWay | None, shadow: ShadowReading | None) -> Counted:
+    """See above."""
+    if shadow is None or shadow.damage is not None:
+        return Counted(proven, newest)
+    own = Reach(shadow.verified_to, "WAL", shadow.backup_id, True, "shadow")
+    if shadow.stopped is not None and shadow.stopped_since is not None:
+        own = replace(own, missing=shadow.missing, broken=None if shadow.missing else shadow.stopped)
+        behind_it = way is not None and way.consistent_at > shadow.stopped_since
+        if behind_it:
+            before = proven if proven is not None and way is not None and proven.backup_id == way.backup_id else own
+            return Counted(before, newest)
+        by_dump = [one for one in (proven, newest) if one is not None and one.means == "logical backup"]
+        best = max([own, *by_dump], key=lambda one: one.at)
+        return Counted(own if best is own or not best.proven else best, best)
+    if not shadow.has_been_level:
+        own = max((one for one in (proven, own) if one is not None), key=lambda one: one.at)
+    later = newest if newest is not None and newest.at > own.at else None
+    return Counted(own, own if later is None else later)
+
+
+def promotion_of(facts: RecoverabilityFacts) -> timedelta | None:
+    """How long until the shadow serves, were it promoted now; None: there is none that could be."""
+    shadow = facts.shadow
+    if shadow is None or shadow.stopped is not None or shadow.damage is not None or not shadow.has_been_level:
+        return None
+    return (shadow.promotion or ASSUMED_PROMOTION) + timedelta(seconds=shadow.behind / REPLAY_SPEED)
+
+
+def shadow_words(shadow: ShadowReading, now: datetime) -> str:
+    """`verified up to 4 s ago by the shadow standby-1`."""
+    ago = time_words(max(0.0, (now - shadow.verified_to).total_seconds()))
+    if shadow.damage is not None:
+        return f"{shadow.name} has found damage: {shadow.damage}"
+    if shadow.stopped is not None:
+        return f"{shadow.name} is stopped; verified up to {ago} ago: {shadow.stopped}"
+    return f"{shadow.name}: every commit up to {ago} ago is replayed"

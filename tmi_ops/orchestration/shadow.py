@@ -1,0 +1,199 @@
+"""The shadow as an asset: how far the archive has been replayed, what stops it, what its rounds of checks found.
+
+It lives outside of Dagster, as the receiver does. A sensor carries its word here, a minute apart at the least, so that
+a shadow that dies turns the asset stale by itself.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetKey,
+    AssetMaterialization,
+    AssetSelection,
+    Definitions,
+    MetadataValue,
+    SensorEvaluationContext,
+    SensorResult,
+    asset,
+    define_asset_job,
+    sensor,
+)
+
+from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
+from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
+from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
+from tmi_ops.orchestration.schedules import sensor_status
+
+if TYPE_CHECKING:
+    from tmi_ops.shadow.report import KnownReport
+
+ASSET = ("recovery", "shadow")
+JOB = "shadow"
+REPLAYS, SOUND = "replays", "sound"
+LOOK_EVERY = timedelta(minutes=1)
+LONGEST_RUN = timedelta(minutes=5)
+_NOBODY = "No shadow reports to the store. Run one as a service: `tmi-ops shadow run`."
+_Verdict = tuple[bool, str]
+
+
+def shadow_definitions(environment: str) -> Definitions:
+    """Asset `<environment>/recovery/shadow` with two checks, its job, and the sensor `shadow_watch`."""
+    key = AssetKey([environment, *ASSET])
+
+    @asset(
+        key=key,
+        description="A server that lives from the store alone and replays the archive as it grows. The same by hand: "
+        "`tmi-ops shadow status`.",
+        group_name="recovery",
+        kinds={"postgres", "s3"},
+        owners=OWNERS,
+        check_specs=[
+            AssetCheckSpec(REPLAYS, asset=key, description="It reports, and nothing stops it."),
+            AssetCheckSpec(SOUND, asset=key, description="Its pages, relations and heartbeat chain are sound."),
+        ],
+        pool=pool(environment, "shadow"),
+    )
+    def shadow(_: AssetExecutionContext, environment: Environment) -> Materialized:
+        with failures_explained():
+            known = _read(environment)
+        return Materialized(
+            metadata=_metadata(known),
+            check_results=[
+                AssetCheckResult(
+                    asset_key=key,
+                    check_name=name,
+                    passed=passed,
+                    severity=_severity(known),
+                    description=said,
+                )
+                for name, (passed, said) in _verdicts(known).items()
+            ],
+        )
+
+    job = define_asset_job(
+        JOB,
+        selection=AssetSelection.assets(key),
+        description="Read what the shadow says.",
+        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+    )
+
+    @sensor(
+        name="shadow_watch",
+        job=job,
+        minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
+        default_status=sensor_status(environment),
+        description="Carries the shadow's word into the asset, once a minute at most. It begins no run.",
+    )
+    def shadow_watch(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
+        with refusals_skipped() as skipped:
+            known = _read(environment)
+        if skipped.because:
+            return SensorResult(skip_reason=skipped.because, cursor=context.cursor)
+        written, verdict, events = looked_at(key, known, context.cursor)
+        if not events:
+            return SensorResult(skip_reason=_NOBODY if known is None else "Its word is the one that is known.")
+        return SensorResult(
+            skip_reason="Its word was carried over.", cursor=f"{written}|{verdict}", asset_events=events
+        )
+
+    return Definitions(assets=[shadow], jobs=[job], sensors=[shadow_watch])
+
+
+def looked_at(
+    key: AssetKey, known: "KnownReport | None", cursor: str | None
+) -> tuple[str, str, Sequence[AssetMaterialization | AssetCheckEvaluation]]:
+    """What is new: a materialization for a report that was not seen, evaluations where the verdict has changed.
+
+    Args:
+        cursor: `<time of the last report>|<its verdict>`.
+
+    Returns:
+        The parts of the next cursor, and the events.
+    """
+    seen, _, before = (cursor or "").partition("|")
+    if known is None:
+        return seen, before, []
+    verdicts = _verdicts(known)
+    verdict = ",".join(name for name, (passed, _) in verdicts.items() if not passed) or "well"
+    written = known.report.written_at.isoformat()
+    events: list[AssetMaterialization | AssetCheckEvaluation] = []
+    if written != seen and not known.is_stale:
+        events.append(AssetMaterialization(asset_key=key, metadata=_metadata(known)))
+    if verdict != before:
+        events += [
+            AssetCheckEvaluation(
+                asset_key=key, check_name=name, passed=passed, severity=_severity(known), description=said
+            )
+            for name, (passed, said) in verdicts.items()
+        ]
+    return written, verdict, events
+
+
+def _read(environment: Environment) -> "KnownReport | None":
+    """The shadow whose word counts; else the one that reported last."""
+    from tmi_ops.shadow.reading import known_shadows
+    from tmi_ops.shadow.report import prover_of
+
+    reports = known_shadows(environment.settings, environment.open_store())
+    if not reports:
+        return None
+    return prover_of(reports, reports[0].report.system_identifier) or reports[0]
+
+
+def _verdicts(known: "KnownReport | None") -> dict[str, _Verdict]:
+    if known is None:
+        return {REPLAYS: (False, _NOBODY), SOUND: (False, _NOBODY)}
+    report = known.report
+    stopped = report.stopped_by
+    damage = "; ".join(f"{one.name}: {one.detail}" for one in report.damage)
+    if known.is_stale:
+        silent = f"The last report of {report.name} is of {report.written_at:%Y-%m-%d %H:%M:%S %Z}."
+        return {REPLAYS: (False, silent), SOUND: (not damage, damage or silent)}
+    said = f"{report.name} is {report.state}, at LSN {report.replayed_lsn}."
+    return {
+        REPLAYS: (stopped is None, said if stopped is None else stopped.what),
+        SOUND: (not damage, damage or "Nothing speaks against what it has replayed."),
+    }
+
+
+def _severity(known: "KnownReport | None") -> AssetCheckSeverity:
+    stopped = known is not None and (known.report.stopped_by is not None or known.report.damage)
+    return AssetCheckSeverity.ERROR if stopped else AssetCheckSeverity.WARN
+
+
+def _metadata(known: "KnownReport | None") -> dict[str, MetadataValue[Any]]:
+    if known is None:
+        return {"shadow": MetadataValue.text(_NOBODY)}
+    report = known.report
+    metadata: dict[str, MetadataValue[Any]] = {
+        "shadow": MetadataValue.text(f"{report.name} on {report.host}"),
+        "state": MetadataValue.text(report.state),
+        "behind the archive (MB)": megabytes(report.behind),
+        "base backup": MetadataValue.text(report.backup_id),
+        "requests to the store": MetadataValue.int(sum(report.requests.values())),
+        "troubles": bullets((f"{one.kind}: {one.what}" for one in report.troubles), "none"),
+        "checks": bullets((f"{one.name}: {one.outcome}. {one.detail}" for one in report.checks), "none yet"),
+    }
+    if report.replayed_lsn is not None:
+        where = f"{report.replayed_lsn} on timeline {report.timeline}"
+        metadata["replayed to"] = MetadataValue.text(where)
+    metadata |= _moments(report.written_at, report.verified_to)
+    if report.promote_s is not None:
+        metadata["promotion, measured (s)"] = seconds(report.promote_s)
+    return metadata
+
+
+def _moments(written_at: datetime, verified_to: datetime | None) -> dict[str, MetadataValue[Any]]:
+    if verified_to is None:
+        return {}
+    return {
+        "verified to": MetadataValue.timestamp(verified_to),
+        "verified, before the report (s)": seconds((written_at - verified_to).total_seconds()),
+    }

@@ -1,0 +1,336 @@
+"""Puts what the archive has next where the server's restore_command finds it, verified. A thread of its own.
+
+The restore_command is a few words of shell: it takes the file by renaming it, or says there is none. The server asks
+again and again; so nothing waits here for the server, nor there for us. Hand-overs run ahead of the replay by a few
+segments only. What must not be replayed is not handed over: the server stands then just before it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmi_ops.errors import IntegrityError, ObjectMissingError, OpsError
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX
+from tmi_ops.recovery.point_in_time.replay_end import Wal, what_follows
+from tmi_ops.shadow.feeding import WHOLE_BESIDE_PARTIAL_S, Next, Seen, Wanted, names_of, pause, what_next
+from tmi_ops.shadow.report import TroubleKind
+from tmi_ops.shadow.verifying import Fetched, Handed, RefusedError, cut_off, verified
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.single_put import look
+from tmi_ops.store.trust import UntrustedError
+from tmi_ops.wal.archive import check_content, list_wal
+from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.links import links_of
+from tmi_ops.wal.stored_file import load
+
+AHEAD_BYTES = 128 << 20
+LEAST_AHEAD = 2
+# How often an object that was refused is looked at again: somebody may have put the right one back.
+REFUSED_AGAIN_S = 2.0
+# How often the archive is listed while a segment is missing from it.
+LISTED_AGAIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Met:
+    """What the feeder cannot pass."""
+
+    kind: TroubleKind
+    what: str
+    next_step: str
+    lsn: int | None
+    segment: str | None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look found. `etag`: of what would be fetched; `chain`: SHA-256 of the segment before the whole one, as its
+    writer knew it."""
+
+    seen: Seen
+    etag: str | None = None
+    chain: str | None = None
+
+
+class Feeder:
+    """For the length of a `with` block, keeps `directory` filled.
+
+    Args:
+        line: the line of timelines that is replayed.
+        start: the LSN from which on the server asks.
+        directory: on the data directory's disk; files in it become the server's own (`identity`).
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        system_identifier: str,
+        segment_size: int,
+        line: Lineage,
+        start: int,
+        directory: Path,
+        identity: ServerIdentity,
+        edits: Mapping[int, int] | None = None,
+    ) -> None:
+        self._store, self._system_identifier, self._size = store, system_identifier, segment_size
+        self.line, self._directory, self._identity = line, directory, identity
+        self._at = start
+        self._edits = dict(edits or {})
+        self._handed: Handed | None = None
+        self._before: Handed | None = None
+        self._replayed = start
+        self._absent_since: float | None = None
+        self._beyond: bool | None = None
+        self._listed_at = 0.0
+        self._whole_looked_at = 0.0
+        self._refused: tuple[str | None, OpsError] | None = None
+        self._changed_at = time.monotonic()
+        self._met: Met | None = None
+        self._failure: BaseException | None = None
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._tend, name="shadow-feeder", daemon=True)
+
+    @property
+    def restore_command(self) -> str:
+        """For the server's configuration; %f and %p are PostgreSQL's."""
+        ready = shlex.quote(str(self._directory)).replace("%", "%%")
+        return f'[ -e {ready}/"%f" ] || exit 1; mv {ready}/"%f" "%p" 2>/dev/null || exit 1'
+
+    @property
+    def handed_to(self) -> int:
+        """The LSN behind the last byte that was handed over."""
+        with self._lock:
+            return self._handed.end if self._handed is not None else self._at
+
+    @property
+    def met(self) -> Met | None:
+        """What cannot be passed; None: nothing."""
+        with self._lock:
+            return self._met
+
+    def reached(self, lsn: int) -> None:
+        """Say how far the server has replayed."""
+        self._replayed = lsn
+        self._wake.set()
+
+    def require_alive(self) -> None:
+        """Raises:
+        OpsError: the thread ended, and why.
+        """
+        if self._failure is not None:
+            if isinstance(self._failure, OpsError):
+                raise self._failure
+            raise OpsError(f"Handing over WAL failed: {type(self._failure).__name__}: {self._failure}.")
+
+    def has_more_than(self, lsn: int) -> bool | None:
+        """Whether WAL was handed over behind `lsn` that can be replayed. None: `lsn` lies before what is at hand."""
+        with self._lock:
+            kept = [one for one in (self._before, self._handed) if one is not None]
+        if not kept or lsn >= kept[-1].end:
+            return False
+        holding = next((one for one in kept if one.segment.start <= lsn < one.segment.end), None)
+        if holding is None:
+            return None
+        end = holding.end if holding is kept[-1] else holding.segment.end
+        found = what_follows(Wal(holding.content, holding.segment.start, end, self._size), lsn, None)
+        return found == "more" or (found == "nothing" and holding is not kept[-1])
+
+    def content_from(self, lsn: int) -> Wal | None:
+        """The bytes around `lsn` as they were handed over; None: they are not at hand."""
+        with self._lock:
+            kept = [one for one in (self._before, self._handed) if one is not None]
+        for number, one in enumerate(kept):
+            if one.segment.start <= lsn < one.segment.end:
+                following = b"".join(other.content for other in kept[number + 1 :])
+                return Wal(one.content + following, one.segment.start, kept[-1].end, self._size)
+        return None
+
+    def __enter__(self) -> Feeder:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._directory.iterdir():
+            left.unlink()
+        self._identity.take_over(self._directory)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _tend(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._wake.clear()
+                if self._is_far_ahead():
+                    self._wake.wait(pause(0))
+                    continue
+                try:
+                    moved = self._step()
+                except OpsError as error:
+                    if not self._take(error):
+                        raise
+                    self._stop.wait(REFUSED_AGAIN_S if not error.transient else pause(0))
+                    continue
+                if not moved:
+                    self._stop.wait(pause(time.monotonic() - self._changed_at))
+        except BaseException as error:  # noqa: BLE001 - whoever runs the shadow is told
+            self._failure = error
+
+    def _is_far_ahead(self) -> bool:
+        return self._at - self._replayed > max(AHEAD_BYTES, LEAST_AHEAD * self._size)
+
+    def _take(self, error: OpsError) -> bool:
+        """Keep in mind what cannot be passed. False: it is no matter of the archive's content."""
+        wanted = names_of(self.line, self._at, self._size)[0]
+        if isinstance(error, RefusedError):
+            met = Met(error.kind, error.what, error.next_step, error.lsn, error.segment)
+        elif isinstance(error, UntrustedError):
+            met = self._met_at("untrusted object", error, wanted)
+        elif isinstance(error, IntegrityError):
+            met = self._met_at("damaged object", error, wanted)
+        elif error.transient or not isinstance(error, ObjectMissingError):
+            met = Met("store away", error.what, error.next_step, None, None)
+        else:
+            return False
+        with self._lock:
+            self._met = met
+        return True
+
+    def _met_at(self, kind: TroubleKind, error: OpsError, wanted: Wanted) -> Met:
+        return Met(
+            kind, error.what, error.next_step, self._handed.end if self._handed else self._at, wanted.segment.name
+        )
+
+    def _clear(self) -> None:
+        with self._lock:
+            self._met = None
+
+    def _step(self) -> bool:
+        """Look, and hand over what is new. Whether something was."""
+        names = names_of(self.line, self._at, self._size)
+        for wanted in names:
+            if self._handed is not None and self._handed.whole and self._handed.segment == wanted.segment:
+                continue  # as far as it belongs to the line, it was handed over
+            found = self._look(wanted)
+            if what_next(found.seen) in (Next.WHOLE, Next.PARTIAL):
+                if self._refused is not None and self._refused[0] == found.etag:
+                    raise self._refused[1]
+                try:
+                    return self._hand_over(wanted, found)
+                except IntegrityError as error:
+                    self._refused = found.etag, error
+                    raise
+            if found.seen.partial is not None:
+                self._clear()
+                return False
+        return self._nothing_there(names[0])
+
+    def _look(self, wanted: Wanted) -> _Look:
+        """With as few requests as will do."""
+        handed = self._handed.etag if self._handed and self._handed.segment == wanted.segment else None
+        now = time.monotonic()
+        if handed is not None and now - self._whole_looked_at < WHOLE_BESIDE_PARTIAL_S:
+            partial = look(self._store, file_key(self._system_identifier, f"{wanted.segment.name}{PARTIAL_SUFFIX}"))
+            if partial is not None:
+                return _Look(Seen(False, partial.etag, handed), partial.etag)
+        self._whole_looked_at = now
+        whole = look(self._store, file_key(self._system_identifier, wanted.segment.name))
+        if whole is not None:
+            return _Look(Seen(True), whole.etag, links_of(whole.metadata).chain)
+        partial = look(self._store, file_key(self._system_identifier, f"{wanted.segment.name}{PARTIAL_SUFFIX}"))
+        etag = None if partial is None else partial.etag
+        return _Look(Seen(False, etag, handed), etag)
+
+    def _nothing_there(self, wanted: Wanted) -> bool:
+        now = time.monotonic()
+        if self._absent_since is None:
+            self._absent_since, self._beyond = now, None
+        seen = Seen(False, beyond=self._beyond, absent_s=now - self._absent_since)
+        decision = what_next(seen)
+        if decision is Next.LOOK_BEYOND:
+            # Between the two looks the segment may have come: then it is found next time.
+            self._beyond = self._is_more_behind(wanted)
+            self._listed_at = now
+            if not self._beyond:
+                self._absent_since = now
+        if decision is Next.HOLE:
+            if now - self._listed_at > LISTED_AGAIN_S:
+                self._beyond = None
+            place = self._handed.end if self._handed else self._at
+            raise RefusedError(
+                "hole",
+                f"{wanted.segment.name} is missing from the archive, though there is WAL after it.",
+                max(place, wanted.segment.start),
+                wanted.segment.name,
+                "bring the segment back (`tmi-ops wal push` from wherever it still is), or take a base backup behind "
+                "the hole: `tmi-ops backup base --incremental`",
+            )
+        if decision is Next.WAIT and self._beyond is None:
+            self._clear()
+        return False
+
+    def _is_more_behind(self, wanted: Wanted) -> bool:
+        found = coverage(list_wal(self._store, self._system_identifier), self.line)
+        return any(interval.end > wanted.segment.end for interval in found.intervals)
+
+    def _hand_over(self, wanted: Wanted, found: _Look) -> bool:
+        """False: it went away between the look and the reading."""
+        segment = wanted.segment
+        fetched = self._fetch(wanted, found)
+        if fetched is None:
+            return False
+        handed, stop = verified(fetched, self._handed)
+        self._put(handed)
+        with self._lock:
+            if self._handed is None or self._handed.segment.start != segment.start:
+                self._before = self._handed
+            self._handed = handed
+            self._met = None
+        self._refused = None
+        self._absent_since, self._beyond = None, None
+        self._changed_at = time.monotonic()
+        if stop is not None:
+            raise stop
+        if handed.whole:
+            self._at = segment.end if wanted.cut is None else wanted.cut
+        return True
+
+    def _fetch(self, wanted: Wanted, found: _Look) -> Fetched | None:
+        segment, whole = wanted.segment, found.seen.whole
+        name = segment.name if whole else f"{segment.name}{PARTIAL_SUFFIX}"
+        try:
+            content, facts = load(self._store, self._system_identifier, name)
+        except ObjectMissingError:
+            return None
+        check_content(content, segment.name, self._system_identifier)
+        end = segment.end if whole or facts.end_lsn is None else min(facts.end_lsn, segment.end)
+        sha256 = facts.sha256 if whole else None
+        if wanted.cut is not None and wanted.cut <= end:
+            end, content, whole, sha256 = wanted.cut, cut_off(content, wanted.cut - segment.start), True, None
+        return Fetched(segment, content, end, whole, sha256, found.chain, found.seen.partial)
+
+    def _put(self, handed: Handed) -> None:
+        path = self._directory / f".{handed.segment.name}"
+        path.write_bytes(self._edited(handed))
+        self._identity.take_over(path)
+        path.replace(self._directory / handed.segment.name)
+
+    def _edited(self, handed: Handed) -> bytes:
+        segment = handed.segment
+        own = {lsn: byte for lsn, byte in self._edits.items() if segment.start <= lsn < segment.end}
+        if not own:
+            return handed.content
+        content = bytearray(handed.content)
+        for lsn, byte in own.items():
+            content[lsn - segment.start] = byte
+        return bytes(content)

@@ -1,0 +1,102 @@
+"""A shadow's files on their way to somebody else: copied as they stand, or moved for good. Its server is stopped."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tmi_ops.errors import DiskSpaceError, RecoveryError
+from tmi_ops.postgres.programs import plain_environment, program_failed
+from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
+from tmi_ops.settings import Settings
+from tmi_ops.shadow.place import destination_in, destination_of
+
+# Beside what a copy needs, for WAL and what is replayed into it.
+SPARE = 1 << 30
+
+
+def copy_files(settings: Settings, into: str) -> None:
+    """Leave a copy in `into`, laid out as `destination_in` says; blocks are shared where the file system can.
+
+    Raises:
+        RecoveryError: there is something already.
+        DiskSpaceError: there is no room for it.
+        ProgramError: it could not be copied.
+    """
+    source, target = destination_of(settings), destination_in(Path(into))
+    if target.directory.exists():
+        raise RecoveryError(f"{target.directory} is there already.", next_step="give another directory")
+    size = sum(path.lstat().st_size for path in source.directory.rglob("*") if path.is_file())
+    if shutil.disk_usage(into).free < size + SPARE:
+        raise DiskSpaceError(
+            f"A copy of the shadow needs {size / 1e9:.1f} GB in {into}.", next_step="free some space there"
+        )
+    for one, other in _places(source, target):
+        if one.is_dir():
+            _copy(one, other)
+    shutil.rmtree(target.work / "feed", ignore_errors=True)
+    _link_again(source, target)
+
+
+def move_files(settings: Settings, into: str) -> None:
+    """Move the cluster to the data directory `into`, its tablespaces beside it (`<into>-tablespaces`).
+
+    Raises:
+        RecoveryError: there is something already.
+        DiskSpaceError: it is another disk, and there is no room on it.
+        ProgramError: it could not be copied there.
+    """
+    source = destination_of(settings)
+    directory = Path(into)
+    target = Destination(directory, tablespace_root=directory.with_name(f"{directory.name}-tablespaces"))
+    for one, other in _places(source, target):
+        if not one.is_dir():
+            continue
+        if other.is_dir():
+            _require_empty(other)
+            other.rmdir()
+        other.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            one.rename(other)
+        except OSError:  # another disk
+            _copy(one, other)
+            shutil.rmtree(one)
+    _link_again(source, target)
+
+
+def _places(source: Destination, target: Destination) -> tuple[tuple[Path, Path], ...]:
+    if source.tablespace_root is None or target.tablespace_root is None:
+        raise AssertionError
+    return (source.directory, target.directory), (source.tablespace_root, target.tablespace_root)
+
+
+def _link_again(source: Destination, target: Destination) -> None:
+    """Links to tablespaces lead to where these are now."""
+    if source.tablespace_root is None or target.tablespace_root is None:
+        raise AssertionError
+    old = source.tablespace_root.absolute()
+    for link in (target.directory / TABLESPACES).iterdir():
+        if link.is_symlink() and link.readlink().is_relative_to(old):
+            place = target.tablespace_root.absolute() / link.readlink().relative_to(old)
+            link.unlink()
+            link.symlink_to(place)
+
+
+def _require_empty(directory: Path) -> None:
+    left = [path for path in directory.iterdir() if path.name != "lost+found"]
+    if left:
+        raise RecoveryError(
+            f"{directory} is not empty.", kept="Nothing in it was touched.", next_step="give another directory"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=plain_environment(), cwd="/")
+    if done.returncode == 0:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    if "No space left" in done.stderr:
+        raise DiskSpaceError(f"There is no room for a copy of {source}.", next_step="free some space there")
+    raise program_failed("cp", done.returncode, done.stderr)

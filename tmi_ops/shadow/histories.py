@@ -1,0 +1,49 @@
+"""The timelines' histories that the shadow's server finds in pg_wal, where its restore_command has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.wal_files import history_name
+from tmi_ops.recovery.point_in_time.spool import STAND_IN
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.lineage import Lineage
+
+
+def fetch_histories(
+    store: ObjectStore, system_identifier: str, line: Lineage, data: Path, identity: ServerIdentity
+) -> None:
+    """Those of the line, without which the server does not follow it."""
+    for timeline in line.timelines[1:]:
+        _put(store, system_identifier, timeline, data, identity, stand_in=False)
+
+
+def take_all_timelines(
+    store: ObjectStore, system_identifier: str, newest: int, data: Path, identity: ServerIdentity
+) -> None:
+    """So that a server that is promoted begins a timeline that nobody has used: of each up to the newest its history is
+    there, or something in its place."""
+    for timeline in range(2, newest + 1):
+        _put(store, system_identifier, timeline, data, identity, stand_in=True)
+
+
+def _put(
+    store: ObjectStore,
+    system_identifier: str,
+    timeline: int,
+    data: Path,
+    identity: ServerIdentity,
+    *,
+    stand_in: bool,
+) -> None:
+    path = data / "pg_wal" / history_name(timeline)
+    if path.exists():
+        return
+    if not fetch_wal_file(store, system_identifier, path.name, path):
+        if not stand_in:
+            return
+        path.write_bytes(STAND_IN)
+    path.chmod(0o600)
+    identity.take_over(path)

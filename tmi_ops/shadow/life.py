@@ -1,0 +1,252 @@
+"""The shadow's life: files from the newest verified base backup, a server upon them, and the archive as it grows.
+
+Everything that it needs is in the store; so it may be killed, moved or begun anew at any time, and goes on from there.
+It never speaks to the source. What stops it (a hole, a splice, a damaged object) does not end it: it stands just before
+that place, readable, says so, and looks again; when the archive has been mended it goes on, and when a base backup has
+been taken behind the place it begins anew from that one.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
+from tmi_ops.recovery.point_in_time.histories import hand_over_own
+from tmi_ops.recovery.point_in_time.leaving import leave_cluster
+from tmi_ops.recovery.point_in_time.server import owner_of
+from tmi_ops.settings import Settings
+from tmi_ops.shadow.feeding import can_follow
+from tmi_ops.shadow.files import copy_files, move_files
+from tmi_ops.shadow.place import (
+    HandedOver,
+    Reply,
+    Request,
+    Seed,
+    answer,
+    destination_of,
+    forget_requests,
+    only_one,
+    read_seed,
+    write_seed,
+)
+from tmi_ops.shadow.report import Trouble, TroubleKind, name_from, require_right_to_report
+from tmi_ops.shadow.run import Ended, Promoted, Run
+from tmi_ops.shadow.seeding import Ground, clear, plant, read_ground
+from tmi_ops.shadow.server import Listening, begins_at
+from tmi_ops.shadow.telling import Teller
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.lines import lines_words
+
+REPORT_EVERY_S = 15.0
+PAUSE_S = 5.0
+# What passes by itself, or by somebody's deed elsewhere, and is over as soon as a server runs.
+_OVER_WHEN_IT_RUNS: tuple[TroubleKind, ...] = ("store away", "no base backup", "left line", "server")
+
+
+@dataclass(frozen=True)
+class ShadowOptions:
+    """How a shadow runs.
+
+    Args:
+        name: under which it reports; None: the host's.
+        delay: how long after its commit a transaction is replayed.
+        listening: where others may read; None: nobody but our own account does.
+        report_every: seconds between reports in the store.
+        cluster: system identifier; None: that of the newest base backup.
+        checks: whether the rounds of questions are asked.
+    """
+
+    name: str | None = None
+    delay: timedelta = timedelta(0)
+    listening: Listening | None = None
+    report_every: float = REPORT_EVERY_S
+    cluster: str | None = None
+    checks: bool = True
+
+
+def run_shadow(
+    settings: Settings, store: ObjectStore, options: ShadowOptions, report: Report, stop: threading.Event
+) -> HandedOver | None:
+    """Run until `stop` is set, or the shadow is handed over.
+
+    Returns:
+        What was handed over; None: it was stopped, and goes on from here when it is run again.
+
+    Raises:
+        RecoveryError: another process runs this machine's shadow.
+        SettingsError: its reports would not be believed.
+        DiskSpaceError: there is no room for it.
+        ProgramError: programs of the source's version are not here.
+        OpsError: another shadow has its name.
+    """
+    require_right_to_report(store)
+    name = options.name or name_from(platform.node())
+    with only_one(settings):
+        forget_requests(settings)
+        delay_s = options.delay.total_seconds()
+        with Teller(settings, store, name, options.report_every, delay_s, report) as teller:
+            return Life(settings, store, options, report, stop, teller).live()
+
+
+@dataclass
+class Life:
+    """One shadow's life in one process.
+
+    `pending`: what somebody asked for and did not get yet. `higher`: settings that the source has higher than when its
+    base backup was taken. `edits`: bytes of WAL that are handed over otherwise, by LSN (see redirect.py). `unusable`:
+    base backups that turned out to be damaged.
+    """
+
+    settings: Settings
+    store: ObjectStore
+    options: ShadowOptions
+    report: Report
+    stop: threading.Event
+    teller: Teller
+    pending: Request | None = None
+    higher: dict[str, str] = field(default_factory=dict)
+    edits: dict[int, int] = field(default_factory=dict)
+    unusable: set[str] = field(default_factory=set)
+
+    def live(self) -> HandedOver | None:
+        while not self.stop.is_set():
+            self.teller.require_heard()
+            try:
+                handed_over = self._once()
+            except OpsError as error:
+                self._refuse(error)
+                if not error.transient:
+                    raise
+                kind: TroubleKind = "no base backup" if isinstance(error, RecoveryError) else "store away"
+                self.trouble(kind, error.what, error.next_step)
+                self.stop.wait(PAUSE_S)
+                continue
+            if handed_over is not None:
+                return handed_over
+        return None
+
+    def trouble(self, kind: TroubleKind, what: str, next_step: str, *, stops: bool = True) -> None:
+        """Tell of a trouble that has no place in the WAL."""
+        found = Trouble(kind=kind, what=what, next_step=next_step, since=datetime.now(UTC), stops=stops)
+        self.teller.troubled(lambda before: (*(one for one in before if one.kind != kind), found))
+
+    def over(self, *kinds: TroubleKind) -> None:
+        """Tell that these troubles are over."""
+        self.teller.troubled(lambda before: tuple(one for one in before if one.kind not in kinds))
+
+    def tell_of_lines(self, ground: Ground, own: Lineage) -> None:
+        """Where several lines of the cluster live, a person must say which one is meant."""
+        living = ground.facts.living
+        if len(living) < 2:
+            self.over("foreign timeline")
+            return
+        other = next((tip for tip in reversed(living) if tip.timeline != own.timelines[-1]), living[-1])
+        self.trouble(
+            "foreign timeline",
+            f"{len(living)} lines of this cluster live: {lines_words(living)}. The shadow follows timeline "
+            f"{own.timelines[-1]}; timeline {other.timeline} branched off at "
+            f"{format_lsn(other.line.stretches[-1].start)}.",
+            "tmi-ops wal line TIMELINE",
+            stops=False,
+        )
+
+    def _once(self) -> HandedOver | None:
+        """One run of the server, and what was asked of its files when it had stopped."""
+        before = read_seed(self.settings)
+        ground = read_ground(self.store, self.options.cluster, before.timeline if before else None)
+        seed = self._usable_seed(ground) or self._planted(ground)
+        timeline = ground.line.timelines[-1]
+        if seed.timeline != timeline:
+            seed = seed.model_copy(update={"timeline": timeline})
+            write_seed(self.settings, seed)
+        self.teller.knows(
+            system_identifier=seed.system_identifier,
+            backup_id=seed.backup_id,
+            timeline=timeline,
+            restore_s=seed.restore_s or None,
+            state="catching up",
+        )
+        self.over(*_OVER_WHEN_IT_RUNS)
+        self.tell_of_lines(ground, ground.line)
+        run = Run(self, ground, seed)
+        ended = run.follow()
+        if run.promoted is not None:
+            return self._leave(seed, run.promoted)
+        if ended is Ended.ANEW:
+            clear(self.settings)
+        elif ended is Ended.COPY and self.pending is not None:
+            self._copied(seed, self.pending)
+        return None
+
+    def _usable_seed(self, ground: Ground) -> Seed | None:
+        """What is there, where it can be gone on with along the line that the environment lives on."""
+        seed = read_seed(self.settings)
+        if seed is None or seed.system_identifier != ground.facts.system_identifier:
+            return None
+        programs = server_programs(seed.major, self.settings.pg_bindir, self.settings.copy_libraries)
+        _, replayed = begins_at(programs, destination_of(self.settings).directory)
+        ours = ground.line_to(seed.timeline)
+        if ours is None or can_follow(ours, replayed, ground.line):
+            return seed
+        self.report.note(
+            f"What was replayed, to {format_lsn(replayed)} on timeline {seed.timeline}, is not part of timeline "
+            f"{ground.line.timelines[-1]}: beginning anew."
+        )
+        return None
+
+    def _planted(self, ground: Ground) -> Seed:
+        self.higher, self.edits = {}, {}
+        nothing = {"verified_to": None, "commit_at": None, "replayed_lsn": None, "has_been_level": False}
+        self.teller.knows(state="restoring", checks=(), **nothing)
+        try:
+            return plant(self.settings, self.store, ground, self.report, without=self.unusable)
+        except UnusableBaseError as error:
+            self.unusable.add(error.backup_id)
+            self.trouble("damaged object", error.what, "tmi-ops backup base")
+            raise RecoveryError(error.what, next_step="tmi-ops backup base", transient=True) from error
+
+    def _copied(self, seed: Seed, request: Request) -> None:
+        self.pending = None
+        try:
+            copy_files(self.settings, request.into)
+        except OpsError as error:
+            answer(self.settings, Reply(number=request.number, error=error.what, next_step=error.next_step))
+            return
+        answer(self.settings, Reply(number=request.number, seed=seed))
+
+    def _leave(self, seed: Seed, promoted: Promoted) -> HandedOver:
+        """The promoted cluster, stopped, goes to whoever asked for it."""
+        destination = destination_of(self.settings)
+        programs = server_programs(seed.major, self.settings.pg_bindir, self.settings.copy_libraries)
+        identity = owner_of(destination.directory, programs)
+        hand_over_own(destination.directory, promoted.timeline, identity)
+        leave_cluster(programs, destination, identity, waiting=None, subscriptions=0, keep_settings=False)
+        handed_over = HandedOver(
+            seed=seed,
+            report=self.teller.report,
+            lsn=format_lsn(promoted.lsn),
+            timeline=promoted.timeline,
+            whole=not promoted.why,
+            why=promoted.why,
+            waited_s=promoted.waited_s,
+            promoted_s=promoted.promoted_s,
+        )
+        write_seed(self.settings, None)
+        if self.pending is None:
+            raise AssertionError
+        move_files(self.settings, self.pending.into)
+        answer(self.settings, Reply(number=self.pending.number, handed_over=handed_over))
+        return handed_over
+
+    def _refuse(self, error: OpsError) -> None:
+        if self.pending is not None:
+            answer(self.settings, Reply(number=self.pending.number, error=error.what, next_step=error.next_step))
+            self.pending = None

@@ -1,0 +1,316 @@
+"""A shadow on its own machine: its files below TMI_OPS_HOME, and how other processes find it and ask it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.private import write_durably
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.shadow.report import ShadowReport
+
+FOLDER = "shadow"
+LOOK_EVERY_S = 0.1
+_STATE, _REPORT, _REQUEST, _ANSWER, _LOCK = "state.json", "report.json", "request.json", "answer.json", "lock"
+_PRACTICE = "practice.json"
+LONGEST_SOCKET = 107 - len("/.s.PGSQL.65535")  # source: sockaddr_un, unix(7)
+
+
+class Seed(BaseModel):
+    """What the shadow's files came from, and the line that they were replayed along.
+
+    Args:
+        role: its superuser, or, where `superuser` is False, the role that took the backup.
+        restore_s: how long it took to bring the files here.
+        made_in_place: oids of tablespaces that the WAL created, as directories in pg_tblspc.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: Literal[1] = 1
+    system_identifier: str
+    backup_id: str
+    stop_lsn: str
+    major: int
+    wal_segment_size: int
+    role: str
+    superuser: bool
+    data_checksums: bool
+    timeline: int
+    restore_s: float = 0.0
+    made_in_place: tuple[int, ...] = ()
+
+
+class Reachable(BaseModel):
+    """How a shadow's server is reached on this machine: a directory with a socket, which our own account may enter."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str
+    port: int
+    user: str
+    database: str
+    options: str = ""
+
+    @property
+    def address(self) -> PostgresSettings:
+        return PostgresSettings(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            database=self.database,
+            sslmode="disable",
+            options=self.options,
+        )
+
+    @property
+    def connection_string(self) -> str:
+        """For psql; it holds no secret."""
+        return (
+            f"postgresql://{quote(self.user, safe='')}@/{quote(self.database, safe='')}"
+            f"?host={quote(self.host, safe='/')}&port={self.port}"
+        )
+
+
+class LocalState(BaseModel):
+    """The newest report, fresher than the one in the store, and how the server is reached; None: it does not run."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    report: ShadowReport
+    reachable: Reachable | None = None
+
+
+class Practice(BaseModel):
+    """A promotion that was practised on a copy: `promote_s` alone, `answered_s` until the copy had answered."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: AwareDatetime
+    promote_s: float
+    answered_s: float
+
+
+class Request(BaseModel):
+    """What somebody asks of the process that holds a shadow.
+
+    `hand over`: replay all that is archived, promote, stop, and move the files to `into`; the process ends then.
+    `copy`: leave a copy of the files, as they stand, in `into`, and go on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    number: str
+    wish: Literal["hand over", "copy"]
+    into: str
+
+
+class HandedOver(BaseModel):
+    """A shadow's cluster, promoted, stopped and on disk.
+
+    Args:
+        whole: nothing that was archived lies beyond `lsn`; else `why` says what kept it from being followed.
+        waited_s: from the request until it was promoted; `promoted_s`: the promotion alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    seed: Seed
+    report: ShadowReport
+    lsn: str
+    timeline: int
+    whole: bool
+    why: str = ""
+    waited_s: float = 0.0
+    promoted_s: float = 0.0
+
+
+class Reply(BaseModel):
+    """What became of a request. `error` and `next_step`: why nothing did."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    number: str
+    error: str = ""
+    next_step: str = ""
+    seed: Seed | None = None
+    handed_over: HandedOver | None = None
+
+
+def place(settings: Settings) -> Path:
+    return settings.home / FOLDER
+
+
+def destination_of(settings: Settings) -> Destination:
+    """Where a shadow's files lie."""
+    return destination_in(place(settings))
+
+
+def destination_in(directory: Path) -> Destination:
+    return Destination(directory / "data", tablespace_root=directory / "tablespaces")
+
+
+@contextmanager
+def only_one(settings: Settings) -> Iterator[None]:
+    """One process holds the shadow of a TMI_OPS_HOME; the lock ends with it, however it ends.
+
+    Raises:
+        RecoveryError: another one does.
+    """
+    directory = place(settings)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (directory / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecoveryError(
+                f"Another process runs the shadow in {directory}.",
+                next_step="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a "
+                "--name of its own",
+                transient=True,
+            ) from None
+        yield
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a process holds the shadow."""
+    if not (place(settings) / _LOCK).exists():
+        return False
+    try:
+        with only_one(settings):
+            return False
+    except RecoveryError:
+        return True
+
+
+def stable_socket(directory: Path, socket: Path) -> str:
+    """A name of the socket's directory that stays the same over restarts, where it is not too long for a socket's."""
+    link = directory / "socket"
+    if len(os.fsencode(link)) > LONGEST_SOCKET:
+        return str(socket)
+    link.unlink(missing_ok=True)
+    link.symlink_to(socket)
+    return str(link)
+
+
+def write_seed(settings: Settings, seed: Seed | None) -> None:
+    """Note what the files are; None: there are none that could be used."""
+    file = place(settings) / _STATE
+    if seed is None:
+        file.unlink(missing_ok=True)
+    else:
+        write_durably(file, seed.model_dump_json(indent=1).encode() + b"\n")
+
+
+def read_seed(settings: Settings) -> Seed | None:
+    """None where there are no files that a server could be started upon."""
+    try:
+        seed = Seed.model_validate_json((place(settings) / _STATE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return seed if (destination_of(settings).directory / "PG_VERSION").exists() else None
+
+
+def write_local(settings: Settings, state: LocalState) -> None:
+    """Replace the local report. Not synced to disk: it is written every second, and worth nothing after a crash."""
+    file = place(settings) / _REPORT
+    temporary = file.with_name(f".{_REPORT}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        output.write(state.model_dump_json().encode())
+    temporary.replace(file)
+
+
+def read_local(settings: Settings) -> LocalState | None:
+    """What this machine's shadow said last, whether it still runs or not."""
+    try:
+        return LocalState.model_validate_json((place(settings) / _REPORT).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def write_practice(settings: Settings, practice: Practice) -> None:
+    """Keep what was measured, for the shadow's reports."""
+    write_durably(place(settings) / _PRACTICE, practice.model_dump_json().encode())
+
+
+def read_practice(settings: Settings) -> Practice | None:
+    """The newest measurement on this machine; None: there is none."""
+    try:
+        return Practice.model_validate_json((place(settings) / _PRACTICE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def asked(settings: Settings) -> Request | None:
+    """What somebody asks for; a request is taken once."""
+    file = place(settings) / _REQUEST
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    file.unlink(missing_ok=True)
+    try:
+        return Request.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+def forget_requests(settings: Settings) -> None:
+    """What was asked of a process that is gone is not done by another one."""
+    for name in (_REQUEST, _ANSWER):
+        (place(settings) / name).unlink(missing_ok=True)
+
+
+def answer(settings: Settings, reply: Reply) -> None:
+    write_durably(place(settings) / _ANSWER, reply.model_dump_json().encode())
+
+
+def ask(settings: Settings, wish: Literal["hand over", "copy"], into: Path, patience_s: float) -> Reply:
+    """Ask the process that holds the shadow, and wait until it has answered.
+
+    Raises:
+        RecoveryError: it refuses, ends before it has answered, or takes longer than `patience_s`.
+    """
+    request = Request(number=secrets.token_hex(4), wish=wish, into=str(into))
+    write_durably(place(settings) / _REQUEST, request.model_dump_json().encode())
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        reply = _answered(settings, request.number)
+        if reply is None and not is_running(settings):
+            reply = _answered(settings, request.number)
+            if reply is None:
+                raise RecoveryError(
+                    "The process that runs the shadow ended before it answered.",
+                    next_step="try again; `tmi-ops shadow status` shows what is there",
+                    transient=True,
+                )
+        if reply is not None:
+            if reply.error:
+                raise RecoveryError(reply.error, kept="The shadow goes on as before.", next_step=reply.next_step)
+            return reply
+        time.sleep(LOOK_EVERY_S)
+    raise RecoveryError(
+        f"The shadow has not answered within {patience_s:.0f} s.",
+        next_step="see what it does: `tmi-ops shadow status`",
+        transient=True,
+    )
+
+
+def _answered(settings: Settings, number: str) -> Reply | None:
+    try:
+        reply = Reply.model_validate_json((place(settings) / _ANSWER).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return reply if reply.number == number else None

@@ -1,0 +1,402 @@
+"""One run of the shadow's server along one line: followed, judged, and told of, until there is a reason to end it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tmi_ops.errors import DiskSpaceError, OpsError, StoreError
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.wal_files import format_lsn, history_name, parse_lsn, segment_at
+from tmi_ops.recovery.point_in_time.links import make_place
+from tmi_ops.recovery.point_in_time.redirect import emptied_place
+from tmi_ops.recovery.point_in_time.server import owner_of
+from tmi_ops.recovery.point_in_time.server_log import NewTablespace
+from tmi_ops.shadow.feeder import Feeder
+from tmi_ops.shadow.feeding import can_follow
+from tmi_ops.shadow.histories import fetch_histories, take_all_timelines
+from tmi_ops.shadow.judging import Level, Observed, has_all, stalled, state_of, verified_to
+from tmi_ops.shadow.place import Reachable, Seed, asked, destination_of, place, read_practice, stable_socket
+from tmi_ops.shadow.report import Trouble, TroubleKind, trouble_at
+from tmi_ops.shadow.rounds import Rounds
+from tmi_ops.shadow.seeding import Ground, base_behind, read_ground
+from tmi_ops.shadow.server import (
+    Look,
+    ShadowServer,
+    begins_at,
+    delay_settings,
+    died_of_minimal_wal,
+    redo_place,
+    shadow_server,
+)
+from tmi_ops.store.single_put import look
+from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.lease import read_lease
+
+if TYPE_CHECKING:
+    from tmi_ops.shadow.life import Life
+
+LOOK_EVERY_S = 0.25
+# How often the receiver's lease is read, and a new timeline looked for.
+ASK_EVERY_S = 5.0
+# How often the store is read anew for a way on, where the shadow cannot go on.
+LOOK_FOR_A_WAY_S = 10.0
+# How often the lines are looked at while several live, or the receiver follows another one.
+LINES_AGAIN_S = 60.0
+# How long a server that was killed, or ended for no reason of the archive's, is left alone.
+REST_S = 5.0
+# A shadow that is to be handed over, and does not come further for so long, is handed over as far as it came.
+NO_FURTHER_S = 60.0
+# What the place in the WAL is to blame for, and nothing else.
+_OF_THE_WAL: frozenset[TroubleKind] = frozenset(
+    {"splice", "hole", "damaged object", "untrusted object", "minimal WAL", "record that cannot be replayed"}
+)
+
+
+class Ended(Enum):
+    """Why a run ended."""
+
+    AGAIN = "start again upon the same files"
+    ANEW = "begin anew from a base backup"
+    COPY = "the files are to be copied"
+    STOPPED = "somebody stopped it"
+    PROMOTED = "it was promoted"
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A shadow that came up. `why`: what kept it from the archive's end; empty: nothing."""
+
+    lsn: int
+    timeline: int
+    why: str
+    waited_s: float
+    promoted_s: float
+
+
+class Run:
+    """See `follow`."""
+
+    def __init__(self, life: Life, ground: Ground, seed: Seed) -> None:
+        self._life, self._ground, self._seed, self._line = life, ground, seed, ground.line
+        self._store, self._teller, self._settings = life.store, life.teller, life.settings
+        self._destination = destination_of(life.settings)
+        self._programs = server_programs(seed.major, life.settings.pg_bindir, life.settings.copy_libraries)
+        self._identity = owner_of(self._destination.directory, self._programs)
+        self._newest_timeline = ground.newest_timeline
+        self._level: Level | None = None
+        self._asked_at = self._way_looked_for = time.monotonic()
+        self._moved_at, self._replayed = time.monotonic(), 0
+        self._verified: datetime | None = None
+        self._seen: Observed | None = None
+        self._practised_s: float | None = None
+        self._lines_looked_at: tuple[int | None, float] = (None, 0.0)
+        self._asked_since: float | None = None
+        self._end = 0
+        self.promoted: Promoted | None = None
+
+    def follow(self) -> Ended:
+        """Run the server until there is a reason to end it.
+
+        Raises:
+            OpsError: the store or this machine fails.
+        """
+        data = self._destination.directory
+        fetch_histories(self._store, self._seed.system_identifier, self._line, data, self._identity)
+        start, _ = begins_at(self._programs, data)
+        work = self._destination.work
+        work.mkdir(mode=0o700, exist_ok=True)
+        self._identity.take_over(work)
+        identifier, size = self._seed.system_identifier, self._seed.wal_segment_size
+        with Feeder(
+            self._store, identifier, size, self._line, start, work / "feed", self._identity, self._life.edits
+        ) as feeder:
+            delay = {} if self._life.pending else delay_settings(self._life.options.delay)
+            parameters = {
+                "restore_command": feeder.restore_command,
+                "recovery_target_timeline": str(self._line.timelines[-1]),
+                **delay,
+                **self._life.higher,
+            }
+            with (
+                shadow_server(
+                    self._programs,
+                    self._destination,
+                    self._identity,
+                    self._seed,
+                    parameters,
+                    listening=self._life.options.listening,
+                ) as server,
+                self._told_of(server),
+            ):
+                return self._watch(server, feeder)
+
+    def _watch(self, server: ShadowServer, feeder: Feeder) -> Ended:
+        rounds: Rounds | None = None
+        try:
+            while not self._life.stop.wait(LOOK_EVERY_S):
+                self._teller.require_heard()
+                feeder.require_alive()
+                log = server.read_log()
+                if server.ended is not None:
+                    return self._after_its_end(server, feeder)
+                seen = server.look()
+                if log.too_low and (seen is None or seen.paused):
+                    self._life.higher |= {name: str(value) for name, value in log.too_low.items()}
+                    return Ended.AGAIN
+                if seen is not None:
+                    rounds = rounds or self._begun_rounds(server)
+                    self._judge(server, feeder, seen)
+                ended = self._ask() or self._look_for_a_way() or self._wanted(server, feeder)
+                if ended is not None:
+                    return ended
+            return Ended.STOPPED
+        finally:
+            if rounds is not None:
+                rounds.end()
+
+    def _judge(self, server: ShadowServer, feeder: Feeder, seen: Look) -> None:
+        """What the last look tells goes into the next report."""
+        feeder.reached(seen.replayed)
+        more = feeder.has_more_than(seen.replayed)
+        if seen.replayed != self._replayed or more is False:
+            self._replayed, self._moved_at = seen.replayed, time.monotonic()
+        ours = self._level is not None and self._level.timeline == self._line.timelines[-1]
+        archived_to = max(feeder.handed_to, self._level.lsn if self._level is not None and ours else 0)
+        observed = Observed(
+            replayed=seen.replayed,
+            commit_at=seen.commit_at,
+            waits=seen.waits,
+            still_s=time.monotonic() - self._moved_at,
+            handed_to=feeder.handed_to,
+            more=more,
+            archived_to=archived_to,
+            broke=server.log.broke,
+            level=self._level,
+            delayed=bool(self._life.options.delay),
+        )
+        self._seen = observed
+        self._verified = verified_to(observed, self._line, self._verified)
+        self._say_what_stops(observed, feeder)
+        state = state_of(observed, stopped=self._teller.report.stopped_by is not None)
+        if state == "level":
+            self._teller.knows(has_been_level=True)
+        self._teller.knows(
+            state=state,
+            replayed_lsn=format_lsn(seen.replayed),
+            commit_at=seen.commit_at,
+            verified_to=self._verified,
+            archived_lsn=format_lsn(archived_to),
+            promote_s=self._practised_s,
+            behind=0 if has_all(observed) else max(0, archived_to - seen.replayed),
+        )
+
+    def _say_what_stops(self, observed: Observed, feeder: Feeder) -> None:
+        met, stuck = feeder.met, stalled(observed, self._line, self._seed.wal_segment_size)
+        found: list[Trouble] = []
+        if met is not None:
+            found.append(trouble_at(met.kind, met.what, met.next_step, met.lsn, met.segment))
+        if stuck is not None:
+            found.append(trouble_at(stuck.kind, stuck.what, "tmi-ops backup base", stuck.lsn, stuck.segment))
+        self._teller.troubled(
+            lambda before: (*(one for one in before if one.kind not in (*_OF_THE_WAL, "store away")), *found)
+        )
+
+    def _ask(self) -> Ended | None:
+        """Ask the receiver how far it is, and see whether a timeline has begun that nobody knew."""
+        if time.monotonic() - self._asked_at < ASK_EVERY_S and self._level is not None:
+            return None
+        if time.monotonic() - self._asked_at < ASK_EVERY_S / 5:
+            return None
+        self._asked_at = time.monotonic()
+        practice = read_practice(self._settings)
+        self._practised_s = None if practice is None else practice.answered_s
+        identifier = self._seed.system_identifier
+        try:
+            found = read_lease(self._store, identifier)
+            following = history_name(self._newest_timeline + 1)
+            is_new = look(self._store, file_key(identifier, following)) is not None
+        except StoreError as error:
+            self._life.trouble("store away", error.what, error.next_step)
+            return None
+        lease = None if found is None else found[0]
+        if lease is not None and lease.level_at is not None and lease.lsn is not None:
+            self._level = Level(lease.timeline or 0, parse_lsn(lease.lsn), lease.level_at)
+        elsewhere = lease.timeline if lease and lease.timeline and lease.timeline not in self._line.timelines else None
+        foreign = any(one.kind == "foreign timeline" for one in self._teller.report.troubles)
+        if is_new or ((elsewhere or foreign) and self._is_worth_a_look(elsewhere)):
+            return self._look_at_lines()
+        return None
+
+    def _is_worth_a_look(self, elsewhere: int | None) -> bool:
+        """Whether the lines were looked at long ago, or before the receiver went to this timeline."""
+        seen, at = self._lines_looked_at
+        if elsewhere == seen and time.monotonic() - at < LINES_AGAIN_S:
+            return False
+        self._lines_looked_at = elsewhere, time.monotonic()
+        return True
+
+    def _look_at_lines(self) -> Ended | None:
+        """A timeline has begun, or the receiver follows another one: is the line still the environment's?"""
+        try:
+            ground = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1])
+        except OpsError as error:
+            self._life.trouble("foreign timeline", error.what, error.next_step, stops=False)
+            return None
+        self._newest_timeline = ground.newest_timeline
+        self._life.tell_of_lines(ground, self._line)
+        if ground.line == self._line:
+            return None
+        if can_follow(self._line, self._replayed, ground.line):
+            self._life.report.note(f"Going on along timeline {ground.line.timelines[-1]}.")
+            return Ended.AGAIN
+        self._life.trouble(
+            "left line",
+            f"The environment lives on timeline {ground.line.timelines[-1]} now, and the shadow had replayed more of "
+            f"timeline {self._line.timelines[-1]} than belongs to it: to {format_lsn(self._replayed)}.",
+            "nothing is to be done: the shadow begins anew from a base backup",
+        )
+        return Ended.ANEW
+
+    def _look_for_a_way(self) -> Ended | None:
+        """Where it cannot go on: whether a base backup was taken behind that place."""
+        stopped = self._teller.report.stopped_by
+        if stopped is None or stopped.kind not in (*_OF_THE_WAL, "damaged copy"):
+            return None
+        if time.monotonic() - self._way_looked_for < LOOK_FOR_A_WAY_S:
+            return None
+        self._way_looked_for = time.monotonic()
+        try:
+            ground = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1])
+        except StoreError:
+            return None
+        place = parse_lsn(stopped.lsn) if stopped.lsn else self._replayed
+        base = base_behind(ground.candidates, place)
+        if base is None:
+            return None
+        self._life.report.note(f"{base.backup_id} was taken behind {format_lsn(place)}: beginning anew from it.")
+        return Ended.ANEW
+
+    def _wanted(self, server: ShadowServer, feeder: Feeder) -> Ended | None:
+        """Do what somebody asks for, as far as it is done while the server runs."""
+        if self._life.pending is None:
+            self._life.pending = asked(self._settings)
+            if self._life.pending is not None and self._life.pending.wish == "hand over" and self._life.options.delay:
+                return Ended.AGAIN  # without the delay
+        if self._life.pending is None:
+            return None
+        if self._life.pending.wish == "copy":
+            return Ended.COPY
+        return self._promote_when_all_is_here(server, feeder)
+
+    def _promote_when_all_is_here(self, server: ShadowServer, feeder: Feeder) -> Ended | None:
+        if self._asked_since is None:
+            self._asked_since = time.monotonic()
+            archive = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1]).facts.archive
+            self._end = coverage(archive, self._line).end or 0
+        seen = self._seen
+        if seen is None:
+            return None
+        whole = has_all(seen) and seen.handed_to >= self._end
+        stopped = self._teller.report.stopped_by
+        slow = seen.still_s > NO_FURTHER_S or (stopped is not None and stopped.kind in _OF_THE_WAL)
+        if not whole and not slow:
+            return None
+        why = "" if whole else (stopped.what if stopped else f"The replay did not come further than {self._at()}.")
+        data, identifier = self._destination.directory, self._seed.system_identifier
+        take_all_timelines(self._store, identifier, self._newest_timeline, data, self._identity)
+        timeline, took = server.promote()
+        waited = time.monotonic() - self._asked_since
+        self.promoted = Promoted(seen.replayed, timeline, why, waited, took)
+        return Ended.PROMOTED
+
+    def _at(self) -> str:
+        return format_lsn(self._replayed)
+
+    def _after_its_end(self, server: ShadowServer, feeder: Feeder) -> Ended:
+        """The server ended by itself: why, and what then."""
+        log = server.log
+        words = [*log.fatal, log.last_words]
+        if log.disk_full:
+            raise DiskSpaceError(
+                f"A disk became full beside the shadow: {log.last_words}.",
+                kept="What was replayed is whole.",
+                next_step="free some space there, or set TMI_OPS_HOME to a directory on a larger disk",
+            )
+        if log.too_low:
+            self._life.higher |= {name: str(value) for name, value in log.too_low.items()}
+            return Ended.AGAIN
+        if log.tablespace is not None and self._make_in_place(log.tablespace, feeder):
+            return Ended.AGAIN
+        found = redo_place(log.path)
+        minimal = died_of_minimal_wal(words)
+        if found is not None or minimal:
+            lsn = found[0] if found else self._replayed
+            record = f" ({found[1]})" if found else ""
+            kind: TroubleKind = "minimal WAL" if minimal else "record that cannot be replayed"
+            segment = segment_at(self._line.timeline_at(lsn), lsn, self._seed.wal_segment_size)
+            what = f"The server ended at the record at {format_lsn(lsn)}{record}: {log.last_words}."
+            trouble = trouble_at(kind, what, "tmi-ops backup base", lsn, segment.name)
+            self._teller.troubled(lambda before: (*(one for one in before if one.kind != kind), trouble))
+            self._teller.knows(state="stopped")
+            return self._rest()
+        self._life.trouble("server", f"The shadow's server ended: {log.last_words}.", "tmi-ops shadow status")
+        self._life.stop.wait(REST_S)
+        return Ended.AGAIN
+
+    def _rest(self) -> Ended:
+        """No server would pass; so none is started until there is a way."""
+        while not self._life.stop.wait(LOOK_FOR_A_WAY_S):
+            ended = self._look_for_a_way()
+            if ended is not None:
+                return ended
+        return Ended.STOPPED
+
+    def _make_in_place(self, tablespace: NewTablespace, feeder: Feeder) -> bool:
+        """Have the record that creates a tablespace create it in the data directory; False where that cannot be."""
+        wal = feeder.content_from(tablespace.lsn)
+        edits = None if wal is None else emptied_place(wal, tablespace.lsn, tablespace.oid)
+        if not edits or any(lsn in self._life.edits for lsn in edits):
+            return False
+        self._life.edits |= edits
+        make_place(self._destination.directory, tablespace.oid, self._identity)
+        return True
+
+    def _begun_rounds(self, server: ShadowServer) -> Rounds | None:
+        if not self._life.options.checks:
+            return None
+        rounds = Rounds(
+            server.address,
+            self._settings.postgres.database,
+            self._seed.data_checksums,
+            self._teller.checked,
+            threading.Event(),
+        )
+        rounds.begin()
+        return rounds
+
+    @contextmanager
+    def _told_of(self, server: ShadowServer) -> Iterator[None]:
+        """How the server is reached is told for as long as it runs."""
+        link = stable_socket(place(self._settings), Path(server.address.host))
+        self._teller.reachable(
+            Reachable(
+                host=link,
+                port=server.address.port,
+                user=server.address.user,
+                database=self._settings.postgres.database,
+                options=server.address.options or "",
+            )
+        )
+        try:
+            yield
+        finally:
+            self._teller.reachable(None)

@@ -1,0 +1,161 @@
+"""From which base backup a shadow begins, and when it begins anew. Facts in, decision out; then the files.
+
+The newest base backup that a proof or drill has verified, and whose WAL leads to the archive's end; where none is, the
+newest whose WAL does. What a proof found bad, or whose chain is broken, is never taken.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.execution import extracted_base
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
+from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, plan_recovery, why_unusable
+from tmi_ops.recovery.point_in_time.server import run_as
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
+from tmi_ops.settings import Settings
+from tmi_ops.shadow.place import Seed, destination_of, place, write_seed
+from tmi_ops.store.catalogue import list_backups
+from tmi_ops.store.manifest import BaseManifest
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import list_wal
+from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.lines import Tip, line_to
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A base backup on the line. `leads`: its WAL goes on to the end of the archive without a hole or break."""
+
+    base: BaseManifest
+    verified: bool
+    leads: bool
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the store says that a shadow stands on: the facts, the line to follow, and the bases on it, newest first."""
+
+    facts: RecoveryFacts
+    line: Lineage
+    candidates: tuple[Candidate, ...]
+
+    def line_to(self, timeline: int) -> Lineage | None:
+        """The line that leads to a timeline; None where it cannot be told where that came from."""
+        return line_to(timeline, self.facts.histories, self.facts.bases_begin)
+
+    @property
+    def newest_timeline(self) -> int:
+        """The highest that left any trace."""
+        facts = self.facts
+        return max({1, *facts.archive.timelines, *facts.archive.histories, *facts.bases_begin})
+
+
+def choose_base(candidates: Sequence[Candidate]) -> BaseManifest | None:
+    """The one to begin with; None: there is none. `candidates`: the newest first."""
+    ranked = sorted(candidates, key=lambda one: (one.leads, one.verified), reverse=True)
+    return ranked[0].base if ranked else None
+
+
+def base_behind(candidates: Sequence[Candidate], lsn: int) -> BaseManifest | None:
+    """A base that begins behind a place that cannot be passed; None: there is none yet."""
+    return choose_base([one for one in candidates if parse_lsn(one.base.start_lsn) >= lsn])
+
+
+def own_line(living: Sequence[Tip], own: int | None) -> Lineage | None:
+    """Of several lines that live the one that ends in this timeline; None: one lives, or none of them does."""
+    return next((tip.line for tip in living if tip.timeline == own), None) if len(living) > 1 else None
+
+
+def read_ground(store: ObjectStore, system_identifier: str | None, own: int | None = None) -> Ground:
+    """What the store says.
+
+    Args:
+        own: the timeline that the shadow is on: where several lines live, it stays on its own.
+
+    Raises:
+    RecoveryError: there is no base backup, or nothing tells where the newest timeline came from.
+    StoreError: the store failed.
+    """
+    broken: list[str] = []
+    entries = list_backups(store, lambda error: broken.append(error.what), kinds=("base",))
+    facts = facts_from(store, entries, broken, system_identifier, lambda identifier: list_wal(store, identifier))
+    line = own_line(facts.living, own) or choose_line(facts, None)
+    verified = {one.manifest.backup_id for one in entries if one.verdict and one.verdict.outcome == "proven"}
+    candidates = tuple(
+        Candidate(base, base.backup_id in verified, not wal_after(base, line, facts.archive).goes_on)
+        for base in bases_on(facts, line)
+        if why_unusable(facts, base) is None and continued_at(base, line)
+    )
+    return Ground(facts, line, candidates)
+
+
+def plant(
+    settings: Settings, store: ObjectStore, ground: Ground, report: Report, *, without: Collection[str] = ()
+) -> Seed:
+    """Put the files of a base backup in the shadow's place, whatever was there before.
+
+    Args:
+        without: ids of base backups that turned out to be damaged.
+
+    Raises:
+        UnusableBaseError: the one that was chosen is damaged.
+        RecoveryError: there is no base backup that could be used.
+        OpsError: as `extracted_base`.
+    """
+    base = choose_base([one for one in ground.candidates if one.base.backup_id not in without])
+    if base is None:
+        raise RecoveryError(
+            "No base backup of this cluster can be used, so there is nothing that a shadow could begin with.",
+            next_step="take one: `tmi-ops backup base`",
+            transient=True,
+        )
+    clear(settings)
+    begun = time.monotonic()
+    timeline = ground.line.timelines[-1]
+    plan = plan_recovery(
+        ground.facts, Target(lsn=parse_lsn(base.stop_lsn), inclusive=False), timeline=timeline, base=base.backup_id
+    )
+    destination = destination_of(settings)
+    identity = extracted_base(settings, store, plan, destination, report)
+    (destination.directory / "recovery.signal").unlink(missing_ok=True)
+    signal = destination.directory / "standby.signal"
+    signal.touch(mode=0o600)
+    identity.take_over(signal)
+    # What it holds must outlive a power cut: from here on the server syncs what it writes.
+    programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
+    run_as(identity, [programs.path("initdb"), "--sync-only", "--pgdata", destination.directory])
+    seed = Seed(
+        system_identifier=base.system_identifier,
+        backup_id=base.backup_id,
+        stop_lsn=base.stop_lsn,
+        major=plan.server_major,
+        wal_segment_size=base.wal_segment_size,
+        role=base.superuser or base.role,
+        superuser=base.superuser is not None,
+        data_checksums=base.data_checksums,
+        timeline=timeline,
+        restore_s=time.monotonic() - begun,
+    )
+    write_seed(settings, seed)
+    return seed
+
+
+def clear(settings: Settings) -> None:
+    """Take the shadow's files away; they are made of the store again."""
+    write_seed(settings, None)
+    destination = destination_of(settings)
+    for directory in (destination.directory, destination.tablespace_root):
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+    if destination.directory.exists():
+        raise OpsError(f"{destination.directory} cannot be removed.", next_step="remove it by hand")
+    place(settings).mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -1,0 +1,219 @@
+"""The shadow's server: a standby without a primary, sheltered like every server of ours, that anybody we let in reads.
+
+Source: https://www.postgresql.org/docs/current/warm-standby.html#STANDBY-SERVER-OPERATION
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.connections import connection_parameters
+from tmi_ops.postgres.programs import Programs, run_program
+from tmi_ops.postgres.shelter import PORT, write_access
+from tmi_ops.postgres.unprivileged import ServerIdentity
+from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.links import fixed_links
+from tmi_ops.recovery.point_in_time.server import recovering_server
+from tmi_ops.recovery.point_in_time.server_log import ServerLog
+from tmi_ops.settings import PostgresSettings
+from tmi_ops.shadow.judging import WAITS_FOR_WAL
+from tmi_ops.shadow.place import Seed
+
+LOOK_EVERY_S = 0.05
+PROMOTED_WITHIN_S = 300.0
+# A log longer than this is begun anew once it was read.
+LOG_LIMIT_BYTES = 4 << 20
+_REDO, _MINIMUM = "Latest checkpoint's REDO location", "Minimum recovery ending location"
+_MINIMAL = re.compile(r'WAL was generated with "?wal_level=minimal')
+_REDO_AT = re.compile(r"CONTEXT:  WAL redo at ([0-9A-F]+/[0-9A-F]+) for (.*)")
+# It must outlive a power cut, unlike a copy that is thrown away; and its memory is not to be felt beside others.
+_OWN: Mapping[str, str] = {
+    "fsync": "on",
+    "shared_buffers": "96MB",
+    "wal_retrieve_retry_interval": "200ms",
+    "checkpoint_timeout": "5min",
+    "max_wal_size": "1GB",
+    "max_standby_archive_delay": "30s",
+}
+_STATE = """
+SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_timestamp(),
+       pg_is_in_recovery() AND pg_is_wal_replay_paused(),
+       (SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE backend_type = 'startup')
+"""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where others than our own account may connect: `addresses` and `port`, from `allowed` (CIDR), by password."""
+
+    addresses: str
+    port: int
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the server says. `waits`: it waits for WAL; None: it does not tell our role."""
+
+    in_recovery: bool
+    replayed: int
+    commit_at: datetime | None
+    paused: bool
+    waits: bool | None
+
+
+@dataclass
+class ShadowServer:
+    """A server that runs, or has ended."""
+
+    address: PostgresSettings
+    directory: Path
+    log: ServerLog
+    _process: Any
+    _connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def ended(self) -> int | None:
+        """The exit code; negative: the signal; None: it runs."""
+        code: int | None = self._process.poll()
+        return code
+
+    def look(self) -> Look | None:
+        """None while it lets nobody in."""
+        try:
+            if self._connection is None:
+                parameters = connection_parameters(self.address)
+                self._connection = psycopg.connect(**parameters, autocommit=True)
+            row = self._connection.execute(_STATE).fetchone()
+        except psycopg.OperationalError:
+            self.close()
+            return None
+        if row is None:
+            raise AssertionError
+        in_recovery, lsn, commit_at, paused, waits_for = row
+        waits = None if waits_for is None else waits_for in WAITS_FOR_WAL
+        return Look(in_recovery, parse_lsn(lsn or "0/0"), commit_at, paused, waits)
+
+    def read_log(self) -> ServerLog:
+        """Take in what it has said; a long log is begun anew."""
+        self.log.read()
+        if self.log.path.stat().st_size > LOG_LIMIT_BYTES:
+            with self.log.path.open("r+b") as file:
+                file.truncate(0)
+            self.log.restart()
+        return self.log
+
+    def promote(self) -> tuple[int, float]:
+        """Have it come up.
+
+        Returns:
+            Its new timeline, and the seconds that it took.
+
+        Raises:
+            RecoveryError: it did not.
+        """
+        begun = time.monotonic()
+        with psycopg.connect(**connection_parameters(self.address), autocommit=True) as connection:
+            connection.execute("SELECT pg_promote(false)")
+        while time.monotonic() - begun < PROMOTED_WITHIN_S and self.ended is None:
+            self.log.read()
+            seen = self.look()
+            if seen is not None and not seen.in_recovery and self.log.new_timeline is not None:
+                return self.log.new_timeline, time.monotonic() - begun
+            time.sleep(LOOK_EVERY_S)
+        self.log.read()
+        raise RecoveryError(f"The shadow in {self.directory} did not come up: {self.log.last_words}.")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@contextmanager
+def shadow_server(
+    programs: Programs,
+    destination: Destination,
+    identity: ServerIdentity,
+    seed: Seed,
+    parameters: Mapping[str, str],
+    *,
+    listening: Listening | None = None,
+) -> Iterator[ShadowServer]:
+    """Start it for the length of a `with` block; whether it answers is not awaited.
+
+    Args:
+        parameters: of this shadow: its restore_command, its timeline.
+    """
+    destination.work.mkdir(mode=0o700, exist_ok=True)
+    identity.take_over(destination.work)
+    hba, ident = destination.work / "shadow_hba.conf", destination.work / "shadow_ident.conf"
+    _write_access(hba, ident, identity, seed.role, listening)
+    others = {"hba_file": str(hba), "ident_file": str(ident)}
+    if listening is not None:
+        others |= {"listen_addresses": listening.addresses, "port": str(listening.port)}
+    with (
+        fixed_links(destination.directory),
+        recovering_server(
+            programs,
+            destination,
+            identity,
+            seed.role,
+            {**_OWN, **others, **parameters},
+            superuser=seed.superuser,
+        ) as recovering,
+    ):
+        address = recovering.cluster.address.model_copy(update={"port": listening.port if listening else PORT})
+        server = ShadowServer(address, destination.directory, ServerLog(recovering.log), recovering.cluster.process)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+def delay_settings(delay: timedelta) -> dict[str, str]:
+    """What has the server wait before it replays a commit; nothing where it should not."""
+    return {"recovery_min_apply_delay": f"{int(delay.total_seconds() * 1000)}ms"} if delay else {}
+
+
+def begins_at(programs: Programs, directory: Path) -> tuple[int, int]:
+    """From which LSN a stopped cluster replays when it is started, and to which it had replayed at least."""
+    said = run_program([programs.path("pg_controldata"), directory])
+    found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    redo = parse_lsn(found[_REDO].strip()) if _REDO in found else 0
+    minimum = parse_lsn(found[_MINIMUM].strip()) if _MINIMUM in found else 0
+    return redo, max(redo, minimum)
+
+
+def died_of_minimal_wal(words: Sequence[str]) -> bool:
+    """Whether the server ended because its source had been run with wal_level = minimal."""
+    return any(_MINIMAL.search(line) for line in words)
+
+
+def redo_place(log: Path) -> tuple[int, str] | None:
+    """The record that the server was at when it ended, and which kind it is; None: the log does not tell."""
+    found = _REDO_AT.findall(log.read_text(errors="replace")[-20_000:])
+    return (parse_lsn(found[-1][0]), found[-1][1].strip()) if found else None
+
+
+def _write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str, listening: Listening | None) -> None:
+    """Our own account through the socket, for replication too (the pages are read that way); others by password."""
+    write_access(hba, ident, identity, role)
+    own = hba.read_text()
+    lines = [own, own.replace("local all all", "local replication all")]
+    if listening is not None:
+        allowed = ("127.0.0.1/32", "::1/128", *listening.allowed)
+        lines += [f"host all all {network} scram-sha-256\n" for network in allowed]
+    hba.write_text("".join(lines))
+    identity.take_over(hba)

@@ -1,0 +1,76 @@
+"""Taking a shadow's cluster: from the process that runs it, or, where none does, by running it for just that."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import threading
+from pathlib import Path
+
+from tmi_ops.errors import RecoveryError
+from tmi_ops.progress import Report
+from tmi_ops.settings import Settings
+from tmi_ops.shadow.life import Life, ShadowOptions
+from tmi_ops.shadow.place import (
+    HandedOver,
+    Request,
+    Seed,
+    ask,
+    forget_requests,
+    is_running,
+    only_one,
+    place,
+    read_local,
+    read_seed,
+)
+from tmi_ops.shadow.report import name_from
+from tmi_ops.shadow.telling import Teller
+from tmi_ops.store.objects import ObjectStore
+
+# A shadow that is level is promoted in seconds; one that is not catches up first, and tells how far it is.
+PATIENCE_S = 6 * 3600.0
+_NO_SHADOW = "run `tmi-ops shadow run` as a service beforehand; without a shadow: leave out --from-shadow"
+
+
+def require_shadow(settings: Settings) -> Seed:
+    """What this machine's shadow was made of.
+
+    Raises:
+        RecoveryError: there is none.
+    """
+    seed = read_seed(settings)
+    if seed is None:
+        raise RecoveryError(f"There is no shadow in {place(settings)}.", next_step=_NO_SHADOW)
+    return seed
+
+
+def take_shadow(settings: Settings, store: ObjectStore, into: Path, report: Report) -> HandedOver:
+    """Have the shadow replay all that is archived, promoted, and its files moved to `into`, stopped and on disk.
+
+    Raises:
+        RecoveryError: there is none, or it refuses; it goes on as before then.
+        OpsError: as `run_shadow`.
+    """
+    require_shadow(settings)
+    if is_running(settings):
+        report.note("Asking the process that runs the shadow to hand it over.")
+        reply = ask(settings, "hand over", into, PATIENCE_S)
+        if reply.handed_over is None:
+            raise RecoveryError("The shadow answered without handing anything over.")
+        return reply.handed_over
+    return _run_and_take(settings, store, into, report)
+
+
+def _run_and_take(settings: Settings, store: ObjectStore, into: Path, report: Report) -> HandedOver:
+    with only_one(settings):
+        forget_requests(settings)
+        local = read_local(settings)
+        name = local.report.name if local else name_from(platform.node())
+        options = ShadowOptions(name=name, checks=False)
+        request = Request(number=secrets.token_hex(4), wish="hand over", into=str(into))
+        with Teller(settings, store, name, options.report_every, 0.0, report) as teller:
+            life = Life(settings, store, options, report, threading.Event(), teller, pending=request)
+            handed_over = life.live()
+    if handed_over is None:
+        raise RecoveryError("The shadow ended before it was handed over.")
+    return handed_over

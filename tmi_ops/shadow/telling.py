@@ -1,0 +1,186 @@
+"""Tells how the shadow stands: to this machine every second, to the store every so often and whenever its word changes.
+
+A thread of its own, so that a restore of hours is told of too. It holds what is known; whoever finds something out puts
+it here.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.errors import ObjectExistsError, OpsError
+from tmi_ops.progress import Report
+from tmi_ops.settings import Settings
+from tmi_ops.shadow.alerting import Bell
+from tmi_ops.shadow.place import LocalState, Reachable, write_local
+from tmi_ops.shadow.report import ReportWriter, RollingCheck, ShadowReport, Trouble
+from tmi_ops.store.objects import ObjectStore
+
+LOCAL_EVERY_S = 1.0
+
+
+class Teller:
+    """For the length of a `with` block, tells what it knows."""
+
+    def __init__(
+        self, settings: Settings, store: ObjectStore, name: str, every_s: float, delay_s: float, report: Report
+    ) -> None:
+        now = datetime.now(UTC)
+        self._settings, self._report = settings, report
+        self._writer = ReportWriter(store, name)
+        self._known = ShadowReport(
+            name=name,
+            host=platform.node(),
+            environment=settings.environment,
+            began_at=now,
+            written_at=now,
+            every_s=every_s,
+            state="restoring",
+            delay_s=delay_s,
+        )
+        self._reachable: Reachable | None = None
+        self._told: tuple[object, ...] = ()
+        self._told_at: datetime | None = None
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._failure: OpsError | None = None
+        self._requests = Requests(store)
+        self._bell = Bell(AlertDesk(settings), report.note)
+        self._thread = threading.Thread(target=self._tend, name="shadow-teller", daemon=True)
+
+    @property
+    def report(self) -> ShadowReport:
+        """What is known now."""
+        with self._lock:
+            return self._known.model_copy(
+                update={"written_at": datetime.now(UTC), "requests": self._requests.counted()}
+            )
+
+    def knows(self, **changes: object) -> None:
+        """Put what was found out into the next report."""
+        with self._lock:
+            self._known = self._known.model_copy(update=changes)
+
+    def reachable(self, reachable: Reachable | None) -> None:
+        with self._lock:
+            self._reachable = reachable
+
+    def checked(self, check: RollingCheck) -> None:
+        """The newest answer to a rolling question."""
+        with self._lock:
+            others = tuple(one for one in self._known.checks if one.name != check.name)
+            checks = tuple(sorted((*others, check), key=lambda one: one.name))
+            self._known = self._known.model_copy(update={"checks": checks})
+
+    def troubled(self, found: Callable[[tuple[Trouble, ...]], tuple[Trouble, ...]]) -> None:
+        """Change what troubles it; what is troubled still keeps the moment since when."""
+        with self._lock:
+            before = {(one.kind, one.segment): one.since for one in self._known.troubles}
+            troubles = tuple(
+                one.model_copy(update={"since": before.get((one.kind, one.segment), one.since)})
+                for one in found(self._known.troubles)
+            )
+            told = [one for one in troubles if (one.kind, one.segment) not in before]
+            self._known = self._known.model_copy(update={"troubles": troubles})
+        for one in told:
+            self._report.note(f"{one.kind}: {one.what}")
+
+    def require_heard(self) -> None:
+        """Raises:
+        OpsError: nobody would believe what it tells: another shadow has its name, or its key may not prove.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def tell(self) -> None:
+        """Tell at once, to both."""
+        report = self.report
+        self._tell_here(report)
+        self._tell_store(report)
+
+    def __enter__(self) -> Teller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        self.reachable(None)
+        self.knows(state="ended")
+        self.tell()
+        self._requests.end()
+
+    def _tend(self) -> None:
+        while not self._ending.wait(LOCAL_EVERY_S):
+            report = self.report
+            self._tell_here(report)
+            if self._is_due(report):
+                self._tell_store(report)
+            self._bell.look(report)
+
+    def _is_due(self, report: ShadowReport) -> bool:
+        age = None if self._told_at is None else (report.written_at - self._told_at).total_seconds()
+        return age is None or age >= report.every_s or _word(report) != self._told
+
+    def _tell_here(self, report: ShadowReport) -> None:
+        with self._lock:
+            reachable = self._reachable
+        try:
+            write_local(self._settings, LocalState(report=report, reachable=reachable))
+        except OSError as error:
+            self._report.note(f"The local report could not be written: {error}")
+
+    def _tell_store(self, report: ShadowReport) -> None:
+        # Told or not: one that fails is tried again when the next one is due, not at once.
+        self._told, self._told_at = _word(report), report.written_at
+        try:
+            self._writer.write(report)
+        except ObjectExistsError as error:
+            self._failure = OpsError(
+                f"Another shadow reports as {report.name}: {error.what}",
+                kept="Its reports were left as they are.",
+                next_step="end one of them, or give this one a name of its own: --name",
+            )
+        except OpsError as error:
+            if error.transient:
+                self._report.note(f"The report could not be stored: {error.what}")
+            else:
+                self._failure = error
+
+
+def _word(report: ShadowReport) -> tuple[object, ...]:
+    """What must not wait for the next report."""
+    level = report.state == "level"
+    moving = report.state in ("level", "catching up")  # which one it is changes with every commit
+    return (
+        "moving" if moving else report.state,
+        level and report.verified_to is None,
+        report.backup_id,
+        report.timeline,
+        tuple((one.kind, one.segment) for one in report.troubles),
+        tuple(one.name for one in report.damage),
+    )
+
+
+class Requests:
+    """Counts what a store is asked, by operation."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._counts: Counter[str] = Counter()
+        self._events = store.client.meta.events
+        self._events.register("before-call.s3", self._count, unique_id=str(id(self)))
+
+    def counted(self) -> dict[str, int]:
+        return dict(self._counts)
+
+    def end(self) -> None:
+        self._events.unregister("before-call.s3", self._count, unique_id=str(id(self)))
+
+    def _count(self, model: Any, **_: object) -> None:
+        self._counts[str(model.name)] += 1
