@@ -162,13 +162,6 @@ def test_production_by_the_book_is_green_and_stays_so(production: Production) ->
     code, said = run("roles", "check", **production.administrator)
     assert code == 0, said
 
-    restore = ("restore", "--backup", "latest", "--into", "tmi_restored", "--quiet", "--yes")
-    code, said = run(*restore)
-    assert (code, "lacks CREATEDB" in said) == (2, True)
-    of_restorer = {name.replace("POSTGRES", "TMI_OPS_RESTORER"): one for name, one in production.administrator.items()}
-    code, said = run(*restore, **of_restorer)
-    assert code == 0, said
-
 
 def _roles_by_the_example(home: Path) -> Mapping[str, str]:
     """The variables of the example that name roles, each with the password that `roles apply` generated."""
