@@ -111,8 +111,9 @@ def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
         assert (shown["outcome"], journal.state) == ("recovered", "done")
         assert {f"step: {step.name} (s)" for step in journal.plan.steps} <= set(shown)
         assert store.get_bytes(str(shown["evidence"])).startswith(b"<!doctype html>")
-        yes["code"] = code_for(settings, job, run_job(job, config_of(job, resume="latest")))
-        again = run_job(job, config_of(job, **yes, resume="latest"))
+        going_on = {"resume": "latest", "into": str(into)}
+        yes["code"] = code_for(settings, job, run_job(job, config_of(job, **going_on)))
+        again = run_job(job, config_of(job, **yes, **going_on))
         assert again.success, "a run that is done has nothing left to do"
     finally:
         stop_server(into, programs)
