@@ -81,14 +81,19 @@ def test_check_as_json_is_the_whole_verdict(database: PostgresSettings) -> None:
         "table": "timmy_usage",
         "object": None,
         "message": "The table is missing.",
+        "severity": "critical",
+        "subject": "timmy_usage",
+        "what": "The table is missing.",
+        "cause": "",
+        "advice": {"text": "", "sql": [], "command": []},
     }
     assert {one["level"] for one in verdict["findings"]} == {"ERROR", "INFO", "DEBUG"}
 
 
 def test_details_are_shown_when_asked_for(database: PostgresSettings) -> None:
     migrate(database, SilentReport())
-    assert "DEBUG" not in tmi_ops(database, "check").stdout
-    assert "DEBUG" in tmi_ops(database, "check", "--verbose").stdout
+    assert "are as the model says" not in tmi_ops(database, "check").stdout
+    assert "are as the model says" in tmi_ops(database, "check", "--verbose").stdout
 
 
 def test_validate_only_validates(database: PostgresSettings) -> None:

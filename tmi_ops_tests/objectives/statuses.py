@@ -8,11 +8,12 @@ from typing import Any
 
 from tmi_ops.checks.finding import Outcome as Verdict
 from tmi_ops.health.record import LastVerdict, LastVerdicts
-from tmi_ops.health.registry import PROBES
+from tmi_ops.health.registry import probes_of
 from tmi_ops.objectives.facts import Proof, RecoverabilityFacts, Usage
 from tmi_ops.objectives.history import Day, Hour, Point
 from tmi_ops.objectives.next_runs import Automatic, NextRun
 from tmi_ops.objectives.status import Status, judge_facts
+from tmi_ops.profile.tmi import TMI
 from tmi_ops.settings import PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops_tests.objectives.facts import BASE, GB, NOW, PRODUCTION, ago, facts
 
@@ -37,7 +38,7 @@ def said(status: Verdict, summary: str, advice: str = "", minutes: float = 12) -
     return LastVerdict(status=status, summary=summary, advice=advice, at=ago(minutes=minutes))
 
 
-WELL = {probe.name: said(Verdict.OK, "well") for probe in PROBES} | {
+WELL = {probe.name: said(Verdict.OK, "well") for probe in probes_of(TMI)} | {
     "failed_logins": said(Verdict.UNKNOWN, "the role may not read the log"),
     "schema_findings": said(Verdict.OK, "nothing that TMI needs differs"),
 }

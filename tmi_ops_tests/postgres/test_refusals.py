@@ -59,7 +59,7 @@ def test_each_refusal_is_recognised_explained_by_the_doctor_and_has_a_next_step(
     assert told is not None
     assert told.gate is refusal.gate
     assert told.finding.cause
-    assert told.finding.fix
+    assert told.finding.advice.steps
 
 
 def test_what_nobody_knows_may_be_a_network_and_is_tried_again() -> None:
