@@ -61,8 +61,10 @@ class Rounds:
     """The rounds of one run of a shadow's server, in a thread, until `stop` is set.
 
     Args:
-        address: the server, as its superuser; `database`: TMI's.
+        address: the server, as its superuser; `database`: the application's.
         tell: told each answer.
+        has_models: whether the profile declares a schema that could be asked for. Its own SQL checks are not asked here:
+            they need a role that is no superuser, which a standby cannot make.
     """
 
     address: PostgresSettings
@@ -70,6 +72,7 @@ class Rounds:
     data_checksums: bool
     tell: Callable[[RollingCheck], object]
     stop: threading.Event
+    has_models: bool = True
 
     def __post_init__(self) -> None:
         self._beats: list[Beat] = []
@@ -121,6 +124,8 @@ class Rounds:
             return
         self._asked("heartbeat", lambda: self._heartbeat(database))
         now = datetime.now(UTC)
+        if not self.has_models:
+            return
         if self._schema_at is None or (now - self._schema_at).total_seconds() >= SCHEMA_EVERY_S:
             self._schema_at = now
             reading = read_schema(database)

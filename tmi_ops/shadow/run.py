@@ -379,6 +379,7 @@ class Run:
             self._seed.data_checksums,
             self._teller.checked,
             threading.Event(),
+            self._settings.profile.has_models,
         )
         rounds.begin()
         return rounds
