@@ -63,8 +63,8 @@ class Rounds:
     Args:
         address: the server, as its superuser; `database`: the application's.
         tell: told each answer.
-        has_models: whether the profile declares a schema that could be asked for. Its own SQL checks are not asked here:
-            they need a role that is no superuser, which a standby cannot make.
+        has_models: whether the profile declares a schema that could be asked for. Its own SQL checks are not asked: they
+            need a role that is no superuser, which a standby cannot make.
     """
 
     address: PostgresSettings
