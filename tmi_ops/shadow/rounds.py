@@ -63,7 +63,7 @@ class Rounds:
     Args:
         address: the server, as its superuser; `database`: the application's.
         tell: told each answer.
-        has_models: whether the profile declares a schema that could be asked for. Its own SQL checks are not asked: they
+        has_models: whether the profile declares a schema to ask for. Its own SQL checks are not asked: they
             need a role that is no superuser, which a standby cannot make.
     """
 
