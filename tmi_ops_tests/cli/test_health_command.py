@@ -97,10 +97,10 @@ def test_json_carries_readings_verdicts_and_thresholds_which_a_variable_changes(
     shown = tmi_ops(database, "health", "--json", TMI_OPS_HEALTH_CONNECTIONS="0,100.5")
     assert shown.returncode == 1
     report = json.loads(shown.stdout)
-    assert report["status"] == "critical"
+    assert report["outcome"] == "critical"
     by_name = {probe["name"]: probe for probe in report["probes"]}
     connections = by_name["connections"]
-    assert connections["status"] == "warning"
+    assert connections["outcome"] == "warning"
     assert connections["thresholds"] == {"warning": 0, "critical": 100.5, "unit": "%"}
     assert connections["numbers"]["connections"] >= 1
     assert connections["reading"]["max_connections"] == 100

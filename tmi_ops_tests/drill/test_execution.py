@@ -88,7 +88,7 @@ def test_the_end_of_the_wal_brings_every_beat_and_row_back(lived: Lived, own: Se
     assert evidence.copy_ is not None
     assert evidence.copy_.rows["journal"] == 6000
     assert "4 beats without a gap" in evidence.check("heartbeat").detail
-    assert evidence.check("fingerprints").outcome == "not run"
+    assert evidence.check("fingerprints").outcome == "not applicable"
 
 
 def test_a_damaged_base_backup_fails_the_drill_is_marked_and_never_begun_with_again(

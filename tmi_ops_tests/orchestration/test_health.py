@@ -20,12 +20,13 @@ from dagster import (
 )
 
 from tmi_ops.health.probe import Area
-from tmi_ops.health.registry import PROBES
+from tmi_ops.health.registry import probes_of
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.postgres.connections import connect
+from tmi_ops.profile.tmi import TMI
 from tmi_ops.settings import Settings
 from tmi_ops_tests.health.conftest import eventually
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT, key
@@ -72,7 +73,7 @@ def test_every_area_is_an_asset_and_every_probe_a_check_of_it(definitions: Defin
     graph = definitions.resolve_asset_graph()
     assert graph.get_all_asset_keys() == {*AREAS, CACHE}
     assert {(one.asset_key, one.name) for one in graph.asset_check_keys if one.asset_key != CACHE} == {
-        (key("health", probe.area.value), probe.name) for probe in PROBES
+        (key("health", probe.area.value), probe.name) for probe in probes_of(TMI)
     }
 
 
@@ -82,7 +83,9 @@ def test_one_run_reads_once_and_fills_every_area_and_check(run: Run) -> None:
     materialized = {event.asset_key for event in result.get_asset_materialization_events()}
     assert materialized == {*AREAS, CACHE}
     found = checks(result)
-    assert {name for name, check in found.items() if check.asset_key != CACHE} == {probe.name for probe in PROBES}
+    assert {name for name, check in found.items() if check.asset_key != CACHE} == {
+        probe.name for probe in probes_of(TMI)
+    }
     durability = found["durability"]  # the tests' server runs without fsync
     assert (durability.passed, durability.severity) == (False, AssetCheckSeverity.ERROR)
     assert "→ switch on at once" in (durability.description or "")
@@ -114,7 +117,7 @@ def test_an_area_shows_numbers_that_plot_rates_since_the_last_run_a_table_and_th
 def test_one_area_can_be_looked_at_alone(run: Run) -> None:
     result = run("health", areas=[key("health", "indexes")])
     assert result.success
-    assert set(checks(result)) == {probe.name for probe in PROBES if probe.area is Area.INDEXES}
+    assert set(checks(result)) == {probe.name for probe in probes_of(TMI) if probe.area is Area.INDEXES}
 
 
 def test_thresholds_can_be_given_for_a_run(run: Run) -> None:
