@@ -77,9 +77,12 @@ def free_port() -> int:
 
 
 def initialise_cluster(
-    programs: Programs, data: Path, *, superuser: str, password: SecretStr, sync: bool = True
+    programs: Programs, data: Path, *, superuser: str, password: SecretStr, sync: bool = True, confined: bool = False
 ) -> ServerIdentity:
     """Run initdb into the absent or empty directory `data`: UTF-8, data checksums, scram for everybody.
+
+    Args:
+        confined: as `server_identity` has it.
 
     Returns:
         As whom the cluster must be started.
@@ -89,7 +92,7 @@ def initialise_cluster(
     """
     data.parent.mkdir(parents=True, exist_ok=True)
     data.mkdir(mode=0o700, exist_ok=True)
-    identity = server_identity(programs.path("postgres"), data.parent)
+    identity = server_identity(programs.path("postgres"), data.parent, confined=confined)
     identity.take_over(data)
     with tempfile.NamedTemporaryFile("w", dir=data.parent, prefix="pw-", suffix=".tmp") as pwfile:
         pwfile.write(password.get_secret_value() + "\n")
@@ -250,7 +253,8 @@ def scratch_cluster(
     with scratch_directory(scratch_root) as directory:
         superuser = f"tmi_ops_scratch_{secrets.token_hex(4)}"
         password = SecretStr(secrets.token_urlsafe(24))
-        identity = initialise_cluster(programs, directory / "data", superuser=superuser, password=password, sync=False)
+        data = directory / "data"
+        identity = initialise_cluster(programs, data, superuser=superuser, password=password, sync=False, confined=True)
         address = PostgresSettings(
             user=superuser,
             database="postgres",
@@ -260,7 +264,7 @@ def scratch_cluster(
         log = directory / "server.log"
         with sheltered_cluster(
             programs,
-            directory / "data",
+            data,
             without_network(identity, programs.path("postgres")),
             address,
             parameters={**SCRATCH_PARAMETERS, **(parameters or {})},

@@ -1,12 +1,16 @@
 """PostgreSQL refuses to run as root; as root, its server programs run as somebody else.
 
-Three ways, without installing anything (unshare and setpriv are in every Debian):
+Four ways, without installing anything (unshare, mount and setpriv are in every Debian):
 
 1. as the user `postgres`, which is nobody else's but PostgreSQL's; where there is none, as `nobody`;
-2. where that user cannot reach the programs or the data directory (a checkout below /root), inside a user namespace in
-   which we are not root;
-3. where namespaces are forbidden too (most containers), as that user with one privilege of root left: to pass closed
+2. where that user cannot reach the programs or the data directory (a checkout below /root), as the same user in a view
+   of the file system of its own (mount_namespaces(7)), in which the closed directories hold these two and nothing else:
+   for clusters that foreign dumps are loaded into, of which nothing lies elsewhere;
+3. where that is forbidden, inside a user namespace in which we are not root;
+4. where namespaces are forbidden too (most containers), as that user with one privilege of root left: to pass closed
    directories (CAP_DAC_OVERRIDE, see capabilities(7)).
+
+Whoever runs code in a server of the last two ways can write what is root's.
 """
 
 from __future__ import annotations
@@ -40,6 +44,19 @@ def _known(user: str) -> bool:
 
 # As whom PostgreSQL's server programs run where we are root.
 SERVER_USER = "postgres" if _known("postgres") else NOBODY
+# $1 and $2 are closed directories, maybe the same, $3 and $4 what is to be reached below; then the command. Both are
+# held open while an empty directory is laid over the closed ones, and bound into it at their places.
+_OPEN_A_WAY = """
+exec 3<"$3" 4<"$4"
+mount -t tmpfs -o mode=755 tmpfs "$1"
+[ "$2" = "$1" ] || mount -t tmpfs -o mode=755 tmpfs "$2"
+(umask 022; mkdir -p "$3" "$4")
+mount -c --bind /proc/self/fd/3 "$3"
+mount -c --bind /proc/self/fd/4 "$4"
+exec 3<&- 4<&-
+shift 4
+exec "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -47,12 +64,14 @@ class ServerIdentity:
     """As whom server programs run: `user` of the system, in a `namespace`, or, with neither, as ourselves.
 
     `passes_closed_directories`: the user may enter what only root may. `network`: False where it has none.
+    `opened`: the programs and the data directory, to which a way is opened through directories that are closed.
     """
 
     user: str | None = None
     namespace: bool = False
     passes_closed_directories: bool = False
     network: bool = True
+    opened: tuple[Path, ...] = ()
 
     def command(self, argv: Sequence[str | Path]) -> list[str]:
         """The argv that runs `argv` under this identity. It keeps the process id: nothing forks in between."""
@@ -65,12 +84,17 @@ class ServerIdentity:
             ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
             closed = _PASS_CLOSED_DIRECTORIES if self.passes_closed_directories else ()
             words = ["setpriv", *ids, *closed, "--", *words]
-        return words if self.network else ["unshare", "--net", "--", *words]
+        net = () if self.network else ("--net",)
+        gates = list(dict.fromkeys(gate for path in self.opened if (gate := closed_gate(path, self.user))))
+        if gates:
+            places = (gates[0], gates[-1], *self.opened)
+            return ["unshare", "--mount", *net, "--", "sh", "-e", "-c", _OPEN_A_WAY, "sh", *map(str, places), *words]
+        return words if self.network else ["unshare", *net, "--", *words]
 
     @property
     def _becomes_it_itself(self) -> bool:
         """Whether the command changes the user, because something before needs root."""
-        return self.passes_closed_directories or not self.network
+        return self.passes_closed_directories or not self.network or bool(self.opened)
 
     def process_options(self) -> dict[str, Any]:
         """Keyword arguments for `subprocess` that go with `command`."""
@@ -97,8 +121,12 @@ class ServerIdentity:
             each.chmod(0o750 if each.is_dir() else 0o640)
 
 
-def server_identity(program: Path, directory: Path) -> ServerIdentity:
+def server_identity(program: Path, directory: Path, *, confined: bool = False) -> ServerIdentity:
     """Choose as whom `program` can run with its data below `directory` (an existing directory).
+
+    Args:
+        confined: foreign code will run in it, and nothing of it lies elsewhere: where it must pass a closed directory,
+            it is to see no more of that than these two.
 
     Raises:
         ProgramError: we are root and no other identity reaches both.
@@ -107,6 +135,7 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
         return ServerIdentity()
     for identity in (
         ServerIdentity(user=SERVER_USER),
+        *([ServerIdentity(user=SERVER_USER, opened=(installation_of(program), directory))] if confined else []),
         ServerIdentity(namespace=True),
         ServerIdentity(user=SERVER_USER, passes_closed_directories=True),
     ):
@@ -118,6 +147,24 @@ def server_identity(program: Path, directory: Path) -> ServerIdentity:
         next_step="run as an ordinary user, or set TMI_OPS_HOME to a directory every user can enter (mode 755 all the "
         "way down)",
     )
+
+
+def installation_of(program: Path) -> Path:
+    """The directory that a program needs with all below it: its own, or that around its bin/, lib/ and share/."""
+    directory = program.resolve().parent
+    return directory.parent if directory.name == "bin" else directory
+
+
+def closed_gate(path: Path, user: str | None) -> Path | None:
+    """The outermost directory around `path` that this user may not enter; None: there is none."""
+    account = pwd.getpwnam(user) if user else None
+    for place in reversed(path.parents):
+        state = place.stat()
+        owned = account is not None and state.st_uid == account.pw_uid
+        grouped = account is not None and state.st_gid == account.pw_gid
+        if not state.st_mode & (0o100 if owned else 0o010 if grouped else 0o001):
+            return place
+    return None
 
 
 def loading_identity(program: Path, directory: Path, *, needed: Sequence[Path], network: bool) -> ServerIdentity:
@@ -133,7 +180,7 @@ def loading_identity(program: Path, directory: Path, *, needed: Sequence[Path], 
     if os.geteuid() != 0:
         return ServerIdentity()
     try:
-        identity = server_identity(program, directory.parent)
+        identity = server_identity(program, directory.parent, confined=True)
     except ProgramError:  # a client, other than a server, may run as root
         return ServerIdentity()
     if not all(_succeeds(identity, ["test", "-r", file]) for file in needed):

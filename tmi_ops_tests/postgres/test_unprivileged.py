@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tmi_ops.postgres import unprivileged
 from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.postgres.unprivileged import NAMESPACE_UID, SERVER_USER, ServerIdentity, server_identity
+from tmi_ops.postgres.unprivileged import NAMESPACE_UID, SERVER_USER, ServerIdentity, closed_gate, server_identity
 from tmi_ops.recovery.point_in_time.server import owner_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
@@ -34,6 +36,52 @@ def without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_ordinary_user_runs_servers_as_himself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert server_identity(Path("/bin/true"), tmp_path) == ServerIdentity()
+
+
+@pytest.fixture
+def below(closed_directory: Path, programs: Programs) -> tuple[Programs, Path]:
+    """A whole PostgreSQL and a place for its data below a closed directory, as in a checkout below /root."""
+    shutil.copytree(programs.bindir.parent, closed_directory / "pg", symlinks=True)
+    (closed_directory / "scratch").mkdir()
+    return replace(programs, bindir=closed_directory / "pg" / "bin"), closed_directory / "scratch"
+
+
+@pytest.mark.slow
+@as_root
+def test_code_in_a_server_behind_a_closed_directory_sees_of_it_the_programs_and_the_data_alone_and_is_not_root(
+    below: tuple[Programs, Path], closed_directory: Path
+) -> None:
+    programs, scratch = below
+    identity = server_identity(programs.path("postgres"), scratch, confined=True)
+    if not identity.opened:
+        pytest.skip("the kernel forbids mount namespaces here")
+    assert identity == ServerIdentity(user=SERVER_USER, opened=(closed_directory / "pg", scratch))
+    secret = closed_directory / "secret"
+    secret.write_text("mine")
+    secret.chmod(0o600)
+    attack = f"id -un; ls {closed_directory}; cat {secret}; echo yours > {secret}; touch {closed_directory}/made; true"
+    with scratch_cluster(programs, scratch) as cluster, connect(cluster.address) as connection:
+        connection.execute("CREATE TABLE seen (line text)")
+        connection.execute(f"COPY seen FROM PROGRAM '{attack}'")
+        seen = [line for (line,) in connection.execute("SELECT line FROM seen").fetchall()]
+    assert seen == [SERVER_USER, "pg", "scratch"]
+    assert secret.read_text() == "mine"
+    assert not (closed_directory / "made").exists()
+
+
+def test_the_outermost_closed_directory_is_the_gate() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # pytest's own lies behind a closed one
+        top = Path(directory)
+        top.chmod(0o755)
+        closed = top / "open" / "closed"
+        data = closed / "open" / "closed" / "data"
+        data.mkdir(parents=True)
+        assert closed_gate(data, None) is None
+        data.parent.chmod(0o700)
+        assert closed_gate(data, None) == data.parent
+        closed.chmod(0o700)
+        assert closed_gate(data, None) == closed
+        assert closed_gate(closed, None) is None
 
 
 @as_root
