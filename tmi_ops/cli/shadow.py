@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.recover_options import of_a_run, of_a_server, serve_wish
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.shadow_view import show_report
@@ -131,6 +131,7 @@ def drill(quiet: bool) -> int:
     return 1 if practised.heartbeat.outcome in (Outcome.WARNING, Outcome.CRITICAL) else 0
 
 
+@logs_in_for(Purpose.RUNBOOK)
 @shadow.command()
 @click.option(
     "--into",

@@ -85,7 +85,7 @@ def test_a_test_goes_to_those_who_hear_of_the_severity_and_is_remembered_nowhere
 ) -> None:
     code, said, _ = tmi_ops("alert", "test", "--severity", "notice")
     assert (code, said) == (0, "sent  JSON 127.0.0.1 (TMI_OPS_ALERT_URLS no. 1)\n")
-    assert hook.titles == ["[production] TEST of info alerts"]
+    assert hook.titles == ["[production] TEST of notice alerts"]
     assert tmi_ops("alerts")[1] == "No alert is open in production.\n"
     hook.status = 403
     code, said, _ = tmi_ops("alert", "test")

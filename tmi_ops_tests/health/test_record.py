@@ -10,8 +10,9 @@ from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.examine import Examination, examine
 from tmi_ops.health.memory import HomeShelf, open_shelf
 from tmi_ops.health.record import LastVerdicts, last_verdicts, record_verdicts
-from tmi_ops.health.registry import PROBES
+from tmi_ops.health.registry import probes_of
 from tmi_ops.health.verdict import verdict
+from tmi_ops.profile.tmi import TMI
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings
 
@@ -34,7 +35,7 @@ def test_an_examination_keeps_every_verdict_in_the_store_and_one_of_a_few_probes
     assert last_verdicts(open_shelf(settings)) is None
     report = examine(settings, Examination(), SilentReport())
     whole = kept(settings)
-    assert list(whole.verdicts) == [probe.name for probe in PROBES]
+    assert list(whole.verdicts) == [probe.name for probe in probes_of(TMI)]
     for result in report.results:
         one = whole.verdicts[result.probe.name]
         assert (one.status, one.summary) == (result.outcome, result.answer.seen)

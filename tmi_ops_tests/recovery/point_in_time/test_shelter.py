@@ -15,6 +15,7 @@ import pytest
 from tmi_ops.backup import restore_point
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.restore_point import create_restore_point
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.drill.checks import check_relations
 from tmi_ops.drill.copy import running_copy
 from tmi_ops.errors import BackupError
@@ -155,7 +156,7 @@ def test_the_copy_of_a_drill_is_sheltered(
         assert value(address, "SHOW listen_addresses") == ""
         assert value(address, "SHOW archive_mode") == "off"
         commits(address)
-        assert check_relations(address, programs).outcome == "passed"
+        assert check_relations(address, programs).outcome is Outcome.OK
         server = int((directory / "postmaster.pid").read_text().splitlines()[0])
         assert "TMI_OPS_S3_SECRET_ACCESS_KEY" not in environment_of(server)
         if os.geteuid() == 0:
