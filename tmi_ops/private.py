@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,19 @@ def make_directory(directory: Path, mode: int = 0o700) -> None:
     """Make `directory` (and its parents) with `mode`, or give an existing one that mode."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(mode)
+
+
+@contextmanager
+def held_alone(file: Path) -> Iterator[None]:
+    """Hold `file`, made where it is absent, as no other process does; the hold ends with the process.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+    """
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 @contextmanager

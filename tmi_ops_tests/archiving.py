@@ -9,7 +9,8 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import put_single, sealed
-from tmi_ops.wal.archive import describe_archive, partial_key
+from tmi_ops.wal.archive import partial_key
+from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.stored_file import FileFacts, compressed, store_once
 
 _PLACE = """

@@ -19,7 +19,7 @@ from tmi_ops.store.manifest import (
     to_json,
 )
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import describe_archive
+from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links
 from tmi_ops.wal.stored_file import FileFacts

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from tmi_ops.adoption.env_file import write_values
 from tmi_ops.adoption.state import read_protection
 from tmi_ops.adoption.steps import StepName
 from tmi_ops.errors import DatabaseError, RecoveryError
@@ -19,6 +18,7 @@ from tmi_ops.postgres.replication import connect_replication
 from tmi_ops.postgres.wal_stream import identify
 from tmi_ops.progress import Report
 from tmi_ops.settings import Purpose, Settings
+from tmi_ops.settings.env_file import write_values
 from tmi_ops.store.client import connect_store, refusals_explained, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 
@@ -77,7 +77,8 @@ class Adoption:
         deadline, told = time.monotonic() + self.patience_s, ""
         while True:
             try:
-                return check_connection(self.read)
+                cluster = check_connection(self.read)
+                break
             except DatabaseError as refused:
                 if time.monotonic() >= deadline:
                     raise
@@ -86,6 +87,8 @@ class Adoption:
                     self.report.note(f"{said}. Waiting until it works ...")
                     told = said
             time.sleep(POLL_S)
+        where = self.read(Purpose.BACKUP).postgres.describe()
+        return f"{where} lets in; for replication, so does cluster {cluster}"
 
     def _make_bucket(self) -> str:
         settings = self.read(None).store
@@ -107,16 +110,12 @@ class Adoption:
         return f"bucket {settings.bucket} is there"
 
     def _make_keys(self) -> str:
-        from tmi_ops.private import write_private
-        from tmi_ops.store.encryption import read_identities
-        from tmi_ops.store.keys import SHEET_FILE, make_keys
-        from tmi_ops.store.recovery_sheet import recovery_sheet
+        from tmi_ops.store.keys import make_keys
+        from tmi_ops.store.recovery_sheet import write_sheet
 
         settings, now = self.read(None), datetime.now(UTC)
         made = make_keys(settings.home / "keys", settings.environment, (), now)
-        sheet = made.directory / SHEET_FILE
-        private = [str(one) for one in read_identities(made.identity_file)]
-        write_private(sheet, recovery_sheet(settings.environment, settings.store, private, made.trusted, now))
+        sheet = write_sheet(made, settings.environment, settings.store, now)
         write_values(
             self.env_file,
             {
@@ -149,7 +148,7 @@ class Adoption:
         from tmi_ops.store.catalogue import find_backup
 
         settings, store = self.read(Purpose.BACKUP), self.store()
-        logical = read_protection(settings, store, cluster_of(self.read)).logical
+        logical = read_protection(settings, store, check_connection(self.read)).logical
         verdict = verify_backup(settings, store, find_backup(store, logical or "latest"), self.report).verdict
         if verdict.outcome != "proven":
             raise RecoveryError(
@@ -175,20 +174,12 @@ class Adoption:
 def check_connection(read: Callable[[Purpose | None], Settings]) -> str:
     """Log in for backups and for replication.
 
+    Returns: the server's system identifier, as it tells a receiver.
+
     Raises:
         DatabaseError: one of them is refused.
     """
-    postgres = read(Purpose.BACKUP).postgres
-    with connect(postgres):
+    with connect(read(Purpose.BACKUP).postgres):
         pass
-    return f"{postgres.describe()} lets in; for replication, so does cluster {cluster_of(read)}"
-
-
-def cluster_of(read: Callable[[Purpose | None], Settings]) -> str:
-    """The server's system identifier, as it tells a receiver.
-
-    Raises:
-        DatabaseError: the connection for replication is refused.
-    """
     with connect_replication(read(Purpose.RECEIVER).postgres) as connection:
         return identify(connection).system_identifier

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,27 +153,24 @@ def _look(
     read: Callable[[Purpose | None], Settings], given: Mapping[str, str], env_file: Path, *, wants_keys: bool
 ) -> Surroundings:
     """What is there before anything is done; what cannot be seen yet counts as absent."""
-    from tmi_ops.adoption.execution import check_connection, cluster_of
+    from tmi_ops.adoption.execution import check_connection
     from tmi_ops.adoption.state import read_protection
     from tmi_ops.adoption.steps import Surroundings
     from tmi_ops.store.objects import open_store
 
     settings = read(None)
-    try:
-        check_connection(read)
-        connects = True
-    except OpsError:
-        connects = False
-    try:
+    cluster: str | None = None
+    with suppress(OpsError):
+        cluster = check_connection(read)
+    bucket, protection = False, None
+    with suppress(OpsError):
         store = open_store(settings.store, settings.environment, hurried=True)
-        protection = read_protection(settings, store, cluster_of(read)) if connects else None
+        protection = read_protection(settings, store, cluster) if cluster else None
         bucket = True
-    except OpsError:
-        bucket, protection = False, None
     return Surroundings(
         given=tuple(given),
         env_file=str(env_file),
-        connects=connects,
+        connects=cluster is not None,
         bucket=bucket,
         has_keys=bool(settings.store.age_recipients or settings.store.signing_key_file),
         wants_keys=wants_keys,

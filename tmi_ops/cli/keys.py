@@ -38,16 +38,12 @@ def keys() -> None:
 )
 def init(directory: Path | None, roles: tuple[Role, ...]) -> int:
     """Make keys of age and signing keys, readable by you alone, and a recovery sheet to print."""
-    from tmi_ops.private import write_private
-    from tmi_ops.store.encryption import read_identities
-    from tmi_ops.store.keys import SHEET_FILE, make_keys
-    from tmi_ops.store.recovery_sheet import recovery_sheet
+    from tmi_ops.store.keys import make_keys
+    from tmi_ops.store.recovery_sheet import write_sheet
 
     settings, now = load_settings(), datetime.now(UTC)
     made = make_keys(directory or settings.home / "keys", settings.environment, tuple(dict.fromkeys(roles)), now)
-    sheet = made.directory / SHEET_FILE
-    private = [str(one) for one in read_identities(made.identity_file)]
-    write_private(sheet, recovery_sheet(settings.environment, settings.store, private, made.trusted, now))
+    sheet = write_sheet(made, settings.environment, settings.store, now)
     lines = [
         f"Made in {made.directory}. On hosts that take backups, set",
         f"  TMI_OPS_AGE_RECIPIENTS={made.recipient}",

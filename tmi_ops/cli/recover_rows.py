@@ -25,15 +25,6 @@ UNSOLVED, COULD_NOT = 1, 2
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 
 
-def _root(_context: click.Context, _option: click.Parameter, said: str | None) -> tuple[str, str] | None:
-    if said is None:
-        return None
-    name, equals, key = said.partition("=")
-    if not (name and equals and key):
-        raise click.BadParameter("write it as NAME=KEY, for example order=17")
-    return name, key
-
-
 @logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @of_a_past
@@ -43,7 +34,6 @@ def _root(_context: click.Context, _option: click.Parameter, said: str | None) -
 @click.option("--threat-model", metavar="ID", help="One threat model, with all that hangs on it.")
 @click.option(
     "--root",
-    callback=_root,
     metavar="NAME=KEY",
     help="The same for a root of your profile: the row with this key, with all that hangs on it.",
 )
@@ -89,7 +79,7 @@ def rows(
     where: str | None,
     keys: tuple[str, ...],
     threat_model: str | None,
-    root: tuple[str, str] | None,
+    root: str | None,
     columns: tuple[str, ...],
     set_columns: tuple[str, ...],
     conflicts: Policy,
@@ -118,7 +108,7 @@ def rows(
 
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run")
-    whole = _whole(("threat-model", threat_model) if threat_model and not root else root)
+    whole = _whole(root, threat_model)
     selection = _selection(tables, where, keys, whole, columns, conflicts, only=only, accept=accept_triggers)
     if set_columns:
         selection = _values_only(selection, set_columns)
@@ -171,11 +161,12 @@ def _selection(
     return Selection(chosen, wanted, with_children=not only, policy=policy, accept_triggers=accept)
 
 
-def _whole(root: tuple[str, str] | None) -> TableRows | None:
+def _whole(root: str | None, threat_model: str | None) -> TableRows | None:
     """The rows of a root, as the environment's profile names it."""
-    from tmi_ops.rescue.selection import root_rows
+    from tmi_ops.rescue.selection import named_root, root_rows
 
-    return root_rows(profile_of(environment_name()), *root) if root else None
+    wanted = named_root(root) if root else ("threat-model", threat_model) if threat_model else None
+    return root_rows(profile_of(environment_name()), *wanted) if wanted else None
 
 
 def _values_only(selection: Selection, columns: tuple[str, ...]) -> Selection:

@@ -83,9 +83,19 @@ class RowsConfig(Config):
 
     def selection(self, profile: "Profile") -> "Selection":
         """Raises SettingsError: it does not say which rows, or names no policy or no root."""
-        from tmi_ops.rescue.selection import POLICIES, Selection, SetColumns, TableColumn, TableRows, root_rows
+        from tmi_ops.rescue.selection import (
+            POLICIES,
+            Selection,
+            SetColumns,
+            TableColumn,
+            TableRows,
+            named_root,
+            root_rows,
+        )
 
-        whole = ("threat-model", self.threat_model) if self.threat_model else _root(self.root)
+        whole = named_root(self.root) if self.root else None
+        if self.threat_model:
+            whole = ("threat-model", self.threat_model)
 
         if (self.column or self.set_column) and self.table is None:
             raise SettingsError("Whose column?", next_step="give table, too")
@@ -107,15 +117,6 @@ class RowsConfig(Config):
         chosen = () if columns and not (self.where or self.key or whole) else (rows,)
         values = SetColumns(self.table or "", tuple(self.set_column)) if self.set_column else None
         return Selection(chosen, columns, self.with_children, policy, self.accept_triggers, values)
-
-
-def _root(said: str | None) -> tuple[str, str] | None:
-    if not said:
-        return None
-    name, equals, key = said.partition("=")
-    if not (name and equals and key):
-        raise SettingsError(f"{said!r} names no root.", next_step="write it as name=key, for example order=17")
-    return name, key
 
 
 def row_rescue_definitions(environment: str) -> Definitions:

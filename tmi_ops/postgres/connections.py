@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -53,6 +54,13 @@ def libpq_environment(
     if postgres.password is not None:
         environment["PGPASSWORD"] = postgres.password.get_secret_value()
     return environment
+
+
+def socket_uri(directory: str, port: int, user: str, database: str) -> str:
+    """For psql and every client of libpq, by a socket in `directory`; it holds no secret."""
+    return (
+        f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(directory, safe='/')}&port={port}"
+    )
 
 
 def connection_parameters(postgres: PostgresSettings, database: str | None = None) -> dict[str, Any]:

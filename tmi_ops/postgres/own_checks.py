@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.shelter import READER, reader_settings, session_options
 from tmi_ops.postgres.versions import READ_ALL_DATA
@@ -107,8 +107,7 @@ def _ask(connection: psycopg.Connection[Any], check: SqlCheck, limit_s: float) -
                 cursor.execute(check.sql.encode(), binary=True)
                 return judge(check, cursor.fetchmany(_ROWS_COUNTED + 1) if cursor.description else None)
     except psycopg.Error as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        return OwnAnswer(check.name, "unknown", f"could not be asked: {said}")
+        return OwnAnswer(check.name, "unknown", f"could not be asked: {first_line(error)}")
 
 
 def judge(check: SqlCheck, rows: Sequence[Sequence[object]] | None) -> OwnAnswer:

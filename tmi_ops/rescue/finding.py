@@ -39,8 +39,8 @@ from tmi_ops.rescue.table_events import (
 from tmi_ops.rescue.wal_events import Commit, Commits, File, parse_record
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import fetch_wal_file
 from tmi_ops.wal.coverage import WalFile, coverage
+from tmi_ops.wal.fetching import fetch_wal_file
 
 # Segments read by one pg_waldump: records that go on in the next segment are read whole, as it is there.
 AT_A_TIME = 8

@@ -45,6 +45,18 @@ class TableColumn:
     column: str
 
 
+def named_root(said: str) -> tuple[str, str]:
+    """`order=17`: the root's name and the key of its row.
+
+    Raises:
+        SettingsError: it is not written so.
+    """
+    name, equals, key = said.partition("=")
+    if not (name and equals and key):
+        raise SettingsError(f"{said!r} names no root.", next_step="write it as NAME=KEY, for example order=17")
+    return name, key
+
+
 def root_rows(profile: Profile, name: str, key: str) -> TableRows:
     """One row that stands for a whole, as the profile names it; what hangs on it follows.
 

@@ -21,7 +21,9 @@ from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import READERS, overview
 from tmi_ops.store.seen import notice
-from tmi_ops.wal.archive import list_clusters, read_history, read_segment_size
+from tmi_ops.wal.archive import list_clusters
+from tmi_ops.wal.description import read_segment_size
+from tmi_ops.wal.fetching import read_history
 from tmi_ops.wal.layout import SUFFIX, cluster_folder
 from tmi_ops.wal.lineage import Lineage, lineage
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tmi_ops.retention.facts import Backup, ClusterWal, RetentionFacts, WalFile
-from tmi_ops.wal.archive import FIRST_TIMELINE
-from tmi_ops.wal.lineage import Lineage, lineage
+from tmi_ops.wal.lineage import FIRST_TIMELINE, Lineage, lineage
 
 # When something of a timeline was stored.
 _Write = tuple[datetime, int]

@@ -13,7 +13,6 @@ A journal is on disk before the deed that it tells of: written beside, synced, r
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tmi_ops.errors import ObjectMissingError, OpsError, RecoveryError, StoreError
-from tmi_ops.private import write_durably
+from tmi_ops.private import held_alone, write_durably
 from tmi_ops.progress import Report
 from tmi_ops.runbooks.journal import Consent, Journal
 from tmi_ops.settings import Settings
@@ -105,10 +104,9 @@ class Logbook:
         Raises:
             RecoveryError: somebody does.
         """
-        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with (self.directory / _LOCK).open("w") as lock:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(held_alone(self.directory / _LOCK))
             except BlockingIOError:
                 raise RecoveryError(
                     f"Another process is carrying out {self.run_id}.", next_step="wait for it, or stop it first"

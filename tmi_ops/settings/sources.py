@@ -37,7 +37,7 @@ def env_files(directory: Path, environment: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for name in env_file_names(environment):
         if (directory / name).is_file():
-            values |= _read(directory / name)
+            values |= read_env_file(directory / name)
     return values
 
 
@@ -53,7 +53,7 @@ def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[di
     file = home / STACK_ENV_FILE
     if environment != "development" or not file.is_file():
         return values, False
-    stack = _read(file)
+    stack = read_env_file(file)
     merged = dict(values)
     used_for_postgres = False
     for prefixes in _STACK_GROUPS:
@@ -64,7 +64,12 @@ def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[di
     return merged, used_for_postgres
 
 
-def _read(file: Path) -> dict[str, str]:
+def read_env_file(file: Path) -> dict[str, str]:
+    """What a file says.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
     try:
         return _saying_something(dotenv_values(file, encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

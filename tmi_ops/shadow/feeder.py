@@ -24,8 +24,9 @@ from tmi_ops.shadow.verifying import Fetched, Handed, RefusedError, cut_off, ver
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import look
 from tmi_ops.store.trust import UntrustedError
-from tmi_ops.wal.archive import check_content, list_wal
+from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.fetching import check_content
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.links import links_of

@@ -8,7 +8,7 @@ from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import history_name
 from tmi_ops.recovery.point_in_time.spool import STAND_IN
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.lineage import Lineage
 
 

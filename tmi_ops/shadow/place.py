@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.errors import RecoveryError
-from tmi_ops.private import write_durably
+from tmi_ops.postgres.connections import socket_uri
+from tmi_ops.private import held_alone, write_durably
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.shadow.report import ShadowReport
@@ -77,10 +76,7 @@ class Reachable(BaseModel):
     @property
     def connection_string(self) -> str:
         """For psql; it holds no secret."""
-        return (
-            f"postgresql://{quote(self.user, safe='')}@/{quote(self.database, safe='')}"
-            f"?host={quote(self.host, safe='/')}&port={self.port}"
-        )
+        return socket_uri(self.host, self.port, self.user, self.database)
 
 
 class LocalState(BaseModel):
@@ -168,14 +164,12 @@ def only_one(settings: Settings) -> Iterator[None]:
     Raises:
         RecoveryError: another one does.
     """
-    directory = place(settings)
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (directory / _LOCK).open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(held_alone(place(settings) / _LOCK))
         except BlockingIOError:
             raise RecoveryError(
-                f"Another process runs the shadow in {directory}.",
+                f"Another process runs the shadow in {place(settings)}.",
                 next_step="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a "
                 "--name of its own",
                 transient=True,

@@ -244,11 +244,11 @@ def _wrong_in(
         query = sql.SQL("SELECT blkno, offnum, msg FROM {}.verify_heapam(%s::regclass)").format(sql.Identifier(schema))
         rows = connection.execute(query, (relation,)).fetchall()
     except (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted) as error:
-        return (f"{relation}: {str(error).splitlines()[0]}",)
+        return (f"{relation}: {first_line(error)}",)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedObject):
         return ()
     except psycopg.Error as error:
         if connection.broken:
-            raise DatabaseError(f"{relation} could not be asked: {str(error).splitlines()[0]}") from None
+            raise DatabaseError(f"{relation} could not be asked: {first_line(error)}") from None
         return ()
     return tuple(f"{relation}, block {block}, row {row}: {words}" for block, row, words in rows)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
+from tmi_ops.private import write_private
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.encryption import read_identities
+from tmi_ops.store.keys import SHEET_FILE, MadeKeys
 from tmi_ops.store.trust import TrustedKey, trusted_word
 
 
@@ -37,3 +41,11 @@ def recovery_sheet(
             "",
         ]
     )
+
+
+def write_sheet(made: MadeKeys, environment: str, store: StoreSettings, now: datetime) -> Path:
+    """Put the sheet of keys that were just made beside them, readable by their owner alone."""
+    sheet = made.directory / SHEET_FILE
+    private = [str(one) for one in read_identities(made.identity_file)]
+    write_private(sheet, recovery_sheet(environment, store, private, made.trusted, now))
+    return sheet

@@ -1,34 +1,28 @@
-"""The WAL archive as the store shows it: what is there, how far it goes without a hole, and fetching a file of it."""
+"""The WAL archive as the store shows it: what is there, and how far it goes without a hole."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tmi_ops.errors import ObjectExistsError, ObjectMissingError, OpsError, StoreError
+from tmi_ops.errors import OpsError
 from tmi_ops.postgres.wal_files import (
     DEFAULT_SEGMENT_SIZE,
     PARTIAL_SUFFIX,
     SEGMENT_NAME,
     Segment,
-    TimelineSwitch,
-    check_header,
-    history_name,
-    parse_header,
-    parse_history,
     parse_segment_name,
 )
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.remembered import remembered
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.description import read_segment_size
 from tmi_ops.wal.index import (
     LONG_TAIL,
     ListedSegment,
@@ -51,13 +45,11 @@ from tmi_ops.wal.layout import (
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.records import ArchiveRecords, Followed, known_records
 from tmi_ops.wal.runs import ArchivedSegment, Segments, runs_of
-from tmi_ops.wal.stored_file import facts_of, load, wal_damaged
+from tmi_ops.wal.stored_file import facts_of
 
 if TYPE_CHECKING:
     from tmi_ops.wal.coverage import Coverage
 
-FORMAT_VERSION = 1
-FIRST_TIMELINE = 1
 # A receiver has fewer segments than this on their way at once.
 IN_FLIGHT = 16
 _LOOKS, _LOOK_AGAIN_S, _AT_WORK_S = 3, 0.3, 15.0
@@ -341,109 +333,6 @@ def _records(
     if key not in etags:
         return ArchiveRecords(), ()
     return remembered(store, key, etags[key], lambda: known_records(store, system_identifier))
-
-
-def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:
-    """Fetch a segment, a `.partial` (by that name) or a `.history` and put it, checked, at `destination`.
-
-    The file appears whole or not at all. Safe from several threads for different destinations.
-
-    Returns:
-        False where the archive has no such file; nothing was written then.
-
-    Raises:
-        IntegrityError: size, SHA-256 or header are not what they must be; nothing was written.
-        StoreError: the store failed, or the private key is missing or another's.
-    """
-    try:
-        content, _ = load(store, system_identifier, name)
-    except ObjectMissingError:
-        return False
-    if not name.endswith(".history"):
-        check_content(content, name.removesuffix(PARTIAL_SUFFIX), system_identifier)
-    unfinished = destination.with_name(f"{destination.name}.fetching")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(destination)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
-    return True
-
-
-def check_content(content: bytes, name: str, system_identifier: str) -> Segment:
-    """See that these bytes are the segment of that name, of that cluster, and whole.
-
-    Raises:
-        IntegrityError: they are not; the message says why.
-    """
-    size = parse_header(content, name).segment_size
-    segment = parse_segment_name(name, size)
-    check_header(content, segment, system_identifier, name)
-    if len(content) != size:
-        raise wal_damaged(f"{name} is {len(content)} bytes; a segment of this cluster has {size}")
-    return segment
-
-
-def read_history(store: ObjectStore, system_identifier: str, timeline: int) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first, each with the LSN where it was left; none of timeline 1.
-
-    Raises:
-        ObjectMissingError: the archive has no history of it.
-        IntegrityError: it is damaged.
-    """
-    if timeline == FIRST_TIMELINE:
-        return ()
-    content, _ = load(store, system_identifier, history_name(timeline))
-    return parse_history(content.decode(errors="replace"), timeline)
-
-
-def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
-    """The cluster's wal_segment_size in bytes as the archive's description says; None before there is one.
-
-    Raises:
-        StoreError: the description cannot be read, or is a newer release's.
-    """
-    key = description_key(system_identifier)
-    try:
-        description = json.loads(store.get_bytes(key))
-        version, size = int(description["format_version"]), int(description["wal_segment_size"])
-    except ObjectMissingError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{key} cannot be read: {error}.", next_step="bring back an earlier version of it") from None
-    if version > FORMAT_VERSION:
-        raise StoreError(
-            f"{key} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-            next_step="use the release of tmi-ops that wrote it, or a newer one",
-        )
-    return size
-
-
-def describe_archive(store: ObjectStore, system_identifier: str, segment_size: int) -> None:
-    """Write the archive's description, or see that it says the same. May be repeated.
-
-    Raises:
-        StoreError: it says another segment size.
-    """
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "system_identifier": system_identifier,
-        "wal_segment_size": segment_size,
-    }
-    found = read_segment_size(store, system_identifier)
-    if found is None:
-        with contextlib.suppress(ObjectExistsError):
-            store.put_if_absent(description_key(system_identifier), json.dumps(facts, indent=2).encode() + b"\n")
-        found = read_segment_size(store, system_identifier)
-    if found != segment_size:
-        raise StoreError(
-            f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server of "
-            f"{segment_size}.",
-            kept="The archive was left as it is.",
-            next_step="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
-        )
 
 
 def partial_key(system_identifier: str, segment: Segment) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tmi_ops.postgres.wal_files import TimelineSwitch
 
+FIRST_TIMELINE = 1
+
 
 @dataclass(frozen=True)
 class Stretch:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tmi_ops.postgres.wal_files import TimelineSwitch
-from tmi_ops.wal.archive import FIRST_TIMELINE, WalArchive
-from tmi_ops.wal.lineage import Lineage, Stretch, lineage
+from tmi_ops.wal.archive import WalArchive
+from tmi_ops.wal.lineage import FIRST_TIMELINE, Lineage, Stretch, lineage
 from tmi_ops.wal.records import Followed
 
 

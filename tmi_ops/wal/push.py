@@ -26,7 +26,9 @@ from tmi_ops.postgres.wal_files import (
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, sealed
 from tmi_ops.store.stamped import put_stamped
-from tmi_ops.wal.archive import check_content, describe_archive, partial_key
+from tmi_ops.wal.archive import partial_key
+from tmi_ops.wal.description import describe_archive
+from tmi_ops.wal.fetching import check_content
 from tmi_ops.wal.index import reopen
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import continues, links_of

@@ -22,8 +22,8 @@ from tmi_ops.progress import Phase, Report
 from tmi_ops.settings import Settings
 from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.wal.archive import describe_archive
 from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.index import reopen
 from tmi_ops.wal.lease import KeptLease, hold_lease
 from tmi_ops.wal.progress import StreamProgress

@@ -21,9 +21,9 @@ from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import FIRST_TIMELINE, ArchivedPartial, WalArchive, list_wal
+from tmi_ops.wal.archive import ArchivedPartial, WalArchive, list_wal
 from tmi_ops.wal.coverage import Coverage, coverage
-from tmi_ops.wal.lineage import Lineage, lineage
+from tmi_ops.wal.lineage import FIRST_TIMELINE, Lineage, lineage
 from tmi_ops.wal.segments import look_at_segment
 from tmi_ops.wal.slot import LOST, ServerFacts, read_server, slot_lost, wal_gone
 from tmi_ops.wal.stored_file import OWN_TIMELINE, WalConflictError, store_once

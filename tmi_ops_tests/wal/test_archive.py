@@ -6,7 +6,8 @@ from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
-from tmi_ops.wal.archive import IN_FLIGHT, archive_of, describe_archive, missing_near_the_end
+from tmi_ops.wal.archive import IN_FLIGHT, archive_of, missing_near_the_end
+from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.layout import cluster_folder, file_key
 
 SIZE = 16 << 20

@@ -8,8 +8,9 @@ from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE as SIZE
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import open_store
-from tmi_ops.wal.archive import describe_archive, list_wal
+from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.index import (
     KEPT_OUT,
     LONG_TAIL,

@@ -26,7 +26,8 @@ from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.ahead import Notes, ready_after
-from tmi_ops.wal.archive import fetch_wal_file, list_wal
+from tmi_ops.wal.archive import list_wal
+from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.push import push_wal_file
 from tmi_ops.wal.stored_file import WalConflictError
 from tmi_ops_tests.commands import command

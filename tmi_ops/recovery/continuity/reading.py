@@ -25,7 +25,8 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import is_sealed, look
 from tmi_ops.store.stamped import require_stamp
 from tmi_ops.store.trust import UntrustedError
-from tmi_ops.wal.archive import ArchivedPartial, WalArchive, check_content
+from tmi_ops.wal.archive import ArchivedPartial, WalArchive
+from tmi_ops.wal.fetching import check_content
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, links_from, links_of
 from tmi_ops.wal.runs import ArchivedSegment

@@ -27,8 +27,8 @@ from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_points import RestorePoint, list_restore_points, read_restore_point
-from tmi_ops.wal.archive import fetch_wal_file
 from tmi_ops.wal.coverage import WalFile, WalRange, coverage, files_of
+from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.lineage import Lineage, Stretch
 
 # A database with any work commits within so many segments; where none does, only the replay can tell.

@@ -15,9 +15,10 @@ from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.remembered import remembered
 from tmi_ops.store.seen import notice_cluster, notice_wal
-from tmi_ops.wal.archive import WalArchive, list_wal, read_history
+from tmi_ops.wal.archive import WalArchive, list_wal
 from tmi_ops.wal.commits import living_lines
 from tmi_ops.wal.coverage import coverage
+from tmi_ops.wal.fetching import read_history
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.lines import Tip, lines_of
 

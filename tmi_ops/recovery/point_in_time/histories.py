@@ -15,7 +15,7 @@ from tmi_ops.postgres.wal_files import history_name
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.spool import STAND_IN
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import fetch_wal_file
+from tmi_ops.wal.fetching import fetch_wal_file
 
 _WAL, _STATUS = "pg_wal", "archive_status"
 

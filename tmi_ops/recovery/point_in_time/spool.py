@@ -26,8 +26,8 @@ from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, history_name
 from tmi_ops.recovery.point_in_time.tar_stream import disk_failed
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.archive import fetch_wal_file
 from tmi_ops.wal.coverage import WalFile
+from tmi_ops.wal.fetching import fetch_wal_file
 
 # The window: enough to outrun the replay over a slow stretch, little beside any data directory.
 AHEAD_BYTES = 512 << 20

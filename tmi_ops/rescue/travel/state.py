@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.errors import RecoveryError
-from tmi_ops.private import write_durably
+from tmi_ops.postgres.connections import socket_uri
+from tmi_ops.private import held_alone, write_durably
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings
 
@@ -76,10 +75,7 @@ class Journey(BaseModel):
     @property
     def connection_string(self) -> str:
         """For psql and every client of libpq; it holds no secret: the account is what opens the socket."""
-        return (
-            f"postgresql://{quote(self.user, safe='')}@/{quote(self.database, safe='')}"
-            f"?host={quote(self.host, safe='/')}&port={self.port}"
-        )
+        return socket_uri(self.host, self.port, self.user, self.database)
 
     @property
     def moment(self) -> datetime | None:
@@ -98,11 +94,9 @@ def only_one(settings: Settings) -> Iterator[None]:
     Raises:
         RecoveryError: one is open.
     """
-    directory = place(settings)
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (directory / _LOCK).open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(held_alone(place(settings) / _LOCK))
         except BlockingIOError:
             raise RecoveryError(
                 "A past is open already.",

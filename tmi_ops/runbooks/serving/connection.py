@@ -14,8 +14,9 @@ from urllib.parse import quote
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
-from tmi_ops.private import write_durably
+from tmi_ops.private import write_durably, write_private
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.settings.env_file import with_values
 
 MODE = 0o600
 
@@ -62,10 +63,7 @@ def read_connection(file: Path) -> PostgresSettings | None:
 
 def write_env_file(file: Path, variables: Mapping[str, str]) -> None:
     """Set these variables in an .env file; what else it says stays."""
-    before = file.read_text().splitlines() if file.exists() else []
-    kept = [line for line in before if line.removeprefix("export ").split("=", 1)[0].strip() not in variables]
-    lines = [*kept, *(f"{name}='{_escaped(value)}'" for name, value in variables.items())]
-    write_durably(file, "".join(f"{line}\n" for line in lines).encode(), MODE)
+    write_private(file, with_values(file.read_text() if file.exists() else "", variables))
 
 
 def write_secret(manifest: SecretManifest, variables: Mapping[str, str]) -> None:
@@ -79,7 +77,3 @@ def write_secret(manifest: SecretManifest, variables: Mapping[str, str]) -> None
         "stringData": dict(variables),
     }
     write_durably(manifest.file, json.dumps(secret, indent=2).encode() + b"\n", MODE)
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")

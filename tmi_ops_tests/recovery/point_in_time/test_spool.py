@@ -18,8 +18,8 @@ from tmi_ops.recovery.point_in_time import spool as spool_module
 from tmi_ops.recovery.point_in_time.spool import WalSpool
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.wal.archive import describe_archive
 from tmi_ops.wal.coverage import WalFile
+from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.stored_file import store_once
 from tmi_ops_tests.raw_s3 import key_ending, write_raw
 

@@ -14,8 +14,9 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.wal.archive import WalArchive, fetch_wal_file, list_clusters, list_wal
+from tmi_ops.wal.archive import WalArchive, list_clusters, list_wal
 from tmi_ops.wal.coverage import Hole, coverage
+from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.lineage import Lineage, Stretch
 from tmi_ops.wal.receiver import ReceivedWal, StreamOptions, stream_wal
 from tmi_ops_tests.physical import Notes

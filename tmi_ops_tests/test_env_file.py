@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from tmi_ops.adoption.env_file import quoted, with_values, write_values
 from tmi_ops.errors import SettingsError
+from tmi_ops.settings.env_file import quoted, with_values, write_values
 
 
 def test_a_value_takes_the_place_of_the_old_one_and_everything_else_stays() -> None:

@@ -1,0 +1,59 @@
+"""What an archive says of itself, written once: the size of its segments."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.layout import description_key
+
+FORMAT_VERSION = 1
+
+
+def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
+    """The cluster's wal_segment_size in bytes as the archive's description says; None before there is one.
+
+    Raises:
+        StoreError: the description cannot be read, or is a newer release's.
+    """
+    key = description_key(system_identifier)
+    try:
+        description = json.loads(store.get_bytes(key))
+        version, size = int(description["format_version"]), int(description["wal_segment_size"])
+    except ObjectMissingError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{key} cannot be read: {error}.", next_step="bring back an earlier version of it") from None
+    if version > FORMAT_VERSION:
+        raise StoreError(
+            f"{key} has format version {version}; this release reads up to {FORMAT_VERSION}.",
+            next_step="use the release of tmi-ops that wrote it, or a newer one",
+        )
+    return size
+
+
+def describe_archive(store: ObjectStore, system_identifier: str, segment_size: int) -> None:
+    """Write the archive's description, or see that it says the same. May be repeated.
+
+    Raises:
+        StoreError: it says another segment size.
+    """
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "system_identifier": system_identifier,
+        "wal_segment_size": segment_size,
+    }
+    found = read_segment_size(store, system_identifier)
+    if found is None:
+        with contextlib.suppress(ObjectExistsError):
+            store.put_if_absent(description_key(system_identifier), json.dumps(facts, indent=2).encode() + b"\n")
+        found = read_segment_size(store, system_identifier)
+    if found != segment_size:
+        raise StoreError(
+            f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server of "
+            f"{segment_size}.",
+            kept="The archive was left as it is.",
+            next_step="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
+        )

@@ -1,0 +1,77 @@
+"""Fetching one file of the archive: whole, and checked against what it says it is."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from tmi_ops.errors import ObjectMissingError
+from tmi_ops.postgres.wal_files import (
+    PARTIAL_SUFFIX,
+    Segment,
+    TimelineSwitch,
+    check_header,
+    history_name,
+    parse_header,
+    parse_history,
+    parse_segment_name,
+)
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.lineage import FIRST_TIMELINE
+from tmi_ops.wal.stored_file import load, wal_damaged
+
+
+def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:
+    """Fetch a segment, a `.partial` (by that name) or a `.history` and put it, checked, at `destination`.
+
+    The file appears whole or not at all. Safe from several threads for different destinations.
+
+    Returns:
+        False where the archive has no such file; nothing was written then.
+
+    Raises:
+        IntegrityError: size, SHA-256 or header are not what they must be; nothing was written.
+        StoreError: the store failed, or the private key is missing or another's.
+    """
+    try:
+        content, _ = load(store, system_identifier, name)
+    except ObjectMissingError:
+        return False
+    if not name.endswith(".history"):
+        check_content(content, name.removesuffix(PARTIAL_SUFFIX), system_identifier)
+    unfinished = destination.with_name(f"{destination.name}.fetching")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(destination)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    return True
+
+
+def check_content(content: bytes, name: str, system_identifier: str) -> Segment:
+    """See that these bytes are the segment of that name, of that cluster, and whole.
+
+    Raises:
+        IntegrityError: they are not; the message says why.
+    """
+    size = parse_header(content, name).segment_size
+    segment = parse_segment_name(name, size)
+    check_header(content, segment, system_identifier, name)
+    if len(content) != size:
+        raise wal_damaged(f"{name} is {len(content)} bytes; a segment of this cluster has {size}")
+    return segment
+
+
+def read_history(store: ObjectStore, system_identifier: str, timeline: int) -> tuple[TimelineSwitch, ...]:
+    """The ancestors of a timeline, oldest first, each with the LSN where it was left; none of timeline 1.
+
+    Raises:
+        ObjectMissingError: the archive has no history of it.
+        IntegrityError: it is damaged.
+    """
+    if timeline == FIRST_TIMELINE:
+        return ()
+    content, _ = load(store, system_identifier, history_name(timeline))
+    return parse_history(content.decode(errors="replace"), timeline)
