@@ -19,7 +19,7 @@ from tmi_ops_tests.webhook import Webhook, webhook
 @pytest.fixture
 def monitor(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     """Watches the environment that the commands act on. Their signals are not for this process."""
-    monkeypatch.setattr(wal_stream, "_stop_on_signals", threading.Event)
+    monkeypatch.setattr(wal_stream, "stop_on_signals", threading.Event)
     with webhook() as heard:
         given = variables_of(settings) | {"TMI_OPS_HEARTBEAT_URL": f"http://127.0.0.1:{heard.port}/alive"}
         for name, value in given.items():
