@@ -52,8 +52,8 @@ class SqlCheck(_Facts):
     name: Name
     sql: str = Field(min_length=1)
     means: str = ""
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
 
     @property
     def is_bounded(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tmi_ops.errors import SettingsError
+from tmi_ops.errors import SettingsError, first_line
 from tmi_ops.profile.cache_keys import KeyPattern, KeyPurpose
 from tmi_ops.profile.facts import Name, Profile, Root, SqlCheck, Table, Tie
 from tmi_ops.profile.tmi import TMI
@@ -17,6 +18,7 @@ VARIABLE = "TMI_OPS_PROFILE"
 NONE = Profile(name="none")
 _BUILT_IN = {profile.name: profile for profile in (TMI, NONE)}
 _LONGEST_BYTES = 1_000_000
+_DEEPEST = 20
 
 
 class _CacheKeys(BaseModel):
@@ -24,7 +26,7 @@ class _CacheKeys(BaseModel):
 
     pattern: str = Field(min_length=1, pattern=r"^[^*?\[\]\\]+\*?$")
     purpose: KeyPurpose
-    longest_life: timedelta = timedelta(days=1)
+    longest_life: timedelta = Field(default=timedelta(days=1), gt=timedelta(0))
     what: str = ""
 
 
@@ -74,20 +76,43 @@ def _from_file(path: Path) -> Profile:
 
 def _content(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_BYTES + 1)
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"The profile {path} cannot be read: {why}.", next_step=f"correct {VARIABLE}") from None
-    if len(text) > _LONGEST_BYTES:
+    if len(data) > _LONGEST_BYTES:
         raise SettingsError(f"The profile {path} is longer than a megabyte.", next_step=f"correct {VARIABLE}")
     import yaml  # 10 ms that `wal push` need not spend
 
     try:
+        _require_plain(path, yaml.parse(text, yaml.SafeLoader))
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}" if place is not None else ""
         raise SettingsError(f"The profile {path} is not YAML{where}.", next_step="see docs/profiles.md") from None
+    except ValueError as error:  # a date that the calendar lacks, a number of thousands of digits
+        raise SettingsError(
+            f"The profile {path} holds a value that YAML does not understand: {first_line(error)}.",
+            next_step="put it into quotes if it is text; see docs/profiles.md",
+        ) from None
+
+
+def _require_plain(path: Path, events: Iterable[Any]) -> None:
+    """Without aliases, of which a few lines make gigabytes, and not deeper than a profile can be."""
+    from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+    depth = 0
+    for event in events:
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > _DEEPEST:
+            what = "an alias" if isinstance(event, AliasEvent) else "lists in lists"
+            raise SettingsError(
+                f"The profile {path} has {what} at line {event.start_mark.line + 1}, which no profile needs.",
+                next_step="see docs/profiles.md",
+            )
 
 
 def _name_of(path: Path) -> str:

@@ -106,3 +106,22 @@ def test_a_name_that_is_no_profile_and_a_file_that_is_not_there_are_refused(tmp_
         read_profile("shop", tmp_path)
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
         read_profile("gone.yaml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: &a {k: 1}\nb: &b {<<: [*a, *a]}\nname: shop\n", "an alias at line 2"),
+        ("tables: " + "[" * 5000 + "]" * 5000, "lists in lists at line 1"),
+        ("name: 2026-13-45\n", "month must be in 1..12"),
+        ("name: " + "9" * 5000, "does not understand"),
+        ("checks: [{name: a, sql: SELECT 1, at_least: .nan}]", "checks.0.at_least"),
+        ("cache: [{pattern: 'a*', purpose: copy, longest_life: -5}]", "cache.0.longest_life"),
+    ],
+)
+def test_a_file_that_would_take_all_memory_or_says_nothing_that_can_be_kept_is_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    written(tmp_path, text)
+    with pytest.raises(SettingsError, match=says):
+        read_profile("shop.yaml", tmp_path)
