@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
+from pydantic import SecretStr
 
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.own_checks import READER, OwnAnswer, ask_own_checks, judge, reader_of
@@ -40,16 +43,17 @@ def test_what_rows_come_to(check: SqlCheck, rows: list[tuple[object, ...]] | Non
 def test_each_is_asked_by_itself_and_one_that_cannot_be_asked_stops_no_other(database: PostgresSettings) -> None:
     with connect(database) as connection:
         connection.execute("CREATE TABLE orders AS SELECT generate_series(1, 3) AS id")
-    answers = ask_own_checks(
-        database,
-        (
-            SqlCheck(name="gone", sql="SELECT FROM nowhere"),
-            SqlCheck(name="orders", sql="SELECT count(*) FROM orders", at_least=3),
-            SqlCheck(name="slow", sql="SELECT pg_sleep(30)"),
-            SqlCheck(name="odd", sql="SELECT id FROM orders WHERE id % 2 = 1"),
-        ),
-        limit_s=0.3,
-    )
+    with reader_of(database, 17) as reader:
+        answers = ask_own_checks(
+            reader,
+            (
+                SqlCheck(name="gone", sql="SELECT FROM nowhere"),
+                SqlCheck(name="orders", sql="SELECT count(*) FROM orders", at_least=3),
+                SqlCheck(name="slow", sql="SELECT pg_sleep(30)"),
+                SqlCheck(name="odd", sql="SELECT id FROM orders WHERE id % 2 = 1"),
+            ),
+            limit_s=0.3,
+        )
     assert [(one.name, one.outcome) for one in answers] == [
         ("gone", "unknown"),
         ("orders", "passed"),
@@ -87,3 +91,28 @@ def test_a_check_and_what_it_calls_can_only_read_and_is_no_superuser(database: P
     with connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM orders").fetchone() == (1,)
         assert connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (READER,)).fetchone() is None
+
+
+@pytest.mark.parametrize("power", ["SUPERUSER", "IN ROLE pg_execute_server_program"])
+def test_whoever_could_run_programs_there_asks_nothing_as_a_table_may_have_become_a_view(
+    database: PostgresSettings, power: str
+) -> None:
+    """The owner of a table that a check names puts a view in its place, whose function runs as whoever asks."""
+    own = f"monitor_{secrets.token_hex(4)}"
+    with connect(database) as connection:
+        connection.execute(f"CREATE ROLE {own} LOGIN PASSWORD 'x' {power}")
+        connection.execute(
+            "CREATE FUNCTION attack() RETURNS int LANGUAGE plpgsql AS "
+            "$$ BEGIN COPY (SELECT 1) TO PROGRAM 'cat >&2'; RETURN 1; END $$"
+        )
+        connection.execute("CREATE VIEW orders AS SELECT attack() AS id")
+        connection.execute(f"GRANT SELECT ON orders TO {own}")
+    try:
+        asking = database.model_copy(update={"user": own, "password": SecretStr("x")})
+        (answer,) = ask_own_checks(asking, (SqlCheck(name="orders", sql="SELECT id FROM orders WHERE id < 0"),))
+    finally:
+        with connect(database) as connection:
+            connection.execute(f"DROP OWNED BY {own}")
+            connection.execute(f"DROP ROLE {own}")
+    assert answer.outcome == "unknown"
+    assert f"not asked as {own}" in answer.words

@@ -47,7 +47,9 @@ def judge_own_checks(reading: OwnChecks, thresholds: Thresholds) -> Answer:
     if unknown:
         said = list_words([f"{one.name} {one.words}" for one in unknown], 3)
         return verdict(
-            Outcome.UNKNOWN, said, "let the role of the purpose `backup` read the tables that the check names"
+            Outcome.UNKNOWN,
+            said,
+            "name an ordinary role that may read the tables of the checks (TMI_OPS_BACKUP_USER), and nothing else",
         )
     return verdict(Outcome.OK, f"{count_words(len(reading.answers), 'check')} passed")
 
