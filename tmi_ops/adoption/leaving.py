@@ -16,7 +16,8 @@ from tmi_ops.wal.slot import read_our_server, slot_name
 
 SCHEMA = "tmi_ops"
 # All that the heartbeat makes; anything else in the schema is somebody else's.
-_OURS = ("heartbeat",)
+TABLE = "heartbeat"
+_OURS = (TABLE,)
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ def plan_leaving(settings: Settings) -> tuple[Leftover, ...]:
 
 
 def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
-    """Raises:
-    RecoveryError: a receiver uses the slot. Nothing was done.
-    DatabaseError: the server refused.
+    """Nothing goes but what we made: where something of somebody else's lies in the schema, or uses it, it stays.
+
+    Raises:
+        RecoveryError: a receiver uses the slot, and nothing was done; or the schema had to stay.
+        DatabaseError: the server refused.
     """
     busy = [one.name for one in plan if one.in_use]
     if busy:
@@ -62,7 +65,22 @@ def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
             if one.kind == "slot":
                 connection.execute("SELECT pg_drop_replication_slot(%s)", (one.name,))
             else:
-                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(one.name)))
+                _drop_schema(connection, one.name)
+
+
+def _drop_schema(connection: psycopg.Connection[Any], name: str) -> None:
+    schema = sql.Identifier(name)
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("DROP TABLE {}.{} RESTRICT").format(schema, sql.Identifier(TABLE)))
+            connection.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(schema))
+    except psycopg.errors.DependentObjectsStillExist as error:
+        others = (error.diag.message_detail or "").replace("\n", "; ")
+        raise RecoveryError(
+            f"The schema {name} stays: something that is not ours uses it. {others}",
+            kept="Of the schema nothing was removed; the slot is gone.",
+            next_step=f"move that elsewhere, then: DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};",
+        ) from None
 
 
 def _only_ours(connection: psycopg.Connection[Any]) -> bool:

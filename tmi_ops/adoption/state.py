@@ -30,20 +30,25 @@ class Protection:
 
 
 def read_protection(settings: Settings, store: ObjectStore, system_identifier: str) -> Protection:
-    """Raises StoreError: the store does not answer."""
-    entries = list_backups(store)
+    """Of this cluster alone: a database of the same name on another server is another database.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    entries = list_backups(store, lambda _: None)  # what cannot be read protects nothing
     bases = [one for one in entries if _is_base_of(one.manifest, system_identifier)]
-    logical = [one for one in entries if _is_dump_of(one.manifest, settings.postgres.database)]
+    logical = [one for one in entries if _is_dump_of(one.manifest, settings.postgres.database, system_identifier)]
     newest = logical[0] if logical else None
     return Protection(
         base=bases[0].manifest.backup_id if bases else None,
         logical=newest.manifest.backup_id if newest else None,
         proven=bool(newest and newest.verdict and newest.verdict.outcome == "proven"),
-        drilled_at=_drilled_at(store),
+        drilled_at=_drilled_at(store, bases[0].manifest.backup_id) if bases else None,
     )
 
 
-def _drilled_at(store: ObjectStore) -> datetime | None:
+def _drilled_at(store: ObjectStore, base: str) -> datetime | None:
+    """When a drill of this base backup, or of one that builds upon it, was passed."""
     from tmi_ops.drill.evidence import list_drills, read_evidence
 
     for drill in list_drills(store):
@@ -51,7 +56,7 @@ def _drilled_at(store: ObjectStore) -> datetime | None:
             evidence = read_evidence(store, drill)
         except OpsError:
             continue
-        if evidence.outcome == "passed":
+        if evidence.outcome == "passed" and base in {one.backup_id for one in evidence.backups}:
             return evidence.started_at
     return None
 
@@ -60,5 +65,10 @@ def _is_base_of(manifest: AnyManifest, system_identifier: str) -> bool:
     return isinstance(manifest, BaseManifest) and manifest.system_identifier == system_identifier
 
 
-def _is_dump_of(manifest: AnyManifest, database: str) -> bool:
-    return isinstance(manifest, Manifest) and manifest.database == database and manifest.format != "schema-only"
+def _is_dump_of(manifest: AnyManifest, database: str, system_identifier: str) -> bool:
+    """A dump whose role might not read the system identifier does not say of which cluster it is: it does not count."""
+    return (
+        isinstance(manifest, Manifest)
+        and (manifest.database, manifest.system_identifier) == (database, system_identifier)
+        and manifest.format != "schema-only"
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
 from tmi_ops.cli.called import called
 from tmi_ops.cli.environment import logs_in_for, reporting
@@ -64,7 +65,8 @@ def init(
     keys, takes a base and a logical backup, receives WAL, proves and drills. Each step is shown first. What is there
     already stays: after an error or Ctrl-C the same command goes on.
 
-    Exit code 0: proven. 2: a step could not be done; what was done before it stays.
+    Exit code 0: proven. 1: every step is done, and yet something keeps the newest state from being recovered; it is
+    named. 2: a step could not be done; what was done before it stays.
     """
     from tmi_ops.adoption.execution import Adoption
     from tmi_ops.adoption.steps import outstanding, plan_adoption
@@ -86,8 +88,7 @@ def init(
         with reporting(quiet) as report:
             came = Adoption(read, env_file, given, patience, report).do(step.name)
         out.say(f"[green]✓[/] {step.name:<15} {came}", hang=18)
-    _show_next(environment)
-    return 0
+    return _show_next(read, environment)
 
 
 def _reader(given: Mapping[str, str]) -> Callable[[Purpose | None], Settings]:
@@ -186,9 +187,20 @@ def _show(environment: str, steps: Sequence[Step]) -> None:
         out.say(f"  {number}. {step.name:<15} {mark}", hang=21)
 
 
-def _show_next(environment: str) -> None:
+def _show_next(read: Callable[[Purpose | None], Settings], environment: str) -> int:
+    """What the store itself says is proven now, whatever the steps came to."""
+    from tmi_ops.objectives.reading import read_recoverability
+    from tmi_ops.store.objects import open_store
+
+    settings = read(Purpose.BACKUP)
+    reach = read_recoverability(settings, open_store(settings.store, settings.environment)).proven
     name, prefix = called(), "" if environment == "development" else f"TMI_ENV={environment} "
-    out.print("[bold]Protected and proven.[/] Keep it so:")
+    amiss = "" if reach is None else reach.broken or (f"{reach.missing} is missing" if reach.missing else "")
+    if reach is None or amiss:
+        what = f"Proven up to {reach.at:%Y-%m-%d %H:%M:%S} UTC only: {amiss}" if reach else "Nothing is proven"
+        out.say(f"[yellow]{escape(what)}.[/] Next: {prefix}{name} status", hang=2)
+        return 1
+    out.print(f"[bold]Protected, and proven up to {reach.at:%Y-%m-%d %H:%M:%S} UTC.[/] Keep it so:")
     for words, why in (
         ("wal stream", "receives WAL as long as it runs: have a service do it"),
         ("status", "how far back, how long, and what wants doing"),
@@ -196,6 +208,7 @@ def _show_next(environment: str) -> None:
     ):
         out.say(f"  {prefix}{name} {words:<11} [dim]{why}[/]", hang=4)
     out.say("  Services, schedules and Dagster: deploy/README.md", hang=4)
+    return 0
 
 
 @logs_in_for(Purpose.OWNER)
