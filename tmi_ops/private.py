@@ -40,6 +40,11 @@ def write_durably(file: Path, data: bytes, mode: int = 0o600) -> None:
         os.close(directory)
 
 
+def no_link(path: str, flags: int) -> int:
+    """An `opener` for a file in a directory where somebody else may write: a link that lies there is an error."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 def make_directory(directory: Path, mode: int = 0o700) -> None:
     """Make `directory` (and its parents) with `mode`, or give an existing one that mode."""
     directory.mkdir(parents=True, exist_ok=True)

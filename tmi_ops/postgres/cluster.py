@@ -29,6 +29,7 @@ from tmi_ops.postgres.guard import Guard, guard
 from tmi_ops.postgres.programs import PROGRAM_LIMIT_S, Programs, plain_environment, program_failed
 from tmi_ops.postgres.shelter import PORT, session_options, sheltered_settings, socket_directory
 from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity, without_network
+from tmi_ops.private import no_link
 from tmi_ops.settings import PostgresSettings
 
 LOOPBACK = "127.0.0.1"
@@ -188,7 +189,7 @@ def launch_cluster(
     argv: list[str | Path] = [programs.path("postgres"), "-D", data]
     for name, value in parameters.items():
         argv += ["-c", f"{name}={value}"]
-    with log.open("ab") as output:
+    with open(log, "ab", opener=no_link) as output:
         process = subprocess.Popen(
             identity.command(argv),
             stdin=subprocess.DEVNULL,

@@ -172,11 +172,23 @@ def socket_directory(identity: ServerIdentity) -> Iterator[Path]:
 READER = "tmi_ops_reader"
 
 
-def write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) -> None:
+def write_access(
+    hba: Path,
+    ident: Path,
+    identity: ServerIdentity,
+    role: str,
+    *,
+    replication: bool = False,
+    networks: Sequence[str] = (),
+) -> None:
     """Files by which only our own account may connect, through a socket in a private directory: as `role` and, while
     the profile's checks are asked, as READER.
 
     In a user namespace the server cannot tell who we are; there the directory alone protects it.
+
+    Args:
+        replication: our own account may also read files, as for a base backup.
+        networks: in CIDR, from which others may connect by password.
 
     Raises:
         ProgramError: the role's name, which may come from a backup, is not one that connects.
@@ -185,12 +197,12 @@ def write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str) ->
         account = None if identity.namespace else pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         account = None
-    hba.write_text("local all all trust\n" if account is None else "local all all peer map=ours\n")
+    method = "trust" if account is None else "peer map=ours"
+    lines = [f"local {database} all {method}\n" for database in ("all", *(["replication"] if replication else []))]
+    lines += [f"host all all {network} scram-sha-256\n" for network in networks]
     names = "".join(f'ours "{account}" {_quoted(name)}\n' for name in (role, READER))
-    ident.write_text("" if account is None else names)
-    for file in (hba, ident):
-        file.chmod(0o600)
-        identity.take_over(file)
+    identity.write(hba, "".join(lines).encode())
+    identity.write(ident, b"" if account is None else names.encode())
 
 
 def _quoted(role: str) -> str:

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +110,55 @@ class ServerIdentity:
         if self.user is None and not self.namespace:
             return
         account = pwd.getpwnam(self.user) if self.user else pwd.getpwuid(os.geteuid())
-        for path in (directory, *directory.rglob("*")):
-            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        os.chown(directory, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        if not directory.is_dir() or directory.is_symlink():
+            return
+        # By descriptors: what already is the account's may turn into a link while we walk.
+        for _, directories, files, held in os.fwalk(directory, follow_symlinks=False):
+            for name in (*directories, *files):
+                with suppress(FileNotFoundError):
+                    os.chown(name, account.pw_uid, account.pw_gid, dir_fd=held, follow_symlinks=False)
+
+    def write(self, path: Path, data: bytes, mode: int = 0o600) -> None:
+        """Put a file of this identity's at `path`, whole or not at all, where it may write itself.
+
+        Code of a database may have run as this identity, and we are root: no link that lies there is followed.
+
+        Raises:
+            OSError: a directory on the way is a link that the identity may have laid, or it cannot be written.
+        """
+        held = self._opened(path.parent)
+        try:
+            beside = f".{path.name}-{secrets.token_hex(4)}"
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=held)
+            try:
+                with os.fdopen(descriptor, "wb") as output:
+                    output.write(data)
+                    if self.user is not None:
+                        account = pwd.getpwnam(self.user)
+                        os.fchown(output.fileno(), account.pw_uid, account.pw_gid)
+                    os.fchmod(output.fileno(), mode)
+                os.rename(beside, path.name, src_dir_fd=held, dst_dir_fd=held)
+            except BaseException:
+                os.unlink(beside, dir_fd=held)
+                raise
+        finally:
+            os.close(held)
+
+    def _opened(self, directory: Path) -> int:
+        """A descriptor of a directory; links are followed where this identity cannot have laid them."""
+        if self.user is None:
+            return os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        own = pwd.getpwnam(self.user).pw_uid
+        held = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        for part in directory.absolute().parts[1:]:
+            follow = 0 if os.fstat(held).st_uid != own else os.O_NOFOLLOW
+            try:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | follow, dir_fd=held)
+            finally:
+                os.close(held)
+            held = below
+        return held
 
     def let_read(self, path: Path) -> None:
         """Have this identity read `path`, a file or a directory, and all below it; it may change nothing there."""
@@ -118,7 +167,8 @@ class ServerIdentity:
         group = pwd.getpwnam(self.user).pw_gid
         for each in (path, *(path.rglob("*") if path.is_dir() else ())):
             os.chown(each, -1, group, follow_symlinks=False)
-            each.chmod(0o750 if each.is_dir() else 0o640)
+            if not each.is_symlink():
+                each.chmod(0o750 if each.is_dir() else 0o640)
 
 
 def server_identity(program: Path, directory: Path, *, confined: bool = False) -> ServerIdentity:

@@ -321,10 +321,7 @@ class Feeder:
         return Fetched(segment, content, end, whole, sha256, found.chain, found.seen.partial)
 
     def _put(self, handed: Handed) -> None:
-        path = self._directory / f".{handed.segment.name}"
-        path.write_bytes(self._edited(handed))
-        self._identity.take_over(path)
-        path.replace(self._directory / handed.segment.name)
+        self._identity.write(self._directory / handed.segment.name, self._edited(handed))
 
     def _edited(self, handed: Handed) -> bytes:
         segment = handed.segment

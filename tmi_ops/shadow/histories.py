@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tmi_ops.errors import ObjectMissingError
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import history_name
 from tmi_ops.recovery.point_in_time.spool import STAND_IN
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.stored_file import load
 
 
 def fetch_histories(
@@ -41,9 +42,10 @@ def _put(
     path = data / "pg_wal" / history_name(timeline)
     if path.exists():
         return
-    if not fetch_wal_file(store, system_identifier, path.name, path):
+    try:
+        content, _ = load(store, system_identifier, path.name)
+    except ObjectMissingError:
         if not stand_in:
             return
-        path.write_bytes(STAND_IN)
-    path.chmod(0o600)
-    identity.take_over(path)
+        content = STAND_IN
+    identity.write(path, content)

@@ -22,6 +22,7 @@ from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.postgres.shelter import PORT, write_access
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.private import no_link
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.links import fixed_links
 from tmi_ops.recovery.point_in_time.server import recovering_server
@@ -109,7 +110,7 @@ class ShadowServer:
         """Take in what it has said; a long log is begun anew."""
         self.log.read()
         if self.log.path.stat().st_size > LOG_LIMIT_BYTES:
-            with self.log.path.open("r+b") as file:
+            with open(self.log.path, "r+b", opener=no_link) as file:
                 file.truncate(0)
             self.log.restart()
         return self.log
@@ -159,7 +160,9 @@ def shadow_server(
     destination.work.mkdir(mode=0o700, exist_ok=True)
     identity.take_over(destination.work)
     hba, ident = destination.work / "shadow_hba.conf", destination.work / "shadow_ident.conf"
-    _write_access(hba, ident, identity, seed.role, listening)
+    # Our own account through the socket, for replication too: the pages are read that way. Others by password.
+    networks = () if listening is None else ("127.0.0.1/32", "::1/128", *listening.allowed)
+    write_access(hba, ident, identity, seed.role, replication=True, networks=networks)
     others = {"hba_file": str(hba), "ident_file": str(ident)}
     if listening is not None:
         others |= {"listen_addresses": listening.addresses, "port": str(listening.port)}
@@ -205,15 +208,3 @@ def redo_place(log: Path) -> tuple[int, str] | None:
     """The record that the server was at when it ended, and which kind it is; None: the log does not tell."""
     found = _REDO_AT.findall(log.read_text(errors="replace")[-20_000:])
     return (parse_lsn(found[-1][0]), found[-1][1].strip()) if found else None
-
-
-def _write_access(hba: Path, ident: Path, identity: ServerIdentity, role: str, listening: Listening | None) -> None:
-    """Our own account through the socket, for replication too (the pages are read that way); others by password."""
-    write_access(hba, ident, identity, role)
-    own = hba.read_text()
-    lines = [own, own.replace("local all all", "local replication all")]
-    if listening is not None:
-        allowed = ("127.0.0.1/32", "::1/128", *listening.allowed)
-        lines += [f"host all all {network} scram-sha-256\n" for network in allowed]
-    hba.write_text("".join(lines))
-    identity.take_over(hba)

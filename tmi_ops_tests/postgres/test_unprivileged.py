@@ -13,6 +13,7 @@ from tmi_ops.postgres.cluster import scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.unprivileged import NAMESPACE_UID, SERVER_USER, ServerIdentity, closed_gate, server_identity
+from tmi_ops.private import no_link
 from tmi_ops.recovery.point_in_time.server import owner_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
@@ -67,6 +68,44 @@ def test_code_in_a_server_behind_a_closed_directory_sees_of_it_the_programs_and_
     assert seen == [SERVER_USER, "pg", "scratch"]
     assert secret.read_text() == "mine"
     assert not (closed_directory / "made").exists()
+
+
+@as_root
+@pytest.mark.parametrize("level", ["file", "directory", "above"])
+def test_a_link_that_code_of_a_database_laid_leads_no_file_of_ours_elsewhere(level: str) -> None:
+    """Such code runs as the server's account, to which the data directory belongs; we write there as root."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:  # pytest's own lies behind a closed one
+        top, identity = Path(root), ServerIdentity(user=SERVER_USER)
+        top.chmod(0o755)
+        victim, feed = top / "victim", top / "data" / "work" / "feed"
+        victim.mkdir()
+        (victim / "feed").mkdir()
+        for target in (victim / "0A", victim / "feed" / "0A"):
+            target.write_text("root's")
+        feed.mkdir(parents=True)
+        identity.take_over(top / "data")
+        if level == "file":
+            (feed / "0A").symlink_to(victim / "0A")
+            identity.write(feed / "0A", b"wal")
+            assert (feed / "0A").read_bytes() == b"wal"
+            assert (feed / "0A").owner() == SERVER_USER
+        else:
+            moved = feed if level == "directory" else feed.parent
+            moved.rename(top / "data" / "aside")
+            moved.symlink_to(victim)
+            with pytest.raises(OSError, match=r"Too many levels|Not a directory"):
+                identity.write(feed / "0A", b"wal")
+        assert {file.read_text() for file in (victim / "0A", victim / "feed" / "0A")} == {"root's"}
+        (top / "data" / "link").symlink_to(victim)
+        identity.take_over(top / "data")
+        assert (victim / "0A").owner() == "root"
+
+
+def test_a_log_that_became_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "server.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="Too many levels"):
+        open(tmp_path / "server.log", "ab", opener=no_link)  # noqa: SIM115
 
 
 def test_the_outermost_closed_directory_is_the_gate() -> None:

@@ -125,8 +125,7 @@ def recovering_server(
     hba, ident = destination.work / "pg_hba.conf", destination.work / "pg_ident.conf"
     write_access(hba, ident, identity, role)
     configuration = destination.work / "empty.conf"
-    configuration.write_text("")
-    identity.take_over(configuration)
+    identity.write(configuration, b"")
     log = destination.work / "server.log"
     log.unlink(missing_ok=True)
     address = PostgresSettings(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.private import no_link
 
 _STOPPED = re.compile(r"LOG:  recovery stopping ((?:before|after|at) .*)")
 _LAST_COMPLETED = re.compile(r"LOG:  last completed transaction was at log time (\S+ [0-9:.]+)")
@@ -62,7 +63,7 @@ class ServerLog:
 
     def read(self) -> None:
         """Take in what was added since the last time, whole lines only."""
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=no_link) as file:
             file.seek(self._read)
             added = file.read()
         whole = added[: added.rfind(b"\n") + 1]
