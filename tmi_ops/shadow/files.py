@@ -27,7 +27,7 @@ def copy_files(settings: Settings, into: str) -> None:
     source, target = destination_of(settings), destination_in(Path(into))
     if target.directory.exists():
         raise RecoveryError(f"{target.directory} is there already.", next_step="give another directory")
-    size = sum(path.lstat().st_size for path in source.directory.rglob("*") if path.is_file())
+    size = _size_of(source)
     if shutil.disk_usage(into).free < size + SPARE:
         raise DiskSpaceError(
             f"A copy of the shadow needs {size / 1e9:.1f} GB in {into}.", next_step="free some space there"
@@ -47,9 +47,7 @@ def move_files(settings: Settings, into: str) -> None:
         DiskSpaceError: it is another disk, and there is no room on it.
         ProgramError: it could not be copied there.
     """
-    source = destination_of(settings)
-    directory = Path(into)
-    target = Destination(directory, tablespace_root=directory.with_name(f"{directory.name}-tablespaces"))
+    source, target = destination_of(settings), _moved_to(Path(into))
     for one, other in _places(source, target):
         if not one.is_dir():
             continue
@@ -63,6 +61,38 @@ def move_files(settings: Settings, into: str) -> None:
             _copy(one, other)
             shutil.rmtree(one)
     _link_again(source, target)
+
+
+def require_place(settings: Settings, into: Path) -> None:
+    """See that the files can be moved to `into`, before the shadow is promoted: afterwards it cannot go on as before.
+
+    Raises:
+        RecoveryError: there is something already.
+        DiskSpaceError: it is another disk, and there is no room on it.
+    """
+    source, target = destination_of(settings), _moved_to(into)
+    for _, other in _places(source, target):
+        if other.is_dir():
+            _require_empty(other)
+        elif other.exists():
+            raise RecoveryError(f"{other} is there already.", next_step="give another directory")
+    around = next(place for place in (target.directory, *target.directory.absolute().parents) if place.exists())
+    size = _size_of(source)
+    if around.stat().st_dev != source.directory.stat().st_dev and shutil.disk_usage(around).free < size + SPARE:
+        raise DiskSpaceError(
+            f"Moving the shadow to {into} needs {size / 1e9:.1f} GB there, on another disk.",
+            next_step="free some space there, or give a directory on the shadow's disk",
+        )
+
+
+def _moved_to(directory: Path) -> Destination:
+    return Destination(directory, tablespace_root=directory.with_name(f"{directory.name}-tablespaces"))
+
+
+def _size_of(source: Destination) -> int:
+    """Bytes of the data directory and the tablespaces beside it."""
+    places = [place for place in (source.directory, source.tablespace_root) if place is not None and place.is_dir()]
+    return sum(path.lstat().st_size for place in places for path in place.rglob("*") if path.is_file())
 
 
 def _places(source: Destination, target: Destination) -> tuple[tuple[Path, Path], ...]:

@@ -85,12 +85,18 @@ def verified_to(seen: Observed, line: Lineage, before: datetime | None) -> datet
 
     The newest commit that was replayed; and, where all is replayed that the receiver had stored when it was level with
     the server, that moment: nothing was committed in between that is not here.
+
+    A commit bears the source's clock, which may have been ahead and put back: what the server had flushed by the
+    receiver's moment is not newer than that moment, whatever a commit in it says.
     """
     known = [moment for moment in (before, seen.commit_at) if moment is not None]
     level = seen.level
-    if level is not None and has_all(seen) and seen.handed_to >= level.lsn and _is_of(line, level):
+    if level is None or not _is_of(line, level):
+        return max(known, default=None)
+    if has_all(seen) and seen.handed_to >= level.lsn:
         known.append(level.at)
-    return max(known, default=None)
+    newest = max(known, default=None)
+    return newest if newest is None or seen.replayed > level.lsn else min(newest, level.at)
 
 
 def stalled(seen: Observed, line: Lineage, size: int) -> Stalled | None:

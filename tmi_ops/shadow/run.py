@@ -37,6 +37,7 @@ from tmi_ops.shadow.server import (
     shadow_server,
 )
 from tmi_ops.store.single_put import look
+from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.lease import read_lease
@@ -300,12 +301,15 @@ class Run:
     def _promote_when_all_is_here(self, server: ShadowServer, feeder: Feeder) -> Ended | None:
         if self._asked_since is None:
             self._asked_since = time.monotonic()
-            archive = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1]).facts.archive
-            self._end = coverage(archive, self._line).end or 0
+            self._end = self._archive_end()
         seen = self._seen
         if seen is None:
             return None
         whole = has_all(seen) and seen.handed_to >= self._end
+        if whole and time.monotonic() - self._asked_since < NO_FURTHER_S:
+            self._end = self._archive_end()  # its receiver may have put more there since
+            if self._end > seen.handed_to:
+                return None
         stopped = self._teller.report.stopped_by
         slow = seen.still_s > NO_FURTHER_S or (stopped is not None and stopped.kind in _OF_THE_WAL)
         if not whole and not slow:
@@ -317,6 +321,9 @@ class Run:
         waited = time.monotonic() - self._asked_since
         self.promoted = Promoted(seen.replayed, timeline, why, waited, took)
         return Ended.PROMOTED
+
+    def _archive_end(self) -> int:
+        return coverage(list_wal(self._store, self._seed.system_identifier), self._line).end or 0
 
     def _at(self) -> str:
         return format_lsn(self._replayed)

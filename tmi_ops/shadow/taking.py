@@ -10,6 +10,7 @@ from pathlib import Path
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.settings import Settings
+from tmi_ops.shadow.files import require_place
 from tmi_ops.shadow.life import Life, ShadowOptions
 from tmi_ops.shadow.place import (
     HandedOver,
@@ -52,6 +53,7 @@ def take_shadow(settings: Settings, store: ObjectStore, into: Path, report: Repo
         OpsError: as `run_shadow`.
     """
     require_shadow(settings)
+    require_place(settings, into)
     if is_running(settings):
         report.note("Asking the process that runs the shadow to hand it over.")
         reply = ask(settings, "hand over", into, PATIENCE_S)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tmi_ops.checks.finding import Severity
-from tmi_ops.errors import SettingsError
+from tmi_ops.errors import DiskSpaceError, RecoveryError, SettingsError
 from tmi_ops.postgres.wal_files import Segment
+from tmi_ops.settings import load_settings
 from tmi_ops.shadow import feeding
 from tmi_ops.shadow.alerting import alert_of
 from tmi_ops.shadow.feeding import HOLE_AFTER_S, Next, Seen, Wanted, can_follow, names_of, pause, what_next
+from tmi_ops.shadow.files import require_place
 from tmi_ops.shadow.judging import (
     STALLED_SILENT_S,
     STALLED_WAITING_S,
@@ -24,6 +28,7 @@ from tmi_ops.shadow.judging import (
     state_of,
     verified_to,
 )
+from tmi_ops.shadow.place import destination_of
 from tmi_ops.shadow.report import (
     KnownReport,
     RollingCheck,
@@ -196,6 +201,40 @@ def test_verified_is_the_moment_at_which_the_receiver_was_level_once_all_of_that
     assert verified_to(observed(level=Level(1, lsn(5), later)), left, None) == NOON, "beyond where the line left it"
     assert verified_to(observed(), ONE, later) == later, "what was verified stays so"
     assert verified_to(observed(commit_at=None), ONE, None) is None
+
+
+def test_a_commit_of_a_clock_that_was_ahead_verifies_no_more_than_the_receiver_knows() -> None:
+    """The source's clock was an hour ahead for a while; the shadow stands before the archive's end."""
+    ahead, level = NOON + timedelta(hours=1), Level(1, lsn(6), NOON + timedelta(minutes=2))
+    behind = observed(commit_at=ahead, level=level, more=True)
+    assert verified_to(behind, ONE, None) == level.at
+    assert verified_to(behind, ONE, ahead) == level.at, "nor where it was believed before"
+    assert verified_to(replace(behind, replayed=lsn(7)), ONE, None) == ahead, "the receiver's word is older than that"
+
+
+@pytest.mark.parametrize("amiss", ["something there", "a file there", "no room"])
+def test_where_a_shadow_cannot_be_moved_to_is_known_before_it_is_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amiss: str
+) -> None:
+    settings = load_settings({"TMI_OPS_HOME": str(tmp_path / "home"), "POSTGRES_DB": "tmi"})
+    data = destination_of(settings).directory
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("17")
+    into = tmp_path / "into"
+    require_place(settings, into)
+    if amiss == "a file there":
+        into.write_text("mine")
+    else:
+        into.mkdir()
+        require_place(settings, into)
+    if amiss == "something there":
+        (into / "mine").touch()
+    if amiss == "no room":
+        elsewhere = next(place for place in (Path("/proc"), Path("/dev")) if place.is_dir()) / "into"
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1))
+        into = elsewhere
+    with pytest.raises((RecoveryError, DiskSpaceError)):
+        require_place(settings, into)
 
 
 def test_it_is_stalled_where_the_server_waits_for_wal_although_it_has_some() -> None:
