@@ -44,6 +44,7 @@ HEARTBEAT_JOB = "heartbeat"
 LONGEST_DRILL = timedelta(hours=12)
 LONGEST_BEAT = timedelta(minutes=5)
 SOUND, RTO_MET, RPO_MET = "sound", "rto_met", "rpo_met"
+_WRITTEN = "write it as 2026-11-24T03:44:13+00:00"
 _MISSED = "one of to_time, to_lsn, to_name and latest at most, and seed only with none of them"
 
 
@@ -178,12 +179,17 @@ def _heartbeat_asset(environment: str) -> AssetsDefinition:
 
 
 def _moment(words: str | None) -> datetime | None:
+    """As the launchpad says it: the same moment whenever it is read, so that a yes is given to that moment."""
     if words is None:
         return None
+    now = datetime.now(UTC)
     try:
-        return read_moment(words, zone=UTC).at
+        at, tomorrow = (read_moment(words, now=when, zone=UTC).at for when in (now, now + timedelta(days=1)))
     except ValueError as error:
-        raise SettingsError(f"{error}.", next_step="write it as 2026-11-24T03:44:13+00:00") from None
+        raise SettingsError(f"{error}.", next_step=_WRITTEN) from None
+    if at != tomorrow:
+        raise SettingsError(f"{words!r} is another moment at each launch.", next_step=_WRITTEN)
+    return at
 
 
 def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:

@@ -124,6 +124,9 @@ def test_only_one_target_is_taken_and_a_time_without_a_zone_is_utc() -> None:
         DrillConfig(latest=True, seed=3).target()
     with pytest.raises(SettingsError, match="is not a time"):
         DrillConfig(to_time="yesterday").target()
+    for words in ("15m ago", "now"):  # the yes to a plan would be one to another moment
+        with pytest.raises(SettingsError, match="another moment at each launch"):
+            DrillConfig(to_time=words).target()
 
 
 @pytest.mark.parametrize(
