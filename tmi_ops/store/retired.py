@@ -1,13 +1,14 @@
 """What a key had signed when it was retired: so whoever steals it later cannot date a signature back.
 
 The record lies in the store, a line for each signature; its SHA-256 stands in the pinned word of the retired key, so
-nobody who writes the store can add a line. WAL is not in it: each segment names the digest of the one before it, and
-the first one of the new key that of the last one of the old.
+nobody who writes the store can add a line. Of WAL it has, for each timeline, the last segment: beyond that the key has
+signed nothing, and a segment before it is bound by the digest that the next one has of it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,14 +18,22 @@ from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.store.folders import SIGNATURE
 from tmi_ops.store.minisign import PublicKey
 from tmi_ops.store.signed import LARGEST_DOCUMENT, read_signature
-from tmi_ops.store.single_put import get_single
-from tmi_ops.store.trust import Signed, UntrustedError
+from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.stamped import STAMP, canonical
+from tmi_ops.store.trust import Purpose, Record, UntrustedError, last_segments, signature_of
 from tmi_ops.store.vouching import purpose_of
 
 if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
 
 READERS = 16
+# What is signed in its metadata, and not made anew by itself soon.
+_STAMPED: tuple[tuple[re.Pattern[str], Purpose], ...] = (
+    (re.compile(r"objectives/[^/]+\.json"), "reading"),
+    (re.compile(r"wal/[^/]+/(?:[0-9A-F]{8}\.history\.zst|lease\.json|records\.json)"), "WAL"),
+)
+# Before the name of a timeline's last segment.
+_UP_TO = "<="
 
 
 def record_key(digest: str) -> str:
@@ -41,9 +50,10 @@ def keep_record(store: ObjectStore, key: PublicKey) -> str:
     Raises:
         StoreError: the store failed.
     """
-    documents = [item.key for item in store.list_objects("") if purpose_of(item.key) not in (None, "WAL")]
+    keys = [item.key for item in store.list_objects("")]
     with ThreadPoolExecutor(READERS, thread_name_prefix="keys") as pool:
-        found = [line for line in pool.map(lambda name: _line(store, key, name), documents) if line]
+        found = [line for line in pool.map(lambda name: _line(store, key, name), keys) if line]
+    found += [f"{_UP_TO}{name}  {folder}\n" for folder, name in {"wal": "", **last_segments(keys)}.items()]
     data = "".join(sorted(found)).encode()
     digest = hashlib.sha256(data).hexdigest()
     store.put_bytes(record_key(digest), data)
@@ -55,17 +65,17 @@ class Records:
     """The records of one store, read when they are first asked for."""
 
     store: ObjectStore
-    _known: dict[str, frozenset[str]] = field(default_factory=dict)
+    _known: dict[str, Record] = field(default_factory=dict)
 
-    def __call__(self, digest: str) -> frozenset[str]:
-        """Digests of the signatures in a record.
+    def __call__(self, digest: str) -> Record:
+        """The record of this SHA-256.
 
         Raises:
             UntrustedError: the record is gone, or was altered.
             StoreError: the store failed.
         """
         if digest not in self._known:
-            self._known[digest] = frozenset(line.split(" ", 1)[0] for line in self._read(digest).splitlines())
+            self._known[digest] = _record_of(self._read(digest))
         return self._known[digest]
 
     def _read(self, digest: str) -> str:
@@ -83,15 +93,41 @@ class Records:
         return data.decode()
 
 
+def _record_of(text: str) -> Record:
+    parts = [line.split("  ", 1) for line in text.splitlines()]
+    segments = {folder: word.removeprefix(_UP_TO) for word, folder in parts if word.startswith(_UP_TO)}
+    return Record(frozenset(word for word, _ in parts if not word.startswith(_UP_TO)), segments or None)
+
+
 def _line(store: ObjectStore, key: PublicKey, name: str) -> str | None:
-    """None: the document was not signed by this key, or is not to be believed."""
-    signature = read_signature(store, name)
+    """None: the object was not signed by this key, or is not to be believed."""
+    signed = _signed(store, name)
+    if signed is None:
+        return None
+    content, signature, purpose, where = signed
+    try:
+        signer = store.trust.check(name, content, signature, purpose, datetime.now(UTC)).key
+    except UntrustedError:
+        return None
+    return f"{hashlib.sha256(signature).hexdigest()}  {where}\n" if signer == key else None
+
+
+def _signed(store: ObjectStore, name: str) -> tuple[bytes, bytes, Purpose, str] | None:
+    """What is signed, its signature, as what, and where that lies; None: nothing that a record holds."""
+    stamped = next((purpose for pattern, purpose in _STAMPED if pattern.fullmatch(name)), None)
+    if stamped is not None:
+        head = look(store, name)
+        stamp = None if head is None else head.metadata.get(STAMP)
+        if head is None or stamp is None:
+            return None
+        return canonical(head.metadata), signature_of(stamp), stamped, name
     purpose = purpose_of(name)
-    if signature is None or purpose is None:
+    if purpose is None or purpose == "WAL":
+        return None
+    signature = read_signature(store, name)
+    if signature is None:
         return None
     try:
-        data = get_single(store, name, limit=LARGEST_DOCUMENT)[0]
-        signed: Signed = store.trust.check(name, data, signature, purpose, datetime.now(UTC))
-    except (UntrustedError, ObjectMissingError, IntegrityError):
+        return get_single(store, name, limit=LARGEST_DOCUMENT)[0], signature, purpose, f"{name}{SIGNATURE}"
+    except (ObjectMissingError, IntegrityError):
         return None
-    return f"{hashlib.sha256(signature).hexdigest()}  {name}{SIGNATURE}\n" if signed.key == key else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,6 +50,9 @@ _WORD = re.compile(
     rf"(?:(?P<role>{'|'.join(ROLES)}):)?(?P<key>{PUBLIC_KEY.pattern})"
     r"(?:@(?P<until>[0-9TZ:+.-]+)(?:#(?P<record>[0-9a-f]{64}))?)?"
 )
+_SEGMENT = re.compile(
+    r"(?P<folder>wal/[^/]+/[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(?:\.partial|\.[0-9A-F]{8}\.backup)?\.zst"
+)
 _COMMENT = re.compile(r"timestamp:(?P<time>\d{1,11}) environment:(?P<environment>\S*) file:(?P<file>.+)")
 _KEYS_STEP = (
     "find out who wrote it; if a trusted person did, sign it: `tmi-ops keys sign`; which keys are trusted says "
@@ -75,7 +78,29 @@ class TrustedKey:
     record: str | None = None
 
 
-def _no_records(digest: str) -> Collection[str]:
+@dataclass(frozen=True)
+class Record:
+    """What a key had signed when it was retired (retired.py).
+
+    `signatures`: the SHA-256 of each. `segments`: by folder of a timeline, the name of its last WAL segment then; None:
+    the record is of an earlier release, which knew nothing of WAL.
+    """
+
+    signatures: Collection[str]
+    segments: Mapping[str, str] | None = None
+
+    def holds(self, name: str, signature: bytes, purpose: Purpose) -> bool:
+        """Whether this signature of the object `name` was made by then. Of a segment it tells whether the archive went
+        so far: one within is bound by the digest that the next one has of it."""
+        if hashlib.sha256(signature).hexdigest() in self.signatures:
+            return True
+        if purpose != "WAL" or self.segments is None:
+            return purpose == "WAL"
+        segment = _SEGMENT.fullmatch(name)
+        return segment is not None and segment["name"] <= self.segments.get(segment["folder"], "")
+
+
+def _no_records(digest: str) -> Record:
     raise UntrustedError(f"The record {digest[:16]}... of what a retired key had signed is not at hand.")
 
 
@@ -91,13 +116,13 @@ class Signed:
 class Trust:
     """The keys of one environment. Without `trusted` nothing is checked; without `signing` nothing is signed.
 
-    `records`: the SHA-256 of each signature in the record of that SHA-256.
+    `records`: the record of that SHA-256.
     """
 
     environment: str = ""
     signing: SecretKey | None = None
     trusted: tuple[TrustedKey, ...] = ()
-    records: Callable[[str], Collection[str]] = field(default=_no_records, repr=False, compare=False)
+    records: Callable[[str], Record] = field(default=_no_records, repr=False, compare=False)
 
     @property
     def is_pinned(self) -> bool:
@@ -145,16 +170,13 @@ class Trust:
             raise _untrusted(f"{name} was signed as {bound['file']!r}: it was copied from there.")
         at = datetime.fromtimestamp(int(bound["time"]), UTC)
         fitting = _require_allowed(name, known, purpose, at, now)
-        if purpose != "WAL" and not any(self._is_recorded(one, signature) for one in fitting):
+        recorded = (one.record is None or self.records(one.record).holds(name, signature, purpose) for one in fitting)
+        if not any(recorded):
             raise _untrusted(
                 f"{name} is signed by key {known[0].key.name}, which had not signed this when it was retired: the "
                 "signature was dated back."
             )
         return Signed(known[0].key, at)
-
-    def _is_recorded(self, key: TrustedKey, signature: bytes) -> bool:
-        """Whether a key had made a signature when it was retired, as far as that was recorded."""
-        return key.record is None or hashlib.sha256(signature).hexdigest() in self.records(key.record)
 
     def stamp(self, name: str, content: bytes) -> str | None:
         """A signature in one line, for an object's metadata; None without a signing key."""
@@ -167,8 +189,21 @@ class Trust:
         Raises:
             UntrustedError: the message says what is wrong.
         """
-        lines = None if stamp is None else "\n".join(["untrusted comment: from metadata", *stamp.split("|"), ""])
-        return self.check(name, content, None if lines is None else lines.encode(), purpose, now)
+        return self.check(name, content, None if stamp is None else signature_of(stamp), purpose, now)
+
+
+def last_segments(keys: Iterable[str]) -> dict[str, str]:
+    """By folder of a timeline, the name of the last WAL segment among these keys of objects."""
+    found: dict[str, str] = {}
+    for key in keys:
+        if (segment := _SEGMENT.fullmatch(key)) is not None:
+            found[segment["folder"]] = max(segment["name"], found.get(segment["folder"], ""))
+    return found
+
+
+def signature_of(stamp: str) -> bytes:
+    """The signature file that `Trust.stamp` put into one line."""
+    return "\n".join(["untrusted comment: from metadata", *stamp.split("|"), ""]).encode()
 
 
 def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequence[str]) -> Trust:

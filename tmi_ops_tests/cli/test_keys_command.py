@@ -15,11 +15,15 @@ from click.testing import CliRunner, Result
 from tmi_ops.cli.keys import keys
 from tmi_ops.cli.main import main
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.conditional_put import IfAbsent
 from tmi_ops.store.keys import after_rotation, key_facts
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.signed import read_document, write_once
+from tmi_ops.store.single_put import get_single
+from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import TrustedKey, UntrustedError, read_trust
+from tmi_ops.wal.stored_file import load, store_once
 
 NOW = datetime(2026, 11, 27, 20, 0, 0, 500, UTC)
 AGE = shutil.which("age") or ""
@@ -100,11 +104,17 @@ def test_after_a_rotation_old_documents_stay_good_and_the_old_key_signs_nothing_
     settings = store_settings.model_copy(update=facts)
     before = open_store(settings, "staging")
     write_once(before, "restore-points/old.json", b"old", "restore point")
+    cluster, name = "7000000000000000001", "00000001000000000000000{}"
+    store_once(before, cluster, name.format(5), b"old", None)
+    put_note(before, "objectives/2026-11-27.json", b"old", IfAbsent(), "reading")
     reach(monkeypatch, store_settings, made / "signing.key", made / "trusted.keys")
     assert "holds the new key" in run("rotate", "signing", "--yes").output
 
     after = open_store(settings, "staging")
     assert read_document(after, "restore-points/old.json", "restore point") == b"old"
+    assert load(after, cluster, name.format(5))[0] == b"old"
+    note, head = get_single(after, "objectives/2026-11-27.json")
+    check_note(after, "objectives/2026-11-27.json", head.metadata, note, "reading")
     write_once(after, "restore-points/new.json", b"new", "restore point")
     assert read_document(after, "restore-points/new.json", "restore point") == b"new"
     with pytest.raises(UntrustedError):
@@ -116,6 +126,7 @@ def test_after_a_rotation_old_documents_stay_good_and_the_old_key_signs_nothing_
     with pytest.raises(UntrustedError, match="dated back"):
         read_document(after, "restore-points/forged.json", "restore point")
     (record,) = [item.key for item in after.list_objects("keys/")]
+    assert f"<={name.format(5)}  wal/{cluster}/00000001\n" in after.get_bytes(record).decode()
     after.put_bytes(record, after.get_bytes(record) + hashlib.sha256(thief_s or b"").hexdigest().encode())
     with pytest.raises(UntrustedError, match="is gone or was altered"):
         read_document(open_store(settings, "staging"), "restore-points/forged.json", "restore point")

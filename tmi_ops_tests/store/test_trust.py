@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,12 @@ from tmi_ops.store.minisign import new_secret_key, secret_key_file
 from tmi_ops.store.trust import (
     ROLES,
     Purpose,
+    Record,
     Role,
     Trust,
     TrustedKey,
     UntrustedError,
+    last_segments,
     read_trust,
     trusted_keys,
     trusted_word,
@@ -104,7 +107,7 @@ def test_after_a_rotation_the_old_key_is_trusted_for_what_it_signed() -> None:
 
 def test_what_a_retired_key_had_not_signed_by_then_is_refused_however_it_is_dated() -> None:
     known = hashlib.sha256(trusting().sign(NAME, CONTENT, NOW) or b"").hexdigest()
-    records = {"0" * 64: frozenset({known})}
+    records = {"0" * 64: Record({known})}
     retired = TrustedKey(KEY.public, until=NOW + timedelta(days=1), record="0" * 64)
     trust = replace(trusting(TrustedKey(OTHER.public), retired), records=records.__getitem__)
     checked(trust)
@@ -114,8 +117,35 @@ def test_what_a_retired_key_had_not_signed_by_then_is_refused_however_it_is_date
     checked(replace(trust, trusted=(*trust.trusted, TrustedKey(KEY.public, ("writer",)))))
     with pytest.raises(UntrustedError, match="not at hand"):
         checked(trusting(retired))
-    trust.check_stamp(NAME, CONTENT, trust.stamp(NAME, CONTENT), "WAL", datetime.now(UTC))
+    trust.check_stamp(NAME, CONTENT, trust.stamp(NAME, CONTENT), "WAL", datetime.now(UTC))  # of an earlier release
     assert trusted_keys(trusted_word(retired)) == [retired]
+
+
+FOLDER = "wal/7000000000000000001/00000001"
+
+
+@pytest.mark.parametrize(
+    ("name", "believed"),
+    [
+        (f"{FOLDER}/000000010000000000000004.zst", True),
+        (f"{FOLDER}/000000010000000000000005.zst", True),
+        (f"{FOLDER}/000000010000000000000005.partial.zst", True),
+        (f"{FOLDER}/000000010000000000000006.zst", False),
+        (f"{FOLDER}/000000010000000000000006.partial.zst", False),
+        ("wal/7000000000000000001/00000002/000000020000000000000004.zst", False),
+        ("wal/7000000000000000002/00000001/000000010000000000000004.zst", False),
+        ("wal/7000000000000000001/00000002.history.zst", False),
+        ("wal/7000000000000000001/lease.json", False),
+    ],
+)
+def test_whoever_stole_a_retired_key_adds_no_wal_behind_what_was_archived_then(name: str, *, believed: bool) -> None:
+    keys = [f"{FOLDER}/00000001000000000000000{number}.zst" for number in (3, 5, 4)]
+    assert last_segments([*keys, NAME]) == {FOLDER: "000000010000000000000005"}
+    retired = TrustedKey(KEY.public, until=NOW + timedelta(days=1), record="0" * 64)
+    records = {"0" * 64: Record(frozenset(), last_segments(keys))}
+    trust = replace(trusting(TrustedKey(OTHER.public), retired), records=records.__getitem__)
+    with contextlib.nullcontext() if believed else pytest.raises(UntrustedError, match="dated back"):
+        trust.check_stamp(name, CONTENT, trust.stamp(name, CONTENT), "WAL", NOW + timedelta(days=1))
 
 
 def test_a_signature_in_one_line_is_the_same_one() -> None:
