@@ -81,7 +81,7 @@ def needs_superuser(toc: Toc, trusted_extensions: Collection[str]) -> tuple[str,
     Args:
         trusted_extensions: those that the server lets ordinary roles create, or has already.
     """
-    return tuple(dict.fromkeys(_called(entry) for entry in toc.entries if _is_of_superusers(entry, trusted_extensions)))
+    return tuple(dict.fromkeys(_called(entry) for entry in toc.entries if is_of_superusers(entry, trusted_extensions)))
 
 
 def ownership_statements(toc: Toc) -> Iterator[str]:
@@ -168,7 +168,8 @@ def trusted_extensions(postgres: PostgresSettings) -> frozenset[str]:
     return frozenset({name for (name,) in rows} | {"plpgsql"})
 
 
-def _is_of_superusers(entry: TocEntry, trusted_extensions: Collection[str]) -> bool:
+def is_of_superusers(entry: TocEntry, trusted_extensions: Collection[str]) -> bool:
+    """Whether PostgreSQL lets only a superuser make it."""
     if entry.desc in _OF_SUPERUSERS:
         return True
     if entry.desc == "EXTENSION":

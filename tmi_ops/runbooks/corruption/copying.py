@@ -11,7 +11,8 @@ from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.progress import Report
-from tmi_ops.recovery.load import RESTORE_JOBS, load_archive
+from tmi_ops.recovery.by_turns import load_by_turns
+from tmi_ops.recovery.load import RESTORE_JOBS
 from tmi_ops.recovery.new_database import create_database, drop_database
 from tmi_ops.recovery.surroundings import apply_properties
 from tmi_ops.settings import PostgresSettings
@@ -21,6 +22,8 @@ def copy_database(
     source: PostgresSettings, target: PostgresSettings, directory: Path, programs: Programs, report: Report
 ) -> None:
     """Dump `source`, a database that nobody writes to, and restore it as the new database `target`.
+
+    Functions of CHECKs, indexes and views belong to whoever owned a table: no superuser runs them.
 
     Args:
         directory: for the dump, on this machine; what is there is replaced. A database `target` is, too.
@@ -39,6 +42,6 @@ def copy_database(
         phase.advance(1)
     drop_database(target, target.database)
     create_database(target, properties, target.database, report)
-    load_archive(target, dump, programs, report)
+    load_by_turns(target, dump, programs, report)
     apply_properties(target, properties, report)
     shutil.rmtree(directory, ignore_errors=True)
