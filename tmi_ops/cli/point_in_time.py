@@ -51,20 +51,26 @@ def tablespace_mapping(words: str) -> tuple[str, Path]:
 def restore_point_in_time(wanted: PointInTime) -> int:
     """Plan, show the plan, do it, and say where the cluster stands and how to go on."""
     from tmi_ops.postgres.programs import server_programs
-    from tmi_ops.recovery.point_in_time.clock import with_times
     from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed, require_vacant
     from tmi_ops.recovery.point_in_time.execution import execute_recovery
     from tmi_ops.recovery.point_in_time.facts import read_facts
-    from tmi_ops.recovery.point_in_time.planning import plan_recovery
+    from tmi_ops.recovery.point_in_time.promised import promised_plan
 
     settings, store = open_environment()
     destination = Destination(wanted.into or _usual_place(settings), wanted.tablespaces)
     with reporting(wanted.quiet) as report:
         facts = read_facts(store, wanted.cluster)
         programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
-        scratch = settings.home / "scratch"
-        facts = with_times(store, facts, wanted.target, programs, scratch, report, timeline=wanted.timeline)
-        plan = plan_recovery(facts, wanted.target, timeline=wanted.timeline, base=wanted.backup)
+        plan = promised_plan(
+            store,
+            facts,
+            wanted.target,
+            programs,
+            settings.home / "scratch",
+            report,
+            timeline=wanted.timeline,
+            base=wanted.backup,
+        )
     require_vacant(plan, destination)
     _show_plan(plan, destination, sum(disk_needed(plan, destination, store).values()), pause=wanted.pause)
     if settings.copy_libraries:

@@ -6,8 +6,10 @@ the archive goes so far. The store must answer; everything else may be away, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.objectives.by_shadow import counted, problems_of, read_shadow
@@ -25,6 +27,7 @@ from tmi_ops.objectives.reach import WalReach, logical_reach, newest_of, reach_b
 from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.stock import OTHER, oldest_named, other_usage, read_entries, usage_of
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
@@ -155,7 +158,7 @@ class _Reading:
                 bases,
                 (),
                 cluster,
-                self._archive,
+                partial(self._archive, bases=bases),
                 lambda _: told,
             )
             witnesses = [one for one in (witness, told) if one is not None]
@@ -168,8 +171,11 @@ class _Reading:
         self.problems += reach.problems
         return reach, receiver
 
-    def _archive(self, cluster: str) -> WalArchive:
-        archive = list_wal(self.store, cluster)
+    def _archive(self, cluster: str, bases: list[CatalogueEntry]) -> WalArchive:
+        """From the newest proven base backup on the segments themselves are listed: what is said of now rests on them.
+        Of what lies before it the index is believed, which retention corrects.
+        """
+        archive = list_wal(self.store, cluster, behind=_place_of(bases, cluster))
         self.archives.append(archive.stored)
         return archive
 
@@ -228,6 +234,15 @@ class _Reading:
             return server
         behind = max(0, server.lsn - reach.end)
         return replace(server, behind=behind, level=behind == 0 and not server.in_recovery)
+
+
+def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] | None:
+    """Timeline and LSN at which the newest proven base backup of a cluster begins, else the newest. Newest first."""
+    own = [(one.manifest, one.verdict) for one in bases if isinstance(one.manifest, BaseManifest)]
+    own = [one for one in own if one[0].system_identifier == cluster]
+    proven = [base for base, verdict in own if verdict is not None and verdict.outcome == "proven"]
+    chosen = next(iter([*proven, *(base for base, _ in own)]), None)
+    return None if chosen is None else (chosen.timeline, parse_lsn(chosen.start_lsn))
 
 
 def _ask(settings: Settings) -> tuple[ServerReading | None, Witness | None, str | None]:

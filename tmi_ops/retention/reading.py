@@ -7,23 +7,33 @@ Manifests are reduced as they arrive, so memory grows with the number of objects
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 
-from tmi_ops.errors import ObjectMissingError, StoreError
-from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
+from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
+from tmi_ops.postgres.wal_files import (
+    DEFAULT_SEGMENT_SIZE,
+    HISTORY_NAME,
+    PARTIAL_SUFFIX,
+    SEGMENT_NAME,
+    Segment,
+    parse_lsn,
+    parse_segment_name,
+)
 from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
 from tmi_ops.retention.holds import read_hold
 from tmi_ops.store.catalogue import backup_folder, read_manifest, read_newest_verdict
-from tmi_ops.store.folders import MANIFEST, Folder, kind_of
+from tmi_ops.store.folders import MANIFEST, Folder, kind_of, lacks_parts
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.overview import READERS, overview
+from tmi_ops.store.overview import READERS, keep, overview
 from tmi_ops.store.seen import notice
 from tmi_ops.wal.archive import list_clusters
 from tmi_ops.wal.description import read_segment_size
 from tmi_ops.wal.fetching import read_history
+from tmi_ops.wal.index import correct, read_claims
 from tmi_ops.wal.layout import SUFFIX, cluster_folder
 from tmi_ops.wal.lineage import Lineage, lineage
 
@@ -41,7 +51,12 @@ def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
         StoreError: anything of it could not be read or understood; then nothing may be removed.
     """
     locking = has_object_lock(store)
-    view = overview(store, thoroughness="names" if to_look else "whole")
+    # Where nothing is signed, the catalogue's copy of a document is anybody's word: what is removed by is read itself.
+    anew = not to_look and not store.trust.is_pinned
+    view = overview(store, thoroughness="names" if to_look else "whole", anew=anew)
+    if anew and view.etag is not None:
+        with suppress(OpsError):  # who may not write it leaves it as it is
+            keep(store, view)
     known = view.over(store)
     folders, committed = view.folders.values(), view.committed
     backups: list[Backup] = []
@@ -52,7 +67,7 @@ def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
     ids = [backup.backup_id for backup in backups]
     for lost in notice(store, {kind: [one for one in ids if kind_of(one) == kind] for kind in KINDS}):
         raise lost
-    wal = tuple(_read_wal(store, cluster) for cluster in list_clusters(store))
+    wal = tuple(_read_wal(store, cluster, to_look=to_look) for cluster in list_clusters(store))
     stored = [file.stored_at for cluster in wal for file in cluster.files]
     return RetentionFacts(
         backups=tuple(backups),
@@ -76,6 +91,8 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
         if folder.verdict is not None:
             verdict = read_newest_verdict(store, manifest, [folder.verdict])
             proof = "not proven" if verdict is None else verdict.outcome
+        if lacks_parts(folder, manifest):
+            proof = "failed"  # whatever it was once: nothing that is whole may go because of it
         lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
     except ObjectMissingError as error:
         raise StoreError(
@@ -120,8 +137,9 @@ def _subject(manifest: AnyManifest) -> str:
     return f"the database {manifest.database}{without_rows}"
 
 
-def _read_wal(store: ObjectStore, cluster: str) -> ClusterWal:
+def _read_wal(store: ObjectStore, cluster: str, *, to_look: bool) -> ClusterWal:
     size = read_segment_size(store, cluster) or DEFAULT_SEGMENT_SIZE
+    claims = None if to_look else read_claims(store, cluster)
     files: list[WalFile] = []
     histories: set[int] = set()
     for item in store.list_objects(f"{cluster_folder(cluster)}/"):
@@ -131,6 +149,9 @@ def _read_wal(store: ObjectStore, cluster: str) -> ClusterWal:
         elif SEGMENT_NAME.fullmatch(name[:_SEGMENT_NAME_LENGTH]):
             segment = parse_segment_name(name[:_SEGMENT_NAME_LENGTH], size)
             files.append(WalFile(item.key, item.size, item.modified, segment.timeline, segment.start, segment.end))
+    if claims is not None:
+        whole = (file for file in files if not file.key.endswith(f"{PARTIAL_SUFFIX}{SUFFIX}"))
+        correct(store, cluster, claims, {Segment(file.timeline, file.start, file.end - file.start) for file in whole})
     lines = {timeline: line for timeline in sorted(histories) if (line := _read_line(store, cluster, timeline))}
     return ClusterWal(cluster, tuple(files), lines)
 

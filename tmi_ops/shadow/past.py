@@ -14,9 +14,9 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
-from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
-from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, plan_recovery
+from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
+from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.rescue.past import Moment, Past, past_database
@@ -79,7 +79,7 @@ def _replayed(
         raise _replayed_already(target)
     facts = read_facts(store, seed.system_identifier)
     base = _base_before(facts, redo, seed.backup_id)
-    plan = plan_recovery(with_times(store, facts, target, programs, directory, report), target, base=base)
+    plan = promised_plan(store, facts, target, programs, directory, report, base=base)
     with standing_at(plan, store, destination, programs, identity, report, finish="promote") as standing:
         address = standing.address.model_copy(update={"database": settings.postgres.database})
         words = target.words() if moment.target is not None else f"the shadow as it stands{stands_at}"

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.described import read_described, write_described
-from tmi_ops.store.folders import MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict
+from tmi_ops.store.folders import CHECKSUMS, MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict, lacks_parts
 from tmi_ops.store.manifest import (
     BACKUP_ID,
     KINDS,
@@ -46,7 +46,6 @@ from tmi_ops.store.signed import read_document, write_once
 from tmi_ops.store.single_put import sealed, unsealed
 from tmi_ops.store.trust import CLOCK_TOLERANCE, TrustedKey, UntrustedError
 
-CHECKSUMS = "SHA256SUMS"
 LATEST = "latest"
 _VERDICT_NAME = re.compile(rf"{VERDICT_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9a-f]{{4}}\.json")
 
@@ -328,6 +327,8 @@ def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | No
         return None, None
     except BrokenRecordError as error:
         return None, error
+    if lacks_parts(folder, manifest):
+        return None, _incomplete(manifest, folder)
     keys = [] if folder.verdict is None else [folder.verdict]
     try:
         return CatalogueEntry(manifest, read_newest_verdict(store, manifest, keys)), None
@@ -374,6 +375,15 @@ def _read_verdict(store: ObjectStore, manifest: AnyManifest, key: str) -> Verdic
 
 def _verdict_time(verdict: Verdict) -> str:
     return f"{verdict.verified_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+
+
+def _incomplete(manifest: AnyManifest, folder: Folder) -> BrokenRecordError:
+    return BrokenRecordError(
+        f"{manifest.backup_id} is not whole: the store has {folder.parts} of its {len(manifest.objects)} objects.",
+        kept="What is there was left as it is.",
+        next_step="bring the others back if the bucket keeps versions, and see which lifecycle rule or who removed "
+        "them; use another backup by its id: `tmi-ops backups`",
+    )
 
 
 def _catalogue_broken(broken: list[StoreError]) -> StoreError:

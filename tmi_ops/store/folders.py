@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tmi_ops.store.manifest import BACKUP_ID, Kind
+from tmi_ops.store.manifest import BACKUP_ID, AnyManifest, Kind
 from tmi_ops.store.objects import ListedObject
 
 MANIFEST = "manifest.json"
 HOLD = "hold.json"
+CHECKSUMS = "SHA256SUMS"
 VERDICT_PREFIX = "verdict-"
+DRILL_PREFIX = "drill-"
+# What lies beside a backup's own objects, and begins so.
+_BESIDE = (MANIFEST, HOLD, CHECKSUMS, VERDICT_PREFIX, DRILL_PREFIX)
 SIGNATURE = ".minisig"
 SEALED = ".age"
 
@@ -25,6 +29,7 @@ class Folder:
     """One backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest.
 
     `touched_at`: when anything was last stored in it. `etags`: of the documents that a judgement needs, by key.
+    `parts`: how many objects the backup itself has there; None: nobody counted them.
     """
 
     backup_id: str
@@ -34,6 +39,7 @@ class Folder:
     manifest_at: datetime | None = None
     verdict: str | None = None
     held: bool = False
+    parts: int | None = None
     etags: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,6 +54,11 @@ def is_verdict(name: str) -> bool:
     return name.startswith(VERDICT_PREFIX) and not name.endswith((SIGNATURE, SEALED))
 
 
+def lacks_parts(folder: Folder, manifest: AnyManifest) -> bool:
+    """Whether objects are gone that the manifest names: somebody removed them, or a lifecycle rule did."""
+    return folder.parts is not None and folder.parts < len(manifest.objects)
+
+
 def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
     """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
     folder: Folder | None = None
@@ -60,11 +71,12 @@ def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
         if folder is None or folder.backup_id != backup_id:
             if folder is not None:
                 yield _with_documents(folder, found)
-            folder, found = Folder(backup_id), {}
+            folder, found = Folder(backup_id, parts=0), {}
         folder.size += item.size
         folder.objects += 1
         folder.touched_at = max(folder.touched_at, item.modified)
         folder.held |= name == HOLD
+        folder.parts = (folder.parts or 0) + (not name.startswith(_BESIDE))
         if name == MANIFEST:
             folder.manifest_at = item.modified
         elif is_verdict(name):

@@ -16,14 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, OpsError
 from tmi_ops.store.changes import ABANDONED, DRILLS, Change, announce, changes_in
 from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE, VERDICT_PREFIX, Folder, folders_of, kind_of
+from tmi_ops.store.guarding import store_clock
 from tmi_ops.store.manifest import KINDS, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.seen import newest_catalogue
 from tmi_ops.store.single_put import get_single
 from tmi_ops.store.stored_catalogue import (
     CATALOGUE,
@@ -49,6 +51,8 @@ _FEW = 24
 # A reader that had to read so many documents itself spares the next one that.
 _WORTH_KEEPING = 40
 _ATTEMPTS = 6
+# A catalogue is later than the one it replaces.
+_LATER = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Overview:
     """Every folder of a backup, with or without a manifest, by id; and the documents that judgements need, by key.
 
     Args:
-        drills: keys of the newest drills' evidence, newest first.
+        drills: keys of the newest drills' evidence, newest first; `apart`: of what of it is there and not at hand.
         changes: announced, and not in the stored catalogue yet.
         stored, etag: the catalogue that this was made with; `etag` None: there was none.
         fetched: how many documents were read in their place.
@@ -65,6 +69,7 @@ class Overview:
     folders: Mapping[str, Folder]
     documents: Mapping[str, Document]
     drills: tuple[str, ...] = ()
+    apart: frozenset[str] = frozenset()
     changes: tuple[Change, ...] = ()
     announced: tuple[Change, ...] = ()
     stored: StoredCatalogue = field(default_factory=StoredCatalogue)
@@ -85,7 +90,7 @@ class Overview:
 
     def state_of(self, folder: Folder) -> bytes | None:
         """Stands for the bytes of a folder's documents; None where one of them is not at hand."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{folder.parts}\n".encode())
         for key in folder.etags:
             document = self.documents.get(key)
             if document is None:
@@ -109,7 +114,8 @@ class Overview:
         kind, _, below = key.partition("/")
         backup_id, _, name = below.partition("/")
         folder = self.folders.get(backup_id)
-        if kind == DRILL_FOLDER and key.removesuffix(SIGNATURE).removesuffix(SEALED) in self.drills:
+        of_drill = kind == DRILL_FOLDER and key.removesuffix(SIGNATURE).removesuffix(SEALED) in self.drills
+        if of_drill and key not in self.apart:
             return None
         known = folder is not None and kind_of(backup_id) == kind and key not in folder.etags
         if known and name.startswith((HOLD, VERDICT_PREFIX)):
@@ -118,12 +124,18 @@ class Overview:
 
 
 def overview(
-    store: ObjectStore, kinds: Sequence[Kind] = KINDS, thoroughness: Thoroughness = "names", *, anew: bool = False
+    store: ObjectStore,
+    kinds: Sequence[Kind] = KINDS,
+    thoroughness: Thoroughness = "names",
+    *,
+    anew: bool = False,
+    doubting: Iterable[str] = (),
 ) -> Overview:
     """Look at the store.
 
     Args:
         anew: believe no catalogue.
+        doubting: subjects to be read in their place, announced or not.
 
     Raises:
         StoreError: the store failed.
@@ -132,7 +144,7 @@ def overview(
     stored, etag = (StoredCatalogue(), _etag(listed)) if anew else _stored(store, listed)
     announced = changes_in(listed)
     changes = [change for change in announced if change.name not in stored.told]
-    doubted = {change.subject for change in changes}
+    doubted = {change.subject for change in changes} | set(doubting)
     with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
         folders = {one: folder for one, folder in stored.folders.items() if kind_of(one) not in kinds}
         for found in pool.map(lambda kind: _look(store, kind, stored, doubted, thoroughness), kinds):
@@ -145,11 +157,13 @@ def overview(
         for key, document in zip(missing, pool.map(lambda key: _fetch(store, key), missing), strict=True):
             if document is not None:
                 documents[key] = document
+    apart = stored.apart if drills is not None else frozenset(key for key in evidence if key not in documents)
     keys = tuple(key for key in evidence if key.endswith(".json")) if drills is None else drills
     view = Overview(
         folders=folders,
         documents=documents,
         drills=tuple(sorted(keys, reverse=True)),
+        apart=apart,
         changes=tuple(changes),
         announced=tuple(announced),
         stored=stored,
@@ -173,10 +187,9 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
         ObjectExistsError: somebody else wrote it since the look.
         UntrustedError, StoreError: it may not be written here, or the store failed.
     """
-    now = datetime.now(UTC)
     there = {change.name for change in view.announced}
     told = (view.stored.told & there) | {change.name for change in own}
-    told |= {change.name for change in view.changes if now - change.at > ABANDONED}
+    told |= {change.name for change in _abandoned(store, view.changes)}
     folders = {one: folder for one, folder in view.folders.items() if folder.manifest_at is not None}
     if set(view.kinds) != set(KINDS):
         others = {one: folder for one, folder in view.stored.folders.items() if kind_of(one) not in view.kinds}
@@ -187,7 +200,10 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
     keys += [key for key in view.documents if _is_drill(key)]
     known = {**view.stored.documents, **view.documents}
     documents = {key: known[key] for key in keys if key in known}
-    write_stored(store, StoredCatalogue(folders, documents, frozenset(told), view.drills, now), view.etag)
+    made_at = max(datetime.now(UTC), max(view.stored.made_at, newest_catalogue(store)) + _LATER)
+    write_stored(
+        store, StoredCatalogue(folders, documents, frozenset(told), view.drills, made_at, view.apart), view.etag
+    )
     over = [change.key for change in view.announced if change.name in told]
     with suppress(OpsError):  # who may not delete leaves it to who removes backups
         store.delete(over + [change.key for change in own if change.key not in over])
@@ -234,12 +250,24 @@ def changing(store: ObjectStore, *subjects: str) -> Iterator[None]:
 def _tell(store: ObjectStore, own: Sequence[Change]) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            keep(store, overview(store, thoroughness="recent"), own)
+            # In doubt also where somebody took the announcement for an abandoned one meanwhile.
+            doubting = {change.subject for change in own}
+            keep(store, overview(store, thoroughness="recent", doubting=doubting), own)
         except ObjectExistsError:
             if attempt == _ATTEMPTS:
                 raise
         else:
             return
+
+
+def _abandoned(store: ObjectStore, changes: Iterable[Change]) -> list[Change]:
+    """Those whose writers are dead, by the clock that stamped them: ours may have jumped."""
+    ours = datetime.now(UTC)
+    old = [change for change in changes if ours - change.at > ABANDONED]
+    if not old:
+        return []
+    now = store_clock(store)
+    return [change for change in old if now - change.at > ABANDONED]
 
 
 def _etag(listed: Iterable[ListedObject]) -> str | None:

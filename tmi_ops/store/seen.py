@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.private import make_directory, write_private
 from tmi_ops.store.manifest import Kind
@@ -30,6 +31,8 @@ class _Seen(BaseModel):
     # By system identifier: the newest timeline with WAL, and the LSN up to which it was archived.
     wal: dict[str, tuple[int, int]] = Field(default_factory=dict)
     cluster: str = ""
+    # When the newest catalogue was made, by the clock of whoever made it.
+    catalogue: AwareDatetime = datetime.min.replace(tzinfo=UTC)
 
 
 def went_back(newest_seen: Mapping[Kind, str], found: Mapping[Kind, Sequence[str]]) -> list[str]:
@@ -117,6 +120,26 @@ def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[st
         f"If the server was made anew, say so once: `tmi-ops wal gaps --cluster {newest}`. If not, somebody else's "
         "server is backed up here, and --cluster chooses the one that is meant.",
     )
+
+
+def catalogue_went_back(store: ObjectStore, made_at: datetime) -> bool:
+    """Whether the catalogue is an older one than this machine has seen; remember the newest.
+
+    An older one, put back, is signed as it ever was, and lacks whatever was found since: a proof that failed.
+    """
+    if not store.trust.is_pinned or store.seen_file is None:
+        return False
+    seen = _read(store.seen_file)
+    if made_at > seen.catalogue:
+        _write(store.seen_file, seen.model_copy(update={"catalogue": made_at}))
+    return made_at < seen.catalogue
+
+
+def newest_catalogue(store: ObjectStore) -> datetime:
+    """When the newest catalogue that this machine has seen was made."""
+    if not store.trust.is_pinned or store.seen_file is None:
+        return _Seen().catalogue
+    return _read(store.seen_file).catalogue
 
 
 def _write(file: Path, seen: _Seen) -> None:

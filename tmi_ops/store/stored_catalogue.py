@@ -2,7 +2,8 @@
 
 It is derived and never the truth: each document lies in it with its own signature, which is checked as if it had been
 read from its place, so the catalogue can call nothing proven that no prover signed. What it could do, to leave
-something out, is noticed by listing names (`overview.py`). `tmi-ops catalogue rebuild` makes it anew.
+something out, is noticed by listing names (`overview.py`); an older one in the place of a newer one, which would hide
+what was found since, by the newest that this machine has seen. `tmi-ops catalogue rebuild` makes it anew.
 
 Format: zstd, inside it a line of JSON, then the documents one after the other, in the order of the line's `documents`.
 """
@@ -15,25 +16,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-import zstandard
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from tmi_ops.errors import OpsError
-from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
 from tmi_ops.store.folders import Folder, kind_of
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.remembered import remembered
-from tmi_ops.store.single_put import ObjectHead, get_single
-from tmi_ops.store.stamped import put_stamped, require_stamp
-from tmi_ops.store.trust import UntrustedError
+from tmi_ops.store.packed import Limits, pack, read_packed, unpack, write_packed
+from tmi_ops.store.seen import catalogue_went_back
 
 CATALOGUE_FOLDER = "catalogue"
 CATALOGUE = f"{CATALOGUE_FOLDER}/backups.zst"
 FORMAT_VERSION = 1
-ZSTD_LEVEL = 3
 # Five thousand backups take some megabytes; what is larger was not written by us.
-LARGEST_STORED = 256 << 20
-LARGEST_PLAIN = 1 << 30
+LIMITS = Limits(stored=256 << 20, plain=1 << 30)
 # A manifest of many thousand files stays in its place, and is read from there.
 LARGEST_DOCUMENT = 256 << 10
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -55,7 +49,9 @@ class Document:
 class StoredCatalogue:
     """What the catalogue says. `told`: the announcements of changes that it has in it already.
 
-    `drills`: keys of the newest drills' evidence, newest first; None: nobody has looked.
+    `drills`: keys of the newest drills' evidence, newest first; None: nobody has looked. `apart`: keys of what belongs
+    to these drills and lies in its place alone, because it is large. `made_at`: later than that of the catalogue which
+    it replaced, whatever the clocks say.
     """
 
     folders: Mapping[str, Folder] = field(default_factory=dict)
@@ -63,6 +59,7 @@ class StoredCatalogue:
     told: frozenset[str] = frozenset()
     drills: tuple[str, ...] | None = None
     made_at: datetime = NEVER
+    apart: frozenset[str] = frozenset()
 
 
 class _Folder(BaseModel):
@@ -75,6 +72,7 @@ class _Folder(BaseModel):
     manifest_at: AwareDatetime | None
     verdict: str | None
     held: bool
+    parts: int | None = None
 
 
 class _Header(BaseModel):
@@ -84,6 +82,7 @@ class _Header(BaseModel):
     made_at: AwareDatetime
     told: list[str]
     drills: list[str] | None
+    apart: list[str] = []
     folders: list[_Folder]
     documents: list[tuple[str, str, int]]
 
@@ -95,6 +94,7 @@ def encoded(catalogue: StoredCatalogue) -> bytes:
         made_at=catalogue.made_at,
         told=sorted(catalogue.told),
         drills=None if catalogue.drills is None else list(catalogue.drills),
+        apart=sorted(catalogue.apart),
         folders=[
             _Folder(
                 id=folder.backup_id,
@@ -104,30 +104,36 @@ def encoded(catalogue: StoredCatalogue) -> bytes:
                 manifest_at=folder.manifest_at,
                 verdict=folder.verdict,
                 held=folder.held,
+                parts=folder.parts,
             )
             for folder in catalogue.folders.values()
         ],
         documents=[(key, document.etag, len(document.data)) for key, document in catalogue.documents.items()],
     )
     body = b"".join(document.data for document in catalogue.documents.values())
-    plain = header.model_dump_json().encode() + b"\n" + body
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)
+    return pack(header.model_dump_json().encode() + b"\n" + body)
 
 
 def decoded(data: bytes) -> StoredCatalogue | None:
     """None where it cannot be understood: then it is made anew."""
+    plain = unpack(data, LIMITS.plain)
+    return None if plain is None else _understood(plain)
+
+
+def _understood(plain: bytes) -> StoredCatalogue | None:
+    line, _, body = plain.partition(b"\n")
     try:
-        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=LARGEST_PLAIN)
-        line, _, body = plain.partition(b"\n")
         header = _Header.model_validate_json(line)
-    except (zstandard.ZstdError, ValidationError, MemoryError):
+    except (ValidationError, MemoryError):
         return None
     folders: dict[str, Folder] = {}
     for one in header.folders:
         kind = kind_of(one.id)
         if kind is None or not (one.verdict or f"{kind}/{one.id}/").startswith(f"{kind}/{one.id}/"):
             return None
-        folders[one.id] = Folder(one.id, one.size, one.objects, one.touched_at, one.manifest_at, one.verdict, one.held)
+        folders[one.id] = Folder(
+            one.id, one.size, one.objects, one.touched_at, one.manifest_at, one.verdict, one.held, one.parts
+        )
     documents: dict[str, Document] = {}
     at = 0
     for key, etag, length in header.documents:
@@ -141,7 +147,7 @@ def decoded(data: bytes) -> StoredCatalogue | None:
     if header.format_version != FORMAT_VERSION or at != len(body):
         return None
     drills = None if header.drills is None else tuple(header.drills)
-    return StoredCatalogue(folders, documents, frozenset(header.told), drills, header.made_at)
+    return StoredCatalogue(folders, documents, frozenset(header.told), drills, header.made_at, frozenset(header.apart))
 
 
 def read_stored(store: ObjectStore, etag: str) -> tuple[StoredCatalogue, str] | None:
@@ -153,27 +159,8 @@ def read_stored(store: ObjectStore, etag: str) -> tuple[StoredCatalogue, str] | 
     Raises:
         StoreError: the store failed.
     """
-    found = remembered(store, CATALOGUE, etag, lambda: _read(store))
-    if found is None:
-        return None
-    catalogue, sha256, head = found
-    try:
-        require_stamp(store, CATALOGUE, head.metadata, None, "catalogue")
-    except UntrustedError:
-        return None
-    is_signed_for = not store.trust.is_pinned or head.metadata.get("sha256") == sha256
-    return (catalogue, head.etag) if is_signed_for else None
-
-
-def _read(store: ObjectStore) -> tuple[StoredCatalogue, str, ObjectHead] | None:
-    try:
-        data, head = get_single(store, CATALOGUE, limit=LARGEST_STORED)
-    except OpsError as error:
-        if error.transient:
-            raise
-        return None
-    catalogue = decoded(data)
-    return None if catalogue is None else (catalogue, hashlib.sha256(data).hexdigest(), head)
+    found = read_packed(store, CATALOGUE, etag, LIMITS, _understood)
+    return None if found is None or catalogue_went_back(store, found[0].made_at) else found
 
 
 def write_stored(store: ObjectStore, catalogue: StoredCatalogue, etag: str | None) -> str:
@@ -184,7 +171,6 @@ def write_stored(store: ObjectStore, catalogue: StoredCatalogue, etag: str | Non
         UntrustedError: keys are pinned, and this host has none that may sign it.
         StoreError: the store failed, or our key may not write it.
     """
-    data = encoded(catalogue)
-    condition = IfUnchanged(etag) if etag else IfAbsent()
-    metadata = {"sha256": hashlib.sha256(data).hexdigest()}
-    return put_stamped(store, CATALOGUE, data, metadata, condition, "catalogue")
+    written = write_packed(store, CATALOGUE, encoded(catalogue), etag)
+    catalogue_went_back(store, catalogue.made_at)  # from now on none that is older is believed here
+    return written

@@ -17,6 +17,7 @@ from tmi_ops.postgres.wal_files import (
     SEGMENT_NAME,
     Segment,
     parse_segment_name,
+    segment_at,
 )
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.remembered import remembered
@@ -27,9 +28,13 @@ from tmi_ops.wal.index import (
     LONG_TAIL,
     ListedSegment,
     WalIndex,
+    before,
+    correct,
     extended,
+    lost_of,
     read_index,
     stored_per_day,
+    uncounted,
     write_index,
 )
 from tmi_ops.wal.layout import (
@@ -136,13 +141,16 @@ def list_clusters(store: ObjectStore) -> list[str]:
     return [name for name in store.list_folders(WAL) if name.isdigit()]
 
 
-def list_wal(store: ObjectStore, system_identifier: str, *, whole: bool = False) -> WalArchive:
+def list_wal(
+    store: ObjectStore, system_identifier: str, *, whole: bool = False, behind: tuple[int, int] | None = None
+) -> WalArchive:
     """Read what the archive holds of a cluster; empty when it holds nothing. Names and sizes only: nothing is opened.
 
     What the index has is not listed again. A long tail behind it is put into it, where we may write it.
 
     Args:
-        whole: list every object, and believe no index.
+        whole: list every object, and believe no index; one that names what is not there is corrected.
+        behind: a timeline and an LSN from which on everything is listed, as a promise is to be made of it.
 
     Raises:
         StoreError: the store failed, or the archive was written by a newer release.
@@ -156,13 +164,22 @@ def list_wal(store: ObjectStore, system_identifier: str, *, whole: bool = False)
     index, seen = found or (WalIndex(segment_size=size), etag)
     if whole or index.segment_size != size:
         index = WalIndex(segment_size=size, leaving=index.leaving)
+    elif behind is not None:
+        index = before(index, segment_at(*behind, size))
     listed = list(top)
     for name in timelines:
         known = index.of(int(name, 16)) if _TIMELINE.fullmatch(name) else ()
         after = file_key(system_identifier, known[-1].segment(known[-1].count - 1).name) if known else ""
         listed += store.list_objects(f"{folder}/{name}/", after=after)
+    if behind is not None and found is not None:
+        index = uncounted(index, found[0], _segments_in(listed, size))
     archive = archive_of(store, system_identifier, listed, index)
-    _keep_index(store, system_identifier, index, seen, listed)
+    there = {item.segment for group in archive.segments.values() for item in group} if whole and found else set()
+    if whole and found and next(lost_of(found[0], there), None) is not None:
+        with contextlib.suppress(OpsError):
+            correct(store, system_identifier, found[0], there)
+    elif not behind:
+        _keep_index(store, system_identifier, index, seen, listed)
     return archive
 
 
@@ -170,19 +187,17 @@ def _keep_index(
     store: ObjectStore, system_identifier: str, index: WalIndex, etag: str | None, listed: Sequence[ListedObject]
 ) -> None:
     """Put a long tail into the index; whoever may not write there reads more, and nothing else."""
-    tail = [one for item in listed if (one := _listed_segment(item, index.segment_size)) is not None]
+    tail = list(_segments_in(listed, index.segment_size))
     if len(tail) >= LONG_TAIL:
         with contextlib.suppress(OpsError):
             write_index(store, system_identifier, extended(index, tail, datetime.now(UTC)), etag)
 
 
-def _listed_segment(item: ListedObject, size: int) -> ListedSegment | None:
-    name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
-    return (
-        ListedSegment(parse_segment_name(name, size), item.size, item.modified)
-        if SEGMENT_NAME.fullmatch(name)
-        else None
-    )
+def _segments_in(listed: Iterable[ListedObject], size: int) -> Iterator[ListedSegment]:
+    for item in listed:
+        name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
+        if SEGMENT_NAME.fullmatch(name):
+            yield ListedSegment(parse_segment_name(name, size), item.size, item.modified)
 
 
 def _segment_size(store: ObjectStore, system_identifier: str, etags: Mapping[str, str]) -> int:

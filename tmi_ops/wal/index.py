@@ -8,32 +8,31 @@ them writes them in again. Who fills a hole opens the timeline again from there 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
-import zstandard
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tmi_ops.errors import ObjectExistsError, OpsError, StoreError
+from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.postgres.wal_files import Segment
-from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.remembered import remembered
-from tmi_ops.store.single_put import ObjectHead, get_single, look
-from tmi_ops.store.stamped import put_stamped, require_stamp
+from tmi_ops.store.packed import Limits, pack, read_packed, write_packed
+from tmi_ops.store.single_put import look
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import index_key
 from tmi_ops.wal.runs import Run, merged
 
 FORMAT_VERSION = 1
-LARGEST_INDEX = 16 << 20
+LIMITS = Limits(stored=16 << 20, plain=128 << 20)
 # A listing's page has a thousand objects: a tail that has grown to this is put into the index.
 LONG_TAIL = 400
 # The newest segments stay out: several are on their way at once.
 KEPT_OUT = 32
 DAYS_KEPT = 8
+# A quarter of a petabyte of WAL: what names more was not written by us.
+_MOST_SEGMENTS = 1 << 24
 # Whoever removes segments is done with it by then.
 LEAVING_FOR = timedelta(days=2)
 _ATTEMPTS = 8
@@ -55,7 +54,7 @@ class IndexedRun(BaseModel):
 
     timeline: int = Field(ge=1, le=0xFFFFFFFF)
     start: int = Field(ge=0)
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, le=_MOST_SEGMENTS)
     size: int = Field(ge=0)
 
 
@@ -80,6 +79,15 @@ class WalIndex(BaseModel):
     runs: tuple[IndexedRun, ...] = ()
     leaving: tuple[Leaving, ...] = ()
     days: dict[str, tuple[int, int]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _runs_follow_each_other(self) -> Self:
+        ends: dict[int, int] = {}
+        for run in self.runs:
+            if run.start % self.segment_size or run.start < ends.get(run.timeline, 0):
+                raise ValueError("runs overlap, or begin within a segment")
+            ends[run.timeline] = run.start + run.count * self.segment_size
+        return self
 
     def of(self, timeline: int) -> tuple[Run, ...]:
         """The runs of a timeline, in the order of the WAL."""
@@ -153,6 +161,24 @@ def opened_at(index: WalIndex, segment: Segment) -> WalIndex:
     return index.model_copy(update={"runs": tuple(runs), "leaving": leaving})
 
 
+def before(index: WalIndex, segment: Segment) -> WalIndex:
+    """With what it says of older timelines, and of the segment's own up to there: the rest is listed. Pure."""
+    opened = opened_at(index, segment)
+    runs = tuple(run for run in opened.runs if run.timeline <= segment.timeline)
+    return opened.model_copy(update={"runs": runs, "leaving": index.leaving})
+
+
+def uncounted(index: WalIndex, named: WalIndex, listed: Iterable[ListedSegment]) -> WalIndex:
+    """With its days less what `named` had counted in them and was listed again. Pure."""
+    days = dict(index.days)
+    for item in listed:
+        day, start = item.stored_at.date().isoformat(), item.segment.start
+        if day in days and any(run.start <= start < run.end for run in named.of(item.segment.timeline)):
+            count, size = days[day]
+            days[day] = (max(0, count - 1), max(0, size - item.size))
+    return index.model_copy(update={"days": days})
+
+
 def read_index(store: ObjectStore, system_identifier: str, etag: str) -> tuple[WalIndex, str] | None:
     """The index and its ETag; None where there is none that is to be believed.
 
@@ -162,17 +188,7 @@ def read_index(store: ObjectStore, system_identifier: str, etag: str) -> tuple[W
     Raises:
         StoreError: the store failed.
     """
-    key = index_key(system_identifier)
-    found = remembered(store, key, etag, lambda: _read(store, key))
-    if found is None:
-        return None
-    index, sha256, head = found
-    try:
-        require_stamp(store, key, head.metadata, None, "catalogue")
-    except UntrustedError:
-        return None
-    is_signed_for = not store.trust.is_pinned or head.metadata.get("sha256") == sha256
-    return (index, head.etag) if is_signed_for else None
+    return read_packed(store, index_key(system_identifier), etag, LIMITS, _understood)
 
 
 def write_index(store: ObjectStore, system_identifier: str, index: WalIndex, etag: str | None) -> None:
@@ -183,10 +199,7 @@ def write_index(store: ObjectStore, system_identifier: str, index: WalIndex, eta
         UntrustedError: keys are pinned, and this host has none that may sign it.
         StoreError: the store failed, or our key may not write it.
     """
-    data = zstandard.ZstdCompressor(write_checksum=True).compress(index.model_dump_json().encode())
-    condition = IfUnchanged(etag) if etag else IfAbsent()
-    metadata = {"sha256": hashlib.sha256(data).hexdigest()}
-    put_stamped(store, index_key(system_identifier), data, metadata, condition, "catalogue")
+    write_packed(store, index_key(system_identifier), pack(index.model_dump_json().encode()), etag)
 
 
 def withdraw(store: ObjectStore, system_identifier: str, gone: Sequence[Segment]) -> None:
@@ -203,7 +216,8 @@ def withdraw(store: ObjectStore, system_identifier: str, gone: Sequence[Segment]
 
 
 def reopen(store: ObjectStore, system_identifier: str, segment: Segment) -> None:
-    """Have the timeline listed again from a segment on that was just stored, where the index has passed it already.
+    """Have the timeline listed again from a segment on that was just stored, where the index has passed it already, or
+    says that it is leaving.
 
     Raises:
         StoreError: it could not be done: the index does not know of the segment then.
@@ -215,6 +229,44 @@ def reopen(store: ObjectStore, system_identifier: str, segment: Segment) -> None
     )
 
 
+def read_claims(store: ObjectStore, system_identifier: str) -> WalIndex | None:
+    """What the index says, before everything is listed; None: nothing.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    head = look(store, index_key(system_identifier))
+    found = None if head is None else read_index(store, system_identifier, head.etag)
+    return None if found is None else found[0]
+
+
+def lost_of(claims: WalIndex, there: Collection[Segment]) -> Iterator[Segment]:
+    """The segments that the index names and a listing of everything, made afterwards, does not. Pure."""
+    for run in claims.runs:
+        for number in range(run.count):
+            one = Segment(run.timeline, run.start + number * claims.segment_size, claims.segment_size)
+            if one not in there:
+                yield one
+
+
+def correct(store: ObjectStore, system_identifier: str, claims: WalIndex | None, there: Collection[Segment]) -> int:
+    """Take out of the index what is not there: somebody removed it by hand, or a lifecycle rule did.
+
+    Args:
+        claims: as `read_claims` told before `there` was listed.
+
+    Returns:
+        How many segments that were.
+
+    Raises:
+        StoreError: it could not be done, and who believes the index goes on believing that they are there.
+    """
+    lost = [] if claims is None else list(lost_of(claims, there))
+    if lost:
+        withdraw(store, system_identifier, lost)
+    return len(lost)
+
+
 def stored_per_day(index: WalIndex, since: datetime) -> int:
     """Bytes of its segments that were stored since then, by full days of UTC."""
     first = since.astimezone(UTC).date().isoformat()
@@ -223,7 +275,7 @@ def stored_per_day(index: WalIndex, since: datetime) -> int:
 
 def _has_passed(index: WalIndex, segment: Segment) -> bool:
     runs = index.of(segment.timeline)
-    return bool(runs) and segment.start < runs[-1].end
+    return (bool(runs) and segment.start < runs[-1].end) or any(_meets(one, segment) for one in index.leaving)
 
 
 def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalIndex], WalIndex]) -> None:
@@ -247,18 +299,12 @@ def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalInd
     raise StoreError(f"{key} was written by somebody else each time.", next_step="run it again", transient=True)
 
 
-def _read(store: ObjectStore, key: str) -> tuple[WalIndex, str, ObjectHead] | None:
+def _understood(plain: bytes) -> WalIndex | None:
     try:
-        data, head = get_single(store, key, limit=LARGEST_INDEX)
-        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=8 * LARGEST_INDEX)
         index = WalIndex.model_validate_json(plain)
-    except (zstandard.ZstdError, ValidationError):
+    except ValidationError:
         return None
-    except OpsError as error:
-        if error.transient:
-            raise
-        return None
-    return (index, hashlib.sha256(data).hexdigest(), head) if index.format_version == FORMAT_VERSION else None
+    return index if index.format_version == FORMAT_VERSION else None
 
 
 def _as_indexed(timeline: int, runs: Iterable[Run]) -> list[IndexedRun]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.cost.history import write_backups
-from tmi_ops.store.catalogue import list_backups, record_verdict
+from tmi_ops.retention.reading import read_facts
+from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict
 from tmi_ops.store.changes import ABANDONED, CHANGES, Change, announce, changes_in
 from tmi_ops.store.folders import Folder
 from tmi_ops.store.manifest import Verdict
+from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ListedObject, ObjectStore
-from tmi_ops.store.overview import first_listed, keep, older_than, overview, rebuild
-from tmi_ops.store.stored_catalogue import CATALOGUE, StoredCatalogue, decoded, encoded
+from tmi_ops.store.overview import changing, first_listed, keep, older_than, overview, rebuild
+from tmi_ops.store.signed import read_document
+from tmi_ops.store.stored_catalogue import CATALOGUE, LARGEST_DOCUMENT, StoredCatalogue, decoded, encoded
+from tmi_ops.store.trust import Trust, TrustedKey
+from tmi_ops.store.vouching import sign_documents, unsigned_documents
 from tmi_ops_tests.store.conftest import RawBucket
 
 BACKUPS = 3
@@ -149,9 +156,92 @@ def test_older_folders_are_believed_where_their_names_are_there_and_nobody_annou
     assert older_than(C, [A, B, C, D], names, doubted) == (believed, read)
 
 
+def test_a_verdict_is_told_though_somebody_took_its_announcement_for_an_abandoned_one(
+    past: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine may whose writer was stopped for two days between the announcement and the deed."""
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
+    oldest = ids(past)[-1]
+    with changing(past, oldest):
+        with monkeypatch.context() as later:
+            later.setattr("tmi_ops.store.overview.ABANDONED", timedelta(seconds=-1))
+            keep(past, overview(past))
+        assert list(past.list_objects(f"{CHANGES}/")) == []
+        key = f"{oldest.split('-')[1]}/{oldest}/verdict-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-0a1b.json"
+        past.put_bytes(key, b"{}")
+    assert overview(past, thoroughness="recent").folders[oldest].verdict == key
+
+
+def test_a_clock_that_is_ahead_makes_no_announcement_an_abandoned_one(
+    past: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=3)
+
+    announced = announce(past, [ids(past)[0]])
+    view = overview(past)
+    monkeypatch.setattr("tmi_ops.store.overview.datetime", Ahead)
+    keep(past, view)
+    assert [change.name for change in overview(past).changes] == [change.name for change in announced]
+
+
+def test_a_catalogue_that_was_put_back_hides_no_proof_that_failed_since(
+    past: ObjectStore, raw: RawBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever writes the bucket without a key: it is signed as it ever was."""
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
+    key = new_secret_key()
+    trust = Trust("production", key, (TrustedKey(key.public),))  # whose history it is
+    host = replace(past, trust=trust, seen_file=tmp_path / "seen.json")
+    sign_documents(host, unsigned_documents(host))
+    rebuild(host)
+    oldest = ids(host)[-1]
+    newest = raw.client.get_object(Bucket=raw.bucket, Key=raw.root + CATALOGUE)
+    old = (newest["Body"].read(), newest["Metadata"])
+    manifest = list_backups(host)[-1].manifest
+    record_verdict(host, failing(oldest, manifest.stored_sha256))
+    raw.client.put_object(Bucket=raw.bucket, Key=raw.root + CATALOGUE, Body=old[0], Metadata=old[1])
+    (verdict,) = [one.verdict for one in list_backups(host) if one.manifest.backup_id == oldest]
+    assert verdict is not None
+    assert verdict.outcome == "failed"
+
+
+@pytest.mark.parametrize("recent", [400, 4])
+def test_a_backup_whose_objects_were_removed_is_none_and_is_named(
+    past: ObjectStore, monkeypatch: pytest.MonkeyPatch, recent: int
+) -> None:
+    """By hand, or by a lifecycle rule that does not know what belongs together."""
+    newest = ids(past)[0]
+    kind = newest.split("-")[1]
+    manifest = read_manifest(past, newest)
+    past.delete([f"{kind}/{newest}/{manifest.objects[0].name}"])
+    told: list[str] = []
+    left = list_backups(past, lambda error: told.append(error.what))
+    assert newest not in [one.manifest.backup_id for one in left]
+    assert len(left) == 2 * BACKUPS - 1
+    assert told == [f"{newest} is not whole: the store has {len(manifest.objects) - 1} of its {len(manifest.objects)} "
+                    "objects."]  # fmt: skip
+    (backup,) = [one for one in read_facts(past).backups if one.backup_id == newest]
+    assert backup.proof == "failed", "so retention removes no older one because of it"
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", recent)
+    assert newest not in [one.manifest.backup_id for one in list_backups(past, lambda _: None)]
+
+
+def test_evidence_of_a_drill_that_is_too_large_for_the_catalogue_is_not_absent(past: ObjectStore) -> None:
+    large = b"{}" + b" " * LARGEST_DOCUMENT
+    past.put_bytes("drills/20261127T020000Z-drill-0a1b.json", large)
+    for _ in range(2):  # as it is seen, and as the catalogue has it then
+        rebuild(past)
+        view = overview(past)
+        assert read_document(view.over(past), view.drills[0], "proof") == large
+
+
 def test_what_is_stored_is_what_is_read() -> None:
     folder = Folder("20261127T020000Z-base-0001", 10, 2, NOW, NOW, None, held=True)
-    stored = StoredCatalogue({folder.backup_id: folder}, {}, frozenset({"a"}), ("drills/x.json",), NOW)
+    apart = frozenset({"drills/x.json"})
+    stored = StoredCatalogue({folder.backup_id: folder}, {}, frozenset({"a"}), ("drills/x.json",), NOW, apart)
     assert decoded(encoded(stored)) == stored
     assert decoded(encoded(stored)[:-5]) is None
 

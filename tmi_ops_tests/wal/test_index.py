@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import ValidationError
 
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE as SIZE
 from tmi_ops.postgres.wal_files import Segment
+from tmi_ops.recovery.point_in_time.promised import are_there
+from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.objects import open_store
+from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
 from tmi_ops.wal.description import describe_archive
@@ -16,9 +22,14 @@ from tmi_ops.wal.index import (
     LONG_TAIL,
     ListedSegment,
     WalIndex,
+    before,
     extended,
+    lost_of,
     opened_at,
+    read_claims,
+    reopen,
     stored_per_day,
+    uncounted,
     withdraw,
     without_segments,
 )
@@ -70,12 +81,88 @@ def test_a_segment_that_fills_a_hole_opens_the_timeline_again() -> None:
     assert runs(opened_at(index, segment(3, timeline=2))) == runs(index)
 
 
+def test_a_segment_that_comes_back_while_it_is_leaving_is_listed_again(store_settings: StoreSettings) -> None:
+    store = archived(store_settings, range(LONG_TAIL + 10))
+    withdraw(store, SYSTEM, [segment(number) for number in range(100, LONG_TAIL + 10)])
+    reopen(store, SYSTEM, segment(200))
+    index = read_claims(store, SYSTEM)
+    assert index is not None
+    assert not any(one.start <= segment(200).start < one.end for one in index.leaving)
+
+
+def test_what_the_index_names_and_nobody_finds_is_lost() -> None:
+    index = extended(WalIndex(segment_size=SIZE), listed(*range(40 + KEPT_OUT)), NOW)
+    there = {segment(number) for number in range(72) if number not in (3, 4, 30)}
+    assert list(lost_of(index, there)) == [segment(3), segment(4), segment(30)]
+    assert list(lost_of(index, there | {segment(n) for n in (3, 4, 30)})) == []
+
+
+def test_before_a_place_the_index_is_believed_and_behind_it_what_is_listed_counts_once() -> None:
+    index = extended(WalIndex(segment_size=SIZE), listed(*range(40 + KEPT_OUT)), NOW)
+    index = extended(index, listed(*range(5, 40 + KEPT_OUT), timeline=2), NOW)
+    trusted = before(index, segment(20))
+    assert runs(trusted) == [(1, 0, 20, 200)]
+    assert runs(before(index, segment(20, timeline=2))) == [(1, 0, 40, 400), (2, 5, 15, 150)]
+    again = uncounted(trusted, index, listed(*range(20, 72)))
+    since = NOW - timedelta(days=1)
+    assert stored_per_day(index, since) - stored_per_day(again, since) == 20 * 10
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"start": 0, "count": (1 << 24) + 1},
+        {"start": SIZE // 2, "count": 1},
+        {"start": SIZE, "count": 1},
+    ],
+)
+def test_an_index_that_cannot_be_of_ours_is_none(run: dict[str, int]) -> None:
+    first = {"timeline": 1, "start": 0, "count": 2, "size": 1}
+    with pytest.raises(ValidationError):
+        WalIndex.model_validate({"segment_size": SIZE, "runs": [first, {"timeline": 1, "size": 1, **run}]})
+
+
 def test_segments_of_runs_read_as_if_they_had_been_listed() -> None:
     found = Segments([Run(segment(2), 3, 30)], [ArchivedSegment(segment(5), 7), ArchivedSegment(segment(8), 7)])
     assert [item.segment.start // SIZE for item in found] == [2, 3, 4, 5, 8]
     assert [item.segment.start // SIZE for item in reversed(found)] == [8, 5, 4, 3, 2]
     assert (len(found), found[-1].size, found[0].size, found[1:3]) == (5, 7, None, tuple(found)[1:3])
     assert [(run.start // SIZE, run.count, run.size) for run in found.runs] == [(2, 4, 37), (8, 1, 7)]
+
+
+def archived(settings: StoreSettings, numbers: Iterable[int]) -> ObjectStore:
+    """An archive whose index was made when it was listed."""
+    store = open_store(settings, "development")
+    describe_archive(store, SYSTEM, SIZE)
+    for number in numbers:
+        store.put_bytes(file_key(SYSTEM, segment(number).name), b"x")
+    list_wal(store, SYSTEM)
+    return store
+
+
+def test_a_segment_that_somebody_removed_is_missed_by_a_plan_and_by_a_look_at_what_is_said_of_now(
+    store_settings: StoreSettings,
+) -> None:
+    store, line = archived(store_settings, range(LONG_TAIL + 10)), lineage(1, ())
+    for number in (50, 250):
+        store.delete([file_key(SYSTEM, segment(number).name)])
+    (believed,) = coverage(list_wal(store, SYSTEM), line).intervals
+    files = coverage(list_wal(store, SYSTEM), line).files
+    assert not are_there(store, SYSTEM, files[200:300])
+    assert are_there(store, SYSTEM, files[100:200])
+    assert believed.end == segment(LONG_TAIL + 10).start, "by the index there is no hole"
+    looked = coverage(list_wal(store, SYSTEM, behind=(1, segment(200).start)), line)
+    assert [hole.first for hole in looked.holes(segment(0).start)] == [segment(250)]
+    whole = coverage(list_wal(store, SYSTEM, whole=True), line)
+    assert [hole.first for hole in whole.holes(segment(0).start)] == [segment(50), segment(250)]
+    assert coverage(list_wal(store, SYSTEM), line).intervals == whole.intervals, "from then on everybody knows"
+
+
+def test_retention_corrects_an_index_that_names_what_is_gone(store_settings: StoreSettings) -> None:
+    store = archived(store_settings, range(LONG_TAIL + 10))
+    store.delete([file_key(SYSTEM, segment(50).name)])
+    read_facts(store)
+    assert [hole.first for hole in coverage(list_wal(store, SYSTEM), lineage(1, ())).holes(0)] == [segment(50)]
 
 
 def test_an_archive_is_the_same_with_its_index_and_without(store_settings: StoreSettings) -> None:

@@ -18,10 +18,10 @@ from tmi_ops.errors import DiskSpaceError, IntegrityError, ObjectMissingError, P
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
-from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
-from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
+from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.server import owner_of, run_as
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.candidates import Candidate, Trial, best_of, next_candidate
@@ -271,8 +271,9 @@ class _Search:
 
     def _plan(self, target: Target, base: str | None) -> RecoveryPlan:
         scratch = self._work.settings.home / "scratch"
-        facts = with_times(self._work.store, self._facts, target, self._programs, scratch, self._work.report)
-        return plan_recovery(facts, target, base=base)
+        return promised_plan(
+            self._work.store, self._facts, target, self._programs, scratch, self._work.report, base=base
+        )
 
     def _try(self, plan: RecoveryPlan) -> str:
         """Restore and ask. What speaks against it; empty: it is sound, and stays."""

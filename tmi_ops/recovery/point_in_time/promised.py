@@ -1,0 +1,84 @@
+"""A plan of a recovery is a promise, so each file of WAL that it names was seen in the bucket when it was made.
+
+The index of an archive tells what was there when it was written. What somebody, or a lifecycle rule, removed since is
+noticed here, and the plan is made anew of everything that is listed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX
+from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.clock import with_times
+from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
+from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.archive import list_wal
+from tmi_ops.wal.coverage import WalFile
+from tmi_ops.wal.layout import SUFFIX, file_key
+
+
+def promised_plan(
+    store: ObjectStore,
+    facts: RecoveryFacts,
+    target: Target,
+    programs: Programs,
+    directory: Path,
+    report: Report,
+    *,
+    timeline: int | None = None,
+    base: str | None = None,
+) -> RecoveryPlan:
+    """As `with_times` and `plan_recovery`, of what is in the bucket.
+
+    Raises:
+        RecoveryError: the target cannot be reached; the message says what can.
+        StoreError: the store failed.
+    """
+    plan = plan_recovery(
+        with_times(store, facts, target, programs, directory, report, timeline=timeline),
+        target,
+        timeline=timeline,
+        base=base,
+    )
+    if are_there(store, facts.system_identifier, plan.wal.files):
+        return plan
+    facts = replace(facts, archive=list_wal(store, facts.system_identifier, whole=True))
+    report.note("The index of the archive named WAL that is gone; the plan is made of what is there.")
+    return plan_recovery(
+        with_times(store, facts, target, programs, directory, report, timeline=timeline),
+        target,
+        timeline=timeline,
+        base=base,
+    )
+
+
+def are_there(store: ObjectStore, system_identifier: str, files: Iterable[WalFile]) -> bool:
+    """Whether the bucket has all of these files. One request for a thousand of them.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        wanted[file.stored[:8]].add(file.stored.removesuffix(PARTIAL_SUFFIX))
+    return all(names <= _listed(store, system_identifier, min(names), max(names)) for names in wanted.values())
+
+
+def _listed(store: ObjectStore, system_identifier: str, first: str, last: str) -> set[str]:
+    """Names of the segments from `first` to `last`, whole or open."""
+    beginning = file_key(system_identifier, first)
+    folder = beginning[: beginning.rindex("/") + 1]
+    found = set()
+    for item in store.list_objects(folder, after=beginning.removesuffix(SUFFIX)):
+        name = item.key.removeprefix(folder).removesuffix(SUFFIX).removesuffix(PARTIAL_SUFFIX)
+        if name > last:
+            break
+        found.add(name)
+    return found
