@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import zstandard
 
@@ -22,7 +23,7 @@ from tmi_ops.postgres.programs import Programs, client_environment, plain_enviro
 LogicalFormat = Literal["custom", "directory", "plain", "schema-only"]
 LOGICAL_FORMATS: tuple[LogicalFormat, ...] = ("custom", "directory", "plain", "schema-only")
 
-READ_SIZE = 1 << 20  # 1 MiB: pipes hold 64 kB, so a read returns what is there; larger only saves calls
+READ_SIZE = 1 << 20  # bytes; the most that a pipe of an unprivileged process may hold on Linux as it comes
 ZSTD_LEVEL = 1  # beyond 1 the dump waits for the compressor on 2 cores, for a few per cent of size
 _FIRST_MAJOR_WITH_ZSTD = 16
 # We hold every table already, so pg_dump waits for a lock only behind somebody who waits for us.
@@ -255,8 +256,16 @@ def _read_all(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
     if process.stdout is None:
         raise AssertionError
     with process.stdout as output:
+        _widen(output)
         while chunk := output.read(READ_SIZE):
             yield chunk
+
+
+def _widen(output: IO[bytes]) -> None:
+    """Let a pipe hold more than its 64 kB, where it may: the program goes on while we hash and send what came."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, READ_SIZE)
 
 
 @lru_cache(maxsize=8)

@@ -50,6 +50,8 @@ _OF_SUPERUSERS = frozenset(
         "USER MAPPING",
     }
 )
+# Kinds whose owner must be a superuser.
+_SUPERUSER_OWNED = frozenset({"EVENT TRIGGER", "FOREIGN DATA WRAPPER"})
 _LARGE_OBJECTS = "BLOB METADATA"
 # Kinds for which pg_restore writes ALTER ... OWNER TO.
 _OWNED = frozenset(
@@ -82,6 +84,17 @@ def needs_superuser(toc: Toc, trusted_extensions: Collection[str]) -> tuple[str,
         trusted_extensions: those that the server lets ordinary roles create, or has already.
     """
     return tuple(dict.fromkeys(_called(entry) for entry in toc.entries if is_of_superusers(entry, trusted_extensions)))
+
+
+def superuser_owners(toc: Toc) -> dict[str, tuple[str, ...]]:
+    """The owners that must be superusers, each with what may belong to nobody else."""
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in toc.entries:
+        if entry.owner and (
+            entry.desc in _SUPERUSER_OWNED or (entry.desc == "PUBLICATION" and _parsed_as_superusers(entry.definition))
+        ):
+            found[entry.owner] = (*found.get(entry.owner, ()), _called(entry))
+    return found
 
 
 def ownership_statements(toc: Toc) -> Iterator[str]:

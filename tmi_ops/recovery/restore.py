@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import psycopg
 
 from tmi_ops.backup.archive.files import read_toc
+from tmi_ops.backup.archive.toc import Toc
 from tmi_ops.errors import DatabaseError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
@@ -31,13 +33,14 @@ from tmi_ops.recovery.least_role import (
     is_superuser,
     loading_role,
     needs_superuser,
+    superuser_owners,
     trusted_extensions,
 )
 from tmi_ops.recovery.load import load_archive, load_dump
 from tmi_ops.recovery.new_database import DEFAULT_TABLESPACE, create_database, drop_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of
-from tmi_ops.recovery.roles import restore_roles, without_power
+from tmi_ops.recovery.roles import drop_roles, restore_roles, without_power
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.dialect import quote
 from tmi_ops.settings import PostgresSettings, Purpose, Settings
@@ -45,6 +48,7 @@ from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
 
 _NAMED = 5
+_ARCHIVES = ("custom", "directory")
 _LACKS_RIGHTS = re.compile(r"permission denied|must be (?:superuser|owner|able)")
 
 
@@ -166,18 +170,27 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, sum(item.plain_size for item in manifest.objects), "Fetching the backup")
     scratch_root.mkdir(parents=True, exist_ok=True)
+    created: list[str] = []
     try:
-        comparison, created_roles = _restore_beside(settings, store, plan, programs, scratch_root, report)
+        comparison = _restore_beside(settings, store, plan, programs, scratch_root, report, created)
         exchange_names(settings.postgres, plan.database, plan.working_name, plan.keep_as)
     except BaseException:
         _drop_copy(settings, plan.working_name, report)
+        drop_roles(settings.postgres.model_copy(update={"database": "postgres"}), created, report)
         raise
-    return RestoreResult(plan.database, plan.keep_as, comparison, created_roles)
+    return RestoreResult(plan.database, plan.keep_as, comparison, tuple(created))
 
 
 def _restore_beside(
-    settings: Settings, store: ObjectStore, plan: RestorePlan, programs: Programs, scratch_root: Path, report: Report
-) -> tuple[Comparison, tuple[str, ...]]:
+    settings: Settings,
+    store: ObjectStore,
+    plan: RestorePlan,
+    programs: Programs,
+    scratch_root: Path,
+    report: Report,
+    created: list[str],
+) -> Comparison:
+    """Restore and compare. `created` is told of the roles that are made: they are the server's, not the copy's."""
     choices = plan.choices
     address = settings.postgres.model_copy(update={"database": plan.working_name})
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
@@ -192,7 +205,9 @@ def _restore_beside(
         if least:
             _require_ordinary(server, fetched)
         roles = surroundings.roles if choices.powerful_roles else without_power(surroundings.roles)
-        created_roles = restore_roles(server, roles, report).created
+        created.extend(restore_roles(server, roles, report).created)
+        if not least and fetched.manifest.format in _ARCHIVES:
+            _require_superuser_owners(server, read_toc(fetched.dump), created)
         create_database(
             settings.postgres,
             surroundings.database,
@@ -217,7 +232,7 @@ def _restore_beside(
         )
     for difference in comparison.differences:
         report.note(f"accepted: {difference}")
-    return comparison, created_roles
+    return comparison
 
 
 def _require_ordinary(server: PostgresSettings, fetched: FetchedBackup) -> None:
@@ -226,7 +241,7 @@ def _require_ordinary(server: PostgresSettings, fetched: FetchedBackup) -> None:
     Raises:
         RecoveryError: it names what needs a superuser.
     """
-    if fetched.manifest.format in ("custom", "directory"):
+    if fetched.manifest.format in _ARCHIVES:
         needed = needs_superuser(read_toc(fetched.dump), trusted_extensions(server))
     else:
         needed = (f"owners, which the script of a {fetched.manifest.format} dump sets as it goes",)
@@ -236,6 +251,29 @@ def _require_ordinary(server: PostgresSettings, fetched: FetchedBackup) -> None:
             f"Only a superuser can load this backup: {', '.join(needed[:_NAMED])}{more}.",
             kept="Nothing was loaded.",
             next_step="where you trust who made these, load it with the connecting role's rights: --as-superuser",
+        )
+
+
+def _require_superuser_owners(server: PostgresSettings, toc: Toc, created: Collection[str]) -> None:
+    """Refuse before the load what PostgreSQL would refuse at its end.
+
+    Raises:
+        RecoveryError: an owner must be a superuser and is none on this server.
+    """
+    owners = superuser_owners(toc)
+    with connect(server) as connection:
+        rows = connection.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper").fetchall()
+    lacking = sorted(owners.keys() - {name for (name,) in rows})
+    if lacking:
+        objects = [item for owner in lacking for item in owners[owner]]
+        existing = [quote(owner) for owner in lacking if owner not in created]
+        steps = ["--powerful-roles, where you trust the backup's roles"] if len(existing) < len(lacking) else []
+        steps += [f"as a superuser: ALTER ROLE {owner} SUPERUSER" for owner in existing]
+        raise RecoveryError(
+            f"Only a superuser can own {', '.join(objects[:_NAMED])}; on this server {', '.join(lacking)} "
+            f"{'is' if len(lacking) == 1 else 'are'} none.",
+            kept="Nothing was loaded.",
+            next_step="; ".join(steps),
         )
 
 

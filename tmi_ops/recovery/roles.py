@@ -10,6 +10,7 @@ from psycopg import sql
 
 from tmi_ops.backup.properties import LOADS_CODE, setting_statement
 from tmi_ops.backup.roles import Membership, ParameterGrant, Role, Roles
+from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
@@ -109,6 +110,22 @@ def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> Re
         now = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
     created = sorted(role.name for role in roles.roles if role.name in now - existing)
     return RestoredRoles(tuple(created), tuple(refused))
+
+
+def drop_roles(address: PostgresSettings, names: Collection[str], report: Report) -> None:
+    """Drop roles that a failed restore made; what cannot be dropped is noted, lest it hide why the restore failed."""
+    kept = []
+    try:
+        with connect(address) as connection:
+            for name in names:
+                try:
+                    connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+                except psycopg.Error:
+                    kept.append(name)
+    except DatabaseError:
+        kept = list(names)
+    if kept:
+        report.note(f"these roles were created and could not be dropped again: {', '.join(kept)}")
 
 
 def _create(role: Role) -> sql.Composed:

@@ -16,6 +16,9 @@ _POSITIONS = frozenset({"location", "stmt_location", "stmt_len", "list_start", "
 _POSITIONS |= {"rexpr_list_end"}
 _VIEW_COLUMNS_BARE_SINCE = 16
 _NOT_NULL_NAMED_SINCE = 18
+# Items of FROM that stand for one table, and what they are called where nobody named them.
+_UNNAMED_SOURCES = {"range_var": "", "range_function": "", "range_subselect": "", "range_table_func": "xmltable"}
+_UNNAMED_SOURCES |= {"json_table": "json_table"}
 
 
 @dataclass(frozen=True)
@@ -108,18 +111,50 @@ def _cast_of_array_to_elements(node: Any, _: Majors) -> None:
     node.a_array_expr.CopyFrom(array)
 
 
-def _columns_of_one_table_bare(select: Any, majors: Majors) -> None:
-    """PostgreSQL 16 and later print the columns of a view on one table without its name."""
+def _columns_of_one_source_bare(select: Any, majors: Majors) -> None:
+    """PostgreSQL 16 and later print the columns of a view on one table, function or the like without its name."""
     if not majors.crosses(_VIEW_COLUMNS_BARE_SINCE) or len(select.from_clause) != 1:
         return
-    (source,) = select.from_clause
-    if source.WhichOneof("node") != "range_var":
-        return
-    table = source.range_var
-    name = table.alias.aliasname if table.HasField("alias") else table.relname
+    name = _name_of_source(select.from_clause[0])
     for column in messages(select, "ColumnRef"):
-        if len(column.fields) > 1 and column.fields[0].string.sval == name:
+        if name and len(column.fields) > 1 and column.fields[0].string.sval == name:
             del column.fields[0]
+
+
+def _name_of_source(item: Any) -> str:
+    """What the columns of an item of FROM are qualified with; "" for a join, whose columns keep their tables' names."""
+    kind = item.WhichOneof("node")
+    source = getattr(item, kind)
+    if kind == "range_table_sample":
+        return _name_of_source(source.relation)
+    if kind not in _UNNAMED_SOURCES:
+        return ""
+    if source.HasField("alias"):
+        return str(source.alias.aliasname)
+    return str(source.relname) if kind == "range_var" else _UNNAMED_SOURCES[kind]
+
+
+def _default_null_unsaid(table: Any, _: Majors) -> None:
+    """To have no default and to have NULL are one, but where a parent's or a domain's default is overruled by it."""
+    if table.inh_relations:
+        return
+    for element in table.table_elts:
+        if element.WhichOneof("node") == "column_def" and _has_own_type(element.column_def):
+            said = element.column_def.constraints
+            kept = [_copy(item) for item in said if not _is_default_null(item.constraint)]
+            del said[:]
+            said.extend(kept)
+
+
+def _has_own_type(column: Any) -> bool:
+    """Whether a column's type is one of PostgreSQL's own, which are no domains; others are printed with their schema."""
+    names = [name.string.sval for name in column.type_name.names]
+    return len(names) == 1 or names[:1] == ["pg_catalog"]
+
+
+def _is_default_null(constraint: Any) -> bool:
+    default = constraint.contype == postgast.pg_query_pb2.CONSTR_DEFAULT
+    return default and constraint.raw_expr.WhichOneof("node") == "a_const" and constraint.raw_expr.a_const.isnull
 
 
 def messages(message: Any, name: str) -> Iterator[Any]:
@@ -141,9 +176,9 @@ def _not_null_without_name(constraint: Any, majors: Majors) -> None:
 _RULES: dict[str, tuple[Callable[[Any, Majors], None], ...]] = {
     "CreatePolicyStmt": (_roles_in_any_order,),
     "GrantStmt": (_rights_in_any_order,),
-    "CreateStmt": (_inherited_columns_in_any_order,),
+    "CreateStmt": (_default_null_unsaid, _inherited_columns_in_any_order),
     "Node": (_cast_of_array_to_elements,),
-    "SelectStmt": (_columns_of_one_table_bare,),
+    "SelectStmt": (_columns_of_one_source_bare,),
     "Constraint": (_not_null_without_name,),
 }
 

@@ -33,8 +33,12 @@ def _object(text: str, **facts: Any) -> Definition:
         ("CREATE POLICY p ON t TO a, b USING (true)", "CREATE POLICY p ON t TO b, a USING (true)"),
         ("CREATE TABLE c (z text, b int) INHERITS (p)", "CREATE TABLE c (b int, z text) INHERITS (p)"),
         ('CREATE VIEW "v" AS SELECT "a" FROM "t"', "CREATE VIEW v AS SELECT a FROM t"),
+        (
+            "CREATE TABLE k (a int DEFAULT NULL NOT NULL, b text)",
+            "CREATE TABLE k (a int NOT NULL, b text DEFAULT NULL)",
+        ),
     ],
-    ids=["parentheses", "cast of an array", "roles of a policy", "columns of an inheriting table", "quotes"],
+    ids=["parentheses", "cast of an array", "roles of a policy", "columns of an inheriting table", "quotes", "NULL"],
 )
 def test_two_spellings_of_one_definition_are_equal(source: str, copy: str) -> None:
     assert normal_form(source, SAME) == normal_form(copy, SAME)
@@ -54,6 +58,9 @@ def test_two_spellings_of_one_definition_are_equal(source: str, copy: str) -> No
         ("CREATE TABLE k (a int CONSTRAINT x NOT NULL)", "CREATE TABLE k (a int CONSTRAINT y NOT NULL)"),
         ("CREATE POLICY p ON t TO a USING (true)", "CREATE POLICY p ON t TO b USING (true)"),
         ("GRANT SELECT ON t TO a", "GRANT SELECT ON t TO a WITH GRANT OPTION"),
+        ("CREATE TABLE k (a int DEFAULT 0)", "CREATE TABLE k (a int)"),
+        ("CREATE TABLE k (a public.d DEFAULT NULL)", "CREATE TABLE k (a public.d)"),
+        ("CREATE TABLE k (a int DEFAULT NULL) INHERITS (p)", "CREATE TABLE k (a int) INHERITS (p)"),
         ("CREATE TABLE k (\n", "CREATE TABLE k (\n\n"),
     ],
 )
@@ -81,6 +88,22 @@ def test_what_a_newer_major_writes_otherwise_is_equal_across_that_major_alone() 
     assert normal_form("CREATE VIEW v AS SELECT t.a FROM t, u", Majors(15, 17)) != normal_form(
         "CREATE VIEW v AS SELECT a FROM t, u", Majors(15, 17)
     )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "t TABLESAMPLE system (5)",
+        "f(1) t(a)",
+        "(SELECT 1 AS a) t",
+        "XMLTABLE('/r' PASSING x COLUMNS a int) t",
+        "JSON_TABLE(x, '$' COLUMNS (a int)) t",
+    ],
+)
+def test_columns_of_whatever_is_alone_in_from_are_equal_with_and_without_its_name(source: str) -> None:
+    named, bare = f"CREATE VIEW v AS SELECT t.a FROM {source}", f"CREATE VIEW v AS SELECT a FROM {source}"
+    assert normal_form(named, Majors(15, 17)) == normal_form(bare, Majors(15, 17))
+    assert normal_form(named, SAME) != normal_form(bare, SAME)
 
 
 @pytest.mark.parametrize(

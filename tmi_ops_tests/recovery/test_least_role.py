@@ -12,7 +12,7 @@ from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.least_role import needs_superuser, ownership_statements
+from tmi_ops.recovery.least_role import needs_superuser, ownership_statements, superuser_owners
 from tmi_ops.recovery.restore import RestoreChoices, execute_restore, plan_restore
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.manifest import Manifest
@@ -72,6 +72,20 @@ def test_what_an_ordinary_database_holds_needs_no_superuser() -> None:
         {"pgcrypto"},
     )  # fmt: skip
     assert found == ()
+
+
+def test_only_the_owners_of_what_superusers_own_must_be_superusers() -> None:
+    drop = "DROP SOMETHING;"
+    found = superuser_owners(
+        toc(
+            ("TABLE", "t", "CREATE TABLE public.t (a int)", drop, "app"),
+            ("FOREIGN DATA WRAPPER", "w", "CREATE FOREIGN DATA WRAPPER w", drop, "boss"),
+            ("EVENT TRIGGER", "e", "CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION f()", drop, "boss"),
+            ("PUBLICATION", "p", "CREATE PUBLICATION p", drop, "app"),
+            ("PUBLICATION", "all", "CREATE PUBLICATION all FOR ALL TABLES", drop, "chief"),
+        )
+    )
+    assert {owner: len(objects) for owner, objects in found.items()} == {"boss": 2, "chief": 1}
 
 
 def test_owners_are_given_before_rights_and_nothing_else_is() -> None:

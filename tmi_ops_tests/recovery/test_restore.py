@@ -167,6 +167,33 @@ def test_roles_that_the_server_lacks_are_created_and_others_stay(
     assert row == (3,)
 
 
+def test_roles_of_a_restore_that_fails_are_gone_again(
+    backed_up: BackedUp, server: PostgresSettings, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def fail(*_: object) -> None:
+        seen.extend(_roles(server, backed_up.role))
+        raise RecoveryError("the cause")
+
+    monkeypatch.setattr(restore, "compare_with_source", fail)
+    away = f"{backed_up.role}_away"
+    with connect(server) as connection:
+        connection.execute(f"ALTER ROLE {backed_up.role} RENAME TO {away}".encode())
+    try:
+        with pytest.raises(RecoveryError, match="the cause"):
+            _restore(backed_up, target)
+        assert (seen, _roles(server, backed_up.role)) == ([backed_up.role], [])
+    finally:
+        with connect(server) as connection:
+            connection.execute(f"ALTER ROLE {away} RENAME TO {backed_up.role}".encode())
+
+
+def _roles(server: PostgresSettings, name: str) -> list[str]:
+    with connect(server) as connection:
+        return [role for (role,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname = %s", (name,))]
+
+
 def test_a_name_that_postgresql_would_cut_is_refused(backed_up: BackedUp) -> None:
     with pytest.raises(RecoveryError, match="63 bytes"):
         plan_restore(backed_up.settings, backed_up.manifest, "x" * 64, replace=False)
