@@ -147,7 +147,7 @@ def _default_null_unsaid(table: Any, _: Majors) -> None:
 
 
 def _has_own_type(column: Any) -> bool:
-    """Whether a column's type is one of PostgreSQL's own, which are no domains; others are printed with their schema."""
+    """Whether a column's type is PostgreSQL's own, hence no domain: others are printed with their schema."""
     names = [name.string.sval for name in column.type_name.names]
     return len(names) == 1 or names[:1] == ["pg_catalog"]
 
