@@ -154,7 +154,7 @@ def _has_own_type(column: Any) -> bool:
 
 def _is_default_null(constraint: Any) -> bool:
     default = constraint.contype == postgast.pg_query_pb2.CONSTR_DEFAULT
-    return default and constraint.raw_expr.WhichOneof("node") == "a_const" and constraint.raw_expr.a_const.isnull
+    return bool(default and constraint.raw_expr.WhichOneof("node") == "a_const" and constraint.raw_expr.a_const.isnull)
 
 
 def messages(message: Any, name: str) -> Iterator[Any]:
