@@ -6,11 +6,13 @@ import hashlib
 
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
-from tmi_ops.postgres.wal_files import HISTORY_NAME, SEGMENT_NAME, parse_lsn, parse_segment_name
+from tmi_ops.postgres.wal_files import HISTORY_NAME, SEGMENT_NAME, Segment, parse_lsn, parse_segment_name
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import put_single, sealed
-from tmi_ops.wal.archive import partial_key
 from tmi_ops.wal.description import describe_archive
+from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.partials import SO_FAR, find_open
+from tmi_ops.wal.pieces import piece_name
 from tmi_ops.wal.stored_file import FileFacts, compressed, store_once
 
 _PLACE = """
@@ -49,8 +51,20 @@ def archive_wal(cluster: RunningCluster, store: ObjectStore, *, close_segment: b
                 store_once(store, system_identifier, path.name, path.read_bytes(), segment.end)
     if close_segment:
         return open_segment.start
-    content = (cluster.directory / "pg_wal" / open_name).read_bytes()[: end - open_segment.start].ljust(size, b"\0")
-    facts = FileFacts(size, hashlib.sha256(content).hexdigest(), end)
-    key = partial_key(system_identifier, open_segment)
-    put_single(store, key, sealed(store, compressed(content)), facts.metadata())
+    content = (cluster.directory / "pg_wal" / open_name).read_bytes()[: end - open_segment.start]
+    archive_open(store, system_identifier, open_segment, content)
     return end
+
+
+def archive_open(store: ObjectStore, system_identifier: str, segment: Segment, content: bytes) -> None:
+    """Add to an open segment of the archive what it lacks of `content`, as a receiver does."""
+    found = find_open(store, system_identifier, segment)
+    start = 0 if found is None else found.filled
+    for end in (len(content),) if start else (len(content) // 2, len(content)):
+        plain, start = content[start:end], end
+        if not plain:
+            continue
+        facts = FileFacts(len(plain), hashlib.sha256(plain).hexdigest(), segment.start + end)
+        metadata = {**facts.metadata(), SO_FAR: hashlib.sha256(content[:end]).hexdigest()}
+        key = file_key(system_identifier, piece_name(segment, end - len(plain)))
+        put_single(store, key, sealed(store, compressed(plain)), metadata)

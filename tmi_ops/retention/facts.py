@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from tmi_ops.postgres.wal_files import SEGMENT_NAME
 from tmi_ops.store.guarding import UnfinishedUpload
 from tmi_ops.store.manifest import Kind
 from tmi_ops.wal.lineage import Lineage
@@ -65,6 +66,16 @@ class WalFile:
     timeline: int
     start: int
     end: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is of an open segment: it is superseded once that is there whole."""
+        return ".partial" in self.key
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a segment, and no note about one."""
+        return SEGMENT_NAME.fullmatch(self.key.rpartition("/")[2].removesuffix(".zst")) is not None
 
 
 @dataclass(frozen=True)

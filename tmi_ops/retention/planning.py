@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, RetentionFacts
+from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, RetentionFacts, WalFile
 from tmi_ops.retention.plan import Decision, RetentionPlan, WalDecision
 from tmi_ops.retention.refusals import require_sane_clocks
 from tmi_ops.retention.wal_need import Range, WindowNeed, own_wal, window_needs
@@ -22,6 +22,8 @@ from tmi_ops.store.guarding import UNTIL_RELEASED
 HALF_MADE_AFTER = timedelta(days=1)
 # One archive of a large cluster is one upload; it may take longer than a day, but not this long.
 UPLOAD_STALE_AFTER = timedelta(days=7)
+# So long a receiver may take to remove the pieces of a segment that is whole.
+SUPERSEDED_AFTER = timedelta(hours=1)
 
 _Reasons = dict[str, list[str]]
 _PERIODS: Mapping[str, Callable[[datetime], str]] = {
@@ -56,7 +58,7 @@ def plan_retention(facts: RetentionFacts, policy: RetentionPolicy, now: datetime
         policy=policy,
         kept=tuple(Decision(backup, tuple(dict.fromkeys(reasons[backup.backup_id]))) for backup in kept),
         removed=tuple(Decision(backup, (_why_it_goes(backup, policy),)) for backup in gone),
-        wal=tuple(_wal_decision(wal, kept, needs[wal.system_identifier], cutoff) for wal in facts.wal),
+        wal=tuple(_wal_decision(wal, kept, needs[wal.system_identifier], cutoff, now) for wal in facts.wal),
         half_made=tuple(item for item in facts.half_made if anything_proven and _is_forgotten(item, facts, now)),
         uploads=tuple(upload for upload in facts.uploads if now - upload.begun > UPLOAD_STALE_AFTER),
         has_object_lock=facts.has_object_lock,
@@ -155,7 +157,9 @@ def _why_it_goes(backup: Backup, policy: RetentionPolicy) -> str:
     return f"older than the recovery window, and beyond what is counted ({policy.describe()})"
 
 
-def _wal_decision(wal: ClusterWal, kept: Iterable[Backup], need: WindowNeed, cutoff: datetime) -> WalDecision:
+def _wal_decision(
+    wal: ClusterWal, kept: Iterable[Backup], need: WindowNeed, cutoff: datetime, now: datetime
+) -> WalDecision:
     bases = [base for base in kept if base.system_identifier == wal.system_identifier and base.kind == "base"]
     if need.whole_because:
         size = sum(file.size for file in wal.files)
@@ -163,7 +167,13 @@ def _wal_decision(wal: ClusterWal, kept: Iterable[Backup], need: WindowNeed, cut
     ranges: dict[int, list[Range]] = defaultdict(list)
     for item in _merged([*need.ranges, *(own_wal(base) for base in bases)]):
         ranges[item.timeline].append(item)
-    stay = [file for file in wal.files if file.stored_at >= cutoff or any(r.meets(file) for r in ranges[file.timeline])]
+    superseded = superseded_pieces(wal.files, now)
+    stay = [
+        file
+        for file in wal.files
+        if file.key not in superseded
+        and (file.stored_at >= cutoff or any(r.meets(file) for r in ranges[file.timeline]))
+    ]
     staying = {file.key for file in stay}
     go = sorted(
         (file for file in wal.files if file.key not in staying), key=lambda file: (file.timeline, file.start, file.key)
@@ -174,6 +184,16 @@ def _wal_decision(wal: ClusterWal, kept: Iterable[Backup], need: WindowNeed, cut
     return WalDecision(
         wal.system_identifier, len(stay), sum(file.size for file in stay), tuple(go), tuple(dict.fromkeys(reasons))
     )
+
+
+def superseded_pieces(files: Iterable[WalFile], now: datetime) -> frozenset[str]:
+    """The keys of what is left of open segments that have been there whole for a while: their receiver may not remove
+    objects, or died."""
+    known = list(files)
+    settled = {
+        (file.timeline, file.start) for file in known if file.is_whole and now - file.stored_at > SUPERSEDED_AFTER
+    }
+    return frozenset(file.key for file in known if file.is_open and (file.timeline, file.start) in settled)
 
 
 def _merged(ranges: Sequence[Range]) -> list[Range]:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from tmi_ops.errors import IntegrityError, ObjectMissingError, OpsError
 from tmi_ops.postgres.unprivileged import ServerIdentity
-from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX
 from tmi_ops.recovery.point_in_time.replay_end import Wal, what_follows
-from tmi_ops.shadow.feeding import WHOLE_BESIDE_PARTIAL_S, Next, Seen, Wanted, names_of, pause, what_next
+from tmi_ops.shadow.feeding import LISTED_OPEN_AGAIN_S, Next, Seen, Wanted, names_of, pause, what_next
 from tmi_ops.shadow.report import TroubleKind
 from tmi_ops.shadow.verifying import Fetched, Handed, RefusedError, cut_off, verified
 from tmi_ops.store.objects import ObjectStore
@@ -30,6 +29,8 @@ from tmi_ops.wal.fetching import check_content
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.links import links_of
+from tmi_ops.wal.partials import find_open, load_behind, load_open, open_etag
+from tmi_ops.wal.pieces import piece_name
 from tmi_ops.wal.stored_file import load
 
 AHEAD_BYTES = 128 << 20
@@ -91,7 +92,7 @@ class Feeder:
         self._absent_since: float | None = None
         self._beyond: bool | None = None
         self._listed_at = 0.0
-        self._whole_looked_at = 0.0
+        self._listed_open_at = 0.0
         self._refused: tuple[str | None, OpsError] | None = None
         self._changed_at = time.monotonic()
         self._met: Met | None = None
@@ -238,18 +239,22 @@ class Feeder:
 
     def _look(self, wanted: Wanted) -> _Look:
         """With as few requests as will do."""
-        handed = self._handed.etag if self._handed and self._handed.segment == wanted.segment else None
+        before = self._handed if self._handed and self._handed.segment == wanted.segment else None
+        handed = None if before is None else before.etag
         now = time.monotonic()
-        if handed is not None and now - self._whole_looked_at < WHOLE_BESIDE_PARTIAL_S:
-            partial = look(self._store, file_key(self._system_identifier, f"{wanted.segment.name}{PARTIAL_SUFFIX}"))
-            if partial is not None:
-                return _Look(Seen(False, partial.etag, handed), partial.etag)
-        self._whole_looked_at = now
+        if before is not None and not before.whole:
+            following = piece_name(wanted.segment, before.end - wanted.segment.start)
+            added = look(self._store, file_key(self._system_identifier, following))
+            if added is not None:
+                return _Look(Seen(False, open_etag(added), handed), open_etag(added))
         whole = look(self._store, file_key(self._system_identifier, wanted.segment.name))
         if whole is not None:
             return _Look(Seen(True), whole.etag, links_of(whole.metadata).chain)
-        partial = look(self._store, file_key(self._system_identifier, f"{wanted.segment.name}{PARTIAL_SUFFIX}"))
-        etag = None if partial is None else partial.etag
+        if before is not None and now - self._listed_open_at < LISTED_OPEN_AGAIN_S:
+            return _Look(Seen(False, handed, handed), handed)
+        self._listed_open_at = now
+        partial = find_open(self._store, self._system_identifier, wanted.segment)
+        etag = None if partial is None else open_etag(partial.head)
         return _Look(Seen(False, etag, handed), etag)
 
     def _nothing_there(self, wanted: Wanted) -> bool:
@@ -308,9 +313,15 @@ class Feeder:
 
     def _fetch(self, wanted: Wanted, found: _Look) -> Fetched | None:
         segment, whole = wanted.segment, found.seen.whole
-        name = segment.name if whole else f"{segment.name}{PARTIAL_SUFFIX}"
+        before = self._handed if self._handed and self._handed.segment == segment else None
         try:
-            content, facts = load(self._store, self._system_identifier, name)
+            if whole:
+                content, facts = load(self._store, self._system_identifier, segment.name)
+            elif before is None:
+                content, facts = load_open(self._store, self._system_identifier, segment.name)
+            else:
+                filled = before.end - segment.start
+                content, facts = load_behind(self._store, self._system_identifier, segment, before.content, filled)
         except ObjectMissingError:
             return None
         check_content(content, segment.name, self._system_identifier)
@@ -318,7 +329,8 @@ class Feeder:
         sha256 = facts.sha256 if whole else None
         if wanted.cut is not None and wanted.cut <= end:
             end, content, whole, sha256 = wanted.cut, cut_off(content, wanted.cut - segment.start), True, None
-        return Fetched(segment, content, end, whole, sha256, found.chain, found.seen.partial)
+        etag = None if whole else facts.sha256 or found.seen.partial
+        return Fetched(segment, content, end, whole, sha256, found.chain, etag)
 
     def _put(self, handed: Handed) -> None:
         self._identity.write(self._directory / handed.segment.name, self._edited(handed))

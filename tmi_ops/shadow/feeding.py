@@ -1,8 +1,8 @@
 """What the shadow's server is handed next. Facts in, decision out; pure.
 
 1. The server is at one segment at a time. Of it the archive may have the whole, or a `.partial` that grows.
-2. A partial is handed over again only when it has changed. Its whole is looked for when the partial is gone, and now
-   and then beside it: a partial whose removal failed stays in the archive beside its whole.
+2. A partial is handed over again only when it has grown: there is a piece of it where the last one ended, or, now and
+   then, its pieces are listed. Its whole is looked for beside it: pieces whose removal failed stay in the archive.
 3. Where neither is there, either the WAL ends here, or it has a hole. Segments are stored several at once, so a hole is
    believed only when there is WAL behind it and the segment has not come for a while.
 """
@@ -19,8 +19,8 @@ from tmi_ops.wal.lineage import Lineage
 HOLE_AFTER_S = 4.0
 # How often something new is looked for: while WAL comes, and when none has come for a while.
 QUICK_LOOK_S, SLOW_LOOK_S, SLOW_AFTER_S = 0.5, 2.0, 60.0
-# How often the whole segment is looked for while its partial stays as it is.
-WHOLE_BESIDE_PARTIAL_S = 5.0
+# How often an open segment's pieces are listed while none is seen behind the last one.
+LISTED_OPEN_AGAIN_S = 5.0
 
 
 class Next(Enum):
@@ -48,8 +48,8 @@ class Seen:
 
     Args:
         whole: whether it is there whole.
-        partial: the ETag of its `.partial`; None: there is none.
-        handed: the ETag of the partial that was handed over last; None: none was.
+        partial: what tells its open state from another; None: there is none.
+        handed: that of the partial that was handed over last; None: none was.
         beyond: whether there is WAL behind it; None: nobody looked.
         absent_s: for how long neither was there.
     """

@@ -205,7 +205,7 @@ class ReportWriter:
         else:
             condition = IfUnchanged(self._etag)
         facts = {_SHA256: hashlib.sha256(body).hexdigest()}
-        self._etag = put_stamped(self._store, self._key, body, facts, condition, "proof")
+        self._etag = put_stamped(self._store, self._key, body, facts, condition, "proof").etag
 
 
 def require_right_to_report(store: ObjectStore) -> None:

@@ -27,7 +27,7 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import look
-from tmi_ops.wal.archive import list_wal, partial_key
+from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.receiver import ReceivedWal, StreamOptions, stream_wal
 
 TABLE = "demo_ledger"
@@ -162,8 +162,8 @@ def _drop_under_load(
 def _seconds_behind(store: ObjectStore, system_identifier: str) -> float:
     """How old the newest moment is up to which the store holds everything, as its newest open segment shows."""
     archive = list_wal(store, system_identifier)
-    partials = [item.segment for group in archive.partials.values() for item in group]
-    head = look(store, partial_key(system_identifier, partials[-1])) if partials else None
+    partials = [item.key for group in archive.partials.values() for item in group]
+    head = look(store, partials[-1]) if partials else None
     return LOAD_S if head is None else head.age_s
 
 

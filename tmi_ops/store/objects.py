@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DELETE_BATCH = 1000
 HURRIED_READ_TIMEOUT_S = 5
+_ABSENT = ("NoSuchKey", "NoSuchVersion")
 
 
 # A document's bytes by its key, None where it is known to be absent; a LookupError says to ask the store.
@@ -205,6 +206,28 @@ class ObjectStore:
                     kept="What it kept is whole.",
                     next_step="allow s3:DeleteObject to these keys, or wait until the hold on it ends",
                 )
+
+    def delete_versions(self, stored: Iterable[tuple[str, str | None]]) -> None:
+        """Delete objects that nobody will want back: each with its version, so that a bucket that keeps versions keeps
+        nothing of it. Where our key may remove no versions, the object goes and its version stays.
+
+        Args:
+            stored: keys, each with the version that its put told; None: the bucket keeps none.
+
+        Raises:
+            StoreError: as `delete`.
+        """
+        waiting = iter(stored)
+        while batch := list(islice(waiting, DELETE_BATCH)):
+            wanted: Any = [
+                {"Key": self._full(key), **({} if version is None else {"VersionId": version})}
+                for key, version in batch
+            ]
+            with refusals_explained(self.where):
+                answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": wanted, "Quiet": True})
+            kept = [error for error in answer.get("Errors", ()) if error.get("Code") not in _ABSENT]
+            if kept:
+                self.delete(str(error.get("Key", "")).removeprefix(self.root) for error in kept)
 
     def abort_stale_uploads(self, prefix: str, older_than: timedelta) -> int:
         """Abort unfinished multipart uploads below `prefix` that began more than `older_than` ago.

@@ -70,7 +70,7 @@ def write_packed(store: ObjectStore, key: str, data: bytes, etag: str | None) ->
         UntrustedError: keys are pinned, and this host has none that may sign it.
         StoreError: the store failed, or our key may not write it.
     """
-    return put_note(store, key, data, IfUnchanged(etag) if etag else IfAbsent(), _PURPOSE)
+    return put_note(store, key, data, IfUnchanged(etag) if etag else IfAbsent(), _PURPOSE).etag
 
 
 def _read(

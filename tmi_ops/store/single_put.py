@@ -14,7 +14,7 @@ from typing import Any
 
 from tmi_ops.errors import ObjectMissingError
 from tmi_ops.store.client import refusals_explained
-from tmi_ops.store.conditional_put import CHECKSUM, Condition, IfAbsent, IfUnchanged, ObjectChangedError
+from tmi_ops.store.conditional_put import CHECKSUM, Condition, IfAbsent, IfUnchanged, ObjectChangedError, Put
 from tmi_ops.store.digest import damaged
 from tmi_ops.store.encryption import decrypted, parse_recipients, read_identities
 from tmi_ops.store.objects import ObjectStore
@@ -25,6 +25,7 @@ __all__ = [
     "IfUnchanged",
     "ObjectChangedError",
     "ObjectHead",
+    "Put",
     "get_single",
     "is_sealed",
     "look",
@@ -40,13 +41,14 @@ _READINGS = 5
 @dataclass(frozen=True)
 class ObjectHead:
     """What the server says of an object: stored `size` in bytes, our metadata, its age in seconds by the server's
-    own clock."""
+    own clock; its `version` where the bucket keeps versions."""
 
     size: int
     etag: str
     metadata: Mapping[str, str]
     modified: datetime
     age_s: float
+    version: str | None = None
 
 
 def look(store: ObjectStore, key: str) -> ObjectHead | None:
@@ -64,16 +66,22 @@ def look(store: ObjectStore, key: str) -> ObjectHead | None:
 
 
 def put_single(
-    store: ObjectStore, key: str, body: bytes, metadata: Mapping[str, str] | None = None, condition: Condition = None
-) -> str:
-    """Store an object whole; returns its ETag. `body` is stored as it is; see `sealed` for encryption.
+    store: ObjectStore,
+    key: str,
+    body: bytes,
+    metadata: Mapping[str, str] | None = None,
+    condition: Condition = None,
+    *,
+    quick: bool = False,
+) -> Put:
+    """Store an object whole. `body` is stored as it is; see `sealed` for encryption.
 
     Raises:
         ObjectExistsError: the condition was `IfAbsent` and there is one.
         ObjectChangedError: the condition was `IfUnchanged` and the object is another by now, or gone.
         StoreError: the store failed.
     """
-    return store.puts.put(key, body, metadata, condition)
+    return store.puts.put(key, body, metadata, condition, quick=quick)
 
 
 def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tuple[bytes, ObjectHead]:
@@ -148,4 +156,5 @@ def _head(answer: Any) -> ObjectHead:
         metadata=answer.get("Metadata", {}),
         modified=modified,
         age_s=(now - modified).total_seconds(),
+        version=answer.get("VersionId"),
     )

@@ -15,7 +15,7 @@ from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.conditional_put import CHECKSUM, Condition
 from tmi_ops.store.locking import lock_request
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import is_sealed, put_single
+from tmi_ops.store.single_put import Put, is_sealed, put_single
 from tmi_ops.store.trust import Purpose, UntrustedError
 
 STAMP = "signature"
@@ -23,8 +23,15 @@ BODY = "sha256"
 
 
 def put_stamped(
-    store: ObjectStore, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition, purpose: Purpose
-) -> str:
+    store: ObjectStore,
+    key: str,
+    body: bytes,
+    metadata: Mapping[str, str],
+    condition: Condition,
+    purpose: Purpose,
+    *,
+    quick: bool = False,
+) -> Put:
     """As `put_single`, with a signature of the metadata where there is a signing key.
 
     Raises:
@@ -35,7 +42,7 @@ def put_stamped(
     stamp = store.trust.stamp(key, content)
     if store.trust.is_pinned:
         store.trust.check_stamp(key, content, stamp, purpose, datetime.now(UTC))
-    return put_single(store, key, body, {**metadata, **({STAMP: stamp} if stamp else {})}, condition)
+    return put_single(store, key, body, {**metadata, **({STAMP: stamp} if stamp else {})}, condition, quick=quick)
 
 
 def require_stamp(
@@ -60,7 +67,7 @@ def require_stamp(
         )
 
 
-def put_note(store: ObjectStore, key: str, body: bytes, condition: Condition, purpose: Purpose) -> str:
+def put_note(store: ObjectStore, key: str, body: bytes, condition: Condition, purpose: Purpose) -> Put:
     """As `put_stamped`, of a small document that is written anew under one name: its digest is signed."""
     return put_stamped(store, key, body, {BODY: hashlib.sha256(body).hexdigest()}, condition, purpose)
 

@@ -48,9 +48,10 @@ from tmi_ops.wal.layout import (
     records_key,
 )
 from tmi_ops.wal.lineage import Lineage
+from tmi_ops.wal.partials import find_open
+from tmi_ops.wal.pieces import parse_piece
 from tmi_ops.wal.records import ArchiveRecords, Followed, known_records
 from tmi_ops.wal.runs import ArchivedSegment, Segments, runs_of
-from tmi_ops.wal.stored_file import facts_of
 
 if TYPE_CHECKING:
     from tmi_ops.wal.coverage import Coverage
@@ -64,11 +65,13 @@ _HISTORY_KEY = re.compile(r"([0-9A-F]{8})\.history")
 
 @dataclass(frozen=True)
 class ArchivedPartial:
-    """An open segment in the archive: valid up to `end_lsn`, zeros after; `size` is its stored bytes."""
+    """An open segment in the archive: valid up to `end_lsn`, zeros after; `size` is its stored bytes. `key`: of the
+    object whose metadata says how it ends."""
 
     segment: Segment
     size: int
     end_lsn: int
+    key: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -234,7 +237,7 @@ def archive_of(
         stored_per_day(index, now - timedelta(days=7)),
     )
     segments: dict[int, list[ArchivedSegment]] = {}
-    open_ones: list[tuple[Segment, ListedObject]] = []
+    open_ones: dict[Segment, list[ListedObject]] = {}
     histories: list[int] = []
     for item in listed:
         stored = _and(stored, item, now)
@@ -244,15 +247,15 @@ def archive_of(
         elif SEGMENT_NAME.fullmatch(name):
             segment = parse_segment_name(name, size)
             segments.setdefault(segment.timeline, []).append(ArchivedSegment(segment, item.size))
-        elif name.endswith(PARTIAL_SUFFIX) and SEGMENT_NAME.fullmatch(name.removesuffix(PARTIAL_SUFFIX)):
-            open_ones.append((parse_segment_name(name.removesuffix(PARTIAL_SUFFIX), size), item))
+        elif piece := parse_piece(name):
+            open_ones.setdefault(parse_segment_name(piece[0], size), []).append(item)
     whole = {item.segment for group in segments.values() for item in group}
     partials: dict[int, list[ArchivedPartial]] = {}
     cleared: list[Segment] = []
-    for segment, item in open_ones:
+    for segment, items in open_ones.items():
         if segment in whole:
             continue
-        if (partial := _partial(store, segment, item)) is None:
+        if (partial := _partial(store, system_identifier, segment, items)) is None:
             cleared.append(segment)
         else:
             partials.setdefault(segment.timeline, []).append(partial)
@@ -350,15 +353,11 @@ def _records(
     return remembered(store, key, etags[key], lambda: known_records(store, system_identifier))
 
 
-def partial_key(system_identifier: str, segment: Segment) -> str:
-    """The key of an open segment."""
-    return file_key(system_identifier, f"{segment.name}{PARTIAL_SUFFIX}")
-
-
-def _partial(store: ObjectStore, segment: Segment, item: ListedObject) -> ArchivedPartial | None:
+def _partial(
+    store: ObjectStore, system_identifier: str, segment: Segment, listed: Sequence[ListedObject]
+) -> ArchivedPartial | None:
     """None when it was cleared away since it was listed."""
-    head = look(store, item.key)
-    if head is None:
+    found = find_open(store, system_identifier, segment, listed)
+    if found is None:
         return None
-    end = facts_of(head).end_lsn
-    return ArchivedPartial(segment, item.size, segment.start if end is None else end)
+    return ArchivedPartial(segment, found.size, found.end_lsn, file_key(system_identifier, found.last))

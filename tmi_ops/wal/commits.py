@@ -13,11 +13,11 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.archive import WalArchive
 from tmi_ops.wal.coverage import WalFile, coverage
+from tmi_ops.wal.fetching import load_file
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.lines import Commits, Tip, lines_of, living, parting
 from tmi_ops.wal.links import links_of
-from tmi_ops.wal.stored_file import load
 
 # A server with any work commits within so many segments.
 SEGMENTS_LOOKED_AT = 6
@@ -75,7 +75,7 @@ def _first(store: ObjectStore, archive: WalArchive, files: Iterable[WalFile], ls
 
 def _newest(store: ObjectStore, archive: WalArchive, files: Iterable[WalFile], lsn: int) -> datetime | None:
     for file in files:
-        if file.segment.start >= lsn and file.cut is None:
+        if file.segment.start >= lsn and file.cut is None and file.stored == file.segment.name:
             head = look(store, file_key(archive.system_identifier, file.stored))
             told = None if head is None else links_of(head.metadata).last_commit
             if told is not None:
@@ -86,7 +86,7 @@ def _newest(store: ObjectStore, archive: WalArchive, files: Iterable[WalFile], l
 
 
 def _commits_in(store: ObjectStore, archive: WalArchive, file: WalFile, lsn: int) -> list[datetime]:
-    content, facts = load(store, archive.system_identifier, file.stored)
+    content, facts = load_file(store, archive.system_identifier, file.stored)
     end = facts_end = facts.end_lsn
     if file.cut is not None:
         end = file.cut if facts_end is None else min(facts_end, file.cut)

@@ -18,7 +18,8 @@ from tmi_ops.postgres.wal_files import (
 )
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.lineage import FIRST_TIMELINE
-from tmi_ops.wal.stored_file import load, wal_damaged
+from tmi_ops.wal.partials import load_open
+from tmi_ops.wal.stored_file import FileFacts, load, wal_damaged
 
 
 def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:
@@ -34,7 +35,7 @@ def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destin
         StoreError: the store failed, or the private key is missing or another's.
     """
     try:
-        content, _ = load(store, system_identifier, name)
+        content, _ = load_file(store, system_identifier, name)
     except ObjectMissingError:
         return False
     if not name.endswith(".history"):
@@ -48,6 +49,17 @@ def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destin
             unfinished.unlink()
         raise
     return True
+
+
+def load_file(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, FileFacts]:
+    """Read a file of the archive by its name, a `.partial` too, and check it.
+
+    Raises:
+        As `stored_file.load`.
+    """
+    if name.endswith(PARTIAL_SUFFIX):
+        return load_open(store, system_identifier, name.removesuffix(PARTIAL_SUFFIX))
+    return load(store, system_identifier, name)
 
 
 def check_content(content: bytes, name: str, system_identifier: str) -> Segment:

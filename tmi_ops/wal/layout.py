@@ -3,7 +3,7 @@
     wal/<system identifier>/archive.json                      what cluster this is; written once
     wal/<system identifier>/<NNNNNNNN>.history.zst            where timeline NNNNNNNN came from
     wal/<system identifier>/<timeline>/<segment>.zst          a whole segment; never changed
-    wal/<system identifier>/<timeline>/<segment>.partial.zst  the open segment so far, zeros after; replaced as it grows
+    wal/<system identifier>/<timeline>/<segment>.partial.<offset>.zst  the open segment in pieces; see `pieces.py`
     wal/<system identifier>/lease.json                        who receives right now
     wal/<system identifier>/records.json                      which timelines were followed, and where the WAL breaks
     wal/<system identifier>/index.zst                         which segments there are, derived; see `index.py`
@@ -21,7 +21,10 @@ from tmi_ops.postgres.wal_files import HISTORY_NAME, PARTIAL_SUFFIX
 WAL = "wal"
 SUFFIX = ".zst"
 HISTORY_SUFFIX = ".history"
-_SEGMENT_FILE = re.compile(rf"([0-9A-F]{{8}})[0-9A-F]{{16}}({re.escape(PARTIAL_SUFFIX)}|\.[0-9A-F]{{8}}\.backup)?")
+_PIECE = r"(?:\.[0-9A-F]{8}(?:-[0-9A-F]{8})?)?"
+_SEGMENT_FILE = re.compile(
+    rf"([0-9A-F]{{8}})[0-9A-F]{{16}}({re.escape(PARTIAL_SUFFIX)}{_PIECE}|\.[0-9A-F]{{8}}\.backup)?"
+)
 
 
 def cluster_folder(system_identifier: str) -> str:
@@ -46,7 +49,7 @@ def index_key(system_identifier: str) -> str:
 
 
 def file_key(system_identifier: str, name: str) -> str:
-    """The key of a file by the name PostgreSQL gives it: a segment, `.partial`, `.history` or `.backup`.
+    """The key of a file by the name PostgreSQL gives it: a segment, `.history` or `.backup`; or by a piece's.
 
     Raises:
         OpsError: PostgreSQL archives no file of such a name.

@@ -110,7 +110,7 @@ class KeptLease:
 
     def _write(self, changes: dict[str, object]) -> None:
         self._lease = advanced(self._lease, changes, datetime.now(UTC))
-        self._etag = put_note(self._store, self._key, _body(self._lease), IfUnchanged(self._etag), "WAL")
+        self._etag = put_note(self._store, self._key, _body(self._lease), IfUnchanged(self._etag), "WAL").etag
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def _acquire(
         before = None if head is None else _read(store, key)
         if before is None or head is None or not is_held(before, head.age_s):
             try:
-                etag = put_note(store, key, _body(_following(ours, before)), _condition(head), "WAL")
+                etag = put_note(store, key, _body(_following(ours, before)), _condition(head), "WAL").etag
             except ObjectExistsError:
                 continue  # another one was quicker: see who it is
             return KeptLease(store, system_identifier, _following(ours, before), etag, before)

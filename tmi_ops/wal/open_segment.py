@@ -57,7 +57,11 @@ class OpenSegment:
         content, self._content = self._content, bytearray()
         return content
 
-    def so_far(self, filled: int | None = None) -> bytes:
-        """A copy of the first `filled` bytes (all that is here when None), padded with zeros to the segment's size."""
+    def part(self, start: int, end: int) -> bytes:
+        """A copy of the bytes between two offsets."""
         with memoryview(self._content) as content:
-            return bytes(content[: self.filled if filled is None else filled]).ljust(self.segment.size, b"\0")
+            return bytes(content[start:end])
+
+    def view(self) -> memoryview:
+        """The bytes themselves. Those that are here do not change; behind them more may come."""
+        return memoryview(self._content)

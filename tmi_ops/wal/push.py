@@ -24,17 +24,18 @@ from tmi_ops.postgres.wal_files import (
     parse_history,
 )
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, sealed
+from tmi_ops.store.single_put import IfAbsent, look, sealed
 from tmi_ops.store.stamped import put_stamped
-from tmi_ops.wal.archive import partial_key
 from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.fetching import check_content
 from tmi_ops.wal.index import reopen
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import continues, links_of
+from tmi_ops.wal.partials import SO_FAR, find_open, load_open
+from tmi_ops.wal.pieces import piece_name
 from tmi_ops.wal.records import ArchiveRecords, update_records
 from tmi_ops.wal.segments import CheckedSegment, check_segment, look_at_segment, put_segment, require_same_beginning
-from tmi_ops.wal.stored_file import FileFacts, WalConflictError, compressed, conflict, facts_of, load, store_once
+from tmi_ops.wal.stored_file import FileFacts, WalConflictError, compressed, conflict, store_once
 
 CONTROL_FILE = Path("global/pg_control")
 
@@ -148,19 +149,20 @@ def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: 
     """Store an open segment unless the archive reaches as far already."""
     if look(store, file_key(cluster, segment.name)) is not None:
         return False
-    key = partial_key(cluster, segment)
-    found = look(store, key)
-    reached = facts_of(found).end_lsn if found is not None else None
-    if found is not None and (reached or segment.start) >= end:
-        held, _ = load(store, cluster, f"{segment.name}{PARTIAL_SUFFIX}")
+    found = find_open(store, cluster, segment)
+    if found is not None and found.end_lsn >= end:
+        held, _ = load_open(store, cluster, segment.name)
         if held[: end - segment.start] != content[: end - segment.start]:
             raise conflict(f"{segment.name}{PARTIAL_SUFFIX}")
         return False
-    padded = content[: end - segment.start].ljust(segment.size, b"\0") if end > segment.start else content
-    facts = FileFacts(len(padded), hashlib.sha256(padded).hexdigest(), end)
-    condition = IfAbsent() if found is None else IfUnchanged(found.etag)
+    # Where nothing says how far it goes, all of it is stored and nothing of it is promised.
+    plain = content[: end - segment.start] if end > segment.start else content
+    sha256 = hashlib.sha256(plain).hexdigest()
+    metadata = {**FileFacts(len(plain), sha256, end).metadata(), **({SO_FAR: sha256} if end > segment.start else {})}
+    name = piece_name(segment, 0, end - segment.start) if end > segment.start else f"{segment.name}{PARTIAL_SUFFIX}"
+    body = sealed(store, compressed(plain))
     try:
-        put_stamped(store, key, sealed(store, compressed(padded)), facts.metadata(), condition, "WAL")
+        put_stamped(store, file_key(cluster, name), body, metadata, IfAbsent(), "WAL")
     except ObjectExistsError:
         # A receiver wrote it at the same moment; what it left is looked at anew.
         return _store_partial(store, cluster, segment, content, end)

@@ -16,6 +16,7 @@ from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, continues, links_from, links_of
+from tmi_ops.wal.partials import find_open, load_open
 from tmi_ops.wal.stored_file import OWN_TIMELINE, WalConflictError, conflict, facts_of, load, store_once
 
 
@@ -123,18 +124,15 @@ def require_same_beginning(
         WalConflictError: it begins otherwise: the archived commits of that one would be lost.
         StoreError: the store failed.
     """
-    name = f"{segment.name}{PARTIAL_SUFFIX}"
-    head = look(store, file_key(system_identifier, name))
-    end = None if head is None else facts_of(head).end_lsn
-    if head is None or end is None or end <= segment.start:
+    found = find_open(store, system_identifier, segment)
+    if found is None or not found.filled:
         return
-    sha256 = facts_of(head).sha256
-    if sha256 is None:
-        held, _ = load(store, system_identifier, name)
-        sha256 = hashlib.sha256(held).hexdigest()
-    valid = bytes(content[: end - segment.start]).ljust(segment.size, b"\0")
-    if hashlib.sha256(valid).hexdigest() != sha256:
-        raise conflict(name)
+    same = found.is_beginning_of(content)
+    if same is None:
+        held, _ = load_open(store, system_identifier, segment.name)
+        same = held[: found.filled] == content[: found.filled]
+    if not same:
+        raise conflict(f"{segment.name}{PARTIAL_SUFFIX}")
 
 
 def _does_not_continue(segment: Segment, before: Neighbour, links: Links) -> WalConflictError:

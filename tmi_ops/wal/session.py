@@ -6,7 +6,6 @@ store and the slot alone.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -29,17 +28,18 @@ from tmi_ops.postgres.wal_stream import (
 )
 from tmi_ops.progress import Phase, Report
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import look
-from tmi_ops.wal.archive import partial_key
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.open_segment import OpenSegment
+from tmi_ops.wal.partials import find_open
 from tmi_ops.wal.progress import StreamProgress
 from tmi_ops.wal.resume import Beginning, read_line
-from tmi_ops.wal.stored_file import conflict, facts_of
 from tmi_ops.wal.uploads import Uploads
 
 PARTIAL_EVERY_S = 5.0
 FEEDBACK_EVERY_S = 2.0
+# With synchronous commits: for how much of a put's own time, and how long at most, those that come at the same time are
+# waited for, so that they share one.
+GATHERED_FOR, GATHERED_AT_MOST_S = 0.25, 0.005
 _TICK_S = 0.25
 NOTHING = 0  # as an LSN that is confirmed
 
@@ -100,7 +100,9 @@ class Session:
         self._awaits_answer = False
         self._fed_back = 0
         self._fed_back_at = self._partial_at = time.monotonic()
-        self._floor: _Floor | None = None
+        # With synchronous commits: since when WAL waits for a put, and how long one takes.
+        self._waits_since: float | None = None
+        self._put_s = 0.0
 
     def run(self, phase: Phase) -> None:
         """Receive.
@@ -109,7 +111,7 @@ class Session:
             WalConflictError: the archive holds another history.
             OpsError: the server or the store failed; `transient` says whether going on later is worthwhile.
         """
-        self._keep_older_partial(self._beginning.segment)
+        self._expect_older_partial(self._beginning.segment)
         segment = self._beginning.segment
         try:
             while (following := self._receive_timeline(segment, phase)) is not None:
@@ -162,7 +164,6 @@ class Session:
             while content:
                 taken = opened.add(start, content)
                 start, content = start + taken, content[taken:]
-                self._verify_older_partial(opened)
                 if opened.is_whole:
                     following = OpenSegment(opened.segment.next, used=self._uploads.used())
                     self._uploads.segment(opened.segment, opened.hand_over())
@@ -202,7 +203,10 @@ class Session:
     def _tend(self, opened: OpenSegment) -> None:
         """What is due: count what arrived in the store, tell the server, store the open segment."""
         self._assignment.check()
+        was_busy = not self._uploads.partial_is_free
         self._count(self._uploads.durable())
+        if was_busy and self._uploads.partial_is_free:
+            self._put_s = time.monotonic() - self._partial_at
         if self._partial_is_due(opened):
             self._put_partial(opened)
         late = time.monotonic() - self._fed_back_at >= FEEDBACK_EVERY_S
@@ -213,20 +217,30 @@ class Session:
     def _partial_is_due(self, opened: OpenSegment) -> bool:
         if opened.end <= self._progress.durable or not self._uploads.partial_is_free or not opened.filled:
             return False
-        if self._floor is not None and self._floor.segment == opened.segment:
-            return False  # the store's own still reaches further
         if self._wish.until is not None and opened.end >= self._wish.until:
             return True
-        return self._synchronous or time.monotonic() - self._partial_at >= self._wish.partial_every
+        now = time.monotonic()
+        if not self._synchronous:
+            return now - self._partial_at >= self._wish.partial_every
+        if self._waits_since is None:
+            self._waits_since = now
+        return now - self._waits_since >= self._gathers_for
+
+    @property
+    def _gathers_for(self) -> float:
+        return min(GATHERED_AT_MOST_S, GATHERED_FOR * self._put_s)
 
     def _put_partial(self, opened: OpenSegment) -> None:
         self._partial_at = time.monotonic()
-        self._uploads.partial(opened.segment, opened.so_far(), opened.end)
+        self._waits_since = None
+        self._uploads.partial(opened)
 
     def _patience(self, opened: OpenSegment) -> float:
         """Seconds to wait for a message, at most."""
         if opened.end <= self._progress.durable:
             return _TICK_S
+        if self._waits_since is not None:
+            return max(0.0, self._waits_since + self._gathers_for - time.monotonic())
         due = self._partial_at + self._wish.partial_every - time.monotonic()
         return min(_TICK_S, max(due, 0.01))
 
@@ -256,8 +270,7 @@ class Session:
 
     def _store_all(self, opened: OpenSegment) -> None:
         self._uploads.drain()
-        above_floor = self._floor is None or self._floor.segment != opened.segment
-        if opened.filled and above_floor and opened.end > self._progress.durable:
+        if opened.filled and opened.end > self._progress.durable:
             self._put_partial(opened)
         self._count(self._uploads.drain())
 
@@ -273,30 +286,10 @@ class Session:
         self._from_standby = self._assignment.on_timeline(self._newest_timeline)
         return segment_at(timeline, begins, opened.segment.size)
 
-    def _keep_older_partial(self, segment: Segment) -> None:
-        """Have an older `.partial` replaced only once more than it holds was received, and the same."""
-        before = self._beginning.open_before
-        if before is None or before.segment != segment:
+    def _expect_older_partial(self, segment: Segment) -> None:
+        """What the archive has of an open segment stays until as much was received, and the same."""
+        if self._beginning.open_before is None:
             return
-        self._uploads.expect_partial(segment)
-        head = look(self._assignment.store, partial_key(self._system_identifier, segment))
-        sha256 = None if head is None else facts_of(head).sha256
-        self._floor = _Floor(segment, before.end_lsn, sha256)
-
-    def _verify_older_partial(self, opened: OpenSegment) -> None:
-        floor = self._floor
-        if floor is None or opened.segment != floor.segment or opened.end < floor.end_lsn:
-            return
-        held = opened.so_far(floor.end_lsn - floor.segment.start)
-        if floor.sha256 is not None and hashlib.sha256(held).hexdigest() != floor.sha256:
-            raise conflict(f"{floor.segment.name}.partial")
-        self._floor = None
-
-
-@dataclass(frozen=True)
-class _Floor:
-    """A `.partial` that the store held before: valid up to `end_lsn`; SHA-256 of its plain bytes, where known."""
-
-    segment: Segment
-    end_lsn: int
-    sha256: str | None
+        found = find_open(self._assignment.store, self._system_identifier, segment)
+        if found is not None:
+            self._uploads.expect_partial(found)

@@ -38,7 +38,7 @@ class WalConflictError(ObjectExistsError):
 class FileFacts:
     """What the metadata says of the plain file; a field is None where the metadata was lost on the way.
 
-    Sizes in bytes. `end_lsn` is the first LSN that the file does not hold: a `.partial` is padded with zeros after it.
+    Sizes in bytes. `end_lsn` is the first LSN that the file does not hold.
     """
 
     size: int | None
@@ -109,13 +109,13 @@ def load(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, 
         StoreError: the store failed, or the private key is missing or another's.
     """
     key = file_key(system_identifier, name)
-    with _explained(name):
+    with explained(name):
         body, head = get_single(store, key, limit=LARGEST_STORED)
         require_stamp(store, key, head.metadata, body, "WAL")
         packed = unsealed(store, key, body)
     facts = facts_of(head)
     limit = LARGEST_HISTORY if name.endswith(HISTORY_SUFFIX) else LARGEST_SEGMENT
-    plain = _decompressed(packed, name, limit if facts.size is None else min(facts.size, limit))
+    plain = decompressed(packed, name, limit if facts.size is None else min(facts.size, limit))
     if facts.size is not None and len(plain) != facts.size:
         raise wal_damaged(f"{name} is {len(plain)} bytes, and was stored with {facts.size}")
     if facts.sha256 is not None and hashlib.sha256(plain).hexdigest() != facts.sha256:
@@ -150,7 +150,7 @@ def _require_same(store: ObjectStore, key: str, found: ObjectHead, facts: FileFa
         # The metadata was lost, for example on a copy of the bucket: then only the content can tell.
         body, _ = get_single(store, key)
         try:
-            plain = _decompressed(unsealed(store, key, body), name, facts.size or LARGEST_SEGMENT)
+            plain = decompressed(unsealed(store, key, body), name, facts.size or LARGEST_SEGMENT)
         except OpsError as error:
             raise _undecidable(name, error) from error
         there = hashlib.sha256(plain).hexdigest()
@@ -171,8 +171,12 @@ def _facts(metadata: Mapping[str, str]) -> FileFacts:
     return FileFacts(int(size) if size.isdigit() else None, metadata.get("sha256"), parse_lsn(lsn) if lsn else None)
 
 
-def _decompressed(packed: bytes, name: str, limit: int) -> bytes:
-    """All frames of an object; never more than one byte beyond `limit`."""
+def decompressed(packed: bytes, name: str, limit: int) -> bytes:
+    """All frames of an object; never more than one byte beyond `limit`.
+
+    Raises:
+        IntegrityError: they are damaged.
+    """
     try:
         with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
             plain = bytes(reader.read(limit + 1))
@@ -182,7 +186,8 @@ def _decompressed(packed: bytes, name: str, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
+def explained(name: str) -> Iterator[None]:
+    """Of damage inside the block, say that the WAL file `name` has it."""
     try:
         yield
     except IntegrityError as error:

@@ -1,15 +1,11 @@
 """WAL on its way into the store: several segments at once, and up to where everything has arrived.
 
-An open segment goes as `.partial`, replaced as it grows and removed once the whole segment is stored. The durable LSN
-moves in the order of the WAL only: what arrived behind a segment still on its way does not count yet.
-
-A `.partial` is replaced only while it is the one that was seen last. A receiver that stood still, lost its lease and
-wakes up can so never put an older one over what its successor has stored and confirmed.
+An open segment goes in pieces as it grows (see `open_upload.py`), which are removed once it is stored whole. The
+durable LSN moves in the order of the WAL only: what arrived behind a segment still on its way does not count yet.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -19,17 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tmi_ops.errors import BackupError, ObjectExistsError, OpsError
-from tmi_ops.postgres.wal_files import Segment, check_header
-from tmi_ops.postgres.wal_records import read_records
+from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, look, sealed
-from tmi_ops.store.stamped import put_stamped
-from tmi_ops.wal.archive import partial_key
 from tmi_ops.wal.breaks import Break
-from tmi_ops.wal.links import Links, links_from
+from tmi_ops.wal.links import Links
+from tmi_ops.wal.open_segment import OpenSegment
+from tmi_ops.wal.open_upload import OpenUpload, StoredPiece
+from tmi_ops.wal.partials import StoredOpen
 from tmi_ops.wal.segments import CheckedSegment, Neighbour, check_segment, minimal_breaks, put_segment
-from tmi_ops.wal.stored_file import FileFacts, compressed, facts_of
 
 WORKERS = 4
 WAITING_BYTES = 128 << 20
@@ -78,13 +71,13 @@ class Uploads:
         self._before: Future[Neighbour | None] = Future()
         self._before.set_result(joint.before)
         self._is_joined = False
-        self._partial: tuple[Segment, int, Future[Links | None]] | None = None
-        # The `.partial` that was stored last, and its ETag. Of the thread that stores them.
-        self._stored: tuple[Segment, str] | None = None
-        # The segment whose `.partial` may lie in the store; it is removed when the whole one is there.
-        self._open: Segment | None = None
+        # The piece of an open segment that is on its way.
+        self._partial: tuple[OpenUpload, Future[StoredPiece]] | None = None
+        # The segment of which pieces may lie in the store; they are removed when it is there whole.
+        self._open: OpenUpload | None = None
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="wal-segment")
         self._partials = ThreadPoolExecutor(1, thread_name_prefix="wal-partial")
+        self._folds = ThreadPoolExecutor(1, thread_name_prefix="wal-folds")
         self.wake, self._waker = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(self._waker, False)
@@ -100,19 +93,25 @@ class Uploads:
 
     @property
     def partial_is_free(self) -> bool:
-        """Whether no `.partial` is on its way."""
-        return self._partial is None or self._partial[2].done()
+        """Whether no piece of an open segment is on its way."""
+        return self._partial is None
 
-    def expect_partial(self, segment: Segment) -> None:
-        """Say that the store holds a `.partial` of this segment from before."""
-        self._open = segment
+    def expect_partial(self, found: StoredOpen) -> None:
+        """Say what the store holds of an open segment from before."""
+        self._open = self._upload_of(found.segment, found)
 
     def segment(self, segment: Segment, content: bytearray) -> None:
-        """Hand over a whole segment; `content` must not change any more."""
-        before = self._partial[2] if self._partial is not None and self._partial[0] == segment else None
-        has_partial = self._open == segment
+        """Hand over a whole segment; `content` must not change any more.
+
+        Raises:
+            WalConflictError: the store has another beginning of it.
+        """
+        opened = self._open if self._open is not None and self._open.segment == segment else None
+        if opened is not None:
+            opened.require_beginning(content)
+        self._open = None
         ahead, self._before = self._before, Future()
-        future = self._pool.submit(self._store_segment, segment, content, before, has_partial, ahead, self._before)
+        future = self._pool.submit(self._store_segment, segment, content, opened, ahead, self._before)
         future.add_done_callback(self._wake_up)
         self._segments.append((segment, content, future))
 
@@ -120,12 +119,20 @@ class Uploads:
         """The memory of a segment that is stored, for another one; None: there is none."""
         return self._used.pop() if self._used else None
 
-    def partial(self, segment: Segment, content: bytes, end_lsn: int) -> None:
-        """Hand over the open segment, valid up to `end_lsn` and padded with zeros."""
-        self._open = segment
-        future = self._partials.submit(self._store_partial, segment, content, end_lsn)
-        future.add_done_callback(self._wake_up)
-        self._partial = (segment, end_lsn, future)
+    def partial(self, opened: OpenSegment) -> None:
+        """Have what is new of the open segment stored. Not while another piece is on its way.
+
+        Raises:
+            WalConflictError: the store has another beginning of it.
+        """
+        if self._open is None or self._open.segment != opened.segment:
+            self._open = self._upload_of(opened.segment, None)
+        if (links := self._open.take_over(opened)) is not None:
+            self._count(opened.segment, links)
+        future = self._open.put(opened)
+        if future is not None:
+            future.add_done_callback(self._wake_up)
+            self._partial = (self._open, future)
 
     def durable(self) -> int:
         """The LSN before which the store holds everything.
@@ -143,15 +150,18 @@ class Uploads:
             self.breaks += stored.checked.breaks
             self._durable = max(self._durable, segment.end)
             self._saw(stored.checked.as_neighbour.links.last_commit)
-        if self._partial is not None and self._partial[2].done():
-            segment, end_lsn, storing = self._partial
-            links = storing.result()
-            if self._durable >= segment.start:
-                if links is not None:
-                    self._durable = max(self._durable, end_lsn)
-                    self._saw(links.last_commit)
-                    self.breaks += minimal_breaks(segment, links)
+        if self._partial is not None and self._partial[1].done():
+            opened, storing = self._partial
+            piece = storing.result()
+            if self._durable >= opened.segment.start:
+                self._durable = max(self._durable, opened.segment.start + piece.end)
+                if piece.links is not None:
+                    self._count(opened.segment, piece.links)
+                if opened is self._open:
+                    opened.added(piece)
                 self._partial = None
+        if self._open is not None and self._durable >= self._open.segment.start:
+            self._durable = max(self._durable, self._open.segment.start + self._open.stored)
         return self._durable
 
     def drain(self) -> int:
@@ -163,15 +173,20 @@ class Uploads:
         for _, _, future in self._segments:
             future.result()
         if self._partial is not None:
-            self._partial[2].result()
+            self._partial[1].result()
         return self.durable()
 
     def close(self) -> None:
         """Give up what waits; what is on its way ends first."""
         self._pool.shutdown(cancel_futures=True)
         self._partials.shutdown(cancel_futures=True)
+        self._folds.shutdown(cancel_futures=True)
         os.close(self.wake)
         os.close(self._waker)
+
+    def _count(self, segment: Segment, links: Links) -> None:
+        self._saw(links.last_commit)
+        self.breaks += minimal_breaks(segment, links)
 
     def _saw(self, commit: datetime | None) -> None:
         if commit is not None and (self.newest_commit is None or commit > self.newest_commit):
@@ -181,8 +196,7 @@ class Uploads:
         self,
         segment: Segment,
         content: bytearray,
-        partial: Future[Links | None] | None,
-        has_partial: bool,
+        opened: OpenUpload | None,
         ahead: Future[Neighbour | None],
         behind: Future[Neighbour | None],
     ) -> _Stored:
@@ -200,11 +214,8 @@ class Uploads:
             if not behind.done():
                 behind.set_exception(error)
             raise
-        if partial is not None:
-            partial.exception()  # so that a `.partial` does not appear after it was removed
-        if has_partial:
-            with suppress(OpsError):  # one that stays is known to be superseded
-                self._store.delete([partial_key(self._system_identifier, segment)])
+        if opened is not None:
+            opened.clear()
         return _Stored(checked, new)
 
     def _check(self, segment: Segment, content: bytearray, ahead: Future[Neighbour | None]) -> CheckedSegment:
@@ -219,47 +230,15 @@ class Uploads:
             may_break=self._joint.may_break and before == self._joint.before,
         )
 
-    def _store_partial(self, segment: Segment, content: bytes, end_lsn: int) -> Links | None:
-        """None where the store has one that reaches further: it stays, and nothing of this one counts."""
-        check_header(content, segment, self._system_identifier, segment.name)
-        condition = self._condition(segment, end_lsn)
-        if condition is None:
-            return None
-        facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), end_lsn)
-        levels = segment.start < self._joint.restarts_before
-        links = links_from(read_records(content, end_lsn, levels=levels), levels_read=levels)
-        body = sealed(self._store, compressed(content))
-        key = partial_key(self._system_identifier, segment)
-        try:
-            self._stored = (
-                segment,
-                put_stamped(self._store, key, body, {**links.metadata(), **facts.metadata()}, condition, "WAL"),
-            )
-        except ObjectExistsError as error:
-            raise _overtaken(segment) from error
-        return links
-
-    def _condition(self, segment: Segment, end_lsn: int) -> IfAbsent | IfUnchanged | None:
-        """On which a `.partial` may be written; None: not at all."""
-        if self._stored is not None and self._stored[0] == segment:
-            return IfUnchanged(self._stored[1])
-        there = look(self._store, partial_key(self._system_identifier, segment))
-        if there is None:
-            return IfAbsent()
-        return None if (facts_of(there).end_lsn or 0) > end_lsn else IfUnchanged(there.etag)
+    def _upload_of(self, segment: Segment, found: StoredOpen | None) -> OpenUpload:
+        restarts = self._joint.restarts_before
+        return OpenUpload(
+            self._store, self._system_identifier, segment, self._partials, self._folds, found, restarts_before=restarts
+        )
 
     def _wake_up(self, _: Future[Any]) -> None:
         with suppress(OSError):
             os.write(self._waker, b"x")
-
-
-def _overtaken(segment: Segment) -> BackupError:
-    return BackupError(
-        f"Somebody else wrote the open segment {segment.name} to the archive meanwhile.",
-        kept="That one was left as it is.",
-        next_step="see who receives: `tmi-ops wal status`; this receiver looks at the store anew",
-        transient=True,
-    )
 
 
 @contextmanager

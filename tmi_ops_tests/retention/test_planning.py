@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tmi_ops.retention.facts import Backup, HalfMade
+from tmi_ops.retention.facts import Backup, HalfMade, WalFile
 from tmi_ops.retention.plan import RetentionPlan
-from tmi_ops.retention.planning import plan_retention
+from tmi_ops.retention.planning import plan_retention, superseded_pieces
 from tmi_ops.retention.refusals import RetentionRefusedError
 from tmi_ops.settings import RetentionPolicy
 from tmi_ops.store.guarding import UNTIL_RELEASED, UnfinishedUpload
@@ -279,3 +279,20 @@ def test_what_nothing_was_stored_in_for_exactly_a_day_is_not_forgotten_yet() -> 
     halves = [HalfMade(name_of("base", days_ago(days), 7), 1, 1, days_ago(days)) for days in (1, 1.001)]
     plan = plan_retention(replace(facts(logical(0.5)), half_made=tuple(halves)), LEAN, NOW)
     assert plan.half_made == (halves[1],)
+
+
+def test_what_is_left_of_an_open_segment_goes_an_hour_after_it_is_there_whole() -> None:
+    whole, fresh = wal_file(0, days=0.05), wal_file(SEGMENT, days=0.04)
+
+    def piece(of: WalFile, offset: int) -> WalFile:
+        return replace(of, key=of.key.replace(".zst", f".partial.{offset:08X}.zst"))
+
+    other = wal_file(2 * SEGMENT, days=3)
+    left = [piece(whole, 0), piece(whole, 4096)]
+    stays = [piece(fresh, 0), piece(other, 0)]
+    note = replace(other, key=other.key.replace(".zst", ".00000028.backup.zst"))
+    found = superseded_pieces([whole, fresh, note, *left, *stays], NOW)
+    assert found == {file.key for file in left}
+    known = facts(base(10, 0), wal=(whole, fresh, *left, *stays))
+    plan = plan_retention(known, WEEK, NOW)
+    assert {file.key for file in plan.wal[0].removed} == {file.key for file in left}

@@ -20,8 +20,8 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
-from tmi_ops.wal.archive import partial_key
 from tmi_ops.wal.layout import file_key
+from tmi_ops.wal.partials import list_open
 from tmi_ops.wal.stored_file import FileFacts, compressed, store_once
 from tmi_ops_tests.archiving import archive_wal
 from tmi_ops_tests.physical import physical_cluster, settings_for
@@ -165,7 +165,7 @@ def unarchived(beside: Beside, segments: int) -> tuple[Segment, bytes]:
         connection.execute("INSERT INTO ledger DEFAULT VALUES")
     assert row is not None
     first = parse_segment_name(row[0])
-    beside.store.delete([partial_key(beside.system_identifier, first)])
+    beside.store.delete([item.key for item in list_open(beside.store, beside.system_identifier, first)])
     return first, content_of(beside, first)
 
 

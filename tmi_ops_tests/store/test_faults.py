@@ -11,7 +11,7 @@ from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store import download, upload
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import IfUnchanged, ObjectChangedError, put_single
+from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectChangedError, look, put_single
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 from tmi_ops_tests.store.faulty_proxy import Fault, FaultyProxy, Request, faulty_proxy
 
@@ -129,15 +129,36 @@ def test_a_conditional_put_whose_answer_was_lost_is_ours(proxy: FaultyProxy, sha
         shaky.put_if_absent("manifest.json", b"ours")
 
 
+@pytest.mark.parametrize("fault", ["lose answer", "refuse 503", "cut request", "damage request"])
+def test_a_quick_put_that_fails_goes_the_long_way_and_is_refused_as_that_one_is(
+    proxy: FaultyProxy, shaky: ObjectStore, fault: Fault
+) -> None:
+    shaky.put_if_absent("other", b"")
+    proxy.first(1, fault, lambda request: "If-None-Match" in request.headers)
+
+    stored = put_single(shaky, "piece", b"ours", {"lsn": "0/1"}, IfAbsent(), quick=True)
+
+    assert proxy.suffered == [fault]
+    found = look(shaky, "piece")
+    assert found is not None
+    assert (found.etag, found.metadata["lsn"]) == (stored.etag, "0/1")
+    with pytest.raises(ObjectExistsError):
+        put_single(shaky, "piece", b"ours", {"lsn": "0/1"}, IfAbsent(), quick=True)
+    again = put_single(shaky, "piece", b"more", condition=IfUnchanged(stored.etag), quick=True)
+    with pytest.raises(ObjectChangedError):
+        put_single(shaky, "piece", b"less", condition=IfUnchanged(stored.etag), quick=True)
+    assert again.etag != stored.etag
+
+
 @pytest.mark.parametrize("fault", ["refuse 501", "hide 412"])
 def test_a_server_that_ignores_if_match_overwrites_nobody_who_was_seen(
     proxy: FaultyProxy, shaky: ObjectStore, fault: Fault
 ) -> None:
     """Two receivers and one lease: the later one must learn that the object is another's by now."""
     proxy.choose = lambda request: fault if request.method == "PUT" and "If-Match" in request.headers else None
-    etag = put_single(shaky, "lease.json", b"one")
+    etag = put_single(shaky, "lease.json", b"one").etag
     with pytest.warns(RuntimeWarning, match=r"no conditional put \(If-Match\)"):
-        second = put_single(shaky, "lease.json", b"two", condition=IfUnchanged(etag))
+        second = put_single(shaky, "lease.json", b"two", condition=IfUnchanged(etag)).etag
     probes = len(proxy.suffered)
     with pytest.raises(ObjectChangedError):
         put_single(shaky, "lease.json", b"three", condition=IfUnchanged(etag))

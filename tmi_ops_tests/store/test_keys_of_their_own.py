@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.drill.evidence import FOLDER as DRILLS
 from tmi_ops.errors import StoreError
+from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.retention.execution import execute_retention
@@ -26,6 +28,9 @@ from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.guarding import locked_until
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
+from tmi_ops.wal import open_upload, pieces
+from tmi_ops.wal.open_segment import OpenSegment
+from tmi_ops.wal.uploads import uploading
 from tmi_ops_tests.raw_s3 import raw_client
 from tmi_ops_tests.retention.stored import LEAN, removing, write_backup, write_base
 from tmi_ops_tests.store.own_keys import BUCKET, ENVIRONMENT, OwnKeys, server_with_policies
@@ -166,3 +171,30 @@ def test_only_the_pruners_key_removes_a_backup(keys: OwnKeys) -> None:
 def test_evidence_of_a_drill_may_be_written_by_the_prover(keys: OwnKeys) -> None:
     put_single(opened(keys.prover, RETAIN), f"{DRILLS}/20261127T000000Z-drill-0000.json", b"{}")
     assert locked_until(opened(keys.prover), f"{DRILLS}/20261127T000000Z-drill-0000.json") is not None
+
+
+def test_pieces_of_an_open_segment_leave_nothing_behind_in_a_bucket_that_keeps_versions(
+    keys: OwnKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the writer's key alone: what was folded goes by its version, and at the end all of it; nothing else may."""
+    monkeypatch.setattr(open_upload, "REMOVED_AFTER_S", 0.0)
+    monkeypatch.setattr(pieces, "FOLDED_AT_ONCE", 4)
+    writer, segment = opened(keys.writer, RETAIN), Segment(1, 9 << 20, 1 << 20)
+    content = struct.pack("<HHIQI4xQII", 0xD116, 2, 1, segment.start, 0, 7, segment.size, 8192).ljust(
+        segment.size, b"w"
+    )
+    with uploading(writer, "7", segment.start, segment.size) as uploads:
+        here = OpenSegment(segment)
+        for number in range(1, 12):
+            here.add(here.end, memoryview(content)[here.filled : number * 1000])
+            uploads.partial(here)
+            uploads.drain()
+        assert versions(keys, f"wal/7/00000001/{segment.name}.partial")
+        here.add(here.end, memoryview(content)[here.filled :])
+        uploads.segment(segment, here.hand_over())
+        uploads.drain()
+    everything = raw_client(keys.admin).list_object_versions(
+        Bucket=BUCKET, Prefix=f"tmi-ops/{ENVIRONMENT}/wal/7/00000001/{segment.name}"
+    )
+    assert [item["Key"].rpartition("/")[2] for item in everything["Versions"]] == [f"{segment.name}.zst"]
+    assert not everything.get("DeleteMarkers")

@@ -181,7 +181,7 @@ def test_what_was_stored_is_the_file_to_the_byte_and_may_be_handed_over_again(
     following = _end_segments(archiving, 1)
     with asked(archiving.store) as requests:
         push_wal_file(archiving.store, archiving.wal / following)
-    assert requests == ["HeadObject", "HeadObject", "HeadObject", "PutObject"]
+    assert requests == ["HeadObject", "HeadObject", "ListObjectsV2", "PutObject"]
     assert fetch_wal_file(archiving.store, first.system_identifier, name, tmp_path / name)
     assert (tmp_path / name).read_bytes() == (archiving.wal / name).read_bytes()
 

@@ -26,11 +26,11 @@ from tmi_ops.store.single_put import is_sealed, look
 from tmi_ops.store.stamped import require_stamp
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.archive import ArchivedPartial, WalArchive
-from tmi_ops.wal.fetching import check_content
+from tmi_ops.wal.fetching import check_content, load_file
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, links_from, links_of
 from tmi_ops.wal.runs import ArchivedSegment
-from tmi_ops.wal.stored_file import facts_of, load
+from tmi_ops.wal.stored_file import facts_of
 
 READERS = 8
 FIRST_BLOCK = (128 << 10) + 64
@@ -123,7 +123,7 @@ def files_in(archive: WalArchive) -> Iterator[ArchivedFile]:
 
 def _look_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
     try:
-        content, facts = load(store, archive.system_identifier, file.name)
+        content, facts = load_file(store, archive.system_identifier, file.name)
         check_content(content, file.segment.name, archive.system_identifier)
     except ObjectMissingError:
         return _Looked(_gone(file))
@@ -131,26 +131,27 @@ def _look_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) ->
         return _Looked(error.what)
     end = file.end_lsn if isinstance(file, ArchivedPartial) else None
     own = links_from(read_records(content, end), levels_read=True)
-    head = look(store, file_key(archive.system_identifier, file.name))
+    head = look(store, _key(archive, file))
     told = links_of({} if head is None else head.metadata)
     # A segment in which no record begins hands on what came before it; the chain is known to its writer alone.
-    return _Looked(links=replace(own, chain=told.chain), sha256=facts.sha256 or hashlib.sha256(content).hexdigest())
+    sha256 = None if end is not None else facts.sha256 or hashlib.sha256(content).hexdigest()
+    return _Looked(links=replace(own, chain=told.chain), sha256=sha256)
 
 
 def _look_at_metadata(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
     if file.size == 0:
         return _Looked(f"{file.name} is an empty object.")
-    head = look(store, file_key(archive.system_identifier, file.name))
+    head = look(store, _key(archive, file))
     if head is None:
         return _Looked(_gone(file))
     try:
-        require_stamp(store, file_key(archive.system_identifier, file.name), head.metadata, None, "WAL")
+        require_stamp(store, _key(archive, file), head.metadata, None, "WAL")
     except UntrustedError as error:
         return _Looked(error.what)
     links = links_of(head.metadata)
-    if links.last is None:
+    if links.last is None and _key(archive, file) == file_key(archive.system_identifier, file.name):
         return _look_at_header(store, archive, file)
-    return _Looked(links=links, sha256=facts_of(head).sha256)
+    return _Looked(links=links, sha256=None if isinstance(file, ArchivedPartial) else facts_of(head).sha256)
 
 
 def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
@@ -164,6 +165,12 @@ def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile)
     except IntegrityError as error:
         return _Looked(error.what, header=True)
     return _Looked(header=True)
+
+
+def _key(archive: WalArchive, file: ArchivedFile) -> str:
+    """Of the object whose metadata tells of it."""
+    told = file.key if isinstance(file, ArchivedPartial) else ""
+    return told or file_key(archive.system_identifier, file.name)
 
 
 def _gone(file: ArchivedFile) -> str | None:

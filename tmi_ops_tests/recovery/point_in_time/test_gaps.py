@@ -34,7 +34,7 @@ def _needed(past: Past, store_keys: list[str]) -> list[str]:
     """Whole segments after the first base, of which there is a later one."""
     stop = past.full.stop_lsn.rpartition("/")[2]
     after = f"{int(stop, 16) >> 24:08X}"
-    return [key for key in store_keys if _name(key)[16:] > after and not key.endswith(".partial.zst")]
+    return [key for key in store_keys if _name(key)[16:] > after and ".partial" not in key]
 
 
 def test_a_whole_archive_is_proven_whole_and_every_base_is_named(past: Past, tmp_path: Path) -> None:
@@ -50,7 +50,8 @@ def test_the_whole_content_is_read_when_asked_for(past: Past, tmp_path: Path) ->
     done = _gaps(past.settings, tmp_path, "--deep", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout)
-    assert answer["checked"]["contents"] == len(wal_keys(past.settings.store)) == answer["segments"]
+    segments = {_name(key).partition(".")[0] for key in wal_keys(past.settings.store)}
+    assert answer["checked"]["contents"] == len(segments) == answer["segments"]
     assert answer["whole"]
 
 
@@ -73,7 +74,7 @@ def test_a_segment_under_anothers_name_is_found_by_its_header(past: Past, damage
     done = _gaps(damaged, tmp_path, "--json")
     assert done.returncode == 1
     answer = json.loads(done.stdout)
-    assert f"holds the WAL of {_name(other).removesuffix('.partial')}" in answer["damaged"][_name(wrong)]
+    assert f"holds the WAL of {_name(other).partition('.')[0]}" in answer["damaged"][_name(wrong)]
     assert [hole["first"] for base in answer["bases"] for hole in base["holes"]]
 
 

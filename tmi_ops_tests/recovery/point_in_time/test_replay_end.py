@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from tmi_ops.errors import RecoveryError
-from tmi_ops.postgres.wal_files import format_lsn
+from tmi_ops.postgres.wal_files import format_lsn, segment_at
 from tmi_ops.recovery.point_in_time.replay_end import Wal, end_of_record, what_follows
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.store.objects import open_store
-from tmi_ops.store.single_put import put_single, sealed
-from tmi_ops.wal.stored_file import FileFacts, compressed
-from tmi_ops_tests.raw_s3 import raw_client
+from tmi_ops.wal.archive import list_clusters
+from tmi_ops.wal.partials import list_open, load_open
+from tmi_ops_tests.archiving import archive_open
 from tmi_ops_tests.recovery.point_in_time.conftest import Past
-from tmi_ops_tests.recovery.point_in_time.restoring import copy_of_store, restore, wal_keys
+from tmi_ops_tests.recovery.point_in_time.restoring import copy_of_store, restore
 
 PAGE, SEGMENT = 8192, 4 * 8192
 BEGIN = 10 * SEGMENT
@@ -139,18 +137,17 @@ def test_an_archive_of_two_histories_is_no_success_and_says_where_the_first_one_
     past: Past, directory: Path, to_a_time: bool
 ) -> None:
     settings = copy_of_store(past)
-    *_, key = wal_keys(settings.store)
-    assert ".partial" in key
-    stored = raw_client(settings.store).get_object(Bucket=settings.store.bucket, Key=key)
-    content = bytearray(zstandard.ZstdDecompressor().decompressobj().decompress(stored["Body"].read()))
+    store = open_store(settings.store, settings.environment)
+    (cluster,) = list_clusters(store)
+    segment = segment_at(1, past.end)
+    content = bytearray(load_open(store, cluster, segment.name)[0][: past.end - segment.start])
     first = 40  # after the header of a segment that the one before did not reach into
     assert struct.unpack_from("<I", content, 16)[0] == 0
     before = struct.unpack_from("<Q", content, first + 8)[0]
     struct.pack_into("<Q", content, first + 8, before - 64)
-    facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), past.end)
-    store = open_store(settings.store, settings.environment)
-    put_single(store, key.removeprefix(store.root), sealed(store, compressed(bytes(content))), facts.metadata())
-    begins = past.end - past.end % (16 << 20)
+    store.delete([item.key for item in list_open(store, cluster, segment)])
+    archive_open(store, cluster, segment, bytes(content))
+    begins = segment.start
     target = Target(time=past.second_incremental.started_at) if to_a_time else Target()
     with pytest.raises(RecoveryError, match=f"The replay ended at {format_lsn(begins)}") as caught:
         restore(settings, target, directory, base=past.full.backup_id)
