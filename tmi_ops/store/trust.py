@@ -51,7 +51,7 @@ _WORD = re.compile(
     r"(?:@(?P<until>[0-9TZ:+.-]+)(?:#(?P<record>[0-9a-f]{64}))?)?"
 )
 _SEGMENT = re.compile(
-    r"(?P<folder>wal/[^/]+/[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(?:\.partial|\.[0-9A-F]{8}\.backup)?\.zst"
+    r"(?P<folder>wal/[^/]+/[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(?:\.partial[^/]*|\.[0-9A-F]{8}\.backup)?\.zst"
 )
 _COMMENT = re.compile(r"timestamp:(?P<time>\d{1,11}) environment:(?P<environment>\S*) file:(?P<file>.+)")
 _KEYS_STEP = (
