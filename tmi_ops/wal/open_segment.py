@@ -60,8 +60,8 @@ class OpenSegment:
     def part(self, start: int, end: int) -> bytes:
         """A copy of the bytes between two offsets."""
         with memoryview(self._content) as content:
-            return bytes(content[start:end])
+            return bytes(content[start : min(end, self.filled)])
 
     def view(self) -> memoryview:
-        """The bytes themselves. Those that are here do not change; behind them more may come."""
-        return memoryview(self._content)
+        """The bytes that are here, themselves: they do not change any more."""
+        return memoryview(self._content)[: self.filled]

@@ -15,8 +15,8 @@ def test_memory_that_was_used_before_shows_nothing_of_what_it_held() -> None:
     used = first.hand_over()
     second = OpenSegment(SEGMENT.next, used=used)
     second.add(SEGMENT.next.start, memoryview(b"yy"))
-    assert second.so_far() == b"yy".ljust(SIZE, b"\0")
-    assert second.so_far(1) == b"y".ljust(SIZE, b"\0")
+    assert bytes(second.view()) == b"yy"
+    assert (second.part(0, SIZE), second.part(1, 2)) == (b"yy", b"y")
     second.add(SEGMENT.next.start + 2, memoryview(b"z" * (SIZE - 2)))
     assert second.hand_over() is used
 
