@@ -119,7 +119,7 @@ def _gaps(settings: Settings, store: ObjectStore) -> None:
     from tmi_ops.recovery.continuity.reading import read_links
     from tmi_ops.recovery.point_in_time.facts import read_facts
 
-    facts = read_facts(store, CLUSTER)
+    facts = read_facts(store, CLUSTER, whole=True)
     reading = read_links(store, facts.archive, SilentReport())
     assert prove_continuity(facts, reading.damaged, reading.links).whole
 

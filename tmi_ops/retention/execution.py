@@ -159,7 +159,7 @@ def _exists(store: ObjectStore, key: str) -> bool:
 
 def _remove_wal(store: ObjectStore, wal: WalDecision, result: RetentionResult, phase: Phase, *, locking: bool) -> None:
     if wal.removed:
-        gone = [Segment(file.timeline, file.start, file.end - file.start) for file in wal.removed if not file.is_open]
+        gone = [Segment(file.timeline, file.start, file.end - file.start) for file in wal.removed if file.is_whole]
         withdraw(store, wal.system_identifier, gone)
     for start in range(0, len(wal.removed), DELETE_BATCH):
         files: list[WalFile] = []

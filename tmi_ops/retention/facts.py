@@ -58,7 +58,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class WalFile:
-    """A segment, an open one, or a note about one: the bytes from `start` to `end` (LSNs) of a timeline."""
+    """A segment, a piece of an open one, or what tells of some: of a timeline the bytes from LSN `start` to `end`."""
 
     key: str
     size: int
@@ -74,7 +74,7 @@ class WalFile:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is a segment, and no note about one."""
+        """Whether it is a segment."""
         return SEGMENT_NAME.fullmatch(self.key.rpartition("/")[2].removesuffix(".zst")) is not None
 
 

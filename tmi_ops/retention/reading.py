@@ -15,7 +15,6 @@ from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
 from tmi_ops.postgres.wal_files import (
     DEFAULT_SEGMENT_SIZE,
     HISTORY_NAME,
-    PARTIAL_SUFFIX,
     SEGMENT_NAME,
     Segment,
     parse_lsn,
@@ -31,6 +30,7 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import READERS, keep, overview
 from tmi_ops.store.seen import notice
 from tmi_ops.wal.archive import list_clusters
+from tmi_ops.wal.chapters import parse_chapter
 from tmi_ops.wal.description import read_segment_size
 from tmi_ops.wal.fetching import read_history
 from tmi_ops.wal.index import correct, read_claims
@@ -149,8 +149,10 @@ def _read_wal(store: ObjectStore, cluster: str, *, to_look: bool) -> ClusterWal:
         elif SEGMENT_NAME.fullmatch(name[:_SEGMENT_NAME_LENGTH]):
             segment = parse_segment_name(name[:_SEGMENT_NAME_LENGTH], size)
             files.append(WalFile(item.key, item.size, item.modified, segment.timeline, segment.start, segment.end))
+        elif chapter := parse_chapter(name, size):
+            files.append(WalFile(item.key, item.size, item.modified, *chapter))
     if claims is not None:
-        whole = (file for file in files if not file.key.endswith(f"{PARTIAL_SUFFIX}{SUFFIX}"))
+        whole = (file for file in files if file.is_whole)
         correct(store, cluster, claims, {Segment(file.timeline, file.start, file.end - file.start) for file in whole})
     lines = {timeline: line for timeline in sorted(histories) if (line := _read_line(store, cluster, timeline))}
     return ClusterWal(cluster, tuple(files), lines)

@@ -26,7 +26,7 @@ _DOCUMENTS: tuple[tuple[re.Pattern[str], Purpose], ...] = (
     (re.compile(r"runbooks/[^/]+/[^/]+"), "journal"),
     (re.compile(r"RESTORE\.md"), "guide"),
     # Not the open segment: its receiver writes it anew, signed, in a few seconds.
-    (re.compile(r"wal/[^/]+/(?!.*\.partial\.).+\.zst"), "WAL"),
+    (re.compile(r"wal/[^/]+/(?!index\.zst|links/|.*\.partial\.).+\.zst"), "WAL"),
 )
 
 

@@ -23,6 +23,7 @@ from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.remembered import remembered
 from tmi_ops.store.single_put import look
 from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.chapters import seen_as
 from tmi_ops.wal.description import read_segment_size
 from tmi_ops.wal.index import (
     LONG_TAIL,
@@ -170,8 +171,8 @@ def list_wal(
     elif behind is not None:
         index = before(index, segment_at(*behind, size))
     listed = list(top)
-    for name in timelines:
-        known = index.of(int(name, 16)) if _TIMELINE.fullmatch(name) else ()
+    for name in filter(_TIMELINE.fullmatch, timelines):
+        known = index.of(int(name, 16))
         after = file_key(system_identifier, known[-1].segment(known[-1].count - 1).name) if known else ""
         listed += store.list_objects(f"{folder}/{name}/", after=after)
     if behind is not None and found is not None:
@@ -246,7 +247,8 @@ def archive_of(
             histories.append(int(match[1], 16))
         elif SEGMENT_NAME.fullmatch(name):
             segment = parse_segment_name(name, size)
-            segments.setdefault(segment.timeline, []).append(ArchivedSegment(segment, item.size))
+            seen = seen_as(item.etag, item.size, item.modified)
+            segments.setdefault(segment.timeline, []).append(ArchivedSegment(segment, item.size, seen))
         elif piece := parse_piece(name):
             open_ones.setdefault(parse_segment_name(piece[0], size), []).append(item)
     whole = {item.segment for group in segments.values() for item in group}

@@ -7,6 +7,7 @@
     wal/<system identifier>/lease.json                        who receives right now
     wal/<system identifier>/records.json                      which timelines were followed, and where the WAL breaks
     wal/<system identifier>/index.zst                         which segments there are, derived; see `index.py`
+    wal/<system identifier>/links/<timeline>-<number>.zst     what their metadata says, derived; see `chapters.py`
 
 `.zst` is zstd, inside age where the store is encrypted: `age -d -i KEY FILE | zstd -d` gives the file PostgreSQL wants.
 """
@@ -21,6 +22,7 @@ from tmi_ops.postgres.wal_files import HISTORY_NAME, PARTIAL_SUFFIX
 WAL = "wal"
 SUFFIX = ".zst"
 HISTORY_SUFFIX = ".history"
+LINKS_FOLDER = "links"
 _PIECE = r"(?:\.[0-9A-F]{8}(?:-[0-9A-F]{8})?)?"
 _SEGMENT_FILE = re.compile(
     rf"([0-9A-F]{{8}})[0-9A-F]{{16}}({re.escape(PARTIAL_SUFFIX)}{_PIECE}|\.[0-9A-F]{{8}}\.backup)?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import overload
 
@@ -13,10 +13,12 @@ from tmi_ops.postgres.wal_files import Segment
 
 @dataclass(frozen=True)
 class ArchivedSegment:
-    """A whole segment in the archive; `size` is its stored bytes, None: it was not listed by itself."""
+    """A whole segment in the archive; `size` is its stored bytes, None: it was not listed by itself. `seen`: by what
+    the object is known again."""
 
     segment: Segment
     size: int | None
+    seen: str = field(default="", compare=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -60,6 +60,11 @@ def facts_of(head: ObjectHead) -> FileFacts:
     return _facts(head.metadata)
 
 
+def sha256_of(metadata: Mapping[str, str]) -> str | None:
+    """What an object's metadata says of its plain file's SHA-256."""
+    return _facts(metadata).sha256
+
+
 def compressed(plain: bytes | bytearray | memoryview) -> bytes:
     """One zstd frame with its own checksum. Frames may follow each other in one object."""
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tmi_ops.errors import OpsError
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.breaks import Break
+from tmi_ops.wal.chapters import ends_a_chapter, place_of, write_chapter
 from tmi_ops.wal.links import Links
 from tmi_ops.wal.open_segment import OpenSegment
 from tmi_ops.wal.open_upload import OpenUpload, StoredPiece
@@ -149,6 +151,8 @@ class Uploads:
             self.segments_stored += stored.new
             self.breaks += stored.checked.breaks
             self._durable = max(self._durable, segment.end)
+            if stored.new and ends_a_chapter(segment):
+                self._folds.submit(self._write_chapter, segment)
             self._saw(stored.checked.as_neighbour.links.last_commit)
         if self._partial is not None and self._partial[1].done():
             opened, storing = self._partial
@@ -183,6 +187,11 @@ class Uploads:
         self._folds.shutdown(cancel_futures=True)
         os.close(self.wake)
         os.close(self._waker)
+
+    def _write_chapter(self, segment: Segment) -> None:
+        """For whoever proves the archive; without it each segment is asked."""
+        with suppress(OpsError):
+            write_chapter(self._store, self._system_identifier, place_of(segment), segment.size)
 
     def _count(self, segment: Segment, links: Links) -> None:
         self._saw(links.last_commit)

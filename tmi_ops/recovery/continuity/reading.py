@@ -22,15 +22,16 @@ from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.progress import Report
 from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import is_sealed, look
+from tmi_ops.store.single_put import ObjectHead, is_sealed, look
 from tmi_ops.store.stamped import require_stamp
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.archive import ArchivedPartial, WalArchive
+from tmi_ops.wal.chapters import keep_chapters, read_chapters
 from tmi_ops.wal.fetching import check_content, load_file
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, links_from, links_of
 from tmi_ops.wal.runs import ArchivedSegment
-from tmi_ops.wal.stored_file import facts_of
+from tmi_ops.wal.stored_file import sha256_of
 
 READERS = 8
 FIRST_BLOCK = (128 << 10) + 64
@@ -80,8 +81,12 @@ def read_contents(store: ObjectStore, archive: WalArchive, report: Report) -> Re
 def _read(store: ObjectStore, archive: WalArchive, report: Report, *, deep: bool) -> Reading:
     files = list(files_in(archive))
     found: dict[str, _Looked] = {}
+    listed = [(file.segment, file.seen) for file in files if isinstance(file, ArchivedSegment) and file.seen]
+    told = {} if deep else read_chapters(store, archive.system_identifier, listed)
 
     def look_at(file: ArchivedFile) -> tuple[ArchivedFile, _Looked]:
+        if isinstance(file, ArchivedSegment) and (metadata := told.get(file.segment)) is not None:
+            return file, _judged(store, archive, file, metadata)
         return file, (_look_within if deep else _look_at_metadata)(store, archive, file)
 
     with (
@@ -93,6 +98,9 @@ def _read(store: ObjectStore, archive: WalArchive, report: Report, *, deep: bool
             for file, looked in pool.map(look_at, batch):
                 phase.advance(1)
                 found[file.name] = looked
+    looked_at = {file.segment: found[file.name] for file in files if isinstance(file, ArchivedSegment)}
+    heads = {segment: one.head for segment, one in looked_at.items() if one.head is not None}
+    keep_chapters(store, archive.system_identifier, heads, (place for place, one in looked_at.items() if one.links))
     sealed = sum(looked.sealed for looked in found.values())
     return Reading(
         headers=sum(looked.header for looked in found.values()),
@@ -105,13 +113,14 @@ def _read(store: ObjectStore, archive: WalArchive, report: Report, *, deep: bool
 
 @dataclass(frozen=True)
 class _Looked:
-    """What was seen of one file. `problem`: why it is not what it must be."""
+    """What was seen of one file. `problem`: why it is not what it must be. `head`: of the object, if asked for."""
 
     problem: str | None = None
     links: Links | None = None
     sha256: str | None = None
     sealed: bool = False
     header: bool = False
+    head: ObjectHead | None = None
 
 
 def files_in(archive: WalArchive) -> Iterator[ArchivedFile]:
@@ -144,14 +153,18 @@ def _look_at_metadata(store: ObjectStore, archive: WalArchive, file: ArchivedFil
     head = look(store, _key(archive, file))
     if head is None:
         return _Looked(_gone(file))
+    return replace(_judged(store, archive, file, head.metadata), head=head)
+
+
+def _judged(store: ObjectStore, archive: WalArchive, file: ArchivedFile, metadata: Mapping[str, str]) -> _Looked:
     try:
-        require_stamp(store, _key(archive, file), head.metadata, None, "WAL")
+        require_stamp(store, _key(archive, file), metadata, None, "WAL")
     except UntrustedError as error:
         return _Looked(error.what)
-    links = links_of(head.metadata)
+    links = links_of(metadata)
     if links.last is None and _key(archive, file) == file_key(archive.system_identifier, file.name):
         return _look_at_header(store, archive, file)
-    return _Looked(links=links, sha256=None if isinstance(file, ArchivedPartial) else facts_of(head).sha256)
+    return _Looked(links=links, sha256=None if isinstance(file, ArchivedPartial) else sha256_of(metadata))
 
 
 def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
