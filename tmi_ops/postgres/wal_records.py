@@ -5,8 +5,8 @@ and with it the first and the last record of a segment. Each record names the on
 record of a segment does not name the last of the segment before, the two are not of one history, whatever their names.
 
 Sources: src/include/access/xlog_internal.h (page headers), src/include/access/xlogrecord.h (records), and in
-src/include/access/xact.h and src/include/catalog/pg_control.h the two kinds of record that are looked into. Their
-layout is the same from PostgreSQL 13 to 18.
+src/include/access/xact.h, xlog_internal.h and src/include/catalog/pg_control.h the three kinds of record that are
+looked into. Their layout is the same from PostgreSQL 13 to 18.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ PAGES_SEARCHED = 16
 _IS_CONTINUED, _OVERWRITES = 0x0001, 0x0008
 _XLOG, _TRANSACTION = 0, 1
 _PARAMETER_CHANGE = 0x60
+_RESTORE_POINT = 0x70
 _COMMIT, _COMMIT_PREPARED = 0x00, 0x30
-_KIND = 0x70
+_KIND, _KIND_OF_XLOG = 0x70, 0xF0
 _PARAMETERS_LENGTH = 28
 _PARAMETER_RECORD_LENGTH = RECORD_HEADER_SIZE + 2 + _PARAMETERS_LENGTH
 # From the record's kind on: the kind, two bytes of padding, a checksum, and the beginning of its data.
@@ -116,6 +117,16 @@ def all_commits(content: bytes | bytearray | memoryview, end: int | None = None)
     ]
 
 
+def restore_point_made_at(content: bytes | bytearray | memoryview, lsn: int) -> datetime | None:
+    """When the restore point whose record begins at an LSN was made; None: no whole one begins there.
+
+    Raises:
+        IntegrityError: as `read_records`.
+    """
+    pages = _Pages(content, None)
+    return pages.restore_point_time(lsn - pages.base)
+
+
 def _first_commit(pages: _Pages, searched: Iterator[int], *, newest_first: bool) -> datetime | None:
     for page in searched:
         records = list(pages.records(page))
@@ -178,6 +189,14 @@ class _Pages:
         """None: it is no commit, or not here whole."""
         found = self._gathered(record, RECORD_HEADER_SIZE + 24, at_least=RECORD_HEADER_SIZE)
         if found is None or found[17] != _TRANSACTION or found[16] & _KIND not in (_COMMIT, _COMMIT_PREPARED):
+            return None
+        at = _main_data(found, RECORD_HEADER_SIZE)
+        return None if at is None or at + 8 > len(found) else _moment(self._i64.unpack_from(found, at)[0])
+
+    def restore_point_time(self, record: int) -> datetime | None:
+        """None: it is no restore point, or its time is not here whole."""
+        found = self._gathered(record, RECORD_HEADER_SIZE + 2 + 8) if record >= LONG_HEADER_SIZE else None
+        if found is None or found[17] != _XLOG or found[16] & _KIND_OF_XLOG != _RESTORE_POINT:
             return None
         at = _main_data(found, RECORD_HEADER_SIZE)
         return None if at is None or at + 8 > len(found) else _moment(self._i64.unpack_from(found, at)[0])

@@ -9,8 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmi_ops.errors import IntegrityError
-from tmi_ops.postgres.wal_records import LevelChange, all_commits, read_records
-from tmi_ops_tests.postgres.wal_pages import FIRST, PAGE, SIZE, Wal, by_segment, commit, filler, level_change
+from tmi_ops.postgres.wal_records import LevelChange, all_commits, read_records, restore_point_made_at
+from tmi_ops_tests.postgres.wal_pages import (
+    FIRST,
+    PAGE,
+    SIZE,
+    Wal,
+    by_segment,
+    commit,
+    filler,
+    level_change,
+    restore_point,
+)
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -76,6 +86,16 @@ def test_a_change_of_wal_level_is_found_wherever_its_record_lies(room: int) -> N
     found = read_records(wal.segments()[0])
     assert found.levels == (LevelChange(wal.placed[1], "minimal"), LevelChange(wal.placed[3], "replica"))
     assert read_records(wal.segments()[0], levels=False).levels == ()
+
+
+@pytest.mark.parametrize("room", [300, 60, 40, 30, 16])
+def test_when_a_restore_point_was_made_is_told_wherever_its_record_lies(room: int) -> None:
+    wal = Wal().add(commit(NOON))
+    wal.add(filler(PAGE - (wal.end % PAGE) - room - 26)).add(restore_point(NOON, "before import"), commit(NOON))
+    (content,) = wal.segments()
+    before, _, point, after = wal.placed
+    assert restore_point_made_at(content, point) == NOON
+    assert [restore_point_made_at(content, lsn) for lsn in (before, after, FIRST, FIRST + SIZE)] == [None] * 4
 
 
 def test_rows_that_hold_such_bytes_are_not_taken_for_it() -> None:

@@ -31,6 +31,11 @@ def level_change(level: int) -> Record:
     return Record(bytes([255, 28]) + struct.pack("<6i2?2x", 100, 8, 10, 0, 64, level, False, False), 0x60, 0)
 
 
+def restore_point(at: datetime, name: str) -> Record:
+    micros = (at - _EPOCH) // timedelta(microseconds=1)
+    return Record(bytes([255, 72]) + struct.pack("<q64s", micros, name.encode()), 0x70, 0)
+
+
 def filler(length: int) -> Record:
     return Record(bytes([255, 200]) + b"x" * length)
 

@@ -42,6 +42,7 @@ PATIENCE_S = 120.0
 class Past:
     settings: Settings
     moments: list[datetime]  # after the row of the same place was committed, and before the next
+    named_at: datetime  # when the restore point "noon" was made, right after the second moment
 
     def call(self, directory: Path, *words: str, code: int = 0) -> str:
         done = command(*words, env=self.environment, cwd=directory)
@@ -70,9 +71,12 @@ def past(
             time.sleep(0.2)
             with connect(cluster.address) as connection:
                 moments.append(connection.execute("SELECT clock_timestamp()").fetchone()[0])
+                if number == 1:
+                    connection.execute("SELECT pg_create_restore_point('noon')")
+                    named_at = connection.execute("SELECT clock_timestamp()").fetchone()[0]
             time.sleep(0.2)
         archive_wal(cluster, opened, close_segment=False)
-        yield Past(settings, moments)
+        yield Past(settings, moments, named_at)
 
 
 def connection_string(said: str) -> str:
@@ -111,6 +115,14 @@ def test_it_is_opened_moved_on_and_back_compared_and_closed(past: Past, tmp_path
         assert rows(uri) == [0]
         past.call(tmp_path, "travel", "--forward", f"{(past.moments[1] - past.moments[0]).total_seconds()}s")
         assert rows(uri) == [0, 1]
+
+        past.call(tmp_path, "travel", "--to-name", "noon")
+        assert rows(uri) == [0, 1]
+        # So short of the next moment that, from the last transaction on, it would not reach the next row.
+        step = past.moments[2] - past.named_at - timedelta(seconds=0.1)
+        past.call(tmp_path, "travel", "--forward", f"{step.total_seconds()}s")
+        assert rows(uri) == [0, 1, 2], "it counts from when the restore point was made"
+        past.call(tmp_path, "travel", "--to-time", iso(past.moments[1]))
 
         early = past.call(tmp_path, "travel", "--to-time", "2020-01-01", code=2)
         assert "The past stays where it is" in early

@@ -20,7 +20,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time import refusals
-from tmi_ops.recovery.point_in_time.facts import Edge, Fork, RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.facts import Edge, Fork, NamedPlace, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.point_in_time.wal_range import wal_after
@@ -46,7 +46,7 @@ def with_times(
     *,
     timeline: int | None = None,
 ) -> RecoveryFacts:
-    """Add to the facts what the target needs to be judged: the clock for a time, the LSN for a restore point.
+    """Add to the facts what the target needs to be judged: the clock for a time, the place of a restore point.
 
     Args:
         scratch: a directory for segments while they are read; made if absent.
@@ -126,15 +126,15 @@ def _first(reader: _SegmentReader, files: Iterable[WalFile], since: int) -> date
 
 def _find_restore_point(
     reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, name: str, report: Report
-) -> int | None:
-    """By its record, which has the LSN; else the newest one of that name, searched backwards through the WAL.
+) -> NamedPlace | None:
+    """By its record; else the newest one of that name, searched backwards through the WAL.
 
     Raises:
         RecoveryError: none is recorded under this name, but one under a name that is nearly the same.
     """
     record = read_restore_point(reader.store, name)
     if record is not None and _is_on(line, facts, record):
-        return parse_lsn(record.lsn)
+        return NamedPlace(parse_lsn(record.lsn), record.created_at)
     similar = get_close_matches(name, list_restore_points(reader.store), n=3, cutoff=0.8)
     if record is None and similar:
         raise refusals.misspelt_restore_point(name, similar)
@@ -143,9 +143,9 @@ def _find_restore_point(
         for file, path in reader.fetched(files):
             phase.advance(1)
             points = [point for point in restore_points(reader.programs, path) if point.name == name]
-            on_line = [point.lsn for point in points if file.cut is None or point.lsn < file.cut]
+            on_line = [point for point in points if file.cut is None or point.lsn < file.cut]
             if on_line:
-                return on_line[-1]
+                return NamedPlace(on_line[-1].lsn, on_line[-1].at)
     return None
 
 

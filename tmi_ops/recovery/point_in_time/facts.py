@@ -60,6 +60,14 @@ class WalClock:
 
 
 @dataclass(frozen=True)
+class NamedPlace:
+    """Where a restore point lies in the WAL, and when it was made, by the server's clock; None: not known."""
+
+    lsn: int
+    made_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class RecoveryFacts:
     """One cluster's base backups, WAL and timelines.
 
@@ -72,7 +80,7 @@ class RecoveryFacts:
         clock: times of the line that leads to `clock_timeline`; None: not read.
         receiver: when it saw the archive level with the server; None: none ever did.
         tips: the lines that live.
-        restore_point: LSN of the restore point that is the target; None: not looked for, or not found.
+        restore_point: the one that is the target; None: not looked for, or not found.
     """
 
     system_identifier: str
@@ -84,7 +92,7 @@ class RecoveryFacts:
     other_clusters: tuple[str, ...] = ()
     clock: WalClock | None = None
     receiver: Witness | None = None
-    restore_point: int | None = None
+    restore_point: NamedPlace | None = None
     histories_lost: Mapping[int, str] = field(default_factory=dict)
     tips: tuple[Tip, ...] = ()
 

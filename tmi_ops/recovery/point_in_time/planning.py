@@ -43,6 +43,7 @@ class RecoveryPlan:
             one for reached only when it finds a record beyond it.
         histories: timelines whose history PostgreSQL may ask for.
         newest_timeline: the highest id that is taken, with or without a history; a promotion needs one beyond it.
+        named_at: when the restore point that is the target was made; None: it is none, or that is not known.
         earlier: ids of bases that would do instead of this one, newest first.
         notes: what a person should know of these choices, a sentence each.
     """
@@ -57,6 +58,7 @@ class RecoveryPlan:
     histories: tuple[int, ...]
     inclusive: bool = True
     newest_timeline: int = 1
+    named_at: datetime | None = None
     earlier: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -92,9 +94,10 @@ def plan_recovery(
     if timeline is None:
         require_one_line(facts, target)
     line = choose_line(facts, timeline)
-    stop_lsn = target.lsn if target.name is None else facts.restore_point
-    if target.name is not None and stop_lsn is None:
+    named = facts.restore_point if target.name is not None else None
+    if target.name is not None and named is None:
         raise refusals.no_restore_point(target, line)
+    stop_lsn = named.lsn if named is not None else target.lsn
     usable = bases_on(facts, line)
     _require_one_reading(target, usable)
     before = [item for item in usable if _ended_before(item, target, stop_lsn)]
@@ -116,6 +119,7 @@ def plan_recovery(
         histories=tuple(sorted(facts.histories)),
         inclusive=target.inclusive and not at_break,
         newest_timeline=max(_known_timelines(facts)),
+        named_at=named.made_at if named is not None else None,
         earlier=tuple(item.backup_id for item in before if parse_lsn(item.stop_lsn) < parse_lsn(chosen[-1].stop_lsn)),
         notes=(
             *notes,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tmi_ops.postgres.programs import Programs, plain_environment, program_failed
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.postgres.wal_records import restore_point_made_at
 
 _LINE = re.compile(r"rmgr: (?P<rmgr>\w+) .*?\blsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?desc: (?P<desc>.*)")
 _END = re.compile(r"(?:COMMIT|ABORT)(?:_PREPARED \d+:)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))? UTC")
@@ -29,10 +30,11 @@ class TransactionEnd:
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """The LSN of its record."""
+    """The LSN of its record, and when it was made; None: its record goes on in the next segment."""
 
     lsn: int
     name: str
+    at: datetime | None
 
 
 def transaction_ends(programs: Programs, segment: Path) -> list[TransactionEnd]:
@@ -55,11 +57,13 @@ def restore_points(programs: Programs, segment: Path) -> list[RestorePoint]:
     Raises:
         ProgramError: pg_waldump could make nothing of it.
     """
-    return [
-        RestorePoint(lsn, description.removeprefix(_RESTORE_POINT))
+    found = [
+        (lsn, description.removeprefix(_RESTORE_POINT))
         for lsn, description in _records(programs, segment, "XLOG")
         if description.startswith(_RESTORE_POINT)
     ]
+    content = segment.read_bytes() if found else b""
+    return [RestorePoint(lsn, name, restore_point_made_at(content, lsn)) for lsn, name in found]
 
 
 def record_lines(programs: Programs, directory: Path, first: str, last: str, rmgr: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from tmi_ops.recovery.point_in_time.execution import extracted_base
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.promised import promised_plan
+from tmi_ops.recovery.point_in_time.replay import Reached
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.rescue.travel.files import DATA, TWIN, begin_anew, copy_tree, destination_in, keep_twin
@@ -150,7 +151,7 @@ def _held(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> _Stop | 
             time.sleep(LOOK_EVERY_S)
         else:
             return None
-    if _lies_before(plan, other, standing):
+    if lies_before(plan, following.plan, standing.reached):
         begin_anew(way.directory)
     return following
 
@@ -162,7 +163,7 @@ def _reachable(way: _Way, plan: RecoveryPlan, other: Wanted, standing: Standing)
         OpsError: it cannot be, or there is no twin to go back to.
     """
     found = way.plan(other.target, plan.base.backup_id)
-    if _lies_before(plan, other, standing) and not way.twin:
+    if lies_before(plan, found, standing.reached) and not way.twin:
         raise RecoveryError(
             "There was no room for a twin of this past, so it cannot be moved back.",
             next_step="end it (`tmi-ops travel --end`) and open the earlier moment",
@@ -174,15 +175,16 @@ def _refusing(journey: Journey, other: Wanted, error: OpsError) -> Journey:
     return journey.model_copy(update={"answered": other.number, "refused": (error.what, error.next_step)})
 
 
-def _lies_before(plan: RecoveryPlan, other: Wanted, standing: Standing) -> bool:
-    """Whether the moment is not surely behind the one that was replayed to; then it is begun anew."""
-    if other.time is not None and plan.target.time is not None:
-        return other.time < plan.target.time
-    if other.lsn is not None:
-        return other.lsn < standing.reached.lsn
-    if other.time is not None and standing.reached.last_commit_at is not None:
-        return other.time <= standing.reached.last_commit_at
-    return True
+def lies_before(plan: RecoveryPlan, other: RecoveryPlan, reached: Reached) -> bool:
+    """Whether the other moment is not surely behind the one that was replayed to; then it is begun anew."""
+    if other.target.name is not None:
+        return other.stop_lsn is None or other.stop_lsn <= reached.lsn
+    if other.target.lsn is not None:
+        return other.target.lsn < reached.lsn
+    time, stands_at = other.target.time, plan.target.time or plan.named_at
+    if time is not None and stands_at is not None:
+        return time < stands_at or (time == stands_at and not other.target.inclusive)
+    return time is None or reached.last_commit_at is None or time <= reached.last_commit_at
 
 
 def _journey(way: _Way, stop: _Stop, standing: Standing) -> Journey:
@@ -192,6 +194,7 @@ def _journey(way: _Way, stop: _Stop, standing: Standing) -> Journey:
         base=base.backup_id,
         wanted=wanted,
         stands_at=standing.reached.last_commit_at,
+        named_at=stop.plan.named_at,
         host=_stable_socket(way.directory, Path(address.host)),
         port=PORT,
         user=address.user,

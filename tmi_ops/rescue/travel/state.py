@@ -49,6 +49,7 @@ class Journey(BaseModel):
     Args:
         base: the base backup that it began with; `cluster` its system identifier.
         stands_at: when the last transaction in it was committed; None: it is as its base backup was.
+        named_at: when the restore point that was asked for was made; None: it was none, or that is not known.
         host, user, database: how it is reached: a directory with a socket.
         twin: whether a copy of the files before the replay is kept.
         moving: it is on its way to another moment.
@@ -62,6 +63,7 @@ class Journey(BaseModel):
     base: str
     wanted: Wanted
     stands_at: AwareDatetime | None = None
+    named_at: AwareDatetime | None = None
     host: str
     port: int
     user: str
@@ -80,7 +82,7 @@ class Journey(BaseModel):
     @property
     def moment(self) -> datetime | None:
         """From which `--forward` and `--back` count."""
-        return self.wanted.time or self.stands_at
+        return self.wanted.time or self.named_at or self.stands_at
 
 
 def place(settings: Settings) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
-from tmi_ops.recovery.point_in_time.facts import Edge, RecoveryFacts, WalClock
+from tmi_ops.recovery.point_in_time.facts import Edge, NamedPlace, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.replay import replay_settings
 from tmi_ops.recovery.point_in_time.target import Target
@@ -66,9 +66,9 @@ def test_the_bases_that_would_do_as_well_are_named_newest_first() -> None:
 
 
 def test_a_restore_point_is_aimed_at_by_its_lsn() -> None:
-    facts = some_facts(BASES, WAL, restore_point=lsn(5.2))
+    facts = some_facts(BASES, WAL, restore_point=NamedPlace(lsn(5.2), minutes(5.1)))
     plan = plan_recovery(facts, Target(name="before import"))
-    assert (plan.chain, plan.stop_lsn) == ((FULL, SECOND), lsn(5.2))
+    assert (plan.chain, plan.stop_lsn, plan.named_at) == ((FULL, SECOND), lsn(5.2), minutes(5.1))
 
 
 def test_a_restore_point_that_is_nowhere_is_an_error() -> None:
