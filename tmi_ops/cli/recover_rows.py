@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.session import Sides
 
 UNSOLVED, COULD_NOT = 1, 2
+_CLEAR_AWAY = "[red]Nothing was changed.[/] Clear away what is in the way, then run the same command again."
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 
 
@@ -182,9 +183,9 @@ def _undone(plan: RescuePlan | ColumnsPlan) -> int:
     """The exit code where the plan was shown and no more."""
     from tmi_ops.rescue.planning import RescuePlan
 
-    if not isinstance(plan, RescuePlan):
-        return 0
-    return COULD_NOT if plan.barriers else UNSOLVED if plan.unsolved else 0
+    if plan.barriers:
+        return COULD_NOT
+    return UNSOLVED if isinstance(plan, RescuePlan) and plan.unsolved else 0
 
 
 def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, dry_run: bool) -> bool:
@@ -194,14 +195,16 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, 
     from tmi_ops.rescue.columns.planning import ColumnsPlan, planned_values
 
     if isinstance(plan, ColumnsPlan):
-        show_columns_plan(plan, planned_values(sides, plan, shown), notes=dry_run)
-        if dry_run:
+        show_columns_plan(plan, planned_values(sides, plan, shown), notes=dry_run or bool(plan.barriers))
+        if plan.barriers:
+            out.print(_CLEAR_AWAY)
+        elif dry_run:
             out.print("Nothing was changed.")
-        return not dry_run
+        return not (plan.barriers or dry_run)
     show_plan(plan, notes=dry_run or bool(plan.unsolved) or not plan.rows)
     _show_rows(sides, plan, shown)
     if plan.barriers and plan.rows:
-        out.print("[red]Nothing was changed.[/] Clear away what is in the way, then run the same command again.")
+        out.print(_CLEAR_AWAY)
         return False
     if plan.unsolved:
         out.print(
@@ -235,7 +238,7 @@ def _print_json(sides: Sides, plan: RescuePlan | ColumnsPlan) -> int:
     if isinstance(plan, ColumnsPlan):
         for value in planned_values(sides, plan, None):
             click.echo(json.dumps(asdict(value)))
-        return 0
+        return _undone(plan)
     for table in plan.tables:
         for row in differing_rows(sides, find_table(sides.pairs, sides.then, table.table), only="planned"):
             click.echo(row_json(row))

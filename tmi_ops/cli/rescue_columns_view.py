@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from tmi_ops.cli.rescue_view import brief, short
+from tmi_ops.cli.rescue_view import brief, short, show_barriers
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued], *, notes: bool)
     _show_list("It comes back as", plan.returning)
     statements = [statement for never in plan.never_null for statement in never.statements]
     _show_list("In one transaction", (*plan.add, "fill it by key", *plan.complete, *statements))
+    show_barriers(plan.barriers)
     for trigger in plan.fires:
         out.print(f"[yellow]Note:[/] filling it fires {escape(trigger)}")
     for note in plan.notes if notes else ():

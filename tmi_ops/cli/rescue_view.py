@@ -14,6 +14,7 @@ from rich.text import Text
 from tmi_ops.cli.terminal import out
 
 if TYPE_CHECKING:
+    from tmi_ops.rescue.barriers import Barrier
     from tmi_ops.rescue.differences import Difference
     from tmi_ops.rescue.planning import RescuePlan
     from tmi_ops.rescue.reading import Row
@@ -51,6 +52,12 @@ def show_difference(difference: Difference) -> None:
         out.print(f"{difference.equal:,} table{'s hold' if difference.equal != 1 else ' holds'} what they held.")
 
 
+def show_barriers(barriers: Iterable[Barrier]) -> None:
+    """What keeps a plan from being carried out, each with what helps."""
+    for barrier in barriers:
+        out.print(f"[red]In the way:[/] {escape(barrier.what)}\n    {escape(barrier.next_step)}")
+
+
 def show_plan(plan: RescuePlan, *, notes: bool) -> None:
     """What would be done, table by table, and what is in the way; its notes only where no runbook shows them next."""
     out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
@@ -61,8 +68,7 @@ def show_plan(plan: RescuePlan, *, notes: bool) -> None:
         name = escape(short(one.table)) + (" [red](created again)[/]" if one.recreate else "")
         table.add_row(name, *map(_number, (one.insert, one.update, one.keep, one.leave, one.as_it_was)))
     out.print(table)
-    for barrier in plan.barriers:
-        out.print(f"[red]In the way:[/] {escape(barrier.what)}\n    {escape(barrier.next_step)}")
+    show_barriers(plan.barriers)
     for conflict in plan.conflicts:
         answer = f"[yellow]each {conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
         rows = f"{conflict.rows:,} row{'' if conflict.rows == 1 else 's'}"

@@ -151,6 +151,7 @@ def _carry_out(
     environment: Environment, config: RowsConfig, report: RunLogReport
 ) -> "tuple[RescuePlan | ColumnsPlan, Journal | None, str]":
     """The plan; the run, where it was carried out; how it is confirmed."""
+    from tmi_ops.rescue.barriers import require_clear
     from tmi_ops.rescue.past import past_database
     from tmi_ops.rescue.planning import RescuePlan
     from tmi_ops.rescue.session import both_sides
@@ -171,8 +172,7 @@ def _carry_out(
         confirming = confirmation.require([plan.past, plan.database, plan.digest], _words(plan))
         if not config.confirm or (isinstance(plan, RescuePlan) and not (plan.rows or plan.unsolved)):
             return plan, None, confirming
-        if isinstance(plan, RescuePlan) and plan.barriers:
-            raise RecoveryError(plan.barriers[0].what, next_step=plan.barriers[0].next_step)
+        require_clear(plan.barriers)
         if isinstance(plan, RescuePlan) and plan.unsolved:
             raise RecoveryError(
                 "; ".join(f"{one.rows:,} rows of {one.table}: {one.detail}" for one in plan.unsolved) + ".",

@@ -37,6 +37,14 @@ class Barrier:
     next_step: str
 
 
+def require_clear(barriers: Sequence[Barrier]) -> None:
+    """Raises:
+    RecoveryError: something is in the way of the plan that has these.
+    """
+    if barriers:
+        raise RecoveryError(barriers[0].what, kept="Nothing was changed.", next_step=barriers[0].next_step)
+
+
 def require_primary(now: psycopg.Connection[Any]) -> None:
     """Raises:
     RecoveryError: nothing can be written on this server, temporary tables included.

@@ -22,6 +22,7 @@ from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.exchange import CannotStepAsideError, step_aside
 from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal
+from tmi_ops.rescue.returning import fallen_keys
 from tmi_ops.rescue.selection import Policy
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.shape import UniqueIndex
@@ -95,8 +96,9 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
     past, now = sides.past, sides.now
     by_name = {pair.name: pair for pair in pairs}
     required = tuple(required)
+    looked_at = (*required, *fallen_keys(sides, [pair for pair in pairs if pair.now is None]))
     for pair in pairs:
-        stage(past, now, pair, _looked_at(pair, required))
+        stage(past, now, pair, _looked_at(pair, looked_at))
     for pair in pairs:
         _find_unfit(past, pair)
         for query in _barriers_of(pair):

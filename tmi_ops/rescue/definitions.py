@@ -18,6 +18,7 @@ from tmi_ops.postgres.programs import programs_at_least, run_program
 from tmi_ops.rescue.fallen import Fallen, fallen_with
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
+from tmi_ops.rescue.statements import without_attaching, without_foreign_keys
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Definitions:
     def create(self, now: psycopg.Connection[Any]) -> None:
         """Tables and sequences, without indexes and constraints, so that the rows are written fast."""
         run_script(now, self.before)
+
+    def rehearse(self, now: psycopg.Connection[Any]) -> None:
+        """Make all of it but what would lock other tables; the caller rolls it back.
+
+        Raises:
+            psycopg.Error: it cannot be made again.
+        """
+        run_script(now, self.before)
+        run_script(now, without_foreign_keys(self.after) if self.after else "")
 
     def complete(self, now: psycopg.Connection[Any]) -> None:
         """Indexes, constraints, triggers; and what other things had lost with the tables."""
@@ -49,9 +59,10 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
     if not fallen.relations:
         return Definitions()
     relations = [*fallen.relations, *fallen.views]
-    before, after = (
-        _without_attaching(dumped(sides, section, relations), fallen) for section in ("pre-data", "post-data")
-    )
+    # A partition of a living table is attached when it is complete: before, that would give it indexes of its own.
+    attached = frozenset(name for attachment in fallen.attachments for name in attachment.names)
+    scripts = (dumped(sides, section, relations) for section in ("pre-data", "post-data"))
+    before, after = (without_attaching(script, attached) if attached else script for script in scripts)
     return Definitions(before, after, fallen)
 
 
@@ -68,16 +79,14 @@ def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
         ],
         env=libpq_environment(sides.past_address),
     )
-    # Words to psql, not to the server: recent versions guard a dump with \restrict.
-    return "\n".join(line for line in said.splitlines() if not line.startswith("\\"))
+    return without_guard(said)
 
 
-def _without_attaching(script: str, fallen: Fallen) -> str:
-    """A partition of a living table is attached when it is complete: before, that would give it indexes of its own."""
-    for name in (name for attachment in fallen.attachments for name in attachment.names):
-        attaching = rf"^ALTER (TABLE ONLY|INDEX) [^\n]+ ATTACH PARTITION {re.escape(name)}( FOR VALUES .*?| DEFAULT)?;$"
-        script = re.sub(attaching, "", script, flags=re.MULTILINE | re.DOTALL)
-    return script
+def without_guard(script: str) -> str:
+    """Words to psql, not to the server: recent versions begin a dump with `\\restrict KEY`, and end it likewise."""
+    found = re.match(r"(?:--.*\n|\n)*\\restrict (\w+)\n", script)
+    guards = (f"\\restrict {found[1]}", f"\\unrestrict {found[1]}") if found else ()
+    return "\n".join(line for line in script.split("\n") if line not in guards)
 
 
 def run_script(now: psycopg.Connection[Any], script: str) -> None:

@@ -22,6 +22,7 @@ from tmi_ops.backup.snapshot import TableName
 from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
+from tmi_ops.rescue.barriers import require_clear
 from tmi_ops.rescue.checks import check_rows
 from tmi_ops.rescue.definitions import Definitions, lost_definitions
 from tmi_ops.rescue.exchange import step_aside
@@ -192,8 +193,7 @@ def _written_pairs(sides: Sides, plan: RescuePlan) -> dict[TableName, Pair]:
 
 
 def _require_solved(plan: RescuePlan) -> None:
-    if plan.barriers:
-        raise RecoveryError(plan.barriers[0].what, next_step=plan.barriers[0].next_step)
+    require_clear(plan.barriers)
     if plan.unsolved:
         rows = sum(conflict.rows for conflict in plan.unsolved)
         raise RecoveryError(

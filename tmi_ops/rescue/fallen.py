@@ -32,9 +32,9 @@ class Repair:
 
 @dataclass(frozen=True)
 class Attachment(Repair):
-    """A partition of a table that is still there. `names`: it and its indexes, as pg_dump writes them."""
+    """A partition of a table that is still there. `names`: it and its indexes, each by schema and name."""
 
-    names: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def _relations(sides: Sides, lost: Iterable[TableName]) -> tuple[TableName, ...]
 def _attachments(sides: Sides, relations: Sequence[TableName]) -> list[Attachment]:
     return [
         Attachment(
-            f"{part} as a partition of {whole}", f"ALTER TABLE {whole} ATTACH PARTITION {part} {bound}", tuple(names)
+            f"{part} as a partition of {whole}",
+            f"ALTER TABLE {whole} ATTACH PARTITION {part} {bound}",
+            tuple((schema, name) for schema, name in names),
         )
         for schema, name, whole, part, bound, names in _ask(sides, _PARTITION_OF, relations)
         if TableName(schema, name) in sides.living
@@ -201,7 +203,8 @@ WHERE k.contype = 'f'
 """
 _PARTITION_OF = """
 SELECT pn.nspname, p.relname, p.oid::regclass::text, c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid),
-       c.oid::regclass::text || ARRAY(SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = c.oid)
+       ARRAY(SELECT ARRAY[m.nspname, r.relname]::text[] FROM pg_class r JOIN pg_namespace m ON m.oid = r.relnamespace
+             WHERE r.oid = c.oid OR r.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = c.oid))
 FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid JOIN pg_class p ON p.oid = i.inhparent
 JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.relispartition AND c.oid = ANY (%(oids)s::regclass[]::oid[])

@@ -17,6 +17,7 @@ from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find
 from tmi_ops.rescue.fallen import fallen_with
 from tmi_ops.rescue.links import Link, insertion_order, link_of
 from tmi_ops.rescue.pairs import Pair
+from tmi_ops.rescue.returning import returning_barriers
 from tmi_ops.rescue.selection import Policy, Selection
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.values_only import with_values_only
@@ -127,6 +128,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
             find_obstacles(sides, picked, required_links(sides))
             apply_policy(sides.past, picked, sides.links, selection.policy)
             leave_what_is_held(sides, picked)
+            returning = tuple(returning_barriers(sides, picked))
             phase.advance(1)
     tables = tuple(_table_plan(sides, pair) for pair in picked)
     written = [pair for pair, plan in zip(picked, tables, strict=True) if plan.written]
@@ -139,7 +141,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         order=insertion_order((pair.name for pair in written), required_links(sides)),
         notes=(*_notes(written, tables), *_notes_of_fallen(sides, written), *_notes_of_server(sides)),
         digest=planned_digest(sides, written),
-        barriers=find_barriers(sides, written, {table.table for table in tables if table.insert}),
+        barriers=(*find_barriers(sides, written, {table.table for table in tables if table.insert}), *returning),
     )
 
 

@@ -17,7 +17,7 @@ from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns, planned_v
 from tmi_ops.rescue.selection import Selection, TableColumn, TableRows
 from tmi_ops.rescue.session import both_sides
 from tmi_ops.settings import PostgresSettings
-from tmi_ops_tests.rescue.databases import Two, copied, dropped, rows, run
+from tmi_ops_tests.rescue.databases import Of, Two, copied, dropped, rows, run
 
 REPORT = SilentReport()
 
@@ -86,7 +86,9 @@ def test_rows_written_since_have_no_value_and_so_the_column_stays_nullable(two: 
 
 
 def test_an_append_only_table_refuses_to_have_a_column_filled(two: Two) -> None:
-    two.spoil("ALTER TABLE history DROP COLUMN what")
+    two.spoil("ALTER TABLE history DROP COLUMN what; ALTER TABLE history ADD remark text")
+    (barrier,) = planned(two, wish("history", "what")).barriers
+    assert "append_only of public.history lets no row be changed: history is append-only" in barrier.what
     with pytest.raises(RecoveryError, match="history is append-only"):
         restored(two, wish("history", "what"))
     assert "what" not in two.now_rows("history")[0]
@@ -242,11 +244,45 @@ def test_a_trigger_that_changes_other_columns_is_accepted_or_nothing_is_done(ric
     assert restored(rich, wish("thing", "size", accept=True)).altered == 10
 
 
-def test_values_that_fit_no_more_are_refused_whole(rich: Two) -> None:
+def test_values_that_fit_no_more_are_in_the_way_of_the_plan_and_refused_whole(rich: Two) -> None:
     rich.spoil("ALTER TABLE thing DROP place CASCADE; DELETE FROM place WHERE id = 2")
-    with pytest.raises(RecoveryError, match=r"no longer fit.*foreign key"):
+    (barrier,) = planned(rich, wish("thing", "place")).barriers
+    assert "5 rows of public.thing would refer by place to rows of public.place that are gone" in barrier.what
+    assert "tmi-ops recover rows --table public.place" in barrier.next_step
+    with pytest.raises(RecoveryError, match="would refer by place"):
         restored(rich, wish("thing", "place"))
     assert "place" not in rich.now_rows("thing")[0]
+    fitting = wish("thing", "place", rows=(TableRows("thing", where="place = 1"),))
+    assert restored(rich, fitting).rows == 5
+
+
+OBEYED = """
+CREATE TABLE coded (id integer PRIMARY KEY, code text NOT NULL DEFAULT 'none' UNIQUE, low integer, high integer,
+                    CONSTRAINT ordered CHECK (low <= high));
+CREATE TABLE coding (id integer PRIMARY KEY, code text REFERENCES coded (code));
+INSERT INTO coded SELECT i, 'c' || i, i, i + 1 FROM generate_series(1, 4) i;
+INSERT INTO coding SELECT i, 'c' || i FROM generate_series(1, 4) i;
+"""
+
+
+@pytest.mark.parametrize(
+    ("accident", "column", "said"),
+    [
+        ("INSERT INTO coded VALUES (8, 0, 1), (9, 0, 1)", "code", "2 rows would share a value in coded_code_key"),
+        ("INSERT INTO coded VALUES (9, 0, 1)", "code", ""),
+        ("INSERT INTO coding VALUES (9, 'c9')", "code", "1 rows of public.coding would refer by code"),
+        ("UPDATE coded SET high = -1 WHERE id < 3", "low", "The constraint ordered, which comes back, forbids 2 rows"),
+    ],
+)
+def test_what_comes_back_with_a_column_holds_for_all_rows_or_the_plan_says_which_it_forbids(
+    of: Of, accident: str, column: str, said: str
+) -> None:
+    two = of(OBEYED)
+    two.spoil(f"ALTER TABLE coded DROP COLUMN {column} CASCADE; {accident}")
+    barriers = planned(two, wish("coded", column)).barriers
+    assert [said in barrier.what for barrier in barriers] == [True] * bool(said)
+    if not barriers:
+        assert restored(two, wish("coded", column)).rows == 4
 
 
 def test_rights_of_a_role_that_is_gone_do_not_come_back(rich: Two, rich_past: tuple[PostgresSettings, str]) -> None:

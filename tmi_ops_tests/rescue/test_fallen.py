@@ -86,6 +86,24 @@ def test_what_a_cascade_took_along_comes_back_and_what_does_not_is_named(two: Tw
     assert two.value("INSERT INTO things (name) VALUES ('next') RETURNING id") == 10
 
 
+def test_what_keeps_a_dropped_table_from_coming_back_is_a_line_of_the_plan(two: Two) -> None:
+    two.spoil(
+        "INSERT INTO others VALUES (10, NULL); DROP TABLE things CASCADE; DROP FUNCTION loud; "
+        "UPDATE others SET thing = 99 WHERE id IN (3, 10)"
+    )
+    made_again, orphans = two.planned(Selection((TableRows("things"),))).barriers
+    assert "public.things cannot be created again as it was: function public.loud() does not exist" in made_again.what
+    assert "2 rows of public.others refer by thing to rows of public.things that were not there then" in orphans.what
+    assert two.value("SELECT to_regclass('things')") is None
+    # What comes back itself is no orphan.
+    both = Selection((TableRows("things"), TableRows("others")), policy="take-past")
+    assert "1 rows of public.others refer" in two.planned(both).barriers[1].what
+    two.spoil("CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    two.spoil("UPDATE others SET thing = NULL WHERE id = 10")
+    two.rescue(both)
+    assert two.is_as_then("things")
+
+
 def test_what_was_created_again_since_is_left_as_it_is(two: Two) -> None:
     two.spoil(
         "DROP TABLE things CASCADE; CREATE VIEW named AS SELECT 1 AS id; "

@@ -16,6 +16,7 @@ from psycopg import sql
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
+from tmi_ops.rescue.barriers import require_clear
 from tmi_ops.rescue.columns.definition import WasColumn
 from tmi_ops.rescue.columns.planning import ColumnsPlan
 from tmi_ops.rescue.columns.values import STAGED, filled, places, stage_values
@@ -59,8 +60,10 @@ def bring_back_columns(
         before_commit: as of `execution.bring_back`.
 
     Raises:
-        RecoveryError: the living database refused, or a value came out otherwise. Nothing was changed then.
+        RecoveryError: something is in the way, the living database refused, or a value came out otherwise. Nothing was
+            changed then.
     """
+    require_clear(plan.barriers)
     pair, now = find_table(sides.pairs, sides.then, plan.table), sides.now
     try:
         with now.transaction(), report.phase("fill the column", total=plan.rows, unit="rows") as phase:

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.progress import Report
+from tmi_ops.rescue.barriers import Barrier
 from tmi_ops.rescue.closure import pick
 from tmi_ops.rescue.columns.belongings import Belongings, find_belongings
 from tmi_ops.rescue.columns.definition import (
@@ -22,6 +23,7 @@ from tmi_ops.rescue.columns.definition import (
     never_null_statements,
     read_columns,
 )
+from tmi_ops.rescue.columns.hindrances import find_hindrances
 from tmi_ops.rescue.columns.values import (
     Counts,
     Valued,
@@ -59,6 +61,7 @@ class ColumnsPlan:
         belongings: what comes back with them.
         fires: triggers that filling them sets off.
         digest: of the statements and every value of then; another digest is another plan.
+        barriers: what keeps them from coming back, until somebody clears it away.
     """
 
     past: str
@@ -76,6 +79,7 @@ class ColumnsPlan:
     fires: tuple[str, ...]
     notes: tuple[str, ...]
     digest: str
+    barriers: tuple[Barrier, ...] = ()
 
     @property
     def names(self) -> str:
@@ -135,6 +139,7 @@ def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) 
     with report.phase("compare with now", total=1, unit="tables") as phase:
         with _staged(sides, pair, columns, selection):
             counts = count_rows(sides, pair)
+            barriers = find_hindrances(sides, pair, columns)
         phase.advance(1)
     return ColumnsPlan(
         past=past,
@@ -152,6 +157,7 @@ def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) 
         fires=tuple(trigger.name for trigger in pair.now.triggers if trigger.on_update) if pair.now else (),
         notes=tuple(_notes(pair, columns, counts, belongings)),
         digest=_digest(sides, pair, columns, selection, [*add, *complete, belongings.before, belongings.after]),
+        barriers=barriers,
     )
 
 
