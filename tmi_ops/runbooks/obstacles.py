@@ -4,40 +4,108 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from tmi_ops.errors import DiskSpaceError, OpsError, RecoveryError
-from tmi_ops.postgres.cluster import LOOPBACK
+from tmi_ops.errors import DiskSpaceError, OpsError, RecoveryError, StoreError
 from tmi_ops.recovery.point_in_time.destination import require_room
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.application import ROLES
 from tmi_ops.runbooks.plan import Obstacle
+from tmi_ops.runbooks.serving.steps import ServeWish
 from tmi_ops.runbooks.steps.place import Place, place_of, require_empty
+from tmi_ops.store.encryption import read_identities
+from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
 
 _CREATES_ROLES_WITHIN = 160000  # from 16 on CREATEROLE reaches only roles that were granted with ADMIN
+_LISTENING = socket.AI_PASSIVE | socket.AI_NUMERICSERV
 _ME = "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
 
 
+def serve_obstacles(wish: ServeWish) -> Iterator[Obstacle]:
+    """What the new server's port, its networks or the files that tell the application of it would stumble over."""
+    yield from port_obstacles(wish.port, wish.addresses)
+    yield from network_obstacles(wish.allowed)
+    yield from file_obstacles(wish.files)
+
+
 def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:
-    """Somebody listens there already."""
-    local = addresses in ("localhost", LOOPBACK)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Somebody listens there already, or it is no address of this machine."""
+    for name in dict.fromkeys(filter(None, re.split(r"[,\s]+", addresses))):
         try:
-            probe.bind((LOOPBACK if local else "", port))
+            places = socket.getaddrinfo(None if name == "*" else name, port, type=socket.SOCK_STREAM, flags=_LISTENING)
         except OSError as error:
             yield Obstacle(
-                what=f"Port {port} of this machine cannot be had: {error.strerror}.",
-                next_step="give another with --port",
+                what=f"{name} is no address to listen on: {error.strerror}.", next_step="give another with --listen"
             )
+            continue
+        why = [_why_not_bound(place) for place in places]
+        if all(why):  # PostgreSQL listens where it can, and starts when that is anywhere
+            yield Obstacle(
+                what=f"Port {port} of this machine cannot be had: {why[0]}.", next_step="give another with --port"
+            )
+
+
+def _why_not_bound(place: tuple[Any, ...]) -> str:
+    """Empty where a server could listen there."""
+    family, kind, protocol, _, address = place
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def network_obstacles(allowed: Iterable[str]) -> Iterator[Obstacle]:
+    """A server would not start with them in its pg_hba.conf."""
+    for network in allowed:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            known = False
+        else:
+            known = "/" in network
+        if not known:
+            yield Obstacle(
+                what=f"{network!r} is no network that could be let in.", next_step="write it as --allow 10.0.0.0/8"
+            )
+
+
+def file_obstacles(files: Iterable[str]) -> Iterator[Obstacle]:
+    """They could not be written when the new server is there already."""
+    for file in map(Path, files):
+        if file.is_dir():
+            yield Obstacle(what=f"{file} is a directory.", next_step="name the file in it that shall be written")
+        elif not file.parent.is_dir():
+            yield Obstacle(what=f"There is no directory {file.parent} for {file.name}.", next_step="create it")
+        elif not os.access(file.parent, os.W_OK | os.X_OK):
+            yield Obstacle(
+                what=f"Nothing may be written into {file.parent}.",
+                next_step="name a file elsewhere, or run this as its owner",
+            )
+
+
+def key_obstacles(identity_file: Path | None, backups: Iterable[Manifest | BaseManifest]) -> Iterator[Obstacle]:
+    """What would be fetched is encrypted, and its key is not here."""
+    if not any(backup.encrypted for backup in backups):
+        return
+    try:
+        read_identities(identity_file)
+    except StoreError as error:
+        yield Obstacle(what=error.what, next_step=error.next_step)
 
 
 def place_obstacles(directory: Path, owner: str | None) -> Iterator[Obstacle]:

@@ -14,10 +14,19 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.runbooks.execution import begin
-from tmi_ops.runbooks.obstacles import fence_obstacles, place_obstacles, port_obstacles
+from tmi_ops.runbooks.obstacles import (
+    fence_obstacles,
+    file_obstacles,
+    key_obstacles,
+    network_obstacles,
+    place_obstacles,
+    port_obstacles,
+)
 from tmi_ops.runbooks.plan import Obstacle, Plan
 from tmi_ops.settings import PostgresSettings, Settings
+from tmi_ops.store.manifest import StoredObject
 from tmi_ops.store.objects import open_store
+from tmi_ops_tests.recovery.point_in_time.pasts import a_base
 
 
 def test_a_port_in_use_and_one_that_is_free() -> None:
@@ -28,6 +37,46 @@ def test_a_port_in_use_and_one_that_is_free() -> None:
             assert f"Port {port}" in obstacle.what
             assert "--port" in obstacle.next_step
     assert list(port_obstacles(port, "localhost")) == []
+
+
+def test_an_address_to_listen_on_must_be_one_of_this_machine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert list(port_obstacles(port, "127.0.0.1, no.such.host.invalid")) != []
+    (elsewhere,) = port_obstacles(port, "192.0.2.1")
+    assert f"Port {port} of this machine cannot be had" in elsewhere.what
+    assert list(port_obstacles(port, "*")) == []
+
+
+@pytest.mark.parametrize(
+    ("network", "is_one"),
+    [("10.0.0.0/8", True), ("10.1.2.3/8", True), ("fd00::/8", True), ("10.0.0.1", False), ("all trust\n", False)],
+)
+def test_what_is_let_in_is_a_network(network: str, *, is_one: bool) -> None:
+    assert [network in one.what or repr(network) in one.what for one in network_obstacles([network])] == (
+        [] if is_one else [True]
+    )
+
+
+def test_files_that_tell_of_the_new_server_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "there.env").touch()
+    assert list(file_obstacles([str(tmp_path / "there.env"), str(tmp_path / "new.env")])) == []
+    found = file_obstacles([str(tmp_path), str(tmp_path / "absent" / "new.env")])
+    assert [one.what for one in found] == [
+        f"{tmp_path} is a directory.",
+        f"There is no directory {tmp_path / 'absent'} for new.env.",
+    ]
+
+
+def test_without_the_key_of_what_is_encrypted_a_run_would_end_at_its_first_step(tmp_path: Path) -> None:
+    sealed, plain = a_base("sealed", 1), a_base("plain", 1)
+    stored = StoredObject(name="base", size=2, sha256="0" * 64, plain_size=1, plain_sha256="1" * 64, encrypted=True)
+    sealed = sealed.model_copy(update={"objects": (stored,)})
+    for identity, said in ((None, "no private key is configured"), (tmp_path / "gone", "cannot be read")):
+        (obstacle,) = key_obstacles(identity, [plain, sealed])
+        assert said in obstacle.what
+        assert "TMI_OPS_AGE_IDENTITY_FILE" in obstacle.next_step
+    assert list(key_obstacles(None, [plain])) == []
 
 
 def test_a_directory_that_holds_something_and_owners_that_cannot_be(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.rights import lacking
 from tmi_ops.postgres.server import read_server
 from tmi_ops.progress import Report
 from tmi_ops.recovery.exchange import derived_name
@@ -21,7 +22,7 @@ from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.corruption.in_place import CLEAR_UP_STEP, Names, in_place_steps
 from tmi_ops.runbooks.corruption.lost import COUNT_STEP
 from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_notes
-from tmi_ops.runbooks.obstacles import fence_obstacles, place_obstacles, port_obstacles, room_obstacles
+from tmi_ops.runbooks.obstacles import fence_obstacles, key_obstacles, place_obstacles, room_obstacles, serve_obstacles
 from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
     ServeWish,
@@ -36,9 +37,9 @@ from tmi_ops.runbooks.steps.hooks import missing_start, missing_stop, start_step
 from tmi_ops.runbooks.steps.place import Place
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
-from tmi_ops.settings import Settings, read_variables
+from tmi_ops.settings import Purpose, Settings, read_variables
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.words import time_words
+from tmi_ops.words import size_words, time_words
 
 RUNBOOK = "corruption"
 PLACE = "recovered"
@@ -104,6 +105,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
         system_identifier = read_server(connection).system_identifier
         gate = choose_gate(connection, postgres, application, read_variables())
         in_place = wish.into is None
+        lacks = lacking(connection, postgres.user, Purpose.RECEIVER.need.rights)
         obstacles = [*fence_obstacles(connection, postgres.database, gate.roles, application.roles, in_place=in_place)]
         row = connection.execute(
             "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s", (postgres.database,)
@@ -118,6 +120,11 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
         recovery.server_major, settings.pg_bindir, settings.copy_libraries
     )  # before anything is fenced
     notes: list[str] = []
+    if lacks:
+        notes.append(
+            f"{postgres.user} lacks {lacks[0].right}: the last WAL of the server is archived only by a receiver or "
+            f"an archive_command that is at work. As a superuser: {lacks[0].statement}"
+        )
     if wish.moment is None:
         notes += hole_notes(recovery)
     else:
@@ -130,10 +137,11 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
                 raise
             notes.append(f"By what is archived now the moment cannot be reached: {error.what}")
     wanted = wish.moment.target if wish.moment else None
+    obstacles += key_obstacles(settings.store.age_identity_file, recovery.bases)
     obstacles += room_obstacles(recovery, store, wanted, wish.backup, wish.into or settings.home)
     if wish.into is not None:
         serve = wish.serve or ServeWish(port=postgres.port)
-        obstacles += [*place_obstacles(wish.into, wish.owner), *port_obstacles(serve.port, serve.addresses)]
+        obstacles += [*place_obstacles(wish.into, wish.owner), *serve_obstacles(serve)]
     notes += cache.cache_notes(settings, wanted=wish.with_cache)
     subject = f"{postgres.database} on {postgres.host}:{postgres.port}"
     return CorruptionFacts(recovery, gate, application, subject, int(row[0]), tuple(notes), tuple(obstacles))
@@ -235,6 +243,11 @@ def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> 
     notes = [f"Base backups of this cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
     if wish.serve is not None:
         notes += serve_notes(wish.serve)
+    if wish.into is None:
+        notes.append(
+            f"The server's disk must hold the database once more: {size_words(facts.damaged_size)}. How much is free "
+            "there, no connection tells."
+        )
     if not facts.gate.roles:
         notes.append(
             f"The application has no role of its own here, so the fence shuts {settings.postgres.database} to "

@@ -16,7 +16,7 @@ from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.ends import hole_notes
-from tmi_ops.runbooks.obstacles import place_obstacles, port_obstacles, room_obstacles
+from tmi_ops.runbooks.obstacles import key_obstacles, place_obstacles, room_obstacles, serve_obstacles
 from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
     ServeWish,
@@ -97,10 +97,11 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     OpsError: as `prepare_everything`.
     """
     application = read_application()
-    obstacles = (*place_obstacles(wish.into, wish.owner), *port_obstacles(wish.serve.port, wish.serve.addresses))
+    obstacles = (*place_obstacles(wish.into, wish.owner), *serve_obstacles(wish.serve))
     notes = (*cache.cache_notes(settings, wanted=wish.with_cache), *cache.revocation_notes(settings))
     if list_backups(store, lambda _: None, kinds=("base",)):
         facts = read_facts(store, wish.cluster)
+        obstacles = (*obstacles, *key_obstacles(settings.store.age_identity_file, facts.bases))
         server_programs(facts.server_major, settings.pg_bindir)
         if wish.from_shadow:
             return _with_shadow(settings, facts, application, notes, obstacles)
@@ -114,7 +115,9 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
         )
     manifest = find_backup(store, wish.backup or "latest")
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
-    return EverythingFacts(None, manifest, application, notes, obstacles)
+    return EverythingFacts(
+        None, manifest, application, notes, (*obstacles, *key_obstacles(settings.store.age_identity_file, [manifest]))
+    )
 
 
 def _with_shadow(
