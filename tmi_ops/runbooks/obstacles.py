@@ -23,7 +23,7 @@ from tmi_ops.runbooks.plan import Obstacle
 from tmi_ops.runbooks.serving.steps import ServeWish
 from tmi_ops.runbooks.steps.place import Place, place_of, require_empty
 from tmi_ops.store.encryption import read_identities
-from tmi_ops.store.manifest import BaseManifest, Manifest
+from tmi_ops.store.manifest import BackupManifest
 from tmi_ops.store.objects import ObjectStore
 
 _CREATES_ROLES_WITHIN = 160000  # from 16 on CREATEROLE reaches only roles that were granted with ADMIN
@@ -98,7 +98,7 @@ def file_obstacles(files: Iterable[str]) -> Iterator[Obstacle]:
             )
 
 
-def key_obstacles(identity_file: Path | None, backups: Iterable[Manifest | BaseManifest]) -> Iterator[Obstacle]:
+def key_obstacles(identity_file: Path | None, backups: Iterable[BackupManifest]) -> Iterator[Obstacle]:
     """What would be fetched is encrypted, and its key is not here."""
     if not any(backup.encrypted for backup in backups):
         return
