@@ -8,6 +8,8 @@
 4. People are told of a breach at once. Of a risk they are told when nothing can be begun, or when everything that can
    has been tried and has had its time.
 5. What could not be read is told of, too: not to know is a risk that grows into a breach within the objective.
+6. Where all was well, the next look is `sensor_interval` later; otherwise as soon as Dagster comes again, so that an
+   alert does not outlive its trouble.
 The memory is what Dagster keeps as a sensor's cursor; a lost one costs a repeated cure and nothing else. Moments in it
 that lie in the future are of a clock that was wrong: they count as now.
 """
@@ -62,7 +64,8 @@ class Attempt(BaseModel):
 
 class Memory(BaseModel):
     """What one look leaves for the next. `since`: when the trouble began; None: there is none. `at_work`: since when,
-    in this trouble, a cure was seen at work at every look. `stuck_since`: of what should run by itself."""
+    in this trouble, a cure was seen at work at every look. `stuck_since`: of what should run by itself. `looked_at`: when
+    this look was."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -72,6 +75,7 @@ class Memory(BaseModel):
     at_work: dict[Action, AwareDatetime] = {}
     unread_since: AwareDatetime | None = None
     stuck_since: AwareDatetime | None = None
+    looked_at: AwareDatetime | None = None
 
     @classmethod
     def of(cls, cursor: str | None) -> Memory:
@@ -80,6 +84,11 @@ class Memory(BaseModel):
             return cls.model_validate_json(cursor or "{}")
         except ValueError:
             return cls()
+
+    def is_well_since(self, now: datetime, interval: timedelta) -> bool:
+        """Whether all was well at the last look, less than `interval` ago: nothing need be looked at yet."""
+        in_trouble = self.standing is not Standing.MET or self.unread_since or self.stuck_since
+        return not in_trouble and self.looked_at is not None and timedelta(0) <= now - self.looked_at < interval
 
     def as_of(self, now: datetime) -> Memory:
         """Without the future."""

@@ -24,6 +24,8 @@ LONGEST_BETWEEN_JUDGEMENTS = timedelta(hours=1)
 SENSORS_WITHIN_RPO = 6
 SHORTEST_SENSOR_INTERVAL = timedelta(seconds=10)
 LONGEST_SENSOR_INTERVAL = timedelta(minutes=5)
+# While something is wrong.
+LOOK_AGAIN = timedelta(seconds=30)
 
 # Divisors of the hour and of the day, so near to each other that no objective pays for twice what it needs.
 _CRONS = {
@@ -46,7 +48,8 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Timetable:
-    """All cadences of an environment. `sensor_interval`: between two looks of the sensors that guard the objectives."""
+    """All cadences of an environment. `sensor_interval`: between two looks of the sensors that guard the objectives, as
+    long as all is well; `look_again`: while it is not."""
 
     wal: Cadence
     heartbeat: Cadence
@@ -60,6 +63,10 @@ class Timetable:
     access: Cadence
     maintenance: Cadence
     sensor_interval: timedelta
+
+    @property
+    def look_again(self) -> timedelta:
+        return min(self.sensor_interval, LOOK_AGAIN)
 
 
 def plan_timetable(objectives: Objectives) -> Timetable:

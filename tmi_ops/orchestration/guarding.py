@@ -13,6 +13,7 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
+    SkipReason,
     sensor,
 )
 
@@ -27,6 +28,7 @@ from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.schedules import sensor_status, timetable_of
 from tmi_ops.orchestration.watching import stuck_automation, tell_of_automation
 from tmi_ops.settings import Objectives, Settings
+from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
@@ -59,27 +61,30 @@ def guarding_definitions(environment: str, capabilities: Definitions) -> Definit
 
 
 def _guard(name: str, topic: Topic, environment_name: str, capabilities: Definitions) -> SensorDefinition:
-    interval = timetable_of(environment_name).sensor_interval
+    timetable = timetable_of(environment_name)
+    interval, again = timetable.sensor_interval, timetable.look_again
 
     @sensor(
         name=name,
         jobs=cure_jobs(capabilities),
-        minimum_interval_seconds=int(interval.total_seconds()),
+        minimum_interval_seconds=int(again.total_seconds()),
         default_status=sensor_status(environment_name),
         description=_ABOUT[topic],
     )
-    def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
+    def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult | SkipReason:
+        memory, now = Memory.of(context.cursor), datetime.now(UTC)
+        if memory.is_well_since(now, interval):
+            return SkipReason(f"All was well {time_words((now - (memory.looked_at or now)).total_seconds())} ago.")
         settings = environment.settings
-        memory = Memory.of(context.cursor)
         decision = look(
             topic,
             environment,
             memory,
-            min(SHARED_FOR, interval / 2),
+            min(SHARED_FOR, again / 2),
             lambda: cures_at_work(context.instance, environment.name),
         )
         stuck = stuck_automation(environment.name)
-        decision = with_stuck(decision, memory, datetime.now(UTC), is_stuck=bool(stuck))
+        decision = remembered(decision, memory, now, is_stuck=bool(stuck))
         tell(settings, topic, decision, stuck)
         context.log.info(" ".join([decision.said, *(f"Stuck: {one.what}." for one in stuck)]))
         requests = [cure_request(environment.name, topic, decision.order)] if decision.order else []
@@ -115,11 +120,11 @@ def pace_of(topic: Topic, objectives: Objectives) -> Pace:
     return Pace.of(objectives.rto if topic is Topic.RTO else objectives.rpo)
 
 
-def with_stuck(decision: Decision, before: Memory, now: datetime, *, is_stuck: bool) -> Decision:
-    """Remembering since when something that should run by itself does not."""
+def remembered(decision: Decision, before: Memory, now: datetime, *, is_stuck: bool) -> Decision:
+    """Remembering when this look was, and since when something that should run by itself does not."""
     known = before.as_of(now).stuck_since
-    stuck_since = (known or now) if is_stuck else None
-    return replace(decision, memory=decision.memory.model_copy(update={"stuck_since": stuck_since}))
+    news = {"stuck_since": (known or now) if is_stuck else None, "looked_at": now}
+    return replace(decision, memory=decision.memory.model_copy(update=news))
 
 
 def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Finding, ...] = ()) -> None:

@@ -249,3 +249,23 @@ def test_what_could_not_be_read_says_what_to_do_and_a_moment_ahead_counts_as_now
         assert alert.to_do == to_do
     assert Memory(stuck_since=NOW + timedelta(days=1)).as_of(NOW).stuck_since == NOW
     assert Memory(stuck_since=NOW - MINUTE).as_of(NOW).stuck_since == NOW - MINUTE
+
+
+WELL = Memory(standing=Standing.MET, looked_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("memory", "passed", "is_well"),
+    [
+        (WELL, MINUTE, True),
+        (WELL, 5 * MINUTE, False),
+        (WELL, -MINUTE, False),
+        (Memory(), MINUTE, False),
+        (Memory(standing=Standing.MET), MINUTE, False),
+        (WELL.model_copy(update={"standing": Standing.AT_RISK}), MINUTE, False),
+        (WELL.model_copy(update={"unread_since": NOW}), MINUTE, False),
+        (WELL.model_copy(update={"stuck_since": NOW}), MINUTE, False),
+    ],
+)
+def test_only_where_all_was_well_the_next_look_waits(memory: Memory, passed: timedelta, *, is_well: bool) -> None:
+    assert memory.is_well_since(NOW + passed, 5 * MINUTE) is is_well

@@ -17,7 +17,7 @@ from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT, key
-from tmi_ops_tests.orchestration.sensing import look_through
+from tmi_ops_tests.orchestration.sensing import look_through, passed_over
 from tmi_ops_tests.webhook import Webhook, webhook
 
 RunJob = Callable[..., ExecuteInProcessResult]
@@ -71,6 +71,7 @@ def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that
     (event,) = met.asset_events
     assert isinstance(event, AssetCheckEvaluation)
     assert event.passed
+    assert "All was well" in passed_over("rpo_guard", met.cursor), "the next look waits"
     # The outside monitor hears of every look: three while the promise was broken, one when it was kept.
     assert [request.path for request in monitor.requests] == ["/alive/fail"] * 3 + ["/alive"]
     assert monitor.requests[-1].body == met.skip_reason.skip_message

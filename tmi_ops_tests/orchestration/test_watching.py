@@ -12,7 +12,7 @@ from tmi_ops.automation.judging import TICK_GRACE
 from tmi_ops.checks.finding import Finding, Severity
 from tmi_ops.objectives.acting import Decision, Memory, Topic
 from tmi_ops.objectives.standing import Standing
-from tmi_ops.orchestration.guarding import tell, with_stuck
+from tmi_ops.orchestration.guarding import remembered, tell
 from tmi_ops.orchestration.watching import stuck_automation
 from tmi_ops.settings import Settings
 from tmi_ops_tests.webhook import webhook
@@ -22,7 +22,7 @@ WELL = Decision(Memory(standing=Standing.MET), "All is archived.", Standing.MET)
 
 
 def looked(before: Memory, now: datetime, *, is_stuck: bool) -> Decision:
-    return with_stuck(WELL, before, now, is_stuck=is_stuck)
+    return remembered(WELL, before, now, is_stuck=is_stuck)
 
 
 def test_what_is_stuck_is_remembered_from_look_to_look_and_forgotten_when_it_moves() -> None:
