@@ -64,8 +64,8 @@ class Attempt(BaseModel):
 
 class Memory(BaseModel):
     """What one look leaves for the next. `since`: when the trouble began; None: there is none. `at_work`: since when,
-    in this trouble, a cure was seen at work at every look. `stuck_since`: of what should run by itself. `looked_at`: when
-    this look was."""
+    in this trouble, a cure was seen at work at every look. `stuck_since`: of what should run by itself. `looked_at`:
+    when this look was."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
