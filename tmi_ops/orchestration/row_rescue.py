@@ -1,7 +1,7 @@
 """Rows brought back from the past as a job: a dry run unless somebody confirms it with the environment's name."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dagster import (
     Config,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.columns.planning import ColumnsPlan
     from tmi_ops.rescue.past import Moment
     from tmi_ops.rescue.planning import RescuePlan
-    from tmi_ops.rescue.selection import Selection
+    from tmi_ops.rescue.selection import Selection, TableRows
     from tmi_ops.runbooks.journal import Journal
 
 ROWS_JOB = "recover_rows"
@@ -38,85 +38,144 @@ LONGEST_RUN = timedelta(hours=24)
 _COUNTS = ("insert", "update", "keep", "leave", "as_it_was")
 
 
-class RowsConfig(Config):
-    """The past, the rows, and the yes."""
+class ToTime(Config):
+    """As it was at a time."""
 
+    kind: Literal["to_time"] = "to_time"
+    at: str = Field(description="ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
+    exclusive: bool = Field(default=False, description="Just before that.")
+
+
+class ToLsn(Config):
+    """As it was at a place in the WAL."""
+
+    kind: Literal["to_lsn"] = "to_lsn"
+    lsn: str = Field(description="As `tmi-ops recover find` prints it: 0/3000148.")
+    exclusive: bool = Field(default=False, description="Just before that.")
+
+
+class ToName(Config):
+    """As it was at a restore point."""
+
+    kind: Literal["to_name"] = "to_name"
+    name: str = Field(description="The restore point's name.")
+
+
+class OfBackup(Config):
+    """As a logical backup has it, where there is no WAL."""
+
+    kind: Literal["backup"] = "backup"
+    id: str = Field(description="A backup's id, a unique start of one, or latest.")
+
+
+class OfTable(Config):
+    """Rows of one table: all of them, if no more is said."""
+
+    kind: Literal["table"] = "table"
+    name: str = Field(description="The table, with its schema where several have one of that name.")
+    where: str | None = Field(default=None, description="The rows that this SQL condition held for then.")
+    key: list[str] = Field(default_factory=list, description="Or the row with this primary key.")
+    column: list[str] = Field(
+        default_factory=list,
+        description="Instead of rows: columns that the table lost, filled in the rows that are still there; with "
+        "where, key, threat_model or root, in those alone.",
+    )
+    set_column: list[str] = Field(
+        default_factory=list,
+        description="Instead of rows: only these columns' values, in rows that still exist; other columns stay.",
+    )
+    threat_model: str | None = Field(default=None, description="With column: the rows of this threat model.")
+    root: str | None = Field(default=None, description="With column: the rows of this root, as name=key: order=17.")
+
+
+class OfThreatModel(Config):
+    """One threat model, with all that hangs on it."""
+
+    kind: Literal["threat_model"] = "threat_model"
+    id: str = Field(description="Its id.")
+
+
+class OfRoot(Config):
+    """A root of the profile, with all that hangs on it."""
+
+    kind: Literal["root"] = "root"
+    root: str = Field(description="As name=key: order=17.")
+
+
+class RowsConfig(Config):
+    """The past, the rows, and the yes. Past and rows must be given, each in one way."""
+
+    past: ToTime | ToLsn | ToName | OfBackup = Field(discriminator="kind", description="Which past.")
+    rows: OfTable | OfThreatModel | OfRoot = Field(discriminator="kind", description="What shall come back.")
     confirm: str = Field(
         default="",
         description="The name of the environment (TMI_ENV), typed by who answers for this run. Empty: a dry run.",
     )
     code: str = Field(default="", description=CODE_WORDS)
-    to_time: str | None = Field(default=None, description="As it was then, ISO 8601: 2026-11-24T03:44:13+00:00.")
-    to_lsn: str | None = Field(default=None, description="As it was at this place in the WAL: 0/3000148.")
-    to_name: str | None = Field(default=None, description="As it was at this restore point.")
-    exclusive: bool = Field(default=False, description="Just before that.")
-    backup: str | None = Field(default=None, description="As this logical backup has it, where there is no WAL.")
-    threat_model: str | None = Field(default=None, description="One threat model, with all that hangs on it.")
-    root: str | None = Field(default=None, description="The same for a root of the profile, as name=key: order=17.")
-    table: str | None = Field(default=None, description="Or rows of this table: all, if no more is said.")
-    where: str | None = Field(default=None, description="Of that table, the rows this SQL condition held for then.")
-    key: list[str] = Field(default_factory=list, description="Or the row with this primary key.")
-    column: list[str] = Field(
-        default_factory=list,
-        description="Columns that `table` lost, filled in the rows that are still there; with where, key or "
-        "threat_model, in those alone.",
-    )
-    set_column: list[str] = Field(
-        default_factory=list,
-        description="Only these columns' values of `table`, in rows that still exist; other columns stay.",
-    )
     with_children: bool = Field(default=True, description="Also what hung on these rows.")
     conflicts: str = Field(default="stop", description="stop, keep-current, take-past or skip.")
     accept_triggers: bool = Field(default=False, description="Accept what triggers make of the rows.")
     cache: bool = Field(default=True, description="Drop the cache's stale copies afterwards.")
 
+    @property
+    def where(self) -> str | None:
+        return self.rows.where if isinstance(self.rows, OfTable) else None
+
     def moment(self) -> "Moment":
-        """Raises SettingsError: not exactly one past was given."""
+        """Raises SettingsError: it cannot be read."""
         from dataclasses import replace
 
         from tmi_ops.rescue.past import Moment
 
-        target = DrillConfig(to_time=self.to_time, to_lsn=self.to_lsn, to_name=self.to_name).target()
-        if (target is None) == (self.backup is None):
-            raise SettingsError("Which past?", next_step="give one of to_time, to_lsn, to_name and backup")
-        return Moment(replace(target, inclusive=not self.exclusive) if target else None, self.backup)
+        past = self.past
+        if isinstance(past, OfBackup):
+            return Moment(backup=past.id)
+        if isinstance(past, ToName):
+            return Moment(DrillConfig(to_name=past.name).target())
+        wanted = DrillConfig(to_time=past.at) if isinstance(past, ToTime) else DrillConfig(to_lsn=past.lsn)
+        target = wanted.target()
+        return Moment(replace(target, inclusive=not past.exclusive) if target else None)
 
     def selection(self, profile: "Profile") -> "Selection":
         """Raises SettingsError: it does not say which rows, or names no policy or no root."""
-        from tmi_ops.rescue.selection import (
-            POLICIES,
-            Selection,
-            SetColumns,
-            TableColumn,
-            TableRows,
-            named_root,
-            root_rows,
-        )
+        from tmi_ops.rescue.selection import POLICIES, Selection, SetColumns, TableColumn, TableRows
 
-        whole = named_root(self.root) if self.root else None
-        if self.threat_model:
-            whole = ("threat-model", self.threat_model)
-
-        if (self.column or self.set_column) and self.table is None:
-            raise SettingsError("Whose column?", next_step="give table, too")
-        if self.column and self.set_column:
-            raise SettingsError("A dropped column, or values?", next_step="give one of column and set_column")
-        if not self.column and (self.table is None) == (whole is None):
-            raise SettingsError("Which rows?", next_step="give table, threat_model or root")
         policy = next((one for one in POLICIES if one == self.conflicts), None)
         if policy is None:
             raise SettingsError(f"{self.conflicts!r} is no policy.", next_step=f"give one of {', '.join(POLICIES)}")
-        if sum(map(bool, (self.where, self.key, self.threat_model, self.root))) > 1:
+        chosen, of = self._chosen(profile), self.rows
+        columns, values = [], None
+        if isinstance(of, OfTable):
+            columns = [TableColumn(of.name, column) for column in of.column]
+            values = SetColumns(of.name, tuple(of.set_column)) if of.set_column else None
+        rows: tuple[TableRows, ...] = () if columns and chosen == TableRows(self._table) else (chosen,)
+        return Selection(rows, tuple(columns), self.with_children, policy, self.accept_triggers, values)
+
+    @property
+    def _table(self) -> str:
+        return self.rows.name if isinstance(self.rows, OfTable) else ""
+
+    def _chosen(self, profile: "Profile") -> "TableRows":
+        from tmi_ops.rescue.selection import TableRows, named_root, root_rows
+
+        of = self.rows
+        if isinstance(of, OfThreatModel):
+            return root_rows(profile, "threat-model", of.id)
+        if isinstance(of, OfRoot):
+            return root_rows(profile, *named_root(of.root))
+        if of.column and of.set_column:
+            raise SettingsError("A dropped column, or values?", next_step="give one of column and set_column")
+        if sum(map(bool, (of.where, of.key, of.threat_model, of.root))) > 1:
             raise SettingsError("Which rows?", next_step="give one of where, key, threat_model and root")
-        rows = (
-            root_rows(profile, *whole)
-            if whole is not None
-            else TableRows(self.table or "", self.where, tuple(self.key) or None)
-        )
-        columns = tuple(TableColumn(self.table or "", column) for column in self.column)
-        chosen = () if columns and not (self.where or self.key or whole) else (rows,)
-        values = SetColumns(self.table or "", tuple(self.set_column)) if self.set_column else None
-        return Selection(chosen, columns, self.with_children, policy, self.accept_triggers, values)
+        if (of.threat_model or of.root) and not of.column:
+            raise SettingsError(
+                "Which rows?", next_step="give threat_model and root in the place of table, or a column"
+            )
+        if of.threat_model:
+            return root_rows(profile, "threat-model", of.threat_model)
+        if of.root:
+            return root_rows(profile, *named_root(of.root))
+        return TableRows(of.name, of.where, tuple(of.key) or None)
 
 
 def row_rescue_definitions(environment: str) -> Definitions:
