@@ -52,7 +52,7 @@ def maintain(
     Exit codes: 0 all done or nothing to do, 1 something was left out or failed, 2 could not begin.
     """
     from tmi_ops.health.examine import Examination, examine
-    from tmi_ops.health.maintenance.execution import execute
+    from tmi_ops.health.maintenance.execution import execute, within_rights
     from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
     from tmi_ops.progress import SilentReport
     from tmi_ops.settings import load_settings, read_variables
@@ -63,7 +63,7 @@ def maintain(
     how = Examination(only=PROBES, exact_bloat=exact_bloat, variables=variables)
     plan = plan_maintenance(examine(settings, how, SilentReport()).results, limits)
     if only_plan or plan.empty:
-        _show_plan(plan)
+        _show_plan(within_rights(settings.postgres, plan) if plan.steps else plan)
         return 0
     with reporting() as report:
         taken = execute(settings.postgres, plan, limits, report)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tmi_ops.schema.validation import Validation
     from tmi_ops.settings import Settings
 
-FINDINGS = 1
+FINDINGS, IN_THE_WAY = 1, 2
 
 
 @logs_in_for(Purpose.OWNER)
@@ -44,8 +44,9 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     _require_models(settings)
     postgres = settings.postgres
     if only_plan:
-        _show_plan(migration.plan_migration(postgres, seed=not no_seed))
-        return 0
+        plan = migration.plan_migration(postgres, seed=not no_seed)
+        _show_plan(plan)
+        return IN_THE_WAY if plan.lacking else 0
     if only_validate:
         verdict = validate_schema(postgres)
         show_verdict(verdict, verbose=verbose)
@@ -116,8 +117,11 @@ def _show_plan(plan: MigrationPlan) -> None:
         click.echo(f"-- {line}")
     if plan.blocked:
         click.echo()
+    for one in plan.lacking:
+        click.secho(f"-- In the way: {one.table}: {one.reason} Next: {one.remedy}", fg="red")
     if plan.empty:
         waiting = "; what is above waits for you" if plan.blocked else ": the schema is up to date"
         click.echo(f"-- Nothing to do{waiting}.")
     else:
-        click.secho(f"{len(plan.operations)} steps, none taken. `tmi-ops migrate` takes them.", err=True)
+        then = "begins once nothing is in the way" if plan.lacking else "takes them"
+        click.secho(f"{len(plan.operations)} steps, none taken. `tmi-ops migrate` {then}.", err=True)

@@ -64,7 +64,7 @@ def maintenance_definitions(environment: str) -> Definitions:
     )
     def maintain(context: OpExecutionContext, config: MaintenanceConfig, environment: Environment) -> None:
         from tmi_ops.health.examine import Examination, examine
-        from tmi_ops.health.maintenance.execution import execute
+        from tmi_ops.health.maintenance.execution import execute, within_rights
         from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
         from tmi_ops.settings import Purpose, read_variables
 
@@ -74,6 +74,8 @@ def maintenance_definitions(environment: str) -> Definitions:
             limits = _limits(config, variables)
             how = Examination(PROBES, exact_bloat=config.exact_bloat, variables=variables)
             plan = plan_maintenance(examine(environment.settings_for(Purpose.OWNER), how, report).results, limits)
+            if config.plan_only and plan.steps:
+                plan = within_rights(environment.settings_for(Purpose.OWNER).postgres, plan)
             for step in plan.steps:
                 context.log.info(f"planned: {step.sql} {step.subject}: {step.reason}")
             for one in plan.left_out:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -20,6 +20,7 @@ from tmi_ops.schema.locking import Patience, only_migration
 from tmi_ops.schema.operations import Blocked, CreateDatabase, InsertSeed, MigrationPlan, Operation
 from tmi_ops.schema.planning import plan_from
 from tmi_ops.schema.rendering import render
+from tmi_ops.schema.rights import lacking_createdb, lacking_rights
 from tmi_ops.schema.state import read_state, state_of_a_missing_database
 from tmi_ops.schema.validation import Validation, judge
 from tmi_ops.settings import PostgresSettings
@@ -59,9 +60,13 @@ def plan_migration(postgres: PostgresSettings, *, seed: bool = True) -> Migratio
         DatabaseError: the server could not be reached or refused us. A missing database is planned for.
     """
     if _database_is_missing(postgres):
-        return plan_from(state_of_a_missing_database(postgres.database), seed=seed, creates_database=True)
-    with snapshot(postgres) as connection:
-        return plan_from(read_state(connection), seed=seed)
+        plan = plan_from(state_of_a_missing_database(postgres.database), seed=seed, creates_database=True)
+        with _maintenance_connection(postgres) as connection:
+            return replace(plan, lacking=tuple(lacking_createdb(connection, postgres.database)))
+    with snapshot(postgres) as read:
+        plan = plan_from(read_state(read), seed=seed)
+    with connect(postgres) as session:
+        return replace(plan, lacking=tuple(lacking_rights(session, plan)))
 
 
 def migrate(
@@ -82,6 +87,7 @@ def migrate(
         with only_migration(session, patience, report):
             with snapshot(postgres) as connection:
                 plan = plan_from(read_state(connection), seed=seed)
+            _require_rights(lacking_rights(session, plan))
             done = execute(session, plan, report, patience)
     with snapshot(postgres) as connection:
         state = read_state(connection)
@@ -90,6 +96,19 @@ def migrate(
             blocked=plan_from(state, seed=seed).blocked,
             validation=judge(connection, state, postgres),
             seconds=time.monotonic() - started,
+        )
+
+
+def _require_rights(lacking: Iterable[Blocked]) -> None:
+    """Raises:
+    DatabaseError: a step could not be taken; none is begun.
+    """
+    found = tuple(lacking)
+    if found:
+        raise DatabaseError(
+            "; ".join(f"{one.table}: {one.reason}" for one in found),
+            kept="Nothing was begun.",
+            next_step="; ".join(dict.fromkeys(one.remedy for one in found)),
         )
 
 

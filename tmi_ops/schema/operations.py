@@ -113,11 +113,12 @@ class Blocked:
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """Steps in the order they are taken, and what no step can do."""
+    """Steps in the order they are taken, and what no step can do. `lacking`: rights without which none is begun."""
 
     database: str
     operations: tuple[Operation, ...]
     blocked: tuple[Blocked, ...] = ()
+    lacking: tuple[Blocked, ...] = ()
 
     @property
     def empty(self) -> bool:

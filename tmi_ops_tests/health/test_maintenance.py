@@ -13,10 +13,10 @@ import pytest
 
 from tmi_ops.errors import DatabaseError, OpsError
 from tmi_ops.health.examine import Examination, examine
-from tmi_ops.health.maintenance.execution import Taken, execute
+from tmi_ops.health.maintenance.execution import Taken, execute, within_rights
 from tmi_ops.health.maintenance.limits import Limits, parse_window
 from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
-from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, Plan, Rebuild, Vacuum
+from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, Plan, Rebuild, Vacuum
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
@@ -145,10 +145,18 @@ def test_a_table_somebody_holds_is_left_out_after_the_lock_timeout(
 
 
 def test_a_role_that_does_not_own_the_table_is_told_instead_of_passed_over_in_silence(
-    database: PostgresSettings, sql: Run, programs: Programs
+    database: PostgresSettings, sql: Run, programs: Programs, another_session: Open
 ) -> None:
     sql("CREATE TABLE theirs (id int)")
+    [(theirs,)] = run_on(another_session(), "SELECT pg_backend_pid()")
     with role(database) as stranger:
+        ended = EndSession(theirs, datetime.now(UTC), None, idle=True, who="a session", reason="idle")
+        promised = within_rights(stranger, Plan((ended, Vacuum("public.theirs", "dead"))))
+        assert promised.empty
+        assert [one.reason for one in promised.left_out] == [
+            f"idle, but {stranger.user} is no member of pg_signal_backend",
+            f"dead, but {stranger.user} does not own public.theirs",
+        ]
         taken = do(stranger, Vacuum("public.theirs", "dead"), Analyze("public.theirs", "old"))
         assert [one.outcome for one in taken] == ["left out"] * 2
         assert "does not own public.theirs" in taken[0].note
@@ -159,6 +167,8 @@ def test_a_role_that_does_not_own_the_table_is_told_instead_of_passed_over_in_si
             else f"ALTER TABLE theirs OWNER TO {stranger.user}"
         )
         assert [one.outcome for one in do(stranger, Vacuum("public.theirs", "dead"))] == ["done"]
+        sql(f"GRANT pg_signal_backend TO {stranger.user}")
+        assert len(within_rights(stranger, Plan((ended, Vacuum("public.theirs", "dead")))).steps) == 2
 
 
 def test_while_a_migration_runs_indexes_are_let_alone(

@@ -336,12 +336,34 @@ def test_a_role_that_may_not_create_is_told_what_to_grant(database: PostgresSett
     run(database, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as it is from 15 on
     try:
         app = database.model_copy(update={"user": role, "password": SecretStr("app-of-tests")})
-        with pytest.raises(DatabaseError, match=f"GRANT CREATE, USAGE ON SCHEMA public TO {role}"):
+        grant = f"GRANT CREATE, USAGE ON SCHEMA public TO {role}"
+        assert [grant in one.remedy for one in plan_migration(app).lacking] == [True]
+        with pytest.raises(DatabaseError, match=grant):
             migrate(app, report)
+        absent = app.model_copy(update={"database": "another_one"})
+        assert [f"ALTER ROLE {role} CREATEDB" in one.remedy for one in plan_migration(absent).lacking] == [True]
         with pytest.raises(DatabaseError, match=f"ALTER ROLE {role} CREATEDB"):
-            migrate(app.model_copy(update={"database": "another_one"}), report)
+            migrate(absent, report)
     finally:
         run(database, f"DROP ROLE {role}")
+
+
+def test_a_role_that_does_not_own_what_must_be_altered_begins_nothing(
+    migrated: PostgresSettings, report: Recorder
+) -> None:
+    role = f"{migrated.database}_app"
+    run(migrated, f"CREATE ROLE {role} LOGIN PASSWORD 'app-of-tests'; GRANT ALL ON SCHEMA public TO {role}")
+    run(migrated, f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}; DROP INDEX idx_threats_name")
+    run(migrated, "ALTER TABLE teams ALTER COLUMN version DROP DEFAULT")
+    app = migrated.model_copy(update={"user": role, "password": SecretStr("app-of-tests")})
+    try:
+        assert [one.table for one in plan_migration(app).lacking] == ["teams", "threats"]
+        with pytest.raises(DatabaseError, match=f"teams: It belongs to .* so {role} may not alter it") as refused:
+            migrate(app, report)
+        assert refused.value.kept == "Nothing was begun."
+        assert plan_migration(migrated).lacking == ()
+    finally:
+        run(migrated, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_wrong_password_is_said_once_and_nothing_is_created(server: PostgresSettings, report: Recorder) -> None:

@@ -14,7 +14,7 @@ import psycopg
 from tmi_ops.errors import DatabaseError, OpsError
 from tmi_ops.health.maintenance.limits import Limits
 from tmi_ops.health.maintenance.sessions import end_session
-from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, Plan, Rebuild, Step, Vacuum
+from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, LeftOut, Plan, Rebuild, Step, Vacuum
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.versions import MAINTAIN
 from tmi_ops.progress import Report
@@ -28,6 +28,10 @@ Outcome = Literal["done", "left out", "failed"]
 # The first eight bytes of SHA-256 of "tmi_ops.health.maintenance", so that no other program takes it by chance.
 MAINTENANCE_LOCK = int.from_bytes(bytes.fromhex("071b7ad255923816"), "big")
 
+_MAY_SIGNAL = """
+SELECT pg_has_role('pg_signal_backend', 'USAGE')
+       OR EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s AND pg_has_role(usesysid, 'USAGE'))
+"""
 _MAY_MAINTAIN = "SELECT has_table_privilege(%s::regclass, 'MAINTAIN')"
 _IS_OWNER = """
 SELECT pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE')
@@ -65,6 +69,27 @@ class Taken:
 
 class _LeaveOut(Exception):
     """The step is not to be taken; the message says why."""
+
+
+def within_rights(postgres: PostgresSettings, plan: Plan) -> Plan:
+    """The plan without what the role may not do: the server would pass such a table over with a warning.
+
+    Raises:
+        DatabaseError: the server could not be reached.
+    """
+    left_out, steps = list(plan.left_out), []
+    with connect(postgres) as connection:
+        for step in plan.steps:
+            if isinstance(step, EndSession):
+                may = _value(connection, _MAY_SIGNAL, step.pid)
+                lacks = "" if may else f"{postgres.user} is no member of pg_signal_backend"
+            else:
+                lacks = "" if _may_maintain(connection, step) else f"{postgres.user} does not own {step.table}"
+            if lacks:
+                left_out.append(LeftOut(step.subject, f"{step.reason}, but {lacks}"))
+            else:
+                steps.append(step)
+    return Plan(tuple(steps), tuple(left_out))
 
 
 def execute(postgres: PostgresSettings, plan: Plan, limits: Limits, report: Report) -> tuple[Taken, ...]:
