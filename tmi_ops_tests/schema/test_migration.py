@@ -353,7 +353,7 @@ def test_a_role_that_does_not_own_what_must_be_altered_begins_nothing(
 ) -> None:
     role = f"{migrated.database}_app"
     run(migrated, f"CREATE ROLE {role} LOGIN PASSWORD 'app-of-tests'; GRANT ALL ON SCHEMA public TO {role}")
-    run(migrated, f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}; DROP INDEX idx_threats_name")
+    run(migrated, f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}; DROP INDEX idx_threats_tm_modified")
     run(migrated, "ALTER TABLE teams ALTER COLUMN version DROP DEFAULT")
     app = migrated.model_copy(update={"user": role, "password": SecretStr("app-of-tests")})
     try:
