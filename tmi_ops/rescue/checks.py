@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,14 @@ def check_rows(
     pairs: Mapping[TableName, Pair],
     written: Mapping[str, tuple[int, int]],
     required: Iterable[Link],
+    stage_whole: Callable[[Pair], None],
     phase: Phase,
 ) -> Checked:
     """Compare what is in the tables now with the plan and the past.
 
     Args:
         written: (inserted, updated) by table.
+        stage_whole: stages a table's whole rows, to see which columns differ.
 
     Raises:
         RecoveryError: a count, a row or a reference is not as planned.
@@ -64,7 +66,7 @@ def check_rows(
                 next_step="see whether a trigger or rule leaves rows out"
                 + (f": {', '.join(table.fires)}" if table.fires else ""),
             )
-        altered[table.table] = _altered(now, pair, table.written)
+        altered[table.table] = _altered(now, pair, table.written, stage_whole)
         phase.advance(1)
     _require_unaltered(plan, altered)
     references = _check_references(now, pairs, required)
@@ -79,7 +81,7 @@ def check_rows(
     )
 
 
-def _altered(now: psycopg.Connection[Any], pair: Pair, written: int) -> Altered:
+def _altered(now: psycopg.Connection[Any], pair: Pair, written: int, stage_whole: Callable[[Pair], None]) -> Altered:
     if not pair.key:
         return _altered_by_content(now, pair)
     same_key = equal("l", pair.key, "s", [place_of(pair, name) for name in pair.key])
@@ -90,6 +92,7 @@ def _altered(now: psycopg.Connection[Any], pair: Pair, written: int) -> Altered:
     same = int(row[0]) if row else 0
     if same == written:
         return Altered()
+    stage_whole(pair)
     differs = sql.SQL(", ").join(
         sql.SQL("bool_or(ROW(l.{})::text <> ROW(s.{})::text)").format(
             sql.Identifier(column.name), sql.Identifier(place)

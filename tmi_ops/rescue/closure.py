@@ -39,6 +39,11 @@ class Picked:
     def __init__(self, sides: Sides) -> None:
         self._sides, self._past, self._pairs = sides, sides.past, sides.pairs
         self._made: list[TableName] = []
+        self._whole: set[TableName] = set()
+
+    def is_whole(self, pair: Pair) -> bool:
+        """Whether all rows of a table were chosen, each for its own sake."""
+        return pair.name in self._whole
 
     @property
     def tables(self) -> list[Pair]:
@@ -70,6 +75,8 @@ class Picked:
                 f"PostgreSQL cannot choose {rows.words()}: {str(error).splitlines()[0]}.",
                 next_step="write --where as in a query of that table, with text in single quotes",
             ) from None
+        if rows.where is None and rows.key is None and done.rowcount == self._count(pair.name):
+            self._whole.add(pair.name)
         return done.rowcount
 
     def follow(self, links: Iterable[Link], *, with_children: bool) -> None:
@@ -108,7 +115,10 @@ class Picked:
 
     def _step(self, link: Link, parent_name: TableName, *, downwards: bool) -> int:
         child, parent = self._pairs[link.child], self._pairs[parent_name]
-        self._make(child if downwards else parent)
+        target = child if downwards else parent
+        if self.is_whole(target):
+            return 0
+        self._make(target)
         return self._past.execute(
             (_DOWN if downwards else _UP).format(
                 child_picked=child.temporary("picked"),

@@ -33,7 +33,7 @@ _KEYLESS_THEN = sql.SQL(
 )
 _STATE = sql.SQL(
     "CREATE TEMP TABLE {state} AS SELECT t.row_id, t.reason, t.digest, n.digest AS now_digest, CASE WHEN t.row_id IS "
-    "NULL THEN 'inserted' WHEN n.digest IS NULL THEN 'deleted' ELSE 'changed' END AS state, NULL::text AS action, "
+    "NULL THEN 'inserted' WHEN n.digest IS NULL THEN 'deleted' ELSE 'changed' END AS state, {action} AS action, "
     "{keys} FROM {rows} t {how} JOIN {now} n ON {same} WHERE t.digest IS DISTINCT FROM n.digest"
 )
 
@@ -59,10 +59,17 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
-def compare_picked(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
-    """Make `state` of a table's picked rows: those that are deleted or changed now."""
+def compare_picked(
+    past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, *, whole: bool = False
+) -> None:
+    """Make `state` of a table's picked rows: those that are deleted or changed now. Those that are deleted, and those
+    that others merely refer to, have their action; `conflicts.decide` gives it to the others.
+
+    Args:
+        whole: all rows of the table were chosen.
+    """
     cast_values(past, now, pair, picked=True)
-    rows = _rows_then(past, pair, picked=True)
+    rows = _rows_then(past, pair, picked=not whole)
     if pair.key and pair.now is not None and rows <= FEW_ROWS:
         _ask_by_key(past, now, pair)
     else:
@@ -94,7 +101,7 @@ def _rows_then(past: psycopg.Connection[Any], pair: Pair, *, picked: bool) -> in
             rows=pair.temporary("rows"), reason=reason, digest=_digest_then(pair), table=pair.source, join=join
         )
     rows = past.execute(statement).rowcount
-    past.execute(sql.SQL("ANALYZE {}").format(pair.temporary("rows")))
+    _analyze(past, pair, "rows")
     return rows
 
 
@@ -113,7 +120,7 @@ def _read_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
         columns = sql.SQL(", {}").format(listed("n", pair.key)) if pair.key else sql.SQL("")
         query = sql.SQL("SELECT {}{} FROM ONLY {} n").format(pair.digest("n"), columns, pair.table)
         copy_across(now, query, past, pair.temporary("now"))
-    past.execute(sql.SQL("ANALYZE {}").format(pair.temporary("now")))
+    _analyze(past, pair, "now")
 
 
 def _ask_by_key(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
@@ -131,6 +138,12 @@ def _ask_by_key(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
         pair.digest("n"), listed("n", pair.key), asked, pair.table, pair.same_key("n", "a")
     )
     copy_across(now, query, past, pair.temporary("now"))
+
+
+def _analyze(past: psycopg.Connection[Any], pair: Pair, purpose: str) -> None:
+    """What is joined by; of the rest no statistics are needed, and taking them reads every value."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, pair.places or ("digest",)))
+    past.execute(sql.SQL("ANALYZE {} ({})").format(pair.temporary(purpose), columns))
 
 
 def _make_state(past: psycopg.Connection[Any], pair: Pair, *, with_inserted: bool) -> None:
@@ -151,6 +164,7 @@ def _make_state(past: psycopg.Connection[Any], pair: Pair, *, with_inserted: boo
             keys=keys,
             rows=pair.temporary("rows"),
             how=sql.SQL("FULL" if with_inserted else "LEFT"),
+            action=sql.SQL("NULL::text") if with_inserted else _first_action(pair),
             now=now,
             same=same,
         )
@@ -158,3 +172,10 @@ def _make_state(past: psycopg.Connection[Any], pair: Pair, *, with_inserted: boo
     past.execute(sql.SQL("CREATE INDEX ON {} (row_id)").format(pair.temporary("state")))
     for purpose in ("rows", "now"):
         past.execute(sql.SQL("DROP TABLE {}").format(pair.temporary(purpose)))
+
+
+def _first_action(pair: Pair) -> sql.Composed:
+    """Where only values shall come back, it is rows that are there that are meant; others do not come back by that."""
+    return sql.SQL("CASE WHEN n.digest IS NULL THEN {} WHEN t.reason = 'parent' THEN 'needed' END").format(
+        sql.Literal("gone" if pair.values_only else "insert")
+    )

@@ -26,7 +26,7 @@ from tmi_ops.rescue.returning import fallen_keys
 from tmi_ops.rescue.selection import Policy
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.shape import UniqueIndex
-from tmi_ops.rescue.staging import place_of, stage, staged
+from tmi_ops.rescue.staging import looked_at_columns, never_null_now, place_of, stage, staged
 
 Kind = Literal["changed", "refused", "taken", "orphan", "unfit", "barred"]
 CONFLICTS = sql.Identifier("pg_temp", "rescue_conflicts")
@@ -38,10 +38,7 @@ _OF_CHANGED: Mapping[Policy, str] = {
     "take-past": "update",
     "skip": "leave",
 }
-_FIRST_ACTION = sql.SQL(
-    "UPDATE {state} SET action = CASE WHEN state = 'deleted' THEN {of_deleted} WHEN reason = 'parent' THEN 'needed' "
-    "ELSE {of_changed} END"
-)
+_ACTION_OF_CHANGED = sql.SQL("UPDATE {} SET action = {} WHERE state = 'changed' AND reason <> 'parent'")
 _NOTE_CHANGED = sql.SQL(
     "INSERT INTO {conflicts} SELECT {number}, row_id, {kind}, {detail} FROM {state} "
     "WHERE state = 'changed' AND reason <> 'parent'"
@@ -63,21 +60,14 @@ _LEFT_WITH_PARENT = sql.SQL(
 
 
 def decide(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, policy: Policy) -> None:
-    """Give each row of `state` its first action, and note those that exist with other content as conflicts.
-
-    Where only values shall come back, it is such rows that are meant; others do not come back by that.
+    """Say what becomes of rows that exist with other content, and note them as conflicts; where only values shall come
+    back, it is such rows that are meant.
     """
     refusal = _refusal_of_updates(past, now, pair)
     of_changed = _OF_CHANGED[policy] if refusal is None or policy != "take-past" else "conflict"
     if pair.values_only:
         of_changed = "update" if refusal is None else "leave" if policy in ("keep-current", "skip") else "conflict"
-    past.execute(
-        _FIRST_ACTION.format(
-            state=pair.temporary("state"),
-            of_deleted=sql.Literal("gone" if pair.values_only else "insert"),
-            of_changed=sql.Literal(of_changed),
-        )
-    )
+    past.execute(_ACTION_OF_CHANGED.format(pair.temporary("state"), sql.Literal(of_changed)))
     if pair.values_only and refusal is None:
         return
     past.execute(
@@ -98,7 +88,8 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
     required = tuple(required)
     looked_at = (*required, *fallen_keys(sides, [pair for pair in pairs if pair.now is None]))
     for pair in pairs:
-        stage(past, now, pair, _looked_at(pair, looked_at))
+        needed = looked_at_columns(pair, looked_at)
+        stage(past, now, pair, joined=needed, needed=needed)
     for pair in pairs:
         _find_unfit(past, pair)
         for query in _barriers_of(pair):
@@ -143,7 +134,7 @@ def _barriers_of(pair: Pair) -> Iterator[sql.Composed]:
         if check not in pair.then.checks and known & set(check.columns):
             yield _barred(pair, check.columns, check.expression, f"the constraint {check.name} forbids it now")
     for column in pair.columns:
-        if _never_null_now(pair, column.name):
+        if never_null_now(pair, column.name):
             expression = sql.SQL("{} IS NOT NULL").format(sql.Identifier(column.name)).as_string(None)
             yield _barred(pair, [column.name], expression, f"its {column.name} may not be NULL now")
 
@@ -165,7 +156,8 @@ def _try_exchanges(
     past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, required: Iterable[Link]
 ) -> None:
     """See whether rows that exchange unique values can step aside; that is taken back at once."""
-    if pair.now is None or not pair.key:
+    changes = sql.SQL("SELECT FROM {} WHERE action = 'update' LIMIT 1").format(pair.temporary("state"))
+    if pair.now is None or not pair.key or past.execute(changes).fetchone() is None:
         return
     try:
         with now.transaction(force_rollback=True):
@@ -183,23 +175,6 @@ def _try_exchanges(
                 pair.temporary("state"),
             )
         )
-
-
-def _looked_at(pair: Pair, required: Iterable[Link]) -> frozenset[str]:
-    """The columns that unique indexes, constraints and foreign keys look at."""
-    names = set(pair.key)
-    if pair.now is not None:
-        names.update(*(index.columns for index in pair.now.uniques), *(check.columns for check in pair.now.checks))
-    names |= {column.name for column in pair.columns if _never_null_now(pair, column.name)}
-    for link in required:
-        names |= set(link.columns) if link.child == pair.name else set()
-        names |= set(link.referenced) if pair.name in link.parents else set()
-    return frozenset(names)
-
-
-def _never_null_now(pair: Pair, name: str) -> bool:
-    now, was = pair.now.column(name) if pair.now else None, pair.then.column(name)
-    return now is not None and now.not_null and not (was and was.not_null)
 
 
 def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: Iterable[Link], policy: Policy) -> None:

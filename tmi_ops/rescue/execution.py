@@ -1,8 +1,7 @@
 """The deed: the planned rows are put in place in one transaction, compared with the past, and only then committed.
 
 1. Stage the rows, before anything is locked. 2. Lock the rows that will change and see that they are what the plan saw.
-3. Write table by table, parents first; a circle of tables is written by one statement, at whose end PostgreSQL checks
-foreign keys. 4. Move sequences on, read everything again, commit.
+3. Write table by table, parents first (`writing.py`). 4. Move sequences on, read everything again, commit.
 
 Others may go on writing all the while; whatever they did in between makes the rescue stop, not go wrong.
 """
@@ -10,10 +9,9 @@ Others may go on writing all the while; whatever they did in between makes the r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -25,17 +23,15 @@ from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import require_clear
 from tmi_ops.rescue.checks import check_rows
 from tmi_ops.rescue.definitions import Definitions, lost_definitions
-from tmi_ops.rescue.exchange import step_aside
-from tmi_ops.rescue.made import become_updates, require_missing
-from tmi_ops.rescue.pairs import Pair, equal
+from tmi_ops.rescue.made import require_missing
+from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.planning import RescuePlan, planned_digest, required_links
 from tmi_ops.rescue.sequences import move_sequences
 from tmi_ops.rescue.session import Sides, read_again
-from tmi_ops.rescue.staging import place_of, places, stage, staged
 from tmi_ops.rescue.values_only import with_values_only
+from tmi_ops.rescue.writing import PLAN_AGAIN, Writing, lock_changing
 
 LOCK_TIMEOUT_S = 10
-_PLAN_AGAIN = "plan it again: the same command compares anew"
 _ROLLED_BACK = "All was rolled back: nothing was changed."
 
 
@@ -109,7 +105,7 @@ def bring_back(
         sides = with_values_only(sides, plan.selection.values)
     pairs = _written_pairs(sides, plan)
     if planned_digest(sides, list(pairs.values())) != plan.digest:
-        raise RecoveryError("This plan was made on another comparison.", next_step=_PLAN_AGAIN)
+        raise RecoveryError("This plan was made on another comparison.", next_step=PLAN_AGAIN)
     definitions = lost_definitions(sides, [pair for pair in pairs.values() if pair.now is None])
     deed = _Deed()
     try:
@@ -138,27 +134,25 @@ def _write_all(
     deed: _Deed,
     report: Report,
 ) -> tuple[dict[str, Written], dict[str, int], tuple[str, ...]]:
-    now = sides.now
+    now, required = sides.now, required_links(sides)
+    writing = Writing(sides, plan, required)
     with deed.timed("definitions"):
         deed.at = "the tables' definitions"
         definitions.create(now)
     with deed.timed("stage"), report.phase("stage the rows", total=plan.rows, unit="rows") as phase:
         for pair in pairs.values():
             deed.at = str(pair.name)
-            phase.advance(stage(sides.past, now, pair))
+            phase.advance(writing.stage(pair))
     for pair in pairs.values():
-        require_missing(now, pair, _PLAN_AGAIN)
-        _lock_changing(now, pair)
+        require_missing(now, pair, PLAN_AGAIN)
+        lock_changing(now, pair)
     now.execute("SET CONSTRAINTS ALL DEFERRED")
     counts: dict[str, tuple[int, int]] = {}
-    made: dict[str, int] = {}
     with deed.timed("write"), report.phase("write the rows", total=plan.rows, unit="rows") as phase:
         for group in plan.order:
             deed.at = " and ".join(map(str, group))
-            members = [pairs[name] for name in group]
-            made |= {str(pair.name): rows for pair in members if (rows := become_updates(now, pair))}
-            written = _write_group(sides, members)
-            counts |= {name: _as_planned(written[name], made.get(name, 0)) for name in written}
+            written = writing.write([pairs[name] for name in group])
+            counts |= written
             phase.advance(sum(sum(count) for count in written.values()))
     with deed.timed("definitions"):
         deed.at = "the tables' constraints and indexes"
@@ -169,15 +163,9 @@ def _write_all(
     sequences = move_sequences(sides, list(pairs.values()))
     with deed.timed("check"), report.phase("compare with the past", total=len(pairs), unit="tables") as phase:
         deed.at = "the check"
-        checked = check_rows(now, plan, pairs, counts, required_links(sides), phase)
+        checked = check_rows(now, plan, pairs, counts, required, writing.stage_whole, phase)
     tables = {name: Written(*counts[name], altered.rows, altered.columns) for name, altered in checked.altered.items()}
-    return tables, sequences, (*checked.words, *_words_of_made(plan, made))
-
-
-def _as_planned(written: tuple[int, int], made: int) -> tuple[int, int]:
-    """What triggers had made counts as inserted: that is what was planned. A row of nothing but its key was not set."""
-    inserted, updated = written
-    return inserted + made, max(0, updated - made)
+    return tables, sequences, (*checked.words, *_words_of_made(plan, writing.made))
 
 
 def _words_of_made(plan: RescuePlan, made: Mapping[str, int]) -> tuple[str, ...]:
@@ -207,90 +195,7 @@ def _require_same_shape(sides: Sides, pairs: Mapping[TableName, Pair]) -> None:
     living = read_again(sides).living
     for name, pair in pairs.items():
         if living.tables.get(name) != pair.now:
-            raise RecoveryError(f"The definition of {name} has changed since the plan.", next_step=_PLAN_AGAIN)
-
-
-def _lock_changing(now: psycopg.Connection[Any], pair: Pair) -> None:
-    """Lock the rows that will be updated, and see that each is what the plan saw."""
-    if not pair.key or pair.now is None:
-        return
-    key = [place_of(pair, name) for name in pair.key]
-    row = now.execute(
-        sql.SQL(
-            "SELECT (SELECT count(*) FROM {own} WHERE action = 'update'), count(*) FILTER (WHERE seen = planned) "
-            "FROM (SELECT {digest} AS seen, s.now_digest AS planned FROM {stage} s JOIN ONLY {table} l ON {same} "
-            "WHERE s.action = 'update' FOR UPDATE OF l) locked"
-        ).format(
-            own=pair.temporary("stage"),
-            stage=staged(pair),
-            digest=pair.digest("l"),
-            table=pair.table,
-            same=equal("l", pair.key, "s", key),
-        )
-    ).fetchone()
-    if row is None or row[0] != row[1]:
-        raise RecoveryError(
-            f"Rows of {pair.name} that were to be changed back have changed since the plan.", next_step=_PLAN_AGAIN
-        )
-
-
-def _write_group(sides: Sides, group: Sequence[Pair]) -> dict[str, tuple[int, int]]:
-    """Write tables that refer to one another in a circle, or one alone. Returns (inserted, updated) by table."""
-    now = sides.now
-    names = {pair.name for pair in group}
-    circular = any(link.child in names and names & set(link.parents) for link in required_links(sides))
-    statements = [(pair, kind, _statement(pair, kind)) for kind in ("update", "insert") for pair in group]
-    statements = [one for one in statements if one[2] is not None]
-    # Triggers and defaults see the search path that the application has.
-    now.execute("SET LOCAL search_path TO DEFAULT")
-    for pair in group:
-        step_aside(now, pair, sides.links, circular=circular)
-    if circular:
-        counts = _in_one_statement(now, [statement for _, _, statement in statements])
-    else:
-        counts = [count for _, _, statement in statements for count in _in_one_statement(now, [statement])]
-    now.execute("SET LOCAL search_path TO pg_catalog")
-    found = {(pair.name, kind): count for (pair, kind, _), count in zip(statements, counts, strict=True)}
-    return {
-        str(pair.name): (found.get((pair.name, "insert"), 0), found.get((pair.name, "update"), 0)) for pair in group
-    }
-
-
-def _in_one_statement(now: psycopg.Connection[Any], statements: Sequence[sql.Composable | None]) -> list[int]:
-    names = [sql.Identifier(f"w{number}") for number in range(len(statements))]
-    parts = sql.SQL(", ").join(
-        sql.SQL("{} AS ({})").format(name, statement) for name, statement in zip(names, statements, strict=True)
-    )
-    counts = sql.SQL(", ").join(sql.SQL("(SELECT count(*) FROM {})").format(name) for name in names)
-    row = now.execute(sql.SQL("WITH {} SELECT {}").format(parts, counts)).fetchone()
-    return [int(count) for count in row or ()]
-
-
-def _statement(pair: Pair, kind: str) -> sql.Composable | None:
-    """What inserts or updates the staged rows; None where it could have nothing to set."""
-    if kind == "insert":
-        return sql.SQL(
-            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} g "
-            "WHERE action = 'insert' RETURNING 1"
-        ).format(
-            table=pair.table,
-            columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in pair.columns),
-            values=sql.SQL(", ").join(map(sql.Identifier, places(pair))),
-            stage=staged(pair),
-        )
-    settable = [column.name for column in pair.columns if column.name not in pair.key and column.identity != "a"]
-    if not pair.key or not settable:
-        return None
-    return sql.SQL(
-        "UPDATE ONLY {table} AS l SET {values} FROM {stage} s WHERE s.action = 'update' AND {same} RETURNING 1"
-    ).format(
-        table=pair.table,
-        values=sql.SQL(", ").join(
-            sql.SQL("{} = s.{}").format(sql.Identifier(name), sql.Identifier(place_of(pair, name))) for name in settable
-        ),
-        stage=staged(pair),
-        same=equal("l", pair.key, "s", [place_of(pair, name) for name in pair.key]),
-    )
+            raise RecoveryError(f"The definition of {name} has changed since the plan.", next_step=PLAN_AGAIN)
 
 
 def _after_triggers(plan: RescuePlan) -> str:
@@ -325,7 +230,7 @@ def refused(error: psycopg.Error, at: str, triggers: str = "") -> RecoveryError:
         )
     if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
         return RecoveryError(
-            f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=_PLAN_AGAIN, transient=True
+            f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=PLAN_AGAIN, transient=True
         )
     return RecoveryError(f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=_advice(error, at))
 
@@ -333,7 +238,7 @@ def refused(error: psycopg.Error, at: str, triggers: str = "") -> RecoveryError:
 def _advice(error: psycopg.Error, at: str) -> str:
     """What helps; comparing anew does only where something changed since."""
     if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.ForeignKeyViolation):
-        return _PLAN_AGAIN
+        return PLAN_AGAIN
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"run this as the owner of {at}"
     if isinstance(error, psycopg.errors.DiskFull | psycopg.errors.InsufficientResources):

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.errors import RecoveryError
+from tmi_ops.rescue.digests import written_out
 from tmi_ops.rescue.shape import Column, Shape, Table, common_columns
 
 # Of SHA-256, as in the fingerprint of a whole table: 128 bits tell rows apart for any number of them.
@@ -28,6 +29,7 @@ class Pair:
         key: tells its rows apart on both sides; empty where only the whole row does.
         casts: columns whose type has changed so that not each of their values must fit; casting.py looks.
         values_only: of rows that are still there some columns' values shall come back, and no row.
+        measurable: a text is as many bytes long on both sides.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Pair:
     key: tuple[str, ...]
     casts: tuple[str, ...] = ()
     values_only: bool = False
+    measurable: bool = True
 
     @property
     def name(self) -> TableName:
@@ -76,9 +79,10 @@ class Pair:
         return sql.Identifier("pg_temp", f"rescue_{purpose}_{self.number}")
 
     def digest(self, alias: str) -> sql.Composed:
-        """What a row's compared columns hold, in 16 bytes; output must be pinned."""
-        return sql.SQL("substr(sha256(convert_to(ROW({})::text, 'UTF8')), 1, {})").format(
-            listed(alias, (column.name for column in self.columns)), sql.Literal(DIGEST_BYTES)
+        """What a row's compared columns hold, in 16 bytes; output must be pinned. See `digests.py`."""
+        types = {column.name: self.type_now(column.name) for column in self.columns}
+        return sql.SQL("substr(sha256(textsend({})), 1, {})").format(
+            written_out(alias, types, measurable=self.measurable), sql.Literal(DIGEST_BYTES)
         )
 
     @property
@@ -119,7 +123,8 @@ def pair_tables(then: Shape, now: Shape) -> dict[TableName, Pair]:
         living = now.tables.get(name)
         columns = common_columns(table, living)
         casts = tuple(column.name for column in columns if living and must_be_cast(column, living.column(column.name)))
-        pairs[name] = Pair(number, table, living, columns, _shared_key(table, living, columns), casts)
+        key = _shared_key(table, living, columns)
+        pairs[name] = Pair(number, table, living, columns, key, casts, measurable=then.encoding == now.encoding)
     return pairs
 
 

@@ -114,14 +114,15 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
     require_primary(sides.now)
     if selection.values is not None:
         sides = with_values_only(sides, selection.values)
-    picked = pick(sides, selection).tables
+    chosen = pick(sides, selection)
+    picked = chosen.tables
     sides.past.execute(
         sql.SQL("CREATE TEMP TABLE {} (number integer, row_id tid, kind text, detail text)").format(CONFLICTS)
     )
     with as_of_one_moment(sides.now):
         with report.phase("compare with now", total=len(picked), unit="tables") as phase:
             for pair in picked:
-                compare_picked(sides.past, sides.now, pair)
+                compare_picked(sides.past, sides.now, pair, whole=chosen.is_whole(pair))
                 decide(sides.past, sides.now, pair, selection.policy)
                 phase.advance(1)
         with report.phase("look for conflicts", total=1, unit="steps") as phase:

@@ -70,12 +70,14 @@ def _advice(error: psycopg.Error) -> str:
 def _without_parent(sides: Sides, pairs: Mapping[TableName, Pair], link: Link) -> Iterator[Barrier]:
     """Rows of now that the foreign key would find without what they refer to."""
     parents = [pairs[name] for name in link.parents if name in pairs]
+    there = [name for name in link.parents if name in sides.living.tables]  # partitions that did not fall
     query = sql.SQL("SELECT count(*) FROM ONLY {} c WHERE {}").format(
         link.child.identifier,
         sql.SQL(" AND ").join(
             [
                 *(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(column)) for column in link.columns),
-                *(_refers_to_none(parent, link) for parent in parents),
+                *(_refers_to_none_staged(parent, link) for parent in parents),
+                *(_refers_to_none_of(name.identifier, link) for name in there),
                 *_not_changed_back(pairs.get(link.child)),
             ]
         ),
@@ -90,7 +92,13 @@ def _without_parent(sides: Sides, pairs: Mapping[TableName, Pair], link: Link) -
         )
 
 
-def _refers_to_none(parent: Pair, link: Link) -> sql.Composed:
+def _refers_to_none_of(parent: sql.Identifier, link: Link) -> sql.Composed:
+    return sql.SQL("NOT EXISTS (SELECT FROM ONLY {} p WHERE {})").format(
+        parent, equal("p", link.referenced, "c", link.columns)
+    )
+
+
+def _refers_to_none_staged(parent: Pair, link: Link) -> sql.Composed:
     places = [place_of(parent, column) for column in link.referenced]
     return sql.SQL("NOT EXISTS (SELECT FROM {} p WHERE {})").format(
         staged(parent), equal("p", places, "c", link.columns)

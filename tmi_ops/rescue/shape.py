@@ -13,6 +13,7 @@ from tmi_ops.backup.snapshot import TableName, list_tables
 
 # pg_trigger.tgtype, as in src/include/catalog/pg_trigger.h
 _BEFORE, _INSERT, _UPDATE = 2, 4, 16
+_A_RULE = "a rule"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class Trigger:
     on_insert: bool
     on_update: bool
 
+    @property
+    def is_rule(self) -> bool:
+        return self.calls == _A_RULE
+
 
 @dataclass(frozen=True)
 class ForeignKey:
@@ -130,12 +135,14 @@ class Table:
 class Shape:
     """The tables of a database and the foreign keys between them.
 
-    `partitions`: for each partitioned table, which holds no row itself, the tables that hold its rows.
+    `partitions`: for each partitioned table, which holds no row itself, the tables that hold its rows. `encoding`: of
+    the database.
     """
 
     tables: Mapping[TableName, Table]
     foreign_keys: tuple[ForeignKey, ...] = field(default=())
     partitions: Mapping[TableName, tuple[TableName, ...]] = field(default_factory=dict)
+    encoding: str = "UTF8"
 
     def __contains__(self, name: TableName) -> bool:
         return name in self.tables or name in self.partitions
@@ -178,7 +185,12 @@ def read_shape(connection: psycopg.Connection[Any]) -> Shape:
         for row in connection.execute(_FOREIGN_KEYS).fetchall()
     )
     known = {*tables, *partitions}
-    return Shape(tables, tuple(key for key in foreign_keys if {key.child, key.parent} <= known), partitions)
+    return Shape(
+        tables,
+        tuple(key for key in foreign_keys if {key.child, key.parent} <= known),
+        partitions,
+        connection.info.parameter_status("server_encoding") or "",
+    )
 
 
 def common_columns(then: Table, now: Table | None) -> tuple[Column, ...]:
@@ -301,7 +313,7 @@ SELECT n.nspname, c.relname, t.tgname, t.tgfoid::regproc::text, t.tgtype::intege
 FROM {_TABLE} JOIN pg_trigger t ON t.tgrelid = c.oid
 WHERE c.relkind = 'r' AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 20 <> 0
 UNION ALL
-SELECT n.nspname, c.relname, r.rulename, 'a rule', CASE r.ev_type WHEN '3' THEN 6 ELSE 18 END
+SELECT n.nspname, c.relname, r.rulename, '{_A_RULE}', CASE r.ev_type WHEN '3' THEN 6 ELSE 18 END
 FROM {_TABLE} JOIN pg_rewrite r ON r.ev_class = c.oid
 WHERE c.relkind = 'r' AND r.ev_type IN ('2', '3')
 ORDER BY 1, 2, 3"""  # noqa: S608

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from tmi_ops.rescue.copying import copy_across
+from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair
 
 # A table has 1,600 columns at most (source: PostgreSQL, Limits), and `stage` has some of its own.
@@ -16,25 +17,67 @@ COLUMNS_OF_ONE = 1500
 _OWN = sql.SQL("row_id tid, action text, digest bytea, now_digest bytea, nth bigint")
 
 
+def looked_at_columns(pair: Pair, links: Iterable[Link]) -> frozenset[str]:
+    """The columns that unique indexes, constraints and these foreign keys look at."""
+    names = set(pair.key)
+    if pair.now is not None:
+        names.update(*(index.columns for index in pair.now.uniques), *(check.columns for check in pair.now.checks))
+    names |= {column.name for column in pair.columns if never_null_now(pair, column.name)}
+    for link in links:
+        names |= set(link.columns) if link.child == pair.name else set()
+        names |= set(link.referenced) if pair.name in link.parents else set()
+    return frozenset(names)
+
+
+def never_null_now(pair: Pair, name: str) -> bool:
+    """Whether a column may not be NULL now, and might then."""
+    now, was = pair.now.column(name) if pair.now else None, pair.then.column(name)
+    return now is not None and now.not_null and not (was and was.not_null)
+
+
 def stage(
-    past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, columns_needed: Set[str] | None = None
+    past: psycopg.Connection[Any],
+    now: psycopg.Connection[Any],
+    pair: Pair,
+    *,
+    joined: Set[str],
+    needed: Set[str] | None = None,
 ) -> int:
     """Copy the rows that `state` wants inserted or updated, into `stage`. Gone with the transaction's end.
 
     Args:
-        columns_needed: the others are left NULL, as most of a row's bytes may be in them; None: all are needed.
+        joined: columns that will be joined by.
+        needed: the others are left NULL, as most of a row's bytes may be in them; None: all are needed.
 
     Returns:
         The number of rows.
     """
     names = [column.name for column in pair.columns]
-    needed = set(names) if columns_needed is None else columns_needed
+    needed = set(names) if needed is None else needed
     first, rest = names[:COLUMNS_OF_ONE], names[COLUMNS_OF_ONE:]
     rows = _copied(past, now, pair, pair.temporary("stage"), _OWN, _own_values(pair), first, needed)
+    # Statistics of the rest are no use, and taking them reads every value.
+    analyzed = [
+        "action",
+        *([] if pair.key else ["digest"]),
+        *(place_of(pair, name) for name in first if name in joined),
+    ]
+    now.execute(
+        sql.SQL("ANALYZE {} ({})").format(
+            pair.temporary("stage"), sql.SQL(", ").join(sql.Identifier(name) for name in analyzed)
+        )
+    )
     if rest:
         more = pair.temporary("stage_more")
         _copied(past, now, pair, more, sql.SQL("row_id tid"), sql.SQL("s.row_id"), rest, needed)
+        now.execute(sql.SQL("ANALYZE {} (row_id)").format(more))
     return rows
+
+
+def unstage(now: psycopg.Connection[Any], pair: Pair) -> None:
+    """Drop what was staged of a table."""
+    for purpose in ("stage", "stage_more"):
+        now.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pair.temporary(purpose)))
 
 
 def staged(pair: Pair) -> sql.Composable:
@@ -64,9 +107,7 @@ def _copied(
     query = sql.SQL(
         "SELECT {}, {} FROM {} s JOIN ONLY {} t ON t.ctid = s.row_id WHERE s.action IN ('insert', 'update')"
     ).format(own_values, values, pair.temporary("state"), pair.source)
-    rows = copy_across(past, query, now, into)
-    now.execute(sql.SQL("ANALYZE {}").format(into))
-    return rows
+    return copy_across(past, query, now, into)
 
 
 def _own_values(pair: Pair) -> sql.Composed:

@@ -95,7 +95,8 @@ def _refused(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> Iterator
     now, table = sides.now, pair.table.as_string(sides.now)
     triggers = [name for (name,) in now.execute(_ON_ANY_UPDATE, [table]).fetchall()]
     named = {name for (name,) in now.execute(_NAMED_BY_TRIGGERS, [table]).fetchall()}
-    settable = next((c.name for c in pair.columns if c.name not in {*pair.key, *named} and not c.identity), None)
+    living = pair.now.columns if pair.now else ()
+    settable = next((c.name for c in living if c.name not in named and not c.generated and c.identity != "a"), None)
     if not triggers or settable is None or not filled(columns):
         return
     one_row = sql.SQL("UPDATE ONLY {0} SET {1} = {1} WHERE ctid = (SELECT ctid FROM ONLY {0} LIMIT 1)")
