@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -48,15 +49,18 @@ def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:
                 what=f"{name} is no address to listen on: {error.strerror}.", next_step="give another with --listen"
             )
             continue
-        why = [_why_not_bound(place) for place in places]
-        if all(why):  # PostgreSQL listens where it can, and starts when that is anywhere
+        failed = [found for found in map(_bound, places) if found is not None]
+        # PostgreSQL starts where it can listen anywhere; but of two servers behind one name the wrong one would answer.
+        taken = [error for error in failed if error.errno == errno.EADDRINUSE]
+        if taken or len(failed) == len(places):
             yield Obstacle(
-                what=f"Port {port} of this machine cannot be had: {why[0]}.", next_step="give another with --port"
+                what=f"Port {port} of this machine cannot be had: {(taken or failed)[0].strerror}.",
+                next_step="give another with --port",
             )
 
 
-def _why_not_bound(place: tuple[Any, ...]) -> str:
-    """Empty where a server could listen there."""
+def _bound(place: tuple[Any, ...]) -> OSError | None:
+    """None where a server could listen there."""
     family, kind, protocol, _, address = place
     try:
         with socket.socket(family, kind, protocol) as probe:
@@ -65,8 +69,8 @@ def _why_not_bound(place: tuple[Any, ...]) -> str:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)
     except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        return error
+    return None
 
 
 def network_obstacles(allowed: Iterable[str]) -> Iterator[Obstacle]:
