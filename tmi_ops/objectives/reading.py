@@ -6,6 +6,7 @@ the archive goes so far. The store must answer; everything else may be away, and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,7 @@ from tmi_ops.shadow.reading import known_shadows
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.overview import Overview, overview
+from tmi_ops.store.overview import Overview, Thoroughness, overview
 from tmi_ops.wal.archive import Stored, WalArchive, list_wal
 from tmi_ops.wal.lease import Lease, is_held, read_lease
 
@@ -46,6 +47,10 @@ from tmi_ops.wal.lease import Lease, is_held, read_lease
 # in the newest segments are looked at, which takes fetching them.
 WITNESSED_LATELY = timedelta(minutes=1)
 PROVEN_LOGICAL = 2
+# For how long a guard believes the catalogue that folders are there which it does not list.
+NAMES_AGAIN_S = 600.0
+# When this process looked at their names, by store and environment.
+_NAMES_SEEN: dict[tuple[str, str], float] = {}
 
 
 def read_recoverability(
@@ -74,7 +79,7 @@ class _Reading:
 
     def read(self) -> RecoverabilityFacts:
         server, witness, server_problem = _ask(self.settings)
-        view = overview(self.store, thoroughness="names" if self.whole else "recent")
+        view = overview(self.store, thoroughness=_thoroughness(self.store, whole=self.whole))
         measured = read_drills(view.over(self.store), view.drills, self._broken)
         entries = self._logical_entries(view)
         logical = [_logical(entry) for entry in entries]
@@ -243,6 +248,16 @@ def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] 
     proven = [base for base, verdict in own if verdict is not None and verdict.outcome == "proven"]
     chosen = next(iter([*proven, *(base for base, _ in own)]), None)
     return None if chosen is None else (chosen.timeline, parse_lsn(chosen.start_lsn))
+
+
+def _thoroughness(store: ObjectStore, *, whole: bool) -> Thoroughness:
+    """A guard, too, sees now and then whether older backups are still there, upon which newer ones may build."""
+    place, now = (store.where, store.root), time.monotonic()
+    seen = _NAMES_SEEN.get(place)
+    if not whole and seen is not None and now - seen < NAMES_AGAIN_S:
+        return "recent"
+    _NAMES_SEEN[place] = now
+    return "names"
 
 
 def _ask(settings: Settings) -> tuple[ServerReading | None, Witness | None, str | None]:

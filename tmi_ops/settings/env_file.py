@@ -26,11 +26,16 @@ def write_values(file: Path, values: Mapping[str, str]) -> tuple[str, ...]:
     """Set variables in a file, made where it is absent, mode 0600. Returns the names whose values changed.
 
     Raises:
-        SettingsError: the file cannot be read or written, or a person's value has a line break.
+        SettingsError: the file cannot be read or written, or a person's value has what it cannot hold.
     """
     for name, value in values.items():
         if "\n" in value or "\r" in value:
             raise SettingsError(f"The value of {name} has a line break.", next_step="give it on one line")
+        if "${" in value:
+            raise SettingsError(
+                f"The value of {name} holds ${{, which stands for a variable in such a file.",
+                next_step="have it in the environment of the services instead, or choose another",
+            )
     known = read_env_file(file) if file.exists() else {}
     try:
         write_private(file, with_values(file.read_text(encoding="utf-8") if file.exists() else "", values))

@@ -1,0 +1,42 @@
+"""A plan names no WAL that is not in the bucket, whatever the index of the archive says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cost.history import CLUSTER, write_backups, write_wal
+from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
+from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.point_in_time.facts import read_facts
+from tmi_ops.recovery.point_in_time.planning import plan_recovery
+from tmi_ops.recovery.point_in_time.promised import promised_plan
+from tmi_ops.recovery.point_in_time.target import Target
+from tmi_ops.settings import StoreSettings
+from tmi_ops.store.objects import open_store
+from tmi_ops.wal.archive import list_wal
+from tmi_ops.wal.index import LONG_TAIL
+from tmi_ops.wal.layout import file_key
+
+
+def test_a_segment_that_somebody_removed_ends_the_plan_though_the_index_names_it(
+    store_settings: StoreSettings, programs: Programs, tmp_path: Path
+) -> None:
+    store, count = open_store(store_settings, "development"), LONG_TAIL + 10
+    write_backups(store, 1, segments=1)
+    write_wal(store, count)
+    list_wal(store, CLUSTER)
+    lost = Segment(1, 100 * DEFAULT_SEGMENT_SIZE, DEFAULT_SEGMENT_SIZE)
+    whole = promised_plan(store, read_facts(store), Target(), programs, tmp_path, SilentReport())
+    assert (whole.wal.missing, len(whole.wal.files)) == (None, count - 1)
+    store.delete([file_key(CLUSTER, lost.name)])
+    believing = read_facts(store)
+    assert believing.archive.ends == {1: count * DEFAULT_SEGMENT_SIZE}
+    assert plan_recovery(believing, Target()).wal.missing is None
+    with pytest.raises(RecoveryError, match=f"has a hole: {lost.name} is missing"):
+        promised_plan(store, believing, Target(), programs, tmp_path, SilentReport())
+    with_less = promised_plan(store, believing, Target(lsn=lost.start), programs, tmp_path, SilentReport())
+    assert with_less.wal.end == lost.start
