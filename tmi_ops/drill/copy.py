@@ -19,7 +19,7 @@ from tmi_ops.errors import ProgramError, RecoveryError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.shelter import session_options
-from tmi_ops.recovery.point_in_time.destination import Destination
+from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
 from tmi_ops.recovery.point_in_time.execution import Recovered
 from tmi_ops.recovery.point_in_time.server import Recovering, bring_back_settings, ended_as, owner_of, recovering_server
 from tmi_ops.settings import PostgresSettings
@@ -44,7 +44,7 @@ def check_pages(recovered: Recovered, programs: Programs) -> Answer:
     """
     if not recovered.plan.base.data_checksums:
         return not_applicable("The cluster has no data checksums (initdb --data-checksums, or pg_checksums --enable).")
-    identity = owner_of(recovered.directory, programs)
+    identity = owner_of(recovered.directory, programs, together=_lies_together(recovered.directory))
     argv: list[str | Path] = [programs.path("pg_checksums"), "--check", "--pgdata", recovered.directory]
     try:
         done = ended_as(identity, argv, limit=time_limit(recovered.restored_size))
@@ -56,6 +56,12 @@ def check_pages(recovered: Recovered, programs: Programs) -> Answer:
     wrong = said.get("Bad checksums", "").strip()
     what = f"{wrong} pages are not what was written." if wrong else "pg_checksums could not check the pages."
     return failed(what, tuple(done.stderr.strip().splitlines()[:LINES_SHOWN]))
+
+
+def _lies_together(directory: Path) -> bool:
+    """Whether no tablespace lies elsewhere than beside the data directory."""
+    links = [link for link in (directory / TABLESPACES).iterdir() if link.is_symlink()]
+    return all(link.readlink().is_relative_to(directory.parent.absolute()) for link in links)
 
 
 @contextmanager
@@ -82,7 +88,7 @@ def running_cluster(
     Raises:
         RecoveryError: it does not start.
     """
-    identity = owner_of(destination.directory, programs)
+    identity = owner_of(destination.directory, programs, together=destination.lies_together)
     destination.work.mkdir(mode=0o700)
     identity.take_over(destination.work)
     try:

@@ -226,7 +226,7 @@ class Life:
         """The promoted cluster, stopped, goes to whoever asked for it."""
         destination = destination_of(self.settings)
         programs = server_programs(seed.major, self.settings.pg_bindir, self.settings.copy_libraries)
-        identity = owner_of(destination.directory, programs)
+        identity = owner_of(destination.directory, programs, together=True)
         hand_over_own(destination.directory, promoted.timeline, identity)
         leave_cluster(programs, destination, identity, waiting=None, subscriptions=0, keep_settings=False)
         handed_over = HandedOver(

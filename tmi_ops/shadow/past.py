@@ -68,7 +68,7 @@ def _replayed(
         phase.advance(1)
     destination = destination_in(directory)
     programs = server_programs(seed.major, settings.pg_bindir, settings.copy_libraries)
-    identity = owner_of(destination.directory, programs)
+    identity = owner_of(destination.directory, programs, together=True)
     (destination.directory / "standby.signal").unlink(missing_ok=True)
     signal = destination.directory / "recovery.signal"
     signal.touch(mode=0o600)

@@ -57,7 +57,7 @@ def practise(settings: Settings, report: Report) -> Practised:
             phase.advance(1)
         destination = destination_in(directory)
         programs = server_programs(seed.major, settings.pg_bindir, settings.copy_libraries)
-        identity = owner_of(destination.directory, programs)
+        identity = owner_of(destination.directory, programs, together=True)
         parameters = {"restore_command": "false", "fsync": "off", "recovery_target_timeline": "latest"}
         with (
             report.phase("promote the copy", total=1, unit="steps") as phase,

@@ -91,7 +91,7 @@ class Run:
         self._store, self._teller, self._settings = life.store, life.teller, life.settings
         self._destination = destination_of(life.settings)
         self._programs = server_programs(seed.major, life.settings.pg_bindir, life.settings.copy_libraries)
-        self._identity = owner_of(self._destination.directory, self._programs)
+        self._identity = owner_of(self._destination.directory, self._programs, together=True)
         self._newest_timeline = ground.newest_timeline
         self._level: Level | None = None
         self._asked_at = self._way_looked_for = time.monotonic()

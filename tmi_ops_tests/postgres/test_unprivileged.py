@@ -71,6 +71,26 @@ def test_code_in_a_server_behind_a_closed_directory_sees_of_it_the_programs_and_
 
 
 @as_root
+def test_a_recovered_cluster_below_a_closed_directory_has_a_view_of_its_own_from_its_first_start_on(
+    closed_directory: Path,
+) -> None:
+    """Also once its files belong to the server's account; not where a tablespace may lie elsewhere."""
+    bindir, place = closed_directory / "pg" / "bin", closed_directory / "drill"
+    bindir.mkdir(parents=True)
+    shutil.copy("/bin/true", bindir / "postgres")
+    place.mkdir(mode=0o755)
+    programs, data = Programs(bindir, 17, "17.1"), place / "data"
+    identity = owner_of(data, programs, together=True)
+    if not identity.opened:
+        pytest.skip("the kernel forbids mount namespaces here")
+    assert identity == ServerIdentity(user=SERVER_USER, opened=(closed_directory / "pg", place))
+    data.mkdir(mode=0o700)
+    identity.take_over(data)
+    assert owner_of(data, programs, together=True) == identity
+    assert not owner_of(data, programs).opened
+
+
+@as_root
 @pytest.mark.parametrize("level", ["file", "directory", "above"])
 def test_a_link_that_code_of_a_database_laid_leads_no_file_of_ours_elsewhere(level: str) -> None:
     """Such code runs as the server's account, to which the data directory belongs; we write there as root."""

@@ -49,6 +49,12 @@ class Destination:
     def work(self) -> Path:
         return self.directory / WORK_NAME
 
+    @property
+    def lies_together(self) -> bool:
+        """Whether all of it lies in the data directory and beside it."""
+        beside = self.tablespace_root is None or self.tablespace_root.parent == self.directory.parent
+        return not self.tablespaces and beside
+
     def place_of(self, oid: str, location: str) -> Path:
         """Where a tablespace goes."""
         if location in self.tablespaces:

@@ -219,7 +219,7 @@ class _Recovery:
         require_room(plan, destination, store)
         self._places = [destination.directory, *destination.places(plan.base).values()]
         self._made = {place: _first_absent(place) for place in self._places if not place.exists()}
-        self.identity = owner_of(destination.directory, self.programs)
+        self.identity = owner_of(destination.directory, self.programs, together=destination.lies_together)
 
     @contextmanager
     def running(self) -> Iterator[RecoveredCluster]:

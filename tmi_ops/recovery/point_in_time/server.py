@@ -25,7 +25,14 @@ from tmi_ops.postgres.programs import (
     run_program,
 )
 from tmi_ops.postgres.shelter import session_options, write_access
-from tmi_ops.postgres.unprivileged import NOBODY, SERVER_USER, ServerIdentity, can_run, server_identity
+from tmi_ops.postgres.unprivileged import (
+    NOBODY,
+    SERVER_USER,
+    ServerIdentity,
+    can_run,
+    installation_of,
+    server_identity,
+)
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.settings import PostgresSettings
 
@@ -58,11 +65,15 @@ class Recovering:
     log: Path
 
 
-def owner_of(directory: Path, programs: Programs) -> ServerIdentity:
+def owner_of(directory: Path, programs: Programs, *, together: bool = False) -> ServerIdentity:
     """As whom the cluster runs and to whom its files belong.
 
     As root: the owner of the directory (which may be absent) or else of the one around it that is there, when that is
     not root; else an unprivileged user who reaches it.
+
+    Args:
+        together: all of the cluster lies in the directory and beside it: where it lies below a closed directory, the
+            server is to see no more of that than these.
 
     Raises:
         ProgramError: we are root, and nobody else can run the server there.
@@ -75,14 +86,18 @@ def owner_of(directory: Path, programs: Programs) -> ServerIdentity:
             owner = place.stat().st_uid if place.exists() else 0
             if owner != 0:
                 with contextlib.suppress(KeyError):
-                    return _as_owner(pwd.getpwuid(owner).pw_name, place, programs)
-    return server_identity(programs.path("postgres"), around)
+                    user = pwd.getpwuid(owner).pw_name
+                    return _as_owner(user, place, programs, directory.parent if together else None)
+    return server_identity(programs.path("postgres"), around, confined=together)
 
 
-def _as_owner(user: str, directory: Path, programs: Programs) -> ServerIdentity:
+def _as_owner(user: str, directory: Path, programs: Programs, around: Path | None) -> ServerIdentity:
+    """`around`: all of the cluster lies below it; None: something may lie elsewhere."""
     program = programs.path("postgres")
     identities = [ServerIdentity(user=user)]
     if user in (SERVER_USER, NOBODY):  # whom we chose ourselves, because the programs lie where only root may go
+        if around is not None:
+            identities.append(ServerIdentity(user=user, opened=(installation_of(program), around)))
         identities.append(ServerIdentity(user=user, passes_closed_directories=True))
     for identity in identities:
         if can_run(identity, program, directory):

@@ -251,7 +251,7 @@ def writable_copy(
         phase.advance(1)
     destination = destination_in(directory)
     programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
-    identity = owner_of(destination.directory, programs)
+    identity = owner_of(destination.directory, programs, together=True)
     with standing_at(plan, store, destination, programs, identity, report, finish="promote") as standing:
         address = standing.address.model_copy(update={"database": settings.postgres.database})
         yield address
