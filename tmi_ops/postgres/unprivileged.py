@@ -15,6 +15,7 @@ Whoever runs code in a server of the last two ways can write what is root's.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import secrets
@@ -125,7 +126,8 @@ class ServerIdentity:
         Code of a database may have run as this identity, and we are root: no link that lies there is followed.
 
         Raises:
-            OSError: a directory on the way is a link that the identity may have laid, or it cannot be written.
+            ProgramError: a directory on the way is a link that the identity may have laid.
+            OSError: it cannot be written.
         """
         held = self._opened(path.parent)
         try:
@@ -155,6 +157,13 @@ class ServerIdentity:
             follow = 0 if os.fstat(held).st_uid != own else os.O_NOFOLLOW
             try:
                 below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | follow, dir_fd=held)
+            except OSError as error:
+                if follow and error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise ProgramError(
+                        f"{part} in {directory} is a link that {self.user} may have laid: root writes nothing there.",
+                        next_step="name the directory that it leads to, or do this as that account",
+                    ) from None
+                raise
             finally:
                 os.close(held)
             held = below

@@ -34,12 +34,9 @@ def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destin
         IntegrityError: size, SHA-256 or header are not what they must be; nothing was written.
         StoreError: the store failed, or the private key is missing or another's.
     """
-    try:
-        content, _ = load_file(store, system_identifier, name)
-    except ObjectMissingError:
+    content = read_wal_file(store, system_identifier, name)
+    if content is None:
         return False
-    if not name.endswith(".history"):
-        check_content(content, name.removesuffix(PARTIAL_SUFFIX), system_identifier)
     unfinished = destination.with_name(f"{destination.name}.fetching")
     try:
         unfinished.write_bytes(content)
@@ -49,6 +46,17 @@ def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destin
             unfinished.unlink()
         raise
     return True
+
+
+def read_wal_file(store: ObjectStore, system_identifier: str, name: str) -> bytes | None:
+    """As `fetch_wal_file`, into memory; None: the archive has no such file."""
+    try:
+        content, _ = load_file(store, system_identifier, name)
+    except ObjectMissingError:
+        return None
+    if not name.endswith(".history"):
+        check_content(content, name.removesuffix(PARTIAL_SUFFIX), system_identifier)
+    return content
 
 
 def load_file(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, FileFacts]:

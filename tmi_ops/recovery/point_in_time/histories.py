@@ -15,7 +15,7 @@ from tmi_ops.postgres.wal_files import history_name
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.spool import STAND_IN
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.wal.fetching import fetch_wal_file
+from tmi_ops.wal.fetching import read_wal_file
 
 _WAL, _STATUS = "pg_wal", "archive_status"
 
@@ -30,11 +30,9 @@ def leave_all(store: ObjectStore, plan: RecoveryPlan, directory: Path, identity:
         path = directory / _WAL / history_name(timeline)
         if path.exists():
             continue
-        known = timeline in plan.histories and fetch_wal_file(store, plan.base.system_identifier, path.name, path)
-        if not known:
-            path.write_bytes(STAND_IN)
-        path.chmod(0o600)
-        identity.take_over(path)
+        known = timeline in plan.histories
+        content = read_wal_file(store, plan.base.system_identifier, path.name) if known else None
+        identity.write(path, STAND_IN if content is None else content)
 
 
 def hand_over_own(directory: Path, timeline: int, identity: ServerIdentity) -> None:

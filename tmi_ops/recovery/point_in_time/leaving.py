@@ -82,9 +82,7 @@ def leave_cluster(
 def _write(auto_conf: Path, lines: Collection[str], own: Mapping[str, str], identity: ServerIdentity) -> None:
     kept = [line for line in lines if not ((found := setting_of(line)) and found[0] in own)]
     kept += [f"{name} = {quoted_value(value)}" for name, value in own.items()]
-    auto_conf.write_text("".join(f"{line}\n" for line in kept))
-    auto_conf.chmod(0o600)
-    identity.take_over(auto_conf)
+    identity.write(auto_conf, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _data_directory_aside(directory: Path, source: Mapping[str, str]) -> tuple[SetAside, ...]:
@@ -140,11 +138,9 @@ def _keep_originals(
 ) -> None:
     lines = [f"{one.name} = {source[one.name]}" for one in changed if one.name in source]
     if lines:
-        file = directory / SET_ASIDE_CONF
-        file.touch(mode=0o600)
         said = "# As the source had it. No server reads this file."
-        file.write_text("".join(f"{line}\n" for line in (said, *lines)), errors="replace")
-        identity.take_over(file)
+        text = "".join(f"{line}\n" for line in (said, *lines))
+        identity.write(directory / SET_ASIDE_CONF, text.encode(errors="replace"))
 
 
 def _machine(programs: Programs, directory: Path) -> Machine:

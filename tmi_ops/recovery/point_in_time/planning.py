@@ -207,7 +207,7 @@ def _choose_base(
     """The chain to begin with, and why it is not that of the newest base."""
     by_id = facts.by_id
     if wanted is not None:
-        return _chain_of(_named(by_id, wanted, target, usable, before), by_id), []
+        return _chain_of(_named(facts, wanted, target, usable, before), by_id), []
     if not before:
         raise refusals.before_first_base(facts, target, usable)
     notes: list[str] = []
@@ -220,21 +220,21 @@ def _choose_base(
 
 
 def _named(
-    by_id: Mapping[str, BaseManifest],
+    facts: RecoveryFacts,
     wanted: str,
     target: Target,
     usable: Sequence[BaseManifest],
     before: Sequence[BaseManifest],
 ) -> BaseManifest:
-    fitting = [base for name, base in by_id.items() if name.startswith(wanted)]
+    fitting = [base for name, base in facts.by_id.items() if name.startswith(wanted)]
     if len(fitting) != 1:
-        raise refusals.no_such_base(wanted)
+        raise refusals.no_such_base(wanted, facts)
     (base,) = fitting
     if base not in usable:
         raise refusals.base_of_another_line(base)
     if base not in before:
         raise refusals.base_after_target(base, target)
-    gone = _first_gone(base, by_id)
+    gone = _first_gone(base, facts.by_id)
     if gone is not None:
         raise refusals.broken_chain(base, gone)
     return base

@@ -63,15 +63,21 @@ def before_first_base(facts: RecoveryFacts, target: Target, usable: Sequence[Bas
     if not usable:
         others = sorted({base.timeline for base in facts.bases})
         return RecoveryError(
-            "No base backup lies on this timeline or on one that it came from.",
+            "No base backup lies on this timeline or on one that it came from." + _left_out(facts),
             next_step=f"the base backups are of {_listed(others)}: choose one with --timeline",
         )
     first = usable[-1]
     return RecoveryError(
-        f"{target.words()} lies before the end of the first base backup on this timeline, {first.backup_id}.",
+        f"{target.words()} lies before the end of the first base backup on this timeline, {first.backup_id}."
+        + _left_out(facts),
         next_step=f"the earliest that can be reached is {time_words(first.consistent_at)} (LSN {first.stop_lsn}); "
         "a logical backup may be older: `tmi-ops backups`",
     )
+
+
+def _left_out(facts: RecoveryFacts) -> str:
+    """What could not be read or believed, which may be the base that was meant."""
+    return f" Left out: {' '.join(facts.broken)}" if facts.broken else ""
 
 
 def clock_put_back(target: Target, first: BaseManifest, second: BaseManifest) -> RecoveryError:
@@ -92,9 +98,10 @@ def no_whole_chain(target: Target, why_not: Sequence[str]) -> RecoveryError:
     )
 
 
-def no_such_base(wanted: str) -> RecoveryError:
+def no_such_base(wanted: str, facts: RecoveryFacts) -> RecoveryError:
     return RecoveryError(
-        f"There is no base backup {wanted} of this cluster whose manifest can be read, or several begin so.",
+        f"There is no base backup {wanted} of this cluster whose manifest can be read, or several begin so."
+        + _left_out(facts),
         next_step="run `tmi-ops backups` to see the ids; --cluster chooses another cluster",
     )
 

@@ -27,7 +27,7 @@ from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, history_name
 from tmi_ops.recovery.point_in_time.tar_stream import disk_failed
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.coverage import WalFile
-from tmi_ops.wal.fetching import fetch_wal_file
+from tmi_ops.wal.fetching import read_wal_file
 
 # The window: enough to outrun the replay over a slow stretch, little beside any data directory.
 AHEAD_BYTES = 512 << 20
@@ -41,7 +41,7 @@ POLL_S = 0.01
 PATIENCE_S = 300.0
 # For a timeline whose history the archive does not have; no server takes it for one.
 STAND_IN = b"# tmi_ops: this timeline is taken; its history was never archived, or cannot be read\n"
-_READY, _WANTED, _FETCHING = "ready", "wanted", "fetching"
+_READY, _WANTED = "ready", "wanted"
 
 
 class WalSpool:
@@ -149,17 +149,13 @@ class WalSpool:
         Raises:
             OpsError: they cannot be fetched.
         """
-        path = self._directory / _FETCHING / f"{file.name}.again"
-        try:
-            if not self._download(file.stored, path):
-                raise _gone(file.name)
-            self._edit(path, file)
-            return path.read_bytes()
-        finally:
-            path.unlink(missing_ok=True)
+        content = self._read(file.stored)
+        if content is None:
+            raise _gone(file.name)
+        return self._edited(content, file)
 
     def __enter__(self) -> WalSpool:
-        for name in ("", _READY, _WANTED, _FETCHING):
+        for name in ("", _READY, _WANTED):
             directory = self._directory / name
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._identity.take_over(directory)
@@ -215,10 +211,7 @@ class WalSpool:
             self._next = max(self._next, self._order.get(name, -1) + 1)
 
     def _stand_in(self, name: str) -> None:
-        path = self._directory / _FETCHING / name
-        path.write_bytes(STAND_IN)
-        self._identity.take_over(path)
-        path.replace(self._ready(name))
+        self._identity.write(self._ready(name), STAND_IN)
         self._note(name).unlink(missing_ok=True)
 
     def _fail_or_retry(self, name: str, error: OpsError) -> None:
@@ -249,49 +242,41 @@ class WalSpool:
 
     def _bring(self, name: str) -> bool:
         """Fetch a file and make it ready in one step; False when the archive does not have it."""
-        path = self._directory / _FETCHING / name
         file = self._files.get(name)
-        if not self._download(file.stored if file else name, path):
+        content = self._read(file.stored if file else name)
+        if content is None:
             return False
-        if file is not None:
-            self._edit(path, file)
-        self._identity.take_over(path)
+        self._identity.write(self._ready(name), content if file is None else self._edited(content, file))
         with self._lock:
             if file is not None:
                 self._made.add(name)
-            path.replace(self._ready(name))
         self._note(name).unlink(missing_ok=True)
         return True
 
-    def _edit(self, path: Path, file: WalFile) -> None:
-        if file.cut is not None:
-            _cut(path, file.cut - file.segment.start)
+    def _edited(self, content: bytes, file: WalFile) -> bytes:
+        if file.cut is not None:  # what comes there is of a history that was left
+            content = content[: file.cut - file.segment.start].ljust(len(content), b"\0")
         own = {lsn: byte for lsn, byte in self.edits.items() if file.segment.start <= lsn < file.segment.end}
-        if own:
-            with path.open("r+b") as opened:
-                for lsn, byte in own.items():
-                    opened.seek(lsn - file.segment.start)
-                    opened.write(bytes((byte,)))
+        if not own:
+            return content
+        edited = bytearray(content)
+        for lsn, byte in own.items():
+            edited[lsn - file.segment.start] = byte
+        return bytes(edited)
 
-    def _download(self, stored: str, path: Path) -> bool:
-        if fetch_wal_file(self._store, self._system_identifier, stored, path):
-            return True
+    def _read(self, stored: str) -> bytes | None:
+        content = read_wal_file(self._store, self._system_identifier, stored)
         # An open segment that was listed may be whole by now, and then has its whole name.
         whole = stored.removesuffix(PARTIAL_SUFFIX)
-        return whole != stored and fetch_wal_file(self._store, self._system_identifier, whole, path)
+        if content is None and whole != stored:
+            return read_wal_file(self._store, self._system_identifier, whole)
+        return content
 
     def _ready(self, name: str) -> Path:
         return self._directory / _READY / name
 
     def _note(self, name: str) -> Path:
         return self._directory / _WANTED / name
-
-
-def _cut(path: Path, size: int) -> None:
-    """Zeros after `size`: what comes there is of a history that was left."""
-    length = path.stat().st_size
-    os.truncate(path, size)
-    os.truncate(path, length)
 
 
 def _unusable(name: str, error: OpsError) -> RecoveryError:
