@@ -6,6 +6,7 @@ noticed here, and the plan is made anew of everything that is listed.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,6 +23,11 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import WalFile
 from tmi_ops.wal.layout import SUFFIX, file_key
+
+# A whole segment, or a piece of an open one.
+_OF_A_SEGMENT = re.compile(
+    rf"(?P<name>[0-9A-F]{{24}})(?:{re.escape(PARTIAL_SUFFIX)}(?:\.[0-9A-F-]+)?)?{re.escape(SUFFIX)}"
+)
 
 
 def promised_plan(
@@ -77,8 +83,10 @@ def _listed(store: ObjectStore, system_identifier: str, first: str, last: str) -
     folder = beginning[: beginning.rindex("/") + 1]
     found = set()
     for item in store.list_objects(folder, after=beginning.removesuffix(SUFFIX)):
-        name = item.key.removeprefix(folder).removesuffix(SUFFIX).removesuffix(PARTIAL_SUFFIX)
-        if name > last:
+        match = _OF_A_SEGMENT.fullmatch(item.key.removeprefix(folder))
+        if match is None:
+            continue
+        if match["name"] > last:
             break
-        found.add(name)
+        found.add(match["name"])
     return found

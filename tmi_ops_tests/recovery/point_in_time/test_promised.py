@@ -13,13 +13,27 @@ from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
-from tmi_ops.recovery.point_in_time.promised import promised_plan
+from tmi_ops.recovery.point_in_time.promised import are_there, promised_plan
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops.wal.archive import list_wal
+from tmi_ops.wal.coverage import WalFile
 from tmi_ops.wal.index import LONG_TAIL
 from tmi_ops.wal.layout import file_key
+
+
+def test_an_open_segment_is_there_in_pieces_and_one_is_not_there_by_its_backups_history(
+    store_settings: StoreSettings,
+) -> None:
+    store = open_store(store_settings, "development")
+    whole, gone, newest = (Segment(1, number * DEFAULT_SEGMENT_SIZE, DEFAULT_SEGMENT_SIZE) for number in (1, 2, 3))
+    store.put_bytes(file_key(CLUSTER, whole.name), b"x")
+    store.put_bytes(file_key(CLUSTER, f"{gone.name}.00000028.backup"), b"x")
+    store.put_bytes(file_key(CLUSTER, f"{newest.name}.partial.00001000"), b"x")
+    open_one = WalFile(newest, f"{newest.name}.partial")
+    assert are_there(store, CLUSTER, [WalFile(whole, whole.name), open_one])
+    assert not are_there(store, CLUSTER, [WalFile(whole, whole.name), WalFile(gone, gone.name), open_one])
 
 
 def test_a_segment_that_somebody_removed_ends_the_plan_though_the_index_names_it(
