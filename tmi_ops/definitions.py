@@ -20,13 +20,13 @@ from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.orchestration.row_rescue import row_rescue_definitions
-from tmi_ops.orchestration.schedules import timetable_of
+from tmi_ops.orchestration.schedules import objectives_of, timetable_of
 from tmi_ops.orchestration.schema import schema_definitions
 from tmi_ops.orchestration.schema_drift import schema_drift_definitions
 from tmi_ops.orchestration.shadow import shadow_definitions
 from tmi_ops.orchestration.sweeping import sweeping_definitions
 from tmi_ops.orchestration.wal import wal_definitions
-from tmi_ops.settings import environment_name, profile_of, read_objectives
+from tmi_ops.settings import environment_name, profile_of
 
 
 def environment_definitions(environment: str) -> Definitions:
@@ -49,7 +49,7 @@ def environment_definitions(environment: str) -> Definitions:
         objectives_definitions(environment),
         sweeping_definitions(environment),
     )
-    timetable, objectives = timetable_of(environment), read_objectives(environment)
+    timetable, objectives = timetable_of(environment), objectives_of(environment)
     return Definitions.merge(
         capabilities,
         guarding_definitions(environment, capabilities),

@@ -149,7 +149,9 @@ class Adoption:
 
         settings, store = self.read(Purpose.BACKUP), self.store()
         logical = read_protection(settings, store, check_connection(self.read)).logical
-        verdict = verify_backup(settings, store, find_backup(store, logical or "latest"), self.report).verdict
+        verdict = verify_backup(
+            settings, store, find_backup(store, logical or "latest", settings.postgres.database), self.report
+        ).verdict
         if verdict.outcome != "proven":
             raise RecoveryError(
                 f"{verdict.backup_id} is not proven: {verdict.reasons[0]}",

@@ -57,6 +57,7 @@ class AlertBook:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = settings.home / FOLDER / settings.environment
+        self._kept_in = f"{settings.own_folder}{FOLDER}/"
         self._turn = threading.RLock()
         self._store: ObjectStore | None = None
         self._problem: OpsError | None = None
@@ -97,7 +98,7 @@ class AlertBook:
         store = self._open()
         ahead = copy.record if copy and copy.ahead else None
         for _ in range(_WRITINGS):
-            stored, condition = _read(store, key)
+            stored, condition = _read(store, self._object_key(key))
             record = merged(stored, ahead) if stored and ahead else stored or ahead
             step = decide(record)
             news = step.record if step else ahead and record
@@ -107,7 +108,7 @@ class AlertBook:
                 return None
             news = news.model_copy(update={"writing": uuid.uuid4().hex})
             try:
-                put_single(store, _object_key(key), _body(news), condition=condition)
+                put_single(store, self._object_key(key), _body(news), condition=condition)
             except ObjectExistsError:
                 continue  # another process was quicker: decide anew on what it wrote
             self._write_copy(_Copy(record=news, ahead=False))
@@ -116,11 +117,13 @@ class AlertBook:
 
     def _stored(self) -> dict[str, AlertRecord]:
         store = self._open()
-        names = [item.key for item in store.list_objects(f"{FOLDER}/") if item.key.endswith(".json")]
-        keys = [name.removeprefix(f"{FOLDER}/").removesuffix(".json") for name in names]
+        names = [item.key for item in store.list_objects(self._kept_in) if item.key.endswith(".json")]
         with ThreadPoolExecutor(_READERS, thread_name_prefix="alerts") as pool:
-            found = pool.map(lambda key: _read(store, key)[0], keys)
+            found = pool.map(lambda name: _read(store, name)[0], names)
             return {record.alert.key: record for record in found if record is not None}
+
+    def _object_key(self, key: str) -> str:
+        return f"{self._kept_in}{key}.json"
 
     def _open(self) -> ObjectStore:
         if self._problem is not None and time.monotonic() - self._failed_at < STORE_PAUSE_S:
@@ -180,20 +183,16 @@ class AlertBook:
             _log.warning("An alert's record was not kept on this machine: %s", error)
 
 
-def _read(store: ObjectStore, key: str) -> tuple[AlertRecord | None, Condition]:
+def _read(store: ObjectStore, object_key: str) -> tuple[AlertRecord | None, Condition]:
     """The store's record, and the condition under which it may be replaced. One that cannot be read counts as none."""
     try:
-        body, head = get_single(store, _object_key(key))
+        body, head = get_single(store, object_key)
     except ObjectMissingError:
         return None, IfAbsent()
     try:
         return AlertRecord.model_validate_json(body), IfUnchanged(head.etag)
     except ValidationError:
         return None, IfUnchanged(head.etag)
-
-
-def _object_key(key: str) -> str:
-    return f"{FOLDER}/{key}.json"
 
 
 def _body(facts: BaseModel) -> bytes:

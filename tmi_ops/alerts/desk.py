@@ -61,7 +61,7 @@ class AlertDesk:
         now, repeat = self._clock(), self._settings.alerts.repeat
         return self._do(
             alert.key,
-            lambda record: plan_raise(record, alert, self._settings.environment, now, repeat, self._hearing),
+            lambda record: plan_raise(record, alert, self._settings.name, now, repeat, self._hearing),
         )
 
     def amend(self, alert: Alert) -> AlertOutcome:
@@ -71,7 +71,7 @@ class AlertDesk:
         def decide(record: AlertRecord | None) -> Step | None:
             if record is None or not record.is_open:
                 return None
-            return plan_raise(record, alert, self._settings.environment, now, repeat, self._hearing)
+            return plan_raise(record, alert, self._settings.name, now, repeat, self._hearing)
 
         return self._do(alert.key, decide)
 
@@ -97,7 +97,7 @@ class AlertDesk:
             For each channel an empty text where it arrived, or why it did not; nothing where no channel is configured.
         """
         hearing = [channel for channel in self.channels if channel.hears.rank <= severity.rank]
-        return deliver(hearing, trial_message(self._settings.environment, severity, self._clock()))
+        return deliver(hearing, trial_message(self._settings.name, severity, self._clock()))
 
     def records(self) -> list[AlertRecord]:
         """Every alert that is remembered, newest first; `book.problem` says whether the store was missing."""

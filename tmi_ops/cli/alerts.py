@@ -30,7 +30,7 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
         found = next((record for record in records if record.alert.key == key), None)
         if found is None:
             known = ", ".join(sorted(record.alert.key for record in records)) or "none yet"
-            raise click.UsageError(f"there never was an alert {key!r} in {settings.environment}; known: {known}")
+            raise click.UsageError(f"there never was an alert {key!r} in {settings.name}; known: {known}")
         alerts_view.show_history(out, found)
     else:
         alerts_view.show_alerts(out, records, settings, show_all)
@@ -66,7 +66,7 @@ def test_channels(severity: str) -> int:
     problems = AlertDesk(settings).send_test(Severity(severity))
     if not problems:
         raise SettingsError(
-            f"No channel hears of {severity} alerts in {settings.environment}.",
+            f"No channel hears of {severity} alerts in {settings.name}.",
             next_step="set TMI_OPS_ALERT_URLS (everything), TMI_OPS_ALERT_URLS_WARNING or TMI_OPS_ALERT_URLS_CRITICAL "
             "to addresses of apprise, for example mailto://user:password@example.com",
         )

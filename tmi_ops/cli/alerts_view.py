@@ -31,9 +31,9 @@ def show_alerts(console: Console, records: Sequence[AlertRecord], settings: Sett
     over = [record for record in records if not record.is_open]
     number = len(still_open)
     console.print(
-        f"[green]No alert is open in {settings.environment}.[/]"
+        f"[green]No alert is open in {settings.name}.[/]"
         if not number
-        else f"[bold]{number} {'alert is' if number == 1 else 'alerts are'} open in {settings.environment}.[/]"
+        else f"[bold]{number} {'alert is' if number == 1 else 'alerts are'} open in {settings.name}.[/]"
     )
     for record in still_open:
         console.print()

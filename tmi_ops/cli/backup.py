@@ -57,7 +57,7 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     with reporting(quiet) as report:
         manifest = back_up_logical(settings, store, format_, report, jobs=jobs or DUMP_JOBS)
     _show_backup(manifest)
-    ping_heartbeat(settings, f"{settings.environment}: logical backup {manifest.backup_id} was committed")
+    ping_heartbeat(settings, f"{settings.name}: logical backup {manifest.backup_id} was committed")
     if not and_verify:
         out.print(f"Not proven yet. Next: [bold]tmi-ops verify {manifest.backup_id}[/]")
         return 0
@@ -121,7 +121,7 @@ def backups(as_json: bool) -> int:
         click.echo(json.dumps([_entry_facts(entry) for entry in entries], indent=2))
         return _show_broken(broken)
     if not entries and not broken:
-        out.print(f"No backups of {settings.environment} in {settings.store.describe()}.")
+        out.print(f"No backups of {settings.name} in {settings.store.describe()}.")
         out.print("Next: [bold]tmi-ops backup logical --verify[/]")
         return 0
     out.print(_backups_table(entries))
@@ -176,37 +176,44 @@ def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
 
 
 _WIDE = 110
+WHOLE_CLUSTER = "whole cluster"
 
 
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
     """A line for each backup: what was backed up when, and whether it is proven; a wide terminal shows of what and by
-    what too, and reasons in full.
+    what too, and reasons in full. Where there are several databases, a narrow one says whose each backup is in place of
+    its format.
     """
     wide = out.width >= _WIDE
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
     table.add_column("backup", no_wrap=True)  # it is copied into the next command
     table.add_column("age", no_wrap=True)
     table.add_column("size", no_wrap=True, justify="right")
-    table.add_column("format", no_wrap=True)
-    for column in ("of", "PostgreSQL", "took") if wide else ():
+    several = len({_subject(entry.manifest) for entry in entries} - {WHOLE_CLUSTER}) > 1
+    columns = ("format", "of", "PostgreSQL", "took") if wide else ("of",) if several else ("format",)
+    for column in columns:
         table.add_column(column, no_wrap=True)
     table.add_column("verdict", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
     for entry in entries:
         manifest = entry.manifest
-        more = (_subject(manifest), manifest.server_version, time_words(manifest.duration_seconds)) if wide else ()
+        shown = {
+            "format": manifest.format,
+            "of": _subject(manifest),
+            "PostgreSQL": manifest.server_version,
+            "took": time_words(manifest.duration_seconds),
+        }
         table.add_row(
             manifest.backup_id,
             age_words(manifest.taken_at).removesuffix("" if wide else " ago"),
             size_words(manifest.total_size),
-            manifest.format,
-            *more,
+            *(shown[column] for column in columns),
             _verdict_words(entry),
         )
     return table
 
 
 def _subject(manifest: AnyManifest) -> str:
-    return "whole cluster" if isinstance(manifest, BaseManifest) else manifest.database
+    return WHOLE_CLUSTER if isinstance(manifest, BaseManifest) else manifest.database
 
 
 def _verdict_words(entry: CatalogueEntry) -> str:

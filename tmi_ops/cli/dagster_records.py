@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tmi_ops.errors import OpsError
-from tmi_ops.settings import load_settings
+from tmi_ops.settings import Settings, load_settings
 
 
-def dagster_variables() -> Mapping[str, str]:
+def dagster_variables(settings: Settings | None = None) -> Mapping[str, str]:
     """Where Dagster keeps its records: as the process says, else the embedded stack's."""
     if os.environ.get("DAGSTER_PG_HOST"):
         return os.environ
     try:
-        settings = load_settings()
+        settings = settings or load_settings()
     except OpsError:
         return {}  # whoever reads the settings next says why
     return _of_the_stack(settings.home) if settings.uses_embedded_stack else {}

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import click
 
@@ -25,10 +24,8 @@ from tmi_ops.cli.lasting import lasting_output
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.errors import OpsError, SettingsError
 
-if TYPE_CHECKING:
-    from tmi_ops.settings.names import Unread
-
 INTERRUPTED = 130
+ENVIRONMENT = "TMI_ENV"
 _AGAIN_AFTER_S = 0.05
 _INTERRUPTED = "Interrupted."
 _NOT_CONFIRMED = "Not confirmed, so nothing was changed."
@@ -144,27 +141,53 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tmi-ops")
+@click.option(
+    "-e",
+    "--environment",
+    metavar="NAME",
+    help="The environment (production), or a database beside its own (production/billing), that this is about; else "
+    "TMI_ENV says it.",
+)
 @click.pass_context
-def tmi_ops(context: click.Context) -> None:
+def tmi_ops(context: click.Context, environment: str | None) -> None:
     """Keep TMI's PostgreSQL database recoverable, and prove it.
 
-    Settings come from the environment and from .env files; see `tmi-ops settings`.
+    Settings come from the environment, from .env files and from tmi-ops.toml; see `tmi-ops settings`.
     """
     note_beginning(context)
-    for unread in _unread_variables():
-        echo_wrapped(f"warning: {unread.describe()}", fg="yellow")
+    if environment is not None:
+        _choose(context, environment)
+    for warning in _warnings():
+        echo_wrapped(f"warning: {warning}", fg="yellow")
 
 
-def _unread_variables() -> tuple[Unread, ...]:
+def _choose(context: click.Context, name: str) -> None:
+    """For this command and the programs that it starts."""
+    before = os.environ.get(ENVIRONMENT)
+    os.environ[ENVIRONMENT] = name
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(ENVIRONMENT, None)
+        else:
+            os.environ[ENVIRONMENT] = before
+
+    context.call_on_close(restore)
+
+
+def _warnings() -> list[str]:
+    """Variables that a person wrote and nothing reads."""
     from tmi_ops.settings.names import unread_names
+    from tmi_ops.settings.reading import unused_variables
     from tmi_ops.settings.sources import env_files, process_variables
 
     environ = process_variables(None)
     try:
-        files = env_files(Path.cwd(), environ.get("TMI_ENV", "development").strip())
+        files = env_files(Path.cwd(), environ.get(ENVIRONMENT, "development").strip())
+        unused = unused_variables()
     except SettingsError:  # The command says it.
-        files = {}
-    return unread_names({*environ, *files})
+        files, unused = {}, ""
+    return [*(unread.describe() for unread in unread_names({*environ, *files})), *([unused] if unused else [])]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

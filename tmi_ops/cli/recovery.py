@@ -37,7 +37,7 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
     from tmi_ops.store.catalogue import find_backup
 
     settings, store = open_environment(Purpose.RESTORER)
-    manifest = find_backup(store, backup)
+    manifest = find_backup(store, backup, settings.postgres.database)
     with reporting(quiet) as report:
         proof = verify_backup(settings, store, manifest, report)
     if as_json:
@@ -159,7 +159,8 @@ def _restore_database(
     from tmi_ops.store.catalogue import find_backup
 
     settings, store = open_environment(Purpose.RESTORER)
-    plan = plan_restore(settings, find_backup(store, backup), into, replace=replace, choices=choices)
+    manifest = find_backup(store, backup, settings.postgres.database)
+    plan = plan_restore(settings, manifest, into, replace=replace, choices=choices)
     _show_plan(plan)
     if plan_only:
         return 0

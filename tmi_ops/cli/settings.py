@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from tmi_ops.cli.terminal import out, time_words
-from tmi_ops.settings import Purpose, Settings, StoreSettings, env_file_names, load_settings
+from tmi_ops.settings import Purpose, Settings, StoreSettings, env_file_names, load_settings, read_source
 
 
 @click.command()
@@ -15,7 +15,7 @@ def settings() -> None:
     current = load_settings()
     store = current.store
     rows = {
-        "environment": f"{current.environment} (TMI_ENV; files {', '.join(env_file_names(current.environment))})",
+        "environment": f"{current.name} (TMI_ENV; {_files()})",
         "database": f"{current.postgres.describe()} sslmode={current.postgres.sslmode}",
         "roles": _roles(current),
         "cache": current.redis.describe() if current.redis else "none configured (REDIS_HOST, TMI_REDIS_URL)",
@@ -35,6 +35,12 @@ def settings() -> None:
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
     out.print(table)
+
+
+def _files() -> str:
+    source = read_source(secrets=False)
+    files = ", ".join(env_file_names(source.environment))
+    return f"files {files}" if source.declared is None else f"{source.declared.file.name}, {files}"
 
 
 def _roles(current: Settings) -> str:

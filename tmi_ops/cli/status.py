@@ -13,6 +13,7 @@ from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.status import Status
+    from tmi_ops.settings import Declared
 
 NOT_MET = 1
 COULD_NOT_LOOK = 2
@@ -29,7 +30,8 @@ COULD_NOT_LOOK = 2
     metavar="[SECONDS]",
     help="Look again every so many seconds (10 unless told) until Ctrl-C.",
 )
-def status(as_json: bool, watch: float | None) -> int:
+@click.option("--all", "everything", is_flag=True, help="All that tmi-ops.toml names, side by side.")
+def status(as_json: bool, watch: float | None, everything: bool) -> int:
     """How far back we can recover, and how long it would take. Changes nothing.
 
     Reads the store and asks the database and Dagster's records beside it; what cannot be asked is said so, line by
@@ -37,8 +39,14 @@ def status(as_json: bool, watch: float | None) -> int:
     objective are used up. Health and schema are shown as they were found last, with the age of that.
 
     Exit codes: 0 both objectives are met, 1 one is at risk, breached or unproven, 2 store or database could not be
-    looked at.
+    looked at. With --all: the highest of all.
     """
+    if everything:
+        if watch is not None:
+            raise click.UsageError("--all looks once: leave out --watch, or watch one with -e NAME.")
+        from tmi_ops.cli.status_all import show_all
+
+        return show_all(as_json=as_json)
     if watch is not None:
         return _keep_looking(watch, as_json=as_json)
     found = look()
@@ -65,17 +73,21 @@ def exit_code(found: Status) -> int:
     return 0 if found.saw_all else COULD_NOT_LOOK
 
 
-def look() -> Status:
+def look(of: Declared | None = None) -> Status:
     """Everything, as the settings say.
+
+    Args:
+        of: another one than TMI_ENV names.
 
     Raises:
         SettingsError: they are malformed.
     """
     from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.objectives.status import read_status
-    from tmi_ops.settings import load_settings, read_variables
+    from tmi_ops.settings import load_settings, variables_of
 
-    return read_status(load_settings(purpose=Purpose.MONITOR), read_variables(), dagster_variables())
+    settings = load_settings(purpose=Purpose.MONITOR, of=of)
+    return read_status(settings, variables_of(settings), dagster_variables(settings))
 
 
 def _keep_looking(every: float, *, as_json: bool) -> int:

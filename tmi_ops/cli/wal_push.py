@@ -54,9 +54,11 @@ def _notes(directory: Path | None) -> Notes | None:
 
 def _env_files(directory: Path) -> dict[str, str]:
     """What could change the settings, by its content, without the cost of understanding it."""
+    from tmi_ops.settings.fleet import FILE, VARIABLE
+
     return {
         str(file.absolute()): file.read_text(errors="replace")
-        for file in sorted(directory.glob(".env*"))
+        for file in sorted([*directory.glob(".env*"), directory / os.environ.get(VARIABLE, FILE)])
         if file.is_file()
     }
 

@@ -102,7 +102,7 @@ def _worst(findings: Iterable[Finding]) -> Answer | None:
 
 
 def _facts(patient: Patient) -> AutomationFacts:
-    return facts_of(_records(patient), patient.settings.environment)
+    return facts_of(_records(patient), patient.settings.name)
 
 
 def _automation(patient: Patient) -> Automation:

@@ -108,7 +108,8 @@ def open_shelf(settings: Settings) -> Shelf:
     if settings.store.age_recipients:
         return HomeShelf(settings.home / settings.environment / KEY)
     try:
-        return StoreShelf(open_store(settings.store, settings.environment, hurried=True))
+        store = open_store(settings.store, settings.environment, hurried=True)
+        return StoreShelf(store, f"{settings.own_folder}{KEY}")
     except StoreError:
         return HomeShelf(settings.home / settings.environment / KEY)
 

@@ -93,7 +93,7 @@ class _Reading:
         shadow = self._shadow(by_wal.system_identifier if by_wal else None)
         told = counted(proven, newest, way, shadow)
         return RecoverabilityFacts(
-            environment=self.settings.environment,
+            environment=self.settings.name,
             read_at=self.now,
             proven=told.proven,
             newest=told.newest,

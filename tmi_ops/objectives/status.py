@@ -103,7 +103,7 @@ def read_status(
         facts = recoverability.facts if recoverability else None
         database_problem = facts.server_problem if facts else _database_problem(settings)
         return Status(
-            environment=settings.environment,
+            environment=settings.name,
             database=settings.postgres.describe(),
             store=settings.store.describe(),
             at=now,
@@ -170,7 +170,7 @@ def _automatic(
     except OpsError as error:
         broken = Finding(Severity.CRITICAL, "automation", error.what.rstrip("."), advice=advise(error.next_step))
         return Automatic(problem=error.what, findings=(broken,))
-    return read_automatic(dagster, settings.environment, automation.timezone, now, expected=automation.running)
+    return read_automatic(dagster, settings.name, automation.timezone, now, expected=automation.running)
 
 
 def _open_alerts(settings: Settings) -> tuple[AlertRecord, ...] | None:

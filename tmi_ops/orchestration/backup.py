@@ -103,13 +103,9 @@ def backup_definitions(environment: str) -> Definitions:
         from tmi_ops.store.catalogue import find_backup
 
         with failures_explained():
-            store = environment.open_store()
-            proof = verify_backup(
-                environment.settings_for(Purpose.BACKUP),
-                store,
-                find_backup(store, config.backup),
-                RunLogReport(context.log),
-            )
+            settings, store = environment.settings_for(Purpose.BACKUP), environment.open_store()
+            chosen = find_backup(store, config.backup, settings.postgres.database)
+            proof = verify_backup(settings, store, chosen, RunLogReport(context.log))
         return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 
     job = define_asset_job(

@@ -22,7 +22,8 @@ from dagster._core.definitions.run_config import convert_config_input
 from tmi_ops.automation.switch import Automation, read_automation
 from tmi_ops.objectives.timetable import Cadence, Timetable, plan_timetable
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
-from tmi_ops.settings import read_objectives, read_variables
+from tmi_ops.settings import Objectives, read_source
+from tmi_ops.settings.groups import objectives_from
 
 if TYPE_CHECKING:
     from dagster import JobDefinition
@@ -33,14 +34,20 @@ if TYPE_CHECKING:
 _NOT_BEGUN = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
 
 
+def objectives_of(environment: str) -> Objectives:
+    """What the environment promises; no secret is read."""
+    source = read_source(of=environment, secrets=False)
+    return objectives_from(source.environment, source.values)
+
+
 def timetable_of(environment: str) -> Timetable:
     """The environment's timetable; no secret is used."""
-    return plan_timetable(read_objectives(environment))
+    return plan_timetable(objectives_of(environment))
 
 
 def automation_of(environment: str) -> Automation:
     """Whether the environment's schedules and sensors run by default, and in which time zone."""
-    return read_automation(environment, read_variables())
+    return read_automation(environment, read_source(of=environment, secrets=False).values)
 
 
 def sensor_status(environment: str) -> DefaultSensorStatus:

@@ -103,7 +103,7 @@ def _recovered(
 
 @contextmanager
 def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path, report: Report) -> Iterator[Past]:
-    manifest = find_backup(store, backup)
+    manifest = find_backup(store, backup, settings.postgres.database)
     if manifest.format == "schema-only":
         raise RecoveryError(
             f"{manifest.backup_id} holds no rows that could be loaded.",

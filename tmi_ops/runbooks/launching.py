@@ -28,9 +28,9 @@ class LaunchLimits:
     sql: bool = False
 
 
-def read_limits(environ: Mapping[str, str] | None = None) -> LaunchLimits:
+def read_limits(variables: Mapping[str, str] | None = None) -> LaunchLimits:
     """TMI_OPS_RECOVERY_DIRECTORIES, _ADDRESSES and _SQL; nothing is allowed where they are unset."""
-    values = read_variables(environ)
+    values = read_variables() if variables is None else variables
     said = {name: values.get(f"{_PREFIX}{suffix}", "") for name, suffix in _LIMITS.items()}
     return LaunchLimits(
         directories=tuple(Path(word) for word in said["directories"].replace(":", ",").split(",") if word.strip()),

@@ -20,13 +20,15 @@ from tmi_ops.settings.facts import (
     StoreSettings,
     without_credentials,
 )
+from tmi_ops.settings.fleet import Declared, Fleet, declare, find_fleet
 from tmi_ops.settings.purposes import PURPOSES, Purpose
 from tmi_ops.settings.reading import (
     environment_name,
     load_settings,
     profile_of,
-    read_objectives,
+    read_source,
     read_variables,
+    variables_of,
 )
 from tmi_ops.settings.sources import STACK_ENV_FILE, env_file_names
 
@@ -36,6 +38,8 @@ __all__ = [
     "STACK_ENV_FILE",
     "AlertSettings",
     "CachePolicy",
+    "Declared",
+    "Fleet",
     "Objectives",
     "PostgresSettings",
     "Purpose",
@@ -45,12 +49,15 @@ __all__ = [
     "SessionPolicy",
     "Settings",
     "StoreSettings",
+    "declare",
     "env_file_names",
     "environment_name",
+    "find_fleet",
     "load_settings",
     "parse_duration",
     "profile_of",
-    "read_objectives",
+    "read_source",
     "read_variables",
+    "variables_of",
     "without_credentials",
 ]

@@ -17,6 +17,12 @@ WARNING_URLS = "TMI_OPS_ALERT_URLS_WARNING"
 CRITICAL_URLS = "TMI_OPS_ALERT_URLS_CRITICAL"
 REPEAT = "TMI_OPS_ALERT_REPEAT"
 HEARTBEAT_URL = "TMI_OPS_HEARTBEAT_URL"
+ALERT_VARIABLES = {
+    "urls": ALL_URLS,
+    "urls_warning": WARNING_URLS,
+    "urls_critical": CRITICAL_URLS,
+    "heartbeat_url": HEARTBEAT_URL,
+}
 
 # Addresses may hold commas of their own (`?to=a@example.com,b@example.com`): only what begins one ends the one before.
 _BETWEEN = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")

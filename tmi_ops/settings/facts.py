@@ -203,11 +203,14 @@ class AlertSettings(_Facts):
 class Settings(_Facts):
     """Everything tmi_ops is told. Secrets never show in its repr.
 
+    `database`: its name in tmi-ops.toml, where it is another database of the environment's cluster than its own.
+    `variables`: what all this was read from; None where it was made otherwise. Holds secrets.
     `redis`: None where nobody has said that TMI has a cache; one that merely listens on Redis's port is not TMI's.
     `copy_libraries`: what servers over restored files load when they start (shared_preload_libraries).
     """
 
     environment: str
+    database: str | None = None
     postgres: PostgresSettings
     redis: RedisSettings | None = None
     store: StoreSettings
@@ -220,3 +223,15 @@ class Settings(_Facts):
     pg_bindir: Path | None = None
     copy_libraries: tuple[LibraryName, ...] = ()
     uses_embedded_stack: bool = False
+    variables: Mapping[str, str] | None = Field(default=None, repr=False, exclude=True)
+
+    @property
+    def name(self) -> str:
+        """`production`, or `production/billing` for another database of its cluster."""
+        return f"{self.environment}/{self.database}" if self.database else self.environment
+
+    @property
+    def own_folder(self) -> str:
+        """Below the environment's part of the store: where lies what is known of this database alone, beside its
+        cluster's base backups, WAL and logical backups."""
+        return f"databases/{self.database}/" if self.database else ""

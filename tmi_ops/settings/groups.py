@@ -25,25 +25,40 @@ KEEP = "TMI_OPS_KEEP_"
 WINDOW = "TMI_OPS_RECOVERY_WINDOW"
 CACHE = "TMI_OPS_CACHE_"
 RETAIN = "TMI_OPS_RETAIN"
-_REDIS_VARIABLES = ("host", "port", "password", "db", "tls_enabled", "tls_ca_file")
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
+# Which variable says which field.
+POSTGRES_VARIABLES = {
+    "host": "POSTGRES_HOST",
+    "port": "POSTGRES_PORT",
+    "user": "POSTGRES_USER",
+    "password": "POSTGRES_PASSWORD",
+    "database": "POSTGRES_DB",
+    "sslmode": "POSTGRES_SSLMODE",
+    "require_auth": "POSTGRES_REQUIRE_AUTH",
+    "channel_binding": "POSTGRES_CHANNEL_BINDING",
+    **{name: f"POSTGRES_{name.upper()}" for name in _SSL_FILES},
+}
+REDIS_VARIABLES, TMI_REDIS_VARIABLES = (
+    {name: f"{prefix}{name.upper()}" for name in ("host", "port", "password", "db", "tls_enabled", "tls_ca_file")}
+    for prefix in ("REDIS_", "TMI_REDIS_")
+)
+STORE_VARIABLES = {
+    "bucket": "TMI_OPS_S3_BUCKET",
+    "prefix": "TMI_OPS_S3_PREFIX",
+    "endpoint_url": "TMI_OPS_S3_ENDPOINT_URL",
+    "region": "TMI_OPS_S3_REGION",
+    "access_key_id": "TMI_OPS_S3_ACCESS_KEY_ID",
+    "secret_access_key": "TMI_OPS_S3_SECRET_ACCESS_KEY",
+    "age_identity_file": "TMI_OPS_AGE_IDENTITY_FILE",
+    "signing_key_file": "TMI_OPS_SIGNING_KEY_FILE",
+    "purpose": "TMI_OPS_S3_PURPOSE",
+}
 
 
 def postgres_from(values: Mapping[str, str]) -> PostgresSettings:
     """How TMI's database is reached: TMI_DATABASE_URL, each part of it overruled by its POSTGRES_* variable."""
     fields = _from_url(values["TMI_DATABASE_URL"]) if values.get("TMI_DATABASE_URL") else {}
-    names = {
-        "host": "POSTGRES_HOST",
-        "port": "POSTGRES_PORT",
-        "user": "POSTGRES_USER",
-        "password": "POSTGRES_PASSWORD",
-        "database": "POSTGRES_DB",
-        "sslmode": "POSTGRES_SSLMODE",
-        "require_auth": "POSTGRES_REQUIRE_AUTH",
-        "channel_binding": "POSTGRES_CHANNEL_BINDING",
-        **{name: f"POSTGRES_{name.upper()}" for name in _SSL_FILES},
-    }
-    fields |= _present(values, names)
+    fields |= _present(values, POSTGRES_VARIABLES)
     return PostgresSettings.model_validate(fields)
 
 
@@ -80,8 +95,8 @@ def redis_from(values: Mapping[str, str]) -> RedisSettings | None:
     None: no variable says anything of a cache.
     """
     fields = _from_redis_url(values["TMI_REDIS_URL"]) if values.get("TMI_REDIS_URL") else {}
-    for prefix in ("TMI_REDIS_", "REDIS_"):
-        fields |= _present(values, {name: f"{prefix}{name.upper()}" for name in _REDIS_VARIABLES})
+    for names in (TMI_REDIS_VARIABLES, REDIS_VARIABLES):
+        fields |= _present(values, names)
     return RedisSettings.model_validate(fields) if fields else None
 
 
@@ -118,18 +133,7 @@ def cache_policy_from(values: Mapping[str, str], profile: Profile) -> CachePolic
 
 def store_from(values: Mapping[str, str], home: Path, environment: str) -> StoreSettings:
     """Where backups live, for whom they are encrypted, and who signs them."""
-    names = {
-        "bucket": "TMI_OPS_S3_BUCKET",
-        "prefix": "TMI_OPS_S3_PREFIX",
-        "endpoint_url": "TMI_OPS_S3_ENDPOINT_URL",
-        "region": "TMI_OPS_S3_REGION",
-        "access_key_id": "TMI_OPS_S3_ACCESS_KEY_ID",
-        "secret_access_key": "TMI_OPS_S3_SECRET_ACCESS_KEY",
-        "age_identity_file": "TMI_OPS_AGE_IDENTITY_FILE",
-        "signing_key_file": "TMI_OPS_SIGNING_KEY_FILE",
-        "purpose": "TMI_OPS_S3_PURPOSE",
-    }
-    fields: dict[str, object] = dict(_present(values, names))
+    fields: dict[str, object] = dict(_present(values, STORE_VARIABLES))
     fields["prefix"] = _prefix(str(fields.get("prefix", "tmi-ops")))
     fields["age_recipients"] = _words(values.get("TMI_OPS_AGE_RECIPIENTS"))
     fields["trusted_keys"] = _words(values.get("TMI_OPS_TRUSTED_KEYS"))

@@ -110,6 +110,11 @@ PURPOSES: Mapping[Purpose, Need] = {
 }
 
 
+LOGINS = frozenset(
+    f"{PREFIX}{purpose.upper()}_{part}" for purpose in Purpose for part in ("USER", "PASSWORD", "PASSWORD_FILE")
+)
+
+
 def rights_of(role: str) -> Rights:
     """Everything that the purposes of one declared role need, together."""
     needed = [need.rights for need in PURPOSES.values() if need.role == role]

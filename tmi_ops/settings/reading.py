@@ -1,9 +1,12 @@
-"""Variables and .env files -> Settings. The process wins over `.env.<environment>`, which wins over the stack's."""
+"""Variables, tmi-ops.toml and .env files -> Settings. Without such a file the process wins over `.env.<environment>`,
+which wins over the stack's.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,7 +15,8 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings.alerting import alerts_from
-from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Objectives, Settings
+from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Settings
+from tmi_ops.settings.fleet import Declared, find_fleet, full_name
 from tmi_ops.settings.groups import (
     CACHE,
     KEEP,
@@ -24,8 +28,8 @@ from tmi_ops.settings.groups import (
     retention_from,
     store_from,
 )
-from tmi_ops.settings.purposes import Purpose, login_of
-from tmi_ops.settings.sources import env_file_names, env_files, process_variables, with_stack
+from tmi_ops.settings.purposes import LOGINS, Purpose, login_of
+from tmi_ops.settings.sources import beside, env_file_names, env_files, ignored_beside, process_variables, with_stack
 
 DEFAULT_HOME = ".tmi-ops"
 
@@ -40,33 +44,54 @@ _VARIABLE_PREFIXES = {
 
 _TRUE_WORDS = {"1", "true", "yes", "on"}
 COPY_LIBRARIES = "TMI_OPS_COPY_LIBRARIES"
+# By its name, as `-e` and TMI_ENV give it, or as it was declared; None: whichever TMI_ENV names.
+Of = str | Declared | None
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
+@dataclass(frozen=True)
+class Source:
+    """Whose settings are read, and from what. `values` holds secrets where they were asked for."""
+
+    environment: str
+    database: str | None
+    directory: Path
+    values: dict[str, str]
+    declared: Declared | None
+
+    @property
+    def home(self) -> Path:
+        """Of each database that a file declares its own: runs, codes and journeys of one are not another's."""
+        said = self.values.get("TMI_OPS_HOME", DEFAULT_HOME)
+        return (self.directory / said / (self.declared.name if self.declared else "")).resolve()
+
+
 def load_settings(
-    environ: Mapping[str, str] | None = None, directory: Path | None = None, purpose: Purpose | None = None
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    purpose: Purpose | None = None,
+    of: Of = None,
 ) -> Settings:
-    """Read the settings of the environment that TMI_ENV names (default: development).
+    """Read the settings of the environment that TMI_ENV names (default: development, or the only one of tmi-ops.toml).
 
     Args:
         purpose: what is logged in for; the role that the environment names for it, else POSTGRES_USER.
         environ: the process's variables; `os.environ` when None.
-        directory: where .env files are looked for; the working directory when None.
+        directory: where tmi-ops.toml and .env files are looked for; the working directory when None.
+        of: another one than TMI_ENV names.
 
     Raises:
         SettingsError: an unknown environment, a malformed value, or a setting production refuses.
     """
-    process = process_variables(environ)
-    directory = directory or Path.cwd()
-    environment = environment_name(process, directory)
-    values = env_files(directory, environment) | process
-    home = (directory / values.get("TMI_OPS_HOME", DEFAULT_HOME)).resolve()
-    values, embedded = with_stack(values, home, environment)
-    profile = read_profile(values.get(PROFILE), directory)
+    source = read_source(environ, directory, of)
+    environment, home = source.environment, source.home
+    values, embedded = with_stack(source.values, home, environment)
+    profile = read_profile(values.get(PROFILE), source.directory)
     try:
         postgres = postgres_from(values)
         settings = Settings(
             environment=environment,
+            database=source.database,
             postgres=postgres if purpose is None else login_of(purpose, postgres, values),
             redis=redis_from(values),
             store=store_from(values, home, environment),
@@ -79,63 +104,116 @@ def load_settings(
             pg_bindir=Path(values["TMI_OPS_PG_BINDIR"]) if "TMI_OPS_PG_BINDIR" in values else None,
             copy_libraries=tuple(filter(None, re.split(r"[,\s]+", values.get(COPY_LIBRARIES, "")))),
             uses_embedded_stack=embedded,
+            variables=source.values,
         )
     except ValidationError as error:
+        file = f"{source.declared.file.name}, " if source.declared else ""
         raise SettingsError(
-            f"Settings of {environment} are malformed: {_readable(error)}.",
-            next_step="correct the variable in the process or in "
+            f"Settings of {settings_name(source)} are malformed: {_readable(error)}.",
+            next_step=f"correct the variable in the process or in {file}"
             f"{' or '.join(env_file_names(environment))}, then run `tmi-ops settings` to see what is read",
         ) from None
     _refuse_weak_tls(settings, values)
     return settings
 
 
-def environment_name(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str:
-    """The environment that TMI_ENV names (default: development). Reads no secret and judges no other setting.
+def read_source(
+    environ: Mapping[str, str] | None = None, directory: Path | None = None, of: Of = None, *, secrets: bool = True
+) -> Source:
+    """Whose settings are meant, and the variables that they are made of.
+
+    What tmi-ops.toml declares wins over the process, which otherwise wins over the .env files.
+
+    Args:
+        secrets: follow the references of tmi-ops.toml to files and variables.
 
     Raises:
-        SettingsError: it is unknown and declares no objectives of its own, or its name cannot be part of a key.
-    """
-    process = process_variables(environ)
-    environment = process.get("TMI_ENV", "development").strip()
-    if not _ENVIRONMENT_NAME.fullmatch(environment):
-        raise SettingsError(
-            f"TMI_ENV names an impossible environment: {environment!r}.",
-            next_step=f"use one of {', '.join(OBJECTIVES)}, or a name of letters, digits and _ of your own",
-        )
-    objectives_from(environment, env_files(directory or Path.cwd(), environment) | process)
-    return environment
-
-
-def read_variables(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> dict[str, str]:
-    """The variables settings are made of: the environment's .env files, overlaid by the process's. Holds secrets.
-
-    Raises:
-        SettingsError: as `environment_name`.
+        SettingsError: it is unknown and declares no objectives of its own, its name cannot be part of a key, or
+            tmi-ops.toml names several and nobody has chosen.
     """
     process = process_variables(environ)
     directory = directory or Path.cwd()
-    return env_files(directory, environment_name(process, directory)) | process
+    named = None if isinstance(of, Declared) else of
+    declared = of if isinstance(of, Declared) else _declared(process, directory, of)
+    if declared is not None:
+        values = beside(declared.values(process, secrets=secrets), process, LOGINS)
+        source = Source(declared.environment, declared.database, declared.directory, values, declared)
+    else:
+        environment = _environment(named or process.get("TMI_ENV", "development").strip())
+        source = Source(environment, None, directory, env_files(directory, environment) | process, None)
+    objectives_from(source.environment, source.values)
+    return source
 
 
-def read_objectives(environment: str, environ: Mapping[str, str] | None = None) -> Objectives:
-    """What the environment promises; no secret is read.
+def _declared(process: Mapping[str, str], directory: Path, name: str | None) -> Declared | None:
+    fleet = find_fleet(process, directory)
+    return None if fleet is None else fleet.choose(name or process.get("TMI_ENV", "").strip() or None)
+
+
+def _environment(name: str) -> str:
+    if not _ENVIRONMENT_NAME.fullmatch(name):
+        raise SettingsError(
+            f"TMI_ENV names an impossible environment: {name!r}.",
+            next_step=f"use one of {', '.join(OBJECTIVES)}, or a name of letters, digits and _ of your own",
+        )
+    return name
+
+
+def environment_name(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str:
+    """The environment that TMI_ENV names (default: development), as `production` or `production/billing`. Reads no
+    secret and judges no other setting.
 
     Raises:
-        SettingsError: the environment is not known and declares no objectives, or one is malformed.
+        SettingsError: as `read_source`.
     """
-    return objectives_from(environment, read_variables(environ))
+    return settings_name(read_source(environ, directory, secrets=False))
+
+
+def settings_name(source: Source) -> str:
+    return full_name(source.environment, source.database)
+
+
+def read_variables(
+    environ: Mapping[str, str] | None = None, directory: Path | None = None, of: Of = None
+) -> dict[str, str]:
+    """The variables settings are made of: the environment's files, overlaid by the process's. Holds secrets.
+
+    Raises:
+        SettingsError: as `read_source`.
+    """
+    return read_source(environ, directory, of).values
+
+
+def unused_variables(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str:
+    """A sentence on the process's variables that tmi-ops.toml overrules; empty where it overrules none.
+
+    Raises:
+        SettingsError: as `read_source`.
+    """
+    process = process_variables(environ)
+    source = read_source(process, directory, secrets=False)
+    if source.declared is None:
+        return ""
+    names = ignored_beside(source.declared.values(process, secrets=False), process, LOGINS)
+    if not names:
+        return ""
+    said = f"{', '.join(names)} of this process {'is' if len(names) == 1 else 'are'} not used"
+    return f"{said}: {source.declared.file.name} says how {settings_name(source)} is reached."
+
+
+def variables_of(settings: Settings) -> Mapping[str, str]:
+    """What these settings were made of; where they were made otherwise, what TMI_ENV names. Holds secrets."""
+    return read_variables() if settings.variables is None else settings.variables
 
 
 def profile_of(environment: str, directory: Path | None = None) -> Profile:
     """The environment's profile; no secret is read.
 
     Raises:
-        SettingsError: as `environment_name`, or the profile cannot be read.
+        SettingsError: as `read_source`, or the profile cannot be read.
     """
-    directory = directory or Path.cwd()
-    values = env_files(directory, environment) | process_variables(None)
-    return read_profile(values.get(PROFILE), directory)
+    source = read_source(None, directory, environment, secrets=False)
+    return read_profile(source.values.get(PROFILE), source.directory)
 
 
 def _refuse_weak_tls(settings: Settings, values: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ An empty variable is an unset one: `POSTGRES_HOST=` neither hides a file's host 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -16,11 +16,11 @@ from tmi_ops.errors import SettingsError
 STACK_ENV_FILE = "stack.env"
 
 
-def env_file_names(environment: str) -> tuple[str, ...]:
-    """The .env files of an environment, the later winning."""
-    if environment == "development":
+def env_file_names(name: str) -> tuple[str, ...]:
+    """The .env files of an environment, or of `environment/database`, the later winning."""
+    if name == "development":
         return (".env.dev", ".env.development")
-    return (f".env.{environment}",)
+    return (f".env.{name.replace('/', '.')}",)
 
 
 def process_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
@@ -41,7 +41,8 @@ def env_files(directory: Path, environment: str) -> dict[str, str]:
     return values
 
 
-_STACK_GROUPS = (
+# Who says any variable of a group has said the group: never one's host with another's password.
+_GROUPS = (
     ("POSTGRES_", "TMI_DATABASE_URL"),
     ("REDIS_", "TMI_REDIS_"),
     ("TMI_OPS_S3_",),
@@ -56,12 +57,32 @@ def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[di
     stack = read_env_file(file)
     merged = dict(values)
     used_for_postgres = False
-    for prefixes in _STACK_GROUPS:
+    for prefixes in _GROUPS:
         if any(key.startswith(prefixes) for key in values):
             continue
         merged |= {key: value for key, value in stack.items() if key.startswith(prefixes)}
         used_for_postgres |= "POSTGRES_" in prefixes
     return merged, used_for_postgres
+
+
+def beside(declared: dict[str, str], process: Mapping[str, str], logins: Collection[str]) -> dict[str, str]:
+    """What a file declares, and of the process's variables those that it leaves unsaid; never who or what is reached:
+    a variable that happens to be there must not point staging at production.
+
+    Args:
+        logins: variables of roles and their passwords.
+    """
+    return {name: value for name, value in process.items() if not _is_of_a_group(name, logins)} | declared
+
+
+def ignored_beside(declared: Mapping[str, str], process: Mapping[str, str], logins: Collection[str]) -> list[str]:
+    """The process's variables that `beside` does not use, by name, but for those that say the same."""
+    unused = (name for name in process if name in declared or _is_of_a_group(name, logins))
+    return sorted(name for name in unused if declared.get(name) != process[name])
+
+
+def _is_of_a_group(name: str, logins: Collection[str]) -> bool:
+    return name in logins or any(name.startswith(prefixes) for prefixes in _GROUPS)
 
 
 def read_env_file(file: Path) -> dict[str, str]:

@@ -220,13 +220,16 @@ def list_backups(
     return sorted(found, key=lambda entry: entry.manifest.backup_id, reverse=True)
 
 
-def find_backup(store: ObjectStore, name: str) -> Manifest:
+def find_backup(store: ObjectStore, name: str, database: str | None = None) -> Manifest:
     """The logical backup that `name` means: `latest`, an id, or the beginning of an id that fits only one.
+
+    Args:
+        database: whose newest one `latest` means. Where there is none of it, the newest of the only other one.
 
     Raises:
         StoreError: none or several fit, or the newest one's manifest is broken: an older one is taken only by name.
     """
-    found = _find(store, name)
+    found = _find(store, name, database)
     if not isinstance(found, Manifest):
         raise StoreError(
             f"{found.backup_id} is a base backup: it holds the files of a whole cluster, not a dump of one database.",
@@ -236,7 +239,7 @@ def find_backup(store: ObjectStore, name: str) -> Manifest:
     return found
 
 
-def _find(store: ObjectStore, name: str) -> AnyManifest:
+def _find(store: ObjectStore, name: str, database: str | None) -> AnyManifest:
     if BACKUP_ID.fullmatch(name):
         return read_manifest(store, name)
     if name == LATEST:
@@ -247,7 +250,7 @@ def _find(store: ObjectStore, name: str) -> AnyManifest:
         manifest = read_manifest(store, newest)
         for lost in notice(store, {"logical": [newest]}):
             raise lost
-        return manifest
+        return manifest if database in (None, _database_of(manifest)) else _newest_of(store, database, manifest)
     fitting = [backup_id for backup_id in _folder_ids(store, KINDS) if backup_id.startswith(name)]
     fitting = [backup_id for backup_id in fitting if _is_committed(store, backup_id)]
     if len(fitting) == 1:
@@ -257,6 +260,23 @@ def _find(store: ObjectStore, name: str) -> AnyManifest:
     raise StoreError(
         f"{name!r} fits {len(fitting)} backups: {', '.join(sorted(fitting))}.", next_step="write more of the id"
     )
+
+
+def _newest_of(store: ObjectStore, database: str | None, newest: AnyManifest) -> AnyManifest:
+    """The newest backup of a database, where the newest of all is of another one."""
+    newest_first = [entry.manifest for entry in list_backups(store, kinds=("logical",))]
+    own = next((one for one in newest_first if _database_of(one) == database), None)
+    others = sorted({_database_of(one) for one in newest_first})
+    if own is None and len(others) > 1:
+        raise StoreError(
+            f"There is no logical backup of {database}; those here are of {', '.join(others)}.",
+            next_step="name the backup by its id (`tmi-ops backups`), or the database (POSTGRES_DB)",
+        )
+    return own or newest
+
+
+def _database_of(manifest: AnyManifest) -> str:
+    return manifest.database if isinstance(manifest, Manifest) else ""
 
 
 def discard(store: ObjectStore, backup_id: str) -> None:

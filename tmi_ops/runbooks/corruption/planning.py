@@ -37,7 +37,7 @@ from tmi_ops.runbooks.steps.hooks import missing_start, missing_stop, start_step
 from tmi_ops.runbooks.steps.place import Place
 from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
 from tmi_ops.runbooks.unfinished import refuse_unfinished
-from tmi_ops.settings import Purpose, Settings, read_variables
+from tmi_ops.settings import Purpose, Settings, variables_of
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.words import size_words, time_words
 
@@ -100,10 +100,10 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     """Raises:
     OpsError: as `prepare_corruption`.
     """
-    application, postgres = read_application(), settings.postgres
+    application, postgres = read_application(settings.variables), settings.postgres
     with connect(postgres, "postgres") as connection:
         system_identifier = read_server(connection).system_identifier
-        gate = choose_gate(connection, postgres, application, read_variables())
+        gate = choose_gate(connection, postgres, application, variables_of(settings))
         in_place = wish.into is None
         lacks = lacking(connection, postgres.user, Purpose.RECEIVER.need.rights)
         obstacles = [*fence_obstacles(connection, postgres.database, gate.roles, application.roles, in_place=in_place)]

@@ -38,7 +38,7 @@ def _restore(work: Work) -> None:
         return
     work.forget(RecoveredCluster)
     claim(work, wish.place)
-    manifest = find_backup(work.store, wish.backup or "latest")
+    manifest = find_backup(work.store, wish.backup or "latest", work.settings.postgres.database)
     programs = server_programs(
         manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir, work.settings.copy_libraries
     )

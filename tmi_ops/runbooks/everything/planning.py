@@ -96,7 +96,7 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     """Raises:
     OpsError: as `prepare_everything`.
     """
-    application = read_application()
+    application = read_application(settings.variables)
     obstacles = (*place_obstacles(wish.into, wish.owner), *serve_obstacles(wish.serve))
     notes = (*cache.cache_notes(settings, wanted=wish.with_cache), *cache.revocation_notes(settings))
     if list_backups(store, lambda _: None, kinds=("base",)):
@@ -113,7 +113,7 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
             next_step="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
         )
-    manifest = find_backup(store, wish.backup or "latest")
+    manifest = find_backup(store, wish.backup or "latest", settings.postgres.database)
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     return EverythingFacts(
         None, manifest, application, notes, (*obstacles, *key_obstacles(settings.store.age_identity_file, [manifest]))

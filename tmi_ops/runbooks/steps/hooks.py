@@ -59,7 +59,7 @@ def missing_start(application: Application) -> tuple[str, ...]:
 
 
 def run_step_hook(work: Work, hook: Hook) -> None:
-    said = run_hook(read_application(), hook, {"TMI_OPS_RUN_ID": work.journal.run_id})
+    said = run_hook(read_application(work.settings.variables), hook, {"TMI_OPS_RUN_ID": work.journal.run_id})
     work.say(f"{VARIABLES[hook]} is not set." if said is None else f"The {hook} hook ended well{_quoted(said)}.")
 
 
@@ -68,7 +68,7 @@ def _quoted(said: str) -> str:
 
 
 def _ask(work: Work) -> None:
-    url = read_application().health_url
+    url = read_application(work.settings.variables).health_url
     if url is None:
         work.say(f"{HEALTH_URL} is not set.")
         return

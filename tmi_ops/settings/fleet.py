@@ -1,0 +1,308 @@
+"""`tmi-ops.toml`: several environments, and several databases of one cluster, in one file.
+
+    [defaults]                                    # for each environment that does not say otherwise
+    TMI_OPS_S3_BUCKET = "backups"
+
+    [environments.production]                     # chosen as `-e production`
+    POSTGRES_HOST = "db.example.com"
+    POSTGRES_PASSWORD_FILE = "/run/secrets/production"
+
+    [environments.production.databases.billing]   # of the same cluster; chosen as `-e production/billing`
+    TMI_OPS_PROFILE = "none"
+
+Settings have the names of the variables. What holds a secret is named by NAME_FILE, a file, or NAME_ENV, a variable of
+the process. An environment's `.env` files beside this file add to what it says of it and win over it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.settings.names import is_known, nearest_name, refuse_secret
+from tmi_ops.settings.sources import env_files
+
+FILE = "tmi-ops.toml"
+VARIABLE = "TMI_OPS_CONFIG"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
+_LONGEST_BYTES = 10_000_000
+# One cluster has one address and one place in the store, whichever of its databases is meant.
+_OF_THE_CLUSTER = ("POSTGRES_HOST", "POSTGRES_PORT", "TMI_DATABASE_URL", "TMI_OPS_S3_")
+_OF_THE_PROCESS = ("TMI_ENV", VARIABLE, "TMI_OPS_RUN_ID", "TMI_OPS_UI_HOSTS")
+_PAGE = "see docs/fleet.md"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One database that is protected, as declared.
+
+    Attributes:
+        environment: whose part of the store, base backups and WAL it shares.
+        database: its name beside the environment's own database; None: it is that one.
+        file: where it is declared, for messages; relative paths are taken from its folder.
+        layers: variables and references as written: the environment's, then the database's.
+    """
+
+    environment: str
+    database: str | None
+    file: Path
+    layers: tuple[Mapping[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """`production` or `production/billing`."""
+        return full_name(self.environment, self.database)
+
+    @property
+    def directory(self) -> Path:
+        return self.file.parent
+
+    def values(self, process: Mapping[str, str], *, secrets: bool = True) -> dict[str, str]:
+        """Variables and their values.
+
+        Args:
+            process: the variables that NAME_ENV refers to.
+            secrets: follow references; without, what they stand for is left out.
+
+        Raises:
+            SettingsError: a file cannot be read, or a variable is not set.
+        """
+        values: dict[str, str] = {}
+        names = [self.environment, self.name] if self.database else [self.environment]
+        for layer, name in zip(self.layers, names, strict=True):
+            values |= dict(self._resolved(layer, process, secrets=secrets))
+            values |= env_files(self.directory, name)
+        return values
+
+    def _resolved(
+        self, layer: Mapping[str, str], process: Mapping[str, str], *, secrets: bool
+    ) -> Iterator[tuple[str, str]]:
+        for name, said in layer.items():
+            variable, how = reference_of(name)
+            if how is None:
+                yield name, str(self.directory / said) if name.endswith("_FILE") else said
+            elif secrets:
+                yield variable, self._content(said) if how == "file" else self._variable(name, said, process)
+
+    def _content(self, path: str) -> str:
+        try:
+            return (self.directory / path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(
+                f"{path}, which {self.file.name} names for {self.name}, cannot be read: {reason}.",
+                next_step="give this user the right to read it, or correct the path",
+            ) from None
+
+    def _variable(self, name: str, variable: str, process: Mapping[str, str]) -> str:
+        if variable not in process:
+            raise SettingsError(
+                f"The variable {variable} is not set; {self.file.name} names it as {name} of {self.name}.",
+                next_step=f"set {variable} in the process that reads it, or name another one",
+            )
+        return process[variable]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Everything that one file declares, by name, in the file's order."""
+
+    file: Path
+    members: Mapping[str, Declared]
+
+    def choose(self, name: str | None) -> Declared:
+        """The one that is meant.
+
+        Args:
+            name: as given by `-e` or TMI_ENV; None: nothing was said.
+
+        Raises:
+            SettingsError: there is none of this name, or several and nothing was said. It names those that there are.
+        """
+        if name is None and len(self.members) == 1:
+            return next(iter(self.members.values()))
+        if name is not None and name in self.members:
+            return self.members[name]
+        there = _listed(self.members)
+        if name is None:
+            raise SettingsError(
+                f"{self.file.name} names {len(self.members)}: {there}.",
+                kept="Nothing was done.",
+                next_step="choose one: `tmi-ops -e NAME ...`, or TMI_ENV=NAME; `tmi-ops status --all` shows them all",
+            )
+        near = difflib.get_close_matches(name, self.members, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(
+            f"{self.file.name} names no {name!r}.{hint}", next_step=f"choose one of {there} with -e or TMI_ENV"
+        )
+
+
+def full_name(environment: str, database: str | None) -> str:
+    """`production`, or `production/billing` for another database of its cluster."""
+    return f"{environment}/{database}" if database else environment
+
+
+def find_fleet(process: Mapping[str, str], directory: Path) -> Fleet | None:
+    """What TMI_OPS_CONFIG names, else `tmi-ops.toml` in the directory; None: there is no such file.
+
+    Raises:
+        SettingsError: the file that is named is absent, or it is not what such a file can be.
+    """
+    named = process.get(VARIABLE)
+    file = directory / named if named else directory / FILE
+    try:
+        state = file.stat()
+    except OSError as error:
+        if not named:
+            return None
+        raise SettingsError(
+            f"{VARIABLE} names {file}, which cannot be read: {error.strerror}.", next_step=f"correct {VARIABLE}"
+        ) from None
+    return _read(file.absolute(), state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(file: Path, _changed_ns: int, _size: int) -> Fleet:
+    """A daemon asks for it at every look of every sensor, and it has not changed."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_LONGEST_BYTES).decode()
+        return fleet_of(tomllib.loads(text), file)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.", next_step="make it readable") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = str(error).splitlines()[0] if isinstance(error, tomllib.TOMLDecodeError) else "its bytes are no text"
+        raise SettingsError(f"{file} is not TOML: {why}.", next_step=_PAGE) from None
+
+
+def fleet_of(said: Mapping[str, Any], file: Path) -> Fleet:
+    """Raises SettingsError: the file says what no such file can say."""
+    _only(said, ("defaults", "environments"), "the file", file)
+    defaults = _settings(_table(said.get("defaults", {}), "defaults", file), "defaults", file)
+    members: dict[str, Declared] = {}
+    for environment, table in _table(said.get("environments", {}), "environments", file).items():
+        for one in _declared(environment, _table(table, environment, file), defaults, file):
+            members[one.name] = one
+    if not members:
+        raise SettingsError(f"{file.name} names no environment.", next_step=f"add one; {_PAGE}")
+    return Fleet(file, members)
+
+
+def declare(name: str, settings: Mapping[str, Any], file: Path) -> Declared:
+    """One environment, declared elsewhere than in a file of ours.
+
+    Raises:
+        SettingsError: as `fleet_of`.
+    """
+    _named(name, file)
+    return Declared(name, None, file, (_settings(settings, name, file),))
+
+
+def reference_of(name: str) -> tuple[str, Literal["file", "env"] | None]:
+    """The variable that a name stands for, and where its value is; None: the name is the variable's own."""
+    if not is_known(name) or name.startswith("TMI_OPS_ROLE_"):
+        for suffix, how in (("_FILE", "file"), ("_ENV", "env")):
+            if name.endswith(suffix) and is_known(name.removesuffix(suffix)):
+                return name.removesuffix(suffix), how  # type: ignore[return-value]
+    return name, None
+
+
+def _declared(
+    environment: str, table: Mapping[str, Any], defaults: Mapping[str, str], file: Path
+) -> Iterator[Declared]:
+    _named(environment, file)
+    own = {name: value for name, value in table.items() if name != "databases"}
+    said = _settings(own, environment, file)
+    told = {reference_of(name)[0] for name in said}
+    settings = {**{name: value for name, value in defaults.items() if reference_of(name)[0] not in told}, **said}
+    yield Declared(environment, None, file, (settings,))
+    seen: dict[str, str] = {}
+    for database, beside in _table(table.get("databases", {}), f"{environment}.databases", file).items():
+        _named(database, file)
+        name = full_name(environment, database)
+        layer = {"POSTGRES_DB": database, **_settings(_table(beside, name, file), name, file)}
+        for variable in layer:
+            if variable.startswith(_OF_THE_CLUSTER):
+                raise SettingsError(
+                    f"{file.name} says {variable} of {name}, a database of the cluster of {environment}, which has "
+                    "one address and one place in the store.",
+                    next_step=f"say it of {environment}, or make an environment of its own of {database}",
+                )
+        twin = seen.setdefault(layer["POSTGRES_DB"], name)
+        if twin != name or layer["POSTGRES_DB"] == settings.get("POSTGRES_DB"):
+            other = twin if twin != name else environment
+            raise SettingsError(
+                f"{file.name} names the database {layer['POSTGRES_DB']} twice: as {other} and as {name}.",
+                next_step="take one of them away",
+            )
+        yield Declared(environment, database, file, (settings, layer))
+
+
+def _settings(table: Mapping[str, Any], whose: str, file: Path) -> dict[str, str]:
+    """Raises SettingsError: a name is no setting, a value is none, or a secret stands there in the clear."""
+    found: dict[str, str] = {}
+    said: dict[str, str] = {}
+    for name, value in table.items():
+        variable, how = reference_of(name)
+        if not is_known(variable) or variable in _OF_THE_PROCESS:
+            near = nearest_name(name)
+            hint = f" Did you mean {near}?" if near and near not in _OF_THE_PROCESS else ""
+            raise SettingsError(f"{file.name} says {name} of {whose}, which is no setting.{hint}", next_step=_PAGE)
+        if variable in said:
+            raise SettingsError(
+                f"{file.name} says both {said[variable]} and {name} of {whose}.", next_step="take one of them away"
+            )
+        said[variable] = name
+        found[name] = _text(name, value, whose, file)
+        if how is None:
+            refuse_secret(name, found[name], f"{file.name} ({whose})")
+    return found
+
+
+def _text(name: str, value: Any, whose: str, file: Path) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    raise SettingsError(
+        f"{file.name} says of {name} of {whose} what is neither text, a number, true, false nor a list of texts.",
+        next_step=f'write it as {name} = "..."',
+    )
+
+
+def _table(value: Any, name: str, file: Path) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise SettingsError(f"{name} in {file.name} is no table.", next_step=_PAGE)
+
+
+def _only(said: Mapping[str, Any], known: tuple[str, ...], where: str, file: Path) -> None:
+    strange = next((name for name in said if name not in known), None)
+    if strange is not None:
+        raise SettingsError(
+            f"{strange} has no meaning in {where} {file.name}.",
+            next_step=f"settings stand below [defaults] and [environments.NAME]; {_PAGE}",
+        )
+
+
+def _named(name: str, file: Path) -> None:
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{file.name} gives an impossible name: {name!r}.",
+            next_step="use letters, digits and single _ between them, beginning with a letter",
+        )
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    shown = list(names)[:20]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
