@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 # A receiver has fewer segments than this on their way at once.
 IN_FLIGHT = 16
-_LOOKS, _LOOK_AGAIN_S, _AT_WORK_S = 3, 0.3, 15.0
+_LOOKS, _LOOK_AGAIN_S, _AT_WORK_S = 3, 0.3, 25.0
 _TIMELINE = re.compile(r"[0-9A-F]{8}")
 _HISTORY_KEY = re.compile(r"([0-9A-F]{8})\.history")
 

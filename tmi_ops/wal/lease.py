@@ -28,7 +28,8 @@ from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import lease_key
 
 LEASE_S = 30.0
-RENEWAL_S = 5.0
+# Each writing is a put that is billed; three are due before it runs out.
+RENEWAL_S = 10.0
 _WAIT_POLL_S = 2.0
 
 
