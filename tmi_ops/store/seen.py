@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from tmi_ops.private import make_directory, write_private
 from tmi_ops.store.manifest import Kind
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.trust import UntrustedError
+from tmi_ops.store.trust import CLOCK_TOLERANCE, UntrustedError
 
 
 class RolledBackError(UntrustedError):
@@ -123,12 +123,14 @@ def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[st
 
 
 def catalogue_went_back(store: ObjectStore, made_at: datetime) -> bool:
-    """Whether the catalogue is an older one than this machine has seen; remember the newest.
+    """Whether the catalogue is an older one than this machine has seen, or from the future; remember the newest.
 
     An older one, put back, is signed as it ever was, and lacks whatever was found since: a proof that failed.
     """
     if not store.trust.is_pinned or store.seen_file is None:
         return False
+    if made_at > datetime.now(UTC) + CLOCK_TOLERANCE:
+        return True  # remembered, it would have every later one disbelieved
     seen = _read(store.seen_file)
     if made_at > seen.catalogue:
         _write(store.seen_file, seen.model_copy(update={"catalogue": made_at}))

@@ -19,6 +19,7 @@ from tmi_ops.store.manifest import Verdict
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.overview import changing, first_listed, keep, older_than, overview, rebuild
+from tmi_ops.store.seen import catalogue_went_back
 from tmi_ops.store.signed import read_document
 from tmi_ops.store.stored_catalogue import CATALOGUE, LARGEST_DOCUMENT, StoredCatalogue, decoded, encoded
 from tmi_ops.store.trust import Trust, TrustedKey
@@ -206,6 +207,16 @@ def test_a_catalogue_that_was_put_back_hides_no_proof_that_failed_since(
     (verdict,) = [one.verdict for one in list_backups(host) if one.manifest.backup_id == oldest]
     assert verdict is not None
     assert verdict.outcome == "failed"
+
+
+def test_a_catalogue_from_the_future_is_not_believed_nor_makes_later_ones_unbelievable(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    trust = Trust(signing=new_secret_key(), trusted=(TrustedKey(new_secret_key().public),))
+    host, now = replace(store, trust=trust, seen_file=tmp_path / "seen.json"), datetime.now(UTC)
+    assert catalogue_went_back(host, now + timedelta(days=2))
+    assert not catalogue_went_back(host, now)
+    assert catalogue_went_back(host, now - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("recent", [400, 4])
