@@ -16,6 +16,7 @@ from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.objectives import objectives_definitions
 from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
 from tmi_ops.orchestration.protection import protection_definitions
+from tmi_ops.orchestration.records import records_definitions
 from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
@@ -48,6 +49,7 @@ def environment_definitions(environment: str) -> Definitions:
         recovery_runbook_definitions(environment),
         objectives_definitions(environment),
         sweeping_definitions(environment),
+        records_definitions(environment),
     )
     timetable, objectives = timetable_of(environment), objectives_of(environment)
     return Definitions.merge(

@@ -105,6 +105,7 @@ def drill_definitions(environment: str) -> Definitions:
         timetable.heartbeat,
         "a beat; three or more within the RPO let a drill tell what is missing to within a third of it. "
         "`tmi-ops heartbeat --every 60` as a service writes them more often.",
+        turn=2,
     )
     return Definitions(assets=[drill, beats], jobs=[job, beating], schedules=[weekly, regular])
 

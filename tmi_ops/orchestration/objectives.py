@@ -101,6 +101,7 @@ def objectives_definitions(environment: str) -> Definitions:
         job,
         timetable_of(environment).objectives,
         "RPO and RTO are measured, judged and kept, so that their worst of a day and of a month is known.",
+        turn=1,
     )
     return Definitions(assets=[objectives], jobs=[job], schedules=[schedule])
 

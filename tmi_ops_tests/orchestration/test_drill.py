@@ -133,7 +133,7 @@ def test_only_one_target_is_taken_and_a_time_without_a_zone_is_utc() -> None:
     ("environment", "status", "beats"),
     [
         ("development", DefaultScheduleStatus.STOPPED, "0 */6 * * *"),
-        ("production", DefaultScheduleStatus.RUNNING, "*/5 * * * *"),
+        ("production", DefaultScheduleStatus.RUNNING, "3-59/5 * * * *"),
     ],
 )
 def test_drills_are_weekly_and_beats_come_within_the_rpo(

@@ -1,0 +1,97 @@
+"""Dagster's own records stay bounded. Dagster purges ticks by itself (dagster.yaml) and keeps runs and their events for
+ever: 18,700 rows a day of an environment at production's pace.
+
+What was backed up, proven and judged is in the store, so a run is worth keeping as long as somebody may read its log.
+The run that last brought an asset up to date stays, however old it is.
+"""
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    Definitions,
+    RunsFilter,
+    SensorEvaluationContext,
+    SkipReason,
+    sensor,
+)
+
+from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
+from tmi_ops.orchestration.schedules import sensor_status
+
+LOOK_EVERY = timedelta(hours=1)
+# Of a run that did what it was to do, and of one that failed or was ended.
+KEPT = {
+    DagsterRunStatus.SUCCESS: timedelta(days=14),
+    DagsterRunStatus.FAILURE: timedelta(days=90),
+    DagsterRunStatus.CANCELED: timedelta(days=90),
+}
+# A tick has a minute; production's pace is 36 runs an hour.
+MOST_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run that is over, and when it ended."""
+
+    run_id: str
+    status: DagsterRunStatus
+    ended: datetime
+
+
+def forgettable(runs: Iterable[EndedRun], newest_of_assets: Collection[str], now: datetime) -> list[str]:
+    """The ids of the runs that nobody needs any more, the oldest first. Pure.
+
+    Args:
+        newest_of_assets: ids of the runs that last brought an asset up to date.
+    """
+    old = [
+        run
+        for run in runs
+        if run.status in KEPT and now - run.ended > KEPT[run.status] and run.run_id not in newest_of_assets
+    ]
+    return [run.run_id for run in sorted(old, key=lambda run: run.ended)][:MOST_AT_ONCE]
+
+
+def records_definitions(environment: str) -> Definitions:
+    """The sensor `records_keeper`."""
+
+    @sensor(
+        name="records_keeper",
+        minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
+        default_status=sensor_status(environment),
+        description=f"Removes Dagster's record of runs that succeeded more than {KEPT[DagsterRunStatus.SUCCESS].days} "
+        f"days ago, or failed more than {KEPT[DagsterRunStatus.FAILURE].days} days ago. What they made and found is in "
+        "the store.",
+    )
+    def records_keeper(context: SensorEvaluationContext) -> SkipReason:
+        forgotten = forget_runs(context.instance, environment, datetime.now(UTC))
+        return SkipReason(f"Removed the records of {forgotten} old runs." if forgotten else "No run is that old.")
+
+    return Definitions(sensors=[records_keeper])
+
+
+def forget_runs(instance: DagsterInstance, environment: str, now: datetime) -> int:
+    """Remove the records of old runs of an environment; how many were removed."""
+    newest = {record.asset_entry.last_run_id or "" for record in instance.get_asset_records()}
+    found = forgettable(_old_runs(instance, environment, now), newest, now)
+    for run_id in found:
+        instance.delete_run(run_id)
+        with suppress(NotImplementedError, OSError):
+            instance.compute_log_manager.delete_logs(prefix=[run_id])
+    return len(found)
+
+
+def _old_runs(instance: DagsterInstance, environment: str, now: datetime) -> list[EndedRun]:
+    found: list[EndedRun] = []
+    for status, kept in KEPT.items():
+        wanted = RunsFilter(statuses=[status], tags={ENVIRONMENT_TAG: environment}, updated_before=now - kept)
+        records = instance.get_run_records(wanted, limit=2 * MOST_AT_ONCE, ascending=True)
+        found += [
+            EndedRun(record.dagster_run.run_id, status, record.update_timestamp.astimezone(UTC)) for record in records
+        ]
+    return found
