@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from tmi_ops.automation.cron import next_time
 from tmi_ops.automation.facts import AutomationFacts, Instigator, Kind
+from tmi_ops.automation.naming import plain_name
 from tmi_ops.checks.finding import Finding, Severity, advise, worst_first
 from tmi_ops.words import time_words
 
@@ -132,7 +133,7 @@ def _pace(crons: tuple[str, ...], now: datetime, timezone: str) -> timedelta:
 
 def _begins(schedule: str, job: str) -> bool:
     """Schedules are named for their job: `wal_catch_up_within_the_rpo`, `hourly_health`."""
-    return job in schedule
+    return plain_name(job) in plain_name(schedule)
 
 
 def _overdue_since(one: Instigator, now: datetime, timezone: str) -> datetime | None:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from tmi_ops.automation.facts import AutomationFacts, Daemon, Held, Instigator, Kind, Tick, Waiting
+from tmi_ops.automation.naming import flat_name, is_called_for
 from tmi_ops.settings import OBJECTIVES
 
 CONNECT_TIMEOUT_S = 3
@@ -83,8 +84,11 @@ def facts_of(records: psycopg.Connection[Any], environment: str) -> AutomationFa
 
 
 def is_of(body: Mapping[str, Any], environment: str) -> bool:
-    """Several environments may share one Dagster, each in a code location that is called as it is."""
+    """Several environments may share one Dagster: in one code location, told apart by their names, or each in one of
+    its own that is called as it is."""
     repository = body.get("origin", {}).get("external_repository_origin", {})
+    if (ours := is_called_for(name_of(body), environment)) is not None:
+        return ours
     location = repository.get("repository_location_origin", {}).get("location_name", environment)
     return bool(location == environment or location not in OBJECTIVES)
 
@@ -135,7 +139,7 @@ def _runs(records: psycopg.Connection[Any], query: str, environment: str) -> tup
 
 
 def _pools_of(environment: str) -> str:
-    escaped = environment.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    escaped = flat_name(environment).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"{escaped}\\_%"
 
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tmi_ops.automation.naming import plain_name
 from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status_health import findings_of, last_looks
 from tmi_ops.cli.status_words import MARKS, ago
@@ -160,7 +161,7 @@ def _next_runs(automatic: Automatic, now: datetime) -> Text:
 
 
 def _called(schedule: str) -> str:
-    return schedule.replace("_", " ")
+    return plain_name(schedule).replace("_", " ")
 
 
 def _storage(found: Recoverability) -> str:

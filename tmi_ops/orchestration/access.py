@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from dagster import (
     AssetCheckSpec,
-    AssetKey,
     AssetSelection,
     Definitions,
     MetadataValue,
@@ -14,16 +13,17 @@ from dagster import (
 
 from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up, with_advice
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 
 LONGEST_RUN = timedelta(minutes=15)
 
 
-def access_definitions(environment: str) -> Definitions:
+def access_definitions(here: Protected) -> Definitions:
     """The asset `<environment>/access/roles` with its check `no_drift`, the job `access`, and its daily schedule."""
-    key = AssetKey([environment, "access", "roles"])
+    key = here.key("access", "roles")
 
     @asset(
         key=key,
@@ -37,15 +37,15 @@ def access_definitions(environment: str) -> Definitions:
         check_specs=[
             AssetCheckSpec("no_drift", asset=key, description="Nobody can do more, or less, than is declared.")
         ],
-        pool=pool(environment, "access"),
+        pool=pool(here, "access"),
     )
+    @here.given
     def roles(environment: Environment) -> Materialized:
         from tmi_ops.access.inspection import inspect_access
         from tmi_ops.postgres.connections import connect
-        from tmi_ops.settings import read_variables
 
         with failures_explained(), connect(environment.settings.postgres) as connection:
-            drifts = inspect_access(connection, environment.settings, read_variables()).check()
+            drifts = inspect_access(connection, environment.settings, environment.variables).check()
         findings = [one.finding for one in drifts]
         answer = summed_up(findings, "The roles are as declared.")
         return Materialized(
@@ -54,16 +54,16 @@ def access_definitions(environment: str) -> Definitions:
         )
 
     job = define_asset_job(
-        "access",
+        here.called("access"),
         selection=AssetSelection.assets(key),
         description="See whether roles and rights are still what is declared.",
-        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+        tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
-        environment,
+        here,
         "daily_access",
         job,
-        timetable_of(environment).access,
+        here.timetable.access,
         "before people come to work, whether anybody can do more than is declared.",
     )
     return Definitions(assets=[roles], jobs=[job], schedules=[schedule])

@@ -8,7 +8,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetSelection,
     Config,
     Definitions,
@@ -23,10 +22,11 @@ from pydantic import Field
 
 from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
-from tmi_ops.settings import Purpose, profile_of
+from tmi_ops.orchestration.schedules import scheduled
+from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.verify import Proof
@@ -52,21 +52,22 @@ class ProofConfig(Config):
     backup: str = Field(default="latest", description="A backup's id, a unique start of one, or latest.")
 
 
-def backup_definitions(environment: str) -> Definitions:
+def backup_definitions(here: Protected) -> Definitions:
     """Assets `<environment>/backup/logical` and `<environment>/backup/logical_verified`, the job, the schedule."""
-    logical_key = AssetKey([environment, "backup", "logical"])
-    verified_key = AssetKey([environment, "backup", "logical_verified"])
+    logical_key = here.key("backup", "logical")
+    verified_key = here.key("backup", "logical_verified")
 
     @asset(
         key=logical_key,
-        deps=[AssetKey([environment, "schema", "migration"])] if profile_of(environment).has_models else [],
+        deps=[here.key("schema", "migration")] if here.profile.has_models else [],
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        pool=backup_pool(environment),
+        pool=backup_pool(here),
         description="A logical backup: pg_dump from one snapshot, every table counted as it streams to the store, "
         "committed by its manifest. The same by hand: `tmi-ops backup logical`.",
     )
+    @here.given
     def logical(context: AssetExecutionContext, config: LogicalBackupConfig, environment: Environment) -> Materialized:
         from tmi_ops.backup.logical import back_up_logical
 
@@ -85,7 +86,7 @@ def backup_definitions(environment: str) -> Definitions:
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        pool=pool(environment, "scratch_cluster"),
+        pool=pool(here, "scratch_cluster"),
         check_specs=[
             AssetCheckSpec(
                 PROVEN_CHECK,
@@ -98,6 +99,7 @@ def backup_definitions(environment: str) -> Definitions:
         description="The proof of the newest logical backup: restored into a scratch cluster and compared with its "
         "source. The verdict is kept in the store. The same by hand: `tmi-ops verify latest`.",
     )
+    @here.given
     def logical_verified(context: AssetExecutionContext, config: ProofConfig, environment: Environment) -> Materialized:
         from tmi_ops.recovery.verify import verify_backup
         from tmi_ops.store.catalogue import find_backup
@@ -109,22 +111,22 @@ def backup_definitions(environment: str) -> Definitions:
         return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 
     job = define_asset_job(
-        JOB,
+        here.called(JOB),
         selection=AssetSelection.assets(logical_key, verified_key),
         description="Take a logical backup and prove it by a restore.",
-        tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
+        tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
     proof = define_asset_job(
-        PROOF_JOB,
+        here.called(PROOF_JOB),
         selection=AssetSelection.assets(verified_key),
         description="Prove a logical backup by a restore; the newest one, where the configuration names none.",
-        tags=job_tags(environment, Lane.PROOF, LONGEST_RUN),
+        tags=job_tags(here, Lane.PROOF, LONGEST_RUN),
     )
     schedule = scheduled(
-        environment,
+        here,
         "nightly_logical_backup",
         job,
-        timetable_of(environment).logical,
+        here.timetable.logical,
         "a logical backup, as the guide's cron line; it is proven in the same run.",
     )
     return Definitions(assets=[logical, logical_verified], jobs=[job, proof], schedules=[schedule])

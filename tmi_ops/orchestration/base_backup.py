@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetExecutionContext,
-    AssetKey,
     AssetSelection,
     Config,
     Definitions,
@@ -18,9 +17,10 @@ from pydantic import Field
 
 from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -44,20 +44,21 @@ class BaseBackupConfig(Config):
     )
 
 
-def base_backup_definitions(environment: str) -> Definitions:
+def base_backup_definitions(here: Protected) -> Definitions:
     """Asset `<environment>/backup/base`, its job, and the schedules of full and incremental backups."""
-    base_key = AssetKey([environment, "backup", "base"])
+    base_key = here.key("backup", "base")
 
     @asset(
         key=base_key,
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        pool=backup_pool(environment),
+        pool=backup_pool(here),
         description="A base backup: the files of the whole cluster, streamed from the server to the store and "
         "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by hand: "
         "`tmi-ops backup base`.",
     )
+    @here.given
     def base(context: AssetExecutionContext, config: BaseBackupConfig, environment: Environment) -> Materialized:
         from tmi_ops.backup.base import back_up_base
 
@@ -72,17 +73,17 @@ def base_backup_definitions(environment: str) -> Definitions:
         return Materialized(metadata=_metadata(manifest))
 
     job = define_asset_job(
-        JOB,
+        here.called(JOB),
         selection=AssetSelection.assets(base_key),
         description="Take a base backup.",
-        tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
+        tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
-    timetable = timetable_of(environment)
+    timetable = here.timetable
     weekly = scheduled(
-        environment, "weekly_base_backup", job, timetable.full_base, "a full base backup; it begins a new chain."
+        here, "weekly_base_backup", job, timetable.full_base, "a full base backup; it begins a new chain."
     )
     between = scheduled(
-        environment,
+        here,
         "incremental_base_backup",
         job,
         timetable.incremental_base,

@@ -19,6 +19,7 @@ from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, unkno
 from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up, with_advice
 from tmi_ops.orchestration.policies import OWNERS, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.results import Materialized, megabytes
 
@@ -30,13 +31,13 @@ NOT_CONFIGURED = not_applicable("No cache is configured (REDIS_HOST, TMI_REDIS_U
 NOTHING_TO_MEND = "Nothing to mend."
 
 
-def cache_key(environment: str) -> AssetKey:
-    return AssetKey([environment, "health", "cache"])
+def cache_key(here: Protected) -> AssetKey:
+    return here.key("health", "cache")
 
 
-def cache_definitions(environment: str) -> Definitions:
+def cache_definitions(here: Protected) -> Definitions:
     """The asset `<environment>/health/cache` with its checks; the job `health` takes it along."""
-    key = cache_key(environment)
+    key = cache_key(here)
 
     @asset(
         key=key,
@@ -50,8 +51,9 @@ def cache_definitions(environment: str) -> Definitions:
             AssetCheckSpec(REACHABLE, asset=key, description="It answers, and takes our password."),
             AssetCheckSpec(WELL, asset=key, description="Nothing of it needs mending."),
         ],
-        pool=pool(environment, "health"),
+        pool=pool(here, "health"),
     )
+    @here.given
     def cache(context: AssetExecutionContext, environment: Environment) -> Materialized:
         from tmi_ops.cache.checking import check_cache
         from tmi_ops.cache.connection import connected

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, RunRequest, RunsFilter
 
 from tmi_ops.objectives.acting import Order, Topic
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.orchestration import backup, base_backup, drill, wal
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
+from tmi_ops.orchestration.protected import Protected
 
 if TYPE_CHECKING:
     from dagster import Definitions
@@ -35,38 +36,38 @@ _WAITING_OR_AT_WORK = [
 ]
 
 
-def cure_jobs(definitions: Definitions) -> list[AnyJob]:
+def cure_jobs(here: Protected, definitions: Definitions) -> list[AnyJob]:
     """The jobs that cures begin."""
-    names = set(JOBS.values())
+    names = {here.called(job) for job in JOBS.values()}
     return [job for job in definitions.jobs or () if job.name in names]
 
 
-def cure_request(environment: str, topic: Topic, order: Order) -> RunRequest:
+def cure_request(here: Protected, topic: Topic, order: Order) -> RunRequest:
     """The run of an order; Dagster begins the same key once."""
     return RunRequest(
         run_key=order.key,
-        job_name=JOBS[order.cure.action],
-        run_config=_run_config(environment, order.cure),
+        job_name=here.called(JOBS[order.cure.action]),
+        run_config=_run_config(here, order.cure),
         tags={CURE_TAG: topic.value},
     )
 
 
-def cures_at_work(instance: DagsterInstance, environment: str) -> frozenset[Action]:
+def cures_at_work(instance: DagsterInstance, here: Protected) -> frozenset[Action]:
     """Cures that run or wait for their turn, whoever began them."""
-    runs = instance.get_runs(RunsFilter(statuses=_WAITING_OR_AT_WORK, tags={ENVIRONMENT_TAG: environment}))
+    runs = instance.get_runs(RunsFilter(statuses=_WAITING_OR_AT_WORK, tags={ENVIRONMENT_TAG: here.name}))
     names = {run.job_name for run in runs}
-    return frozenset(action for action, job in JOBS.items() if job in names)
+    return frozenset(action for action, job in JOBS.items() if here.called(job) in names)
 
 
-def _run_config(environment: str, cure: Cure) -> dict[str, Any]:
+def _run_config(here: Protected, cure: Cure) -> dict[str, Any]:
     if cure.action is Action.BACK_UP_INCREMENTAL:
-        return _asset_config(environment, ("backup", "base"), {"incremental": True})
+        return _asset_config(here, ("backup", "base"), {"incremental": True})
     if cure.action is Action.RUN_DRILL:
-        return _asset_config(environment, ("recovery", "drill"), {"latest": True})
+        return _asset_config(here, ("recovery", "drill"), {"latest": True})
     if cure.action is Action.PROVE_BACKUP and cure.backup_id:
-        return _asset_config(environment, ("backup", "logical_verified"), {"backup": cure.backup_id})
+        return _asset_config(here, ("backup", "logical_verified"), {"backup": cure.backup_id})
     return {}
 
 
-def _asset_config(environment: str, path: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
-    return {"ops": {AssetKey([environment, *path]).to_python_identifier(): {"config": config}}}
+def _asset_config(here: Protected, path: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
+    return {"ops": {here.key(*path).to_python_identifier(): {"config": config}}}

@@ -7,7 +7,6 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     AssetSelection,
     Config,
@@ -27,9 +26,10 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.check_results import check_result
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 from tmi_ops.settings.moments import read_moment
 from tmi_ops.words import time_words
@@ -75,31 +75,31 @@ class DrillConfig(Config):
         return Target(time=_moment(self.to_time), lsn=lsn, name=self.to_name)
 
 
-def drill_definitions(environment: str) -> Definitions:
+def drill_definitions(here: Protected) -> Definitions:
     """Assets `<environment>/recovery/drill` and `<environment>/recovery/heartbeat`, their jobs and schedules."""
-    drill, beats = _drill_asset(environment), _heartbeat_asset(environment)
+    drill, beats = _drill_asset(here), _heartbeat_asset(here)
     job = define_asset_job(
-        DRILL_JOB,
+        here.called(DRILL_JOB),
         selection=AssetSelection.assets(drill.key),
         description="Recover for practice, measure it, and keep the evidence.",
-        tags=job_tags(environment, Lane.PROOF, LONGEST_DRILL),
+        tags=job_tags(here, Lane.PROOF, LONGEST_DRILL),
     )
     beating = define_asset_job(
-        HEARTBEAT_JOB,
+        here.called(HEARTBEAT_JOB),
         selection=AssetSelection.assets(beats.key),
         description="Write a beat into the database.",
-        tags=job_tags(environment, Lane.WATCH, LONGEST_BEAT),
+        tags=job_tags(here, Lane.WATCH, LONGEST_BEAT),
     )
-    timetable = timetable_of(environment)
+    timetable = here.timetable
     weekly = scheduled(
-        environment,
+        here,
         "weekly_recovery_drill",
         job,
         timetable.drill,
         "a recovery to a random moment of the recovery window, after the week's base backup and when few are awake.",
     )
     regular = scheduled(
-        environment,
+        here,
         "heartbeat_within_the_rpo",
         beating,
         timetable.heartbeat,
@@ -110,15 +110,15 @@ def drill_definitions(environment: str) -> Definitions:
     return Definitions(assets=[drill, beats], jobs=[job, beating], schedules=[weekly, regular])
 
 
-def _drill_asset(environment: str) -> AssetsDefinition:
-    key = AssetKey([environment, "recovery", "drill"])
+def _drill_asset(here: Protected) -> AssetsDefinition:
+    key = here.key("recovery", "drill")
 
     @asset(
         key=key,
         group_name="recovery",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        pool=pool(environment, "drill"),
+        pool=pool(here, "drill"),
         check_specs=[
             AssetCheckSpec(
                 SOUND,
@@ -137,6 +137,7 @@ def _drill_asset(environment: str) -> AssetsDefinition:
         "recovery window, judged, measured against RTO and RPO, and removed. The evidence is kept beside the backup. "
         "The same by hand: `tmi-ops drill`.",
     )
+    @here.given
     def drill(context: AssetExecutionContext, config: DrillConfig, environment: Environment) -> Materialized:
         from tmi_ops.drill.execution import run_drill
         from tmi_ops.drill.planning import prepare_drill
@@ -151,16 +152,17 @@ def _drill_asset(environment: str) -> AssetsDefinition:
     return drill
 
 
-def _heartbeat_asset(environment: str) -> AssetsDefinition:
+def _heartbeat_asset(here: Protected) -> AssetsDefinition:
     @asset(
-        key=AssetKey([environment, "recovery", "heartbeat"]),
+        key=here.key("recovery", "heartbeat"),
         group_name="recovery",
         kinds={"postgres"},
         owners=OWNERS,
-        pool=pool(environment, "heartbeat"),
+        pool=pool(here, "heartbeat"),
         description="The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
         "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`.",
     )
+    @here.given
     def heartbeat(environment: Environment) -> Materialized:
         from tmi_ops.drill.heartbeat import beat
         from tmi_ops.postgres.wal_files import format_lsn

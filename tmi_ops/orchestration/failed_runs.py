@@ -17,8 +17,8 @@ from dagster import (
 )
 
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG, LANE_TAG, Lane
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import REFUSED, Environment
-from tmi_ops.orchestration.schedules import sensor_status
 
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
@@ -70,17 +70,18 @@ def alert_key(job: str) -> str:
     return f"run-failed.{job}"
 
 
-def failed_run_definitions(environment: str) -> Definitions:
+def failed_run_definitions(here: Protected) -> Definitions:
     """The sensors `failed_run` and `recovered_run`."""
-    status = sensor_status(environment)
+    status = here.sensor_status
 
     @run_failure_sensor(
-        name="failed_run",
+        name=here.called("failed_run"),
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=status,
         description="Raises an alert for a run that failed and will not be repeated by itself. Runs that a person "
         "started from an asset's page are that person's.",
     )
+    @here.given
     def failed_run(context: RunFailureSensorContext, environment: Environment) -> SkipReason | None:
         from tmi_ops.alerts.desk import AlertDesk
 
@@ -97,11 +98,12 @@ def failed_run_definitions(environment: str) -> Definitions:
 
     @run_status_sensor(
         run_status=DagsterRunStatus.SUCCESS,
-        name="recovered_run",
+        name=here.called("recovered_run"),
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=status,
         description="Ends the alert of a job that failed before, once it has succeeded.",
     )
+    @here.given
     def recovered_run(context: RunStatusSensorContext, environment: Environment) -> SkipReason | None:
         from tmi_ops.alerts.desk import AlertDesk
 

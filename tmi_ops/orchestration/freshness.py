@@ -8,6 +8,7 @@ from datetime import timedelta
 from dagster import AssetSpec, FreshnessPolicy
 
 from tmi_ops.objectives.timetable import DAY, Cadence, Timetable
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.settings import Objectives
 
 # Work takes its time, and what was due at two need not be there at two.
@@ -19,9 +20,9 @@ SHADOW_SILENT_AFTER = timedelta(minutes=10)
 CARRY_THE_RPO = ("backup/wal", "recovery/heartbeat")
 
 
-def with_freshness(spec: AssetSpec, timetable: Timetable, objectives: Objectives) -> AssetSpec:
+def with_freshness(spec: AssetSpec, here: Protected) -> AssetSpec:
     """With a policy where the timetable brings the asset about; what only a person begins is never stale."""
-    window = stale_after("/".join(spec.key.path[1:]), timetable, objectives)
+    window = stale_after("/".join(spec.key.path[len(here.path) :]), here.timetable, here.objectives)
     if window is None:
         return spec
     return spec.replace_attributes(freshness_policy=FreshnessPolicy.time_window(fail_window=window))

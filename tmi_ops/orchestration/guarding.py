@@ -1,14 +1,14 @@
 """The sensors that guard the objectives: they look, decide (`tmi_ops/objectives/acting.py`), begin the cure, tell."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
-    AssetKey,
     Definitions,
     SensorDefinition,
     SensorEvaluationContext,
@@ -24,8 +24,8 @@ from tmi_ops.objectives.cures import Action
 from tmi_ops.objectives.sharing import SharedReading
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment
-from tmi_ops.orchestration.schedules import sensor_status, timetable_of
 from tmi_ops.orchestration.watching import stuck_automation, tell_of_automation
 from tmi_ops.settings import Objectives, Settings
 from tmi_ops.words import time_words
@@ -50,27 +50,28 @@ _ABOUT: Mapping[Topic, str] = {
 _OF_AN_ASSET: Mapping[Topic, str] = {Topic.RPO: "rpo", Topic.RTO: "rto"}
 
 
-def guarding_definitions(environment: str, capabilities: Definitions) -> Definitions:
+def guarding_definitions(here: Protected, capabilities: Definitions) -> Definitions:
     """The sensors `rpo_guard`, `rto_guard` and `wal_stream_guard`, with the jobs of `capabilities` as cures."""
     sensors = [
-        _guard("rpo_guard", Topic.RPO, environment, capabilities),
-        _guard("rto_guard", Topic.RTO, environment, capabilities),
-        _guard("wal_stream_guard", Topic.STREAM, environment, capabilities),
+        _guard("rpo_guard", Topic.RPO, here, capabilities),
+        _guard("rto_guard", Topic.RTO, here, capabilities),
+        _guard("wal_stream_guard", Topic.STREAM, here, capabilities),
     ]
     return Definitions(sensors=sensors)
 
 
-def _guard(name: str, topic: Topic, environment_name: str, capabilities: Definitions) -> SensorDefinition:
-    timetable = timetable_of(environment_name)
+def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) -> SensorDefinition:
+    timetable = here.timetable
     interval, again = timetable.sensor_interval, timetable.look_again
 
     @sensor(
-        name=name,
-        jobs=cure_jobs(capabilities),
+        name=here.called(name),
+        jobs=cure_jobs(here, capabilities),
         minimum_interval_seconds=int(again.total_seconds()),
-        default_status=sensor_status(environment_name),
+        default_status=here.sensor_status,
         description=_ABOUT[topic],
     )
+    @here.given
     def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult | SkipReason:
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
         if memory.is_well_since(now, interval):
@@ -81,18 +82,18 @@ def _guard(name: str, topic: Topic, environment_name: str, capabilities: Definit
             environment,
             memory,
             min(SHARED_FOR, again / 2),
-            lambda: cures_at_work(context.instance, environment.name),
+            lambda: cures_at_work(context.instance, here),
         )
-        stuck = stuck_automation(environment.name)
+        stuck = stuck_automation(here)
         decision = remembered(decision, memory, now, is_stuck=bool(stuck))
         tell(settings, topic, decision, stuck)
         context.log.info(" ".join([decision.said, *(f"Stuck: {one.what}." for one in stuck)]))
-        requests = [cure_request(environment.name, topic, decision.order)] if decision.order else []
+        requests = [cure_request(here, topic, decision.order)] if decision.order else []
         return SensorResult(
             run_requests=requests or None,
             skip_reason=None if requests else decision.said,
             cursor=decision.memory.model_dump_json(),
-            asset_events=_check_events(environment.name, topic, memory, decision),
+            asset_events=_check_events(here, topic, memory, decision),
         )
 
     return guard
@@ -161,14 +162,14 @@ def _judge(topic: Topic, facts: "RecoverabilityFacts", objectives: Objectives) -
     return judges[topic](facts, objectives)
 
 
-def _check_events(environment: str, topic: Topic, before: Memory, decision: Decision) -> list[AssetCheckEvaluation]:
+def _check_events(here: Protected, topic: Topic, before: Memory, decision: Decision) -> list[AssetCheckEvaluation]:
     """The asset's check, when the verdict has changed since the look before."""
     asset = _OF_AN_ASSET.get(topic)
     if asset is None or decision.standing in (None, before.standing):
         return []
     return [
         AssetCheckEvaluation(
-            asset_key=AssetKey([environment, "objectives", asset]),
+            asset_key=here.key("objectives", asset),
             check_name=MET_CHECK,
             passed=decision.standing is Standing.MET,
             severity=severity_of(decision.standing),
@@ -184,14 +185,14 @@ def severity_of(standing: Standing | None) -> AssetCheckSeverity:
 
 @dataclass
 class _Guarded:
-    """What this process reads with; the handle is made anew after a failure."""
+    """What this process reads one environment with; the handle is made anew after a failure."""
 
+    readings: SharedReading["RecoverabilityFacts"] = field(default_factory=SharedReading)
     store: "ObjectStore | None" = None
-    of: str = ""
 
 
-_GUARDED = _Guarded()
-_READINGS: SharedReading["RecoverabilityFacts"] = SharedReading()
+# By what is read: a code location may serve several environments, whose sensors look side by side.
+_GUARDED: defaultdict[str, _Guarded] = defaultdict(_Guarded)
 
 
 def _recent(environment: Environment, shared_for: timedelta) -> "RecoverabilityFacts":
@@ -201,18 +202,17 @@ def _recent(environment: Environment, shared_for: timedelta) -> "RecoverabilityF
         OpsError: it could not be read, or not in time.
     """
     settings = environment.settings
-    of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.environment}"
+    of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.name}"
+    guarded = _GUARDED[of]
 
     def read() -> "RecoverabilityFacts":
         from tmi_ops.objectives.history import record_reading
         from tmi_ops.objectives.reading import read_recoverability
 
-        store = _GUARDED.store if _GUARDED.of == of else None
-        _GUARDED.store = None
-        store = store or environment.open_store()
+        store, guarded.store = guarded.store or environment.open_store(), None
         facts = read_recoverability(settings, store)
         record_reading(store, facts, settings.objectives.rpo)
-        _GUARDED.store, _GUARDED.of = store, of
+        guarded.store = store
         return facts
 
-    return _READINGS.recent(of, read, shared_for_s=shared_for.total_seconds(), budget_s=BUDGET_S)
+    return guarded.readings.recent(of, read, shared_for_s=shared_for.total_seconds(), budget_s=BUDGET_S)

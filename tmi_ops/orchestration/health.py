@@ -30,10 +30,10 @@ from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.check_results import LONGEST_TABLE, check_result, with_advice
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, sql_block
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
-from tmi_ops.settings import profile_of
+from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.words import markdown_words
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ class HealthConfig(Config):
     )
 
 
-def health_definitions(environment: str) -> Definitions:
+def health_definitions(here: Protected) -> Definitions:
     """Assets `<environment>/health/<area>` with a check for every probe, the job `health` and its hourly schedule.
 
     The cache is an asset beside them.
     """
-    offered = probes_of(profile_of(environment))
-    keys = {area: AssetKey([environment, "health", area.value]) for area in Area}
+    offered = probes_of(here.profile)
+    keys = {area: here.key("health", area.value) for area in Area}
 
     @multi_asset(
-        name=f"{environment}__health",
+        name=here.step_of_several("health"),
         specs=[_asset_spec(area, key, offered) for area, key in keys.items()],
         check_specs=[
             AssetCheckSpec(
@@ -71,17 +71,18 @@ def health_definitions(environment: str) -> Definitions:
             for probe in offered
         ],
         can_subset=True,
-        pool=pool(environment, "health"),
+        pool=pool(here, "health"),
     )
+    @here.given
     def health(
         context: AssetExecutionContext, config: HealthConfig, environment: Environment
     ) -> Iterator[Materialized]:
         from tmi_ops.health.examine import Examination, examine
-        from tmi_ops.settings import Purpose, read_variables
+        from tmi_ops.settings import Purpose
 
         wanted = [probe.name for probe in offered if keys[probe.area] in context.selected_asset_keys]
         reader = environment.settings_for(Purpose.BACKUP).postgres
-        how = Examination(tuple(wanted), tuple(config.thresholds), config.exact_bloat, read_variables(), reader)
+        how = Examination(tuple(wanted), tuple(config.thresholds), config.exact_bloat, environment.variables, reader)
         with failures_explained():
             report = examine(environment.settings, how, RunLogReport(context.log))
         for area, key in keys.items():
@@ -93,21 +94,19 @@ def health_definitions(environment: str) -> Definitions:
                 )
 
     job = define_asset_job(
-        "health",
-        selection=AssetSelection.assets(*keys.values(), cache_key(environment)),
+        here.called("health"),
+        selection=AssetSelection.assets(*keys.values(), cache_key(here)),
         description="Ask the database and its cache how they are, and judge them.",
-        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+        tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
-        environment,
+        here,
         "hourly_health",
         job,
-        timetable_of(environment).health,
+        here.timetable.health,
         "every probe; the rates it shows are those of the hour before.",
     )
-    return Definitions.merge(
-        cache_definitions(environment), Definitions(assets=[health], jobs=[job], schedules=[schedule])
-    )
+    return Definitions.merge(cache_definitions(here), Definitions(assets=[health], jobs=[job], schedules=[schedule]))
 
 
 def _asset_spec(area: Area, key: AssetKey, offered: Sequence[AnyProbe]) -> AssetSpec:

@@ -19,14 +19,22 @@ CODE_WORDS = (
 
 
 def require_allowed(
+    variables: Mapping[str, str],
     paths: Mapping[str, str | None] | None = None,
     addresses: Mapping[str, str | Sequence[str] | None] | None = None,
     sql: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Raises SettingsError: the launchpad names a path, an address or SQL that TMI_OPS_RECOVERY_* do not allow."""
+    """See that the launchpad keeps to the settings.
+
+    Args:
+        variables: of the environment.
+
+    Raises:
+        SettingsError: it names a path, an address or SQL that TMI_OPS_RECOVERY_* do not allow.
+    """
     from tmi_ops.runbooks.launching import read_limits, refuse_beyond
 
-    refuse_beyond(read_limits(), paths or {}, addresses or {}, sql or {})
+    refuse_beyond(read_limits(variables), paths or {}, addresses or {}, sql or {})
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,9 @@ class Confirmation:
         confirm, code = asked.pop("confirm"), asked.pop("code")
         if not confirm:
             return cls(job, asked, settings, None)
-        if confirm != settings.environment:
+        if confirm != settings.name:
             raise SettingsError(
-                f"The run was not confirmed: `confirm` says {confirm!r}, the environment is {settings.environment!r}.",
+                f"The run was not confirmed: `confirm` says {confirm!r}, the environment is {settings.name!r}.",
                 next_step="launch it without `confirm` to look, then with the environment's name and a code",
             )
         return cls(job, asked, settings, use_code(settings.home, settings.environment, job, code, datetime.now(UTC)))

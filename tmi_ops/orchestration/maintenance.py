@@ -1,5 +1,6 @@
 """Maintenance as a job: what health asks for, within limits. Not an asset, so that nobody runs it by accident."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from pydantic import Field
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 
 if TYPE_CHECKING:
     from tmi_ops.health.maintenance.execution import Taken
@@ -51,26 +53,27 @@ class MaintenanceConfig(Config):
     exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple: reads the indexes whole.")
 
 
-def maintenance_definitions(environment: str) -> Definitions:
+def maintenance_definitions(here: Protected) -> Definitions:
     """The job `maintenance`, and a nightly schedule that a person switches on."""
 
     @op(
-        name="maintain",
+        name=here.called("maintain"),
         description="VACUUM and ANALYZE where health asks for it, REINDEX CONCURRENTLY of bloated and invalid indexes. "
         "Nothing holds up reads or writes. The same by hand: `tmi-ops maintain`; what it would do: "
         "`tmi-ops maintain --plan`.",
-        pool=pool(environment, "maintenance"),
+        pool=pool(here, "maintenance"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
+    @here.given
     def maintain(context: OpExecutionContext, config: MaintenanceConfig, environment: Environment) -> None:
         from tmi_ops.health.examine import Examination, examine
         from tmi_ops.health.maintenance.execution import execute, within_rights
         from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
-        from tmi_ops.settings import Purpose, read_variables
+        from tmi_ops.settings import Purpose
 
         report = RunLogReport(context.log)
         with failures_explained(tried_again=False):
-            variables = read_variables()
+            variables = environment.variables
             limits = _limits(config, variables)
             how = Examination(PROBES, exact_bloat=config.exact_bloat, variables=variables)
             plan = plan_maintenance(examine(environment.settings_for(Purpose.OWNER), how, report).results, limits)
@@ -96,26 +99,26 @@ def maintenance_definitions(environment: str) -> Definitions:
         context.add_output_metadata(metadata)
 
     @job(
-        name="maintenance",
+        name=here.called("maintenance"),
         description="Do the upkeep that health asks for, within limits.",
-        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
+        tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def maintenance() -> None:
         maintain()
 
     schedule = scheduled(
-        environment,
+        here,
         "nightly_maintenance",
         maintenance,
-        timetable_of(environment).maintenance,
+        here.timetable.maintenance,
         "what health asks for, after the nightly backup, once a person has switched it on.",
         begins_stopped=True,
     )
     return Definitions(jobs=[maintenance], schedules=[schedule])
 
 
-def _limits(config: MaintenanceConfig, variables: dict[str, str]) -> "Limits":
+def _limits(config: MaintenanceConfig, variables: Mapping[str, str]) -> "Limits":
     from tmi_ops.health.maintenance.limits import TIMEZONE_VARIABLE, WINDOW_VARIABLE, Limits, parse_window
     from tmi_ops.settings import parse_duration
 

@@ -24,9 +24,10 @@ from tmi_ops.objectives.acting import Judged
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.guarding import MET_CHECK, severity_of
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
@@ -40,12 +41,12 @@ LONGEST_RUN = timedelta(minutes=15)
 _Metadata = dict[str, MetadataValue[Any]]
 
 
-def objectives_definitions(environment: str) -> Definitions:
+def objectives_definitions(here: Protected) -> Definitions:
     """Assets `<environment>/objectives/rpo` and `/rto` with a check each, their job, and a schedule by the RPO."""
-    rpo_key, rto_key = (AssetKey([environment, "objectives", name]) for name in ("rpo", "rto"))
+    rpo_key, rto_key = (here.key("objectives", name) for name in ("rpo", "rto"))
 
     @multi_asset(
-        name=f"{environment}__objectives",
+        name=here.step_of_several("objectives"),
         specs=[
             _spec(
                 rpo_key,
@@ -63,8 +64,9 @@ def objectives_definitions(environment: str) -> Definitions:
             AssetCheckSpec(MET_CHECK, asset=rto_key, description="A recovery would take no longer than the RTO."),
         ],
         can_subset=False,
-        pool=pool(environment, "objectives"),
+        pool=pool(here, "objectives"),
     )
+    @here.given
     def objectives(context: AssetExecutionContext, environment: Environment) -> Iterator[Materialized]:
         from tmi_ops.objectives.history import read_history, record_reading
         from tmi_ops.objectives.reading import read_recoverability
@@ -90,16 +92,16 @@ def objectives_definitions(environment: str) -> Definitions:
         yield Materialized(asset_key=rto_key, metadata=_rto_metadata(facts, rto), check_results=[_met(rto_key, rto)])
 
     job = define_asset_job(
-        JOB,
+        here.called(JOB),
         selection=AssetSelection.assets(rpo_key, rto_key),
         description="Measure what is recoverable, judge it, and keep the measurement.",
-        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+        tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
-        environment,
+        here,
         "objectives_within_the_rpo",
         job,
-        timetable_of(environment).objectives,
+        here.timetable.objectives,
         "RPO and RTO are measured, judged and kept, so that their worst of a day and of a month is known.",
         turn=1,
     )

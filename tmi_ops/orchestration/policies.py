@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from dagster import AssetSpec, in_process_executor
 
+from tmi_ops.orchestration.protected import Protected
+
 OWNERS = ["team:tmi-operations"]
 ENVIRONMENT_TAG = "tmi_ops/environment"
 LANE_TAG = "tmi_ops/lane"
@@ -40,26 +42,26 @@ def retry_delay_s(tried: int) -> float:
     return FIRST_RETRY_AFTER_S * 2.0**tried * random.uniform(0.5, 1.5)  # noqa: S311 spreads load, hides nothing
 
 
-def pool(environment: str, what: str) -> str:
-    """A pool of one environment. dagster.yaml lets one step of a pool run at a time, across all runs."""
-    return f"{environment}_{what}"
+def pool(here: Protected, what: str) -> str:
+    """A pool of one database. dagster.yaml lets one step of a pool run at a time, across all runs."""
+    return f"{here.flat}_{what}"
 
 
-def backup_pool(environment: str) -> str:
-    """Of everything that copies the database whole: never two at once. The backups themselves see to it too, so that
-    one from the command line counts (see `tmi_ops/backup/one_at_a_time.py`)."""
-    return pool(environment, "backup")
+def backup_pool(here: Protected) -> str:
+    """Of everything that copies a cluster or a database of it whole: never two at once. Of one database the backups
+    themselves see to it too, so that one from the command line counts (see `tmi_ops/backup/one_at_a_time.py`)."""
+    return f"{here.environment}_backup"
 
 
-def job_tags(environment: str, lane: Lane, at_most: timedelta) -> dict[str, str]:
+def job_tags(here: Protected, lane: Lane, at_most: timedelta) -> dict[str, str]:
     """The tags of a job's runs. One that takes longer than `at_most` hangs, and Dagster's run monitoring ends it."""
     return {
-        ENVIRONMENT_TAG: environment,
-        LANE_TAG: f"{environment}/{lane}",
+        ENVIRONMENT_TAG: here.name,
+        LANE_TAG: f"{here.name}/{lane}",
         MAX_RUNTIME_TAG: str(int(at_most.total_seconds())),
     }
 
 
-def grouped_by_environment(spec: AssetSpec, environment: str) -> AssetSpec:
+def grouped_by_environment(spec: AssetSpec, here: Protected) -> AssetSpec:
     """In a group of its environment: the UI draws groups of one name as one box, whatever location they come from."""
-    return spec.replace_attributes(group_name=f"{environment}_{spec.group_name}")
+    return spec.replace_attributes(group_name=f"{here.flat}_{spec.group_name}")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from dagster import AssetKey, AssetSelection, Definitions, define_asset_job
+from dagster import AssetSelection, Definitions, define_asset_job
 
 from tmi_ops.orchestration.policies import Lane, job_tags
-from tmi_ops.settings import profile_of
+from tmi_ops.orchestration.protected import Protected
 
 PROTECT_JOB = "protect"
 LONGEST_RUN = timedelta(days=1)
 
 
-def protection_definitions(environment: str) -> Definitions:
+def protection_definitions(here: Protected) -> Definitions:
     """The job `protect`."""
-    schema = (("schema", "migration"), ("schema", "validation")) if profile_of(environment).has_models else ()
+    schema = (("schema", "migration"), ("schema", "validation")) if here.profile.has_models else ()
     backup = (("backup", "logical"), ("backup", "logical_verified"))
-    assets = [AssetKey([environment, *path]) for path in (*schema, *backup)]
+    assets = [here.key(*path) for path in (*schema, *backup)]
     job = define_asset_job(
-        PROTECT_JOB,
+        here.called(PROTECT_JOB),
         selection=AssetSelection.assets(*assets),
         description=("Migrate, validate, back up" if schema else "Back up") + ", and prove the backup by a restore.",
-        tags=job_tags(environment, Lane.BACKUP, LONGEST_RUN),
+        tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
     return Definitions(jobs=[job])

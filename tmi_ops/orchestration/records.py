@@ -21,7 +21,7 @@ from dagster import (
 )
 
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
-from tmi_ops.orchestration.schedules import sensor_status
+from tmi_ops.orchestration.protected import Protected
 
 LOOK_EVERY = timedelta(hours=1)
 # Of a run that did what it was to do, and of one that failed or was ended.
@@ -57,19 +57,19 @@ def forgettable(runs: Iterable[EndedRun], newest_of_assets: Collection[str], now
     return [run.run_id for run in sorted(old, key=lambda run: run.ended)][:MOST_AT_ONCE]
 
 
-def records_definitions(environment: str) -> Definitions:
+def records_definitions(here: Protected) -> Definitions:
     """The sensor `records_keeper`."""
 
     @sensor(
-        name="records_keeper",
+        name=here.called("records_keeper"),
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
-        default_status=sensor_status(environment),
+        default_status=here.sensor_status,
         description=f"Removes Dagster's record of runs that succeeded more than {KEPT[DagsterRunStatus.SUCCESS].days} "
         f"days ago, or failed more than {KEPT[DagsterRunStatus.FAILURE].days} days ago. What they made and found is in "
         "the store.",
     )
     def records_keeper(context: SensorEvaluationContext) -> SkipReason:
-        forgotten = forget_runs(context.instance, environment, datetime.now(UTC))
+        forgotten = forget_runs(context.instance, here.name, datetime.now(UTC))
         return SkipReason(f"Removed the records of {forgotten} old runs." if forgotten else "No run is that old.")
 
     return Definitions(sensors=[records_keeper])

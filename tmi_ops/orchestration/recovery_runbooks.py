@@ -1,6 +1,6 @@
 """The runbooks as jobs. Not assets, so that nobody runs one by accident; and none without a word typed by a person."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from tmi_ops.orchestration.drill import DrillConfig
 from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import bullets, seconds
 from tmi_ops.settings import Purpose
@@ -75,9 +76,10 @@ class RunbookConfig(Config):
     env_file: str | None = Field(default=None, description="The new connection is written there.")
     secret_file: str | None = Field(default=None, description="A Kubernetes Secret is written there.")
 
-    def require_allowed(self) -> None:
+    def require_allowed(self, variables: Mapping[str, str]) -> None:
         """Raises SettingsError: something here is more than the settings let the launchpad say."""
         require_allowed(
+            variables,
             paths={"into": self.into, "env_file": self.env_file, "secret_file": self.secret_file},
             addresses={"listen": self.listen, "host": self.host, "allow": self.allow},
         )
@@ -104,7 +106,7 @@ class RunbookConfig(Config):
             "addresses": self.listen,
             "host": self.host,
             "allowed": self.allow,
-            "role": next(iter(read_application().roles), None),
+            "role": next(iter(read_application(settings.variables).roles), None),
             "env_file": self.env_file,
             "secret_file": self.secret_file,
         }
@@ -123,41 +125,41 @@ class EverythingConfig(RunbookConfig):
 Prepare = Callable[["Settings", "ObjectStore", RunbookConfig, "Report"], "Plan"]
 
 
-def recovery_runbook_definitions(environment: str) -> Definitions:
+def recovery_runbook_definitions(here: Protected) -> Definitions:
     """The jobs `recover_corruption` and `recover_everything`. No schedule: a disaster is declared by a person."""
-    return Definitions(
-        jobs=[
-            _runbook_job(
-                environment,
-                CORRUPTION_JOB,
-                "Back to the last good moment: the application is shut out, base backup and WAL are restored, checked, "
-                "and take the place of the damaged data, which is kept aside. "
-                "Without `confirm` only the plan is shown. By hand: `tmi-ops recover corruption`.",
-                _prepare_corruption,
-                RunbookConfig,
-            ),
-            _runbook_job(
-                environment,
-                EVERYTHING_JOB,
-                "From nothing but the store and its key: a new cluster, restored, checked, configured and started, "
-                "and the application told of it. Needs `into`. Without `confirm` only the plan is shown. By hand: "
-                "`tmi-ops recover everything`.",
-                _prepare_everything,
-                EverythingConfig,
-            ),
-        ]
+    corruption = _runbook_job(
+        here,
+        CORRUPTION_JOB,
+        "Back to the last good moment: the application is shut out, base backup and WAL are restored, checked, "
+        "and take the place of the damaged data, which is kept aside. "
+        "Without `confirm` only the plan is shown. By hand: `tmi-ops recover corruption`.",
+        _prepare_corruption,
+        RunbookConfig,
     )
+    if not here.is_environment:
+        return Definitions(jobs=[corruption])
+    everything = _runbook_job(
+        here,
+        EVERYTHING_JOB,
+        "From nothing but the store and its key: a new cluster, restored, checked, configured and started, "
+        "and the application told of it. Needs `into`. Without `confirm` only the plan is shown. By hand: "
+        "`tmi-ops recover everything`.",
+        _prepare_everything,
+        EverythingConfig,
+    )
+    return Definitions(jobs=[corruption, everything])
 
 
 def _runbook_job(
-    environment: str, name: str, description: str, prepare: Prepare, asked: type[RunbookConfig]
+    here: Protected, name: str, description: str, prepare: Prepare, asked: type[RunbookConfig]
 ) -> JobDefinition:
     @op(
-        name=f"{name}_steps",
+        name=here.called(f"{name}_steps"),
         description=description,
-        pool=pool(environment, "runbook"),
+        pool=pool(here, "runbook"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
+    @here.given
     def steps(
         context: OpExecutionContext,
         config: asked,  # type: ignore[valid-type]
@@ -165,16 +167,16 @@ def _runbook_job(
     ) -> None:
         with failures_explained(tried_again=False):
             report = RunLogReport(context.log)
-            config.require_allowed()  # type: ignore[attr-defined]
+            config.require_allowed(environment.variables)  # type: ignore[attr-defined]
             confirmation = Confirmation.of(environment.settings_for(Purpose.RUNBOOK), name, config)
             look = _looked_at if confirmation.plan is None else _carry_out
             metadata = look(environment, config, confirmation, prepare, report)
         context.add_output_metadata(metadata)
 
     @job(
-        name=name,
+        name=here.called(name),
         description=description,
-        tags=job_tags(environment, Lane.RECOVERY, LONGEST_RUN),
+        tags=job_tags(here, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def runbook() -> None:

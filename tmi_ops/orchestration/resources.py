@@ -5,17 +5,19 @@ Secrets are read from the process when a step begins; nothing of them is part of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from dagster import ConfigurableResource, Failure, InitResourceContext, OpExecutionContext, RetryRequested
+from pydantic import Field
 
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.orchestration.policies import MAX_RETRIES, retry_delay_s
 from tmi_ops.orchestration.presence import await_absence, hold_presence
-from tmi_ops.settings import Purpose, Settings, load_settings
+from tmi_ops.settings import Declared, Purpose, Settings, declare, load_settings, variables_of
 from tmi_ops.store.objects import ObjectStore
 
 PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
@@ -25,9 +27,16 @@ REFUSED = "refused"
 
 
 class Environment(ConfigurableResource[object]):
-    """The one environment this code location serves (TMI_ENV)."""
+    """One that this code location serves.
+
+    Attributes:
+        name: `production`, or `production/billing` for another database of its cluster.
+        declared: its settings and where its secrets are, where they stand in no file of ours but in `declared_in`.
+    """
 
     name: str
+    declared: dict[str, str] = Field(default_factory=dict)
+    declared_in: str = ""
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
         """Show that the process lives, and never do beside another process what that one is still doing.
@@ -49,11 +58,20 @@ class Environment(ConfigurableResource[object]):
     @cached_property
     def settings(self) -> Settings:
         """For what asks the database nothing, and for the guards, which read how far it is."""
-        return load_settings(purpose=Purpose.MONITOR)
+        return self.settings_for(Purpose.MONITOR)
 
     def settings_for(self, purpose: Purpose) -> Settings:
         """With the role that the environment names for this purpose."""
-        return load_settings(purpose=purpose)
+        return load_settings(purpose=purpose, of=self._of)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What its settings are made of. Holds secrets."""
+        return variables_of(self.settings)
+
+    @property
+    def _of(self) -> str | Declared:
+        return declare(self.name, self.declared, Path(self.declared_in)) if self.declared else self.name
 
     def open_store(self) -> ObjectStore:
         from tmi_ops.store.objects import open_store

@@ -8,7 +8,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetSelection,
     Config,
     Definitions,
@@ -24,9 +23,10 @@ from pydantic import Field
 from tmi_ops.orchestration.confirming import Confirmation, is_meant
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 
 if TYPE_CHECKING:
     from tmi_ops.retention.execution import RetentionResult
@@ -44,16 +44,16 @@ class RetentionConfig(Config):
     confirm: str = Confirmation
 
 
-def retention_definitions(environment: str) -> Definitions:
+def retention_definitions(here: Protected) -> Definitions:
     """Asset `<environment>/backup/retention`, its job and the daily schedule."""
-    key = AssetKey([environment, "backup", "retention"])
+    key = here.key("backup", "retention")
 
     @asset(
         key=key,
         group_name="backup",
         kinds={"s3"},
         owners=OWNERS,
-        pool=pool(environment, "retention"),
+        pool=pool(here, "retention"),
         check_specs=[
             AssetCheckSpec(
                 SPARED_CHECK,
@@ -67,6 +67,7 @@ def retention_definitions(environment: str) -> Definitions:
         "Never the newest proven backup, nor what a kept backup, the recovery window or a hold needs. The same by "
         "hand: `tmi-ops prune`; what it would do: `tmi-ops prune --dry-run`.",
     )
+    @here.given
     def retention(context: AssetExecutionContext, config: RetentionConfig, environment: Environment) -> Materialized:
         from tmi_ops.retention.execution import RetentionResult, execute_retention
         from tmi_ops.retention.locking import extend_locks
@@ -86,16 +87,16 @@ def retention_definitions(environment: str) -> Definitions:
         return Materialized(metadata=_metadata(plan, done, dry_run=dry_run), check_results=[_spared(done)])
 
     job = define_asset_job(
-        JOB,
+        here.called(JOB),
         selection=AssetSelection.assets(key),
         description="Remove what the retention policy no longer wants.",
-        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
+        tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
     )
     schedule = scheduled(
-        environment,
+        here,
         "daily_retention",
         job,
-        timetable_of(environment).retention,
+        here.timetable.retention,
         "what the policy no longer wants goes, after the night's backups are taken and proven.",
     )
     return Definitions(assets=[retention], jobs=[job], schedules=[schedule])

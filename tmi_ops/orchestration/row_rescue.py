@@ -21,6 +21,7 @@ from tmi_ops.orchestration.drill import DrillConfig
 from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import bullets
 from tmi_ops.settings import Purpose
@@ -178,26 +179,27 @@ class RowsConfig(Config):
         return TableRows(of.name, of.where, tuple(of.key) or None)
 
 
-def row_rescue_definitions(environment: str) -> Definitions:
+def row_rescue_definitions(here: Protected) -> Definitions:
     """The job `recover_rows`. No schedule: a disaster is declared by a person."""
 
     @op(
-        name=f"{ROWS_JOB}_steps",
+        name=here.called(f"{ROWS_JOB}_steps"),
         description="The past beside the living database, the rows compared, and brought back once it is confirmed.",
-        pool=pool(environment, "runbook"),
+        pool=pool(here, "runbook"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
+    @here.given
     def steps(context: OpExecutionContext, config: RowsConfig, environment: Environment) -> None:
         with failures_explained(tried_again=False):
             plan, journal, confirming = _carry_out(environment, config, RunLogReport(context.log))
         context.add_output_metadata(_metadata(plan, journal, confirming))
 
     @job(
-        name=ROWS_JOB,
+        name=here.called(ROWS_JOB),
         description="Bring back rows that were deleted or changed, or columns that were dropped. A dry run unless "
         "`confirm` names the environment. "
         "By hand: `tmi-ops recover rows`.",
-        tags=job_tags(environment, Lane.RECOVERY, LONGEST_RUN),
+        tags=job_tags(here, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def rescue() -> None:
@@ -219,7 +221,7 @@ def _carry_out(
     from tmi_ops.runbooks.rows.planning import runbook_of
 
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
-    require_allowed(sql={"where": config.where})
+    require_allowed(environment.variables, sql={"where": config.where})
     confirmation = Confirmation.of(settings, ROWS_JOB, config)
     moment, selection = config.moment(), config.selection(settings.profile)
     with (

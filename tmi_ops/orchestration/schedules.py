@@ -11,7 +11,6 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
-    DefaultSensorStatus,
     RunConfig,
     RunRequest,
     RunsFilter,
@@ -21,11 +20,9 @@ from dagster import (
 )
 from dagster._core.definitions.run_config import convert_config_input
 
-from tmi_ops.automation.switch import Automation, read_automation
-from tmi_ops.objectives.timetable import Cadence, Timetable, plan_timetable
+from tmi_ops.objectives.timetable import Cadence
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
-from tmi_ops.settings import Objectives, read_source
-from tmi_ops.settings.groups import objectives_from
+from tmi_ops.orchestration.protected import Protected
 
 if TYPE_CHECKING:
     from dagster import JobDefinition
@@ -37,29 +34,8 @@ _EVERY_MINUTES = re.compile(r"\*/(\d+) \* \* \* \*")
 _NOT_BEGUN = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
 
 
-def objectives_of(environment: str) -> Objectives:
-    """What the environment promises; no secret is read."""
-    source = read_source(of=environment, secrets=False)
-    return objectives_from(source.environment, source.values)
-
-
-def timetable_of(environment: str) -> Timetable:
-    """The environment's timetable; no secret is used."""
-    return plan_timetable(objectives_of(environment))
-
-
-def automation_of(environment: str) -> Automation:
-    """Whether the environment's schedules and sensors run by default, and in which time zone."""
-    return read_automation(environment, read_source(of=environment, secrets=False).values)
-
-
-def sensor_status(environment: str) -> DefaultSensorStatus:
-    """Running wherever schedules are."""
-    return DefaultSensorStatus.RUNNING if automation_of(environment).running else DefaultSensorStatus.STOPPED
-
-
 def scheduled(
-    environment: str,
+    here: Protected,
     name: str,
     job: AnyJob,
     cadence: Cadence,
@@ -76,22 +52,21 @@ def scheduled(
         turn: what comes equally often begins in another minute than those of another turn; see `staggered`.
         begins_stopped: a person switches it on, wherever it is.
     """
-    automation = automation_of(environment)
-    running = automation.running and not begins_stopped
+    running = here.automation.running and not begins_stopped
     config = dict(convert_config_input(run_config) or {})
-    crons = [staggered(cron, environment, turn) for cron in cadence.crons]
+    crons = [staggered(cron, here.name, turn) for cron in cadence.crons]
 
     def begin(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        waiting = waiting_run(context.instance, environment, job.name, config)
+        waiting = waiting_run(context.instance, here.name, job.name, config)
         if waiting is not None:
             return SkipReason(f"Run {waiting[:8]} of {job.name} still waits for its turn.")
         return RunRequest(run_config=config)
 
     return ScheduleDefinition(
-        name=name,
+        name=here.called(name),
         job=job,
         cron_schedule=crons[0] if len(crons) == 1 else crons,
-        execution_timezone=automation.timezone,
+        execution_timezone=here.automation.timezone,
         default_status=DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED,
         execution_fn=begin,
         description=f"{cadence.words[0].upper()}{cadence.words[1:]}: {description}",

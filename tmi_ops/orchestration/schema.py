@@ -8,7 +8,6 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetSelection,
     Config,
     Definitions,
@@ -25,6 +24,7 @@ from tmi_ops.orchestration.check_results import check_result, findings_metadata,
 from tmi_ops.orchestration.confirming import ONLY_PLANNED, Confirmation, is_meant
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.schema.rules import Rule
@@ -50,21 +50,22 @@ class MigrationConfig(Config):
     confirm: str = Confirmation
 
 
-def schema_definitions(environment: str) -> Definitions:
+def schema_definitions(here: Protected) -> Definitions:
     """Assets `<environment>/schema/migration` and `<environment>/schema/validation` with its checks, and their job."""
-    migration_key = AssetKey([environment, "schema", "migration"])
-    validation_key = AssetKey([environment, "schema", "validation"])
+    migration_key = here.key("schema", "migration")
+    validation_key = here.key("schema", "validation")
 
     @asset(
         key=migration_key,
         group_name="schema",
         kinds={"postgres", "sqlalchemy"},
         owners=OWNERS,
-        pool=pool(environment, "schema"),
+        pool=pool(here, "schema"),
         description="The schema TMI needs, brought about online: what lacks is added, nothing is dropped; a second "
         "run does nothing. Materialized by itself it only plans; its jobs migrate. "
         "The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`.",
     )
+    @here.given
     def migration(context: AssetExecutionContext, config: MigrationConfig, environment: Environment) -> Materialized:
         from tmi_ops.schema.migration import migrate, plan_migration
 
@@ -87,28 +88,29 @@ def schema_definitions(environment: str) -> Definitions:
         description="The live schema compared with TMI's models, a check for every rule. An error means that TMI "
         "fails or that data is not what it is declared to be. The same by hand: `tmi-ops check`.",
     )
+    @here.given
     def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:
         from tmi_ops.health.record import record_schema
         from tmi_ops.schema.validation import validate_schema
-        from tmi_ops.settings import Purpose, read_variables
+        from tmi_ops.settings import Purpose
 
         with failures_explained():
             verdict = validate_schema(environment.settings_for(Purpose.OWNER).postgres)
-            record_schema(environment.settings_for(Purpose.OWNER), read_variables(), verdict.findings)
+            record_schema(environment.settings_for(Purpose.OWNER), environment.variables, verdict.findings)
         context.log.info(f"{verdict.address}: {_counts(verdict)}")
         return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
 
     job = define_asset_job(
-        "migrate_and_validate",
+        here.called("migrate_and_validate"),
         selection=AssetSelection.assets(migration_key, validation_key),
         description="Bring the schema up to date, online, then validate it.",
-        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
+        tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
     )
     look = define_asset_job(
-        VALIDATION_JOB,
+        here.called(VALIDATION_JOB),
         selection=AssetSelection.assets(validation_key),
         description="Compare the schema with what TMI needs; nothing is changed.",
-        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+        tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     return Definitions(assets=[migration, validation], jobs=[job, look])
 

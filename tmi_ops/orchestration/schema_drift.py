@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from dagster import Definitions, RunRequest, SensorEvaluationContext, SensorResult, sensor
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, refusals_skipped
-from tmi_ops.orchestration.schedules import sensor_status
 from tmi_ops.orchestration.schema import VALIDATION_JOB
 
 if TYPE_CHECKING:
@@ -65,28 +65,28 @@ def decide_drift(findings: "Sequence[Deviation]", seen: Seen, now: datetime) -> 
     return DriftDecision(after, digest != seen.digest, alert)
 
 
-def schema_drift_definitions(environment: str, capabilities: Definitions) -> Definitions:
+def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Definitions:
     """The sensor `schema_drift`, which validates the schema anew when the findings have changed."""
 
     @sensor(
-        name="schema_drift",
-        jobs=[job for job in capabilities.jobs or () if job.name == VALIDATION_JOB],
+        name=here.called("schema_drift"),
+        jobs=[job for job in capabilities.jobs or () if job.name == here.called(VALIDATION_JOB)],
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
-        default_status=sensor_status(environment),
+        default_status=here.sensor_status,
         description="Compares the live schema with what TMI needs. When the findings change, the asset "
         "`schema/validation` is materialized anew; errors raise an alert, which ends when they are gone.",
     )
+    @here.given
     def schema_drift(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         from tmi_ops.alerts.alert import SCHEMA_DRIFT
         from tmi_ops.alerts.desk import AlertDesk
         from tmi_ops.health.record import record_schema
         from tmi_ops.schema.validation import schema_findings
-        from tmi_ops.settings import read_variables
 
         with refusals_skipped() as skipped:
             findings = schema_findings(environment.settings.postgres)
             decision = decide_drift(findings, _seen(context.cursor), datetime.now(UTC))
-            record_schema(environment.settings, read_variables(), findings)
+            record_schema(environment.settings, environment.variables, findings)
         if skipped.because:
             return SensorResult(skip_reason=skipped.because)
         desk = AlertDesk(environment.settings)
@@ -98,7 +98,7 @@ def schema_drift_definitions(environment: str, capabilities: Definitions) -> Def
         if not decision.validate:
             return SensorResult(skip_reason="Nothing has changed since the last look.", cursor=cursor)
         return SensorResult(
-            run_requests=[RunRequest(run_key=_run_key(decision), job_name=VALIDATION_JOB)], cursor=cursor
+            run_requests=[RunRequest(run_key=_run_key(decision), job_name=here.called(VALIDATION_JOB))], cursor=cursor
         )
 
     return Definitions(sensors=[schema_drift])

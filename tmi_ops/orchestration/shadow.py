@@ -27,9 +27,9 @@ from dagster import (
 )
 
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
 from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
-from tmi_ops.orchestration.schedules import sensor_status
 
 if TYPE_CHECKING:
     from tmi_ops.shadow.report import KnownReport
@@ -43,9 +43,9 @@ _NOBODY = "No shadow reports to the store. Run one as a service: `tmi-ops shadow
 _Verdict = tuple[bool, str]
 
 
-def shadow_definitions(environment: str) -> Definitions:
+def shadow_definitions(here: Protected) -> Definitions:
     """Asset `<environment>/recovery/shadow` with two checks, its job, and the sensor `shadow_watch`."""
-    key = AssetKey([environment, *ASSET])
+    key = here.key(*ASSET)
 
     @asset(
         key=key,
@@ -58,8 +58,9 @@ def shadow_definitions(environment: str) -> Definitions:
             AssetCheckSpec(REPLAYS, asset=key, description="It reports, and nothing stops it."),
             AssetCheckSpec(SOUND, asset=key, description="Its pages, relations and heartbeat chain are sound."),
         ],
-        pool=pool(environment, "shadow"),
+        pool=pool(here, "shadow"),
     )
+    @here.given
     def shadow(_: AssetExecutionContext, environment: Environment) -> Materialized:
         with failures_explained():
             known = _read(environment)
@@ -78,19 +79,20 @@ def shadow_definitions(environment: str) -> Definitions:
         )
 
     job = define_asset_job(
-        JOB,
+        here.called(JOB),
         selection=AssetSelection.assets(key),
         description="Read what the shadow says.",
-        tags=job_tags(environment, Lane.WATCH, LONGEST_RUN),
+        tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
 
     @sensor(
-        name="shadow_watch",
+        name=here.called("shadow_watch"),
         job=job,
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
-        default_status=sensor_status(environment),
+        default_status=here.sensor_status,
         description="Carries the shadow's word into the asset, once a minute at most. It begins no run.",
     )
+    @here.given
     def shadow_watch(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         with refusals_skipped() as skipped:
             known = _read(environment)

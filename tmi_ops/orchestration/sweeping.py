@@ -7,24 +7,25 @@ from dagster import Definitions, OpExecutionContext, RunRequest, SensorEvaluatio
 
 from tmi_ops.orchestration.policies import EXECUTOR, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
-from tmi_ops.orchestration.schedules import sensor_status
 
 LOOK_EVERY = timedelta(hours=1)
 LONGEST_RUN = timedelta(hours=1)
 
 
-def sweeping_definitions(environment: str) -> Definitions:
+def sweeping_definitions(here: Protected) -> Definitions:
     """The job `sweep_orphans` and the sensor `orphan_sweeper`."""
 
     @op(
-        name="sweep",
+        name=here.called("sweep"),
         description="Ends multipart uploads of more than a week ago, removes folders without a manifest that nothing "
         "was stored in for a day, and directories of drills that died here. The same by hand: `tmi-ops prune`, which "
         "sweeps besides; a drill clears away its dead predecessors.",
         # Retention removes the same, so they take turns.
-        pool=pool(environment, "retention"),
+        pool=pool(here, "retention"),
     )
+    @here.given
     def sweep(context: OpExecutionContext, environment: Environment) -> None:
         from tmi_ops.drill.scratch import remove_abandoned
         from tmi_ops.retention.execution import execute_retention
@@ -47,22 +48,23 @@ def sweeping_definitions(environment: str) -> Definitions:
         )
 
     @job(
-        name="sweep_orphans",
+        name=here.called("sweep_orphans"),
         description="Remove what died halfway and belongs to nobody.",
-        tags=job_tags(environment, Lane.UPKEEP, LONGEST_RUN),
+        tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
     def sweep_orphans() -> None:
         sweep()
 
     @sensor(
-        name="orphan_sweeper",
+        name=here.called("orphan_sweeper"),
         job=sweep_orphans,
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
-        default_status=sensor_status(environment),
+        default_status=here.sensor_status,
         description="Looks for unfinished uploads, half-made backups and directories of dead drills that are old "
         "enough to belong to nobody, and has them swept.",
     )
+    @here.given
     def orphan_sweeper(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         from tmi_ops.drill.scratch import find_abandoned
         from tmi_ops.retention.orphans import find_orphans

@@ -8,7 +8,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetSelection,
     Config,
     Definitions,
@@ -20,9 +19,10 @@ from pydantic import Field
 
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
-from tmi_ops.orchestration.schedules import scheduled, timetable_of
+from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -48,16 +48,16 @@ class WalConfig(Config):
     )
 
 
-def wal_definitions(environment: str) -> Definitions:
+def wal_definitions(here: Protected) -> Definitions:
     """Asset `<environment>/backup/wal` with a check against the RPO, its job, and a schedule derived from the RPO."""
-    wal_key = AssetKey([environment, "backup", "wal"])
+    wal_key = here.key("backup", "wal")
 
     @asset(
         key=wal_key,
         group_name="backup",
         kinds={"postgres", "s3"},
         owners=OWNERS,
-        pool=pool(environment, "wal"),
+        pool=pool(here, "wal"),
         check_specs=[
             AssetCheckSpec(
                 name=LEVEL_CHECK,
@@ -69,6 +69,7 @@ def wal_definitions(environment: str) -> Definitions:
         "brings it level with the server; where `tmi-ops wal stream` does so all the time, a run only looks how far "
         "that one is. The same by hand: `tmi-ops wal stream --catch-up`.",
     )
+    @here.given
     def wal(context: AssetExecutionContext, config: WalConfig, environment: Environment) -> Materialized:
         from tmi_ops.wal.lease import LeaseHeldError
         from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
@@ -93,16 +94,16 @@ def wal_definitions(environment: str) -> Definitions:
         return Materialized(metadata=_metadata(received), check_results=[_level(received.level_at, rpo)])
 
     job = define_asset_job(
-        JOB,
+        here.called(JOB),
         selection=AssetSelection.assets(wal_key),
         description="Bring the WAL archive level with the server.",
-        tags=job_tags(environment, Lane.ARCHIVE, LONGEST_RUN),
+        tags=job_tags(here, Lane.ARCHIVE, LONGEST_RUN),
     )
     schedule = scheduled(
-        environment,
+        here,
         "wal_catch_up_within_the_rpo",
         job,
-        timetable_of(environment).wal,
+        here.timetable.wal,
         "the archive is brought level, so often that the RPO holds even when a run fails. With `tmi-ops wal stream` as "
         "a service it only watches.",
     )

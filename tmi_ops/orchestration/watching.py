@@ -11,7 +11,7 @@ import psycopg
 from tmi_ops.automation.judging import TICK_GRACE, judge_automation
 from tmi_ops.automation.reading import read_automation_facts
 from tmi_ops.checks.finding import Finding, Severity, advise
-from tmi_ops.orchestration.schedules import automation_of
+from tmi_ops.orchestration.protected import Protected
 
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 ALERT = "automation"
 
 
-def stuck_automation(environment: str) -> tuple[Finding, ...]:
+def stuck_automation(here: Protected) -> tuple[Finding, ...]:
     """What should run by itself and does not. Nothing where Dagster keeps its records elsewhere than in PostgreSQL."""
     if not os.environ.get("DAGSTER_PG_HOST"):
         return ()
     try:
-        facts = read_automation_facts(os.environ, environment)
+        facts = read_automation_facts(os.environ, here.name)
     except psycopg.Error as error:
         what = f"Dagster's records could not be asked: {type(error).__name__}"
         return (Finding(Severity.CRITICAL, "records", what, advice=advise("tmi-ops doctor")),)
-    findings = judge_automation(facts, automation_of(environment).timezone)
+    findings = judge_automation(facts, here.automation.timezone)
     return tuple(one for one in findings if one.severity is Severity.CRITICAL)
 
 

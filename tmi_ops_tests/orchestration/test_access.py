@@ -21,6 +21,7 @@ from tmi_ops.access.inspection import inspect_access
 from tmi_ops.access.passwords import passwords_to_set
 from tmi_ops.orchestration.access import access_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
@@ -32,7 +33,7 @@ Look = Callable[[], AssetCheckEvaluation]
 
 def definitions_of(environment: str) -> Definitions:
     resources = Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR)
-    return Definitions.merge(access_definitions(environment), resources)
+    return Definitions.merge(access_definitions(protected(environment)), resources)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tmi_ops.backup.one_at_a_time import BackupRunningError
 from tmi_ops.cli.main import tmi_ops
 from tmi_ops.orchestration.base_backup import BaseBackupConfig, base_backup_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import Settings
 from tmi_ops.store.catalogue import list_backups
@@ -30,7 +31,7 @@ ENVIRONMENT = "development"
 
 def _definitions(environment: str = ENVIRONMENT) -> Definitions:
     resources = Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR)
-    return Definitions.merge(base_backup_definitions(environment), resources)
+    return Definitions.merge(base_backup_definitions(protected(environment)), resources)
 
 
 def _run(run_config: dict[str, object] | None = None) -> ExecuteInProcessResult:

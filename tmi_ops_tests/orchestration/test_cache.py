@@ -18,6 +18,7 @@ from redis import Redis
 
 from tmi_ops.cache.connection import connected
 from tmi_ops.orchestration.cache import REACHABLE, WELL, cache_definitions
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import RedisSettings
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT, key
@@ -47,7 +48,9 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     # A stack that was started in this directory tells of its cache there.
     monkeypatch.setenv("TMI_OPS_HOME", str(tmp_path / "home"))
     environment = Definitions(resources={"environment": Environment(name=ENVIRONMENT)})
-    job = Definitions.merge(cache_definitions(ENVIRONMENT), environment).resolve_implicit_global_asset_job_def()
+    job = Definitions.merge(
+        cache_definitions(protected(ENVIRONMENT)), environment
+    ).resolve_implicit_global_asset_job_def()
 
     def run() -> ExecuteInProcessResult:
         result = job.execute_in_process(instance=DagsterInstance.ephemeral(), raise_on_error=False)

@@ -18,6 +18,7 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.drill import DrillConfig, drill_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import StoreSettings
@@ -31,7 +32,9 @@ ENVIRONMENT = "development"
 
 def _definitions(environment: str = ENVIRONMENT) -> Definitions:
     resources = Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR)
-    return Definitions.merge(drill_definitions(environment), base_backup_definitions(environment), resources)
+    return Definitions.merge(
+        drill_definitions(protected(environment)), base_backup_definitions(protected(environment)), resources
+    )
 
 
 def _run(job: str, config: dict[str, object] | None = None) -> ExecuteInProcessResult:

@@ -24,6 +24,7 @@ from tmi_ops.health.registry import probes_of
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.postgres.connections import connect
 from tmi_ops.profile.tmi import TMI
@@ -39,8 +40,8 @@ Run = Callable[..., ExecuteInProcessResult]
 @pytest.fixture(scope="module")
 def definitions() -> Definitions:
     return Definitions.merge(
-        health_definitions(ENVIRONMENT),
-        maintenance_definitions(ENVIRONMENT),
+        health_definitions(protected(ENVIRONMENT)),
+        maintenance_definitions(protected(ENVIRONMENT)),
         Definitions(resources={"environment": Environment(name=ENVIRONMENT)}, executor=EXECUTOR),
     )
 
@@ -172,7 +173,7 @@ def test_health_is_read_every_hour_where_data_matters_and_maintenance_waits_for_
         ("development", DefaultScheduleStatus.STOPPED),
         ("production", DefaultScheduleStatus.RUNNING),
     ):
-        schedules = {one.name: one for one in health_definitions(environment).schedules or ()}
+        schedules = {one.name: one for one in health_definitions(protected(environment)).schedules or ()}
         assert schedules["hourly_health"].default_status is status  # type: ignore[union-attr]
-    (nightly,) = maintenance_definitions("production").schedules or ()
+    (nightly,) = maintenance_definitions(protected("production")).schedules or ()
     assert nightly.default_status is DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, IntMetadataValue, TableMetadataValue
 
 from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.retention.holds import hold_backup
@@ -27,7 +28,7 @@ def store(as_variables: Settings, monkeypatch: pytest.MonkeyPatch) -> ObjectStor
 
 def run(config: dict[str, object] | None = None) -> ExecuteInProcessResult:
     resources = Definitions(resources={"environment": Environment(name=ENVIRONMENT)}, executor=EXECUTOR)
-    job = Definitions.merge(retention_definitions(ENVIRONMENT), resources).resolve_job_def("retention")
+    job = Definitions.merge(retention_definitions(protected(ENVIRONMENT)), resources).resolve_job_def("retention")
     op = "__".join(key("backup", "retention").path)
     run_config = {"ops": {op: {"config": config}}} if config else None
     return job.execute_in_process(instance=DagsterInstance.ephemeral(), run_config=run_config, raise_on_error=False)

@@ -4,6 +4,7 @@ import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from tmi_ops.orchestration.policies import EXECUTOR
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.wal import wal_definitions
 from tmi_ops.settings import Settings
@@ -16,7 +17,7 @@ ENVIRONMENT = "development"
 
 def _run(instance: DagsterInstance | None = None) -> ExecuteInProcessResult:
     resources = Definitions(resources={"environment": Environment(name=ENVIRONMENT)}, executor=EXECUTOR)
-    job = Definitions.merge(wal_definitions(ENVIRONMENT), resources).resolve_job_def("wal_catch_up")
+    job = Definitions.merge(wal_definitions(protected(ENVIRONMENT)), resources).resolve_job_def("wal_catch_up")
     return job.execute_in_process(instance=instance or DagsterInstance.ephemeral(), raise_on_error=False)
 
 

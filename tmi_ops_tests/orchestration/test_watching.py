@@ -13,6 +13,7 @@ from tmi_ops.checks.finding import Finding, Severity
 from tmi_ops.objectives.acting import Decision, Memory, Topic
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.guarding import remembered, tell
+from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.watching import stuck_automation
 from tmi_ops.settings import Settings
 from tmi_ops_tests.webhook import webhook
@@ -66,8 +67,8 @@ def test_records_that_cannot_be_asked_are_stuck_and_without_records_nobody_can_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("DAGSTER_PG_HOST", raising=False)
-    assert stuck_automation("development") == ()
+    assert stuck_automation(protected("development")) == ()
     monkeypatch.setenv("DAGSTER_PG_HOST", "127.0.0.1")
     monkeypatch.setenv("DAGSTER_PG_PORT", "1")
-    (finding,) = stuck_automation("development")
+    (finding,) = stuck_automation(protected("development"))
     assert finding.severity is Severity.CRITICAL
