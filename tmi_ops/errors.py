@@ -33,7 +33,7 @@ class OpsError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What an error says first; its kind where it says nothing."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class SettingsError(OpsError):

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from tmi_ops.access.declared import DeclaredAccess, RoleKind
 from tmi_ops.access.findings import Statement
 from tmi_ops.access.planning import Plan
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.progress import Report
 
 # A change of owner waits for whoever uses the table, and everybody else waits behind it.
@@ -98,7 +98,7 @@ def _silence_log(connection: psycopg.Connection[Any]) -> None:
 
 
 def _refused(statement: Statement, error: psycopg.Error) -> DatabaseError:
-    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = first_line(error)
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseError(
             f"Somebody uses what this must change: {statement.sql}",

@@ -26,7 +26,7 @@ from psycopg import sql
 from tmi_ops import __version__
 from tmi_ops.backup.fingerprint import fingerprint_tables
 from tmi_ops.backup.snapshot import TableName, list_logged_tables, pin_text_output
-from tmi_ops.errors import BackupError, DatabaseError
+from tmi_ops.errors import BackupError, DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.prepared import how_to_end, prepared_transactions
 from tmi_ops.postgres.server import ServerFacts, read_server
@@ -148,7 +148,7 @@ def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...], po
         return False
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
-            f"The role may not stop writers for a moment: {str(error).splitlines()[0]}.",
+            f"The role may not stop writers for a moment: {first_line(error)}.",
             next_step=f'let it lock the tables: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
             "(before PostgreSQL 17: GRANT UPDATE), or use their owner",
         ) from None
@@ -173,7 +173,7 @@ def _write(connection: psycopg.Connection[Any], name: str, postgres: PostgresSet
         ) from None
     except psycopg.errors.ObjectNotInPrerequisiteState as error:
         raise DatabaseError(
-            f"The server writes no restore points: {str(error).splitlines()[0]}.",
+            f"The server writes no restore points: {first_line(error)}.",
             next_step="set wal_level = replica (or logical) and restart the server",
         ) from None
     return lsn, at.astimezone(UTC)

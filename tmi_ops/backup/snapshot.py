@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.lock_queue import holders_of_tables
-from tmi_ops.errors import BackupError, DatabaseError
+from tmi_ops.errors import BackupError, DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.lock_table import read_lock_table
 from tmi_ops.postgres.prepared import PreparedTransaction, how_to_end, prepared_transactions
@@ -226,7 +226,7 @@ def _lock(connection: psycopg.Connection[Any], tables: Sequence[_Lockable]) -> _
             ) from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(
-                f"The role may not read every table: {str(error).splitlines()[0]}.",
+                f"The role may not read every table: {first_line(error)}.",
                 next_step="GRANT pg_read_all_data TO the backup role (PostgreSQL 14 or newer), "
                 "or GRANT SELECT ON ALL TABLES",
             ) from None

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tmi_ops.checks.finding import Result
 from tmi_ops.cli.checks_view import show_result
-from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.environment import libraries_of_copies, logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.settings import Purpose
@@ -63,6 +63,8 @@ def drill(
         plan = prepare_drill(settings, store, report, target=target, seed=seed)
         if not as_json:
             report.note(_plan_words(plan))
+            if loaded := libraries_of_copies(settings):
+                report.note(loaded)
         done = run_drill(settings, store, plan, report)
     if html is not None:
         html.write_text(evidence_page(done.evidence))

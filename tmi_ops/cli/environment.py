@@ -25,6 +25,12 @@ def reporting(quiet: bool = False) -> Iterator[TerminalReport]:
         yield report
 
 
+def libraries_of_copies(settings: Settings) -> str:
+    """What a plan says of code that servers of ours load; empty where they load none."""
+    names = ", ".join(settings.copy_libraries)
+    return f"Its server loads {names} during the replay (TMI_OPS_COPY_LIBRARIES)." if names else ""
+
+
 def logs_in_for(purpose: Purpose) -> Callable[[click.Command], click.Command]:
     """Let a command's help say which role it logs in as."""
 

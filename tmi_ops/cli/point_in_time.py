@@ -13,7 +13,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.environment import libraries_of_copies, open_environment, reporting
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def restore_point_in_time(wanted: PointInTime) -> int:
         )
     require_vacant(plan, destination)
     _show_plan(plan, destination, sum(disk_needed(plan, destination, store).values()), pause=wanted.pause)
-    if settings.copy_libraries:
-        out.print(f"Its server loads {', '.join(settings.copy_libraries)} during the replay (TMI_OPS_COPY_LIBRARIES).")
+    if loaded := libraries_of_copies(settings):
+        out.print(loaded)
     if wanted.plan_only:
         return 0
     with reporting(wanted.quiet) as report:

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.health.verdict import CannotTell, Cause
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def limited(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[N
 
 def explain(error: psycopg.Error, session: ProbeSession) -> CannotTell:
     """Why a probe's query failed, and what would cure it."""
-    said = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    said = first_line(error).rstrip(".")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return CannotTell(
             Cause.RIGHT,

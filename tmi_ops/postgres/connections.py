@@ -14,7 +14,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.rows import TupleRow
 
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.refusals import explained
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
@@ -155,7 +155,7 @@ def explain_refusal(
 def _explain_failure(
     error: psycopg.Error, connection: psycopg.Connection[TupleRow], postgres: PostgresSettings
 ) -> DatabaseError:
-    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = first_line(error)
     if connection.broken:
         return DatabaseError(
             f"The connection to {postgres.describe()} was lost: {said}.",

@@ -23,7 +23,3 @@ CHECKPOINTER_VIEW = 17  # pg_stat_checkpointer
 EVENT_TRIGGERS_SWITCH = 17
 REPACK = 19  # the command REPACK (CONCURRENTLY), which gives space back online
 WIDE_MULTIXACT_OFFSETS = 19  # members of multixacts no longer run out before their ids
-
-
-def is_served(major: int) -> bool:
-    return OLDEST <= major <= NEWEST

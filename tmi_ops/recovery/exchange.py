@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
 
@@ -45,7 +45,7 @@ def exchange_names(
             if keep_as is not None:
                 allow_connections(connection, database, allowed=not closed)
             raise RecoveryError(
-                f"The restored copy could not take the name {database}: {str(error).splitlines()[0]}.",
+                f"The restored copy could not take the name {database}: {first_line(error)}.",
                 kept=f"{database} is as it was{'' if closed else ' and open again'}.",
                 next_step="end the sessions that hold it (stop the application) and try again",
             ) from None

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.properties import DatabaseProperties
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
@@ -46,7 +46,7 @@ def create_database(
             except _NO_SUCH_LOCALE as error:
                 if not any_locale:
                     raise DatabaseError(
-                        f"This server has no such locale as the backup's database: {str(error).splitlines()[0]}.",
+                        f"This server has no such locale as the backup's database: {first_line(error)}.",
                         next_step="install the locale (or a PostgreSQL with ICU) on the server; or let the copy sort "
                         "by C with --accept-differences, which changes ORDER BY and the order of text indexes",
                     ) from None

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from tmi_ops.backup.properties import LOADS_CODE, setting_statement
 from tmi_ops.backup.roles import Membership, ParameterGrant, Role, Roles
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
@@ -105,7 +105,7 @@ def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> Re
             try:
                 connection.execute(item.statement)
             except psycopg.Error as error:
-                refused.append(f"role statement refused: {item.role}: {str(error).splitlines()[0]}")
+                refused.append(f"role statement refused: {item.role}: {first_line(error)}")
                 report.note(refused[-1])
         now = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
     created = sorted(role.name for role in roles.roles if role.name in now - existing)

@@ -13,7 +13,7 @@ from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
 from tmi_ops.backup.properties import LOADS_CODE, DatabaseProperties, property_statements, read_properties
 from tmi_ops.backup.snapshot import pin_text_output
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import FetchedBackup
@@ -61,7 +61,7 @@ def apply_properties(address: PostgresSettings, properties: DatabaseProperties, 
             try:
                 connection.execute(statement)
             except psycopg.Error as error:
-                refused.append(f"database property refused: {str(error).splitlines()[0]}")
+                refused.append(f"database property refused: {first_line(error)}")
     with connect(address) as connection:
         pin_text_output(connection)
         differing = differing_properties(properties, read_properties(connection))

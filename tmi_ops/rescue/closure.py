@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal, find_name
 from tmi_ops.rescue.selection import Selection, TableRows
@@ -72,7 +72,7 @@ class Picked:
                 )
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
             raise RecoveryError(
-                f"PostgreSQL cannot choose {rows.words()}: {str(error).splitlines()[0]}.",
+                f"PostgreSQL cannot choose {rows.words()}: {first_line(error)}.",
                 next_step="write --where as in a query of that table, with text in single quotes",
             ) from None
         if rows.where is None and rows.key is None and done.rowcount == self._count(pair.name):

@@ -291,5 +291,5 @@ def _refusal_of_updates(past: psycopg.Connection[Any], now: psycopg.Connection[A
     except psycopg.errors.LockNotAvailable:
         return None  # the row is just being changed, so rows can be
     except psycopg.Error as error:
-        return f"{names} of {pair.name} refuses updates: {str(error).splitlines()[0]}"
+        return f"{names} of {pair.name} refuses updates: {first_line(error)}"
     return None

@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import explain_refusal, open_session
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.settings import PostgresSettings
@@ -60,7 +60,7 @@ def only_pg_catalog(connection: Connection) -> Iterator[None]:
 
 
 def _refused_query(error: DBAPIError, postgres: PostgresSettings) -> DatabaseError:
-    said = str(error.orig).strip().splitlines()[0]
+    said = first_line(error.orig or error)
     if isinstance(error.orig, psycopg.errors.OutOfMemory):
         return DatabaseError(
             f"{postgres.describe()} had no room to answer: {said}.", next_step=NO_ROOM_FOR_LOCKS, transient=True

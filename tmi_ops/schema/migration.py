@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg.rows import TupleRow
 
-from tmi_ops.errors import DatabaseError
+from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.schema.dialect import quote
@@ -151,7 +151,7 @@ def _create_database(postgres: PostgresSettings, report: Report) -> tuple[Operat
             ) from None
         except psycopg.Error as error:
             raise DatabaseError(
-                f"The database {postgres.database} could not be created: {str(error).strip().splitlines()[0]}.",
+                f"The database {postgres.database} could not be created: {first_line(error)}.",
                 next_step=f"create it by hand with encoding UTF8: CREATE DATABASE {quote(postgres.database)};",
             ) from error
     report.note(f"Created database {postgres.database}.")

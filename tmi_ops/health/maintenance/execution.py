@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from tmi_ops.errors import DatabaseError, OpsError
+from tmi_ops.errors import DatabaseError, OpsError, first_line
 from tmi_ops.health.maintenance.limits import Limits
 from tmi_ops.health.maintenance.sessions import end_session
 from tmi_ops.health.maintenance.steps import Analyze, DropLeftover, EndSession, LeftOut, Plan, Rebuild, Step, Vacuum
@@ -258,4 +258,4 @@ def _value(connection: psycopg.Connection[Any], query: Any, *parameters: Any) ->
 
 
 def _first_line(error: psycopg.Error) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    return first_line(error).rstrip(".")

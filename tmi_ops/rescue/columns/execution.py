@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import require_clear
@@ -78,7 +78,7 @@ def bring_back_columns(
                 before_commit(current_transaction(now), restored)
     except psycopg.errors.IntegrityError as error:
         raise RecoveryError(
-            f"The values of then no longer fit: {str(error).splitlines()[0]}.",
+            f"The values of then no longer fit: {first_line(error)}.",
             kept=_KEPT,
             next_step="bring back first what they refer to, or change what is in their way; then try again",
         ) from error

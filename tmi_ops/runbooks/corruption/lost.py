@@ -9,6 +9,7 @@ import psycopg
 
 from tmi_ops.backup.snapshot import TableName, list_tables
 from tmi_ops.drill.copy import running_cluster
+from tmi_ops.errors import first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.runbooks.execution import Action, Work
@@ -107,7 +108,7 @@ def _counts(postgres: PostgresSettings) -> tuple[Mapping[str, int], Mapping[str,
             try:
                 counts[str(table)] = _count(connection, table)
             except psycopg.Error as error:
-                unreadable[str(table)] = str(error).splitlines()[0]
+                unreadable[str(table)] = first_line(error)
     return counts, unreadable
 
 

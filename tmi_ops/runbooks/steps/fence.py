@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.access.declared import RoleKind, declared_access
-from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.errors import DatabaseError, RecoveryError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.exchange import END_SESSIONS_TIMEOUT_S, allow_connections, end_sessions
 from tmi_ops.runbooks.application import Application
@@ -93,7 +93,7 @@ def _shut(work: Work) -> None:
                 end_sessions(connection, gate.database)
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(
-                f"{postgres.user} may not shut the application out: {str(error).splitlines()[0]}.",
+                f"{postgres.user} may not shut the application out: {first_line(error)}.",
                 next_step=f"as a superuser: ALTER ROLE {postgres.user} CREATEROLE and GRANT pg_signal_backend TO "
                 f"{postgres.user}, or run this as a superuser",
             ) from None

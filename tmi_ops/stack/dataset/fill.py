@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import sql
 
-from tmi_ops.errors import DatabaseError, OpsError
+from tmi_ops.errors import DatabaseError, OpsError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.schema.models import Base
@@ -74,7 +74,7 @@ def fill_database(
 
 
 def _refused(postgres: PostgresSettings, error: psycopg.Error, kept: str, next_step: str) -> DatabaseError:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    said = first_line(error)
     return DatabaseError(f"{postgres.describe()} refused the data set: {said}.", kept=kept, next_step=next_step)
 
 
