@@ -5,6 +5,8 @@ SHELL := /bin/sh
 ENVIRONMENT := .venv/.made-from-lock
 RUN := .venv/bin
 PYTHON_VERSIONS := >=3.11,<3.14
+# Tests wait for servers a third of their time: three at once fill two cores.
+WORKERS ?= 3
 # Interpreters are found, never downloaded.
 export UV_PYTHON_DOWNLOADS := never
 # A company's own certificate authority lives in the system's bundle.
@@ -44,10 +46,10 @@ uninstall: ## Take these commands away; no data is touched
 	@uv=$$(.ci/find-uv) && $$uv tool uninstall --quiet tmi-ops && echo "Uninstalled. Data in .tmi-ops and in the store stays."
 
 test: $(ENVIRONMENT) ## Run all tests, on real servers
-	@$(RUN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-fast: $(ENVIRONMENT) ## Run the quick tests, in less than two minutes
-	@$(RUN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	@$(RUN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Directories whose tests ask PostgreSQL something that its versions may answer differently.
 VERSIONED := $(addprefix tmi_ops_tests/,postgres schema health access diagnosis backup recovery)
@@ -57,7 +59,7 @@ OTHER_POSTGRESQL := from tmi_ops.postgres.programs import found_programs as foun
 test-versions: $(ENVIRONMENT) ## Run what asks PostgreSQL on every other PostgreSQL found here: Debian's, and the wheel's 18
 	@for bindir in $$($(RUN)/python -c '$(OTHER_POSTGRESQL)'); do \
 		echo "$$("$$bindir/postgres" --version) in $$bindir"; \
-		TMI_OPS_TEST_PG_BINDIR="$$bindir" $(RUN)/python -m pytest -n 2 --dist loadfile $(VERSIONED) $(ARGS) || exit 1; \
+		TMI_OPS_TEST_PG_BINDIR="$$bindir" $(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(VERSIONED) $(ARGS) || exit 1; \
 	done
 
 up: $(ENVIRONMENT) ## Start the embedded stack with Dagster's UI; Ctrl-C stops it
