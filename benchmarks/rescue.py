@@ -74,6 +74,8 @@ def main(size: float, rounds: int) -> None:
         ("write, compare again, commit", [took.write for took in rounds_taken]),
         ("in all", [took.whole for took in rounds_taken]),
         ("CPU of the rescuing process", [took.cpu for took in rounds_taken]),
+        ("CPU of the session in the past", [took.cpu_past for took in rounds_taken]),
+        ("CPU of the session in the living database", [took.cpu_living for took in rounds_taken]),
     ):
         click.echo(f"| {name} | {statistics.median(each):.1f} | {' '.join(f'{one:.1f}' for one in each)} |")
     click.echo(f"\nPeak memory of the rescuing process: {max(took.memory for took in rounds_taken):.0f} MB")

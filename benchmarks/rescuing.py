@@ -6,6 +6,7 @@ Takes `Asked`, pickled, on its standard input; prints `Took` as JSON.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import subprocess
@@ -37,13 +38,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds by the wall clock for each phase, CPU seconds of this process, its peak of memory in MB."""
+    """Seconds by the wall clock for each phase; CPU seconds of this process, and of the sessions that served it in the
+    past and in the living database; its peak of memory in MB."""
 
     rows: int
     restore: float
     plan: float
     write: float
     cpu: float
+    cpu_past: float
+    cpu_living: float
     memory: float
 
     @property
@@ -75,6 +79,7 @@ def _rescue(asked: Asked) -> Took:
             planned = time.monotonic()
             rescued = bring_back(sides, plan, report)
             done = time.monotonic()
+            past_used, living_used = (_cpu_of(side.info.backend_pid) for side in (sides.past, sides.now))
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Took(
         rows=rescued.rows,
@@ -82,8 +87,16 @@ def _rescue(asked: Asked) -> Took:
         plan=planned - restored,
         write=done - planned,
         cpu=used.ru_utime + used.ru_stime,
+        cpu_past=past_used,
+        cpu_living=living_used,
         memory=_peak_memory(),
     )
+
+
+def _cpu_of(pid: int) -> float:
+    """Of a session of a server on this machine. Source: proc(5), utime and stime."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_memory() -> float:

@@ -19,17 +19,22 @@ from tmi_ops.rescue.pairs import Pair, equal, find_name
 from tmi_ops.rescue.selection import Selection, TableRows
 from tmi_ops.rescue.session import Sides
 
-_CREATE = sql.SQL("CREATE TEMP TABLE {} (row_id tid PRIMARY KEY, reason text NOT NULL)")
+# Without an index: rows come in few large strokes, each of which joins whole tables anyway.
+_CREATE = sql.SQL("CREATE TEMP TABLE {} (row_id tid, reason text)")
+_ADD = sql.SQL(
+    "INSERT INTO {picked} SELECT DISTINCT n.row_id, {reason} FROM ({rows}) n "
+    "WHERE NOT EXISTS (SELECT FROM {picked} q WHERE q.row_id = n.row_id)"
+)
 # Named as in the table, so that a person's WHERE means what it says.
-_CHOOSE = sql.SQL("INSERT INTO {} SELECT ctid, 'chosen' FROM ONLY {} AS {} WHERE {} ON CONFLICT DO NOTHING")
-_REST = sql.SQL("INSERT INTO {} SELECT ctid, 'parent' FROM ONLY {} ON CONFLICT DO NOTHING")
+_CHOSEN = sql.SQL("SELECT ctid AS row_id FROM ONLY {} AS {} WHERE {}")
+_ALL = sql.SQL("SELECT ctid AS row_id FROM ONLY {}")
 _DOWN = sql.SQL(
-    "INSERT INTO {child_picked} SELECT c.ctid, 'child' FROM {parent_picked} k JOIN ONLY {parent} p "
-    "ON p.ctid = k.row_id JOIN ONLY {child} c ON {same} ON CONFLICT DO NOTHING"
+    "SELECT c.ctid AS row_id FROM {parent_picked} k JOIN ONLY {parent} p ON p.ctid = k.row_id "
+    "JOIN ONLY {child} c ON {same}"
 )
 _UP = sql.SQL(
-    "INSERT INTO {parent_picked} SELECT p.ctid, 'parent' FROM {child_picked} k JOIN ONLY {child} c "
-    "ON c.ctid = k.row_id JOIN ONLY {parent} p ON {same} ON CONFLICT DO NOTHING"
+    "SELECT p.ctid AS row_id FROM {child_picked} k JOIN ONLY {child} c ON c.ctid = k.row_id "
+    "JOIN ONLY {parent} p ON {same}"
 )
 
 
@@ -65,19 +70,16 @@ class Picked:
             with self._past.transaction():
                 # A WHERE may name other tables, as a query of the application's would.
                 self._past.execute("SET LOCAL search_path TO DEFAULT")
-                done = self._past.execute(
-                    _CHOOSE.format(
-                        pair.temporary("picked"), pair.table, sql.Identifier(name.name), _condition(pair, rows)
-                    )
-                )
+                chosen = _CHOSEN.format(pair.table, sql.Identifier(name.name), _condition(pair, rows))
+                added = self._add(pair, "chosen", chosen)
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
             raise RecoveryError(
                 f"PostgreSQL cannot choose {rows.words()}: {first_line(error)}.",
                 next_step="write --where as in a query of that table, with text in single quotes",
             ) from None
-        if rows.where is None and rows.key is None and done.rowcount == self._count(pair.name):
+        if rows.where is None and rows.key is None and added == self._count(pair.name):
             self._whole.add(pair.name)
-        return done.rowcount
+        return added
 
     def follow(self, links: Iterable[Link], *, with_children: bool) -> None:
         """Add what comes with the picked rows."""
@@ -100,7 +102,7 @@ class Picked:
 
     def _take_rest(self, pair: Pair) -> int:
         self._make(pair)
-        return self._past.execute(_REST.format(pair.temporary("picked"), pair.table)).rowcount
+        return self._add(pair, "parent", _ALL.format(pair.table))
 
     def _spread(self, links: tuple[Link, ...], *, downwards: bool) -> None:
         steps = [(link, parent) for link in links for parent in link.parents]
@@ -119,15 +121,19 @@ class Picked:
         if self.is_whole(target):
             return 0
         self._make(target)
-        return self._past.execute(
-            (_DOWN if downwards else _UP).format(
-                child_picked=child.temporary("picked"),
-                parent_picked=parent.temporary("picked"),
-                child=child.table,
-                parent=parent.table,
-                same=equal("c", link.columns, "p", link.referenced),
-            )
-        ).rowcount
+        rows = (_DOWN if downwards else _UP).format(
+            child_picked=child.temporary("picked"),
+            parent_picked=parent.temporary("picked"),
+            child=child.table,
+            parent=parent.table,
+            same=equal("c", link.columns, "p", link.referenced),
+        )
+        return self._add(target, "child" if downwards else "parent", rows)
+
+    def _add(self, pair: Pair, reason: str, rows: sql.Composed) -> int:
+        """Pick those of these rows that are not picked yet. Returns how many that is."""
+        query = _ADD.format(picked=pair.temporary("picked"), reason=sql.Literal(reason), rows=rows)
+        return self._past.execute(query).rowcount
 
     def _make(self, pair: Pair) -> None:
         if pair.name not in self._made:

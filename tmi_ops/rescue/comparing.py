@@ -59,6 +59,24 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
+# What a server of ours may use, on which nobody else is.
+_OURS_ALONE = {
+    "work_mem": "64MB",
+    "temp_buffers": "64MB",
+    "max_parallel_workers_per_gather": "2",
+    "min_parallel_table_scan_size": "1MB",
+    "parallel_setup_cost": "10",
+    "parallel_tuple_cost": "0.001",
+}
+
+
+def prepare_past(connection: psycopg.Connection[Any]) -> None:
+    """As `prepare`, with room and hands for the digests of whole tables: the past is ours alone."""
+    prepare(connection)
+    for name, value in _OURS_ALONE.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+
+
 def compare_picked(
     past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, *, whole: bool = False
 ) -> None:

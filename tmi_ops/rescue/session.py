@@ -14,7 +14,7 @@ from tmi_ops.backup.snapshot import TableName
 from tmi_ops.postgres.connections import connect
 from tmi_ops.profile import Tie
 from tmi_ops.profile.tmi import TMI
-from tmi_ops.rescue.comparing import prepare
+from tmi_ops.rescue.comparing import prepare, prepare_past
 from tmi_ops.rescue.links import Link, links_between
 from tmi_ops.rescue.pairs import Pair, pair_tables
 from tmi_ops.rescue.shape import Shape, read_shape
@@ -50,7 +50,7 @@ def both_sides(
         DatabaseError: one of them could not be reached.
     """
     with connect(past) as then, connect(now) as living:
-        prepare(then)
+        prepare_past(then)
         prepare(living)
         yield _read(then, living, past, bindir, ties)
 
