@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from tmi_ops.adoption.state import read_protection
 from tmi_ops.adoption.steps import StepName
-from tmi_ops.errors import DatabaseError, RecoveryError
+from tmi_ops.errors import DatabaseError, RecoveryError, StoreError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.replication import connect_replication
 from tmi_ops.postgres.wal_stream import identify
@@ -24,7 +24,7 @@ from tmi_ops.store.objects import ObjectStore, open_store
 
 POLL_S = 2.0
 _NO_CONSTRAINT = "us-east-1"
-_THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+_OURS, _SOMEBODYS = "BucketAlreadyOwnedByYou", "BucketAlreadyExists"
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,25 @@ class Adoption:
                 else:
                     client.create_bucket(Bucket=str(settings.bucket))
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in _THERE:
+                code = error.response.get("Error", {}).get("Code")
+                if code == _SOMEBODYS and settings.endpoint_url is None:
+                    raise StoreError(
+                        f"The bucket {settings.bucket} belongs to another account of AWS.",
+                        next_step="choose another name: --set TMI_OPS_S3_BUCKET=...",
+                    ) from None
+                if code not in (_OURS, _SOMEBODYS):  # servers of one's own say either
                     raise
         self.store()
         return f"bucket {settings.bucket} is there"
 
     def _make_keys(self) -> str:
-        from tmi_ops.store.keys import make_keys
+        from tmi_ops.store.keys import kept_keys, make_keys
         from tmi_ops.store.recovery_sheet import write_sheet
 
         settings, now = self.read(None), datetime.now(UTC)
-        made = make_keys(settings.home / "keys", settings.environment, (), now)
+        directory = settings.home / "keys"
+        # Made by a run that ended before it had written where they are.
+        made = kept_keys(directory) or make_keys(directory, settings.environment, (), now)
         sheet = write_sheet(made, settings.environment, settings.store, now)
         write_values(
             self.env_file,

@@ -148,6 +148,20 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
     )
 
 
+def kept_keys(directory: Path) -> MadeKeys | None:
+    """What `make_keys` left in a directory with one key for every role; None: something of it is missing.
+
+    Raises:
+        OpsError: a file cannot be read.
+    """
+    age, signing, trusted = directory / AGE_FILE, directory / "signing.key", directory / TRUSTED_FILE
+    if not all(file.exists() for file in (age, signing, trusted)):
+        return None
+    words = read_trust("", signing, (str(trusted),)).trusted
+    recipient = public_keys_of(read_identities(age))[-1]
+    return MadeKeys(directory, recipient, age, ((ROLES, signing),), trusted, words)
+
+
 def rotate_signing_key(
     file: Path, trust: Trust, words: Sequence[str], now: datetime, record: str | None = None
 ) -> Rotated:

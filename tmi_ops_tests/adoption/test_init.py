@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.cost.history import CLUSTER, write_backups
-from tmi_ops.adoption import leaving
-from tmi_ops.adoption.state import Protection, read_protection
-from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.settings import PostgresSettings, StoreSettings, load_settings
-from tmi_ops.store.objects import open_store
+from tmi_ops.settings import StoreSettings
 from tmi_ops_tests.commands import command
 from tmi_ops_tests.physical import physical_cluster
 
@@ -64,42 +58,6 @@ def test_a_bare_server_is_proven_by_one_command_which_goes_on_after_an_error_and
         assert left.returncode == 0, left.stderr
         with connect(address) as connection:
             assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,)
-
-
-def test_what_somebody_built_upon_our_schema_is_not_taken_away_with_it(
-    database: PostgresSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = load_settings({"POSTGRES_DB": database.database, "TMI_ENV": "development"}).model_copy(
-        update={"postgres": database}
-    )
-    monkeypatch.setattr(leaving, "read_our_server", lambda _: SimpleNamespace(slot=None))
-    with connect(database) as connection:
-        connection.execute("CREATE SCHEMA tmi_ops")
-        connection.execute("CREATE TABLE tmi_ops.heartbeat (id bigint)")
-        connection.execute("CREATE DOMAIN tmi_ops.code AS text")
-        connection.execute("CREATE TABLE orders AS SELECT 'a'::tmi_ops.code AS code")
-        connection.execute("CREATE VIEW beats AS SELECT * FROM tmi_ops.heartbeat")
-    for left in ("view beats", "tmi_ops.code"):
-        with pytest.raises(RecoveryError, match=f"something that is not ours uses it.*{left}"):
-            leaving.leave(settings, leaving.plan_leaving(settings))
-        with connect(database) as connection:
-            assert connection.execute("SELECT code FROM orders").fetchone() == ("a",)
-            connection.execute("DROP VIEW IF EXISTS beats")
-    with connect(database) as connection:
-        connection.execute("DROP TABLE orders; DROP DOMAIN tmi_ops.code")
-    leaving.leave(settings, leaving.plan_leaving(settings))
-    assert leaving.plan_leaving(settings) == ()
-
-
-def test_a_database_of_the_same_name_on_another_server_is_not_protected_by_its_backups(
-    store_settings: StoreSettings,
-) -> None:
-    store = open_store(store_settings, "development")
-    write_backups(store, 2, segments=10)
-    settings = load_settings({"POSTGRES_DB": "tmi", "TMI_ENV": "development"})
-    ours = read_protection(settings, store, CLUSTER)
-    assert (bool(ours.base), bool(ours.logical), ours.proven) == (True, True, True)
-    assert read_protection(settings, store, "7000000000000000002") == Protection()
 
 
 def test_a_secret_on_the_command_line_is_refused_and_what_is_missing_is_named(tmp_path: Path) -> None:
