@@ -331,7 +331,8 @@ def first_listed(known: Sequence[Folder]) -> str:
 
 
 def _listed(store: ObjectStore, kind: Kind, first: str) -> Iterator[Folder]:
-    return folders_of(store.list_objects(f"{kind}/", after=f"{kind}/{first}" if first else ""))
+    # Some servers (SeaweedFS) take a place that is a folder's name for that folder, and leave out all that is in it.
+    return folders_of(store.list_objects(f"{kind}/", after=f"{kind}/{first[:-1]}" if first else ""))
 
 
 def _list_drills(store: ObjectStore) -> dict[str, str]:

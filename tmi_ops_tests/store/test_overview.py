@@ -18,7 +18,7 @@ from tmi_ops.store.folders import Folder
 from tmi_ops.store.manifest import Verdict
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ListedObject, ObjectStore
-from tmi_ops.store.overview import changing, first_listed, keep, older_than, overview, rebuild
+from tmi_ops.store.overview import Thoroughness, changing, first_listed, keep, older_than, overview, rebuild
 from tmi_ops.store.seen import catalogue_went_back
 from tmi_ops.store.signed import read_document
 from tmi_ops.store.stored_catalogue import CATALOGUE, LARGEST_DOCUMENT, StoredCatalogue, decoded, encoded
@@ -134,6 +134,17 @@ def test_older_folders_are_known_by_their_names(past: ObjectStore, monkeypatch: 
     monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
     ids(past)
     assert requests_of(past, lambda: ids(past)) == {"ListObjectsV2": 5}
+
+
+@pytest.mark.parametrize("listed", [1, 10, 15, 20])
+@pytest.mark.parametrize("thoroughness", ["recent", "names"])
+def test_wherever_the_listing_object_by_object_begins_no_backup_is_hidden(
+    past: ObjectStore, monkeypatch: pytest.MonkeyPatch, listed: int, thoroughness: Thoroughness
+) -> None:
+    """Some servers take the place to list from for a folder, and leave out all that is in it."""
+    before = ids(past)
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", listed)
+    assert {one.backup_id for one in overview(past, thoroughness=thoroughness).committed} == set(before)
 
 
 A, B, C, D = (f"2026112{day}T020000Z-base-0000" for day in range(4))
