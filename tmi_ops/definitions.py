@@ -1,4 +1,4 @@
-"""The code location: what it serves, and wiring only.
+"""The code location: what it serves.
 
 TMI_ENV names one environment, which is served alone, by plain names. Where it names none and tmi-ops.toml several, all
 are served side by side, each by names of its own.
@@ -7,51 +7,15 @@ are served side by side, each by names of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dagster import Definitions
 
-from tmi_ops.orchestration.access import access_definitions
-from tmi_ops.orchestration.backup import backup_definitions
-from tmi_ops.orchestration.base_backup import base_backup_definitions
-from tmi_ops.orchestration.drill import drill_definitions
-from tmi_ops.orchestration.failed_runs import failed_run_definitions
-from tmi_ops.orchestration.freshness import with_freshness
-from tmi_ops.orchestration.guarding import guarding_definitions
-from tmi_ops.orchestration.health import health_definitions
-from tmi_ops.orchestration.maintenance import maintenance_definitions
-from tmi_ops.orchestration.objectives import objectives_definitions
-from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
-from tmi_ops.orchestration.protected import Protected, protected
-from tmi_ops.orchestration.protection import protection_definitions
-from tmi_ops.orchestration.records import records_definitions
-from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
-from tmi_ops.orchestration.resources import Environment
-from tmi_ops.orchestration.retention import retention_definitions
-from tmi_ops.orchestration.row_rescue import row_rescue_definitions
-from tmi_ops.orchestration.schema import schema_definitions
-from tmi_ops.orchestration.schema_drift import schema_drift_definitions
-from tmi_ops.orchestration.shadow import shadow_definitions
-from tmi_ops.orchestration.sweeping import sweeping_definitions
-from tmi_ops.orchestration.wal import wal_definitions
+from tmi_ops.orchestration.serving import environment_definitions, fleet_definitions
 from tmi_ops.settings import environment_name, find_fleet
 from tmi_ops.settings.sources import process_variables
 
-
-def environment_definitions(environment: str) -> Definitions:
-    """Everything that runs for one environment, by plain names. Nothing is connected to, and no secret is read."""
-    return definitions_of([protected(environment)])
-
-
-def fleet_definitions(names: Iterable[str]) -> Definitions:
-    """Everything that runs for several, side by side: each by names of its own, their schedules shifted."""
-    return definitions_of([protected(name).at_place(number) for number, name in enumerate(names)])
-
-
-def definitions_of(served: Sequence[Protected]) -> Definitions:
-    """Everything that runs for them."""
-    return Definitions.merge(*(part for here in served for part in _parts(here)), Definitions(executor=EXECUTOR))
+__all__ = ["defs", "environment_definitions", "fleet_definitions", "served_definitions"]
 
 
 def served_definitions() -> Definitions:
@@ -61,48 +25,6 @@ def served_definitions() -> Definitions:
     if fleet is None or "TMI_ENV" in process or len(fleet.members) == 1:
         return environment_definitions(environment_name())
     return fleet_definitions(fleet.members)
-
-
-def _parts(here: Protected) -> list[Definitions]:
-    capabilities = [
-        *([schema_definitions(here)] if here.profile.has_models else []),
-        backup_definitions(here),
-        row_rescue_definitions(here),
-        protection_definitions(here),
-        health_definitions(here),
-        *([access_definitions(here)] if here.profile.has_roles else []),
-        maintenance_definitions(here),
-        recovery_runbook_definitions(here),
-        records_definitions(here),
-        *(_of_the_cluster(here) if here.is_environment else []),
-    ]
-    together = Definitions.merge(*capabilities)
-    return [
-        together.map_asset_specs(func=lambda spec: with_freshness(grouped_by_environment(spec, here), here)),
-        *([guarding_definitions(here, together)] if here.is_environment else []),
-        *([schema_drift_definitions(here, together)] if here.profile.has_models else []),
-        failed_run_definitions(here),
-        Definitions(resources={here.resource: _resource(here)}),
-    ]
-
-
-def _of_the_cluster(here: Protected) -> list[Definitions]:
-    """Its databases share one base backup, one stream of WAL and one place in the store."""
-    return [
-        base_backup_definitions(here),
-        wal_definitions(here),
-        retention_definitions(here),
-        drill_definitions(here),
-        shadow_definitions(here),
-        objectives_definitions(here),
-        sweeping_definitions(here),
-    ]
-
-
-def _resource(here: Protected) -> Environment:
-    if here.declared is None:
-        return Environment(name=here.name)
-    return Environment(name=here.name, declared=dict(here.declared.layers[0]), declared_in=str(here.declared.file))
 
 
 defs = served_definitions()
