@@ -1,10 +1,17 @@
-"""Dagster's webserver and daemon, as processes of the stack. Nothing here imports Dagster."""
+"""Dagster's code server, webserver and daemon, as processes of the stack. Nothing here imports Dagster.
+
+There is one code server for all: left to themselves, webserver and daemon would each start one of their own, and the
+daemon a new one every minute.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +30,9 @@ from tmi_ops.stack.service import RunningService, start_service
 
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
+LOCATION = "tmi_ops"
+# A socket's address has room for so many bytes, the last one for a zero.
+LONGEST_SOCKET = 100
 # Dagster imports a lot; on a busy machine with cold caches that takes its time.
 READY_TIMEOUT_S = 180.0
 
@@ -42,9 +52,45 @@ def checkout_file(name: str) -> Path:
     )
 
 
-def prepare_dagster_home(layout: StackLayout) -> None:
-    """Put the committed dagster.yaml into DAGSTER_HOME."""
+def prepare_dagster_home(layout: StackLayout) -> Path:
+    """Put the committed dagster.yaml into DAGSTER_HOME, and a workspace that names the stack's code server.
+
+    Returns:
+        The code server's socket. Whoever may connect to it may run code as we do, so it lies where only we can enter.
+    """
     shutil.copyfile(checkout_file(INSTANCE_FILE), layout.dagster_home / INSTANCE_FILE)
+    code = layout.dagster_home / "code.sock"
+    if len(os.fsencode(code)) > LONGEST_SOCKET:
+        code = Path(tempfile.mkdtemp(prefix="tmi-ops-")) / code.name
+    server = {"grpc_server": {"socket": str(code), "location_name": LOCATION}}
+    # JSON is YAML.
+    (layout.dagster_home / WORKSPACE_FILE).write_text(json.dumps({"load_from": [server]}) + "\n")
+    return code
+
+
+def start_code_server(
+    code: Path, variables: Mapping[str, str], log: Path, *, stopping: Callable[[], bool], inherit: Sequence[int]
+) -> RunningService:
+    """Start what loads our definitions, and runs are children of.
+
+    Raises:
+        StackError: it did not start.
+    """
+    code.unlink(missing_ok=True)
+    return start_service(
+        "Dagster code server",
+        [
+            sys.executable,
+            *("-m", "dagster", "api", "grpc", "--module-name", "tmi_ops.definitions"),
+            *("--socket", code, "--location-name", LOCATION),
+        ],
+        log=log,
+        ready=lambda: stopping() or _listens(code),
+        env={**os.environ, **variables},
+        timeout_s=READY_TIMEOUT_S,
+        inherit=inherit,
+        poll_s=0.1,
+    )
 
 
 def start_webserver(
@@ -100,7 +146,7 @@ def _start(
 ) -> RunningService:
     return start_service(
         name,
-        [sys.executable, "-m", *module_and_options, "--workspace", checkout_file(WORKSPACE_FILE)],
+        [sys.executable, "-m", *module_and_options, "--workspace", Path(variables["DAGSTER_HOME"]) / WORKSPACE_FILE],
         log=log,
         ready=ready,
         env={**os.environ, **variables},
@@ -108,6 +154,15 @@ def _start(
         inherit=inherit,
         poll_s=0.3,
     )
+
+
+def _listens(code: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(code))
+        except OSError:
+            return False
+    return True
 
 
 def _answers(port: int) -> bool:

@@ -22,6 +22,7 @@ POSTGRES = "postgres"
 DAGSTER_POSTGRES = "dagster-postgres"
 SEAWEEDFS = "seaweedfs"
 VALKEY = "valkey"
+CODE = "dagster-code"
 WEBSERVER = "dagster-webserver"
 DAEMON = "dagster-daemon"
 
@@ -49,7 +50,8 @@ class Service:
 class Ground:
     """What every server of one stack stands on.
 
-    `inherit` are descriptors each server keeps open; `stopping` says that nobody waits for a slow start any more.
+    `inherit` are descriptors each server keeps open; `stopping` says that nobody waits for a slow start any more;
+    `code` is the socket of Dagster's code server, None without Dagster.
     """
 
     layout: StackLayout
@@ -58,6 +60,7 @@ class Ground:
     credentials: StackCredentials
     inherit: tuple[int, ...]
     stopping: Callable[[], bool]
+    code: Path | None = None
 
 
 def servers(ground: Ground) -> tuple[Service, ...]:
@@ -90,8 +93,23 @@ def dagster_records(ground: Ground) -> Service:
     )
 
 
+def dagster_code(ground: Ground, code: Path) -> Service:
+    """Dagster's code server, which needs `dagster_records`: runs are its children, and end before those do."""
+    layout = ground.layout
+    variables = dagster_variables(layout, ground.ports, ground.credentials)
+    return Service(
+        CODE,
+        "jobs, schedules, sensors; runs",
+        str(code),
+        layout.log(CODE),
+        lambda: orchestrator.start_code_server(
+            code, variables, layout.log(CODE), stopping=ground.stopping, inherit=ground.inherit
+        ),
+    )
+
+
 def dagster_processes(ground: Ground) -> tuple[Service, ...]:
-    """Dagster's UI and daemon, which need `dagster_records`."""
+    """Dagster's UI and daemon, which need `dagster_records` and `dagster_code`."""
     layout, ports = ground.layout, ground.ports
     variables = dagster_variables(layout, ports, ground.credentials)
     records = postgresql.dagster_address(ports.dagster_postgres, ground.credentials.dagster_postgres)
@@ -107,7 +125,7 @@ def dagster_processes(ground: Ground) -> tuple[Service, ...]:
         ),
         Service(
             DAEMON,
-            "schedules, sensors",
+            "begins what is due",
             "",
             layout.log(DAEMON),
             lambda: orchestrator.start_daemon(

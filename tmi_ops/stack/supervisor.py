@@ -1,7 +1,7 @@
 """The process that holds the stack: starts its servers, restarts those that die, stops them in order.
 
 1. It takes the supervisor's lock, so there is one per home, and waits for servers of a crashed predecessor.
-2. Servers start side by side; Dagster's processes start when its records answer.
+2. Servers start side by side; Dagster's code server starts when its records answer, then its webserver and daemon.
 3. A server that dies is started again after 1 s, then 2, 4, 8, 16 s. When one dies more often than that within
    `FORGIVE_AFTER_S`, the stack comes down with an error that names the server and its log.
 4. Stopping goes the other way round: Dagster first, so that runs at work can still write what became of them.
@@ -33,7 +33,15 @@ from tmi_ops.stack.orchestrator import prepare_dagster_home
 from tmi_ops.stack.orphans import take_servers_lock
 from tmi_ops.stack.ports import StackPorts, stack_ports
 from tmi_ops.stack.postgresql import MAJOR
-from tmi_ops.stack.services import Ground, Running, Service, dagster_processes, dagster_records, servers
+from tmi_ops.stack.services import (
+    Ground,
+    Running,
+    Service,
+    dagster_code,
+    dagster_processes,
+    dagster_records,
+    servers,
+)
 from tmi_ops.stack.state import Condition, ServiceState, StackState
 
 WATCH_INTERVAL_S = 0.5
@@ -69,7 +77,13 @@ class Supervisor:
         self._writing = threading.Lock()
         records = (dagster_records(ground),) if with_dagster else ()
         self._first = [_Supervised(service) for service in (*servers(ground), *records)]
+        code = () if ground.code is None else (dagster_code(ground, ground.code),)
+        self._second = [_Supervised(service) for service in code]
         self._then = [_Supervised(service) for service in (dagster_processes(ground) if with_dagster else ())]
+
+    @property
+    def _every(self) -> tuple[_Supervised, ...]:
+        return (*self._first, *self._second, *self._then)
 
     @property
     def state(self) -> StackState:
@@ -80,7 +94,7 @@ class Supervisor:
             with_dagster=self._with_dagster,
             ready=self._ready,
             ports=self._ground.ports,
-            services=tuple(_state_of(supervised) for supervised in (*self._first, *self._then)),
+            services=tuple(_state_of(supervised) for supervised in self._every),
         )
 
     def start(self, report: Report) -> StackState:
@@ -90,9 +104,9 @@ class Supervisor:
             OpsError: a server did not start. `stop` then ends the others.
         """
         self._record()
-        self._start_side_by_side(self._first, report)
-        if not self.stop_requested.is_set():
-            self._start_side_by_side(self._then, report)
+        for group in (self._first, self._second, self._then):
+            if not self.stop_requested.is_set():
+                self._start_side_by_side(group, report)
         self._ready = not self.stop_requested.is_set()
         self._record()
         return self.state
@@ -104,12 +118,12 @@ class Supervisor:
             StackError: a server dies again and again.
         """
         while not self.stop_requested.wait(WATCH_INTERVAL_S):
-            for supervised in (*self._first, *self._then):
+            for supervised in self._every:
                 self._look_after(supervised, say)
 
     def stop(self, report: Report) -> None:
         """Stop everything in good order, also what is half started."""
-        for group in (self._then, self._first):
+        for group in (self._then, self._second, self._first):
             running = [supervised for supervised in group if supervised.running is not None]
             _side_by_side(lambda supervised: _stop(supervised, report), running)
 
@@ -228,9 +242,8 @@ def _ground(
     ports: StackPorts = stack_ports(layout.ports)
     credentials = stack_credentials(layout.credentials)
     write_private(layout.settings_file, as_env_file(settings_variables(ports, credentials)))
-    if with_dagster:
-        prepare_dagster_home(layout)
-    return Ground(layout, programs, ports, credentials, inherit, stopping)
+    code = prepare_dagster_home(layout) if with_dagster else None
+    return Ground(layout, programs, ports, credentials, inherit, stopping, code)
 
 
 def _supervisor_lock(layout: StackLayout) -> FileLock:
