@@ -39,7 +39,7 @@ from tmi_ops.shadow.reading import known_shadows
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.overview import Overview, Thoroughness, overview
+from tmi_ops.store.overview import Overview, overview
 from tmi_ops.wal.archive import Stored, WalArchive, list_wal
 from tmi_ops.wal.lease import Lease, is_held, read_lease
 
@@ -47,10 +47,10 @@ from tmi_ops.wal.lease import Lease, is_held, read_lease
 # in the newest segments are looked at, which takes fetching them.
 WITNESSED_LATELY = timedelta(minutes=1)
 PROVEN_LOGICAL = 2
-# For how long a guard believes the catalogue that folders are there which it does not list.
-NAMES_AGAIN_S = 600.0
-# When this process looked at their names, by store and environment.
-_NAMES_SEEN: dict[tuple[str, str], float] = {}
+# For how long a guard believes the catalogue and the index that what they name is there.
+SEEN_AGAIN_S = 600.0
+# When this process looked itself, by store and environment.
+_SEEN_THERE: dict[tuple[str, str], float] = {}
 
 
 def read_recoverability(
@@ -76,15 +76,19 @@ class _Reading:
     whole: bool
     archives: list[Stored] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    thorough: bool = True
 
     def read(self) -> RecoverabilityFacts:
         server, witness, server_problem = _ask(self.settings)
-        view = overview(self.store, thoroughness=_thoroughness(self.store, whole=self.whole))
+        self.thorough = self.whole or _is_due(self.store)
+        view = overview(self.store, thoroughness="names" if self.thorough else "recent")
         measured = read_drills(view.over(self.store), view.drills, self._broken)
         entries = self._logical_entries(view)
         logical = [_logical(entry) for entry in entries]
         bases = list(read_entries(self.store, view, "base", self._broken))
         by_wal, receiver = self._wal(bases, server, witness)
+        if by_wal is None or any(one is not None and one.missing for one in (by_wal.proven, by_wal.newest)):
+            _SEEN_THERE.pop((self.store.where, self.store.root), None)  # nobody who cannot correct an index forgets it
         if server is not None:
             server = self._beside_archive(server, by_wal)
         proven = newest_of(by_wal.proven if by_wal else None, logical_reach(logical, proven=True))
@@ -177,10 +181,11 @@ class _Reading:
         return reach, receiver
 
     def _archive(self, cluster: str, bases: list[CatalogueEntry]) -> WalArchive:
-        """From the newest proven base backup on the segments themselves are listed: what is said of now rests on them.
-        Of what lies before it the index is believed, which retention corrects.
+        """From the newest proven base backup on the segments themselves are listed, by a guard now and then: what is
+        said of now rests on them. Of what lies before it the index is believed, which retention corrects.
         """
-        archive = list_wal(self.store, cluster, behind=_place_of(bases, cluster))
+        behind = _place_of(bases, cluster) if self.thorough else None
+        archive = list_wal(self.store, cluster, behind=behind)
         self.archives.append(archive.stored)
         return archive
 
@@ -250,14 +255,14 @@ def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] 
     return None if chosen is None else (chosen.timeline, parse_lsn(chosen.start_lsn))
 
 
-def _thoroughness(store: ObjectStore, *, whole: bool) -> Thoroughness:
-    """A guard, too, sees now and then whether older backups are still there, upon which newer ones may build."""
+def _is_due(store: ObjectStore) -> bool:
+    """Whether a guard, too, is to see again if older backups and WAL are there, upon which newer ones build."""
     place, now = (store.where, store.root), time.monotonic()
-    seen = _NAMES_SEEN.get(place)
-    if not whole and seen is not None and now - seen < NAMES_AGAIN_S:
-        return "recent"
-    _NAMES_SEEN[place] = now
-    return "names"
+    seen = _SEEN_THERE.get(place)
+    if seen is not None and now - seen < SEEN_AGAIN_S:
+        return False
+    _SEEN_THERE[place] = now
+    return True
 
 
 def _ask(settings: Settings) -> tuple[ServerReading | None, Witness | None, str | None]:

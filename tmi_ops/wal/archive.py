@@ -36,6 +36,7 @@ from tmi_ops.wal.index import (
     read_index,
     stored_per_day,
     uncounted,
+    without,
     write_index,
 )
 from tmi_ops.wal.layout import (
@@ -178,13 +179,19 @@ def list_wal(
     if behind is not None and found is not None:
         index = uncounted(index, found[0], _segments_in(listed, size))
     archive = archive_of(store, system_identifier, listed, index)
-    there = {item.segment for group in archive.segments.values() for item in group} if whole and found else set()
-    if whole and found and next(lost_of(found[0], there), None) is not None:
-        with contextlib.suppress(OpsError):
-            correct(store, system_identifier, found[0], there)
-    elif not behind:
+    if found is not None and (whole or behind is not None):
+        _correct(store, system_identifier, without(found[0], index), listed)
+    if behind is None:
         _keep_index(store, system_identifier, index, seen, listed)
     return archive
+
+
+def _correct(store: ObjectStore, system_identifier: str, claims: WalIndex, listed: Sequence[ListedObject]) -> None:
+    """Take out of the index what was listed again and is not there; whoever may not write there leaves it."""
+    there = {item.segment for item in _segments_in(listed, claims.segment_size)}
+    if next(lost_of(claims, there), None) is not None:
+        with contextlib.suppress(OpsError):
+            correct(store, system_identifier, claims, there)
 
 
 def _keep_index(

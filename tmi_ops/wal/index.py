@@ -168,6 +168,18 @@ def before(index: WalIndex, segment: Segment) -> WalIndex:
     return opened.model_copy(update={"runs": runs, "leaving": index.leaving})
 
 
+def without(index: WalIndex, believed: WalIndex) -> WalIndex:
+    """What it says beside what is believed of it: that was listed again. Pure."""
+    runs: list[IndexedRun] = []
+    for run in index.runs:
+        ends = [one.start + one.count * index.segment_size for one in believed.runs if one.timeline == run.timeline]
+        start = max([run.start, *ends])
+        count = run.count - (start - run.start) // index.segment_size
+        if count > 0:
+            runs.append(run.model_copy(update={"start": start, "count": count}))
+    return index.model_copy(update={"runs": tuple(runs)})
+
+
 def uncounted(index: WalIndex, named: WalIndex, listed: Iterable[ListedSegment]) -> WalIndex:
     """With its days less what `named` had counted in them and was listed again. Pure."""
     days = dict(index.days)

@@ -31,6 +31,7 @@ from tmi_ops.wal.index import (
     stored_per_day,
     uncounted,
     withdraw,
+    without,
     without_segments,
 )
 from tmi_ops.wal.layout import file_key, index_key
@@ -103,6 +104,8 @@ def test_before_a_place_the_index_is_believed_and_behind_it_what_is_listed_count
     trusted = before(index, segment(20))
     assert runs(trusted) == [(1, 0, 20, 200)]
     assert runs(before(index, segment(20, timeline=2))) == [(1, 0, 40, 400), (2, 5, 15, 150)]
+    assert runs(without(index, trusted)) == [(1, 20, 20, 400), (2, 5, 35, 350)]
+    assert runs(without(index, index)) == []
     again = uncounted(trusted, index, listed(*range(20, 72)))
     since = NOW - timedelta(days=1)
     assert stored_per_day(index, since) - stored_per_day(again, since) == 20 * 10
@@ -153,6 +156,8 @@ def test_a_segment_that_somebody_removed_is_missed_by_a_plan_and_by_a_look_at_wh
     assert believed.end == segment(LONG_TAIL + 10).start, "by the index there is no hole"
     looked = coverage(list_wal(store, SYSTEM, behind=(1, segment(200).start)), line)
     assert [hole.first for hole in looked.holes(segment(0).start)] == [segment(250)]
+    told = coverage(list_wal(store, SYSTEM), line).holes(segment(0).start)
+    assert [hole.first for hole in told] == [segment(250)], "and so does everybody from then on"
     whole = coverage(list_wal(store, SYSTEM, whole=True), line)
     assert [hole.first for hole in whole.holes(segment(0).start)] == [segment(50), segment(250)]
     assert coverage(list_wal(store, SYSTEM), line).intervals == whole.intervals, "from then on everybody knows"
