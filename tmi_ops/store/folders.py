@@ -59,6 +59,25 @@ def lacks_parts(folder: Folder, manifest: AnyManifest) -> bool:
     return folder.parts is not None and folder.parts < len(manifest.objects)
 
 
+def older_than(
+    first: str, known: Iterable[str], names: Iterable[str] | None, doubted: Iterable[str]
+) -> tuple[set[str], set[str]]:
+    """Of the folders older than `first`: whom the catalogue is believed on, and which are to be read. Pure.
+
+    Args:
+        known: those in the catalogue.
+        names: those in the store; None: nobody looked.
+        doubted: those that somebody announced to change.
+    """
+    older = {one for one in known if one < first}
+    announced = {one for one in doubted if one < first}
+    if names is None:
+        return older - announced, announced
+    there = {name for name in names if kind_of(name) is not None and name < first}
+    unknown = (there - older) | (announced & there)
+    return (older & there) - unknown, unknown
+
+
 def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
     """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
     folder: Folder | None = None

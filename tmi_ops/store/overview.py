@@ -2,8 +2,9 @@
 
 1. The newest folders of each kind are listed object by object, one request: a document whose ETag is the catalogue's is
    taken from there, any other is read in its place. New, removed, altered: all of it shows.
-2. Older folders are listed by name: what the catalogue lacks is read, what has gone is gone. (Some servers go on
-   listing a folder that was emptied by hand; the next look at everything, retention's, takes it out.)
+2. Older folders are listed by name: what the catalogue lacks is read, what has gone is gone. Some of them are listed
+   object by object at each look, others at the next: guards look at no names, and some servers go on listing the name
+   of a folder that was emptied by hand.
 3. What somebody announced to change (`changes.py`) is read in its place, wherever it lies.
 
 Without a catalogue that can be believed everything is listed and read, and the catalogue is made of that.
@@ -12,16 +13,18 @@ Without a catalogue that can be believed everything is listed and read, and the 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Literal
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, OpsError
 from tmi_ops.store.changes import ABANDONED, DRILLS, Change, announce, changes_in
-from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE, VERDICT_PREFIX, Folder, folders_of, kind_of
+from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE, VERDICT_PREFIX, Folder, folders_of, kind_of, older_than
 from tmi_ops.store.guarding import store_clock
 from tmi_ops.store.manifest import KINDS, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
@@ -51,6 +54,8 @@ _FEW = 24
 # A reader that had to read so many documents itself spares the next one that.
 _WORTH_KEEPING = 40
 _ATTEMPTS = 6
+# So long the same older folders are listed object by object.
+_SPOT_S = 60.0
 # A catalogue is later than the one it replaces.
 _LATER = timedelta(microseconds=1)
 
@@ -145,9 +150,15 @@ def overview(
     announced = changes_in(listed)
     changes = [change for change in announced if change.name not in stored.told]
     doubted = {change.subject for change in changes} | set(doubting)
+    turn = int(time.time() // _SPOT_S)
     with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
         folders = {one: folder for one, folder in stored.folders.items() if kind_of(one) not in kinds}
-        for found in pool.map(lambda kind: _look(store, kind, stored, doubted, thoroughness), kinds):
+
+        def look(kind: Kind) -> dict[str, Folder]:
+            mine = turn // len(kinds) if kinds[turn % len(kinds)] == kind else None
+            return _look(store, kind, stored, doubted, thoroughness, mine)
+
+        for found in pool.map(look, kinds):
             folders |= found
         drills = stored.drills if stored.drills is not None and DRILLS not in doubted else None
         evidence = _list_drills(store) if drills is None else {}
@@ -171,7 +182,8 @@ def overview(
         kinds=tuple(kinds),
         fetched=len(missing),
     )
-    if not anew and (view.fetched >= _WORTH_KEEPING or (thoroughness == "whole" and etag and view.differs)):
+    gone = etag is not None and not stored.folders.keys() <= folders.keys()
+    if not anew and (view.fetched >= _WORTH_KEEPING or gone or (thoroughness == "whole" and etag and view.differs)):
         with suppress(OpsError):  # who may not write it reads more, and nothing else
             keep(store, view)
     return view
@@ -283,9 +295,14 @@ def _stored(store: ObjectStore, listed: Iterable[ListedObject]) -> tuple[StoredC
 
 
 def _look(
-    store: ObjectStore, kind: Kind, stored: StoredCatalogue, doubted: set[str], thoroughness: Thoroughness
+    store: ObjectStore,
+    kind: Kind,
+    stored: StoredCatalogue,
+    doubted: set[str],
+    thoroughness: Thoroughness,
+    turn: int | None,
 ) -> dict[str, Folder]:
-    """The folders of a kind."""
+    """The folders of a kind. `turn`: which of the older ones are listed object by object; None: none are."""
     known = {one: folder for one, folder in stored.folders.items() if kind_of(one) == kind}
     first = "" if thoroughness == "whole" else first_listed(list(known.values()))
     found = {one.backup_id: one for one in _listed(store, kind, first)}
@@ -297,26 +314,30 @@ def _look(
         return {one.backup_id: one for one in _listed(store, kind, "")}
     for one in unknown:
         found |= {folder.backup_id: folder for folder in folders_of(store.list_objects(f"{kind}/{one}/"))}
+    spot = [] if turn is None else spot_of([known[one] for one in sorted(believed)], turn)
+    if spot:
+        there = {folder.backup_id: folder for folder in _listed(store, kind, spot[0], spot[-1])}
+        believed -= set(spot)
+        found |= {one: there[one] for one in spot if one in there}
     return {**{one: known[one] for one in believed}, **found}
 
 
-def older_than(
-    first: str, known: Iterable[str], names: Iterable[str] | None, doubted: Iterable[str]
-) -> tuple[set[str], set[str]]:
-    """Of the folders older than `first`: whom the catalogue is believed on, and which are to be read. Pure.
+def spot_of(folders: Sequence[Folder], turn: int) -> list[str]:
+    """The ids of folders that follow each other and are listed by one request: others at each turn, all of them in the
+    end. Pure.
 
     Args:
-        known: those in the catalogue.
-        names: those in the store; None: nobody looked.
-        doubted: those that somebody announced to change.
+        folders: by id.
     """
-    older = {one for one in known if one < first}
-    announced = {one for one in doubted if one < first}
-    if names is None:
-        return older - announced, announced
-    there = {name for name in names if kind_of(name) is not None and name < first}
-    unknown = (there - older) | (announced & there)
-    return (older & there) - unknown, unknown
+    spots: list[list[str]] = []
+    room = 0
+    for folder in folders:
+        room -= folder.objects
+        if not spots or room < 0:
+            spots.append([])
+            room = _LISTED - folder.objects
+        spots[-1].append(folder.backup_id)
+    return spots[turn % len(spots)] if spots else []
 
 
 def first_listed(known: Sequence[Folder]) -> str:
@@ -330,9 +351,11 @@ def first_listed(known: Sequence[Folder]) -> str:
     return ""
 
 
-def _listed(store: ObjectStore, kind: Kind, first: str) -> Iterator[Folder]:
+def _listed(store: ObjectStore, kind: Kind, first: str, last: str = "") -> Iterator[Folder]:
+    """From `first` on; to `last`, where it is said."""
     # Some servers (SeaweedFS) take a place that is a folder's name for that folder, and leave out all that is in it.
-    return folders_of(store.list_objects(f"{kind}/", after=f"{kind}/{first[:-1]}" if first else ""))
+    listed = store.list_objects(f"{kind}/", after=f"{kind}/{first[:-1]}" if first else "")
+    return folders_of(takewhile(lambda item: not last or item.key < f"{kind}/{last}0", listed))
 
 
 def _list_drills(store: ObjectStore) -> dict[str, str]:

@@ -14,11 +14,11 @@ from benchmarks.cost.history import write_backups
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict
 from tmi_ops.store.changes import ABANDONED, CHANGES, Change, announce, changes_in
-from tmi_ops.store.folders import Folder
+from tmi_ops.store.folders import Folder, older_than
 from tmi_ops.store.manifest import Verdict
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ListedObject, ObjectStore
-from tmi_ops.store.overview import Thoroughness, changing, first_listed, keep, older_than, overview, rebuild
+from tmi_ops.store.overview import Thoroughness, changing, first_listed, keep, overview, rebuild, spot_of
 from tmi_ops.store.seen import catalogue_went_back
 from tmi_ops.store.signed import read_document
 from tmi_ops.store.stored_catalogue import CATALOGUE, LARGEST_DOCUMENT, StoredCatalogue, decoded, encoded
@@ -133,7 +133,7 @@ def test_a_catalogue_that_cannot_be_read_is_not_needed(past: ObjectStore, body: 
 def test_older_folders_are_known_by_their_names(past: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
     ids(past)
-    assert requests_of(past, lambda: ids(past)) == {"ListObjectsV2": 5}
+    assert requests_of(past, lambda: ids(past)) == {"ListObjectsV2": 6}, "one for some older folders"
 
 
 @pytest.mark.parametrize("listed", [1, 10, 15, 20])
@@ -258,6 +258,27 @@ def test_evidence_of_a_drill_that_is_too_large_for_the_catalogue_is_not_absent(p
         rebuild(past)
         view = overview(past)
         assert read_document(view.over(past), view.drills[0], "proof") == large
+
+
+def test_an_old_backup_that_was_removed_by_hand_leaves_the_guards_word_too(
+    past: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the server goes on listing the name of its folder."""
+    oldest = ids(past)[-1]
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
+    monkeypatch.setattr("tmi_ops.store.overview._SPOT_S", 0.001)
+    past.delete([item.key for item in past.list_objects(f"{oldest.split('-')[1]}/{oldest}/")])
+    looks = (overview(past, thoroughness="recent") for _ in range(300))
+    assert next((True for view in looks if oldest not in view.folders), False)
+    assert all(oldest not in overview(past, thoroughness="recent").folders for _ in range(5))
+
+
+def test_every_older_folder_has_its_turn_and_a_spot_is_one_request() -> None:
+    folders = [Folder(f"b{number:03}", objects=objects) for number, objects in enumerate([100, 350, 40, 10, 500, 3, 3])]
+    spots = [spot_of(folders, turn) for turn in range(8)]
+    assert spots[:4] == [["b000"], ["b001", "b002", "b003"], ["b004"], ["b005", "b006"]]
+    assert spots[4:] == spots[:4]
+    assert spot_of([], 3) == []
 
 
 def test_what_is_stored_is_what_is_read() -> None:
