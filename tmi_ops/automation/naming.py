@@ -21,6 +21,11 @@ def plain_name(called: str) -> str:
     return called.rpartition(_BETWEEN)[2]
 
 
+def environment_of(called: str) -> str:
+    """`production`, of what is called `production__billing__logical_backup`."""
+    return called.partition(_BETWEEN)[0]
+
+
 def is_called_for(called: str, name: str) -> bool | None:
     """Whether this is the job, schedule or sensor of `name`; None: it is told apart from nobody's."""
     whose, between, _ = called.rpartition(_BETWEEN)

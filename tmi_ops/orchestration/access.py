@@ -8,7 +8,6 @@ from dagster import (
     Definitions,
     MetadataValue,
     asset,
-    define_asset_job,
 )
 
 from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up, with_advice
@@ -53,8 +52,8 @@ def access_definitions(here: Protected) -> Definitions:
             check_results=[check_result("no_drift", answer)],
         )
 
-    job = define_asset_job(
-        here.called("access"),
+    job = here.asset_job(
+        "access",
         selection=AssetSelection.assets(key),
         description="See whether roles and rights are still what is declared.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),

@@ -16,7 +16,6 @@ from dagster import (
     TableRecord,
     TableSchema,
     asset,
-    define_asset_job,
 )
 from pydantic import Field
 
@@ -110,14 +109,14 @@ def backup_definitions(here: Protected) -> Definitions:
             proof = verify_backup(settings, store, chosen, RunLogReport(context.log))
         return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 
-    job = define_asset_job(
-        here.called(JOB),
+    job = here.asset_job(
+        JOB,
         selection=AssetSelection.assets(logical_key, verified_key),
         description="Take a logical backup and prove it by a restore.",
         tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
-    proof = define_asset_job(
-        here.called(PROOF_JOB),
+    proof = here.asset_job(
+        PROOF_JOB,
         selection=AssetSelection.assets(verified_key),
         description="Prove a logical backup by a restore; the newest one, where the configuration names none.",
         tags=job_tags(here, Lane.PROOF, LONGEST_RUN),

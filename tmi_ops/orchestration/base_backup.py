@@ -11,7 +11,6 @@ from dagster import (
     MetadataValue,
     RunConfig,
     asset,
-    define_asset_job,
 )
 from pydantic import Field
 
@@ -72,8 +71,8 @@ def base_backup_definitions(here: Protected) -> Definitions:
             )
         return Materialized(metadata=_metadata(manifest))
 
-    job = define_asset_job(
-        here.called(JOB),
+    job = here.asset_job(
+        JOB,
         selection=AssetSelection.assets(base_key),
         description="Take a base backup.",
         tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),

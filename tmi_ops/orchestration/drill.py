@@ -17,7 +17,6 @@ from dagster import (
     TableRecord,
     TableSchema,
     asset,
-    define_asset_job,
 )
 from pydantic import Field
 
@@ -78,14 +77,14 @@ class DrillConfig(Config):
 def drill_definitions(here: Protected) -> Definitions:
     """Assets `<environment>/recovery/drill` and `<environment>/recovery/heartbeat`, their jobs and schedules."""
     drill, beats = _drill_asset(here), _heartbeat_asset(here)
-    job = define_asset_job(
-        here.called(DRILL_JOB),
+    job = here.asset_job(
+        DRILL_JOB,
         selection=AssetSelection.assets(drill.key),
         description="Recover for practice, measure it, and keep the evidence.",
         tags=job_tags(here, Lane.PROOF, LONGEST_DRILL),
     )
-    beating = define_asset_job(
-        here.called(HEARTBEAT_JOB),
+    beating = here.asset_job(
+        HEARTBEAT_JOB,
         selection=AssetSelection.assets(beats.key),
         description="Write a beat into the database.",
         tags=job_tags(here, Lane.WATCH, LONGEST_BEAT),

@@ -17,7 +17,6 @@ from dagster import (
     TableColumn,
     TableRecord,
     TableSchema,
-    define_asset_job,
     multi_asset,
 )
 from pydantic import Field
@@ -93,8 +92,8 @@ def health_definitions(here: Protected) -> Definitions:
                     check_results=[_check_result(result, key) for result in report.of(area)],
                 )
 
-    job = define_asset_job(
-        here.called("health"),
+    job = here.asset_job(
+        "health",
         selection=AssetSelection.assets(*keys.values(), cache_key(here)),
         description="Ask the database and its cache how they are, and judge them.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),

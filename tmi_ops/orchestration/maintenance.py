@@ -100,6 +100,7 @@ def maintenance_definitions(here: Protected) -> Definitions:
 
     @job(
         name=here.called("maintenance"),
+        resource_defs=here.of_its_jobs,
         description="Do the upkeep that health asks for, within limits.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,

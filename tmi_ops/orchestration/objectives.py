@@ -16,7 +16,6 @@ from dagster import (
     TableColumn,
     TableRecord,
     TableSchema,
-    define_asset_job,
     multi_asset,
 )
 
@@ -91,8 +90,8 @@ def objectives_definitions(here: Protected) -> Definitions:
         )
         yield Materialized(asset_key=rto_key, metadata=_rto_metadata(facts, rto), check_results=[_met(rto_key, rto)])
 
-    job = define_asset_job(
-        here.called(JOB),
+    job = here.asset_job(
+        JOB,
         selection=AssetSelection.assets(rpo_key, rto_key),
         description="Measure what is recoverable, judge it, and keep the measurement.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from dagster import AssetSpec, in_process_executor
 
-from tmi_ops.orchestration.protected import Protected
+if TYPE_CHECKING:
+    from tmi_ops.orchestration.protected import Protected
 
 OWNERS = ["team:tmi-operations"]
 ENVIRONMENT_TAG = "tmi_ops/environment"

@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from dagster import AssetKey, DefaultSensorStatus
+from dagster import (
+    AssetKey,
+    AssetsDefinition,
+    DefaultSensorStatus,
+    ExecutorDefinition,
+    JobDefinition,
+    ResourceDefinition,
+    define_asset_job,
+)
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster_shared.record import as_dict
 
-from tmi_ops.automation.naming import flat_name, name_among_others
+from tmi_ops.automation.naming import environment_of, flat_name, name_among_others, plain_name
 from tmi_ops.automation.switch import Automation, read_automation
 from tmi_ops.objectives.staggering import shifted
 from tmi_ops.objectives.timetable import Timetable, plan_timetable
+from tmi_ops.orchestration.resources import Environment
 from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings import Declared, Objectives, read_source
@@ -27,6 +40,40 @@ from tmi_ops.settings.reading import settings_name
 # The parameter by which assets, ops and sensors ask for their environment.
 RESOURCE = "environment"
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _JobOfOne(UnresolvedAssetJobDefinition):
+    """A job that knows its own environment alone. Dagster gives every job every resource of the code location,
+    describes them all with it, and looks for its assets among all: of 200 environments that would take gigabytes."""
+
+    def resolve(
+        self,
+        asset_graph: AssetGraph,
+        default_executor_def: ExecutorDefinition | None = None,
+        resource_defs: Mapping[str, ResourceDefinition] | None = None,
+    ) -> JobDefinition:
+        own = {
+            key: resource
+            for key, resource in (resource_defs or {}).items()
+            if plain_name(key) != RESOURCE or _whose(key) == _whose(self.name)
+        }
+        return super().resolve(_own_assets(asset_graph, self.name), default_executor_def, own)
+
+
+def _own_assets(all_assets: AssetGraph, job: str) -> AssetGraph:
+    return _by_environment(all_assets).get(environment_of(job), all_assets)
+
+
+@functools.lru_cache(maxsize=2)
+def _by_environment(all_assets: AssetGraph) -> Mapping[str, AssetGraph]:
+    found: defaultdict[str, list[AssetsDefinition]] = defaultdict(list)
+    for definition in all_assets.assets_defs:
+        found[next(iter(definition.keys)).path[0]].append(definition)
+    return {environment: AssetGraph.from_assets(definitions) for environment, definitions in found.items()}
+
+
+def _whose(called: str) -> str:
+    return called.removesuffix(plain_name(called))
 
 
 @dataclass(frozen=True)
@@ -80,6 +127,22 @@ class Protected:
     def step_of_several(self, assets: str) -> str:
         """The name of a step that makes several assets: beside others its job would be called so, too."""
         return f"{self.flat}__{assets}_assets" if self.among_others else f"{self.flat}__{assets}"
+
+    def asset_job(self, plain: str, **job: Any) -> UnresolvedAssetJobDefinition:
+        """A job over assets of its own, as `define_asset_job` makes it, told apart by its name."""
+        defined = define_asset_job(self.called(plain), **job)
+        return _JobOfOne(**as_dict(defined)) if self.among_others else defined
+
+    @property
+    def of_its_jobs(self) -> dict[str, Any]:
+        """What a job over ops is given at once. Left to the code location, each would have the resources of all."""
+        return {self.resource: self.made()} if self.among_others else {}
+
+    def made(self) -> Environment:
+        """The resource."""
+        if self.declared is None:
+            return Environment(name=self.name)
+        return Environment(name=self.name, declared=dict(self.declared.layers[0]), declared_in=str(self.declared.file))
 
     def at_place(self, number: int) -> Protected:
         """One of several, its schedules shifted against those of the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from dagster import AssetSelection, Definitions, define_asset_job
+from dagster import AssetSelection, Definitions
 
 from tmi_ops.orchestration.policies import Lane, job_tags
 from tmi_ops.orchestration.protected import Protected
@@ -18,8 +18,8 @@ def protection_definitions(here: Protected) -> Definitions:
     schema = (("schema", "migration"), ("schema", "validation")) if here.profile.has_models else ()
     backup = (("backup", "logical"), ("backup", "logical_verified"))
     assets = [here.key(*path) for path in (*schema, *backup)]
-    job = define_asset_job(
-        here.called(PROTECT_JOB),
+    job = here.asset_job(
+        PROTECT_JOB,
         selection=AssetSelection.assets(*assets),
         description=("Migrate, validate, back up" if schema else "Back up") + ", and prove the backup by a restore.",
         tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),

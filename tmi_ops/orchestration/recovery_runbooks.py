@@ -175,6 +175,7 @@ def _runbook_job(
 
     @job(
         name=here.called(name),
+        resource_defs=here.of_its_jobs,
         description=description,
         tags=job_tags(here, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,

@@ -16,7 +16,6 @@ from dagster import (
     TableRecord,
     TableSchema,
     asset,
-    define_asset_job,
 )
 from pydantic import Field
 
@@ -86,8 +85,8 @@ def retention_definitions(here: Protected) -> Definitions:
             done = RetentionResult() if dry_run else execute_retention(plan, store, report)
         return Materialized(metadata=_metadata(plan, done, dry_run=dry_run), check_results=[_spared(done)])
 
-    job = define_asset_job(
-        here.called(JOB),
+    job = here.asset_job(
+        JOB,
         selection=AssetSelection.assets(key),
         description="Remove what the retention policy no longer wants.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),

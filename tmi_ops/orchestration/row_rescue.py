@@ -196,6 +196,7 @@ def row_rescue_definitions(here: Protected) -> Definitions:
 
     @job(
         name=here.called(ROWS_JOB),
+        resource_defs=here.of_its_jobs,
         description="Bring back rows that were deleted or changed, or columns that were dropped. A dry run unless "
         "`confirm` names the environment. "
         "By hand: `tmi-ops recover rows`.",

@@ -16,7 +16,6 @@ from dagster import (
     TableRecord,
     TableSchema,
     asset,
-    define_asset_job,
 )
 from pydantic import Field
 
@@ -100,14 +99,14 @@ def schema_definitions(here: Protected) -> Definitions:
         context.log.info(f"{verdict.address}: {_counts(verdict)}")
         return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
 
-    job = define_asset_job(
-        here.called("migrate_and_validate"),
+    job = here.asset_job(
+        "migrate_and_validate",
         selection=AssetSelection.assets(migration_key, validation_key),
         description="Bring the schema up to date, online, then validate it.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
     )
-    look = define_asset_job(
-        here.called(VALIDATION_JOB),
+    look = here.asset_job(
+        VALIDATION_JOB,
         selection=AssetSelection.assets(validation_key),
         description="Compare the schema with what TMI needs; nothing is changed.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),

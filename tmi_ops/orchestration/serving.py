@@ -21,7 +21,6 @@ from tmi_ops.orchestration.protected import Protected, protected
 from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.records import records_definitions
 from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
-from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.retention import retention_definitions
 from tmi_ops.orchestration.row_rescue import row_rescue_definitions
 from tmi_ops.orchestration.schema import schema_definitions
@@ -66,7 +65,7 @@ def _parts(here: Protected) -> list[Definitions]:
         *([guarding_definitions(here, together)] if here.is_environment else []),
         *([schema_drift_definitions(here, together)] if here.profile.has_models else []),
         failed_run_definitions(here),
-        Definitions(resources={here.resource: _resource(here)}),
+        Definitions(resources={here.resource: here.made()}),
     ]
 
 
@@ -81,9 +80,3 @@ def _of_the_cluster(here: Protected) -> list[Definitions]:
         objectives_definitions(here),
         sweeping_definitions(here),
     ]
-
-
-def _resource(here: Protected) -> Environment:
-    if here.declared is None:
-        return Environment(name=here.name)
-    return Environment(name=here.name, declared=dict(here.declared.layers[0]), declared_in=str(here.declared.file))

@@ -22,7 +22,6 @@ from dagster import (
     SensorEvaluationContext,
     SensorResult,
     asset,
-    define_asset_job,
     sensor,
 )
 
@@ -78,8 +77,8 @@ def shadow_definitions(here: Protected) -> Definitions:
             ],
         )
 
-    job = define_asset_job(
-        here.called(JOB),
+    job = here.asset_job(
+        JOB,
         selection=AssetSelection.assets(key),
         description="Read what the shadow says.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),

@@ -49,6 +49,7 @@ def sweeping_definitions(here: Protected) -> Definitions:
 
     @job(
         name=here.called("sweep_orphans"),
+        resource_defs=here.of_its_jobs,
         description="Remove what died halfway and belongs to nobody.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,

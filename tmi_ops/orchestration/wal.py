@@ -13,7 +13,6 @@ from dagster import (
     Definitions,
     MetadataValue,
     asset,
-    define_asset_job,
 )
 from pydantic import Field
 
@@ -93,8 +92,8 @@ def wal_definitions(here: Protected) -> Definitions:
             raise AssertionError
         return Materialized(metadata=_metadata(received), check_results=[_level(received.level_at, rpo)])
 
-    job = define_asset_job(
-        here.called(JOB),
+    job = here.asset_job(
+        JOB,
         selection=AssetSelection.assets(wal_key),
         description="Bring the WAL archive level with the server.",
         tags=job_tags(here, Lane.ARCHIVE, LONGEST_RUN),

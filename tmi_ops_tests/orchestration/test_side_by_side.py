@@ -165,3 +165,16 @@ def test_what_is_served_follows_from_the_process_and_the_file(monkeypatch: pytes
     monkeypatch.chdir(file.parent.parent)
     served_definitions()
     assert asked == [list(NAMES), "production/billing", "staging", "development"]
+
+
+def test_a_job_knows_its_own_environment_and_assets_alone(fleet: Definitions) -> None:
+    """Else each would be described with the resources of all: quadratic in a fleet."""
+    for name in ("shop__logical_backup", "shop__sweep_orphans", "production__recover_rows", "production__maintenance"):
+        resources = {key for key in fleet.resolve_job_def(name).resource_defs if key.endswith("environment")}
+        assert resources == {f"{name.rpartition('__')[0]}__environment"}
+    job = fleet.resolve_job_def("production__billing__logical_backup")
+    assert {key for key in job.resource_defs if key.endswith("environment")} == {"production__billing__environment"}
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {
+        "production/billing/backup/logical",
+        "production/billing/backup/logical_verified",
+    }
