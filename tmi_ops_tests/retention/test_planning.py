@@ -279,10 +279,13 @@ def test_what_nothing_was_stored_in_for_exactly_a_day_is_not_forgotten_yet() -> 
     halves = [HalfMade(name_of("base", days_ago(days), 7), 1, 1, days_ago(days)) for days in (1, 1.001)]
     plan = plan_retention(replace(facts(logical(0.5)), half_made=tuple(halves)), LEAN, NOW)
     assert plan.half_made == (halves[1],)
+    upload = UnfinishedUpload(f"base/{halves[1].backup_id}/base.tar.zst", "u", days_ago(7))
+    known = replace(facts(logical(0.5)), half_made=tuple(halves), uploads=(upload,))
+    assert plan_retention(known, LEAN, NOW).half_made == (), "nor is what is uploaded for exactly a week"
 
 
 def test_what_is_left_of_an_open_segment_goes_an_hour_after_it_is_there_whole() -> None:
-    whole, fresh = wal_file(0, days=0.05), wal_file(SEGMENT, days=0.04)
+    whole, fresh = wal_file(0, days=0.05), wal_file(SEGMENT, days=1 / 24)  # an hour, and no more
 
     def piece(of: WalFile, offset: int) -> WalFile:
         return replace(of, key=of.key.replace(".zst", f".partial.{offset:08X}.zst"))
