@@ -40,14 +40,15 @@ class Target:
     functions: tuple[str, ...] = ()
 
 
+_BY_SHADOW = "tmi_ops_tests/objectives/test_by_shadow.py"
 TARGETS = (
     Target("guards", "tmi_ops/objectives/acting.py", ("tmi_ops_tests/objectives/test_acting.py",)),
     Target("automation", "tmi_ops/automation/judging.py", ("tmi_ops_tests/automation/test_judging.py",)),
     Target("retention", "tmi_ops/retention/planning.py", ("tmi_ops_tests/retention/test_planning.py",)),
     Target("alerts", "tmi_ops/alerts/planning.py", ("tmi_ops_tests/alerts/test_planning.py",)),
     Target("timetable", "tmi_ops/objectives/timetable.py", ("tmi_ops_tests/objectives/test_timetable.py",)),
-    Target("RPO", "tmi_ops/objectives/rpo.py", ("tmi_ops_tests/objectives/test_rpo.py",)),
-    Target("RTO", "tmi_ops/objectives/rto.py", ("tmi_ops_tests/objectives/test_rto.py",)),
+    Target("RPO", "tmi_ops/objectives/rpo.py", ("tmi_ops_tests/objectives/test_rpo.py", _BY_SHADOW)),
+    Target("RTO", "tmi_ops/objectives/rto.py", ("tmi_ops_tests/objectives/test_rto.py", _BY_SHADOW)),
     Target(
         "lease",
         "tmi_ops/wal/lease.py",

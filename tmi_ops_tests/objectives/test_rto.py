@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tmi_ops.objectives.cures import Action
-from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.objectives.facts import LogicalBackup, RecoverabilityFacts
 from tmi_ops.objectives.rto import forecast_rto
+from tmi_ops.objectives.speed import forecast_phases
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import Objectives
+from tmi_ops.words import time_words
 from tmi_ops_tests.objectives.facts import (
     DEVELOPMENT,
     GB,
@@ -177,3 +180,31 @@ def test_the_last_drill_is_told_beside_the_forecast() -> None:
     assert (forecast.value, forecast.last_drill.rto) == (timedelta(minutes=8), timedelta(minutes=8))
     assert forecast.basis == "measured"
     assert forecast_rto(facts(drills=()), PRODUCTION).basis == "assumed"
+
+
+def test_a_drill_counts_that_restored_a_sound_cluster_and_no_other() -> None:
+    for one in (drill(restored=0), drill(sound=False)):
+        assert forecast_rto(facts(drills=(one,)), PRODUCTION).basis == "assumed"
+
+
+def test_phases_that_move_nothing_make_no_forecast_a_measured_one() -> None:
+    quick = {name: drill().phases[name] for name in ("plan", "prepare", "promote", "start")}
+    assert forecast_rto(facts(drills=(drill(phases=quick),)), PRODUCTION).basis == "assumed"
+
+
+@pytest.mark.parametrize(
+    "backup", [dump(ago(hours=1), "not proven", verify=timedelta(minutes=1)), dump(ago(hours=1), verify=None)]
+)
+def test_a_dump_is_measured_by_its_proof_alone(backup: LogicalBackup) -> None:
+    assert forecast_rto(facts(way=None, drills=(), logical=(backup,)), PRODUCTION).basis == "assumed"
+
+
+def test_after_an_incremental_backup_one_more_link_is_fetched_and_combined() -> None:
+    long = way(replayed=15 * GB)
+    after = replace(long, replayed=0, chain_length=long.chain_length + 1, fetched=int(long.fetched * 1.1))
+    seconds = sum(phase.seconds for phase in forecast_phases(after, [drill()]))
+    cure = forecast_rto(facts(way=long), PRODUCTION).cures[0]
+    assert (cure.action, cure.detail) == (
+        Action.BACK_UP_INCREMENTAL,
+        f"after which it would take {time_words(seconds)}",
+    )
