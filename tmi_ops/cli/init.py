@@ -15,7 +15,7 @@ from rich.markup import escape
 from tmi_ops.cli.called import called
 from tmi_ops.cli.environment import logs_in_for, reporting
 from tmi_ops.cli.terminal import err, out
-from tmi_ops.errors import OpsError
+from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.settings import Purpose, Settings, env_file_names, environment_name, load_settings, read_variables
 from tmi_ops.settings.sources import env_files, process_variables
 
@@ -71,7 +71,7 @@ def init(
     from tmi_ops.adoption.execution import Adoption
     from tmi_ops.adoption.steps import outstanding, plan_adoption
 
-    environment = environment_name()
+    environment = _own_environment()
     env_file = Path(env_file_names(environment)[-1])
     given = {**_secrets_of_the_process(env_file, environment), **_assigned(assigned)}
     given |= _asked({**read_variables(), **given}, ask=sys.stdin.isatty() and not yes and not only_plan)
@@ -121,6 +121,18 @@ def _secrets_of_the_process(env_file: Path, environment: str) -> dict[str, str]:
     """Those that services will need too and no file holds yet."""
     written = env_files(env_file.parent, environment)
     return {name: value for name, value in process_variables(None).items() if name in SECRETS and name not in written}
+
+
+def _own_environment() -> str:
+    """Raises SettingsError: another database of a cluster is meant, whose keys, slot and base backups are shared."""
+    name = environment_name()
+    environment, beside, _ = name.partition("/")
+    if beside:
+        raise SettingsError(
+            f"{name} is a database of the cluster of {environment}, which is brought under protection as a whole.",
+            next_step=f"tmi-ops -e {environment} init, then tmi-ops -e {name} backup logical --verify",
+        )
+    return environment
 
 
 def _asked(known: Mapping[str, str], *, ask: bool) -> dict[str, str]:
@@ -221,7 +233,7 @@ def uninit(yes: bool) -> int:
     """
     from tmi_ops.adoption.leaving import leave, plan_leaving
 
-    environment = environment_name()
+    environment = _own_environment()
     settings = load_settings(purpose=Purpose.OWNER)
     plan = plan_leaving(settings)
     if not plan:

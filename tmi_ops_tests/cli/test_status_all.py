@@ -62,6 +62,15 @@ def test_programs_are_told_of_one_that_could_not_be_looked_at() -> None:
     assert as_facts(Seen("a", a_status()))["standing"] == "met"
 
 
+@pytest.mark.parametrize("word", ["init", "uninit"])
+def test_a_database_beside_is_not_taken_in_or_out_without_its_cluster(tmp_path: Path, word: str) -> None:
+    (tmp_path / "tmi-ops.toml").write_text("[environments.production.databases.billing]\n")
+    ended = command("-e", "production/billing", word, env={"PATH": ""}, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "production/billing is a database of the cluster of production" in ended.stderr
+    assert "tmi-ops -e production init" in ended.stderr
+
+
 def fleet(settings: Settings, second: str) -> str:
     """The test's database, another one of its cluster, and an environment whose servers are not there."""
     postgres, store = settings.postgres, settings.store
