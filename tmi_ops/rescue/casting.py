@@ -1,6 +1,7 @@
 """Columns whose type has changed since: what their values of then are now, as the living server itself reads them.
 
-1. The values travel there as text. 2. A temporary function per column casts each, and says of which it cannot.
+1. The values travel there as text. 2. A temporary function per column casts each, and says of which it cannot. Casts
+are asked between PostgreSQL's own types alone: those of another type may be its owner's, and would run with our rights.
 3. They come back in the words of the new type, into a temporary copy of the rows, which takes the table's place in all
 that follows on the past's side. A value that no cast can hold is NULL there, and its row is in conflict.
 """
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.postgres.own_text import cast_to_text, is_own_type
 from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.pairs import Pair
 
@@ -25,6 +27,11 @@ _WITH_LENGTH = (
     "END IF; RETURN NULL; EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
 )
 _WITHOUT = "BEGIN RETURN (given::{exact})::text; EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
+# A literal is read by the type's input function, and a value written by its output function.
+_BY_INPUT = (
+    "DECLARE result text; BEGIN IF given IS NOT NULL THEN EXECUTE format('SELECT concat(%L::%s)', given, {exact}) "
+    "INTO result; END IF; RETURN result; EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
+)
 # Beside the table's own columns, so of names that no table has.
 _WAS_AT = sql.Identifier("tmi_ops was at")
 # Without a length these mean a length of one.
@@ -45,7 +52,8 @@ def cast_values(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
     declared = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(f"v{number}")) for number in numbers)
     chosen = sql.SQL("JOIN {} p ON p.row_id = t.ctid").format(pair.temporary("picked")) if picked else sql.SQL("")
     now.execute(sql.SQL("CREATE TEMP TABLE {} (row_id text, {})").format(given, declared))
-    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("t", name)) for name in pair.casts)
+    types = {column.name: column.type for column in pair.then.columns}
+    texts = sql.SQL(", ").join(cast_to_text(sql.Identifier("t", name), types[name]) for name in pair.casts)
     copy_across(
         past, sql.SQL("SELECT t.ctid::text, {} FROM ONLY {} t {}").format(texts, pair.table, chosen), now, given
     )
@@ -78,6 +86,9 @@ def _cast(now: psycopg.Connection[Any], pair: Pair, number: int) -> sql.Composed
 
 
 def _body(exact: str) -> str:
+    if not is_own_type(exact):
+        escaped = exact.replace("'", "''")
+        return _BY_INPUT.format(exact=f"'{escaped}'")
     plain = re.sub(r"\([\d, ]+\)", "", exact)
     if plain == exact:
         return _WITHOUT.format(exact=exact)

@@ -244,11 +244,20 @@ def _leave_with_parent(past: psycopg.Connection[Any], link: Link, child: Pair, p
             parent_state=parent.temporary("state"),
             child=child.source,
             parent=parent.source,
-            same=equal("c", link.columns, "p", link.referenced, as_text=bool(child.casts or parent.casts)),
+            same=_refers(link, child, parent),
             gone=gone,
         )
     )
     return done.rowcount > 0
+
+
+def _refers(link: Link, child: Pair, parent: Pair) -> sql.Composed:
+    if not (child.casts or parent.casts):
+        return equal("c", link.columns, "p", link.referenced)
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(child.text_then("c", own), parent.text_then("p", referred))
+        for own, referred in zip(link.columns, link.referenced, strict=True)
+    )
 
 
 def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sql.Composed:

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.errors import RecoveryError
+from tmi_ops.postgres.own_text import cast_to_text
 from tmi_ops.rescue.digests import written_out
 from tmi_ops.rescue.shape import Column, Shape, Table, common_columns
 
@@ -89,6 +90,13 @@ class Pair:
     def places(self) -> tuple[str, ...]:
         """The key's columns in temporary tables, where a table's own names could be ours: k1, k2."""
         return tuple(f"k{number}" for number in range(1, len(self.key) + 1))
+
+    def text_then(self, alias: str, column: str) -> sql.Composed:
+        """A value of then as text, beside those that were cast, which are text already."""
+        value, then = sql.Identifier(alias, column), self.then.column(column)
+        if then is None or column in self.casts:
+            return sql.SQL("{}").format(value)
+        return cast_to_text(value, then.type)
 
     def same_key(self, row: str, temporary: str) -> sql.Composed:
         """Whether a temporary table's row speaks of this row."""
@@ -221,13 +229,9 @@ def listed(alias: str, columns: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)
 
 
-def equal(
-    one: str, columns: Iterable[str], other: str, others: Iterable[str], *, as_text: bool = False
-) -> sql.Composed:
-    """`one.a = other.x AND one.b = other.y`; `as_text` where one of them may have been cast."""
+def equal(one: str, columns: Iterable[str], other: str, others: Iterable[str]) -> sql.Composed:
+    """`one.a = other.x AND one.b = other.y`"""
     return sql.SQL(" AND ").join(
-        sql.SQL("{}::text = {}::text" if as_text else "{} = {}").format(
-            sql.Identifier(one, left), sql.Identifier(other, right)
-        )
+        sql.SQL("{} = {}").format(sql.Identifier(one, left), sql.Identifier(other, right))
         for left, right in zip(columns, others, strict=True)
     )

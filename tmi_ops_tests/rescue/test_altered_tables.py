@@ -91,6 +91,25 @@ def test_an_enum_that_lost_a_label_and_a_domain_that_forbids_null_and_more(of: O
     assert two.rescue(all_of("t", "keep-current")).rows == 1
 
 
+def test_casts_that_a_type_s_owner_made_are_never_asked_on_either_side(of: Of) -> None:
+    bite = (
+        "CREATE TABLE bitten (who text); CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE was AS (m text);"
+        "CREATE FUNCTION bite(given text) RETURNS mood LANGUAGE plpgsql AS"
+        " $$BEGIN INSERT INTO public.bitten VALUES (current_user); RETURN 'sad'; END$$;"
+        "CREATE FUNCTION bark(given was) RETURNS text LANGUAGE sql AS $$SELECT 'lied'$$;"
+        "CREATE CAST (text AS mood) WITH FUNCTION bite(text); CREATE CAST (was AS text) WITH FUNCTION bark(was);"
+    )
+    two = of(
+        f"{bite} CREATE TABLE t (id integer PRIMARY KEY, x text, y was);"
+        " INSERT INTO t VALUES (1, 'ok', ROW('true')), (2, NULL, NULL), (3, 'never', ROW(NULL))"
+    )
+    two.spoil("DELETE FROM t; ALTER TABLE t ALTER x TYPE mood USING NULL, ALTER y TYPE text USING NULL")
+    assert conflicts(two.planned(all_of("t"))) == [("unfit", 1)]
+    assert two.rescue(all_of("t", "skip")).rows == 2
+    assert two.value("SELECT string_agg(concat(id, x, y), ' ' ORDER BY id) FROM t") == "1ok(true) 2"
+    assert two.value("SELECT count(*) FROM bitten") == 0
+
+
 def test_constraints_that_are_newer_than_the_rows_are_conflicts_by_the_row(of: Of) -> None:
     two = of(
         "CREATE TABLE t (id integer PRIMARY KEY, x integer, y integer);"
