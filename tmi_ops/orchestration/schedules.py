@@ -54,7 +54,7 @@ def scheduled(
     """
     running = here.automation.running and not begins_stopped
     config = dict(convert_config_input(run_config) or {})
-    crons = [staggered(cron, here.name, turn) for cron in cadence.crons]
+    crons = tuple(staggered(cron, here.name, turn) for cron in cadence.crons)
 
     def begin(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         waiting = waiting_run(context.instance, here.name, job.name, config)

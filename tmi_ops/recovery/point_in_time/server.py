@@ -88,7 +88,11 @@ def owner_of(directory: Path, programs: Programs, *, together: bool = False) -> 
                 with contextlib.suppress(KeyError):
                     user = pwd.getpwuid(owner).pw_name
                     return _as_owner(user, place, programs, directory.parent if together else None)
-    return server_identity(programs.path("postgres"), around, confined=together)
+    program = programs.path("postgres")
+    identity = server_identity(program, around, confined=together)
+    if (directory / "PG_VERSION").exists() and not can_run(identity, program, directory):
+        return server_identity(program, directory)  # a cluster whose files are root's, as it was begun
+    return identity
 
 
 def _as_owner(user: str, directory: Path, programs: Programs, around: Path | None) -> ServerIdentity:

@@ -43,7 +43,8 @@ def _restore(work: Work) -> None:
         manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir, work.settings.copy_libraries
     )
     require_free_space(destination.directory, disk_needed(manifest), f"Restoring {manifest.backup_id}")
-    initialise_cluster(programs, destination.directory, superuser=SUPERUSER, password=new_password())
+    together = destination.lies_together
+    initialise_cluster(programs, destination.directory, superuser=SUPERUSER, password=new_password(), confined=together)
     scratch = work.settings.home / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with (
