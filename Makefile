@@ -48,7 +48,7 @@ uninstall: ## Take these commands away; no data is touched
 test: $(ENVIRONMENT) ## Run all tests, on real servers
 	@$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-fast: $(ENVIRONMENT) ## Run the quick tests, in less than two minutes
+test-fast: $(ENVIRONMENT) ## Run the quick tests, in two and a half minutes
 	@$(RUN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Directories whose tests ask PostgreSQL something that its versions may answer differently.
