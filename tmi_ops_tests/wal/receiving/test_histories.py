@@ -220,6 +220,7 @@ def test_the_slot_that_all_shared_once_goes_on_under_the_archives_own_name(lived
 
 
 def test_pushing_a_whole_segment_over_an_open_one_needs_the_same_beginning(lived: Lived, tmp_path: Path) -> None:
+    lived.catch_up()  # so that the slot keeps what is switched away from
     lived.sql("SELECT pg_switch_wal()", "INSERT INTO x VALUES (0)")
     lived.catch_up()
     (held,) = archive_of(lived.store).partials[1]
