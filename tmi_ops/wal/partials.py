@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from tmi_ops.errors import ObjectMissingError, OpsError
 from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, PARTIAL_SUFFIX, Segment, parse_header
 from tmi_ops.store.objects import ListedObject, ObjectStore
-from tmi_ops.store.single_put import ObjectHead, get_single, look, unsealed
-from tmi_ops.store.stamped import require_stamp
+from tmi_ops.store.single_put import ObjectHead, look
 from tmi_ops.wal.layout import SUFFIX, file_key
 from tmi_ops.wal.pieces import Piece, chain_from, chains, parse_piece, piece_name
-from tmi_ops.wal.stored_file import LARGEST_STORED, FileFacts, decompressed, explained, facts_of, wal_damaged
+from tmi_ops.wal.stored_file import FileFacts, facts_of, load_object, wal_damaged
 
 # In the metadata of a piece: the SHA-256 of the segment's bytes from its beginning to the end of the piece.
 SO_FAR = "sofar"
@@ -230,19 +229,8 @@ def _read_all(
 
 
 def _read(store: ObjectStore, system_identifier: str, piece: Piece) -> _Read:
-    key = file_key(system_identifier, piece.name)
-    with explained(piece.name):
-        body, head = get_single(store, key, limit=LARGEST_STORED)
-        require_stamp(store, key, head.metadata, body, "WAL")
-        packed = unsealed(store, key, body)
-    facts = facts_of(head)
-    limit = LARGEST_SEGMENT if facts.size is None else min(facts.size, LARGEST_SEGMENT)
-    plain = decompressed(packed, piece.name, limit)
-    if facts.size is not None and len(plain) != facts.size:
-        raise wal_damaged(f"{piece.name} is {len(plain)} bytes, and was stored with {facts.size}")
-    if facts.sha256 is not None and hashlib.sha256(plain).hexdigest() != facts.sha256:
-        raise wal_damaged(f"{piece.name} was altered: its SHA-256 is not the one it was stored with")
-    return _Read(piece, plain, piece.start + len(plain), facts.end_lsn, head)
+    plain, head = load_object(store, system_identifier, piece.name, LARGEST_SEGMENT)
+    return _Read(piece, plain, piece.start + len(plain), facts_of(head).end_lsn, head)
 
 
 def _joined(segment_name: str, read: Sequence[_Read]) -> tuple[bytes, FileFacts]:

@@ -113,19 +113,30 @@ def load(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, 
         IntegrityError: it is not what was stored.
         StoreError: the store failed, or the private key is missing or another's.
     """
+    plain, head = load_object(
+        store, system_identifier, name, LARGEST_HISTORY if name.endswith(HISTORY_SUFFIX) else LARGEST_SEGMENT
+    )
+    return plain, facts_of(head)
+
+
+def load_object(store: ObjectStore, system_identifier: str, name: str, most: int) -> tuple[bytes, ObjectHead]:
+    """As `load`, of any object by its name: a piece of an open segment, too.
+
+    Args:
+        most: bytes that it may unpack to.
+    """
     key = file_key(system_identifier, name)
-    with explained(name):
+    with _explained(name):
         body, head = get_single(store, key, limit=LARGEST_STORED)
         require_stamp(store, key, head.metadata, body, "WAL")
         packed = unsealed(store, key, body)
     facts = facts_of(head)
-    limit = LARGEST_HISTORY if name.endswith(HISTORY_SUFFIX) else LARGEST_SEGMENT
-    plain = decompressed(packed, name, limit if facts.size is None else min(facts.size, limit))
+    plain = decompressed(packed, name, most if facts.size is None else min(facts.size, most))
     if facts.size is not None and len(plain) != facts.size:
         raise wal_damaged(f"{name} is {len(plain)} bytes, and was stored with {facts.size}")
     if facts.sha256 is not None and hashlib.sha256(plain).hexdigest() != facts.sha256:
         raise wal_damaged(f"{name} was altered: its SHA-256 is not the one it was stored with")
-    return plain, facts
+    return plain, head
 
 
 def wal_damaged(problem: str) -> IntegrityError:
@@ -191,7 +202,7 @@ def decompressed(packed: bytes, name: str, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def explained(name: str) -> Iterator[None]:
+def _explained(name: str) -> Iterator[None]:
     """Of damage inside the block, say that the WAL file `name` has it."""
     try:
         yield
