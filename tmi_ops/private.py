@@ -52,15 +52,18 @@ def make_directory(directory: Path, mode: int = 0o700) -> None:
 
 
 @contextmanager
-def held_alone(file: Path) -> Iterator[None]:
+def held_alone(file: Path, refusal: Exception) -> Iterator[None]:
     """Hold `file`, made where it is absent, as no other process does; the hold ends with the process.
 
     Raises:
-        BlockingIOError: somebody holds it.
+        Exception: the `refusal`, where somebody holds it.
     """
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
         yield
 
 

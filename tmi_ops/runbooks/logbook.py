@@ -104,13 +104,10 @@ class Logbook:
         Raises:
             RecoveryError: somebody does.
         """
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(held_alone(self.directory / _LOCK))
-            except BlockingIOError:
-                raise RecoveryError(
-                    f"Another process is carrying out {self.run_id}.", next_step="wait for it, or stop it first"
-                ) from None
+        refusal = RecoveryError(
+            f"Another process is carrying out {self.run_id}.", next_step="wait for it, or stop it first"
+        )
+        with held_alone(self.directory / _LOCK, refusal):
             yield
 
 

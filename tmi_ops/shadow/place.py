@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -164,16 +164,13 @@ def only_one(settings: Settings) -> Iterator[None]:
     Raises:
         RecoveryError: another one does.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(held_alone(place(settings) / _LOCK))
-        except BlockingIOError:
-            raise RecoveryError(
-                f"Another process runs the shadow in {place(settings)}.",
-                next_step="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a "
-                "--name of its own",
-                transient=True,
-            ) from None
+    refusal = RecoveryError(
+        f"Another process runs the shadow in {place(settings)}.",
+        next_step="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a --name of its "
+        "own",
+        transient=True,
+    )
+    with held_alone(place(settings) / _LOCK, refusal):
         yield
 
 

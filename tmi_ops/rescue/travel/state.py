@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -96,15 +96,12 @@ def only_one(settings: Settings) -> Iterator[None]:
     Raises:
         RecoveryError: one is open.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(held_alone(place(settings) / _LOCK))
-        except BlockingIOError:
-            raise RecoveryError(
-                "A past is open already.",
-                next_step="move it: `tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`; or close it: "
-                "`tmi-ops travel --end`",
-            ) from None
+    refusal = RecoveryError(
+        "A past is open already.",
+        next_step="move it: `tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`; or close it: "
+        "`tmi-ops travel --end`",
+    )
+    with held_alone(place(settings) / _LOCK, refusal):
         yield
 
 
