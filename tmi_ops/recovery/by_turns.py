@@ -28,7 +28,7 @@ from tmi_ops.recovery.least_role import (
 )
 from tmi_ops.recovery.load import RESTORE_JOBS, load_archive, order_matters
 from tmi_ops.recovery.loader import loader_into
-from tmi_ops.recovery.new_database import DEFAULT_TABLESPACE
+from tmi_ops.recovery.requirements import tablespaces_of
 from tmi_ops.settings import PostgresSettings
 
 _DATA, _POST_DATA = 3, 4
@@ -61,10 +61,9 @@ def load_by_turns(address: PostgresSettings, dump: Path, programs: Programs, rep
         load_archive(address, dump, programs, report)
         return
     toc = read_toc(dump)
-    used = {entry.tablespace for entry in toc.entries} - {"", DEFAULT_TABLESPACE}
     turns, last = turns_of(toc, trusted_extensions(address))
     with (
-        loading_role(address, address.database, used) as loader,
+        loading_role(address, address.database, tablespaces_of(toc.entries)) as loader,
         report.phase("restore", total=len(turns) + 1, unit="steps") as phase,
     ):
         for turn in turns:

@@ -6,11 +6,13 @@ A server without them says nothing of the backup: it is not disproved there, and
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from tmi_ops.backup.archive.files import read_toc
+from tmi_ops.backup.archive.toc import TocEntry
 from tmi_ops.backup.properties import DatabaseProperties
 from tmi_ops.errors import ProgramError, RecoveryError
 from tmi_ops.postgres.connections import connect
@@ -48,8 +50,13 @@ def requirements_of(fetched: FetchedBackup, database: DatabaseProperties) -> Req
     entries = read_toc(archive).entries if archive is not None else ()
     return Requirements(
         frozenset(entry.tag for entry in entries if entry.desc == "EXTENSION"),
-        frozenset({entry.tablespace for entry in entries if entry.tablespace} | own) - {DEFAULT_TABLESPACE},
+        tablespaces_of(entries) | own - {DEFAULT_TABLESPACE},
     )
+
+
+def tablespaces_of(entries: Iterable[TocEntry]) -> frozenset[str]:
+    """Where these put something, beside the database's own."""
+    return frozenset(entry.tablespace for entry in entries) - {"", DEFAULT_TABLESPACE}
 
 
 def missing_at(address: PostgresSettings, needed: Requirements) -> Requirements:

@@ -27,7 +27,7 @@ from tmi_ops.postgres.rights import require_rights
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
-from tmi_ops.recovery.fetch import FetchedBackup, fetch_backup
+from tmi_ops.recovery.fetch import fetch_backup
 from tmi_ops.recovery.least_role import (
     give_owners_and_rights,
     is_superuser,
@@ -37,9 +37,9 @@ from tmi_ops.recovery.least_role import (
     trusted_extensions,
 )
 from tmi_ops.recovery.load import load_archive, load_dump
-from tmi_ops.recovery.new_database import DEFAULT_TABLESPACE, create_database, drop_database
+from tmi_ops.recovery.new_database import create_database, drop_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
-from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of
+from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of, tablespaces_of
 from tmi_ops.recovery.roles import drop_roles, restore_roles, without_power
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.dialect import quote
@@ -202,12 +202,13 @@ def _restore_beside(
         if missing.tablespaces and choices.tablespaces:
             raise _lacks_tablespaces(missing.tablespaces)
         least = is_superuser(server) and not choices.as_superuser
+        toc = read_toc(fetched.dump) if fetched.manifest.format in _ARCHIVES else None
         if least:
-            _require_ordinary(server, fetched)
+            _require_ordinary(server, fetched.manifest.format, toc)
         roles = surroundings.roles if choices.powerful_roles else without_power(surroundings.roles)
         created.extend(restore_roles(server, roles, report).created)
-        if not least and fetched.manifest.format in _ARCHIVES:
-            _require_superuser_owners(server, read_toc(fetched.dump), created)
+        if not least and toc is not None:
+            _require_superuser_owners(server, toc, created)
         create_database(
             settings.postgres,
             surroundings.database,
@@ -215,8 +216,8 @@ def _restore_beside(
             report,
             any_locale=choices.accept_differences,
         )
-        if least:
-            _load_by_ordinary_role(address, fetched, programs, report, tablespaces=choices.tablespaces)
+        if least and toc is not None:
+            _load_by_ordinary_role(address, fetched.dump, toc, programs, report, tablespaces=choices.tablespaces)
         else:
             load_dump(address, fetched, programs, report, tablespaces=choices.tablespaces)
         apply_properties(address, surroundings.database, report)
@@ -235,16 +236,16 @@ def _restore_beside(
     return comparison
 
 
-def _require_ordinary(server: PostgresSettings, fetched: FetchedBackup) -> None:
-    """Refuse a dump that an ordinary role cannot load.
+def _require_ordinary(server: PostgresSettings, dump_format: str, toc: Toc | None) -> None:
+    """Refuse a dump that an ordinary role cannot load; `toc` is an archive's table of contents.
 
     Raises:
         RecoveryError: it names what needs a superuser.
     """
-    if fetched.manifest.format in _ARCHIVES:
-        needed = needs_superuser(read_toc(fetched.dump), trusted_extensions(server))
+    if toc is None:
+        needed: tuple[str, ...] = (f"owners, which the script of a {dump_format} dump sets as it goes",)
     else:
-        needed = (f"owners, which the script of a {fetched.manifest.format} dump sets as it goes",)
+        needed = needs_superuser(toc, trusted_extensions(server))
     if needed:
         more = f" and {len(needed) - _NAMED} more" if len(needed) > _NAMED else ""
         raise RecoveryError(
@@ -278,13 +279,12 @@ def _require_superuser_owners(server: PostgresSettings, toc: Toc, created: Colle
 
 
 def _load_by_ordinary_role(
-    address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report, *, tablespaces: bool
+    address: PostgresSettings, dump: Path, toc: Toc, programs: Programs, report: Report, *, tablespaces: bool
 ) -> None:
-    toc = read_toc(fetched.dump)
-    used = {entry.tablespace for entry in toc.entries} - {"", DEFAULT_TABLESPACE} if tablespaces else ()
+    used = tablespaces_of(toc.entries) if tablespaces else ()
     with loading_role(address, address.database, used) as loader:
         try:
-            load_archive(loader, fetched.dump, programs, report, tablespaces=tablespaces, owners=False)
+            load_archive(loader, dump, programs, report, tablespaces=tablespaces, owners=False)
         except ProgramError as error:
             if _LACKS_RIGHTS.search(error.what) is not None:
                 error.next_step = "load it with the connecting role's rights where you trust the backup: --as-superuser"
