@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.rescue.pairs import Pair
@@ -43,6 +44,26 @@ def require_clear(barriers: Sequence[Barrier]) -> None:
     """
     if barriers:
         raise RecoveryError(barriers[0].what, kept="Nothing was changed.", next_step=barriers[0].next_step)
+
+
+def rehearse_update(now: psycopg.Connection[Any], table: sql.Composable, columns: Iterable[str]) -> int | None:
+    """Set `columns` of one row to what they are, and take it back at once: what triggers do, only they know.
+
+    Returns:
+        The rows that were changed; None where the row is just being changed by another session, so rows can be.
+
+    Raises:
+        psycopg.Error: the server refused it.
+    """
+    assignments = sql.SQL(", ").join(sql.SQL("{0} = {0}").format(sql.Identifier(name)) for name in columns)
+    one_row = sql.SQL("UPDATE ONLY {0} SET {1} WHERE ctid = (SELECT ctid FROM ONLY {0} LIMIT 1)")
+    try:
+        with now.transaction(force_rollback=True):
+            now.execute("SET LOCAL search_path TO DEFAULT")
+            now.execute("SET LOCAL lock_timeout = '1s'")
+            return now.execute(one_row.format(table, assignments)).rowcount
+    except psycopg.errors.LockNotAvailable:
+        return None
 
 
 def require_primary(now: psycopg.Connection[Any]) -> None:

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.errors import first_line
+from tmi_ops.rescue.barriers import rehearse_update
 from tmi_ops.rescue.casting import unfit_columns
 from tmi_ops.rescue.clashes import taken, twins, would_be
 from tmi_ops.rescue.copying import copy_across
@@ -281,24 +282,17 @@ def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sq
 def _refusal_of_updates(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> str | None:
     """Why the living table lets no row be changed; None where it does, or nothing has to be.
 
-    One row is set to what it is, and that is taken back at once: what triggers do, only they know.
+    What triggers do, only they know.
     """
     triggers = [trigger for trigger in (pair.now.triggers if pair.now else ()) if trigger.on_update]
     changed = sql.SQL("SELECT FROM {} WHERE state = 'changed' AND reason <> 'parent' LIMIT 1")
     columns = [column for column in pair.columns if column.name not in pair.key and column.identity != "a"]
     if not triggers or not columns or past.execute(changed.format(pair.temporary("state"))).fetchone() is None:
         return None
-    assignments = sql.SQL(", ").join(sql.SQL("{0} = {0}").format(sql.Identifier(column.name)) for column in columns)
-    one_row = sql.SQL("UPDATE ONLY {0} SET {1} WHERE ctid = (SELECT ctid FROM ONLY {0} LIMIT 1)")
     names = " and ".join(trigger.name for trigger in triggers)
     try:
-        with now.transaction(force_rollback=True):
-            now.execute("SET LOCAL search_path TO DEFAULT")
-            now.execute("SET LOCAL lock_timeout = '1s'")
-            if now.execute(one_row.format(pair.table, assignments)).rowcount == 0:
-                return f"{names} of {pair.name} leaves updates out"
-    except psycopg.errors.LockNotAvailable:
-        return None  # the row is just being changed, so rows can be
+        if rehearse_update(now, pair.table, [column.name for column in columns]) == 0:
+            return f"{names} of {pair.name} leaves updates out"
     except psycopg.Error as error:
         return f"{names} of {pair.name} refuses updates: {first_line(error)}"
     return None

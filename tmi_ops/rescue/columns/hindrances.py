@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.errors import first_line
-from tmi_ops.rescue.barriers import Barrier
+from tmi_ops.rescue.barriers import Barrier, rehearse_update
 from tmi_ops.rescue.columns.definition import WasColumn
 from tmi_ops.rescue.columns.values import STAGED, filled, places
 from tmi_ops.rescue.pairs import Pair, listed
@@ -31,8 +31,6 @@ _NAMED_BY_TRIGGERS = """
 SELECT a.attname FROM pg_trigger t JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)
 WHERE t.tgrelid = %s::regclass AND NOT t.tgisinternal
 """
-
-
 _NOT_VALIDATED = """
 SELECT conname FROM pg_constraint WHERE %(table)s::regclass IN (conrelid, confrelid) AND NOT convalidated
 """
@@ -99,14 +97,8 @@ def _refused(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> Iterator
     settable = next((c.name for c in living if c.name not in named and not c.generated and c.identity != "a"), None)
     if not triggers or settable is None or not filled(columns):
         return
-    one_row = sql.SQL("UPDATE ONLY {0} SET {1} = {1} WHERE ctid = (SELECT ctid FROM ONLY {0} LIMIT 1)")
     try:
-        with now.transaction(force_rollback=True):
-            now.execute("SET LOCAL search_path TO DEFAULT")
-            now.execute("SET LOCAL lock_timeout = '1s'")
-            now.execute(one_row.format(pair.table, sql.Identifier(settable)))
-    except psycopg.errors.LockNotAvailable:
-        return  # the row is just being changed, so rows can be
+        rehearse_update(now, pair.table, [settable])
     except psycopg.Error as error:
         yield Barrier(
             f"{' and '.join(triggers)} of {pair.name} lets no row be changed: {first_line(error)}.",
