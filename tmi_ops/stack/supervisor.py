@@ -68,22 +68,17 @@ class _Supervised:
 class Supervisor:
     """One stack in the hands of this process. Use as `with supervised_stack(...) as supervisor`."""
 
-    def __init__(self, ground: Ground, stop: threading.Event, *, with_dagster: bool) -> None:
+    def __init__(self, ground: Ground, stop: threading.Event) -> None:
         self.stop_requested = stop
         self._ground = ground
-        self._with_dagster = with_dagster
         self._started_at = datetime.now(UTC)
         self._ready = False
         self._writing = threading.Lock()
-        records = (dagster_records(ground),) if with_dagster else ()
-        self._first = [_Supervised(service) for service in (*servers(ground), *records)]
-        code = () if ground.code is None else (dagster_code(ground, ground.code),)
-        self._second = [_Supervised(service) for service in code]
-        self._then = [_Supervised(service) for service in (dagster_processes(ground) if with_dagster else ())]
+        self._groups = [[_Supervised(service) for service in group] for group in _in_starting_order(ground)]
 
     @property
     def _every(self) -> tuple[_Supervised, ...]:
-        return (*self._first, *self._second, *self._then)
+        return tuple(supervised for group in self._groups for supervised in group)
 
     @property
     def state(self) -> StackState:
@@ -91,7 +86,7 @@ class Supervisor:
             home=self._ground.layout.home,
             supervisor_pid=os.getpid(),
             started_at=self._started_at,
-            with_dagster=self._with_dagster,
+            with_dagster=self._ground.code is not None,
             ready=self._ready,
             ports=self._ground.ports,
             services=tuple(_state_of(supervised) for supervised in self._every),
@@ -104,7 +99,7 @@ class Supervisor:
             OpsError: a server did not start. `stop` then ends the others.
         """
         self._record()
-        for group in (self._first, self._second, self._then):
+        for group in self._groups:
             if not self.stop_requested.is_set():
                 self._start_side_by_side(group, report)
         self._ready = not self.stop_requested.is_set()
@@ -123,7 +118,7 @@ class Supervisor:
 
     def stop(self, report: Report) -> None:
         """Stop everything in good order, also what is half started."""
-        for group in (self._then, self._second, self._first):
+        for group in reversed(self._groups):
             running = [supervised for supervised in group if supervised.running is not None]
             _side_by_side(lambda supervised: _stop(supervised, report), running)
 
@@ -181,6 +176,17 @@ class Supervisor:
             write_private(self._ground.layout.state, self.state.model_dump_json(indent=2) + "\n")
 
 
+def _in_starting_order(ground: Ground) -> list[tuple[Service, ...]]:
+    """What starts side by side; a group needs those before it."""
+    if ground.code is None:
+        return [servers(ground)]
+    return [
+        (*servers(ground), dagster_records(ground)),
+        (dagster_code(ground, ground.code),),
+        dagster_processes(ground),
+    ]
+
+
 @contextmanager
 def supervised_stack(
     home: Path, *, pg_bindir: Path | None, with_dagster: bool, stop: threading.Event
@@ -204,7 +210,7 @@ def supervised_stack(
         servers_lock.share()
         try:
             ground = _ground(layout, pg_bindir, (servers_lock.descriptor,), stop.is_set, with_dagster=with_dagster)
-            yield Supervisor(ground, stop, with_dagster=with_dagster)
+            yield Supervisor(ground, stop)
         finally:
             layout.state.unlink(missing_ok=True)
             servers_lock.close()
