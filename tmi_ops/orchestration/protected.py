@@ -35,7 +35,6 @@ from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings import Declared, Objectives, read_source
 from tmi_ops.settings.groups import objectives_from
-from tmi_ops.settings.reading import settings_name
 
 # The parameter by which assets, ops and sensors ask for their environment.
 RESOURCE = "environment"
@@ -184,7 +183,7 @@ def protected(of: str | Declared, environ: Mapping[str, str] | None = None) -> P
     source = read_source(environ, of=of, secrets=False)
     objectives = objectives_from(source.environment, source.values)
     return Protected(
-        name=settings_name(source),
+        name=source.name,
         environment=source.environment,
         is_environment=source.database is None,
         profile=read_profile(source.values.get(PROFILE), source.directory),

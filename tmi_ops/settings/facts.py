@@ -200,6 +200,11 @@ class AlertSettings(_Facts):
         return ", ".join(f"{len(urls)} for {words}" for words, urls in counts.items() if urls) or "nobody is told"
 
 
+def full_name(environment: str, database: str | None) -> str:
+    """`production`, or `production/billing` for another database of its cluster."""
+    return f"{environment}/{database}" if database else environment
+
+
 class Settings(_Facts):
     """Everything tmi_ops is told. Secrets never show in its repr.
 
@@ -227,8 +232,7 @@ class Settings(_Facts):
 
     @property
     def name(self) -> str:
-        """`production`, or `production/billing` for another database of its cluster."""
-        return f"{self.environment}/{self.database}" if self.database else self.environment
+        return full_name(self.environment, self.database)
 
     @property
     def own_folder(self) -> str:

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tmi_ops.errors import SettingsError
+from tmi_ops.errors import SettingsError, first_line
+from tmi_ops.settings.facts import full_name
 from tmi_ops.settings.names import is_known, nearest_name, refuse_secret
 from tmi_ops.settings.sources import env_files
 
@@ -144,11 +145,6 @@ class Fleet:
         )
 
 
-def full_name(environment: str, database: str | None) -> str:
-    """`production`, or `production/billing` for another database of its cluster."""
-    return f"{environment}/{database}" if database else environment
-
-
 def find_fleet(process: Mapping[str, str], directory: Path) -> Fleet | None:
     """What TMI_OPS_CONFIG names, else `tmi-ops.toml` in the directory; None: there is no such file.
 
@@ -178,7 +174,7 @@ def _read(file: Path, _changed_ns: int, _size: int) -> Fleet:
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}.", next_step="make it readable") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = str(error).splitlines()[0] if isinstance(error, tomllib.TOMLDecodeError) else "its bytes are no text"
+        why = first_line(error) if isinstance(error, tomllib.TOMLDecodeError) else "its bytes are no text"
         raise SettingsError(f"{file} is not TOML: {why}.", next_step=_PAGE) from None
 
 

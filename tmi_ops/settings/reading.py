@@ -15,8 +15,8 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings.alerting import alerts_from
-from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Settings
-from tmi_ops.settings.fleet import Declared, find_fleet, full_name
+from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Settings, full_name
+from tmi_ops.settings.fleet import Declared, find_fleet
 from tmi_ops.settings.groups import (
     CACHE,
     KEEP,
@@ -58,6 +58,10 @@ class Source:
     directory: Path
     values: dict[str, str]
     declared: Declared | None
+
+    @property
+    def name(self) -> str:
+        return full_name(self.environment, self.database)
 
     @property
     def home(self) -> Path:
@@ -109,7 +113,7 @@ def load_settings(
     except ValidationError as error:
         file = f"{source.declared.file.name}, " if source.declared else ""
         raise SettingsError(
-            f"Settings of {settings_name(source)} are malformed: {_readable(error)}.",
+            f"Settings of {source.name} are malformed: {_readable(error)}.",
             next_step=f"correct the variable in the process or in {file}"
             f"{' or '.join(env_file_names(environment))}, then run `tmi-ops settings` to see what is read",
         ) from None
@@ -166,11 +170,7 @@ def environment_name(environ: Mapping[str, str] | None = None, directory: Path |
     Raises:
         SettingsError: as `read_source`.
     """
-    return settings_name(read_source(environ, directory, secrets=False))
-
-
-def settings_name(source: Source) -> str:
-    return full_name(source.environment, source.database)
+    return read_source(environ, directory, secrets=False).name
 
 
 def read_variables(
@@ -198,7 +198,7 @@ def unused_variables(environ: Mapping[str, str] | None = None, directory: Path |
     if not names:
         return ""
     said = f"{', '.join(names)} of this process {'is' if len(names) == 1 else 'are'} not used"
-    return f"{said}: {source.declared.file.name} says how {settings_name(source)} is reached."
+    return f"{said}: {source.declared.file.name} says how {source.name} is reached."
 
 
 def variables_of(settings: Settings) -> Mapping[str, str]:
