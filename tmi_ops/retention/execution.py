@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tmi_ops.errors import ObjectMissingError
-from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.progress import Phase, Report
 from tmi_ops.retention.facts import Backup, HalfMade, WalFile
 from tmi_ops.retention.holds import hold_key
@@ -159,7 +158,7 @@ def _exists(store: ObjectStore, key: str) -> bool:
 
 def _remove_wal(store: ObjectStore, wal: WalDecision, result: RetentionResult, phase: Phase, *, locking: bool) -> None:
     if wal.removed:
-        gone = [Segment(file.timeline, file.start, file.end - file.start) for file in wal.removed if file.is_whole]
+        gone = [file.segment for file in wal.removed if file.is_whole]
         withdraw(store, wal.system_identifier, gone)
     for start in range(0, len(wal.removed), DELETE_BATCH):
         files: list[WalFile] = []

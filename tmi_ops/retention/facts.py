@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from tmi_ops.postgres.wal_files import SEGMENT_NAME
+from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, SEGMENT_NAME, Segment
 from tmi_ops.store.guarding import UnfinishedUpload
 from tmi_ops.store.manifest import Kind
+from tmi_ops.wal.layout import SUFFIX
 from tmi_ops.wal.lineage import Lineage
 
 Proof = Literal["proven", "failed", "not proven"]
@@ -68,14 +69,19 @@ class WalFile:
     end: int
 
     @property
+    def segment(self) -> Segment:
+        """What it is of, where it is whole."""
+        return Segment(self.timeline, self.start, self.end - self.start)
+
+    @property
     def is_open(self) -> bool:
         """Whether it is of an open segment: it is superseded once that is there whole."""
-        return ".partial" in self.key
+        return PARTIAL_SUFFIX in self.key
 
     @property
     def is_whole(self) -> bool:
         """Whether it is a segment."""
-        return SEGMENT_NAME.fullmatch(self.key.rpartition("/")[2].removesuffix(".zst")) is not None
+        return SEGMENT_NAME.fullmatch(self.key.rpartition("/")[2].removesuffix(SUFFIX)) is not None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from tmi_ops.postgres.wal_files import (
     DEFAULT_SEGMENT_SIZE,
     HISTORY_NAME,
     SEGMENT_NAME,
-    Segment,
     parse_lsn,
     parse_segment_name,
 )
@@ -153,7 +152,7 @@ def _read_wal(store: ObjectStore, cluster: str, *, to_look: bool) -> ClusterWal:
             files.append(WalFile(item.key, item.size, item.modified, *chapter))
     if claims is not None:
         whole = (file for file in files if file.is_whole)
-        correct(store, cluster, claims, {Segment(file.timeline, file.start, file.end - file.start) for file in whole})
+        correct(store, cluster, claims, {file.segment for file in whole})
     lines = {timeline: line for timeline in sorted(histories) if (line := _read_line(store, cluster, timeline))}
     return ClusterWal(cluster, tuple(files), lines)
 
