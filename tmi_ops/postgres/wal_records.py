@@ -190,16 +190,19 @@ class _Pages:
         found = self._gathered(record, RECORD_HEADER_SIZE + 24, at_least=RECORD_HEADER_SIZE)
         if found is None or found[17] != _TRANSACTION or found[16] & _KIND not in (_COMMIT, _COMMIT_PREPARED):
             return None
-        at = _main_data(found, RECORD_HEADER_SIZE)
-        return None if at is None or at + 8 > len(found) else _moment(self._i64.unpack_from(found, at)[0])
+        return self._time_in(found)
 
     def restore_point_time(self, record: int) -> datetime | None:
         """None: it is no restore point, or its time is not here whole."""
         found = self._gathered(record, RECORD_HEADER_SIZE + 2 + 8) if record >= LONG_HEADER_SIZE else None
         if found is None or found[17] != _XLOG or found[16] & _KIND_OF_XLOG != _RESTORE_POINT:
             return None
-        at = _main_data(found, RECORD_HEADER_SIZE)
-        return None if at is None or at + 8 > len(found) else _moment(self._i64.unpack_from(found, at)[0])
+        return self._time_in(found)
+
+    def _time_in(self, record: bytes) -> datetime | None:
+        """What the main data begin with."""
+        at = _main_data(record, RECORD_HEADER_SIZE)
+        return None if at is None or at + 8 > len(record) else _moment(self._i64.unpack_from(record, at)[0])
 
     def level_changes(self) -> Iterator[LevelChange]:
         """Found by how such a record begins, and believed where a record begins at that place."""

@@ -32,7 +32,6 @@ from tmi_ops.wal.index import (
     before,
     correct,
     extended,
-    lost_of,
     read_index,
     stored_per_day,
     uncounted,
@@ -189,9 +188,8 @@ def list_wal(
 def _correct(store: ObjectStore, system_identifier: str, claims: WalIndex, listed: Sequence[ListedObject]) -> None:
     """Take out of the index what was listed again and is not there; whoever may not write there leaves it."""
     there = {item.segment for item in _segments_in(listed, claims.segment_size)}
-    if next(lost_of(claims, there), None) is not None:
-        with contextlib.suppress(OpsError):
-            correct(store, system_identifier, claims, there)
+    with contextlib.suppress(OpsError):
+        correct(store, system_identifier, claims, there)
 
 
 def _keep_index(

@@ -156,10 +156,11 @@ def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: 
             raise conflict(f"{segment.name}{PARTIAL_SUFFIX}")
         return False
     # Where nothing says how far it goes, all of it is stored and nothing of it is promised.
-    plain = content[: end - segment.start] if end > segment.start else content
+    known = end - segment.start if end > segment.start else None
+    plain = content[:known]
     sha256 = hashlib.sha256(plain).hexdigest()
-    metadata = {**FileFacts(len(plain), sha256, end).metadata(), **({SO_FAR: sha256} if end > segment.start else {})}
-    name = piece_name(segment, 0, end - segment.start) if end > segment.start else f"{segment.name}{PARTIAL_SUFFIX}"
+    metadata = FileFacts(len(plain), sha256, end).metadata() | ({} if known is None else {SO_FAR: sha256})
+    name = f"{segment.name}{PARTIAL_SUFFIX}" if known is None else piece_name(segment, 0, known)
     body = sealed(store, compressed(plain))
     try:
         put_stamped(store, file_key(cluster, name), body, metadata, IfAbsent(), "WAL")

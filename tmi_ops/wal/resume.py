@@ -279,11 +279,10 @@ def _warn_of_younger_timelines(archive: WalArchive, line: Lineage, report: Repor
 
 def _needed_by_bases(store: ObjectStore, identity: SystemIdentity, line: Lineage, segment_size: int) -> Segment | None:
     """Where the WAL behind the newest base backup of this cluster begins; None where there is no base backup."""
+    readable = list_backups(store, lambda _: None)  # another one must not keep WAL from being received
     stops = [
         (parse_lsn(entry.manifest.stop_lsn), entry.manifest.timeline)
-        for entry in list_backups(
-            store, lambda _: None
-        )  # one that cannot be read must not keep WAL from being received
+        for entry in readable
         if isinstance(entry.manifest, BaseManifest)
         and entry.manifest.system_identifier == identity.system_identifier
         and entry.manifest.timeline in line.timelines

@@ -47,22 +47,16 @@ def promised_plan(
         RecoveryError: the target cannot be reached; the message says what can.
         StoreError: the store failed.
     """
-    plan = plan_recovery(
-        with_times(store, facts, target, programs, directory, report, timeline=timeline),
-        target,
-        timeline=timeline,
-        base=base,
-    )
+
+    def planned(facts: RecoveryFacts) -> RecoveryPlan:
+        timed = with_times(store, facts, target, programs, directory, report, timeline=timeline)
+        return plan_recovery(timed, target, timeline=timeline, base=base)
+
+    plan = planned(facts)
     if are_there(store, facts.system_identifier, plan.wal.files):
         return plan
-    facts = replace(facts, archive=list_wal(store, facts.system_identifier, whole=True))
     report.note("The index of the archive named WAL that is gone; the plan is made of what is there.")
-    return plan_recovery(
-        with_times(store, facts, target, programs, directory, report, timeline=timeline),
-        target,
-        timeline=timeline,
-        base=base,
-    )
+    return planned(replace(facts, archive=list_wal(store, facts.system_identifier, whole=True)))
 
 
 def are_there(store: ObjectStore, system_identifier: str, files: Iterable[WalFile]) -> bool:

@@ -179,12 +179,8 @@ def _connect(work: Work) -> None:
         write_env_file(Path(wish.env_file), variables)
     if wish.secret_file is not None:
         write_secret(SecretManifest(Path(wish.secret_file), wish.secret_name, wish.secret_namespace), variables)
-    if (
-        run_hook(
-            read_application(work.settings.variables), "connect", {**variables, "TMI_OPS_RUN_ID": work.journal.run_id}
-        )
-        is not None
-    ):
+    environment = {**variables, "TMI_OPS_RUN_ID": work.journal.run_id}
+    if run_hook(read_application(work.settings.variables), "connect", environment) is not None:
         work.say(f"{VARIABLES['connect']} was run with the new connection in its environment.")
     work.say(f"Written: {', '.join(wish.files) or work.directory / OWN_FILE}.")
 
