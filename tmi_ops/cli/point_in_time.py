@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,6 +57,7 @@ def restore_point_in_time(wanted: PointInTime) -> int:
     from tmi_ops.recovery.point_in_time.facts import read_facts
     from tmi_ops.recovery.point_in_time.promised import promised_plan
 
+    begun = time.monotonic()
     settings, store = open_environment()
     destination = Destination(wanted.into or _usual_place(settings), wanted.tablespaces)
     with reporting(wanted.quiet) as report:
@@ -71,6 +73,7 @@ def restore_point_in_time(wanted: PointInTime) -> int:
             timeline=wanted.timeline,
             base=wanted.backup,
         )
+    planned = time.monotonic() - begun
     require_vacant(plan, destination)
     _show_plan(plan, destination, sum(disk_needed(plan, destination, store).values()), pause=wanted.pause)
     if loaded := libraries_of_copies(settings):
@@ -87,7 +90,7 @@ def restore_point_in_time(wanted: PointInTime) -> int:
             finish="pause" if wanted.pause else "promote",
             keep_settings=wanted.keep_settings,
         )
-    _show_recovered(recovered, programs.path("pg_ctl"))
+    _show_recovered(recovered, planned, programs.path("pg_ctl"))
     return 0
 
 
@@ -151,8 +154,9 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _show_recovered(recovered: Recovered, pg_ctl: Path) -> None:
+def _show_recovered(recovered: Recovered, planned: float, pg_ctl: Path) -> None:
     from tmi_ops.postgres.wal_files import format_lsn
+    from tmi_ops.recovery.point_in_time.execution import PLAN
     from tmi_ops.recovery.point_in_time.target import time_words as moment_words
 
     committed = moment_words(recovered.last_commit_at) if recovered.last_commit_at else "the base backup itself"
@@ -167,9 +171,10 @@ def _show_recovered(recovered: Recovered, pg_ctl: Path) -> None:
     for note in recovered.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
     table = Table(show_header=False, box=None, padding=(0, 2))
-    for phase, seconds in recovered.phases.items():
+    phases = {PLAN: planned, **recovered.phases}
+    for phase, seconds in phases.items():
         table.add_row(phase, time_words(seconds))
-    table.add_row("[bold]in all[/]", f"[bold]{time_words(sum(recovered.phases.values()))}[/]")
+    table.add_row("[bold]in all[/]", f"[bold]{time_words(sum(phases.values()))}[/]")
     out.print(table)
     for line in (*_set_aside_words(recovered), *_way_on(recovered, pg_ctl)):
         out.print(escape(line), soft_wrap=True)

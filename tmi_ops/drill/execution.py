@@ -36,13 +36,13 @@ from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed
-from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
+from tmi_ops.recovery.point_in_time.execution import PLAN, Recovered, execute_recovery
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import record_verdict
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_points import read_restore_point
 
-VERIFY, PLAN, PREPARE, START = "verify", "plan", "prepare", "start"
+VERIFY, START = "verify", "start"
 _OF_THE_DATABASE: tuple[CheckName, ...] = ("schema", "built_in_rows", "heartbeat")
 
 
@@ -102,8 +102,6 @@ class _Drilling:
                 name="recovery", outcome="failed", detail=error.what, seconds=self.found.recovery_seconds
             )
             return
-        took = time.monotonic() - begun
-        self.found.phases[PREPARE] = max(0.0, took - sum(recovered.phases.values()))
         self.found.phases |= recovered.phases
         self._judge(recovered, destination)
 

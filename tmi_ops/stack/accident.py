@@ -20,7 +20,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.destination import Destination
-from tmi_ops.recovery.point_in_time.execution import recovered_cluster
+from tmi_ops.recovery.point_in_time.execution import PLAN, recovered_cluster
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.target import Target
@@ -170,11 +170,13 @@ def _seconds_behind(store: ObjectStore, system_identifier: str) -> float:
 def _look_at_the_past(
     settings: Settings, store: ObjectStore, report: Report, target: datetime
 ) -> tuple[int, Mapping[str, float]]:
+    begun = time.monotonic()
     facts = read_facts(store)
     programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     scratch = settings.home / "scratch"
     wanted = Target(time=target)
     plan = promised_plan(store, facts, wanted, programs, scratch, report)
+    planned = time.monotonic() - begun
     destination = Destination(scratch / f"accident-{target:%Y%m%dT%H%M%S}", {}, scratch / "accident-tablespaces")
     with recovered_cluster(settings, store, plan, destination, report) as cluster:
         past = cluster.address.model_copy(update={"database": settings.postgres.database})
@@ -182,4 +184,4 @@ def _look_at_the_past(
             row = connection.execute("SELECT count(*) FROM demo_ledger").fetchone()
         if row is None:  # an aggregate has its row
             raise RecoveryError("The recovered cluster gave no answer.")
-        return int(row[0]), dict(cluster.recovered.phases)
+        return int(row[0]), {PLAN: planned, **cluster.recovered.phases}

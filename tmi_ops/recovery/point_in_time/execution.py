@@ -54,6 +54,7 @@ Finish = Literal["promote", "pause"]
 # Each start answers one reason to start again: a setting that is too low, a tablespace that the WAL creates, or a
 # target at the end of the WAL.
 STARTS = 25
+PLAN, PREPARE = "plan", "prepare"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Recovered:
         stopped: the server's word on why it stopped there; empty at the end of the WAL.
         timeline: the cluster's timeline now; a promoted cluster is on a new one.
         restored_size: bytes of the files that were extracted; `replayed_size`: bytes of WAL.
-        phases: seconds by phase, in their order.
+        phases: seconds by phase; `PREPARE` is all that is none of the others, so that together they are what the
+            recovery took.
         set_aside: settings that are not as its source had them; `amiss`: what still keeps it from starting, in the
             server's words; empty: nothing is known.
         notes: what a person should know of the target that was reached, a sentence each.
@@ -141,7 +143,7 @@ def execute_recovery(
                 subscriptions=recovery.subscriptions,
                 keep_settings=keep_settings,
             )
-        recovered = replace(recovered, set_aside=left.set_aside, amiss=left.amiss)
+        recovered = replace(recovered, set_aside=left.set_aside, amiss=left.amiss, phases=recovery.phases)
     except BaseException:
         recovery.clear()
         raise
@@ -211,6 +213,7 @@ class _Recovery:
     ) -> None:
         self._store, self._plan, self._destination, self._report = store, plan, destination, report
         self._finish = finish
+        self._begun = time.monotonic()
         self._phases: dict[str, float] = {}
         self.subscriptions = 0
         self._made_in_place: list[Path] = []
@@ -220,6 +223,12 @@ class _Recovery:
         self._places = [destination.directory, *destination.places(plan.base).values()]
         self._made = {place: _first_absent(place) for place in self._places if not place.exists()}
         self.identity = owner_of(destination.directory, self.programs, together=destination.lies_together)
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """What was spent so far, to the last second."""
+        rest = time.monotonic() - self._begun - sum(self._phases.values())
+        return {PREPARE: max(0.0, rest), **self._phases}
 
     @contextmanager
     def running(self) -> Iterator[RecoveredCluster]:
@@ -365,7 +374,7 @@ class _Recovery:
             timeline=timeline,
             restored_size=size,
             replayed_size=max(0, reached.lsn - plan.wal.start),
-            phases=self._phases,
+            phases=self.phases,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, timedelta
@@ -43,7 +44,11 @@ def test_latest_from_a_chain_holds_everything_up_to_the_open_segment_and_starts_
     past: Past, directory: Path
 ) -> None:
     report = Progress()
-    recovered = restore(past.settings, Target(), directory, report=report)
+    store = open_store(past.settings.store, past.settings.environment)
+    plan = plan_to(store, Target(), past.settings.home / "scratch")
+    begun = time.monotonic()
+    recovered = execute_recovery(past.settings, store, plan, Destination(directory), report)
+    assert sum(recovered.phases.values()) == pytest.approx(time.monotonic() - begun, rel=0.1)
     assert ids(recovered.plan.chain) == ids(past.chain(past.full, past.incremental, past.second_incremental))
     assert (recovered.promoted, recovered.timeline, recovered.stopped) == (True, 2, "")
     assert past.last.lsn < recovered.lsn <= past.end
