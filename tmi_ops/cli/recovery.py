@@ -108,8 +108,6 @@ def restore(
     A cluster (--to-time, --to-lsn, --to-name or --latest) is restored from its base backups and archived WAL into a new
     data directory DIR on this machine. No running server is touched.
     """
-    from tmi_ops.recovery.restore import RestoreChoices
-
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=exclusive)
     if target is None:
         if timeline or cluster or tablespace_mapping or pause or exclusive or keep_settings:
@@ -119,6 +117,9 @@ def restore(
                 "say what to restore: --into DBNAME for a database; --to-time, --to-lsn, --to-name or --latest for a "
                 "cluster"
             )
+        # What loads a dump takes a quarter of a second to import, and a cluster's recovery has no use for it.
+        from tmi_ops.recovery.restore import RestoreChoices
+
         choices = RestoreChoices(accept_differences, not no_tablespaces, powerful_roles, as_superuser)
         return _restore_database(
             backup or "latest", into, choices, replace=replace, yes=yes, plan_only=plan_only, quiet=quiet
