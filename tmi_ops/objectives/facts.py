@@ -61,7 +61,8 @@ class ServerReading:
 
 @dataclass(frozen=True)
 class ReceiverReading:
-    """The receiver's lease. `age`: since it was written, by the store's clock; `level_at`: see `Lease`."""
+    """The receiver's lease. `age`: since it was written, by the store's clock; `lsn`, `timeline`, `level_at`: see
+    `Lease`."""
 
     at_work: bool
     who: str
@@ -69,6 +70,8 @@ class ReceiverReading:
     ended: bool
     age: timedelta
     level_at: datetime | None
+    lsn: str | None = None
+    timeline: int | None = None
 
 
 @dataclass(frozen=True)

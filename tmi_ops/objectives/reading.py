@@ -281,6 +281,8 @@ def _receiver(lease: Lease, age_s: float) -> ReceiverReading:
         ended=lease.ended,
         age=timedelta(seconds=max(0.0, age_s)),
         level_at=lease.level_at,
+        lsn=lease.lsn,
+        timeline=lease.timeline,
     )
 
 

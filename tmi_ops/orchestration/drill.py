@@ -1,4 +1,4 @@
-"""Recovery drills as an asset with three checks, a job and a weekly schedule; and the beats that they find again."""
+"""Recovery drills as an asset with three checks, a job and a weekly schedule."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from tmi_ops.recovery.point_in_time.target import Target
 
 DRILL_JOB = "recovery_drill"
-HEARTBEAT_JOB = "heartbeat"
 LONGEST_DRILL = timedelta(hours=12)
-LONGEST_BEAT = timedelta(minutes=5)
 SOUND, RTO_MET, RPO_MET = "sound", "rto_met", "rpo_met"
 _WRITTEN = "write it as 2026-11-24T03:44:13+00:00"
 _MISSED = "one of to_time, to_lsn, to_name and latest at most, and seed only with none of them"
@@ -75,38 +73,22 @@ class DrillConfig(Config):
 
 
 def drill_definitions(here: Protected) -> Definitions:
-    """Assets `<environment>/recovery/drill` and `<environment>/recovery/heartbeat`, their jobs and schedules."""
-    drill, beats = _drill_asset(here), _heartbeat_asset(here)
+    """Asset `<environment>/recovery/drill`, its job and its schedule."""
+    drill = _drill_asset(here)
     job = here.asset_job(
         DRILL_JOB,
         selection=AssetSelection.assets(drill.key),
         description="Recover for practice, measure it, and keep the evidence.",
         tags=job_tags(here, Lane.PROOF, LONGEST_DRILL),
     )
-    beating = here.asset_job(
-        HEARTBEAT_JOB,
-        selection=AssetSelection.assets(beats.key),
-        description="Write a beat into the database.",
-        tags=job_tags(here, Lane.WATCH, LONGEST_BEAT),
-    )
-    timetable = here.timetable
     weekly = scheduled(
         here,
         "weekly_recovery_drill",
         job,
-        timetable.drill,
+        here.timetable.drill,
         "a recovery to a random moment of the recovery window, after the week's base backup and when few are awake.",
     )
-    regular = scheduled(
-        here,
-        "heartbeat_within_the_rpo",
-        beating,
-        timetable.heartbeat,
-        "a beat; three or more within the RPO let a drill tell what is missing to within a third of it. "
-        "`tmi-ops heartbeat --every 60` as a service writes them more often.",
-        turn=2,
-    )
-    return Definitions(assets=[drill, beats], jobs=[job, beating], schedules=[weekly, regular])
+    return Definitions(assets=[drill], jobs=[job], schedules=[weekly])
 
 
 def _drill_asset(here: Protected) -> AssetsDefinition:
@@ -149,35 +131,6 @@ def _drill_asset(here: Protected) -> AssetsDefinition:
         return Materialized(metadata=_metadata(done), check_results=_checks(done.evidence))
 
     return drill
-
-
-def _heartbeat_asset(here: Protected) -> AssetsDefinition:
-    @asset(
-        key=here.key("recovery", "heartbeat"),
-        group_name="recovery",
-        kinds={"postgres"},
-        owners=OWNERS,
-        pool=pool(here, "heartbeat"),
-        description="The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
-        "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`.",
-    )
-    @here.given
-    def heartbeat(environment: Environment) -> Materialized:
-        from tmi_ops.drill.heartbeat import beat
-        from tmi_ops.postgres.wal_files import format_lsn
-
-        with failures_explained():
-            written = beat(environment.settings_for(Purpose.HEARTBEAT).postgres)
-        return Materialized(
-            metadata={
-                "beat": MetadataValue.int(written.id),
-                "written at": MetadataValue.timestamp(written.written_at),
-                "LSN": MetadataValue.text(format_lsn(written.lsn)),
-                "hash": MetadataValue.text(written.hash),
-            }
-        )
-
-    return heartbeat
 
 
 def _moment(words: str | None) -> datetime | None:

@@ -1,8 +1,7 @@
 """The sensors that guard the objectives: they look, decide (`tmi_ops/objectives/acting.py`), begin the cure, tell."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,10 @@ from tmi_ops.checks.finding import Finding
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.acting import Decision, Judged, Memory, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action
-from tmi_ops.objectives.sharing import SharedReading
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
 from tmi_ops.orchestration.protected import Protected
+from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.watching import stuck_automation, tell_of_automation
 from tmi_ops.settings import Objectives, Settings
@@ -32,13 +31,8 @@ from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
-    from tmi_ops.store.objects import ObjectStore
 
 MET_CHECK = "objective_met"
-# Sensors that look within so long of each other share one reading of store and server.
-SHARED_FOR = timedelta(seconds=20)
-# Dagster ends a sensor's look after 60 s, and nobody would be told. What was not read by then is unknown, and is told.
-BUDGET_S = 40.0
 _ABOUT: Mapping[Topic, str] = {
     Topic.RPO: "How much would be lost, were the server lost now. At risk: the run that cures it begins, once, and "
     "again only after it had its time. Breached: an alert, and the check of `objectives/rpo` fails.",
@@ -110,7 +104,7 @@ def look(
     settings, now = environment.settings, datetime.now(UTC)
     pace = pace_of(topic, settings.objectives)
     try:
-        facts = _recent(environment, shared_for)
+        facts = recent_facts(environment, shared_for)
         judged = _judge(topic, facts, settings.objectives)
     except OpsError as error:
         return decide_unread(topic, error.what, error.next_step, memory, now, pace)
@@ -181,38 +175,3 @@ def _check_events(here: Protected, topic: Topic, before: Memory, decision: Decis
 def severity_of(standing: Standing | None) -> AssetCheckSeverity:
     """A breach is an error; a risk, and not to know, are warnings."""
     return AssetCheckSeverity.ERROR if standing is Standing.BREACHED else AssetCheckSeverity.WARN
-
-
-@dataclass
-class _Guarded:
-    """What this process reads one environment with; the handle is made anew after a failure."""
-
-    readings: SharedReading["RecoverabilityFacts"] = field(default_factory=SharedReading)
-    store: "ObjectStore | None" = None
-
-
-# By what is read: a code location may serve several environments, whose sensors look side by side.
-_GUARDED: defaultdict[str, _Guarded] = defaultdict(_Guarded)
-
-
-def _recent(environment: Environment, shared_for: timedelta) -> "RecoverabilityFacts":
-    """Not older than `shared_for`; what is read anew is kept for the history.
-
-    Raises:
-        OpsError: it could not be read, or not in time.
-    """
-    settings = environment.settings
-    of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.name}"
-    guarded = _GUARDED[of]
-
-    def read() -> "RecoverabilityFacts":
-        from tmi_ops.objectives.history import record_reading
-        from tmi_ops.objectives.reading import read_recoverability
-
-        store, guarded.store = guarded.store or environment.open_store(), None
-        facts = read_recoverability(settings, store)
-        record_reading(store, facts, settings.objectives.rpo)
-        guarded.store = store
-        return facts
-
-    return guarded.readings.recent(of, read, shared_for_s=shared_for.total_seconds(), budget_s=BUDGET_S)

@@ -22,11 +22,14 @@ from dagster import (
 from tmi_ops.objectives.acting import Judged
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.orchestration.guarding import MET_CHECK, severity_of
+from tmi_ops.orchestration.in_tick import Done
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.protected import Protected
+from tmi_ops.orchestration.readings import recent_facts
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
+from tmi_ops.settings import Objectives
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
@@ -69,26 +72,15 @@ def objectives_definitions(here: Protected) -> Definitions:
     def objectives(context: AssetExecutionContext, environment: Environment) -> Iterator[Materialized]:
         from tmi_ops.objectives.history import read_history, record_reading
         from tmi_ops.objectives.reading import read_recoverability
-        from tmi_ops.objectives.rpo import judge_rpo
-        from tmi_ops.objectives.rto import forecast_rto
-        from tmi_ops.objectives.stream import judge_stream
 
         with failures_explained():
             settings, store = environment.settings, environment.open_store()
             facts = read_recoverability(settings, store)
             record_reading(store, facts, settings.objectives.rpo)
             days = read_history(store, facts.server_now)
-        rpo = judge_rpo(facts, settings.objectives)
-        rto = forecast_rto(facts, settings.objectives)
-        stream = judge_stream(facts, settings.objectives)
         for problem in facts.problems:
             context.log.warning(problem)
-        yield Materialized(
-            asset_key=rpo_key,
-            metadata=_rpo_metadata(facts, rpo, stream, days),
-            check_results=[_met(rpo_key, rpo)],
-        )
-        yield Materialized(asset_key=rto_key, metadata=_rto_metadata(facts, rto), check_results=[_met(rto_key, rto)])
+        yield from _results(here, facts, days, settings.objectives)
 
     job = here.asset_job(
         JOB,
@@ -103,8 +95,37 @@ def objectives_definitions(here: Protected) -> Definitions:
         here.timetable.objectives,
         "RPO and RTO are measured, judged and kept, so that their worst of a day and of a month is known.",
         turn=1,
+        in_tick=lambda environment: _measured(here, environment),
     )
     return Definitions(assets=[objectives], jobs=[job], schedules=[schedule])
+
+
+def _measured(here: Protected, environment: Environment) -> Done:
+    """By the reading that the guards share."""
+    from tmi_ops.objectives.history import read_history
+
+    facts = recent_facts(environment)
+    days = read_history(environment.open_store(), facts.server_now)
+    rpo, rto = _results(here, facts, days, environment.settings.objectives)
+    return Done(
+        " ".join(check.description or "" for one in (rpo, rto) for check in one.check_results or ()), [rpo, rto]
+    )
+
+
+def _results(
+    here: Protected, facts: "RecoverabilityFacts", days: "Sequence[Day]", objectives: Objectives
+) -> tuple[Materialized, Materialized]:
+    from tmi_ops.objectives.rpo import judge_rpo
+    from tmi_ops.objectives.rto import forecast_rto
+    from tmi_ops.objectives.stream import judge_stream
+
+    rpo_key, rto_key = (here.key("objectives", name) for name in ("rpo", "rto"))
+    rpo, rto = judge_rpo(facts, objectives), forecast_rto(facts, objectives)
+    of_rpo = _rpo_metadata(facts, rpo, judge_stream(facts, objectives), days)
+    return (
+        Materialized(asset_key=rpo_key, metadata=of_rpo, check_results=[_met(rpo_key, rpo)]),
+        Materialized(asset_key=rto_key, metadata=_rto_metadata(facts, rto), check_results=[_met(rto_key, rto)]),
+    )
 
 
 def _spec(key: AssetKey, about: str) -> AssetSpec:

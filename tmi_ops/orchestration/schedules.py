@@ -21,6 +21,7 @@ from dagster import (
 from dagster._core.definitions.run_config import convert_config_input
 
 from tmi_ops.objectives.timetable import Cadence
+from tmi_ops.orchestration.in_tick import Work, done_in_tick
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 
@@ -44,6 +45,7 @@ def scheduled(
     run_config: RunConfig | Mapping[str, object] | None = None,
     begins_stopped: bool = False,
     turn: int = 0,
+    in_tick: Work | None = None,
 ) -> ScheduleDefinition:
     """A schedule with the cadence of the timetable. While a run of it waits for its turn it begins no other: a queue
     that grows faster than it is worked off helps nobody.
@@ -51,6 +53,7 @@ def scheduled(
     Args:
         turn: what comes equally often begins in another minute than those of another turn; see `staggered`.
         begins_stopped: a person switches it on, wherever it is.
+        in_tick: does the same without a run, where that can be.
     """
     running = here.automation.running and not begins_stopped
     config = dict(convert_config_input(run_config) or {})
@@ -60,7 +63,8 @@ def scheduled(
         waiting = waiting_run(context.instance, here.name, job.name, config)
         if waiting is not None:
             return SkipReason(f"Run {waiting[:8]} of {job.name} still waits for its turn.")
-        return RunRequest(run_config=config)
+        done = done_in_tick(in_tick, here.made(), context.instance, context.log) if in_tick is not None else None
+        return RunRequest(run_config=config) if done is None else SkipReason(f"Done without a run: {done.words}")
 
     return ScheduleDefinition(
         name=here.called(name),

@@ -14,6 +14,7 @@ from tmi_ops.orchestration.failed_runs import failed_run_definitions
 from tmi_ops.orchestration.freshness import with_freshness
 from tmi_ops.orchestration.guarding import guarding_definitions
 from tmi_ops.orchestration.health import health_definitions
+from tmi_ops.orchestration.heartbeat import heartbeat_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.objectives import objectives_definitions
 from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
@@ -76,6 +77,7 @@ def _of_the_cluster(here: Protected) -> list[Definitions]:
         wal_definitions(here),
         retention_definitions(here),
         drill_definitions(here),
+        heartbeat_definitions(here),
         shadow_definitions(here),
         objectives_definitions(here),
         sweeping_definitions(here),

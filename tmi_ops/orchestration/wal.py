@@ -8,6 +8,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
+    AssetKey,
     AssetSelection,
     Config,
     Definitions,
@@ -16,16 +17,17 @@ from dagster import (
 )
 from pydantic import Field
 
+from tmi_ops.orchestration.in_tick import Done
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
+from tmi_ops.orchestration.readings import recent_facts
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
-    from tmi_ops.wal.lease import Lease
     from tmi_ops.wal.receiver import ReceivedWal
 
 JOB = "wal_catch_up"
@@ -87,7 +89,8 @@ def wal_definitions(here: Protected) -> Definitions:
                 if held.lease is None:
                     raise
                 context.log.info(f"A receiver is at work: {held.lease.describe()}.")
-                return Materialized(metadata=_seen(held.lease), check_results=[_level(held.lease.level_at, rpo)])
+                seen = _seen(held.lease.describe(), held.lease.lsn, held.lease.timeline, held.lease.level_at)
+                return Materialized(metadata=seen, check_results=[_level(held.lease.level_at, rpo)])
         if received is None:  # nothing stops it here
             raise AssertionError
         return Materialized(metadata=_metadata(received), check_results=[_level(received.level_at, rpo)])
@@ -105,6 +108,7 @@ def wal_definitions(here: Protected) -> Definitions:
         here.timetable.wal,
         "the archive is brought level, so often that the RPO holds even when a run fails. With `tmi-ops wal stream` as "
         "a service it only watches.",
+        in_tick=lambda environment: _watched(environment, wal_key),
     )
     return Definitions(assets=[wal], jobs=[job], schedules=[schedule])
 
@@ -121,12 +125,26 @@ def _metadata(received: "ReceivedWal") -> dict[str, MetadataValue[Any]]:
     }
 
 
-def _seen(lease: "Lease") -> dict[str, MetadataValue[Any]]:
+def _watched(environment: Environment, wal_key: AssetKey) -> Done | None:
+    """How far the receiver at work is; None: nobody is, so a run brings the archive level."""
+    facts = recent_facts(environment)
+    receiver = facts.receiver
+    if receiver is None or not receiver.at_work:
+        return None
+    result = Materialized(
+        asset_key=wal_key,
+        metadata=_seen(receiver.who, receiver.lsn, receiver.timeline, receiver.level_at),
+        check_results=[_level(receiver.level_at, environment.settings.objectives.rpo)],
+    )
+    return Done(f"{receiver.who} receives.", [result])
+
+
+def _seen(who: str, lsn: str | None, timeline: int | None, level_at: datetime | None) -> dict[str, MetadataValue[Any]]:
     return {
-        "receiver at work": MetadataValue.text(lease.describe()),
-        "archived to": MetadataValue.text(lease.lsn or "not known yet"),
-        "timeline": MetadataValue.int(lease.timeline or 0),
-        **_level_metadata(lease.level_at),
+        "receiver at work": MetadataValue.text(who),
+        "archived to": MetadataValue.text(lsn or "not known yet"),
+        "timeline": MetadataValue.int(timeline or 0),
+        **_level_metadata(level_at),
     }
 
 

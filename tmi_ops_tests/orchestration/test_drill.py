@@ -17,6 +17,7 @@ from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.base_backup import base_backup_definitions
 from tmi_ops.orchestration.drill import DrillConfig, drill_definitions
+from tmi_ops.orchestration.heartbeat import heartbeat_definitions
 from tmi_ops.orchestration.policies import EXECUTOR
 from tmi_ops.orchestration.protected import protected
 from tmi_ops.orchestration.resources import Environment
@@ -32,8 +33,9 @@ ENVIRONMENT = "development"
 
 def _definitions(environment: str = ENVIRONMENT) -> Definitions:
     resources = Definitions(resources={"environment": Environment(name=environment)}, executor=EXECUTOR)
+    here = protected(environment)
     return Definitions.merge(
-        drill_definitions(protected(environment)), base_backup_definitions(protected(environment)), resources
+        drill_definitions(here), heartbeat_definitions(here), base_backup_definitions(here), resources
     )
 
 
