@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dagster import AssetCheckEvaluation, AssetMaterialization, DagsterInstance
 
 from tmi_ops.errors import OpsError
+from tmi_ops.orchestration.failed_runs import alert_key
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.results import Materialized
 
@@ -31,8 +32,10 @@ class Done:
 Work = Callable[[Environment], Done | None]
 
 
-def done_in_tick(work: Work, environment: Environment, instance: DagsterInstance, log: Logger) -> Done | None:
-    """Do it and record it as a run would; None: a run is needed."""
+def done_in_tick(work: Work, job: str, environment: Environment, instance: DagsterInstance, log: Logger) -> Done | None:
+    """Do it and record it as a run of the job would; None: a run is needed."""
+    from tmi_ops.alerts.desk import AlertDesk
+
     try:
         done = work(environment)
     except (OpsError, OSError) as error:
@@ -40,6 +43,8 @@ def done_in_tick(work: Work, environment: Environment, instance: DagsterInstance
         return None
     for event in _events(() if done is None else done.results):
         instance.report_runless_asset_event(event)
+    if done is not None:
+        AlertDesk(environment.settings).resolve(alert_key(job), "The tick of its schedule did it.")
     return done
 
 

@@ -69,8 +69,13 @@ def records_definitions(here: Protected) -> Definitions:
         "the store.",
     )
     def records_keeper(context: SensorEvaluationContext) -> SkipReason:
-        forgotten = forget_runs(context.instance, here.name, datetime.now(UTC))
-        return SkipReason(f"Removed the records of {forgotten} old runs." if forgotten else "No run is that old.")
+        from tmi_ops.orchestration.event_records import forget_events
+
+        now = datetime.now(UTC)
+        runs = forget_runs(context.instance, here.name, now)
+        ages = KEPT[DagsterRunStatus.SUCCESS], KEPT[DagsterRunStatus.FAILURE]
+        events = forget_events(context.instance, here.path, now, *ages)
+        return SkipReason(f"Removed the records of {runs} old runs, and {events} old ones of assets and checks.")
 
     return Definitions(sensors=[records_keeper])
 

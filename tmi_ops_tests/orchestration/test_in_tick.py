@@ -21,10 +21,13 @@ from dagster import (
 )
 from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 
+from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.objectives.history import read_history
+from tmi_ops.orchestration.failed_runs import FailedRun, failed_run_alert
+from tmi_ops.orchestration.policies import Lane
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
@@ -60,6 +63,8 @@ def verdict(instance: DagsterInstance, asset: AssetKey, name: str) -> tuple[bool
 
 
 def test_a_beat_is_written_without_a_run(as_variables: Settings, instance: DagsterInstance) -> None:
+    desk = AlertDesk(as_variables)
+    desk.raise_alert(failed_run_alert(FailedRun("heartbeat", "0" * 36, Lane.WATCH, "No beat.", "", datetime.now(UTC))))
     before = read_chain(as_variables.postgres) or []
     done = tick(instance, "heartbeat_within_the_rpo")
     assert not done.run_requests
@@ -69,6 +74,7 @@ def test_a_beat_is_written_without_a_run(as_variables: Settings, instance: Dagst
     assert metadata is not None
     assert metadata["beat"] == IntMetadataValue(written[0].id)
     assert metadata["hash"] == TextMetadataValue(written[0].hash)
+    assert [record.is_open for record in desk.records()] == [False]
 
 
 def test_what_a_tick_cannot_do_is_a_runs(
