@@ -1,11 +1,20 @@
 """Kills each part of the machinery at ten moments of a backup, a drill and a prune, and asks what a person would ask
-the morning after: did the next backup succeed, is nothing held, was it told? Results: benchmarks/kills.md.
+the morning after: did the next scheduled backup succeed, is nothing held, was somebody told? Results: kills.md.
 
-    python -m benchmarks.kills [--victims worker,daemon] [--jobs backup] [--moments 0,5,9] [--write]
+    python -m benchmarks.kills FILE [--part 0/2] [--victims worker,daemon] [--jobs backup] [--moments 0,5,9]
+    python -m benchmarks.kills FILE --write
 
-One embedded stack serves all cells, as one environment would: what a cell leaves behind meets the next. A moment is a
-tenth of what the job took undisturbed. A cell takes about a minute, so all 150 take hours; the results of a
-part replace those cells alone.
+Each cell is a line of FILE, written when it is known: begun again, it goes on with what is not there. Parts run side by
+side, each with a stack of its own. One embedded stack serves all cells of a part, as one environment would: what a cell
+leaves behind meets the next. A cell takes about a minute, because the scheduled backup comes every minute.
+
+1. A job is launched. Its undisturbed run reported so many events; a moment is a tenth of them, not of the time.
+2. When the run has reported as many, the victim dies by SIGKILL.
+3. The run must end, and the first backup that the schedule begins after the kill must succeed.
+4. Then nothing may be held, and it must have been told: a run that failed for good, by the alert channel; a part that
+   died, by the stack's status.
+
+Paces are shorter than in production: runs that vanished are looked for every 5 s, their pools are freed after 5 s.
 """
 
 from __future__ import annotations
@@ -13,56 +22,51 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from benchmarks.killed_stack import Stack, Unanswered, running_stack
 from tmi_ops.errors import OpsError
-from tmi_ops.postgres.connections import connection_parameters
-from tmi_ops.stack.credentials import stack_credentials
-from tmi_ops.stack.dagster_runs import REPOSITORY, await_code_location
-from tmi_ops.stack.layout import StackLayout
-from tmi_ops.stack.postgresql import dagster_address, tmi_address
-from tmi_ops.stack.state import StackState, stack_is_running
 
 REPORT = Path(__file__).resolve().parent / "kills.md"
 JOBS = {"backup": "logical_backup", "drill": "recovery_drill", "prune": "retention"}
+SERVICES = {
+    "daemon": "dagster-daemon",
+    "webserver": "dagster-webserver",
+    "code server": "dagster-code",
+    "records": "dagster-postgres",
+}
+VICTIMS = ("daemon", "worker", "webserver", "code server", "records")
 MOMENTS = 10
-# A run whose process vanished is noticed after 40 s and repeated within another 30; a busy machine takes its time.
 PATIENCE_S = 300.0
-FINAL_AFTER_S = 15.0
+# Dagster says a moment after the failure whether it will repeat the run.
+FINAL_AFTER_S = 8.0
+# The schedule begins at the full minute; what we launch is not to wait behind it, nor it behind what we launched.
+LAUNCH_BETWEEN_S = (4, 46)
 _OVER = ("SUCCESS", "FAILURE", "CANCELED")
-
-_LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
-  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
-_RUNS = """query Runs { runsOrError(limit: 60) { ... on Runs { results {
-  runId jobName status startTime endTime tags { key value } } } } }"""
-
-
-class Unanswered(Exception):
-    """The webserver did not answer, or refused."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One kill and what came of it. `told` names how; empty where nobody was told."""
+    """One kill and what came of it.
+
+    `at`: the last event that the run had reported. `told`: how; empty where nobody was told. `recovered_s`: until the
+    next scheduled backup had succeeded, in seconds.
+    """
 
     victim: str
     job: str
     moment: int
+    at: str
     run: str
     told: str
     held: str
@@ -70,294 +74,209 @@ class Cell:
     recovered_s: float
 
     @property
-    def good(self) -> bool:
-        return bool(self.told) and not self.held and self.next_backup == "SUCCESS"
-
-
-@dataclass
-class Stack:
-    """A running stack and its ways in."""
-
-    home: Path
-    environment: dict[str, str]
+    def key(self) -> tuple[str, str, int]:
+        return self.victim, self.job, self.moment
 
     @property
-    def state(self) -> StackState:
-        found = stack_is_running(self.home)
-        if found is None:
-            raise SystemExit("the stack is gone")
-        return found
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tmi_ops.cli.main", *arguments],
-            env=self.environment,
-            cwd=self.home.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-
-    def ask(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(  # noqa: S310 - our own loopback address
-            f"{self.state.ui_url}/graphql",
-            data=json.dumps({"query": query, "variables": variables or {}}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-                answer: dict[str, Any] = json.load(response)
-        except (OSError, urllib.error.URLError) as error:
-            raise Unanswered(str(error)) from None
-        if answer.get("errors"):
-            raise Unanswered(answer["errors"][0]["message"])
-        data: dict[str, Any] = answer["data"]
-        return data
-
-    def launch(self, job: str) -> str:
-        selector = {"repositoryLocationName": "tmi_ops", "repositoryName": REPOSITORY, "jobName": job}
-        answer = self.ask(_LAUNCH, {"params": {"selector": selector, "runConfigData": {}}})["launchRun"]
-        if answer["__typename"] != "LaunchRunSuccess":
-            raise Unanswered(f"{answer['__typename']}: {answer.get('message', '')}"[:300])
-        return str(answer["run"]["runId"])
-
-    def runs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ask(_RUNS)["runsOrError"]["results"]
-        return found
-
-    def run(self, run_id: str) -> dict[str, Any]:
-        """The newest run of its chain of repetitions."""
-        chain = [
-            one
-            for one in self.runs()
-            if one["runId"] == run_id
-            or any(tag == {"key": "dagster/root_run_id", "value": run_id} for tag in one["tags"])
-        ]
-        return {**chain[0], "length": len(chain)}
-
-    def records(self) -> psycopg.Connection[Any]:
-        password = stack_credentials(StackLayout(self.home).credentials).dagster_postgres
-        address = dagster_address(self.state.ports.dagster_postgres, password)
-        return psycopg.connect(**connection_parameters(address), autocommit=True)
-
-    def source(self) -> psycopg.Connection[Any]:
-        password = stack_credentials(StackLayout(self.home).credentials).postgres
-        return psycopg.connect(**connection_parameters(tmi_address(self.state.ports.postgres, password)))
-
-    def pid_of(self, service: str) -> int:
-        return next(one.pid for one in self.state.services if one.name == service and one.pid)
-
-    def code_servers(self) -> list[int]:
-        """Those of the daemon and of the webserver, or the one for both."""
-        return [pid for pid, words in self._processes() if re.search(r"dagster (api grpc|code-server)", words)]
-
-    def workers(self) -> list[int]:
-        """Processes of runs: children of code servers that hold a run's lock."""
-        servers = set(self.code_servers())
-        return [
-            pid
-            for pid, words in self._processes()
-            if _parent(pid) in servers and "resource_tracker" not in words and pid not in servers
-        ]
-
-    def _processes(self) -> Iterator[tuple[int, str]]:
-        for entry in Path("/proc").iterdir():
-            with suppress(OSError):
-                if entry.name.isdigit() and str(self.home).encode() in (entry / "environ").read_bytes():
-                    yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+    def good(self) -> bool:
+        return bool(self.told) and not self.held and self.next_backup == "SUCCESS" and self.run != "never over"
 
 
-def _parent(pid: int) -> int:
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
-
-def kill(stack: Stack, victim: str) -> int:
-    """SIGKILL; how many died."""
-    if victim == "worker":
-        found = stack.workers()
-    elif victim == "code server":
-        found = stack.code_servers()
-    elif victim == "records":
-        data = StackLayout(stack.home).data("dagster-postgres") / "data"
-        found = [await_(lambda: int((data / "postmaster.pid").read_text().splitlines()[0]))]
-    else:
-        found = [stack.pid_of({"daemon": "dagster-daemon", "webserver": "dagster-webserver"}[victim])]
-    for pid in found:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return len(found)
-
-
-VICTIMS = ("daemon", "worker", "webserver", "code server", "records")
-
-
-def await_(question: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+def await_(question: Callable[[], Any], patience_s: float = PATIENCE_S, pause_s: float = 0.5) -> Any:
     """The first answer that is true; None after all patience. A part that is away is asked again."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         with suppress(Unanswered, OSError, psycopg.Error, OpsError, StopIteration, IndexError, KeyError):
             if answer := question():
                 return answer
-        time.sleep(0.5)
+        time.sleep(pause_s)
     return None
 
 
 def over(stack: Stack, run_id: str) -> dict[str, Any] | None:
-    """The last run of the chain, once nothing more will come of it."""
+    """The last run of the chain of repetitions, once nothing more will come of it."""
     found = stack.run(run_id)
-    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
     if found["status"] == "SUCCESS":
         return found
-    # Dagster says a moment after the failure whether it will repeat the run.
     is_final = found["status"] in _OVER and time.time() - (found["endTime"] or 0) > FINAL_AFTER_S
-    return found if is_final and tags.get("dagster/will_retry") != "true" else None
+    return found if is_final and found["tags"].get("dagster/will_retry") != "true" else None
+
+
+def try_cell(stack: Stack, victim: str, job: str, moment: int, events: int) -> Cell:
+    """Kill once, and see what becomes of it.
+
+    Args:
+        events: how many an undisturbed run of the job reports.
+    """
+    await_(lambda: LAUNCH_BETWEEN_S[0] < time.time() % 60 < LAUNCH_BETWEEN_S[1] and not stack.at_work())
+    restarts = {one.name: one.restarts for one in stack.state.services}
+    run_id = await_(lambda: stack.launch(JOBS[job]))
+    at = await_moment(stack, run_id, round(events * (moment + 0.5) / MOMENTS))
+    since, began = time.time(), time.monotonic()
+    if not kill(stack, victim):
+        at = f"{at}, nothing left to kill"
+    ended = await_(lambda: over(stack, run_id))
+    following = await_(lambda: stack.scheduled_since(since), 150)
+    backed_up = await_(lambda: over(stack, following)) if following else None
+    recovered = time.monotonic() - began
+    told = _told(stack, victim, ended, restarts, since)
+    await_(lambda: not held(stack), 60)
+    return Cell(
+        victim,
+        job,
+        moment,
+        at,
+        f"{ended['status']} ({ended['length']})" if ended else "never over",
+        told,
+        held(stack),
+        backed_up["status"] if backed_up else "not over" if following else "not scheduled",
+        round(recovered, 1),
+    )
+
+
+def await_moment(stack: Stack, run_id: str, events: int) -> str:
+    """Wait until the run has reported so many events, or is over; the last of them."""
+
+    def reached() -> str:
+        types = stack.events(run_id)
+        is_over = bool(types) and types[-1] in ("PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_CANCELED")
+        return types[-1] if len(types) >= events or is_over else ""
+
+    return str(await_(reached, pause_s=0.02) or "nothing")
+
+
+def kill(stack: Stack, victim: str) -> int:
+    """SIGKILL; how many died. A run's process comes a moment after the run, and is waited for."""
+    if victim == "worker":
+        found = await_(stack.workers, 20, pause_s=0.02) or []
+    elif victim == "records":
+        found = [stack.postmaster_of_records()]
+    else:
+        found = [stack.pid_of(SERVICES[victim])]
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(found)
+
+
+def _told(stack: Stack, victim: str, ended: dict[str, Any] | None, restarts: Mapping[str, int], since: float) -> str:
+    """Where a person reads of it; each of what must be told, or an empty text where one of them was not."""
+    ways = []
+    if service := SERVICES.get(victim):
+        if not await_(lambda: _restarts(stack, service) > restarts[service], 90):
+            return ""
+        ways.append("restart in the status")
+    if ended is None:
+        return ""
+    if ended["status"] == "FAILURE":
+        if not await_(lambda: any(ended["jobName"] in said for when, said in stack.heard if when >= since), 120):
+            return ""
+        ways.append("alert")
+    elif ended["length"] > 1:
+        ways.append("failed run, repeated")
+    elif victim == "worker":
+        ways.append("run's own events" if ended["status"] == "SUCCESS" else "")
+    return ", ".join(ways)
+
+
+def _restarts(stack: Stack, service: str) -> int:
+    return next(one.restarts for one in stack.state.services if one.name == service)
 
 
 def held(stack: Stack) -> str:
-    """What is still held once all is over: pools, locks on the source, receivers, runs that never end."""
+    """What is held by nothing at work: pools, locks on the source, receivers, scratch servers, runs that never end."""
     with stack.records() as records, stack.source() as source:
         questions = (
             (
-                # A launch that was cut off leaves a run NOT_STARTED: Dagster fails and repeats it after five minutes.
                 records,
                 "runs not over",
-                "SELECT count(*) FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED', 'NOT_STARTED')",
+                "SELECT count(*) FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')",
             ),
             (records, "places in pools", "SELECT count(*) FROM concurrency_slots WHERE run_id IS NOT NULL"),
+            (records, "steps waiting for a pool", "SELECT count(*) FROM pending_steps"),
             (source, "locks on the source", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
             (source, "receivers", "SELECT count(*) FROM pg_stat_replication"),
             (source, "temporary slots", "SELECT count(*) FROM pg_replication_slots WHERE temporary"),
         )
         counted = [(name, int(where.execute(query).fetchone()[0])) for where, name, query in questions]  # type: ignore[index, arg-type]
+    counted.append(("scratch servers", len(stack.scratch_servers())))
     return ", ".join(f"{count} {name}" for name, count in counted if count)
 
 
-def try_cell(stack: Stack, victim: str, job: str, moment: int, took_s: float) -> Cell:
-    """Kill once, and see what becomes of it."""
+def undisturbed(stack: Stack, job: str) -> int:
+    """How many events a run of the job reports when nobody dies."""
+    await_(lambda: LAUNCH_BETWEEN_S[0] < time.time() % 60 < LAUNCH_BETWEEN_S[1] and not stack.at_work())
     run_id = await_(lambda: stack.launch(JOBS[job]))
-    await_(lambda: stack.run(run_id)["status"] in ("STARTED", *_OVER))
-    time.sleep(took_s * (moment + 0.5) / MOMENTS)
-    restarts = sum(one.restarts for one in stack.state.services)
-    killed = kill(stack, victim)
-    began = time.monotonic()
-    ended = await_(lambda: over(stack, run_id))
-    following = await_(lambda: stack.launch(JOBS["backup"]), 120)
-    backed_up = await_(lambda: over(stack, following)) if following else None
-    recovered = time.monotonic() - began
-    await_(lambda: not held(stack), 60)
-    told = _told(stack, run_id, ended, restarts, killed)
-    run = f"{ended['status']} ({ended['length']})" if ended else "never over"
-    return Cell(victim, job, moment, run, told, held(stack), (backed_up or {}).get("status", "not launched"), recovered)
-
-
-def _told(stack: Stack, run_id: str, ended: dict[str, Any] | None, restarts: int, killed: int) -> str:
-    """Where a person could read of it; what ended well needs telling to nobody but the log."""
-    if not killed:
-        return "nothing to kill: it was over"
-    if ended is None:
-        return ""
-    if ended["length"] > 1:
-        return "failed run, repeated"
-    if ended["status"] == "FAILURE":
-        return "failed run"
-    if sum(one.restarts for one in stack.state.services) > restarts:
-        return "restart on record"
-    return "run unharmed"
-
-
-@contextmanager
-def running_stack() -> Iterator[Stack]:
-    """A stack with something to back up, to recover and to prune."""
-    with tempfile.TemporaryDirectory(prefix="kills-") as root:
-        Path(root).chmod(0o755)
-        home = Path(root) / "home"
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")}
-        # Of what a cell leaves, prune has something to remove in the next.
-        policy = {f"TMI_OPS_KEEP_{name}": "1" for name in ("LAST", "DAILY", "WEEKLY", "MONTHLY")}
-        stack = Stack(
-            home, {**kept, **policy, "TMI_OPS_HOME": str(home), "TERM": "dumb", "TMI_OPS_RECOVERY_WINDOW": "1d"}
-        )
-        try:
-            for command in (
-                ("up", "--detach"),
-                ("migrate",),
-                ("wal", "stream", "--catch-up", "--quiet"),
-                ("backup", "base", "--quiet"),
-                ("heartbeat",),
-                ("wal", "stream", "--catch-up", "--quiet"),
-            ):
-                done = stack.command(*command)
-                if done.returncode:
-                    raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
-            await_code_location(str(stack.state.ui_url))
-            yield stack
-        finally:
-            stack.command("down")
-
-
-def undisturbed_s(stack: Stack, job: str) -> float:
-    """How long the job takes when nobody dies."""
-    run_id = stack.launch(JOBS[job])
     run = await_(lambda: over(stack, run_id))
     if not run or run["status"] != "SUCCESS":
         raise SystemExit(f"{job} does not succeed undisturbed: {run}")
-    return float(run["endTime"] - run["startTime"])
+    return len(stack.events(run_id))
 
 
 def main(arguments: list[str]) -> None:
-    """Prints each cell as it is known, and with --write keeps them."""
+    """Prints each cell as it is known, and keeps it in the file."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--part", default="0/1")
     parser.add_argument("--victims", default=",".join(VICTIMS))
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--moments", default=",".join(map(str, range(MOMENTS))))
     parser.add_argument("--write", action="store_true")
     how = parser.parse_args(arguments)
-    cells = _kept()
+    if how.write:
+        REPORT.write_text(_report(read_cells(how.file)))
+        return
+    part, parts = map(int, how.part.split("/"))
+    known = {cell.key for cell in read_cells(how.file)}
+    # One part after the other dies, so that none dies so often in a row that the stack gives it up.
+    every = [
+        (victim, job, int(moment))
+        for moment in how.moments.split(",")
+        for job in how.jobs.split(",")
+        for victim in how.victims.split(",")
+    ]
+    wanted = [key for number, key in enumerate(every) if number % parts == part and key not in known]
+    # So that the stack goes with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     with running_stack() as stack:
-        for job in how.jobs.split(","):
-            took = undisturbed_s(stack, job)
-            print(f"{job} takes {took:.1f} s", flush=True)
-            for victim in how.victims.split(","):
-                for moment in map(int, how.moments.split(",")):
-                    cell = try_cell(stack, victim, job, moment, took)
-                    cells[victim, job, moment] = cell
-                    print("ok  " if cell.good else "BAD ", cell, flush=True)
-                    if how.write:
-                        REPORT.write_text(_report(cells))
+        events = {job: undisturbed(stack, job) for job in sorted({job for _, job, _ in wanted})}
+        print(f"events of an undisturbed run: {events}", flush=True)
+        for victim, job, moment in wanted:
+            cell = try_cell(stack, victim, job, moment, events[job])
+            with how.file.open("a") as file:
+                file.write(json.dumps(asdict(cell)) + "\n")
+            print(time.strftime("%H:%M:%S"), "ok  " if cell.good else "BAD ", cell, flush=True)
 
 
-def _kept() -> dict[tuple[str, str, int], Cell]:
-    """The cells of earlier runs, from the table."""
-    row = r"^\| (.+?) \| (\w+) \| (\d) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| ([\d.]+) \|$"
-    rows = re.findall(row, REPORT.read_text() if REPORT.exists() else "", re.MULTILINE)
-    return {
-        (victim, job, int(moment)): Cell(victim, job, int(moment), run, told, ended_held, following, float(spent))
-        for victim, job, moment, run, told, ended_held, following, spent in rows
-    }
+def read_cells(file: Path) -> list[Cell]:
+    """The newest of each key."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    cells = [Cell(**json.loads(line)) for line in lines]
+    return list({cell.key: cell for cell in cells}.values())
 
 
-def _report(cells: Mapping[tuple[str, str, int], Cell]) -> str:
-    bad = [cell for cell in cells.values() if not cell.good]
+def _report(cells: Iterable[Cell]) -> str:
+    known = sorted(cells, key=lambda one: one.key)
+    bad = [cell for cell in known if not cell.good]
+    slowest = max((cell.recovered_s for cell in known), default=0.0)
     rows = [
-        f"| {one.victim} | {one.job} | {one.moment} | {one.run} | {one.told} | {one.held} | {one.next_backup} "
-        f"| {one.recovered_s:.0f} |"
-        for _, one in sorted(cells.items())
+        f"| {one.victim} | {one.job} | {one.moment} | {one.at} | {one.run} | {one.told} | {one.held} "
+        f"| {one.next_backup} | {one.recovered_s:.0f} |"
+        for one in known
     ]
     return "\n".join(
         [
             "# Kills",
             "",
-            f"Made by `python -m benchmarks.kills --write`, last on {date.today():%Y-%m-%d}: SIGKILL to one part",
-            f"at each tenth of a job's time. {len(cells)} of {len(VICTIMS) * len(JOBS) * MOMENTS} cells were run,",
-            f"{len(bad)} of them ended badly. `run`: how the run that was hit ended, and how many runs it took.",
-            "`held`: what was still held a minute after all was over. `s`: until the next backup had succeeded, on two",
-            "busy cores.",
+            f"Made by `python -m benchmarks.kills FILE --write`, last on {date.today():%Y-%m-%d}: SIGKILL to one part",
+            f"at each tenth of the events of a run. {len(known)} of {len(VICTIMS) * len(JOBS) * MOMENTS} cells were",
+            f"run, {len(bad)} of them ended badly; the next scheduled backup had succeeded after {slowest:.0f} s at",
+            "most. `at`: the last event before the kill. `run`: how the run that was hit ended, and how many runs it",
+            "took. `held`: what was still held a minute after all was over. `s`: until the next scheduled backup had",
+            "succeeded, on two busy cores.",
             "",
-            "| killed | during | tenth | run | told | held | next backup | s |",
-            "|---|---|---|---|---|---|---|---|",
+            "| killed | during | tenth | at | run | told | held | next backup | s |",
+            "|---|---|---|---|---|---|---|---|---|",
             *rows,
             "",
         ]

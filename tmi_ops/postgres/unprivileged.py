@@ -238,13 +238,15 @@ def loading_identity(program: Path, directory: Path, *, needed: Sequence[Path], 
     """
     if os.geteuid() != 0:
         return ServerIdentity()
+    # First, so that the account is judged by the way to the dump and not by what is about to be opened to it. The
+    # directory around may be closed too: then nothing but the dump is shown of it.
+    ServerIdentity(user=SERVER_USER).let_read(directory)
     try:
-        identity = server_identity(program, directory.parent, confined=True)
+        identity = server_identity(program, directory, confined=True)
     except ProgramError:  # a client, other than a server, may run as root
         return ServerIdentity()
     if not all(_succeeds(identity, ["test", "-r", file]) for file in needed):
         return ServerIdentity()
-    identity.let_read(directory)
     return identity if network else without_network(identity, program)
 
 

@@ -21,7 +21,13 @@ from tmi_ops.errors import ProgramError
 from tmi_ops.postgres import unprivileged
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
-from tmi_ops.postgres.unprivileged import SERVER_USER, ServerIdentity, loading_identity, without_network
+from tmi_ops.postgres.unprivileged import (
+    SERVER_USER,
+    ServerIdentity,
+    loading_identity,
+    server_identity,
+    without_network,
+)
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.loader import Loader, loader_into
 from tmi_ops.recovery.verify import verify_backup
@@ -72,6 +78,23 @@ def test_a_loader_reads_the_dump_and_can_change_nothing_and_has_no_secret_and_no
     assert {"PGHOST=/somewhere", SERVER_USER} <= set(said)
     assert said[-1] == "3"  # two lines of heading and the loopback, which is down
     assert fetched.read_text() == "rows\n"
+
+
+@as_root
+def test_a_loader_in_a_scratch_directory_that_is_closed_is_the_account_of_the_scratch_server(
+    fetched: Path, open_directory: Path
+) -> None:
+    """As the stack's processes make it, whose umask is 077: another account could not enter the socket's directory."""
+    data = open_directory / "data"
+    data.mkdir()
+    open_directory.chmod(0o700)
+    server = server_identity(SHELL, data, confined=True)
+    if not server.opened:
+        pytest.skip(f"here a server is {server}")
+    loader = loading_identity(SHELL, fetched.parent, needed=(), network=True)
+    assert (loader.user, loader.opened[-1]) == (SERVER_USER, fetched.parent)
+    assert server.user == loader.user
+    Loader(loader, {}).run([SHELL, "-c", f'[ "$(cat "{fetched}")" = rows ] && [ ! -e "{data}" ]'])
 
 
 @as_root
