@@ -56,8 +56,14 @@ _RUNS = """query Runs { runsOrError(limit: 30) { ... on Runs { results {
   runId jobName status creationTime startTime endTime tags { key value } } } } }"""
 _START_SCHEDULE = """mutation Start($selector: ScheduleSelector!) {
   startSchedule(scheduleSelector: $selector) { __typename } }"""
+_STOP_SCHEDULE = """mutation Stop($id: String!) { stopRunningSchedule(id: $id) { __typename } }"""
+_SCHEDULE_ID = """query Schedule($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
+  ... on Schedule { scheduleState { id status } } } }"""
 _START_SENSOR = """mutation Start($selector: SensorSelector!) {
   startSensor(sensorSelector: $selector) { __typename } }"""
+
+
+_OURS = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
 
 
 class Unanswered(Exception):
@@ -106,12 +112,22 @@ class Stack:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def switch_on(self) -> None:
-        """The one schedule, and the sensors that tell of runs."""
-        ours = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
-        self.ask(_START_SCHEDULE, {"selector": {**ours, "scheduleName": SCHEDULE}})
+    def tell_of_runs(self) -> None:
+        """Switch on the sensors that do."""
         for sensor in SENSORS:
-            self.ask(_START_SENSOR, {"selector": {**ours, "sensorName": sensor}})
+            self.ask(_START_SENSOR, {"selector": {**_OURS, "sensorName": sensor}})
+
+    def schedule_runs(self, *, wanted: bool) -> bool:
+        """Switch the schedule on or off; whether it is as wanted."""
+        selector = {"selector": {**_OURS, "scheduleName": SCHEDULE}}
+        state = self.ask(_SCHEDULE_ID, selector)["scheduleOrError"]["scheduleState"]
+        if (state["status"] == "RUNNING") is wanted:
+            return True
+        if wanted:
+            self.ask(_START_SCHEDULE, selector)
+        else:
+            self.ask(_STOP_SCHEDULE, {"id": state["id"]})
+        return False  # until it is seen to be so
 
     def launch(self, job: str) -> str:
         selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
@@ -138,7 +154,7 @@ class Stack:
     def at_work(self) -> int:
         """How many runs are not over."""
         with self.records() as records:
-            query = "SELECT count(*) FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
+            query = "SELECT count(*) FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED', 'NOT_STARTED')"
             return int(records.execute(query).fetchone()[0])  # type: ignore[index]
 
     def events(self, run_id: str) -> list[str]:
@@ -166,10 +182,16 @@ class Stack:
         data = StackLayout(self.home).data("dagster-postgres") / "data"
         return int((data / "postmaster.pid").read_text().splitlines()[0])
 
-    def workers(self) -> list[int]:
-        """Processes of runs: children of the code server."""
-        server = self.pid_of("dagster-code")
-        return [pid for pid, words in self._processes() if _parent(pid) == server and "resource_tracker" not in words]
+    def worker_of(self, run_id: str) -> int:
+        """The process of a run, as its code server reported it; 0: it has none yet, or no longer."""
+        with self.records() as records:
+            query = (
+                "SELECT substring(event FROM 'Started process for run [(]pid: ([0-9]+)') FROM event_logs"
+                " WHERE run_id = %s AND event LIKE '%%Started process for run%%'"
+            )
+            row = records.execute(query, (run_id,)).fetchone()
+        pid = int(row[0]) if row else 0
+        return pid if any(pid == one and "spawn_main" in words for one, words in self._processes()) else 0
 
     def scratch_servers(self) -> list[int]:
         """Servers over copies: postgres with its data below the home's scratch directory."""
@@ -185,12 +207,6 @@ class Stack:
 
 def _said(entry: Path) -> bytes:
     return (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-
-
-def _parent(pid: int) -> int:
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 @contextmanager
@@ -235,7 +251,7 @@ def running_stack() -> Iterator[Stack]:
                 if done.returncode:
                     raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
             await_code_location(str(stack.state.ui_url))
-            stack.switch_on()
+            stack.tell_of_runs()
             yield stack
         finally:
             stack.command("down")

@@ -130,6 +130,7 @@ class AccessFacts:
     Attributes:
         role: as whom we ask.
         role_memberships: the roles whose rights we may take.
+        role_admin_of: the roles that we may make others members of.
         hba: None where we may not read pg_hba_file_rules.
         sessions: None where we see our own only.
         objects: database, schema, and what lies in the schema and belongs to no extension.
@@ -141,6 +142,7 @@ class AccessFacts:
     role: str
     superuser: bool
     role_memberships: frozenset[str]
+    role_admin_of: frozenset[str]
     ssl: bool
     password_encryption: str
     roles: tuple[RoleFacts, ...]

@@ -32,6 +32,25 @@ class Statement:
     password_from: PasswordSource | None = None
 
 
+class Change(StrEnum):
+    """What the statements of a difference change; by it is told whose right they need."""
+
+    NEW_ROLE = "makes a role"
+    ROLE = "alters a role"
+    MEMBER = "makes or unmakes a member of a role"
+    OWNER = "takes things from an owner"
+    GRANTS = "grants on what the declared owner has"
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What is changed: the role, or the owner of the things, and the attributes that a role is to have or to lose."""
+
+    change: Change
+    role: str
+    attributes: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True)
 class Drift:
     """One difference. CRITICAL: somebody can do what they must not; WARNING: cannot do what they must, or soon.
@@ -41,6 +60,7 @@ class Drift:
         what: one sentence without its full stop.
         statements: what `tmi-ops roles apply` does about it; nothing when it is left to a person.
         by_hand: what a person does about it, where applying does not.
+        touched: what the statements change.
     """
 
     severity: Severity
@@ -48,6 +68,7 @@ class Drift:
     what: str
     statements: tuple[Statement, ...] = ()
     by_hand: tuple[str, ...] = ()
+    touched: Touched | None = None
 
     @property
     def finding(self) -> Finding:
@@ -56,6 +77,13 @@ class Drift:
         return Finding(self.severity, self.subject, self.what, advice=advise(*statements, *self.by_hand))
 
 
-def drift(severity: Severity, subject: str, what: str, *statements: str, by_hand: Iterable[str] = ()) -> Drift:
+def drift(
+    severity: Severity,
+    subject: str,
+    what: str,
+    *statements: str,
+    by_hand: Iterable[str] = (),
+    touched: Touched | None = None,
+) -> Drift:
     """A difference whose statements hold no password."""
-    return Drift(severity, subject, what, tuple(Statement(one) for one in statements), tuple(by_hand))
+    return Drift(severity, subject, what, tuple(Statement(one) for one in statements), tuple(by_hand), touched)

@@ -16,6 +16,8 @@ from tmi_ops.access.findings import Drift
 from tmi_ops.access.passwords import Passwords, known_passwords, password_file
 from tmi_ops.access.planning import Plan, plan_access
 from tmi_ops.access.reading import read_access
+from tmi_ops.access.rights import lacking_rights
+from tmi_ops.postgres.rights import Lack
 from tmi_ops.settings import Settings
 
 
@@ -30,6 +32,10 @@ class Inspection:
 
     def plan(self, reset: frozenset[RoleKind] = frozenset()) -> Plan:
         return plan_access(self.facts, self.declared, self.known, reset)
+
+    def lacking(self, planned: Plan) -> tuple[Lack, ...]:
+        """The rights that our role lacks to bring the plan about."""
+        return lacking_rights(self.facts, self.declared, planned)
 
     def check(self) -> tuple[Drift, ...]:
         return check_access(self.facts, self.declared, self.known)

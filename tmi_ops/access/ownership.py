@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess
 from tmi_ops.access.facts import AccessFacts, ObjectFacts, ObjectKind
-from tmi_ops.access.findings import Drift, drift
+from tmi_ops.access.findings import Change, Drift, Touched, drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
@@ -39,6 +39,7 @@ def ownership_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator
             ]
             if role is not None and role.login and not role.superuser and not of_declared
             else (),
+            touched=Touched(Change.OWNER, owner, frozenset({"CREATEDB"} if kind is ObjectKind.DATABASE else ())),
         )
 
 

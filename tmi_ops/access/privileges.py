@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from tmi_ops.access.declared import NOTHING, DeclaredAccess, DeclaredRole, RoleKind
 from tmi_ops.access.facts import PUBLIC, AccessFacts, DefaultGrant, Grant, ObjectFacts, ObjectKind
-from tmi_ops.access.findings import Drift, drift
+from tmi_ops.access.findings import Change, Drift, Touched, drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
@@ -28,6 +29,13 @@ def wanted(role: DeclaredRole, kind: ObjectKind) -> frozenset[str]:
 
 def privilege_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     """Revocations first: what somebody must not do is worse than what somebody cannot do."""
+    # By then everything is the owner's, and what it will make is so from the start.
+    touched = Touched(Change.GRANTS, declared.owner.name)
+    for one in _findings(facts, declared):
+        yield replace(one, touched=touched)
+
+
+def _findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
     grantees = [role for role in declared.roles if role.kind is not RoleKind.OWNER]
     for kind in _GRANTED_KINDS:
         for role in grantees:

@@ -31,6 +31,8 @@ SELECT current_setting('server_version_num')::int AS version_num, current_databa
        current_setting('password_encryption') AS password_encryption,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
        ARRAY(SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'USAGE')) AS role_memberships,
+       ARRAY(SELECT rolname::text FROM pg_roles
+             WHERE pg_has_role(oid, 'MEMBER WITH ADMIN OPTION') AND rolname <> current_user) AS role_admin_of,
        pg_has_role('pg_read_all_stats', 'USAGE') AS sees_sessions
 """
 _ROLES = """
@@ -128,7 +130,7 @@ def read_access(connection: psycopg.Connection[Any], schema: str = SCHEMA) -> Ac
         server = _rows(connection, _SERVER)[0]
         sees_sessions = server.pop("sees_sessions")
         return AccessFacts(
-            **{**server, "role_memberships": frozenset(server["role_memberships"])},
+            **{**server, **{name: frozenset(server[name]) for name in ("role_memberships", "role_admin_of")}},
             roles=_roles(connection),
             objects=_objects(connection, schema),
             extension_relations=_rows(connection, _OF_EXTENSIONS, schema=schema)[0]["relations"],

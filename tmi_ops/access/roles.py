@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tmi_ops.access.declared import DeclaredAccess, DeclaredRole, RoleKind
 from tmi_ops.access.facts import AccessFacts, PasswordKind, RoleFacts
-from tmi_ops.access.findings import Drift, PasswordSource, Statement, drift
+from tmi_ops.access.findings import Change, Drift, PasswordSource, Statement, Touched, drift
 from tmi_ops.access.passwords import Passwords
 from tmi_ops.access.scram import is_password_of
 from tmi_ops.checks.finding import Severity
@@ -32,6 +32,7 @@ def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drif
                 role.name,
                 f"the role that {role.kind.purpose} is missing",
                 f"CREATE ROLE {quote(role.name)} {words};",
+                touched=Touched(Change.NEW_ROLE, role.name, frozenset(words.split())),
             )
         else:
             _refuse_bootstrap(role, found)
@@ -68,6 +69,7 @@ def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Drift]:
             role.name,
             f"has {', '.join(excess)} and must not",
             f"ALTER ROLE {quote(role.name)} {words};",
+            touched=Touched(Change.ROLE, role.name, frozenset(excess)),
         )
     lacking = [
         word
@@ -80,6 +82,7 @@ def _attributes(role: DeclaredRole, found: RoleFacts) -> Iterator[Drift]:
             role.name,
             f"lacks {', '.join(lacking)}",
             f"ALTER ROLE {quote(role.name)} {' '.join(lacking)};",
+            touched=Touched(Change.ROLE, role.name, frozenset(lacking)),
         )
     if found.expired:
         yield drift(
@@ -98,6 +101,7 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
             role.name,
             f"is no member of {wanted}",
             f"GRANT {quote(wanted)} TO {quote(role.name)};",
+            touched=Touched(Change.MEMBER, wanted),
         )
     for one in memberships:
         if one.role not in role.member_of:
@@ -107,6 +111,7 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
                 role.name,
                 f"has the rights of {one.role} and must not",
                 f"REVOKE {quote(one.role)} FROM {quote(role.name)}{granted_by};",
+                touched=Touched(Change.MEMBER, one.role),
             )
 
 
@@ -118,6 +123,7 @@ def _settings(role: DeclaredRole, found: RoleFacts | None) -> Iterator[Drift]:
                 role.name,
                 f"its sessions do not begin with {name} = {value}",
                 f"ALTER ROLE {quote(role.name)} SET {name} = {value};",
+                touched=Touched(Change.ROLE, role.name),
             )
 
 
@@ -130,6 +136,7 @@ def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Dr
             facts.role,
             f"is no superuser and must be a member of {owner} to set this up",
             f"GRANT {quote(owner)} TO {quote(facts.role)};",
+            touched=Touched(Change.MEMBER, owner),
         )
 
 
@@ -141,7 +148,9 @@ def password_findings(
         found = facts.named(role.name)
         why = _why_set(role, found, known, reset)
         if why:
-            yield Drift(Severity.WARNING, role.name, why, (_password_statement(role, known, role.kind in reset),))
+            statement = _password_statement(role, known, role.kind in reset)
+            touched = Touched(Change.ROLE, role.name)
+            yield Drift(Severity.WARNING, role.name, why, (statement,), touched=touched)
         elif found is not None and found.password is PasswordKind.MD5:
             yield drift(
                 Severity.WARNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tmi_ops.cli.terminal import age_words, out, size_words
 if TYPE_CHECKING:
     from tmi_ops.retention.execution import RetentionResult
     from tmi_ops.retention.plan import Decision, RetentionPlan
+    from tmi_ops.retention.rights import KeyRight
 
 SPARED = 1
 
@@ -29,7 +31,8 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
 
     The policy is TMI_OPS_RECOVERY_WINDOW (7d) and TMI_OPS_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY. Never
     removed: the newest proven backup, what a kept backup or the recovery window needs, what is held or under Object
-    Lock; and nothing at all where the store could not be read whole or the clocks disagree.
+    Lock; and nothing at all where the store could not be read whole, the clocks disagree or the store's keys may not.
+    No role of the database is needed.
 
     Exit code 0: done, or nothing to do. 1: something that the plan removes was spared. 2: nothing could be planned.
     """
@@ -37,20 +40,24 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     from tmi_ops.retention.locking import extend_locks
     from tmi_ops.retention.planning import plan_retention
     from tmi_ops.retention.reading import read_facts
+    from tmi_ops.retention.rights import read_rights, require_rights
 
     if as_json and not (dry_run or yes):
         raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
     settings, store = open_environment()
     facts, now = read_facts(store, to_look=dry_run), datetime.now(UTC)
     plan = plan_retention(facts, settings.retention, now)
+    rights = read_rights(store, plan, now)
     if not as_json:
         _show_plan(plan)
+        _show_rights(rights)
     if not dry_run:
+        require_rights(rights)
         with reporting(quiet or as_json) as report:
             extend_locks(store, facts, plan, report, now)
     if dry_run or plan.removes_nothing:
         if as_json:
-            click.echo(json.dumps(_plan_facts(plan) | {"done": None}, indent=2))
+            click.echo(json.dumps(_plan_facts(plan) | _rights_facts(rights) | {"done": None}, indent=2))
         elif dry_run:
             out.print("Nothing was removed: this was a dry run.")
         return 0
@@ -59,7 +66,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     with reporting(quiet or as_json) as report:
         result = execute_retention(plan, store, report)
     if as_json:
-        click.echo(json.dumps(_plan_facts(plan) | {"done": _done_facts(result)}, indent=2))
+        click.echo(json.dumps(_plan_facts(plan) | _rights_facts(rights) | {"done": _done_facts(result)}, indent=2))
     else:
         _show_result(result)
     return SPARED if result.spared else 0
@@ -88,6 +95,21 @@ def _show_plan(plan: RetentionPlan) -> None:
         out.print(f"Nothing goes. {size_words(plan.kept_size)} stay.")
     else:
         out.print(f"{plan.describe()}. {size_words(plan.freed)} become free, {size_words(plan.kept_size)} stay.")
+
+
+def _show_rights(rights: Sequence[KeyRight]) -> None:
+    """What is as it should be is not worth a line."""
+    for one in rights:
+        if one.may is not True:
+            color = "red" if one.may is False else "yellow"
+            words = one.describe()
+            out.say(f"[{color}]rights[/]  {escape(f'{words[0].upper()}{words[1:]}')}.")
+
+
+def _rights_facts(rights: Sequence[KeyRight]) -> dict[str, Any]:
+    """`may`: null where it is unknown. No role of the database takes part."""
+    keys = [{"right": one.right.value, "may": one.may, "because": one.because} for one in rights]
+    return {"rights": {"store_keys": keys, "database_role": None}}
 
 
 def _backup_words(decision: Decision) -> str:

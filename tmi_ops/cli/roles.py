@@ -29,7 +29,8 @@ def roles() -> None:
 @roles.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(as_json: bool) -> int:
-    """Print the SQL that would bring about the declared roles. Changes nothing.
+    """Print the SQL that would bring about the declared roles, and the rights that POSTGRES_USER lacks for it. Changes
+    nothing.
 
     Exit codes: 0 nothing to do, 1 something to do, 2 could not look.
     """
@@ -38,9 +39,9 @@ def plan(as_json: bool) -> int:
     _, inspection = _inspect()
     planned = inspection.plan()
     if as_json:
-        click.echo(json.dumps(plan_facts(planned), indent=2))
+        click.echo(json.dumps(plan_facts(planned, inspection), indent=2))
     else:
-        show_plan(planned)
+        show_plan(planned, inspection)
     return 0 if planned.empty else SOMETHING_TO_DO
 
 
@@ -57,13 +58,14 @@ def plan(as_json: bool) -> int:
 def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
     """Bring about the declared roles: all of it in one transaction, or nothing.
 
-    Shows the plan and asks first. Roles nobody declared stay as they are. Only SCRAM verifiers computed here reach the
-    server, never a password.
+    Shows the plan and asks first; begins nothing that POSTGRES_USER may not end. Roles nobody declared stay as they
+    are. Only SCRAM verifiers computed here reach the server, never a password.
 
     Exit codes: 0 done, 1 done but `tmi-ops roles check` still finds something, 2 could not.
     """
     from tmi_ops.access.declared import RoleKind
     from tmi_ops.access.drift import drifted
+    from tmi_ops.access.rights import require_rights
     from tmi_ops.cli.roles_view import applied_facts, plan_facts, show_applied, show_plan
 
     if as_json and not yes:
@@ -71,15 +73,18 @@ def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
     postgres, inspection = _inspect()
     planned = inspection.plan(frozenset(RoleKind(one) for one in reset))
     if not as_json:
-        show_plan(planned)
+        show_plan(planned, inspection)
     if not planned.empty:
+        require_rights(inspection.facts, inspection.declared, planned)
         if not yes:
             click.confirm(f"Do this on {postgres.describe()}?", abort=True, err=True)
         _apply(postgres, inspection, planned)
     _, after = _inspect()
     left = after.check()
     if as_json:
-        click.echo(json.dumps({**plan_facts(planned), **applied_facts(planned, after.file, left)}, indent=2))
+        click.echo(
+            json.dumps({**plan_facts(planned, inspection), **applied_facts(planned, after.file, left)}, indent=2)
+        )
     else:
         show_applied(planned, after.file, left)
     return SOMETHING_TO_DO if drifted(left) else 0

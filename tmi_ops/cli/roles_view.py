@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from tmi_ops.access.findings import Drift, PasswordSource
+from tmi_ops.access.inspection import Inspection
 from tmi_ops.access.planning import Plan
 from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.checks_view import finding_facts, show_findings
 from tmi_ops.cli.terminal import out
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, inspection: Inspection) -> None:
     """On stdout a script as psql takes it, passwords apart; what is left to a person as comments."""
     for one in plan.drifts:
         if one.statements:
@@ -28,6 +29,10 @@ def show_plan(plan: Plan) -> None:
         click.echo("-- Nothing to do: the roles are as declared." if not plan.left_out else "-- Nothing to do for us.")
     else:
         click.secho(f"{len(plan.statements)} statements, in one transaction.", err=True)
+    for lack in inspection.lacking(plan):
+        click.secho(f"{inspection.facts.role} may not do this: it lacks {lack.right}.", fg="red", err=True)
+        if lack.statement:
+            click.secho(f"  as a superuser: {lack.statement}", fg="red", err=True)
 
 
 def show_applied(plan: Plan, file: Path, left: Sequence[Drift]) -> None:
@@ -50,8 +55,10 @@ def show_drift(drifts: Sequence[Drift]) -> None:
         out.print("[green]The roles are as declared.[/]")
 
 
-def plan_facts(plan: Plan) -> dict[str, Any]:
+def plan_facts(plan: Plan, inspection: Inspection) -> dict[str, Any]:
     return {
+        "role": inspection.facts.role,
+        "lacking": [{"right": lack.right, "statement": lack.statement} for lack in inspection.lacking(plan)],
         "statements": [statement.sql for statement in plan.statements],
         "findings": [finding_facts(one.finding) for one in plan.drifts],
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import connect_store, error_code, http_status, refusals_explained, store_session
+from tmi_ops.store.client import DENIED_CODES, connect_store, error_code, http_status, refusals_explained, store_session
 from tmi_ops.store.conditional_put import NO_ETAG
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Reply:
 
     @property
     def denied(self) -> bool:
-        return self.code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled")
+        return self.code in DENIED_CODES
 
 
 @dataclass

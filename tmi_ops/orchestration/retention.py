@@ -72,6 +72,7 @@ def retention_definitions(here: Protected) -> Definitions:
         from tmi_ops.retention.locking import extend_locks
         from tmi_ops.retention.planning import plan_retention
         from tmi_ops.retention.reading import read_facts
+        from tmi_ops.retention.rights import read_rights, require_rights
 
         with failures_explained():
             dry_run = config.dry_run or not is_meant(context, config.confirm, environment.name)
@@ -80,7 +81,11 @@ def retention_definitions(here: Protected) -> Definitions:
             plan = plan_retention(facts, environment.settings.retention, now)
             context.log.info(f"{plan.describe()}. Policy: {plan.policy.describe()}.")
             report = RunLogReport(context.log)
+            rights = read_rights(store, plan, now)
+            for one in rights:
+                context.log.info(f"{one.describe()}.")
             if not dry_run:
+                require_rights(rights)
                 extend_locks(store, facts, plan, report, now)
             done = RetentionResult() if dry_run else execute_retention(plan, store, report)
         return Materialized(metadata=_metadata(plan, done, dry_run=dry_run), check_results=[_spared(done)])

@@ -31,11 +31,14 @@ def sweeping_definitions(here: Protected) -> Definitions:
         from tmi_ops.retention.execution import execute_retention
         from tmi_ops.retention.planning import plan_retention
         from tmi_ops.retention.reading import read_facts
+        from tmi_ops.retention.rights import read_rights, require_rights
 
         with failures_explained():
             store = environment.open_store()
-            plan = plan_retention(read_facts(store), environment.settings.retention, datetime.now(UTC))
+            now = datetime.now(UTC)
+            plan = plan_retention(read_facts(store), environment.settings.retention, now)
             orphans = replace(plan, removed=(), wal=())
+            require_rights(read_rights(store, orphans, now))
             done = execute_retention(orphans, store, RunLogReport(context.log))
             directories = remove_abandoned(environment.settings.home / "scratch")
         context.add_output_metadata(

@@ -34,6 +34,7 @@ WRONG_KEY_CODES = {
     "ExpiredToken",
     "InvalidClientTokenId",
 }
+DENIED_CODES = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BUSY_CODES = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"}
 _SERVER_ERRORS = 500
 _NOT_IMPLEMENTED = 501
@@ -180,7 +181,7 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
         )
     if code in WRONG_KEY_CODES:
         return StoreError(f"The store {where} does not accept our keys ({code}).", next_step=_KEYS_STEP)
-    if code in ("AccessDenied", "403", "Forbidden"):
+    if code in DENIED_CODES:
         return StoreError(
             f"The store {where} does not allow this ({said}).",
             next_step="give these keys the policy of their purpose (docs/iam); `tmi-ops doctor` names what they lack",

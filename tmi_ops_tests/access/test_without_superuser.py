@@ -9,8 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from tmi_ops.access.declared import RoleKind
+from tmi_ops.access.reading import read_access
+from tmi_ops.access.rights import A_SUPERUSER, lacking_rights
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.rights import Lack
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.access.conftest import Site, may, run_on
 
@@ -39,14 +42,23 @@ def administrator(site: Site) -> Iterator[PostgresSettings]:
         run_on(connection, f"REASSIGN OWNED BY {name} TO CURRENT_USER")
 
 
+def lacking(site: Site, postgres: PostgresSettings) -> tuple[Lack, ...]:
+    """What the plan of this role says that it lacks."""
+    with connect(postgres) as connection:
+        facts = read_access(connection)
+    return lacking_rights(facts, site.declared(), site.plan(postgres=postgres))
+
+
 def test_an_administrator_who_is_no_superuser_sets_up_every_role(site: Site, administrator: PostgresSettings) -> None:
     major = site.major()
     if major < GRANTORS_SINCE:
         # Before 16 only a superuser makes roles that replicate; it says so, and nothing is half done.
+        assert [lack.right for lack in lacking(site, administrator)] == [A_SUPERUSER]
         with pytest.raises(DatabaseError, match="superuser"):
             site.apply(postgres=administrator)
         assert site.sql("SELECT FROM pg_roles WHERE rolname = '{app}'") == []
         return
+    assert lacking(site, administrator) == ()
     site.apply(postgres=administrator)
     assert site.plan(postgres=administrator).statements == ()
     assert may(site.as_role(RoleKind.APP), "INSERT INTO threats (name) VALUES ('x')")
@@ -57,6 +69,7 @@ def test_an_administrator_who_is_no_superuser_sets_up_every_role(site: Site, adm
 def test_a_role_without_the_right_is_refused_with_nothing_half_done(site: Site) -> None:
     site.apply()
     site.sql("DROP OWNED BY {monitor}", "DROP ROLE {monitor}")
+    assert lacking(site, site.as_role(RoleKind.APP))[0].right == "CREATEROLE"
     with pytest.raises(DatabaseError, match="CREATE ROLE") as refused:
         site.apply(postgres=site.as_role(RoleKind.APP))
     assert "as a superuser" in refused.value.next_step

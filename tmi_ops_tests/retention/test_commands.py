@@ -9,8 +9,9 @@ import pytest
 
 from tmi_ops.cli.main import main
 from tmi_ops.settings import Settings
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops_tests.retention.stored import write_backup
+from tmi_ops_tests.retention.stored import removing, write_backup
 from tmi_ops_tests.variables import variables_of
 
 HALF = "20200101T000000Z-logical-0000"
@@ -62,6 +63,24 @@ def test_the_policy_comes_from_variables_and_json_carries_plan_and_deed(
     assert (facts["policy"]["last"], facts["policy"]["window"]) == (2, "P2D")
     assert [kept["backup_id"] for kept in facts["kept"]] == [backup_id]
     assert facts["done"] is None  # nothing to do
+    assert facts["rights"] == {"store_keys": [], "database_role": None}  # and nothing to be allowed
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_prune_says_what_the_store_s_keys_lack_and_begins_nothing_without_it(
+    tmi_ops: Command, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, may: bool
+) -> None:
+    old, new = write_backup(store), write_backup(store)
+    monkeypatch.setattr("tmi_ops.retention.planning.plan_retention", lambda *_: removing(store, old))
+    if not may:
+        monkeypatch.setattr("tmi_ops.retention.rights.may_delete", lambda _: False)
+    _, planned, _ = tmi_ops("prune", "--dry-run", "--json")
+    assert json.loads(planned)["rights"]["store_keys"] == [{"right": "s3:DeleteObject", "may": may, "because": ""}]
+    lacks = "The store's keys lack s3:DeleteObject"
+    assert (lacks in tmi_ops("prune", "--dry-run")[1]) is not may
+    code, _, said = tmi_ops("prune", "--yes")
+    assert (code, lacks in said) == ((0, False) if may else (2, True))
+    assert {one.manifest.backup_id for one in list_backups(store)} == ({new} if may else {new, old})
 
 
 @pytest.mark.parametrize("variable", ["TMI_OPS_KEEP_LAST", "TMI_OPS_RECOVERY_WINDOW"])

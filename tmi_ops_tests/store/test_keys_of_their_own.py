@@ -26,6 +26,7 @@ from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import Retain, Settings, StoreSettings
 from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.guarding import locked_until
+from tmi_ops.store.key_rights import may_abort_uploads, may_delete, may_extend_locks
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
 from tmi_ops.wal import open_upload, pieces
@@ -72,6 +73,15 @@ def test_each_key_does_its_work_and_not_anothers(keys: OwnKeys, settings: Settin
     assert len(plan.kept) == 2
     execute_retention(plan, pruner, REPORT)
     assert len(list_backups(writer)) == 2
+
+
+@pytest.mark.parametrize(("purpose", "may"), [("writer", False), ("prover", False), ("pruner", True)])
+def test_asked_about_what_is_not_there_the_server_tells_what_a_key_may(keys: OwnKeys, purpose: str, may: bool) -> None:
+    store = opened(getattr(keys, purpose))
+    assert may_delete(store) is may
+    # What the server answers about an upload or an object that is not there is no promise.
+    assert may_extend_locks(store, RETAIN, datetime.now(UTC)) is None
+    assert may_abort_uploads(store) is None
 
 
 @pytest.mark.parametrize("purpose", ["writer", "prover"])

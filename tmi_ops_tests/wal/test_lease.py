@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tmi_ops.wal.lease import LEASE_S, Lease, _machine, _process_start, advanced, is_held
+from tmi_ops.wal.lease import LEASE_S, Lease, _following, _machine, _process_start, advanced, is_held
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -65,3 +65,16 @@ def test_on_a_new_timeline_a_lower_lsn_is_an_advance() -> None:
 def test_a_clock_put_back_does_not_make_the_archive_older() -> None:
     known = a_lease(level_at=NOON)
     assert advanced(known, {"level_at": NOON - timedelta(hours=1)}, NOON).level_at == NOON
+
+
+def test_who_takes_over_knows_of_the_archive_what_the_last_holder_knew_and_is_itself() -> None:
+    before = a_lease(holder="b", host="elsewhere", timeline=3, lsn="0/5000100", level_at=NOON)
+    following = _following(a_lease(since=NOON + timedelta(hours=1)), before)
+    assert (following.timeline, following.lsn, following.level_at) == (3, "0/5000100", NOON)
+    assert (following.holder, following.host, following.since) == ("a", "h", NOON + timedelta(hours=1))
+
+
+def test_the_first_holder_knows_nothing_of_the_archive() -> None:
+    first = a_lease()
+    assert _following(first, None) == first
+    assert (first.timeline, first.lsn, first.level_at) == (None, None, None)

@@ -1,0 +1,91 @@
+"""Which rights a plan needs, and whether the store's keys have them: looked at before anything goes.
+
+Retention asks the store alone; no role of the database takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tmi_ops.errors import StoreError
+from tmi_ops.retention.plan import RetentionPlan
+from tmi_ops.store.key_rights import may_abort_uploads, may_delete, may_extend_locks
+from tmi_ops.store.objects import ObjectStore
+
+POLICY = "docs/iam/pruner.json"
+
+
+class Right(StrEnum):
+    """What S3 calls it."""
+
+    DELETE = "s3:DeleteObject"
+    ABORT = "s3:AbortMultipartUpload"
+    EXTEND = "s3:PutObjectRetention"
+
+
+@dataclass(frozen=True)
+class KeyRight:
+    """A right that a plan needs. `may`: None where it is unknown, and then `because` says why."""
+
+    right: Right
+    may: bool | None
+    because: str = ""
+
+    def describe(self) -> str:
+        """A sentence without its full stop."""
+        if self.may is None:
+            return f"whether the store's keys have {self.right} is unknown: {self.because}"
+        return f"the store's keys {'have' if self.may else 'lack'} {self.right}"
+
+
+def needed_rights(plan: RetentionPlan, *, extends_locks: bool) -> tuple[Right, ...]:
+    """The rights without which the plan could not be carried out. Pure.
+
+    Args:
+        extends_locks: locks on what stays are extended, too.
+    """
+    deletes = bool(plan.removed or plan.half_made or any(wal.removed for wal in plan.wal))
+    wanted = ((Right.DELETE, deletes), (Right.ABORT, bool(plan.uploads)), (Right.EXTEND, extends_locks))
+    return tuple(right for right, needed in wanted if needed)
+
+
+def read_rights(store: ObjectStore, plan: RetentionPlan, now: datetime) -> tuple[KeyRight, ...]:
+    """Ask the store about each right that the plan needs; nothing is changed there.
+
+    Raises:
+        StoreError: the store could not be reached.
+    """
+    return tuple(_asked(store, plan, now))
+
+
+def require_rights(rights: Iterable[KeyRight]) -> None:
+    """Raises:
+    StoreError: a right is known to be missing; nothing was begun.
+    """
+    missing = [one.right for one in rights if one.may is False]
+    if missing:
+        raise StoreError(
+            f"The store's keys lack {', '.join(missing)}, which this plan needs.",
+            kept="Nothing was removed.",
+            next_step=f"prune with keys that have the policy {POLICY}; TMI_OPS_S3_PURPOSE says what a host's are for",
+        )
+
+
+def _asked(store: ObjectStore, plan: RetentionPlan, now: datetime) -> Iterator[KeyRight]:
+    retain = store.retain
+    for right in needed_rights(plan, extends_locks=retain is not None):
+        if right is Right.DELETE and plan.has_object_lock:
+            yield KeyRight(right, None, "a bucket with Object Lock would note the question as a deletion")
+        elif right is Right.DELETE:
+            yield _answered(right, may_delete(store))
+        elif right is Right.ABORT:
+            yield _answered(right, may_abort_uploads(store))
+        elif retain is not None:
+            yield _answered(right, may_extend_locks(store, retain, now))
+
+
+def _answered(right: Right, may: bool | None) -> KeyRight:
+    return KeyRight(right, may, "" if may is not None else "the store's answer does not tell")
