@@ -13,10 +13,10 @@ from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import env_file_names
+from tmi_ops.words import size_words
 
-_GB = 1e9
 # Spool files, scratch clusters' logs and the like; a restore needs the database's size on top.
-LEAST_FREE = 1.0 * _GB
+LEAST_FREE = 1e9
 # A scratch cluster holds the database, its WAL and the dump it was restored from.
 _ROOM_FOR_A_PROOF = 2.0
 
@@ -67,7 +67,7 @@ def look_at_home(patient: Patient) -> Answer:
             f"chown {os.geteuid()} {standing}  # as root; or set TMI_OPS_HOME to a directory of its own",
         )
     usage = shutil.disk_usage(standing)
-    seen = f"{home}: {usage.free / _GB:.1f} GB free of {usage.total / _GB:.0f} GB"
+    seen = f"{home}: {size_words(usage.free)} free of {size_words(usage.total)}"
     if usage.free < LEAST_FREE:
         return critical(
             seen,
@@ -83,7 +83,7 @@ def look_at_room(patient: Patient) -> Answer:
     (size,) = patient.ask("SELECT pg_database_size(%s)", patient.postgres.database)
     home = patient.settings.home
     free = shutil.disk_usage(next(place for place in (home, *home.parents) if place.exists())).free
-    seen = f"{free / _GB:.1f} GB free, the database has {size / _GB:.1f} GB"
+    seen = f"{size_words(free)} free, the database has {size_words(size)}"
     if free < _ROOM_FOR_A_PROOF * size:
         return warning(
             seen,

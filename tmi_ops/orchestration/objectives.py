@@ -27,7 +27,7 @@ from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import recent_facts
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import Materialized, megabytes, seconds
+from tmi_ops.orchestration.results import Materialized, in_megabytes, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Objectives
 
@@ -213,9 +213,9 @@ def _storage_table(facts: "RecoverabilityFacts") -> MetadataValue[Any]:
         {
             "what": name,
             "objects": usage.objects,
-            "size (MB)": round(usage.size / 1e6, 2),
-            "of the last day (MB)": round(usage.added_day / 1e6, 2),
-            "of the last week (MB)": round(usage.added_week / 1e6, 2),
+            "size (MB)": in_megabytes(usage.size),
+            "of the last day (MB)": in_megabytes(usage.added_day),
+            "of the last week (MB)": in_megabytes(usage.added_week),
         }
         for name, usage in facts.storage.items()
     ]

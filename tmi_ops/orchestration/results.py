@@ -22,7 +22,12 @@ def seconds(value: float) -> FloatMetadataValue:
 
 def megabytes(size: float) -> FloatMetadataValue:
     """A size given in bytes."""
-    return MetadataValue.float(round(size / 1e6, 2))
+    return MetadataValue.float(in_megabytes(size))
+
+
+def in_megabytes(size: float) -> float:
+    """The same as a cell of a table."""
+    return round(size / 1e6, 2)
 
 
 def bullets(sentences: Iterable[str], nothing: str = "nothing") -> MarkdownMetadataValue:

@@ -24,7 +24,7 @@ from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
-from tmi_ops.orchestration.results import Materialized, megabytes
+from tmi_ops.orchestration.results import Materialized, in_megabytes, megabytes
 from tmi_ops.orchestration.schedules import scheduled
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _row(outcome: str, what: str, taken_at: str, size: int, proof: str, why: str
         "outcome": outcome,
         "what": what,
         "taken at": taken_at,
-        "size (MB)": round(size / 1e6, 2),
+        "size (MB)": in_megabytes(size),
         "proof": proof,
         "why": why,
     }

@@ -9,6 +9,7 @@ from tmi_ops.orchestration.policies import EXECUTOR, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
+from tmi_ops.orchestration.results import megabytes
 
 LOOK_EVERY = timedelta(hours=1)
 LONGEST_RUN = timedelta(hours=1)
@@ -46,7 +47,7 @@ def sweeping_definitions(here: Protected) -> Definitions:
                 "half-made backups": done.half_made,
                 "unfinished uploads": done.uploads,
                 "directories of dead drills": len(directories),
-                "freed (MB)": round(done.freed / 1e6, 2),
+                "freed (MB)": megabytes(done.freed),
             }
         )
 

@@ -26,6 +26,7 @@ from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
+from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.wal.receiver import ReceivedWal
@@ -159,11 +160,11 @@ def _level_metadata(level_at: datetime | None) -> dict[str, MetadataValue[Any]]:
 
 def _level(level_at: datetime | None, rpo: timedelta) -> AssetCheckResult:
     behind = None if level_at is None else datetime.now(UTC) - level_at
-    words = "nothing shows how far" if behind is None else f"{behind.total_seconds():.0f} s ago"
+    words = "nothing shows how far" if behind is None else f"{time_words(round(behind.total_seconds()))} ago"
     return AssetCheckResult(
         check_name=LEVEL_CHECK,
         passed=behind is not None and behind <= rpo,
         severity=AssetCheckSeverity.ERROR,
-        description=f"The archive was level with the server: {words}. The RPO is {rpo.total_seconds():.0f} s.",
+        description=f"The archive was level with the server: {words}. The RPO is {time_words(rpo.total_seconds())}.",
         metadata={"RPO (s)": rpo.total_seconds(), **_level_metadata(level_at)},
     )

@@ -12,6 +12,7 @@ AMCHECK_PROGRAM = 14  # pg_amcheck
 COLUMN_COMPRESSION = 14  # pg_attribute.attcompression
 LOCK_WAIT_START = 14  # pg_locks.waitstart
 ARCHIVE_LIBRARY = 15
+LOCALE_PROVIDER = 15  # of a database: ICU beside libc
 NULLS_NOT_DISTINCT = 15  # pg_index.indnullsnotdistinct
 PUBLIC_MAY_NOT_CREATE = 15  # in the schema public, from the start
 GRANTORS = 16  # GRANTED BY says whose grant it is; CREATEROLE needs ADMIN

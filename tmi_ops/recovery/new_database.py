@@ -10,6 +10,7 @@ from psycopg import sql
 from tmi_ops.backup.properties import DatabaseProperties
 from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.versions import LOCALE_PROVIDER
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
 
@@ -73,7 +74,7 @@ def locale_options(source: DatabaseProperties, server_version: int) -> Iterator[
     if source.ctype is not None:
         yield sql.SQL(" LC_CTYPE {}").format(sql.Literal(source.ctype))
     if source.provider == "libc":
-        if server_version >= 150000:
+        if server_version // 10000 >= LOCALE_PROVIDER:
             yield sql.SQL(" LOCALE_PROVIDER {}").format(sql.Literal("libc"))
         return
     yield sql.SQL(" LOCALE_PROVIDER {}").format(sql.Literal(source.provider))

@@ -11,6 +11,7 @@ from tmi_ops.postgres.programs import plain_environment, program_failed
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import destination_in, destination_of
+from tmi_ops.words import size_words
 
 # Beside what a copy needs, for WAL and what is replayed into it.
 SPARE = 1 << 30
@@ -30,7 +31,7 @@ def copy_files(settings: Settings, into: str) -> None:
     size = _size_of(source)
     if shutil.disk_usage(into).free < size + SPARE:
         raise DiskSpaceError(
-            f"A copy of the shadow needs {size / 1e9:.1f} GB in {into}.", next_step="free some space there"
+            f"A copy of the shadow needs {size_words(size)} in {into}.", next_step="free some space there"
         )
     for one, other in _places(source, target):
         if one.is_dir():
@@ -80,7 +81,7 @@ def require_place(settings: Settings, into: Path) -> None:
     size = _size_of(source)
     if around.stat().st_dev != source.directory.stat().st_dev and shutil.disk_usage(around).free < size + SPARE:
         raise DiskSpaceError(
-            f"Moving the shadow to {into} needs {size / 1e9:.1f} GB there, on another disk.",
+            f"Moving the shadow to {into} needs {size_words(size)} there, on another disk.",
             next_step="free some space there, or give a directory on the shadow's disk",
         )
 

@@ -72,7 +72,7 @@ def test_a_full_disk_is_named_with_the_command_that_shows_what_fills_it(
 ) -> None:
     usage = type("Usage", (), {"total": 100_000_000_000, "used": 99_900_000_000, "free": 100_000_000})
     monkeypatch.setattr(configuration.shutil, "disk_usage", lambda place: usage)
-    assert_cause(examine(), "home", "0.1 GB free of 100 GB", "du -xh", "larger disk")
+    assert_cause(examine(), "home", "100.0 MB free of 100.0 GB", "du -xh", "larger disk")
 
 
 def test_a_host_name_that_does_not_resolve_is_named_before_everything_that_needs_it(examine: Examine) -> None:

@@ -57,6 +57,7 @@ def test_disk_space_is_judged_by_the_fullest_filesystem(free: int, status: Outco
     verdict = judge_disk(reading, LIMITS["disk_space"])
     assert verdict.outcome is status
     assert f"{free}.0 GB free (WAL: /wal)" in verdict.seen
+    assert reading.numbers()["disk free (GB)"] == 1.0  # the same unit in the plot
 
 
 def test_checksums_that_are_off_are_a_warning_with_how_to_switch_them_on() -> None:

@@ -55,7 +55,7 @@ class DiskSpace(Reading):
         fullest = self.filesystems[0]
         return {
             "disk used (%)": fullest.percent_used,
-            "disk free (GB)": min(one.free for one in self.filesystems) / 1024**3,
+            "disk free (GB)": min(one.free for one in self.filesystems) / 1e9,
         }
 
     def rows(self) -> Sequence[Row]:

@@ -15,6 +15,7 @@ from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.words import size_words
 
 # Everything of ours lies in here while we work, so that it is on the disk of the data directory and leaves no trace.
 WORK_NAME = ".tmi-ops-recovery"
@@ -129,8 +130,8 @@ def require_room(plan: RecoveryPlan, destination: Destination, store: ObjectStor
         needed, free = sum(needs[place] for place in places), shutil.disk_usage(_existing(places[0])).free
         if needed > free:
             raise DiskSpaceError(
-                f"Restoring {plan.base.backup_id} needs {needed / 1e9:.1f} GB of disk in "
-                f"{' and '.join(map(str, places))}; {free / 1e9:.1f} GB are free.",
+                f"Restoring {plan.base.backup_id} needs {size_words(needed)} of disk in "
+                f"{' and '.join(map(str, places))}; {size_words(free)} are free.",
                 next_step="free some space there, or restore into a directory on a larger disk (--into, "
                 "--tablespace-mapping)",
             )

@@ -112,7 +112,7 @@ def test_a_disk_that_is_too_small_is_noticed_beforehand(
     free = shutil.disk_usage("/")._replace(free=10 << 20)
     monkeypatch.setattr(destinations.shutil, "disk_usage", lambda _: free)
     error = _refused(past.settings, Target(), directory, DiskSpaceError)
-    assert "0.0 GB are free" in error.what
+    assert "10.5 MB are free" in error.what
     assert str(directory) in error.what
 
 
