@@ -12,7 +12,7 @@ from tmi_ops.automation.cron import next_time
 from tmi_ops.automation.facts import AutomationFacts, Kind
 from tmi_ops.automation.judging import judge_automation
 from tmi_ops.automation.reading import read_automation_facts
-from tmi_ops.checks.finding import Finding, Severity
+from tmi_ops.checks.finding import Finding, Severity, advise
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ def read_automatic(
     except psycopg.Error as error:
         # A server's own word points at the query in later lines; libpq's last line is the one that tells.
         said = error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        return Automatic(problem=f"Dagster could not be asked: {said}")
+        problem = f"Dagster could not be asked: {said}"
+        # Where it keeps its records is all that begins anything: without them nothing does.
+        lost = Finding(Severity.CRITICAL, "records", problem, advice=advise("tmi-ops doctor"))
+        return Automatic(problem=problem, findings=(lost,) if expected else ())
     is_on = any(one.on for one in facts.instigators)
     findings = judge_automation(facts, timezone) if expected or is_on else ()
     return Automatic(

@@ -139,5 +139,16 @@ def test_records_that_cannot_be_asked_are_a_sentence(records: dict[str, str]) ->
     assert records["DAGSTER_PG_PASSWORD"] not in str(away.problem)
 
 
+def test_records_that_cannot_be_asked_are_stuck_where_something_should_run_by_itself() -> None:
+    """As for the guards and the doctor; the status is red, too."""
+    nowhere = {"DAGSTER_PG_HOST": "127.0.0.1", "DAGSTER_PG_PORT": str(free_port()), "DAGSTER_PG_PASSWORD": "secret"}
+    away = read_automatic(nowhere, "production", "UTC", NOON)
+    assert away.stuck
+    assert away.findings[0].what == away.problem
+    unasked = read_automatic(nowhere, "development", "UTC", NOON, expected=False)
+    assert not unasked.stuck
+    assert unasked.problem == away.problem
+
+
 def test_without_an_address_nothing_is_known_to_run() -> None:
     assert "DAGSTER_PG_HOST" in str(read_automatic({}, "production", "UTC", NOON).problem)
