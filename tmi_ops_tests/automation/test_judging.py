@@ -98,8 +98,11 @@ def test_what_is_switched_off_is_not_missed() -> None:
     assert said(replace(WELL, instigators=(replace(GUARD, on=False), replace(NIGHTLY, on=False)))) == []
 
 
-def test_a_look_that_failed_is_told_with_its_error() -> None:
-    assert "KeyError: 'POSTGRES_PASSWORD'" in said(ticked(GUARD, NOW - MINUTE, "KeyError: 'POSTGRES_PASSWORD'"))[0]
+def test_a_look_that_failed_is_told_with_when_and_its_error() -> None:
+    failed = said(ticked(GUARD, NOW - 2 * MINUTE, "KeyError: 'POSTGRES_PASSWORD'"))
+    assert failed == ["the sensor rpo_guard failed 2 min ago: KeyError: 'POSTGRES_PASSWORD'"]
+    # Of two clocks that differ a little it was just now, and not to come.
+    assert "failed 0 s ago" in said(ticked(GUARD, NOW + MINUTE, "x"))[0]
 
 
 @pytest.mark.parametrize("one", [GUARD, NIGHTLY])
