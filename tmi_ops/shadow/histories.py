@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tmi_ops.errors import ObjectMissingError
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import history_name
 from tmi_ops.recovery.point_in_time.spool import STAND_IN
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.wal.fetching import read_wal_file
 from tmi_ops.wal.lineage import Lineage
-from tmi_ops.wal.stored_file import load
 
 
 def fetch_histories(
@@ -42,10 +41,6 @@ def _put(
     path = data / "pg_wal" / history_name(timeline)
     if path.exists():
         return
-    try:
-        content, _ = load(store, system_identifier, path.name)
-    except ObjectMissingError:
-        if not stand_in:
-            return
-        content = STAND_IN
-    identity.write(path, content)
+    content = read_wal_file(store, system_identifier, path.name)
+    if content is not None or stand_in:
+        identity.write(path, STAND_IN if content is None else content)

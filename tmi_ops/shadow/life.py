@@ -36,8 +36,9 @@ from tmi_ops.shadow.place import (
     read_seed,
     write_seed,
 )
+from tmi_ops.shadow.promotion import Promoted
 from tmi_ops.shadow.report import Trouble, TroubleKind, name_from, require_right_to_report
-from tmi_ops.shadow.run import Ended, Promoted, Run
+from tmi_ops.shadow.run import Ended, Run
 from tmi_ops.shadow.seeding import Ground, clear, plant, read_ground
 from tmi_ops.shadow.server import Listening, begins_at
 from tmi_ops.shadow.telling import Teller

@@ -33,6 +33,10 @@ CLOCKS_AGREE_WITHIN = timedelta(seconds=30)
 _IN_THE_SERVERS_WORDS: frozenset[TroubleKind] = frozenset(
     {"record that cannot be replayed", "minimal WAL", "server", "disk full"}
 )
+# What the place in the WAL is to blame for, and nothing else.
+OF_THE_WAL: frozenset[TroubleKind] = frozenset(
+    {"splice", "hole", "damaged object", "untrusted object", "minimal WAL", "record that cannot be replayed"}
+)
 DAMAGE_CHECKS = ("amcheck", "heartbeat", "page_checksums")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _SHA256 = "sha256"

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -24,7 +23,8 @@ from tmi_ops.shadow.feeding import can_follow
 from tmi_ops.shadow.histories import fetch_histories, take_all_timelines
 from tmi_ops.shadow.judging import Level, Observed, has_all, stalled, state_of, verified_to
 from tmi_ops.shadow.place import Reachable, Seed, asked, destination_of, place, read_practice, stable_socket
-from tmi_ops.shadow.report import Trouble, TroubleKind, trouble_at
+from tmi_ops.shadow.promotion import Promoted, Promotion
+from tmi_ops.shadow.report import OF_THE_WAL, Trouble, TroubleKind, trouble_at
 from tmi_ops.shadow.rounds import Rounds
 from tmi_ops.shadow.seeding import Ground, base_behind, read_ground
 from tmi_ops.shadow.server import (
@@ -54,12 +54,6 @@ LOOK_FOR_A_WAY_S = 10.0
 LINES_AGAIN_S = 60.0
 # How long a server that was killed, or ended for no reason of the archive's, is left alone.
 REST_S = 5.0
-# A shadow that is to be handed over, and does not come further for so long, is handed over as far as it came.
-NO_FURTHER_S = 60.0
-# What the place in the WAL is to blame for, and nothing else.
-_OF_THE_WAL: frozenset[TroubleKind] = frozenset(
-    {"splice", "hole", "damaged object", "untrusted object", "minimal WAL", "record that cannot be replayed"}
-)
 
 
 class Ended(Enum):
@@ -70,17 +64,6 @@ class Ended(Enum):
     COPY = "the files are to be copied"
     STOPPED = "somebody stopped it"
     PROMOTED = "it was promoted"
-
-
-@dataclass(frozen=True)
-class Promoted:
-    """A shadow that came up. `why`: what kept it from the archive's end; empty: nothing."""
-
-    lsn: int
-    timeline: int
-    why: str
-    waited_s: float
-    promoted_s: float
 
 
 class Run:
@@ -100,8 +83,7 @@ class Run:
         self._seen: Observed | None = None
         self._practised_s: float | None = None
         self._lines_looked_at: tuple[int | None, float] = (None, 0.0)
-        self._asked_since: float | None = None
-        self._end = 0
+        self._promotion: Promotion | None = None
         self.promoted: Promoted | None = None
 
     def follow(self) -> Ended:
@@ -156,7 +138,7 @@ class Run:
                 if seen is not None:
                     rounds = rounds or self._begun_rounds(server)
                     self._judge(server, feeder, seen)
-                ended = self._ask() or self._look_for_a_way() or self._wanted(server, feeder)
+                ended = self._ask() or self._look_for_a_way() or self._wanted(server)
                 if ended is not None:
                     return ended
             return Ended.STOPPED
@@ -208,7 +190,7 @@ class Run:
         if stuck is not None:
             found.append(trouble_at(stuck.kind, stuck.what, "tmi-ops backup base", stuck.lsn, stuck.segment))
         self._teller.troubled(
-            lambda before: (*(one for one in before if one.kind not in (*_OF_THE_WAL, "store away")), *found)
+            lambda before: (*(one for one in before if one.kind not in (*OF_THE_WAL, "store away")), *found)
         )
 
     def _ask(self) -> Ended | None:
@@ -270,7 +252,7 @@ class Run:
     def _look_for_a_way(self) -> Ended | None:
         """Where it cannot go on: whether a base backup was taken behind that place."""
         stopped = self._teller.report.stopped_by
-        if stopped is None or stopped.kind not in (*_OF_THE_WAL, "damaged copy"):
+        if stopped is None or stopped.kind not in (*OF_THE_WAL, "damaged copy"):
             return None
         if time.monotonic() - self._way_looked_for < LOOK_FOR_A_WAY_S:
             return None
@@ -286,7 +268,7 @@ class Run:
         self._life.report.note(f"{base.backup_id} was taken behind {format_lsn(place)}: beginning anew from it.")
         return Ended.ANEW
 
-    def _wanted(self, server: ShadowServer, feeder: Feeder) -> Ended | None:
+    def _wanted(self, server: ShadowServer) -> Ended | None:
         """Do what somebody asks for, as far as it is done while the server runs."""
         if self._life.pending is None:
             self._life.pending = asked(self._settings)
@@ -296,37 +278,22 @@ class Run:
             return None
         if self._life.pending.wish == "copy":
             return Ended.COPY
-        return self._promote_when_all_is_here(server, feeder)
+        return self._promote_when_all_is_here(server)
 
-    def _promote_when_all_is_here(self, server: ShadowServer, feeder: Feeder) -> Ended | None:
-        if self._asked_since is None:
-            self._asked_since = time.monotonic()
-            self._end = self._archive_end()
+    def _promote_when_all_is_here(self, server: ShadowServer) -> Ended | None:
+        if self._promotion is None:
+            self._promotion = Promotion(self._archive_end)
         seen = self._seen
-        if seen is None:
+        why = None if seen is None else self._promotion.why_now(seen, self._teller.report.stopped_by)
+        if seen is None or why is None:
             return None
-        whole = has_all(seen) and seen.handed_to >= self._end
-        if whole and time.monotonic() - self._asked_since < NO_FURTHER_S:
-            self._end = self._archive_end()  # its receiver may have put more there since
-            if self._end > seen.handed_to:
-                return None
-        stopped = self._teller.report.stopped_by
-        slow = seen.still_s > NO_FURTHER_S or (stopped is not None and stopped.kind in _OF_THE_WAL)
-        if not whole and not slow:
-            return None
-        why = "" if whole else (stopped.what if stopped else f"The replay did not come further than {self._at()}.")
         data, identifier = self._destination.directory, self._seed.system_identifier
         take_all_timelines(self._store, identifier, self._newest_timeline, data, self._identity)
-        timeline, took = server.promote()
-        waited = time.monotonic() - self._asked_since
-        self.promoted = Promoted(seen.replayed, timeline, why, waited, took)
+        self.promoted = self._promotion.promote(server, seen.replayed, why)
         return Ended.PROMOTED
 
     def _archive_end(self) -> int:
         return coverage(list_wal(self._store, self._seed.system_identifier), self._line).end or 0
-
-    def _at(self) -> str:
-        return format_lsn(self._replayed)
 
     def _after_its_end(self, server: ShadowServer, feeder: Feeder) -> Ended:
         """The server ended by itself: why, and what then."""

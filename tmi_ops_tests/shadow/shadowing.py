@@ -92,7 +92,7 @@ class Shadow:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             self.require_alive()
-            found = None
+            found: int | str | None = None
             try:
                 found = self.rows(query)
             except OpsError as error:
