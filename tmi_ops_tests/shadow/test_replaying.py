@@ -18,6 +18,7 @@ from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn, parse_seg
 from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
+from tmi_ops.shadow.report import RollingCheck, ShadowReport
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
 from tmi_ops.wal.layout import file_key
@@ -66,6 +67,17 @@ def test_it_replays_what_is_archived_as_it_comes(beside: Beside) -> None:
         archive_wal(beside.cluster, beside.store, close_segment=close)
         beside.shadow.until_rows(moment.rows)
     beside.shadow.until_level()
+
+
+def test_every_page_that_it_replayed_is_read_and_found_sound(beside: Beside) -> None:
+    def told(report: ShadowReport) -> RollingCheck | None:
+        return next((one for one in report.checks if one.name == "page_checksums"), None)
+
+    beside.shadow.until(lambda report: (one := told(report)) and one.covered == 1.0, "its pages were not read")
+    found = told(beside.shadow.report)
+    assert found is not None
+    assert (found.outcome, found.findings) == ("passed", ())
+    assert "each page as it was written" in found.detail
 
 
 def test_a_hole_a_damaged_object_and_a_splice_are_named_and_passed_once_they_are_mended(beside: Beside) -> None:

@@ -147,6 +147,8 @@ def recovering_server(
     identity.write(configuration, b"")
     log = destination.work / "server.log"
     log.unlink(missing_ok=True)
+    # The server's own, though we open it: it reads whatever lies in its directory when its pages are asked for.
+    identity.write(log, b"")
     address = PostgresSettings(
         user=role, database=DATABASE, options=session_options(programs.major, superuser=superuser)
     )
