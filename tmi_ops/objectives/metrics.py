@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from tmi_ops import __version__
+from tmi_ops.objectives.facts import ShadowReading
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Recoverability, Status
@@ -44,6 +45,12 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "slot_kept_bytes": ("WAL that the server keeps for the replication slot.", ()),
     "slot_left_bytes": ("WAL that may still be written before the slot is in danger; absent: no limit.", ()),
     "receiver_at_work": ("1 while a receiver holds the archive's lease.", ()),
+    "shadow_verified_timestamp_seconds": ("All that was committed until then, a shadow has replayed.", ()),
+    "shadow_report_age_seconds": ("Age of the shadow's word; one that is too old does not count, and is absent.", ()),
+    "shadow_behind_bytes": ("WAL that the archive has and the shadow has not replayed.", ()),
+    "shadow_replays": ("1 while nothing stops the shadow; absent: none reports whose word counts.", ()),
+    "shadow_sound": ("0 where the shadow's checks have found damage.", ()),
+    "shadow_promotion_seconds": ("How long promoting the shadow took when it was practised.", ()),
     "store_bytes": ("Bytes in the store.", ("kind",)),
     "store_objects": ("Objects in the store.", ("kind",)),
     "store_added_bytes": ("Bytes of what was stored within 24 hours and is still there.", ("kind",)),
@@ -88,6 +95,7 @@ def _samples(status: Status) -> _Samples:
         yield from _promises(found)
         yield from _recoverable(found)
         yield from _stream(found)
+        yield from _shadow(found.facts.shadow)
         for kind, usage in found.facts.storage.items():
             yield "store_bytes", {"kind": kind}, float(usage.size)
             yield "store_objects", {"kind": kind}, float(usage.objects)
@@ -130,6 +138,17 @@ def _stream(found: Recoverability) -> _Samples:
     yield "slot_kept_bytes", {}, _number(stream.kept)
     yield "slot_left_bytes", {}, _number(stream.left)
     yield "receiver_at_work", {}, float(receiver is not None and receiver.at_work)
+
+
+def _shadow(shadow: ShadowReading | None) -> _Samples:
+    if shadow is None:
+        return
+    yield "shadow_verified_timestamp_seconds", {}, shadow.verified_to.timestamp()
+    yield "shadow_report_age_seconds", {}, shadow.age.total_seconds()
+    yield "shadow_behind_bytes", {}, float(shadow.behind)
+    yield "shadow_replays", {}, float(shadow.stopped is None)
+    yield "shadow_sound", {}, float(shadow.damage is None)
+    yield "shadow_promotion_seconds", {}, _seconds(shadow.promotion)
 
 
 def _ratio(worst: Worst) -> float:

@@ -19,6 +19,7 @@ from tmi_ops.objectives.metrics import GAUGES, PREFIX, families
 from tmi_ops.objectives.status import Status
 from tmi_ops_tests.objectives.facts import ago, facts, reach
 from tmi_ops_tests.objectives.statuses import ALL_DOWN, a_status
+from tmi_ops_tests.objectives.test_by_shadow import shadow, stopped
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "recoverability.json"
 _NAME = re.compile(rf"\b{PREFIX}_[a-z_0-9]+")
@@ -62,9 +63,25 @@ def test_every_figure_of_the_status_is_there() -> None:
         "unknown": 1,
         "critical": 0,
     }
-    assert {name for name, *_ in found} == {f"{PREFIX}_{name}" for name in GAUGES} - {"tmi_ops_slot_left_bytes"} | {
-        "tmi_ops_build_info"
-    }
+    shadows = {f"{PREFIX}_{name}" for name in GAUGES if name.startswith("shadow_")}
+    all_others = {f"{PREFIX}_{name}" for name in GAUGES} - shadows - {"tmi_ops_slot_left_bytes"}
+    assert {name for name, *_ in found} == all_others | {"tmi_ops_build_info"}
+
+
+def test_a_shadows_figures_are_there_where_its_word_counts() -> None:
+    drilled = shadow(behind=4096, promotion=timedelta(seconds=7))
+    found = samples_of(a_status(facts(shadow=drilled)))
+    assert found["tmi_ops_shadow_verified_timestamp_seconds",] == ago(seconds=4).timestamp()
+    assert found["tmi_ops_shadow_report_age_seconds",] == 2
+    assert found["tmi_ops_shadow_behind_bytes",] == 4096
+    assert found["tmi_ops_shadow_promotion_seconds",] == 7
+    assert found["tmi_ops_shadow_replays",] == found["tmi_ops_shadow_sound",] == 1
+    found = samples_of(a_status(facts(shadow=stopped())))
+    assert (found["tmi_ops_shadow_replays",], found["tmi_ops_shadow_sound",]) == (0, 1)
+    assert ("tmi_ops_shadow_promotion_seconds",) not in found, "nobody has practised it"
+    found = samples_of(a_status(facts(shadow=shadow(damage="A page is bad."))))
+    assert (found["tmi_ops_shadow_replays",], found["tmi_ops_shadow_sound",]) == (1, 0)
+    assert ("tmi_ops_shadow_replays",) not in samples_of(a_status())
 
 
 def test_what_is_not_known_is_absent_and_not_zero() -> None:
@@ -102,6 +119,8 @@ def test_every_family_says_what_it_is_and_ends_with_its_unit() -> None:
         "drill_passed",
         "failed_backups",
         "receiver_at_work",
+        "shadow_replays",
+        "shadow_sound",
         "store_objects",
         "alerts_open",
         "health_probes",
