@@ -182,7 +182,7 @@ class Lab:
         self.start()
 
     def start(self) -> None:
-        self.cluster = _start(self.made, self.cluster.directory, self.cluster.address, self.mode)
+        self.cluster = start(self.made, self.cluster.directory, self.cluster.address, self.mode)
 
 
 def kill_receiver(lab: Lab) -> None:
@@ -289,7 +289,7 @@ def verify(lab: Lab, writers: list[Writer], *, caught_up: bool) -> None:
     """Take the server for lost, restore from the store alone, and compare."""
     before = {writer.number: writer.acknowledged for writer in writers}
     if caught_up:
-        _await_level(lab)
+        await_level(lab)
     lab.ops("wal", "gaps", "--deep", "--quiet")
     target = lab.directory / "restored"
     shutil.rmtree(target, ignore_errors=True)
@@ -307,7 +307,7 @@ def verify(lab: Lab, writers: list[Writer], *, caught_up: bool) -> None:
     shutil.rmtree(target, ignore_errors=True)
 
 
-def _await_level(lab: Lab) -> None:
+def await_level(lab: Lab) -> None:
     deadline = time.monotonic() + LONGEST_S
     wanted = parse_lsn(str(lab.sql("SELECT pg_current_wal_flush_lsn()")[0][0]))
     while time.monotonic() < deadline:
@@ -322,7 +322,7 @@ def _await_level(lab: Lab) -> None:
 def _rows_of(lab: Lab, data: Path) -> dict[int, tuple[int, int]]:
     """Of a restored cluster: each writer's number of rows, and its highest one."""
     address = lab.cluster.address.model_copy(update={"port": free_port(), "database": "postgres"})
-    copy = _start(lab.made, data, address, "asynchronous")
+    copy = start(lab.made, data, address, "asynchronous")
     try:
         with psycopg.connect(**connection_parameters(address)) as connection:
             found = connection.execute("SELECT writer, count(*), max(seq) FROM log GROUP BY writer").fetchall()
@@ -338,9 +338,9 @@ def soak(mode: str, faults: int, verify_every: int, seed: int) -> None:
         directory.chmod(0o755)
         with servers(directory, parameters=PARAMETERS) as made:
             port = int((made.store.endpoint_url or "").rpartition(":")[2])
-            _stop_server(made.data)
+            stop_server(made.data)
             address = made.postgres.model_copy(update={"database": "postgres"})
-            cluster = _start(made, made.data, address, mode)
+            cluster = start(made, made.data, address, mode)
             lab = Lab(made, directory, cluster, mode, TcpRelay(address.port), TcpRelay(port))
             try:
                 _soak(lab, faults, verify_every)
@@ -350,14 +350,14 @@ def soak(mode: str, faults: int, verify_every: int, seed: int) -> None:
                 lab.cluster.stop()
 
 
-def _stop_server(data: Path) -> None:
+def stop_server(data: Path) -> None:
     """The one that the block began; ours, which is restarted at will, takes its place."""
     os.kill(int((data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGINT)
     while (data / "postmaster.pid").exists():
         time.sleep(0.05)
 
 
-def _start(made: Servers, data: Path, address: PostgresSettings, mode: str) -> RunningCluster:
+def start(made: Servers, data: Path, address: PostgresSettings, mode: str) -> RunningCluster:
     names = "tmi_ops" if mode == "synchronous" else ""
     identity = server_identity(made.programs.path("postgres"), data.parent)
     parameters = {**PARAMETERS, "synchronous_standby_names": names}
@@ -370,7 +370,7 @@ def _soak(lab: Lab, faults: int, verify_every: int) -> None:
         "CREATE TABLE ballast (x text)",
     )
     lab.ops("backup", "base", "--quiet")
-    _await_level(lab)  # from here on there is a slot
+    await_level(lab)  # from here on there is a slot
     stop = threading.Event()
     writers = [
         Writer(number, lab.cluster.address.model_copy(update={"database": "postgres"}), stop)
