@@ -15,7 +15,8 @@ from tmi_ops.alerts.planning import Step, plan_raise, plan_resolve, plan_retry, 
 from tmi_ops.alerts.record import AlertRecord, NoticeKind
 from tmi_ops.alerts.wording import message_of, trial_message
 from tmi_ops.checks.finding import Severity
-from tmi_ops.settings import Settings
+from tmi_ops.errors import OpsError
+from tmi_ops.settings import Settings, name_for_others
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class AlertDesk:
             For each channel an empty text where it arrived, or why it did not; nothing where no channel is configured.
         """
         hearing = [channel for channel in self.channels if channel.hears.rank <= severity.rank]
-        return deliver(hearing, trial_message(self._settings.name, severity, self._clock()))
+        return deliver(hearing, trial_message(self._settings.name, severity, self._clock(), self._said))
 
     def records(self) -> list[AlertRecord]:
         """Every alert that is remembered, newest first; `book.problem` says whether the store was missing."""
@@ -106,6 +107,13 @@ class AlertDesk:
     @cached_property
     def channels(self) -> list[Channel]:
         return open_channels(self._settings.alerts)
+
+    @property
+    def _said(self) -> str | None:
+        try:
+            return name_for_others(self._settings.name)
+        except OpsError:  # tmi-ops.toml became unreadable since: the alert goes out all the same
+            return self._settings.name
 
     def _hearing(self, severity: Severity) -> Sequence[str]:
         return [channel.name for channel in self.channels if channel.hears.rank <= severity.rank]
@@ -122,7 +130,7 @@ class AlertDesk:
         notice = step.notice
         if notice is None:
             return AlertOutcome(step.record)
-        message = message_of(notice, step.record.environment, self._clock())
+        message = message_of(notice, step.record.environment, self._clock(), self._said)
         wanted = [channel for channel in self.channels if channel.name in step.channels]
         problems = dict.fromkeys(step.channels, "this channel is no longer configured") | deliver(wanted, message)
         now = self._clock()

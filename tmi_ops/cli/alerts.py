@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from tmi_ops.cli.facts import echo_facts
 from tmi_ops.cli.terminal import err, out
 
 _SEVERITIES = ("notice", "warning", "critical")
@@ -25,7 +24,7 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
     desk = AlertDesk(settings)
     records = desk.records()
     if as_json:
-        click.echo(json.dumps([record.model_dump(mode="json") for record in records], indent=2))
+        echo_facts([record.model_dump(mode="json") for record in records])
     elif key is not None:
         found = next((record for record in records if record.alert.key == key), None)
         if found is None:

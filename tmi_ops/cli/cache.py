@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from tmi_ops.cli.facts import echo_facts
 
 if TYPE_CHECKING:
     from tmi_ops.settings import SessionPolicy
@@ -45,7 +46,7 @@ def check(as_json: bool, strict: bool, quiet: bool) -> int:
     with connected(redis) as client, reporting(quiet or as_json) as report:
         seen = check_cache(client, settings.cache, redis.describe(), report)
     if as_json:
-        click.echo(json.dumps(check_facts(seen), indent=2))
+        echo_facts(check_facts(seen))
     else:
         show_check(seen)
     bad = seen.at(Severity.CRITICAL) or (strict and seen.at(Severity.WARNING))
@@ -93,7 +94,7 @@ def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: b
             with reporting(quiet or as_json) as report:
                 done = drop(plan, client, report)
     if as_json:
-        click.echo(json.dumps(plan_facts(plan, done), indent=2))
+        echo_facts(plan_facts(plan, done))
     else:
         show_reconciled(plan, done, dry_run=dry_run)
     return 0

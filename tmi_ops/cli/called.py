@@ -7,8 +7,34 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
+
+from tmi_ops.typed import texts_with_environment, with_environment
 
 NAME = "tmi-ops"
+# The environment that printed commands must name, because this one was told of it in a way that the next is not.
+_carried: str | None = None
+
+
+def carry(name: str | None) -> None:
+    """From now on every command that is printed says `-e NAME`; None: it works without."""
+    global _carried
+    _carried = name
+
+
+def as_typed(text: str) -> str:
+    """A text whose commands work as printed."""
+    return with_environment(text, _carried)
+
+
+def facts_as_typed(facts: Any) -> Any:
+    """The same of what `--json` prints."""
+    return texts_with_environment(facts, _carried)
+
+
+def carried() -> str | None:
+    """The environment that printed commands name."""
+    return _carried
 
 
 def called() -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from tmi_ops.cli.facts import echo_facts
 
 if TYPE_CHECKING:
     from tmi_ops.diagnosis.finding import Diagnosis
@@ -33,7 +34,7 @@ def doctor(as_json: bool, verbose: bool) -> int:
     dagster = dagster_variables()
     if as_json:
         diagnosis = diagnose(dagster=dagster)
-        click.echo(json.dumps(as_facts(diagnosis), indent=2))
+        echo_facts(as_facts(diagnosis))
     else:
         diagnosis = diagnose(dagster=dagster, watch=watch_results(verbose=verbose))
         show_close(diagnosis)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from tmi_ops.cli.environment import logs_in_for
+from tmi_ops.cli.facts import echo_facts
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def health(
     how = Examination(only, thresholds, exact_bloat, read_variables(), reader)
     report = examine(load_settings(purpose=Purpose.MONITOR), how, SilentReport())
     if as_json:
-        click.echo(json.dumps(as_facts(report), indent=2, default=str))
+        echo_facts(as_facts(report))
     else:
         show_health(report, tables=verbose or bool(only))
     return _exit_code(report, strict=strict)

@@ -206,11 +206,11 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str) -> 
 
     settings = read(Purpose.BACKUP)
     reach = read_recoverability(settings, open_store(settings.store, settings.environment)).proven
-    name, prefix = called(), "" if environment == "development" else f"TMI_ENV={environment} "
+    name, prefix = called(), "" if environment == "development" else f"-e {environment} "
     amiss = "" if reach is None else reach.broken or (f"{reach.missing} is missing" if reach.missing else "")
     if reach is None or amiss:
         what = f"Proven up to {reach.at:%Y-%m-%d %H:%M:%S} UTC only: {amiss}" if reach else "Nothing is proven"
-        out.say(f"[yellow]{escape(what)}.[/] Next: {prefix}{name} status", hang=2)
+        out.say(f"[yellow]{escape(what)}.[/] Next: {name} {prefix}status", hang=2)
         return 1
     out.print(f"[bold]Protected, and proven up to {reach.at:%Y-%m-%d %H:%M:%S} UTC.[/] Keep it so:")
     for words, why in (
@@ -218,7 +218,7 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str) -> 
         ("status", "how far back, how long, and what wants doing"),
         ("doctor", "what is missing for every day"),
     ):
-        out.say(f"  {prefix}{name} {words:<11} [dim]{why}[/]", hang=4)
+        out.say(f"  {name} {prefix}{words:<11} [dim]{why}[/]", hang=4)
     out.say("  Services, schedules and Dagster: deploy/README.md", hang=4)
     return 0
 

@@ -20,6 +20,7 @@ import click
 
 from tmi_ops import __version__
 from tmi_ops.cli.beginning import note_beginning
+from tmi_ops.cli.called import carry
 from tmi_ops.cli.lasting import lasting_output
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.errors import OpsError, SettingsError
@@ -157,6 +158,7 @@ def tmi_ops(context: click.Context, environment: str | None) -> None:
     note_beginning(context)
     if environment is not None:
         _choose(context, environment)
+    carry(environment or _chosen_of_several())
     for warning in _warnings():
         echo_wrapped(f"warning: {warning}", fg="yellow")
 
@@ -173,6 +175,21 @@ def _choose(context: click.Context, name: str) -> None:
             os.environ[ENVIRONMENT] = before
 
     context.call_on_close(restore)
+
+
+def _chosen_of_several() -> str | None:
+    """What TMI_ENV chooses where tmi-ops.toml names several: whoever types a printed command need not have set it."""
+    chosen = os.environ.get(ENVIRONMENT, "").strip()
+    if not chosen:
+        return None
+    from tmi_ops.settings import find_fleet
+    from tmi_ops.settings.sources import process_variables
+
+    try:
+        fleet = find_fleet(process_variables(None), Path.cwd())
+    except SettingsError:  # The command says it.
+        return None
+    return chosen if fleet is not None and len(fleet.members) > 1 else None
 
 
 def _warnings() -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for, reporting
+from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _show_plan(plan: Plan) -> None:
             "-- Nothing to do" + ("; what is above waits for you." if plan.left_out else ": health asks for no upkeep.")
         )
     else:
-        click.secho(f"{len(plan.steps)} steps, none taken. `tmi-ops maintain` takes them.", err=True)
+        echo_wrapped(f"{len(plan.steps)} steps, none taken. `tmi-ops maintain` takes them.")
 
 
 def _show_taken(taken: Sequence[Taken], plan: Plan) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 from rich.markup import escape
 
 from tmi_ops.cli.environment import open_environment, reporting
+from tmi_ops.cli.facts import echo_facts
 from tmi_ops.cli.terminal import age_words, out, size_words
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
             extend_locks(store, facts, plan, report, now)
     if dry_run or plan.removes_nothing:
         if as_json:
-            click.echo(json.dumps(_plan_facts(plan) | _rights_facts(rights) | {"done": None}, indent=2))
+            echo_facts(_plan_facts(plan) | _rights_facts(rights) | {"done": None})
         elif dry_run:
             out.print("Nothing was removed: this was a dry run.")
         return 0
@@ -66,7 +66,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     with reporting(quiet or as_json) as report:
         result = execute_retention(plan, store, report)
     if as_json:
-        click.echo(json.dumps(_plan_facts(plan) | _rights_facts(rights) | {"done": _done_facts(result)}, indent=2))
+        echo_facts(_plan_facts(plan) | _rights_facts(rights) | {"done": _done_facts(result)})
     else:
         _show_result(result)
     return SPARED if result.spared else 0

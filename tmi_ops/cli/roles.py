@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from tmi_ops.cli.facts import echo_facts
 
 if TYPE_CHECKING:
     from tmi_ops.access.inspection import Inspection
@@ -39,7 +40,7 @@ def plan(as_json: bool) -> int:
     _, inspection = _inspect()
     planned = inspection.plan()
     if as_json:
-        click.echo(json.dumps(plan_facts(planned, inspection), indent=2))
+        echo_facts(plan_facts(planned, inspection))
     else:
         show_plan(planned, inspection)
     return 0 if planned.empty else SOMETHING_TO_DO
@@ -82,9 +83,7 @@ def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
     _, after = _inspect()
     left = after.check()
     if as_json:
-        click.echo(
-            json.dumps({**plan_facts(planned, inspection), **applied_facts(planned, after.file, left)}, indent=2)
-        )
+        echo_facts({**plan_facts(planned, inspection), **applied_facts(planned, after.file, left)})
     else:
         show_applied(planned, after.file, left)
     return SOMETHING_TO_DO if drifted(left) else 0
@@ -107,7 +106,7 @@ def check(as_json: bool) -> int:
     _, inspection = _inspect()
     findings = inspection.check()
     if as_json:
-        click.echo(json.dumps(check_facts(findings), indent=2))
+        echo_facts(check_facts(findings))
     else:
         show_drift(findings)
     return SOMETHING_TO_DO if drifted(findings) else 0

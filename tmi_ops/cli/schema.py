@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from tmi_ops.cli.environment import logs_in_for
+from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def check(as_json: bool, verbose: bool) -> int:
     verdict = validate_schema(settings.postgres)
     if as_json:
         found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in verdict.findings]
-        click.echo(json.dumps(verdict.model_dump(mode="json") | {"findings": found}, indent=2))
+        echo_facts(verdict.model_dump(mode="json") | {"findings": found})
     else:
         show_verdict(verdict, verbose=verbose)
     return _record(settings, verdict)
@@ -124,4 +125,4 @@ def _show_plan(plan: MigrationPlan) -> None:
         click.echo(f"-- Nothing to do{waiting}.")
     else:
         then = "begins once nothing is in the way" if plan.lacking else "takes them"
-        click.secho(f"{len(plan.operations)} steps, none taken. `tmi-ops migrate` {then}.", err=True)
+        echo_wrapped(f"{len(plan.operations)} steps, none taken. `tmi-ops migrate` {then}.")

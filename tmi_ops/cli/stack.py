@@ -178,7 +178,7 @@ def _show(state: StackState, hint: str = "") -> None:
     out.print(f"  supervisor  process {state.supervisor_pid}, for {time_words(seconds)}")
     if not load_settings().uses_embedded_stack:
         out.print(
-            "  [yellow]note[/]        POSTGRES_* are set in the environment or a .env file: tmi-ops uses that database"
+            "  [yellow]note[/]        POSTGRES_* are set in the environment or a .env file: tmi_ops uses that database"
         )
     if hint:
         out.print(f"  {hint}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from tmi_ops.cli.environment import logs_in_for
+from tmi_ops.cli.facts import echo_facts
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def status(as_json: bool, watch: float | None, everything: bool) -> int:
     if as_json:
         from tmi_ops.cli.status_facts import as_facts
 
-        click.echo(json.dumps(as_facts(found), indent=2))
+        echo_facts(as_facts(found))
     else:
         from tmi_ops.cli.status_view import status_screen
         from tmi_ops.cli.terminal import out
@@ -103,7 +103,7 @@ def _keep_looking(every: float, *, as_json: bool) -> int:
     try:
         if as_json:
             while not reader_is_gone():
-                click.echo(json.dumps(as_facts(found)))
+                echo_facts(as_facts(found), indent=None)
                 time.sleep(every)
                 found = look()
             return exit_code(found)

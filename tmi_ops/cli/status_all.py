@@ -23,6 +23,7 @@ from tmi_ops.objectives.status import Recoverability, Status
 from tmi_ops.settings import environment_name, find_fleet
 from tmi_ops.settings.fleet import Declared
 from tmi_ops.settings.sources import process_variables
+from tmi_ops.typed import texts_with_environment, with_environment
 from tmi_ops.words import time_words
 
 # Each reads store, server and records for itself; more at once would only wait for each other's sockets.
@@ -83,10 +84,15 @@ def _look(name: str, declared: Declared | None) -> Seen:
 def as_facts(one: Seen) -> dict[str, Any]:
     """For programs: what `status --json` says of it, with its name."""
     if one.found is None:
-        return {"name": one.name, "standing": Standing.UNKNOWN.value, "problem": one.problem}
+        return {
+            "name": one.name,
+            "standing": Standing.UNKNOWN.value,
+            "problem": with_environment(one.problem, one.name),
+        }
     from tmi_ops.cli.status_facts import as_facts as facts_of
 
-    return {"name": one.name, **facts_of(one.found)}
+    facts: dict[str, Any] = texts_with_environment(facts_of(one.found), one.name)
+    return {"name": one.name, **facts}
 
 
 def screen(seen: Sequence[Seen], now: datetime) -> RenderableType:
@@ -135,7 +141,7 @@ def _troubles(seen: Sequence[Seen]) -> Iterator[RenderableType]:
         yield Text()
     for one, said in troubled:
         row = Table.grid(padding=(0, 1))
-        row.add_row(Text(f"{one.name}:", style="bold"), Text(said))
+        row.add_row(Text(f"{one.name}:", style="bold"), Text(with_environment(said, one.name)))
         yield row
     if troubled:
         yield Text("\nMore of one: tmi-ops -e NAME status", style="dim")

@@ -10,10 +10,13 @@ from typing import IO, Any, TypeVar
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
-from rich.text import Text
+from rich.table import Table
+from rich.text import Span, Text
 
+from tmi_ops.cli.called import as_typed, carried
 from tmi_ops.cli.wrapping import hanging, line_breaks
 from tmi_ops.progress import Phase, Unit
+from tmi_ops.typed import ends_of_commands, inserted, with_environment
 from tmi_ops.words import printable, size_words, time_words
 
 T = TypeVar("T")
@@ -25,11 +28,35 @@ _HOUR_S = 3600
 _DAY_S = 86400
 
 
+def _styled_as_typed(text: Text) -> Text:
+    name = carried()
+    ends = ends_of_commands(text.plain) if name else []
+    if name is None or not ends:
+        return text
+    changed = text.blank_copy(with_environment(text.plain, name))
+
+    def moved(offset: int) -> int:
+        return offset + len(inserted(name)) * sum(end <= offset for end in ends)
+
+    changed.spans = [Span(moved(span.start), moved(span.end), span.style) for span in text.spans]
+    return changed
+
+
+def _as_typed(renderable: RenderableType) -> RenderableType:
+    if isinstance(renderable, Text):
+        return _styled_as_typed(renderable)
+    if isinstance(renderable, Table):  # before it is measured
+        for column in renderable.columns:
+            column._cells = [_as_typed(cell) for cell in column.cells]
+    return as_typed(renderable) if isinstance(renderable, str) else renderable
+
+
 class SafeConsole(Console):
-    """A console on which text commands nothing: only Rich's own drawing reaches the terminal as escape codes."""
+    """A console on which text commands nothing: only Rich's own drawing reaches the terminal as escape codes. And what
+    it shows to be typed works as shown."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        for segment in super().render(renderable, options):
+        for segment in super().render(_as_typed(renderable), options):
             if segment.control or segment.text.isprintable():
                 yield segment
             else:
@@ -39,7 +66,7 @@ class SafeConsole(Console):
         """Print prose (Rich's markup in a `str`): on a terminal wrapped between words with a hanging indent, never
         inside a command in backticks; in a file or a pipe as it is. `hang`: columns; None: below what follows a label.
         """
-        whole = Text.from_markup(text, style=style) if isinstance(text, str) else text
+        whole = _styled_as_typed(Text.from_markup(text, style=style) if isinstance(text, str) else text)
         for line in whole.split("\n", allow_blank=True) or [whole]:
             for piece in self._hung(line, hang) if self.is_terminal else [line]:
                 self.print(piece, soft_wrap=True)

@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from tmi_ops.cli.called import as_typed
+
 # What is in backticks is one word: a command that is cut cannot be copied.
 _WORD = re.compile(r"(?:`[^`]*`|[^\s`])+")
 # A label and the column that it stands in front of.
@@ -45,7 +47,9 @@ def wrapped(text: str, width: int, hang: int = 0) -> str:
 
 
 def echo_wrapped(text: str, hang: int = 0, *, fg: str | None = None, bold: bool = False) -> None:
-    """Print on stderr; wrapped where a person looks, as it is in a file or a pipe, so that it can be searched."""
+    """Print on stderr, commands as they work when typed; wrapped where a person looks, as it is in a file or a pipe, so
+    that it can be searched."""
+    text = as_typed(text)
     if sys.stderr.isatty():
         text = wrapped(text, max(_LEAST_WIDTH, shutil.get_terminal_size().columns), hang)
     click.secho(text, fg=fg, bold=bold, err=True)

@@ -72,7 +72,7 @@ def families(status: Status) -> Iterator[Metric]:
         if value is not None:
             wanted = GAUGES[name][1]
             gauges[name].add_metric([status.environment, *(labels[label] for label in wanted)], value)
-    info = InfoMetricFamily(f"{PREFIX}_build", "The release of tmi-ops that read this.", labels=("environment",))
+    info = InfoMetricFamily(f"{PREFIX}_build", "The release of tmi_ops that read this.", labels=("environment",))
     info.add_metric([status.environment], {"version": __version__})
     yield from gauges.values()
     yield info

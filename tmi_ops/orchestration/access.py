@@ -26,10 +26,12 @@ def access_definitions(here: Protected) -> Definitions:
 
     @asset(
         key=key,
-        description="Where the server has drifted from the declared roles: extra grants, superusers that applications "
-        "use, md5 passwords, connections without TLS, lines that pg_hba.conf lacks, missing owners and default "
-        "privileges. Nothing is changed.\n\nThe same by hand: `tmi-ops roles check`; what would put it right: "
-        "`tmi-ops roles plan`, then `tmi-ops roles apply`.",
+        description=here.for_people(
+            "Where the server has drifted from the declared roles: extra grants, superusers that applications "
+            "use, md5 passwords, connections without TLS, lines that pg_hba.conf lacks, missing owners and default "
+            "privileges. Nothing is changed.\n\nThe same by hand: `tmi-ops roles check`; what would put it right: "
+            "`tmi-ops roles plan`, then `tmi-ops roles apply`."
+        ),
         group_name="access",
         kinds={"postgres"},
         owners=OWNERS,

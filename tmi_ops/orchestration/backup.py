@@ -20,7 +20,6 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, bullets, megabytes, seconds
@@ -63,8 +62,10 @@ def backup_definitions(here: Protected) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         pool=backup_pool(here),
-        description="A logical backup: pg_dump from one snapshot, every table counted as it streams to the store, "
-        "committed by its manifest. The same by hand: `tmi-ops backup logical`.",
+        description=here.for_people(
+            "A logical backup: pg_dump from one snapshot, every table counted as it streams to the store, "
+            "committed by its manifest. The same by hand: `tmi-ops backup logical`."
+        ),
     )
     @here.given
     def logical(context: AssetExecutionContext, config: LogicalBackupConfig, environment: Environment) -> Materialized:
@@ -75,7 +76,7 @@ def backup_definitions(here: Protected) -> Definitions:
                 environment.settings_for(Purpose.BACKUP),
                 environment.open_store(),
                 config.format,
-                RunLogReport(context.log),
+                environment.report(context.log),
             )
         return Materialized(metadata=_backup_metadata(manifest))
 
@@ -95,8 +96,10 @@ def backup_definitions(here: Protected) -> Definitions:
                 "definition, every sequence.",
             )
         ],
-        description="The proof of the newest logical backup: restored into a scratch cluster and compared with its "
-        "source. The verdict is kept in the store. The same by hand: `tmi-ops verify latest`.",
+        description=here.for_people(
+            "The proof of the newest logical backup: restored into a scratch cluster and compared with its "
+            "source. The verdict is kept in the store. The same by hand: `tmi-ops verify latest`."
+        ),
     )
     @here.given
     def logical_verified(context: AssetExecutionContext, config: ProofConfig, environment: Environment) -> Materialized:
@@ -106,7 +109,7 @@ def backup_definitions(here: Protected) -> Definitions:
         with failures_explained():
             settings, store = environment.settings_for(Purpose.BACKUP), environment.open_store()
             chosen = find_backup(store, config.backup, settings.postgres.database)
-            proof = verify_backup(settings, store, chosen, RunLogReport(context.log))
+            proof = verify_backup(settings, store, chosen, environment.report(context.log))
         return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
 
     job = here.asset_job(

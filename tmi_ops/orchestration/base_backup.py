@@ -15,7 +15,6 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.orchestration.policies import OWNERS, Lane, backup_pool, job_tags
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -53,9 +52,11 @@ def base_backup_definitions(here: Protected) -> Definitions:
         kinds={"postgres", "s3"},
         owners=OWNERS,
         pool=backup_pool(here),
-        description="A base backup: the files of the whole cluster, streamed from the server to the store and "
-        "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by hand: "
-        "`tmi-ops backup base`.",
+        description=here.for_people(
+            "A base backup: the files of the whole cluster, streamed from the server to the store and "
+            "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by "
+            "hand: `tmi-ops backup base`."
+        ),
     )
     @here.given
     def base(context: AssetExecutionContext, config: BaseBackupConfig, environment: Environment) -> Materialized:
@@ -65,7 +66,7 @@ def base_backup_definitions(here: Protected) -> Definitions:
             manifest = back_up_base(
                 environment.settings_for(Purpose.BACKUP),
                 environment.open_store(),
-                RunLogReport(context.log),
+                environment.report(context.log),
                 incremental=config.incremental,
                 max_rate=config.max_rate_mb * MEGABYTE if config.max_rate_mb else None,
             )

@@ -18,7 +18,6 @@ from dagster import (
 from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, unknown
 from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up, with_advice
 from tmi_ops.orchestration.policies import OWNERS, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.results import Materialized, megabytes
@@ -41,9 +40,11 @@ def cache_definitions(here: Protected) -> Definitions:
 
     @asset(
         key=key,
-        description="TMI's Redis: memory, evictions, persistence, and the keys of every kind with the time they live. "
-        "Nothing is changed.\n\nThe same by hand: `tmi-ops cache check`; after the database has jumped in time: "
-        "`tmi-ops cache reconcile`.",
+        description=here.for_people(
+            "TMI's Redis: memory, evictions, persistence, and the keys of every kind with the time they live. "
+            "Nothing is changed.\n\nThe same by hand: `tmi-ops cache check`; after the database has jumped in time: "
+            "`tmi-ops cache reconcile`."
+        ),
         group_name="health",
         kinds={"redis"},
         owners=OWNERS,
@@ -64,7 +65,7 @@ def cache_definitions(here: Protected) -> Definitions:
             return _told(NOT_CONFIGURED)
         try:
             with connected(settings.redis) as client:
-                seen = check_cache(client, settings.cache, settings.redis.describe(), RunLogReport(context.log))
+                seen = check_cache(client, settings.cache, settings.redis.describe(), environment.report(context.log))
         except CacheError as error:
             return _told(critical(error.what, "", error.next_step))
         return Materialized(metadata=_metadata(seen), check_results=_check_results(seen))

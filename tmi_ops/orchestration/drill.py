@@ -24,7 +24,6 @@ from tmi_ops.checks.finding import Outcome, judged
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.check_results import check_result
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -114,16 +113,18 @@ def _drill_asset(here: Protected) -> AssetsDefinition:
                 description="Had the server been lost when the drill began, no more than the RPO would have been.",
             ),
         ],
-        description="A recovery for practice: base backup and WAL into a scratch cluster, to a random moment of the "
-        "recovery window, judged, measured against RTO and RPO, and removed. The evidence is kept beside the backup. "
-        "The same by hand: `tmi-ops drill`.",
+        description=here.for_people(
+            "A recovery for practice: base backup and WAL into a scratch cluster, to a random moment of the "
+            "recovery window, judged, measured against RTO and RPO, and removed. The evidence is kept beside the "
+            "backup. The same by hand: `tmi-ops drill`."
+        ),
     )
     @here.given
     def drill(context: AssetExecutionContext, config: DrillConfig, environment: Environment) -> Materialized:
         from tmi_ops.drill.execution import run_drill
         from tmi_ops.drill.planning import prepare_drill
 
-        report = RunLogReport(context.log)
+        report = environment.report(context.log)
         with failures_explained():
             settings, store = environment.settings_for(Purpose.BACKUP), environment.open_store()
             plan = prepare_drill(settings, store, report, target=config.target(), seed=config.seed)

@@ -28,7 +28,6 @@ from tmi_ops.health.verdict import Cause, Reading, Row
 from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.check_results import LONGEST_TABLE, check_result, with_advice
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, sql_block
@@ -60,12 +59,14 @@ def health_definitions(here: Protected) -> Definitions:
 
     @multi_asset(
         name=here.step_of_several("health"),
-        specs=[_asset_spec(area, key, offered) for area, key in keys.items()],
+        specs=[_asset_spec(here, area, key, offered) for area, key in keys.items()],
         check_specs=[
             AssetCheckSpec(
                 probe.name,
                 asset=keys[probe.area],
-                description=f"{probe.title}. Warning / critical at {probe.thresholds.describe()}: {probe.figure}.",
+                description=here.for_people(
+                    f"{probe.title}. Warning / critical at {probe.thresholds.describe()}: {probe.figure}."
+                ),
             )
             for probe in offered
         ],
@@ -83,7 +84,7 @@ def health_definitions(here: Protected) -> Definitions:
         reader = environment.settings_for(Purpose.BACKUP).postgres
         how = Examination(tuple(wanted), tuple(config.thresholds), config.exact_bloat, environment.variables, reader)
         with failures_explained():
-            report = examine(environment.settings, how, RunLogReport(context.log))
+            report = examine(environment.settings, how, environment.report(context.log))
         for area, key in keys.items():
             if key in context.selected_asset_keys:
                 yield Materialized(
@@ -108,13 +109,15 @@ def health_definitions(here: Protected) -> Definitions:
     return Definitions.merge(cache_definitions(here), Definitions(assets=[health], jobs=[job], schedules=[schedule]))
 
 
-def _asset_spec(area: Area, key: AssetKey, offered: Sequence[AnyProbe]) -> AssetSpec:
+def _asset_spec(here: Protected, area: Area, key: AssetKey, offered: Sequence[AnyProbe]) -> AssetSpec:
     probes = [probe for probe in offered if probe.area is area]
     listed = "\n".join(f"- {probe.title}" for probe in probes)
     return AssetSpec(
         key,
-        description=f"{area.about}.\n\n{listed}\n\nThe same by hand: `tmi-ops health`; one probe, its table and "
-        f"the SQL that helps: `tmi-ops health --probe {probes[0].name}`.",
+        description=here.for_people(
+            f"{area.about}.\n\n{listed}\n\nThe same by hand: `tmi-ops health`; one probe, its table and "
+            f"the SQL that helps: `tmi-ops health --probe {probes[0].name}`."
+        ),
         group_name="health",
         kinds={"postgres"},
         owners=OWNERS,

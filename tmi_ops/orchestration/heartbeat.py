@@ -34,8 +34,10 @@ def heartbeat_definitions(here: Protected) -> Definitions:
         kinds={"postgres"},
         owners=OWNERS,
         pool=pool(here, "heartbeat"),
-        description="The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
-        "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`.",
+        description=here.for_people(
+            "The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
+            "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`."
+        ),
     )
     @here.given
     def heartbeat(environment: Environment) -> Materialized:

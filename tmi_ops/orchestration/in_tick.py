@@ -15,6 +15,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.orchestration.failed_runs import alert_key
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.orchestration.results import Materialized
+from tmi_ops.orchestration.telling import told
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -42,7 +43,7 @@ def done_in_tick(work: Work, job: str, environment: Environment, instance: Dagst
         log.info(f"A run is begun for it: {error}")
         return None
     for event in _events(() if done is None else done.results):
-        instance.report_runless_asset_event(event)
+        instance.report_runless_asset_event(told(event, environment.for_people))
     if done is not None:
         AlertDesk(environment.settings).resolve(alert_key(job), "The tick of its schedule did it.")
     return done

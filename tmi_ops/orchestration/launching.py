@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tmi_ops.settings import Settings
 
 CODE_WORDS = (
-    "The code that `tmi-ops recover code JOB PLAN` printed, as the account that runs the job. PLAN stands in the "
+    "The code that the command `recover code JOB PLAN` printed, as the account that runs the job. PLAN stands in the "
     "metadata of a launch without `confirm`, with all else as here. Good once, for 15 minutes, for that plan."
 )
 

@@ -20,7 +20,6 @@ from pydantic import Field
 
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.schedules import scheduled
@@ -58,9 +57,11 @@ def maintenance_definitions(here: Protected) -> Definitions:
 
     @op(
         name=here.called("maintain"),
-        description="VACUUM and ANALYZE where health asks for it, REINDEX CONCURRENTLY of bloated and invalid indexes. "
-        "Nothing holds up reads or writes. The same by hand: `tmi-ops maintain`; what it would do: "
-        "`tmi-ops maintain --plan`.",
+        description=here.for_people(
+            "VACUUM and ANALYZE where health asks for it, REINDEX CONCURRENTLY of bloated and invalid indexes. "
+            "Nothing holds up reads or writes. The same by hand: `tmi-ops maintain`; what it would do: "
+            "`tmi-ops maintain --plan`."
+        ),
         pool=pool(here, "maintenance"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
@@ -71,7 +72,7 @@ def maintenance_definitions(here: Protected) -> Definitions:
         from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
         from tmi_ops.settings import Purpose
 
-        report = RunLogReport(context.log)
+        report = environment.report(context.log)
         with failures_explained(tried_again=False):
             variables = environment.variables
             limits = _limits(config, variables)

@@ -51,11 +51,13 @@ def objectives_definitions(here: Protected) -> Definitions:
         name=here.step_of_several("objectives"),
         specs=[
             _spec(
+                here,
                 rpo_key,
                 "The recovery point objective: how much would be lost, were the server lost now. Counted from the "
                 "newest moment that a proven backup, with all WAL after it, leads to.",
             ),
             _spec(
+                here,
                 rto_key,
                 "The recovery time objective: how long a recovery to the newest moment would take now, forecast from "
                 "the speeds that drills have measured and from today's sizes.",
@@ -128,10 +130,10 @@ def _results(
     )
 
 
-def _spec(key: AssetKey, about: str) -> AssetSpec:
+def _spec(here: Protected, key: AssetKey, about: str) -> AssetSpec:
     return AssetSpec(
         key,
-        description=f"{about} The same by hand: `tmi-ops status`.",
+        description=here.for_people(f"{about} The same by hand: `tmi-ops status`."),
         group_name="objectives",
         kinds={"postgres", "s3"},
         owners=OWNERS,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dagster import DagsterLogManager
 
 from tmi_ops.progress import Phase, Unit
+from tmi_ops.typed import with_environment
 from tmi_ops.words import printable
 
 LINE_EVERY_S = 10.0
@@ -43,8 +44,10 @@ class _LoggedPhase:
 class RunLogReport:
     """Reports into `context.log`."""
 
-    def __init__(self, log: DagsterLogManager) -> None:
+    def __init__(self, log: DagsterLogManager, name: str | None = None) -> None:
+        """`name`: of the environment, where commands must carry it."""
         self._log = log
+        self._name = name
 
     @contextmanager
     def phase(self, name: str, *, total: float | None = None, unit: Unit = "bytes") -> Iterator[Phase]:
@@ -54,4 +57,4 @@ class RunLogReport:
         self._log.info(f"{name}: {phase.words()} in {time.monotonic() - start:.1f} s")
 
     def note(self, message: str) -> None:
-        self._log.info(printable(message))
+        self._log.info(printable(with_environment(message, self._name)))

@@ -31,10 +31,12 @@ from tmi_ops.automation.switch import Automation, read_automation
 from tmi_ops.objectives.staggering import shifted
 from tmi_ops.objectives.timetable import Timetable, plan_timetable
 from tmi_ops.orchestration.resources import Environment
+from tmi_ops.orchestration.telling import tell_failure, told
 from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
-from tmi_ops.settings import Declared, Objectives, read_source
+from tmi_ops.settings import Declared, Objectives, name_for_others, read_source
 from tmi_ops.settings.groups import objectives_from
+from tmi_ops.typed import with_environment
 
 # The parameter by which assets, ops and sensors ask for their environment.
 RESOURCE = "environment"
@@ -85,6 +87,7 @@ class Protected:
         is_environment: whether the cluster's base backups, WAL and drills are its business.
         among_others: whether its names are told apart from those of others.
         declared: where the runs find its settings, where that is no file of ours.
+        said: its name where commands must carry it.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Protected:
     automation: Automation
     among_others: bool = False
     declared: Declared | None = None
+    said: str | None = None
 
     @property
     def flat(self) -> str:
@@ -147,9 +151,14 @@ class Protected:
         """One of several, its schedules shifted against those of the others."""
         return replace(self, among_others=True, timetable=shifted(self.timetable, number))
 
+    def for_people(self, text: str) -> str:
+        """A text that Dagster shows: its commands work as they stand there, wherever they are typed."""
+        return with_environment(text, self.said)
+
     def given(self, function: Function) -> Function:
-        """Below a decorator of Dagster's: gives the function's parameter `environment` the resource of this one."""
-        if not self.among_others:
+        """Below a decorator of Dagster's: gives the function's parameter `environment` the resource of this one, and
+        the commands in what it returns the name of this one."""
+        if not self.among_others and self.said is None:
             return function
 
         def renamed(resources: dict[str, Any]) -> dict[str, Any]:
@@ -157,11 +166,20 @@ class Protected:
 
         @functools.wraps(function)
         def once(*args: Any, **resources: Any) -> Any:
-            return function(*args, **renamed(resources))
+            try:
+                return told(function(*args, **renamed(resources)), self.for_people)
+            except Exception as error:
+                tell_failure(error, self.for_people)
+                raise
 
         @functools.wraps(function)
         def step_by_step(*args: Any, **resources: Any) -> Any:
-            return (yield from function(*args, **renamed(resources)))
+            try:
+                for result in function(*args, **renamed(resources)):
+                    yield told(result, self.for_people)
+            except Exception as error:
+                tell_failure(error, self.for_people)
+                raise
 
         call = step_by_step if inspect.isgeneratorfunction(function) else once
         signature = inspect.signature(function, eval_str=True)
@@ -191,4 +209,5 @@ def protected(of: str | Declared, environ: Mapping[str, str] | None = None) -> P
         timetable=plan_timetable(objectives),
         automation=read_automation(source.environment, source.values),
         declared=of if isinstance(of, Declared) else None,
+        said=name_for_others(source.name, environ),
     )

@@ -23,7 +23,6 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
 from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import bullets, seconds
@@ -155,7 +154,7 @@ def _runbook_job(
 ) -> JobDefinition:
     @op(
         name=here.called(f"{name}_steps"),
-        description=description,
+        description=here.for_people(description),
         pool=pool(here, "runbook"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
@@ -166,17 +165,17 @@ def _runbook_job(
         environment: Environment,
     ) -> None:
         with failures_explained(tried_again=False):
-            report = RunLogReport(context.log)
+            report = environment.report(context.log)
             config.require_allowed(environment.variables)  # type: ignore[attr-defined]
             confirmation = Confirmation.of(environment.settings_for(Purpose.RUNBOOK), name, config)
             look = _looked_at if confirmation.plan is None else _carry_out
             metadata = look(environment, config, confirmation, prepare, report)
-        context.add_output_metadata(metadata)
+        context.add_output_metadata(environment.told(metadata))
 
     @job(
         name=here.called(name),
         resource_defs=here.of_its_jobs,
-        description=description,
+        description=here.for_people(description),
         tags=job_tags(here, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
     )

@@ -10,15 +10,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from dagster import ConfigurableResource, Failure, InitResourceContext, OpExecutionContext, RetryRequested
+from dagster import (
+    ConfigurableResource,
+    DagsterLogManager,
+    Failure,
+    InitResourceContext,
+    OpExecutionContext,
+    RetryRequested,
+)
 from pydantic import Field
 
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.orchestration.policies import MAX_RETRIES, retry_delay_s
 from tmi_ops.orchestration.presence import await_absence, hold_presence
-from tmi_ops.settings import Declared, Purpose, Settings, declare, load_settings, variables_of
+from tmi_ops.orchestration.progress import RunLogReport
+from tmi_ops.orchestration.telling import told_metadata
+from tmi_ops.settings import Declared, Purpose, Settings, declare, load_settings, name_for_others, variables_of
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.typed import with_environment
 
 PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
 # How long a run waits for the one that it repeats, where that one was given up too early and is still at work.
@@ -68,6 +79,18 @@ class Environment(ConfigurableResource[object]):
     def variables(self) -> Mapping[str, str]:
         """What its settings are made of. Holds secrets."""
         return variables_of(self.settings)
+
+    def report(self, log: DagsterLogManager) -> RunLogReport:
+        """Tells in the run's log how far its work is."""
+        return RunLogReport(log, name_for_others(self.name))
+
+    def told(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Metadata as people read it: each command in it says whose it is."""
+        return told_metadata(metadata, self.for_people)
+
+    def for_people(self, text: str) -> str:
+        """A text that Dagster shows: its commands work as they stand there, wherever they are typed."""
+        return with_environment(text, name_for_others(self.name))
 
     @property
     def _of(self) -> str | Declared:

@@ -21,7 +21,6 @@ from pydantic import Field
 
 from tmi_ops.orchestration.confirming import Confirmation, is_meant
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, in_megabytes, megabytes
@@ -61,10 +60,12 @@ def retention_definitions(here: Protected) -> Definitions:
                 "all is named, with the reason.",
             )
         ],
-        description="What the retention policy keeps, and why; what it no longer wants is removed: backups, their "
-        "WAL, half-made backups and unfinished uploads. Materialized by itself it only plans; its job removes. "
-        "Never the newest proven backup, nor what a kept backup, the recovery window or a hold needs. The same by "
-        "hand: `tmi-ops prune`; what it would do: `tmi-ops prune --dry-run`.",
+        description=here.for_people(
+            "What the retention policy keeps, and why; what it no longer wants is removed: backups, their "
+            "WAL, half-made backups and unfinished uploads. Materialized by itself it only plans; its job removes. "
+            "Never the newest proven backup, nor what a kept backup, the recovery window or a hold needs. The same by "
+            "hand: `tmi-ops prune`; what it would do: `tmi-ops prune --dry-run`."
+        ),
     )
     @here.given
     def retention(context: AssetExecutionContext, config: RetentionConfig, environment: Environment) -> Materialized:
@@ -80,7 +81,7 @@ def retention_definitions(here: Protected) -> Definitions:
             facts, now = read_facts(store), datetime.now(UTC)
             plan = plan_retention(facts, environment.settings.retention, now)
             context.log.info(f"{plan.describe()}. Policy: {plan.policy.describe()}.")
-            report = RunLogReport(context.log)
+            report = environment.report(context.log)
             rights = read_rights(store, plan, now)
             for one in rights:
                 context.log.info(f"{one.describe()}.")

@@ -51,7 +51,7 @@ class ToLsn(Config):
     """As it was at a place in the WAL."""
 
     kind: Literal["to_lsn"] = "to_lsn"
-    lsn: str = Field(description="As `tmi-ops recover find` prints it: 0/3000148.")
+    lsn: str = Field(description="As the command `recover find` prints it: 0/3000148.")
     exclusive: bool = Field(default=False, description="Just before that.")
 
 
@@ -191,15 +191,16 @@ def row_rescue_definitions(here: Protected) -> Definitions:
     @here.given
     def steps(context: OpExecutionContext, config: RowsConfig, environment: Environment) -> None:
         with failures_explained(tried_again=False):
-            plan, journal, confirming = _carry_out(environment, config, RunLogReport(context.log))
-        context.add_output_metadata(_metadata(plan, journal, confirming))
+            plan, journal, confirming = _carry_out(environment, config, environment.report(context.log))
+        context.add_output_metadata(environment.told(_metadata(plan, journal, confirming)))
 
     @job(
         name=here.called(ROWS_JOB),
         resource_defs=here.of_its_jobs,
-        description="Bring back rows that were deleted or changed, or columns that were dropped. A dry run unless "
-        "`confirm` names the environment. "
-        "By hand: `tmi-ops recover rows`.",
+        description=here.for_people(
+            "Bring back rows that were deleted or changed, or columns that were dropped. A dry run unless `confirm` "
+            "names the environment. By hand: `tmi-ops recover rows`."
+        ),
         tags=job_tags(here, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
     )

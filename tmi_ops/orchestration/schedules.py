@@ -64,7 +64,11 @@ def scheduled(
         if waiting is not None:
             return SkipReason(f"Run {waiting[:8]} of {job.name} still waits for its turn.")
         done = _done(in_tick, job.name, here, context) if in_tick is not None else None
-        return RunRequest(run_config=config) if done is None else SkipReason(f"Done without a run: {done.words}")
+        return (
+            RunRequest(run_config=config)
+            if done is None
+            else SkipReason(here.for_people(f"Done without a run: {done.words}"))
+        )
 
     return ScheduleDefinition(
         name=here.called(name),
@@ -73,7 +77,7 @@ def scheduled(
         execution_timezone=here.automation.timezone,
         default_status=DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED,
         execution_fn=begin,
-        description=f"{cadence.words[0].upper()}{cadence.words[1:]}: {description}",
+        description=here.for_people(f"{cadence.words[0].upper()}{cadence.words[1:]}: {description}"),
     )
 
 

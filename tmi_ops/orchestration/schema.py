@@ -22,7 +22,6 @@ from pydantic import Field
 from tmi_ops.orchestration.check_results import check_result, findings_metadata, summed_up
 from tmi_ops.orchestration.confirming import ONLY_PLANNED, Confirmation, is_meant
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
@@ -60,9 +59,11 @@ def schema_definitions(here: Protected) -> Definitions:
         kinds={"postgres", "sqlalchemy"},
         owners=OWNERS,
         pool=pool(here, "schema"),
-        description="The schema TMI needs, brought about online: what lacks is added, nothing is dropped; a second "
-        "run does nothing. Materialized by itself it only plans; its jobs migrate. "
-        "The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`.",
+        description=here.for_people(
+            "The schema TMI needs, brought about online: what lacks is added, nothing is dropped; a second "
+            "run does nothing. Materialized by itself it only plans; its jobs migrate. "
+            "The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`."
+        ),
     )
     @here.given
     def migration(context: AssetExecutionContext, config: MigrationConfig, environment: Environment) -> Materialized:
@@ -72,7 +73,7 @@ def schema_definitions(here: Protected) -> Definitions:
             postgres = environment.settings_for(Purpose.OWNER).postgres
             if not is_meant(context, config.confirm, environment.name):
                 return Materialized(metadata=_planned(plan_migration(postgres, seed=config.seed)))
-            result = migrate(postgres, RunLogReport(context.log), seed=config.seed)
+            result = migrate(postgres, environment.report(context.log), seed=config.seed)
         return Materialized(metadata=_migration_metadata(result))
 
     @asset(
@@ -84,8 +85,10 @@ def schema_definitions(here: Protected) -> Definitions:
         check_specs=[
             AssetCheckSpec(rule.value, asset=validation_key, description=rule.meaning) for rule in CHECKED_RULES
         ],
-        description="The live schema compared with TMI's models, a check for every rule. An error means that TMI "
-        "fails or that data is not what it is declared to be. The same by hand: `tmi-ops check`.",
+        description=here.for_people(
+            "The live schema compared with TMI's models, a check for every rule. An error means that TMI "
+            "fails or that data is not what it is declared to be. The same by hand: `tmi-ops check`."
+        ),
     )
     @here.given
     def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:

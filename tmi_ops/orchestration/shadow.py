@@ -48,8 +48,10 @@ def shadow_definitions(here: Protected) -> Definitions:
 
     @asset(
         key=key,
-        description="A server that lives from the store alone and replays the archive as it grows. The same by hand: "
-        "`tmi-ops shadow status`.",
+        description=here.for_people(
+            "A server that lives from the store alone and replays the archive as it grows. The same by hand: "
+            "`tmi-ops shadow status`."
+        ),
         group_name="recovery",
         kinds={"postgres", "s3"},
         owners=OWNERS,

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from dagster import Definitions, OpExecutionContext, RunRequest, SensorEvaluationContext, SensorResult, job, op, sensor
 
 from tmi_ops.orchestration.policies import EXECUTOR, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained, refusals_skipped
 from tmi_ops.orchestration.results import megabytes
@@ -20,9 +19,11 @@ def sweeping_definitions(here: Protected) -> Definitions:
 
     @op(
         name=here.called("sweep"),
-        description="Ends multipart uploads of more than a week ago, removes folders without a manifest that nothing "
-        "was stored in for a day, and directories of drills that died here. The same by hand: `tmi-ops prune`, which "
-        "sweeps besides; a drill clears away its dead predecessors.",
+        description=here.for_people(
+            "Ends multipart uploads of more than a week ago, removes folders without a manifest that nothing was "
+            "stored in for a day, and directories of drills that died here. The same by hand: `tmi-ops prune`, which "
+            "sweeps besides; a drill clears away its dead predecessors."
+        ),
         # Retention removes the same, so they take turns.
         pool=pool(here, "retention"),
     )
@@ -40,7 +41,7 @@ def sweeping_definitions(here: Protected) -> Definitions:
             plan = plan_retention(read_facts(store), environment.settings.retention, now)
             orphans = replace(plan, removed=(), wal=())
             require_rights(read_rights(store, orphans, now))
-            done = execute_retention(orphans, store, RunLogReport(context.log))
+            done = execute_retention(orphans, store, environment.report(context.log))
             directories = remove_abandoned(environment.settings.home / "scratch")
         context.add_output_metadata(
             {

@@ -19,7 +19,6 @@ from pydantic import Field
 
 from tmi_ops.orchestration.in_tick import Done
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool
-from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import recent_facts
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -67,9 +66,11 @@ def wal_definitions(here: Protected) -> Definitions:
                 description="Everything the server had flushed up to a moment no older than the RPO is in the store.",
             )
         ],
-        description="The archived WAL: every change of the cluster, received over the replication protocol. A run "
-        "brings it level with the server; where `tmi-ops wal stream` does so all the time, a run only looks how far "
-        "that one is. The same by hand: `tmi-ops wal stream --catch-up`.",
+        description=here.for_people(
+            "The archived WAL: every change of the cluster, received over the replication protocol. A run brings it "
+            "level with the server; where `tmi-ops wal stream` does so all the time, a run only looks how far that one "
+            "is. The same by hand: `tmi-ops wal stream --catch-up`."
+        ),
     )
     @here.given
     def wal(context: AssetExecutionContext, config: WalConfig, environment: Environment) -> Materialized:
@@ -83,7 +84,7 @@ def wal_definitions(here: Protected) -> Definitions:
                 received = catch_up_wal(
                     environment.settings_for(Purpose.RECEIVER),
                     environment.open_store(),
-                    RunLogReport(context.log),
+                    environment.report(context.log),
                     options,
                 )
             except LeaseHeldError as held:
@@ -107,8 +108,8 @@ def wal_definitions(here: Protected) -> Definitions:
         "wal_catch_up_within_the_rpo",
         job,
         here.timetable.wal,
-        "the archive is brought level, so often that the RPO holds even when a run fails. With `tmi-ops wal stream` as "
-        "a service it only watches.",
+        "the archive is brought level, so often that the RPO holds even when a run fails. With a receiver as a "
+        "service it only watches.",
         in_tick=lambda environment: _watched(environment, wal_key),
     )
     return Definitions(assets=[wal], jobs=[job], schedules=[schedule])

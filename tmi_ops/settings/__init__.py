@@ -25,6 +25,7 @@ from tmi_ops.settings.purposes import PURPOSES, Purpose
 from tmi_ops.settings.reading import (
     environment_name,
     load_settings,
+    name_for_others,
     profile_of,
     read_source,
     read_variables,
@@ -54,6 +55,7 @@ __all__ = [
     "environment_name",
     "find_fleet",
     "load_settings",
+    "name_for_others",
     "parse_duration",
     "profile_of",
     "read_source",

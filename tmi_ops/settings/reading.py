@@ -32,6 +32,8 @@ from tmi_ops.settings.purposes import LOGINS, Purpose, login_of
 from tmi_ops.settings.sources import beside, env_file_names, env_files, ignored_beside, process_variables, with_stack
 
 DEFAULT_HOME = ".tmi-ops"
+# The environment where nobody says another.
+_UNSAID = "development"
 
 _VARIABLE_PREFIXES = {
     "PostgresSettings": "POSTGRES_",
@@ -143,7 +145,7 @@ def read_source(
         values = beside(declared.values(process, secrets=secrets), process, LOGINS)
         source = Source(declared.environment, declared.database, declared.directory, values, declared)
     else:
-        environment = _environment(named or process.get("TMI_ENV", "development").strip())
+        environment = _environment(named or process.get("TMI_ENV", _UNSAID).strip())
         source = Source(environment, None, directory, env_files(directory, environment) | process, None)
     objectives_from(source.environment, source.values)
     return source
@@ -171,6 +173,18 @@ def environment_name(environ: Mapping[str, str] | None = None, directory: Path |
         SettingsError: as `read_source`.
     """
     return read_source(environ, directory, secrets=False).name
+
+
+def name_for_others(name: str, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str | None:
+    """What commands must carry that are read elsewhere than in this process's terminal: in an alert, in Dagster. None
+    where a command means this environment by itself, in a shell that says nothing.
+
+    Raises:
+        SettingsError: tmi-ops.toml cannot be read.
+    """
+    fleet = find_fleet(process_variables(environ), directory or Path.cwd())
+    unsaid = [_UNSAID] if fleet is None else list(fleet.members)
+    return None if unsaid == [name] else name
 
 
 def read_variables(

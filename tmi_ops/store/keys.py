@@ -188,7 +188,7 @@ def rotate_signing_key(
         write_private(retired, file.read_text())
         if only_file is not None:
             write_durably(only_file, trusted_file_text(trust.environment, trusted).encode(), mode=0o644)
-        write_private(file, secret_key_file(new, f"secret key of {trust.environment}, made by tmi-ops keys rotate"))
+        write_private(file, secret_key_file(new, f"secret key of {trust.environment}, made by `tmi-ops keys rotate`"))
     except OSError as error:
         raise OpsError(
             f"{error.filename or file} could not be written: {error.strerror}.",

@@ -333,7 +333,7 @@ def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _
         if version > FORMAT_VERSION:
             raise BrokenRecordError(
                 f"The {called} {where} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-                next_step="use the release of tmi-ops that wrote it, or a newer one; RESTORE.md in the store says how "
+                next_step="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store says how "
                 "to restore without tmi-ops",
             )
         return model.validate_json(data)

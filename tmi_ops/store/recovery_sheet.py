@@ -28,7 +28,7 @@ def recovery_sheet(
             "",
             f"Backups:      s3://{root}/{where}  (region {store.region})",
             "              The access keys of the store are not written here.",
-            "What to do:   RESTORE.md there, with stock tools; or `tmi-ops recover everything`",
+            f"What to do:   RESTORE.md there, with stock tools; or `tmi-ops -e {environment} recover everything`",
             "",
             "Private keys of age (TMI_OPS_AGE_IDENTITY_FILE holds these lines):",
             *(f"  {key}" for key in age_keys),

@@ -35,5 +35,6 @@ def restore_guide(store: ObjectStore) -> str:
     return (
         text.replace("@ROOT@", f"s3://{store.bucket}/{store.root}".rstrip("/"))
         .replace("@ENDPOINT@", without_credentials(store.client.meta.endpoint_url))
+        .replace("@ENVIRONMENT@", store.root.rstrip("/").rpartition("/")[2])
         .replace("@REGION@", store.client.meta.region_name)
     )

@@ -29,9 +29,9 @@ def test_a_message_says_what_is_at_risk_since_when_what_was_done_and_what_to_do(
         "At risk: The last 42 min of changes would be lost if the database were lost now (objective: 15 min).",
         "Since: 2026-03-01 03:00 UTC (42 min ago).",
         "Done: A WAL catch-up was started.",
-        "To do: Start the receiver: `tmi-ops wal stream`.",
+        "To do: Start the receiver: `tmi-ops -e production wal stream`.",
         "",
-        "See where things stand: `tmi-ops status`. All open alerts: `tmi-ops alerts`.",
+        "See where things stand: `tmi-ops -e production status`. All open alerts: `tmi-ops -e production alerts`.",
         "(alert rpo)",
     ]
 

@@ -52,7 +52,7 @@ def decompressor(compression: Compression, sink: Sink) -> Decompressor:
     if compression == "zstd":
         return _Zstd(sink)
     raise ArchiveError(
-        f"The dump is compressed with {compression}, which tmi-ops cannot read.",
+        f"The dump is compressed with {compression}, which tmi_ops cannot read.",
         next_step="dump with --compress=zstd or gzip",
     )
 

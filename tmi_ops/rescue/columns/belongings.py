@@ -70,7 +70,7 @@ def _hindrance(sides: Sides, dependent: Dependent, gone: frozenset[str]) -> str:
     if dependent.kind == "computed column":
         return f"it is computed from this; --column {dependent.name} brings it along"
     if dependent.kind == "other":
-        return "tmi-ops does not make such a thing again"
+        return "tmi_ops does not make such a thing again"
     if missing := sorted(dependent.needs & gone):
         return f"it also needs {', '.join(missing)}, which is gone too; --column {missing[0]} brings it along"
     if dependent.kind != "view" and dependent.table is not None and not is_there(sides, dependent.table):

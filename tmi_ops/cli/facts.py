@@ -1,0 +1,15 @@
+"""What `--json` prints for programs: one document on stdout."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from tmi_ops.cli.called import facts_as_typed
+
+
+def echo_facts(facts: Any, *, indent: int | None = 2) -> None:
+    """Print it; commands in it work as printed. What JSON has no form for becomes text."""
+    click.echo(json.dumps(facts_as_typed(facts), indent=indent, default=str))
