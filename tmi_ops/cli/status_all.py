@@ -154,7 +154,6 @@ def _trouble(one: Seen) -> str:
     found = one.found.recoverability
     if found is None:
         return one.found.store_problem or "the store could not be read"
-    judged = (found.rpo, found.rto) if one.found.database_problem else (found.rpo, found.rto, found.stream)
-    worst = next((item for item in judged if item.standing is not Standing.MET), None)
+    worst = next((item for item in one.found.judged if item.standing is not Standing.MET), None)
     said = [one.found.database_problem or "", worst.reason if worst else "", one.found.automatic.problem or ""]
     return next((text for text in said if text), "") if one.code else ""

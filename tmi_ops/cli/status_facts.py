@@ -7,6 +7,7 @@ from typing import Any
 
 from tmi_ops.health.record import LastVerdicts
 from tmi_ops.objectives.cures import Cure
+from tmi_ops.objectives.dumps import DumpReading
 from tmi_ops.objectives.facts import Reach
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.rpo import RpoReading
@@ -28,6 +29,7 @@ def as_facts(status: Status) -> dict[str, Any]:
         "rpo": _rpo(found.rpo, found) if found else None,
         "rto": _rto(found.rto) if found else None,
         "wal_stream": _stream(found) if found else None,
+        "logical_backups": _dumps(found.dumps) if found and found.dumps else None,
         "recoverable": _recoverable(found) if found else None,
         "storage": _storage(found) if found else None,
         "next_runs": {
@@ -43,6 +45,17 @@ def as_facts(status: Status) -> dict[str, Any]:
         "health": _health(status.health) if status.health else None,
         "findings": list(found.facts.problems) if found else [],
         "failed_backups": list(found.facts.failed) if found else [],
+    }
+
+
+def _dumps(reading: DumpReading) -> dict[str, Any]:
+    return {
+        "standing": reading.standing.value,
+        "reason": reading.reason,
+        "seconds": _seconds(reading.value),
+        "objective_seconds": _seconds(reading.objective),
+        "newest": reading.newest.backup_id if reading.newest else None,
+        "cures": [_cure(cure) for cure in reading.cures],
     }
 
 

@@ -131,6 +131,8 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
     if facts.shadow is not None:
         well = facts.shadow.stopped is None and facts.shadow.damage is None
         yield "Shadow", Text(shadow_words(facts.shadow, facts.server_now), style="" if well else "red")
+    if found.dumps is not None:
+        yield "Dumps", Text(found.dumps.reason, style=MARKS[found.dumps.standing][1])
     last = facts.last_proof
     if last is None:
         yield "Last proof", Text("none: no backup has been proven", style="bold red")
@@ -187,8 +189,8 @@ def _alerts(status: Status) -> Text:
 def _findings(status: Status) -> Iterator[RenderableType]:
     found = status.recoverability
     if found is not None:
-        for judged in (found.rpo, found.rto, found.stream):
-            if judged.standing is not Standing.MET and not (judged is found.stream and status.database_problem):
+        for judged in status.judged:
+            if judged.standing is not Standing.MET:
                 yield _finding(judged.standing, judged.reason, judged.cures[:_CURES_SHOWN])
         for backup_id in found.facts.failed:
             yield _finding(Standing.AT_RISK, f"A proof has found {backup_id} bad: `tmi-ops backups` says why.", ())

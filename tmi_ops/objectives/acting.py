@@ -40,10 +40,11 @@ class Topic(StrEnum):
     RPO = "rpo"
     RTO = "rto"
     STREAM = "wal-stream"
+    DUMPS = "logical-backups"
 
 
 class Judged(Protocol):
-    """What every judgement of `rpo.py`, `rto.py` and `stream.py` has."""
+    """What every judgement of `rpo.py`, `rto.py`, `stream.py` and `dumps.py` has."""
 
     @property
     def standing(self) -> Standing: ...
@@ -268,6 +269,7 @@ _SUBJECTS = {
     Topic.RPO: "The recovery point objective",
     Topic.RTO: "The recovery time objective",
     Topic.STREAM: "The stream of WAL into the archive",
+    Topic.DUMPS: "The proof of the database's logical backups",
 }
 
 

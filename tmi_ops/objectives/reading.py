@@ -7,7 +7,7 @@ the archive goes so far. The store must answer; everything else may be away, and
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -68,6 +68,16 @@ def read_recoverability(
     return _Reading(settings, store, now or datetime.now(UTC), whole).read()
 
 
+def read_dumps(settings: Settings, store: ObjectStore) -> tuple[LogicalBackup, ...]:
+    """The logical backups of this database, as `RecoverabilityFacts.logical` has them, and nothing else.
+
+    Raises:
+        StoreError: the store could not be read.
+    """
+    view = overview(store, thoroughness="recent")
+    return tuple(map(_logical, _logical_entries(settings, store, view, lambda _broken: None)))
+
+
 @dataclass
 class _Reading:
     settings: Settings
@@ -83,7 +93,7 @@ class _Reading:
         self.thorough = self.whole or _is_due(self.store)
         view = overview(self.store, thoroughness="names" if self.thorough else "recent")
         measured = read_drills(view.over(self.store), view.drills, self._broken)
-        entries = self._logical_entries(view)
+        entries = _logical_entries(self.settings, self.store, view, self._broken)
         logical = [_logical(entry) for entry in entries]
         bases = list(read_entries(self.store, view, "base", self._broken))
         by_wal, receiver = self._wal(bases, server, witness)
@@ -135,22 +145,6 @@ class _Reading:
             other = other_usage(self.store, self.now)
             usage |= {OTHER: other} if other.objects else {}
         return usage
-
-    def _logical_entries(self, view: Overview) -> list[CatalogueEntry]:
-        """Of this database, with rows, down to the second proven one: older ones change no judgement."""
-        found: list[CatalogueEntry] = []
-        proven = 0
-        for entry in read_entries(self.store, view, "logical", self._broken):
-            manifest = entry.manifest
-            if not isinstance(manifest, Manifest) or manifest.format == "schema-only":
-                continue
-            if manifest.database != self.settings.postgres.database:
-                continue
-            found.append(entry)
-            proven += entry.verdict is not None and entry.verdict.outcome == "proven"
-            if proven == PROVEN_LOGICAL:
-                break
-        return found
 
     def _wal(
         self, bases: list[CatalogueEntry], server: ServerReading | None, witness: Witness | None
@@ -244,6 +238,25 @@ class _Reading:
             return server
         behind = max(0, server.lsn - reach.end)
         return replace(server, behind=behind, level=behind == 0 and not server.in_recovery)
+
+
+def _logical_entries(
+    settings: Settings, store: ObjectStore, view: Overview, broken: Callable[[OpsError], None]
+) -> list[CatalogueEntry]:
+    """Of this database, with rows, down to the second proven one: older ones change no judgement."""
+    found: list[CatalogueEntry] = []
+    proven = 0
+    for entry in read_entries(store, view, "logical", broken):
+        manifest = entry.manifest
+        if not isinstance(manifest, Manifest) or manifest.format == "schema-only":
+            continue
+        if manifest.database != settings.postgres.database:
+            continue
+        found.append(entry)
+        proven += entry.verdict is not None and entry.verdict.outcome == "proven"
+        if proven == PROVEN_LOGICAL:
+            break
+    return found
 
 
 def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] | None:

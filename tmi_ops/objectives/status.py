@@ -14,6 +14,8 @@ from tmi_ops.checks.finding import Finding, Severity, advise
 from tmi_ops.errors import OpsError
 from tmi_ops.health.memory import open_shelf
 from tmi_ops.health.record import LastVerdicts, last_verdicts
+from tmi_ops.objectives.acting import Judged
+from tmi_ops.objectives.dumps import DumpReading, judge_dumps
 from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.objectives.history import Day, Worst, growth_per_day, read_history, worst_over
 from tmi_ops.objectives.next_runs import Automatic, read_automatic
@@ -24,6 +26,7 @@ from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.standing import Standing, worst_of
 from tmi_ops.objectives.stock import OTHER, total_of
 from tmi_ops.objectives.stream import StreamReading, judge_stream
+from tmi_ops.objectives.timetable import plan_timetable
 from tmi_ops.profile import Profile
 from tmi_ops.profile.tmi import TMI
 from tmi_ops.settings import Settings
@@ -34,12 +37,14 @@ DAY, MONTH = timedelta(days=1), timedelta(days=30)
 
 @dataclass(frozen=True)
 class Recoverability:
-    """What the store tells, judged. `growth`: bytes a day; None: the readings are too young to tell."""
+    """What the store tells, judged. `growth`: bytes a day; None: the readings are too young to tell. `dumps`: None for
+    an environment's own database, whose RPO counts them."""
 
     facts: RecoverabilityFacts
     rpo: RpoReading
     rto: RtoForecast
     stream: StreamReading
+    dumps: DumpReading | None
     worst_day: Worst
     worst_month: Worst
     growth: float | None
@@ -71,13 +76,20 @@ class Status:
     @property
     def standing(self) -> Standing:
         """The worst of the promises; unknown where the store could not be read."""
+        if self.recoverability is None:
+            return Standing.UNKNOWN
+        stuck = (Standing.AT_RISK,) if self.automatic.stuck else ()
+        return worst_of([*(one.standing for one in self.judged), *stuck])
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every promise that could be judged, in the order in which it is told."""
         found = self.recoverability
         if found is None:
-            return Standing.UNKNOWN
+            return ()
         # The stream is unknown wherever the database cannot be asked; whether that hurts, the RPO tells.
-        stream = () if self.database_problem else (found.stream.standing,)
-        stuck = (Standing.AT_RISK,) if self.automatic.stuck else ()
-        return worst_of([found.rpo.standing, found.rto.standing, *stream, *stuck])
+        stream = () if self.database_problem else (found.stream,)
+        return (found.rpo, found.rto, *stream, *([found.dumps] if found.dumps else []))
 
     @property
     def saw_all(self) -> bool:
@@ -137,10 +149,17 @@ def judge_facts(settings: Settings, facts: RecoverabilityFacts, days: list[Day])
         rpo=rpo,
         rto=forecast_rto(facts, objectives),
         stream=judge_stream(facts, objectives),
+        dumps=_dumps(settings, facts),
         worst_day=worst_over(days, DAY, facts.server_now, rpo.value),
         worst_month=worst_over(days, MONTH, facts.server_now, rpo.value),
         growth=growth_per_day(days, facts.server_now, _size_of_backups(facts)),
     )
+
+
+def _dumps(settings: Settings, facts: RecoverabilityFacts) -> DumpReading | None:
+    if settings.database is None:
+        return None
+    return judge_dumps(facts.logical, plan_timetable(settings.objectives).logical, facts.server_now)
 
 
 def _size_of_backups(facts: RecoverabilityFacts) -> int:

@@ -24,6 +24,10 @@ LONGEST_BETWEEN_JUDGEMENTS = timedelta(hours=1)
 SENSORS_WITHIN_RPO = 6
 SHORTEST_SENSOR_INTERVAL = timedelta(seconds=10)
 LONGEST_SENSOR_INTERVAL = timedelta(minutes=5)
+LONGEST_GRACE = DAY
+SHORTEST_GRACE = timedelta(minutes=5)
+# Dumps come nightly: whoever looks at them every few minutes asks the store for nothing.
+DUMPS_SEEN_EVERY = timedelta(minutes=15)
 # While something is wrong.
 LOOK_AGAIN = timedelta(seconds=30)
 
@@ -44,6 +48,11 @@ class Cadence:
     crons: tuple[str, ...]
     every: timedelta
     words: str
+
+    @property
+    def late_after(self) -> timedelta:
+        """How old its newest result may grow: work takes its time, and what was due at two need not be there at two."""
+        return self.every + min(max(self.every / 2, SHORTEST_GRACE), LONGEST_GRACE)
 
 
 @dataclass(frozen=True)

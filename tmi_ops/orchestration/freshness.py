@@ -7,13 +7,10 @@ from datetime import timedelta
 
 from dagster import AssetSpec, FreshnessPolicy
 
-from tmi_ops.objectives.timetable import DAY, Cadence, Timetable
+from tmi_ops.objectives.timetable import Cadence, Timetable
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.settings import Objectives
 
-# Work takes its time, and what was due at two need not be there at two.
-LONGEST_GRACE = DAY
-SHORTEST_GRACE = timedelta(minutes=5)
 # A shadow's word is carried over every minute; one that is silent for so long is gone.
 SHADOW = "recovery/shadow"
 SHADOW_SILENT_AFTER = timedelta(minutes=10)
@@ -39,8 +36,7 @@ def stale_after(asset: str, timetable: Timetable, objectives: Objectives) -> tim
     cadence = _cadences(timetable).get(asset) or (timetable.health if asset.startswith("health/") else None)
     if cadence is None:
         return None
-    window = cadence.every + min(max(cadence.every / 2, SHORTEST_GRACE), LONGEST_GRACE)
-    return max(window, objectives.rpo) if asset in CARRY_THE_RPO else window
+    return max(cadence.late_after, objectives.rpo) if asset in CARRY_THE_RPO else cadence.late_after
 
 
 def _cadences(timetable: Timetable) -> Mapping[str, Cadence]:

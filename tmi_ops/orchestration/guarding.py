@@ -21,6 +21,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.objectives.acting import Decision, Judged, Memory, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action
 from tmi_ops.objectives.standing import Standing
+from tmi_ops.objectives.timetable import DUMPS_SEEN_EVERY, Timetable
 from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
@@ -30,9 +31,12 @@ from tmi_ops.settings import Objectives, Settings
 from tmi_ops.words import time_words
 
 if TYPE_CHECKING:
+    from tmi_ops.objectives.dumps import DumpReading
     from tmi_ops.objectives.facts import RecoverabilityFacts
 
 MET_CHECK = "objective_met"
+# What a dump and its proof have before another is begun: nights decide, not minutes.
+DUMP_COOLDOWN = timedelta(hours=1)
 _ABOUT: Mapping[Topic, str] = {
     Topic.RPO: "How much would be lost, were the server lost now. At risk: the run that cures it begins, once, and "
     "again only after it had its time. Breached: an alert, and the check of `objectives/rpo` fails.",
@@ -40,12 +44,18 @@ _ABOUT: Mapping[Topic, str] = {
     "can. A drill that failed, or is more than a week old: a drill.",
     Topic.STREAM: "How much WAL the server keeps for the replication slot, and who receives it: tells before the slot "
     "is lost or the server's disk is full, and catches up.",
+    Topic.DUMPS: "How old the newest proven logical backup of this database is. Older than its cadence allows, or the "
+    "newest found bad: another is taken and proven. A second one missing: an alert. Base backups and WAL are its "
+    "cluster's, whose guards look after them.",
 }
 _OF_AN_ASSET: Mapping[Topic, str] = {Topic.RPO: "rpo", Topic.RTO: "rto"}
 
 
 def guarding_definitions(here: Protected, capabilities: Definitions) -> Definitions:
-    """The sensors `rpo_guard`, `rto_guard` and `wal_stream_guard`, with the jobs of `capabilities` as cures."""
+    """The sensors `rpo_guard`, `rto_guard` and `wal_stream_guard` of a cluster, `logical_backup_guard` of a database
+    beside its environment's own, with the jobs of `capabilities` as cures."""
+    if not here.is_environment:
+        return Definitions(sensors=[_guard("logical_backup_guard", Topic.DUMPS, here, capabilities)])
     sensors = [
         _guard("rpo_guard", Topic.RPO, here, capabilities),
         _guard("rto_guard", Topic.RTO, here, capabilities),
@@ -57,6 +67,8 @@ def guarding_definitions(here: Protected, capabilities: Definitions) -> Definiti
 def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) -> SensorDefinition:
     timetable = here.timetable
     interval, again = timetable.sensor_interval, timetable.look_again
+    if topic is Topic.DUMPS:
+        interval = max(interval, DUMPS_SEEN_EVERY)
 
     @sensor(
         name=here.called(name),
@@ -77,6 +89,7 @@ def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) 
             memory,
             min(SHARED_FOR, again / 2),
             lambda: cures_at_work(context.instance, here),
+            timetable,
         )
         stuck = stuck_automation(here)
         decision = remembered(decision, memory, now, is_stuck=bool(stuck))
@@ -99,19 +112,24 @@ def look(
     memory: Memory,
     shared_for: timedelta,
     running: Callable[[], frozenset[Action]],
+    timetable: Timetable,
 ) -> Decision:
     """Read, judge and decide."""
     settings, now = environment.settings, datetime.now(UTC)
     pace = pace_of(topic, settings.objectives)
     try:
-        facts = recent_facts(environment, shared_for)
-        judged = _judge(topic, facts, settings.objectives)
+        if topic is Topic.DUMPS:
+            judged: Judged = _judge_dumps(environment, timetable, now)
+        else:
+            judged = _judge(topic, recent_facts(environment, shared_for), settings.objectives)
     except OpsError as error:
         return decide_unread(topic, error.what, error.next_step, memory, now, pace)
     return decide(topic, judged, memory, now, pace, running())
 
 
 def pace_of(topic: Topic, objectives: Objectives) -> Pace:
+    if topic is Topic.DUMPS:
+        return Pace(DUMP_COOLDOWN, objectives.rpo)
     return Pace.of(objectives.rto if topic is Topic.RTO else objectives.rpo)
 
 
@@ -135,12 +153,20 @@ def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Find
     elif decision.resolution is not None:
         desk.resolve(topic.value, decision.resolution)
     tell_of_automation(settings, stuck, decision.memory.stuck_since)
-    if topic is Topic.RPO:
+    if topic in (Topic.RPO, Topic.DUMPS):  # of each database one retries what did not arrive
         desk.retry()
+    if topic is Topic.RPO:
         if decision.standing is Standing.MET and not stuck:
             ping_heartbeat(settings, decision.said)
         elif decision.standing is Standing.BREACHED:
             ping_heartbeat(settings, decision.said, failed=True)
+
+
+def _judge_dumps(environment: Environment, timetable: Timetable, now: datetime) -> "DumpReading":
+    from tmi_ops.objectives.dumps import judge_dumps
+    from tmi_ops.objectives.reading import read_dumps
+
+    return judge_dumps(read_dumps(environment.settings, environment.open_store()), timetable.logical, now)
 
 
 def _judge(topic: Topic, facts: "RecoverabilityFacts", objectives: Objectives) -> Judged:

@@ -63,7 +63,7 @@ def _parts(here: Protected) -> list[Definitions]:
     together = Definitions.merge(*capabilities)
     return [
         together.map_asset_specs(func=lambda spec: with_freshness(grouped_by_environment(spec, here), here)),
-        *([guarding_definitions(here, together)] if here.is_environment else []),
+        guarding_definitions(here, together),
         *([schema_drift_definitions(here, together)] if here.profile.has_models else []),
         failed_run_definitions(here),
         Definitions(resources={here.resource: here.made()}),

@@ -161,6 +161,9 @@ def test_two_databases_of_a_cluster_share_one_base_backup_and_have_their_own_dum
         dumps = {one["backup_id"]: one["database"] for one in listed if one["kind"] == "logical"}
         assert (dumps[own], dumps[other]) == (settings.postgres.database, second)
         assert found["shop"]["standing"] == found["shop/billing"]["standing"]
+        assert found["shop"]["logical_backups"] is None, "its RPO counts them"
+        assert found["shop/billing"]["logical_backups"]["standing"] == "met"
+        assert found["shop/billing"]["logical_backups"]["newest"] == other
 
         screen_shown = run("status", "--all").stdout
         assert [line.split()[1] for line in screen_shown.splitlines()[1:4]] == ["shop", "shop/billing", "away"]
