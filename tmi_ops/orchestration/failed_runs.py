@@ -11,7 +11,6 @@ from dagster import (
     Definitions,
     RunFailureSensorContext,
     RunStatusSensorContext,
-    SkipReason,
     run_failure_sensor,
     run_status_sensor,
 )
@@ -70,48 +69,51 @@ def alert_key(job: str) -> str:
     return f"run-failed.{job}"
 
 
-def failed_run_definitions(here: Protected) -> Definitions:
-    """The sensors `failed_run` and `recovered_run`."""
+def failed_run_definitions(here: Protected, capabilities: Definitions) -> Definitions:
+    """The sensors `failed_run` and `recovered_run` of the jobs of `capabilities`.
+
+    Neither skips a run by a SkipReason: Dagster takes one alone or reactions, and a look over two runs that ended as
+    the one and the other fails, and all after it.
+    """
     status = here.sensor_status
+    jobs = list(capabilities.jobs or ())
 
     @run_failure_sensor(
         name=here.called("failed_run"),
+        monitored_jobs=jobs,
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=status,
         description="Raises an alert for a run that failed and will not be repeated by itself. Runs that a person "
         "started from an asset's page are that person's.",
     )
     @here.given
-    def failed_run(context: RunFailureSensorContext, environment: Environment) -> SkipReason | None:
+    def failed_run(context: RunFailureSensorContext, environment: Environment) -> None:
         from tmi_ops.alerts.desk import AlertDesk
 
         run = context.dagster_run
         if not is_ours(run.tags, environment.name):
-            return SkipReason("It is no run of a job of this environment.")
-        if run.tags.get(WILL_RETRY_TAG) == "true":
-            return SkipReason(f"{run.job_name} is repeated by itself.")
+            return
         if why := nobodys_concern(run, refused=_refused(context)):
-            return SkipReason(why)
+            context.log.info(why)
+            return
         outcome = AlertDesk(environment.settings).raise_alert(failed_run_alert(_read(context)))
         context.log.info(outcome.words)
-        return None
 
     @run_status_sensor(
         run_status=DagsterRunStatus.SUCCESS,
         name=here.called("recovered_run"),
+        monitored_jobs=jobs,
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=status,
         description="Ends the alert of a job that failed before, once it has succeeded.",
     )
     @here.given
-    def recovered_run(context: RunStatusSensorContext, environment: Environment) -> SkipReason | None:
+    def recovered_run(context: RunStatusSensorContext, environment: Environment) -> None:
         from tmi_ops.alerts.desk import AlertDesk
 
         run = context.dagster_run
-        if not is_ours(run.tags, environment.name):
-            return SkipReason("It is no run of a job of this environment.")
-        AlertDesk(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} of it succeeded.")
-        return None
+        if is_ours(run.tags, environment.name):
+            AlertDesk(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} of it succeeded.")
 
     return Definitions(sensors=[failed_run, recovered_run])
 
@@ -122,6 +124,8 @@ def nobodys_concern(run: DagsterRun, *, refused: bool) -> str:
     Args:
         refused: what it was told made no sense, so that it began nothing.
     """
+    if run.tags.get(WILL_RETRY_TAG) == "true":
+        return f"{run.job_name} is repeated by itself."
     if refused and not any(tag in run.tags for tag in _BEGUN_BY_ITSELF):
         return f"{run.job_name} was refused before it began: who launched it was told why."
     if run.tags[LANE_TAG].endswith(Lane.RECOVERY) and not _confirmed(run):

@@ -65,7 +65,7 @@ def _parts(here: Protected) -> list[Definitions]:
         together.map_asset_specs(func=lambda spec: with_freshness(grouped_by_environment(spec, here), here)),
         guarding_definitions(here, together),
         *([schema_drift_definitions(here, together)] if here.profile.has_models else []),
-        failed_run_definitions(here),
+        failed_run_definitions(here, together),
         Definitions(resources={here.resource: here.made()}),
     ]
 
