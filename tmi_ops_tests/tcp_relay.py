@@ -41,6 +41,9 @@ class TcpRelay:
         """From now on new connections lead to another port, as a name in DNS may."""
         self._target = target
 
+    def handed_on(self, content: bytes) -> None:
+        """For who counts: what has passed, in either direction."""
+
     def close(self) -> None:
         self.cut()
         _close(self._listener)
@@ -71,6 +74,7 @@ class TcpRelay:
                 if self.delay:
                     time.sleep(self.delay)
                 there.sendall(content)
+                self.handed_on(content)
         _close(here)
         _close(there)
         self._open -= {here, there}
