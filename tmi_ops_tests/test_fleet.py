@@ -126,6 +126,8 @@ def test_a_stray_variable_of_the_process_points_nothing_elsewhere(here: Path) ->
         "tmi-ops.toml says how shop is reached."
     )
     assert unused_variables({**PROCESS, "TMI_ENV": "shop"}, here) == ""
+    misspelt = unused_variables({**PROCESS, "TMI_ENV": "shop", "TMI_OPS_S3_BUKET": "b"}, here)
+    assert misspelt == "", "another warning says that it is no setting"
 
 
 def test_an_env_file_adds_to_its_own_environment_alone(here: Path) -> None:

@@ -61,7 +61,7 @@ def _refuse_elsewhere() -> None:
     if environment != "development":
         raise OpsError(
             f"The demo runs in development only, and TMI_ENV is {environment}.",
-            next_step="run it as `TMI_ENV=development tmi-ops demo` in an empty directory",
+            next_step="run it as `tmi-ops -e development demo` in an empty directory",
         )
     _stack_or_nothing()
 

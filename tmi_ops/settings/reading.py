@@ -28,6 +28,7 @@ from tmi_ops.settings.groups import (
     retention_from,
     store_from,
 )
+from tmi_ops.settings.names import is_known
 from tmi_ops.settings.purposes import LOGINS, Purpose, login_of
 from tmi_ops.settings.sources import beside, env_file_names, env_files, ignored_beside, process_variables, with_stack
 
@@ -208,7 +209,9 @@ def unused_variables(environ: Mapping[str, str] | None = None, directory: Path |
     source = read_source(process, directory, secrets=False)
     if source.declared is None:
         return ""
-    names = ignored_beside(source.declared.values(process, secrets=False), process, LOGINS)
+    ignored = ignored_beside(source.declared.values(process, secrets=False), process, LOGINS)
+    # Of a misspelt one it is said that it is no setting.
+    names = [name for name in ignored if is_known(name) or not name.startswith("TMI_OPS_")]
     if not names:
         return ""
     said = f"{', '.join(names)} of this process {'is' if len(names) == 1 else 'are'} not used"
