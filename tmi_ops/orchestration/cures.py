@@ -27,9 +27,9 @@ JOBS: Mapping[Action, str] = {
     Action.PROVE_BACKUP: backup.PROOF_JOB,
     Action.RUN_DRILL: drill.DRILL_JOB,
 }
+# Not NOT_STARTED: such a run never came into the queue, and helps nobody.
 _WAITING_OR_AT_WORK = [
     DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     AnyJob = JobDefinition | UnresolvedAssetJobDefinition
 
 _EVERY_MINUTES = re.compile(r"\*/(\d+) \* \* \* \*")
-_NOT_BEGUN = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING]
+# Not NOT_STARTED: a run that never came into the queue, because its launch was cut off, waits for nothing. Dagster
+# fails it after its start_timeout; until then no backup would begin.
+_NOT_BEGUN = [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
 
 
 def scheduled(

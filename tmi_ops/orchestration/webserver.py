@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tmi_ops.stack.instance_mark import HEADER, instance_mark
+
 if TYPE_CHECKING:
     from dagster._core.workspace.context import WorkspaceProcessContext
 
@@ -44,17 +46,23 @@ def is_allowed(headers: Iterable[tuple[bytes, bytes]], hosts: frozenset[str]) ->
 
 
 class OwnNamesOnly:
-    """ASGI middleware that answers 403 to everything else."""
+    """ASGI middleware that answers 403 to everything else, and says in every answer whose webserver it is."""
 
-    def __init__(self, app: _App, hosts: frozenset[str]) -> None:
+    def __init__(self, app: _App, hosts: frozenset[str], mark: str = "") -> None:
         self._app = app
         self._hosts = hosts
+        self._header = (HEADER.encode(), mark.encode())
 
     async def __call__(
         self, scope: _Scope, receive: Callable[..., Awaitable[Any]], send: Callable[..., Awaitable[Any]]
     ) -> None:
+        async def send_marked(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), self._header]
+            await send(message)
+
         if scope["type"] not in ("http", "websocket") or is_allowed(scope["headers"], self._hosts):
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_marked)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -103,13 +111,14 @@ def main() -> None:
     from starlette.middleware import Middleware
 
     hosts = allowed_hosts(os.environ.get(HOSTS, ""))
+    mark = instance_mark(os.environ.get("DAGSTER_HOME", ""))
     dagsters_own = DagsterWebserver.build_middleware
 
     def build_middleware(webserver: Any) -> list[Middleware]:
         # Once for each webserver, when it is made.
         context = webserver._process_context
         threading.Thread(target=_keep_alive, args=(context,), name="code servers", daemon=True).start()
-        return [Middleware(OwnNamesOnly, hosts=hosts), *dagsters_own(webserver)]
+        return [Middleware(OwnNamesOnly, hosts=hosts, mark=mark), *dagsters_own(webserver)]
 
     setattr(DagsterWebserver, "build_middleware", build_middleware)  # noqa: B010 - as a method of its own would be
     cli.dagster_webserver(auto_envvar_prefix="DAGSTER_WEBSERVER")

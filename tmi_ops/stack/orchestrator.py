@@ -24,6 +24,7 @@ import tmi_ops
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.settings import PostgresSettings
+from tmi_ops.stack.instance_mark import HEADER, instance_mark
 from tmi_ops.stack.layout import StackLayout
 from tmi_ops.stack.ports import LOOPBACK
 from tmi_ops.stack.service import RunningService, start_service
@@ -106,7 +107,7 @@ def start_webserver(
         ["tmi_ops.orchestration.webserver", "--host", LOOPBACK, "--port", str(port), "--log-level", "warning"],
         variables,
         log,
-        ready=lambda: stopping() or _answers(port),
+        ready=lambda: stopping() or _answers(port, instance_mark(variables["DAGSTER_HOME"])),
         inherit=inherit,
     )
 
@@ -165,12 +166,13 @@ def _listens(code: Path) -> bool:
     return True
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, mark: str) -> bool:
+    """Whether our own webserver does, and not that of a stack that took the port in the same moment."""
     try:
-        urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=5).close()
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=5) as answer:
+            return bool(answer.headers.get(HEADER) == mark)
     except OSError:
         return False
-    return True
 
 
 def _heart_beats(records: PostgresSettings, since: datetime) -> bool:

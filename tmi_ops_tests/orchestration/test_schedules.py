@@ -17,19 +17,20 @@ INCREMENTAL = {"ops": {"development__backup__base": {"config": {"incremental": T
 @pytest.mark.parametrize(
     ("schedule", "status", "config", "environment", "begins"),
     [
-        ("weekly_base_backup", DagsterRunStatus.NOT_STARTED, {}, ENVIRONMENT, False),
+        # Its launch was cut off, so it never came into the queue: it waits for nothing.
+        ("weekly_base_backup", DagsterRunStatus.NOT_STARTED, {}, ENVIRONMENT, True),
         ("weekly_base_backup", DagsterRunStatus.STARTING, {}, ENVIRONMENT, False),
         ("weekly_base_backup", DagsterRunStatus.STARTED, {}, ENVIRONMENT, True),  # the next may wait for its end
         ("weekly_base_backup", DagsterRunStatus.SUCCESS, {}, ENVIRONMENT, True),
         (
             "weekly_base_backup",
-            DagsterRunStatus.NOT_STARTED,
+            DagsterRunStatus.STARTING,
             INCREMENTAL,
             ENVIRONMENT,
             True,
         ),
-        ("incremental_base_backup", DagsterRunStatus.NOT_STARTED, INCREMENTAL, ENVIRONMENT, False),
-        ("weekly_base_backup", DagsterRunStatus.NOT_STARTED, {}, "production", True),
+        ("incremental_base_backup", DagsterRunStatus.STARTING, INCREMENTAL, ENVIRONMENT, False),
+        ("weekly_base_backup", DagsterRunStatus.STARTING, {}, "production", True),
     ],
 )
 def test_while_a_run_waits_for_its_turn_its_schedule_begins_no_other(

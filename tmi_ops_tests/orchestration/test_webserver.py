@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
@@ -9,12 +10,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tmi_ops.orchestration.webserver import allowed_hosts, is_allowed
+from tmi_ops.orchestration.webserver import OwnNamesOnly, allowed_hosts, is_allowed
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.stack.dagster_runs import await_code_location
+from tmi_ops.stack.instance_mark import instance_mark
 from tmi_ops_tests.stack.conftest import await_
 
 OURS = allowed_hosts("")
@@ -46,6 +49,22 @@ def test_names_are_those_that_were_told() -> None:
     told = allowed_hosts("Ops.example.org, look.example.org")
     assert is_allowed([(b"host", b"ops.example.org")], told)
     assert not is_allowed([(b"host", b"localhost:3000")], told)
+
+
+def test_every_answer_says_whose_webserver_it_is() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def keep(message: Any) -> None:
+        sent.append(message)
+
+    ours = OwnNamesOnly(app, OURS, instance_mark("/one"))
+    asyncio.run(ours({"type": "http", "headers": [(b"host", b"localhost")]}, keep, keep))
+    assert sent[0]["headers"] == [(b"a", b"b"), (b"x-tmi-ops-instance", instance_mark("/one").encode())]
+    assert instance_mark("/one") != instance_mark("/another")
 
 
 @pytest.mark.slow

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tmi_ops.stack.instance_mark import HEADER, instance_mark
 from tmi_ops.stack.layout import StackLayout
-from tmi_ops.stack.orchestrator import LONGEST_SOCKET, WORKSPACE_FILE, prepare_dagster_home
+from tmi_ops.stack.orchestrator import LONGEST_SOCKET, WORKSPACE_FILE, _answers, prepare_dagster_home
 
 
 @pytest.mark.parametrize("depth", [1, LONGEST_SOCKET])
@@ -25,3 +28,20 @@ def test_the_workspace_names_one_code_server_to_which_nobody_else_can_connect(tm
     assert code.parent.stat().st_uid == os.geteuid()
     if code.parent != layout.dagster_home:
         code.parent.rmdir()
+
+
+def test_the_webserver_of_a_stack_that_took_the_port_in_the_same_moment_is_not_taken_for_ours() -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header(HEADER, instance_mark("/other"))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not into the tests' output."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert not _answers(server.server_port, instance_mark("/ours"))
+        assert _answers(server.server_port, instance_mark("/other"))
+        server.shutdown()
