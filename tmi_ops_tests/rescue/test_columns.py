@@ -198,7 +198,7 @@ def test_what_cannot_come_back_is_said_in_the_plan(rich: Two, rich_past: tuple[P
         "the index public.by_kind_and_size: it also needs size, which is gone too; --column size brings it along",
         "the statistics public.thing_statistics: it also needs place, which is gone too; --column place brings it "
         "along",
-        "policy plain on table public.thing: tmi-ops does not make such a thing again",
+        "policy plain on table public.thing: tmi_ops does not make such a thing again",
     )
     computed = planned(rich, wish("thing", "size"))
     assert "the computed column twice: it is computed from this; --column twice brings it along" in (
