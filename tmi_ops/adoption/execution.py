@@ -66,6 +66,7 @@ class Adoption:
             StepName.LOGICAL: self._back_up_logical,
             StepName.PROOF: self._prove,
             StepName.DRILL: self._drill,
+            StepName.UNITS: self._write_units,
         }
         return deeds[name]()
 
@@ -179,6 +180,13 @@ class Adoption:
         if drill.outcome != "passed":
             raise RecoveryError(f"The drill {drill.drill_id} failed.", next_step=f"tmi-ops drills {drill.drill_id}")
         return f"recovered and checked in {time_words(drill.rto_seconds)}"
+
+    def _write_units(self) -> str:
+        from tmi_ops.adoption.services import units_for, write_units
+
+        units = units_for(self.read(None), self.env_file.absolute().parent)
+        write_units(units)
+        return f"{', '.join(unit.file.name for unit in units)} in {units[0].file.parent}"
 
 
 def check_connection(read: Callable[[Purpose | None], Settings]) -> str:

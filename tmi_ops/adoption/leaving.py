@@ -1,14 +1,17 @@
-"""What protection left at the server, and taking it away. Backups and roles stay."""
+"""What protection left at the server and among this machine's units, and taking it away. Backups and roles stay."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from tmi_ops.adoption.services import SYSTEM_UNITS, is_enabled, unit_files
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import Settings
@@ -22,7 +25,7 @@ _OURS = (TABLE,)
 
 @dataclass(frozen=True)
 class Leftover:
-    """`slot` or `schema`, by its name. `in_use`: a receiver holds the slot."""
+    """`slot` or `schema` by its name, `unit` by its file. `in_use`: a receiver holds the slot, systemd has the unit."""
 
     kind: str
     name: str
@@ -30,6 +33,8 @@ class Leftover:
 
     @property
     def says(self) -> str:
+        if self.kind == "unit":
+            return f"remove {self.name}{', which systemd has now' if self.in_use else ''}"
         what = "replication slot" if self.kind == "slot" else "schema of the heartbeat"
         return f"drop the {what} {self.name}{', which a receiver uses now' if self.in_use else ''}"
 
@@ -43,6 +48,7 @@ def plan_leaving(settings: Settings) -> tuple[Leftover, ...]:
     with connect(settings.postgres) as connection:
         if _only_ours(connection):
             found.append(Leftover("schema", SCHEMA))
+    found.extend(Leftover("unit", str(file), is_enabled(file)) for file in unit_files(settings))
     return tuple(found)
 
 
@@ -50,9 +56,16 @@ def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
     """Nothing goes but what we made: where something of somebody else's lies in the schema, or uses it, it stays.
 
     Raises:
-        RecoveryError: a receiver uses the slot, and nothing was done; or the schema had to stay.
+        RecoveryError: a receiver uses the slot or systemd has a unit, and nothing was done; or the schema had to stay.
         DatabaseError: the server refused.
     """
+    enabled = [Path(one.name).name for one in plan if one.kind == "unit" and one.in_use]
+    if enabled:
+        raise RecoveryError(
+            f"systemd has {' and '.join(enabled)}.",
+            kept="Nothing was done.",
+            next_step=_disabling(enabled),
+        )
     busy = [one.name for one in plan if one.in_use]
     if busy:
         raise RecoveryError(
@@ -64,8 +77,19 @@ def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
         for one in plan:
             if one.kind == "slot":
                 connection.execute("SELECT pg_drop_replication_slot(%s)", (one.name,))
-            else:
+            elif one.kind == "schema":
                 _drop_schema(connection, one.name)
+    for one in plan:
+        if one.kind == "unit":
+            Path(one.name).unlink(missing_ok=True)
+
+
+def _disabling(units: Sequence[str]) -> str:
+    """What takes them from systemd, a link or a copy."""
+    names = " ".join(units)
+    files = " ".join(str(SYSTEM_UNITS / name) for name in units)
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    return f"{sudo}systemctl disable --now {names}; {sudo}rm -f {files}; {sudo}systemctl daemon-reload"
 
 
 def _drop_schema(connection: psycopg.Connection[Any], name: str) -> None:

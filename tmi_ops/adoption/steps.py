@@ -21,6 +21,7 @@ class StepName(StrEnum):
     LOGICAL = "logical backup"
     PROOF = "proof"
     DRILL = "drill"
+    UNITS = "units"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Surroundings:
         has_keys: whether backups are encrypted and signed.
         wants_keys: whether they shall be.
         protection: None: the server or the store could not be asked yet.
+        wants_units: whether systemd shall keep it running.
+        has_units: whether its units are written as they would be now.
     """
 
     given: Sequence[str]
@@ -53,6 +56,8 @@ class Surroundings:
     has_keys: bool
     wants_keys: bool
     protection: Protection | None
+    wants_units: bool = False
+    has_units: bool = False
 
 
 def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
@@ -63,6 +68,13 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
             StepName.KEYS,
             "make keys that encrypt and sign, and a recovery sheet to print",
             "encryption and signatures are configured" if found.has_keys else "",
+        ),
+    )
+    units = (
+        Step(
+            StepName.UNITS,
+            "write systemd units of the WAL receiver and the heartbeat, for you to enable",
+            "written" if found.has_units else "",
         ),
     )
     return (
@@ -91,6 +103,7 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
             "recover the whole cluster for practice, and measure how long it takes",
             f"passed at {there.drilled_at:%Y-%m-%d %H:%M} UTC" if there.drilled_at else "",
         ),
+        *(units if found.wants_units else ()),
     )
 
 

@@ -46,6 +46,13 @@ QUESTIONS: Mapping[str, tuple[str, str | None]] = {
     "are asked for, or taken from the process's environment.",
 )
 @click.option("--keys/--no-keys", default=True, help="Make keys that encrypt and sign backups (default), or none.")
+@click.option(
+    "--units",
+    type=click.Choice(["systemd", "none"]),
+    default="systemd",
+    show_default=True,
+    help="Write units that keep it running, below TMI_OPS_HOME; enabling them is left to you.",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Show the steps and what is done of them; do nothing.")
 @click.option(
     "--wait",
@@ -57,13 +64,19 @@ QUESTIONS: Mapping[str, tuple[str, str | None]] = {
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def init(
-    assigned: tuple[str, ...], keys: bool, only_plan: bool, patience_s: float | None, yes: bool, quiet: bool
+    assigned: tuple[str, ...],
+    keys: bool,
+    units: str,
+    only_plan: bool,
+    patience_s: float | None,
+    yes: bool,
+    quiet: bool,
 ) -> int:
     """Bring the database of TMI_ENV under protection: from nothing to a backup that a restore has proven.
 
     Asks for what no setting says, writes it to .env.<environment> (mode 0600), then connects, makes the bucket and the
-    keys, takes a base and a logical backup, receives WAL, proves and drills. Each step is shown first. What is there
-    already stays: after an error or Ctrl-C the same command goes on.
+    keys, takes a base and a logical backup, receives WAL, proves, drills and writes systemd units. Each step is shown
+    first. What is there already stays: after an error or Ctrl-C the same command goes on.
 
     Exit code 0: proven. 1: every step is done, and yet something keeps the newest state from being recovered; it is
     named. 2: a step could not be done; what was done before it stays.
@@ -76,7 +89,7 @@ def init(
     given = {**_secrets_of_the_process(env_file, environment), **_assigned(assigned)}
     given |= _asked({**read_variables(), **given}, ask=sys.stdin.isatty() and not yes and not only_plan)
     read = _reader(given)
-    steps = plan_adoption(_look(read, given, env_file, wants_keys=keys))
+    steps = plan_adoption(_look(read, given, env_file, wants_keys=keys, wants_units=units == "systemd"))
     _show(environment, steps)
     if only_plan:
         return 0
@@ -88,7 +101,7 @@ def init(
         with reporting(quiet) as report:
             came = Adoption(read, env_file, given, patience, report).do(step.name)
         out.say(f"[green]✓[/] {step.name:<15} {came}", hang=18)
-    return _show_next(read, environment)
+    return _show_next(read, environment, units=units == "systemd")
 
 
 def _reader(given: Mapping[str, str]) -> Callable[[Purpose | None], Settings]:
@@ -163,10 +176,16 @@ def _is_needed(known: Mapping[str, str], answers: Mapping[str, str]) -> bool:
 
 
 def _look(
-    read: Callable[[Purpose | None], Settings], given: Mapping[str, str], env_file: Path, *, wants_keys: bool
+    read: Callable[[Purpose | None], Settings],
+    given: Mapping[str, str],
+    env_file: Path,
+    *,
+    wants_keys: bool,
+    wants_units: bool,
 ) -> Surroundings:
     """What is there before anything is done; what cannot be seen yet counts as absent."""
     from tmi_ops.adoption.execution import check_connection
+    from tmi_ops.adoption.services import units_for
     from tmi_ops.adoption.state import read_protection
     from tmi_ops.adoption.steps import Surroundings
     from tmi_ops.store.objects import open_store
@@ -188,6 +207,8 @@ def _look(
         has_keys=bool(settings.store.age_recipients or settings.store.signing_key_file),
         wants_keys=wants_keys,
         protection=protection,
+        wants_units=wants_units,
+        has_units=wants_units and all(one.written for one in units_for(settings, Path.cwd())),
     )
 
 
@@ -199,7 +220,7 @@ def _show(environment: str, steps: Sequence[Step]) -> None:
         out.say(f"  {number}. {step.name:<15} {mark}", hang=21)
 
 
-def _show_next(read: Callable[[Purpose | None], Settings], environment: str) -> int:
+def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, units: bool) -> int:
     """What the store itself says is proven now, whatever the steps came to."""
     from tmi_ops.objectives.reading import read_recoverability
     from tmi_ops.store.objects import open_store
@@ -219,15 +240,38 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str) -> 
         ("doctor", "what is missing for every day"),
     ):
         out.say(f"  {name} {prefix}{words:<11} [dim]{why}[/]", hang=4)
+    if units:
+        _show_units(settings)
     out.say("  Services, schedules and Dagster: deploy/README.md", hang=4)
     return 0
+
+
+def _show_units(settings: Settings) -> None:
+    """What enables each. A service knows nothing of this shell, so what only this shell says is told."""
+    from tmi_ops.adoption.services import units_for
+    from tmi_ops.settings.names import is_known
+
+    for unit in units_for(settings, Path.cwd()):
+        out.say(f"  systemd: {unit.why}", hang=4)
+        out.print(f"    {escape(unit.command(as_root=os.geteuid() == 0))}", soft_wrap=True)
+    written = env_files(Path.cwd(), settings.environment)
+    alone = [
+        name
+        for name in sorted(process_variables(None))
+        if (is_known(name) or name.startswith("AWS_"))
+        and name not in written
+        and name not in ("TMI_ENV", "TMI_OPS_HOME")
+    ]
+    if alone:
+        file = env_file_names(settings.environment)[-1]
+        out.say(f"  [yellow]Only this shell says {', '.join(alone)}.[/] The services need it in {file}.", hang=4)
 
 
 @logs_in_for(Purpose.OWNER)
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 def uninit(yes: bool) -> int:
-    """Take away what protection left at the server: the replication slot and the heartbeat's schema.
+    """Take away what protection left: the replication slot, the heartbeat's schema, and the units of this machine.
 
     Backups stay in the store, keys and settings on this machine. Stop receivers first.
     """

@@ -53,11 +53,16 @@ def test_a_bare_server_is_proven_by_one_command_which_goes_on_after_an_error_and
         assert command("status", env=alone, cwd=home).returncode == 0
         assert "✓ recovery" not in command("keys", "show", env=alone, cwd=home).stderr
         again = command("init", "--plan", env=alone, cwd=home)
-        assert again.stdout.count("✓") == 8, again.stdout
+        assert again.stdout.count("✓") == 9, again.stdout
+        written = [home / ".tmi-ops" / "units" / f"tmi-ops-{kind}-development.service" for kind in ("wal", "heartbeat")]
+        for unit in written:
+            assert str(unit) in done.stdout
+            assert password not in unit.read_text()
         left = command("uninit", "--yes", env=alone, cwd=home)
         assert left.returncode == 0, left.stderr
         with connect(address) as connection:
             assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,)
+        assert not any(unit.exists() for unit in written)
 
 
 def test_a_secret_on_the_command_line_is_refused_and_what_is_missing_is_named(tmp_path: Path) -> None:

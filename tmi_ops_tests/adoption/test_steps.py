@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -25,7 +26,7 @@ def names(found: Surroundings) -> list[StepName]:
 
 
 def test_of_a_database_that_nobody_protects_every_step_is_to_be_done() -> None:
-    wanted = Surroundings(("POSTGRES_DB",), ".env.production", False, None, False, True, None)
+    wanted = Surroundings(("POSTGRES_DB",), ".env.production", False, None, False, True, None, wants_units=True)
     assert names(wanted) == list(StepName)
 
 
@@ -36,6 +37,15 @@ def test_where_all_is_there_only_wal_is_received_again() -> None:
 def test_keys_are_no_step_for_who_wants_none() -> None:
     without = Surroundings((), "f", connects=True, bucket=True, has_keys=False, wants_keys=False, protection=None)
     assert StepName.KEYS not in [step.name for step in plan_adoption(without)]
+
+
+def test_units_are_a_step_for_who_wants_them_and_done_once_they_are_written() -> None:
+    def wanting(**units: bool) -> Surroundings:
+        return dataclasses.replace(EVERYTHING, **units)
+
+    assert names(wanting(wants_units=True)) == [StepName.WAL, StepName.UNITS]
+    assert names(wanting(wants_units=True, has_units=True)) == [StepName.WAL]
+    assert StepName.UNITS not in [step.name for step in plan_adoption(wanting())]
 
 
 @pytest.mark.parametrize(

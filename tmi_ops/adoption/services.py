@@ -1,0 +1,205 @@
+"""systemd units that keep a protected database's WAL and heartbeat going, made of the ones in deploy/systemd.
+
+Those are for a fleet of accounts and fixed directories; here the account, the program and the directories are those of
+whoever runs `tmi-ops init`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tmi_ops.errors import SettingsError
+from tmi_ops.private import make_directory, write_durably
+from tmi_ops.settings import Settings
+
+# Where an administrator's units are, and where enabling one by its path puts a link to it.
+SYSTEM_UNITS = Path("/etc/systemd/system")
+_KINDS: Mapping[str, str] = {
+    "wal": "receives WAL from now on; without it the server keeps WAL for the slot",
+    "heartbeat": "writes a row a minute into a schema of its own, which drills find again",
+}
+_PROGRAM = "/opt/tmi_ops/.venv/bin/tmi-ops"
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - where the service may have to see what lies there
+# Quotes, escapes, variables and specifiers of systemd, which mean different things in its different lines.
+_MISREAD = re.compile(r"[\"'\\$%\x00-\x1f]")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a unit runs.
+
+    Attributes:
+        user: the account, by name or number.
+        program: `tmi-ops` of this installation.
+        directory: where the environment's settings are read.
+        home: where it writes.
+        told_home: TMI_OPS_HOME, where only the process says it.
+        seen: other files and directories that the settings name.
+    """
+
+    environment: str
+    user: str
+    program: Path
+    directory: Path
+    home: Path
+    told_home: Path | None = None
+    seen: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`file`: where it is written. `why`: what is lost without it."""
+
+    file: Path
+    text: str
+    why: str
+
+    @property
+    def written(self) -> bool:
+        return self.file.is_file() and self.file.read_text(encoding="utf-8") == self.text
+
+    def command(self, *, as_root: bool) -> str:
+        """What a shell is given to have it run, now and after every start of the machine."""
+        file = shlex.quote(str(self.file))
+        if as_root:
+            return f"systemctl enable --now {file}"
+        # A copy: what root's systemd starts must not be a file that an unprivileged account may change.
+        return f"sudo install -m 0644 {file} {SYSTEM_UNITS}/ && sudo systemctl enable --now {self.file.name}"
+
+
+def units_for(settings: Settings, directory: Path) -> tuple[Unit, ...]:
+    """The units of an environment whose settings are read in `directory`; nothing is written.
+
+    Raises:
+        SettingsError: a path has what systemd would misread, or this program's own cannot be told.
+    """
+    site = _this_site(settings, directory)
+    return tuple(
+        Unit(settings.home / "units" / f"tmi-ops-{kind}-{site.environment}.service", _text(kind, site), why)
+        for kind, why in _KINDS.items()
+    )
+
+
+def write_units(units: tuple[Unit, ...]) -> None:
+    """Raises:
+    SettingsError: they cannot be written.
+    """
+    try:
+        for unit in units:
+            make_directory(unit.file.parent, mode=0o755)
+            write_durably(unit.file, unit.text.encode(), mode=0o644)
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename} cannot be written: {error.strerror}.",
+            next_step="set TMI_OPS_HOME to where you may write, or leave them out: --units none",
+        ) from None
+
+
+def unit_files(settings: Settings) -> tuple[Path, ...]:
+    """Those that `write_units` left for this environment."""
+    named = (settings.home / "units" / f"tmi-ops-{kind}-{settings.environment}.service" for kind in _KINDS)
+    return tuple(file for file in named if file.is_file())
+
+
+def is_enabled(file: Path) -> bool:
+    """Whether systemd has the unit, as a link to it or as a copy."""
+    return os.path.lexists(SYSTEM_UNITS / file.name)
+
+
+def render(template: str, site: Site) -> str:
+    """A unit of deploy/systemd for one environment at this site.
+
+    Raises:
+        SettingsError: a path has what systemd would misread.
+    """
+    for path in (site.program, site.directory, site.home, site.told_home):
+        if path and _MISREAD.search(str(path)):
+            raise SettingsError(
+                f"{str(path)!r} has characters that mean something else in a systemd unit.",
+                next_step="move it to a plainer path, or leave the units out: --units none",
+            )
+    return "".join(f"{line}\n" for line in _lines(template, site))
+
+
+def _lines(template: str, site: Site) -> Iterator[str]:
+    yield "# Written by `tmi-ops init`, and written anew when paths change: changes of yours go into `systemctl edit`."
+    # The first line says how the template is enabled.
+    for line in template.splitlines()[1:]:
+        name, equals, value = line.partition("=")
+        if not equals or line.startswith("#"):
+            yield line.replace("%i", site.environment)
+        elif name in ("Group", "StateDirectory", "StateDirectoryMode"):
+            continue
+        elif name == "Environment":
+            home = f' "TMI_OPS_HOME={site.told_home}"' if site.told_home else ""
+            yield f"Environment=TMI_ENV={site.environment}{home}"
+        elif name == "ExecStart":
+            yield f'ExecStart="{site.program}"{value.removeprefix(_PROGRAM)}'
+        else:
+            yield _replaced(site).get(name, line.replace("%i", site.environment))
+
+
+def _replaced(site: Site) -> Mapping[str, str]:
+    beside = [one for one in _TEMPORARY if any(path.is_relative_to(one) for path in _paths(site))]
+    writable = " ".join(f'"{path}"' for path in (site.home, *beside))
+    return {
+        "User": f"User={site.user}",
+        "WorkingDirectory": f"WorkingDirectory={site.directory}",
+        "ProtectSystem": f"ProtectSystem=strict\nReadWritePaths={writable}",
+        # The account's own: libpq and AWS's tools look there for what they need.
+        "ProtectHome": "ProtectHome=read-only",
+        "PrivateTmp": f"PrivateTmp={'no' if beside else 'yes'}",
+    }
+
+
+def _paths(site: Site) -> tuple[Path, ...]:
+    return (site.program, site.directory, site.home, *site.seen)
+
+
+def _text(kind: str, site: Site) -> str:
+    template = files("tmi_ops.adoption") / "units" / f"tmi-ops-{kind}@.service"
+    return render(template.read_text(encoding="utf-8"), site)
+
+
+def _this_site(settings: Settings, directory: Path) -> Site:
+    told = os.environ.get("TMI_OPS_HOME")
+    return Site(
+        environment=settings.environment,
+        user=_account(),
+        program=_program(),
+        directory=directory.absolute(),
+        home=settings.home,
+        told_home=(directory / told).absolute() if told else None,
+        seen=tuple(
+            Path(value) for value in (*(settings.variables or {}).values(), sys.base_prefix) if value.startswith("/")
+        ),
+    )
+
+
+def _account() -> str:
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # an account without a name, as containers have
+        return str(number)
+
+
+def _program() -> Path:
+    """Of the installation that runs now, whatever PATH finds first."""
+    ours = Path(sys.prefix) / "bin" / "tmi-ops"
+    found = ours if ours.exists() else Path(shutil.which("tmi-ops") or "")
+    if not found.is_absolute():
+        raise SettingsError(
+            "Where tmi-ops is installed cannot be told: it is on no PATH.",
+            next_step="install it (docs/install.md), or leave the units out: --units none",
+        )
+    return found
