@@ -217,7 +217,7 @@ def _show(environment: str, steps: Sequence[Step]) -> None:
     out.print(f"[bold]{settings}[/]")
     for number, step in enumerate(steps, 1):
         mark = f"[green]✓ {step.done}[/]" if step.done else step.says
-        out.say(f"  {number}. {step.name:<15} {mark}", hang=21)
+        out.say(f"  {number:>2}. {step.name:<15} {mark}", hang=22)
 
 
 def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, units: bool) -> int:
@@ -264,7 +264,7 @@ def _show_units(settings: Settings) -> None:
     ]
     if alone:
         file = env_file_names(settings.environment)[-1]
-        out.say(f"  [yellow]Only this shell says {', '.join(alone)}.[/] The services need it in {file}.", hang=4)
+        out.say(f"  [yellow]Only this shell says {', '.join(alone)}.[/] Services need it in {file}.", hang=4)
 
 
 @logs_in_for(Purpose.OWNER)

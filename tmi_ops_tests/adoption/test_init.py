@@ -107,10 +107,20 @@ def test_a_bare_server_is_proven_over_tls_by_one_command_which_goes_on_after_an_
         assert "password authentication failed" in wrong.stderr
         password = address.password.get_secret_value()
         (home / ".env.development").unlink()
-        done = run(account, "init", "--yes", "--quiet", *words, env={**env, "POSTGRES_PASSWORD": password}, cwd=home)
+        unwritten = {"TMI_OPS_TIMEZONE": "UTC"}
+        done = run(
+            account,
+            "init",
+            "--yes",
+            "--quiet",
+            *words,
+            env={**env, **unwritten, "POSTGRES_PASSWORD": password},
+            cwd=home,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "is proven: 1 tables, 100 rows" in done.stdout
         assert "Protected, and proven up to" in done.stdout
+        assert "Only this shell says TMI_OPS_TIMEZONE. Services need it in .env.development." in done.stdout
         alone = {"PATH": os.environ["PATH"]}
         assert run(account, "status", env=alone, cwd=home).returncode == 0
         assert "✓ recovery" not in run(account, "keys", "show", env=alone, cwd=home).stderr
