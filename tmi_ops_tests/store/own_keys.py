@@ -73,4 +73,5 @@ def server_with_policies(root: Path) -> Iterator[OwnKeys]:
         raw_client(keys.admin).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
         yield keys
     finally:
+        service.process.kill()  # its orderly stop takes 20 s, and its data is thrown away
         service.stop()
