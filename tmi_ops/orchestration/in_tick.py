@@ -42,10 +42,11 @@ def done_in_tick(work: Work, job: str, environment: Environment, instance: Dagst
     except (OpsError, OSError) as error:
         log.info(f"A run is begun for it: {error}")
         return None
-    for event in _events(() if done is None else done.results):
+    if done is None:
+        return None
+    for event in _events(done.results):
         instance.report_runless_asset_event(told(event, environment.for_people))
-    if done is not None:
-        AlertDesk(environment.settings).resolve(alert_key(job), "The tick of its schedule did it.")
+    AlertDesk(environment.settings).resolve(alert_key(job), "The tick of its schedule did it.")
     return done
 
 

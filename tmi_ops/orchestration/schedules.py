@@ -21,7 +21,7 @@ from dagster import (
 from dagster._core.definitions.run_config import convert_config_input
 
 from tmi_ops.objectives.timetable import Cadence
-from tmi_ops.orchestration.in_tick import Done, Work, done_in_tick
+from tmi_ops.orchestration.in_tick import Work, done_in_tick
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 
@@ -65,12 +65,12 @@ def scheduled(
         waiting = waiting_run(context.instance, here.name, job.name, config)
         if waiting is not None:
             return SkipReason(f"Run {waiting[:8]} of {job.name} still waits for its turn.")
-        done = _done(in_tick, job.name, here, context) if in_tick is not None else None
-        return (
-            RunRequest(run_config=config)
-            if done is None
-            else SkipReason(here.for_people(f"Done without a run: {done.words}"))
-        )
+        done = None
+        if in_tick is not None:
+            done = done_in_tick(in_tick, job.name, here.made(), context.instance, context.log)
+        if done is None:
+            return RunRequest(run_config=config)
+        return SkipReason(here.for_people(f"Done without a run: {done.words}"))
 
     return ScheduleDefinition(
         name=here.called(name),
@@ -81,10 +81,6 @@ def scheduled(
         execution_fn=begin,
         description=here.for_people(f"{cadence.words[0].upper()}{cadence.words[1:]}: {description}"),
     )
-
-
-def _done(work: Work, job: str, here: Protected, context: ScheduleEvaluationContext) -> Done | None:
-    return done_in_tick(work, job, here.made(), context.instance, context.log)
 
 
 def staggered(cron: str, environment: str, turn: int) -> str:
