@@ -84,8 +84,7 @@ def units_for(settings: Settings, directory: Path) -> tuple[Unit, ...]:
     """
     site = _this_site(settings, directory)
     return tuple(
-        Unit(settings.home / "units" / f"tmi-ops-{kind}-{site.environment}.service", _text(kind, site), why)
-        for kind, why in _KINDS.items()
+        Unit(file, _text(kind, site), why) for (kind, why), file in zip(_KINDS.items(), _places(settings), strict=True)
     )
 
 
@@ -106,8 +105,12 @@ def write_units(units: tuple[Unit, ...]) -> None:
 
 def unit_files(settings: Settings) -> tuple[Path, ...]:
     """Those that `write_units` left for this environment."""
-    named = (settings.home / "units" / f"tmi-ops-{kind}-{settings.environment}.service" for kind in _KINDS)
-    return tuple(file for file in named if file.is_file())
+    return tuple(file for file in _places(settings) if file.is_file())
+
+
+def _places(settings: Settings) -> list[Path]:
+    """Where the unit of each kind is written."""
+    return [settings.home / "units" / f"tmi-ops-{kind}-{settings.environment}.service" for kind in _KINDS]
 
 
 def is_enabled(file: Path) -> bool:
