@@ -24,7 +24,7 @@ from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.progress import SilentReport
 from tmi_ops.rescue.selection import Selection, TableRows
-from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
+from tmi_ops.settings import Settings
 from tmi_ops.store.manifest import TableFingerprint
 from tmi_ops.store.objects import open_store
 from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
@@ -42,14 +42,7 @@ def main(size: float, rounds: int) -> None:
     parameters = {"full_page_writes": "on", "max_replication_slots": "2"}
     with tempfile.TemporaryDirectory() as directory, servers(Path(directory), parameters=parameters) as parts:
         Path(directory).chmod(0o755)
-        settings = Settings(
-            environment=ENVIRONMENT,
-            postgres=parts.postgres,
-            redis=RedisSettings(),
-            store=parts.store,
-            objectives=OBJECTIVES[ENVIRONMENT],
-            home=Path(directory) / "home",
-        )
+        settings = parts.settings(ENVIRONMENT, Path(directory) / "home")
         store = open_store(parts.store, ENVIRONMENT)
         made = make_database(parts.postgres, int(size))
         catch_up_wal(settings, store, _REPORT, StreamOptions())

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
-from tmi_ops.settings import PostgresSettings, StoreSettings
+from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops.stack.bucket import ensure_bucket
 from tmi_ops.stack.dataset import DatasetSummary, fill_database
 from tmi_ops.stack.ports import seaweed_ports
@@ -40,6 +40,17 @@ class Servers:
     @property
     def postgres_pid(self) -> int:
         return int((self.data / "postmaster.pid").read_text().split()[0])
+
+    def settings(self, environment: str, home: Path) -> Settings:
+        """Of an environment on these servers, with development's objectives."""
+        return Settings(
+            environment=environment,
+            postgres=self.postgres,
+            redis=RedisSettings(),
+            store=self.store,
+            objectives=OBJECTIVES["development"],
+            home=home,
+        )
 
 
 @contextmanager

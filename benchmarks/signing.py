@@ -25,7 +25,7 @@ from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE
 from tmi_ops.progress import SilentReport
-from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
+from tmi_ops.settings import Settings
 from tmi_ops.store import trust
 from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.keys import make_keys
@@ -48,14 +48,7 @@ def main(size: int) -> None:
     with tempfile.TemporaryDirectory() as directory, servers(Path(directory)) as parts:
         make_database(parts.postgres, size * 1_000_000)
         keys = make_keys(Path(directory) / "keys", ENVIRONMENT, (), datetime.now(UTC))
-        plain = Settings(
-            environment=ENVIRONMENT,
-            postgres=parts.postgres,
-            redis=RedisSettings(),
-            store=parts.store,
-            objectives=OBJECTIVES["development"],
-            home=Path(directory) / "home",
-        )
+        plain = parts.settings(ENVIRONMENT, Path(directory) / "home")
         signing = plain.model_copy(
             update={
                 "store": parts.store.model_copy(

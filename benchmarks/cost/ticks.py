@@ -18,7 +18,6 @@ import click
 from benchmarks.servers import make_database, servers
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.progress import SilentReport
-from tmi_ops.settings import OBJECTIVES, RedisSettings, Settings
 from tmi_ops.store.objects import open_store
 from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.variables import variables_of
@@ -35,14 +34,7 @@ def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name, servers(Path(name), parameters=parameters) as parts:
         Path(name).chmod(0o755)
         make_database(parts.postgres, 3_000_000)
-        settings = Settings(
-            environment=ENVIRONMENT,
-            postgres=parts.postgres,
-            redis=RedisSettings(),
-            store=parts.store,
-            objectives=OBJECTIVES[ENVIRONMENT],
-            home=Path(name) / "home",
-        )
+        settings = parts.settings(ENVIRONMENT, Path(name) / "home")
         store = open_store(parts.store, ENVIRONMENT)
         catch_up_wal(settings, store, SilentReport(), StreamOptions())
         back_up_base(settings, store, SilentReport())
