@@ -50,7 +50,7 @@ def refused(here: Path, text: str) -> str:
     (here / "tmi-ops.toml").write_text(text)
     with pytest.raises(SettingsError) as caught:
         load_settings({}, here)
-    return f"{caught.value.what} {caught.value.next_step}"
+    return f"{caught.value.message} {caught.value.hint}"
 
 
 def test_an_environment_has_its_own_settings_and_the_defaults(here: Path) -> None:
@@ -83,7 +83,7 @@ def test_tmi_env_chooses_as_the_argument_does(here: Path) -> None:
 def test_without_a_choice_the_names_are_told(here: Path) -> None:
     with pytest.raises(SettingsError, match="names 4: staging, staging/billing, staging/reports, shop") as caught:
         environment_name({}, here)
-    assert "-e NAME" in caught.value.next_step
+    assert "-e NAME" in caught.value.hint
 
 
 def test_the_only_one_needs_no_choice(here: Path) -> None:

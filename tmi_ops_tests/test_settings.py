@@ -98,7 +98,7 @@ def test_an_objective_can_be_overridden(tmp_path: Path) -> None:
 def test_an_unknown_environment_is_refused_and_the_known_ones_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="prodution") as caught:
         load_settings({"TMI_ENV": "prodution"}, tmp_path)
-    assert "production" in caught.value.next_step
+    assert "production" in caught.value.hint
 
 
 def test_an_environment_of_ones_own_is_declared_by_its_objectives(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_production_refuses_a_connection_that_could_be_read(tmp_path: Path) -> N
 def test_a_malformed_value_is_named(tmp_path: Path, variable: str, value: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         load_settings({variable: value}, tmp_path)
-    assert caught.value.next_step
+    assert caught.value.hint
 
 
 def test_an_empty_variable_is_an_unset_one(tmp_path: Path) -> None:
@@ -259,4 +259,4 @@ def test_a_prefix_with_an_empty_part_is_refused_with_the_one_to_set(tmp_path: Pa
     """Some S3 servers drop the part, and list nothing under it afterwards."""
     with pytest.raises(SettingsError, match="empty part") as refused:
         load_settings({"TMI_OPS_S3_PREFIX": "/lab//team/"}, tmp_path)
-    assert "'lab/team'" in refused.value.next_step
+    assert "'lab/team'" in refused.value.hint

@@ -107,7 +107,7 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
         if same:
             raise SettingsError(
                 f"The roles {kind} and {same[0]} have the same name: {name}.",
-                next_step=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another",
+                hint=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another",
             )
     return DeclaredAccess(
         database,
@@ -153,6 +153,6 @@ def _name(kind: RoleKind, variables: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name) or name.lower().startswith("pg_") or name.lower() in ("public", "none"):
         raise SettingsError(
             f"{variable} is no name for a role: {name!r}.",
-            next_step="use letters, digits, _, $ and -, at most 63, not beginning with pg_",
+            hint="use letters, digits, _, $ and -, at most 63, not beginning with pg_",
         )
     return name

@@ -102,14 +102,14 @@ def _refused(statement: Statement, error: psycopg.Error) -> DatabaseError:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseError(
             f"Somebody uses what this must change: {statement.sql}",
-            kept="Everything was rolled back.",
-            next_step="see who holds the lock with `tmi-ops health --probe blocked_sessions`, and apply again",
+            detail="Everything was rolled back.",
+            hint="see who holds the lock with `tmi-ops health --probe blocked_sessions`, and apply again",
             transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
             f"The server refused {statement.sql} {said}.",
-            kept="Everything was rolled back.",
-            next_step="apply as a superuser, or as the managed server's administrator",
+            detail="Everything was rolled back.",
+            hint="apply as a superuser, or as the managed server's administrator",
         )
-    return DatabaseError(f"The server refused {statement.sql} {said}.", kept="Everything was rolled back.")
+    return DatabaseError(f"The server refused {statement.sql} {said}.", detail="Everything was rolled back.")

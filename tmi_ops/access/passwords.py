@@ -81,7 +81,7 @@ def _read(file: Path) -> dict[str, str]:
     if file.stat().st_mode & 0o077:
         raise SettingsError(
             f"{file} holds passwords and may be read by others than its owner.",
-            next_step=f"chmod 600 {file}; if others may have read it, remove it and run "
+            hint=f"chmod 600 {file}; if others may have read it, remove it and run "
             "`tmi-ops roles apply --reset-password ROLE`",
         )
     return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value}
@@ -96,7 +96,7 @@ def _write(file: Path, passwords: Mapping[RoleKind, SecretStr]) -> None:
     except OSError as error:
         raise SettingsError(
             f"Generated passwords could not be kept in {file}: {error.strerror}.",
-            kept="No role was changed.",
-            next_step="make that directory writable, set TMI_OPS_HOME to another, or give the passwords in "
+            detail="No role was changed.",
+            hint="make that directory writable, set TMI_OPS_HOME to another, or give the passwords in "
             "TMI_OPS_ROLE_PASSWORD_<ROLE>",
         ) from None

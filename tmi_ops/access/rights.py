@@ -67,8 +67,8 @@ def require_rights(facts: AccessFacts, declared: DeclaredAccess, plan: Plan) -> 
         as_whom = "apply as a superuser, or as the managed server's administrator"
         raise DatabaseError(
             f"{facts.role} may not do this: it lacks {', '.join(lack.right for lack in lacks)}.",
-            kept="Nothing was begun.",
-            next_step=f"{as_whom}, or give it the rights: {statements}" if statements else as_whom,
+            detail="Nothing was begun.",
+            hint=f"{as_whom}, or give it the rights: {statements}" if statements else as_whom,
         )
 
 

@@ -46,7 +46,7 @@ def _refuse_bootstrap(role: DeclaredRole, found: RoleFacts) -> None:
     if found.bootstrap:
         raise SettingsError(
             f"{role.name} is the server's first superuser; it cannot be the role that {role.kind.purpose}.",
-            next_step=f"set TMI_OPS_ROLE_NAME_{role.kind.upper()} to another name",
+            hint=f"set TMI_OPS_ROLE_NAME_{role.kind.upper()} to another name",
         )
 
 

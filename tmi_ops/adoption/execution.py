@@ -83,7 +83,7 @@ class Adoption:
             except DatabaseError as refused:
                 if time.monotonic() >= deadline:
                     raise
-                said = f"{refused.what} {refused.next_step}"
+                said = f"{refused.message} {refused.hint}"
                 if said != told:
                     self.report.note(f"{said}. Waiting until it works ...")
                     told = said
@@ -109,7 +109,7 @@ class Adoption:
                 if code == _SOMEBODYS and settings.endpoint_url is None:
                     raise StoreError(
                         f"The bucket {settings.bucket} belongs to another account of AWS.",
-                        next_step="choose another name: --set TMI_OPS_S3_BUCKET=...",
+                        hint="choose another name: --set TMI_OPS_S3_BUCKET=...",
                     ) from None
                 if code not in (_OURS, _SOMEBODYS):  # servers of one's own say either
                     raise
@@ -164,7 +164,7 @@ class Adoption:
         if verdict.outcome != "proven":
             raise RecoveryError(
                 f"{verdict.backup_id} is not proven: {verdict.reasons[0]}",
-                next_step=f"tmi-ops verify {verdict.backup_id}",
+                hint=f"tmi-ops verify {verdict.backup_id}",
             )
         return f"{verdict.backup_id} is proven: {verdict.tables} tables, {verdict.rows:,} rows"
 
@@ -178,7 +178,7 @@ class Adoption:
         evidence = run_drill(settings, store, prepare_drill(settings, store, self.report, target=Target()), self.report)
         drill = evidence.evidence
         if drill.outcome != "passed":
-            raise RecoveryError(f"The drill {drill.drill_id} failed.", next_step=f"tmi-ops drills {drill.drill_id}")
+            raise RecoveryError(f"The drill {drill.drill_id} failed.", hint=f"tmi-ops drills {drill.drill_id}")
         return f"recovered and checked in {time_words(drill.rto_seconds)}"
 
     def _write_units(self) -> str:

@@ -63,15 +63,15 @@ def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
     if enabled:
         raise RecoveryError(
             f"systemd has {' and '.join(enabled)}.",
-            kept="Nothing was done.",
-            next_step=_disabling(enabled),
+            detail="Nothing was done.",
+            hint=_disabling(enabled),
         )
     busy = [one.name for one in plan if one.in_use]
     if busy:
         raise RecoveryError(
             f"A receiver uses the slot {busy[0]}.",
-            kept="Nothing was done.",
-            next_step="stop `tmi-ops wal stream`",
+            detail="Nothing was done.",
+            hint="stop `tmi-ops wal stream`",
         )
     with connect(settings.postgres) as connection:
         for one in plan:
@@ -102,8 +102,8 @@ def _drop_schema(connection: psycopg.Connection[Any], name: str) -> None:
         others = (error.diag.message_detail or "").replace("\n", "; ")
         raise RecoveryError(
             f"The schema {name} stays: something that is not ours uses it. {others}",
-            kept="Of the schema nothing was removed; the slot is gone.",
-            next_step=f"move that elsewhere, then: DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};",
+            detail="Of the schema nothing was removed; the slot is gone.",
+            hint=f"move that elsewhere, then: DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};",
         ) from None
 
 

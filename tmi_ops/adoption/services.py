@@ -99,7 +99,7 @@ def write_units(units: tuple[Unit, ...]) -> None:
     except OSError as error:
         raise SettingsError(
             f"{error.filename} cannot be written: {error.strerror}.",
-            next_step="set TMI_OPS_HOME to where you may write, or leave them out: --units none",
+            hint="set TMI_OPS_HOME to where you may write, or leave them out: --units none",
         ) from None
 
 
@@ -128,7 +128,7 @@ def render(template: str, site: Site) -> str:
         if path and _MISREAD.search(str(path)):
             raise SettingsError(
                 f"{str(path)!r} has characters that mean something else in a systemd unit.",
-                next_step="move it to a plainer path, or leave the units out: --units none",
+                hint="move it to a plainer path, or leave the units out: --units none",
             )
     return "".join(f"{line}\n" for line in _lines(template, site))
 
@@ -203,6 +203,6 @@ def _program() -> Path:
     if not found.is_absolute():
         raise SettingsError(
             "Where tmi-ops is installed cannot be told: it is on no PATH.",
-            next_step="install it (docs/install.md), or leave the units out: --units none",
+            hint="install it (docs/install.md), or leave the units out: --units none",
         )
     return found

@@ -30,6 +30,6 @@ def read_automation(environment: str, variables: Mapping[str, str]) -> Automatio
     """
     word = variables.get(AUTOMATION_VARIABLE, "").strip().lower()
     if word and word not in _SWITCH_WORDS:
-        raise SettingsError(f"{AUTOMATION_VARIABLE} is neither on nor off: {word!r}.", next_step="write on or off")
+        raise SettingsError(f"{AUTOMATION_VARIABLE} is neither on nor off: {word!r}.", hint="write on or off")
     zone = known_zone(variables.get(TIMEZONE_VARIABLE, "").strip() or "UTC")
     return Automation(_SWITCH_WORDS.get(word, environment != MANUAL_BY_DEFAULT), zone.key)

@@ -185,7 +185,7 @@ def _size(words: str) -> int:
 
 
 def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Report) -> Continuation:
-    entries = list_backups(store, lambda error: report.note(error.what), kinds=("base",))
+    entries = list_backups(store, lambda error: report.note(error.message), kinds=("base",))
     bases = [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
     unusable = {entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed"}
     newest = newest_of(bases, cluster.system_identifier)
@@ -223,7 +223,7 @@ def _keep_wal(connection: ReplicationConnection, report: Report) -> None:
         if error.transient and not error.sqlstate:
             raise
         report.note(
-            f"no replication slot for the time of the backup ({error.what}); a busy server may recycle WAL that the "
+            f"no replication slot for the time of the backup ({error.message}); a busy server may recycle WAL that the "
             "backup needs, and the backup would then fail"
         )
 
@@ -244,9 +244,9 @@ def _begin(
         except ReplicationError as error:
             if error.transient:
                 raise
-            upon = Continuation(None, f"the server cannot build upon {parent.backup_id}: {error.what}")
+            upon = Continuation(None, f"the server cannot build upon {parent.backup_id}: {error.message}")
         except StoreError as error:
-            upon = Continuation(None, f"the manifest of {parent.backup_id} cannot be read: {error.what}")
+            upon = Continuation(None, f"the manifest of {parent.backup_id} cannot be read: {error.message}")
         report.note(f"a full backup instead of an incremental one: {upon.full_because}")
     return begin_base_backup(connection, options), upon
 
@@ -287,8 +287,8 @@ def _require_complete(stream: BaseBackupStream, archives: dict[str, str], object
         raise BackupError(
             f"The server sent {len(archives)} of {len(announced)} announced archives, ending on timeline "
             f"{stream.stop.timeline} after beginning on {stream.start.timeline}: this is no whole backup.",
-            kept="What was sent was removed from the store; earlier backups are untouched.",
-            next_step="take the backup again",
+            detail="What was sent was removed from the store; earlier backups are untouched.",
+            hint="take the backup again",
         )
 
 

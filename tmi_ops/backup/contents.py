@@ -30,7 +30,7 @@ def parse_contents(data: bytes) -> Contents:
         raise RecoveryError(
             f"{CONTENTS_OBJECT} of the backup cannot be understood: {'.'.join(map(str, first['loc']))}: "
             f"{first['msg']}.",
-            next_step="restore another backup (tmi-ops backups)",
+            hint="restore another backup (tmi-ops backups)",
         ) from None
 
 

@@ -20,6 +20,7 @@ from tmi_ops.backup.properties import database_script
 from tmi_ops.backup.snapshot import Snapshot, exported_snapshot
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings, read_surroundings
 from tmi_ops.backup.undumped import left_behind
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.connections import APPLICATION_NAME
 from tmi_ops.postgres.programs import Programs, programs_at_least
@@ -52,6 +53,8 @@ class _Copied:
 class _GaveWayError(BackupError):
     """Somebody waited for the backup while it waited for him."""
 
+    default_code = Code.GAVE_WAY
+
 
 def back_up_logical(
     settings: Settings, store: ObjectStore, format_: LogicalFormat, report: Report, *, jobs: int = DUMP_JOBS
@@ -77,7 +80,7 @@ def back_up_logical(
             except _GaveWayError as error:
                 if attempt == ATTEMPTS:
                     raise
-                report.note(f"{error.what} It begins anew.")
+                report.note(f"{error.message} It begins anew.")
     raise AssertionError
 
 
@@ -151,13 +154,13 @@ def _gave_way(watch: LockQueueWatch) -> BackupError:
     if watch.decision == "give up":
         return BackupError(
             f"A lock that the dump needs was not given for {PATIENCE_S:.0f} s. In the way: {watch.described}.",
-            next_step="end that transaction (see pg_stat_activity or pg_prepared_xacts), then try again",
+            hint="end that transaction (see pg_stat_activity or pg_prepared_xacts), then try again",
             transient=True,
         )
     return _GaveWayError(
         f"The backup gave way: {watch.described} waited for it, and it behind that.",
-        kept="Its locks are released, nobody waits for it any more, and nothing of it is in the store.",
-        next_step="try again when the schema change is over",
+        detail="Its locks are released, nobody waits for it any more, and nothing of it is in the store.",
+        hint="try again when the schema change is over",
         transient=True,
     )
 

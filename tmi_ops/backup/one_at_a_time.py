@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import psycopg
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.advisory_locks import lock_holder
 from tmi_ops.postgres.connections import explain_refusal, open_session
@@ -30,6 +31,8 @@ _POLL_S = 1.0
 
 class BackupRunningError(BackupError):
     """Another backup of this database is being taken."""
+
+    default_code = Code.BACKUP_RUNNING
 
 
 @contextmanager
@@ -55,8 +58,8 @@ def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> 
         if row is None or not row[0]:
             raise BackupRunningError(
                 f"Another backup of {postgres.describe()} is running ({lock_holder(connection, BACKUP_LOCK)}).",
-                kept="It goes on undisturbed.",
-                next_step="wait until it is done; it shows in `tmi-ops backups` then",
+                detail="It goes on undisturbed.",
+                hint="wait until it is done; it shows in `tmi-ops backups` then",
                 transient=True,
             )
         yield

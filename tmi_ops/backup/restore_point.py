@@ -94,7 +94,7 @@ def _restore_point(postgres: PostgresSettings, name: str, report: Report) -> Ite
         if read_server(reader).in_recovery:
             raise DatabaseError(
                 f"{postgres.describe()} is a standby: it writes no WAL of its own.",
-                next_step="point POSTGRES_HOST at the primary",
+                hint="point POSTGRES_HOST at the primary",
             )
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -149,7 +149,7 @@ def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...], po
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
             f"The role may not stop writers for a moment: {first_line(error)}.",
-            next_step=f'let it lock the tables: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
+            hint=f'let it lock the tables: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
             "(before PostgreSQL 17: GRANT UPDATE), or use their owner",
         ) from None
     connection.execute("SET LOCAL statement_timeout = 0")
@@ -169,12 +169,12 @@ def _write(connection: psycopg.Connection[Any], name: str, postgres: PostgresSet
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             f"The role {postgres.user} may not create a restore point.",
-            next_step=f'let it, as a superuser: GRANT EXECUTE ON FUNCTION pg_create_restore_point TO "{postgres.user}"',
+            hint=f'let it, as a superuser: GRANT EXECUTE ON FUNCTION pg_create_restore_point TO "{postgres.user}"',
         ) from None
     except psycopg.errors.ObjectNotInPrerequisiteState as error:
         raise DatabaseError(
             f"The server writes no restore points: {first_line(error)}.",
-            next_step="set wal_level = replica (or logical) and restart the server",
+            hint="set wal_level = replica (or logical) and restart the server",
         ) from None
     return lsn, at.astimezone(UTC)
 
@@ -197,8 +197,8 @@ def _writers_did_not_pause(connection: psycopg.Connection[Any]) -> BackupError:
     return BackupError(
         f"In {ATTEMPTS} attempts there was no moment at which every table was free of writers within "
         f"{LOCK_WAIT_S * 1000:.0f} ms.{who}",
-        kept="No restore point was made, and nobody was kept waiting for longer than that.",
-        next_step=how_to_end(prepared, "try again when the long transaction or the VACUUM (pg_stat_activity) is over"),
+        detail="No restore point was made, and nobody was kept waiting for longer than that.",
+        hint=how_to_end(prepared, "try again when the long transaction or the VACUUM (pg_stat_activity) is over"),
     )
 
 

@@ -173,15 +173,15 @@ def _never_locked(outcome: _Outcome, holders: list[str], prepared: tuple[Prepare
     if outcome != "in the way":
         return BackupError(
             f"Tables were made or dropped without a pause for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
-            next_step="try again when the schema change is over",
+            hint="try again when the schema change is over",
             transient=True,
         )
     holders = [*(one.words() for one in prepared), *holders]
     who = f" In the way: {'; '.join(holders)}." if holders else ""
     return BackupError(
         f"A table is locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",
-        kept="Nobody had to wait for the backup meanwhile.",
-        next_step=how_to_end(
+        detail="Nobody had to wait for the backup meanwhile.",
+        hint=how_to_end(
             prepared, "wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again"
         ),
         transient=True,
@@ -222,12 +222,12 @@ def _lock(connection: psycopg.Connection[Any], tables: Sequence[_Lockable]) -> _
             connection.execute("ROLLBACK")
             raise BackupError(
                 f"The server has no room for the locks of a backup: {len(tables):,} tables are locked at once.",
-                next_step=read_lock_table(connection).advice(len(tables)),
+                hint=read_lock_table(connection).advice(len(tables)),
             ) from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"The role may not read every table: {first_line(error)}.",
-                next_step="GRANT pg_read_all_data TO the backup role (PostgreSQL 14 or newer), "
+                hint="GRANT pg_read_all_data TO the backup role (PostgreSQL 14 or newer), "
                 "or GRANT SELECT ON ALL TABLES",
             ) from None
     return "locked"

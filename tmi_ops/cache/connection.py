@@ -42,7 +42,7 @@ def require_cache(settings: RedisSettings | None) -> RedisSettings:
     if settings is None:
         raise SettingsError(
             "No cache is configured.",
-            next_step="set REDIS_HOST or TMI_REDIS_URL; `tmi-ops settings` shows what is read",
+            hint="set REDIS_HOST or TMI_REDIS_URL; `tmi-ops settings` shows what is read",
         )
     return settings
 
@@ -107,7 +107,7 @@ def _explained(settings: RedisSettings, error: RedisError) -> CacheError:
     said = str(error).rstrip(".")
     return CacheError(
         f"The cache at {settings.describe()} {'cannot be reached' if unreachable else 'refused'}: {said}.",
-        kept="Keys that were to stay are untouched; what was dropped already stays dropped.",
-        next_step="`tmi-ops doctor` names the cause; then run this again: it takes up what is left",
+        detail="Keys that were to stay are untouched; what was dropped already stays dropped.",
+        hint="`tmi-ops doctor` names the cause; then run this again: it takes up what is left",
         transient=unreachable,
     )

@@ -95,12 +95,12 @@ def read_and_plan(client: Redis, policy: CachePolicy, address: str, report: Repo
     if server.is_replica:
         raise CacheError(
             f"{address} is a replica: it takes no writes.",
-            next_step=f"set REDIS_HOST and REDIS_PORT to its primary, {server.primary}",
+            hint=f"set REDIS_HOST and REDIS_PORT to its primary, {server.primary}",
         )
     if server.is_clustered:
         raise CacheError(
             f"{address} is one node of a Redis Cluster: it sees a part of the keys only.",
-            next_step="run this with REDIS_HOST and REDIS_PORT set to each primary in turn, outside cluster mode",
+            hint="run this with REDIS_HOST and REDIS_PORT set to each primary in turn, outside cluster mode",
         )
     return plan_reconciliation(take_census(client, rules, report), policy, address)
 

@@ -85,12 +85,12 @@ def _told(pattern: str, action: Action, policy: CachePolicy) -> Rule:
     if _GLOB & set(pattern.removesuffix("*")) or not pattern:
         raise SettingsError(
             f"{variable} names a pattern that is more than a beginning: {pattern!r}.",
-            next_step="write the beginning and a star, as in acme:*, or a whole key",
+            hint="write the beginning and a star, as in acme:*, or a whole key",
         )
     if action is Action.DROP and _reaches(pattern, policy.revocations):
         raise SettingsError(
             f"{variable} names {pattern}: dropping it would make revoked tokens valid again.",
-            next_step=f"take {pattern} out of {variable}",
+            hint=f"take {pattern} out of {variable}",
         )
     return Rule(pattern, action, f"told so by {variable}")
 

@@ -34,7 +34,7 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
     else:
         alerts_view.show_alerts(out, records, settings, show_all)
     if desk.book.problem is not None:
-        err.print(f"The store could not be asked: {desk.book.problem.what}", style="yellow", markup=False)
+        err.print(f"The store could not be asked: {desk.book.problem.message}", style="yellow", markup=False)
         err.print("What is shown is what this machine remembers.", style="yellow")
         return 2
     return 0
@@ -66,7 +66,7 @@ def test_channels(severity: str) -> int:
     if not problems:
         raise SettingsError(
             f"No channel hears of {severity} alerts in {settings.name}.",
-            next_step="set TMI_OPS_ALERT_URLS (everything), TMI_OPS_ALERT_URLS_WARNING or TMI_OPS_ALERT_URLS_CRITICAL "
+            hint="set TMI_OPS_ALERT_URLS (everything), TMI_OPS_ALERT_URLS_WARNING or TMI_OPS_ALERT_URLS_CRITICAL "
             "to addresses of apprise, for example mailto://user:password@example.com",
         )
     alerts_view.show_deliveries(out, problems)

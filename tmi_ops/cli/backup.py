@@ -133,7 +133,7 @@ def backups(as_json: bool) -> int:
 def _show_broken(broken: Sequence[StoreError]) -> int:
     """What could not be read, on stderr. The exit code."""
     for error in broken:
-        err.print(f"[red]✗[/] {escape(error.what)} {escape(error.next_step)}".rstrip(), soft_wrap=True)
+        err.print(f"[red]✗[/] {escape(error.message)} {escape(error.hint)}".rstrip(), soft_wrap=True)
     return BROKEN if broken else 0
 
 

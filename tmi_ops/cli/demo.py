@@ -61,7 +61,7 @@ def _refuse_elsewhere() -> None:
     if environment != "development":
         raise OpsError(
             f"The demo runs in development only, and TMI_ENV is {environment}.",
-            next_step="run it as `tmi-ops -e development demo` in an empty directory",
+            hint="run it as `tmi-ops -e development demo` in an empty directory",
         )
     _stack_or_nothing()
 
@@ -73,7 +73,7 @@ def _stack_or_nothing() -> None:
     if given:
         raise OpsError(
             f"The settings name a database of yours, {load_settings().postgres.describe()}; the demo would fill it.",
-            next_step=f"unset {', '.join(given)}, also in .env.dev, or run the demo in an empty directory",
+            hint=f"unset {', '.join(given)}, also in .env.dev, or run the demo in an empty directory",
         )
 
 
@@ -85,7 +85,7 @@ def _start_stack(report: Report) -> str:
     automate_what_starts()
     state = start_stack_in_background(load_settings().home, report, with_dagster=True)
     if state.ui_url is None:
-        raise OpsError("The stack runs without Dagster.", next_step="tmi-ops down, then run the demo again")
+        raise OpsError("The stack runs without Dagster.", hint="tmi-ops down, then run the demo again")
     return state.ui_url
 
 
@@ -94,7 +94,7 @@ def _stack_settings() -> Settings:
 
     settings = load_settings()
     if not settings.uses_embedded_stack:
-        raise OpsError("The settings do not name the embedded stack.", next_step="tmi-ops settings")
+        raise OpsError("The settings do not name the embedded stack.", hint="tmi-ops settings")
     return settings
 
 
@@ -151,8 +151,8 @@ def _run_job(ui_url: str, job: str, report: Report) -> str:
     if not last.succeeded:
         raise OpsError(
             f"The Dagster job {job} ended as {last.status}.",
-            kept="The backups taken before it are in the store.",
-            next_step=f"see {ui_url}/runs/{run_id}",
+            detail="The backups taken before it are in the store.",
+            hint=f"see {ui_url}/runs/{run_id}",
         )
     return run_id
 

@@ -143,7 +143,7 @@ def _own_environment() -> str:
     if beside:
         raise SettingsError(
             f"{name} is a database of the cluster of {environment}, which is brought under protection as a whole.",
-            next_step=f"tmi-ops -e {environment} init, then tmi-ops -e {name} backup logical --verify",
+            hint=f"tmi-ops -e {environment} init, then tmi-ops -e {name} backup logical --verify",
         )
     return environment
 
@@ -167,7 +167,7 @@ def _asked(known: Mapping[str, str], *, ask: bool) -> dict[str, str]:
             if answer:
                 answers[name] = answer
         elif otherwise is None:
-            raise OpsError(f"{name} is not known: {question.lower()}.", next_step=f"give it: --set {name}=...")
+            raise OpsError(f"{name} is not known: {question.lower()}.", hint=f"give it: --set {name}=...")
     return answers
 
 

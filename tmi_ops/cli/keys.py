@@ -96,7 +96,7 @@ def rotate(which: str, record: bool) -> int:
         if store.age_identity_file is None:
             raise SettingsError(
                 "TMI_OPS_AGE_IDENTITY_FILE is not set.",
-                next_step="rotate where the private key lies, or `tmi-ops keys init`",
+                hint="rotate where the private key lies, or `tmi-ops keys init`",
             )
         recipient = add_age_identity(store.age_identity_file)
         lines = [
@@ -107,7 +107,7 @@ def rotate(which: str, record: bool) -> int:
         ]
     else:
         if store.signing_key_file is None:
-            raise SettingsError("TMI_OPS_SIGNING_KEY_FILE is not set.", next_step="make a key: `tmi-ops keys init`")
+            raise SettingsError("TMI_OPS_SIGNING_KEY_FILE is not set.", hint="make a key: `tmi-ops keys init`")
         trust = read_trust(settings.environment, store.signing_key_file, store.trusted_keys)
         signed = _recorded(trust) if record and trust.is_pinned and trust.signing else None
         done = rotate_signing_key(store.signing_key_file, trust, store.trusted_keys, datetime.now(UTC), signed)
@@ -136,9 +136,9 @@ def _recorded(trust: Trust) -> str | None:
         return keep_record(open_environment()[1], trust.signing.public)
     except StoreError as error:
         raise StoreError(
-            f"What the old key has signed could not be recorded: {error.what}",
-            kept="The old key is still in its place.",
-            next_step="give access to the store, or rotate with --no-record: then whoever steals the old key later can "
+            f"What the old key has signed could not be recorded: {error.message}",
+            detail="The old key is still in its place.",
+            hint="give access to the store, or rotate with --no-record: then whoever steals the old key later can "
             "date signatures back",
         ) from error
 

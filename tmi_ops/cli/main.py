@@ -23,7 +23,8 @@ from tmi_ops.cli.beginning import note_beginning
 from tmi_ops.cli.called import carry
 from tmi_ops.cli.lasting import lasting_output
 from tmi_ops.cli.wrapping import echo_wrapped
-from tmi_ops.errors import OpsError, SettingsError
+from tmi_ops.error_codes import Code
+from tmi_ops.errors import OpsError, SettingsError, as_sentence
 
 INTERRUPTED = 130
 ENVIRONMENT = "TMI_ENV"
@@ -257,15 +258,15 @@ def _show_usage(error: click.ClickException) -> None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
         click.echo(f"Try `{error.ctx.command_path} --help`.\n", err=True)
-    echo_wrapped(f"error: {error.format_message()}", hang=7, fg="red", bold=True)
+    echo_wrapped(f"ERROR: [{Code.USAGE}] {error.format_message()}", hang=7, fg="red", bold=True)
 
 
 def _show_error(error: OpsError) -> None:
-    echo_wrapped(f"error: {error.what}", hang=7, fg="red", bold=True)
-    if error.kept:
-        echo_wrapped(f"  kept: {error.kept}", hang=8)
-    if error.next_step:
-        echo_wrapped(f"  next: {error.next_step}", hang=8)
+    echo_wrapped(f"ERROR: [{error.code}] {error.message}", hang=7, fg="red", bold=True)
+    if error.detail:
+        echo_wrapped(f"DETAIL: {error.detail}", hang=8)
+    if error.hint:
+        echo_wrapped(f"HINT: {as_sentence(error.hint)}", hang=6)
 
 
 if __name__ == "__main__":

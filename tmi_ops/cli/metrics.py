@@ -117,7 +117,7 @@ def _serve(host: str, port: int, *, record: bool) -> int:
     except OSError as error:
         raise OpsError(
             f"Nothing can be served at {host}:{port}: {error.strerror}.",
-            next_step="choose another port, or see who has it: ss -ltnp",
+            hint="choose another port, or see who has it: ss -ltnp",
         ) from None
     click.echo(f"Metrics at http://{host}:{port}/metrics; Ctrl-C ends it.", err=True)
     try:

@@ -37,7 +37,7 @@ def lsn(words: str) -> int:
     try:
         return parse_lsn(words)
     except OpsError as error:
-        raise click.BadParameter(f"{error.what} {error.next_step}.") from None
+        raise click.BadParameter(f"{error.message} {error.hint}.") from None
 
 
 def to_a_moment(*, latest: bool = False, exclusive: bool = False) -> Callable[[Command], Command]:

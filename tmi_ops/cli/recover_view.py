@@ -73,7 +73,7 @@ def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Act
         with through_hangups(), reporting(quiet) as report:
             done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
     except DeclinedError as no:
-        for line in (f"Not gone on with: {no.what}", no.kept, f"To {no.next_step}."):
+        for line in (f"Not gone on with: {no.message}", no.detail, f"To {no.hint}."):
             err.print(escape(line), soft_wrap=True)
         return no.exit_code
     except KeyboardInterrupt:
@@ -111,7 +111,7 @@ def show_plan(plan: Plan, journal: Journal | None = None) -> None:
     out.print(table)
     out.print(escape(plan.untouched))
     for obstacle in plan.obstacles:
-        out.print(f"[red]In the way:[/] {escape(obstacle.what)}\n    {escape(obstacle.next_step)}")
+        out.print(f"[red]In the way:[/] {escape(obstacle.what)}\n    {escape(obstacle.hint)}")
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
     if plan.afterwards:

@@ -55,7 +55,7 @@ def show_difference(difference: Difference) -> None:
 def show_barriers(barriers: Iterable[Barrier]) -> None:
     """What keeps a plan from being carried out, each with what helps."""
     for barrier in barriers:
-        out.print(f"[red]In the way:[/] {escape(barrier.what)}\n    {escape(barrier.next_step)}")
+        out.print(f"[red]In the way:[/] {escape(barrier.what)}\n    {escape(barrier.hint)}")
 
 
 def show_plan(plan: RescuePlan, *, notes: bool) -> None:

@@ -122,7 +122,7 @@ def _inspect() -> tuple[PostgresSettings, Inspection]:
     if not settings.profile.has_roles:
         raise SettingsError(
             f"The profile {settings.profile.name} declares no roles, so there is nothing to plan, apply or check.",
-            next_step="`tmi-ops doctor` says which rights tmi_ops itself lacks",
+            hint="`tmi-ops doctor` says which rights tmi_ops itself lacks",
         )
     with connect(settings.postgres) as connection:
         return settings.postgres, inspect_access(connection, settings, read_variables())

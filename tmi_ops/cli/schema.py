@@ -94,7 +94,7 @@ def _require_models(settings: Settings) -> None:
     if not settings.profile.has_models:
         raise SettingsError(
             f"The profile {settings.profile.name} declares no schema, so there is nothing to migrate or compare.",
-            next_step="the application migrates its own schema; for TMI's database unset TMI_OPS_PROFILE",
+            hint="the application migrates its own schema; for TMI's database unset TMI_OPS_PROFILE",
         )
 
 

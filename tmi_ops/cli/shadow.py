@@ -96,7 +96,7 @@ def status(as_json: bool) -> int:
     from tmi_ops.shadow.reading import known_shadows
 
     settings, store = open_environment()
-    reports = known_shadows(settings, store, lambda error: err.print(f"[yellow]Refused:[/] {escape(error.what)}"))
+    reports = known_shadows(settings, store, lambda error: err.print(f"[yellow]Refused:[/] {escape(error.message)}"))
     if as_json:
         for known in reports:
             click.echo(known.report.model_dump_json())

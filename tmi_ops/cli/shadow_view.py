@@ -51,8 +51,8 @@ def show_report(settings: Settings, known: KnownReport) -> None:
 def _show_trouble(trouble: Trouble) -> None:
     colour = "red" if trouble.stops else "yellow"
     out.print(f"[{colour}]{trouble.kind}[/] since {trouble.since:%Y-%m-%d %H:%M:%S} UTC: {escape(trouble.what)}")
-    if trouble.next_step:
-        out.print(f"  next: {escape(trouble.next_step)}")
+    if trouble.hint:
+        out.print(f"  next: {escape(trouble.hint)}")
 
 
 def _show_check(check: RollingCheck) -> None:

@@ -106,7 +106,7 @@ def env() -> None:
     layout = StackLayout(load_settings().home)
     state = stack_is_running(layout.home)
     if state is None:
-        raise StackError("The stack is down, so its addresses are not known.", kept="", next_step="tmi-ops up")
+        raise StackError("The stack is down, so its addresses are not known.", detail="", hint="tmi-ops up")
     click.echo(
         as_shell_exports(dagster_variables(layout, state.ports, stack_credentials(layout.credentials))), nl=False
     )
@@ -117,7 +117,7 @@ def _stack_settings() -> Settings:
     if settings.environment != ENVIRONMENT:
         raise SettingsError(
             f"The embedded stack serves development alone, and TMI_ENV is {settings.environment}.",
-            next_step="unset TMI_ENV for the stack; other environments bring servers of their own",
+            hint="unset TMI_ENV for the stack; other environments bring servers of their own",
         )
     return settings
 

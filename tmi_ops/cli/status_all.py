@@ -76,7 +76,7 @@ def _look(name: str, declared: Declared | None) -> Seen:
     try:
         return Seen(name, look(declared))
     except OpsError as error:
-        return Seen(name, None, error.what)
+        return Seen(name, None, error.message)
     except Exception as error:  # noqa: BLE001 - the others are shown all the same
         return Seen(name, None, f"{type(error).__name__}: {error}")
 

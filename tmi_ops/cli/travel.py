@@ -108,7 +108,7 @@ def _of_the_open_one(
         from tmi_ops.recovery.point_in_time.target import Target
 
         if journey.moment is None:
-            raise RecoveryError("The open past tells no time to count from.", next_step="name the moment: --to-time")
+            raise RecoveryError("The open past tells no time to count from.", hint="name the moment: --to-time")
         target = Target(time=journey.moment + step)
         if journey.moment + step > datetime.now(UTC):
             raise click.UsageError("that lies in the future")
@@ -119,7 +119,7 @@ def _of_the_open_one(
     ask(settings, wanted)
     moved = _awaited(settings, wanted)
     if moved.refused[0]:
-        raise RecoveryError(moved.refused[0], kept="The past stays where it is.", next_step=moved.refused[1])
+        raise RecoveryError(moved.refused[0], detail="The past stays where it is.", hint=moved.refused[1])
     _show(moved, None)
     return 0
 
@@ -134,7 +134,7 @@ def _awaited(settings: Settings, wanted: Wanted) -> Journey:
         if journey.answered == wanted.number and not journey.moving:
             return journey
         time.sleep(LOOK_EVERY_S)
-    raise RecoveryError("The past is still on its way.", next_step="`tmi-ops travel` shows it", transient=True)
+    raise RecoveryError("The past is still on its way.", hint="`tmi-ops travel` shows it", transient=True)
 
 
 def _show(journey: Journey, report: TerminalReport | None) -> None:

@@ -67,7 +67,7 @@ def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) 
     except OpsError as error:
         if error.transient:
             raise
-        report.note(f"What retention promises could not be read, so every hole counts: {error.what}")
+        report.note(f"What retention promises could not be read, so every hole counts: {error.message}")
         return None
     if facts.store_now is None or not any(item.kind == "base" and item.proof == "proven" for item in facts.backups):
         return None

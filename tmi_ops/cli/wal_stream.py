@@ -154,7 +154,9 @@ def _tell_the_monitor(settings: Settings, store: ObjectStore) -> None:
     try:
         facts = read_recoverability(settings, store)
     except OpsError as error:
-        err.print(f"[yellow]The outside monitor was not pinged[/]: what is recoverable could not be read. {error.what}")
+        err.print(
+            f"[yellow]The outside monitor was not pinged[/]: what is recoverable could not be read. {error.message}"
+        )
         return
     newest = facts.newest
     if newest is None or facts.server_now - newest.at > settings.objectives.rpo:

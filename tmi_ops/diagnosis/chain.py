@@ -52,7 +52,7 @@ def _look(link: Link, patient: Patient) -> Answer:
     try:
         return link.look(patient)
     except OpsError as error:
-        return unknown(error.what, *([error.next_step] if error.next_step else ()))
+        return unknown(error.message, *([error.hint] if error.hint else ()))
     except Exception as error:  # noqa: BLE001 - one link that cannot be looked at must not hide the others
         return unknown(f"could not look: {type(error).__name__}: {_first_line(error)}")
 

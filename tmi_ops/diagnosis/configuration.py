@@ -25,7 +25,7 @@ def look_at_settings(patient: Patient) -> Answer:
     try:
         settings = patient.settings
     except SettingsError as error:
-        return critical(error.what, "the settings cannot be used as they are", error.next_step)
+        return critical(error.message, "the settings cannot be used as they are", error.hint)
     except (OSError, UnicodeDecodeError) as error:
         return critical(
             f"a .env file in {patient.directory} cannot be read: {error}",

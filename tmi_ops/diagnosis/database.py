@@ -79,7 +79,7 @@ def _programs_missing(patient: Patient, error: ProgramError) -> Answer:
         else f"{where} has programs of PostgreSQL {newest}, and pg_dump refuses a server that is newer ({major})"
     )
     return critical(
-        error.what,
+        error.message,
         f"{cause}; without them there are no logical backups",
         *([f"unset TMI_OPS_PG_BINDIR, or set it to the bin directory of PostgreSQL {major}"] if bindir else []),
         f"apt-get install postgresql-client-{major}  # from apt.postgresql.org where the distribution has none",
@@ -93,7 +93,7 @@ def look_at_server_programs(patient: Patient) -> Answer:
         programs = server_programs(major, patient.settings.pg_bindir)
     except ProgramError as error:
         return warning(
-            error.what,
+            error.message,
             f"proving backups (`tmi-ops verify`) and recovery to a moment need a PostgreSQL {major} server here",
             f"apt-get install postgresql-{major}",
             f"set TMI_OPS_PG_BINDIR=/usr/lib/postgresql/{major}/bin  # where it is elsewhere",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tmi_ops.checks.finding import Answer, critical
 from tmi_ops.diagnosis.sql import RELOAD, identifier, literal
 from tmi_ops.postgres.hba import hba_line, hba_refusal
-from tmi_ops.postgres.refusals import Gate, Refusal, line_of, next_step, refusal_of
+from tmi_ops.postgres.refusals import Gate, Refusal, hint, line_of, refusal_of
 from tmi_ops.settings import PostgresSettings
 
 
@@ -99,9 +99,7 @@ def _no_entry(postgres: PostgresSettings, said: str) -> Answer:
 
 def _for_replication(postgres: PostgresSettings, said: str) -> Answer:
     refusal = refusal_of(said) or Refusal.WAL_LEVEL
-    return critical(
-        line_of(said, refusal), "the server gives no WAL to this connection", next_step(refusal, said, postgres)
-    )
+    return critical(line_of(said, refusal), "the server gives no WAL to this connection", hint(refusal, said, postgres))
 
 
 def _no_tls(postgres: PostgresSettings, said: str) -> Answer:

@@ -28,7 +28,7 @@ def look_at_settings(patient: Patient) -> Answer:
         automation = _automation(patient)
     except SettingsError as error:
         cause = "Dagster's code location does not load with it, so nothing runs by itself"
-        return critical(error.what.rstrip("."), cause, error.next_step)
+        return critical(error.message.rstrip("."), cause, error.hint)
     state = "on" if automation.running else "off"
     return fine(f"schedules and sensors are {state} by default, in the time zone {automation.timezone}")
 

@@ -45,13 +45,13 @@ def _look_at_keys_of_age(patient: Patient) -> Answer | None:
     try:
         parse_recipients(settings.age_recipients)
     except StoreError as error:
-        return critical(error.what, "backups are to be encrypted for a key that is none", error.next_step)
+        return critical(error.message, "backups are to be encrypted for a key that is none", error.hint)
     if not settings.age_recipients or settings.age_identity_file is None:
         return None
     try:
         read_identities(settings.age_identity_file)
     except StoreError as error:
-        return warning(error.what, "backups can be written, and neither proven nor restored here", error.next_step)
+        return warning(error.message, "backups can be written, and neither proven nor restored here", error.hint)
     return None
 
 
@@ -62,9 +62,7 @@ def look_at_address(patient: Patient) -> Answer:
     if answer.code == UNREACHABLE:
         # Only now: behind an HTTP proxy, name and port need not lead anywhere from here.
         broken = _way_to(_service(patient, endpoint)) if endpoint else None
-        return broken or critical(
-            answer.said, "the port is open, and no S3 server can be spoken to there", answer.next_step
-        )
+        return broken or critical(answer.said, "the port is open, and no S3 server can be spoken to there", answer.hint)
     if answer.code == NOT_S3:
         return critical(
             f"what answers at {endpoint} is not an S3 server",

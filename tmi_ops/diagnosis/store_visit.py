@@ -36,7 +36,7 @@ class Reply:
     code: str
     status: int = 0
     said: str = ""
-    next_step: str = ""
+    hint: str = ""
     date: datetime | None = None
     received: datetime = field(default_factory=lambda: datetime.now(UTC))
     content: Any = None
@@ -150,12 +150,12 @@ def _refusal(error: StoreError) -> Reply:
         status = http_status(cause)
         code = error_code(cause) or str(status)
         said = str(cause.response.get("Error", {}).get("Message", "")) or code
-        return Reply(code, status, said, error.next_step, _date(cause.response))
+        return Reply(code, status, said, error.hint, _date(cause.response))
     if isinstance(cause, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return Reply(NO_KEYS, said=error.what, next_step=error.next_step)
+        return Reply(NO_KEYS, said=error.message, hint=error.hint)
     if isinstance(cause, exceptions.HTTPClientError | exceptions.ConnectionError):
-        return Reply(UNREACHABLE, said=error.what, next_step=error.next_step)
-    return Reply(NOT_S3, said=error.what, next_step=error.next_step)
+        return Reply(UNREACHABLE, said=error.message, hint=error.hint)
+    return Reply(NOT_S3, said=error.message, hint=error.hint)
 
 
 def _date(response: Any) -> datetime | None:

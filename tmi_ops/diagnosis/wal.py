@@ -169,18 +169,18 @@ def _no_replication(login: PostgresSettings) -> Answer | None:
         with connect_replication(login):
             return None
     except DatabaseError as error:
-        if "unsupported startup parameter" in error.what:
+        if "unsupported startup parameter" in error.message:
             return critical(
-                error.what,
+                error.message,
                 f"what answers at {login.host}:{login.port} is a connection pooler (PgBouncer says so), which "
                 "passes no replication on; a pool per transaction would also break the snapshot of a dump",
                 "set POSTGRES_HOST and POSTGRES_PORT to the PostgreSQL server itself, for tmi_ops alone",
             )
         if "pg_hba.conf" not in str(error):
-            return critical(error.what, f"the server refuses {login.user} a replication connection", error.next_step)
-        line = error.next_step.rpartition(": ")[2]
+            return critical(error.message, f"the server refuses {login.user} a replication connection", error.hint)
+        line = error.hint.rpartition(": ")[2]
         return critical(
-            error.what,
+            error.message,
             "no line of pg_hba.conf lets this role in for replication; `all` in the database column does not cover it",
             "add this line to pg_hba.conf on the server:",
             line,

@@ -122,7 +122,7 @@ def verdict_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verdic
     if evidence.sound:
         backup_id = drill.recovery.base.backup_id
     elif account.unusable is not None:
-        backup_id, reasons = account.unusable.backup_id, (account.unusable.what,)
+        backup_id, reasons = account.unusable.backup_id, (account.unusable.message,)
     else:
         return None
     link = next(link for link in drill.recovery.chain if link.backup_id == backup_id)

@@ -59,7 +59,7 @@ def check_relations(address: PostgresSettings, programs: Programs) -> Answer:
             timeout=limit,
         )
     except subprocess.TimeoutExpired:
-        return unknown(program_too_slow(argv[0], limit).what)
+        return unknown(program_too_slow(argv[0], limit).message)
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode == 0:
         closed = _closed_databases(address)

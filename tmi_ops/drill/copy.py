@@ -49,7 +49,7 @@ def check_pages(recovered: Recovered, programs: Programs) -> Answer:
     try:
         done = ended_as(identity, argv, limit=time_limit(recovered.restored_size))
     except ProgramError as too_slow:
-        return unknown(too_slow.what)
+        return unknown(too_slow.message)
     said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     if done.returncode == 0:
         return passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")

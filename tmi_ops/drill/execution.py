@@ -99,7 +99,7 @@ class _Drilling:
             self.found.phases["recovery"] = self.found.recovery_seconds = time.monotonic() - begun
             self.found.unusable = error if isinstance(error, UnusableBaseError) else None
             self.found.checks["recovery"] = Check(
-                name="recovery", outcome="failed", detail=error.what, seconds=self.found.recovery_seconds
+                name="recovery", outcome="failed", detail=error.message, seconds=self.found.recovery_seconds
             )
             return
         self.found.phases |= recovered.phases
@@ -122,7 +122,7 @@ class _Drilling:
                 with self._timed(START):
                     address = running.enter_context(running_copy(recovered, destination, programs))
             except RecoveryError as error:
-                self.found.checks["recovery"] = Check(name="recovery", outcome="failed", detail=error.what)
+                self.found.checks["recovery"] = Check(name="recovery", outcome="failed", detail=error.message)
                 return
             self.found.recovery_seconds = sum(spent for phase, spent in self.found.phases.items() if phase != VERIFY)
             # The pages were checked before the start; in the evidence all of the proof comes last.
@@ -149,7 +149,7 @@ class _Drilling:
         try:
             copy = read_schema(database)
         except OpsError as error:
-            unreadable = failed(error.what)
+            unreadable = failed(error.message)
             self._ask("schema", lambda: unreadable, time.monotonic() - begun)
             self._ask("built_in_rows", lambda: unknown("The schema could not be read."))
         else:

@@ -42,6 +42,6 @@ def answer_to(question: Callable[[], Answer]) -> Answer:
     try:
         return question()
     except ProgramError as error:
-        return unknown(error.what)
+        return unknown(error.message)
     except OpsError as error:
-        return failed(error.what)
+        return failed(error.message)

@@ -47,7 +47,7 @@ def beat(postgres: PostgresSettings) -> Beat:
         if _is_standby(connection):
             raise DatabaseError(
                 f"{postgres.describe()} is a standby: nothing can be written there.",
-                next_step="point POSTGRES_HOST at the primary",
+                hint="point POSTGRES_HOST at the primary",
             )
         if not _has_table(connection):
             _make_table(connection, postgres)
@@ -81,7 +81,7 @@ def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Eve
             except OpsError as error:
                 if not error.transient:
                     raise
-                report.note(f"No beat: {error.what}")
+                report.note(f"No beat: {error.message}")
             if stop.wait(every_s):
                 return written
 
@@ -108,7 +108,7 @@ def _make_table(connection: psycopg.Connection[Any], postgres: PostgresSettings)
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             f"The role {postgres.user} may not make a schema in {postgres.database}.",
-            next_step="let the owner of the database write the beats: set TMI_OPS_HEARTBEAT_USER (or "
+            hint="let the owner of the database write the beats: set TMI_OPS_HEARTBEAT_USER (or "
             "TMI_OPS_OWNER_USER) to it, with its password",
         ) from None
 

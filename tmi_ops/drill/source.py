@@ -51,5 +51,5 @@ def read_source(postgres: PostgresSettings, system_identifier: str, report: Repo
             return None
         return SourceReading(read_schema(postgres), tuple(read_chain(postgres) or ()))
     except OpsError as error:
-        report.note(f"The living server could not be asked, so the copy is judged alone: {error.what}")
+        report.note(f"The living server could not be asked, so the copy is judged alone: {error.message}")
         return None

@@ -44,7 +44,7 @@ def recovery_window(facts: RecoveryFacts, witnesses: Sequence[Witness]) -> Recov
     if not bases:
         raise RecoveryError(
             "No base backup of the newest timeline can be used, so there is nothing to drill.",
-            next_step="take one: `tmi-ops backup base`",
+            hint="take one: `tmi-ops backup base`",
         )
     newest = newest_moment(facts, line, bases[0], witnesses)
     return RecoveryWindow(bases, newest.at, newest.wal.end)

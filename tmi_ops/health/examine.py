@@ -199,7 +199,7 @@ def chosen(only: Iterable[str], variables: Mapping[str, str]) -> tuple[AnyProbe,
     for where, given in (("--probe", wanted), (SKIP_VARIABLE, skipped)):
         if unheard := sorted(given - names):
             raise SettingsError(
-                f"{where} names no probe: {', '.join(unheard)}.", next_step=f"name one of {', '.join(sorted(names))}"
+                f"{where} names no probe: {', '.join(unheard)}.", hint=f"name one of {', '.join(sorted(names))}"
             )
     return tuple(probe for probe in PROBES if (probe.name in wanted if wanted else probe.name not in skipped))
 
@@ -221,9 +221,7 @@ def timeout_of(how: Examination) -> float:
     try:
         return parse_duration(text).total_seconds()
     except ValueError as error:
-        raise SettingsError(
-            f"{TIMEOUT_VARIABLE} is malformed: {error}.", next_step="write a duration like 30s"
-        ) from None
+        raise SettingsError(f"{TIMEOUT_VARIABLE} is malformed: {error}.", hint="write a duration like 30s") from None
 
 
 def _since(seen: Window) -> datetime | None:

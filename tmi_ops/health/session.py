@@ -140,7 +140,7 @@ class ProbeSession:
             refused = getattr(error.__cause__, "orig", None)
             if isinstance(refused, psycopg.Error):
                 return explain(refused, self)
-            return CannotTell(Cause.REFUSED, error.what, error.next_step)
+            return CannotTell(Cause.REFUSED, error.message, error.hint)
 
     def rows(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Ask, and take each row as a dict."""

@@ -60,7 +60,7 @@ def overridden(
         if name not in defaults:
             raise SettingsError(
                 f"--threshold {option}: there is no probe {name!r}.",
-                next_step=f"name one of {', '.join(sorted(defaults))}",
+                hint=f"name one of {', '.join(sorted(defaults))}",
             )
         given[name] = (f"--threshold {name}", text)
     return {**defaults, **{name: _parse(defaults[name], *override) for name, override in given.items()}}
@@ -73,7 +73,7 @@ def _parse(default: Thresholds, where: str, text: str) -> Thresholds:
     except ValueError:
         raise SettingsError(
             f"{where} is malformed: {text!r} is not two numbers.",
-            next_step="write warning,critical as in 70,90; leave a half empty for never",
+            hint="write warning,critical as in 70,90; leave a half empty for never",
         ) from None
     changed = replace(default, warning=warning, critical=critical)
     if warning is None or critical is None:
@@ -81,6 +81,6 @@ def _parse(default: Thresholds, where: str, text: str) -> Thresholds:
     if (critical > warning) if default.lower_is_worse else (critical < warning):
         raise SettingsError(
             f"{where} is malformed: in {text!r} critical would come before warning.",
-            next_step=f"give the {'higher' if default.lower_is_worse else 'lower'} figure first",
+            hint=f"give the {'higher' if default.lower_is_worse else 'lower'} figure first",
         )
     return changed

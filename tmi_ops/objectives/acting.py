@@ -177,7 +177,7 @@ def decide(
     return Decision(after, said, judged.standing, order, amended=alert)
 
 
-def decide_unread(topic: Topic, problem: str, next_step: str, memory: Memory, now: datetime, pace: Pace) -> Decision:
+def decide_unread(topic: Topic, problem: str, hint: str, memory: Memory, now: datetime, pace: Pace) -> Decision:
     """What to do where nothing could be read, and so nothing judged."""
     memory = memory.as_of(now)
     since = memory.unread_since or now
@@ -190,7 +190,7 @@ def decide_unread(topic: Topic, problem: str, next_step: str, memory: Memory, no
         at_risk=f"{problem} Nobody can tell how much would be lost, were the server lost now.",
         since=since,
         done="Nothing: nothing can be decided without reading.",
-        to_do=next_step or "tmi-ops doctor",
+        to_do=hint or "tmi-ops doctor",
     )
     return Decision(after, f"could not be read: {problem}", None, alert=alert)
 

@@ -266,13 +266,13 @@ def _read(store: ObjectStore, key: str) -> _Found | None:
         day = Day.model_validate_json(body)
     except ValidationError:
         raise BrokenRecordError(
-            f"The readings {key} cannot be understood.", kept="They were left as they are."
+            f"The readings {key} cannot be understood.", detail="They were left as they are."
         ) from None
     if day.format_version > FORMAT_VERSION:
         raise BrokenRecordError(
             f"The readings {key} have format version {day.format_version}; this release reads up to {FORMAT_VERSION}.",
-            kept="They were left as they are.",
-            next_step="use the release of tmi-ops that wrote them, or a newer one",
+            detail="They were left as they are.",
+            hint="use the release of tmi-ops that wrote them, or a newer one",
         )
     return _Found(day, head.etag)
 

@@ -137,7 +137,7 @@ class _Reading:
         return read_shadow(reports, cluster)
 
     def _broken(self, error: OpsError) -> None:
-        self.problems.append(error.what)
+        self.problems.append(error.message)
 
     def _usage(self, view: Overview) -> dict[str, Usage]:
         usage = usage_of(view, self.archives, self.now)
@@ -194,7 +194,7 @@ class _Reading:
         """What cannot be understood takes only its own part along; a store that fails fails the reading."""
         if error.transient:
             raise error
-        self.problems.append(error.what)
+        self.problems.append(error.message)
 
     def _cluster(self, bases: list[CatalogueEntry], server: ServerReading | None) -> str | None:
         """The server's own cluster where it has a base backup, else that of the newest one; None without any."""
@@ -221,7 +221,7 @@ class _Reading:
             scratch = self.settings.home / "scratch"
             return with_times(self.store, facts, Target(time=self.now), programs, scratch, SilentReport())
         except OpsError as error:
-            self.problems.append(f"The times of the newest WAL could not be read: {error.what}")
+            self.problems.append(f"The times of the newest WAL could not be read: {error.message}")
             return facts
 
     def _beside_archive(self, server: ServerReading, reach: WalReach | None) -> ServerReading:
@@ -282,7 +282,7 @@ def _ask(settings: Settings) -> tuple[ServerReading | None, Witness | None, str 
     try:
         reading, witness = ask_about_wal(settings)
     except OpsError as error:
-        return None, None, error.what
+        return None, None, error.message
     return reading, witness, None
 
 

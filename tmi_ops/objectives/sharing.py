@@ -50,8 +50,8 @@ class SharedReading(Generic[_T]):
                 raise
             raise StoreError(
                 f"What is recoverable could not be read within {budget_s:.0f} s, so it is unknown.",
-                kept="The reading goes on; the next look takes what it brings.",
-                next_step="see how long it takes: `time tmi-ops status`; then what the store and the database do: "
+                detail="The reading goes on; the next look takes what it brings.",
+                hint="see how long it takes: `time tmi-ops status`; then what the store and the database do: "
                 "`tmi-ops doctor`",
                 transient=True,
             ) from None

@@ -170,14 +170,14 @@ def _recoverability(settings: Settings, now: datetime) -> tuple[Recoverability |
     try:
         return judge_all(settings, open_store(settings.store, settings.environment), now), None
     except OpsError as error:
-        return None, error.what
+        return None, error.message
 
 
 def _database_problem(settings: Settings) -> str | None:
     try:
         ask_about_wal(settings)
     except OpsError as error:
-        return error.what
+        return error.message
     return None
 
 
@@ -187,8 +187,8 @@ def _automatic(
     try:
         automation = read_automation(settings.environment, variables)
     except OpsError as error:
-        broken = Finding(Severity.CRITICAL, "automation", error.what.rstrip("."), advice=advise(error.next_step))
-        return Automatic(problem=error.what, findings=(broken,))
+        broken = Finding(Severity.CRITICAL, "automation", error.message.rstrip("."), advice=advise(error.hint))
+        return Automatic(problem=error.message, findings=(broken,))
     return read_automatic(dagster, settings.name, automation.timezone, now, expected=automation.running)
 
 

@@ -67,7 +67,7 @@ def cache_definitions(here: Protected) -> Definitions:
             with connected(settings.redis) as client:
                 seen = check_cache(client, settings.cache, settings.redis.describe(), environment.report(context.log))
         except CacheError as error:
-            return _told(critical(error.what, "", error.next_step))
+            return _told(critical(error.message, "", error.hint))
         return Materialized(metadata=_metadata(seen), check_results=_check_results(seen))
 
     return Definitions(assets=[cache])

@@ -28,6 +28,6 @@ def is_meant(context: AssetExecutionContext, confirm: str, environment: str) -> 
     if confirm not in ("", environment):
         raise SettingsError(
             f"The run was not confirmed: `confirm` says {confirm!r}, the environment is {environment!r}.",
-            next_step="launch it without `confirm` for the plan, then with the environment's name",
+            hint="launch it without `confirm` for the plan, then with the environment's name",
         )
     return bool(confirm) or not context.run.job_name.startswith(_PICKED_BY_HAND)

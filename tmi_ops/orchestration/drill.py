@@ -64,7 +64,7 @@ class DrillConfig(Config):
 
         given = [self.to_time is not None, self.to_lsn is not None, self.to_name is not None, self.latest]
         if sum(given) > 1 or (any(given) and self.seed is not None):
-            raise SettingsError("The drill was given more than one target.", next_step=f"give {_MISSED}")
+            raise SettingsError("The drill was given more than one target.", hint=f"give {_MISSED}")
         if not any(given):
             return None
         lsn = parse_lsn(self.to_lsn) if self.to_lsn is not None else None
@@ -142,9 +142,9 @@ def _moment(words: str | None) -> datetime | None:
     try:
         at, tomorrow = (read_moment(words, now=when, zone=UTC).at for when in (now, now + timedelta(days=1)))
     except ValueError as error:
-        raise SettingsError(f"{error}.", next_step=_WRITTEN) from None
+        raise SettingsError(f"{error}.", hint=_WRITTEN) from None
     if at != tomorrow:
-        raise SettingsError(f"{words!r} is another moment at each launch.", next_step=_WRITTEN)
+        raise SettingsError(f"{words!r} is another moment at each launch.", hint=_WRITTEN)
     return at
 
 

@@ -39,13 +39,13 @@ _AT_RISK: Mapping[Lane, str] = {
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that will not be repeated by itself. `what` and `next_step` as the error has them."""
+    """A run that will not be repeated by itself. `what` and `hint` as the error has them."""
 
     job: str
     run_id: str
     lane: Lane
     what: str
-    next_step: str
+    hint: str
     at: datetime
 
 
@@ -61,7 +61,7 @@ def failed_run_alert(run: FailedRun) -> "Alert":
         at_risk=_AT_RISK[run.lane],
         since=run.at,
         done=f"Run {run.run_id[:8]}: {run.what}",
-        to_do=run.next_step or f"see run {run.run_id[:8]} in Dagster, then launch {run.job} again",
+        to_do=run.hint or f"see run {run.run_id[:8]} in Dagster, then launch {run.job} again",
     )
 
 
@@ -148,14 +148,14 @@ def is_ours(tags: Mapping[str, str], environment: str) -> bool:
 
 
 def _read(context: RunFailureSensorContext) -> FailedRun:
-    what, next_step = context.failure_event.message or "", ""
+    what, hint = context.failure_event.message or "", ""
     for event in context.get_step_failure_events():
         failure = event.step_failure_data.user_failure_data
         if failure is not None:
             said = {name: str(value.value) for name, value in failure.metadata.items()}
-            what, next_step = said.get("what happened", failure.description or what), said.get("next step", "")
+            what, hint = said.get("what happened", failure.description or what), said.get("next step", "")
         elif event.step_failure_data.error is not None:
             what = event.step_failure_data.error.message.strip()
     run = context.dagster_run
     lane = Lane(run.tags[LANE_TAG].rpartition("/")[2])
-    return FailedRun(run.job_name, run.run_id, lane, what, next_step, datetime.now(UTC))
+    return FailedRun(run.job_name, run.run_id, lane, what, hint, datetime.now(UTC))

@@ -123,7 +123,7 @@ def look(
         else:
             judged = _judge(topic, recent_facts(environment, shared_for), settings.objectives)
     except OpsError as error:
-        return decide_unread(topic, error.what, error.next_step, memory, now, pace)
+        return decide_unread(topic, error.message, error.hint, memory, now, pace)
     return decide(topic, judged, memory, now, pace, running())
 
 

@@ -62,7 +62,7 @@ class Confirmation:
         if confirm != settings.name:
             raise SettingsError(
                 f"The run was not confirmed: `confirm` says {confirm!r}, the environment is {settings.name!r}.",
-                next_step="launch it without `confirm` to look, then with the environment's name and a code",
+                hint="launch it without `confirm` to look, then with the environment's name and a code",
             )
         return cls(job, asked, settings, use_code(settings.home, settings.environment, job, code, datetime.now(UTC)))
 

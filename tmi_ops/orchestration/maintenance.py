@@ -143,7 +143,7 @@ def _limits(config: MaintenanceConfig, variables: Mapping[str, str]) -> "Limits"
         )
     except ValueError as error:
         raise SettingsError(
-            f"The run's configuration is malformed: {error}.", next_step="write durations like 10m"
+            f"The run's configuration is malformed: {error}.", hint="write durations like 10m"
         ) from None
 
 

@@ -239,7 +239,7 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
 
     into = config.place()
     if into is None:
-        raise SettingsError("The new cluster has no place.", next_step="give its data directory: `into`")
+        raise SettingsError("The new cluster has no place.", hint="give its data directory: `into`")
     wish = EverythingWish(
         into,
         config.serve(settings),

@@ -132,7 +132,7 @@ def failures_explained(*, tried_again: bool = True) -> Iterator[None]:
     try:
         yield
     except OpsError as error:
-        metadata = {"what happened": error.what, "kept safe": error.kept, "next step": error.next_step}
+        metadata = {"what happened": error.message, "kept safe": error.detail, "next step": error.hint}
         if isinstance(error, SettingsError):
             metadata[REFUSED] = "before anything was begun"
         failure = Failure(

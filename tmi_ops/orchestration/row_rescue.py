@@ -143,7 +143,7 @@ class RowsConfig(Config):
 
         policy = next((one for one in POLICIES if one == self.conflicts), None)
         if policy is None:
-            raise SettingsError(f"{self.conflicts!r} is no policy.", next_step=f"give one of {', '.join(POLICIES)}")
+            raise SettingsError(f"{self.conflicts!r} is no policy.", hint=f"give one of {', '.join(POLICIES)}")
         chosen, of = self._chosen(profile), self.rows
         columns, values = [], None
         if isinstance(of, OfTable):
@@ -165,13 +165,11 @@ class RowsConfig(Config):
         if isinstance(of, OfRoot):
             return root_rows(profile, *named_root(of.root))
         if of.column and of.set_column:
-            raise SettingsError("A dropped column, or values?", next_step="give one of column and set_column")
+            raise SettingsError("A dropped column, or values?", hint="give one of column and set_column")
         if sum(map(bool, (of.where, of.key, of.threat_model, of.root))) > 1:
-            raise SettingsError("Which rows?", next_step="give one of where, key, threat_model and root")
+            raise SettingsError("Which rows?", hint="give one of where, key, threat_model and root")
         if (of.threat_model or of.root) and not of.column:
-            raise SettingsError(
-                "Which rows?", next_step="give threat_model and root in the place of table, or a column"
-            )
+            raise SettingsError("Which rows?", hint="give threat_model and root in the place of table, or a column")
         if of.threat_model:
             return root_rows(profile, "threat-model", of.threat_model)
         if of.root:
@@ -239,7 +237,7 @@ def _carry_out(
         if isinstance(plan, RescuePlan) and plan.unsolved:
             raise RecoveryError(
                 "; ".join(f"{one.rows:,} rows of {one.table}: {one.detail}" for one in plan.unsolved) + ".",
-                next_step="choose what becomes of conflicts: keep-current, take-past or skip",
+                hint="choose what becomes of conflicts: keep-current, take-past or skip",
             )
         runbook = runbook_of(settings, moment, plan, with_cache=config.cache)
         logbook, _ = begin(settings, store, runbook, report)

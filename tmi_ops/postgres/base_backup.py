@@ -143,7 +143,7 @@ def parse_message(message: bytes | memoryview) -> Message:
         return NewManifest()
     raise DatabaseError(
         f"The server sent a message of a base backup that is not understood: {bytes(message[:20])!r}.",
-        next_step="see whether this release of tmi-ops supports the server's version",
+        hint="see whether this release of tmi-ops supports the server's version",
     )
 
 
@@ -246,11 +246,11 @@ class BaseBackupStream:
         if error.sqlstate != DATA_CORRUPTED:
             return error
         pages = [warning for warning in self._connection.warnings if "checksum" in warning]
-        found = "; ".join(pages[:5]) or error.what
+        found = "; ".join(pages[:5]) or error.message
         return ReplicationError(
             f"The server found damaged pages while it was backed up: {found}.",
             sqlstate=error.sqlstate,
-            next_step="look at the server's disk now. The file's last number is a relation's filenode: SELECT "
+            hint="look at the server's disk now. The file's last number is a relation's filenode: SELECT "
             "pg_filenode_relation(0, <number>). Earlier backups may hold these pages whole: do not let them expire",
         )
 
@@ -269,7 +269,7 @@ def begin_base_backup(connection: ReplicationConnection, options: BaseBackupOpti
         try:
             return BaseBackupStream(connection, options)
         except ReplicationError as error:
-            if options.zstd_level is None or "ompression" not in error.what:
+            if options.zstd_level is None or "ompression" not in error.message:
                 raise
             options = replace(options, zstd_workers=0) if options.zstd_workers else replace(options, zstd_level=None)
 

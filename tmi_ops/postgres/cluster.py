@@ -305,7 +305,7 @@ def require_free_space(directory: Path, needed: int, purpose: str) -> None:
     if free < needed:
         raise DiskSpaceError(
             f"{purpose} needs {size_words(needed)} of disk in {directory}; {size_words(free)} are free.",
-            next_step="free some space there or set TMI_OPS_HOME to a directory on a larger disk",
+            hint="free some space there or set TMI_OPS_HOME to a directory on a larger disk",
         )
 
 

@@ -159,25 +159,25 @@ def _explain_failure(
     if connection.broken:
         return DatabaseError(
             f"The connection to {postgres.describe()} was lost: {said}.",
-            kept="What was not committed was rolled back.",
-            next_step="check that the server runs, then try again",
+            detail="What was not committed was rolled back.",
+            hint="check that the server runs, then try again",
             transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
             f"{postgres.describe()} refused a statement: {said}.",
-            kept="What was not committed was rolled back.",
-            next_step=f"grant {postgres.user} that right, or use a role that has it",
+            detail="What was not committed was rolled back.",
+            hint=f"grant {postgres.user} that right, or use a role that has it",
         )
     if isinstance(error, psycopg.errors.OutOfMemory):
         return DatabaseError(
             f"{postgres.describe()} had no room for a statement: {said}.",
-            kept="What was not committed was rolled back.",
-            next_step=NO_ROOM_FOR_LOCKS if "shared memory" in said else "give the server more memory",
+            detail="What was not committed was rolled back.",
+            hint=NO_ROOM_FOR_LOCKS if "shared memory" in said else "give the server more memory",
             transient=True,
         )
     return DatabaseError(
         f"PostgreSQL answered with an error: {said} (SQLSTATE {error.sqlstate or 'unknown'}).",
-        kept="What was not committed was rolled back.",
+        detail="What was not committed was rolled back.",
         transient=isinstance(error, psycopg.errors.OperationalError),
     )

@@ -73,7 +73,7 @@ def ask_of_copy(copy: PostgresSettings, major: int, checks: Sequence[SqlCheck]) 
         with reader_of(copy, major) as reader:
             return ask_own_checks(reader, checks)
     except DatabaseError as error:
-        return tuple(OwnAnswer(check.name, "unknown", f"could not be asked: {error.what}") for check in checks)
+        return tuple(OwnAnswer(check.name, "unknown", f"could not be asked: {error.message}") for check in checks)
 
 
 @contextlib.contextmanager

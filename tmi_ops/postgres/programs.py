@@ -56,7 +56,7 @@ class Programs:
         if not program.is_file():
             raise ProgramError(
                 f"{self.bindir} has no {name}.",
-                next_step=f"install the PostgreSQL {self.major} server package, or point TMI_OPS_PG_BINDIR at one",
+                hint=f"install the PostgreSQL {self.major} server package, or point TMI_OPS_PG_BINDIR at one",
             )
         return program
 
@@ -159,7 +159,7 @@ def program_failed(program: str | Path, returncode: int, stderr: str) -> Program
     how = f"was ended by signal {-returncode}" if returncode < 0 else f"failed with exit code {returncode}"
     said = said_of_failure(stderr) or "it said nothing"
     error = ProgramError(
-        f"{Path(program).name} {how}: {said}", next_step=NO_ROOM_FOR_LOCKS if "out of shared memory" in said else ""
+        f"{Path(program).name} {how}: {said}", hint=NO_ROOM_FOR_LOCKS if "out of shared memory" in said else ""
     )
     error.output = stderr[-_KEPT_OUTPUT:]
     return error
@@ -197,7 +197,7 @@ def found_programs(bindir: Path | None = None) -> list[Programs]:
     if bindir and not found:
         raise ProgramError(
             f"TMI_OPS_PG_BINDIR is {bindir}, which holds no pg_dump.",
-            next_step="set it to the bin directory of a PostgreSQL installation, or unset it",
+            hint="set it to the bin directory of a PostgreSQL installation, or unset it",
         )
     return found
 
@@ -219,6 +219,6 @@ def _none_fits(wanted: str, major: int, found: Sequence[Programs], bindir: Path 
     where = "TMI_OPS_PG_BINDIR" if bindir else "this machine"
     return ProgramError(
         f"PostgreSQL programs {wanted} are needed; {where} has {have}.",
-        next_step=f"install postgresql-{major} (Debian: apt-get install postgresql-{major}) or set TMI_OPS_PG_BINDIR "
+        hint=f"install postgresql-{major} (Debian: apt-get install postgresql-{major}) or set TMI_OPS_PG_BINDIR "
         f"to the bin directory of PostgreSQL {major}",
     )

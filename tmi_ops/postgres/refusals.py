@@ -65,11 +65,11 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True)
 class _Known:
-    """`words`: a pattern of what is said. `next_step`: what helps, with {user}, {role} and {database} in it."""
+    """`words`: a pattern of what is said. `hint`: what helps, with {user}, {role} and {database} in it."""
 
     words: str
     gate: Gate
-    next_step: str
+    hint: str
     transient: bool = False
 
 
@@ -198,21 +198,21 @@ def explained(said: str, postgres: PostgresSettings, *, what: str = "", otherwis
     if refusal is None:
         return DatabaseError(
             f"PostgreSQL could not be reached at {where}: {line_of(said)}.",
-            next_step=otherwise
+            hint=otherwise
             or "check that the server runs and that POSTGRES_HOST and POSTGRES_PORT are right "
             "(with the embedded stack: tmi-ops stack status)",
             transient=True,
         )
     return DatabaseError(
         f"PostgreSQL refused {where}: {line_of(said, refusal)}.",
-        next_step=next_step(refusal, said, postgres),
+        hint=hint(refusal, said, postgres),
         transient=refusal.transient,
     )
 
 
-def next_step(refusal: Refusal, said: str, postgres: PostgresSettings) -> str:
+def hint(refusal: Refusal, said: str, postgres: PostgresSettings) -> str:
     """What helps, in one line."""
-    step = _KNOWN[refusal].next_step
+    step = _KNOWN[refusal].hint
     if refusal is Refusal.NO_HBA_LINE:
         return _let_in(said, postgres)
     return step.format(user=postgres.user, role=_identifier(postgres.user), database=_identifier(postgres.database))

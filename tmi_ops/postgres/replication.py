@@ -20,9 +20,10 @@ import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connection_parameters
-from tmi_ops.postgres.refusals import explained, next_step, refusal_of
+from tmi_ops.postgres.refusals import explained, hint, refusal_of
 from tmi_ops.settings import PostgresSettings
 
 # A peer that is gone without a word (network cut) is noticed after about 25 s instead of hours.
@@ -38,8 +39,10 @@ Row = dict[str, str | None]
 class ReplicationError(DatabaseError):
     """The server answered a replication command with an error. `sqlstate` is empty when the connection broke."""
 
-    def __init__(self, what: str, *, sqlstate: str = "", next_step: str = "", transient: bool = False) -> None:
-        super().__init__(what, next_step=next_step, transient=transient)
+    default_code = Code.REPLICATION
+
+    def __init__(self, message: str, *, sqlstate: str = "", hint: str = "", transient: bool = False) -> None:
+        super().__init__(message, hint=hint, transient=transient)
         self.sqlstate = sqlstate
 
 
@@ -243,7 +246,7 @@ class ReplicationConnection:
         except psycopg.OperationalError as error:
             raise ReplicationError(
                 f"The replication connection to {self._address} was lost: {_one_line(str(error))}.",
-                next_step="check that the server runs and that nothing between cuts the connection",
+                hint="check that the server runs and that nothing between cuts the connection",
                 transient=True,
             ) from error
 
@@ -255,7 +258,7 @@ class ReplicationConnection:
             f"The server at {self._address} refused a replication command: {said}"
             f"{f' (SQLSTATE {sqlstate})' if sqlstate else ''}.",
             sqlstate=sqlstate,
-            next_step=self._what_helps(said),
+            hint=self._what_helps(said),
             # No SQLSTATE: the connection broke. 57P01 to 57P03: the server goes down or comes up. 53: out of resources.
             transient=not sqlstate or sqlstate.startswith(("57P", "53", "08")),
         )
@@ -264,7 +267,7 @@ class ReplicationConnection:
         refusal = refusal_of(said)
         if refusal is None:
             return ""
-        return next_step(refusal, said, PostgresSettings(user=self._connection.info.user))
+        return hint(refusal, said, PostgresSettings(user=self._connection.info.user))
 
     def _unexpected(self, result: PGresult | None, wanted: str) -> ReplicationError:
         got = "nothing more" if result is None else ExecStatus(result.status).name

@@ -39,7 +39,7 @@ def lacking(connection: psycopg.Connection[Any], user: str, rights: Rights) -> t
     row = connection.execute(_ROLE, (user,)).fetchone()
     if row is None:
         raise DatabaseError(
-            f"There is no role {user} on the server.", next_step="tmi-ops roles apply  # makes the declared roles"
+            f"There is no role {user} on the server.", hint="tmi-ops roles apply  # makes the declared roles"
         )
     superuser, replicates, creates, memberships, owns = row
     if superuser:
@@ -74,6 +74,6 @@ def require_rights(connection: psycopg.Connection[Any], user: str, purpose: Purp
         how = " ".join(lack.statement for lack in missing if lack.statement)
         raise DatabaseError(
             f"{user} {purpose.need.does}, and lacks {', '.join(lack.right for lack in missing)}.",
-            kept="Nothing was begun.",
-            next_step=f"as a superuser: {how}" if how else f"set {purpose.user_variable} to a role that has it",
+            detail="Nothing was begun.",
+            hint=f"as a superuser: {how}" if how else f"set {purpose.user_variable} to a role that has it",
         )

@@ -161,7 +161,7 @@ class ServerIdentity:
                 if follow and error.errno in (errno.ELOOP, errno.ENOTDIR):
                     raise ProgramError(
                         f"{part} in {directory} is a link that {self.user} may have laid: root writes nothing there.",
-                        next_step="name the directory that it leads to, or do this as that account",
+                        hint="name the directory that it leads to, or do this as that account",
                     ) from None
                 raise
             finally:
@@ -203,7 +203,7 @@ def server_identity(program: Path, directory: Path, *, confined: bool = False) -
     raise ProgramError(
         f"PostgreSQL refuses to run as root, and neither the user {SERVER_USER!r} nor a user namespace can run "
         f"{program} with data in {directory}.",
-        next_step="run as an ordinary user, or set TMI_OPS_HOME to a directory every user can enter (mode 755 all the "
+        hint="run as an ordinary user, or set TMI_OPS_HOME to a directory every user can enter (mode 755 all the "
         "way down)",
     )
 

@@ -35,7 +35,7 @@ def parse_lsn(text: str) -> int:
     """
     match = _LSN.fullmatch(text.strip())
     if match is None:
-        raise OpsError(f"{text!r} is not an LSN.", next_step="write it as PostgreSQL does, for example 0/3000148")
+        raise OpsError(f"{text!r} is not an LSN.", hint="write it as PostgreSQL does, for example 0/3000148")
     return int(match[1], 16) << 32 | int(match[2], 16)
 
 
@@ -180,6 +180,6 @@ def _is_segment_size(size: int) -> bool:
 def _damaged(problem: str) -> IntegrityError:
     return IntegrityError(
         f"{problem}.",
-        kept="Nothing of it was used.",
-        next_step="run `tmi-ops wal gaps --deep` to see what of the archive is whole",
+        detail="Nothing of it was used.",
+        hint="run `tmi-ops wal gaps --deep` to see what of the archive is whole",
     )

@@ -81,7 +81,7 @@ def parse_message(message: memoryview | bytes) -> WalData | Keepalive:
         return Keepalive(server_end, _time(clock), bool(reply))
     raise DatabaseError(
         f"The server sent a message of a WAL stream that is not understood: {bytes(view[:20])!r}.",
-        next_step="see whether this release of tmi-ops supports the server's version",
+        hint="see whether this release of tmi-ops supports the server's version",
     )
 
 
@@ -190,7 +190,7 @@ def can_stream(postgres: PostgresSettings, lsn: int, timeline: int) -> bool:
     if message is None:
         raise ReplicationError(
             f"The server did not begin to stream WAL within {_ANSWER_WITHIN_S:.0f} s.",
-            next_step="see what it is busy with: SELECT * FROM pg_stat_replication",
+            hint="see what it is busy with: SELECT * FROM pg_stat_replication",
             transient=True,
         )
     return True

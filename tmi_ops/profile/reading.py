@@ -53,7 +53,7 @@ def read_profile(wanted: str | None, directory: Path) -> Profile:
         return _BUILT_IN[wanted]
     if not wanted.endswith((".yaml", ".yml")):
         raise SettingsError(
-            f"{VARIABLE} names no profile: {wanted!r}.", next_step="use tmi, none, or the path of a YAML file"
+            f"{VARIABLE} names no profile: {wanted!r}.", hint="use tmi, none, or the path of a YAML file"
         )
     return _from_file(directory / wanted)
 
@@ -71,7 +71,7 @@ def _from_file(path: Path) -> Profile:
         )
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or path.name}: {one['msg']}" for one in error.errors())
-        raise SettingsError(f"The profile {path} is malformed: {wrong}.", next_step="see docs/profiles.md") from None
+        raise SettingsError(f"The profile {path} is malformed: {wrong}.", hint="see docs/profiles.md") from None
 
 
 def _content(path: Path) -> Any:
@@ -81,9 +81,9 @@ def _content(path: Path) -> Any:
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"The profile {path} cannot be read: {why}.", next_step=f"correct {VARIABLE}") from None
+        raise SettingsError(f"The profile {path} cannot be read: {why}.", hint=f"correct {VARIABLE}") from None
     if len(data) > _LONGEST_BYTES:
-        raise SettingsError(f"The profile {path} is longer than a megabyte.", next_step=f"correct {VARIABLE}")
+        raise SettingsError(f"The profile {path} is longer than a megabyte.", hint=f"correct {VARIABLE}")
     import yaml  # 10 ms that `wal push` need not spend
 
     try:
@@ -92,11 +92,11 @@ def _content(path: Path) -> Any:
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}" if place is not None else ""
-        raise SettingsError(f"The profile {path} is not YAML{where}.", next_step="see docs/profiles.md") from None
+        raise SettingsError(f"The profile {path} is not YAML{where}.", hint="see docs/profiles.md") from None
     except ValueError as error:  # a date that the calendar lacks, a number of thousands of digits
         raise SettingsError(
             f"The profile {path} holds a value that YAML does not understand: {first_line(error)}.",
-            next_step="put it into quotes if it is text; see docs/profiles.md",
+            hint="put it into quotes if it is text; see docs/profiles.md",
         ) from None
 
 
@@ -111,7 +111,7 @@ def _require_plain(path: Path, events: Iterable[Any]) -> None:
             what = "an alias" if isinstance(event, AliasEvent) else "lists in lists"
             raise SettingsError(
                 f"The profile {path} has {what} at line {event.start_mark.line + 1}, which no profile needs.",
-                next_step="see docs/profiles.md",
+                hint="see docs/profiles.md",
             )
 
 

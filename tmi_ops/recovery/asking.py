@@ -37,7 +37,7 @@ def ask_server(postgres: PostgresSettings, report: Report) -> Witness | None:
         with connect(postgres) as connection:
             return server_witness(connection)
     except OpsError as error:
-        report.note(f"The living server could not be asked: {error.what}")
+        report.note(f"The living server could not be asked: {error.message}")
         return None
 
 

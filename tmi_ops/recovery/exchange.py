@@ -46,8 +46,8 @@ def exchange_names(
                 allow_connections(connection, database, allowed=not closed)
             raise RecoveryError(
                 f"The restored copy could not take the name {database}: {first_line(error)}.",
-                kept=f"{database} is as it was{'' if closed else ' and open again'}.",
-                next_step="end the sessions that hold it (stop the application) and try again",
+                detail=f"{database} is as it was{'' if closed else ' and open again'}.",
+                hint="end the sessions that hold it (stop the application) and try again",
             ) from None
         if keep_as is not None:
             allow_connections(connection, keep_as, allowed=True)

@@ -241,8 +241,8 @@ def _only(text: str, entry: TocEntry) -> Iterator[str]:
     if not _gives_alone(text):
         raise RecoveryError(
             f"The dump holds something else where owner or rights of {_called(entry)} should be.",
-            kept="It was not run.",
-            next_step="load the dump with the connecting role's rights where you trust it: --as-superuser",
+            detail="It was not run.",
+            hint="load the dump with the connecting role's rights where you trust it: --as-superuser",
         )
     encoded = text.encode()
     for raw in postgast.parse(text).stmts:
@@ -303,9 +303,9 @@ def _require_let_in(loader: PostgresSettings) -> None:
             pass
     except DatabaseError as error:
         raise DatabaseError(
-            f"The restore makes a role of its own to load the dump, and the server does not let it in: {error.what}",
-            kept="The role was removed again.",
-            next_step="let roles named tmi_ops_load_... in from this host (pg_hba.conf), or load the dump with the "
+            f"The restore makes a role of its own to load the dump, and the server does not let it in: {error.message}",
+            detail="The role was removed again.",
+            hint="let roles named tmi_ops_load_... in from this host (pg_hba.conf), or load the dump with the "
             "connecting role's rights: --as-superuser",
         ) from None
 

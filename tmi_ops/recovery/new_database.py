@@ -48,19 +48,17 @@ def create_database(
                 if not any_locale:
                     raise DatabaseError(
                         f"This server has no such locale as the backup's database: {first_line(error)}.",
-                        next_step="install the locale (or a PostgreSQL with ICU) on the server; or let the copy sort "
+                        hint="install the locale (or a PostgreSQL with ICU) on the server; or let the copy sort "
                         "by C with --accept-differences, which changes ORDER BY and the order of text indexes",
                     ) from None
                 report.note(f"this server has no locale {source.locale or source.collation}; {name} sorts by C instead")
                 connection.execute(create + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
         except psycopg.errors.DuplicateDatabase:
-            raise DatabaseError(
-                f"The database {name} exists already.", next_step="choose another name for --into"
-            ) from None
+            raise DatabaseError(f"The database {name} exists already.", hint="choose another name for --into") from None
         except psycopg.errors.InsufficientPrivilege:
             raise DatabaseError(
                 f"{address.user} may not create databases.",
-                next_step=f'as a superuser: ALTER USER "{address.user}" CREATEDB',
+                hint=f'as a superuser: ALTER USER "{address.user}" CREATEDB',
             ) from None
 
 

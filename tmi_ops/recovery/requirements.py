@@ -14,6 +14,7 @@ from psycopg import sql
 from tmi_ops.backup.archive.files import read_toc
 from tmi_ops.backup.archive.toc import TocEntry
 from tmi_ops.backup.properties import DatabaseProperties
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ProgramError, RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.fetch import FetchedBackup
@@ -30,6 +31,8 @@ _LACKS = re.compile(
 
 class NotHereError(RecoveryError):
     """The server at hand lacks what the backup needs, which says nothing against the backup."""
+
+    default_code = Code.NOT_HERE
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,19 @@ def require_extensions(missing: Requirements) -> None:
         names = ", ".join(sorted(missing.extensions))
         raise NotHereError(
             f"The server lacks extensions that the backup needs: {names}.",
-            kept="This says nothing against the backup, and no verdict was recorded.",
-            next_step="install the packages that bring them (on Debian often postgresql-contrib or postgresql-NN-NAME) "
+            detail="This says nothing against the backup, and no verdict was recorded.",
+            hint="install the packages that bring them (on Debian often postgresql-contrib or postgresql-NN-NAME) "
             "beside the PostgreSQL programs that are used here, then try again",
         )
 
 
 def not_here(error: ProgramError) -> NotHereError | None:
     """The same failure as one of the server at hand, when its words say so; None where the dump may be at fault."""
-    words = _LACKS.search(error.what)
+    words = _LACKS.search(error.message)
     if words is None:
         return None
     return NotHereError(
-        f"Not proven here, because the server lacks something: {error.what}",
-        kept="This says nothing against the backup, and no verdict was recorded.",
-        next_step="mend what it names on this machine, or prove the backup on a machine set up as the source is",
+        f"Not proven here, because the server lacks something: {error.message}",
+        detail="This says nothing against the backup, and no verdict was recorded.",
+        hint="mend what it names on this machine, or prove the backup on a machine set up as the source is",
     )

@@ -116,7 +116,7 @@ def plan_restore(
         if server_major < backup_major:
             raise RecoveryError(
                 f"The backup is of PostgreSQL {backup_major}; this server is {server_major}, which cannot take it.",
-                next_step=f"restore into a server of PostgreSQL {backup_major} or newer",
+                hint=f"restore into a server of PostgreSQL {backup_major} or newer",
             )
         row = connection.execute(
             "SELECT (SELECT count(*) FROM pg_stat_activity a WHERE a.datname = d.datname)"
@@ -129,7 +129,7 @@ def plan_restore(
     if row is not None and not replace:
         raise RecoveryError(
             f"The database {into} exists on {settings.postgres.host}:{settings.postgres.port}.",
-            next_step=f"restore into another name, or add --replace: {into} is then kept under another name",
+            hint=f"restore into another name, or add --replace: {into} is then kept under another name",
         )
     stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
     return RestorePlan(
@@ -152,8 +152,8 @@ def _require_owner(connection: psycopg.Connection[Any], database: str) -> None:
     if row is not None and not row[1]:
         raise DatabaseError(
             f"{database} belongs to {row[0]}: {connection.info.user} may not rename it to put the copy in its place.",
-            kept="Nothing was begun.",
-            next_step=f"as a superuser: GRANT {quote(row[0])} TO {quote(connection.info.user)}; or take a new name",
+            detail="Nothing was begun.",
+            hint=f"as a superuser: GRANT {quote(row[0])} TO {quote(connection.info.user)}; or take a new name",
         )
 
 
@@ -227,8 +227,8 @@ def _restore_beside(
     if not comparison.equal and not choices.accept_differences:
         raise RecoveryError(
             f"The restored copy is not what was backed up: {'; '.join(comparison.differences[:5])}.",
-            kept=f"{plan.database} was not touched; the copy was dropped.",
-            next_step="choose another backup (tmi-ops backups) and verify it first, or take this one as it is with "
+            detail=f"{plan.database} was not touched; the copy was dropped.",
+            hint="choose another backup (tmi-ops backups) and verify it first, or take this one as it is with "
             "--accept-differences",
         )
     for difference in comparison.differences:
@@ -250,8 +250,8 @@ def _require_ordinary(server: PostgresSettings, dump_format: str, toc: Toc | Non
         more = f" and {len(needed) - _NAMED} more" if len(needed) > _NAMED else ""
         raise RecoveryError(
             f"Only a superuser can load this backup: {', '.join(needed[:_NAMED])}{more}.",
-            kept="Nothing was loaded.",
-            next_step="where you trust who made these, load it with the connecting role's rights: --as-superuser",
+            detail="Nothing was loaded.",
+            hint="where you trust who made these, load it with the connecting role's rights: --as-superuser",
         )
 
 
@@ -273,8 +273,8 @@ def _require_superuser_owners(server: PostgresSettings, toc: Toc, created: Colle
         raise RecoveryError(
             f"Only a superuser can own {', '.join(objects[:_NAMED])}; on this server {', '.join(lacking)} "
             f"{'is' if len(lacking) == 1 else 'are'} none.",
-            kept="Nothing was loaded.",
-            next_step="; ".join(steps),
+            detail="Nothing was loaded.",
+            hint="; ".join(steps),
         )
 
 
@@ -286,8 +286,8 @@ def _load_by_ordinary_role(
         try:
             load_archive(loader, dump, programs, report, tablespaces=tablespaces, owners=False)
         except ProgramError as error:
-            if _LACKS_RIGHTS.search(error.what) is not None:
-                error.next_step = "load it with the connecting role's rights where you trust the backup: --as-superuser"
+            if _LACKS_RIGHTS.search(error.message) is not None:
+                error.hint = "load it with the connecting role's rights where you trust the backup: --as-superuser"
             raise
         give_owners_and_rights(address, toc)
 
@@ -297,13 +297,13 @@ def _drop_copy(settings: Settings, name: str, report: Report) -> None:
     try:
         drop_database(settings.postgres, name)
     except DatabaseError as error:
-        report.note(f'the copy {name} could not be dropped ({error.what}); drop it by hand: DROP DATABASE "{name}"')
+        report.note(f'the copy {name} could not be dropped ({error.message}); drop it by hand: DROP DATABASE "{name}"')
 
 
 def _lacks_tablespaces(names: frozenset[str]) -> RecoveryError:
     listed = ", ".join(sorted(names))
     return RecoveryError(
         f"The backup's objects lie in tablespaces that this server lacks: {listed}.",
-        next_step="make them (CREATE TABLESPACE NAME LOCATION 'DIRECTORY'), or add --no-tablespaces: everything then "
+        hint="make them (CREATE TABLESPACE NAME LOCATION 'DIRECTORY'), or add --no-tablespaces: everything then "
         "lies in the new database's own",
     )

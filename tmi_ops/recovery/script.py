@@ -35,7 +35,7 @@ def run_script(script: Path, programs: Programs, loader: Loader) -> None:
     if not can_restrict(programs):
         raise ProgramError(
             f"psql {programs.version} cannot shut off the commands that a plain dump may hold (CVE-2025-8714).",
-            next_step=f"install the latest minor release of PostgreSQL {programs.major}, or take backups in the custom "
+            hint=f"install the latest minor release of PostgreSQL {programs.major}, or take backups in the custom "
             "format",
         )
     argv: list[str | Path] = [

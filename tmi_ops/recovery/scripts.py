@@ -115,7 +115,7 @@ def parse_properties(script: str, refuse: Refuse) -> DatabaseProperties:
     except ValidationError as error:
         raise RecoveryError(
             f"The backup's database.sql cannot be understood: {error.errors()[0]['msg']}.",
-            next_step="restore another backup (tmi-ops backups), or this one by hand as RESTORE.md in the store says",
+            hint="restore another backup (tmi-ops backups), or this one by hand as RESTORE.md in the store says",
         ) from None
 
 
@@ -128,7 +128,7 @@ def _statements(script: str, name: str) -> list[tuple[str, Any]]:
     except postgast.PgQueryError as error:
         raise RecoveryError(
             f"The backup's {name} cannot be parsed: {error}.",
-            next_step="restore another backup (tmi-ops backups), or this one by hand as RESTORE.md in the store says",
+            hint="restore another backup (tmi-ops backups), or this one by hand as RESTORE.md in the store says",
         ) from None
     found = []
     for raw in tree.stmts:

@@ -36,7 +36,7 @@ def read_surroundings(fetched: FetchedBackup, report: Report) -> Surroundings:
             raise RecoveryError(
                 f"{SURROUNDINGS_OBJECT} of the backup cannot be understood: "
                 f"{'.'.join(map(str, first['loc']))}: {first['msg']}.",
-                next_step="restore another backup (tmi-ops backups)",
+                hint="restore another backup (tmi-ops backups)",
             ) from None
     roles = parse_roles(
         fetched.path(GLOBALS_OBJECT).read_bytes().decode(errors="replace"),

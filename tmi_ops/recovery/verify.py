@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tmi_ops import __version__
 from tmi_ops.backup.archive.toc import ArchiveError
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.own_checks import ask_of_copy
@@ -95,7 +96,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
                 fetched = fetch_backup(store, manifest, Path(directory), report)
             _restore_and_compare(fetched, programs, scratch_root, settings.profile, findings, report)
         except (IntegrityError, ObjectMissingError, ArchiveError, _RestoreFailedError) as failure:
-            findings.reasons.append(failure.what)
+            findings.reasons.append(failure.message)
     verdict = _verdict(manifest, programs, findings)
     record_verdict(store, verdict)
     return Proof(verdict, findings.validation)
@@ -103,6 +104,8 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
 
 class _RestoreFailedError(RecoveryError):
     """The backup's bytes are sound, but PostgreSQL could not restore them."""
+
+    default_code = Code.LOAD_FAILED
 
 
 def _restore_and_compare(
@@ -129,7 +132,7 @@ def _restore_and_compare(
                 load_dump(address, fetched, programs, report)
                 findings.but_for.extend(apply_properties(address, surroundings.database, report))
             except ProgramError as error:
-                raise not_here(error) or _RestoreFailedError(error.what) from error
+                raise not_here(error) or _RestoreFailedError(error.message) from error
         with findings.timed("compare"):
             findings.comparison = compare_with_source(address, fetched, programs, report)
             findings.reasons.extend(findings.comparison.differences)

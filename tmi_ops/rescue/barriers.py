@@ -35,7 +35,7 @@ class Barrier:
     """What keeps a plan from being carried out, a sentence, and what clears it away."""
 
     what: str
-    next_step: str
+    hint: str
 
 
 def require_clear(barriers: Sequence[Barrier]) -> None:
@@ -43,7 +43,7 @@ def require_clear(barriers: Sequence[Barrier]) -> None:
     RecoveryError: something is in the way of the plan that has these.
     """
     if barriers:
-        raise RecoveryError(barriers[0].what, kept="Nothing was changed.", next_step=barriers[0].next_step)
+        raise RecoveryError(barriers[0].what, detail="Nothing was changed.", hint=barriers[0].hint)
 
 
 def rehearse_update(now: psycopg.Connection[Any], table: sql.Composable, columns: Iterable[str]) -> int | None:
@@ -74,7 +74,7 @@ def require_primary(now: psycopg.Connection[Any]) -> None:
     if row and row[0]:
         raise RecoveryError(
             f"{now.info.host}:{now.info.port} is a standby: it takes no writes.",
-            next_step="set POSTGRES_HOST and POSTGRES_PORT to its primary",
+            hint="set POSTGRES_HOST and POSTGRES_PORT to its primary",
         )
 
 

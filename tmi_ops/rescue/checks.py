@@ -62,8 +62,8 @@ def check_rows(
             raise RecoveryError(
                 f"Of {table.table} {table.insert:,} rows were to be inserted and {table.update:,} updated; the server "
                 f"did {inserted:,} and {updated:,}.",
-                kept=_ROLLED_BACK,
-                next_step="see whether a trigger or rule leaves rows out"
+                detail=_ROLLED_BACK,
+                hint="see whether a trigger or rule leaves rows out"
                 + (f": {', '.join(table.fires)}" if table.fires else ""),
             )
         altered[table.table] = _altered(now, pair, table.written, stage_whole)
@@ -126,8 +126,8 @@ def _require_unaltered(plan: RescuePlan, altered: Mapping[str, Altered]) -> None
     raise RecoveryError(
         f"{one.rows:,} rows of {table} would not be what they were: {', '.join(one.columns)} came out otherwise"
         + (f", by {', '.join(fires)}." if fires else "."),
-        kept=_ROLLED_BACK,
-        next_step="accept what triggers make of them with --accept-triggers, or have the trigger disabled by its owner "
+        detail=_ROLLED_BACK,
+        hint="accept what triggers make of them with --accept-triggers, or have the trigger disabled by its owner "
         "for the while",
     )
 
@@ -154,8 +154,8 @@ def _check_references(now: psycopg.Connection[Any], pairs: Mapping[TableName, Pa
             raise RecoveryError(
                 f"{row[0] if row else 'Some'} rows of {link.child} would refer to rows of {link.parent} that are not "
                 f"there ({', '.join(link.columns)}).",
-                kept=_ROLLED_BACK,
-                next_step="plan it again: the same command compares anew",
+                detail=_ROLLED_BACK,
+                hint="plan it again: the same command compares anew",
             )
         checked += 1
     return checked

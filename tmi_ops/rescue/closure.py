@@ -75,7 +75,7 @@ class Picked:
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
             raise RecoveryError(
                 f"PostgreSQL cannot choose {rows.words()}: {first_line(error)}.",
-                next_step="write --where as in a query of that table, with text in single quotes",
+                hint="write --where as in a query of that table, with text in single quotes",
             ) from None
         if rows.where is None and rows.key is None and added == self._count(pair.name):
             self._whole.add(pair.name)
@@ -156,13 +156,11 @@ def pick(sides: Sides, selection: Selection) -> Picked:
     picked = Picked(sides)
     for rows in selection.rows:
         if picked.choose(rows) == 0 and rows.where is None and rows.key is None:
-            raise RecoveryError(
-                f"{rows.table} held no row then.", next_step="choose an earlier moment, or another table"
-            )
+            raise RecoveryError(f"{rows.table} held no row then.", hint="choose an earlier moment, or another table")
     if selection.rows and not picked.tables:
         raise RecoveryError(
             f"The past has no such row: {'; '.join(rows.words() for rows in selection.rows)}.",
-            next_step="choose an earlier moment (tmi-ops recover find), or look with tmi-ops recover diff",
+            hint="choose an earlier moment (tmi-ops recover find), or look with tmi-ops recover diff",
         )
     picked.follow(sides.links, with_children=selection.with_children and selection.values is None)
     return picked
@@ -174,7 +172,7 @@ def _condition(pair: Pair, rows: TableRows) -> sql.Composable:
             columns = ", ".join(pair.then.key) or "nothing"
             raise RecoveryError(
                 f"The key of {pair.name} is {columns}, and it was given as {len(rows.key)} values.",
-                next_step="give one value for each, in that order, or choose rows with --where",
+                hint="give one value for each, in that order, or choose rows with --where",
             )
         types = {column.name: column.type for column in pair.then.columns}
         return sql.SQL(" AND ").join(

@@ -105,7 +105,7 @@ def bring_back(
         sides = with_values_only(sides, plan.selection.values)
     pairs = _written_pairs(sides, plan)
     if planned_digest(sides, list(pairs.values())) != plan.digest:
-        raise RecoveryError("This plan was made on another comparison.", next_step=PLAN_AGAIN)
+        raise RecoveryError("This plan was made on another comparison.", hint=PLAN_AGAIN)
     definitions = lost_definitions(sides, [pair for pair in pairs.values() if pair.now is None])
     deed = _Deed()
     try:
@@ -187,7 +187,7 @@ def _require_solved(plan: RescuePlan) -> None:
         raise RecoveryError(
             f"{rows:,} rows are in conflict with what is there now, and the policy {plan.selection.policy} has no "
             "answer to that.",
-            next_step="look at the conflicts, then choose --conflicts keep-current, take-past or skip",
+            hint="look at the conflicts, then choose --conflicts keep-current, take-past or skip",
         )
 
 
@@ -195,7 +195,7 @@ def _require_same_shape(sides: Sides, pairs: Mapping[TableName, Pair]) -> None:
     living = read_again(sides).living
     for name, pair in pairs.items():
         if living.tables.get(name) != pair.now:
-            raise RecoveryError(f"The definition of {name} has changed since the plan.", next_step=PLAN_AGAIN)
+            raise RecoveryError(f"The definition of {name} has changed since the plan.", hint=PLAN_AGAIN)
 
 
 def _after_triggers(plan: RescuePlan) -> str:
@@ -219,20 +219,20 @@ def refused(error: psycopg.Error, at: str, triggers: str = "") -> RecoveryError:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return RecoveryError(
             f"Somebody has held a lock that {at} needs for {LOCK_TIMEOUT_S} s.",
-            next_step="see pg_stat_activity, and pg_prepared_xacts for what no session owns; then try again",
+            hint="see pg_stat_activity, and pg_prepared_xacts for what no session owns; then try again",
             transient=True,
         )
     if isinstance(error, psycopg.errors.UniqueViolation) and triggers:
         return RecoveryError(
             f"The living server refused {at}: {said}. Triggers that fire by this may have made that row: {triggers}.",
-            kept=_ROLLED_BACK,
-            next_step=f"leave {at} out (--only), or have the trigger disabled by its owner for the while",
+            detail=_ROLLED_BACK,
+            hint=f"leave {at} out (--only), or have the trigger disabled by its owner for the while",
         )
     if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
         return RecoveryError(
-            f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=PLAN_AGAIN, transient=True
+            f"The living server refused {at}: {said}.", detail=_ROLLED_BACK, hint=PLAN_AGAIN, transient=True
         )
-    return RecoveryError(f"The living server refused {at}: {said}.", kept=_ROLLED_BACK, next_step=_advice(error, at))
+    return RecoveryError(f"The living server refused {at}: {said}.", detail=_ROLLED_BACK, hint=_advice(error, at))
 
 
 def _advice(error: psycopg.Error, at: str) -> str:

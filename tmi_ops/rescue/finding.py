@@ -106,7 +106,7 @@ def find_events(
     if found is None and not history.events:
         raise RecoveryError(
             f"There is no table {table} now, and none of that name was dropped in the WAL that was searched.",
-            next_step="name it as schema.table; `tmi-ops recover diff` lists what a moment had that is gone now",
+            hint="name it as schema.table; `tmi-ops recover diff` lists what a moment had that is gone now",
         )
     return Found(table, since, until, history.events, found is not None, segments, reached, history.blind)
 
@@ -262,7 +262,7 @@ def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:
     if not files:
         raise RecoveryError(
             "The archive holds no WAL of then.",
-            next_step="see what it holds: `tmi-ops wal status`; `tmi-ops wal stream --catch-up` brings it level",
+            hint="see what it holds: `tmi-ops wal status`; `tmi-ops wal stream --catch-up` brings it level",
         )
     return files
 
@@ -315,7 +315,7 @@ def _fetch(store: ObjectStore, facts: RecoveryFacts, batch: Sequence[WalFile], d
             if not there:
                 raise RecoveryError(
                     f"The WAL file {file.stored} is gone from the archive.",
-                    next_step="run `tmi-ops wal gaps` to see what is whole, and begin the search after it: --from",
+                    hint="run `tmi-ops wal gaps` to see what is whole, and begin the search after it: --from",
                 )
 
 

@@ -23,7 +23,7 @@ _WRITTEN_BY_US = sql.SQL(
 )
 
 
-def require_missing(now: psycopg.Connection[Any], pair: Pair, next_step: str) -> None:
+def require_missing(now: psycopg.Connection[Any], pair: Pair, hint: str) -> None:
     """See that none of the rows to be inserted is there by now.
 
     Raises:
@@ -35,7 +35,7 @@ def require_missing(now: psycopg.Connection[Any], pair: Pair, next_step: str) ->
         pair.temporary("stage"), _there(pair)
     )
     if now.execute(query).fetchone() is not None:
-        raise RecoveryError(f"Rows of {pair.name} that were to be inserted are there by now.", next_step=next_step)
+        raise RecoveryError(f"Rows of {pair.name} that were to be inserted are there by now.", hint=hint)
 
 
 def become_updates(now: psycopg.Connection[Any], pair: Pair) -> int:

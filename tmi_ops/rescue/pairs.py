@@ -170,7 +170,7 @@ def find_table(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> Pair
     """
     name = find_name(then, words)
     if name not in pairs:
-        raise RecoveryError(f"{name} is partitioned.", next_step=f"name one of its partitions: {_some(then, name)}")
+        raise RecoveryError(f"{name} is partitioned.", hint=f"name one of its partitions: {_some(then, name)}")
     return pairs[name]
 
 
@@ -199,13 +199,13 @@ def _no_table(then: Shape, words: str) -> RecoveryError:
     several = sorted(str(name) for name in (*then.tables, *then.partitions) if name.name == words)
     if several:
         return RecoveryError(
-            f"There was more than one table {words} then.", next_step=f"name it as one of {', '.join(several)}"
+            f"There was more than one table {words} then.", hint=f"name it as one of {', '.join(several)}"
         )
     names = {short: name for name in (*then.tables, *then.partitions) for short in (name.name, str(name))}
     alike = get_close_matches(words, names, n=1)
     meant = f"did you mean {alike[0]}? " if alike else ""
     return RecoveryError(
-        f"There was no table {words} then.", next_step=f"{meant}`tmi-ops recover diff` lists the tables that differ"
+        f"There was no table {words} then.", hint=f"{meant}`tmi-ops recover diff` lists the tables that differ"
     )
 
 

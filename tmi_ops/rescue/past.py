@@ -107,7 +107,7 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
     if manifest.format == "schema-only":
         raise RecoveryError(
             f"{manifest.backup_id} holds no rows that could be loaded.",
-            next_step="choose a logical backup that is not schema-only (tmi-ops backups), or a moment with --to-time",
+            hint="choose a logical backup that is not schema-only (tmi-ops backups), or a moment with --to-time",
         )
     programs = server_programs(
         manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
@@ -134,5 +134,5 @@ def _require_database(address: PostgresSettings, target: Target) -> None:
     if found is None:
         raise RecoveryError(
             f"At {target.words()} the cluster had no database {address.database}.",
-            next_step="choose another moment, or set POSTGRES_DB to the name it had",
+            hint="choose another moment, or set POSTGRES_DB to the name it had",
         )

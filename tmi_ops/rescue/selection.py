@@ -53,7 +53,7 @@ def named_root(said: str) -> tuple[str, str]:
     """
     name, equals, key = said.partition("=")
     if not (name and equals and key):
-        raise SettingsError(f"{said!r} names no root.", next_step="write it as NAME=KEY, for example order=17")
+        raise SettingsError(f"{said!r} names no root.", hint="write it as NAME=KEY, for example order=17")
     return name, key
 
 
@@ -68,7 +68,7 @@ def root_rows(profile: Profile, name: str, key: str) -> TableRows:
         known = ", ".join(profile.roots) or "none at all"
         raise SettingsError(
             f"The profile {profile.name} has no root called {name!r}.",
-            next_step=f"name one of its roots ({known}), or choose rows by --table with --key or --where",
+            hint=f"name one of its roots ({known}), or choose rows by --table with --key or --where",
         )
     return TableRows(root.table, key=(key,))
 

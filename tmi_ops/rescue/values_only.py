@@ -34,12 +34,12 @@ def _narrowed(pair: Pair, values: SetColumns) -> Pair:
     if pair.now is None:
         raise RecoveryError(
             f"The whole table {pair.name} is gone, not only values of its columns.",
-            next_step=f"bring the table back: tmi-ops recover rows --table {pair.name}",
+            hint=f"bring the table back: tmi-ops recover rows --table {pair.name}",
         )
     if not pair.key:
         raise RecoveryError(
             f"{pair.name} has no key that both sides share, so nobody can tell which value belongs to which row.",
-            next_step=f"look at the rows and decide by hand: tmi-ops recover diff --table {pair.name}",
+            hint=f"look at the rows and decide by hand: tmi-ops recover diff --table {pair.name}",
         )
     for column in values.columns:
         _require_movable(pair, column)
@@ -56,19 +56,19 @@ def _require_movable(pair: Pair, column: str) -> None:
     if column in {one.name for one in pair.lost_columns}:
         raise RecoveryError(
             f"{pair.name} has no column {column} any more.",
-            next_step=f"bring the column back, with its values: --column {column} instead of --set-column {column}",
+            hint=f"bring the column back, with its values: --column {column} instead of --set-column {column}",
         )
     if column not in pair.then.column_names:
         raise RecoveryError(
             f"{pair.name} had no column {column} then.",
-            next_step=f"name one of {', '.join(one.name for one in pair.columns)}",
+            hint=f"name one of {', '.join(one.name for one in pair.columns)}",
         )
     if column in pair.key:
         raise RecoveryError(
             f"{column} is part of the key of {pair.name}: it tells which row is which.",
-            next_step="bring the whole rows back: the same command without --set-column",
+            hint="bring the whole rows back: the same command without --set-column",
         )
     if column not in {one.name for one in pair.columns}:
         raise RecoveryError(
-            f"The values of {column} of {pair.name} are computed by the server.", next_step="name what it is made of"
+            f"The values of {column} of {pair.name} are computed by the server.", hint="name what it is made of"
         )

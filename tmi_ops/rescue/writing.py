@@ -127,7 +127,7 @@ def lock_changing(now: psycopg.Connection[Any], pair: Pair) -> None:
     ).fetchone()
     if row is None or row[0] != row[1]:
         raise RecoveryError(
-            f"Rows of {pair.name} that were to be changed back have changed since the plan.", next_step=PLAN_AGAIN
+            f"Rows of {pair.name} that were to be changed back have changed since the plan.", hint=PLAN_AGAIN
         )
 
 

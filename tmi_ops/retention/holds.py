@@ -60,8 +60,8 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
         held = read_hold(store, backup_id)
         raise ObjectExistsError(
             f"{backup_id} is held already{f', since {held.since:%Y-%m-%d}: {held.reason}' if held else ''}.",
-            kept="That hold was left as it is.",
-            next_step=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
+            detail="That hold was left as it is.",
+            hint=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
         ) from None
     if has_object_lock(store):
         for key in _objects_of(store, manifest):
@@ -81,7 +81,7 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
     """
     held = read_hold(store, backup_id)
     if held is None:
-        raise ObjectMissingError(f"{backup_id} is not held.", next_step="see what is: `tmi-ops prune --dry-run`")
+        raise ObjectMissingError(f"{backup_id} is not held.", hint="see what is: `tmi-ops prune --dry-run`")
     if has_object_lock(store):
         others = [hold.backup_id for hold in list_holds(store) if hold.backup_id != backup_id]
         still_held = {key for other in others for key in _objects_of(store, read_manifest(store, other))}
@@ -139,7 +139,7 @@ def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
     except ValidationError:
         raise StoreError(
             f"The hold {key} cannot be read.",
-            kept="It counts as a hold; nothing was deleted.",
-            next_step=f"write it anew: delete this object, then `tmi-ops hold {backup_id} --reason ...`",
+            detail="It counts as a hold; nothing was deleted.",
+            hint=f"write it anew: delete this object, then `tmi-ops hold {backup_id} --reason ...`",
         ) from None
     return Hold(backup_id, record.reason, record.since)

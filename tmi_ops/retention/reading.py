@@ -95,8 +95,8 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
         lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
     except ObjectMissingError as error:
         raise StoreError(
-            f"The catalogue changed while it was read: {error.what}",
-            next_step="see that no other prune is running, then try again",
+            f"The catalogue changed while it was read: {error.message}",
+            hint="see that no other prune is running, then try again",
             transient=True,
         ) from None
     base = manifest if isinstance(manifest, BaseManifest) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 from tmi_ops.retention.facts import RetentionFacts
 
@@ -15,6 +16,8 @@ SILENCE = timedelta(days=3)
 
 class RetentionRefusedError(BackupError):
     """Removing anything now could be a mistake, so nothing is removed."""
+
+    default_code = Code.RETENTION_REFUSED
 
 
 def require_sane_clocks(facts: RetentionFacts, window: timedelta, now: datetime) -> None:
@@ -49,5 +52,5 @@ def require_sane_clocks(facts: RetentionFacts, window: timedelta, now: datetime)
         )
 
 
-def _refused(what: str, next_step: str) -> RetentionRefusedError:
-    return RetentionRefusedError(f"{what}.", kept="Nothing was deleted.", next_step=next_step)
+def _refused(what: str, hint: str) -> RetentionRefusedError:
+    return RetentionRefusedError(f"{what}.", detail="Nothing was deleted.", hint=hint)

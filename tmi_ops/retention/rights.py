@@ -69,8 +69,8 @@ def require_rights(rights: Iterable[KeyRight]) -> None:
     if missing:
         raise StoreError(
             f"The store's keys lack {', '.join(missing)}, which this plan needs.",
-            kept="Nothing was removed.",
-            next_step=f"prune with keys that have the policy {POLICY}; TMI_OPS_S3_PURPOSE says what a host's are for",
+            detail="Nothing was removed.",
+            hint=f"prune with keys that have the policy {POLICY}; TMI_OPS_S3_PURPOSE says what a host's are for",
         )
 
 

@@ -54,7 +54,7 @@ def read_application(variables: Mapping[str, str] | None = None) -> Application:
     values = read_variables() if variables is None else variables
     url = values.get(HEALTH_URL) or None
     if url is not None and urlsplit(url).scheme not in ("http", "https"):
-        raise SettingsError(f"{HEALTH_URL} is not an http or https URL.", next_step="write it as http://host/health")
+        raise SettingsError(f"{HEALTH_URL} is not an http or https URL.", hint="write it as http://host/health")
     return Application(
         roles=tuple(part.strip() for part in values.get(ROLES, "").split(",") if part.strip()),
         hooks={hook: values[variable] for hook, variable in VARIABLES.items() if values.get(variable)},
@@ -90,14 +90,14 @@ def run_hook(application: Application, hook: Hook, told: Mapping[str, str]) -> s
     except subprocess.TimeoutExpired:
         raise RecoveryError(
             f"The {hook} hook did not end within {HOOK_TIMEOUT_S:.0f} s and was ended.",
-            next_step=f"see what {VARIABLES[hook]} waits for",
+            hint=f"see what {VARIABLES[hook]} waits for",
         ) from None
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode != 0:
         said = " / ".join(lines[-_LINES_SHOWN:]) or "it said nothing"
         raise RecoveryError(
             f"The {hook} hook exited with {done.returncode}: {said}.",
-            next_step=f"mend what {VARIABLES[hook]} runs; it is run again then, so it must bear that",
+            hint=f"mend what {VARIABLES[hook]} runs; it is run again then, so it must bear that",
         )
     return lines[-1] if lines else ""
 
@@ -119,7 +119,7 @@ def await_health(url: str, within_s: float = WELL_WITHIN_S) -> float:
         if time.monotonic() - begun > within_s:
             raise RecoveryError(
                 f"The application is not well after {within_s:.0f} s: {said}.",
-                next_step=f"look at its log, and whether {HEALTH_URL} is right",
+                hint=f"look at its log, and whether {HEALTH_URL} is right",
                 transient=True,
             )
         time.sleep(_ASK_EVERY_S)

@@ -29,6 +29,6 @@ def actions_for(plan: Plan) -> Actions:
     if missing:
         raise RecoveryError(
             f"This version of tmi_ops cannot carry out {plan.runbook}: it lacks {', '.join(missing)}.",
-            next_step="use the version that began the run",
+            hint="use the version that began the run",
         )
     return actions

@@ -83,7 +83,7 @@ def looked_at(home: Path, environment: str, job: str, name: str, now: datetime) 
             f"name one of {', '.join(known)}" if known else f"launch {job} without `confirm`: its metadata names one"
         )
         said = f"No plan {name!r} of {job} in {environment} was looked at lately." if name else "Which plan?"
-        raise SettingsError(said, next_step=names)
+        raise SettingsError(said, hint=names)
     return found
 
 
@@ -114,7 +114,7 @@ def use_code(home: Path, environment: str, job: str, code: str, now: datetime) -
             f"The run was not confirmed: {code!r} is no code for {job} of {environment}, was used, or has ended."
             if code
             else "The run was not confirmed: it has no code.",
-            next_step=f"launch {job} without `confirm`; then, as the account that runs it: `tmi-ops recover code {job} "
+            hint=f"launch {job} without `confirm`; then, as the account that runs it: `tmi-ops recover code {job} "
             "PLAN`, with the plan that the launch named",
         )
     return found.plan
@@ -126,7 +126,7 @@ def require_plan(confirmed: str, plan: str, job: str) -> None:
         raise SettingsError(
             f"The run was not confirmed: the code says yes to the plan {confirmed}, and this would be {plan}. Either "
             "something else was asked for, or something changed since.",
-            next_step=f"look at this one and say yes to it: `tmi-ops recover code {job} {plan}`",
+            hint=f"look at this one and say yes to it: `tmi-ops recover code {job} {plan}`",
         )
 
 

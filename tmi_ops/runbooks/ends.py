@@ -40,7 +40,7 @@ def wal_of_newest(facts: RecoveryFacts) -> WalRange:
     if not ends:
         raise RecoveryError(
             "No base backup of the newest timeline can be used.",
-            next_step="see why: `tmi-ops backups`; a logical backup may do: `tmi-ops restore --backup ID --into NAME`",
+            hint="see why: `tmi-ops backups`; a logical backup may do: `tmi-ops restore --backup ID --into NAME`",
         )
     base = next(base for base in facts.bases if base.backup_id == ends[0].base)
     return wal_after(base, line, facts.archive)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.runbooks.journal import (
@@ -72,13 +73,19 @@ Actions = Mapping[str, Action]
 class DeclinedError(OpsError):
     """Somebody said no. The run waits where it is."""
 
+    default_code = Code.DECLINED
+
 
 class DeferredError(OpsError):
-    """Raised by a deed that cannot be done now; the run goes on without it. `next_step`: how it is done later."""
+    """Raised by a deed that cannot be done now; the run goes on without it. `hint`: how it is done later."""
+
+    default_code = Code.DEFERRED
 
 
 class RunbookError(RecoveryError):
     """A step failed. The journal knows how far the run came."""
+
+    default_code = Code.RUNBOOK
 
 
 @dataclass
@@ -152,7 +159,7 @@ def begin(
     if plan.obstacles:
         first, *others = plan.obstacles
         more = f" {' '.join(other.what for other in others)}" if others else ""
-        raise RecoveryError(f"The run is not begun: {first.what}{more}", next_step=first.next_step)
+        raise RecoveryError(f"The run is not begun: {first.what}{more}", hint=first.hint)
     now = datetime.now(UTC)
     journal = new_journal(plan, settings.environment, settings.objectives.rto.total_seconds(), min(since or now, now))
     logbook = logbook_of(settings, store, journal.run_id)
@@ -249,8 +256,8 @@ def _ask(work: Work, step: Step, confirm: Confirm) -> None:
     if not confirm(work.journal, step):
         raise DeclinedError(
             f"{work.journal.run_id} waits before its step {step.name}.",
-            kept=standing(work.journal),
-            next_step=ways_on(work.journal),
+            detail=standing(work.journal),
+            hint=ways_on(work.journal),
         )
     given = Consent(effect=step.effect, step=step.name, given_at=datetime.now(UTC))
     work.write(work.journal.model_copy(update={"consents": (*work.journal.consents, given)}))
@@ -274,15 +281,15 @@ def _do(work: Work, step: Step, deed: Callable[[Work], None], aim: Literal["done
         try:
             deed(work)
         except DeferredError as later:
-            work.say(f"Deferred: {later.what}")
-            outcome, left = "deferred", (f"{later.what} To do it {later.next_step}.",)
+            work.say(f"Deferred: {later.message}")
+            outcome, left = "deferred", (f"{later.message} To do it {later.hint}.",)
         fault(step.name, "deed done")
     except KeyboardInterrupt:
         ended = attempt.model_copy(update={"outcome": "failed", "ended_at": datetime.now(UTC), "said": (INTERRUPTED,)})
         work.write(with_attempt(work.journal, ended))
         raise
     except Exception as error:
-        what = error.what if isinstance(error, OpsError) else f"{type(error).__name__}: {error}"
+        what = error.message if isinstance(error, OpsError) else f"{type(error).__name__}: {error}"
         said = (*work.taken_said(), what)
         ended = attempt.model_copy(update={"outcome": "failed", "ended_at": datetime.now(UTC), "said": said})
         work.write(with_attempt(work.journal, ended))
@@ -298,11 +305,11 @@ def _do(work: Work, step: Step, deed: Callable[[Work], None], aim: Literal["done
 
 def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
     plan = journal.plan
-    cause = f"{error.next_step}; then " if error.next_step else ""
+    cause = f"{error.hint}; then " if error.hint else ""
     return RunbookError(
-        f"Step {plan.number(step.name)} of {len(plan.steps)}, {step.name}, failed: {error.what}",
-        kept=" ".join(part for part in (error.kept, standing(journal)) if part and part != "Nothing was changed."),
-        next_step=f"{cause}{ways_on(journal)}",
+        f"Step {plan.number(step.name)} of {len(plan.steps)}, {step.name}, failed: {error.message}",
+        detail=" ".join(part for part in (error.detail, standing(journal)) if part and part != "Nothing was changed."),
+        hint=f"{cause}{ways_on(journal)}",
         transient=error.transient,
     )
 
@@ -346,7 +353,7 @@ def _refuse_returning(journal: Journal) -> None:
         state = "was taken back" if journal.returned_at else "is being taken back"
         raise RecoveryError(
             f"{journal.run_id} {state}, so it cannot be gone on with.",
-            next_step=f"begin anew: `tmi-ops recover {journal.plan.runbook}`"
+            hint=f"begin anew: `tmi-ops recover {journal.plan.runbook}`"
             if journal.returned_at
             else f"`tmi-ops recover back {journal.run_id}` until it is over",
         )
@@ -356,13 +363,13 @@ def _refuse_to_return(journal: Journal, actions: Actions) -> None:
     if journal.state == "done":
         raise RecoveryError(
             f"{journal.run_id} is done: what it recovered is in service, and may have been written to since.",
-            next_step="to go back in time once more, begin a new run",
+            hint="to go back in time once more, begin a new run",
         )
     for step in journal.plan.steps:
         if journal.last(step.name) is not None and is_final(step) and actions[step.name].undo is None:
             raise RecoveryError(
                 f"{journal.run_id} cannot be taken back: {step.name} was begun, which has no way back.",
-                next_step=f"go on: `tmi-ops recover resume {journal.run_id}`",
+                hint=f"go on: `tmi-ops recover resume {journal.run_id}`",
             )
 
 

@@ -72,6 +72,6 @@ def _is_below(path: Path, directories: Iterable[Path]) -> bool:
 def _refused(field: str, said: str, setting: str, what: str) -> SettingsError:
     return SettingsError(
         f"`{field}` says {said!r}, which is not taken from Dagster's page.",
-        next_step=f"let it, in the settings of the account that runs it: {_PREFIX}{setting} must hold {what}; or use "
+        hint=f"let it, in the settings of the account that runs it: {_PREFIX}{setting} must hold {what}; or use "
         "the command `tmi-ops recover`",
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectMissingError, OpsError, RecoveryError, StoreError
 from tmi_ops.private import held_alone, write_durably
 from tmi_ops.progress import Report
@@ -35,6 +36,8 @@ _LOCK = "lock"
 
 class BrokenJournalError(OpsError):
     """A journal is there and cannot be understood."""
+
+    default_code = Code.JOURNAL_UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Logbook:
         except OSError as error:
             raise RecoveryError(
                 f"The journal {self.directory / JOURNAL} could not be written: {error.strerror}.",
-                kept="No step is begun without it.",
-                next_step=f"make room or give access there, then `tmi-ops recover resume {self.run_id}`",
+                detail="No step is begun without it.",
+                hint=f"make room or give access there, then `tmi-ops recover resume {self.run_id}`",
             ) from None
         self.copy_to_store(JOURNAL, data, report)
 
@@ -73,7 +76,7 @@ class Logbook:
         try:
             write_over(self.store, f"{FOLDER}/{self.run_id}/{name}", sealed(self.store, data), "journal")
         except StoreError as error:
-            report.note(f"{name} is kept here only, in {self.directory}: {error.what}")
+            report.note(f"{name} is kept here only, in {self.directory}: {error.message}")
 
     def read(self) -> Journal:
         """The journal as it lies here.
@@ -85,7 +88,7 @@ class Logbook:
             return _parsed((self.directory / JOURNAL).read_bytes(), str(self.directory / JOURNAL))
         except FileNotFoundError:
             raise BrokenJournalError(
-                f"There is no journal in {self.directory}.", next_step="see what is there: `tmi-ops recover list`"
+                f"There is no journal in {self.directory}.", hint="see what is there: `tmi-ops recover list`"
             ) from None
 
     @property
@@ -104,9 +107,7 @@ class Logbook:
         Raises:
             RecoveryError: somebody does.
         """
-        refusal = RecoveryError(
-            f"Another process is carrying out {self.run_id}.", next_step="wait for it, or stop it first"
-        )
+        refusal = RecoveryError(f"Another process is carrying out {self.run_id}.", hint="wait for it, or stop it first")
         with held_alone(self.directory / _LOCK, refusal):
             yield
 
@@ -131,7 +132,7 @@ def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest"
     if len(found) != 1:
         raise RecoveryError(
             f"{len(found) or 'No'} runs of runbooks begin with {name!r}." if name != "latest" else "There was no run.",
-            next_step="see which there are: `tmi-ops recover list`",
+            hint="see which there are: `tmi-ops recover list`",
         )
     logbook = logbook_of(settings, store, found[0])
     if found[0] not in here and store is not None:
@@ -160,7 +161,7 @@ def _from_store(store: ObjectStore, run_id: str, consents: tuple[Consent, ...]) 
     if journal.run_id != run_id:
         raise BrokenJournalError(
             f"The journal {key} is of another run, {journal.run_id}: it was copied or renamed.",
-            next_step="find out who put it there",
+            hint="find out who put it there",
         )
     return journal.model_copy(update={"consents": consents})
 
@@ -205,7 +206,7 @@ def _parsed(data: bytes, where: str) -> Journal:
         return Journal.model_validate_json(data)
     except ValidationError:
         raise BrokenJournalError(
-            f"The journal {where} cannot be read.", next_step="use the tmi-ops that wrote it, or a newer one"
+            f"The journal {where} cannot be read.", hint="use the tmi-ops that wrote it, or a newer one"
         ) from None
 
 
@@ -214,4 +215,4 @@ def _noted(report: Report) -> Iterator[None]:
     try:
         yield
     except OpsError as error:
-        report.note(error.what)
+        report.note(error.message)

@@ -46,7 +46,7 @@ def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:
             places = socket.getaddrinfo(None if name == "*" else name, port, type=socket.SOCK_STREAM, flags=_LISTENING)
         except OSError as error:
             yield Obstacle(
-                what=f"{name} is no address to listen on: {error.strerror}.", next_step="give another with --listen"
+                what=f"{name} is no address to listen on: {error.strerror}.", hint="give another with --listen"
             )
             continue
         failed = [found for found in map(_bound, places) if found is not None]
@@ -55,7 +55,7 @@ def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:
         if taken or len(failed) == len(places):
             yield Obstacle(
                 what=f"Port {port} of this machine cannot be had: {(taken or failed)[0].strerror}.",
-                next_step="give another with --port",
+                hint="give another with --port",
             )
 
 
@@ -84,7 +84,7 @@ def network_obstacles(allowed: Iterable[str]) -> Iterator[Obstacle]:
             known = "/" in network
         if not known:
             yield Obstacle(
-                what=f"{network!r} is no network that could be let in.", next_step="write it as --allow 10.0.0.0/8"
+                what=f"{network!r} is no network that could be let in.", hint="write it as --allow 10.0.0.0/8"
             )
 
 
@@ -92,13 +92,13 @@ def file_obstacles(files: Iterable[str]) -> Iterator[Obstacle]:
     """They could not be written when the new server is there already."""
     for file in map(Path, files):
         if file.is_dir():
-            yield Obstacle(what=f"{file} is a directory.", next_step="name the file in it that shall be written")
+            yield Obstacle(what=f"{file} is a directory.", hint="name the file in it that shall be written")
         elif not file.parent.is_dir():
-            yield Obstacle(what=f"There is no directory {file.parent} for {file.name}.", next_step="create it")
+            yield Obstacle(what=f"There is no directory {file.parent} for {file.name}.", hint="create it")
         elif not os.access(file.parent, os.W_OK | os.X_OK):
             yield Obstacle(
                 what=f"Nothing may be written into {file.parent}.",
-                next_step="name a file elsewhere, or run this as its owner",
+                hint="name a file elsewhere, or run this as its owner",
             )
 
 
@@ -109,7 +109,7 @@ def key_obstacles(identity_file: Path | None, backups: Iterable[BackupManifest])
     try:
         read_identities(identity_file)
     except StoreError as error:
-        yield Obstacle(what=error.what, next_step=error.next_step)
+        yield Obstacle(what=error.message, hint=error.hint)
 
 
 def place_obstacles(directory: Path, owner: str | None) -> Iterator[Obstacle]:
@@ -117,22 +117,20 @@ def place_obstacles(directory: Path, owner: str | None) -> Iterator[Obstacle]:
     try:
         require_empty(directory)
     except RecoveryError as error:
-        yield Obstacle(what=error.what, next_step=error.next_step)
+        yield Obstacle(what=error.message, hint=error.hint)
     if owner is None:
         return
     try:
         account = pwd.getpwnam(owner)
     except KeyError:
-        yield Obstacle(
-            what=f"This machine has no account {owner}.", next_step="create it, or name another with --owner"
-        )
+        yield Obstacle(what=f"This machine has no account {owner}.", hint="create it, or name another with --owner")
         return
     if account.pw_uid == 0:
-        yield Obstacle(what="PostgreSQL refuses to run as root.", next_step="name another account with --owner")
+        yield Obstacle(what="PostgreSQL refuses to run as root.", hint="name another account with --owner")
     elif os.geteuid() not in (0, account.pw_uid):
         yield Obstacle(
             what=f"Only root can give files to {owner}.",
-            next_step=f"run this as root or as {owner}, or without --owner",
+            hint=f"run this as root or as {owner}, or without --owner",
         )
 
 
@@ -147,7 +145,7 @@ def room_obstacles(
     try:
         require_room(plan, place_of(Place(directory=str(directory))), store)
     except DiskSpaceError as error:
-        yield Obstacle(what=error.what, next_step=error.next_step)
+        yield Obstacle(what=error.message, hint=error.hint)
 
 
 def fence_obstacles(
@@ -168,9 +166,7 @@ def fence_obstacles(
     existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
     missing = [role for role in named if role not in existing]
     if missing:
-        yield Obstacle(
-            what=f"The server has no role {', '.join(missing)}.", next_step=f"correct {ROLES}, or leave it out"
-        )
+        yield Obstacle(what=f"The server has no role {', '.join(missing)}.", hint=f"correct {ROLES}, or leave it out")
     row = connection.execute(_ME).fetchone()
     if row is None or row[1]:
         return
@@ -179,22 +175,22 @@ def fence_obstacles(
         if not (creates_roles and _administers(connection, role)):
             yield Obstacle(
                 what=f"{me} may not shut {role} out.",
-                next_step=f"as a superuser: ALTER ROLE {me} CREATEROLE; GRANT {role} TO {me} WITH ADMIN OPTION",
+                hint=f"as a superuser: ALTER ROLE {me} CREATEROLE; GRANT {role} TO {me} WITH ADMIN OPTION",
             )
     if roles and not _may_end_sessions(connection, roles):
         yield Obstacle(
             what=f"{me} may not end sessions of {', '.join(roles)}.",
-            next_step=f"as a superuser: GRANT pg_signal_backend TO {me}",
+            hint=f"as a superuser: GRANT pg_signal_backend TO {me}",
         )
     if (in_place or not roles) and not _owns(connection, database):
         yield Obstacle(
             what=f"{me} does not own the database {database}, so it may neither shut nor rename it.",
-            next_step=f"as a superuser: ALTER DATABASE {database} OWNER TO {me}; or run this as its owner",
+            hint=f"as a superuser: ALTER DATABASE {database} OWNER TO {me}; or run this as its owner",
         )
     if in_place and not creates_databases:
         yield Obstacle(
             what=f"{me} may not create the database that takes its place.",
-            next_step=f"as a superuser: ALTER ROLE {me} CREATEDB; or give --into a directory for a new cluster",
+            hint=f"as a superuser: ALTER ROLE {me} CREATEDB; or give --into a directory for a new cluster",
         )
 
 

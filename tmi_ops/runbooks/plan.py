@@ -36,7 +36,7 @@ class Obstacle(Fact):
     """What would stop the run between two steps, a sentence, and what clears it away."""
 
     what: str
-    next_step: str
+    hint: str
 
 
 class Plan(Fact):

@@ -23,8 +23,8 @@ def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[st
         if run.plan.runbook in runbooks and run.state in ("stopped", "under way") and _is_in_the_way(run):
             raise RecoveryError(
                 f"The run {run.run_id} is not over: {_how_far(run)}.",
-                kept=standing(run),
-                next_step=ways_on(run),
+                detail=standing(run),
+                hint=ways_on(run),
             )
 
 

@@ -103,7 +103,7 @@ def read_catalog(connection: Connection) -> LiveSchema:
     if schema is None:
         raise DatabaseError(
             f"The role sees no schema in {database}: search_path names none that exists or may be used.",
-            next_step="GRANT USAGE ON SCHEMA public TO the role, or correct its search_path",
+            hint="GRANT USAGE ON SCHEMA public TO the role, or correct its search_path",
         )
     within = {"schema": schema}
     applications_schema = _applications_schema(connection)

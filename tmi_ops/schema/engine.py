@@ -63,9 +63,9 @@ def _refused_query(error: DBAPIError, postgres: PostgresSettings) -> DatabaseErr
     said = first_line(error.orig or error)
     if isinstance(error.orig, psycopg.errors.OutOfMemory):
         return DatabaseError(
-            f"{postgres.describe()} had no room to answer: {said}.", next_step=NO_ROOM_FOR_LOCKS, transient=True
+            f"{postgres.describe()} had no room to answer: {said}.", hint=NO_ROOM_FOR_LOCKS, transient=True
         )
     return DatabaseError(
         f"PostgreSQL would not answer about {postgres.describe()}: {said}.",
-        next_step=f"connect as the owner of the tables, or let {postgres.user} read them",
+        hint=f"connect as the owner of the tables, or let {postgres.user} read them",
     )

@@ -162,26 +162,26 @@ def _failed(
         blockers = holders(session, tables_of(operation), any_transaction=not tables_of(operation))
         return DatabaseError(
             f"{number} ({step.summary}) could not get its lock: {blockers} is in the way.",
-            kept=kept,
-            next_step=f"wait for that transaction or end it with SELECT pg_terminate_backend(<pid>), {_RERUN}",
+            detail=kept,
+            hint=f"wait for that transaction or end it with SELECT pg_terminate_backend(<pid>), {_RERUN}",
             transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
             f"{number} ({step.summary}) is not allowed: {_first_line(error)}.",
-            kept=kept,
-            next_step="set POSTGRES_USER to the owner of the tables (or a superuser), or let an administrator run "
+            detail=kept,
+            hint="set POSTGRES_USER to the owner of the tables (or a superuser), or let an administrator run "
             f"`GRANT CREATE, USAGE ON SCHEMA public TO {session.info.user}`, {_RERUN}",
         )
     if session.broken or session.closed:
         return DatabaseError(
             f"The connection was lost during step {done + 1} of {total} ({step.summary}): {_first_line(error)}.",
-            kept=f"{done} of {total} steps are done and stay; the server ends or undoes the step that ran.",
-            next_step="check that the server runs, then run `tmi-ops migrate` again: it clears up and continues",
+            detail=f"{done} of {total} steps are done and stay; the server ends or undoes the step that ran.",
+            hint="check that the server runs, then run `tmi-ops migrate` again: it clears up and continues",
             transient=True,
         )
     return DatabaseError(
-        f"{number} ({step.summary}) failed: {_first_line(error)}.", kept=kept, next_step=f"mend the cause, {_RERUN}"
+        f"{number} ({step.summary}) failed: {_first_line(error)}.", detail=kept, hint=f"mend the cause, {_RERUN}"
     )
 
 

@@ -67,7 +67,7 @@ def only_migration(session: Session, patience: Patience, report: Report) -> Iter
         if time.monotonic() > deadline:
             raise DatabaseError(
                 f"Another migration has been running for {patience.other_migration_s:.0f} s: {holder()}.",
-                next_step="look at what it does in pg_stat_activity; end it or wait, then run `tmi-ops migrate` again",
+                hint="look at what it does in pg_stat_activity; end it or wait, then run `tmi-ops migrate` again",
                 transient=True,
             )
         time.sleep(_POLL_S)

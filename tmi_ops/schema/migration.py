@@ -107,8 +107,8 @@ def _require_rights(lacking: Iterable[Blocked]) -> None:
     if found:
         raise DatabaseError(
             "; ".join(f"{one.table}: {one.reason}" for one in found),
-            kept="Nothing was begun.",
-            next_step="; ".join(dict.fromkeys(one.remedy for one in found)),
+            detail="Nothing was begun.",
+            hint="; ".join(dict.fromkeys(one.remedy for one in found)),
         )
 
 
@@ -146,13 +146,13 @@ def _create_database(postgres: PostgresSettings, report: Report) -> tuple[Operat
         except psycopg.errors.InsufficientPrivilege:
             raise DatabaseError(
                 f"{postgres.user} may not create the database {postgres.database}.",
-                next_step=f"as a superuser: ALTER ROLE {quote(postgres.user)} CREATEDB; or "
+                hint=f"as a superuser: ALTER ROLE {quote(postgres.user)} CREATEDB; or "
                 f"CREATE DATABASE {quote(postgres.database)} OWNER {quote(postgres.user)};",
             ) from None
         except psycopg.Error as error:
             raise DatabaseError(
                 f"The database {postgres.database} could not be created: {first_line(error)}.",
-                next_step=f"create it by hand with encoding UTF8: CREATE DATABASE {quote(postgres.database)};",
+                hint=f"create it by hand with encoding UTF8: CREATE DATABASE {quote(postgres.database)};",
             ) from error
     report.note(f"Created database {postgres.database}.")
     return (operation,)
@@ -183,5 +183,5 @@ def _refuse_standby(session: psycopg.Connection[TupleRow], postgres: PostgresSet
     if row and row[0]:
         raise DatabaseError(
             f"{postgres.describe()} is a standby: it can only be read.",
-            next_step="set POSTGRES_HOST to the primary; its standbys follow by themselves",
+            hint="set POSTGRES_HOST to the primary; its standbys follow by themselves",
         )

@@ -52,7 +52,7 @@ def _addresses(name: str, values: Mapping[str, str]) -> tuple[SecretStr, ...]:
             raise SettingsError(
                 f"{name} is malformed: its address number {number} is not like scheme://... (it is not shown, as it "
                 "may hold a secret).",
-                next_step=f"write {name} as addresses of apprise with a space between them, for example "
+                hint=f"write {name} as addresses of apprise with a space between them, for example "
                 "mailto://user:password@example.com, then try it: `tmi-ops alert test`",
             )
     return tuple(SecretStr(address) for address in found)
@@ -70,6 +70,6 @@ def _heartbeat(url: str) -> SecretStr | None:
         raise SettingsError(
             f"{HEARTBEAT_URL} is malformed: it is not an http or https address (it is not shown, as it may hold a "
             "secret).",
-            next_step=f"write {HEARTBEAT_URL} as the monitor gives it, for example https://hc-ping.com/...",
+            hint=f"write {HEARTBEAT_URL} as the monitor gives it, for example https://hc-ping.com/...",
         )
     return SecretStr(url)

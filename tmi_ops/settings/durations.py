@@ -35,7 +35,7 @@ def duration_of(name: str, text: str) -> timedelta:
     try:
         duration = parse_duration(text)
     except ValueError as error:
-        raise SettingsError(f"{name} is malformed: {error}.", next_step=f"set {name} to a duration") from None
+        raise SettingsError(f"{name} is malformed: {error}.", hint=f"set {name} to a duration") from None
     if duration <= timedelta(0):
-        raise SettingsError(f"{name} must be longer than zero.", next_step=f"set {name} to a duration")
+        raise SettingsError(f"{name} must be longer than zero.", hint=f"set {name} to a duration")
     return duration

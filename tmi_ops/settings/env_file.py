@@ -30,18 +30,18 @@ def write_values(file: Path, values: Mapping[str, str]) -> tuple[str, ...]:
     """
     for name, value in values.items():
         if "\n" in value or "\r" in value:
-            raise SettingsError(f"The value of {name} has a line break.", next_step="give it on one line")
+            raise SettingsError(f"The value of {name} has a line break.", hint="give it on one line")
         if "${" in value:
             raise SettingsError(
                 f"The value of {name} holds ${{, which stands for a variable in such a file.",
-                next_step="have it in the environment of the services instead, or choose another",
+                hint="have it in the environment of the services instead, or choose another",
             )
     known = read_env_file(file) if file.exists() else {}
     try:
         write_private(file, with_values(file.read_text(encoding="utf-8") if file.exists() else "", values))
     except OSError as error:
         raise SettingsError(
-            f"{file} cannot be written: {error.strerror}.", next_step="run this where you may write"
+            f"{file} cannot be written: {error.strerror}.", hint="run this where you may write"
         ) from None
     return tuple(name for name, value in values.items() if known.get(name) != value)
 

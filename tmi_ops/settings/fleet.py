@@ -99,14 +99,14 @@ class Declared:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SettingsError(
                 f"{path}, which {self.file.name} names for {self.name}, cannot be read: {reason}.",
-                next_step="give this user the right to read it, or correct the path",
+                hint="give this user the right to read it, or correct the path",
             ) from None
 
     def _variable(self, name: str, variable: str, process: Mapping[str, str]) -> str:
         if variable not in process:
             raise SettingsError(
                 f"The variable {variable} is not set; {self.file.name} names it as {name} of {self.name}.",
-                next_step=f"set {variable} in the process that reads it, or name another one",
+                hint=f"set {variable} in the process that reads it, or name another one",
             )
         return process[variable]
 
@@ -135,13 +135,13 @@ class Fleet:
         if name is None:
             raise SettingsError(
                 f"{self.file.name} names {len(self.members)}: {there}.",
-                kept="Nothing was done.",
-                next_step="choose one: `tmi-ops -e NAME ...`, or TMI_ENV=NAME; `tmi-ops status --all` shows them all",
+                detail="Nothing was done.",
+                hint="choose one: `tmi-ops -e NAME ...`, or TMI_ENV=NAME; `tmi-ops status --all` shows them all",
             )
         near = difflib.get_close_matches(name, self.members, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(
-            f"{self.file.name} names no {name!r}.{hint}", next_step=f"choose one of {there} with -e or TMI_ENV"
+            f"{self.file.name} names no {name!r}.{hint}", hint=f"choose one of {there} with -e or TMI_ENV"
         )
 
 
@@ -159,7 +159,7 @@ def find_fleet(process: Mapping[str, str], directory: Path) -> Fleet | None:
         if not named:
             return None
         raise SettingsError(
-            f"{VARIABLE} names {file}, which cannot be read: {error.strerror}.", next_step=f"correct {VARIABLE}"
+            f"{VARIABLE} names {file}, which cannot be read: {error.strerror}.", hint=f"correct {VARIABLE}"
         ) from None
     return _read(file.absolute(), state.st_mtime_ns, state.st_size)
 
@@ -172,10 +172,10 @@ def _read(file: Path, _changed_ns: int, _size: int) -> Fleet:
             text = opened.read(_LONGEST_BYTES).decode()
         return fleet_of(tomllib.loads(text), file)
     except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}.", next_step="make it readable") from None
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.", hint="make it readable") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         why = first_line(error) if isinstance(error, tomllib.TOMLDecodeError) else "its bytes are no text"
-        raise SettingsError(f"{file} is not TOML: {why}.", next_step=_PAGE) from None
+        raise SettingsError(f"{file} is not TOML: {why}.", hint=_PAGE) from None
 
 
 def fleet_of(said: Mapping[str, Any], file: Path) -> Fleet:
@@ -187,7 +187,7 @@ def fleet_of(said: Mapping[str, Any], file: Path) -> Fleet:
         for one in _declared(environment, _table(table, environment, file), defaults, file):
             members[one.name] = one
     if not members:
-        raise SettingsError(f"{file.name} names no environment.", next_step=f"add one; {_PAGE}")
+        raise SettingsError(f"{file.name} names no environment.", hint=f"add one; {_PAGE}")
     return Fleet(file, members)
 
 
@@ -229,14 +229,14 @@ def _declared(
                 raise SettingsError(
                     f"{file.name} says {variable} of {name}, a database of the cluster of {environment}, which has "
                     "one address and one place in the store.",
-                    next_step=f"say it of {environment}, or make an environment of its own of {database}",
+                    hint=f"say it of {environment}, or make an environment of its own of {database}",
                 )
         twin = seen.setdefault(layer["POSTGRES_DB"], name)
         if twin != name or layer["POSTGRES_DB"] == settings.get("POSTGRES_DB"):
             other = twin if twin != name else environment
             raise SettingsError(
                 f"{file.name} names the database {layer['POSTGRES_DB']} twice: as {other} and as {name}.",
-                next_step="take one of them away",
+                hint="take one of them away",
             )
         yield Declared(environment, database, file, (settings, layer))
 
@@ -250,10 +250,10 @@ def _settings(table: Mapping[str, Any], whose: str, file: Path) -> dict[str, str
         if not is_known(variable) or variable in _OF_THE_PROCESS:
             near = nearest_name(name)
             hint = f" Did you mean {near}?" if near and near not in _OF_THE_PROCESS else ""
-            raise SettingsError(f"{file.name} says {name} of {whose}, which is no setting.{hint}", next_step=_PAGE)
+            raise SettingsError(f"{file.name} says {name} of {whose}, which is no setting.{hint}", hint=_PAGE)
         if variable in said:
             raise SettingsError(
-                f"{file.name} says both {said[variable]} and {name} of {whose}.", next_step="take one of them away"
+                f"{file.name} says both {said[variable]} and {name} of {whose}.", hint="take one of them away"
             )
         said[variable] = name
         found[name] = _text(name, value, whose, file)
@@ -271,14 +271,14 @@ def _text(name: str, value: Any, whose: str, file: Path) -> str:
         return " ".join(value)
     raise SettingsError(
         f"{file.name} says of {name} of {whose} what is neither text, a number, true, false nor a list of texts.",
-        next_step=f'write it as {name} = "..."',
+        hint=f'write it as {name} = "..."',
     )
 
 
 def _table(value: Any, name: str, file: Path) -> Mapping[str, Any]:
     if isinstance(value, dict):
         return value
-    raise SettingsError(f"{name} in {file.name} is no table.", next_step=_PAGE)
+    raise SettingsError(f"{name} in {file.name} is no table.", hint=_PAGE)
 
 
 def _only(said: Mapping[str, Any], known: tuple[str, ...], where: str, file: Path) -> None:
@@ -286,7 +286,7 @@ def _only(said: Mapping[str, Any], known: tuple[str, ...], where: str, file: Pat
     if strange is not None:
         raise SettingsError(
             f"{strange} has no meaning in {where} {file.name}.",
-            next_step=f"settings stand below [defaults] and [environments.NAME]; {_PAGE}",
+            hint=f"settings stand below [defaults] and [environments.NAME]; {_PAGE}",
         )
 
 
@@ -294,7 +294,7 @@ def _named(name: str, file: Path) -> None:
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"{file.name} gives an impossible name: {name!r}.",
-            next_step="use letters, digits and single _ between them, beginning with a letter",
+            hint="use letters, digits and single _ between them, beginning with a letter",
         )
 
 

@@ -67,14 +67,14 @@ def _from_url(url: str) -> dict[str, str]:
     if parts.scheme not in ("postgres", "postgresql"):
         raise SettingsError(
             "TMI_DATABASE_URL is not a PostgreSQL address.",
-            next_step="write it as postgresql://user:password@host:port/database?sslmode=require",
+            hint="write it as postgresql://user:password@host:port/database?sslmode=require",
         )
     try:
         port = parts.port
     except ValueError:
         raise SettingsError(
             "TMI_DATABASE_URL names an impossible port.",
-            next_step="write it as postgresql://user:password@host:5432/database",
+            hint="write it as postgresql://user:password@host:5432/database",
         ) from None
     query = parse_qs(parts.query)
     fields = {
@@ -103,7 +103,7 @@ def redis_from(values: Mapping[str, str]) -> RedisSettings | None:
 def _from_redis_url(url: str) -> dict[str, str]:
     malformed = SettingsError(
         "TMI_REDIS_URL is not a Redis address.",
-        next_step="write it as redis://:password@host:6379/0, or rediss:// for TLS",
+        hint="write it as redis://:password@host:6379/0, or rediss:// for TLS",
     )
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss"):
@@ -154,7 +154,7 @@ def _prefix(text: str) -> str:
     if "//" in prefix:
         raise SettingsError(
             f"TMI_OPS_S3_PREFIX has an empty part: {prefix!r}. S3 servers do not agree on what that means.",
-            next_step=f"set TMI_OPS_S3_PREFIX to {re.sub('/+', '/', prefix)!r}",
+            hint=f"set TMI_OPS_S3_PREFIX to {re.sub('/+', '/', prefix)!r}",
         )
     return prefix
 
@@ -169,7 +169,7 @@ def retain_of(text: str) -> Retain:
     mode = modes[0].upper() if modes else "GOVERNANCE"
     if len(modes) > 1 or mode not in ("GOVERNANCE", "COMPLIANCE"):
         raise SettingsError(
-            f"{RETAIN} is malformed: {text!r}.", next_step=f"set {RETAIN} to 30d, 30d|governance or 30d|compliance"
+            f"{RETAIN} is malformed: {text!r}.", hint=f"set {RETAIN} to 30d, 30d|governance or 30d|compliance"
         )
     return Retain.model_validate({"period": duration_of(RETAIN, period), "mode": mode})
 
@@ -189,7 +189,7 @@ def objectives_from(environment: str, values: Mapping[str, str]) -> Objectives:
     if known is None and len(given) < 2:
         raise SettingsError(
             f"TMI_ENV names an unknown environment: {environment!r}.",
-            next_step=f"use one of {', '.join(OBJECTIVES)}, or declare your own by setting TMI_OPS_RPO and "
+            hint=f"use one of {', '.join(OBJECTIVES)}, or declare your own by setting TMI_OPS_RPO and "
             f"TMI_OPS_RTO (for example 1h and 2h) in .env.{environment}",
         )
     if known is None:

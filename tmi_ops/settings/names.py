@@ -102,7 +102,7 @@ def refuse_secret(name: str, value: str, where: str) -> None:
     if name in SECRETS or name.startswith("TMI_OPS_ROLE_PASSWORD_") or _PASSWORD_IN_URL.search(value):
         raise SettingsError(
             f"{where} holds {name} in the clear; such a file is copied, sent and kept in version control.",
-            next_step=f'name a file that holds it: {name}_FILE = "...", or a variable of the process: '
+            hint=f'name a file that holds it: {name}_FILE = "...", or a variable of the process: '
             f'{name}_ENV = "..."; then replace the secret, which others may have read',
         )
 

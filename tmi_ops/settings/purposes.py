@@ -156,7 +156,7 @@ def _password_of(
         except (OSError, UnicodeDecodeError):
             raise SettingsError(
                 f"The password of {user} cannot be read: {variable}_FILE names {file}.",
-                next_step="give this user the right to read it, or correct the path",
+                hint="give this user the right to read it, or correct the path",
             ) from None
     # The same role needs no second password; another one does not have this one.
     return postgres.password if user == postgres.user else None

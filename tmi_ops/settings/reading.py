@@ -117,7 +117,7 @@ def load_settings(
         file = f"{source.declared.file.name}, " if source.declared else ""
         raise SettingsError(
             f"Settings of {source.name} are malformed: {_readable(error)}.",
-            next_step=f"correct the variable in the process or in {file}"
+            hint=f"correct the variable in the process or in {file}"
             f"{' or '.join(env_file_names(environment))}, then run `tmi-ops settings` to see what is read",
         ) from None
     _refuse_weak_tls(settings, values)
@@ -161,7 +161,7 @@ def _environment(name: str) -> str:
     if not _ENVIRONMENT_NAME.fullmatch(name):
         raise SettingsError(
             f"TMI_ENV names an impossible environment: {name!r}.",
-            next_step=f"use one of {', '.join(OBJECTIVES)}, or a name of letters, digits and _ of your own",
+            hint=f"use one of {', '.join(OBJECTIVES)}, or a name of letters, digits and _ of your own",
         )
     return name
 
@@ -238,7 +238,7 @@ def _refuse_weak_tls(settings: Settings, values: Mapping[str, str]) -> None:
     if settings.environment == "production" and settings.postgres.sslmode in WEAK_SSLMODES and not allowed:
         raise SettingsError(
             f"Production refuses sslmode={settings.postgres.sslmode}: the connection could be read or altered.",
-            next_step="set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT), "
+            hint="set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT), "
             "or TMI_OPS_ALLOW_INSECURE_POSTGRES=1 if you accept it",
         )
 

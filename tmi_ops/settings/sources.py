@@ -97,7 +97,7 @@ def read_env_file(file: Path) -> dict[str, str]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(
             f"{file} cannot be read: {reason}.",
-            next_step="make it a text file that you may read, or move it away",
+            hint="make it a text file that you may read, or move it away",
         ) from None
 
 

@@ -32,7 +32,7 @@ def alert_of(report: ShadowReport, now: datetime) -> Alert | None:
             done="The shadow stands just before that place, readable, and looks for a way on."
             if worst.stops
             else "The shadow replays on along its own timeline.",
-            to_do=worst.next_step or "see `tmi-ops shadow status`",
+            to_do=worst.hint or "see `tmi-ops shadow status`",
         )
     if report.damage:
         check = report.damage[0]

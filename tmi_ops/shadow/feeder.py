@@ -47,7 +47,7 @@ class Met:
 
     kind: TroubleKind
     what: str
-    next_step: str
+    hint: str
     lsn: int | None
     segment: str | None
 
@@ -195,13 +195,13 @@ class Feeder:
         """Keep in mind what cannot be passed. False: it is no matter of the archive's content."""
         wanted = names_of(self.line, self._at, self._size)[0]
         if isinstance(error, RefusedError):
-            met = Met(error.kind, error.what, error.next_step, error.lsn, error.segment)
+            met = Met(error.kind, error.message, error.hint, error.lsn, error.segment)
         elif isinstance(error, UntrustedError):
             met = self._met_at("untrusted object", error, wanted)
         elif isinstance(error, IntegrityError):
             met = self._met_at("damaged object", error, wanted)
         elif error.transient or not isinstance(error, ObjectMissingError):
-            met = Met("store away", error.what, error.next_step, None, None)
+            met = Met("store away", error.message, error.hint, None, None)
         else:
             return False
         with self._lock:
@@ -209,9 +209,7 @@ class Feeder:
         return True
 
     def _met_at(self, kind: TroubleKind, error: OpsError, wanted: Wanted) -> Met:
-        return Met(
-            kind, error.what, error.next_step, self._handed.end if self._handed else self._at, wanted.segment.name
-        )
+        return Met(kind, error.message, error.hint, self._handed.end if self._handed else self._at, wanted.segment.name)
 
     def _clear(self) -> None:
         with self._lock:

@@ -27,12 +27,10 @@ def copy_files(settings: Settings, into: str) -> None:
     """
     source, target = destination_of(settings), destination_in(Path(into))
     if target.directory.exists():
-        raise RecoveryError(f"{target.directory} is there already.", next_step="give another directory")
+        raise RecoveryError(f"{target.directory} is there already.", hint="give another directory")
     size = _size_of(source)
     if shutil.disk_usage(into).free < size + SPARE:
-        raise DiskSpaceError(
-            f"A copy of the shadow needs {size_words(size)} in {into}.", next_step="free some space there"
-        )
+        raise DiskSpaceError(f"A copy of the shadow needs {size_words(size)} in {into}.", hint="free some space there")
     for one, other in _places(source, target):
         if one.is_dir():
             _copy(one, other)
@@ -76,13 +74,13 @@ def require_place(settings: Settings, into: Path) -> None:
         if other.is_dir():
             _require_empty(other)
         elif other.exists():
-            raise RecoveryError(f"{other} is there already.", next_step="give another directory")
+            raise RecoveryError(f"{other} is there already.", hint="give another directory")
     around = next(place for place in (target.directory, *target.directory.absolute().parents) if place.exists())
     size = _size_of(source)
     if around.stat().st_dev != source.directory.stat().st_dev and shutil.disk_usage(around).free < size + SPARE:
         raise DiskSpaceError(
             f"Moving the shadow to {into} needs {size_words(size)} there, on another disk.",
-            next_step="free some space there, or give a directory on the shadow's disk",
+            hint="free some space there, or give a directory on the shadow's disk",
         )
 
 
@@ -118,7 +116,7 @@ def _require_empty(directory: Path) -> None:
     left = [path for path in directory.iterdir() if path.name != "lost+found"]
     if left:
         raise RecoveryError(
-            f"{directory} is not empty.", kept="Nothing in it was touched.", next_step="give another directory"
+            f"{directory} is not empty.", detail="Nothing in it was touched.", hint="give another directory"
         )
 
 
@@ -129,5 +127,5 @@ def _copy(source: Path, target: Path) -> None:
         return
     shutil.rmtree(target, ignore_errors=True)
     if "No space left" in done.stderr:
-        raise DiskSpaceError(f"There is no room for a copy of {source}.", next_step="free some space there")
+        raise DiskSpaceError(f"There is no room for a copy of {source}.", hint="free some space there")
     raise program_failed("cp", done.returncode, done.stderr)

@@ -127,16 +127,16 @@ class Life:
                 if not error.transient:
                     raise
                 kind: TroubleKind = "no base backup" if isinstance(error, RecoveryError) else "store away"
-                self.trouble(kind, error.what, error.next_step)
+                self.trouble(kind, error.message, error.hint)
                 self.stop.wait(PAUSE_S)
                 continue
             if handed_over is not None:
                 return handed_over
         return None
 
-    def trouble(self, kind: TroubleKind, what: str, next_step: str, *, stops: bool = True) -> None:
+    def trouble(self, kind: TroubleKind, what: str, hint: str, *, stops: bool = True) -> None:
         """Tell of a trouble that has no place in the WAL."""
-        found = Trouble(kind=kind, what=what, next_step=next_step, since=datetime.now(UTC), stops=stops)
+        found = Trouble(kind=kind, what=what, hint=hint, since=datetime.now(UTC), stops=stops)
         self.teller.troubled(lambda before: (*(one for one in before if one.kind != kind), found))
 
     def over(self, *kinds: TroubleKind) -> None:
@@ -211,15 +211,15 @@ class Life:
             return plant(self.settings, self.store, ground, self.report, without=self.unusable)
         except UnusableBaseError as error:
             self.unusable.add(error.backup_id)
-            self.trouble("damaged object", error.what, "tmi-ops backup base")
-            raise RecoveryError(error.what, next_step="tmi-ops backup base", transient=True) from error
+            self.trouble("damaged object", error.message, "tmi-ops backup base")
+            raise RecoveryError(error.message, hint="tmi-ops backup base", transient=True) from error
 
     def _copied(self, seed: Seed, request: Request) -> None:
         self.pending = None
         try:
             copy_files(self.settings, request.into)
         except OpsError as error:
-            answer(self.settings, Reply(number=request.number, error=error.what, next_step=error.next_step))
+            answer(self.settings, Reply(number=request.number, error=error.message, hint=error.hint))
             return
         answer(self.settings, Reply(number=request.number, seed=seed))
 
@@ -249,5 +249,5 @@ class Life:
 
     def _refuse(self, error: OpsError) -> None:
         if self.pending is not None:
-            answer(self.settings, Reply(number=self.pending.number, error=error.what, next_step=error.next_step))
+            answer(self.settings, Reply(number=self.pending.number, error=error.message, hint=error.hint))
             self.pending = None

@@ -104,7 +104,7 @@ def _base_before(facts: RecoveryFacts, redo: int, wanted: str) -> str:
     if not (own or before):
         raise RecoveryError(
             "The base backup that the shadow came from is gone, and there is none before the place where it stands.",
-            next_step="leave out --from-shadow",
+            hint="leave out --from-shadow",
         )
     return (own or before)[0].backup_id
 
@@ -112,6 +112,6 @@ def _base_before(facts: RecoveryFacts, redo: int, wanted: str) -> str:
 def _replayed_already(target: Target) -> RecoveryError:
     return RecoveryError(
         f"The shadow has replayed more than {target.words()} already.",
-        kept="Nothing was changed.",
-        next_step="leave out --from-shadow; a shadow that is run with --delay 1h stays an hour behind",
+        detail="Nothing was changed.",
+        hint="leave out --from-shadow; a shadow that is run with --delay 1h stays an hour behind",
     )

@@ -133,13 +133,13 @@ class HandedOver(BaseModel):
 
 
 class Reply(BaseModel):
-    """What became of a request. `error` and `next_step`: why nothing did."""
+    """What became of a request. `error` and `hint`: why nothing did."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     number: str
     error: str = ""
-    next_step: str = ""
+    hint: str = ""
     seed: Seed | None = None
     handed_over: HandedOver | None = None
 
@@ -166,8 +166,7 @@ def only_one(settings: Settings) -> Iterator[None]:
     """
     refusal = RecoveryError(
         f"Another process runs the shadow in {place(settings)}.",
-        next_step="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a --name of its "
-        "own",
+        hint="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a --name of its own",
         transient=True,
     )
     with held_alone(place(settings) / _LOCK, refusal):
@@ -284,17 +283,17 @@ def ask(settings: Settings, wish: Literal["hand over", "copy"], into: Path, pati
             if reply is None:
                 raise RecoveryError(
                     "The process that runs the shadow ended before it answered.",
-                    next_step="try again; `tmi-ops shadow status` shows what is there",
+                    hint="try again; `tmi-ops shadow status` shows what is there",
                     transient=True,
                 )
         if reply is not None:
             if reply.error:
-                raise RecoveryError(reply.error, kept="The shadow goes on as before.", next_step=reply.next_step)
+                raise RecoveryError(reply.error, detail="The shadow goes on as before.", hint=reply.hint)
             return reply
         time.sleep(LOOK_EVERY_S)
     raise RecoveryError(
         f"The shadow has not answered within {patience_s:.0f} s.",
-        next_step="see what it does: `tmi-ops shadow status`",
+        hint="see what it does: `tmi-ops shadow status`",
         transient=True,
     )
 

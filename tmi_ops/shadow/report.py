@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.errors import ObjectMissingError, OpsError, SettingsError
 from tmi_ops.postgres.wal_files import format_lsn
@@ -57,14 +57,14 @@ class Trouble(_Fact):
     """What keeps the shadow from replaying on, or what it met beside its way.
 
     Args:
-        what: a sentence; `next_step` helps.
+        what: a sentence; `hint` helps.
         lsn: the exact place, where there is one; `segment`: the object, as PostgreSQL names it.
         stops: nothing is replayed beyond it.
     """
 
     kind: TroubleKind
     what: str
-    next_step: str = ""
+    hint: str = Field(default="", validation_alias=AliasChoices("hint", "next_step"))  # as reports of before have it
     lsn: str | None = None
     segment: str | None = None
     since: AwareDatetime
@@ -176,7 +176,7 @@ def report_key(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise SettingsError(
             f"{name!r} cannot be a shadow's name.",
-            next_step="use up to 40 lower-case letters, digits and hyphens: --name",
+            hint="use up to 40 lower-case letters, digits and hyphens: --name",
         )
     return f"{FOLDER}/{name}.json"
 
@@ -220,7 +220,7 @@ def require_right_to_report(store: ObjectStore) -> None:
         raise SettingsError(
             "Keys are pinned (TMI_OPS_TRUSTED_KEYS), and this host's key may not sign proofs, so nobody would believe "
             "this shadow.",
-            next_step="set TMI_OPS_SIGNING_KEY_FILE to the prover's key: `tmi-ops keys show`",
+            hint="set TMI_OPS_SIGNING_KEY_FILE to the prover's key: `tmi-ops keys show`",
         )
 
 
@@ -274,10 +274,10 @@ def prover_of(reports: Sequence[KnownReport], system_identifier: str) -> KnownRe
     return max(fitting, key=lambda one: (one.report.is_sound, one.report.verified_to), default=None)
 
 
-def trouble_at(kind: TroubleKind, what: str, next_step: str, lsn: int | None, segment: str | None) -> Trouble:
+def trouble_at(kind: TroubleKind, what: str, hint: str, lsn: int | None, segment: str | None) -> Trouble:
     """A trouble that was found now and stops the replay, with its place in the WAL."""
     place = None if lsn is None else format_lsn(lsn)
-    return Trouble(kind=kind, what=what, next_step=next_step, lsn=place, segment=segment, since=datetime.now(UTC))
+    return Trouble(kind=kind, what=what, hint=hint, lsn=place, segment=segment, since=datetime.now(UTC))
 
 
 def _read(store: ObjectStore, key: str, name: str) -> KnownReport:

@@ -163,7 +163,7 @@ class Rounds:
         except ReplicationError as error:
             if error.sqlstate != DATA_CORRUPTED or self.stop.is_set():
                 raise
-            self._answer("page_checksums", failed(error.what))
+            self._answer("page_checksums", failed(error.message))
 
     def _read_pages(self) -> None:
         with connect_replication(self.address) as connection:

@@ -186,7 +186,7 @@ class Run:
         met, stuck = feeder.met, stalled(observed, self._line, self._seed.wal_segment_size)
         found: list[Trouble] = []
         if met is not None:
-            found.append(trouble_at(met.kind, met.what, met.next_step, met.lsn, met.segment))
+            found.append(trouble_at(met.kind, met.what, met.hint, met.lsn, met.segment))
         if stuck is not None:
             found.append(trouble_at(stuck.kind, stuck.what, "tmi-ops backup base", stuck.lsn, stuck.segment))
         self._teller.troubled(
@@ -208,7 +208,7 @@ class Run:
             following = history_name(self._newest_timeline + 1)
             is_new = look(self._store, file_key(identifier, following)) is not None
         except StoreError as error:
-            self._life.trouble("store away", error.what, error.next_step)
+            self._life.trouble("store away", error.message, error.hint)
             return None
         lease = None if found is None else found[0]
         if lease is not None and lease.level_at is not None and lease.lsn is not None:
@@ -232,7 +232,7 @@ class Run:
         try:
             ground = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1])
         except OpsError as error:
-            self._life.trouble("foreign timeline", error.what, error.next_step, stops=False)
+            self._life.trouble("foreign timeline", error.message, error.hint, stops=False)
             return None
         self._newest_timeline = ground.newest_timeline
         self._life.tell_of_lines(ground, self._line)
@@ -302,8 +302,8 @@ class Run:
         if log.disk_full:
             raise DiskSpaceError(
                 f"A disk became full beside the shadow: {log.last_words}.",
-                kept="What was replayed is whole.",
-                next_step="free some space there, or set TMI_OPS_HOME to a directory on a larger disk",
+                detail="What was replayed is whole.",
+                hint="free some space there, or set TMI_OPS_HOME to a directory on a larger disk",
             )
         if log.too_low:
             self._life.higher |= {name: str(value) for name, value in log.too_low.items()}

@@ -86,7 +86,7 @@ def read_ground(store: ObjectStore, system_identifier: str | None, own: int | No
     StoreError: the store failed.
     """
     broken: list[str] = []
-    entries = list_backups(store, lambda error: broken.append(error.what), kinds=("base",))
+    entries = list_backups(store, lambda error: broken.append(error.message), kinds=("base",))
     facts = facts_from(store, entries, broken, system_identifier, lambda identifier: list_wal(store, identifier))
     line = own_line(facts.living, own) or choose_line(facts, None)
     verified = {one.manifest.backup_id for one in entries if one.verdict and one.verdict.outcome == "proven"}
@@ -115,7 +115,7 @@ def plant(
     if base is None:
         raise RecoveryError(
             "No base backup of this cluster can be used, so there is nothing that a shadow could begin with.",
-            next_step="take one: `tmi-ops backup base`",
+            hint="take one: `tmi-ops backup base`",
             transient=True,
         )
     clear(settings)
@@ -157,5 +157,5 @@ def clear(settings: Settings) -> None:
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
     if destination.directory.exists():
-        raise OpsError(f"{destination.directory} cannot be removed.", next_step="remove it by hand")
+        raise OpsError(f"{destination.directory} cannot be removed.", hint="remove it by hand")
     place(settings).mkdir(mode=0o755, parents=True, exist_ok=True)

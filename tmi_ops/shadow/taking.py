@@ -41,7 +41,7 @@ def require_shadow(settings: Settings) -> Seed:
     """
     seed = read_seed(settings)
     if seed is None:
-        raise RecoveryError(f"There is no shadow in {place(settings)}.", next_step=_NO_SHADOW)
+        raise RecoveryError(f"There is no shadow in {place(settings)}.", hint=_NO_SHADOW)
     return seed
 
 

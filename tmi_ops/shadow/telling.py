@@ -143,13 +143,13 @@ class Teller:
             self._writer.write(report)
         except ObjectExistsError as error:
             self._failure = OpsError(
-                f"Another shadow reports as {report.name}: {error.what}",
-                kept="Its reports were left as they are.",
-                next_step="end one of them, or give this one a name of its own: --name",
+                f"Another shadow reports as {report.name}: {error.message}",
+                detail="Its reports were left as they are.",
+                hint="end one of them, or give this one a name of its own: --name",
             )
         except OpsError as error:
             if error.transient:
-                self._report.note(f"The report could not be stored: {error.what}")
+                self._report.note(f"The report could not be stored: {error.message}")
             else:
                 self._failure = error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError
 from tmi_ops.postgres.wal_files import Segment, format_lsn
 from tmi_ops.postgres.wal_records import read_records
@@ -18,8 +19,10 @@ from tmi_ops.wal.segments import minimal_breaks
 class RefusedError(IntegrityError):
     """Bytes that are not handed over: `kind`, and the exact place."""
 
-    def __init__(self, kind: TroubleKind, what: str, lsn: int, segment: str, next_step: str) -> None:
-        super().__init__(what, kept=f"Everything before {format_lsn(lsn)} is replayed.", next_step=next_step)
+    default_code = Code.SHADOW_REFUSED
+
+    def __init__(self, kind: TroubleKind, message: str, lsn: int, segment: str, hint: str) -> None:
+        super().__init__(message, detail=f"Everything before {format_lsn(lsn)} is replayed.", hint=hint)
         self.kind, self.lsn, self.segment = kind, lsn, segment
 
 

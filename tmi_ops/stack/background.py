@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from tmi_ops.errors import OpsError, StackError
+from tmi_ops.errors import OpsError, StackError, as_sentence
 from tmi_ops.private import open_log
 from tmi_ops.progress import Report, SilentReport
 from tmi_ops.settings import load_settings
@@ -74,7 +74,7 @@ def start_stack_in_background(home: Path, report: Report, with_dagster: bool = T
                 raise _why_it_ended(log, said_before)
             time.sleep(POLL_S)
     supervisor.terminate()
-    raise StackError(f"The stack did not start within {START_TIMEOUT_S:.0f} s.", next_step=f"read {layout.logs}")
+    raise StackError(f"The stack did not start within {START_TIMEOUT_S:.0f} s.", hint=f"read {layout.logs}")
 
 
 def stop_stack(home: Path) -> bool:
@@ -91,8 +91,8 @@ def stop_stack(home: Path) -> bool:
     if not _await(lambda: holder(layout.supervisor_lock) is None):
         raise StackError(
             f"The stack did not stop within {STOP_TIMEOUT_S:.0f} s (supervisor: process {pid}).",
-            kept="Its servers may still be at work; nothing was killed.",
-            next_step=f"read {layout.logs}, then try again",
+            detail="Its servers may still be at work; nothing was killed.",
+            hint=f"read {layout.logs}, then try again",
         )
     if layout.servers_lock.exists():
         take_servers_lock(layout).close()
@@ -145,8 +145,8 @@ def _why_it_ended(log: Path, offset: int) -> StackError:
     last_words = " ".join(said.strip().splitlines()[-3:]) or "its supervisor said nothing."
     return StackError(
         f"The stack did not start: {errors.get('error', last_words)}",
-        kept="Its data is as it was.",
-        next_step=errors.get("next", f"read {log.parent}"),
+        detail="Its data is as it was.",
+        hint=errors.get("next", f"read {log.parent}"),
     )
 
 
@@ -168,9 +168,9 @@ def _supervise(home: Path, *, with_dagster: bool) -> int:
         _log(str(error))
         return ALREADY_RUNNING
     except OpsError as error:
-        _log(f"error: {error.what}")
-        if error.next_step:
-            _log(f"next: {error.next_step}")
+        _log(f"ERROR: [{error.code}] {error.message}")
+        if error.hint:
+            _log(f"HINT: {as_sentence(error.hint)}")
         return error.exit_code
     return 0
 

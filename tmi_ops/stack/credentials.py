@@ -46,5 +46,5 @@ def stack_credentials(file: Path) -> StackCredentials:
     except (ValueError, KeyError, TypeError):
         raise StackError(
             f"{file} is damaged: it no longer holds the stack's passwords.",
-            next_step="bring it back from a copy, or destroy the stack's data with: tmi-ops stack reset",
+            hint="bring it back from a copy, or destroy the stack's data with: tmi-ops stack reset",
         ) from None

@@ -108,7 +108,7 @@ def follow_run(ui_url: str, run_id: str, watch: Callable[[RunProgress], None], t
         if progress.over:
             return progress
         time.sleep(POLL_EVERY_S)
-    raise StackError(f"The run {run_id} is not over after {timeout_s:.0f} s.", next_step=f"see {ui_url}/runs/{run_id}")
+    raise StackError(f"The run {run_id} is not over after {timeout_s:.0f} s.", hint=f"see {ui_url}/runs/{run_id}")
 
 
 def _ask(ui_url: str, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _ask(ui_url: str, query: str, variables: Mapping[str, Any] | None = None) ->
             answer: dict[str, Any] = json.load(response)
     except (urllib.error.URLError, TimeoutError) as error:
         raise StackError(
-            f"Dagster's webserver at {ui_url} does not answer: {error}.", next_step="tmi-ops stack status"
+            f"Dagster's webserver at {ui_url} does not answer: {error}.", hint="tmi-ops stack status"
         ) from None
     if answer.get("errors"):
         raise StackError(f"Dagster's webserver refused a question: {answer['errors'][0]['message']}")

@@ -49,7 +49,7 @@ def checkout_file(name: str) -> Path:
             return directory / name
     raise StackError(
         f"{name} is neither here nor beside the tmi_ops package.",
-        next_step="run tmi-ops from a checkout of its repository, or leave Dagster out: tmi-ops up --no-dagster",
+        hint="run tmi-ops from a checkout of its repository, or leave Dagster out: tmi-ops up --no-dagster",
     )
 
 

@@ -35,8 +35,8 @@ def take_servers_lock(layout: StackLayout) -> FileLock:
     pids = " ".join(str(pid) for pid in _holders(layout.servers_lock))
     raise StackError(
         f"Servers of a stack whose supervisor died will not end (processes: {pids or 'unknown'}).",
-        kept="They were interrupted, not killed; their data stays.",
-        next_step=f"end the processes that hold {layout.servers_lock} open, then try again",
+        detail="They were interrupted, not killed; their data stays.",
+        hint=f"end the processes that hold {layout.servers_lock} open, then try again",
     )
 
 

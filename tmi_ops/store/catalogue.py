@@ -76,7 +76,7 @@ def backup_folder(backup_id: str) -> str:
     """
     match = BACKUP_ID.fullmatch(backup_id)
     if match is None:
-        raise StoreError(f"{backup_id!r} is not the id of a backup.", next_step="run `tmi-ops backups` to see the ids")
+        raise StoreError(f"{backup_id!r} is not the id of a backup.", hint="run `tmi-ops backups` to see the ids")
     return f"{match[1]}/{backup_id}"
 
 
@@ -111,7 +111,7 @@ def discarded_on_failure(store: ObjectStore, backup_id: str) -> Iterator[None]:
         try:
             discard(store, backup_id)
         except StoreError as error:
-            failure.add_note(f"What was stored of {backup_id} is still there: {error.what}")
+            failure.add_note(f"What was stored of {backup_id} is still there: {error.message}")
         raise
 
 
@@ -127,7 +127,7 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
     if manifest.backup_id != backup_id:
         raise BrokenRecordError(
             f"The manifest {key} is of another backup, {manifest.backup_id}.",
-            next_step="find out who copied it there; the objects beside it are not what it describes",
+            hint="find out who copied it there; the objects beside it are not what it describes",
         )
     _require_own(store, manifest, key)
     return manifest
@@ -142,8 +142,8 @@ def require_encrypted(store: ObjectStore, manifest: AnyManifest) -> None:
     if store.trust.is_pinned and store.recipients and not manifest.encrypted:
         raise UntrustedError(
             f"{manifest.backup_id} is not encrypted, though every backup here is to be (TMI_OPS_AGE_RECIPIENTS).",
-            kept="It was not used, and left as it is.",
-            next_step="find out who took it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for this "
+            detail="It was not used, and left as it is.",
+            hint="find out who took it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for this "
             "command",
         )
 
@@ -163,7 +163,7 @@ def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
     except ObjectMissingError:
         return manifest
     if not isinstance(whole, Manifest) or in_clear(whole).model_dump() != manifest.model_dump():
-        raise UntrustedError(f"{key} is not of the manifest beside it.", next_step="find out who put it there")
+        raise UntrustedError(f"{key} is not of the manifest beside it.", hint="find out who put it there")
     whole.remember_stored_as(manifest)
     return whole
 
@@ -233,7 +233,7 @@ def find_backup(store: ObjectStore, name: str, database: str | None = None) -> M
     if not isinstance(found, Manifest):
         raise StoreError(
             f"{found.backup_id} is a base backup: it holds the files of a whole cluster, not a dump of one database.",
-            next_step="restore a cluster: `tmi-ops restore --latest --into DIRECTORY` (or --to-time, --to-lsn, "
+            hint="restore a cluster: `tmi-ops restore --latest --into DIRECTORY` (or --to-time, --to-lsn, "
             "--to-name); or name a logical backup: `tmi-ops backups`",
         )
     return found
@@ -246,7 +246,7 @@ def _find(store: ObjectStore, name: str, database: str | None) -> AnyManifest:
         newest_first = sorted(_folder_ids(store, ["logical"]), reverse=True)
         newest = next((backup_id for backup_id in newest_first if _is_committed(store, backup_id)), None)
         if newest is None:
-            raise StoreError("There is no logical backup yet.", next_step="make one: `tmi-ops backup logical`")
+            raise StoreError("There is no logical backup yet.", hint="make one: `tmi-ops backup logical`")
         manifest = read_manifest(store, newest)
         for lost in notice(store, {"logical": [newest]}):
             raise lost
@@ -256,9 +256,9 @@ def _find(store: ObjectStore, name: str, database: str | None) -> AnyManifest:
     if len(fitting) == 1:
         return read_manifest(store, fitting[0])
     if not fitting:
-        raise StoreError(f"No backup's id begins with {name!r}.", next_step="run `tmi-ops backups` to see the ids")
+        raise StoreError(f"No backup's id begins with {name!r}.", hint="run `tmi-ops backups` to see the ids")
     raise StoreError(
-        f"{name!r} fits {len(fitting)} backups: {', '.join(sorted(fitting))}.", next_step="write more of the id"
+        f"{name!r} fits {len(fitting)} backups: {', '.join(sorted(fitting))}.", hint="write more of the id"
     )
 
 
@@ -270,7 +270,7 @@ def _newest_of(store: ObjectStore, database: str | None, newest: AnyManifest) ->
     if own is None and len(others) > 1:
         raise StoreError(
             f"There is no logical backup of {database}; those here are of {', '.join(others)}.",
-            next_step="name the backup by its id (`tmi-ops backups`), or the database (POSTGRES_DB)",
+            hint="name the backup by its id (`tmi-ops backups`), or the database (POSTGRES_DB)",
         )
     return own or newest
 
@@ -289,8 +289,8 @@ def discard(store: ObjectStore, backup_id: str) -> None:
     if _is_committed(store, backup_id):
         raise StoreError(
             f"{backup_id} has a manifest: it is a backup, not a half-made one.",
-            kept="Nothing was deleted.",
-            next_step="leave it to retention",
+            detail="Nothing was deleted.",
+            hint="leave it to retention",
         )
     store.abort_stale_uploads(folder, older_than=timedelta(0))
     store.delete(item.key for item in store.list_objects(folder))
@@ -363,14 +363,14 @@ def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:
     if manifest.environment != store.trust.environment:
         raise UntrustedError(
             f"The manifest {key} is of the environment {manifest.environment!r}, not of {store.trust.environment!r}.",
-            next_step="find out who copied it there; restore it as the environment that it is of (TMI_ENV)",
+            hint="find out who copied it there; restore it as the environment that it is of (TMI_ENV)",
         )
     taken = datetime.strptime(manifest.backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     now = datetime.now(UTC)
     if taken > now + CLOCK_TOLERANCE:
         raise UntrustedError(
             f"The backup {manifest.backup_id} is from the future: this machine's clock says {now:%Y-%m-%d %H:%M} UTC.",
-            next_step="correct this machine's clock if it is wrong; else find out who wrote the backup",
+            hint="correct this machine's clock if it is wrong; else find out who wrote the backup",
         )
 
 
@@ -382,13 +382,12 @@ def _read_verdict(store: ObjectStore, manifest: AnyManifest, key: str) -> Verdic
         raise UntrustedError(
             f"The verdict {key} was copied or renamed: it says of itself that it is of {verdict.backup_id}, given at "
             f"{verdict.verified_at:%Y-%m-%d %H:%M:%S} UTC.",
-            next_step="find out who put it there, remove it, and prove the backup: "
-            f"`tmi-ops verify {manifest.backup_id}`",
+            hint=f"find out who put it there, remove it, and prove the backup: `tmi-ops verify {manifest.backup_id}`",
         )
     if store.trust.is_pinned and verdict.manifest_sha256 != manifest.stored_sha256:
         raise UntrustedError(
             f"The verdict {key} is of another manifest of this backup.",
-            next_step=f"prove the backup as it is now: `tmi-ops verify {manifest.backup_id}`",
+            hint=f"prove the backup as it is now: `tmi-ops verify {manifest.backup_id}`",
         )
     return verdict
 
@@ -400,15 +399,15 @@ def _verdict_time(verdict: Verdict) -> str:
 def _incomplete(manifest: AnyManifest, folder: Folder) -> BrokenRecordError:
     return BrokenRecordError(
         f"{manifest.backup_id} is not whole: the store has {folder.parts} of its {len(manifest.objects)} objects.",
-        kept="What is there was left as it is.",
-        next_step="bring the others back if the bucket keeps versions, and see which lifecycle rule or who removed "
+        detail="What is there was left as it is.",
+        hint="bring the others back if the bucket keeps versions, and see which lifecycle rule or who removed "
         "them; use another backup by its id: `tmi-ops backups`",
     )
 
 
 def _catalogue_broken(broken: list[StoreError]) -> StoreError:
     return StoreError(
-        f"The catalogue could not be read whole: {' '.join(error.what for error in broken)}",
-        kept="Nothing was changed; the other backups are whole.",
-        next_step="run `tmi-ops backups` to see the rest",
+        f"The catalogue could not be read whole: {' '.join(error.message for error in broken)}",
+        detail="Nothing was changed; the other backups are whole.",
+        hint="run `tmi-ops backups` to see the rest",
     )

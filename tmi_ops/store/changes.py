@@ -63,5 +63,7 @@ def announce(store: ObjectStore, subjects: Sequence[str]) -> list[Change]:
     except OpsError as error:
         if isinstance(error, StoreError) and error.transient:
             raise
-        _log.warning("The catalogue was not told of a change (%s); `tmi-ops catalogue rebuild` tells it.", error.what)
+        _log.warning(
+            "The catalogue was not told of a change (%s); `tmi-ops catalogue rebuild` tells it.", error.message
+        )
     return made

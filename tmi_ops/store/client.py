@@ -103,7 +103,7 @@ def connect_store(
                 raise
             raise StoreError(
                 f"The store's endpoint is not an address: {settings.public_endpoint!r}.",
-                next_step="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
+                hint="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
             ) from None
     events: Any = client.meta.events  # its stubs allow no handler that answers
     events.register("needs-retry.s3", _Patience(patience_s).pause_before_next)
@@ -173,32 +173,30 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
     if code == "NoSuchBucket":
         return StoreError(
             f"The bucket of {where} does not exist.",
-            next_step="create it, or correct TMI_OPS_S3_BUCKET and TMI_OPS_S3_ENDPOINT_URL",
+            hint="create it, or correct TMI_OPS_S3_BUCKET and TMI_OPS_S3_ENDPOINT_URL",
         )
     if code in MISSING_CODES and key is not None:
-        return ObjectMissingError(
-            f"The store has no object {key}.", next_step="run `tmi-ops backups` to see what exists"
-        )
+        return ObjectMissingError(f"The store has no object {key}.", hint="run `tmi-ops backups` to see what exists")
     if code in WRONG_KEY_CODES:
-        return StoreError(f"The store {where} does not accept our keys ({code}).", next_step=_KEYS_STEP)
+        return StoreError(f"The store {where} does not accept our keys ({code}).", hint=_KEYS_STEP)
     if code in DENIED_CODES:
         return StoreError(
             f"The store {where} does not allow this ({said}).",
-            next_step="give these keys the policy of their purpose (docs/iam); `tmi-ops doctor` names what they lack",
+            hint="give these keys the policy of their purpose (docs/iam); `tmi-ops doctor` names what they lack",
         )
     if code in ("InvalidRequest", "ObjectLockConfigurationNotFoundError") and "lock" in said.lower():
         return StoreError(
             f"The bucket of {where} locks no objects ({said}).",
-            next_step="use a bucket that was made with Object Lock, or unset TMI_OPS_RETAIN",
+            hint="use a bucket that was made with Object Lock, or unset TMI_OPS_RETAIN",
         )
     if code in WRONG_REGION_CODES:
         return StoreError(
-            f"The bucket of {where} is in another region ({said}).", next_step="set TMI_OPS_S3_REGION to its region"
+            f"The bucket of {where} is in another region ({said}).", hint="set TMI_OPS_S3_REGION to its region"
         )
     about = f" about {key}" if key else ""
     return StoreError(
         f"The store {where} answered{about}: {code}: {said}",
-        next_step="read the S3 server's log",
+        hint="read the S3 server's log",
         transient=_may_pass(response, code),
     )
 
@@ -208,23 +206,23 @@ def _explain_failure(error: Exception, where: str) -> StoreError:
 
     said = without_credentials(str(error))
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return StoreError(f"There are no keys for the store {where}.", next_step=_KEYS_STEP)
+        return StoreError(f"There are no keys for the store {where}.", hint=_KEYS_STEP)
     if isinstance(error, exceptions.ProfileNotFound):
-        return StoreError(f"The AWS configuration is wrong: {error}.", next_step="correct AWS_PROFILE")
+        return StoreError(f"The AWS configuration is wrong: {error}.", hint="correct AWS_PROFILE")
     if isinstance(error, exceptions.SSLError):
         return StoreError(
             f"TLS with the store {where} failed: {said}",
-            next_step="check that TMI_OPS_S3_ENDPOINT_URL says https only where the server speaks it, and that "
+            hint="check that TMI_OPS_S3_ENDPOINT_URL says https only where the server speaks it, and that "
             "AWS_CA_BUNDLE names its certificate authority",
         )
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
         return StoreError(
             f"The store {where} could not be reached: {said}",
-            next_step="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server runs",
+            hint="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server runs",
             transient=True,
         )
     return StoreError(
-        f"The store {where} cannot be used: {said}", next_step="run `tmi-ops settings` to see what is configured"
+        f"The store {where} cannot be used: {said}", hint="run `tmi-ops settings` to see what is configured"
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.settings import Retain
 from tmi_ops.store.client import http_status, refusals_explained
@@ -46,6 +47,8 @@ _HONOURED: dict[tuple[str, str, str], dict[type[IfAbsent | IfUnchanged], bool]] 
 
 class ObjectChangedError(ObjectExistsError):
     """A conditional put found that somebody else wrote the object since it was looked at; it was left as it is."""
+
+    default_code = Code.OBJECT_CHANGED
 
 
 @dataclass(frozen=True)
@@ -219,13 +222,13 @@ def _refused(key: str, condition: Condition) -> ObjectExistsError:
     if isinstance(condition, IfUnchanged):
         return ObjectChangedError(
             f"Somebody else wrote {key} since it was looked at.",
-            kept="It was left as it is.",
-            next_step="see who writes to this store: `tmi-ops wal status`",
+            detail="It was left as it is.",
+            hint="see who writes to this store: `tmi-ops wal status`",
         )
     return ObjectExistsError(
         f"The store already has {key}.",
-        kept="It was left as it is.",
-        next_step="see whether another tmi_ops wrote it: `tmi-ops backups`",
+        detail="It was left as it is.",
+        hint="see whether another tmi_ops wrote it: `tmi-ops backups`",
     )
 
 

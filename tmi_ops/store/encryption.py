@@ -112,7 +112,7 @@ def parse_recipients(recipients: Sequence[str]) -> list[Any]:
         except pyrage.RecipientError as error:
             raise StoreError(
                 f"TMI_OPS_AGE_RECIPIENTS holds what is not an age public key ({error}): {recipient[:12]}...",
-                next_step="make a pair with `age-keygen -o key.txt` and set the public key it prints (age1...)",
+                hint="make a pair with `age-keygen -o key.txt` and set the public key it prints (age1...)",
             ) from None
     return parsed
 
@@ -126,12 +126,12 @@ def read_identities(file: Path | None) -> list[Any]:
     import pyrage
 
     if file is None:
-        raise StoreError("This backup is encrypted and no private key is configured.", next_step=_IDENTITY_STEP)
+        raise StoreError("This backup is encrypted and no private key is configured.", hint=_IDENTITY_STEP)
     try:
         content = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise StoreError(f"The identity file {file} cannot be read: {reason}.", next_step=_IDENTITY_STEP) from None
+        raise StoreError(f"The identity file {file} cannot be read: {reason}.", hint=_IDENTITY_STEP) from None
     try:
         if content.startswith("-----BEGIN"):
             return [pyrage.ssh.Identity.from_buffer(content.encode())]
@@ -140,9 +140,9 @@ def read_identities(file: Path | None) -> list[Any]:
         identities = [pyrage.x25519.Identity.from_str(key) for key in keys]
     except pyrage.IdentityError:
         # What pyrage says may quote the key.
-        raise StoreError(f"The identity file {file} holds no private key of age.", next_step=_IDENTITY_STEP) from None
+        raise StoreError(f"The identity file {file} holds no private key of age.", hint=_IDENTITY_STEP) from None
     if not identities:
-        raise StoreError(f"The identity file {file} is empty.", next_step=_IDENTITY_STEP)
+        raise StoreError(f"The identity file {file} is empty.", hint=_IDENTITY_STEP)
     return identities
 
 
@@ -188,7 +188,7 @@ class _Decryption:
         if _NO_MATCH in str(error):
             return StoreError(
                 f"{self._key} is encrypted for other keys than those in the identity file.",
-                next_step="use the private key of one of the recipients the backup's manifest lists",
+                hint="use the private key of one of the recipients the backup's manifest lists",
             )
         if isinstance(error, Exception):
             return damaged(f"{self._key} cannot be decrypted ({error})")

@@ -120,8 +120,8 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
     if there:
         raise OpsError(
             f"There are keys in {directory} already: {', '.join(file.name for file in there)}.",
-            kept="They were left as they are.",
-            next_step="use them, replace them (`tmi-ops keys rotate`), or name another --directory",
+            detail="They were left as they are.",
+            hint="use them, replace them (`tmi-ops keys rotate`), or name another --directory",
         )
     identity = pyrage.x25519.Identity.generate()
     made = f"{environment}, made by tmi-ops {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -136,7 +136,7 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
         write_durably(directory / TRUSTED_FILE, trusted_file_text(environment, trusted).encode(), mode=0o644)
     except OSError as error:
         raise OpsError(
-            f"The keys could not be written to {directory}: {error.strerror}.", next_step="name another --directory"
+            f"The keys could not be written to {directory}: {error.strerror}.", hint="name another --directory"
         ) from None
     return MadeKeys(
         directory,
@@ -179,7 +179,7 @@ def rotate_signing_key(
     """
     old = trust.signing
     if old is None:
-        raise SettingsError("There is no signing key to replace.", next_step="make one: `tmi-ops keys init`")
+        raise SettingsError("There is no signing key to replace.", hint="make one: `tmi-ops keys init`")
     new = new_secret_key()
     trusted = after_rotation(trust.trusted, old, new, now, record)
     only_file = Path(words[0]) if len(words) == 1 and Path(words[0]).is_file() else None
@@ -192,8 +192,8 @@ def rotate_signing_key(
     except OSError as error:
         raise OpsError(
             f"{error.filename or file} could not be written: {error.strerror}.",
-            kept="The old key is still in its place.",
-            next_step="give access there, then rotate again",
+            detail="The old key is still in its place.",
+            hint="give access there, then rotate again",
         ) from None
     return Rotated(file, retired, trusted, only_file)
 
@@ -225,7 +225,7 @@ def add_age_identity(file: Path) -> str:
     try:
         write_private(file, f"{file.read_text().rstrip()}\n# public key: {identity.to_public()}\n{identity}\n")
     except OSError as error:
-        raise OpsError(f"{file} could not be written: {error.strerror}.", next_step="give access there") from None
+        raise OpsError(f"{file} could not be written: {error.strerror}.", hint="give access there") from None
     return str(identity.to_public())
 
 

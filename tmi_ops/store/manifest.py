@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 
 FORMAT_VERSION = 1
@@ -282,6 +283,8 @@ def verdict_in_clear(verdict: Verdict) -> Verdict:
 class BrokenRecordError(StoreError):
     """A manifest or verdict is there but cannot be understood."""
 
+    default_code = Code.RECORD_UNREADABLE
+
 
 class _Version(_Fact):
     format_version: int
@@ -333,7 +336,7 @@ def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _
         if version > FORMAT_VERSION:
             raise BrokenRecordError(
                 f"The {called} {where} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-                next_step="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store says how "
+                hint="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store says how "
                 "to restore without tmi-ops",
             )
         return model.validate_json(data)
@@ -342,7 +345,7 @@ def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _
         field = ".".join(map(str, first["loc"])) or "the whole"
         raise BrokenRecordError(
             f"The {called} {where} cannot be read: {field}: {first['msg']}.",
-            kept="It was left as it is; the objects beside it may be whole.",
-            next_step="use another backup by its id (`tmi-ops backups`), or bring back an earlier version of it if "
+            detail="It was left as it is; the objects beside it may be whole.",
+            hint="use another backup by its id (`tmi-ops backups`), or bring back an earlier version of it if "
             "the bucket keeps versions; RESTORE.md in the store says how to restore without tmi-ops",
         ) from None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError, StoreError
 
 PUBLIC_KEY = re.compile(r"RW[A-Za-z0-9+/]{54}")
@@ -37,6 +38,8 @@ _MINISIGN_STEP = "make one with `tmi-ops keys init`, or with `minisign -G -W`"
 
 class BadSignatureError(StoreError):
     """A signature is malformed, or not one of this content by this key."""
+
+    default_code = Code.BAD_SIGNATURE
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def parse_public_key(text: str) -> PublicKey:
         SettingsError: it is none.
     """
     if PUBLIC_KEY.fullmatch(text) is None:
-        raise SettingsError(f"{text[:12]!r}... is not a public key of minisign.", next_step="write it as RW...")
+        raise SettingsError(f"{text[:12]!r}... is not a public key of minisign.", hint="write it as RW...")
     body = base64.b64decode(text)
     return PublicKey(body[2 : 2 + _ID_BYTES], body[2 + _ID_BYTES :])
 
@@ -162,16 +165,16 @@ def parse_secret_key(text: str, where: str) -> SecretKey:
     lines = [line for line in text.splitlines() if line and not line.startswith((_UNTRUSTED, "#"))]
     body = _decoded(lines[0]) if lines else b""
     if body[:2] != _KEY_ALGORITHM or len(body) < _SECRET_HEADER + _ID_BYTES + 2 * _KEY_BYTES:
-        raise SettingsError(f"{where} holds no secret key of minisign.", next_step=_MINISIGN_STEP)
+        raise SettingsError(f"{where} holds no secret key of minisign.", hint=_MINISIGN_STEP)
     if body[2:4] != _NO_KDF:
         raise SettingsError(
             f"The signing key {where} has a password, and nobody is there to type it.",
-            next_step=f"take the password off: `minisign -C -W -s {where}`",
+            hint=f"take the password off: `minisign -C -W -s {where}`",
         )
     secret = body[_SECRET_HEADER:]
     key = SecretKey(secret[:_ID_BYTES], secret[_ID_BYTES : _ID_BYTES + _KEY_BYTES])
     if key.public.key != secret[_ID_BYTES + _KEY_BYTES : _ID_BYTES + 2 * _KEY_BYTES]:
-        raise SettingsError(f"The signing key {where} is damaged.", next_step="bring it back from the recovery sheet")
+        raise SettingsError(f"The signing key {where} is damaged.", hint="bring it back from the recovery sheet")
     return key
 
 

@@ -203,8 +203,8 @@ class ObjectStore:
                 raise StoreError(
                     f"The store kept {len(kept)} objects that were to be deleted; the first: "
                     f"{kept[0].get('Key')}: {kept[0].get('Message') or kept[0].get('Code')}.",
-                    kept="What it kept is whole.",
-                    next_step="allow s3:DeleteObject to these keys, or wait until the hold on it ends",
+                    detail="What it kept is whole.",
+                    hint="allow s3:DeleteObject to these keys, or wait until the hold on it ends",
                 )
 
     def delete_versions(self, stored: Iterable[tuple[str, str | None]]) -> None:
@@ -285,7 +285,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
     if not settings.bucket:
         raise StoreError(
             "No bucket is configured for the backups.",
-            next_step="set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS), or run "
+            hint="set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS), or run "
             "`tmi-ops up` for the embedded stack",
         )
     if settings.age_recipients:
@@ -301,7 +301,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
     if answer.get("Name") != settings.bucket:
         raise StoreError(
             f"What answers at {settings.public_endpoint} is not an S3 server.",
-            next_step="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
+            hint="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
         )
     store = ObjectStore(
         client=impatient if hurried else connect_store(session, settings),

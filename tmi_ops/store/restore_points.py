@@ -61,7 +61,7 @@ def require_unused_name(store: ObjectStore, name: str) -> None:
     if not name.strip() or not name.isprintable() or len(name.encode()) > NAME_BYTES:
         raise BackupError(
             f"{name!r} cannot be the name of a restore point.",
-            next_step=f"use 1 to {NAME_BYTES} bytes of printable text",
+            hint=f"use 1 to {NAME_BYTES} bytes of printable text",
         )
     try:
         store.size(restore_point_key(name))
@@ -111,7 +111,7 @@ def list_restore_points(store: ObjectStore) -> list[str]:
 def _taken(name: str) -> ObjectExistsError:
     return ObjectExistsError(
         f"There is a restore point {name!r} already; a name means one place in the WAL.",
-        next_step="choose another name, for example with the date in it",
+        hint="choose another name, for example with the date in it",
     )
 
 

@@ -86,8 +86,8 @@ class Records:
         if hashlib.sha256(data).hexdigest() != digest:
             raise UntrustedError(
                 f"{record_key(digest)}, the record of what a retired key had signed, is gone or was altered.",
-                kept="Nothing was changed.",
-                next_step="bring it back if the bucket keeps versions; else sign anew what you know to be good: "
+                detail="Nothing was changed.",
+                hint="bring it back if the bucket keeps versions; else sign anew what you know to be good: "
                 "`tmi-ops keys sign`",
             )
         return data.decode()

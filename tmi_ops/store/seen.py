@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.private import make_directory, write_private
 from tmi_ops.store.manifest import Kind
 from tmi_ops.store.objects import ObjectStore
@@ -22,6 +23,8 @@ from tmi_ops.store.trust import CLOCK_TOLERANCE, UntrustedError
 
 class RolledBackError(UntrustedError):
     """The store lacks the newest backup that this machine has seen in it, and has none that is newer."""
+
+    default_code = Code.ROLLED_BACK
 
 
 class _Seen(BaseModel):
@@ -160,7 +163,7 @@ def _read(file: Path) -> _Seen:
 def _rolled_back(backup_id: str, file: Path) -> RolledBackError:
     return RolledBackError(
         f"The store went back: {backup_id}, which this machine has seen there, is gone, and nothing newer is there.",
-        kept="What is there was left as it is.",
-        next_step="find out who removed it, and bring it back if the bucket keeps versions; if it was you, delete this "
+        detail="What is there was left as it is.",
+        hint="find out who removed it, and bring it back if the bucket keeps versions; if it was you, delete this "
         f"machine's note {file}",
     )

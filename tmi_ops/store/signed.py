@@ -123,8 +123,8 @@ def _reserve(store: ObjectStore, key: str, signature: bytes) -> None:
         if found is None or look(store, key) is not None or found.age_s < _ABANDONED_S:
             raise ObjectExistsError(
                 f"The store already has {key}, or somebody is writing it.",
-                kept=error.kept,
-                next_step="see what is there: `tmi-ops backups`",
+                detail=error.detail,
+                hint="see what is there: `tmi-ops backups`",
             ) from None
         store.puts.put(name, signature, condition=IfUnchanged(found.etag))
 

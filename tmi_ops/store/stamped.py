@@ -62,7 +62,7 @@ def require_stamp(
     if body is not None and store.recipients and not is_sealed(body):
         raise UntrustedError(
             f"{key} is not encrypted, though everything here is to be (TMI_OPS_AGE_RECIPIENTS).",
-            next_step="find out who wrote it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for "
+            hint="find out who wrote it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for "
             "this command",
         )
 
@@ -80,7 +80,7 @@ def check_note(store: ObjectStore, key: str, metadata: Mapping[str, str], body: 
     """
     require_stamp(store, key, metadata, None, purpose)
     if store.trust.is_pinned and metadata.get(BODY) != hashlib.sha256(body).hexdigest():
-        raise UntrustedError(f"{key} was altered after it was signed.", next_step="find out who wrote it")
+        raise UntrustedError(f"{key} was altered after it was signed.", hint="find out who wrote it")
 
 
 def stamp_again(store: ObjectStore, key: str, purpose: Purpose) -> None:

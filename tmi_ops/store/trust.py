@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.minisign import (
@@ -62,6 +63,8 @@ _KEYS_STEP = (
 
 class UntrustedError(BrokenRecordError):
     """A document of the store that nobody trusted has signed for what it claims to be."""
+
+    default_code = Code.UNTRUSTED
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Trust:
                 raise _untrusted(f"{name} is signed by key {parsed.key_name}, which is not trusted here.")
             comment = verified(parsed, known[0].key, content, name)
         except BadSignatureError as error:
-            raise _untrusted(error.what) from None
+            raise _untrusted(error.message) from None
         bound = _COMMENT.fullmatch(comment)
         if bound is None:
             raise _untrusted(f"The signature of {name} does not say for what and when it was made.")
@@ -223,7 +226,7 @@ def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequenc
         text = word if _WORD.fullmatch(word) else _read(Path(word), "TMI_OPS_TRUSTED_KEYS")
         found = trusted_keys(text)
         if not found:
-            raise SettingsError(f"{word} holds no public key.", next_step="write keys into it: `tmi-ops keys show`")
+            raise SettingsError(f"{word} holds no public key.", hint="write keys into it: `tmi-ops keys show`")
         keys += found
     return Trust(environment, signing, tuple(keys))
 
@@ -254,7 +257,7 @@ def _trusted_key(word: str) -> TrustedKey:
     match = _WORD.fullmatch(word)
     step = "write each as [writer:|prover:|pruner:]RW...[@2026-11-27T00:00:00Z[#record]]"
     if match is None:
-        raise SettingsError(f"TMI_OPS_TRUSTED_KEYS holds what is no public key: {word[:20]!r}.", next_step=step)
+        raise SettingsError(f"TMI_OPS_TRUSTED_KEYS holds what is no public key: {word[:20]!r}.", hint=step)
     until = None
     if match["until"]:
         try:
@@ -262,7 +265,7 @@ def _trusted_key(word: str) -> TrustedKey:
         except ValueError:
             until = None
         if until is None or until.tzinfo is None:
-            raise SettingsError(f"A trusted key ends at no time with a zone: {match['until']!r}.", next_step=step)
+            raise SettingsError(f"A trusted key ends at no time with a zone: {match['until']!r}.", hint=step)
     roles: tuple[Role, ...] = tuple(role for role in ROLES if match["role"] in (None, role))
     return TrustedKey(parse_public_key(match["key"]), roles, until, match["record"])
 
@@ -286,7 +289,7 @@ def _require_allowed(
 
 
 def _untrusted(what: str) -> UntrustedError:
-    return UntrustedError(what, kept="It was not used, and left as it is.", next_step=_KEYS_STEP)
+    return UntrustedError(what, detail="It was not used, and left as it is.", hint=_KEYS_STEP)
 
 
 def _read(file: Path, variable: str) -> str:
@@ -295,5 +298,5 @@ def _read(file: Path, variable: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise SettingsError(
-            f"{variable}: {file} cannot be read: {reason}.", next_step="make the keys: `tmi-ops keys init`"
+            f"{variable}: {file} cannot be read: {reason}.", hint="make the keys: `tmi-ops keys init`"
         ) from None

@@ -55,7 +55,7 @@ def unsigned_documents(store: ObjectStore, beginning: str = "") -> list[Unsigned
     """
     if store.trust.signing is None or not store.trust.is_pinned:
         raise SettingsError(
-            "Signing needs TMI_OPS_SIGNING_KEY_FILE and TMI_OPS_TRUSTED_KEYS.", next_step="see `tmi-ops keys init`"
+            "Signing needs TMI_OPS_SIGNING_KEY_FILE and TMI_OPS_TRUSTED_KEYS.", hint="see `tmi-ops keys init`"
         )
     return list(_unsigned(store, beginning))
 
@@ -81,7 +81,7 @@ def _unsigned(store: ObjectStore, beginning: str) -> Iterator[Unsigned]:
         try:
             _check(store, item.key, purpose)
         except UntrustedError as error:
-            yield Unsigned(item.key, purpose, error.what.removeprefix(f"{item.key} "))
+            yield Unsigned(item.key, purpose, error.message.removeprefix(f"{item.key} "))
 
 
 def _check(store: ObjectStore, key: str, purpose: Purpose) -> None:

@@ -25,11 +25,11 @@ def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
     except ObjectMissingError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{key} cannot be read: {error}.", next_step="bring back an earlier version of it") from None
+        raise StoreError(f"{key} cannot be read: {error}.", hint="bring back an earlier version of it") from None
     if version > FORMAT_VERSION:
         raise StoreError(
             f"{key} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-            next_step="use the release of tmi-ops that wrote it, or a newer one",
+            hint="use the release of tmi-ops that wrote it, or a newer one",
         )
     return size
 
@@ -54,6 +54,6 @@ def describe_archive(store: ObjectStore, system_identifier: str, segment_size: i
         raise StoreError(
             f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server of "
             f"{segment_size}.",
-            kept="The archive was left as it is.",
-            next_step="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
+            detail="The archive was left as it is.",
+            hint="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
         )

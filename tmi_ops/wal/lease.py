@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError, OpsError, StoreError
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.store.objects import ObjectStore
@@ -62,8 +63,10 @@ class Lease(BaseModel):
 class LeaseHeldError(BackupError):
     """Another receiver holds the lease: `lease`, as far as it could be read."""
 
-    def __init__(self, what: str, *, kept: str, next_step: str, lease: Lease | None) -> None:
-        super().__init__(what, kept=kept, next_step=next_step)
+    default_code = Code.LEASE_HELD
+
+    def __init__(self, message: str, *, detail: str, hint: str, lease: Lease | None) -> None:
+        super().__init__(message, detail=detail, hint=hint)
         self.lease = lease
 
 
@@ -173,9 +176,9 @@ def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float
         check_note(store, key, head.metadata, body, "WAL")
     except UntrustedError as error:
         raise UntrustedError(
-            error.what,
-            kept="How far it says the archive has come was not believed.",
-            next_step="a receiver of this release signs it when it starts: `tmi-ops wal stream`; if one is at work "
+            error.message,
+            detail="How far it says the archive has come was not believed.",
+            hint="a receiver of this release signs it when it starts: `tmi-ops wal stream`; if one is at work "
             "already, find out who else writes to the store",
         ) from None
     return _parse(body, key), head.age_s
@@ -246,8 +249,8 @@ def _lsn(lease: Lease) -> int:
 def _not_renewed(error: Exception) -> BackupError:
     return BackupError(
         f"The receiver's lease could not be renewed: {type(error).__name__}: {error}",
-        kept="What was archived is whole; nothing more is received.",
-        next_step="start the receiver again; if it happens once more, report it with this message",
+        detail="What was archived is whole; nothing more is received.",
+        hint="start the receiver again; if it happens once more, report it with this message",
         transient=True,
     )
 
@@ -294,8 +297,8 @@ def _held(lease: Lease | None, does: str) -> LeaseHeldError:
     who = "another process" if lease is None else lease.describe()
     return LeaseHeldError(
         f"Another receiver {does}: {who}.",
-        kept="It goes on undisturbed; nothing was written.",
-        next_step="stop that one first, or start this one with --wait to stand by for it. One that died elsewhere "
+        detail="It goes on undisturbed; nothing was written.",
+        hint="stop that one first, or start this one with --wait to stand by for it. One that died elsewhere "
         f"counts as gone after {LEASE_S:.0f} s",
         lease=lease,
     )
@@ -320,7 +323,7 @@ def _parse(body: bytes, key: str) -> Lease:
         return Lease.model_validate_json(body)
     except ValidationError:
         raise StoreError(
-            f"The lease {key} cannot be read.", next_step="see that no receiver runs, then delete this object"
+            f"The lease {key} cannot be read.", hint="see that no receiver runs, then delete this object"
         ) from None
 
 

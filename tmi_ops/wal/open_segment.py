@@ -43,8 +43,8 @@ class OpenSegment:
         if start != self.end:
             raise DatabaseError(
                 f"The server sent WAL from {format_lsn(start)} where {format_lsn(self.end)} was to follow.",
-                kept="None of it was archived.",
-                next_step="start the receiver again; it goes on from what the store holds",
+                detail="None of it was archived.",
+                hint="start the receiver again; it goes on from what the store holds",
                 transient=True,
             )
         taken = min(len(content), self.segment.size - self.filled)

@@ -268,7 +268,7 @@ class OpenUpload:
 def _overtaken(segment: Segment) -> BackupError:
     return BackupError(
         f"Somebody else wrote the open segment {segment.name} to the archive meanwhile.",
-        kept="That one was left as it is.",
-        next_step="see who receives: `tmi-ops wal status`; this receiver looks at the store anew",
+        detail="That one was left as it is.",
+        hint="see who receives: `tmi-ops wal status`; this receiver looks at the store anew",
         transient=True,
     )

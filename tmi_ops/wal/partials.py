@@ -135,7 +135,7 @@ def load_open(store: ObjectStore, system_identifier: str, segment_name: str) -> 
             continue
         return max((_joined(segment_name, one) for one in read), key=lambda one: one[1].end_lsn or 0)
     raise ObjectMissingError(
-        f"The store has no object {prefix}{SUFFIX}.", next_step="run `tmi-ops wal gaps` to see what exists"
+        f"The store has no object {prefix}{SUFFIX}.", hint="run `tmi-ops wal gaps` to see what exists"
     )
 
 

@@ -127,7 +127,7 @@ def cluster_beside(path: Path) -> str:
     except (OSError, struct.error):
         raise OpsError(
             f"{path.name} does not say which cluster it is of, and there is no {CONTROL_FILE} beside its directory.",
-            next_step="name the cluster: --cluster SYSTEM_IDENTIFIER (`pg_controldata` shows it)",
+            hint="name the cluster: --cluster SYSTEM_IDENTIFIER (`pg_controldata` shows it)",
         ) from None
 
 
@@ -176,5 +176,5 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise OpsError(
             f"{path} cannot be read: {error.strerror or error}.",
-            next_step="give the path as PostgreSQL does (%p), from the data directory, as a user who may read it",
+            hint="give the path as PostgreSQL does (%p), from the data directory, as a user who may read it",
         ) from None

@@ -87,7 +87,7 @@ def await_store(settings: Settings, report: Report, stop: threading.Event) -> Ob
             if not error.transient:
                 raise
             pause = next(pauses)
-            report.note(f"{error.what} Trying again in {pause:.1f} s")
+            report.note(f"{error.message} Trying again in {pause:.1f} s")
             stop.wait(pause)
     return None
 
@@ -172,7 +172,7 @@ class _Receiver:
                 if not _may_pass(error) or (catch_up and time.monotonic() - troubled_since >= CATCH_UP_PATIENCE_S):
                     raise
                 pause = next(pauses)
-                self._report.note(f"{error.what} Trying again in {pause:.1f} s")
+                self._report.note(f"{error.message} Trying again in {pause:.1f} s")
                 self._stop.wait(pause)
             else:
                 return
@@ -269,8 +269,8 @@ class _Receiver:
             raise BackupError(
                 f"The server at {self._postgres.describe()} is another cluster now: {identity.system_identifier}, and "
                 f"was {self._lease.system_identifier}.",
-                kept="The archive of the first one is whole as far as it was received.",
-                next_step="start the receiver again to archive the new cluster, and take a base backup of it",
+                detail="The archive of the first one is whole as far as it was received.",
+                hint="start the receiver again to archive the new cluster, and take a base backup of it",
             )
         return self._lease is not None
 

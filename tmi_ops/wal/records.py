@@ -116,8 +116,8 @@ def known_records(store: ObjectStore, system_identifier: str) -> tuple[ArchiveRe
     except StoreError as error:
         if error.transient:
             raise
-        return ArchiveRecords(), (error.what,)
-    return records, () if untrusted is None else (untrusted.what,)
+        return ArchiveRecords(), (error.message,)
+    return records, () if untrusted is None else (untrusted.message,)
 
 
 def _read(store: ObjectStore, key: str) -> tuple[ArchiveRecords, UntrustedError | None]:
@@ -139,8 +139,8 @@ def _parsed(body: bytes, key: str) -> ArchiveRecords:
     except ValidationError:
         raise StoreError(
             f"The records of the WAL archive, {key}, cannot be read.",
-            kept="Nothing was changed.",
-            next_step="bring back an earlier version of this object if the bucket keeps versions; else delete it and "
+            detail="Nothing was changed.",
+            hint="bring back an earlier version of this object if the bucket keeps versions; else delete it and "
             "take a base backup: where the WAL breaks is not known then",
         ) from None
 
@@ -169,6 +169,6 @@ def update_records(
         return after
     raise StoreError(
         f"{key} was written by somebody else each time.",
-        next_step="run it again; see who receives: `tmi-ops wal status`",
+        hint="run it again; see who receives: `tmi-ops wal status`",
         transient=True,
     )

@@ -193,9 +193,7 @@ def _usable_slot(
 def _with_slot(postgres: PostgresSettings, slot: str) -> tuple[ServerFacts, int]:
     server = read_server(postgres, slot)
     if server.slot is None or server.slot.restart_lsn is None:
-        raise BackupError(
-            f"The slot {slot} keeps no WAL.", next_step=f"drop it: SELECT pg_drop_replication_slot('{slot}')"
-        )
+        raise BackupError(f"The slot {slot} keeps no WAL.", hint=f"drop it: SELECT pg_drop_replication_slot('{slot}')")
     return server, server.slot.restart_lsn
 
 
@@ -250,8 +248,8 @@ def _refuse_to_go_back(
     if server.in_recovery:
         raise BackupError(
             f"{stands} The standby lags behind what is archived.",
-            kept="The archive was left as it is, and nothing was received.",
-            next_step="wait until it has caught up with its primary",
+            detail="The archive was left as it is, and nothing was received.",
+            hint="wait until it has caught up with its primary",
             transient=True,
         )
     raise put_back(stands)
@@ -262,8 +260,8 @@ def put_back(stands: str) -> WalConflictError:
     return WalConflictError(
         f"{stands} The server's files were put back to an earlier state (a snapshot, a copy of its volume), so what it "
         "writes from here on is another history under the same names.",
-        kept="The archive was left as it is, and nothing was received.",
-        next_step=f"{OWN_TIMELINE}. If the archive holds what is wanted, restore that instead: `tmi-ops restore "
+        detail="The archive was left as it is, and nothing was received.",
+        hint=f"{OWN_TIMELINE}. If the archive holds what is wanted, restore that instead: `tmi-ops restore "
         "--latest --into DIR`",
     )
 

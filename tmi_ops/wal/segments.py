@@ -143,7 +143,7 @@ def _does_not_continue(segment: Segment, before: Neighbour, links: Links) -> Wal
         f"{segment.name} does not continue {before.segment.name} of the archive: its first record follows {named}, and "
         f"the last record of {before.segment.name} is at {last}. The server's files were put back to an earlier state, "
         "pg_resetwal was run, or this is another server's WAL.",
-        kept="It was not archived; what the archive holds is whole.",
-        next_step=f"if its files were put back: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup base`, then "
+        detail="It was not archived; what the archive holds is whole.",
+        hint=f"if its files were put back: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup base`, then "
         f"`tmi-ops wal stream --accept-gap`; moments up to {format_lsn(segment.start)} stay recoverable",
     )

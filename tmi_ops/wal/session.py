@@ -121,7 +121,7 @@ class Session:
                 raise
             raise ReplicationError(
                 f"The server removed {segment.name} just when it was asked for.",
-                next_step="start the receiver again: it looks anew at what the server still has",
+                hint="start the receiver again: it looks anew at what the server still has",
                 transient=True,
             ) from error
 
@@ -138,7 +138,7 @@ class Session:
             self._close(opened)
             raise ReplicationError(
                 "The server ended the stream: it is being shut down.",
-                next_step="start it again; the receiver goes on by itself",
+                hint="start it again; the receiver goes on by itself",
                 transient=True,
             )
         return self._change_timeline(opened, *following)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn
@@ -25,9 +26,13 @@ _NAMES = re.compile(r'"((?:[^"]|"")*)"|([^\s,()"]+)')
 class SlotLostError(BackupError):
     """The server gave up the slot, so it no longer keeps the WAL that the archive lacks."""
 
+    default_code = Code.SLOT_LOST
+
 
 class WalGoneError(BackupError):
     """The server has removed WAL that the archive lacks."""
+
+    default_code = Code.WAL_GONE
 
 
 @dataclass(frozen=True)
@@ -164,8 +169,8 @@ def slot_lost(slot: str, archived: int | None) -> SlotLostError:
     return SlotLostError(
         f"The server has given up the replication slot {slot}: nobody received for so long that its WAL exceeded "
         f"max_slot_wal_keep_size.{reach}",
-        kept="What is archived is whole; WAL after it may be gone from the server.",
-        next_step="`tmi-ops wal stream --accept-gap` makes the slot anew and goes on with what the server still has; "
+        detail="What is archived is whole; WAL after it may be gone from the server.",
+        hint="`tmi-ops wal stream --accept-gap` makes the slot anew and goes on with what the server still has; "
         "if it names a gap, take a base backup at once (`tmi-ops backup base`): points within the gap cannot be "
         "recovered. Then raise max_slot_wal_keep_size",
     )
@@ -175,8 +180,8 @@ def wal_gone(segment: Segment) -> WalGoneError:
     """The error for WAL that the archive needs next and the server no longer has."""
     return WalGoneError(
         f"The server has removed the WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on.",
-        kept="What is archived is whole; nothing was skipped.",
-        next_step="if another archive has these segments, give them to `tmi-ops wal push`. Else `tmi-ops wal stream "
+        detail="What is archived is whole; nothing was skipped.",
+        hint="if another archive has these segments, give them to `tmi-ops wal push`. Else `tmi-ops wal stream "
         "--accept-gap` goes on behind the gap; then take a base backup at once (`tmi-ops backup base`): points within "
         "the gap cannot be recovered",
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import zstandard
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, ObjectExistsError, OpsError
 from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, format_lsn, parse_lsn
 from tmi_ops.store.objects import ObjectStore
@@ -32,6 +33,8 @@ LARGEST_STORED = LARGEST_SEGMENT + (LARGEST_SEGMENT >> 4)
 
 class WalConflictError(ObjectExistsError):
     """The archive holds other WAL under the same name: two histories of one timeline."""
+
+    default_code = Code.WAL_CONFLICT
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,8 @@ def wal_damaged(problem: str) -> IntegrityError:
     """The error for WAL in the archive that cannot be used."""
     return IntegrityError(
         f"{problem}.",
-        kept="Nothing of it was used.",
-        next_step="bring back an earlier version of the object if the bucket keeps versions; else recovery can reach a "
+        detail="Nothing of it was used.",
+        hint="bring back an earlier version of the object if the bucket keeps versions; else recovery can reach a "
         "point before it, or start from a base backup taken after it: `tmi-ops wal gaps --deep`",
     )
 
@@ -154,8 +157,8 @@ def conflict(name: str) -> WalConflictError:
     return WalConflictError(
         f"The archive holds other WAL under the name {name} than this server has: two servers wrote the same timeline, "
         "or this one went back to an earlier state of its files without a new timeline.",
-        kept="The archive was left as it is; the server keeps its WAL.",
-        next_step=f"find out which history is the right one. If it is this server's: {OWN_TIMELINE}",
+        detail="The archive was left as it is; the server keeps its WAL.",
+        hint=f"find out which history is the right one. If it is this server's: {OWN_TIMELINE}",
     )
 
 
@@ -176,9 +179,9 @@ def _require_same(store: ObjectStore, key: str, found: ObjectHead, facts: FileFa
 
 def _undecidable(name: str, error: OpsError) -> WalConflictError:
     return WalConflictError(
-        f"The archive already has {name}, and whether it holds the same WAL cannot be told: {error.what}",
-        kept="It was left as it is; the server keeps its WAL.",
-        next_step="remove the object if you know that it is of no use",
+        f"The archive already has {name}, and whether it holds the same WAL cannot be told: {error.message}",
+        detail="It was left as it is; the server keeps its WAL.",
+        hint="remove the object if you know that it is of no use",
     )
 
 
@@ -207,4 +210,4 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise wal_damaged(f"{name}: {error.what.rstrip('.')}") from error
+        raise wal_damaged(f"{name}: {error.message.rstrip('.')}") from error

@@ -170,9 +170,9 @@ def test_what_is_lacking_is_refused_before_the_first_statement() -> None:
     asked = facts(us=role("admin", "createrole", "replication"), admin_of=frozenset({"pg_monitor"}))
     with pytest.raises(DatabaseError) as refused:
         require_rights(asked, declared, plan_access(asked, declared))
-    assert refused.value.what == "admin may not do this: it lacks ADMIN OPTION on pg_read_all_data."
-    assert refused.value.kept == "Nothing was begun."
-    assert refused.value.next_step == (
+    assert refused.value.message == "admin may not do this: it lacks ADMIN OPTION on pg_read_all_data."
+    assert refused.value.detail == "Nothing was begun."
+    assert refused.value.hint == (
         "apply as a superuser, or as the managed server's administrator, or give it the rights: "
         "GRANT pg_read_all_data TO admin WITH ADMIN OPTION;"
     )

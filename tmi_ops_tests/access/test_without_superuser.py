@@ -72,5 +72,5 @@ def test_a_role_without_the_right_is_refused_with_nothing_half_done(site: Site) 
     assert lacking(site, site.as_role(RoleKind.APP))[0].right == "CREATEROLE"
     with pytest.raises(DatabaseError, match="CREATE ROLE") as refused:
         site.apply(postgres=site.as_role(RoleKind.APP))
-    assert "as a superuser" in refused.value.next_step
+    assert "as a superuser" in refused.value.hint
     assert site.sql("SELECT FROM pg_roles WHERE rolname = '{monitor}'") == []

@@ -125,5 +125,5 @@ def test_systemd_enables_the_unit_by_the_command_as_printed_and_uninit_waits_unt
     plan = [Leftover("unit", str(one.file), is_enabled(one.file)) for one in units]
     with pytest.raises(RecoveryError, match=r"systemd has tmi-ops-wal-production\.service") as refused:
         leaving.leave(settings, plan)
-    assert "systemctl disable --now tmi-ops-wal-production.service" in refused.value.next_step
+    assert "systemctl disable --now tmi-ops-wal-production.service" in refused.value.hint
     assert len(unit_files(settings)) == len(units)

@@ -165,5 +165,5 @@ def test_locks_that_the_server_has_no_room_for_are_counted_and_the_setting_is_na
             exported_snapshot(cluster.address),
         ):
             pass
-    assert "ALTER SYSTEM SET max_locks_per_transaction = 4" in caught.value.next_step
-    assert "(it is 10)" in caught.value.next_step
+    assert "ALTER SYSTEM SET max_locks_per_transaction = 4" in caught.value.hint
+    assert "(it is 10)" in caught.value.hint

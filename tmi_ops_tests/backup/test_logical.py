@@ -143,7 +143,7 @@ def test_a_pg_dump_older_than_the_server_is_refused_with_the_cure(
     old.chmod(old.stat().st_mode | stat.S_IXUSR)
     with pytest.raises(ProgramError, match=r"12\.22") as caught:
         back_up_logical(source.model_copy(update={"pg_bindir": tmp_path}), store, "custom", SilentReport())
-    assert "TMI_OPS_PG_BINDIR" in caught.value.next_step
+    assert "TMI_OPS_PG_BINDIR" in caught.value.hint
     assert _left_in_store(source) == []
 
 
@@ -167,7 +167,7 @@ def test_a_table_locked_by_a_schema_change_is_named_as_the_cause(
         blocker.execute("LOCK TABLE threats IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(BackupError, match="locked exclusively") as caught:
             back_up_logical(source, store, "custom", SilentReport())
-        assert f"process {blocker.info.backend_pid}" in caught.value.what
+        assert f"process {blocker.info.backend_pid}" in caught.value.message
         blocker.rollback()
 
 
@@ -179,7 +179,7 @@ def test_a_role_that_may_not_read_every_table_says_which_grant_is_missing(
     limited = source.postgres.model_copy(update={"user": role, "password": _secret("known")})
     with pytest.raises(DatabaseError, match="permission denied") as caught:
         back_up_logical(source.model_copy(update={"postgres": limited}), store, "custom", SilentReport())
-    assert "pg_read_all_data" in caught.value.next_step
+    assert "pg_read_all_data" in caught.value.hint
 
 
 _SLOW_BACKUP = """

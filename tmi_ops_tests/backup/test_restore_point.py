@@ -91,7 +91,7 @@ def test_a_writer_that_does_not_end_is_named_and_nobody_else_is_kept_waiting(
         connection.execute("INSERT INTO ledger (what) VALUES ('endless')")
         with pytest.raises(BackupError, match="nightly_import") as refused:
             create_restore_point(settings, store, "never", SilentReport())
-        assert "No restore point was made" in refused.value.kept
+        assert "No restore point was made" in refused.value.detail
     with connect(settings.postgres) as connection:
         connection.execute("SET lock_timeout = '1s'; UPDATE counter SET n = 1")
     assert read_restore_point(store, "never") is None
@@ -120,12 +120,12 @@ def test_a_role_without_the_rights_is_told_what_to_grant(settings: Settings, sto
     try:
         with pytest.raises(DatabaseError, match="may not stop writers") as refused:
             create_restore_point(theirs, store, "no", SilentReport())
-        assert "GRANT MAINTAIN" in refused.value.next_step
+        assert "GRANT MAINTAIN" in refused.value.hint
         with connect(settings.postgres) as connection:
             connection.execute("GRANT UPDATE ON ledger, counter TO pointless")
         with pytest.raises(DatabaseError, match="may not create a restore point") as refused:
             create_restore_point(theirs, store, "no", SilentReport())
-        assert "pg_create_restore_point" in refused.value.next_step
+        assert "pg_create_restore_point" in refused.value.hint
     finally:
         with connect(settings.postgres) as connection:
             connection.execute("DROP OWNED BY pointless; DROP ROLE pointless")

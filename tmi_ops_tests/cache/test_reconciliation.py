@@ -154,7 +154,7 @@ def replica(client: Redis) -> Iterator[Redis]:
 def test_a_replica_is_refused_and_its_primary_named(replica: Redis) -> None:
     with pytest.raises(CacheError, match="is a replica") as caught:
         plan(replica)
-    assert "127.0.0.1:1" in caught.value.next_step
+    assert "127.0.0.1:1" in caught.value.hint
 
 
 def test_a_cache_that_is_away_is_said_to_be_away_and_may_be_tried_again(redis: RedisSettings) -> None:
@@ -162,7 +162,7 @@ def test_a_cache_that_is_away_is_said_to_be_away_and_may_be_tried_again(redis: R
     with pytest.raises(CacheError, match="cannot be reached") as caught, connected(away) as client:
         plan(client)
     assert caught.value.transient
-    assert "tmi-ops doctor" in caught.value.next_step
+    assert "tmi-ops doctor" in caught.value.hint
 
 
 def test_a_wrong_password_is_no_passing_trouble_and_is_not_shown(redis: RedisSettings) -> None:

@@ -83,7 +83,7 @@ def test_no_policy_drops_a_revocation() -> None:
 def test_a_pattern_that_is_more_than_a_beginning_is_refused(pattern: str) -> None:
     with pytest.raises(SettingsError, match="more than a beginning") as caught:
         Rules(CachePolicy(keep=(pattern,)))
-    assert "acme:*" in caught.value.next_step
+    assert "acme:*" in caught.value.hint
 
 
 def test_the_page_names_every_pattern() -> None:

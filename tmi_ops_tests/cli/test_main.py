@@ -51,7 +51,7 @@ def test_an_unknown_environment_is_an_error_with_a_next_step_and_no_traceback(tm
     done = _run(tmp_path, "backups", TMI_ENV="prodution")
     assert done.returncode == 2
     assert "unknown environment" in done.stderr
-    assert "next:" in done.stderr
+    assert "HINT:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -82,7 +82,7 @@ def test_settings_shows_no_secret(tmp_path: Path) -> None:
 def test_the_addresses_of_a_stack_that_is_down_are_not_to_be_had(tmp_path: Path) -> None:
     done = _run(tmp_path, "stack", "env")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "next: tmi-ops up" in done.stderr
+    assert "HINT: Run: tmi-ops up" in done.stderr
 
 
 def test_a_word_that_is_no_command_is_refused(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_demo_is_refused_outside_development_before_anything_starts(tmp_path
 def test_the_demo_is_refused_where_a_database_of_the_user_is_named_before_anything_starts(tmp_path: Path) -> None:
     done = _run(tmp_path, "demo", POSTGRES_HOST="db.example.org")
     assert done.returncode == 2
-    assert "unset POSTGRES_HOST" in done.stderr
+    assert "Unset POSTGRES_HOST" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -46,7 +46,7 @@ def test_of_what_click_writes_only_our_colours_pass(monkeypatch: pytest.MonkeyPa
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with lasting_output():
-        _show_error(OpsError(f"The verdict {EVIL} cannot be read.", kept=EVIL, next_step=EVIL))
+        _show_error(OpsError(f"The verdict {EVIL} cannot be read.", detail=EVIL, hint=EVIL))
     assert stream.getvalue().count(r"\x1b]0;owned\x07") == 3
     assert not set("\x1b\x07\r\x9b\u202e") & set(stream.getvalue())
 

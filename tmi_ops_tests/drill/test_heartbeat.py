@@ -69,7 +69,7 @@ def test_a_role_that_may_not_make_the_schema_is_told_whose_work_it_is(database: 
     try:
         with pytest.raises(DatabaseError, match="may not make a schema") as refused:
             beat(role)
-        assert "TMI_OPS_HEARTBEAT_USER" in refused.value.next_step
+        assert "TMI_OPS_HEARTBEAT_USER" in refused.value.hint
     finally:
         with connect(database) as connection:
             connection.execute("DROP ROLE beatless")

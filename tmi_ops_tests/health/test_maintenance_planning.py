@@ -203,4 +203,4 @@ def test_a_window_is_in_its_own_time_zone_and_knows_the_night_that_lacks_an_hour
 def test_a_malformed_window_is_refused_with_how_to_write_it(window: str, zone: str) -> None:
     with pytest.raises(SettingsError) as refused:
         parse_window(window, zone)
-    assert refused.value.next_step
+    assert refused.value.hint

@@ -44,7 +44,7 @@ def test_an_empty_half_means_never() -> None:
 def test_a_malformed_override_is_refused_with_how_to_write_it(text: str) -> None:
     with pytest.raises(SettingsError, match="TMI_OPS_HEALTH_A is malformed") as refused:
         overridden({"a": HIGH}, {"TMI_OPS_HEALTH_A": text})
-    assert refused.value.next_step
+    assert refused.value.hint
 
 
 def test_where_little_is_bad_the_lower_figure_is_the_critical_one() -> None:

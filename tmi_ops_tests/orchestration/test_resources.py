@@ -39,7 +39,7 @@ def attempts(result: ExecuteInProcessResult) -> int:
 
 
 def test_what_may_pass_by_itself_is_tried_again_and_what_it_said_last_is_kept() -> None:
-    result = run(OpsError("The store is away.", next_step="start it", transient=True))
+    result = run(OpsError("The store is away.", hint="start it", transient=True))
     assert attempts(result) == 1 + MAX_RETRIES
     (failure,) = (event.step_failure_data for event in result.all_events if event.is_step_failure)
     assert failure.user_failure_data is not None

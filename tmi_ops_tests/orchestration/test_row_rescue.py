@@ -143,4 +143,4 @@ def test_the_rows_are_those_that_were_named(rows: OfTable | OfThreatModel | OfRo
 def test_what_means_two_things_is_refused(rows: OfTable) -> None:
     with pytest.raises(SettingsError) as refused:
         RowsConfig(past=OfBackup(id="latest"), rows=rows).selection(TMI)
-    assert refused.value.next_step
+    assert refused.value.hint

@@ -108,13 +108,13 @@ def test_a_failure_carries_it_to_the_page_and_to_the_alert_that_quotes_it(shop: 
     @shop.given
     def fails(environment: Environment) -> None:
         with failures_explained():
-            raise StoreError("There is no backup.", next_step="make one: `tmi-ops backup logical`")
+            raise StoreError("There is no backup.", hint="make one: `tmi-ops backup logical`")
 
     result = materialize([fails], resources={shop.resource: Environment(name="shop")}, raise_on_error=False)
     failure = result.failure_data_for_node(fails.op.name).user_failure_data  # type: ignore[union-attr]
     assert failure.metadata["next step"].value == "make one: `tmi-ops -e shop backup logical`"  # type: ignore[union-attr]
     assert failure.description == (  # type: ignore[union-attr]
-        "There is no backup. Nothing was changed. Next: make one: `tmi-ops -e shop backup logical`"
+        "There is no backup. Nothing was changed. HINT: Make one: `tmi-ops -e shop backup logical`"
     )
 
 

@@ -71,7 +71,7 @@ def test_whatever_bytes_come_they_are_a_message_or_a_clear_error(message: bytes)
     try:
         parsed = parse_message(message)
     except DatabaseError as error:
-        assert "not understood" in error.what
+        assert "not understood" in error.message
     else:
         assert isinstance(parsed, Data | Progress | NewArchive | NewManifest)
 

@@ -96,4 +96,4 @@ def test_more_than_what_is_free_is_refused(tmp_path: Path) -> None:
     require_free_space(tmp_path / "not" / "yet", 1, "Nothing much")
     with pytest.raises(DiskSpaceError, match=r"A huge thing needs 1000\.0 PB") as caught:
         require_free_space(tmp_path, 10**18, "A huge thing")
-    assert "TMI_OPS_HOME" in caught.value.next_step
+    assert "TMI_OPS_HOME" in caught.value.hint

@@ -15,7 +15,7 @@ def test_a_wrong_password_says_which_settings_to_check(server: PostgresSettings)
     wrong = server.model_copy(update={"password": SecretStr("hunter2")})
     with pytest.raises(DatabaseError, match="password authentication failed") as caught, connect(wrong):
         pass
-    assert "POSTGRES_PASSWORD" in caught.value.next_step
+    assert "POSTGRES_PASSWORD" in caught.value.hint
     assert "hunter2" not in str(caught.value)
     assert not caught.value.transient
 
@@ -25,7 +25,7 @@ def test_a_server_that_is_not_there_is_worth_trying_again(server: PostgresSettin
     with pytest.raises(DatabaseError, match="could not be reached") as caught, connect(nobody):
         pass
     assert caught.value.transient
-    assert caught.value.what.endswith(f":{nobody.port}/{nobody.database}: Connection refused.")
+    assert caught.value.message.endswith(f":{nobody.port}/{nobody.database}: Connection refused.")
 
 
 def test_a_host_that_does_not_exist_is_named(server: PostgresSettings) -> None:
@@ -37,7 +37,7 @@ def test_a_host_that_does_not_exist_is_named(server: PostgresSettings) -> None:
 def test_a_missing_database_says_how_to_make_it(server: PostgresSettings) -> None:
     with pytest.raises(DatabaseError, match="no_such_database") as caught, connect(server, "no_such_database"):
         pass
-    assert "tmi-ops migrate" in caught.value.next_step
+    assert "tmi-ops migrate" in caught.value.hint
 
 
 def test_a_statement_that_fails_is_explained_with_its_sqlstate(server: PostgresSettings) -> None:

@@ -28,7 +28,7 @@ def test_older_programs_are_refused_with_what_is_here_and_what_is_needed(tmp_pat
     bindir = _installation(tmp_path / "bin", "14.1")
     with pytest.raises(ProgramError, match=r"of version 17 or newer are needed.*14\.1") as caught:
         programs_at_least(17, bindir)
-    assert "postgresql-17" in caught.value.next_step
+    assert "postgresql-17" in caught.value.hint
 
 
 def test_a_scratch_cluster_needs_the_same_major_and_a_server(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_line_that_says_what_failed_is_shown_rather_than_the_last_ones() -> 
         "Command was: CREATE TABLE t (\n    id x,\n    a int,\n    b int\n);\n"
     )
     error = program_failed("/bin/pg_restore", 1, said)
-    assert error.what == (
+    assert error.message == (
         'pg_restore failed with exit code 1: pg_restore: error: could not execute query: ERROR:  type "x" does not '
         "exist / HINT:  create it"
     )
@@ -76,5 +76,5 @@ def test_the_line_that_says_what_failed_is_shown_rather_than_the_last_ones() -> 
 
 def test_a_server_without_room_for_locks_is_told_which_setting_to_raise() -> None:
     error = program_failed("psql", 3, "psql:<stdin>:9: ERROR:  out of shared memory\nHINT:  You might need to ...\n")
-    assert "max_locks_per_transaction" in error.next_step
-    assert program_failed("psql", 3, "psql: ERROR:  syntax error\n").next_step == ""
+    assert "max_locks_per_transaction" in error.hint
+    assert program_failed("psql", 3, "psql: ERROR:  syntax error\n").hint == ""

@@ -50,10 +50,10 @@ def test_each_refusal_is_recognised_explained_by_the_doctor_and_has_a_next_step(
     said = AT + SAID[refusal]
     assert refusal_of(said) is refusal
     error = explained(said, TMI)
-    assert "could not be reached" not in error.what
-    assert "refused tmi_ops@db.example.com" in error.what
-    assert error.next_step
-    assert "{" not in error.next_step
+    assert "could not be reached" not in error.message
+    assert "refused tmi_ops@db.example.com" in error.message
+    assert error.hint
+    assert "{" not in error.hint
     assert error.transient is (refusal in PASS_BY_THEMSELVES)
     told = doctor(said, TMI)
     assert told is not None
@@ -66,7 +66,7 @@ def test_what_nobody_knows_may_be_a_network_and_is_tried_again() -> None:
     assert refusal_of("Connection refused") is None
     error = explained(AT + "Connection refused\n\tIs the server running on that host?", TMI)
     assert error.transient
-    assert error.what.endswith("/tmi: Connection refused.")
+    assert error.message.endswith("/tmi: Connection refused.")
     assert line_of("") == "it said nothing"
 
 
@@ -108,7 +108,7 @@ def test_the_line_that_lets_a_connection_in_is_made_of_what_the_server_saw(said:
     assert refused is not None
     assert refused.line == line
     assert refused.is_rejected is ("rejects" in said)
-    assert line in explained(AT + "FATAL:  " + said, TMI).next_step
+    assert line in explained(AT + "FATAL:  " + said, TMI).hint
 
 
 def test_a_name_that_would_mean_something_else_is_quoted_and_all_is_all() -> None:

@@ -124,7 +124,7 @@ def test_a_certificate_of_another_authority_is_refused_and_the_setting_named(
     error = refusal(way, wrong, programs)
     assert "certificate verify failed" in str(error)
     if way != "pg_dump":
-        assert "POSTGRES_SSLROOTCERT" in error.next_step
+        assert "POSTGRES_SSLROOTCERT" in error.hint
         assert not error.transient
 
 
@@ -136,7 +136,7 @@ def test_a_certificate_for_another_host_is_refused_and_both_names_are_said(
     assert 'server certificate for "localhost"' in str(error)
     assert 'does not match host name "127.0.0.1"' in str(error)
     if way != "pg_dump":
-        assert "POSTGRES_HOST" in error.next_step
+        assert "POSTGRES_HOST" in error.hint
         assert not error.transient
 
 
@@ -147,7 +147,7 @@ def test_a_connection_unverified_is_refused_by_the_server_and_the_setting_named(
     error = refusal(way, verified.model_copy(update={"sslmode": "disable"}), programs)
     assert re.search("no encryption|SSL off", str(error))
     if way != "pg_dump":
-        assert "POSTGRES_SSLMODE=require" in error.next_step
+        assert "POSTGRES_SSLMODE=require" in error.hint
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -162,7 +162,7 @@ def test_a_server_that_asks_for_a_client_certificate_lets_in_who_shows_one(
             error = refusal(way, role, programs)
             assert "requires a valid client certificate" in str(error)
             if way != "pg_dump":
-                assert "POSTGRES_SSLCERT" in error.next_step
+                assert "POSTGRES_SSLCERT" in error.hint
             shown = role.model_copy(update={"sslcert": str(ours.certificate), "sslkey": str(ours.key)})
             reach(way, shown, programs)
 
@@ -170,7 +170,7 @@ def test_a_server_that_asks_for_a_client_certificate_lets_in_who_shows_one(
 def test_a_missing_authority_is_named(verified: PostgresSettings, programs: Programs) -> None:
     error = refusal("psycopg", verified.model_copy(update={"sslrootcert": "/no/such/ca.crt"}), programs)
     assert "/no/such/ca.crt" in str(error)
-    assert "POSTGRES_SSLROOTCERT" in error.next_step
+    assert "POSTGRES_SSLROOTCERT" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_a_file_that_says_anything_else_is_refused_by_its_place(tmp_path: Path, 
     written(tmp_path, text)
     with pytest.raises(SettingsError, match="profile") as refused:
         read_profile("shop.yaml", tmp_path)
-    assert said in refused.value.what
+    assert said in refused.value.message
 
 
 def test_a_name_that_is_no_profile_and_a_file_that_is_not_there_are_refused(tmp_path: Path) -> None:

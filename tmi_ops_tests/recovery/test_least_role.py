@@ -180,7 +180,7 @@ def test_a_table_owner_s_function_is_no_superuser_in_a_restore_and_the_copy_is_e
             RecoveryError, match=r"Only a superuser can load this backup: operator family public\.odd"
         ) as caught:
             execute_restore(settings, store, refused, SilentReport())
-        assert "--as-superuser" in caught.value.next_step
+        assert "--as-superuser" in caught.value.hint
         choices = RestoreChoices(as_superuser=True)
         asked = plan_restore(settings, manifest, f"{name}_2", replace=False, choices=choices)
         assert execute_restore(settings, store, asked, SilentReport()).comparison.differences == ()

@@ -11,7 +11,7 @@ from tmi_ops.recovery.requirements import NotHereError, Requirements, not_here, 
 def test_missing_extensions_are_named_with_what_helps() -> None:
     with pytest.raises(NotHereError, match="pg_foo, postgis") as caught:
         require_extensions(Requirements(frozenset({"postgis", "pg_foo"})))
-    assert "nothing against the backup" in caught.value.kept
+    assert "nothing against the backup" in caught.value.detail
     require_extensions(Requirements(tablespaces=frozenset({"fast"})))
 
 

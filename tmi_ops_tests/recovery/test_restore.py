@@ -68,7 +68,7 @@ def test_an_existing_database_is_refused_and_left_alone(
         connection.execute(f"CREATE DATABASE {target}".encode())
     with pytest.raises(RecoveryError, match="exists") as caught:
         plan_restore(backed_up.settings, backed_up.manifest, target, replace=False)
-    assert "--replace" in caught.value.next_step
+    assert "--replace" in caught.value.hint
     assert _databases(server, target) == [target]
 
 
@@ -98,7 +98,7 @@ def test_a_copy_that_is_not_equal_never_takes_the_name(
     )
     with pytest.raises(RecoveryError, match="lost a row") as caught:
         _restore(backed_up, target, replace=True)
-    assert "not touched" in caught.value.kept
+    assert "not touched" in caught.value.detail
     assert _databases(server, target) == [target]
     with connect(server, target):
         pass
@@ -204,4 +204,4 @@ def test_a_wrong_password_says_what_to_check(backed_up: BackedUp) -> None:
     settings = backed_up.settings.model_copy(update={"postgres": wrong})
     with pytest.raises(DatabaseError) as caught:
         plan_restore(settings, backed_up.manifest, "anything", replace=False)
-    assert "POSTGRES_PASSWORD" in caught.value.next_step
+    assert "POSTGRES_PASSWORD" in caught.value.hint

@@ -103,7 +103,7 @@ def test_a_password_in_the_clear_is_no_verifier() -> None:
 def test_what_is_no_sql_is_refused_with_the_next_step() -> None:
     with pytest.raises(RecoveryError, match=r"globals\.sql cannot be parsed") as caught:
         parse_roles("\\! touch /tmp/pwned\n", lambda _: None)
-    assert "another backup" in caught.value.next_step
+    assert "another backup" in caught.value.hint
 
 
 def test_the_properties_of_an_older_backup_are_read() -> None:

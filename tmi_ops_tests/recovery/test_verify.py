@@ -113,7 +113,7 @@ def test_a_backup_of_a_newer_postgresql_is_refused_before_anything_is_fetched(ba
     newer = backed_up.manifest.model_copy(update={"server_version": "99.1", "server_version_num": 990001})
     with pytest.raises(ProgramError, match="99") as caught:
         verify_backup(backed_up.settings, backed_up.store, newer, SilentReport())
-    assert "TMI_OPS_PG_BINDIR" in caught.value.next_step
+    assert "TMI_OPS_PG_BINDIR" in caught.value.hint
     assert list_backups(backed_up.store)[0].verdict is None
 
 
@@ -123,7 +123,7 @@ def test_a_machine_without_an_extension_of_the_backup_proves_and_disproves_nothi
     monkeypatch.setattr(verify, "requirements_of", lambda *_: Requirements(frozenset({"nowhere"})))
     with pytest.raises(NotHereError, match="nowhere") as caught:
         verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
-    assert "nothing against the backup" in caught.value.kept
+    assert "nothing against the backup" in caught.value.detail
     assert list_backups(backed_up.store)[0].verdict is None
 
 

@@ -248,7 +248,7 @@ def test_values_that_fit_no_more_are_in_the_way_of_the_plan_and_refused_whole(ri
     rich.spoil("ALTER TABLE thing DROP place CASCADE; DELETE FROM place WHERE id = 2")
     (barrier,) = planned(rich, wish("thing", "place")).barriers
     assert "5 rows of public.thing would refer by place to rows of public.place that are gone" in barrier.what
-    assert "tmi-ops recover rows --table public.place" in barrier.next_step
+    assert "tmi-ops recover rows --table public.place" in barrier.hint
     with pytest.raises(RecoveryError, match="would refer by place"):
         restored(rich, wish("thing", "place"))
     assert "place" not in rich.now_rows("thing")[0]

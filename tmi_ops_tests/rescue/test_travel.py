@@ -163,7 +163,7 @@ def test_a_moment_that_turns_out_to_be_out_of_reach_leaves_the_past_where_it_was
 
     def gone(plan: RecoveryPlan, *rest: object, **more: object) -> AbstractContextManager[Standing]:
         if plan.target.time == past.moments[2]:
-            raise RecoveryError("The WAL is gone.", next_step="look for it")
+            raise RecoveryError("The WAL is gone.", hint="look for it")
         return standing_at(plan, *rest, **more)
 
     monkeypatch.setattr(journey, "standing_at", gone)

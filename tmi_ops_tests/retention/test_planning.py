@@ -194,7 +194,7 @@ def test_a_timeline_without_its_history_keeps_the_whole_cluster() -> None:
 def test_a_clock_that_differs_from_the_stores_removes_nothing(shift: timedelta, words: str) -> None:
     with pytest.raises(RetentionRefusedError, match=words) as refusal:
         plan_retention(facts(logical(30), logical(0.5)), LEAN, NOW + shift)
-    assert refusal.value.kept == "Nothing was deleted."
+    assert refusal.value.detail == "Nothing was deleted."
 
 
 def test_a_store_that_got_nothing_for_as_long_as_its_window_is_left_alone() -> None:

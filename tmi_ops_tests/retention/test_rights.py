@@ -109,11 +109,11 @@ def test_what_is_known_to_be_missing_is_refused_and_what_is_unknown_is_tried() -
     require_rights([unknown, KeyRight(Right.ABORT, True)])
     with pytest.raises(StoreError) as refused:
         require_rights([unknown, KeyRight(Right.ABORT, False), KeyRight(Right.EXTEND, False)])
-    assert refused.value.what == (
+    assert refused.value.message == (
         "The store's keys lack s3:AbortMultipartUpload, s3:PutObjectRetention, which this plan needs."
     )
-    assert refused.value.kept == "Nothing was removed."
-    assert "docs/iam/pruner.json" in refused.value.next_step
+    assert refused.value.detail == "Nothing was removed."
+    assert "docs/iam/pruner.json" in refused.value.hint
 
 
 def test_rights_are_said_in_words() -> None:

@@ -45,7 +45,7 @@ def test_a_hook_is_told_by_its_environment_and_its_last_words_are_kept(tmp_path:
 def test_a_hook_that_fails_says_which_and_why() -> None:
     with pytest.raises(RecoveryError, match=r"The stop hook exited with 3: no such service\.") as failed:
         run_hook(Application(hooks={"stop": "echo no such service >&2; exit 3"}), "stop", {})
-    assert "TMI_OPS_STOP_HOOK" in failed.value.next_step
+    assert "TMI_OPS_STOP_HOOK" in failed.value.hint
 
 
 def test_the_application_is_asked_until_it_is_well(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,25 +175,25 @@ def test_a_yes_is_asked_before_what_is_felt_and_before_what_cannot_be_undone_and
     with pytest.raises(DeclinedError) as declined:
         run.go(no)
     assert run.lines() == ["look"]
-    assert "were not touched" in declined.value.kept
+    assert "were not touched" in declined.value.detail
     with pytest.raises(DeclinedError) as declined:
         run.go(only_the_fence)
     assert asked == ["fence", "swap"]
     assert run.lines() == ["look", "fence", "copy"]
-    assert f"tmi-ops recover back {run.logbook.run_id}" in declined.value.next_step
+    assert f"tmi-ops recover back {run.logbook.run_id}" in declined.value.hint
     run.go(yes)
     assert run.lines() == list(NAMES)
 
 
 def test_a_failed_step_says_what_is_done_how_to_go_on_and_how_to_go_back(run: Running) -> None:
     def fail(_work: Work) -> None:
-        raise DatabaseError("The server is away.", next_step="start it")
+        raise DatabaseError("The server is away.", hint="start it")
 
     with pytest.raises(RunbookError) as failed:
         run.go(copy=Action(fail))
-    assert "Step 3 of 5, copy, failed: The server is away." in failed.value.what
-    assert "Done so far: look, fence." in failed.value.kept
-    assert failed.value.next_step.startswith("start it; then go on: `tmi-ops recover resume ")
+    assert "Step 3 of 5, copy, failed: The server is away." in failed.value.message
+    assert "Done so far: look, fence." in failed.value.detail
+    assert failed.value.hint.startswith("start it; then go on: `tmi-ops recover resume ")
     stopped = run.logbook.read()
     assert (stopped.state, stopped.done) == ("stopped", ("look", "fence"))
     attempt = stopped.last("copy")
@@ -365,13 +365,13 @@ def test_a_step_that_failed_before_any_other_is_not_called_done(run: Running) ->
 
     with pytest.raises(RunbookError) as failed:
         run.go(look=Action(fail))
-    assert failed.value.kept == "No step is done. The application and its data were not touched."
+    assert failed.value.detail == "No step is done. The application and its data were not touched."
     refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
 
 
 def test_a_deferred_step_holds_nothing_up_and_is_tried_again_when_the_run_is_resumed(run: Running) -> None:
     def later(_work: Work) -> None:
-        raise DeferredError("It is away.", next_step="later: type this")
+        raise DeferredError("It is away.", hint="later: type this")
 
     done = run.go(copy=Action(later))
     assert (done.state, done.pending, done.deferred) == ("done", ("copy",), ("copy",))

@@ -35,7 +35,7 @@ def test_a_port_in_use_and_one_that_is_free() -> None:
         for addresses in ("localhost", "*"):
             (obstacle,) = port_obstacles(port, addresses)
             assert f"Port {port}" in obstacle.what
-            assert "--port" in obstacle.next_step
+            assert "--port" in obstacle.hint
     assert list(port_obstacles(port, "localhost")) == []
 
 
@@ -75,7 +75,7 @@ def test_without_the_key_of_what_is_encrypted_a_run_would_end_at_its_first_step(
     for identity, said in ((None, "no private key is configured"), (tmp_path / "gone", "cannot be read")):
         (obstacle,) = key_obstacles(identity, [plain, sealed])
         assert said in obstacle.what
-        assert "TMI_OPS_AGE_IDENTITY_FILE" in obstacle.next_step
+        assert "TMI_OPS_AGE_IDENTITY_FILE" in obstacle.hint
     assert list(key_obstacles(None, [plain])) == []
 
 
@@ -123,7 +123,7 @@ def test_every_right_that_is_missing_is_named_with_the_statement_that_gives_it(
     ]
     with connect(database) as connection:
         for one in found[1:]:
-            for statement in one.next_step.partition("as a superuser: ")[2].partition("; or")[0].split(";"):
+            for statement in one.hint.partition("as a superuser: ")[2].partition("; or")[0].split(";"):
                 connection.execute(statement.encode())
     assert obstacles(app) == [], "what the plan says helps"
     with connect(database) as connection:
@@ -131,9 +131,9 @@ def test_every_right_that_is_missing_is_named_with_the_statement_that_gives_it(
 
 
 def test_a_run_whose_plan_has_an_obstacle_is_not_begun(settings: Settings) -> None:
-    obstacle = Obstacle(what="The disk is full.", next_step="make room")
+    obstacle = Obstacle(what="The disk is full.", hint="make room")
     plan = Plan(runbook="x", title="t", subject="s", steps=(), untouched="u", obstacles=(obstacle,))
     with pytest.raises(RecoveryError, match="not begun: The disk is full") as refused:
         begin(settings, open_store(settings.store, settings.environment), plan, SilentReport())
-    assert refused.value.next_step == "make room"
+    assert refused.value.hint == "make room"
     assert not (settings.home / "runbooks").exists()

@@ -360,7 +360,7 @@ def test_a_role_that_does_not_own_what_must_be_altered_begins_nothing(
         assert [one.table for one in plan_migration(app).lacking] == ["teams", "threats"]
         with pytest.raises(DatabaseError, match=f"teams: It belongs to .* so {role} may not alter it") as refused:
             migrate(app, report)
-        assert refused.value.kept == "Nothing was begun."
+        assert refused.value.detail == "Nothing was begun."
         assert plan_migration(migrated).lacking == ()
     finally:
         run(migrated, f"DROP OWNED BY {role}; DROP ROLE {role}")

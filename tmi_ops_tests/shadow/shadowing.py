@@ -96,7 +96,7 @@ class Shadow:
             try:
                 found = self.rows(query)
             except OpsError as error:
-                found = error.what
+                found = error.message
             if found == wanted:
                 return
             assert time.monotonic() < deadline, f"{found} rows, not {wanted}; {self.report}"

@@ -183,7 +183,7 @@ def test_a_server_that_cannot_live_brings_the_stack_down_with_its_name_and_its_l
     said, _ = supervisor.communicate(timeout=100)
     assert supervisor.returncode == 2
     assert "postgres could not be started again, for the 6th time" in " ".join(said.split())
-    assert "kept: The data of all servers is kept." in said
+    assert "DETAIL: The data of all servers is kept." in said
     assert str(layout.log("postgres")) in said
     commands.await_silence()
 

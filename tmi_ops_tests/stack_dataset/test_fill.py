@@ -87,7 +87,7 @@ def test_a_database_that_holds_threat_models_is_refused_and_left_as_it_is(migrat
 
 
 def test_a_database_without_the_tables_is_refused_with_the_command_that_makes_them(database: PostgresSettings) -> None:
-    with pytest.raises(DatabaseError, match=r"lacks 52 of TMI's 52 tables.*Next: run `tmi-ops migrate`"):
+    with pytest.raises(DatabaseError, match=r"lacks 52 of TMI's 52 tables.*HINT: Run `tmi-ops migrate`"):
         fill_database(database, SilentReport(), size=SMALLEST)
 
 

@@ -41,7 +41,7 @@ MANIFEST: dict[str, Any] = {
 def refused(**changes: Any) -> str:
     with pytest.raises(BrokenRecordError) as error:
         parse_manifest(json.dumps({**MANIFEST, **changes}).encode(), "it")
-    return error.value.what
+    return error.value.message
 
 
 def test_a_manifest_as_we_write_it_is_read() -> None:

@@ -25,7 +25,7 @@ def refusal(settings: StoreSettings) -> str:
         open_store(settings, ENVIRONMENT)
     assert time.monotonic() - begun < QUICKLY_S
     message = str(caught.value)
-    assert "Next: " in message
+    assert "HINT: " in message
     assert settings.secret_access_key is None or settings.secret_access_key.get_secret_value() not in message
     return message
 

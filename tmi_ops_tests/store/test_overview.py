@@ -89,7 +89,9 @@ def test_an_altered_manifest_is_noticed_though_the_catalogue_has_the_true_one(
     newest = ids(past)[0]
     raw.write(f"{newest.split('-')[1]}/{newest}/manifest.json", b"{}")
     told: list[str] = []
-    assert newest not in [one.manifest.backup_id for one in list_backups(past, lambda error: told.append(error.what))]
+    assert newest not in [
+        one.manifest.backup_id for one in list_backups(past, lambda error: told.append(error.message))
+    ]
     assert newest in " ".join(told)
 
 
@@ -240,7 +242,7 @@ def test_a_backup_whose_objects_were_removed_is_none_and_is_named(
     manifest = read_manifest(past, newest)
     past.delete([f"{kind}/{newest}/{manifest.objects[0].name}"])
     told: list[str] = []
-    left = list_backups(past, lambda error: told.append(error.what))
+    left = list_backups(past, lambda error: told.append(error.message))
     assert newest not in [one.manifest.backup_id for one in left]
     assert len(left) == 2 * BACKUPS - 1
     assert told == [f"{newest} is not whole: the store has {len(manifest.objects) - 1} of its {len(manifest.objects)} "

@@ -104,7 +104,7 @@ def outcome_of(store: ObjectStore, backup_id: str) -> tuple[str | None, list[str
     refused: list[StoreError] = []
     entries = {one.manifest.backup_id: one for one in list_backups(store, refused.append)}
     verdict = entries[backup_id].verdict
-    return verdict.outcome if verdict else None, [error.what for error in refused]
+    return verdict.outcome if verdict else None, [error.message for error in refused]
 
 
 def test_what_the_hosts_write_they_believe_of_each_other(hosts: Hosts) -> None:
@@ -189,7 +189,7 @@ def test_who_can_write_the_bucket_alone_is_refused_and_named(
     assert believed.get(new.backup_id) is None
     verdict = believed[old.backup_id]
     assert verdict is not None and verdict.outcome == "proven", "the rest of the catalogue stands"
-    assert said in refused[0].what and new.backup_id in refused[0].what
+    assert said in refused[0].message and new.backup_id in refused[0].message
     with pytest.raises(StoreError, match="could not be read whole"):
         list_backups(hosts.pruner)
 

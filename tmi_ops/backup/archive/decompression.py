@@ -53,7 +53,7 @@ def decompressor(compression: Compression, sink: Sink) -> Decompressor:
         return _Zstd(sink)
     raise ArchiveError(
         f"The dump is compressed with {compression}, which tmi_ops cannot read.",
-        next_step="dump with --compress=zstd or gzip",
+        hint="dump with --compress=zstd or gzip",
     )
 
 

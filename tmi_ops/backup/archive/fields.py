@@ -118,7 +118,7 @@ def read_header(fields: Fields) -> ArchiveHeader:
         raise ArchiveError(
             f"The dump is an archive of version {'.'.join(map(str, version))}; this release reads "
             f"{'.'.join(map(str, OLDEST_VERSION))} to {'.'.join(map(str, NEWEST_VERSION))}.",
-            next_step="use a newer release of tmi-ops, or the programs of an older PostgreSQL (TMI_OPS_PG_BINDIR)",
+            hint="use a newer release of tmi-ops, or the programs of an older PostgreSQL (TMI_OPS_PG_BINDIR)",
         )
     int_size, offset_size, format_ = fields.byte(), fields.byte(), fields.byte()
     if int_size not in _INTEGER_SIZES or offset_size not in _INTEGER_SIZES:

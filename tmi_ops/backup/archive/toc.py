@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 
 Compression = Literal["none", "gzip", "lz4", "zstd"]
@@ -29,6 +30,8 @@ _COLUMN = re.compile(r'(?:"((?:[^"]|"")*)"|([^\s",()]+))\s*(?:,\s*|\Z)')
 
 class ArchiveError(BackupError):
     """The bytes are not an archive of pg_dump that we can read: damaged, cut short, or of another version."""
+
+    default_code = Code.ARCHIVE_FORMAT
 
 
 @dataclass(frozen=True)

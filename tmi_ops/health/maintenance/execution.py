@@ -126,7 +126,7 @@ def _time_allowed(limits: Limits) -> float:
     if remaining is None:
         raise OpsError(
             f"The maintenance window is closed: it is {limits.window.describe()}.",
-            next_step="wait for it, or give --window another (`--plan` shows at any time what would be done)",
+            hint="wait for it, or give --window another (`--plan` shows at any time what would be done)",
         )
     return min(limits.max_duration_s, remaining.total_seconds())
 
@@ -141,12 +141,12 @@ def _alone(connection: psycopg.Connection[Any], postgres: PostgresSettings) -> I
     if _value(connection, "SELECT pg_is_in_recovery()"):
         raise DatabaseError(
             f"{postgres.describe()} is a standby: it can only be read.",
-            next_step="set POSTGRES_HOST to the primary; its standbys follow by themselves",
+            hint="set POSTGRES_HOST to the primary; its standbys follow by themselves",
         )
     if not _value(connection, "SELECT pg_try_advisory_lock(%s)", MAINTENANCE_LOCK):
         raise DatabaseError(
             "Another maintenance of this database is running.",
-            next_step="wait until it is done: SELECT * FROM pg_stat_activity WHERE application_name = 'tmi_ops'",
+            hint="wait until it is done: SELECT * FROM pg_stat_activity WHERE application_name = 'tmi_ops'",
             transient=True,
         )
     yield  # the lock goes with the connection

@@ -48,7 +48,7 @@ def parse_window(text: str, zone: str) -> Window:
     known = known_zone(zone)
     hours = _hours(text)
     if hours is None or hours[0] == hours[1]:
-        raise SettingsError(f"The maintenance window is malformed: {text!r}.", next_step="write it as 01:00-05:00")
+        raise SettingsError(f"The maintenance window is malformed: {text!r}.", hint="write it as 01:00-05:00")
     return Window(*hours, known)
 
 
@@ -62,7 +62,7 @@ def known_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
         raise SettingsError(
-            f"{TIMEZONE_VARIABLE} names no time zone: {name!r}.", next_step="write one like Europe/Zurich or UTC"
+            f"{TIMEZONE_VARIABLE} names no time zone: {name!r}.", hint="write one like Europe/Zurich or UTC"
         ) from None
 
 

@@ -116,7 +116,7 @@ def prove_continuity(
         timeline: int | None = choose_line(sound, None).timelines[-1]
     except RecoveryError as error:
         timeline = None
-        lost.append(error.what)
+        lost.append(error.message)
     return Continuity(
         archive=facts.archive,
         timeline=timeline,

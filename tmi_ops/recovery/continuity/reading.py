@@ -137,7 +137,7 @@ def _look_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) ->
     except ObjectMissingError:
         return _Looked(_gone(file))
     except (IntegrityError, UntrustedError) as error:
-        return _Looked(error.what)
+        return _Looked(error.message)
     end = file.end_lsn if isinstance(file, ArchivedPartial) else None
     own = links_from(read_records(content, end), levels_read=True)
     head = look(store, _key(archive, file))
@@ -160,7 +160,7 @@ def _judged(store: ObjectStore, archive: WalArchive, file: ArchivedFile, metadat
     try:
         require_stamp(store, _key(archive, file), metadata, None, "WAL")
     except UntrustedError as error:
-        return _Looked(error.what)
+        return _Looked(error.message)
     links = links_of(metadata)
     if links.last is None and _key(archive, file) == file_key(archive.system_identifier, file.name):
         return _look_at_header(store, archive, file)
@@ -176,7 +176,7 @@ def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile)
     except ObjectMissingError:
         return _Looked(_gone(file))
     except IntegrityError as error:
-        return _Looked(error.what, header=True)
+        return _Looked(error.message, header=True)
     return _Looked(header=True)
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, ObjectMissingError, RecoveryError
 from tmi_ops.postgres.base_backup import MANIFEST_NAME
 from tmi_ops.progress import Phase, Report
@@ -29,8 +30,10 @@ TABLESPACE_MAP = "tablespace_map"
 class UnusableBaseError(RecoveryError):
     """A base backup is not what it was when it was taken. `backup_id`: which one; of a chain the last where unknown."""
 
-    def __init__(self, backup_id: str, what: str, *, kept: str, next_step: str) -> None:
-        super().__init__(what, kept=kept, next_step=next_step)
+    default_code = Code.BASE_UNUSABLE
+
+    def __init__(self, backup_id: str, message: str, *, detail: str, hint: str) -> None:
+        super().__init__(message, detail=detail, hint=hint)
         self.backup_id = backup_id
 
 
@@ -166,9 +169,9 @@ def _unusable(task: _Task, error: IntegrityError | ObjectMissingError) -> Unusab
     what = "is gone from the store" if isinstance(error, ObjectMissingError) else "is damaged"
     return UnusableBaseError(
         task.base.backup_id,
-        f"The base backup {task.base.backup_id} cannot be used: its object {task.item.name} {what}. {error.what}",
-        kept="What was restored so far was removed again; the store was left as it is.",
-        next_step="begin with another base backup: --backup ID (`tmi-ops backups`); or bring back an earlier version "
+        f"The base backup {task.base.backup_id} cannot be used: its object {task.item.name} {what}. {error.message}",
+        detail="What was restored so far was removed again; the store was left as it is.",
+        hint="begin with another base backup: --backup ID (`tmi-ops backups`); or bring back an earlier version "
         "of the object if the bucket keeps versions",
     )
 

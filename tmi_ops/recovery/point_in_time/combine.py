@@ -100,17 +100,17 @@ def _failures_explained(plan: RecoveryPlan, what: str) -> Iterator[None]:
     try:
         yield
     except ProgramError as error:
-        if "No space left on device" in error.what:
+        if "No space left on device" in error.message:
             raise DiskSpaceError(
                 "The disk became full while the backups of the chain were combined.",
-                kept="What was restored so far was removed again; the backups are untouched.",
-                next_step="free some space there, or restore into a directory on a larger disk (--into)",
+                detail="What was restored so far was removed again; the backups are untouched.",
+                hint="free some space there, or restore into a directory on a larger disk (--into)",
             ) from error
         raise UnusableBaseError(
             plan.base.backup_id,
-            f"{what}: {error.what}",
-            kept="What was restored so far was removed again; the backups are untouched.",
-            next_step=f"begin with another base backup than {plan.base.backup_id}: --backup ID (`tmi-ops backups`)",
+            f"{what}: {error.message}",
+            detail="What was restored so far was removed again; the backups are untouched.",
+            hint=f"begin with another base backup than {plan.base.backup_id}: --backup ID (`tmi-ops backups`)",
         ) from error
 
 

@@ -94,7 +94,7 @@ def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
         has = ", ".join(item.location for item in plan.base.tablespaces) or "none"
         raise RecoveryError(
             f"{plan.base.backup_id} has no tablespace at {', '.join(sorted(unknown))}; its tablespaces: {has}.",
-            next_step="name the old place as it was on the server: --tablespace-mapping OLD=NEW",
+            hint="name the old place as it was on the server: --tablespace-mapping OLD=NEW",
         )
     _require_empty(destination.directory, "give another directory with --into, or empty this one yourself")
     mappings = {item.oid: f"--tablespace-mapping {item.location}=NEW" for item in plan.base.tablespaces}
@@ -108,7 +108,7 @@ def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
         if any(other != place and _resolved(place).is_relative_to(_resolved(other)) for other in everywhere):
             raise RecoveryError(
                 f"{place} lies inside another directory of the same cluster.",
-                next_step="give each tablespace a place outside the data directory and outside the others",
+                hint="give each tablespace a place outside the data directory and outside the others",
             )
 
 
@@ -132,7 +132,7 @@ def require_room(plan: RecoveryPlan, destination: Destination, store: ObjectStor
             raise DiskSpaceError(
                 f"Restoring {plan.base.backup_id} needs {size_words(needed)} of disk in "
                 f"{' and '.join(map(str, places))}; {size_words(free)} are free.",
-                next_step="free some space there, or restore into a directory on a larger disk (--into, "
+                hint="free some space there, or restore into a directory on a larger disk (--into, "
                 "--tablespace-mapping)",
             )
     return needs
@@ -186,32 +186,32 @@ def _sizes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
     return sizes
 
 
-def _require_empty(directory: Path, next_step: str) -> None:
+def _require_empty(directory: Path, hint: str) -> None:
     around = directory
     while not around.exists():
         if around.is_symlink():
             raise RecoveryError(
                 f"{around} is a link to {around.readlink()}, which does not exist.",
-                kept="Nothing was changed.",
-                next_step=next_step,
+                detail="Nothing was changed.",
+                hint=hint,
             )
         around = around.parent
     for place in (around.resolve(), *around.resolve().parents):
         if place != directory.resolve() and (place / "PG_VERSION").exists():
             raise RecoveryError(
                 f"{directory} lies inside {place}, the data directory of another cluster.",
-                kept="Nothing in it was touched.",
-                next_step=next_step,
+                detail="Nothing in it was touched.",
+                hint=hint,
             )
     try:
         names = [entry.name for entry in directory.iterdir()]
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise RecoveryError(f"{directory} is a file.", next_step=next_step) from None
+        raise RecoveryError(f"{directory} is a file.", hint=hint) from None
     # An ext4 file system's root, where a data directory may well be, is never without it.
     if [name for name in names if name != "lost+found"]:
-        raise RecoveryError(f"{directory} is not empty.", kept="Nothing in it was touched.", next_step=next_step)
+        raise RecoveryError(f"{directory} is not empty.", detail="Nothing in it was touched.", hint=hint)
 
 
 def _existing(place: Path) -> Path:

@@ -123,7 +123,7 @@ def execute_recovery(
     if finish == "pause" and plan.to_the_end:
         raise RecoveryError(
             "There is no WAL beyond the target that the cluster could wait for.",
-            next_step="leave out --pause, or aim at an earlier point",
+            hint="leave out --pause, or aim at an earlier point",
         )
     recovery = _Recovery(settings, store, plan, destination, report, finish)
     try:

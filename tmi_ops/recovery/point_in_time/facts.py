@@ -133,7 +133,7 @@ def read_facts(store: ObjectStore, system_identifier: str | None = None, *, whol
         StoreError: the store failed.
     """
     broken: list[str] = []
-    entries = list_backups(store, lambda error: broken.append(error.what), kinds=("base",))
+    entries = list_backups(store, lambda error: broken.append(error.message), kinds=("base",))
     return facts_from(store, entries, broken, system_identifier, partial(list_wal, store, whole=whole))
 
 
@@ -162,7 +162,7 @@ def facts_from(
     elif system_identifier not in clusters:
         raise RecoveryError(
             f"The store has no base backup of the cluster {system_identifier}.",
-            next_step=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
+            hint=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
         )
     ask = receiver_of or partial(_ask_receiver, store)
     receiver = ask(system_identifier)  # before the archive, which may grow meanwhile
@@ -198,7 +198,7 @@ def _newest_cluster(bases: Sequence[BaseManifest], broken: Sequence[str]) -> str
         raise RecoveryError(
             "There is no base backup, so there is no cluster that could be recovered."
             + (f" What could not be read: {' '.join(broken)}" if broken else ""),
-            next_step="restore a logical backup: `tmi-ops backups`, then `tmi-ops restore --backup ID --into DATABASE`",
+            hint="restore a logical backup: `tmi-ops backups`, then `tmi-ops restore --backup ID --into DATABASE`",
         )
     return max(bases, key=lambda base: base.consistent_at).system_identifier
 
@@ -228,7 +228,7 @@ def _read_histories(
         except StoreError as error:
             if error.transient:
                 raise
-            lost[timeline] = error.what
+            lost[timeline] = error.message
         except OpsError as error:
-            lost[timeline] = error.what
+            lost[timeline] = error.message
     return histories, lost

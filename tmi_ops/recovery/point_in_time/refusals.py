@@ -18,7 +18,7 @@ from tmi_ops.wal.lines import Tip, lines_words
 def no_timeline(timeline: int, known: Collection[int]) -> RecoveryError:
     return RecoveryError(
         f"There is no timeline {timeline} in the store; it knows {_listed(known)}.",
-        next_step="leave out --timeline for the one that lives",
+        hint="leave out --timeline for the one that lives",
     )
 
 
@@ -27,7 +27,7 @@ def no_history(timeline: int, facts: RecoveryFacts, known: Collection[int]) -> R
     readable = [one for one in sorted(known) if one == 1 or one in facts.histories]
     return RecoveryError(
         f"Where timeline {timeline} came from is not known, because its history file is not in the archive: {why}",
-        next_step=f"archive pg_wal/{timeline:08X}.history of a server that has it (`tmi-ops wal push`), or follow an "
+        hint=f"archive pg_wal/{timeline:08X}.history of a server that has it (`tmi-ops wal push`), or follow an "
         f"earlier timeline: --timeline {readable[-1] if readable else 1}",
     )
 
@@ -37,8 +37,8 @@ def several_lines(target: Target, tips: Sequence[Tip]) -> RecoveryError:
     return RecoveryError(
         f"{len(tips)} lines of this cluster live: {lines_words(tips)}. {wanted[:1].upper()}{wanted[1:]} is another "
         "state on each.",
-        kept="Nothing was restored.",
-        next_step=f"say which one: --timeline {tips[-1].timeline}, or another of them. If one is abandoned, say so for "
+        detail="Nothing was restored.",
+        hint=f"say which one: --timeline {tips[-1].timeline}, or another of them. If one is abandoned, say so for "
         "good: `tmi-ops wal line TIMELINE` names the one that is the environment's",
     )
 
@@ -46,7 +46,7 @@ def several_lines(target: Target, tips: Sequence[Tip]) -> RecoveryError:
 def no_restore_point(target: Target, line: Lineage) -> RecoveryError:
     return RecoveryError(
         f"The archived WAL of timeline {line.timelines[-1]} has no restore point {target.name!r}.",
-        next_step="check its spelling, which counts, and whether it lies on another timeline (--timeline); a moment "
+        hint="check its spelling, which counts, and whether it lies on another timeline (--timeline); a moment "
         "is named with --to-time",
     )
 
@@ -54,8 +54,8 @@ def no_restore_point(target: Target, line: Lineage) -> RecoveryError:
 def misspelt_restore_point(name: str, similar: Sequence[str]) -> RecoveryError:
     return RecoveryError(
         f"No restore point {name!r} is recorded; there is {', '.join(map(repr, similar))}.",
-        kept="Nothing was fetched or restored.",
-        next_step="write the name as it was given; `tmi-ops restore --to-name NAME --plan` shows what it would do",
+        detail="Nothing was fetched or restored.",
+        hint="write the name as it was given; `tmi-ops restore --to-name NAME --plan` shows what it would do",
     )
 
 
@@ -64,13 +64,13 @@ def before_first_base(facts: RecoveryFacts, target: Target, usable: Sequence[Bas
         others = sorted({base.timeline for base in facts.bases})
         return RecoveryError(
             "No base backup lies on this timeline or on one that it came from." + _left_out(facts),
-            next_step=f"the base backups are of {_listed(others)}: choose one with --timeline",
+            hint=f"the base backups are of {_listed(others)}: choose one with --timeline",
         )
     first = usable[-1]
     return RecoveryError(
         f"{target.words()} lies before the end of the first base backup on this timeline, {first.backup_id}."
         + _left_out(facts),
-        next_step=f"the earliest that can be reached is {time_words(first.consistent_at)} (LSN {first.stop_lsn}); "
+        hint=f"the earliest that can be reached is {time_words(first.consistent_at)} (LSN {first.stop_lsn}); "
         "a logical backup may be older: `tmi-ops backups`",
     )
 
@@ -85,7 +85,7 @@ def clock_put_back(target: Target, first: BaseManifest, second: BaseManifest) ->
         f"{target.words()} is ambiguous: the server's clock was put back. {first.backup_id} ended at "
         f"{time_words(first.consistent_at)} (LSN {first.stop_lsn}), and {second.backup_id}, later in the WAL, at "
         f"{time_words(second.consistent_at)} (LSN {second.stop_lsn}).",
-        next_step="say which of the two is meant by its place in the WAL: --to-lsn; `tmi-ops recover find` shows "
+        hint="say which of the two is meant by its place in the WAL: --to-lsn; `tmi-ops recover find` shows "
         "commits with their LSN",
     )
 
@@ -93,7 +93,7 @@ def clock_put_back(target: Target, first: BaseManifest, second: BaseManifest) ->
 def no_whole_chain(target: Target, why_not: Sequence[str]) -> RecoveryError:
     return RecoveryError(
         f"No base backup that leads to {target.words()} can be used. {' '.join(why_not)}",
-        next_step="bring back what is gone if the bucket keeps versions; or aim at a time after a whole base backup "
+        hint="bring back what is gone if the bucket keeps versions; or aim at a time after a whole base backup "
         "(`tmi-ops backups`); or name a base that only a proof speaks against: --backup ID",
     )
 
@@ -102,28 +102,28 @@ def no_such_base(wanted: str, facts: RecoveryFacts) -> RecoveryError:
     return RecoveryError(
         f"There is no base backup {wanted} of this cluster whose manifest can be read, or several begin so."
         + _left_out(facts),
-        next_step="run `tmi-ops backups` to see the ids; --cluster chooses another cluster",
+        hint="run `tmi-ops backups` to see the ids; --cluster chooses another cluster",
     )
 
 
 def base_of_another_line(base: BaseManifest) -> RecoveryError:
     return RecoveryError(
         f"{base.backup_id} ended at {base.stop_lsn} on timeline {base.timeline}, which is not part of this line.",
-        next_step=f"follow its timeline: --timeline {base.timeline}",
+        hint=f"follow its timeline: --timeline {base.timeline}",
     )
 
 
 def base_after_target(base: BaseManifest, target: Target) -> RecoveryError:
     return RecoveryError(
         f"{base.backup_id} ended at {time_words(base.consistent_at)} (LSN {base.stop_lsn}), after {target.words()}.",
-        next_step="leave out --backup, so that one before the target is chosen",
+        hint="leave out --backup, so that one before the target is chosen",
     )
 
 
 def broken_chain(base: BaseManifest, gone: str) -> RecoveryError:
     return RecoveryError(
         f"{base.backup_id} is incremental and builds upon {gone}, which is gone or whose manifest is broken.",
-        next_step="leave out --backup, so that a whole one is chosen; or bring back an earlier version of what is gone "
+        hint="leave out --backup, so that a whole one is chosen; or bring back an earlier version of what is gone "
         "if the bucket keeps versions",
     )
 
@@ -131,7 +131,7 @@ def broken_chain(base: BaseManifest, gone: str) -> RecoveryError:
 def after_last_wal(target: Target, wal: WalRange) -> RecoveryError:
     return RecoveryError(
         f"{target.words()} lies after the last archived WAL, which ends at {format_lsn(wal.end)}.",
-        next_step="`--latest` brings back all there is; if the server lives, let `tmi-ops wal stream` catch up first",
+        hint="`--latest` brings back all there is; if the server lives, let `tmi-ops wal stream` catch up first",
     )
 
 
@@ -139,7 +139,7 @@ def after_last_commit(target: Target, newest: datetime | None, wal: WalRange) ->
     last = f"the last commit in it is of {time_words(newest)}" if newest else "there is none after the base backup"
     return RecoveryError(
         f"{target.words()} lies after the last archived WAL, which ends at {format_lsn(wal.end)}; {last}.",
-        next_step="`--latest` brings back all there is; if the server lives, let `tmi-ops wal stream` catch up first",
+        hint="`--latest` brings back all there is; if the server lives, let `tmi-ops wal stream` catch up first",
     )
 
 
@@ -151,7 +151,7 @@ def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> Reco
     return RecoveryError(
         f"The WAL that leads to {target.words()} has a hole: {missing} is missing from the archive, though there is "
         f"WAL after it. It can be followed up to {until}.",
-        next_step=f"bring the segment back (`tmi-ops wal push` from wherever it still is), or take what is before the "
+        hint=f"bring the segment back (`tmi-ops wal push` from wherever it still is), or take what is before the "
         f"hole: --to-lsn {format_lsn(wal.end)}; `tmi-ops wal gaps` shows all holes",
     )
 
@@ -161,7 +161,7 @@ def _break(target: Target, wal: WalRange, reached: datetime | None) -> RecoveryE
     return RecoveryError(
         f"The WAL does not lead to {target.words()}. {wal.why_it_ends()} It can be followed up to "
         f"{format_lsn(wal.end)}{last}.",
-        next_step=f"restore what is before it: --to-lsn {format_lsn(wal.end)} --exclusive. A base backup taken after "
+        hint=f"restore what is before it: --to-lsn {format_lsn(wal.end)} --exclusive. A base backup taken after "
         "it leads further; `tmi-ops wal gaps` shows all such places",
     )
 
@@ -170,8 +170,8 @@ def tablespace_in_the_wal(base: BaseManifest, place: str, said: str) -> Recovery
     return RecoveryError(
         f"The WAL after {base.backup_id} creates a tablespace at {place}. The replay would make it there, on the "
         f"server's own machine over its files, so it was ended: {said}.",
-        kept="Nothing was written there; what was restored so far was removed again.",
-        next_step="begin with a base backup that was taken after it, whose tablespaces may go anywhere, or stop before "
+        detail="Nothing was written there; what was restored so far was removed again.",
+        hint="begin with a base backup that was taken after it, whose tablespaces may go anywhere, or stop before "
         f"it. Where nothing of that name is needed on this machine, make {place} an empty directory of the account "
         f"that the cluster runs as: `tmi-ops restore --tablespace-mapping {place}={place}`",
     )
@@ -187,7 +187,7 @@ def between_timelines(target: Target, fork: Fork, timeline: int) -> RecoveryErro
     return RecoveryError(
         f"{target.words()} lies between two timelines: timeline {fork.timeline} was left at LSN {format_lsn(fork.lsn)}"
         f"{last}, and {after}. What was committed at that time went to timeline {fork.timeline}, and was abandoned.",
-        next_step=f"for the data of that time: --timeline {fork.timeline}. For the state in which timeline "
+        hint=f"for the data of that time: --timeline {fork.timeline}. For the state in which timeline "
         f"{fork.timeline} was left: --to-lsn {format_lsn(fork.lsn)}",
     )
 

@@ -213,8 +213,8 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
     if log.disk_full:
         return DiskSpaceError(
             f"A disk became full during the replay: {log.last_words}.",
-            kept="What was restored so far was removed again; the backups are untouched.",
-            next_step="free some space there, or restore into a directory on a larger disk (--into)",
+            detail="What was restored so far was removed again; the backups are untouched.",
+            hint="free some space there, or restore into a directory on a larger disk (--into)",
         )
     if log.tablespace is not None:
         if _make_in_place(plan, log.tablespace, spool):
@@ -225,8 +225,8 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
     if not log.ended_before_target:
         return RecoveryError(
             f"The server ended during the replay: {log.last_words}.",
-            kept="What was restored so far was removed again; the backups are untouched.",
-            next_step="try another base backup (--backup ID)",
+            detail="What was restored so far was removed again; the backups are untouched.",
+            hint="try another base backup (--backup ID)",
         )
     if spool.damaged is not None:
         return spool.damaged
@@ -293,7 +293,7 @@ def _stopped_early(plan: RecoveryPlan, log: ServerLog, lsn: int) -> RecoveryErro
     return RecoveryError(
         f"The replay ended at {format_lsn(lsn)}, though the archived WAL goes to {format_lsn(plan.wal.end)}{said}. "
         "What follows there does not continue what comes before it: it is damaged, or of another history.",
-        kept="What was restored so far was removed again; the archive was left as it is.",
-        next_step=f"run `tmi-ops wal gaps --deep`; what comes before can be restored with --to-lsn {format_lsn(lsn)}; "
+        detail="What was restored so far was removed again; the archive was left as it is.",
+        hint=f"run `tmi-ops wal gaps --deep`; what comes before can be restored with --to-lsn {format_lsn(lsn)}; "
         "a base backup that was taken later leads to what comes after it",
     )

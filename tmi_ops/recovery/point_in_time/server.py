@@ -108,7 +108,7 @@ def _as_owner(user: str, directory: Path, programs: Programs, around: Path | Non
             return identity
     raise ProgramError(
         f"{directory} belongs to {user}, who cannot run {program} there.",
-        next_step="set TMI_OPS_PG_BINDIR to programs he can run, or restore below a directory of root",
+        hint="set TMI_OPS_PG_BINDIR to programs he can run, or restore below a directory of root",
     )
 
 

@@ -283,12 +283,12 @@ def _unusable(name: str, error: OpsError) -> RecoveryError:
     """Before `name` everything could be replayed."""
     damaged = isinstance(error, IntegrityError)
     return RecoveryError(
-        f"Recovery needs {name}, which cannot be used: {error.what}",
-        kept="What was restored so far was removed again; the archive was left as it is.",
-        next_step="bring back an earlier version of the object if the bucket keeps versions, or aim at a point before "
+        f"Recovery needs {name}, which cannot be used: {error.message}",
+        detail="What was restored so far was removed again; the archive was left as it is.",
+        hint="bring back an earlier version of the object if the bucket keeps versions, or aim at a point before "
         "it; a base backup taken after it leads to every point after that"
         if damaged
-        else error.next_step,
+        else error.hint,
         transient=isinstance(error, StoreError) and error.transient,
     )
 
@@ -296,7 +296,7 @@ def _unusable(name: str, error: OpsError) -> RecoveryError:
 def _gone(name: str) -> RecoveryError:
     return RecoveryError(
         f"The archive had {name} when recovery was planned, and has it no more.",
-        next_step="try again; `tmi-ops wal gaps` shows what is there",
+        hint="try again; `tmi-ops wal gaps` shows what is there",
     )
 
 

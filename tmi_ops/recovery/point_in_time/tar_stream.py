@@ -77,8 +77,8 @@ def disk_failed(error: OSError, path: Path) -> Exception:
         return error
     return DiskSpaceError(
         f"The disk of {path} is full.",
-        kept="What was restored so far was removed again; the backups are untouched.",
-        next_step="free some space there, or restore into a directory on a larger disk (--into)",
+        detail="What was restored so far was removed again; the backups are untouched.",
+        hint="free some space there, or restore into a directory on a larger disk (--into)",
     )
 
 

@@ -79,8 +79,8 @@ def bring_back_columns(
     except psycopg.errors.IntegrityError as error:
         raise RecoveryError(
             f"The values of then no longer fit: {first_line(error)}.",
-            kept=_KEPT,
-            next_step="bring back first what they refer to, or change what is in their way; then try again",
+            detail=_KEPT,
+            hint="bring back first what they refer to, or change what is in their way; then try again",
         ) from error
     except psycopg.Error as error:
         raise refused(error, f"{plan.names} of {plan.table}") from error
@@ -92,7 +92,7 @@ def _lock(sides: Sides, pair: Pair) -> None:
     sides.now.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
     sides.now.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(pair.table))
     if read_again(sides).living.tables.get(pair.name) != pair.now:
-        raise RecoveryError(f"The definition of {pair.name} has changed since the plan.", next_step=_PLAN_AGAIN)
+        raise RecoveryError(f"The definition of {pair.name} has changed since the plan.", hint=_PLAN_AGAIN)
     sides.now.execute(
         sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, {} AS digest FROM ONLY {} l").format(
             _BEFORE, pair.keys_as_places("l"), pair.digest("l"), pair.table
@@ -160,8 +160,8 @@ def _checked(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan, rows: 
         other = f"{altered:,} rows of {plan.table} would change in other columns, too"
         raise RecoveryError(
             f"{' and '.join(words for words, count in ((what, wrong), (other, altered)) if count)}{by}.",
-            kept=_KEPT,
-            next_step="accept what triggers make of the rows with --accept-triggers, or have the trigger disabled by "
+            detail=_KEPT,
+            hint="accept what triggers make of the rows with --accept-triggers, or have the trigger disabled by "
             "its owner for the while",
         )
     return max(wrong, altered), (

@@ -184,7 +184,7 @@ def _table(sides: Sides, selection: Selection) -> Pair:
     if not pair.key or set(pair.key) & set(pair.casts):
         raise RecoveryError(
             f"{pair.name} has no key that both sides share, so nobody can tell which value belongs to which row.",
-            next_step=f"restore the table beside it and decide by hand: tmi-ops recover diff --table {pair.name}",
+            hint=f"restore the table beside it and decide by hand: tmi-ops recover diff --table {pair.name}",
         )
     return pair
 
@@ -197,7 +197,7 @@ def _require_whole(sides: Sides, table: str) -> None:
         whole = max(wholes, key=lambda one: len(sides.then.partitions[one]))
         raise RecoveryError(
             f"{whole} is partitioned: its columns do not come back by this.",
-            next_step=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then bring back the values: "
+            hint=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then bring back the values: "
             f"tmi-ops recover rows --table {whole} --set-column NAME --dry-run",
         )
 
@@ -206,17 +206,17 @@ def _cannot(pair: Pair, column: str) -> RecoveryError:
     if pair.now is None:
         return RecoveryError(
             f"The whole table {pair.name} is gone, not only its column {column}.",
-            next_step=f"bring the table back: tmi-ops recover rows --table {pair.name}",
+            hint=f"bring the table back: tmi-ops recover rows --table {pair.name}",
         )
     if column not in pair.then.column_names:
         lost = ", ".join(one.name for one in pair.lost_columns)
         return RecoveryError(
             f"{pair.name} had no column {column} then.",
-            next_step=f"it lost {lost} since" if lost else "choose an earlier moment (tmi-ops recover find)",
+            hint=f"it lost {lost} since" if lost else "choose an earlier moment (tmi-ops recover find)",
         )
     return RecoveryError(
         f"{pair.name} has its column {column}: it was not dropped, or is back already.",
-        next_step=f"bring back its values: tmi-ops recover rows --table {pair.name} --set-column {column}",
+        hint=f"bring back its values: tmi-ops recover rows --table {pair.name} --set-column {column}",
     )
 
 
@@ -227,9 +227,7 @@ def _require_owner(sides: Sides, pair: Pair) -> None:
         [pair.table.as_string(sides.now)],
     ).fetchone()
     if row is not None and not row[0]:
-        raise DatabaseError(
-            f"{row[1]} may not alter {pair.name}: its owner is {row[2]}.", next_step=f"run this as {row[2]}"
-        )
+        raise DatabaseError(f"{row[1]} may not alter {pair.name}: its owner is {row[2]}.", hint=f"run this as {row[2]}")
 
 
 def _pick(sides: Sides, pair: Pair, selection: Selection) -> None:
@@ -240,7 +238,7 @@ def _pick(sides: Sides, pair: Pair, selection: Selection) -> None:
     if pair not in picked.tables or not _is_chosen(sides, pair):
         raise RecoveryError(
             f"No row of {pair.name} belonged to {'; '.join(rows.words() for rows in selection.rows)}.",
-            next_step="choose other rows, or leave the choice out: all rows get their values then",
+            hint="choose other rows, or leave the choice out: all rows get their values then",
         )
 
 

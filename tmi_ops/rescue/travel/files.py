@@ -57,7 +57,7 @@ def copy_tree(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if "No space left" in done.stderr:
         raise DiskSpaceError(
-            f"There is no room for a copy of {source}.", next_step="free some space there, then travel again"
+            f"There is no room for a copy of {source}.", hint="free some space there, then travel again"
         )
     raise program_failed("cp", done.returncode, done.stderr) if done.stderr else ProgramError("cp failed.")
 

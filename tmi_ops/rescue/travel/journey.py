@@ -115,7 +115,7 @@ def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
         except RecoveryError as error:
             if before is None or not way.twin:
                 raise
-            way.report.note(f"{error.what} Going back to {before.plan.target.words()}.")
+            way.report.note(f"{error.message} Going back to {before.plan.target.words()}.")
             begin_anew(way.directory)
             stop, before = replace(before, refused=(stop.wanted, error)), None
             continue
@@ -166,13 +166,13 @@ def _reachable(way: _Way, plan: RecoveryPlan, other: Wanted, standing: Standing)
     if lies_before(plan, found, standing.reached) and not way.twin:
         raise RecoveryError(
             "There was no room for a twin of this past, so it cannot be moved back.",
-            next_step="end it (`tmi-ops travel --end`) and open the earlier moment",
+            hint="end it (`tmi-ops travel --end`) and open the earlier moment",
         )
     return found
 
 
 def _refusing(journey: Journey, other: Wanted, error: OpsError) -> Journey:
-    return journey.model_copy(update={"answered": other.number, "refused": (error.what, error.next_step)})
+    return journey.model_copy(update={"answered": other.number, "refused": (error.message, error.hint)})
 
 
 def lies_before(plan: RecoveryPlan, other: RecoveryPlan, reached: Reached) -> bool:
@@ -243,7 +243,7 @@ def writable_copy(
     if not journey.twin:
         raise RecoveryError(
             "The open past has no twin that could be compared.",
-            next_step="name the moment instead of --travel: it is restored beside",
+            hint="name the moment instead of --travel: it is restored beside",
         )
     plan = planned(settings, store, journey.wanted.target, report, base=journey.base)
     with report.phase("copy the open past", total=1, unit="steps") as phase:

@@ -99,5 +99,5 @@ def _from_where_it_stands(plan: RecoveryPlan, destination: Destination, programs
 def _beyond(plan: RecoveryPlan) -> RecoveryError:
     return RecoveryError(
         f"Nothing that was committed after {plan.target.words()} is archived yet, so no server could wait there.",
-        next_step="choose an earlier moment, or bring the archive level: `tmi-ops wal stream --catch-up`",
+        hint="choose an earlier moment, or bring the archive level: `tmi-ops wal stream --catch-up`",
     )

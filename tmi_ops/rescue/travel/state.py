@@ -98,7 +98,7 @@ def only_one(settings: Settings) -> Iterator[None]:
     """
     refusal = RecoveryError(
         "A past is open already.",
-        next_step="move it: `tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`; or close it: "
+        hint="move it: `tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`; or close it: "
         "`tmi-ops travel --end`",
     )
     with held_alone(place(settings) / _LOCK, refusal):
@@ -124,7 +124,7 @@ def read_journey(settings: Settings) -> Journey:
     Raises:
         RecoveryError: none is.
     """
-    none = RecoveryError("No past is open.", next_step="open one: `tmi-ops travel --to-time '1h ago'`")
+    none = RecoveryError("No past is open.", hint="open one: `tmi-ops travel --to-time '1h ago'`")
     if not is_open(settings):
         raise none
     try:
@@ -132,7 +132,7 @@ def read_journey(settings: Settings) -> Journey:
     except (FileNotFoundError, ValidationError):
         raise RecoveryError(
             "The past is being opened and is not there yet.",
-            next_step="look at the terminal that opens it",
+            hint="look at the terminal that opens it",
             transient=True,
         ) from None
 

@@ -94,7 +94,7 @@ def _validate(work: Work) -> None:
     if not comparison.equal:
         raise RecoveryError(
             f"The copy on the server is not what was recovered: {'; '.join(comparison.differences[:5])}.",
-            kept=f"{names.database} was not touched.",
+            detail=f"{names.database} was not touched.",
         )
     detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each equal to what was recovered."
     work.answer(Answer(title=COMPARED, outcome="passed", detail=detail))

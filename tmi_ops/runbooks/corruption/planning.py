@@ -113,7 +113,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     if row is None:
         raise RecoveryError(
             f"There is no database {postgres.database} on {postgres.host}:{postgres.port}.",
-            next_step="bring it back from a backup: `tmi-ops restore --backup ID --into NAME`",
+            hint="bring it back from a backup: `tmi-ops restore --backup ID --into NAME`",
         )
     recovery = read_facts(store, system_identifier)
     programs = server_programs(
@@ -135,7 +135,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
         except RecoveryError as error:
             if not _may_be_archived_yet(recovery, target):
                 raise
-            notes.append(f"By what is archived now the moment cannot be reached: {error.what}")
+            notes.append(f"By what is archived now the moment cannot be reached: {error.message}")
     wanted = wish.moment.target if wish.moment else None
     obstacles += key_obstacles(settings.store.age_identity_file, recovery.bases)
     obstacles += room_obstacles(recovery, store, wanted, wish.backup, wish.into or settings.home)

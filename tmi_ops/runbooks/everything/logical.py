@@ -62,7 +62,7 @@ def _restore(work: Work) -> None:
         if not comparison.equal:
             raise RecoveryError(
                 f"What was restored is not what was backed up: {'; '.join(comparison.differences[:5])}.",
-                next_step="name another backup (--backup): `tmi-ops backups` lists them",
+                hint="name another backup (--backup): `tmi-ops backups` lists them",
             )
         detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each as when it was backed up."
         work.answer(Answer(title="Fingerprints of the backup", outcome="passed", detail=detail))

@@ -111,7 +111,7 @@ def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish
     if not list_backups(store, lambda _: None, kinds=("logical",)):
         raise RecoveryError(
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
-            next_step="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
+            hint="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
         )
     manifest = find_backup(store, wish.backup or "latest", settings.postgres.database)
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
@@ -134,7 +134,7 @@ def _with_shadow(
     if seed.system_identifier != facts.system_identifier:
         raise RecoveryError(
             f"The shadow is of the cluster {seed.system_identifier}, not of {facts.system_identifier}.",
-            next_step=f"--cluster {seed.system_identifier}, or leave out --from-shadow",
+            hint=f"--cluster {seed.system_identifier}, or leave out --from-shadow",
         )
     return EverythingFacts(facts, None, application, notes, obstacles, read_local(settings))
 

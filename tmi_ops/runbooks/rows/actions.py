@@ -109,7 +109,7 @@ def _was_committed(work: Work) -> bool:
     if outcome == "in progress":
         raise RecoveryError(
             f"The server is still at transaction {signed.transaction} of the attempt that was cut off.",
-            next_step="see pg_stat_activity, and pg_prepared_xacts if no session has it; wait until it is over",
+            hint="see pg_stat_activity, and pg_prepared_xacts if no session has it; wait until it is over",
             transient=True,
         )
     if outcome == "committed":
@@ -124,7 +124,7 @@ def _require_agreed(work: Work, plan: RescuePlan | ColumnsPlan) -> None:
         what = "values" if wish.selection.columns else "rows"
         raise RecoveryError(
             f"The {what} that would be written now are not what was agreed to: the database has changed since.",
-            next_step="look at it anew with the same command and --dry-run, and begin a new run",
+            hint="look at it anew with the same command and --dry-run, and begin a new run",
         )
 
 

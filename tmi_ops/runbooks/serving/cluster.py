@@ -78,7 +78,7 @@ def application_role(
     roles = {str(name) for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
     if wanted is not None:
         if wanted not in roles:
-            raise RecoveryError(f"The cluster has no role {wanted}.", next_step="correct TMI_OPS_APP_ROLE")
+            raise RecoveryError(f"The cluster has no role {wanted}.", hint="correct TMI_OPS_APP_ROLE")
         return wanted
     declared = declared_access(database, major).of(RoleKind.APP).name
     if declared in roles:
@@ -87,7 +87,7 @@ def application_role(
         "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (database,)
     ).fetchone()
     if row is None:
-        raise RecoveryError(f"The cluster has no database {database}.", next_step="name it with POSTGRES_DB")
+        raise RecoveryError(f"The cluster has no database {database}.", hint="name it with POSTGRES_DB")
     return str(row[0])
 
 
@@ -124,8 +124,8 @@ def start_server(directory: Path, programs: Programs, log: Path) -> None:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise ProgramError(
             f"The server in {directory} does not start: {' / '.join(lines[-3:]) or 'its log is empty'}.",
-            kept="The recovered data is whole.",
-            next_step=f"look at {log}; mend {directory / CONF} where it is to blame",
+            detail="The recovered data is whole.",
+            hint=f"look at {log}; mend {directory / CONF} where it is to blame",
         ) from None
 
 

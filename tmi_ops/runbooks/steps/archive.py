@@ -29,9 +29,9 @@ def _archive(work: Work) -> None:
     try:
         reached = _bring_level(work)
     except OpsError as error:
-        detail = f"What was committed last may be missing from what is recovered: {error.what}"
+        detail = f"What was committed last may be missing from what is recovered: {error.message}"
         work.answer(Answer(title=TITLE, outcome="failed", detail=detail))
-        work.say(f"The archive was not brought level: {error.what}")
+        work.say(f"The archive was not brought level: {error.message}")
         return
     work.answer(Answer(title=TITLE, outcome="passed", detail=f"Everything that was committed, up to {reached}."))
     work.say(f"The archive holds everything up to LSN {reached}.")

@@ -134,14 +134,14 @@ def _brought_in_line(
             done = reconcile(plan, client, work.report)
             return plan, done, _restarted_at(client, work)
     except CacheError as error:
-        raise _deferred(work, error.what, by_hand) from error
+        raise _deferred(work, error.message, by_hand) from error
 
 
 def _deferred(work: Work, what: str, policy: SessionPolicy | None) -> DeferredError:
     return DeferredError(
         f"The cache was not brought in line: {what.rstrip('.')}. Until it is, the application may show copies of what "
         "is not there any more.",
-        next_step=f"later: {_by_hand(policy)}, or `tmi-ops recover resume {work.journal.run_id}`",
+        hint=f"later: {_by_hand(policy)}, or `tmi-ops recover resume {work.journal.run_id}`",
     )
 
 

@@ -94,7 +94,7 @@ def _shut(work: Work) -> None:
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"{postgres.user} may not shut the application out: {first_line(error)}.",
-                next_step=f"as a superuser: ALTER ROLE {postgres.user} CREATEROLE and GRANT pg_signal_backend TO "
+                hint=f"as a superuser: ALTER ROLE {postgres.user} CREATEROLE and GRANT pg_signal_backend TO "
                 f"{postgres.user}, or run this as a superuser",
             ) from None
     work.say("No session of the application is left, and no new one can begin.")
@@ -120,7 +120,7 @@ def _before(connection: psycopg.Connection[Any], gate: Gate) -> GateBefore:
     ).fetchall()
     row = connection.execute("SELECT datallowconn FROM pg_database WHERE datname = %s", (gate.database,)).fetchone()
     if row is None:
-        raise RecoveryError(f"The server has no database {gate.database}.", next_step="check POSTGRES_DB")
+        raise RecoveryError(f"The server has no database {gate.database}.", hint="check POSTGRES_DB")
     return GateBefore(roles=dict(roles), database_open=bool(row[0]))
 
 
@@ -133,7 +133,7 @@ def _end_sessions_of(connection: psycopg.Connection[Any], gate: Gate) -> None:
         if time.monotonic() > deadline:
             raise RecoveryError(
                 f"Sessions of {', '.join(gate.roles)} do not end.",
-                next_step="see pg_stat_activity for what they wait for, and pg_prepared_xacts for what no session owns",
+                hint="see pg_stat_activity for what they wait for, and pg_prepared_xacts for what no session owns",
                 transient=True,
             )
         time.sleep(0.1)

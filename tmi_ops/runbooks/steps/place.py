@@ -45,7 +45,7 @@ def place_of(place: Place) -> Destination:
     return Destination(directory, tablespace_root=directory.with_name(f"{directory.name}-tablespaces"))
 
 
-def require_empty(directory: Path, next_step: str = "give another directory") -> None:
+def require_empty(directory: Path, hint: str = "give another directory") -> None:
     """Refuse to write where there is anything.
 
     Raises:
@@ -56,7 +56,7 @@ def require_empty(directory: Path, next_step: str = "give another directory") ->
         if place is None or not place.exists():
             continue
         if not place.is_dir() or [path for path in place.iterdir() if path.name != "lost+found"]:
-            raise RecoveryError(f"{place} is not empty.", kept="Nothing in it was touched.", next_step=next_step)
+            raise RecoveryError(f"{place} is not empty.", detail="Nothing in it was touched.", hint=hint)
 
 
 def claim(work: Work, place: Place) -> None:
@@ -142,7 +142,7 @@ def await_stopped(directory: Path) -> None:
     deadline = time.monotonic() + STOPPED_WITHIN_S
     while (process := running_server(directory)) is not None:
         if time.monotonic() > deadline:
-            raise RecoveryError(f"A server still runs in {directory}: process {process}.", next_step="stop it")
+            raise RecoveryError(f"A server still runs in {directory}: process {process}.", hint="stop it")
         time.sleep(0.1)
 
 

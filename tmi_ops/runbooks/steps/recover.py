@@ -148,8 +148,8 @@ def lost_cluster(work: Work) -> str:
     run, runbook = work.journal.run_id, work.journal.plan.runbook
     raise RecoveryError(
         f"What was recovered is not on this machine ({place.directory}), and the application was told of it already.",
-        kept=f"Nothing was done here; what is on {told} stays in service.",
-        next_step=f"go on there: `tmi-ops recover resume {run}`. Where that machine is lost: `tmi-ops recover back "
+        detail=f"Nothing was done here; what is on {told} stays in service.",
+        hint=f"go on there: `tmi-ops recover resume {run}`. Where that machine is lost: `tmi-ops recover back "
         f"{run}`, or where it refuses that, at once a new run: `tmi-ops recover {runbook}`",
     )
 
@@ -178,8 +178,8 @@ def take_over_shadow(work: Work, wish: RecoverWish) -> None:
     if why:
         raise RecoveryError(
             f"The shadow's cluster is not sound: {why}",
-            kept=f"It is in {destination.directory}, stopped.",
-            next_step="restore from the files instead: begin a new run without --from-shadow",
+            detail=f"It is in {destination.directory}, stopped.",
+            hint="restore from the files instead: begin a new run without --from-shadow",
         )
     identity = owner_of(destination.directory, programs)
     run_as(identity, [programs.path("initdb"), "--sync-only", "--pgdata", destination.directory])
@@ -238,7 +238,7 @@ class _Search:
             if not why:
                 return
             self._work.say(f"From {base}: {why}")
-        raise RecoveryError(f"None of {len(bases)} base backups leads to a sound cluster: {why}", next_step=NEXT_STEP)
+        raise RecoveryError(f"None of {len(bases)} base backups leads to a sound cluster: {why}", hint=NEXT_STEP)
 
     def look_for_the_last_good_moment(self) -> None:
         bases, end = base_ends(self._facts, self._wish.backup), end_of_wal(self._facts)
@@ -252,19 +252,19 @@ class _Search:
         best = best_of(trials)
         if best is None:
             why = trials[-1].why if trials else "the store has none that can be used."
-            raise RecoveryError(f"No sound moment was found in {len(trials)} trials: {why}", next_step=NEXT_STEP)
+            raise RecoveryError(f"No sound moment was found in {len(trials)} trials: {why}", hint=NEXT_STEP)
         if standing != best:
             why = self._try(self._plan(Target(lsn=best.lsn), best.base))
             if why:
-                raise RecoveryError(f"What was sound before is not any more: {why}", next_step=NEXT_STEP)
+                raise RecoveryError(f"What was sound before is not any more: {why}", hint=NEXT_STEP)
 
     def _trial(self, candidate: Candidate) -> Trial:
         words = f"{candidate.base} to {'the end of the WAL' if candidate.lsn is None else format_lsn(candidate.lsn)}"
         try:
             plan = self._plan(Target(lsn=candidate.lsn), candidate.base)
         except RecoveryError as error:
-            self._work.say(f"{words}: out of reach. {error.what}")
-            return Trial(candidate=candidate, outcome="unreachable", why=error.what)
+            self._work.say(f"{words}: out of reach. {error.message}")
+            return Trial(candidate=candidate, outcome="unreachable", why=error.message)
         why = self._try(plan)
         self._work.say(f"{words}: {why or 'sound.'}")
         return Trial(candidate=candidate, outcome="unsound" if why else "sound", why=why)
@@ -284,7 +284,7 @@ class _Search:
         except (DiskSpaceError, ProgramError):
             raise
         except (RecoveryError, IntegrityError, ObjectMissingError) as error:
-            return error.what
+            return error.message
         answers = ask_recovered(recovered, self._destination, self._programs, self._wish.database, self._source)
         why = speaks_against(answers if self._source else _without_schema(answers))
         if why:

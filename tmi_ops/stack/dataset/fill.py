@@ -73,9 +73,9 @@ def fill_database(
     return DatasetSummary(rows=dict(written), bytes=size_now, seconds=time.monotonic() - started)
 
 
-def _refused(postgres: PostgresSettings, error: psycopg.Error, kept: str, next_step: str) -> DatabaseError:
+def _refused(postgres: PostgresSettings, error: psycopg.Error, kept: str, hint: str) -> DatabaseError:
     said = first_line(error)
-    return DatabaseError(f"{postgres.describe()} refused the data set: {said}.", kept=kept, next_step=next_step)
+    return DatabaseError(f"{postgres.describe()} refused the data set: {said}.", detail=kept, hint=hint)
 
 
 def _require_room(connection: Connection) -> None:
@@ -86,14 +86,14 @@ def _require_room(connection: Connection) -> None:
     if missing:
         raise DatabaseError(
             f"The database lacks {len(missing)} of TMI's {len(names)} tables, {missing[0][0]} among them.",
-            next_step="run `tmi-ops migrate`, then try again",
+            hint="run `tmi-ops migrate`, then try again",
         )
     # Held to the end of the transaction, so that of two fillings at once the second finds the first's rows.
     connection.execute("LOCK TABLE threat_models IN SHARE ROW EXCLUSIVE MODE")
     if connection.execute("SELECT FROM threat_models LIMIT 1").fetchone() is not None:
         raise OpsError(
             "The database holds threat models already; a data set is only put into an empty one.",
-            next_step="set POSTGRES_DB to a new database, run `tmi-ops migrate`, then try again",
+            hint="set POSTGRES_DB to a new database, run `tmi-ops migrate`, then try again",
         )
 
 

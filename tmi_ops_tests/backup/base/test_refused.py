@@ -41,8 +41,8 @@ def test_pages_that_fail_their_checksum_fail_the_backup_and_are_named(
             file.write(b"\xff\x00\xff\x00")
         with pytest.raises(ReplicationError, match=r"damaged pages.*block 3") as caught:
             back_up_base(settings, store, SilentReport())
-        assert relation.name in caught.value.what
-        assert "do not let them expire" in caught.value.next_step
+        assert relation.name in caught.value.message
+        assert "do not let them expire" in caught.value.hint
         assert nothing_is_left(settings)
 
 
@@ -53,7 +53,7 @@ def test_a_role_without_replication_is_told_the_statement_that_grants_it(source:
     plain = source.postgres.model_copy(update={"user": "plain", "password": SecretStr("plain")})
     with pytest.raises(DatabaseError) as caught:
         back_up_base(source.model_copy(update={"postgres": plain}), store, SilentReport())
-    assert 'ALTER ROLE "plain" REPLICATION;' in caught.value.next_step
+    assert 'ALTER ROLE "plain" REPLICATION;' in caught.value.hint
     assert nothing_is_left(source)
 
 
@@ -81,7 +81,7 @@ def test_a_server_without_a_replication_line_is_told_the_exact_line(
         with pytest.raises(DatabaseError) as caught:
             back_up_base(settings, store, SilentReport())
         expected = f"host replication {settings.postgres.user} 127.0.0.1/32 scram-sha-256"
-        assert expected in " ".join(caught.value.next_step.split())
+        assert expected in " ".join(caught.value.hint.split())
         with hba.open("a") as file:
             file.write(f"{expected}\n")
         reload_configuration(settings.postgres)
@@ -96,5 +96,5 @@ def test_a_server_that_cannot_replicate_is_told_what_to_set(
         settings = settings_for(closed.address, store_settings, tmp_path / "home")
         with pytest.raises(DatabaseError) as caught:
             back_up_base(settings, open_store(settings.store, settings.environment), SilentReport())
-    assert "ALTER SYSTEM SET wal_level = 'replica'" in caught.value.next_step
-    assert "ALTER SYSTEM SET max_wal_senders" in caught.value.next_step
+    assert "ALTER SYSTEM SET wal_level = 'replica'" in caught.value.hint
+    assert "ALTER SYSTEM SET max_wal_senders" in caught.value.hint

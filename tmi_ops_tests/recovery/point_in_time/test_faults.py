@@ -53,7 +53,7 @@ def _segment(settings: Settings, lsn: int) -> str:
 def _refused(settings: Settings, target: Target, directory: Path, kind: type[OpsError] = RecoveryError) -> OpsError:
     with pytest.raises(kind) as caught:
         restore(settings, target, directory)
-    assert caught.value.next_step
+    assert caught.value.hint
     assert not directory.exists(), sorted(directory.rglob("*"))[:10]
     return caught.value
 
@@ -63,8 +63,8 @@ def test_a_damaged_base_object_is_named_and_an_earlier_base_is_the_next_step(pas
     damaged = past.incremental if past.takes_increments else past.second_incremental
     _damage(settings, key_ending(settings.store, f"{damaged.backup_id}/base.tar.zst"))
     error = _refused(settings, Target(), directory)
-    assert f"{damaged.backup_id} cannot be used: its object base.tar.zst is damaged" in error.what
-    assert "--backup ID" in error.next_step
+    assert f"{damaged.backup_id} cannot be used: its object base.tar.zst is damaged" in error.message
+    assert "--backup ID" in error.hint
     assert restore(settings, Target(), directory, base=past.full.backup_id).promoted
 
 
@@ -72,7 +72,7 @@ def test_a_base_object_that_is_gone_is_named(past: Past, directory: Path) -> Non
     settings = copy_of_store(past)
     delete_raw(settings.store, key_ending(settings.store, f"{past.full.backup_id}/base.tar.zst"))
     error = _refused(settings, Target(time=past.early.time), directory)
-    assert f"Left out: {past.full.backup_id} is not whole: the store has " in error.what
+    assert f"Left out: {past.full.backup_id} is not whole: the store has " in error.message
 
 
 def test_a_damaged_wal_object_fails_the_recovery_that_needs_it_and_no_other(past: Past, directory: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_damaged_wal_object_fails_the_recovery_that_needs_it_and_no_other(past
     damaged = _segment(settings, past.late.lsn)
     _damage(settings, damaged)
     error = _refused(settings, Target(lsn=past.late.lsn), directory)
-    assert f"Recovery needs {Path(damaged).stem}, which cannot be used" in error.what
+    assert f"Recovery needs {Path(damaged).stem}, which cannot be used" in error.message
     # It is fetched ahead here too, and does no harm, as the target lies before it.
     assert restore(settings, Target(lsn=past.early.lsn), directory).promoted
 
@@ -92,9 +92,9 @@ def test_a_wal_object_missing_in_the_middle_is_named_with_how_far_one_can_get(pa
     beforehand = _refused(settings, Target(lsn=past.late.lsn), directory)
     by_the_replay = _refused(settings, Target(time=past.late.time), directory)
     for error in (beforehand, by_the_replay):
-        assert f"{Path(gone).stem} is missing from the archive" in error.what
-        assert "up to 0/5000000" in error.what
-        assert "--to-lsn 0/5000000" in error.next_step
+        assert f"{Path(gone).stem} is missing from the archive" in error.message
+        assert "up to 0/5000000" in error.message
+        assert "--to-lsn 0/5000000" in error.hint
 
 
 def test_a_directory_that_is_not_empty_is_refused_and_left_as_it_is(past: Past, directory: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_directory_that_is_not_empty_is_refused_and_left_as_it_is(past: Past, 
     (directory / "precious").write_text("data")
     with pytest.raises(RecoveryError, match="is not empty") as caught:
         restore(past.settings, Target(), directory)
-    assert "Nothing in it was touched" in caught.value.kept
+    assert "Nothing in it was touched" in caught.value.detail
     assert [path.name for path in directory.iterdir()] == ["precious"]
 
 
@@ -112,8 +112,8 @@ def test_a_disk_that_is_too_small_is_noticed_beforehand(
     free = shutil.disk_usage("/")._replace(free=10 << 20)
     monkeypatch.setattr(destinations.shutil, "disk_usage", lambda _: free)
     error = _refused(past.settings, Target(), directory, DiskSpaceError)
-    assert "10.5 MB are free" in error.what
-    assert str(directory) in error.what
+    assert "10.5 MB are free" in error.message
+    assert str(directory) in error.message
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def test_a_disk_that_becomes_full_while_files_or_wal_come_in_is_said_to_be_full(
     monkeypatch.setattr("tmi_ops.recovery.point_in_time.execution.require_room", lambda *_: {})
     directory = small_disk(size)
     error = _refused(past.settings, Target(lsn=past.late.lsn), directory, DiskSpaceError)
-    assert "full" in error.what
-    assert "--into" in error.next_step
+    assert "full" in error.message
+    assert "--into" in error.hint
 
 
 def test_a_file_system_that_is_full_when_a_file_is_made_is_said_to_be_full(
@@ -157,7 +157,7 @@ def test_a_file_system_that_is_full_when_a_file_is_made_is_said_to_be_full(
         return really_open(path, flags, *rest, **places)
 
     monkeypatch.setattr(tar_stream.os, "open", full_after_a_hundred)
-    assert "is full" in _refused(past.settings, Target(lsn=past.early.lsn), directory, DiskSpaceError).what
+    assert "is full" in _refused(past.settings, Target(lsn=past.early.lsn), directory, DiskSpaceError).message
 
 
 def test_a_server_killed_during_the_replay_is_an_error_not_a_result(past: Past, directory: Path) -> None:

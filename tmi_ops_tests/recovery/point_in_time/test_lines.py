@@ -94,8 +94,8 @@ def test_a_timeline_whose_history_is_lost_is_refused_with_the_one_that_can_be_fo
     facts = some_facts((FIRST, ON_TWO), WAL, histories={2: HISTORIES[2]}, histories_lost={3: "It is damaged."})
     with pytest.raises(RecoveryError, match="timeline 3 came from is not known") as caught:
         plan_recovery(facts, Target())
-    assert "It is damaged." in caught.value.what
-    assert "--timeline 2" in caught.value.next_step
+    assert "It is damaged." in caught.value.message
+    assert "--timeline 2" in caught.value.hint
     assert plan_recovery(facts, Target(), timeline=2).timeline == 2
 
 
@@ -114,9 +114,9 @@ def _with_fork(after: float | None, abandoned: float | None) -> RecoveryFacts:
 def test_a_time_at_which_the_line_stood_still_while_the_abandoned_history_went_on_is_refused_as_ambiguous() -> None:
     with pytest.raises(RecoveryError, match="lies between two timelines: timeline 1 was left") as caught:
         plan_recovery(_with_fork(after=30, abandoned=6), Target(time=minutes(7)))
-    assert "12:05:24" in caught.value.what
-    assert "12:30:00" in caught.value.what
-    assert "--timeline 1" in caught.value.next_step
+    assert "12:05:24" in caught.value.message
+    assert "12:30:00" in caught.value.message
+    assert "--timeline 1" in caught.value.hint
 
 
 @pytest.mark.parametrize(

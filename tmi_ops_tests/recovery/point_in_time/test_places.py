@@ -155,7 +155,7 @@ def test_a_tablespace_goes_below_the_data_directory_and_to_its_old_place_only_wh
     assert Destination(directory).places(plan.base) == {oid: directory / "tablespaces" / oid}
     with pytest.raises(RecoveryError, match="is not empty") as caught:
         require_vacant(plan, Destination(directory, {str(spread.place): spread.place}))
-    assert f"--tablespace-mapping {spread.place}=NEW" in caught.value.next_step
+    assert f"--tablespace-mapping {spread.place}=NEW" in caught.value.hint
 
 
 def test_a_mapping_of_a_place_that_the_backup_does_not_know_is_refused(plan: RecoveryPlan, directory: Path) -> None:

@@ -31,7 +31,7 @@ def _seen(end: int, timeline: int = 1) -> Witness:
 def _refused(facts: RecoveryFacts, target: Target, **choices: object) -> RecoveryError:
     with pytest.raises(RecoveryError) as caught:
         plan_recovery(facts, target, **choices)  # type: ignore[arg-type]
-    assert caught.value.next_step
+    assert caught.value.hint
     return caught.value
 
 
@@ -72,21 +72,21 @@ def test_a_restore_point_is_aimed_at_by_its_lsn() -> None:
 
 
 def test_a_restore_point_that_is_nowhere_is_an_error() -> None:
-    assert "has no restore point 'before import'" in _refused(FACTS, Target(name="before import")).what
+    assert "has no restore point 'before import'" in _refused(FACTS, Target(name="before import")).message
 
 
 @pytest.mark.parametrize("target", [Target(time=minutes(2.4)), Target(lsn=lsn(2.4))])
 def test_a_target_before_the_first_base_is_refused_with_the_earliest_that_can_be_reached(target: Target) -> None:
     error = _refused(FACTS, target)
-    assert "before the end of the first base backup" in error.what
-    assert "2026-11-24 12:02:30 UTC" in error.next_step
-    assert FULL.stop_lsn in error.next_step
+    assert "before the end of the first base backup" in error.message
+    assert "2026-11-24 12:02:30 UTC" in error.hint
+    assert FULL.stop_lsn in error.hint
 
 
 def test_an_lsn_after_the_last_wal_is_refused_with_how_far_the_wal_goes() -> None:
     error = _refused(FACTS, Target(lsn=lsn(9.5) + 1))
-    assert f"after the last archived WAL, which ends at {format_lsn(lsn(9.5))}" in error.what
-    assert "--latest" in error.next_step
+    assert f"after the last archived WAL, which ends at {format_lsn(lsn(9.5))}" in error.message
+    assert "--latest" in error.hint
 
 
 def test_the_lsn_at_which_the_wal_ends_is_its_end() -> None:
@@ -96,8 +96,8 @@ def test_the_lsn_at_which_the_wal_ends_is_its_end() -> None:
 def test_a_time_after_the_last_commit_is_refused_with_the_time_of_that_commit() -> None:
     facts = some_facts(BASES, WAL, clock=WalClock(minutes(8.9)))
     error = _refused(facts, Target(time=minutes(9)))
-    assert "the last commit in it is of 2026-11-24 12:08:54 UTC" in error.what
-    assert format_lsn(lsn(9.5)) in error.what
+    assert "the last commit in it is of 2026-11-24 12:08:54 UTC" in error.message
+    assert format_lsn(lsn(9.5)) in error.message
 
 
 def test_the_time_of_the_last_commit_is_the_end_of_the_wal_unless_the_target_excludes_it() -> None:
@@ -111,7 +111,7 @@ def test_a_time_in_a_quiet_hour_is_the_end_of_the_wal_where_a_receiver_saw_the_a
     plan = plan_recovery(quiet, Target(time=minutes(59)))
     assert plan.to_the_end
     assert "Nothing was committed between 2026-11-24 12:09:24 UTC and the target" in plan.notes[-1]
-    assert "lies after the last archived WAL" in _refused(quiet, Target(time=minutes(61))).what
+    assert "lies after the last archived WAL" in _refused(quiet, Target(time=minutes(61))).message
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_time_in_a_quiet_hour_is_the_end_of_the_wal_where_a_receiver_saw_the_a
 )
 def test_what_a_receiver_saw_of_another_timeline_or_of_wal_that_is_gone_proves_no_quiet(seen: Witness) -> None:
     facts = some_facts(BASES, WAL, clock=WalClock(minutes(9.4)), receiver=seen)
-    assert "lies after the last archived WAL" in _refused(facts, Target(time=minutes(59))).what
+    assert "lies after the last archived WAL" in _refused(facts, Target(time=minutes(59))).message
 
 
 def test_where_no_commit_was_found_near_the_end_the_replay_decides() -> None:
@@ -133,9 +133,9 @@ HOLED = an_archive({1: [3, 4, 5, 6, 8]}, {1: (9, 9.5)})
 @pytest.mark.parametrize("target", [Target(), Target(lsn=lsn(8.5))])
 def test_a_missing_segment_in_the_middle_is_named_with_how_far_one_can_get(target: Target) -> None:
     error = _refused(some_facts(BASES, HOLED), target)
-    assert "000000010000000000000007 is missing" in error.what
-    assert f"up to {format_lsn(lsn(7))}" in error.what
-    assert f"--to-lsn {format_lsn(lsn(7))}" in error.next_step
+    assert "000000010000000000000007 is missing" in error.message
+    assert f"up to {format_lsn(lsn(7))}" in error.message
+    assert f"--to-lsn {format_lsn(lsn(7))}" in error.hint
 
 
 def test_a_target_before_the_hole_is_reached() -> None:
@@ -160,12 +160,13 @@ def test_a_chain_whose_parent_is_gone_gives_way_to_an_earlier_whole_one_and_the_
 
 def test_where_every_chain_lacks_its_parent_the_error_names_what_is_gone() -> None:
     error = _refused(some_facts((SECOND, THIRD), WAL), Target())
-    assert "third cannot be used: it builds upon full" in error.what
-    assert "second cannot be used: it builds upon full" in error.what
+    assert "third cannot be used: it builds upon full" in error.message
+    assert "second cannot be used: it builds upon full" in error.message
 
 
 def test_a_chain_with_a_gone_parent_that_is_asked_for_is_refused() -> None:
-    assert "builds upon full, which is gone" in _refused(some_facts((SECOND, THIRD), WAL), Target(), base="third").what
+    refused = _refused(some_facts((SECOND, THIRD), WAL), Target(), base="third")
+    assert "builds upon full, which is gone" in refused.message
 
 
 def test_a_base_that_failed_its_proof_and_all_that_build_upon_it_are_passed_over() -> None:
@@ -181,11 +182,11 @@ def test_a_base_that_is_asked_for_is_taken_even_if_a_proof_speaks_against_it() -
 
 def test_a_base_that_is_asked_for_must_have_ended_before_the_target() -> None:
     error = _refused(FACTS, Target(lsn=lsn(5)), base="third")
-    assert "third ended at" in error.what
+    assert "third ended at" in error.message
 
 
 def test_a_base_that_is_not_there_is_refused() -> None:
-    assert "no base backup fourth" in _refused(FACTS, Target(), base="fourth").what
+    assert "no base backup fourth" in _refused(FACTS, Target(), base="fourth").message
 
 
 def test_without_any_archived_wal_a_base_is_brought_back_as_it_ended() -> None:
@@ -193,14 +194,15 @@ def test_without_any_archived_wal_a_base_is_brought_back_as_it_ended() -> None:
     plan = plan_recovery(facts, Target())
     assert (plan.wal.files, plan.wal.end, plan.to_the_end) == ((), lsn(3), True)
     assert "No WAL after this backup is archived" in plan.notes[0]
-    assert "after the last archived WAL" in _refused(facts, Target(time=minutes(3))).what
+    assert "after the last archived WAL" in _refused(facts, Target(time=minutes(3))).message
 
 
 def test_a_base_of_a_standby_needs_the_segment_in_which_it_ended_from_the_archive() -> None:
     base = a_base("standby's", 2.5, from_standby=True)
     whole = plan_recovery(some_facts((base,), an_archive({1: [2, 3]})), Target())
     assert [file.segment.start for file in whole.wal.files] == [lsn(2), lsn(3)]
-    assert "000000010000000000000002 is missing" in _refused(some_facts((base,), an_archive({1: [3]})), Target()).what
+    refused = _refused(some_facts((base,), an_archive({1: [3]})), Target())
+    assert "000000010000000000000002 is missing" in refused.message
 
 
 def test_other_clusters_in_the_store_are_mentioned() -> None:
@@ -213,10 +215,10 @@ def test_a_time_that_the_clock_of_the_server_showed_twice_is_refused_with_both_p
     ahead = FULL.model_copy(update={"consistent_at": minutes(30)})
     facts = some_facts((ahead, SECOND, THIRD), WAL)
     error = _refused(facts, Target(time=minutes(20)))
-    assert "2026-11-24 12:20:00 UTC is ambiguous: the server's clock was put back." in error.what
-    assert "full ended at 2026-11-24 12:30:00 UTC" in error.what
-    assert "third, later in the WAL, at 2026-11-24 12:06:30 UTC" in error.what
-    assert "--to-lsn" in error.next_step
+    assert "2026-11-24 12:20:00 UTC is ambiguous: the server's clock was put back." in error.message
+    assert "full ended at 2026-11-24 12:30:00 UTC" in error.message
+    assert "third, later in the WAL, at 2026-11-24 12:06:30 UTC" in error.message
+    assert "--to-lsn" in error.hint
     assert plan_recovery(facts, Target(lsn=lsn(5.2))).chain
 
 
@@ -243,19 +245,19 @@ def test_a_time_from_the_last_commit_before_wal_level_minimal_to_the_first_after
 def test_the_time_of_the_first_commit_after_wal_level_minimal_is_refused_unless_that_commit_is_excluded() -> None:
     facts = _broken_at(7.4, last_before=7.2, first_after=8.0)
     assert plan_recovery(facts, Target(time=minutes(8), inclusive=False)).stop_lsn == lsn(7.4)
-    assert "wal_level = minimal" in _refused(facts, Target(time=minutes(8))).what
+    assert "wal_level = minimal" in _refused(facts, Target(time=minutes(8))).message
 
 
 @pytest.mark.parametrize("kind", ["minimal", "unlinked"])
 def test_a_time_behind_a_break_is_refused_before_the_replay_with_the_last_commit_before_it(kind: BreakKind) -> None:
     error = _refused(_broken_at(7.4, kind, last_before=7.2, first_after=None), Target(time=minutes(7.5)))
-    assert "(last commit 2026-11-24 12:07:12 UTC)" in error.what
+    assert "(last commit 2026-11-24 12:07:12 UTC)" in error.message
 
 
 def test_a_time_behind_a_hole_is_refused_before_the_replay_and_that_of_the_last_commit_before_it_is_its_end() -> None:
     clock = WalClock(edges=(Edge(lsn(7), minutes(6.8)),))
     facts = some_facts(BASES, HOLED, clock=clock)
-    assert "000000010000000000000007 is missing" in _refused(facts, Target(time=minutes(6.9))).what
+    assert "000000010000000000000007 is missing" in _refused(facts, Target(time=minutes(6.9))).message
     assert plan_recovery(facts, Target(time=minutes(6.8))).to_the_end
     assert not plan_recovery(facts, Target(time=minutes(6.8), inclusive=False)).to_the_end
 

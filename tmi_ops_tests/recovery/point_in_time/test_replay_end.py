@@ -151,8 +151,8 @@ def test_an_archive_of_two_histories_is_no_success_and_says_where_the_first_one_
     target = Target(time=past.second_incremental.started_at) if to_a_time else Target()
     with pytest.raises(RecoveryError, match=f"The replay ended at {format_lsn(begins)}") as caught:
         restore(settings, target, directory, base=past.full.backup_id)
-    assert "incorrect prev-link" in caught.value.what
-    assert f"--to-lsn {format_lsn(begins)}" in caught.value.next_step
+    assert "incorrect prev-link" in caught.value.message
+    assert f"--to-lsn {format_lsn(begins)}" in caught.value.hint
     assert not directory.exists()
     before_it = restore(settings, Target(lsn=begins), directory, base=past.full.backup_id)
     assert before_it.lsn == begins

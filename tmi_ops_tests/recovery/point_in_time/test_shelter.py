@@ -118,7 +118,7 @@ def hostile(
             patch.setattr(restore_point, "ATTEMPTS", 1)
             with pytest.raises(BackupError, match="the prepared transaction left open") as caught:
                 create_restore_point(early, store, "never", SilentReport())
-            assert "ROLLBACK PREPARED 'left open'" in caught.value.next_step
+            assert "ROLLBACK PREPARED 'left open'" in caught.value.hint
         archived = type(cluster)(ours, cluster.directory, cluster.process, cluster.guard)
         archive_wal(archived, store)
         yield Hostile(settings, store, outside)

@@ -92,7 +92,7 @@ def _refuses_a_time_between_two_lives(past: Past, lives: Lives, second: Moment) 
     """At `late` timeline 1 was alive; the line to timeline 4 stood still from `middle` to the first commit of 2."""
     with pytest.raises(RecoveryError, match="lies between two timelines: timeline 1 was left") as caught:
         lives.restore(Target(time=past.last.time))
-    assert "--timeline 1" in caught.value.next_step
+    assert "--timeline 1" in caught.value.hint
     assert second.time > past.last.time
 
 

@@ -118,7 +118,7 @@ def test_files_put_back_to_an_older_state_are_refused_while_behind_and_once_past
 
     with pytest.raises(WalConflictError, match="put back to an earlier state") as behind:
         lived.catch_up()
-    assert "pg_promote" in behind.value.next_step
+    assert "pg_promote" in behind.value.hint
     assert not behind.value.transient
     for number in range(4):
         lived.sql(f"INSERT INTO x SELECT {number} FROM generate_series(1, 2000)", "SELECT pg_switch_wal()")
@@ -148,7 +148,7 @@ def test_wal_level_minimal_in_between_is_a_break_until_the_next_base_backup(live
     assert not prove_continuity(facts, {}).whole
     with pytest.raises(OpsError, match="wal_level = minimal") as refused:
         plan_recovery(facts, Target())
-    assert "--exclusive" in refused.value.next_step
+    assert "--exclusive" in refused.value.hint
     with pytest.raises(OpsError, match="wal_level = minimal"):
         plan_to(lived.store, Target(time=datetime.now(UTC)), tmp_path / "scratch")
     restored = restore(lived.settings, Target(time=between), tmp_path / "restored")

@@ -1,0 +1,88 @@
+"""The kinds of error, as PostgreSQL has SQLSTATEs: what a program or a search engine goes by. See docs/errors.md."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Code(Enum):
+    """A kind of error: its number, what it means, and what to do about it. A number is never used for a second kind."""
+
+    def __init__(self, number: int, meaning: str, remedy: str) -> None:
+        self.number = number
+        self.meaning = meaning
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"TMI-{self.number}"
+
+    # 10: the command line, settings, files of this machine
+    FAILED = 1000, "The command could not do its work.", "Follow the HINT."
+    USAGE = 1001, "The command line is wrong.", "See the command's `--help`."
+    SETTING = 1010, "A setting is missing, malformed, or not allowed in this environment.", "Run `tmi-ops settings`."
+    DISK_SPACE = 1030, "The work would fill a disk, so it was not begun.", "Free space, or name another directory."
+
+    # 11: PostgreSQL
+    POSTGRESQL = (
+        1100,
+        "PostgreSQL could not be reached, refused us, or answered with an error.",
+        "Run `tmi-ops doctor`.",
+    )
+    REPLICATION = 1120, "The server refused or ended a replication connection.", "Run `tmi-ops doctor`."
+
+    # 12: PostgreSQL's programs
+    PROGRAM = 1200, "A PostgreSQL program is missing, of the wrong version, or failed.", "See its ERROR line."
+
+    # 13: the store
+    STORE = 1300, "The S3 store could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
+    OBJECT_MISSING = 1310, "An object is not in the store.", "See who deletes there; a versioned bucket has it still."
+    OBJECT_EXISTS = 1320, "There is another object of that name, and it was not overwritten.", "See what wrote it."
+    OBJECT_CHANGED = 1321, "Somebody else changed the object meanwhile.", "Run the command again."
+    DAMAGED = 1330, "An object's bytes are not those that were written.", "Use another backup; see what wrote there."
+    RECORD_UNREADABLE = 1340, "A record in the store cannot be read.", "Use the release that wrote it, or a newer one."
+
+    # 14: trust
+    UNTRUSTED = 1400, "An object is not signed by a trusted key.", "See docs/security.md."
+    ROLLED_BACK = 1410, "The store shows an older state than this machine has seen.", "See docs/security.md."
+    BAD_SIGNATURE = 1420, "A signature does not fit its object.", "See docs/security.md."
+
+    # 20: backups
+    BACKUP = 2000, "A backup was not taken.", "Follow the HINT; the backups before it are untouched."
+    BACKUP_RUNNING = 2010, "A backup of this kind is at work.", "Wait until it is over."
+    GAVE_WAY = 2020, "The backup gave way to a session that waited for its locks.", "Run it at a quieter time."
+    ARCHIVE_FORMAT = 2030, "A dump's archive is not as pg_dump writes it.", "Take another backup."
+
+    # 21: WAL
+    WAL_CONFLICT = 2100, "The archive holds other WAL under that name.", "See `tmi-ops wal gaps`."
+    SLOT_LOST = 2110, "The replication slot is gone, or has lost WAL.", "Take a base backup."
+    WAL_GONE = 2120, "The server no longer has WAL that the archive needs.", "Take a base backup."
+    LEASE_HELD = 2130, "Another receiver archives this server's WAL.", "See `tmi-ops wal status`."
+
+    # 22: retention
+    RETENTION_REFUSED = 2200, "Pruning would remove what a recovery needs, so nothing was removed.", "Follow the HINT."
+
+    # 30: verification, restore, recovery
+    RECOVERY = 3000, "A restore or its verification did not succeed.", "Follow the HINT."
+    BASE_UNUSABLE = 3010, "A base backup cannot be restored.", "Use another: `tmi-ops backups`."
+    NOT_HERE = 3020, "This server lacks what the backup needs.", "Install what is named, or restore elsewhere."
+    LOAD_FAILED = 3030, "The dump could not be loaded.", "See the server's ERROR line."
+
+    # 32: runbooks
+    RUNBOOK = 3200, "A step of a runbook failed.", "Continue with `tmi-ops recover resume`."
+    DECLINED = 3210, "A question was answered with no.", "Continue with `tmi-ops recover resume`."
+    DEFERRED = 3220, "A step was left for later.", "Do it as the HINT says."
+    JOURNAL_UNREADABLE = 3230, "The journal of a recovery cannot be read.", "Use the release that wrote it."
+
+    # 34: shadow
+    SHADOW_REFUSED = (
+        3400,
+        "The shadow refused WAL that does not continue what it replayed.",
+        "See `tmi-ops shadow status`.",
+    )
+
+    # 42: cache
+    CACHE = 4200, "Redis could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
+
+    # 60: the embedded stack
+    STACK = 6000, "The embedded stack could not be started, stopped or found.", "See `tmi-ops stack status`."
+    STACK_RUNNING = 6010, "The embedded stack is running.", "Run `tmi-ops down`."
