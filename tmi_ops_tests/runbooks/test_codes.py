@@ -100,9 +100,9 @@ def test_no_code_is_printed_for_a_plan_that_nobody_looked_at_here_lately(
     ):
         with pytest.raises(SettingsError, match=r"looked at lately|Which plan") as refused:
             looked_at(tmp_path, environment, job, name, at)
-        assert f"Launch {job} without `confirm`" in str(refused.value)
+        assert f"launch {job} without `confirm`" in refused.value.hint
     if name != NAME:
-        with pytest.raises(SettingsError, match=f"name one of {NAME}"):
+        with pytest.raises(SettingsError, match=f"Name one of {NAME}"):
             looked_at(tmp_path, "production", JOB, name, NOW)
 
 
