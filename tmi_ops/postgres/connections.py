@@ -138,7 +138,7 @@ def open_session(postgres: PostgresSettings, database: str | None = None, **othe
         began_with_options = False
         connection = psycopg.connect(**{**parameters, "options": postgres.options or ""})
     try:
-        pin_session(connection, began_with_options=began_with_options)
+        pin_session(connection, began_with_options=began_with_options, asked_for=postgres.options)
     except BaseException:
         connection.close()
         raise

@@ -9,6 +9,7 @@ what the database says (search_path: triggers of the application may need its ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ _SUPERUSERS: Mapping[str, str] = {
     "ignore_checksum_failure": "off",
 }
 
+_OPTION = re.compile(r"-c\s*(\w+)=")
 _PIN = sql.SQL(
     """
     SELECT pg_catalog.set_config(s.name, s.value, false)
@@ -81,18 +83,25 @@ def startup_options(server_major: int = 0) -> str:
 
 
 def pin_session(
-    connection: psycopg.Connection[Any], *, began_with_options: bool = True, search_path: str = SEARCH_PATH
+    connection: psycopg.Connection[Any],
+    *,
+    began_with_options: bool = True,
+    asked_for: str | None = None,
+    search_path: str = SEARCH_PATH,
 ) -> None:
     """Pin what could not be pinned when the session began. Takes no longer than one round trip.
 
     Args:
         began_with_options: with `startup_options`, and nothing was set since; otherwise those are pinned here too.
+        asked_for: options that this session began with for a purpose of its own. What they set is not pinned: a session
+            on a copy switches its event triggers off with `session_replication_role`.
     """
+    kept = set(_OPTION.findall(asked_for or ""))
     own = {"search_path": search_path}
     for settings in (*_SINCE.values(), *(() if began_with_options else (_AT_START,))):
         own |= settings
-    rows = [(name, value.replace("\\", ""), False) for name, value in own.items()]
-    rows += [(name, value, True) for name, value in _SUPERUSERS.items()]
+    rows = [(name, value.replace("\\", ""), False) for name, value in own.items() if name not in kept]
+    rows += [(name, value, True) for name, value in _SUPERUSERS.items() if name not in kept]
     values = sql.SQL(", ").join(sql.SQL("({}, {}, {})").format(*map(sql.Literal, row)) for row in rows)
     if connection.autocommit:
         connection.execute(_PIN.format(values))
