@@ -121,7 +121,7 @@ def test_settings_of_newer_servers_are_pinned_where_the_server_is_known_to_be_ne
 
 
 def test_what_a_session_on_a_copy_asks_for_itself_stays(hostile: PostgresSettings) -> None:
-    """Before PostgreSQL 17 nothing but the replication role keeps a copy's event triggers from running as our superuser."""
+    """Before PostgreSQL 17 only the replication role keeps event triggers of a copy from running as our superuser."""
     ours = hostile.model_copy(update={"options": "-c session_replication_role=replica -c zero_damaged_pages=on"})
     with connect(ours) as connection:
         for name, value in (EXPECTED | {"session_replication_role": "replica", "zero_damaged_pages": "on"}).items():
