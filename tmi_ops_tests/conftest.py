@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import botocore.session
 import pytest
 from pydantic import SecretStr
 
@@ -30,14 +28,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 BINDIR_VARIABLE = "TMI_OPS_TEST_PG_BINDIR"
 SOURCE_MAJOR = 17
 SOURCE_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "100"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _service_models_read_once() -> Iterator[None]:
-    """Each of boto3's sessions reads megabytes of JSON for itself, and hundreds of tests make one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
-        yield
 
 
 @pytest.fixture(scope="session")

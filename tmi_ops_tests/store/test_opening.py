@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.client import store_session
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 
@@ -152,3 +154,21 @@ def test_the_handle_shows_no_secret(store_settings: StoreSettings) -> None:
 
     assert store_settings.secret_access_key.get_secret_value() not in repr(store)
     assert store.root == f"{store_settings.prefix}/{ENVIRONMENT}/"
+
+
+def test_a_process_reads_s3_s_description_once_however_often_it_opens_the_store() -> None:
+    loaders = [store_session()._session.get_component("data_loader") for _ in range(3)]
+    assert len({id(loader) for loader in loaders}) == 1
+    assert len(loaders[0].search_paths) == len(set(loaders[0].search_paths))
+
+
+def test_each_opening_reads_the_credentials_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    for key in ("first", "second"):
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+        credentials = store_session().get_credentials()
+        assert credentials is not None
+        assert credentials.access_key == key
