@@ -13,7 +13,7 @@ from tmi_ops.diagnosis.sql import RESTART, identifier
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import found_programs, programs_at_least, server_programs
 from tmi_ops.postgres.rights import lacking
-from tmi_ops.postgres.versions import NEWEST, OLDEST, READ_ALL_DATA
+from tmi_ops.postgres.versions import EMBEDDED, NEWEST, OLDEST, READ_ALL_DATA
 from tmi_ops.profile import Profile
 from tmi_ops.settings import Purpose, read_variables
 
@@ -83,7 +83,7 @@ def _programs_missing(patient: Patient, error: ProgramError) -> Answer:
         f"{cause}; without them there are no logical backups",
         *([f"unset TMI_OPS_PG_BINDIR, or set it to the bin directory of PostgreSQL {major}"] if bindir else []),
         f"apt-get install postgresql-client-{major}  # from apt.postgresql.org where the distribution has none",
-        *(["pip install 'tmi-ops[stack]'  # brings PostgreSQL 17"] if major <= 17 else []),
+        *([f"pip install 'tmi-ops[stack]'  # brings PostgreSQL {EMBEDDED}"] if major <= EMBEDDED else []),
     )
 
 

@@ -6,6 +6,7 @@ A new major version is one number in `NEWEST`, and a line below for each thing t
 from __future__ import annotations
 
 OLDEST, NEWEST = 13, 19
+EMBEDDED = 17  # what the extra tmi-ops[stack] installs
 
 READ_ALL_DATA = 14  # the predefined roles pg_read_all_data and pg_write_all_data
 AMCHECK_PROGRAM = 14  # pg_amcheck

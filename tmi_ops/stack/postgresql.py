@@ -26,7 +26,6 @@ from tmi_ops.private import make_directory, open_log
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.stack.ports import LOOPBACK
 
-MAJOR = 17
 TMI_USER = "postgres"
 TMI_DATABASE = "tmi"
 DAGSTER_USER = "dagster"

@@ -24,6 +24,7 @@ from types import FrameType
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, StackError
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.versions import EMBEDDED
 from tmi_ops.private import write_private
 from tmi_ops.progress import Report
 from tmi_ops.stack.credentials import stack_credentials
@@ -33,7 +34,6 @@ from tmi_ops.stack.lock import FileLock
 from tmi_ops.stack.orchestrator import prepare_dagster_home
 from tmi_ops.stack.orphans import take_servers_lock
 from tmi_ops.stack.ports import StackPorts, stack_ports
-from tmi_ops.stack.postgresql import MAJOR
 from tmi_ops.stack.services import (
     Ground,
     Running,
@@ -247,7 +247,7 @@ def _ground(
     *,
     with_dagster: bool,
 ) -> Ground:
-    programs = server_programs(MAJOR, pg_bindir)
+    programs = server_programs(EMBEDDED, pg_bindir)
     ports: StackPorts = stack_ports(layout.ports)
     credentials = stack_credentials(layout.credentials)
     write_private(layout.settings_file, as_env_file(settings_variables(ports, credentials)))
