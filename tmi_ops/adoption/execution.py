@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -23,6 +24,7 @@ from tmi_ops.store.client import connect_store, refusals_explained, store_sessio
 from tmi_ops.store.objects import ObjectStore, open_store
 
 POLL_S = 2.0
+Answer = TypeVar("Answer")
 _NO_CONSTRAINT = "us-east-1"
 _OURS, _SOMEBODYS = "BucketAlreadyOwnedByYou", "BucketAlreadyExists"
 
@@ -33,12 +35,14 @@ class Adoption:
 
     Attributes:
         read: the settings as they are now, with the login of a purpose.
+        variables: the variables that they are read from.
         env_file: where settings are kept.
         given: variables to write there.
         patience_s: seconds for which a connection that is refused is tried again.
     """
 
     read: Callable[[Purpose | None], Settings]
+    variables: Callable[[], Mapping[str, str]]
     env_file: Path
     given: Mapping[str, str]
     patience_s: float
@@ -58,6 +62,7 @@ class Adoption:
         """
         deeds: Mapping[StepName, Callable[[], str]] = {
             StepName.SETTINGS: self._write_settings,
+            StepName.ROLES: self._create_roles,
             StepName.CONNECTION: self._connect,
             StepName.BUCKET: self._make_bucket,
             StepName.KEYS: self._make_keys,
@@ -74,12 +79,26 @@ class Adoption:
         changed = write_values(self.env_file, self.given)
         return f"{', '.join(changed) or 'nothing new'} written to {self.env_file}"
 
+    def _create_roles(self) -> str:
+        from tmi_ops.adoption.roles import PURPOSES, create_roles, variables_of
+
+        self._await(lambda: _log_in(self.read(Purpose.OWNER)))
+        written = create_roles(self.read(Purpose.OWNER), self.variables(), self.report)
+        write_values(self.env_file, written)
+        names = " and ".join(written[variables_of(kind)[0]] for kind in PURPOSES)
+        return f"{names}; their passwords are in {self.env_file}"
+
     def _connect(self) -> str:
+        cluster = self._await(lambda: check_connection(self.read))
+        where = self.read(Purpose.BACKUP).postgres.describe()
+        return f"{where} lets in; for replication, so does cluster {cluster}"
+
+    def _await(self, connects: Callable[[], Answer]) -> Answer:
+        """Try until it works or the patience ends; each new refusal is shown with what cures it."""
         deadline, told = time.monotonic() + self.patience_s, ""
         while True:
             try:
-                cluster = check_connection(self.read)
-                break
+                return connects()
             except DatabaseError as refused:
                 if time.monotonic() >= deadline:
                     raise
@@ -88,8 +107,6 @@ class Adoption:
                     self.report.note(f"{said}. Waiting until it works ...")
                     told = said
             time.sleep(POLL_S)
-        where = self.read(Purpose.BACKUP).postgres.describe()
-        return f"{where} lets in; for replication, so does cluster {cluster}"
 
     def _make_bucket(self) -> str:
         settings = self.read(None).store
@@ -187,6 +204,11 @@ class Adoption:
         units = units_for(self.read(None), self.env_file.absolute().parent)
         write_units(units)
         return f"{', '.join(unit.file.name for unit in units)} in {units[0].file.parent}"
+
+
+def _log_in(settings: Settings) -> None:
+    with connect(settings.postgres):
+        pass
 
 
 def check_connection(read: Callable[[Purpose | None], Settings]) -> str:

@@ -1,4 +1,4 @@
-"""What protection left at the server and among this machine's units, and taking it away. Backups and roles stay."""
+"""What protection left at the server and among this machine's units, and taking it away. Backups stay."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.adoption.roles import created_roles
 from tmi_ops.adoption.services import SYSTEM_UNITS, is_enabled, unit_files
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
@@ -21,11 +22,15 @@ SCHEMA = "tmi_ops"
 # All that the heartbeat makes; anything else in the schema is somebody else's.
 TABLE = "heartbeat"
 _OURS = (TABLE,)
+_NOUNS = {"slot": "replication slot", "schema": "schema of the heartbeat", "role": "role that init created,"}
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """`slot` or `schema` by its name, `unit` by its file. `in_use`: a receiver holds the slot, systemd has the unit."""
+    """`slot`, `schema` or `role` by its name, `unit` by its file.
+
+    `in_use`: a receiver holds the slot, systemd has the unit.
+    """
 
     kind: str
     name: str
@@ -35,7 +40,7 @@ class Leftover:
     def says(self) -> str:
         if self.kind == "unit":
             return f"remove {self.name}{', which systemd has now' if self.in_use else ''}"
-        what = "replication slot" if self.kind == "slot" else "schema of the heartbeat"
+        what = _NOUNS[self.kind]
         return f"drop the {what} {self.name}{', which a receiver uses now' if self.in_use else ''}"
 
 
@@ -48,6 +53,7 @@ def plan_leaving(settings: Settings) -> tuple[Leftover, ...]:
     with connect(settings.postgres) as connection:
         if _only_ours(connection):
             found.append(Leftover("schema", SCHEMA))
+        found.extend(Leftover("role", name) for name in created_roles(connection))
     found.extend(Leftover("unit", str(file), is_enabled(file)) for file in unit_files(settings))
     return tuple(found)
 
@@ -79,6 +85,8 @@ def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
                 connection.execute("SELECT pg_drop_replication_slot(%s)", (one.name,))
             elif one.kind == "schema":
                 _drop_schema(connection, one.name)
+            elif one.kind == "role":
+                _drop_role(connection, one.name)
     for one in plan:
         if one.kind == "unit":
             Path(one.name).unlink(missing_ok=True)
@@ -104,6 +112,19 @@ def _drop_schema(connection: psycopg.Connection[Any], name: str) -> None:
             f"The schema {name} stays: something that is not ours uses it. {others}",
             detail="Of the schema nothing was removed; the slot is gone.",
             hint=f"move that elsewhere, then: DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};",
+        ) from None
+
+
+def _drop_role(connection: psycopg.Connection[Any], name: str) -> None:
+    """One that owns or was granted something stays: whoever gave it that decides."""
+    try:
+        connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
+    except psycopg.errors.DependentObjectsStillExist as error:
+        others = (error.diag.message_detail or "").replace("\n", "; ")
+        raise RecoveryError(
+            f"The role {name} stays: other objects depend on it. {others}",
+            detail="The slot and the heartbeat's schema are gone.",
+            hint=f"revoke or move what is named, then: DROP ROLE {sql.Identifier(name).as_string(connection)};",
         ) from None
 
 

@@ -13,6 +13,7 @@ class StepName(StrEnum):
     """In the order in which they are done: each needs those before it."""
 
     SETTINGS = "settings"
+    ROLES = "roles"
     CONNECTION = "connection"
     BUCKET = "bucket"
     KEYS = "keys"
@@ -45,6 +46,8 @@ class Surroundings:
         has_keys: whether backups are encrypted and signed.
         wants_keys: whether they shall be.
         protection: None: the server or the store could not be asked yet.
+        wants_roles: whether tmi_ops is to log in as roles of its own.
+        has_roles: whether the settings name them.
         wants_units: whether systemd shall keep it running.
         has_units: whether its units are written as they would be now.
     """
@@ -56,6 +59,8 @@ class Surroundings:
     has_keys: bool
     wants_keys: bool
     protection: Protection | None
+    wants_roles: bool = False
+    has_roles: bool = False
     wants_units: bool = False
     has_units: bool = False
 
@@ -68,6 +73,13 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
             StepName.KEYS,
             "make keys that encrypt and sign, and a recovery sheet to print",
             "encryption and signatures are configured" if found.has_keys else "",
+        ),
+    )
+    roles = (
+        Step(
+            StepName.ROLES,
+            "create a role for backups and WAL and one for statistics, each with the rights it needs and no others",
+            "the settings name them" if found.has_roles else "",
         ),
     )
     units = (
@@ -83,6 +95,7 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
             f"write {', '.join(found.given) or 'nothing'} to {found.env_file}, readable by you alone",
             "" if found.given else "the settings name a database and a bucket",
         ),
+        *(roles if found.wants_roles or found.has_roles else ()),
         Step(
             StepName.CONNECTION,
             "connect to the database and for replication; the line that pg_hba.conf lacks is shown and waited for",

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ QUESTIONS: Mapping[str, tuple[str, str | None]] = {
 )
 @click.option("--keys/--no-keys", default=True, help="Make keys that encrypt and sign backups (default), or none.")
 @click.option(
+    "--roles/--no-roles",
+    default=True,
+    help="Create roles for backups and for statistics (default), or do everything as POSTGRES_USER.",
+)
+@click.option(
     "--units",
     type=click.Choice(["systemd", "none"]),
     default="systemd",
@@ -66,6 +72,7 @@ QUESTIONS: Mapping[str, tuple[str, str | None]] = {
 def init(
     assigned: tuple[str, ...],
     keys: bool,
+    roles: bool,
     units: str,
     only_plan: bool,
     patience_s: float | None,
@@ -89,7 +96,8 @@ def init(
     given = {**_secrets_of_the_process(env_file, environment), **_assigned(assigned)}
     given |= _asked({**read_variables(), **given}, ask=sys.stdin.isatty() and not yes and not only_plan)
     read = _reader(given)
-    steps = plan_adoption(_look(read, given, env_file, wants_keys=keys, wants_units=units == "systemd"))
+    wanted = Wanted(keys=keys, roles=roles, units=units == "systemd")
+    steps = plan_adoption(_look(read, given, env_file, wanted))
     _show(environment, steps)
     if only_plan:
         return 0
@@ -99,9 +107,20 @@ def init(
     patience = patience_s if patience_s is not None else (600.0 if sys.stdin.isatty() else 0.0)
     for step in to_do:
         with reporting(quiet) as report:
-            came = Adoption(read, env_file, given, patience, report).do(step.name)
+            came = Adoption(read, lambda: {**read_variables(), **given}, env_file, given, patience, report).do(
+                step.name
+            )
         out.say(f"[green]✓[/] {step.name:<15} {came}", hang=18)
     return _show_next(read, environment, units=units == "systemd")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line says is to be made."""
+
+    keys: bool
+    roles: bool
+    units: bool
 
 
 def _reader(given: Mapping[str, str]) -> Callable[[Purpose | None], Settings]:
@@ -179,12 +198,11 @@ def _look(
     read: Callable[[Purpose | None], Settings],
     given: Mapping[str, str],
     env_file: Path,
-    *,
-    wants_keys: bool,
-    wants_units: bool,
+    wanted: Wanted,
 ) -> Surroundings:
     """What is there before anything is done; what cannot be seen yet counts as absent."""
     from tmi_ops.adoption.execution import check_connection
+    from tmi_ops.adoption.roles import are_named
     from tmi_ops.adoption.services import units_for
     from tmi_ops.adoption.state import read_protection
     from tmi_ops.adoption.steps import Surroundings
@@ -199,17 +217,35 @@ def _look(
         store = open_store(settings.store, settings.environment, hurried=True)
         protection = read_protection(settings, store, cluster) if cluster else None
         bucket = True
+    variables = {**read_variables(), **given}
     return Surroundings(
         given=tuple(given),
         env_file=str(env_file),
         connects=cluster is not None,
         bucket=bucket,
         has_keys=bool(settings.store.age_recipients or settings.store.signing_key_file),
-        wants_keys=wants_keys,
+        wants_keys=wanted.keys,
         protection=protection,
-        wants_units=wants_units,
-        has_units=wants_units and all(one.written for one in units_for(settings, Path.cwd())),
+        wants_roles=wanted.roles and _may_create_roles(read, variables),
+        has_roles=are_named(variables),
+        wants_units=wanted.units,
+        has_units=wanted.units and all(one.written for one in units_for(settings, Path.cwd())),
     )
+
+
+def _may_create_roles(read: Callable[[Purpose | None], Settings], variables: Mapping[str, str]) -> bool:
+    """A server that cannot be asked yet may let us; one that will not is told so, and the step is left out."""
+    from tmi_ops.adoption.roles import are_named, look_at_roles
+
+    if are_named(variables):
+        return True
+    try:
+        roles = look_at_roles(read(Purpose.OWNER), variables)
+    except OpsError:
+        return True
+    if roles.refused:
+        err.print(f"No roles are created: {escape(roles.refused)}. POSTGRES_USER does everything.", soft_wrap=True)
+    return not roles.refused
 
 
 def _show(environment: str, steps: Sequence[Step]) -> None:
@@ -271,11 +307,12 @@ def _show_units(settings: Settings) -> None:
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 def uninit(yes: bool) -> int:
-    """Take away what protection left: the replication slot, the heartbeat's schema, and the units of this machine.
+    """Remove what init left: the replication slot, the heartbeat's schema, the roles, and the units of this machine.
 
     Backups stay in the store, keys and settings on this machine. Stop receivers first.
     """
     from tmi_ops.adoption.leaving import leave, plan_leaving
+    from tmi_ops.adoption.roles import forget_roles
 
     environment = _own_environment()
     settings = load_settings(purpose=Purpose.OWNER)
@@ -293,5 +330,6 @@ def uninit(yes: bool) -> int:
         if typed != environment:
             raise click.Abort
     leave(settings, plan)
+    forget_roles(Path(env_file_names(environment)[-1]), [one.name for one in plan if one.kind == "role"])
     err.print("Done. Roles that `tmi-ops roles apply` made are yours to keep or to drop.")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tmi_ops.errors import SettingsError
@@ -37,13 +37,28 @@ def write_values(file: Path, values: Mapping[str, str]) -> tuple[str, ...]:
                 hint="have it in the environment of the services instead, or choose another",
             )
     known = read_env_file(file) if file.exists() else {}
+    _write(file, with_values(file.read_text(encoding="utf-8") if file.exists() else "", values))
+    return tuple(name for name, value in values.items() if known.get(name) != value)
+
+
+def remove_values(file: Path, names: Collection[str]) -> None:
+    """Remove variables from a file; its other lines stay as they are.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not (found := _ASSIGNED.match(line)) or found[1] not in names]
+    _write(file, "".join(kept))
+
+
+def _write(file: Path, text: str) -> None:
     try:
-        write_private(file, with_values(file.read_text(encoding="utf-8") if file.exists() else "", values))
+        write_private(file, text)
     except OSError as error:
         raise SettingsError(
             f"{file} cannot be written: {error.strerror}.", hint="run this where you may write"
         ) from None
-    return tuple(name for name, value in values.items() if known.get(name) != value)
 
 
 def quoted(value: str) -> str:

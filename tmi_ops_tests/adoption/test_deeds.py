@@ -58,7 +58,7 @@ def test_a_database_of_the_same_name_on_another_server_is_not_protected_by_its_b
 
 def test_keys_that_were_made_before_an_interruption_are_used_and_a_strangers_bucket_is_not(tmp_path: Path) -> None:
     env_file, given = tmp_path / ".env.development", {"TMI_OPS_HOME": str(tmp_path), "TMI_OPS_S3_BUCKET": "b"}
-    adoption = Adoption(lambda _: load_settings(given), env_file, given, 0, SilentReport())
+    adoption = Adoption(lambda _: load_settings(given), lambda: given, env_file, given, 0, SilentReport())
     adoption.do(StepName.KEYS)
     first = env_file.read_text()
     env_file.unlink()  # as if it had ended before it wrote where they are

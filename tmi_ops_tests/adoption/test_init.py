@@ -23,6 +23,10 @@ from tmi_ops_tests.house import House, house
 from tmi_ops_tests.postgres.test_tls import HOST, ONLY_TLS, install
 
 pytestmark = pytest.mark.slow
+ROLES = (
+    "SELECT rolname, rolsuper, rolcreaterole, rolreplication, ARRAY(SELECT roleid::regrole::text FROM pg_auth_members "
+    "WHERE member = r.oid) FROM pg_roles r WHERE rolname LIKE 'tmi%' ORDER BY 1"
+)
 PROGRAM = Path(sys.prefix) / "bin" / "tmi-ops"
 
 
@@ -121,11 +125,16 @@ def test_a_bare_server_is_proven_over_tls_by_one_command_which_goes_on_after_an_
         assert "is proven: 1 tables, 100 rows" in done.stdout
         assert "Protected, and proven up to" in done.stdout
         assert "Only this shell says TMI_OPS_TIMEZONE. Services need it in .env.development." in done.stdout
+        with connect(address) as connection:
+            assert connection.execute(ROLES).fetchall() == [
+                ("tmi_backup", False, False, True, ["pg_read_all_data"]),
+                ("tmi_monitor", False, False, False, ["pg_monitor"]),
+            ]
         alone = {"PATH": os.environ["PATH"]}
         assert run(account, "status", env=alone, cwd=home).returncode == 0
         assert "✓ recovery" not in run(account, "keys", "show", env=alone, cwd=home).stderr
         again = run(account, "init", "--plan", env=alone, cwd=home)
-        assert again.stdout.count("✓") == 9, again.stdout
+        assert again.stdout.count("✓") == 10, again.stdout
         written = [home / ".tmi-ops" / "units" / f"tmi-ops-{kind}-development.service" for kind in ("wal", "heartbeat")]
         for unit in written:
             assert str(unit) in done.stdout
@@ -136,6 +145,8 @@ def test_a_bare_server_is_proven_over_tls_by_one_command_which_goes_on_after_an_
         assert left.returncode == 0, left.stderr
         with connect(address) as connection:
             assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,)
+            assert connection.execute(ROLES).fetchall() == []
+        assert "TMI_OPS_BACKUP" not in (home / ".env.development").read_text()
         assert not any(unit.exists() for unit in written)
 
 

@@ -26,7 +26,9 @@ def names(found: Surroundings) -> list[StepName]:
 
 
 def test_of_a_database_that_nobody_protects_every_step_is_to_be_done() -> None:
-    wanted = Surroundings(("POSTGRES_DB",), ".env.production", False, None, False, True, None, wants_units=True)
+    wanted = Surroundings(
+        ("POSTGRES_DB",), ".env.production", False, None, False, True, None, wants_roles=True, wants_units=True
+    )
     assert names(wanted) == list(StepName)
 
 
@@ -37,6 +39,13 @@ def test_where_all_is_there_only_wal_is_received_again() -> None:
 def test_keys_are_no_step_for_who_wants_none() -> None:
     without = Surroundings((), "f", connects=True, bucket=True, has_keys=False, wants_keys=False, protection=None)
     assert StepName.KEYS not in [step.name for step in plan_adoption(without)]
+
+
+def test_roles_come_before_the_connection_that_uses_them_and_are_done_once_the_settings_name_them() -> None:
+    wanting = dataclasses.replace(EVERYTHING, connects=False, wants_roles=True)
+    assert names(wanting) == [StepName.ROLES, StepName.CONNECTION, StepName.WAL]
+    assert names(dataclasses.replace(wanting, has_roles=True)) == [StepName.CONNECTION, StepName.WAL]
+    assert StepName.ROLES not in [step.name for step in plan_adoption(EVERYTHING)]
 
 
 def test_units_are_a_step_for_who_wants_them_and_done_once_they_are_written() -> None:
