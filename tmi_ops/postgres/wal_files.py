@@ -7,6 +7,7 @@ Sources: src/include/access/xlog_internal.h (names, page headers) and src/backen
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _LONG_HEADER_FLAG = 0x0002
 _MAGIC_HIGH_BYTES = (0xD0, 0xD1)  # XLOG_PAGE_MAGIC of every version from 9 to 18 is 0xD0.. or 0xD1..
 
 
+@functools.lru_cache(maxsize=1 << 14)  # a look at thousands of backups asks for each LSN a dozen times
 def parse_lsn(text: str) -> int:
     """`16/B374D848` as a number.
 

@@ -26,7 +26,7 @@ from tmi_ops.store.folders import MANIFEST, Folder, kind_of, lacks_parts
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.overview import READERS, keep, overview
+from tmi_ops.store.overview import READERS, Overview, keep, overview
 from tmi_ops.store.seen import notice
 from tmi_ops.wal.archive import list_clusters
 from tmi_ops.wal.chapters import parse_chapter
@@ -58,11 +58,7 @@ def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
             keep(store, view)
     known = view.over(store)
     folders, committed = view.folders.values(), view.committed
-    backups: list[Backup] = []
-    with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
-        waiting = iter(committed)
-        while some := list(islice(waiting, _AT_ONCE)):
-            backups += pool.map(lambda folder: _read_backup(known, folder, locking), some)
+    backups = _read_backups(known, view, locking=locking)
     ids = [backup.backup_id for backup in backups]
     for lost in notice(store, {kind: [one for one in ids if kind_of(one) == kind] for kind in KINDS}):
         raise lost
@@ -81,6 +77,18 @@ def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
         newest_at=max([*stored, *(folder.manifest_at for folder in committed if folder.manifest_at)], default=None),
         has_object_lock=locking,
     )
+
+
+def _read_backups(store: ObjectStore, view: Overview, *, locking: bool) -> list[Backup]:
+    """Those whose documents are at hand cost no request, and less here than in a pool."""
+    apart = view.committed if locking else [one for one in view.committed if view.state_of(one) is None]
+    read: dict[str, Backup] = {}
+    with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
+        waiting = iter(apart)
+        while some := list(islice(waiting, _AT_ONCE)):
+            found = pool.map(lambda folder: _read_backup(store, folder, locking), some)
+            read |= {one.backup_id: one for one in found}
+    return [read.get(one.backup_id) or _read_backup(store, one, locking) for one in view.committed]
 
 
 def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import takewhile
 from typing import Literal
 
@@ -82,11 +83,12 @@ class Overview:
     kinds: tuple[Kind, ...] = KINDS
     fetched: int = 0
 
-    @property
-    def committed(self) -> list[Folder]:
+    @cached_property
+    def committed(self) -> tuple[Folder, ...]:
         """Backups, by id."""
         found = (folder for folder in self.folders.values() if folder.manifest_at is not None)
-        return sorted((one for one in found if kind_of(one.backup_id) in self.kinds), key=lambda one: one.backup_id)
+        wanted = (one for one in found if kind_of(one.backup_id) in self.kinds)
+        return tuple(sorted(wanted, key=lambda one: one.backup_id))
 
     @property
     def differs(self) -> bool:

@@ -21,6 +21,8 @@ from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import Purpose
 
 ZSTD_LEVEL = 3
+# The reader allocates what it is asked for, so it is not asked for the limit.
+_CHUNK = 1 << 20
 _PURPOSE: Purpose = "catalogue"
 _T = TypeVar("_T")
 
@@ -42,10 +44,13 @@ def unpack(data: bytes, limit: int) -> bytes | None:
     """None where it is not zstd, or holds more than `limit` bytes; no more are unpacked, whatever its header says."""
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            plain = bytes(reader.read(limit + 1))
+            chunks, room = [], limit + 1
+            while room and (chunk := reader.read(min(room, _CHUNK))):
+                chunks.append(chunk)
+                room -= len(chunk)
     except zstandard.ZstdError:
         return None
-    return plain if len(plain) <= limit else None
+    return b"".join(chunks) if room else None
 
 
 def read_packed(

@@ -224,6 +224,12 @@ class Coverage:
         """Whether WAL goes on from `lsn` to the newest LSN that is known, without a hole or a break."""
         return self.reach(lsn) >= (self.known_end or 0)
 
+    def goes_on_behind(self, lsn: int) -> bool:
+        """Whether a replay from `lsn` on leaves WAL unreached: `range_from(...).goes_on`, without the range."""
+        interval = self._interval_at(lsn)
+        broken = interval is not None and interval.ended_by is not None
+        return broken or self.reach(lsn) < (self.known_end or 0)
+
     def breaks_after(self, lsn: int) -> tuple[Break, ...]:
         """Those that a replay from `lsn` on meets."""
         return tuple(item for item in self.breaks if item.lsn > lsn)

@@ -133,6 +133,7 @@ def test_every_derived_answer_agrees_with_what_is_archived(made: tuple[WalArchiv
     assert wal.end == reached
     assert (wal.broken is not None) == (reached in breaks and reached != begin)
     assert wal.goes_on == (reached < known or wal.broken is not None)
+    assert found.goes_on_behind(begin) == wal.goes_on
     assert found.leads_to_the_end(begin) == (reached >= known)
     for place in range(begin, reached, STEP):
         assert any(_holds(archive, item.stored, place) for item in wal.files)

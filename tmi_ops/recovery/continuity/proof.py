@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tmi_ops.errors import RecoveryError
@@ -117,10 +117,11 @@ def prove_continuity(
     except RecoveryError as error:
         timeline = None
         lost.append(error.message)
+    candidates = _candidates(sound)
     return Continuity(
         archive=facts.archive,
         timeline=timeline,
-        bases=tuple(_follow(sound, base, need) for base in bases),
+        bases=tuple(_follow(sound, base, candidates, need) for base in bases),
         damaged=damaged,
         lost=tuple(dict.fromkeys(lost)),
         living=facts.living,
@@ -163,9 +164,11 @@ def without(archive: WalArchive, names: Mapping[str, str]) -> WalArchive:
     )
 
 
-def _follow(facts: RecoveryFacts, base: BaseManifest, need: WindowNeed | None) -> BaseContinuity:
+def _follow(
+    facts: RecoveryFacts, base: BaseManifest, candidates: Sequence[_Candidate], need: WindowNeed | None
+) -> BaseContinuity:
     stop = parse_lsn(base.stop_lsn)
-    line = _newest_line_from(facts, base)
+    line = _newest_line_from(base, candidates)
     if line is None:
         why = f"Where timeline {base.timeline} came from is not known: its history is not in the archive."
         return BaseContinuity(base, base.timeline, stop, stop, (), why)
@@ -185,12 +188,39 @@ def _follow(facts: RecoveryFacts, base: BaseManifest, need: WindowNeed | None) -
     )
 
 
-def _newest_line_from(facts: RecoveryFacts, base: BaseManifest) -> Lineage | None:
+@dataclass(frozen=True)
+class _Candidate:
+    """A line that a recovery could follow, with the ids of the bases on it.
+
+    `timeline`: the one that only a base backup speaks of, of which no WAL and no history is left; None otherwise.
+    """
+
+    line: Lineage
+    bases: frozenset[str]
+    timeline: int | None = None
+
+
+def _candidates(facts: RecoveryFacts) -> tuple[_Candidate, ...]:
+    """The lines that live, the followed one first; then every line, the newest first."""
+    known = {*facts.archive.timelines, *facts.histories}
+    followed = [followed_line(facts.living, facts.archive.followed).line] if facts.living else []
+    found = [
+        _Candidate(line, _ids_on(facts, line)) for line in (*followed, *(tip.line for tip in reversed(facts.living)))
+    ]
+    for timeline in sorted({*known, *facts.bases_begin}, reverse=True):
+        line = line_to(timeline, facts.histories, facts.bases_begin)
+        if line is not None:
+            found.append(_Candidate(line, _ids_on(facts, line), None if timeline in known else timeline))
+    return tuple(found)
+
+
+def _ids_on(facts: RecoveryFacts, line: Lineage) -> frozenset[str]:
+    return frozenset(base.backup_id for base in bases_on(facts, line))
+
+
+def _newest_line_from(base: BaseManifest, candidates: Sequence[_Candidate]) -> Lineage | None:
     """A line that lives, where the base is on one; else the newest that it is on."""
-    known = {*facts.archive.timelines, *facts.histories, base.timeline}
-    lines = [line_to(timeline, facts.histories, facts.bases_begin) for timeline in sorted(known, reverse=True)]
-    followed = followed_line(facts.living, facts.archive.followed).line if facts.living else None
-    for line in (followed, *(tip.line for tip in reversed(facts.living)), *lines):
-        if line is not None and base in bases_on(facts, line):
-            return line
+    for one in candidates:
+        if base.backup_id in one.bases and one.timeline in (None, base.timeline):
+            return one.line
     return None

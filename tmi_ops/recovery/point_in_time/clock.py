@@ -23,7 +23,7 @@ from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.facts import Edge, Fork, NamedPlace, RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.point_in_time.wal_range import wal_after
+from tmi_ops.recovery.point_in_time.wal_range import continued_at, wal_after
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, restore_points, transaction_ends
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_points import RestorePoint, list_restore_points, read_restore_point
@@ -75,7 +75,9 @@ def _read_clock(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, tim
     newest = None if goes_beyond else _last(reader, reversed(coverage(facts.archive, line).files))
     before = [base for base in bases if base.consistent_at <= time]
     after = max((parse_lsn(base.stop_lsn) for base in before), default=0)
-    ranges = {wal.end: wal for base in before if (wal := wal_after(base, line, facts.archive)).goes_on}
+    covered = coverage(facts.archive, line)
+    cut_off = [base for base in before if covered.goes_on_behind(continued_at(base, line))]
+    ranges = {(wal := wal_after(base, line, facts.archive)).end: wal for base in cut_off}
     forks = [
         _fork(reader, facts, line, stretch, following)
         for stretch, following in zip(line.stretches, line.stretches[1:], strict=False)

@@ -101,7 +101,7 @@ class RecoveryFacts:
         """The base backups by their ids."""
         return {base.backup_id: base for base in self.bases}
 
-    @property
+    @cached_property
     def bases_begin(self) -> dict[int, int]:
         """By timeline, the LSN at which the first base backup on it begins."""
         return _bases_begin(self.bases)
