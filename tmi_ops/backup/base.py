@@ -12,7 +12,6 @@ a backup host that has only public keys must be able to give it back to the serv
 from __future__ import annotations
 
 import dataclasses
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ from tmi_ops.postgres.base_backup import (
 )
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication, quote_name
+from tmi_ops.postgres.sizes import shown_size
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import backup_folder, commit_manifest, discarded_on_failure, list_backups, new_backup_id
@@ -46,8 +46,6 @@ from tmi_ops.store.restore_guide import write_restore_guide
 
 SERVER_ZSTD_WORKERS = 2
 V14 = 140000  # the first that tells a walsender whether it is a standby's
-_SIZE = re.compile(r"(\d+)([kMG]?B)")
-_SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def read_cluster(connection: ReplicationConnection) -> Cluster:
         system_identifier=str(identity["systemid"]),
         server_version=_setting(connection, "server_version"),
         server_version_num=version_num,
-        wal_segment_size=_size(_setting(connection, "wal_segment_size")),
+        wal_segment_size=shown_size(_setting(connection, "wal_segment_size")),
         data_checksums=_setting(connection, "data_checksums") == "on",
         summarize_wal=version_num >= V17 and _setting(connection, "summarize_wal") == "on",
         in_recovery=_setting(connection, "in_hot_standby") == "on" if version_num >= V14 else None,
@@ -175,13 +173,6 @@ def read_cluster(connection: ReplicationConnection) -> Cluster:
 
 def _setting(connection: ReplicationConnection, name: str) -> str:
     return str(connection.query(f"SHOW {name}")[0][name])
-
-
-def _size(words: str) -> int:
-    match = _SIZE.fullmatch(words)
-    if match is None:
-        raise DatabaseError(f"The server gave a size as {words!r}.")
-    return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
 def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Report) -> Continuation:

@@ -20,11 +20,11 @@ from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import AnyManifest, BaseManifest, Manifest
 
 BROKEN = 1
-RATE_UNITS = {"kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+RATE_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
 def rate(words: str) -> int:
-    """Bytes per second from words such as `50MB`; units as PostgreSQL writes them, powers of 1024."""
+    """Bytes per second from words such as `50MB`; powers of 1000, as sizes are shown."""
     match = re.fullmatch(r"(\d+)\s*(kB|MB|GB)", words.strip(), re.IGNORECASE)
     if match is None:
         raise click.BadParameter(f"{words!r} is not a rate such as 500kB, 50MB or 1GB (per second)")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 JOB = "base_backup"
 LONGEST_RUN = timedelta(days=1)
-MEGABYTE = 1 << 20
+MEGABYTE = 10**6
 
 
 class BaseBackupConfig(Config):
@@ -38,7 +38,7 @@ class BaseBackupConfig(Config):
         "the metadata says why.",
     )
     max_rate_mb: int | None = Field(
-        default=None, ge=1, description="At most so many MiB per second, to spare the server and the network."
+        default=None, ge=1, description="At most so many MB per second, to spare the server and the network."
     )
 
 

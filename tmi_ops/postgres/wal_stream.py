@@ -8,7 +8,6 @@ Source: https://www.postgresql.org/docs/current/protocol-replication.html
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from tmi_ops.postgres.replication import (
     connect_replication,
     quote_name,
 )
+from tmi_ops.postgres.sizes import shown_size
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.settings import PostgresSettings
 
@@ -34,7 +34,6 @@ _DATA = struct.Struct("!QQq")
 _KEEPALIVE = struct.Struct("!QqB")
 _STATUS = struct.Struct("!cQQQqB")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_SIZE_UNITS = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -114,15 +113,7 @@ def show(connection: ReplicationConnection, setting: str) -> str:
 
 def segment_size(connection: ReplicationConnection) -> int:
     """The server's wal_segment_size in bytes."""
-    return parse_size(show(connection, "wal_segment_size"))
-
-
-def parse_size(text: str) -> int:
-    """A size as SHOW prints it, such as `16MB`, in bytes; a bare number is taken as it is."""
-    match = re.fullmatch(r"(-?\d+)\s*([kMGT]?B)?", text.strip())
-    if match is None:
-        raise DatabaseError(f"The server gave {text!r} for a size.")
-    return int(match[1]) * _SIZE_UNITS[match[2] or "B"]
+    return shown_size(show(connection, "wal_segment_size"))
 
 
 def timeline_history(connection: ReplicationConnection, timeline: int) -> bytes:

@@ -10,8 +10,8 @@ from typing import Any
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.sizes import shown_size
 from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn
-from tmi_ops.postgres.wal_stream import parse_size
 from tmi_ops.settings import PostgresSettings, Settings
 
 # What every environment's slot was called once. Two that shared it each moved it past what the other lacked.
@@ -200,5 +200,5 @@ def _slot(found: dict[str, Any], here: int) -> SlotFacts:
 
 
 def _keep_limit(setting: str | None) -> int | None:
-    size = parse_size(setting or "-1")
+    size = shown_size(setting or "-1")
     return None if size < 0 else size

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tmi_ops.postgres.configuration import plain_value
+from tmi_ops.postgres.sizes import BLOCK, parse_size
 
-_UNITS = {"": 8192, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-_SIZE = re.compile(r"(\d+)\s*([kMGT]?B)?")
 _SECRET = re.compile(
     r"(?i)((?:pass(?:word|wd|phrase)?|secret|token|key)[\w-]*\s*[=:]?\s*)(?:'[^']*'|\"[^\"]*\"|[^\s'\"]+)"
 )
@@ -168,7 +167,7 @@ def _files_and_memory(values: Mapping[str, str], machine: Machine, directory: st
         yield SetAside("ssl", values["ssl"], "off", f"{' or '.join(map(shown, certificate))} is not here")
     if values.get("huge_pages", "").lower() in _ON:
         yield SetAside("huge_pages", values["huge_pages"], "try", "this machine may have none")
-    buffers = _bytes(values.get("shared_buffers", ""))
+    buffers = parse_size(values.get("shared_buffers", ""), BLOCK)
     if buffers is not None and buffers > machine.memory // 2:
         now = f"{machine.memory // BUFFERS_SHARE >> 20}MB"
         yield SetAside("shared_buffers", values["shared_buffers"], now, "this machine has less memory")
@@ -176,8 +175,3 @@ def _files_and_memory(values: Mapping[str, str], machine: Machine, directory: st
 
 def _listed(value: str) -> list[str]:
     return [one for part in value.split(",") if (one := part.strip().strip('"'))]
-
-
-def _bytes(value: str) -> int | None:
-    match = _SIZE.fullmatch(value)
-    return int(match[1]) * _UNITS[(match[2] or "").upper()] if match else None

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tmi_ops.postgres.configuration import quoted_value
+from tmi_ops.postgres.sizes import BLOCK, parse_size
 
 # What is carried over: numbers, switches and words that change how a server works and make it load, run, read, write or
 # reach nothing. Whole names, or with a star their beginning. A setting of a later PostgreSQL waits until it is known.
@@ -47,8 +48,6 @@ _CARRIED = (
 # Of a carried setting no value may look like a place, an address or a program.
 _FREE_TEXT = ("log_line_prefix", "timezone", "log_timezone")
 _PLAIN_VALUE = re.compile(r"'(?:[^'\\/$`]|'')*'|[\w.+:-]+")
-_UNITS = {"": 8192, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
-_SIZE = re.compile(r"(\d+)\s*([kMGT]?B)?")
 BUFFERS_SHARE = 4  # a quarter of the memory, where the source's would be more than half of it
 
 
@@ -82,7 +81,7 @@ def serving_configuration(
     """
     carried = {name: value for name, value in source.items() if _is_carried(name, value)}
     left_out = sorted(name for name in source if name not in carried)
-    buffers = _bytes(carried.get("shared_buffers", ""))
+    buffers = parse_size(carried.get("shared_buffers", ""), BLOCK)
     if buffers is not None and buffers > memory // 2:
         carried["shared_buffers"] = f"'{memory // BUFFERS_SHARE >> 20}MB'"
         left_out.append("shared_buffers")
@@ -118,8 +117,3 @@ def access_lines(listening: Listening, superuser: str) -> tuple[str, ...]:
 def _is_carried(name: str, value: str) -> bool:
     known = any(re.fullmatch(pattern.replace("*", r"\w+"), name) for pattern in _CARRIED)
     return known and (name in _FREE_TEXT or _PLAIN_VALUE.fullmatch(value) is not None)
-
-
-def _bytes(value: str) -> int | None:
-    match = _SIZE.fullmatch(value.strip("'"))
-    return int(match[1]) * _UNITS[(match[2] or "").upper()] if match else None
