@@ -64,6 +64,7 @@ class Code(Enum):
     # 30: verification, restore, recovery
     RECOVERY = 3000, "A restore or its verification did not succeed.", "Follow the HINT."
     BASE_UNUSABLE = 3010, "A base backup cannot be restored.", "Use another: `tmi-ops backups`."
+    NO_BASE_BACKUP = 3011, "There is no base backup to recover from.", "Take one: `tmi-ops backup base`."
     NOT_HERE = 3020, "This server lacks what the backup needs.", "Install what is named, or restore elsewhere."
     LOAD_FAILED = 3030, "The dump could not be loaded.", "See the server's ERROR line."
 
@@ -72,6 +73,9 @@ class Code(Enum):
     DECLINED = 3210, "A question was answered with no.", "Continue with `tmi-ops recover resume`."
     DEFERRED = 3220, "A step was left for later.", "Do it as the HINT says."
     JOURNAL_UNREADABLE = 3230, "The journal of a recovery cannot be read.", "Use the release that wrote it."
+
+    # 33: drills and heartbeat
+    HEARTBEAT_REFUSED = 3310, "No heartbeat can be written to this database.", "Follow the HINT."
 
     # 34: shadow
     SHADOW_REFUSED = (

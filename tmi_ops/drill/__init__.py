@@ -1,1 +1,1 @@
-"""Drills: a recovery for practice, measured and proven, so that the real one holds no surprise."""
+"""Drills: practice recoveries, measured and verified."""

@@ -1,4 +1,4 @@
-"""What a drill found out, and what that makes: its evidence, and the verdict on its backup. Pure."""
+"""Turns what a drill found into its evidence and the verification record of its backup. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _ASKED: tuple[CheckName, ...] = ("page_checksums", "amcheck", "schema", "built_i
 
 @dataclass
 class Account:
-    """What is known of a drill so far. Seconds by phase, in their order; bytes of disk.
+    """What is known about a drill so far. Phases in order, in seconds; disk in bytes.
 
-    `unusable`: the recovery failed because a backup's own bytes are bad.
+    `unusable`: set when the recovery failed because a backup's own bytes are damaged.
     """
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -45,7 +45,7 @@ class Account:
 
 
 def evidence_of(account: Account, drill: DrillPlan, settings: Settings) -> Evidence:
-    """Everything that was found out."""
+    """The evidence of a finished drill."""
     plan, base = drill.recovery, drill.recovery.base
     rto_seconds = sum(account.phases.values())
     checks = _all_checks(account, rto_seconds, drill.rpo_seconds, settings.objectives)
@@ -91,7 +91,7 @@ def evidence_of(account: Account, drill: DrillPlan, settings: Settings) -> Evide
 
 
 def _all_checks(account: Account, rto_seconds: float, rpo_seconds: float, objectives: Objectives) -> tuple[Check, ...]:
-    unasked = "The copy did not come to be, so it could not be asked."
+    unasked = "The recovery failed, so there was no copy to check."
     asked = [
         account.checks.get(name, Check(name=name, outcome="not run", detail=unasked)) for name in ("recovery", *_ASKED)
     ]
@@ -100,8 +100,8 @@ def _all_checks(account: Account, rto_seconds: float, rpo_seconds: float, object
     return (
         *asked,
         *own,
-        _objective("rto", rto_seconds, objectives.rto, "Recovered and proven in", known=recovered),
-        _objective("rpo", rpo_seconds, objectives.rpo, "The newest moment in the store was", old=True),
+        _objective("rto", rto_seconds, objectives.rto, "Recovered and verified in", known=recovered),
+        _objective("rpo", rpo_seconds, objectives.rpo, "The newest recovery point was", old=True),
     )
 
 
@@ -117,7 +117,7 @@ def _window(window: RecoveryWindow) -> Window:
 
 
 def verdict_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verdict | None:
-    """What a drill says of its backup: proven, bad, or (None) nothing, when something else went wrong."""
+    """The verification record for the backup: proven or failed. None when something other than the backup failed."""
     reasons: tuple[str, ...] = ()
     if evidence.sound:
         backup_id = drill.recovery.base.backup_id
@@ -146,7 +146,7 @@ def _objective(
     name: CheckName, measured: float, objective: timedelta, words: str, *, old: bool = False, known: bool = True
 ) -> Check:
     if not known:
-        return Check(name=name, outcome="failed", detail="There was no recovery that could be measured.")
+        return Check(name=name, outcome="failed", detail="The recovery failed, so there is no time to measure.")
     met = measured <= objective.total_seconds()
     wanted = time_words(objective.total_seconds())
     detail = f"{words} {time_words(measured)}{' old' if old else ''}; the objective is {wanted}."

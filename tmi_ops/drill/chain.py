@@ -1,14 +1,14 @@
-"""The heartbeat chain: rows each of which carries the hash of the one before. What it proves, decided without a server.
+"""The heartbeat chain: rows that each carry the hash of the previous row. Checked here without a server.
 
-Beats are written one after the other, so a beat was committed before the next one was written. A copy of the database
-recovered to a target is therefore held against the beats that the source has, and against the target:
+Each heartbeat is committed before the next one is written. A recovered copy is checked against the source's heartbeats
+and the target:
 
-1. The chain itself: numbers without a gap, each hash right, each naming the one before. A row that was lost, changed or
-   slipped in breaks it.
-2. Nothing after the target: no beat was written after it.
-3. Nothing before the target missing: a beat of the source that is absent from the copy was committed after the target.
-   That is certain when the next beat was written before the target, or when it was written so long before that its
-   commit, which the server is told to give up after `COMMITTED_WITHIN`, was too.
+1. The chain is intact: consecutive numbers, correct hashes, each row naming the previous one. A row that was lost,
+   changed or inserted breaks it.
+2. No heartbeat in the copy was written after the target.
+3. No heartbeat committed before the target is missing. A heartbeat was certainly committed before the target when the
+   next one was written before the target, or when it was written at least `COMMITTED_WITHIN` (after which the server
+   cancels its commit) before the target.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from itertools import pairwise
 from tmi_ops.postgres.wal_files import format_lsn
 
 GENESIS = "0" * 64
-# From the look at the clock to the commit there are four steps, each of which the server ends after a second (see
-# heartbeat.py).
+# Four steps lie between reading the clock and the commit; the server cancels each after a second (see heartbeat.py).
 COMMITTED_WITHIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
 class Beat:
-    """One row. `written_at`: the server's clock; `lsn`: where its WAL ended then, before this row's own."""
+    """One heartbeat. `written_at`: by the server's clock; `lsn`: the end of the WAL before this row's own record."""
 
     id: int
     written_at: datetime
@@ -38,7 +37,7 @@ class Beat:
     hash: str
 
     def words(self) -> str:
-        return f"beat {self.id} of {self.written_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f UTC}"
+        return f"heartbeat {self.id} of {self.written_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f UTC}"
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Bound:
     """Where a copy must end.
 
     Args:
-        time: what was committed until then is part of it; None where the target is no time.
-        lsn: what was committed before it is part of it; None where the target is a time.
-        reached_at: when the last transaction that was replayed was committed; None: none was.
+        time: the copy has what was committed up to this time; None when the target is not a time.
+        lsn: the copy has what was committed before this LSN; None when the target is a time.
+        reached_at: commit time of the last replayed transaction; None when no transaction was replayed.
     """
 
     time: datetime | None = None
@@ -62,25 +61,25 @@ class Bound:
 
 
 def next_beat(before: Beat | None, written_at: datetime, lsn: int) -> Beat:
-    """The beat that follows `before`; None: the first one."""
+    """The heartbeat after `before`; the first one when `before` is None."""
     number, previous = (before.id + 1, before.hash) if before else (1, GENESIS)
     return Beat(number, written_at, lsn, previous, beat_hash(number, written_at, lsn, previous))
 
 
 def beat_hash(number: int, written_at: datetime, lsn: int, previous: str) -> str:
-    """SHA-256, in hex, of `number|time in UTC with microseconds|LSN|hash of the beat before`."""
+    """SHA-256, in hex, of `number|time in UTC with microseconds|LSN|hash of the previous heartbeat`."""
     moment = written_at.astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(f"{number}|{moment}|{format_lsn(lsn)}|{previous}".encode()).hexdigest()
 
 
 def check_chain(rows: Sequence[Beat], target: Bound, known: Sequence[Beat] = ()) -> tuple[str, ...]:
-    """What is wrong with a copy's chain, a sentence each; empty when nothing is.
+    """Find what is wrong with a copy's chain, one sentence each.
 
     Args:
-        rows: the copy's beats, by number.
+        rows: the copy's heartbeats, by number.
         target: where the copy must end.
-        known: the source's beats, by number, as far back as it still has them; empty when it could not be asked.
-            Without them what is missing at the chain's end cannot be seen, but what is broken in it can.
+        known: the heartbeats the source still has, by number; empty when it could not be read. Without them, a break
+            in the chain is found, but heartbeats missing at its end are not.
     """
     return (*_broken(rows), *_after(rows, target), *_against(rows, target, known))
 
@@ -88,21 +87,21 @@ def check_chain(rows: Sequence[Beat], target: Bound, known: Sequence[Beat] = ())
 def _broken(rows: Sequence[Beat]) -> Iterator[str]:
     for beat in rows:
         if beat.hash != beat_hash(beat.id, beat.written_at, beat.lsn, beat.previous):
-            yield f"{beat.words()} is not what was written: its hash does not fit its content."
+            yield f"{beat.words()} was changed: its hash does not match its content."
     for one, following in pairwise(rows):
         if following.id != one.id + 1:
             absent = following.id - one.id - 1
-            yield f"{absent} {'beat is' if absent == 1 else 'beats are'} missing after {one.words()}."
+            yield f"{absent} {'heartbeat is' if absent == 1 else 'heartbeats are'} missing after {one.words()}."
         elif following.previous != one.hash:
-            yield f"{following.words()} does not name the hash of the beat before it: the chain is broken there."
+            yield f"{following.words()} does not carry the hash of the previous heartbeat: the chain is broken there."
     if rows and rows[0].id == 1 and rows[0].previous != GENESIS:
-        yield f"{rows[0].words()} is the first one, but names a beat before it."
+        yield f"{rows[0].words()} is the first one, but carries the hash of an earlier one."
 
 
 def _after(rows: Sequence[Beat], target: Bound) -> Iterator[str]:
     for beat in rows:
         if _written_after(beat, target):
-            yield f"{beat.words()} was written after the target, {target.words()}, and is present."
+            yield f"{beat.words()} was written after the target, {target.words()}, but is present."
 
 
 def _written_after(beat: Beat, target: Bound) -> bool:
@@ -116,17 +115,17 @@ def _against(rows: Sequence[Beat], target: Bound, known: Sequence[Beat]) -> Iter
     for beat in known:
         copy = present.get(beat.id)
         if copy is not None and copy.hash != beat.hash:
-            yield f"{copy.words()} differs from the source's beat {beat.id}: they are of two histories."
+            yield f"{copy.words()} differs from the source's heartbeat {beat.id}: they belong to different histories."
             return
     for beat, following in zip(known, [*known[1:], None], strict=False):
         if beat.id not in present and _was_committed_before(beat, following, target):
-            yield f"{beat.words()} was committed before the target, {target.words()}, and is missing."
+            yield f"{beat.words()} was committed before the target, {target.words()}, but is missing."
     if rows and known and rows[-1].id > known[-1].id:
-        yield f"{rows[-1].words()} is unknown to the source, whose newest one is {known[-1].words()}."
+        yield f"{rows[-1].words()} is unknown to the source, whose newest is {known[-1].words()}."
 
 
 def _was_committed_before(beat: Beat, following: Beat | None, target: Bound) -> bool:
-    """Whether that is certain."""
+    """Whether the heartbeat was certainly committed before the target."""
     if target.time is not None:
         if following is not None and following.written_at <= target.time:
             return True

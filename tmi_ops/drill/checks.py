@@ -1,4 +1,4 @@
-"""What the running copy is asked. Each check answers for itself: where one cannot be asked, it says why."""
+"""The checks of the running copy. A check that cannot be run says why."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ FINDINGS_SHOWN = 20
 
 
 def check_relations(address: PostgresSettings, programs: Programs) -> Answer:
-    """Every table and B-tree index of every database, and whether each row is in each of its indexes.
+    """Check every table and B-tree index of every database, and that each row is in each of its indexes.
 
     Source: https://www.postgresql.org/docs/current/app-pgamcheck.html
     """
     if programs.major < FIRST_WITH_AMCHECK:
-        return unknown(f"pg_amcheck came with PostgreSQL {FIRST_WITH_AMCHECK}.")
+        return unknown(f"pg_amcheck needs PostgreSQL {FIRST_WITH_AMCHECK} or newer.")
     argv = [
         str(programs.path("pg_amcheck")),
         "--all",
@@ -64,14 +64,14 @@ def check_relations(address: PostgresSettings, programs: Programs) -> Answer:
     if done.returncode == 0:
         closed = _closed_databases(address)
         detail = "Every table and B-tree index of every database is sound, and every row is in its indexes."
-        return passed(f"{detail} Not looked into, as they let nobody in: {', '.join(closed)}." if closed else detail)
+        return passed(f"{detail} Not checked, as they refuse connections: {', '.join(closed)}." if closed else detail)
     if done.returncode == CORRUPTION_FOUND:
-        return failed("pg_amcheck found what should not be.", _shown(said))
+        return failed("pg_amcheck found corruption.", _shown(said))
     return unknown(f"pg_amcheck could not run: {' / '.join(said[-3:]) or f'exit code {done.returncode}'}.")
 
 
 def _closed_databases(address: PostgresSettings) -> list[str]:
-    """Those that pg_amcheck leaves out without a word, as a damaged one that was set aside."""
+    """The databases that pg_amcheck silently skips, such as a damaged one that was set aside."""
     query = "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY datname"
     with connect(address) as connection:
         return [name for (name,) in connection.execute(query).fetchall()]
@@ -84,58 +84,57 @@ def _size(address: PostgresSettings) -> int:
 
 
 def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Answer:
-    """What the copy lacks of TMI's schema, unless the living database lacks it too."""
+    """Check TMI's schema in the copy. What the live database lacks, too, is no fault of the copy."""
     errors = copy.validation.at("ERROR")
     known = {(one.rule, one.table, one.object) for one in source.validation.at("ERROR")} if source else set()
     own = [_sentence(one) for one in errors if (one.rule, one.table, one.object) not in known]
     tables = _count(len(copy.validation.tables), "table")
     if not _is_of_tmi(copy) and source is not None and not _is_of_tmi(source):
-        return not_applicable(f"The living database has none of TMI's tables, and neither has the copy ({tables}).")
+        return not_applicable(f"Neither the live database nor the copy has TMI's tables ({tables}).")
     if own:
-        are = "is" if len(own) == 1 else "are"
-        return failed(f"{_count(len(own), 'thing')} that TMI needs {are} amiss.", _shown(own))
+        return failed(f"{_count(len(own), 'problem')} in the schema that TMI needs.", _shown(own))
     if errors:
-        detail = f"{tables}; nothing is amiss that is not in the living database, too."
+        detail = f"{tables}; every problem found is in the live database, too."
         return passed(detail, _shown([_sentence(one) for one in errors]))
     return passed(f"{tables}; nothing that TMI needs is missing.")
 
 
 def check_built_in_rows(copy: SchemaReading, source: SchemaReading | None) -> Answer:
-    """The rows that TMI needs before its first request."""
+    """Check the rows that TMI needs before its first request."""
     lacking = {_seed_words(row) for row in copy.state.absent_seed}
     lacked = {_seed_words(row) for row in source.state.absent_seed} if source else set()
     own = sorted(lacking - lacked)
     if own:
         return failed(f"{_count(len(own), 'built-in row')} {'is' if len(own) == 1 else 'are'} missing.", _shown(own))
     if source and len(copy.state.absent_seed) == len(source.state.absent_seed) == len(seed_rows()):
-        return not_applicable("The living database has none of them, and neither has the copy.")
+        return not_applicable("Neither the live database nor the copy has any of them.")
     if lacking:
-        return passed("None is missing that the living database has.", _shown(sorted(lacking)))
-    return passed("All are there.")
+        return passed("Every row that is missing is missing in the live database, too.", _shown(sorted(lacking)))
+    return passed("All are present.")
 
 
 def check_own(
     copy: PostgresSettings, checks: Sequence[SqlCheck], programs: Programs, source: PostgresSettings
 ) -> Answer:
-    """What the profile asks, each question under its name. What the living database fails too is no fault of the copy.
+    """Run the profile's checks, each under its name. What fails in the live database, too, is no fault of the copy.
 
     Args:
-        copy: its superuser's login; a reader asks the questions.
-        source: a login into the living database.
+        copy: its superuser's login; the checks themselves run as a read-only role.
+        source: a login for the live database.
     """
     answers = ask_of_copy(copy, programs.major, checks)
     wrong = [one for one in answers if one.outcome == "failed"]
     known = _fails_there_too(source, [check for check in checks if check.name in {one.name for one in wrong}])
     own = [one for one in wrong if one.name not in known]
     said = [f"{one.name}: {one.words}" for one in answers if one.outcome != "passed"]
-    asked = f"{_count(len(answers), 'check')} of the application's own"
+    asked = _count(len(answers), "application check")
     if own:
         return failed(f"{asked}; {len(own)} failed.", said)
     if any(one.outcome == "unknown" for one in answers):
-        return unknown(f"{asked}; not all could be asked: {'; '.join(said)}")
+        return unknown(f"{asked}; not all could be run: {'; '.join(said)}")
     if known:
-        return passed(f"{asked}; none failed that holds in the living database.", said)
-    return passed(f"{asked}; all hold.", [f"{one.name}: {one.words}" for one in answers])
+        return passed(f"{asked}; what failed fails in the live database, too.", said)
+    return passed(f"{asked}; all passed.", [f"{one.name}: {one.words}" for one in answers])
 
 
 def _fails_there_too(source: PostgresSettings, checks: Sequence[SqlCheck]) -> set[str]:
@@ -146,7 +145,7 @@ def _fails_there_too(source: PostgresSettings, checks: Sequence[SqlCheck]) -> se
 
 
 def bound_of(recovered: Recovered) -> Bound:
-    """Where the copy must end, in the terms of the heartbeat."""
+    """Where the copy must end, for the heartbeat check."""
     plan = recovered.plan
     if plan.target.time is not None:
         return Bound(time=plan.target.time, reached_at=recovered.last_commit_at)
@@ -154,51 +153,55 @@ def bound_of(recovered: Recovered) -> Bound:
 
 
 def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Beat] | None) -> Answer:
-    """Nothing before the target is missing, and nothing after it is present.
+    """Check that nothing before the target is missing and nothing after it is present.
 
     Args:
-        known: the living database's beats; None: it could not be asked.
+        known: the live database's heartbeats; None when it could not be read.
     """
     beats = read_chain(address) or []
     wrong = check_chain(beats, bound, known or ())
     if wrong:
-        return failed("The chain is not what it must be at the target.", _shown(wrong))
+        return failed("The heartbeat chain does not match the target.", _shown(wrong))
     if not beats:
-        return unknown("No beat was written before the target. Have one written every minute: `tmi-ops heartbeat`.")
-    detail = f"{_count(len(beats), 'beat')} without a gap, the last one {beats[-1].words()}."
+        return unknown(
+            "No heartbeat was written before the target. To write one a minute, run `tmi-ops heartbeat --every 60`."
+        )
+    detail = f"{_count(len(beats), 'heartbeat')} without a gap, the last one {beats[-1].words()}."
     if known is None:
-        note = "The living server could not be asked: had beats at the end been lost, it would not show."
+        note = "The live server could not be read, so heartbeats lost at the end would not be noticed."
         return passed(detail, (note,))
     later = [beat for beat in known if beat.id > beats[-1].id]
     if later:
-        detail += f" The living database has {_count(len(later), 'later one')}; none of them is here."
+        detail += f" The live database has {_count(len(later), 'later one')}; none of them is in the copy."
     return passed(detail)
 
 
 def check_fingerprints(
     address: PostgresSettings, recovered: Recovered, point: RestorePoint | None, report: Report
 ) -> Answer:
-    """Every table's content, where the target is a restore point at which it was taken."""
+    """Compare every table's content with the restore point that the target names."""
     target = recovered.plan.target
     if target.name is None:
         return not_applicable("The target is not a restore point.")
     if point is None or not point.fingerprints:
-        return unknown("No fingerprints were taken there: `tmi-ops restore-point NAME` does.")
+        return unknown("The restore point has no fingerprints; `tmi-ops restore-point NAME` records them.")
     stop = recovered.plan.stop_lsn
     if stop is None or not parse_lsn(point.after_lsn) <= stop <= parse_lsn(point.lsn):
-        return unknown(f"They were taken at another place of that name, LSN {point.lsn}.")
+        return unknown(f"The fingerprints belong to another restore point of that name, at LSN {point.lsn}.")
     with connect(address.model_copy(update={"database": point.database})) as connection:
         connection.execute("SET statement_timeout = 0")
         pin_text_output(connection)
         came = fingerprint_tables(connection, list_logged_tables(connection), report)
         unlogged = list_unlogged(connection)
-    # Records of earlier releases have UNLOGGED tables, too.
+    # Records of earlier releases list UNLOGGED tables, too.
     was = {name: fingerprint for name, fingerprint in point.fingerprints.items() if name not in unlogged}
     different = differing_tables(was, came)
     if different:
-        return failed(f"{_count(len(different), 'table')} differ from what was there.", _shown(different))
+        return failed(
+            f"{_count(len(different), 'table')} with other content than at {point.name!r}.", _shown(different)
+        )
     rows = sum(one.rows for one in was.values())
-    return passed(f"{_count(len(came), 'table')} and {rows:,} rows, each as it was at {point.name!r}.")
+    return passed(f"{_count(len(came), 'table')} and {rows:,} rows, all as they were at {point.name!r}.")
 
 
 def _is_of_tmi(reading: SchemaReading) -> bool:

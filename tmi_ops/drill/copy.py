@@ -1,6 +1,6 @@
-"""The recovered copy: its pages checked while it is stopped, and then started for a while to be asked.
+"""The recovered copy: checks its pages while it is stopped, then starts it for the other checks.
 
-It is sheltered (see postgres/shelter.py): nobody may take it for the database, and nothing outside is touched by it.
+The copy is sheltered (see postgres/shelter.py): it cannot be mistaken for the database, and it touches nothing outside.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ANSWERS_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.1
 LINES_SHOWN = 10
 _NO_SUPERUSER = "permission denied to set parameter"
-# What a program may take to read a cluster: far more than any disk needs, but not for ever.
+# Far longer than any disk needs to read a cluster.
 LEAST_LIMIT_S, SLOWEST_BYTES_PER_S = 1800.0, 5e6
 
 
 def time_limit(size: int) -> float:
-    """Seconds after which a program that reads `size` bytes of a cluster is ended."""
+    """Seconds after which a program that reads `size` bytes of a cluster is stopped."""
     return LEAST_LIMIT_S + size / SLOWEST_BYTES_PER_S
 
 
@@ -52,21 +52,21 @@ def check_pages(recovered: Recovered, programs: Programs) -> Answer:
         return unknown(too_slow.message)
     said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
     if done.returncode == 0:
-        return passed(f"{int(said['Blocks scanned']):,} pages, each with the checksum it was written with.")
+        return passed(f"{int(said['Blocks scanned']):,} pages, all with correct checksums.")
     wrong = said.get("Bad checksums", "").strip()
-    what = f"{wrong} pages are not what was written." if wrong else "pg_checksums could not check the pages."
+    what = f"{wrong} pages have wrong checksums." if wrong else "pg_checksums could not check the pages."
     return failed(what, tuple(done.stderr.strip().splitlines()[:LINES_SHOWN]))
 
 
 def _lies_together(directory: Path) -> bool:
-    """Whether no tablespace lies elsewhere than beside the data directory."""
+    """Whether all tablespaces lie beside the data directory."""
     links = [link for link in (directory / TABLESPACES).iterdir() if link.is_symlink()]
     return all(link.readlink().is_relative_to(directory.parent.absolute()) for link in links)
 
 
 @contextmanager
 def running_copy(recovered: Recovered, destination: Destination, programs: Programs) -> Iterator[PostgresSettings]:
-    """The copy's server for the length of a `with` block, and how its superuser reaches it.
+    """Run the copy's server for the length of a `with` block; yields its superuser's login.
 
     Raises:
         RecoveryError: it does not start.
@@ -80,10 +80,10 @@ def running_copy(recovered: Recovered, destination: Destination, programs: Progr
 def running_cluster(
     destination: Destination, role: str, programs: Programs, parameters: Mapping[str, str] | None = None
 ) -> Iterator[PostgresSettings]:
-    """A recovered cluster's server for the length of a `with` block, and how `role` reaches it.
+    """Run a recovered cluster's server for the length of a `with` block; yields the login of `role`.
 
     Args:
-        parameters: beside our own, by which nothing it does is durable.
+        parameters: settings in addition to our own, which switch durability off.
 
     Raises:
         RecoveryError: it does not start.
@@ -100,7 +100,7 @@ def running_cluster(
 
 
 def _await_answer(server: Recovering, lesser_options: str) -> PostgresSettings:
-    """How it is reached; with lesser options where the role is no superuser, which old manifests do not tell."""
+    """Wait for a login to succeed. Old manifests do not say whether the role is a superuser; try it as one first."""
     address = server.cluster.address
     deadline = time.monotonic() + ANSWERS_WITHIN_S
     while time.monotonic() < deadline and server.cluster.process.poll() is None:
@@ -113,4 +113,4 @@ def _await_answer(server: Recovering, lesser_options: str) -> PostgresSettings:
         else:
             return address
     lines = [line for line in server.log.read_text(errors="replace").splitlines() if line.strip()]
-    raise RecoveryError(f"The recovered cluster does not start: {' / '.join(lines[-3:]) or 'its log is empty'}.")
+    raise RecoveryError(f"The recovered cluster did not start: {' / '.join(lines[-3:]) or 'its log is empty'}.")

@@ -1,6 +1,6 @@
-"""What a drill leaves behind: its evidence, as JSON that a program reads; `page.py` makes the page that a person reads.
+"""A drill's evidence as JSON. `page.py` renders it as a page.
 
-It lies beside the backup that was drilled, and once more below `drills/`, where it outlives that backup::
+It is stored beside the drilled backup, and again below `drills/`, where it outlives that backup::
 
     base/<backup id>/drill-<time>-<4 hex>.json, .html
     drills/<time>-drill-<4 hex>.json, .html
@@ -61,7 +61,7 @@ class _Fact(BaseModel):
 
 
 class Check(_Fact):
-    """One question and its answer. `findings` are what is wrong, or worth knowing, a sentence each."""
+    """One check and its result. `findings`: what is wrong or worth knowing, one sentence each."""
 
     name: CheckName
     outcome: CheckOutcome
@@ -75,14 +75,14 @@ class Check(_Fact):
 
     @property
     def answer(self) -> Answer:
-        """In the vocabulary of all checks."""
+        """The result in the form that all checks share."""
         if self.outcome in ("not run", "not applicable"):
             return (unknown if self.outcome == "not run" else not_applicable)(self.detail)
         return (passed if self.outcome == "passed" else failed)(self.detail, self.findings)
 
 
 class DrilledBackup(_Fact):
-    """A link of the chain that was restored. Sizes in bytes; `manifest_sha256` names all its objects' checksums."""
+    """A backup of the restored chain. Sizes in bytes; the manifest lists the checksum of every object."""
 
     backup_id: str
     format: Literal["full", "incremental"]
@@ -100,7 +100,7 @@ class WindowBase(_Fact):
 
 
 class Window(_Fact):
-    """What could be recovered to when the drill began. `newest_at`: the newest moment; None: only the base itself."""
+    """The recovery window when the drill began. `newest_at`: the newest recovery point."""
 
     earliest_at: AwareDatetime
     newest_at: AwareDatetime
@@ -109,7 +109,7 @@ class Window(_Fact):
 
 
 class DrillTarget(_Fact):
-    """Where to. `chosen`: asked for, or at random inside the window; then `seed` chooses the same one again."""
+    """The target. `chosen`: asked for, or at random inside the window; `seed` then selects the same one again."""
 
     words: str
     kind: Literal["latest", "time", "lsn", "name"]
@@ -121,7 +121,7 @@ class DrillTarget(_Fact):
 
 
 class Copy(_Fact):
-    """What the drill brought back. Sizes in bytes; `rows` by table, `estimated` names those too large to count."""
+    """The recovered copy. Sizes in bytes; `rows` by table, `estimated` names tables too large to count."""
 
     lsn: str
     last_commit_at: AwareDatetime | None
@@ -134,13 +134,13 @@ class Copy(_Fact):
 
 
 class Evidence(_Fact):
-    """Everything an auditor asks for. Durations in seconds, by phase in their order; sizes in bytes.
+    """What an auditor needs to know about a drill. Durations in seconds, phases in order; sizes in bytes.
 
     Args:
-        recovery_seconds: from the first look at the store until the copy answered queries.
-        rto_seconds: until it was proven as well; this is held against the objective.
-        rpo_seconds: how much would have been lost, had the server been lost when the drill began.
-        copy_: None: the recovery failed.
+        recovery_seconds: from the first request to the store until the copy answered queries.
+        rto_seconds: the same, including verification; compared with the objective.
+        rpo_seconds: how much would have been lost if the server had been lost when the drill began.
+        copy_: None when the recovery failed.
     """
 
     format_version: Literal[1] = 1
@@ -179,12 +179,12 @@ class Evidence(_Fact):
         return self.backups[-1].backup_id
 
     def check(self, name: CheckName) -> Check:
-        """The answer to one question."""
+        """The result of one check."""
         return next(check for check in self.checks if check.name == name)
 
     @property
     def sound(self) -> bool:
-        """Whether nothing speaks against the copy, whatever the objectives say."""
+        """Whether no check of the copy failed, regardless of the objectives."""
         return not any(check.outcome == "failed" for check in self.checks if check.name not in OBJECTIVE_CHECKS)
 
 
@@ -194,13 +194,13 @@ def new_drill_id(now: datetime) -> str:
 
 
 def evidence_keys(evidence: Evidence) -> tuple[str, str]:
-    """Without their ending: the key beside the backup, and the one that outlives it."""
+    """The key beside the backup and the one that outlives it, both without suffix."""
     time, _, token = evidence.drill_id.split("-")
     return f"{backup_folder(evidence.backup_id)}/drill-{time}-{token}", f"{FOLDER}/{evidence.drill_id}"
 
 
 def record_evidence(store: ObjectStore, evidence: Evidence, page: str) -> str:
-    """Write the evidence and its page down.
+    """Store the evidence and its page.
 
     Returns:
         The key of the page beside the backup; in an encrypted store it is sealed.
@@ -222,7 +222,7 @@ def _write(store: ObjectStore, keys: tuple[str, str], ending: str, evidence: Evi
 
 
 def in_clear(evidence: Evidence) -> Evidence:
-    """What objectives are measured by: outcomes, times, places and sizes, without a word on the content."""
+    """The part that is stored unencrypted: outcomes, times, positions and sizes, nothing about the content."""
     copy = evidence.copy_
     return evidence.model_copy(
         update={
@@ -235,7 +235,7 @@ def in_clear(evidence: Evidence) -> Evidence:
 
 
 def evidence_json(evidence: Evidence) -> bytes:
-    """As it is stored."""
+    """The evidence in its stored form."""
     return evidence.model_dump_json(indent=2, by_alias=True).encode() + b"\n"
 
 
@@ -250,13 +250,13 @@ def read_evidence(store: ObjectStore, drill_id: str) -> Evidence:
 
     Raises:
         ObjectMissingError: there is no such drill.
-        BrokenRecordError: it cannot be understood.
+        BrokenRecordError: the evidence cannot be read.
     """
     key = f"{FOLDER}/{drill_id}.json"
     try:
         evidence = Evidence.model_validate_json(read_described(store, key, "proof"))
     except ValidationError:
-        raise BrokenRecordError(f"The evidence {key} of a drill cannot be read.") from None
+        raise BrokenRecordError(f"The drill evidence {key} cannot be read.") from None
     if evidence.drill_id != drill_id:
-        raise BrokenRecordError(f"The evidence {key} is of another drill, {evidence.drill_id}: it was renamed.")
+        raise BrokenRecordError(f"The drill evidence {key} is of another drill, {evidence.drill_id}: it was renamed.")
     return evidence

@@ -1,8 +1,8 @@
-"""A drill: the recovery of a plan, on this machine, as it would be done in an emergency; then every question it must
-answer; then the evidence. Its data is removed, whatever comes of it.
+"""Runs a drill: recovers a plan on this machine as in an emergency, checks the copy, and stores the evidence. The copy
+is always removed.
 
-What the store or the backup are to blame for is a failed drill, and its evidence is kept. What this machine is to blame
-for (no room, no programs) is an error: nothing was learnt about the backup.
+A fault of the store or the backup is a failed drill with evidence. A fault of this machine (no disk space, no programs)
+is an error without evidence, because it says nothing about the backup.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ _OF_THE_DATABASE: tuple[CheckName, ...] = ("schema", "built_in_rows", "heartbeat
 
 @dataclass(frozen=True)
 class Drill:
-    """A drill that was carried out, and the key of the page that tells of it."""
+    """A finished drill, and the key of its page."""
 
     evidence: Evidence
     page_key: str
 
 
 def run_drill(settings: Settings, store: ObjectStore, plan: DrillPlan, report: Report) -> Drill:
-    """Recover to the plan's target, judge the copy, and put the evidence into the store.
+    """Recover to the plan's target, check the copy, and store the evidence.
 
-    A sound copy makes its backup a proven one; a backup whose own bytes are bad is marked as failed, and no recovery
-    begins with it again.
+    If the copy is sound, its backup is marked as verified. A backup whose own bytes are damaged is marked as failed,
+    and no later recovery starts from it.
 
     Raises:
-        DiskSpaceError: there is no room here. No evidence is left.
-        ProgramError: programs of the source's version are not here. No evidence is left.
-        StoreError: the store does not answer. No evidence is left.
+        DiskSpaceError: there is too little disk space here. No evidence is stored.
+        ProgramError: programs of the source's version are missing here. No evidence is stored.
+        StoreError: the store does not answer. No evidence is stored.
     """
     drilling = _Drilling(settings, store, plan, report)
     with drill_directory(settings.home / "scratch") as directory:
@@ -78,7 +78,7 @@ def run_drill(settings: Settings, store: ObjectStore, plan: DrillPlan, report: R
 
 @dataclass
 class _Drilling:
-    """One drill under way."""
+    """A drill in progress."""
 
     settings: Settings
     store: ObjectStore
@@ -87,7 +87,7 @@ class _Drilling:
     found: Account = field(default_factory=Account)
 
     def carry_out(self, destination: Destination) -> None:
-        """Recover and ask; what is to be blamed on the backup becomes a failed check."""
+        """Recover and check; a fault of the backup becomes a failed check."""
         self.found.disk_needed = sum(disk_needed(self.plan.recovery, destination, self.store).values())
         self.found.phases[PLAN] = self.plan.planning_seconds
         begun = time.monotonic()
@@ -125,7 +125,7 @@ class _Drilling:
                 self.found.checks["recovery"] = Check(name="recovery", outcome="failed", detail=error.message)
                 return
             self.found.recovery_seconds = sum(spent for phase, spent in self.found.phases.items() if phase != VERIFY)
-            # The pages were checked before the start; in the evidence all of the proof comes last.
+            # Pages were checked before the start; the evidence lists all verification last.
             self.found.phases[VERIFY] = self.found.phases.pop(VERIFY)
             with self._timed(VERIFY):
                 self._ask_running(recovered, address)
@@ -204,7 +204,7 @@ def _copy(recovered: Recovered, schema: SchemaReading | None) -> Copy:
 
 
 def _reached_words(recovered: Recovered) -> str:
-    where = f"It stands at LSN {format_lsn(recovered.lsn)} on timeline {recovered.timeline}"
+    where = f"Recovered to LSN {format_lsn(recovered.lsn)} on timeline {recovered.timeline}"
     if recovered.stopped:
         return f"{where}: the server stopped {recovered.stopped}."
-    return f"{where}: nothing in the archive follows upon it."
+    return f"{where}: nothing in the archive follows it."

@@ -1,4 +1,4 @@
-"""The answer of a drill's check: made by the vocabulary of all checks, kept in the words of the evidence."""
+"""The results of a drill's checks, and how the evidence stores them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tmi_ops.errors import OpsError, ProgramError
 if TYPE_CHECKING:
     from tmi_ops.drill.evidence import CheckOutcome
 
-# As evidence is stored, and read by releases before this one.
+# Stored values; earlier releases read them.
 STORED: dict[Outcome, CheckOutcome] = {
     Outcome.OK: "passed",
     Outcome.WARNING: "failed",
@@ -23,22 +23,22 @@ STORED: dict[Outcome, CheckOutcome] = {
 
 
 def passed(detail: str, notes: Sequence[str] = ()) -> Answer:
-    """Nothing speaks against the copy."""
+    """The check found nothing wrong."""
     return Answer(detail, tuple(Finding(Severity.NOTICE, "", note) for note in notes))
 
 
 def failed(detail: str, findings: Sequence[str] = ()) -> Answer:
-    """The copy is not what it should be."""
+    """The check found the copy wrong."""
     return Answer(detail, tuple(Finding(Severity.CRITICAL, "", one) for one in findings or (detail,)))
 
 
 def said(answer: Answer) -> tuple[str, ...]:
-    """What was found, a sentence each, beside the answer itself."""
+    """The findings, one sentence each, without the summary."""
     return tuple(one.what for one in answer.findings if one.what != answer.seen)
 
 
 def answer_to(question: Callable[[], Answer]) -> Answer:
-    """What is found, also where the asking fails: for want of a program it was not run, else it failed."""
+    """Run a check. It counts as not run when a PostgreSQL program is missing, and as failed on other errors."""
     try:
         return question()
     except ProgramError as error:

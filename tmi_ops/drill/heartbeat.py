@@ -1,6 +1,6 @@
-"""The heartbeat in the database: a table of our own into which a row is written every so often.
+"""The heartbeat table in the database, to which a row is added at regular intervals.
 
-Two writers take turns by an advisory lock. Rows are removed at the old end only, so what is left is a chain still.
+An advisory lock serializes writers. Only the oldest rows are removed, so the rest is still a chain.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any
 import psycopg
 
 from tmi_ops.drill.chain import Beat, next_beat
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, OpsError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
 
-# Longer than a recovery window usually is; at one beat a minute these are 50,000 rows of 200 bytes.
+# Longer than a recovery window usually is; at one heartbeat a minute this is 50,000 rows of 200 bytes.
 KEPT_DAYS = 35
 TRIMMED_AT_A_TIME = 1000
 _ADVISORY_LOCK = 0x746D695F6862  # "tmi_hb"
@@ -30,15 +31,15 @@ CREATE TABLE IF NOT EXISTS tmi_ops.heartbeat (
     previous text NOT NULL,
     hash text NOT NULL
 );
-COMMENT ON SCHEMA tmi_ops IS 'Kept by tmi-ops. Nothing of the application is in it.';
-COMMENT ON TABLE tmi_ops.heartbeat IS 'A chain of beats: after a recovery it proves that nothing before the target is
-missing and nothing after it present. hash = sha256(id|time in UTC|lsn|previous).';
+COMMENT ON SCHEMA tmi_ops IS 'Maintained by tmi-ops. Holds no application data.';
+COMMENT ON TABLE tmi_ops.heartbeat IS 'Heartbeat chain: shows after a recovery that nothing committed before the
+target is missing and nothing after it is present. hash = sha256(id|time in UTC|lsn|previous).';
 """
 _COLUMNS = "id, written_at, lsn::text, previous, hash"
 
 
 def beat(postgres: PostgresSettings) -> Beat:
-    """Write one beat, making the table where there is none. Durable as the server's commits are.
+    """Write one heartbeat, creating the table if it does not exist. It is as durable as the server's commits.
 
     Raises:
         DatabaseError: the server could not be reached, is a standby, or the role may not write there.
@@ -46,14 +47,15 @@ def beat(postgres: PostgresSettings) -> Beat:
     with connect(postgres) as connection:
         if _is_standby(connection):
             raise DatabaseError(
-                f"{postgres.describe()} is a standby: nothing can be written there.",
+                f"{postgres.describe()} is a standby, so no heartbeat can be written there.",
                 hint="point POSTGRES_HOST at the primary",
+                code=Code.HEARTBEAT_REFUSED,
             )
         if not _has_table(connection):
             _make_table(connection, postgres)
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
-            # From here on the commit comes within COMMITTED_WITHIN, or not at all.
+            # From here on, the commit happens within COMMITTED_WITHIN or not at all.
             connection.execute("SET LOCAL statement_timeout = '1s'")
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = '1s'")
             written = _write(connection)
@@ -63,13 +65,13 @@ def beat(postgres: PostgresSettings) -> Beat:
 
 
 def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Event, report: Report) -> int:
-    """Write a beat every so many seconds until `stop` is set. A server that is away for a while is waited for.
+    """Write a heartbeat every `every_s` seconds until `stop` is set. Transient errors are retried.
 
     Returns:
         How many were written.
 
     Raises:
-        DatabaseError: refused for a reason that does not pass by itself.
+        DatabaseError: the server refused it for a reason that is not transient.
     """
     written = 0
     with report.phase("heartbeat", unit="rows") as phase:
@@ -81,13 +83,13 @@ def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Eve
             except OpsError as error:
                 if not error.transient:
                     raise
-                report.note(f"No beat: {error.message}")
+                report.note(f"Heartbeat not written: {error.message}")
             if stop.wait(every_s):
                 return written
 
 
 def read_chain(postgres: PostgresSettings, *, since: int = 0) -> list[Beat] | None:
-    """All beats from this number on, by number; None where the database has no heartbeat.
+    """All heartbeats from number `since` on, by number; None when the database has no heartbeat table.
 
     Raises:
         DatabaseError: the database could not be reached or read.
@@ -107,9 +109,10 @@ def _make_table(connection: psycopg.Connection[Any], postgres: PostgresSettings)
             connection.execute(_SCHEMA)
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
-            f"The role {postgres.user} may not make a schema in {postgres.database}.",
-            hint="let the owner of the database write the beats: set TMI_OPS_HEARTBEAT_USER (or "
-            "TMI_OPS_OWNER_USER) to it, with its password",
+            f"The role {postgres.user} may not create a schema in {postgres.database}.",
+            hint="let the database's owner write the heartbeats: set TMI_OPS_HEARTBEAT_USER (or "
+            "TMI_OPS_OWNER_USER) and its password",
+            code=Code.HEARTBEAT_REFUSED,
         ) from None
 
 

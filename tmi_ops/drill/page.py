@@ -1,4 +1,4 @@
-"""The evidence as a page that a person reads: one file, nothing fetched from anywhere, fit for print."""
+"""The evidence as one printable HTML file without external references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOURS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment in the picture of the recovery window. `x` in its units."""
+    """A point in the drawing of the recovery window; `x` in its units."""
 
     x: float
     label: str
@@ -34,7 +34,7 @@ class Mark:
 
 
 def evidence_page(evidence: Evidence) -> str:
-    """HTML that stands alone."""
+    """A self-contained HTML page."""
     return page_template("tmi_ops.drill").render(
         evidence=evidence,
         marks=window_marks(evidence),
@@ -46,7 +46,7 @@ def evidence_page(evidence: Evidence) -> str:
 
 
 def window_marks(evidence: Evidence) -> list[Mark]:
-    """The bases, the target and the newest moment, on one line of time."""
+    """The base backups, the target and the newest recovery point on one time line."""
     window = evidence.window
     copied = evidence.copy_.last_commit_at if evidence.copy_ else None
     target = evidence.target.time or copied or window.newest_at
@@ -62,12 +62,12 @@ def window_marks(evidence: Evidence) -> list[Mark]:
     ]
     return [
         *bases,
-        Mark(x(window.newest_at), f"newest moment in the store, {moment_words(window.newest_at)}", "newest"),
-        Mark(x(evidence.started_at), f"the drill began, {moment_words(evidence.started_at)}", "began"),
+        Mark(x(window.newest_at), f"newest recovery point, {moment_words(window.newest_at)}", "newest"),
+        Mark(x(evidence.started_at), f"start of the drill, {moment_words(evidence.started_at)}", "began"),
         Mark(x(target), f"target: {evidence.target.words}", "target"),
     ]
 
 
 def phase_bars(evidence: Evidence) -> list[Bar]:
-    """The phases one after the other, held against the recovery time objective."""
+    """The phases in order, drawn against the recovery time objective."""
     return bars_of(evidence.phases, evidence.rto_objective_seconds, COLOURS)

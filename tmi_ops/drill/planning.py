@@ -1,4 +1,4 @@
-"""What a drill will do: the target, the way to it, and whether there is room. Nothing is restored yet."""
+"""Plans a drill: chooses the target and the backups to recover from. Nothing is restored yet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST_SEED = 1 << 32
 
 @dataclass(frozen=True)
 class DrillFacts:
-    """What the store and, where it could be asked, the living server say. `recovery` has the newest line's clock."""
+    """What the store and, if it could be read, the live server say. `recovery` has the newest timeline's clock."""
 
     recovery: RecoveryFacts
     witnesses: tuple[Witness, ...]
@@ -40,8 +40,8 @@ class DrillPlan:
     """What a drill will do.
 
     Args:
-        rpo_seconds: from the newest moment that could be recovered to until the store was read.
-        planning_seconds: what it took to come to this plan; part of every recovery.
+        rpo_seconds: from the newest recovery point until the store was read.
+        planning_seconds: how long planning took; it counts towards the recovery time.
     """
 
     recovery: RecoveryPlan
@@ -55,15 +55,15 @@ class DrillPlan:
 def prepare_drill(
     settings: Settings, store: ObjectStore, report: Report, *, target: Target | None = None, seed: int | None = None
 ) -> DrillPlan:
-    """Read the store, choose the target and plan the way to it.
+    """Read the store, choose the target and plan the recovery.
 
     Args:
-        target: None: a random moment inside the recovery window.
-        seed: chooses the same moment in the same window again; None: another one each time.
+        target: None for a random time inside the recovery window.
+        seed: selects the same time in the same window again; None for a new one each time.
 
     Raises:
         RecoveryError: there is no base backup, or the target cannot be reached; the message says what can.
-        ProgramError: no programs of the source's version are here.
+        ProgramError: PostgreSQL programs of the source's version are missing.
         StoreError: the store failed.
     """
     begun = time.monotonic()
@@ -77,8 +77,8 @@ def prepare_drill(
 
 
 def read_drill_facts(settings: Settings, store: ObjectStore, scratch: Path, report: Report) -> DrillFacts:
-    """Read what a drill's plan rests on. The living server is asked first: what it had written by then is archived, if
-    the archive goes so far.
+    """Read everything the plan needs. The live server is read before the archive: if the archive reaches the LSN read
+    here, it was complete at that moment.
 
     Raises:
         OpsError: as `prepare_drill`.
@@ -93,7 +93,7 @@ def read_drill_facts(settings: Settings, store: ObjectStore, scratch: Path, repo
 
 
 def choose_target(facts: DrillFacts, target: Target | None, seed: int | None) -> tuple[Target, DrillTarget]:
-    """The target asked for, or one at random. Pure.
+    """The requested target, or a random one. Pure.
 
     Raises:
         RecoveryError: no base backup can be used.
@@ -117,13 +117,13 @@ def choose_target(facts: DrillFacts, target: Target | None, seed: int | None) ->
 def plan_drill(
     facts: DrillFacts, recovery: RecoveryFacts, wanted: Target, target: DrillTarget, planning_seconds: float = 0.0
 ) -> DrillPlan:
-    """Decide how the target is reached. Pure.
+    """Plan how to reach the target. Pure.
 
     Args:
-        recovery: the facts with the times that the target needs to be judged.
+        recovery: the facts, including the times needed to judge the target.
 
     Raises:
-        RecoveryError: it cannot be; the message says what can.
+        RecoveryError: the target cannot be reached; the message says which targets can.
     """
     plan = plan_recovery(recovery, wanted)
     window = recovery_window(facts.recovery, facts.witnesses)

@@ -1,7 +1,7 @@
-"""The place of a drill: a directory that is gone afterwards, whatever happens.
+"""The directory of a drill, which is always removed afterwards.
 
-An exception and Ctrl-C remove it at once. After `kill -9` or a power cut it stays, and the next drill removes it: a
-directory whose lock nobody holds belongs to nobody.
+It is removed at the end, on errors and on Ctrl-C. After `kill -9` or a power cut, the next drill removes it: a
+directory whose lock is free is abandoned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOCK = "lock"
 
 @contextmanager
 def drill_directory(root: Path) -> Iterator[Path]:
-    """A directory of its own below `root`, which an unprivileged server can enter."""
+    """Create a directory below `root` that an unprivileged server can enter."""
     root.mkdir(parents=True, exist_ok=True)
     with _alone_in(root):
         _remove_abandoned(root)
@@ -35,10 +35,10 @@ def drill_directory(root: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(root: Path) -> list[Path]:
-    """Remove what drills left behind that could not clear up after themselves.
+    """Remove the directories of drills that were killed.
 
     Returns:
-        What was removed.
+        The removed directories.
     """
     if not root.is_dir():
         return []
@@ -47,7 +47,7 @@ def remove_abandoned(root: Path) -> list[Path]:
 
 
 def find_abandoned(root: Path) -> list[Path]:
-    """What `remove_abandoned` would remove."""
+    """The directories that `remove_abandoned` would remove."""
     if not root.is_dir():
         return []
     with _alone_in(root):
@@ -56,7 +56,7 @@ def find_abandoned(root: Path) -> list[Path]:
 
 @contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
-    """Between a directory's making and its locking nobody may take it for abandoned."""
+    """Keep others from taking a directory for abandoned between its creation and its locking."""
     with (root / f"{PREFIX.rstrip('-')}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

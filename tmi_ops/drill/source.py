@@ -1,4 +1,4 @@
-"""What the living server says that a copy of it can be held against."""
+"""Reads the live server, to compare a copy with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tmi_ops.settings import PostgresSettings
 
 @dataclass(frozen=True)
 class SchemaReading:
-    """A database's schema in one snapshot, and what is to be said of it."""
+    """A database's schema in one snapshot, and its validation."""
 
     state: SchemaState
     validation: Validation
@@ -26,7 +26,7 @@ class SchemaReading:
 
 @dataclass(frozen=True)
 class SourceReading:
-    """Read after the recovery, so that everything the copy holds is known. `beats`: by number."""
+    """Read after the recovery, so that it is at least as new as the copy. `beats`: the heartbeats, by number."""
 
     schema: SchemaReading
     beats: tuple[Beat, ...]
@@ -34,7 +34,7 @@ class SourceReading:
 
 def read_schema(postgres: PostgresSettings) -> SchemaReading:
     """Raises:
-    DatabaseError: the database is not there, or refused a query.
+    DatabaseError: the database does not exist, or refused a query.
     """
     with snapshot(postgres) as connection:
         state = read_state(connection)
@@ -42,14 +42,14 @@ def read_schema(postgres: PostgresSettings) -> SchemaReading:
 
 
 def read_source(postgres: PostgresSettings, system_identifier: str, report: Report) -> SourceReading | None:
-    """None where the living server cannot be asked, or is of another cluster: a drill must be possible then too."""
+    """None when the live server cannot be read or belongs to another cluster: drills must work then, too."""
     try:
         with connect(postgres) as connection:
             found = read_server(connection).system_identifier
         if found != system_identifier:
-            report.note(f"{postgres.describe()} is not the cluster that was backed up; the copy is judged alone.")
+            report.note(f"{postgres.describe()} is not the backed-up cluster, so the copy is checked without it.")
             return None
         return SourceReading(read_schema(postgres), tuple(read_chain(postgres) or ()))
     except OpsError as error:
-        report.note(f"The living server could not be asked, so the copy is judged alone: {error.message}")
+        report.note(f"The live server could not be read, so the copy is checked without it: {error.message}")
         return None

@@ -94,7 +94,7 @@ def test_the_heartbeat_tells_what_is_missing_and_what_should_not_be_there(
     assert "was written after the target" in said(early)[0]
     late = check_heartbeat(address, Bound(time=lived.beats[3].written_at + timedelta(seconds=6)), lived.beats)
     assert late.outcome is Outcome.CRITICAL
-    assert "beat 4" in said(late)[0]
+    assert "heartbeat 4" in said(late)[0]
     assert "is missing" in said(late)[0]
 
 
@@ -129,7 +129,7 @@ def test_a_flipped_bit_in_a_table_is_found_by_page_checksums_and_by_amcheck(rest
             connection.execute("CREATE DATABASE aside ALLOW_CONNECTIONS false")
         sound = check_relations(address, programs)
         assert sound.outcome is (Outcome.OK if programs.major >= FIRST_WITH_AMCHECK else Outcome.UNKNOWN)
-        assert sound.outcome is Outcome.UNKNOWN or sound.seen.endswith("as they let nobody in: aside.")
+        assert sound.outcome is Outcome.UNKNOWN or sound.seen.endswith("as they refuse connections: aside.")
     assert row is not None
     file = Path(restored.destination.directory) / row[0]
     whole = file.read_bytes()

@@ -40,7 +40,7 @@ def test_a_missed_objective_is_exit_code_1_and_json_is_nothing_but_json(lived: L
     assert done.returncode == 1, done.stderr
     evidence = json.loads(done.stdout)
     assert evidence["outcome"] == "failed"
-    assert evidence["reasons"][0].startswith("Recovery time objective: Recovered and proven in")
+    assert evidence["reasons"][0].startswith("Recovery time objective: Recovered and verified in")
 
 
 def test_what_cannot_be_drilled_is_exit_code_2(lived: Lived, tmp_path: Path) -> None:

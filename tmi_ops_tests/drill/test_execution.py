@@ -59,7 +59,7 @@ def test_a_drill_to_a_restore_point_proves_every_row_and_leaves_evidence_and_not
     assert "6,000" not in evidence.check("fingerprints").detail
     assert evidence.copy_ is not None
     assert evidence.copy_.rows["journal"] == 5000
-    assert "3 beats without a gap" in evidence.check("heartbeat").detail
+    assert "3 heartbeats without a gap" in evidence.check("heartbeat").detail
     assert {"plan", "fetch", "extract", "check files", "replay", "sync", "start", "verify"} <= set(evidence.phases)
     assert list(evidence.phases)[-1] == "verify"
     assert evidence.rto_seconds == pytest.approx(sum(evidence.phases.values()))
@@ -87,7 +87,7 @@ def test_the_end_of_the_wal_brings_every_beat_and_row_back(lived: Lived, own: Se
     assert evidence.outcome == "passed", evidence.reasons
     assert evidence.copy_ is not None
     assert evidence.copy_.rows["journal"] == 6000
-    assert "4 beats without a gap" in evidence.check("heartbeat").detail
+    assert "4 heartbeats without a gap" in evidence.check("heartbeat").detail
     assert evidence.check("fingerprints").outcome == "not applicable"
 
 
@@ -143,7 +143,7 @@ def test_where_the_living_server_is_gone_the_copy_is_judged_alone(own: Settings)
     done = run_drill(settings, store, prepare_drill(settings, store, report, target=Target()), report)
     assert done.evidence.sound, done.evidence.reasons
     assert "would not show" in done.evidence.check("heartbeat").findings[0]
-    assert any("judged alone" in note for note in report.noted)
+    assert any("checked without it" in note for note in report.noted)
 
 
 def test_a_disk_that_is_too_small_is_an_error_before_anything_is_fetched_and_no_evidence(

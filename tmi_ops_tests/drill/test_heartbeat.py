@@ -12,6 +12,7 @@ import pytest
 from tmi_ops.drill import heartbeat
 from tmi_ops.drill.chain import Bound, check_chain
 from tmi_ops.drill.heartbeat import beat, keep_beating, read_chain
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
@@ -67,8 +68,9 @@ def test_a_role_that_may_not_make_the_schema_is_told_whose_work_it_is(database: 
     role = database.model_copy(update={"user": "beatless"})
     role = PostgresSettings.model_validate({**role.model_dump(), "password": "beatless"})
     try:
-        with pytest.raises(DatabaseError, match="may not make a schema") as refused:
+        with pytest.raises(DatabaseError) as refused:
             beat(role)
+        assert refused.value.code is Code.HEARTBEAT_REFUSED
         assert "TMI_OPS_HEARTBEAT_USER" in refused.value.hint
     finally:
         with connect(database) as connection:
