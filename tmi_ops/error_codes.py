@@ -67,6 +67,13 @@ class Code(Enum):
     NO_BASE_BACKUP = 3011, "There is no base backup to recover from.", "Take one: `tmi-ops backup base`."
     NOT_HERE = 3020, "This server lacks what the backup needs.", "Install what is named, or restore elsewhere."
     LOAD_FAILED = 3030, "The dump could not be loaded.", "See the server's ERROR line."
+    TARGET_UNKNOWN = 3040, "The target names a restore point or timeline that does not exist.", "Check its spelling."
+    TARGET_TOO_EARLY = 3041, "The target lies before the recovery window.", "Choose a later target."
+    TARGET_TOO_LATE = 3042, "The target lies after the end of the archived WAL.", "Use `--latest`, or archive more."
+    TARGET_AMBIGUOUS = 3043, "The target means more than one state.", "Name the LSN or the timeline."
+    WAL_INCOMPLETE = 3050, "The archived WAL does not lead to the target.", "See `tmi-ops wal gaps`."
+    REPLAY_ENDED = 3051, "The server stopped replaying before the target.", "See `tmi-ops wal gaps --deep`."
+    DIRECTORY_TAKEN = 3060, "The directory cannot be restored into.", "Give another directory, or empty this one."
 
     # 32: runbooks
     RUNBOOK = 3200, "A step of a runbook failed.", "Continue with `tmi-ops recover resume`."

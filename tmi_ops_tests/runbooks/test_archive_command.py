@@ -133,7 +133,7 @@ def test_over_a_hole_in_the_wal_nothing_is_pretended_and_nothing_is_lost(
     end_segment(tmi)
     lose(tmi, hole)
 
-    with pytest.raises(RecoveryError, match=f"{hole} is missing from the archive.* can be followed up to"):
+    with pytest.raises(RecoveryError, match=f"{hole} is missing from the archive.* can be replayed up to"):
         run_of(tmi, CorruptionWish(moment=Moment()))
     psycopg.connect(**connection_parameters(tmi.app_address)).close()
 

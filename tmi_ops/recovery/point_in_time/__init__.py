@@ -1,5 +1,5 @@
-"""Point-in-time recovery: a whole cluster brought back, from its base backups and archived WAL, as it was at a moment.
+"""Point-in-time recovery: restores a cluster from base backups and archived WAL to a target.
 
-1. `facts.py` reads the store once; 2. `planning.py` decides from that alone which base or chain, which timeline and
-which WAL lead to the target, or says precisely why none does; 3. `execution.py` does it.
+1. `facts.py` reads the store once; 2. `planning.py` chooses the base backup or chain, the timeline and the WAL that
+lead to the target, or says why none do; 3. `execution.py` carries the plan out.
 """

@@ -1,4 +1,4 @@
-"""A base backup's files: fetched and extracted in one stream, several objects at once, checked against SHA-256.
+"""Fetches and extracts a base backup in one stream, several objects at once, verified by SHA-256.
 
 Nothing is stored in between: bytes go from the store through decryption and decompression into the cluster's files.
 """
@@ -22,13 +22,13 @@ from tmi_ops.store.catalogue import backup_folder, require_encrypted
 from tmi_ops.store.manifest import BaseManifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 
-# Each stream reads ahead on its own (56 MiB at most) and keeps one core busy.
+# Each stream prefetches up to 56 MiB and keeps one core busy.
 STREAMS = 2
 TABLESPACE_MAP = "tablespace_map"
 
 
 class UnusableBaseError(RecoveryError):
-    """A base backup is not what it was when it was taken. `backup_id`: which one; of a chain the last where unknown."""
+    """A base backup is damaged or incomplete. `backup_id`: the damaged one; if unknown, the last of the chain."""
 
     default_code = Code.BASE_UNUSABLE
 
@@ -39,9 +39,9 @@ class UnusableBaseError(RecoveryError):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one backup's files go: the data directory, and its tablespaces by oid, but for those in the directory.
+    """Where one backup is extracted: the data directory, and its tablespaces by oid, except in-place ones.
 
-    `limits` are the most bytes that the files of an object may have, by its name; without one there is no limit.
+    `limits`: upper limit in bytes for the files of an object, by object name; unlimited if absent.
     """
 
     base: BaseManifest
@@ -52,7 +52,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was written, in bytes, and how the wall-clock time divided, in seconds: waiting for bytes, writing files."""
+    """Bytes written, and the wall-clock time split into waiting for bytes and writing files, in seconds."""
 
     size: int
     fetch_seconds: float
@@ -63,9 +63,9 @@ def extract_bases(store: ObjectStore, layouts: list[Layout], report: Report) -> 
     """Fetch and extract the backups of a chain.
 
     Raises:
-        UnusableBaseError: an object is gone, damaged, or not what it was; the message names backup and object.
+        UnusableBaseError: an object is missing or damaged; the message names backup and object.
         DiskSpaceError: the disk is full.
-        StoreError: the store failed, or the private key is missing or another's.
+        StoreError: the store failed, or the private key is missing or the wrong one.
     """
     for layout in layouts:
         require_encrypted(store, layout.base)
@@ -89,7 +89,7 @@ def extract_bases(store: ObjectStore, layouts: list[Layout], report: Report) -> 
 
 
 def use_new_places(directory: Path) -> None:
-    """Have the server take the links that are there, instead of making those of the backed up server again."""
+    """Make the server use the existing links instead of recreating those of the backed-up server."""
     (directory / TABLESPACE_MAP).unlink(missing_ok=True)
 
 
@@ -120,7 +120,7 @@ def _tasks(layout: Layout) -> Iterator[_Task]:
 
 
 def _run(store: ObjectStore, task: _Task, phase: Phase, spent: _Spent) -> int:
-    """Extract one object; the server's manifest is kept as it is."""
+    """Extract one object; the server's manifest is copied unchanged."""
     begun = time.monotonic()
     waiting = 0.0
 
@@ -166,18 +166,18 @@ def _link_tablespaces(layout: Layout) -> None:
 
 
 def _unusable(task: _Task, error: IntegrityError | ObjectMissingError) -> UnusableBaseError:
-    what = "is gone from the store" if isinstance(error, ObjectMissingError) else "is damaged"
+    what = "is missing from the store" if isinstance(error, ObjectMissingError) else "is damaged"
     return UnusableBaseError(
         task.base.backup_id,
         f"The base backup {task.base.backup_id} cannot be used: its object {task.item.name} {what}. {error.message}",
-        detail="What was restored so far was removed again; the store was left as it is.",
-        hint="begin with another base backup: --backup ID (`tmi-ops backups`); or bring back an earlier version "
-        "of the object if the bucket keeps versions",
+        detail="What was restored so far was removed again; the store was not changed.",
+        hint="use another base backup: --backup ID (`tmi-ops backups`); or, if the bucket keeps versions, restore an "
+        "earlier version of the object",
     )
 
 
 class _Spent:
-    """How long the streams waited for bytes, of how long they ran; and the word that they should stop."""
+    """How long the streams ran and waited for bytes, and the signal for them to stop."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()

@@ -1,6 +1,6 @@
-"""Times and restore points, read out of a few archived segments, so that a target out of reach is known beforehand.
+"""Reads times and restore points from a few archived segments, to detect unreachable targets before the replay.
 
-Without it a replay of hours could end with the answer that the WAL does not go that far.
+Without this, hours of replay could end with the message that the WAL does not go that far.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tmi_ops.wal.coverage import WalFile, WalRange, coverage, files_of
 from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.lineage import Lineage, Stretch
 
-# A database with any work commits within so many segments; where none does, only the replay can tell.
+# An active database commits within this many segments; if it did not, only the replay can tell.
 SEGMENTS_LOOKED_AT = 8
 READERS = 3
 
@@ -46,10 +46,10 @@ def with_times(
     *,
     timeline: int | None = None,
 ) -> RecoveryFacts:
-    """Add to the facts what the target needs to be judged: the clock for a time, the place of a restore point.
+    """Add what is needed to judge the target: commit times for a time, the LSN for a restore point.
 
     Args:
-        scratch: a directory for segments while they are read; made if absent.
+        scratch: a directory for segments while they are read; created if absent.
 
     Raises:
         RecoveryError: there is no such timeline.
@@ -69,7 +69,7 @@ def with_times(
 
 
 def _read_clock(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, time: datetime) -> WalClock:
-    """Nothing is read where a base backup that ended later already shows that the WAL goes beyond."""
+    """The newest commit is not read if a later base backup already shows that the WAL goes beyond `time`."""
     bases = bases_on(facts, line)
     goes_beyond = bool(bases) and bases[0].consistent_at > time
     newest = None if goes_beyond else _last(reader, reversed(coverage(facts.archive, line).files))
@@ -109,7 +109,7 @@ def _fork(reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, stretch: 
 
 
 def _last(reader: _SegmentReader, files: Iterable[WalFile], until: int | None = None) -> datetime | None:
-    """The newest commit of the last segment that has any, going backwards."""
+    """The newest commit, searching backwards."""
     for ends in reader.transaction_ends(files):
         before = [end.at for end in ends if until is None or end.lsn < until]
         if before:
@@ -118,7 +118,7 @@ def _last(reader: _SegmentReader, files: Iterable[WalFile], until: int | None = 
 
 
 def _first(reader: _SegmentReader, files: Iterable[WalFile], since: int) -> datetime | None:
-    """The first commit, going forwards."""
+    """The first commit, searching forwards."""
     for ends in reader.transaction_ends(files):
         after = [end for end in ends if end.lsn >= since]
         if after:
@@ -129,10 +129,10 @@ def _first(reader: _SegmentReader, files: Iterable[WalFile], since: int) -> date
 def _find_restore_point(
     reader: _SegmentReader, facts: RecoveryFacts, line: Lineage, name: str, report: Report
 ) -> NamedPlace | None:
-    """By its record; else the newest one of that name, searched backwards through the WAL.
+    """Find it by its record in the store, else the newest of that name by searching the WAL backwards.
 
     Raises:
-        RecoveryError: none is recorded under this name, but one under a name that is nearly the same.
+        RecoveryError: there is no record of this name, but one of a similar name.
     """
     record = read_restore_point(reader.store, name)
     if record is not None and _is_on(line, facts, record):
@@ -141,7 +141,7 @@ def _find_restore_point(
     if record is None and similar:
         raise refusals.misspelt_restore_point(name, similar)
     files = list(reversed(coverage(facts.archive, line).files))
-    with report.phase(f"look for {name}", total=len(files), unit="objects") as phase:
+    with report.phase(f"search for {name}", total=len(files), unit="objects") as phase:
         for file, path in reader.fetched(files):
             phase.advance(1)
             points = [point for point in restore_points(reader.programs, path) if point.name == name]
@@ -166,7 +166,7 @@ class _SegmentReader:
     directory: Path
 
     def transaction_ends(self, files: Iterable[WalFile]) -> Iterator[list[TransactionEnd]]:
-        """Those of the first few files; a segment that cannot be read ends the looking."""
+        """Transaction ends of the first few files; stops at a segment that cannot be read."""
         for file, _ in zip(files, range(SEGMENTS_LOOKED_AT), strict=False):
             with self._fetched(file) as path:
                 if path is None:
@@ -175,7 +175,7 @@ class _SegmentReader:
             yield [end for end in ends if file.cut is None or end.lsn < file.cut]
 
     def fetched(self, files: Sequence[WalFile]) -> Iterator[tuple[WalFile, Path]]:
-        """Each file on local disk until the next one is asked for; a few are fetched ahead."""
+        """Yield each file, on local disk until the next is requested; a few are prefetched."""
         waiting = iter(files)
         with ThreadPoolExecutor(READERS, thread_name_prefix="wal-search") as pool:
             ahead: deque[tuple[WalFile, Future[Path | None]]] = deque()
@@ -203,7 +203,7 @@ class _SegmentReader:
                 path.unlink()
 
     def _fetch(self, file: WalFile) -> Path | None:
-        """None where the segment is gone or damaged: that is for the replay to meet, if it gets there."""
+        """None if the segment is missing or damaged; the replay reports that if it gets there."""
         path = self.directory / file.name
         try:
             there = fetch_wal_file(self.store, self.system_identifier, file.stored, path)

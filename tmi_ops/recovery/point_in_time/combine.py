@@ -1,4 +1,4 @@
-"""From the extracted backups of a chain to one data directory, compared with its manifest."""
+"""Combines the extracted backups of a chain into one data directory, and verifies it against its manifest."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CHAIN, _COMBINED = "chain", "combined"
 
 
 def layouts(plan: RecoveryPlan, destination: Destination, store: ObjectStore) -> list[Layout]:
-    """Where each backup of the chain is extracted: a full one where it stays, those of a chain beside each other.
+    """Where each backup is extracted: a single full one directly into the destination, a chain side by side.
 
     Raises:
-        StoreError: the servers' manifests, which say how large the files are, could not be read.
+        StoreError: the servers' manifests, which list the file sizes, could not be read.
     """
     if len(plan.chain) == 1:
         limits = most_bytes(store, plan.base)
@@ -43,10 +43,10 @@ def layouts(plan: RecoveryPlan, destination: Destination, store: ObjectStore) ->
 
 
 def combine(programs: Programs, plan: RecoveryPlan, extracted: Sequence[Layout], destination: Destination) -> None:
-    """Make one data directory of a chain, in its destination; nothing is to do for a full backup.
+    """Combine a chain into one data directory at the destination. Does nothing for a full backup.
 
     Raises:
-        UnusableBaseError: the backups do not fit together.
+        UnusableBaseError: the backups cannot be combined.
         DiskSpaceError: the disk is full.
     """
     if len(extracted) == 1:
@@ -76,7 +76,7 @@ def combine(programs: Programs, plan: RecoveryPlan, extracted: Sequence[Layout],
 
 
 def verify_files(programs: Programs, plan: RecoveryPlan, destination: Destination) -> None:
-    """Compare every file with the manifest: presence, size, checksum.
+    """Verify every file against the manifest: presence, size, checksum.
 
     Raises:
         UnusableBaseError: one differs; the message names it.
@@ -102,18 +102,18 @@ def _failures_explained(plan: RecoveryPlan, what: str) -> Iterator[None]:
     except ProgramError as error:
         if "No space left on device" in error.message:
             raise DiskSpaceError(
-                "The disk became full while the backups of the chain were combined.",
+                "The disk became full while the chain was combined.",
                 detail="What was restored so far was removed again; the backups are untouched.",
-                hint="free some space there, or restore into a directory on a larger disk (--into)",
+                hint="free some space there, or restore to a larger disk (--into)",
             ) from error
         raise UnusableBaseError(
             plan.base.backup_id,
             f"{what}: {error.message}",
             detail="What was restored so far was removed again; the backups are untouched.",
-            hint=f"begin with another base backup than {plan.base.backup_id}: --backup ID (`tmi-ops backups`)",
+            hint=f"use another base backup than {plan.base.backup_id}: --backup ID (`tmi-ops backups`)",
         ) from error
 
 
 def _escaped(place: Path) -> str:
-    """As --tablespace-mapping reads it: absolute, = with a backslash before it."""
+    """In the syntax of --tablespace-mapping: absolute, with `=` escaped by a backslash."""
     return str(place.absolute()).replace("=", "\\=")

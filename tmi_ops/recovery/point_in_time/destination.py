@@ -1,4 +1,4 @@
-"""Where a recovered cluster goes: its directory, its tablespaces' places, and whether there is room for it."""
+"""The destination of a recovered cluster: its directory, its tablespaces, and whether there is enough disk space."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, RecoveryError
 from tmi_ops.postgres.base_backup import MANIFEST_NAME
 from tmi_ops.postgres.wal_files import parse_lsn
@@ -17,29 +18,29 @@ from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.words import size_words
 
-# Everything of ours lies in here while we work, so that it is on the disk of the data directory and leaves no trace.
+# Holds all our files during the work: on the disk of the data directory, and removed as one.
 WORK_NAME = ".tmi-ops-recovery"
 TABLESPACES = "pg_tblspc"
-# Where tablespaces go that nobody gave a place: the places in a backup's manifest are another machine's.
+# For tablespaces without a mapping; the paths in the backup's manifest belong to another machine.
 OWN_TABLESPACES = "tablespaces"
-# WAL beside the data: fetched ahead, and kept by the server between two restartpoints (see server.py: max_wal_size).
+# WAL beside the data: prefetched, and kept by the server between two restartpoints (see server.py: max_wal_size).
 WAL_ROOM = 5 << 30
-# Replay adds rows to tables; how many nobody knows.
+# An estimate: replay adds an unknown number of rows.
 GROWTH = 1.05
-# Segments beside those between a base's beginning and its end: the first and the last one, a timeline's history.
+# Segments in addition to those between the start and the end of a base backup: the first, the last, a history.
 WAL_SLACK = 4
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where to.
+    """Where a cluster is restored to.
 
     Args:
         directory: the data directory; absent or empty. What belongs to root there is given to an unprivileged user.
-        tablespaces: new place by old place; each absent or empty. One that the base lacks, because it was created
-            later, may be named with its old place as its new one: then the replay may create it there.
-        tablespace_root: where tablespaces go that `tablespaces` does not name, each to a directory named by its oid;
-            None: below the data directory.
+        tablespaces: new location by old location; each absent or empty. A tablespace created after the base backup may
+            be mapped to its old location; the replay may then create it there.
+        tablespace_root: parent directory for all other tablespaces, each in a directory named by its oid; None: below
+            the data directory.
     """
 
     directory: Path
@@ -52,23 +53,23 @@ class Destination:
 
     @property
     def lies_together(self) -> bool:
-        """Whether all of it lies in the data directory and beside it."""
+        """Whether everything lies in the data directory or beside it."""
         beside = self.tablespace_root is None or self.tablespace_root.parent == self.directory.parent
         return not self.tablespaces and beside
 
     def place_of(self, oid: str, location: str) -> Path:
-        """Where a tablespace goes."""
+        """The new location of a tablespace."""
         if location in self.tablespaces:
             return self.tablespaces[location]
         return (self.tablespace_root or self.directory / OWN_TABLESPACES) / oid
 
     def created_later(self, base: BaseManifest) -> set[str]:
-        """The places at which the replay may create tablespaces that the base lacks."""
+        """Where the replay may create tablespaces that the base backup lacks."""
         has = {item.location for item in base.tablespaces}
         return {old for old, new in self.tablespaces.items() if old not in has and Path(old) == new}
 
     def places(self, base: BaseManifest) -> dict[str, Path]:
-        """The new places of a base's tablespaces, by oid; those that lie in the data directory itself stay there."""
+        """New locations of a base backup's tablespaces, by oid. In-place tablespaces stay in the data directory."""
         return {
             item.oid: self.place_of(item.oid, item.location)
             for item in base.tablespaces
@@ -82,10 +83,10 @@ def is_in_place(location: str) -> bool:
 
 
 def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
-    """Refuse to write where there is anything.
+    """Require that the destination is empty.
 
     Raises:
-        RecoveryError: the directory or a tablespace's place is not empty, or the mapping names what the base lacks.
+        RecoveryError: the directory or a tablespace's location is not empty, or the mapping names an unknown one.
     """
     places = destination.places(plan.base)
     later = destination.created_later(plan.base)
@@ -94,32 +95,33 @@ def require_vacant(plan: RecoveryPlan, destination: Destination) -> None:
         has = ", ".join(item.location for item in plan.base.tablespaces) or "none"
         raise RecoveryError(
             f"{plan.base.backup_id} has no tablespace at {', '.join(sorted(unknown))}; its tablespaces: {has}.",
-            hint="name the old place as it was on the server: --tablespace-mapping OLD=NEW",
+            hint="give the path as it was on the server: --tablespace-mapping OLD=NEW",
         )
-    _require_empty(destination.directory, "give another directory with --into, or empty this one yourself")
+    _require_empty(destination.directory, "give another directory with --into, or empty this one")
     mappings = {item.oid: f"--tablespace-mapping {item.location}=NEW" for item in plan.base.tablespaces}
     for oid, place in places.items():
-        _require_empty(place, f"give this tablespace another place: {mappings[oid]}")
+        _require_empty(place, f"give another directory for this tablespace: {mappings[oid]}")
     for location in later:
-        _require_empty(Path(location), "make it an empty directory of the account that the cluster runs as")
+        _require_empty(Path(location), "make it an empty directory owned by the account that the cluster runs as")
     outside = [place for place in places.values() if not place.is_relative_to(destination.directory / OWN_TABLESPACES)]
     everywhere = [destination.directory, *outside]
     for place in everywhere:
         if any(other != place and _resolved(place).is_relative_to(_resolved(other)) for other in everywhere):
             raise RecoveryError(
                 f"{place} lies inside another directory of the same cluster.",
-                hint="give each tablespace a place outside the data directory and outside the others",
+                hint="give each tablespace a directory outside the data directory and the others",
+                code=Code.DIRECTORY_TAKEN,
             )
 
 
 def require_room(plan: RecoveryPlan, destination: Destination, store: ObjectStore) -> dict[Path, int]:
-    """See that the disks hold what will be written.
+    """Require enough free disk space.
 
     Returns:
-        Bytes needed by place.
+        Bytes needed, by directory.
 
     Raises:
-        DiskSpaceError: one of them does not.
+        DiskSpaceError: a disk has too little.
         StoreError: the store failed.
     """
     needs = disk_needed(plan, destination, store)
@@ -132,20 +134,19 @@ def require_room(plan: RecoveryPlan, destination: Destination, store: ObjectStor
             raise DiskSpaceError(
                 f"Restoring {plan.base.backup_id} needs {size_words(needed)} of disk in "
                 f"{' and '.join(map(str, places))}; {size_words(free)} are free.",
-                hint="free some space there, or restore into a directory on a larger disk (--into, "
-                "--tablespace-mapping)",
+                hint="free some space there, or restore to a larger disk (--into, --tablespace-mapping)",
             )
     return needs
 
 
 def disk_needed(plan: RecoveryPlan, destination: Destination, store: ObjectStore) -> dict[Path, int]:
-    """Bytes that will be written, by place, from the servers' own manifests of the chain.
+    """Bytes that will be written, by directory, from the server's manifests of the chain.
 
-    A chain needs room for each of its backups beside the cluster that is combined from them.
+    A chain needs space for each of its backups in addition to the cluster that is combined from them.
     """
     places = destination.places(plan.base)
     sizes = [_sizes(store, link) for link in plan.chain]
-    # An incremental backup's files are small where little changed, so none of the chain alone tells the whole.
+    # Files of incremental backups may be small, so no single backup of the chain shows the full size.
     whole = {part: max(size.get(part, 0) for size in sizes) for part in sizes[-1]}
     whole[""] += max(0, plan.base.cluster_size - sum(whole.values()))
     needs = {place: int(whole.get(oid, 0) * GROWTH) for oid, place in places.items()}
@@ -156,28 +157,28 @@ def disk_needed(plan: RecoveryPlan, destination: Destination, store: ObjectStore
 
 
 def server_manifest(store: ObjectStore, base: BaseManifest) -> bytes:
-    """The server's own manifest of a base backup, checked."""
+    """The server's own manifest of a base backup, verified."""
     item = next(item for item in base.objects if item.name == MANIFEST_NAME)
     return b"".join(store.download(f"{backup_folder(base.backup_id)}/{MANIFEST_NAME}", item))
 
 
 def most_bytes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
-    """The most bytes that the files of a base backup's archives may have, by the object's name.
+    """Upper limit for the size of the files in each object of a base backup, by object name.
 
-    The server's manifest has each file but those of its WAL, which lie in the data directory's archive: as much as was
-    written while the backup was taken, in whole segments.
+    The server's manifest lists all files except WAL, which is in the data directory's archive: as much as was written
+    during the backup, in whole segments.
     """
     sizes = _sizes(store, base)
     wal = parse_lsn(base.stop_lsn) - parse_lsn(base.start_lsn) + WAL_SLACK * base.wal_segment_size
     linked = {item.object_name: sizes[item.oid] for item in base.tablespaces if not is_in_place(item.location)}
-    # In the data directory's part are the tablespaces that lie in it, too; which is whose does not matter here.
+    # In-place tablespaces are counted with the data directory; the exact split does not matter here.
     in_place = {item.object_name: sizes[""] for item in base.tablespaces if is_in_place(item.location)}
     others = {item.name: sizes[""] + max(0, wal) for item in base.objects}
     return {**others, **linked, **in_place}
 
 
 def _sizes(store: ObjectStore, base: BaseManifest) -> dict[str, int]:
-    """Bytes of the files by tablespace oid; those of the data directory under the empty name."""
+    """Bytes of files by tablespace oid; the data directory's under the empty name."""
     sizes = {"": 0, **{item.oid: 0 for item in base.tablespaces if not is_in_place(item.location)}}
     for file in json.loads(server_manifest(store, base))["Files"]:
         parts = file.get("Path", "").split("/", 2)
@@ -192,8 +193,8 @@ def _require_empty(directory: Path, hint: str) -> None:
         if around.is_symlink():
             raise RecoveryError(
                 f"{around} is a link to {around.readlink()}, which does not exist.",
-                detail="Nothing was changed.",
                 hint=hint,
+                code=Code.DIRECTORY_TAKEN,
             )
         around = around.parent
     for place in (around.resolve(), *around.resolve().parents):
@@ -202,16 +203,22 @@ def _require_empty(directory: Path, hint: str) -> None:
                 f"{directory} lies inside {place}, the data directory of another cluster.",
                 detail="Nothing in it was touched.",
                 hint=hint,
+                code=Code.DIRECTORY_TAKEN,
             )
     try:
         names = [entry.name for entry in directory.iterdir()]
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise RecoveryError(f"{directory} is a file.", hint=hint) from None
-    # An ext4 file system's root, where a data directory may well be, is never without it.
+        raise RecoveryError(f"{directory} is a file.", hint=hint, code=Code.DIRECTORY_TAKEN) from None
+    # The root of an ext4 file system, which may well be the data directory, always has it.
     if [name for name in names if name != "lost+found"]:
-        raise RecoveryError(f"{directory} is not empty.", detail="Nothing in it was touched.", hint=hint)
+        raise RecoveryError(
+            f"{directory} is not empty.",
+            detail="Nothing in it was touched.",
+            hint=hint,
+            code=Code.DIRECTORY_TAKEN,
+        )
 
 
 def _existing(place: Path) -> Path:

@@ -1,11 +1,11 @@
-"""A plan of recovery becomes a cluster.
+"""Carries out a recovery plan.
 
-1. Refuse what cannot end well: a directory that is not empty, a disk that is too small, programs of another version.
-2. Fetch and extract the base backups, while WAL is fetched ahead; combine a chain; compare every file.
-3. Replay up to the target, see that it was reached, promote or stay there.
-4. Leave a data directory that a person can start, with nothing of ours in it.
+1. Refuse a directory that is not empty, a disk that is too small, and programs of another version.
+2. Fetch and extract the base backups while WAL is prefetched; combine a chain; verify every file.
+3. Replay up to the target, verify that it was reached, then promote or wait there.
+4. Leave a data directory that is ready to start and has none of our files in it.
 
-Whatever fails, what was written is removed again: the directory is as empty as it was.
+If anything fails, everything that was written is removed; the directory is empty again.
 """
 
 from __future__ import annotations
@@ -51,27 +51,26 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 
 Finish = Literal["promote", "pause"]
-# Each start answers one reason to start again: a setting that is too low, a tablespace that the WAL creates, or a
-# target at the end of the WAL.
+# Each restart has one reason: a setting that is too low, a tablespace that the WAL creates, or a target at the end of
+# the WAL.
 STARTS = 25
 PLAN, PREPARE = "plan", "prepare"
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """A cluster at its target.
+    """A cluster recovered to its target.
 
     Args:
         lsn: the end of the last replayed record.
-        last_commit_at: when the last transaction in it was committed; None: none was replayed.
-        stopped: the server's word on why it stopped there; empty at the end of the WAL.
+        last_commit_at: commit time of the last replayed transaction; None if none was replayed.
+        stopped: the server's log message on where it stopped; empty at the end of the WAL.
         timeline: the cluster's timeline now; a promoted cluster is on a new one.
-        restored_size: bytes of the files that were extracted; `replayed_size`: bytes of WAL.
-        phases: seconds by phase; `PREPARE` is all that is none of the others, so that together they are what the
-            recovery took.
-        set_aside: settings that are not as its source had them; `amiss`: what still keeps it from starting, in the
-            server's words; empty: nothing is known.
-        notes: what a person should know of the target that was reached, a sentence each.
+        restored_size: bytes of extracted files; `replayed_size`: bytes of WAL.
+        phases: seconds by phase; `PREPARE` is the rest, so that the sum is the duration of the recovery.
+        set_aside: settings that differ from the source's; `amiss`: the server's message on what still keeps it from
+            starting; empty if nothing is known.
+        notes: what the user should know about the target that was reached, one sentence each.
     """
 
     plan: RecoveryPlan
@@ -91,7 +90,7 @@ class Recovered:
 
 @dataclass(frozen=True)
 class RecoveredCluster:
-    """A recovered cluster that runs: `address` is a socket that only our own account may use."""
+    """A running recovered cluster. `address`: a socket that only our own account can use."""
 
     recovered: Recovered
     address: PostgresSettings
@@ -108,22 +107,22 @@ def execute_recovery(
     finish: Finish = "promote",
     keep_settings: bool = False,
 ) -> Recovered:
-    """Recover into the destination and leave the cluster there, stopped and durable.
+    """Recover into the destination and leave the cluster there, stopped and synced to disk.
 
     Args:
-        finish: `promote` leaves it ready for writing, `pause` so that once started it waits, read-only, at its target.
-        keep_settings: leave its source's settings as they are, archiving and standbys included.
+        finish: `promote` leaves it ready for writing; with `pause` it waits at its target, read-only, once started.
+        keep_settings: keep the source's settings, including archiving and standbys.
 
     Raises:
         RecoveryError: the target was not reached, or a backup or WAL cannot be used; the message says how far it went.
         DiskSpaceError: the disk is too small, or became full.
-        ProgramError: programs of this version are not here, or one failed.
-        StoreError: the store failed, or the private key is missing or another's.
+        ProgramError: programs of this version are missing, or one failed.
+        StoreError: the store failed, or the private key is missing or the wrong one.
     """
     if finish == "pause" and plan.to_the_end:
         raise RecoveryError(
-            "There is no WAL beyond the target that the cluster could wait for.",
-            hint="leave out --pause, or aim at an earlier point",
+            "There is no WAL beyond the target, so the cluster cannot wait there.",
+            hint="leave out --pause, or choose an earlier target",
         )
     recovery = _Recovery(settings, store, plan, destination, report, finish)
     try:
@@ -154,9 +153,9 @@ def execute_recovery(
 def recovered_cluster(
     settings: Settings, store: ObjectStore, plan: RecoveryPlan, destination: Destination, report: Report
 ) -> Iterator[RecoveredCluster]:
-    """Recover into the destination and have the promoted cluster running for the length of a `with` block.
+    """Recover into the destination and run the promoted cluster for the length of a `with` block.
 
-    It is there to be looked at, not to be kept: it is not durable, and all of it is removed when the block ends.
+    It is not durable, and is removed when the block ends.
 
     Raises:
         OpsError: as `execute_recovery`.
@@ -172,10 +171,10 @@ def recovered_cluster(
 def extracted_base(
     settings: Settings, store: ObjectStore, plan: RecoveryPlan, destination: Destination, report: Report
 ) -> ServerIdentity:
-    """Put the base backup's files into the destination, ready to be replayed upon; no server is started.
+    """Extract the base backup's files into the destination, ready for replay, without starting a server.
 
     Returns:
-        As whom a server must be started there.
+        The account that the server must run as.
 
     Raises:
         OpsError: as `execute_recovery`.
@@ -190,7 +189,7 @@ def extracted_base(
 
 
 def _waiting(plan: RecoveryPlan) -> dict[str, str]:
-    """With these the cluster, started again, comes to its target once more and waits. Its WAL is in pg_wal by now."""
+    """Settings that make the cluster replay to its target again on start and wait. Its WAL is in pg_wal by now."""
     in_place = any(is_in_place(item.location) for item in plan.base.tablespaces)
     return {
         "restore_command": "false",
@@ -200,7 +199,7 @@ def _waiting(plan: RecoveryPlan) -> dict[str, str]:
 
 
 class _Recovery:
-    """One recovery: what it found out at its beginning, how long it took, and what it must clear away."""
+    """A recovery in progress: its environment, its timing, and what it must clean up."""
 
     def __init__(
         self,
@@ -226,7 +225,7 @@ class _Recovery:
 
     @property
     def phases(self) -> dict[str, float]:
-        """What was spent so far, to the last second."""
+        """The time spent so far, without gaps."""
         rest = time.monotonic() - self._begun - sum(self._phases.values())
         return {PREPARE: max(0.0, rest), **self._phases}
 
@@ -249,12 +248,12 @@ class _Recovery:
                 yield cluster
 
     def extract(self) -> None:
-        """The files alone."""
+        """Extract the files only."""
         self._make_places()
         self._restore_files()
 
     def clear(self) -> None:
-        """Remove what was written; a directory that was there before stays, empty as it was."""
+        """Remove what was written. A directory that existed before is kept, empty."""
         for place in self._places:
             if place in self._made:
                 shutil.rmtree(self._made[place], ignore_errors=True)
@@ -262,7 +261,7 @@ class _Recovery:
                 _empty(place)
 
     def place_tablespaces(self) -> None:
-        """Those that the WAL created go to where the others are; one that it dropped again leaves nothing."""
+        """Move tablespaces that the WAL created beside the others. Remove those that it dropped again."""
         for made in self._made_in_place:
             own = self._destination.place_of(made.name, "")
             if not any(made.iterdir()):
@@ -275,7 +274,7 @@ class _Recovery:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the block's time to a phase."""
+        """Add the time of a `with` block to a phase."""
         begun = time.monotonic()
         try:
             yield
@@ -312,7 +311,7 @@ class _Recovery:
 
     @contextmanager
     def _replayed(self, spool: WalSpool, size: int) -> Iterator[RecoveredCluster]:
-        """Start the replay as often as there is a reason to, and hold the cluster at its target."""
+        """Start the replay, again if needed, and hold the cluster at its target."""
         plan = self._plan
         to_the_end = plan.to_the_end
         higher: dict[str, str] = {}
@@ -348,7 +347,7 @@ class _Recovery:
                 recovered = replace(self._recovered(reached, timeline, size), notes=notes)
                 yield RecoveredCluster(recovered, recovering.cluster.address, self.programs)
                 return
-        raise RecoveryError(f"The replay did not come to its end in {STARTS} starts; the last wanted {higher}.")
+        raise RecoveryError(f"The replay was not complete after {STARTS} starts; the last one asked for {higher}.")
 
     def _another_reading(self, spool: WalSpool, reached: Reached) -> tuple[str, ...]:
         if not reached.stopped:
@@ -379,7 +378,7 @@ class _Recovery:
 
 
 def _first_absent(place: Path) -> Path:
-    """`place`, or the outermost directory around it that has to be made for it."""
+    """`place`, or its outermost parent that does not exist yet."""
     while not place.parent.exists():
         place = place.parent
     return place

@@ -1,4 +1,4 @@
-"""What the store says of a cluster that is to be recovered: read once, before anything is decided."""
+"""What the store knows about a cluster, read once before a recovery is planned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import TimelineSwitch, history_name, parse_lsn
 from tmi_ops.recovery.witness import Witness, ask_receiver
@@ -25,9 +26,9 @@ from tmi_ops.wal.lines import Tip, lines_of
 
 @dataclass(frozen=True)
 class Fork:
-    """Commits around the place `lsn` where a line left `timeline`; None where none was found near it.
+    """Commit times around `lsn`, where a line left `timeline`; None if none was found nearby.
 
-    `last_before` and `first_after` are on the line, `first_abandoned` is on what the line left behind.
+    `last_before` and `first_after` are on the line, `first_abandoned` is on the history it left.
     """
 
     timeline: int
@@ -39,9 +40,9 @@ class Fork:
 
 @dataclass(frozen=True)
 class Edge:
-    """Commits around LSN `lsn`, where a replay ends though the WAL goes on; None where none was found near it.
+    """Commit times around `lsn`, where a replay ends though the WAL goes on; None if none was found nearby.
 
-    `last_before` is the newest one before it; `first_after` the first one behind a break, with no WAL missing between.
+    `last_before`: the newest before it; `first_after`: the first after a break, with no WAL missing in between.
     """
 
     lsn: int
@@ -51,8 +52,8 @@ class Edge:
 
 @dataclass(frozen=True)
 class WalClock:
-    """Times read out of the WAL of one line: its newest commit (None: none near the end), its forks, and the places
-    that no replay passes on the way to the target."""
+    """Times read from the WAL of one line: its newest commit (None: none near the end), its forks, and the places on
+    the way to the target that no replay passes."""
 
     newest_commit: datetime | None = None
     forks: tuple[Fork, ...] = ()
@@ -61,7 +62,7 @@ class WalClock:
 
 @dataclass(frozen=True)
 class NamedPlace:
-    """Where a restore point lies in the WAL, and when it was made, by the server's clock; None: not known."""
+    """The LSN of a restore point, and when it was created, by the server's clock; None: unknown."""
 
     lsn: int
     made_at: datetime | None = None
@@ -73,14 +74,14 @@ class RecoveryFacts:
 
     Args:
         bases: those whose manifest can be read, in any order.
-        failed: ids of bases that a proof has found bad.
+        failed: ids of base backups that failed verification.
         histories: of the timelines whose history can be read.
-        broken: what could not be read or believed, a sentence each.
+        broken: what could not be read or trusted, one sentence each.
         other_clusters: system identifiers of other clusters with base backups in the same store.
-        clock: times of the line that leads to `clock_timeline`; None: not read.
-        receiver: when it saw the archive level with the server; None: none ever did.
+        clock: times of the line to recover along; None: not read.
+        receiver: when it last saw the archive level with the server; None: never.
         tips: the lines that live.
-        restore_point: the one that is the target; None: not looked for, or not found.
+        restore_point: the target restore point; None: not looked for, or not found.
     """
 
     system_identifier: str
@@ -108,7 +109,7 @@ class RecoveryFacts:
 
     @property
     def living(self) -> tuple[Tip, ...]:
-        """The lines that live, by timeline; where nobody looked when they committed, the newest."""
+        """The lines that live, by timeline; just the newest line if their commits were not read."""
         return self.tips or tuple(
             Tip(line, coverage(self.archive, line).known_end or 0)
             for line in lines_of(self.archive, self.histories, self.bases_begin)[-1:]
@@ -116,17 +117,17 @@ class RecoveryFacts:
 
     @property
     def server_major(self) -> int:
-        """PostgreSQL's major version, by the newest base."""
+        """PostgreSQL's major version, from the newest base backup."""
         newest = max(self.bases, key=lambda base: base.consistent_at)
         return newest.server_version_num // 10000
 
 
 def read_facts(store: ObjectStore, system_identifier: str | None = None, *, whole: bool = False) -> RecoveryFacts:
-    """Read the catalogue of base backups, what WAL there is, and the histories of timelines.
+    """Read the catalogue of base backups, the list of archived WAL, and the timeline histories.
 
     Args:
-        system_identifier: which cluster; None: that of the newest base backup.
-        whole: list every segment, whatever the index says.
+        system_identifier: of the cluster; None for that of the newest base backup.
+        whole: list every segment instead of using the index.
 
     Raises:
         RecoveryError: there is no base backup, or none of that cluster.
@@ -145,11 +146,11 @@ def facts_from(
     archive_of: Callable[[str], WalArchive],
     receiver_of: Callable[[str], Witness | None] | None = None,
 ) -> RecoveryFacts:
-    """As `read_facts`, of a catalogue of base backups that is at hand already.
+    """Like `read_facts`, from a catalogue of base backups that was read already.
 
     Args:
         archive_of: reads the archive of the cluster with this system identifier.
-        receiver_of: what its receiver told; None: it is asked.
+        receiver_of: reads what its receiver reported; None to read it from the store.
 
     Raises:
         RecoveryError, StoreError: as `read_facts`.
@@ -162,10 +163,11 @@ def facts_from(
     elif system_identifier not in clusters:
         raise RecoveryError(
             f"The store has no base backup of the cluster {system_identifier}.",
-            hint=f"it has those of {', '.join(sorted(clusters)) or 'no cluster'}: choose one with --cluster",
+            hint=f"choose a cluster that it has with --cluster: {', '.join(sorted(clusters)) or 'none'}",
+            code=Code.NO_BASE_BACKUP,
         )
     ask = receiver_of or partial(_ask_receiver, store)
-    receiver = ask(system_identifier)  # before the archive, which may grow meanwhile
+    receiver = ask(system_identifier)  # before the archive, which may grow in the meantime
     archive = archive_of(system_identifier)
     warned = notice_cluster(store, newest, chosen=chosen == newest)
     warned += notice_wal(store, system_identifier, archive.ends)
@@ -196,9 +198,10 @@ def _bases_begin(bases: Sequence[BaseManifest]) -> dict[int, int]:
 def _newest_cluster(bases: Sequence[BaseManifest], broken: Sequence[str]) -> str:
     if not bases:
         raise RecoveryError(
-            "There is no base backup, so there is no cluster that could be recovered."
-            + (f" What could not be read: {' '.join(broken)}" if broken else ""),
+            "There is no base backup, so no cluster can be recovered."
+            + (f" Not readable: {' '.join(broken)}" if broken else ""),
             hint="restore a logical backup: `tmi-ops backups`, then `tmi-ops restore --backup ID --into DATABASE`",
+            code=Code.NO_BASE_BACKUP,
         )
     return max(bases, key=lambda base: base.consistent_at).system_identifier
 
@@ -209,13 +212,13 @@ def _ask_receiver(store: ObjectStore, system_identifier: str) -> Witness | None:
     except StoreError as error:
         if error.transient:
             raise
-        return None  # what a receiver has seen is a help, not a need
+        return None  # useful, but not required
 
 
 def _read_histories(
     store: ObjectStore, archive: WalArchive
 ) -> tuple[dict[int, tuple[TimelineSwitch, ...]], dict[int, str]]:
-    """Those that can be read, and why the others cannot: only a line that needs one of these is lost."""
+    """The readable histories, and why the others cannot be read. Only lines that need the latter are lost."""
     histories, lost = {}, {}
     for timeline in archive.histories:
         try:

@@ -1,9 +1,9 @@
-"""The timelines' histories in a cluster that a restore leaves behind.
+"""Timeline histories in a restored cluster.
 
-- A cluster that waits at its target is promoted later, without an archive to ask which timelines there are: all
-  histories that the archive has are left in pg_wal, where PostgreSQL looks, so that it begins a timeline of a new id.
-- One that was promoted has a history of its own, which nobody else has. Archiving was off then, so it is marked as
-  ready to be archived: it is handed over as soon as archiving is switched on.
+- A cluster that waits at its target is promoted later, without access to the archive. All histories of the archive are
+  left in pg_wal, so that PostgreSQL chooses an unused timeline id.
+- A promoted cluster has a history of its own. It is marked as ready to be archived, because archiving was off when it
+  was written: it is archived as soon as archiving is enabled.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _WAL, _STATUS = "pg_wal", "archive_status"
 
 
 def leave_all(store: ObjectStore, plan: RecoveryPlan, directory: Path, identity: ServerIdentity) -> None:
-    """Put every history into a cluster that is to be promoted later; a stand-in where the archive has none.
+    """Put every history into a cluster that will be promoted later; a placeholder where the archive has none.
 
     Raises:
-        OpsError: one that was there when recovery was planned cannot be fetched.
+        OpsError: one that existed when recovery was planned cannot be fetched.
     """
     for timeline in range(2, plan.newest_timeline + 1):
         path = directory / _WAL / history_name(timeline)
@@ -36,7 +36,7 @@ def leave_all(store: ObjectStore, plan: RecoveryPlan, directory: Path, identity:
 
 
 def hand_over_own(directory: Path, timeline: int, identity: ServerIdentity) -> None:
-    """Mark a promoted cluster's history as ready to be archived, and take away what stood in for others."""
+    """Mark a promoted cluster's history as ready to be archived, and remove the placeholders for others."""
     for path in (directory / _WAL).glob("*.history"):
         if path.stat().st_size == len(STAND_IN) and path.read_bytes() == STAND_IN:
             path.unlink()

@@ -1,4 +1,4 @@
-"""A recovered cluster is left to its owner: its source's settings come back, but for those that are set aside."""
+"""Finishes a recovered cluster: puts the source's settings back, except those that are set aside."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tmi_ops.recovery.point_in_time.server import AUTO_CONF, auto_conf_of_source
 from tmi_ops.recovery.point_in_time.target import TARGET_SETTINGS
 
 CONF = "postgresql.conf"
-# What the source had of the settings that were set aside, in full.
+# The source's values of the settings that were set aside.
 SET_ASIDE_CONF = "postgresql.set-aside.conf"
 _STALE = re.compile(rf"({'|'.join(TARGET_SETTINGS)}|recovery_target_(inclusive|timeline|action))")
 _NOT_UNDERSTOOD = re.compile(r'(?:invalid value for|unrecognized configuration) parameter "([^"]+)"')
 _OUT_OF_RANGE = re.compile(r'is outside the valid range for parameter "([^"]+)"')
-# Each round can name settings that the one before hid.
+# Each round may reveal settings that the previous error hid.
 ROUNDS = 3
 CHECK_LIMIT_S, LINES_SHOWN = 60.0, 3
 
 
 @dataclass(frozen=True)
 class Left:
-    """What was set aside, and what still keeps the cluster from starting: the server's words; empty: nothing."""
+    """The settings set aside. `amiss`: the server's message on what still keeps it from starting; else empty."""
 
     set_aside: tuple[SetAside, ...]
     amiss: str
@@ -46,12 +46,12 @@ def leave_cluster(
     subscriptions: int,
     keep_settings: bool,
 ) -> Left:
-    """Bring back the source's settings, clear away what was ours, and make everything durable.
+    """Put the source's settings back, remove our files, and sync everything to disk.
 
     Args:
-        waiting: settings with which the server, started again, waits at the target; None: it is recovered.
-        subscriptions: how many of the cluster's are enabled.
-        keep_settings: set aside nothing but what it cannot start with.
+        waiting: settings that make the server wait at the target once started; None if the cluster was promoted.
+        subscriptions: how many of the cluster's subscriptions are enabled.
+        keep_settings: set aside only values that are too low to start with.
 
     Raises:
         ProgramError: the files could not be synced.
@@ -86,7 +86,7 @@ def _write(auto_conf: Path, lines: Collection[str], own: Mapping[str, str], iden
 
 
 def _data_directory_aside(directory: Path, source: Mapping[str, str]) -> tuple[SetAside, ...]:
-    """This one is read before postgresql.auto.conf, and would have the server run on another cluster's files."""
+    """Comment out data_directory, which postgresql.auto.conf cannot override."""
     conf = directory / CONF
     if "data_directory" not in source:
         return ()
@@ -94,7 +94,7 @@ def _data_directory_aside(directory: Path, source: Mapping[str, str]) -> tuple[S
     mended = [f"#{line}" if (found := setting_of(line)) and found[0] == "data_directory" else line for line in lines]
     conf.write_text("".join(f"{line}\n" for line in mended), errors="surrogateescape")
     before = shown(source["data_directory"])
-    return (SetAside("data_directory", before, str(directory), "the server would run on another cluster's files"),)
+    return (SetAside("data_directory", before, str(directory), "the server would use another cluster's files"),)
 
 
 def _understood(
@@ -105,7 +105,7 @@ def _understood(
     own: dict[str, str],
     source: Mapping[str, str],
 ) -> tuple[str, tuple[SetAside, ...]]:
-    """Have the server's program read the files. What it does not know gets its default; what else it says is told."""
+    """Let the server parse its files. Unknown values are replaced by the default; other errors are returned."""
     directory = auto_conf.parent
     changed: list[SetAside] = []
     if not (directory / CONF).exists():
@@ -120,7 +120,7 @@ def _understood(
             return shown(" / ".join(done.stderr.strip().splitlines()[-LINES_SHOWN:])), tuple(changed)
         for name in sorted(names & set(defaults)):
             own[name] = defaults[name]
-            why = "this server does not know such a value"
+            why = "this server does not accept the value"
             changed.append(SetAside(name, shown(source.get(name, "")), defaults[name], why))
         _write(auto_conf, lines, own, identity)
     return "", tuple(changed)
@@ -129,7 +129,7 @@ def _understood(
 def _defaults(programs: Programs) -> dict[str, str]:
     """Source: src/backend/utils/misc/help_config.c: name, context, group, type, default, ..."""
     fields = (line.split("\t") for line in run_program([programs.path("postgres"), "--describe-config"]).splitlines())
-    # A locale's default is none, which a file may not say.
+    # Locale settings default to empty, which is not valid in a file.
     return {field[0]: field[4] or ("C" if field[0].startswith("lc_") else "") for field in fields if len(field) > 4}
 
 
@@ -138,14 +138,14 @@ def _keep_originals(
 ) -> None:
     lines = [f"{one.name} = {source[one.name]}" for one in changed if one.name in source]
     if lines:
-        said = "# As the source had it. No server reads this file."
+        said = "# The source's values. PostgreSQL does not read this file."
         text = "".join(f"{line}\n" for line in (said, *lines))
         identity.write(directory / SET_ASIDE_CONF, text.encode(errors="replace"))
 
 
 def _machine(programs: Programs, directory: Path) -> Machine:
     libraries = Path(run_program([programs.path("pg_config"), "--pkglibdir"]).strip())
-    if not libraries.is_dir():  # programs that were moved after they were built
+    if not libraries.is_dir():  # the programs were moved after the build
         libraries = programs.bindir.parent / "lib"
 
     def is_there(file: str) -> bool:

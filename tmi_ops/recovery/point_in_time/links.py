@@ -1,11 +1,11 @@
-"""The links to a cluster's tablespaces, which the replay must not change.
+"""Protects the links to a cluster's tablespaces during the replay.
 
-A base's tablespaces are linked to their new places. One that is created in the WAL after it would be made where it was
-on the server: on the server's own machine that is where its files are, and the replay would write over them, silently.
-So no link can be made or removed meanwhile; PostgreSQL ends at such a record, before it writes anything there. Started
-again, it finds a directory made for the tablespace, and a record that creates it there (see redirect.py).
+A base backup's tablespaces are linked to their new locations. A tablespace that is created later, in the WAL, would be
+created at its old path; on the server's own machine, the replay would silently overwrite its files. So no link can be
+created or removed during the replay, and PostgreSQL stops at such a record before it writes anything. When it is
+started again, there is a directory for the tablespace and a record that creates it there (see redirect.py).
 
-A server that passes closed directories (see postgres/unprivileged.py) passes this one, too.
+A server that bypasses closed directories (see postgres/unprivileged.py) bypasses this one, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 @contextlib.contextmanager
 def fixed_links(directory: Path) -> Iterator[None]:
-    """The links in a data directory stay as they are for the length of a `with` block."""
+    """Keep the links in a data directory from being changed for the length of a `with` block."""
     links = directory / TABLESPACES
     mode = stat.S_IMODE(links.stat().st_mode)
     links.chmod(mode & ~_WRITE)
@@ -34,7 +34,7 @@ def fixed_links(directory: Path) -> Iterator[None]:
 
 
 def make_place(directory: Path, oid: int, identity: ServerIdentity) -> Path:
-    """The directory in which a replay creates the tablespace `oid` in place; the server itself may not make it."""
+    """Create the directory for an in-place tablespace, which the server itself may not create."""
     place = directory / TABLESPACES / str(oid)
     links = place.parent
     mode = stat.S_IMODE(links.stat().st_mode)

@@ -1,15 +1,14 @@
-"""Facts and a target in, a plan out; or the precise reason why the target cannot be reached. Pure.
+"""Turns facts and a target into a recovery plan, or into an error that says why the target cannot be reached. Pure.
 
-1. The timeline: the one asked for, else that of the one line that lives; where several live, a person must say which.
-   It names a line: a timeline with its ancestors, each up to where it was left. Bases and WAL of other histories do
-   not count.
-2. The base: the newest on the line that ended before the target, unless a link of its chain is gone or a proof found it
-   bad; then the one before it, and the plan says so.
-3. The WAL: from that base on along the line, without a hole up to the target.
+1. The timeline: the requested one, else that of the one line that lives; if several live, the user must choose. A line
+   is a timeline with its ancestors, each up to where it was left. Base backups and WAL of other histories do not count.
+2. The base backup: the newest on the line that ended before the target, unless a link of its chain is missing or it
+   failed verification; then the one before it, with a note in the plan.
+3. The WAL: from that base backup along the line, without a gap up to the target.
 
-A time after the last commit is reached by all the WAL there is where a receiver had seen the archive complete later
-than that: nothing was committed until then. So is a time between the last commit before a restart with wal_level =
-minimal and the first one after it: it is the state just before that restart.
+A time after the last commit is reached by replaying all WAL if a receiver saw the archive complete at a later time:
+nothing was committed in between. A time between the last commit before a restart with wal_level = minimal and the first
+commit after it is the state just before that restart.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from tmi_ops.wal.lines import followed_line, line_to
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """What a recovery will do. Nothing has been done yet.
+    """What a recovery will do.
 
     Args:
-        chain: the backups that are fetched, the full one first; the last is the one that recovery begins with.
-        timeline: the one that recovery follows; `line` is it with its ancestors.
-        wal: the archived WAL that may be replayed, in its order.
-        stop_lsn: the LSN that PostgreSQL is told to stop at, where the target is one, a restore point, or a time just
-            before a break; `inclusive`: the record that begins there is replayed, or what was committed at that time.
-        to_the_end: all WAL is replayed, because the target is its end. PostgreSQL is told of no target then: it takes
-            one for reached only when it finds a record beyond it.
+        chain: the backups to fetch, the full one first; recovery starts from the last.
+        timeline: the timeline to follow; `line` includes its ancestors.
+        wal: the archived WAL that may be replayed, in order.
+        stop_lsn: where PostgreSQL is told to stop, if the target is an LSN, a restore point, or a time just before a
+            break. `inclusive`: the record that begins there, or what was committed at that time, is replayed.
+        to_the_end: replay all WAL, because the target is its end. PostgreSQL is given no target then: it considers one
+            reached only when it finds a record beyond it.
         histories: timelines whose history PostgreSQL may ask for.
-        newest_timeline: the highest id that is taken, with or without a history; a promotion needs one beyond it.
-        named_at: when the restore point that is the target was made; None: it is none, or that is not known.
-        earlier: ids of bases that would do instead of this one, newest first.
-        notes: what a person should know of these choices, a sentence each.
+        newest_timeline: the highest id in use, with or without a history; a promotion needs a higher one.
+        named_at: when the target restore point was created; None if the target is not one, or the time is unknown.
+        earlier: ids of earlier usable base backups, newest first.
+        notes: what the user should know about these choices, one sentence each.
     """
 
     target: Target
@@ -81,15 +80,15 @@ class RecoveryPlan:
 def plan_recovery(
     facts: RecoveryFacts, target: Target, *, timeline: int | None = None, base: str | None = None
 ) -> RecoveryPlan:
-    """Decide how the target is reached.
+    """Plan how to reach the target.
 
     Args:
-        timeline: which one to follow; None: the one that lives.
-        base: id of the base backup to begin with, or the beginning of one; None: the best one.
+        timeline: the timeline to follow; None for the one that lives.
+        base: id, or beginning of the id, of the base backup to start from; None for the best one.
 
     Raises:
-        RecoveryError: the target lies before the first base, after the last WAL, in a hole of the WAL or on another
-            timeline; or no chain that leads to it is whole. The message says what can be reached.
+        RecoveryError: the target lies before the first base backup, after the last WAL, in a gap of the WAL or on
+            another timeline; or no complete chain leads to it. The message says what can be reached.
     """
     if timeline is None:
         require_one_line(facts, target)
@@ -130,7 +129,7 @@ def plan_recovery(
 
 
 def choose_line(facts: RecoveryFacts, timeline: int | None) -> Lineage:
-    """The line of the timeline asked for; else, of the lines that live, the one that was followed last.
+    """The line of the requested timeline; by default, of the lines that live, the one that was followed last.
 
     Raises:
         RecoveryError: there is no such timeline, or its history is not in the archive.
@@ -151,17 +150,17 @@ def choose_line(facts: RecoveryFacts, timeline: int | None) -> Lineage:
 
 
 def require_one_line(facts: RecoveryFacts, target: Target) -> None:
-    """A moment, and the end of the WAL, mean something else on each line that lives.
+    """Refuse a time or the end of the WAL as target when several lines live: each has a different state.
 
     Raises:
-        RecoveryError: there are several.
+        RecoveryError: several lines live.
     """
     if target.kind in ("latest", "time") and len(facts.living) > 1:
         raise refusals.several_lines(target, facts.living)
 
 
 def _known_timelines(facts: RecoveryFacts) -> set[int]:
-    """Those that left any trace."""
+    """All timelines that left a trace in the store."""
     return {*facts.archive.timelines, *facts.archive.histories, *facts.bases_begin}
 
 
@@ -177,7 +176,8 @@ def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:
 
 
 def _require_one_reading(target: Target, usable: Sequence[BaseManifest]) -> None:
-    """A time that the server's clock showed twice: a base that ended after it lies before one that ended before it.
+    """Refuse a time that the server's clock showed twice: a base backup that ended after it precedes one that ended
+    before it.
 
     Raises:
         RecoveryError: the target is such a time.
@@ -204,7 +204,7 @@ def _choose_base(
     before: Sequence[BaseManifest],
     wanted: str | None,
 ) -> tuple[tuple[BaseManifest, ...], list[str]]:
-    """The chain to begin with, and why it is not that of the newest base."""
+    """The chain to start from, and why newer base backups were not used."""
     by_id = facts.by_id
     if wanted is not None:
         return _chain_of(_named(facts, wanted, target, usable, before), by_id), []
@@ -241,13 +241,13 @@ def _named(
 
 
 def why_unusable(facts: RecoveryFacts, base: BaseManifest) -> str | None:
-    """A sentence on why a base cannot begin a recovery; None: nothing known speaks against it."""
+    """Why a recovery cannot start from this base backup, in one sentence; None if no reason is known."""
     gone = _first_gone(base, facts.by_id)
     if gone is not None:
-        return f"{base.backup_id} cannot be used: it builds upon {gone}, which is gone or whose manifest is broken."
+        return f"{base.backup_id} cannot be used: it depends on {gone}, which is missing or has an unreadable manifest."
     bad = next((link for link in (*base.chain, base.backup_id) if link in facts.failed), None)
     if bad is not None:
-        return f"{base.backup_id} is not used: a proof found {bad} bad."
+        return f"{base.backup_id} is not used: {bad} failed verification."
     return None
 
 
@@ -283,13 +283,13 @@ def _require_time(
         edge = _edge_of(clock, wal)
         if edge is not None and edge.last_before is not None and time > edge.last_before:
             raise refusals.hole(target, wal, edge.last_before)
-        return  # where no commit was found near a hole, only the replay can tell on which side of it this time lies
+        return  # no commit was found near the gap, so only the replay can tell on which side this time lies
     if not wal.files or (clock.newest_commit is not None and time > clock.newest_commit):
         raise refusals.after_last_commit(target, clock.newest_commit, wal)
 
 
 def _is_ambiguous(fork: Fork, time: datetime) -> bool:
-    """Whether the line stood still at `time` while the history that it left there went on."""
+    """Whether the line had no commits at `time` while the history it had left went on."""
     return (
         fork.first_abandoned is not None
         and fork.first_abandoned <= time
@@ -298,7 +298,7 @@ def _is_ambiguous(fork: Fork, time: datetime) -> bool:
 
 
 def _was_quiet(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange) -> bool:
-    """Whether the target is a time between the last commit and a moment at which the archive held all there was."""
+    """Whether the target lies between the last commit and a time at which the archive was complete."""
     seen, newest = facts.receiver, facts.clock.newest_commit if facts.clock else None
     return (
         target.time is not None
@@ -320,9 +320,9 @@ def _edge_of(clock: WalClock, wal: WalRange) -> Edge | None:
 
 
 def _stands_before(edge: Edge, target: Target, wal: WalRange) -> bool:
-    """Whether the target is a time from the last commit before a place that no replay passes to the first one after it.
+    """Whether the target is a time between the last commit before a break that no replay passes and the first after it.
 
-    Behind WAL that is missing or of another history nobody knows when the next commit came.
+    After missing WAL, or WAL of another history, the time of the next commit is unknown.
     """
     if target.time is None or edge.last_before is None:
         return False
@@ -335,18 +335,18 @@ def _stands_before(edge: Edge, target: Target, wal: WalRange) -> bool:
 
 def _quiet_words(facts: RecoveryFacts, wal: WalRange, edge: Edge | None, *, quiet: bool) -> Iterator[str]:
     if edge is not None and edge.last_before is not None:
-        following = f", the next one of {time_words(edge.first_after)}" if edge.first_after is not None else ""
+        following = f", the next one at {time_words(edge.first_after)}" if edge.first_after is not None else ""
         yield (
-            f"{wal.why_it_ends()} The last commit before that is of {time_words(edge.last_before)}{following}: so the "
-            "state just before it is the state of that time."
+            f"{wal.why_it_ends()} The last commit before that is at {time_words(edge.last_before)}{following}. "
+            "The state just before it is therefore the state at the target."
         )
     if not quiet:
         return
     if facts.clock is None or facts.clock.newest_commit is None or facts.receiver is None:
         raise AssertionError
     yield (
-        f"Nothing was committed between {time_words(facts.clock.newest_commit)} and the target (the archive held all "
-        f"there was at {time_words(facts.receiver.at)}), so the end of the WAL is the state of that time."
+        f"Nothing was committed between {time_words(facts.clock.newest_commit)} and the target (the archive was "
+        f"complete at {time_words(facts.receiver.at)}), so the end of the WAL is the state at the target."
     )
 
 
@@ -354,7 +354,7 @@ def _is_the_end(facts: RecoveryFacts, target: Target, wal: WalRange, stop_lsn: i
     if stop_lsn is None:
         newest = facts.clock.newest_commit if facts.clock else None
         return target.time is None or (target.inclusive and not wal.goes_on and target.time == newest)
-    # A hole and WAL of another history end the replay by themselves; WAL written with wal_level = minimal does not.
+    # The replay ends at a gap or at WAL of another history, but not at WAL written with wal_level = minimal.
     return stop_lsn == wal.end and (wal.broken is None or wal.broken.kind != "minimal")
 
 
@@ -362,19 +362,21 @@ def _notes(facts: RecoveryFacts, target: Target, line: Lineage, wal: WalRange) -
     notes = list(facts.broken)
     if facts.other_clusters:
         notes.append(
-            f"The store also has base backups of {', '.join(facts.other_clusters)}; this is the cluster "
-            f"{facts.system_identifier}, of the newest one."
+            f"The store also has base backups of {', '.join(facts.other_clusters)}; this plan is for the cluster "
+            f"of the newest one, {facts.system_identifier}."
         )
     if not wal.files:
-        notes.append("No WAL after this backup is archived: the cluster will be as it was when the backup ended.")
+        notes.append(
+            "No WAL after this backup is archived, so the cluster is restored as it was when the backup ended."
+        )
     if target.lsn is not None:
         notes += [
-            f"Timeline {timeline} has this LSN too, as another history; --timeline {timeline} goes there."
+            f"Timeline {timeline} also has this LSN, with another history; --timeline {timeline} restores that one."
             for timeline in facts.archive.timelines
             if timeline not in line.timelines and target.lsn <= (facts.archive.newest_lsn(timeline) or 0)
         ] + [
-            f"Timeline {stretch.timeline} went on beyond this LSN after it was left at {format_lsn(stretch.end)}; "
-            f"--timeline {stretch.timeline} goes there."
+            f"Timeline {stretch.timeline} continued past this LSN after it was left at {format_lsn(stretch.end)}; "
+            f"--timeline {stretch.timeline} restores that history."
             for stretch in line.stretches
             if stretch.end is not None and stretch.end < target.lsn <= (facts.archive.newest_lsn(stretch.timeline) or 0)
         ]

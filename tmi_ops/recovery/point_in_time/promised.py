@@ -1,7 +1,7 @@
-"""A plan of a recovery is a promise, so each file of WAL that it names was seen in the bucket when it was made.
+"""Makes sure that every WAL file a recovery plan names is in the bucket when the plan is made.
 
-The index of an archive tells what was there when it was written. What somebody, or a lifecycle rule, removed since is
-noticed here, and the plan is made anew of everything that is listed.
+The archive's index lists what was there when it was written. If files have been removed since, by a person or a
+lifecycle rule, the plan is made again from a full listing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def promised_plan(
     timeline: int | None = None,
     base: str | None = None,
 ) -> RecoveryPlan:
-    """As `with_times` and `plan_recovery`, of what is in the bucket.
+    """Plan a recovery like `with_times` and `plan_recovery`, but only from WAL that is in the bucket.
 
     Raises:
         RecoveryError: the target cannot be reached; the message says what can.
@@ -55,12 +55,12 @@ def promised_plan(
     plan = planned(facts)
     if are_there(store, facts.system_identifier, plan.wal.files):
         return plan
-    report.note("The index of the archive named WAL that is gone; the plan is made of what is there.")
+    report.note("The archive's index lists WAL that is missing from the bucket; planning without it.")
     return planned(replace(facts, archive=list_wal(store, facts.system_identifier, whole=True)))
 
 
 def are_there(store: ObjectStore, system_identifier: str, files: Iterable[WalFile]) -> bool:
-    """Whether the bucket has all of these files. One request for a thousand of them.
+    """Whether the bucket has all of these files. Needs one request per thousand files.
 
     Raises:
         StoreError: the store failed.
@@ -72,7 +72,7 @@ def are_there(store: ObjectStore, system_identifier: str, files: Iterable[WalFil
 
 
 def _listed(store: ObjectStore, system_identifier: str, first: str, last: str) -> set[str]:
-    """Names of the segments from `first` to `last`, whole or open."""
+    """Names of the segments from `first` to `last`, complete or partial."""
     beginning = file_key(system_identifier, first)
     folder = beginning[: beginning.rindex("/") + 1]
     found = set()

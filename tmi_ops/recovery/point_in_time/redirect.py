@@ -1,9 +1,8 @@
-"""A tablespace that the WAL creates after the base backup is created inside the data directory instead.
+"""Redirects a tablespace that the WAL creates after the base backup into the data directory.
 
-Where it was on the server is the place of another machine, or, on the server's own machine, of its living files. The
-record of its creation has that place as its last part. With the place emptied the server makes a directory in pg_tblspc
-instead, as it does with allow_in_place_tablespaces. Only records whose checksum says that they were read right are
-changed, and get a new one.
+Its original path belongs to another machine or, on the server's own machine, to the server's live files. The record of
+its creation ends with that path. With the path emptied, the server creates a directory in pg_tblspc instead, as with
+allow_in_place_tablespaces. Only records with a valid checksum are changed; they get a new checksum.
 
 Sources: src/include/access/xlogrecord.h, src/include/commands/tablespace.h (xl_tblspc_create_rec).
 """
@@ -21,9 +20,9 @@ _POLYNOMIAL = 0x82F63B78  # CRC-32C, bits reversed
 
 
 def emptied_place(wal: Wal, begins: int, oid: int) -> Mapping[int, int] | None:
-    """The bytes, by LSN, with which the record that begins there creates the tablespace `oid` in place.
+    """The bytes to change, by LSN, so that the record at `begins` creates the tablespace `oid` in place.
 
-    None: it is not such a record, or not whole.
+    None if it is not such a record, or is incomplete.
     """
     head, _ = wal.take(begins, RECORD_HEADER)
     length = int.from_bytes(head[:4], "little")
@@ -43,7 +42,7 @@ def emptied_place(wal: Wal, begins: int, oid: int) -> Mapping[int, int] | None:
 
 
 def _main_data(record: bytes) -> int | None:
-    """Where the main data of a record begins that has no blocks."""
+    """Offset of the main data of a record without blocks."""
     at = RECORD_HEADER
     while at < len(record):
         if record[at] == _ORIGIN:
@@ -60,7 +59,7 @@ def _main_data(record: bytes) -> int | None:
 
 
 def _checksum(record: bytes | bytearray) -> int:
-    """Of what follows the header, and then of the header before the checksum."""
+    """CRC of the bytes after the header, followed by the header up to the checksum."""
     return crc32c(bytes(record[RECORD_HEADER:]) + bytes(record[:_CRC_AT]))
 
 

@@ -1,9 +1,9 @@
-"""The replay: started, followed, and judged. It counts only when it stands where the plan wanted it to.
+"""Follows the replay and decides whether it reached the target.
 
-- A target (a time, an LSN): the server stops at it, says so in its log, and waits. Its word is the proof.
-- The end of the WAL: the server comes up by itself when no more WAL is there. The proof is that nothing follows in the
-  archive upon the last record that it replayed (see replay_end.py).
-- No more WAL, and the target not reached: an error that says how far the WAL goes.
+- A target (a time, an LSN): the server stops at it, logs that, and waits. The log message counts.
+- The end of the WAL: the server comes up when it finds no more WAL. This counts only if nothing in the archive follows
+  the last record it replayed (see replay_end.py).
+- The WAL ended before the target: an error that says how far the WAL goes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, RecoveryError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs
@@ -40,8 +41,8 @@ SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_
 
 
 class ReplayAgainError(Exception):
-    """The replay must be started once more: with these settings higher, with a tablespace that is made in place, or
-    (neither) to the end of the WAL."""
+    """The replay must be restarted: with these settings raised, with a tablespace created in place, or (neither) to the
+    end of the WAL."""
 
     def __init__(self, settings: Mapping[str, str], tablespace: int | None = None) -> None:
         super().__init__()
@@ -51,9 +52,9 @@ class ReplayAgainError(Exception):
 
 @dataclass(frozen=True)
 class Reached:
-    """Where the replay stands. `stopped` is the server's own word, empty at the end of the WAL.
+    """Where the replay stopped. `stopped`: the server's log message; empty at the end of the WAL.
 
-    `last_commit_at` is the time of the last transaction that is part of the result; None: none was replayed.
+    `last_commit_at`: commit time of the last replayed transaction; None if none was replayed.
     """
 
     lsn: int
@@ -64,7 +65,7 @@ class Reached:
 
 
 def replay_settings(plan: RecoveryPlan, *, to_the_end: bool) -> dict[str, str]:
-    """What the server is told of the timeline and the target; it waits there."""
+    """The server's settings for timeline and target; it pauses there."""
     settings = {"recovery_target_timeline": str(plan.timeline), "recovery_target_action": "pause"}
     if to_the_end:
         return settings
@@ -73,12 +74,12 @@ def replay_settings(plan: RecoveryPlan, *, to_the_end: bool) -> dict[str, str]:
 
 
 def follow(recovering: Recovering, spool: WalSpool, plan: RecoveryPlan, report: Report, *, to_the_end: bool) -> Reached:
-    """Wait until the server stands at the target.
+    """Wait until the server has reached the target.
 
     Raises:
-        RecoveryError: it ended before, or WAL that it needs cannot be used; the message says how far it came.
+        RecoveryError: the server exited before, or WAL that it needs cannot be used; the message says how far it got.
         DiskSpaceError: a disk is full.
-        ReplayAgainError: it must be started once more.
+        ReplayAgainError: the replay must be restarted.
     """
     log = ServerLog(recovering.log)
     with report.phase("replay", total=plan.wal.size or None) as phase, _Window(recovering) as window:
@@ -108,13 +109,13 @@ def follow(recovering: Recovering, spool: WalSpool, plan: RecoveryPlan, report: 
 
 
 def promote(recovering: Recovering, programs: Programs, identity: ServerIdentity) -> int:
-    """Have a server that waits at its target come up, on a timeline of its own.
+    """Promote a server that waits at its target to a new timeline.
 
     Returns:
         The new timeline.
 
     Raises:
-        RecoveryError: it did not.
+        RecoveryError: the promotion failed.
     """
     directory = recovering.cluster.directory
     log = ServerLog(recovering.log)
@@ -129,11 +130,11 @@ def promote(recovering: Recovering, programs: Programs, identity: ServerIdentity
                 return log.new_timeline
             time.sleep(LOOK_EVERY_S)
     log.read()
-    raise RecoveryError(f"The recovered cluster in {directory} did not come up: {log.last_words}.")
+    raise RecoveryError(f"The recovered cluster in {directory} could not be promoted: {log.last_words}.")
 
 
 def enabled_subscriptions(recovering: Recovering) -> int:
-    """How many of the cluster's subscriptions would begin to work if it ran as its source did."""
+    """How many subscriptions would become active if the cluster ran with the source's settings."""
     with psycopg.connect(**connection_parameters(recovering.cluster.address), autocommit=True) as connection:
         row = connection.execute("SELECT count(*) FROM pg_subscription WHERE subenabled").fetchone()
     return int(row[0]) if row else 0
@@ -148,14 +149,14 @@ class _State:
 
 
 class _Window:
-    """A connection to look through, opened as soon as the server lets anybody in."""
+    """A connection for observing the server, opened as soon as it accepts any."""
 
     def __init__(self, recovering: Recovering) -> None:
         self._parameters = connection_parameters(recovering.cluster.address)
         self._connection: psycopg.Connection[Any] | None = None
 
     def look(self) -> _State | None:
-        """None while the server is not yet consistent, and lets nobody in."""
+        """None while the server is not yet consistent and refuses connections."""
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._parameters, autocommit=True)
@@ -169,8 +170,8 @@ class _Window:
         return _State(in_recovery, parse_lsn(lsn or "0/0"), last_commit_at, paused)
 
     def resume(self) -> bool:
-        """Have the waiting server come up at once; False where our role may not. (A promotion it notices only within
-        a second.)"""
+        """Make the waiting server come up at once (it notices a promotion only within a second). False if our role
+        lacks the privilege."""
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._parameters, autocommit=True)
@@ -204,7 +205,7 @@ class _Progress:
 
 
 def _taken_until(spool: WalSpool, plan: RecoveryPlan) -> int:
-    """Where the last segment begins that the server has taken."""
+    """Start of the last segment that the server has taken."""
     taken = spool.taken
     return plan.wal.files[taken - 1].segment.start if taken else 0
 
@@ -214,7 +215,7 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
         return DiskSpaceError(
             f"A disk became full during the replay: {log.last_words}.",
             detail="What was restored so far was removed again; the backups are untouched.",
-            hint="free some space there, or restore into a directory on a larger disk (--into)",
+            hint="free some space there, or restore to a larger disk (--into)",
         )
     if log.tablespace is not None:
         if _make_in_place(plan, log.tablespace, spool):
@@ -224,9 +225,10 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
         return refusals.hole(plan.target, plan.wal, log.last_completed)
     if not log.ended_before_target:
         return RecoveryError(
-            f"The server ended during the replay: {log.last_words}.",
+            f"The server exited during the replay: {log.last_words}.",
             detail="What was restored so far was removed again; the backups are untouched.",
             hint="try another base backup (--backup ID)",
+            code=Code.REPLAY_ENDED,
         )
     if spool.damaged is not None:
         return spool.damaged
@@ -236,16 +238,16 @@ def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
     if plan.wal.goes_on:
         return refusals.hole(plan.target, plan.wal, log.last_completed)
     if plan.stop_lsn is not None:
-        # What lies between the last record and the target is filling: all that comes before the target is replayed.
+        # Only padding lies between the last record and the target: everything before the target is replayed.
         return ReplayAgainError({})
     return refusals.after_last_commit(plan.target, log.last_completed, plan.wal)
 
 
 def _require_the_end(plan: RecoveryPlan, log: ServerLog, spool: WalSpool, lsn: int) -> None:
-    """See that all WAL there is was replayed: a server comes up at whatever looks like the end of the WAL.
+    """Verify that all WAL was replayed: a server comes up at whatever looks like the end of the WAL.
 
     Raises:
-        RecoveryError: more WAL is there than was replayed.
+        RecoveryError: there is WAL that was not replayed.
     """
     if lsn < _end_of(plan) and _follows(plan, log, spool, lsn) == "more":
         raise _stopped_early(plan, log, lsn)
@@ -256,17 +258,17 @@ def _follows(plan: RecoveryPlan, log: ServerLog, spool: WalSpool, lsn: int) -> F
     if wal is None:
         return "nothing" if lsn >= _end_of(plan) else "more"
     found = what_follows(wal, lsn, log.last_record)
-    # Behind the end of these bytes there may be whole segments that were never asked for.
+    # Later segments may exist that the server never asked for.
     return "more" if found == "nothing" and wal.until < _end_of(plan) else found
 
 
 def _end_of(plan: RecoveryPlan) -> int:
-    """Up to where all WAL must be replayed; what lies behind a place that was asked for does not count."""
+    """The LSN up to which all WAL must be replayed: the requested target, or the end of the WAL."""
     return plan.wal.end if plan.stop_lsn is None else min(plan.stop_lsn, plan.wal.end)
 
 
 def _ended_at(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> int | None:
-    """Where the replay of a server that is gone ended; None: it does not say."""
+    """Where the replay of a server that has exited ended; None if its log does not say."""
     if log.last_record is None:
         return None
     wal = _wal_at(plan, spool, log.last_record)
@@ -274,7 +276,7 @@ def _ended_at(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> int | None
 
 
 def _make_in_place(plan: RecoveryPlan, tablespace: NewTablespace, spool: WalSpool) -> bool:
-    """Have the record that creates a tablespace create it in the data directory; False where that cannot be done."""
+    """Change the record that creates a tablespace to create it in the data directory; False if that is impossible."""
     wal = _wal_at(plan, spool, tablespace.lsn)
     bytes_of_it = None if wal is None else emptied_place(wal, tablespace.lsn, tablespace.oid)
     if not bytes_of_it or any(lsn in spool.edits for lsn in bytes_of_it):
@@ -292,8 +294,9 @@ def _stopped_early(plan: RecoveryPlan, log: ServerLog, lsn: int) -> RecoveryErro
     said = f": {log.broke}" if log.broke else ""
     return RecoveryError(
         f"The replay ended at {format_lsn(lsn)}, though the archived WAL goes to {format_lsn(plan.wal.end)}{said}. "
-        "What follows there does not continue what comes before it: it is damaged, or of another history.",
-        detail="What was restored so far was removed again; the archive was left as it is.",
-        hint=f"run `tmi-ops wal gaps --deep`; what comes before can be restored with --to-lsn {format_lsn(lsn)}; "
-        "a base backup that was taken later leads to what comes after it",
+        "The WAL after that does not continue the WAL before it: it is damaged, or from another history.",
+        detail="What was restored so far was removed again; the archive was not changed.",
+        hint=f"run `tmi-ops wal gaps --deep`; restore what is before that with --to-lsn {format_lsn(lsn)}; a base "
+        "backup that was taken later leads to what is after it",
+        code=Code.REPLAY_ENDED,
     )

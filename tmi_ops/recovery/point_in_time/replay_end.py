@@ -1,9 +1,9 @@
-"""Whether WAL that is there was left unreplayed: judged from the bytes that follow the last replayed record. Pure.
+"""Decides from the bytes after the last replayed record whether WAL was left unreplayed. Pure.
 
-A server that replays to the end of the WAL ends at the first record that is none, whatever lies behind it. At the
-true end nothing follows, or the beginning of a record that goes on beyond it. A record that does not follow upon the
-last one (its `xl_prev` names another), or one that is whole and was not replayed all the same, is a splice or damage:
-more WAL is there, and the cluster does not have it.
+A server that replays to the end of the WAL stops at the first invalid record, whatever is after it. At the true end,
+nothing follows, or the beginning of a record that continues beyond the end. A record that does not follow the last one
+(its `xl_prev` differs), or a complete one that was not replayed, means a splice or damage: there is more WAL, and the
+cluster does not have it.
 
 Source: src/include/access/xlogrecord.h and xlog_internal.h.
 """
@@ -22,12 +22,12 @@ _CONTINUES, _LONG = 0x0001, 0x0002
 _MAGIC_HIGH_BYTES = (0xD0, 0xD1)
 _DEFAULT_PAGE = 8192
 _PAGE_SIZE_AT = 36  # in a long header
-_SWITCH = (0, 0x40)  # resource manager and info of the record that ends a segment early
+_SWITCH = (0, 0x40)  # resource manager and info of a WAL switch record
 
 
 @dataclass(frozen=True)
 class Wal:
-    """Bytes of WAL from LSN `start`, the beginning of a segment, on; LSN `end` is where the archived WAL ends."""
+    """Bytes of WAL from LSN `start`, the start of a segment. `end`: LSN at which the archived WAL ends."""
 
     content: bytes
     start: int
@@ -45,8 +45,7 @@ class Wal:
         return min(self.end, self.start + len(self.content))
 
     def take(self, lsn: int, size: int) -> tuple[bytes, int]:
-        """So many bytes of a record from `lsn` on, without the headers of pages between; fewer at the end. And the LSN
-        behind them."""
+        """Up to `size` bytes of a record from `lsn`, without page headers, and the LSN after them."""
         taken = b""
         while size:
             if lsn % self.page == 0:
@@ -57,7 +56,7 @@ class Wal:
         return taken, lsn
 
     def places(self, lsn: int, size: int) -> list[int]:
-        """The LSNs of so many bytes of a record, from `lsn` on."""
+        """The LSNs of `size` bytes of a record from `lsn`."""
         found: list[int] = []
         while len(found) < size:
             if lsn % self.page == 0:
@@ -70,7 +69,7 @@ class Wal:
         return _LONG_HEADER if lsn % self.segment_size == 0 else _SHORT_HEADER
 
     def is_page(self, lsn: int) -> bool:
-        """Whether a page of this place begins there; what a recycled file holds says another."""
+        """Whether a valid page for this LSN begins there; pages of a recycled file have other addresses."""
         if lsn + _SHORT_HEADER > self.until:
             return False
         magic, _, address = self._header(lsn)
@@ -85,10 +84,10 @@ class Wal:
 
 
 def what_follows(wal: Wal, at: int, last_record: int | None) -> Follows:
-    """What the archived WAL has behind `at`, where the replay ended.
+    """What the archived WAL contains after `at`, where the replay ended.
 
     Args:
-        last_record: LSN at which the last replayed record began; None: not known.
+        last_record: LSN at which the last replayed record began; None: unknown.
     """
     place = at
     if place >= wal.until:
@@ -111,7 +110,7 @@ def what_follows(wal: Wal, at: int, last_record: int | None) -> Follows:
 
 
 def end_of_record(wal: Wal, begins: int) -> int:
-    """The LSN behind a replayed record, where the next one would begin."""
+    """The LSN after a replayed record, where the next one would begin."""
     head, _ = wal.take(begins, RECORD_HEADER)
     _, behind = wal.take(begins, int.from_bytes(head[:4], "little"))
     if len(head) == RECORD_HEADER and (head[17], head[16]) == _SWITCH:

@@ -1,7 +1,7 @@
-"""The server that replays: its settings, its start, and what is left of it in the data directory afterwards.
+"""Runs the server that replays WAL.
 
-It runs on settings of our own (see postgres/shelter.py). Those of its source came with the backup, but name addresses,
-certificates, libraries and, worst, an archive_command of another place; they are not read until the recovery is over.
+It runs with our own settings (see postgres/shelter.py). The source's settings came with the backup, but refer to
+addresses, certificates, libraries and an archive_command of another machine; they are not read during the recovery.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.settings import PostgresSettings
 
 AUTO_CONF = "postgresql.auto.conf"
-# Always there, unlike `postgres`, and nobody else is connected who could be in our way.
+# Always exists, unlike `postgres`, and no other session is connected to it.
 DATABASE = "template1"
 _SET_ASIDE = "set-aside.auto.conf"
-# What pg_controldata calls the settings that a replaying server must not have lower than its source had, or that it
+# pg_controldata's names for the settings that must not be lower during replay than on the source, or that the server
 # writes into the WAL when they differ.
 _AS_THE_SOURCE = {
     "wal_level setting": "wal_level",
@@ -53,30 +53,30 @@ _AS_THE_SOURCE = {
     "track_commit_timestamp setting": "track_commit_timestamp",
 }
 _SEGMENT_SIZE = "Bytes per WAL segment"
-# Nothing is durable before the end, when everything is synced at once.
+# Everything is synced at once at the end.
 _OWN: Mapping[str, str] = {"fsync": "off"}
 
 
 @dataclass(frozen=True)
 class Recovering:
-    """A server that replays. Its log is at `log`."""
+    """A server that replays WAL. `log`: path of its log."""
 
     cluster: RunningCluster
     log: Path
 
 
 def owner_of(directory: Path, programs: Programs, *, together: bool = False) -> ServerIdentity:
-    """As whom the cluster runs and to whom its files belong.
+    """The account that the cluster runs as and that owns its files.
 
-    As root: the owner of the directory (which may be absent) or else of the one around it that is there, when that is
-    not root; else an unprivileged user who reaches it.
+    As root: the owner of the directory or, if it is absent or root's, of its nearest existing parent, unless that is
+    root; else an unprivileged user who can reach it.
 
     Args:
-        together: all of the cluster lies in the directory and beside it: where it lies below a closed directory, the
-            server is to see no more of that than these.
+        together: the cluster lies entirely in the directory and beside it. If that is below a closed directory, the
+            server sees nothing else of it.
 
     Raises:
-        ProgramError: we are root, and nobody else can run the server there.
+        ProgramError: we are root, and no other user can run the server there.
     """
     around = directory.parent
     while not around.exists():
@@ -91,15 +91,15 @@ def owner_of(directory: Path, programs: Programs, *, together: bool = False) -> 
     program = programs.path("postgres")
     identity = server_identity(program, around, confined=together)
     if (directory / "PG_VERSION").exists() and not can_run(identity, program, directory):
-        return server_identity(program, directory)  # a cluster whose files are root's, as it was begun
+        return server_identity(program, directory)  # a cluster whose files still belong to root
     return identity
 
 
 def _as_owner(user: str, directory: Path, programs: Programs, around: Path | None) -> ServerIdentity:
-    """`around`: all of the cluster lies below it; None: something may lie elsewhere."""
+    """`around`: contains the entire cluster; None: parts of it may lie elsewhere."""
     program = programs.path("postgres")
     identities = [ServerIdentity(user=user)]
-    if user in (SERVER_USER, NOBODY):  # whom we chose ourselves, because the programs lie where only root may go
+    if user in (SERVER_USER, NOBODY):  # chosen by us, because only root can reach the programs
         if around is not None:
             identities.append(ServerIdentity(user=user, opened=(installation_of(program), around)))
         identities.append(ServerIdentity(user=user, passes_closed_directories=True))
@@ -108,12 +108,12 @@ def _as_owner(user: str, directory: Path, programs: Programs, around: Path | Non
             return identity
     raise ProgramError(
         f"{directory} belongs to {user}, who cannot run {program} there.",
-        hint="set TMI_OPS_PG_BINDIR to programs he can run, or restore below a directory of root",
+        hint="set TMI_OPS_PG_BINDIR to programs that this user can run, or restore below a directory owned by root",
     )
 
 
 def prepare_recovery(destination: Destination) -> None:
-    """Make the extracted files a cluster that will recover, with its source's settings set aside."""
+    """Prepare the extracted files for recovery, with the source's settings set aside."""
     directory = destination.directory
     for name in ("standby.signal", "recovery.signal", "postmaster.pid"):
         (directory / name).unlink(missing_ok=True)
@@ -132,11 +132,11 @@ def recovering_server(
     *,
     superuser: bool,
 ) -> Iterator[Recovering]:
-    """Start the replay; the server is stopped when the block ends.
+    """Run the replaying server for the length of a `with` block.
 
     Args:
-        role: as whom we look at it; `superuser`: whether that role is one.
-        parameters: of this recovery: its restore_command, its target.
+        role: the role that observes it; `superuser`: whether that role is a superuser.
+        parameters: settings of this recovery, such as restore_command and target.
 
     Raises:
         ProgramError: pg_controldata could not read the cluster.
@@ -176,9 +176,9 @@ def recovering_server(
 
 @contextlib.contextmanager
 def _auto_conf_aside(destination: Destination) -> Iterator[None]:
-    """A value in it that this machine does not know would keep the server from starting, though ours overrules it.
+    """Move postgresql.auto.conf away: an invalid value in it keeps the server from starting even if we override it.
 
-    Where it is set aside for the whole recovery already, nothing.
+    Does nothing if it is set aside for the entire recovery already.
     """
     auto_conf, kept = destination.directory / AUTO_CONF, destination.work / _SET_ASIDE
     if not auto_conf.exists() or kept.exists():
@@ -192,20 +192,20 @@ def _auto_conf_aside(destination: Destination) -> Iterator[None]:
 
 
 def bring_back_settings(destination: Destination) -> None:
-    """Put back what a look at the cluster that was cut off had set aside."""
+    """Put back the settings that an interrupted run of the server left set aside."""
     kept = destination.work / _SET_ASIDE
     if kept.exists():
         kept.replace(destination.directory / AUTO_CONF)
 
 
 def auto_conf_of_source(destination: Destination) -> str:
-    """The text of the source's postgresql.auto.conf, which a recovery sets aside; empty where it had none."""
+    """The source's postgresql.auto.conf, which a recovery sets aside; empty if there was none."""
     kept = destination.work / _SET_ASIDE
     return kept.read_text(errors="replace") if kept.exists() else ""
 
 
 def settings_of_source(programs: Programs, directory: Path) -> dict[str, str]:
-    """What the cluster's source had of those settings that a replaying server must not have lower.
+    """The source's values of the settings that must not be lower during replay.
 
     Raises:
         ProgramError: pg_controldata could not read the cluster.
@@ -214,20 +214,20 @@ def settings_of_source(programs: Programs, directory: Path) -> dict[str, str]:
     found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
     missing = [name for name in (*_AS_THE_SOURCE, _SEGMENT_SIZE) if name not in found]
     if missing:
-        raise ProgramError(f"pg_controldata does not tell {', '.join(missing)} of {directory}.")
+        raise ProgramError(f"pg_controldata does not report {', '.join(missing)} for {directory}.")
     settings = {setting: found[name].strip() for name, setting in _AS_THE_SOURCE.items()}
-    # A server does not start with room for less than two segments, and these may have up to 1 GB.
+    # A server does not start with less than two segments, which may have up to 1 GB each.
     return {**settings, "min_wal_size": f"{2 * int(found[_SEGMENT_SIZE]) >> 20}MB"}
 
 
 def run_as(identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float = PROGRAM_LIMIT_S) -> None:
-    """Run a program of the server's as whom the server runs.
+    """Run a PostgreSQL program as the server's user.
 
     Args:
-        limit: seconds after which it is ended.
+        limit: timeout in seconds.
 
     Raises:
-        ProgramError: it failed, or did not end in time.
+        ProgramError: it failed, or timed out.
     """
     done = ended_as(identity, argv, limit=limit)
     if done.returncode != 0:
@@ -237,10 +237,10 @@ def run_as(identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float
 def ended_as(
     identity: ServerIdentity, argv: Sequence[str | Path], *, limit: float = PROGRAM_LIMIT_S
 ) -> subprocess.CompletedProcess[str]:
-    """As `run_as`, but a failure is the caller's to read.
+    """Like `run_as`, but returns the result even if the program failed.
 
     Raises:
-        ProgramError: it did not end in time.
+        ProgramError: it timed out.
     """
     try:
         return subprocess.run(

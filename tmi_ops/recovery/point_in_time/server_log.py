@@ -1,4 +1,4 @@
-"""What a replaying server says in its log that it says nowhere else: that it stopped at the target, and why it ended.
+"""Reads from the log of a replaying server whether it stopped at the target, and why it exited.
 
 Source: src/backend/access/transam/xlogrecovery.c, whose messages are the same from PostgreSQL 13 to 18.
 """
@@ -30,7 +30,7 @@ _LINES_KEPT = 12
 
 @dataclass(frozen=True)
 class NewTablespace:
-    """One that the record at `lsn` creates, at `place`."""
+    """A tablespace that the record at `lsn` creates at `place`."""
 
     lsn: int
     oid: int
@@ -39,12 +39,12 @@ class NewTablespace:
 
 @dataclass
 class ServerLog:
-    """Reads a log as it grows; what it said so far.
+    """Reads a log as it grows.
 
-    `tablespace` is one that a record creates, at which there was trouble.
-    `stopped` is the server's word that the target was reached, such as `before commit of transaction 735, time ...`.
-    `last_record` is the LSN at which the last replayed record began; `broke` is why the next one is none.
-    `too_low` names settings that the source had higher.
+    `tablespace`: one whose creation by a record failed.
+    `stopped`: where the server stopped at the target, such as `before commit of transaction 735, time ...`.
+    `last_record`: LSN at which the last replayed record began; `broke`: why the next one is invalid.
+    `too_low`: settings that were higher on the source.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class ServerLog:
     _tail: list[str] = field(default_factory=list)
 
     def read(self) -> None:
-        """Take in what was added since the last time, whole lines only."""
+        """Read the lines that were added since the last call."""
         with open(self.path, "rb", opener=no_link) as file:
             file.seek(self._read)
             added = file.read()
@@ -72,13 +72,13 @@ class ServerLog:
             self._take(line)
 
     def restart(self) -> None:
-        """Begin at the beginning of a log that was emptied."""
+        """Start over with a log that was truncated."""
         self._read = 0
 
     @property
     def last_words(self) -> str:
-        """What it said at last, for a person who must find out why it ended."""
-        return " / ".join(self.fatal[-2:] or self._tail[-4:]) or "it said nothing"
+        """The last messages, to find out why the server exited."""
+        return " / ".join(self.fatal[-2:] or self._tail[-4:]) or "no message in its log"
 
     def _take(self, line: str) -> None:
         self._tail = [*self._tail, line.strip()][-_LINES_KEPT:]
@@ -102,6 +102,6 @@ class ServerLog:
 
     def _take_fatal(self, said: str) -> None:
         self.ended_before_target |= said.startswith(_ENDED_BEFORE)
-        # Every look of ours before it is consistent is refused with such a line.
+        # Our connection attempts before it is consistent cause these messages.
         if not said.startswith(("the database system is", "database system is")):
             self.fatal.append(said)

@@ -1,13 +1,13 @@
-"""WAL fetched ahead of the replay, and the restore_command that takes it from there.
+"""Prefetches WAL for the replay, and provides the restore_command that takes it.
 
-A thread keeps a window of segments ready as files. The restore_command is a few words of shell: it takes the file by
-renaming it, so the server waits for no interpreter and no copy. Only where the file is not ready it leaves a note and
-waits until the note is gone: either the file is ready then, or the archive has none, which is what exit code 1 says.
+A thread keeps a window of segments ready as files. The restore_command is a short shell command that takes the file by
+renaming it, so the server waits for no interpreter and no copy. If the file is not ready, it leaves a note and waits
+until the note is gone: then either the file is ready, or the archive has none, which means exit code 1.
 
-A segment that the archive has but that cannot be used is not answered with 1 while the server replays to the end of
-the WAL: it would take that for the end, and come up in the middle of history. Its note stays, and `failure` says why;
-whoever started the server ends it then. A server that has a target does not come up before it, and looks beyond it:
-there the answer is 1, and `damaged` tells afterwards why the target was not reached.
+While the server replays to the end of the WAL, a segment that the archive has but that cannot be used is not answered
+with 1: the server would take that for the end and come up in the middle of history. Its note stays, `failure` says why,
+and the caller stops the server. A server with a target does not come up before it, and looks beyond it: there the
+answer is 1, and `damaged` says afterwards why the target was not reached.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.coverage import WalFile
 from tmi_ops.wal.fetching import read_wal_file
 
-# The window: enough to outrun the replay over a slow stretch, little beside any data directory.
+# The window: enough to bridge a slow stretch, small compared with any data directory.
 AHEAD_BYTES = 512 << 20
 MOST_AHEAD = 64
-# Memory of a fetch is up to three segments: packed, unpacked, and what the transport holds. More of them at once do not
-# help two cores.
+# A fetch needs memory for up to three segments: compressed, decompressed, and in transport. More of them at once do
+# not help two cores.
 FETCHES_AT_ONCE = 3
 FETCHED_BYTES = 256 << 20
 POLL_S = 0.01
-# How long the server is kept waiting for a segment while the store does not answer.
+# How long the server waits for a segment while the store does not answer.
 PATIENCE_S = 300.0
-# For a timeline whose history the archive does not have; no server takes it for one.
+# Placeholder for the history of a timeline that is not in the archive; servers do not parse it as a history.
 STAND_IN = b"# tmi_ops: this timeline is taken; its history was never archived, or cannot be read\n"
 _READY, _WANTED = "ready", "wanted"
 
 
 class WalSpool:
-    """For the length of a `with` block, keeps WAL ready in `directory`, which must be on the data directory's disk.
+    """Keeps WAL ready for the length of a `with` block.
 
     Args:
-        files: what may be replayed, in the order of the WAL.
+        files: what may be replayed, in WAL order.
         histories: timelines whose history the server may ask for.
-        identity: as whom the server runs; the files become its own.
-        newest_timeline: up to which one ids are taken. Where the archive has no history of one, the server is given a
-            stand-in, so that it begins none of the same id.
+        directory: where to keep it; must be on the data directory's disk.
+        identity: the server's account, which will own the files.
+        newest_timeline: the highest timeline id in use. For timelines without an archived history, the server gets a
+            placeholder, so that it does not reuse the id.
 
-    `to_the_end` tells whether the server replays to the end of the WAL.
+    `to_the_end`: whether the server replays to the end of the WAL.
     """
 
     to_the_end = True
@@ -105,29 +106,29 @@ class WalSpool:
 
     @property
     def failure(self) -> OpsError | None:
-        """Why a segment that the server waits for cannot be had; the server would wait for ever."""
+        """Why the segment that the server waits for cannot be fetched; it would wait forever."""
         return self._failure
 
     @property
     def taken(self) -> int:
-        """How many of the files the server has taken, up to the farthest one."""
+        """How many files the server has taken, counted up to the last one."""
         with self._lock:
             made = set(self._made)
         gone = [self._order[name] for name in made if not self._ready(name).exists()]
         return max(gone, default=-1) + 1
 
     def edit(self, content: Mapping[int, int]) -> None:
-        """Hand over these bytes, by LSN, instead of those that are archived there."""
+        """Deliver these bytes, by LSN, instead of the archived ones."""
         self.edits |= content
         for file in self._files.values():
             if any(file.segment.start <= lsn < file.segment.end for lsn in content):
                 self._ready(file.name).unlink(missing_ok=True)
 
     def content_from(self, lsn: int) -> tuple[int, bytes] | None:
-        """The bytes of the file that holds an LSN and of the one after it, and where they begin; None: there is none.
+        """The bytes of the file that contains an LSN and of the next file, and their start LSN; None: no such file.
 
         Raises:
-            OpsError: they cannot be fetched once more.
+            OpsError: they cannot be fetched again.
         """
         held = [file for file in self._files.values() if file.segment.start <= lsn < file.segment.end]
         if not held:
@@ -137,14 +138,14 @@ class WalSpool:
         return begins, b"".join(self.content(file) for file in (held[-1], *following[-1:]))
 
     def at_hand(self, file: WalFile) -> bytes | None:
-        """The bytes of a file that is ready and was not taken; None: it is not."""
+        """The bytes of a file that is ready and not yet taken, else None."""
         try:
             return self._ready(file.name).read_bytes()
         except FileNotFoundError:
             return None
 
     def content(self, file: WalFile) -> bytes:
-        """The bytes of a file, fetched once more.
+        """The bytes of a file, fetched again.
 
         Raises:
             OpsError: they cannot be fetched.
@@ -182,7 +183,7 @@ class WalSpool:
                 return
 
     def _collect(self) -> None:
-        """Take note of the fetches that are done."""
+        """Record the results of finished fetches."""
         for name in [name for name, fetching in self._fetching.items() if fetching.done()]:
             fetching = self._fetching.pop(name)
             try:
@@ -197,7 +198,7 @@ class WalSpool:
                     self._failures[name] = _gone(name)
 
     def _answer(self, name: str) -> None:
-        """Have what the server waits for fetched, or take its note away: the file is ready, or there is none."""
+        """Fetch what the server waits for, or remove its note if the file is ready or does not exist."""
         if name in self._failures:
             self._fail_or_retry(name, self._failures[name])
         elif name in self._fetching:
@@ -215,10 +216,10 @@ class WalSpool:
         self._note(name).unlink(missing_ok=True)
 
     def _fail_or_retry(self, name: str, error: OpsError) -> None:
-        """A store that is out for a while must not cost a replay of hours."""
+        """A temporary outage of the store must not abort a replay of hours."""
         first = name not in self._failed_since
         since = self._failed_since.setdefault(name, time.monotonic())
-        # What found no room when it was fetched ahead may find some now that the files before it are taken.
+        # A file that did not fit when prefetched may fit now that earlier files are taken.
         found_no_room = first and isinstance(error, DiskSpaceError)
         if found_no_room or (error.transient and time.monotonic() - since < PATIENCE_S):
             del self._failures[name]
@@ -241,7 +242,7 @@ class WalSpool:
         self._fetching[name] = self._pool.submit(self._bring, name)
 
     def _bring(self, name: str) -> bool:
-        """Fetch a file and make it ready in one step; False when the archive does not have it."""
+        """Fetch a file and make it ready atomically; False if the archive does not have it."""
         file = self._files.get(name)
         content = self._read(file.stored if file else name)
         if content is None:
@@ -254,7 +255,7 @@ class WalSpool:
         return True
 
     def _edited(self, content: bytes, file: WalFile) -> bytes:
-        if file.cut is not None:  # what comes there is of a history that was left
+        if file.cut is not None:  # what follows belongs to a history that was left
             content = content[: file.cut - file.segment.start].ljust(len(content), b"\0")
         own = {lsn: byte for lsn, byte in self.edits.items() if file.segment.start <= lsn < file.segment.end}
         if not own:
@@ -266,7 +267,7 @@ class WalSpool:
 
     def _read(self, stored: str) -> bytes | None:
         content = read_wal_file(self._store, self._system_identifier, stored)
-        # An open segment that was listed may be whole by now, and then has its whole name.
+        # A partial segment that was listed may be complete by now, and then has the complete name.
         whole = stored.removesuffix(PARTIAL_SUFFIX)
         if content is None and whole != stored:
             return read_wal_file(self._store, self._system_identifier, whole)
@@ -280,13 +281,13 @@ class WalSpool:
 
 
 def _unusable(name: str, error: OpsError) -> RecoveryError:
-    """Before `name` everything could be replayed."""
+    """The error for a WAL file that cannot be used."""
     damaged = isinstance(error, IntegrityError)
     return RecoveryError(
         f"Recovery needs {name}, which cannot be used: {error.message}",
-        detail="What was restored so far was removed again; the archive was left as it is.",
-        hint="bring back an earlier version of the object if the bucket keeps versions, or aim at a point before "
-        "it; a base backup taken after it leads to every point after that"
+        detail="What was restored so far was removed again; the archive was not changed.",
+        hint="if the bucket keeps versions, restore an earlier version of the object; or choose a target before it, or "
+        "one after the next base backup"
         if damaged
         else error.hint,
         transient=isinstance(error, StoreError) and error.transient,
@@ -295,8 +296,8 @@ def _unusable(name: str, error: OpsError) -> RecoveryError:
 
 def _gone(name: str) -> RecoveryError:
     return RecoveryError(
-        f"The archive had {name} when recovery was planned, and has it no more.",
-        hint="try again; `tmi-ops wal gaps` shows what is there",
+        f"{name} was removed from the archive after the recovery was planned.",
+        hint="try again; `tmi-ops wal gaps` lists what is missing",
     )
 
 

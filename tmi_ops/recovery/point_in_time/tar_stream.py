@@ -1,8 +1,8 @@
-"""Reading PostgreSQL's base backups: a tar inside zstd, straight from the store's chunks into files.
+"""Extracts PostgreSQL's base backups, zstd-compressed tars, directly from the store's chunks into files.
 
-Only what PostgreSQL puts into a base backup is understood: directories, files, and the symbolic links of tablespaces,
-which are left out (where they point to is decided by the restore). Anything else is refused, and so is a path that
-leads out of the target.
+Accepts only what PostgreSQL puts into a base backup: directories, files, and the symbolic links of tablespaces, which
+are skipped (the restore decides where they point). Everything else is refused, as are paths that lead out of the
+target.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tmi_ops.errors import DiskSpaceError, IntegrityError
 
 BLOCK = 512
 PLAIN_CHUNK = 1 << 20
-# Behind the end of a tar there is padding, to a record of 10 KiB at most.
+# A tar is padded at its end, to a record of 10 KiB at most.
 MOST_TRAILING = 1 << 20
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -28,18 +28,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def extract(chunks: Iterator[bytes], target: Path, what: str, *, limit: int | None = None) -> int:
-    """Extract a zstd-compressed tar into the directory `target`, which exists.
+    """Extract a zstd-compressed tar into the existing directory `target`.
 
     Args:
-        chunks: its compressed bytes, read to their end.
-        what: the archive in words, for messages.
-        limit: the most bytes that its files may have; None: as many as it says. No byte beyond it is written.
+        chunks: its compressed bytes, read to the end.
+        what: name of the archive, for messages.
+        limit: maximum size of its files in bytes; nothing beyond it is written. None for no limit.
 
     Returns:
         Bytes of the files.
 
     Raises:
-        IntegrityError: it is no such tar, or it is cut.
+        IntegrityError: it is not such a tar, or is truncated.
         DiskSpaceError: the disk is full.
     """
     plain = _Plain(chunks, what)
@@ -48,7 +48,7 @@ def extract(chunks: Iterator[bytes], target: Path, what: str, *, limit: int | No
         member = _parse(header, what)
         members += 1
         if limit is not None and (written + member.size > limit or members > _most_members(limit)):
-            raise IntegrityError(f"{what} holds more than the {limit:,} bytes of files that were backed up.")
+            raise IntegrityError(f"{what} contains more than the {limit:,} bytes of files that were backed up.")
         path = target / _inside(member.name, what)
         try:
             if member.isdir():
@@ -57,7 +57,7 @@ def extract(chunks: Iterator[bytes], target: Path, what: str, *, limit: int | No
                 _write(path, plain, member.size)
                 plain.read(-member.size % BLOCK)
             elif not (member.issym() and path.parent.name == "pg_tblspc"):
-                raise IntegrityError(f"{what} holds {member.name!r}, which is neither a file nor a directory.")
+                raise IntegrityError(f"{what} contains {member.name!r}, which is neither a file nor a directory.")
         except OSError as error:
             raise disk_failed(error, path) from error
         if member.isreg():
@@ -67,18 +67,18 @@ def extract(chunks: Iterator[bytes], target: Path, what: str, *, limit: int | No
 
 
 def _most_members(limit: int) -> int:
-    """More files and directories than any cluster of that size has."""
+    """Upper limit for the number of files and directories in a cluster of that size."""
     return 100_000 + limit // BLOCK
 
 
 def disk_failed(error: OSError, path: Path) -> Exception:
-    """What writing `path` failed with, for a person; the error itself where it is none of a full disk."""
+    """A DiskSpaceError if writing `path` failed because the disk is full; else the error itself."""
     if error.errno not in _FULL:
         return error
     return DiskSpaceError(
         f"The disk of {path} is full.",
         detail="What was restored so far was removed again; the backups are untouched.",
-        hint="free some space there, or restore into a directory on a larger disk (--into)",
+        hint="free some space there, or restore to a larger disk (--into)",
     )
 
 
@@ -95,21 +95,21 @@ def _parse(header: bytes, what: str) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError) as error:
-        raise IntegrityError(f"{what} is not a tar as PostgreSQL writes it: {error}.") from error
+        raise IntegrityError(f"{what} is not a tar written by PostgreSQL: {error}.") from error
     if member.size < 0 or (member.size and not member.isreg()):
-        raise IntegrityError(f"{what} is not a tar as PostgreSQL writes it: {member.name!r} has {member.size} bytes.")
+        raise IntegrityError(f"{what} is not a tar written by PostgreSQL: {member.name!r} has {member.size} bytes.")
     return member
 
 
 def _inside(name: str, what: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise IntegrityError(f"{what} holds a path that leads out of it: {name!r}.")
+        raise IntegrityError(f"{what} contains a path that leads out of it: {name!r}.")
     return path
 
 
 class _Plain:
-    """The decompressed bytes, in the pieces that are asked for; never much more than one chunk in memory."""
+    """The decompressed bytes; never much more than one chunk in memory."""
 
     def __init__(self, chunks: Iterator[bytes], what: str) -> None:
         self._what = what
@@ -124,7 +124,7 @@ class _Plain:
         return b"".join(self.pieces(size))
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """Exactly `size` bytes, piece by piece."""
+        """Exactly `size` bytes, in pieces."""
         while size:
             if not self._rest:
                 self._rest = memoryview(self._next())
@@ -134,18 +134,18 @@ class _Plain:
             yield piece
 
     def drain(self) -> None:
-        """Read what follows the tar's end, so that the source can check that it is whole."""
+        """Read to the end of the source, so that it can verify its checksum."""
         trailing = len(self._rest)
         while chunk := self._decompressed():
             trailing += len(chunk)
             if trailing > MOST_TRAILING:
-                raise IntegrityError(f"{self._what} goes on behind its end.")
+                raise IntegrityError(f"{self._what} continues after its end.")
         self._source.drain()
 
     def _next(self) -> bytes:
         if chunk := self._decompressed():
             return chunk
-        raise IntegrityError(f"{self._what} ends in the middle.")
+        raise IntegrityError(f"{self._what} is truncated.")
 
     def _decompressed(self) -> bytes:
         try:
@@ -155,7 +155,7 @@ class _Plain:
 
 
 class _ChunkFile:
-    """An iterator of chunks as a file to read from."""
+    """A readable file made from an iterator of chunks."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

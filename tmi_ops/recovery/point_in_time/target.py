@@ -1,4 +1,4 @@
-"""The moment a cluster is to be brought back to."""
+"""The target of a recovery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tmi_ops.postgres.wal_files import format_lsn
 
 Kind = Literal["latest", "time", "lsn", "name"]
 
-# All kinds that PostgreSQL knows: of these one may be set, so the others are named only to be emptied.
+# PostgreSQL allows only one of these to be set; the others are listed so that they can be cleared.
 TARGET_SETTINGS = (
     "recovery_target",
     "recovery_target_lsn",
@@ -23,9 +23,9 @@ TARGET_SETTINGS = (
 
 @dataclass(frozen=True)
 class Target:
-    """At most one of `time` (aware), `lsn` and `name` (of a restore point); with none, as far as the WAL goes.
+    """At most one of `time` (aware), `lsn` and `name` (of a restore point); with none of them, the end of the WAL.
 
-    `inclusive`: what was committed exactly at `time`, or the record that begins at `lsn`, is part of the result.
+    `inclusive`: the result includes what was committed exactly at `time`, or the record that begins at `lsn`.
     """
 
     time: datetime | None = None
@@ -42,7 +42,7 @@ class Target:
         return "latest" if self.name is None else "name"
 
     def words(self) -> str:
-        """For a person: `2026-11-24 03:44:13 UTC`, `0/3000148`, `restore point before_import`."""
+        """For display: `2026-11-24 03:44:13 UTC`, `LSN 0/3000148`, `the restore point before_import`."""
         if self.time is not None:
             return time_words(self.time)
         if self.lsn is not None:
@@ -51,13 +51,13 @@ class Target:
 
 
 def time_words(moment: datetime) -> str:
-    """To the microsecond where it has any, always with its zone."""
+    """With microseconds if there are any, always in UTC."""
     moment = moment.astimezone(UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S.%f UTC}" if moment.microsecond else f"{moment:%Y-%m-%d %H:%M:%S UTC}"
 
 
 def target_settings(time: datetime | None, lsn: int | None, *, inclusive: bool) -> Mapping[str, str]:
-    """What PostgreSQL is told of a target; empty for as far as the WAL goes."""
+    """PostgreSQL's settings for a target; none for the end of the WAL."""
     if time is not None:
         settings = {"recovery_target_time": time.astimezone(UTC).isoformat(sep=" ")}
     elif lsn is not None:

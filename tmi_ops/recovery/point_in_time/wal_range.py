@@ -1,4 +1,4 @@
-"""Which archived WAL continues a base backup. Pure."""
+"""The archived WAL that continues a base backup. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tmi_ops.wal.lineage import Lineage
 
 
 def wal_after(base: BaseManifest, line: Lineage, archive: WalArchive) -> WalRange:
-    """The archived WAL that continues a base backup along a line which it lies on.
+    """The archived WAL that continues a base backup along its line.
 
-    The WAL between a base's beginning and its end is part of it; that of a primary ends with a whole segment.
+    A base backup includes the WAL from its start to its end; on a primary, up to the end of a segment.
     """
     return coverage(archive, line).range_from(parse_lsn(base.start_lsn), continued_at(base, line))
 
 
 def continued_at(base: BaseManifest, line: Lineage) -> int:
-    """The LSN from which on the archive must have what follows a base on a line that it lies on."""
+    """The LSN from which the archive must continue a base backup along its line."""
     stop = parse_lsn(base.stop_lsn)
     if base.from_standby is not False:
         return stop

@@ -1,4 +1,4 @@
-"""What pg_waldump tells of a segment: when transactions committed, and where restore points lie."""
+"""Reads commit times and restore points from a segment with pg_waldump."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAL_ENDS = ("error in WAL", "could not find a valid record")
 
 @dataclass(frozen=True)
 class TransactionEnd:
-    """A commit or abort, which recovery to a time can stop at: the LSN of its record and its time."""
+    """A commit or abort, at which recovery to a time can stop: its LSN and its time."""
 
     lsn: int
     at: datetime
@@ -30,7 +30,7 @@ class TransactionEnd:
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """The LSN of its record, and when it was made; None: its record goes on in the next segment."""
+    """A restore point and its LSN. `at`: when it was created; None: its record continues in the next segment."""
 
     lsn: int
     name: str
@@ -41,7 +41,7 @@ def transaction_ends(programs: Programs, segment: Path) -> list[TransactionEnd]:
     """Commits and aborts whose record begins in this segment, in the order of the WAL.
 
     Raises:
-        ProgramError: pg_waldump could make nothing of it.
+        ProgramError: pg_waldump could not read the segment.
     """
     found = []
     for lsn, description in _records(programs, segment, "Transaction"):
@@ -55,7 +55,7 @@ def restore_points(programs: Programs, segment: Path) -> list[RestorePoint]:
     """Restore points whose record begins in this segment, in the order of the WAL.
 
     Raises:
-        ProgramError: pg_waldump could make nothing of it.
+        ProgramError: pg_waldump could not read the segment.
     """
     found = [
         (lsn, description.removeprefix(_RESTORE_POINT))
@@ -67,10 +67,10 @@ def restore_points(programs: Programs, segment: Path) -> list[RestorePoint]:
 
 
 def record_lines(programs: Programs, directory: Path, first: str, last: str, rmgr: str) -> Iterator[str]:
-    """pg_waldump's lines on the records of one kind that begin in these segments of a directory, as they come.
+    """Yield pg_waldump's lines for records of one resource manager that begin in these segments.
 
     Raises:
-        ProgramError: pg_waldump could make nothing of them.
+        ProgramError: pg_waldump could not read them.
     """
     argv = [str(programs.path("pg_waldump")), f"--path={directory}", f"--rmgr={rmgr}", first, last]
     with (
@@ -95,11 +95,7 @@ def record_lines(programs: Programs, directory: Path, first: str, last: str, rmg
 
 
 def _records(programs: Programs, segment: Path, rmgr: str) -> list[tuple[int, str]]:
-    """LSN and description of the records of one kind.
-
-    pg_waldump fails at the end of nearly every segment, as the last record goes on in the next one or the WAL ends
-    there; what it printed before counts.
-    """
+    """LSN and description of the records of one resource manager."""
     done = subprocess.run(
         [str(programs.path("pg_waldump")), f"--rmgr={rmgr}", str(segment)],
         env=plain_environment({"TZ": "UTC", "LC_ALL": "C"}),
@@ -113,6 +109,6 @@ def _records(programs: Programs, segment: Path, rmgr: str) -> list[tuple[int, st
 
 
 def _require_readable(returncode: int, said: str) -> None:
-    """Nearly every reading ends in an error, as the last record goes on in a segment that is not there."""
+    """pg_waldump fails at the end of nearly every segment, because the last record continues in the next one."""
     if returncode != 0 and not any(words in said for words in _WAL_ENDS):
         raise program_failed("pg_waldump", returncode, said)

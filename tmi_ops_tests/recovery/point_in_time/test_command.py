@@ -60,7 +60,7 @@ def test_a_directory_that_is_not_empty_is_refused_with_a_next_step(directory: Pa
     (directory / "precious").touch()
     done = run("--latest", "--into", str(directory), "--quiet")
     assert done.returncode == 2
-    assert f"[TMI-3000] {directory} is not empty." in done.stderr
+    assert f"[TMI-3060] {directory} is not empty." in done.stderr
     assert "HINT: Give another directory with --into" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import segment_at
 from tmi_ops.progress import SilentReport
@@ -164,8 +165,9 @@ def test_a_server_killed_during_the_replay_is_an_error_not_a_result(past: Past, 
     def kill_it() -> None:
         os.kill(int((directory / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
-    with pytest.raises(RecoveryError, match="The server ended during the replay"):
+    with pytest.raises(RecoveryError, match="The server exited during the replay") as killed:
         restore(past.settings, Target(), directory, report=Progress(after=1, then=kill_it, of="replay"))
+    assert killed.value.code is Code.REPLAY_ENDED
     assert not directory.exists(), sorted(directory.rglob("*"))[:10]
 
 

@@ -80,19 +80,19 @@ def test_wal_missing_between_two_timelines_is_named() -> None:
 
 def test_an_lsn_that_other_timelines_have_too_is_reached_on_the_newest_and_the_others_are_mentioned() -> None:
     notes = plan_recovery(FACTS, Target(lsn=lsn(7.9))).notes
-    assert any("Timeline 1 went on beyond this LSN" in note and "--timeline 1" in note for note in notes)
-    assert any("Timeline 2 went on beyond this LSN" in note for note in notes)
+    assert any("Timeline 1 continued past this LSN" in note and "--timeline 1" in note for note in notes)
+    assert any("Timeline 2 continued past this LSN" in note for note in notes)
     assert plan_recovery(FACTS, Target(lsn=lsn(5.2))).notes == ()
 
 
 def test_a_timeline_that_left_no_trace_is_refused() -> None:
-    with pytest.raises(RecoveryError, match=r"no timeline 4 in the store; it knows timeline 1, 2, 3"):
+    with pytest.raises(RecoveryError, match=r"no timeline 4\. It has timeline 1, 2, 3"):
         plan_recovery(FACTS, Target(), timeline=4)
 
 
 def test_a_timeline_whose_history_is_lost_is_refused_with_the_one_that_can_be_followed() -> None:
     facts = some_facts((FIRST, ON_TWO), WAL, histories={2: HISTORIES[2]}, histories_lost={3: "It is damaged."})
-    with pytest.raises(RecoveryError, match="timeline 3 came from is not known") as caught:
+    with pytest.raises(RecoveryError, match="origin of timeline 3 is unknown") as caught:
         plan_recovery(facts, Target())
     assert "It is damaged." in caught.value.message
     assert "--timeline 2" in caught.value.hint

@@ -34,7 +34,7 @@ def test_times_that_only_go_on_have_one_reading() -> None:
 
 def test_commits_behind_the_target_that_bear_earlier_times_are_told_with_the_later_place() -> None:
     (said,) = another_reading(ends(10, 19, 21, 30, 15, 19.5, 22), 300, minutes(20))
-    assert said.startswith("2026-11-24 12:20:00 UTC is ambiguous: the server's clock was put back, and 2 of")
+    assert said.startswith("2026-11-24 12:20:00 UTC is ambiguous: the server's clock was put back. 2 transactions")
     assert "the last one 2026-11-24 12:19:30 UTC" in said
     assert "--to-lsn 0/258" in said
 

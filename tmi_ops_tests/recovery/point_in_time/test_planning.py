@@ -96,7 +96,7 @@ def test_the_lsn_at_which_the_wal_ends_is_its_end() -> None:
 def test_a_time_after_the_last_commit_is_refused_with_the_time_of_that_commit() -> None:
     facts = some_facts(BASES, WAL, clock=WalClock(minutes(8.9)))
     error = _refused(facts, Target(time=minutes(9)))
-    assert "the last commit in it is of 2026-11-24 12:08:54 UTC" in error.message
+    assert "its last commit is at 2026-11-24 12:08:54 UTC" in error.message
     assert format_lsn(lsn(9.5)) in error.message
 
 
@@ -155,24 +155,24 @@ def test_a_chain_whose_parent_is_gone_gives_way_to_an_earlier_whole_one_and_the_
     other_full = a_base("other", 3.5)
     plan = plan_recovery(some_facts((other_full, SECOND, THIRD), WAL), Target())
     assert plan.chain == (other_full,)
-    assert "third cannot be used: it builds upon full, which is gone" in plan.notes[0]
+    assert "third cannot be used: it depends on full, which is missing" in plan.notes[0]
 
 
 def test_where_every_chain_lacks_its_parent_the_error_names_what_is_gone() -> None:
     error = _refused(some_facts((SECOND, THIRD), WAL), Target())
-    assert "third cannot be used: it builds upon full" in error.message
-    assert "second cannot be used: it builds upon full" in error.message
+    assert "third cannot be used: it depends on full" in error.message
+    assert "second cannot be used: it depends on full" in error.message
 
 
 def test_a_chain_with_a_gone_parent_that_is_asked_for_is_refused() -> None:
     refused = _refused(some_facts((SECOND, THIRD), WAL), Target(), base="third")
-    assert "builds upon full, which is gone" in refused.message
+    assert "depends on full, which is missing" in refused.message
 
 
 def test_a_base_that_failed_its_proof_and_all_that_build_upon_it_are_passed_over() -> None:
     plan = plan_recovery(some_facts(BASES, WAL, failed=frozenset({"second"})), Target())
     assert plan.chain == (FULL,)
-    assert "third is not used: a proof found second bad" in plan.notes[0]
+    assert "third is not used: second failed verification" in plan.notes[0]
 
 
 def test_a_base_that_is_asked_for_is_taken_even_if_a_proof_speaks_against_it() -> None:
@@ -239,7 +239,7 @@ def test_a_time_from_the_last_commit_before_wal_level_minimal_to_the_first_after
     assert told["recovery_target_lsn"] == format_lsn(lsn(7.4))
     assert told["recovery_target_inclusive"] == "off"
     assert "recovery_target_time" not in told
-    assert "The last commit before that is of 2026-11-24 12:07:12 UTC, the next one of" in plan.notes[-1]
+    assert "The last commit before that is at 2026-11-24 12:07:12 UTC, the next one at" in plan.notes[-1]
 
 
 def test_the_time_of_the_first_commit_after_wal_level_minimal_is_refused_unless_that_commit_is_excluded() -> None:

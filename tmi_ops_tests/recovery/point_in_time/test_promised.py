@@ -50,7 +50,7 @@ def test_a_segment_that_somebody_removed_ends_the_plan_though_the_index_names_it
     believing = read_facts(store)
     assert believing.archive.ends == {1: count * DEFAULT_SEGMENT_SIZE}
     assert plan_recovery(believing, Target()).wal.missing is None
-    with pytest.raises(RecoveryError, match=f"has a hole: {lost.name} is missing"):
+    with pytest.raises(RecoveryError, match=f"has a gap: {lost.name} is missing"):
         promised_plan(store, believing, Target(), programs, tmp_path, SilentReport())
     with_less = promised_plan(store, believing, Target(lsn=lost.start), programs, tmp_path, SilentReport())
     assert with_less.wal.end == lost.start

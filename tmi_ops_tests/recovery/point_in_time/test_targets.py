@@ -11,6 +11,7 @@ from threading import Event
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import SilentReport
@@ -132,8 +133,9 @@ def test_an_lsn_in_the_filling_of_the_last_segment_is_the_state_before_it(past: 
 
 def test_a_time_after_the_last_commit_is_refused_before_anything_is_fetched(past: Past, directory: Path) -> None:
     late = past.last.time.replace(year=past.last.time.year + 1)
-    with pytest.raises(RecoveryError, match=r"after the last archived WAL, .* the last commit in it is of"):
+    with pytest.raises(RecoveryError, match="its last commit is at") as refused:
         restore(past.settings, Target(time=late), directory)
+    assert refused.value.code is Code.TARGET_TOO_LATE
     assert not directory.exists()
 
 
