@@ -67,6 +67,8 @@ class Code(Enum):
     NO_BASE_BACKUP = 3011, "There is no base backup to recover from.", "Take one: `tmi-ops backup base`."
     NOT_HERE = 3020, "This server lacks what the backup needs.", "Install what is named, or restore elsewhere."
     LOAD_FAILED = 3030, "The dump could not be loaded.", "See the server's ERROR line."
+    NEEDS_SUPERUSER = 3031, "The restore needs rights that the connecting role lacks.", "Grant what the HINT names."
+    COPY_DIFFERS = 3032, "The restored copy differs from what was backed up.", "Verify another backup."
     TARGET_UNKNOWN = 3040, "The target names a restore point or timeline that does not exist.", "Check its spelling."
     TARGET_TOO_EARLY = 3041, "The target lies before the recovery window.", "Choose a later target."
     TARGET_TOO_LATE = 3042, "The target lies after the end of the archived WAL.", "Use `--latest`, or archive more."
@@ -74,6 +76,7 @@ class Code(Enum):
     WAL_INCOMPLETE = 3050, "The archived WAL does not lead to the target.", "See `tmi-ops wal gaps`."
     REPLAY_ENDED = 3051, "The server stopped replaying before the target.", "See `tmi-ops wal gaps --deep`."
     DIRECTORY_TAKEN = 3060, "The directory cannot be restored into.", "Give another directory, or empty this one."
+    DATABASE_EXISTS = 3061, "There is a database of that name.", "Use another name, or `--replace`."
 
     # 32: runbooks
     RUNBOOK = 3200, "A step of a runbook failed.", "Continue with `tmi-ops recover resume`."

@@ -1,1 +1,1 @@
-"""Reading from the store: restore, and the proof that a restore works."""
+"""Verifies and restores logical backups, and recovers clusters to a point in time."""

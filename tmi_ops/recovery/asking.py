@@ -1,4 +1,4 @@
-"""Asks the living server up to where its WAL goes, and when."""
+"""Asks the live server for its current WAL position and time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_current_wal
 
 
 def server_witness(connection: psycopg.Connection[Any]) -> Witness | None:
-    """Where the server's WAL ends now; None on a standby, which cannot speak for its primary."""
+    """The current end of the server's WAL; None on a standby, which does not know its primary's."""
     if _first(connection, "SELECT pg_is_in_recovery()"):
         return None
     row = connection.execute(_PLACE).fetchone()
@@ -32,12 +32,12 @@ def server_witness(connection: psycopg.Connection[Any]) -> Witness | None:
 
 
 def ask_server(postgres: PostgresSettings, report: Report) -> Witness | None:
-    """None where the living server cannot be asked: whoever recovers must manage then too."""
+    """None if the live server cannot be reached: recovery must work then, too."""
     try:
         with connect(postgres) as connection:
             return server_witness(connection)
     except OpsError as error:
-        report.note(f"The living server could not be asked: {error.message}")
+        report.note(f"The live server could not be read: {error.message}")
         return None
 
 

@@ -1,10 +1,10 @@
-"""Loading a dump of our own by two roles in turns: what only a superuser may make, and everything else.
+"""Loads a dump of our own with two roles: one for objects that only a superuser can create, one for the rest.
 
-A database that is copied to its own server may hold what only a superuser made: an extension that is not trusted, an
-event trigger, a function in C. These are made by the connecting role. All the rest, and with it every function of a
-CHECK, an index or a view that a load calls, is made by a role that owns the new database and nothing else; owners and
-rights come at the end (least_role.py). The dump must be one that pg_dump has just made for us: an entry of the first
-kind is run as it stands.
+A database that is copied to its own server may contain objects that only a superuser can create: an untrusted
+extension, an event trigger, a function in C. The connecting role creates these. Everything else, including every
+function that the load calls from a CHECK, an index or a view, is created by a role that owns only the new database;
+owners and privileges are set at the end (least_role.py). The dump must have just been made by our own pg_dump, because
+entries of the first kind run unchanged.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from tmi_ops.settings import PostgresSettings
 
 _DATA, _POST_DATA = 3, 4
 _RIGHTS = ("ACL", "DEFAULT ACL")
-# These follow what they are about.
+# These follow the object they refer to.
 _ABOUT = ("COMMENT", "SECURITY LABEL")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Entries that follow each other in a dump and are loaded by the same role. `side_by_side`: their order is free.
+    """Consecutive entries of a dump that are loaded by the same role. `side_by_side`: in any order.
 
-    `rights`: they are rights on objects of PostgreSQL's own.
+    `rights`: they are privileges on system objects.
     """
 
     dump_ids: tuple[int, ...]
@@ -54,8 +54,8 @@ def load_by_turns(address: PostgresSettings, dump: Path, programs: Programs, rep
     """Restore an archive that was just made into the empty database that `address` names.
 
     Raises:
-        ProgramError: pg_restore failed; its words are in the message.
-        DatabaseError: the server does not let the role in that is made for the load.
+        ProgramError: pg_restore failed; the message quotes its output.
+        DatabaseError: the server refuses the temporary role that loads the dump.
     """
     if not is_superuser(address):
         load_archive(address, dump, programs, report)
@@ -77,13 +77,13 @@ def load_by_turns(address: PostgresSettings, dump: Path, programs: Programs, rep
 
 
 def turns_of(toc: Toc, trusted: Collection[str]) -> tuple[tuple[Turn, ...], Turn]:
-    """Who loads what, in the dump's own order. Pure.
+    """Assign entries to roles, in the dump's order. Pure.
 
     Args:
         trusted: extensions that the server lets ordinary roles create.
 
     Returns:
-        The turns before owners and rights of the database's own objects are given, and one for afterwards.
+        The turns before owners and privileges are set, and one for afterwards.
     """
     whose = _whose(toc, trusted)
     ordered = order_matters(toc)
@@ -97,7 +97,7 @@ def turns_of(toc: Toc, trusted: Collection[str]) -> tuple[tuple[Turn, ...], Turn
 
 
 def _whose(toc: Toc, trusted: Collection[str]) -> dict[int, bool]:
-    """By dump id, whether only a superuser may load it."""
+    """By dump id, whether only a superuser can load it."""
     tables = {(entry.namespace, entry.tag) for entry in toc.of_kind("TABLE")}
     found: dict[int, bool] = {}
     for entry in toc.entries:
@@ -108,7 +108,7 @@ def _whose(toc: Toc, trusted: Collection[str]) -> dict[int, bool]:
 
 
 def _section(entry: TocEntry) -> int:
-    """What belongs to no section, such as the encoding, is loaded before everything else."""
+    """Entries without a section, such as the encoding, are loaded first."""
     return entry.section if entry.section in (_DATA, _POST_DATA) else 0
 
 
@@ -131,5 +131,5 @@ def _load(address: PostgresSettings, dump: Path, programs: Programs, turn: Turn)
 
 
 def _lines(dump_ids: Sequence[int]) -> Iterator[str]:
-    """As `pg_restore --list` writes them; what comes behind the semicolon is for people."""
+    """In the format of `pg_restore --list`, without the comments."""
     return (f"{number};\n" for number in dump_ids)

@@ -1,4 +1,4 @@
-"""Is the restored copy what the source was? Every table's rows, every object's definition, every sequence."""
+"""Compares a restored copy with its source: every table's rows, every object's definition, every sequence."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from tmi_ops.store.manifest import SequenceRange, TableFingerprint
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between a restored copy and its source, a sentence each; equal when there is none.
+    """The differences between a restored copy and its source, one sentence each; equal if there are none.
 
-    `notes` are of the server that the copy stands on, such as another version of an extension.
+    `notes`: differences of the server, such as another version of an extension.
     """
 
     differences: tuple[str, ...]
@@ -50,12 +50,12 @@ class Comparison:
 def compare_with_source(
     address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report
 ) -> Comparison:
-    """Compare the restored database that `address` names with what was backed up.
+    """Compare the restored database that `address` names with the backup.
 
-    Of a schema-only backup there are no rows to compare; its objects are.
+    For a schema-only backup, only objects are compared.
 
     Args:
-        programs: not older than the server at `address`.
+        programs: at least as new as the server at `address`.
     """
     manifest = fetched.manifest
     if manifest.format == "schema-only":
@@ -92,7 +92,7 @@ def _compare_contents(
 
 
 def _compare_records(address: PostgresSettings, fetched: FetchedBackup, report: Report) -> Comparison:
-    """As releases did that read every row a second time by SQL: their backups hold no other digest."""
+    """For backups of earlier releases, whose digests were computed by reading every row again with SQL."""
     manifest = fetched.manifest
     with connect(address) as connection:
         pin_text_output(connection)
@@ -105,12 +105,12 @@ def _compare_records(address: PostgresSettings, fetched: FetchedBackup, report: 
 def compare_databases(
     source: PostgresSettings, copy: PostgresSettings, programs: Programs, report: Report
 ) -> Comparison:
-    """Compare two running databases that nobody writes to: every definition, row, sequence and large object.
+    """Compare two running databases without concurrent writes: every definition, row, sequence and large object.
 
-    Each is dumped once and counted as a backup is (`backup/counting.py`).
+    Each is dumped once and counted like a backup (`backup/counting.py`).
 
     Args:
-        programs: not older than either server.
+        programs: at least as new as either server.
     """
     with report.phase("compare", total=2, unit="steps") as phase:
         toc, contents = count_database(source, programs)
@@ -141,7 +141,7 @@ def _major(connection: psycopg.Connection[Any]) -> int:
 
 
 def differing_values(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:
-    """Sequences of the copy that stand outside of what the source's could have been at the dump."""
+    """Sequences of the copy whose value is outside the range the source could have had at the time of the dump."""
     differences = []
     for name, bounds in sorted(source.items()):
         low, high = sorted((bounds.before, bounds.after))
@@ -149,5 +149,5 @@ def differing_values(source: dict[str, SequenceRange], copy: dict[str, int]) -> 
         if value is None:
             differences.append(f"sequence {name} is missing from the restored copy")
         elif not low <= value <= high:
-            differences.append(f"sequence {name} stands at {value}, in the source it was between {low} and {high}")
+            differences.append(f"sequence {name} is at {value}, in the source it was between {low} and {high}")
     return differences

@@ -1,10 +1,10 @@
-"""Does the restored copy hold what was dumped? Every row, every sequence, every large object.
+"""Compares the content of a restored copy with the dump: every row, every sequence, every large object.
 
-1. The copy is dumped as its source was, and counted: nearly all tables have the same digest then.
-2. Where one has not, its rows are read with the source's columns in the source's order: an inherited table may have
-   them in another order after a restore.
-3. Where that differs too, both are compared as multisets: rows may lie in another order. What does not even out is
-   named, by its primary key where it has one.
+1. The copy is dumped like its source, and counted: nearly all tables then have the same digest.
+2. If a digest differs, the table is read again with the source's columns in the source's order: an inherited table may
+   have another column order after a restore.
+3. If that differs, too, both are compared as multisets, because the order of rows may differ. Remaining differences are
+   reported with their primary key, if there is one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _SHOWN = 60  # characters of a key
 
 @dataclass(frozen=True)
 class Pairing:
-    """Tables of both sides. `suspects`: those whose digests, or columns, are not the same."""
+    """The tables of both sides. `suspects`: those whose digests or columns differ."""
 
     differences: tuple[str, ...]
     suspects: tuple[tuple[TableContent, TableContent], ...]
 
 
 def pair(source: Contents, copy: Contents) -> Pairing:
-    """Pair tables by schema and name; what is on one side alone is a difference."""
+    """Pair tables by schema and name; a table on only one side is a difference."""
     before = {(table.schema, table.name): table for table in source.tables}
     after = {(table.schema, table.name): table for table in copy.tables}
     differences = [
@@ -53,7 +53,7 @@ def pair(source: Contents, copy: Contents) -> Pairing:
 
 
 def differing_sequences(source: tuple[SequenceContent, ...], copy: tuple[SequenceContent, ...]) -> list[str]:
-    """Sequences that do not stand where they stood, a sentence each."""
+    """Sequences with another value, one sentence each."""
     before = {(item.schema, item.name): item for item in source}
     after = {(item.schema, item.name): item for item in copy}
     differences = []
@@ -65,19 +65,19 @@ def differing_sequences(source: tuple[SequenceContent, ...], copy: tuple[Sequenc
         elif was is None:
             differences.append(f"sequence {name} is in the restored copy but was not in the source")
         elif was != came:
-            differences.append(f"sequence {name} stands at {_standing(came)}, in the source it was at {_standing(was)}")
+            differences.append(f"sequence {name} is at {_standing(came)}, in the source it was at {_standing(was)}")
     return differences
 
 
 def differing_large_objects(source: Contents, copy: Contents) -> list[str]:
-    """Whether large objects differ, in a sentence."""
+    """The difference between the large objects, in one sentence."""
     was, came = source.large_objects, copy.large_objects
     if was == came:
         return []
     if (was.count, was.bytes) == (came.count, came.bytes):
-        return [f"the {was.count} large objects have the same size, but not the same content"]
+        return [f"the {was.count} large objects have the same size, but other content"]
     return [
-        f"there were {was.count} large objects of {was.bytes} bytes, the restored copy has {came.count} of "
+        f"the source had {was.count} large objects of {was.bytes} bytes, the restored copy has {came.count} of "
         f"{came.bytes} bytes"
     ]
 
@@ -91,12 +91,12 @@ def differing_tables(
     *,
     name_keys: bool,
 ) -> list[str]:
-    """How the rows of the copy that `connection` reaches differ from the source's, a sentence a table.
+    """Compare the rows of the copy that `connection` reaches with the source's; one sentence per table.
 
     Args:
         encoding: of the dump.
-        dumped: reads a table's rows out of the dump.
-        name_keys: say the keys of rows that differ; otherwise only their numbers.
+        dumped: reads a table's rows from the dump.
+        name_keys: report the keys of differing rows; otherwise only their numbers.
     """
     pairing = pair(source, copy)
     differences = list(pairing.differences)
@@ -129,7 +129,7 @@ class _Live:
         if condition is None:
             what = name + (sql.SQL(" ({})").format(columns) if self.table.columns else sql.SQL(""))
         else:
-            # The rows of an extension's own table that belong into a dump, as its author says and pg_dump reads them.
+            # For a table of an extension, only the rows that pg_dump dumps, by the extension's condition.
             what = sql.SQL("(SELECT {} FROM ONLY {} {})").format(columns, name, sql.SQL(condition))
         statement = sql.SQL("COPY {} TO STDOUT WITH (ENCODING {})").format(what, sql.Literal(self.encoding))
         with self.connection.cursor().copy(statement) as copy:
@@ -169,17 +169,17 @@ class _Live:
 
 
 def live_rows(connection: psycopg.Connection[Any], table: TableContent, encoding: str) -> Pieces:
-    """The rows that a table of a running database has now, as a dump would hold them."""
+    """The current rows of a table in a running database, as a dump would contain them."""
     return _Live(connection, table, encoding).rows()
 
 
 def told(was: TableContent, came: TableContent, found: RowsDifference, key: tuple[str, ...]) -> str:
-    """What differs between two tables, in one sentence: how many rows, and which."""
+    """The difference between two tables, in one sentence: how many rows, and which."""
     name = written_name(was.schema, was.name)
     if was.rows != came.rows:
         sentence = f"{name} had {was.rows} rows, the restored copy has {came.rows}"
     else:
-        sentence = f"{name} has the same {was.rows} rows in number, but not the same content"
+        sentence = f"{name} has the same number of rows ({was.rows}), but other content"
     named = _named(was.columns, found, key)
     shown = "; ".join(named[:NAMED_ROWS])
     more = len(named) - NAMED_ROWS

@@ -1,8 +1,9 @@
-"""Is every definition of the copy the source's? Entry by entry of pg_dump's tables of contents.
+"""Compares the definitions of a copy with the source's, by the entries of pg_dump's tables of contents.
 
-1. Objects are paired by kind, schema and name; what is on one side alone is missing or new.
-2. Equal text is equal. Text that differs is parsed, and equal trees are equal (recovery/trees.py).
-3. What no dump says (backup/undumped.py) is compared as facts. Versions that belong to the server are told apart.
+1. Objects are paired by kind, schema and name; an object on only one side is missing or new.
+2. Texts that differ are parsed; they are equal if their trees are equal (recovery/trees.py).
+3. Facts that a dump does not contain (backup/undumped.py) are compared separately. Those that depend on the server,
+   such as versions, become notes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _Form = tuple[object, ...]
 
 @dataclass(frozen=True)
 class DefinitionDifferences:
-    """A sentence each: `differences` disprove a copy, `notes` are of the server it stands on."""
+    """One sentence each. `differences` fail the copy; `notes` concern the server it runs on."""
 
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -34,7 +35,7 @@ class DefinitionDifferences:
 def compare_definitions(
     source: Iterable[Definition], copy: Iterable[Definition], majors: Majors
 ) -> DefinitionDifferences:
-    """How the copy's definitions differ from the source's."""
+    """The differences between the definitions of copy and source."""
     before, after = _by_key(source), _by_key(copy)
     differences: list[str] = []
     notes: list[str] = []
@@ -45,12 +46,12 @@ def compare_definitions(
 
 
 def compare_facts(source: Iterable[Fact], copy: Iterable[Fact]) -> DefinitionDifferences:
-    """How the facts that no dump says differ."""
+    """The differences between facts that a dump does not contain."""
     before = {(fact.kind, fact.name): fact.value for fact in source}
     after = {(fact.kind, fact.name): fact.value for fact in copy}
     differences: list[str] = []
     notes: list[str] = []
-    for kind, name in sorted(before.keys() & after.keys()):  # an object on one side alone is told by its definition
+    for kind, name in sorted(before.keys() & after.keys()):  # missing objects are reported by their definition
         was, came = before[kind, name], after[kind, name]
         if was != came:
             sentence = f"{'.'.join(name)}: {kind} was {was}, in the restored copy it is {came}"
@@ -70,7 +71,7 @@ def _by_key(definitions: Iterable[Definition]) -> defaultdict[tuple[str, str, st
 
 
 def _differing(source: list[Definition], copy: list[Definition], majors: Majors) -> Iterator[str]:
-    """Compare the definitions of one key; there is nearly always one on each side."""
+    """Compare the definitions of one key; usually one on each side."""
     if source == copy:
         return
     before, after = ([(_form(item, majors), item) for item in side] for side in (source, copy))
@@ -86,7 +87,7 @@ def _differing(source: list[Definition], copy: list[Definition], majors: Majors)
 
 
 def _taken(items: list[tuple[_Form, Definition]], counts: Counter[_Form]) -> list[Definition]:
-    """As many of each form as the counts say."""
+    """The given number of items of each form."""
     taken = []
     for form, item in items:
         if counts[form] > 0:
@@ -96,10 +97,11 @@ def _taken(items: list[tuple[_Form, Definition]], counts: Counter[_Form]) -> lis
 
 
 def _elsewhere(source: list[Definition], copy: list[Definition]) -> Iterator[str]:
-    """Where an object lies is the server's matter, not the database's."""
+    """A differing tablespace, which is a note: it depends on the server."""
     if len(source) == len(copy) == 1 and source[0].tablespace != copy[0].tablespace:
-        here = copy[0].tablespace or "the database's own"
-        yield f"{_called(source[0])} lay in the tablespace {source[0].tablespace or 'of the database'}, here in {here}"
+        here = copy[0].tablespace or "the database's default"
+        was = source[0].tablespace or "the database's default"
+        yield f"{_called(source[0])} was in the tablespace {was}, here it is in {here}"
 
 
 def _form(item: Definition, majors: Majors) -> _Form:
@@ -109,7 +111,7 @@ def _form(item: Definition, majors: Majors) -> _Form:
 
 def _called(item: Definition) -> str:
     kind, name = item.kind.lower(), item.name
-    if item.kind in ATTACHED:  # the name begins with the kind of what it is about
+    if item.kind in ATTACHED:  # the name begins with the kind of object it refers to
         about, _, name = item.name.partition(" ")
         kind = f"{'grants' if item.kind == 'ACL' else kind} on {about.lower()}"
     return f"{kind} {item.schema}.{name}" if item.schema else f"{kind} {name}"

@@ -1,4 +1,4 @@
-"""The rows of one table out of a fetched dump of any format, as COPY writes them."""
+"""Reads the rows of one table from a fetched dump of any format, as COPY writes them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _END = END_OF_ROWS[:3]  # the line that ends COPY's data
 
 
 def dumped_rows(fetched: FetchedBackup, table: TableContent) -> Iterator[bytes]:
-    """The table's rows in pieces that may end anywhere.
+    """The table's rows, in pieces that may end anywhere.
 
     Raises:
-        ArchiveError: the dump does not hold them, or is damaged.
+        ArchiveError: the dump does not contain them, or is damaged.
     """
     if fetched.manifest.format == "plain":
         return _of_script(fetched, table)
@@ -69,8 +69,8 @@ def _of_directory(dump: Path, table: TableContent) -> Iterator[bytes]:
 
 
 def _of_script(fetched: FetchedBackup, table: TableContent) -> Iterator[bytes]:
-    """The lines after the table's COPY statement. A function's body may hold the same line: what follows ours has the
-    digest that was counted when the script was made."""
+    """The lines after the table's COPY statement. A function's body may contain the same line; the digest recorded when
+    the script was made tells them apart."""
     toc = read_toc(fetched.path(TOC_OBJECT))
     entry = next((entry for entry in toc.of_kind(TABLE_DATA) if _is_of(entry, table)), None)
     if entry is None:
@@ -87,7 +87,7 @@ def _of_script(fetched: FetchedBackup, table: TableContent) -> Iterator[bytes]:
 
 
 def _place_in_script(script: Path, begin: bytes, sha256: str) -> int | None:
-    """The number of the line after which the rows of this digest stand, from 0."""
+    """The number, from 0, of the line after which the rows with this digest begin."""
     candidates: dict[int, hashlib._Hash] = {}
     for number, line in enumerate(_script(script)):
         if line == _END:
@@ -108,11 +108,11 @@ def _script(script: Path) -> Iterator[bytes]:
 
 
 def _no_rows(table: TableContent) -> ArchiveError:
-    return ArchiveError(f"The dump has no rows of {written_name(table.schema, table.name)}.")
+    return ArchiveError(f"The dump contains no rows of {written_name(table.schema, table.name)}.")
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines with their ends."""
+    """Lines, including their line ends."""
     begun: list[bytes] = []
     for chunk in chunks:
         first, *more = chunk.split(b"\n")

@@ -1,4 +1,4 @@
-"""Two databases exchange names: what was restored takes the place, what was there is kept under another name."""
+"""Renames a restored database to its final name, and keeps the old one under another name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ END_SESSIONS_TIMEOUT_S = 10.0
 def exchange_names(
     postgres: PostgresSettings, database: str, working_name: str, keep_as: str | None, *, closed: bool = False
 ) -> None:
-    """Have `working_name` take the name `database`, whose old bearer becomes `keep_as` (None: there is none).
+    """Rename `working_name` to `database`, and the old `database` to `keep_as` (None if there is no old one).
 
-    Both renames are one transaction, so there is never a moment without a database.
+    Both renames are one transaction, so `database` exists at all times.
 
     Args:
-        closed: nobody may connect to the new bearer of the name until it is opened (`allow_connections`).
+        closed: leave the new database closed to connections until `allow_connections`.
 
     Raises:
-        RecoveryError: it could not be done; everything has its old name.
+        RecoveryError: the renames failed; all databases have their old names.
     """
     with connect(postgres, "postgres") as connection:
         if keep_as is not None:
@@ -45,22 +45,22 @@ def exchange_names(
             if keep_as is not None:
                 allow_connections(connection, database, allowed=not closed)
             raise RecoveryError(
-                f"The restored copy could not take the name {database}: {first_line(error)}.",
-                detail=f"{database} is as it was{'' if closed else ' and open again'}.",
-                hint="end the sessions that hold it (stop the application) and try again",
+                f"The restored copy could not be renamed to {database}: {first_line(error)}.",
+                detail=f"{database} was not changed{'' if closed else ' and accepts connections again'}.",
+                hint="stop the application to end its sessions, and try again",
             ) from None
         if keep_as is not None:
             allow_connections(connection, keep_as, allowed=True)
 
 
 def allow_connections(connection: psycopg.Connection[Any], database: str, *, allowed: bool) -> None:
-    """Open a database for connections, or close it for everybody, superusers included."""
+    """Allow connections to a database, or refuse them to everybody, including superusers."""
     word = sql.SQL("true" if allowed else "false")
     connection.execute(sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}").format(sql.Identifier(database), word))
 
 
 def end_sessions(connection: psycopg.Connection[Any], database: str) -> None:
-    """End a database's sessions, and those that come in meanwhile."""
+    """Terminate a database's sessions, and those that connect in the meantime."""
     deadline = time.monotonic() + END_SESSIONS_TIMEOUT_S
     while time.monotonic() < deadline:
         ended = connection.execute(
@@ -73,7 +73,7 @@ def end_sessions(connection: psycopg.Connection[Any], database: str) -> None:
 
 
 def derived_name(name: str, suffix: str) -> str:
-    """`name_suffix` within PostgreSQL's limit for names."""
+    """`name_suffix`, truncated to PostgreSQL's limit for names."""
     room = MAX_NAME_BYTES - len(suffix) - 1
     return f"{name.encode()[:room].decode(errors='ignore')}_{suffix}"
 

@@ -1,4 +1,4 @@
-"""Bring a backup's objects to local disk; every byte is checked against the manifest on the way."""
+"""Downloads a backup's objects, and verifies every byte against the manifest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tmi_ops.store.catalogue import backup_folder, require_encrypted
 from tmi_ops.store.manifest import Manifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 
-# Objects of the directory format are many and small; each download reads ahead on its own.
+# The directory format has many small objects; each download prefetches on its own.
 FETCHES_AT_ONCE = 4
-# Indexes are rebuilt with sort files beside the data, and the WAL of a load is kept until a checkpoint.
+# Index builds need sort files beside the data, and the WAL of the load is kept until a checkpoint.
 RESTORED_SIZE_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
 class FetchedBackup:
-    """A backup's objects on local disk, decrypted and checked."""
+    """A backup's objects on local disk, decrypted and verified."""
 
     manifest: Manifest
     directory: Path
@@ -36,7 +36,7 @@ class FetchedBackup:
 
 
 def disk_needed(manifest: Manifest) -> int:
-    """Bytes of local disk that a restore of this backup may use."""
+    """Bytes of local disk that a restore of this backup may need."""
     fetched = sum(item.plain_size for item in manifest.objects)
     return fetched + int(manifest.database_size * RESTORED_SIZE_FACTOR)
 
@@ -47,11 +47,11 @@ def fetch_backup(
     """Download a backup into `directory`.
 
     Args:
-        only: names of objects; all when None.
+        only: names of the objects to fetch; None for all.
 
     Raises:
-        ObjectMissingError, IntegrityError: an object is gone, shorter, or not the bytes that were written.
-        UntrustedError: it is not encrypted, though every backup here is to be.
+        ObjectMissingError, IntegrityError: an object is missing, truncated or changed.
+        UntrustedError: the backup is not encrypted, but backups in this store must be.
     """
     require_encrypted(store, manifest)
     wanted = [item for item in manifest.objects if only is None or item.name in only]

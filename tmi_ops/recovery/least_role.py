@@ -1,15 +1,15 @@
-"""A restore into a living server runs the code of a dump as a role that can do nothing else there.
+"""Loads a dump into a live server as a role that can do nothing else there.
 
-Functions that a load calls (CHECK constraints, domains, indexes, generated columns) belong to whoever could make a
-table at the source, and the statements of a dump are data from the store. So an ordinary role is made for the load,
-owns the new database, and is gone afterwards:
+A load calls functions (of CHECK constraints, domains, indexes, generated columns) written by anybody who could create a
+table at the source, and the statements of a dump are data from the store. So the load uses a temporary ordinary role
+that owns the new database:
 
-1. it loads everything but owners and rights, so that whatever runs, runs as this role;
-2. then the connecting role gives every object its owner and rights, by statements that PostgreSQL's parser has found to
-   be nothing else. These run no code of the dump.
+1. It loads everything except owners and privileges, so that all code of the dump runs as this role.
+2. Then the connecting role sets owners and privileges, with statements that PostgreSQL's parser has confirmed to be
+   nothing else. These run no code of the dump.
 
-What only a superuser may make is listed before anything is loaded; it is loaded by the connecting role when a person
-asks for that.
+Objects that only a superuser can create are listed before the load; the connecting role loads them if the user asks for
+it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.recovery.trees import messages
 from tmi_ops.settings import PostgresSettings
 
-# Kinds that PostgreSQL lets only a superuser make, whatever rights on other objects a role has.
+# Kinds of objects that only a superuser can create.
 _OF_SUPERUSERS = frozenset(
     {
         "ACCESS METHOD",
@@ -50,7 +50,7 @@ _OF_SUPERUSERS = frozenset(
         "USER MAPPING",
     }
 )
-# Kinds whose owner must be a superuser.
+# Kinds of objects whose owner must be a superuser.
 _SUPERUSER_OWNED = frozenset({"EVENT TRIGGER", "FOREIGN DATA WRAPPER"})
 _LARGE_OBJECTS = "BLOB METADATA"
 # Kinds for which pg_restore writes ALTER ... OWNER TO.
@@ -62,7 +62,7 @@ _OWNED = frozenset(
     }
 )  # fmt: skip
 _RIGHTS = frozenset({"ACL", "DEFAULT ACL"})
-# What the parser may find in a statement that gives owners or rights.
+# Nodes allowed in statements that set owners or privileges.
 _GIVES = frozenset({"alter_owner_stmt", "grant_stmt", "alter_default_privileges_stmt"})
 _OF_THE_DATABASE = frozenset(
     getattr(postgast.pg_query_pb2, f"OBJECT_{kind}")
@@ -78,16 +78,16 @@ _NATIVE_LANGUAGES = ("c", "internal")
 
 
 def needs_superuser(toc: Toc, trusted_extensions: Collection[str]) -> tuple[str, ...]:
-    """What of a dump only a superuser may make, a name each; empty where an ordinary role can load it.
+    """Names of the dump's objects that only a superuser can create.
 
     Args:
-        trusted_extensions: those that the server lets ordinary roles create, or has already.
+        trusted_extensions: those that ordinary roles can create on the server, or that exist already.
     """
     return tuple(dict.fromkeys(_called(entry) for entry in toc.entries if is_of_superusers(entry, trusted_extensions)))
 
 
 def superuser_owners(toc: Toc) -> dict[str, tuple[str, ...]]:
-    """The owners that must be superusers, each with what may belong to nobody else."""
+    """The owners that must be superusers, with the objects that require it."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in toc.entries:
         if entry.owner and (
@@ -98,17 +98,17 @@ def superuser_owners(toc: Toc) -> dict[str, tuple[str, ...]]:
 
 
 def ownership_statements(toc: Toc) -> Iterator[str]:
-    """The statements that give a dump's objects their owners, then those that give rights.
+    """The statements that set the owners of a dump's objects, then those that grant privileges.
 
     Raises:
-        RecoveryError: an entry holds something else, which pg_dump never writes.
+        RecoveryError: an entry contains something else, which pg_dump never writes.
     """
     groups = {entry.dump_id: _large_objects(entry) for entry in toc.entries if entry.desc == _LARGE_OBJECTS}
     for entry in toc.entries:
         for statement in _owner_statements(entry):
             yield from _only(statement, entry)
     for entry in toc.entries:
-        if entry.desc in _RIGHTS and entry.tag.startswith("LARGE OBJECTS "):  # written for the first of a group
+        if entry.desc in _RIGHTS and entry.tag.startswith("LARGE OBJECTS "):  # written for the first one of a group
             for oid in (oid for number in entry.dependencies for oid in groups.get(number, ())):
                 yield from _only(_ONE_LARGE_OBJECT.sub(f"LARGE OBJECT {oid}", entry.definition), entry)
         elif entry.desc in _RIGHTS:
@@ -119,20 +119,20 @@ def ownership_statements(toc: Toc) -> Iterator[str]:
 def loading_role(
     postgres: PostgresSettings, database: str, tablespaces: Collection[str] = ()
 ) -> Iterator[PostgresSettings]:
-    """A role that owns the empty `database` and can do nothing beside, for the length of a `with` block.
+    """A role that owns the empty `database` and can do nothing else, for the length of a `with` block.
 
     Args:
-        postgres: a superuser's address. What the role still owns afterwards is this superuser's.
-        tablespaces: where it may put objects.
+        postgres: a superuser's login. It becomes the owner of what the role still owns afterwards.
+        tablespaces: those that the role may use.
 
     Raises:
-        DatabaseError: the server does not let the new role in.
+        DatabaseError: the server refuses the new role's connection.
     """
     name, password = f"tmi_ops_load_{secrets.token_hex(4)}", secrets.token_urlsafe(24)
     role, target = sql.Identifier(name), sql.Identifier(database)
     address = postgres.model_copy(update={"database": database})
     with connect(address) as connection:
-        # The server sees a verifier, not the password, which it might log.
+        # Send a verifier instead of the password, because the server might log the statement.
         verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(verifier)))
     try:
@@ -141,21 +141,21 @@ def loading_role(
             for tablespace in tablespaces:
                 grant = sql.SQL("GRANT CREATE ON TABLESPACE {} TO {}").format(sql.Identifier(tablespace), role)
                 connection.execute(grant)
-        # Options of the connecting role's sessions may be ones that only a superuser may set.
+        # The connecting role's session options may be ones that only a superuser can set.
         loader = address.model_copy(update={"user": name, "password": SecretStr(password), "options": ""})
         _require_let_in(loader)
         yield loader
     finally:
-        with suppress(DatabaseError), connect(address) as connection:  # what failed before is the cause
+        with suppress(DatabaseError), connect(address) as connection:  # an earlier error is the cause
             _remove(connection, role)
 
 
 def give_owners_and_rights(postgres: PostgresSettings, toc: Toc) -> None:
-    """Give the objects of the loaded database that `postgres` names the owners and rights that the dump says.
+    """Set owners and privileges in the loaded database as the dump says.
 
     Raises:
-        DatabaseError: the server refused one.
-        RecoveryError: the dump holds something else in their place.
+        DatabaseError: the server refused a statement.
+        RecoveryError: the dump contains something else in their place.
     """
     statements = tuple(ownership_statements(toc))
     with connect(postgres) as connection:
@@ -166,14 +166,14 @@ def give_owners_and_rights(postgres: PostgresSettings, toc: Toc) -> None:
 
 
 def is_superuser(postgres: PostgresSettings) -> bool:
-    """Whether the connecting role is one."""
+    """Whether the connecting role is a superuser."""
     with connect(postgres, "postgres") as connection:
         row = connection.execute("SELECT pg_catalog.current_setting('is_superuser')::pg_catalog.bool").fetchone()
     return bool(row and row[0])
 
 
 def trusted_extensions(postgres: PostgresSettings) -> frozenset[str]:
-    """The extensions of which the server lets ordinary roles create a version, and plpgsql, which is there."""
+    """The extensions that ordinary roles can create on this server, and plpgsql, which exists already."""
     with connect(postgres, "postgres") as connection:
         rows = connection.execute(
             "SELECT DISTINCT name FROM pg_catalog.pg_available_extension_versions WHERE trusted OR NOT superuser"
@@ -182,7 +182,7 @@ def trusted_extensions(postgres: PostgresSettings) -> frozenset[str]:
 
 
 def is_of_superusers(entry: TocEntry, trusted_extensions: Collection[str]) -> bool:
-    """Whether PostgreSQL lets only a superuser make it."""
+    """Whether only a superuser can create it."""
     if entry.desc in _OF_SUPERUSERS:
         return True
     if entry.desc == "EXTENSION":
@@ -219,7 +219,7 @@ def _makes_what_superusers_make(stmt: Any) -> bool:
 
 
 def _owner_statements(entry: TocEntry) -> Iterator[str]:
-    """As pg_restore makes them: of the statement that would drop the object. Some follow another object's owner."""
+    """Derived from the DROP statement, as pg_restore does. Some objects follow another object's owner."""
     if entry.desc not in _OWNED or not entry.owner:
         return
     owner = '"' + entry.owner.replace('"', '""') + '"'
@@ -232,17 +232,17 @@ def _owner_statements(entry: TocEntry) -> Iterator[str]:
 
 
 def _large_objects(entry: TocEntry) -> list[str]:
-    """The large objects that an entry makes: many since PostgreSQL 17."""
+    """The large objects of an entry: many since PostgreSQL 17."""
     return re.findall(r"[0-9]{1,10}", entry.definition)
 
 
 def _only(text: str, entry: TocEntry) -> Iterator[str]:
-    """The statements of `text`, each nothing but an owner or rights given."""
+    """The statements of `text`, if they only set owners or privileges."""
     if not _gives_alone(text):
         raise RecoveryError(
-            f"The dump holds something else where owner or rights of {_called(entry)} should be.",
-            detail="It was not run.",
-            hint="load the dump with the connecting role's rights where you trust it: --as-superuser",
+            f"The dump contains other statements in place of the owner or privileges of {_called(entry)}.",
+            detail="They were not run.",
+            hint="if you trust the dump, load it with the connecting role's rights: --as-superuser",
         )
     encoded = text.encode()
     for raw in postgast.parse(text).stmts:
@@ -251,7 +251,7 @@ def _only(text: str, entry: TocEntry) -> Iterator[str]:
 
 
 def _gives_alone(text: str) -> bool:
-    """Whether statements give owners or rights of the database's own objects, and do nothing else."""
+    """Whether statements only set owners or privileges of the database's own objects."""
     try:
         tree = postgast.parse(text)
     except postgast.PgQueryError:
@@ -262,7 +262,7 @@ def _gives_alone(text: str) -> bool:
 def _gives(stmt: Any) -> bool:
     kind = stmt.WhichOneof("node")
     node = getattr(stmt, kind)
-    if kind == "variable_set_stmt":  # around rights that somebody else than the owner gave
+    if kind == "variable_set_stmt":  # around privileges that were not granted by the owner
         return bool(node.name == "session_authorization")
     if kind == "alter_table_stmt":
         commands = [command.alter_table_cmd.subtype for command in node.cmds]
@@ -275,7 +275,7 @@ def _gives(stmt: Any) -> bool:
 
 
 def _reaches_catalogue(node: Any) -> bool:
-    """Whether a statement names an object of PostgreSQL's own: rights on one may be rights on the whole server."""
+    """Whether a statement names a system object: privileges on it may give control of the server."""
     if any(table.schemaname in ("", _CATALOGUE) for table in messages(node, "RangeVar")):
         return True
     if any(not _is_elsewhere(list(named.objname)) for named in messages(node, "ObjectWithArgs")):
@@ -287,7 +287,7 @@ def _reaches_catalogue(node: Any) -> bool:
 
 
 def _is_elsewhere(name: list[Any]) -> bool:
-    """Whether a name says its schema, and that is not PostgreSQL's."""
+    """Whether a name is qualified with a schema other than PostgreSQL's own."""
     return len(name) > 1 and name[0].string.sval != _CATALOGUE
 
 
@@ -303,9 +303,9 @@ def _require_let_in(loader: PostgresSettings) -> None:
             pass
     except DatabaseError as error:
         raise DatabaseError(
-            f"The restore makes a role of its own to load the dump, and the server does not let it in: {error.message}",
+            f"The server refused the temporary role that loads the dump: {error.message}",
             detail="The role was removed again.",
-            hint="let roles named tmi_ops_load_... in from this host (pg_hba.conf), or load the dump with the "
+            hint="allow roles named tmi_ops_load_... from this host in pg_hba.conf, or load the dump with the "
             "connecting role's rights: --as-superuser",
         ) from None
 

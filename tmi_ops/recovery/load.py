@@ -1,4 +1,4 @@
-"""Load a fetched logical backup into a new, empty database."""
+"""Loads a fetched logical backup into a new, empty database."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ RESTORE_JOBS = min(4, os.cpu_count() or 1)
 def load_dump(
     address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: Report, *, tablespaces: bool = True
 ) -> None:
-    """Restore the dump into the empty database that `address` names; the first error ends it.
+    """Restore the dump into the empty database that `address` names; stops at the first error.
 
     Args:
-        tablespaces: put objects into the tablespaces they were in; otherwise into the database's own. A script can
-            only be restored with them.
+        tablespaces: restore objects to their tablespaces; otherwise to the database's default. Always on for a script.
 
     Raises:
-        ProgramError: pg_restore or psql failed; its words are in the message.
+        ProgramError: pg_restore or psql failed; the message quotes its output.
     """
     if fetched.manifest.format in ("custom", "directory"):
         load_archive(address, fetched.dump, programs, report, tablespaces=tablespaces)
@@ -49,15 +48,15 @@ def load_archive(
 ) -> None:
     """Restore an archive of pg_dump, a file or a directory, into the empty database that `address` names.
 
-    Tables are loaded side by side, unless a CHECK calls a function: it may read another table, which must be there
-    before, as it is in the dump's own order.
+    Tables are loaded in parallel, unless a CHECK calls a function: the function may read another table, which must be
+    loaded first, as in the dump's own order.
 
     Args:
-        owners: give objects their owners and rights; otherwise all belongs to the connecting role.
+        owners: restore owners and privileges; otherwise everything belongs to the connecting role.
 
     Raises:
-        ProgramError: pg_restore failed; its words are in the message.
-        ArchiveError: a directory names files that are not its own.
+        ProgramError: pg_restore failed; the message quotes its output.
+        ArchiveError: the dump directory refers to files outside of it.
     """
     if dump.is_dir():
         require_own_files(dump)
@@ -72,7 +71,7 @@ def load_archive(
     side_by_side = f"--jobs={RESTORE_JOBS}"
     steps = [[side_by_side]]
     if _order_matters(dump):
-        report.note("a CHECK calls a function, so tables are loaded one after the other")
+        report.note("A CHECK calls a function, so tables are loaded one after the other.")
         steps = [["--section=pre-data"], ["--section=data"], ["--section=post-data", side_by_side]]
     loader = loader_into(address, programs, dump)
     with report.phase("restore", total=len(steps), unit="steps") as phase:
@@ -84,11 +83,11 @@ def load_archive(
 def _order_matters(dump: Path) -> bool:
     try:
         return order_matters(read_toc(dump))
-    except ArchiveError:  # pg_restore says it better
+    except ArchiveError:  # pg_restore reports it
         return False
 
 
 def order_matters(toc: Toc) -> bool:
-    """Whether a row's validity may depend on another table's rows: a CHECK of a table or domain calls a function."""
+    """Whether a CHECK of a table or domain calls a function, which may depend on another table's rows."""
     checked = (entry.definition for entry in toc.entries if entry.desc in ("TABLE", "DOMAIN"))
     return any(calls_functions(definition) for definition in checked if "CHECK (" in definition)

@@ -1,8 +1,8 @@
-"""As whom a program loads a dump: as the account that servers of ours run as, told nothing but the way to its server.
+"""Runs the programs that load a dump with as few privileges as possible.
 
-A dump is data from the store, and the program that reads it runs on this machine. So it runs as an account that owns
-nothing here, may read the dump and write nowhere, and knows no secret but the password of the server it loads into.
-Where that server is reached through a socket, the program has no network.
+A dump is data from the store, and the program that reads it runs on this machine. So it runs under an account that owns
+nothing here, can read the dump and write nowhere, and knows no secret except the password of the server it loads into.
+If that server is reached through a socket, the program has no network.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Loader:
         """Run a program to its end.
 
         Raises:
-            ProgramError: it could not start, or failed; its words are in the message.
+            ProgramError: it could not be started, or failed; the message quotes its output.
         """
         with tempfile.TemporaryFile() as errors:
             try:
@@ -46,7 +46,7 @@ class Loader:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
-                    start_new_session=True,  # with the workers of a parallel restore
+                    start_new_session=True,  # to kill it with its parallel workers
                     **self.identity.process_options(),
                 )
             except OSError as error:
@@ -67,9 +67,9 @@ class Loader:
 
 
 def loader_into(address: PostgresSettings, programs: Programs, dump: Path) -> Loader:
-    """What loads `dump`, a file or a directory, into the server at `address`; it may read the dump from now on.
+    """A loader of `dump`, a file or a directory, into the server at `address`. Gives it read access to the dump.
 
-    Where the operator's own account or files are what the server knows us by, the program runs as the operator.
+    If authentication depends on the operator's own account or files, the program runs as the operator.
     """
     network = not address.host.startswith("/")
     environment = libpq_environment(address)
@@ -83,7 +83,7 @@ def loader_into(address: PostgresSettings, programs: Programs, dump: Path) -> Lo
 
 
 def _files_of_the_operator(address: PostgresSettings) -> Iterator[Path]:
-    """Those by which libpq knows the server, and the server us."""
+    """The certificates and keys that libpq uses for this server."""
     named = (address.sslrootcert, address.sslcert, address.sslkey)
     for name, usual in zip(named, ("root.crt", "postgresql.crt", "postgresql.key"), strict=True):
         beside = Path.home() / ".postgresql" / usual
@@ -101,4 +101,4 @@ def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 stdin.write(chunk)
     except BrokenPipeError:
-        pass  # the program ended early; its exit code and words say why
+        pass  # the program exited early; its exit code and output say why

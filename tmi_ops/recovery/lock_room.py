@@ -1,5 +1,5 @@
-"""The room for locks that a server of ours needs to take a backup: a script restores in one transaction, and the dump
-that counts the copy locks every table at once."""
+"""Sizes the lock table of a scratch cluster: a script is restored in one transaction, and the dump that counts the
+copy locks every table at once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tmi_ops.backup.copying import TOC_OBJECT
 from tmi_ops.postgres.lock_table import SETTING, LockTable
 from tmi_ops.recovery.fetch import FetchedBackup
 
-# A server's default max_connections, which ours have.
+# Default of max_connections, which scratch clusters use.
 _SESSIONS = 100
 # A table of a dump is three entries or more, and at most as many locks again: its TOAST table, indexes, sequence.
 _LOCKS_PER_ENTRY = 1.5
 
 
 def lock_parameters(fetched: FetchedBackup) -> dict[str, str]:
-    """Parameters of a scratch cluster with room for every object of the dump at once."""
+    """Parameters of a scratch cluster that can lock every object of the dump at once."""
     return {SETTING: str(LockTable(0, _SESSIONS).max_locks_for(int(_entries(fetched) * _LOCKS_PER_ENTRY)))}
 
 
@@ -27,4 +27,4 @@ def _entries(fetched: FetchedBackup) -> int:
         return 0
     if fetched.manifest.format in ("custom", "directory"):
         return len(read_toc(fetched.dump).entries)
-    return 4 * len(fetched.manifest.fingerprints)  # a script of an earlier release has no table of contents beside it
+    return 4 * len(fetched.manifest.fingerprints)  # a script of an earlier release has no table of contents

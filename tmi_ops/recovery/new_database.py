@@ -1,4 +1,4 @@
-"""An empty database for a copy, that encodes and sorts text as its source does."""
+"""Creates an empty database for a copy, with the source's encoding and collation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.properties import DatabaseProperties
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.versions import LOCALE_PROVIDER
@@ -26,13 +27,13 @@ _NO_SUCH_LOCALE = (
 def create_database(
     address: PostgresSettings, source: DatabaseProperties, name: str, report: Report, *, any_locale: bool = True
 ) -> None:
-    """Create an empty database with the source's encoding, locale and, where the server has it, tablespace.
+    """Create an empty database with the source's encoding, locale and, if the server has it, tablespace.
 
     Args:
-        any_locale: where the server has no such locale the copy sorts by C, which is noted; otherwise it is refused.
+        any_locale: if the server lacks the locale, use C and note it; otherwise refuse.
 
     Raises:
-        DatabaseError: it exists, the role may not create databases, or the server has no such locale.
+        DatabaseError: it exists, the role may not create databases, or the server lacks the locale.
     """
     with connect(address, "postgres") as connection:
         tablespaces = {row[0] for row in connection.execute("SELECT spcname FROM pg_catalog.pg_tablespace").fetchall()}
@@ -47,23 +48,29 @@ def create_database(
             except _NO_SUCH_LOCALE as error:
                 if not any_locale:
                     raise DatabaseError(
-                        f"This server has no such locale as the backup's database: {first_line(error)}.",
-                        hint="install the locale (or a PostgreSQL with ICU) on the server; or let the copy sort "
-                        "by C with --accept-differences, which changes ORDER BY and the order of text indexes",
+                        f"This server lacks the locale of the backup's database: {first_line(error)}.",
+                        hint="install the locale (or PostgreSQL with ICU) on the server; or use the C locale with "
+                        "--accept-differences, which changes ORDER BY and the order of text indexes",
+                        code=Code.NOT_HERE,
                     ) from None
-                report.note(f"this server has no locale {source.locale or source.collation}; {name} sorts by C instead")
+                report.note(f"This server lacks the locale {source.locale or source.collation}; {name} uses C instead.")
                 connection.execute(create + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
         except psycopg.errors.DuplicateDatabase:
-            raise DatabaseError(f"The database {name} exists already.", hint="choose another name for --into") from None
+            raise DatabaseError(
+                f"The database {name} already exists.",
+                hint="choose another name for --into",
+                code=Code.DATABASE_EXISTS,
+            ) from None
         except psycopg.errors.InsufficientPrivilege:
             raise DatabaseError(
                 f"{address.user} may not create databases.",
-                hint=f'as a superuser: ALTER USER "{address.user}" CREATEDB',
+                hint=f'run as a superuser `ALTER USER "{address.user}" CREATEDB`',
+                code=Code.NEEDS_SUPERUSER,
             ) from None
 
 
 def locale_options(source: DatabaseProperties, server_version: int) -> Iterator[sql.Composed]:
-    """The options of CREATE DATABASE that make it sort text as the source.
+    """The options of CREATE DATABASE that reproduce the source's collation.
 
     Source: https://www.postgresql.org/docs/current/sql-createdatabase.html (15: ICU, 16: rules, 17: builtin)
     """
@@ -84,6 +91,6 @@ def locale_options(source: DatabaseProperties, server_version: int) -> Iterator[
 
 
 def drop_database(address: PostgresSettings, name: str) -> None:
-    """Drop a database that we made, and end what is left of its sessions; it may be gone already."""
+    """Drop a database that we created, if it exists, and terminate its sessions."""
     with connect(address, "postgres") as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,7 +1,7 @@
-"""The newest moment that archived WAL is known to hold, and who says so. Pure.
+"""Determines the newest recovery point in the archive, and its source. Pure.
 
-An LSN has no time of its own. Three can tell one: a server that wrote nothing after it, the receiver that was level
-with the server, and the last commit in the WAL itself. Each of them is certain, so the newest is believed.
+An LSN has no time. Three sources can give one: a server that wrote nothing after it, a receiver that was level with the
+server, and the last commit in the WAL itself. All are certain, so the newest counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ShownBy = Literal["server", "receiver", "commit", "base backup"]
 
 @dataclass(frozen=True)
 class NewestMoment:
-    """Up to when, and by whose word, recovery can go from one base backup along one line."""
+    """The newest recovery point from one base backup along one line, and what shows it."""
 
     at: datetime
     shown_by: ShownBy
@@ -33,17 +33,17 @@ class NewestMoment:
 def newest_moment(
     facts: RecoveryFacts, line: Lineage, base: BaseManifest, witnesses: Iterable[Witness]
 ) -> NewestMoment:
-    """The newest moment that a recovery which begins with `base` can bring back.
+    """The newest recovery point of a recovery that starts from `base`.
 
     Args:
-        facts: with the clock of the line, where there was one to read.
-        base: it lies on the line.
-        witnesses: those who could be asked. Without any the newest commit in the archive counts, though nothing may
-            have been committed since.
+        facts: including the clock of the line, if it could be read.
+        base: a base backup on the line.
+        witnesses: those that could be read. Without any, the newest commit in the archive counts, even if nothing has
+            been committed since.
     """
     wal = wal_after(base, line, facts.archive)
     known: list[tuple[datetime, ShownBy]] = [(base.newest_commit_before or base.consistent_at, "base backup")]
-    # Past a hole the clock tells of commits that this base does not lead to.
+    # After a gap, the clock contains commits that this base backup does not lead to.
     if facts.clock and facts.clock.newest_commit and not wal.goes_on:
         known.append((facts.clock.newest_commit, "commit"))
     known += [

@@ -1,4 +1,4 @@
-"""Compare the definitions that a fetched backup holds with those of a database restored from it."""
+"""Compares the definitions in a fetched backup with those of a database restored from it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSION_NUM_PER_MAJOR = 10000
 def compare_objects(
     address: PostgresSettings, fetched: FetchedBackup, copy: Iterable[Definition]
 ) -> DefinitionDifferences:
-    """How the objects of the database that `address` names differ from the backup's.
+    """The differences between the objects of the database that `address` names and the backup's.
 
     Args:
         copy: the definitions of that database.
@@ -50,7 +50,7 @@ def compare_objects(
 
 
 def archive_of(fetched: FetchedBackup) -> Path | None:
-    """The archive whose table of contents holds every definition; None for a plain dump of an earlier release."""
+    """The archive whose table of contents has all definitions; None for a plain dump of an earlier release."""
     if fetched.manifest.format in ("custom", "directory"):
         return fetched.dump
     beside = fetched.path(TOC_OBJECT)

@@ -1,6 +1,6 @@
-"""What a dump needs of the server that it is loaded into, beyond PostgreSQL itself: extensions and tablespaces.
+"""What a dump needs on the server that it is loaded into, besides PostgreSQL: extensions and tablespaces.
 
-A server without them says nothing of the backup: it is not disproved there, and not proven.
+On a server without them, the backup neither passes nor fails verification.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tmi_ops.recovery.new_database import DEFAULT_TABLESPACE
 from tmi_ops.recovery.objects import archive_of
 from tmi_ops.settings import PostgresSettings
 
-# Words of a server that lacks something, whatever is loaded into it.
+# Server messages about something missing on the server, regardless of what is loaded.
 _LACKS = re.compile(
     r"extension \"[^\"]*\" is not available|is not supported (?:in|by) this build|could not access file|could not load"
     r" library|out of shared memory|No space left on device|tablespace \"[^\"]*\" does not exist"
@@ -30,7 +30,7 @@ _LACKS = re.compile(
 
 
 class NotHereError(RecoveryError):
-    """The server at hand lacks what the backup needs, which says nothing against the backup."""
+    """This server lacks something that the backup needs; the backup may be fine."""
 
     default_code = Code.NOT_HERE
 
@@ -47,7 +47,7 @@ class Requirements:
 
 
 def requirements_of(fetched: FetchedBackup, database: DatabaseProperties) -> Requirements:
-    """What the fetched dump and its database need; of a plain dump of an earlier release nothing is known."""
+    """What the fetched dump and its database need; unknown for a plain dump of an earlier release."""
     own = {database.tablespace} if database.tablespace else set()
     archive = archive_of(fetched)
     entries = read_toc(archive).entries if archive is not None else ()
@@ -58,12 +58,12 @@ def requirements_of(fetched: FetchedBackup, database: DatabaseProperties) -> Req
 
 
 def tablespaces_of(entries: Iterable[TocEntry]) -> frozenset[str]:
-    """Where these put something, beside the database's own."""
+    """The tablespaces that these entries use, except the default one."""
     return frozenset(entry.tablespace for entry in entries) - {"", DEFAULT_TABLESPACE}
 
 
 def missing_at(address: PostgresSettings, needed: Requirements) -> Requirements:
-    """What of it the server lacks."""
+    """The requirements that the server does not meet."""
     with connect(address, "postgres") as connection:
         extensions = {row[0] for row in connection.execute("SELECT name FROM pg_available_extensions").fetchall()}
         tablespaces = {row[0] for row in connection.execute("SELECT spcname FROM pg_tablespace").fetchall()}
@@ -71,7 +71,7 @@ def missing_at(address: PostgresSettings, needed: Requirements) -> Requirements:
 
 
 def make_tablespaces(address: PostgresSettings, names: frozenset[str]) -> None:
-    """Make tablespaces inside the data directory of a scratch cluster, as its superuser."""
+    """Create in-place tablespaces in a scratch cluster, as its superuser."""
     with connect(address, "postgres") as connection:
         connection.execute("SET allow_in_place_tablespaces = on")
         for name in sorted(names):
@@ -82,25 +82,25 @@ def require_extensions(missing: Requirements) -> None:
     """Refuse to load a dump whose extensions the server lacks.
 
     Raises:
-        NotHereError: it lacks some.
+        NotHereError: some are missing.
     """
     if missing.extensions:
         names = ", ".join(sorted(missing.extensions))
         raise NotHereError(
             f"The server lacks extensions that the backup needs: {names}.",
-            detail="This says nothing against the backup, and no verdict was recorded.",
-            hint="install the packages that bring them (on Debian often postgresql-contrib or postgresql-NN-NAME) "
-            "beside the PostgreSQL programs that are used here, then try again",
+            detail="The backup may be fine; no result was recorded.",
+            hint="install their packages (on Debian often postgresql-contrib or postgresql-NN-NAME) for the PostgreSQL "
+            "installation that is used here, then try again",
         )
 
 
 def not_here(error: ProgramError) -> NotHereError | None:
-    """The same failure as one of the server at hand, when its words say so; None where the dump may be at fault."""
+    """The failure as a NotHereError if its message blames this server; None if the dump may be at fault."""
     words = _LACKS.search(error.message)
     if words is None:
         return None
     return NotHereError(
-        f"Not proven here, because the server lacks something: {error.message}",
-        detail="This says nothing against the backup, and no verdict was recorded.",
-        hint="mend what it names on this machine, or prove the backup on a machine set up as the source is",
+        f"The backup could not be verified, because this server lacks something: {error.message}",
+        detail="The backup may be fine; no result was recorded.",
+        hint="install what is missing here, or verify the backup on a machine that is set up like the source",
     )

@@ -1,7 +1,7 @@
-"""Restore a logical backup into a database of a live server, without ever losing what was there.
+"""Restores a logical backup into a database of a live server, without losing what was there.
 
-The copy is restored beside what exists and proven equal to the backup's fingerprint first. Only then, and only when
-told to replace, names are exchanged: the old database stays, renamed, until a person drops it.
+The copy is restored beside the existing database and verified against the backup's fingerprints. Only then, and only
+with `replace`, the two exchange names: the old database is kept under another name until the user drops it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import psycopg
 
 from tmi_ops.backup.archive.files import read_toc
 from tmi_ops.backup.archive.toc import Toc
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
@@ -54,11 +55,12 @@ _LACKS_RIGHTS = re.compile(r"permission denied|must be (?:superuser|owner|able)"
 
 @dataclass(frozen=True)
 class RestoreChoices:
-    """What a person decided. `accept_differences`: take a copy that is not equal to its source, listing them first.
+    """The user's choices.
 
-    `tablespaces`: put objects where they were, in tablespaces of the same names. `powerful_roles`: roles that are
-    created may be superusers, replicate, bypass row security or belong to PostgreSQL's own roles, as at the source.
-    `as_superuser`: load the dump with all rights of the connecting role, also where it is a superuser.
+    `accept_differences`: accept a copy that differs from its source; the differences are listed. `tablespaces`: restore
+    objects to tablespaces of the same names. `powerful_roles`: created roles may be superusers, replicate, bypass row
+    security or be members of PostgreSQL's own roles, as on the source. `as_superuser`: load the dump with all rights of
+    the connecting role, even if it is a superuser.
     """
 
     accept_differences: bool = False
@@ -69,10 +71,10 @@ class RestoreChoices:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a restore will do. Nothing has been done yet.
+    """What a restore will do.
 
-    `keep_as` is the name the existing database will have; None when there is none to keep.
-    `working_name` is where the copy grows until it is proven.
+    `keep_as`: new name of the existing database; None if there is none.
+    `working_name`: name of the copy until it is verified.
     """
 
     manifest: Manifest
@@ -91,7 +93,7 @@ class RestorePlan:
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """A restored and proven database, and the name of what it replaced."""
+    """A restored and verified database, and the name under which the old one was kept."""
 
     database: str
     kept_as: str | None
@@ -102,20 +104,20 @@ class RestoreResult:
 def plan_restore(
     settings: Settings, manifest: Manifest, into: str, *, replace: bool, choices: RestoreChoices | None = None
 ) -> RestorePlan:
-    """Look at the server and decide what a restore into `into` means.
+    """Plan a restore into the database `into`.
 
     Raises:
         RecoveryError: `into` exists and `replace` is not given, or the server is older than the backup.
         DatabaseError: the server could not be reached.
     """
     if not into or len(into.encode()) > MAX_NAME_BYTES:
-        raise RecoveryError(f"{into!r} cannot name a database: 1 to {MAX_NAME_BYTES} bytes are allowed.")
+        raise RecoveryError(f"{into!r} is not a valid database name: it must have 1 to {MAX_NAME_BYTES} bytes.")
     with connect(settings.postgres, "postgres") as connection:
         server_major = connection.info.server_version // VERSION_NUM_PER_MAJOR
         backup_major = manifest.server_version_num // VERSION_NUM_PER_MAJOR
         if server_major < backup_major:
             raise RecoveryError(
-                f"The backup is of PostgreSQL {backup_major}; this server is {server_major}, which cannot take it.",
+                f"The backup is of PostgreSQL {backup_major}; this server is older: PostgreSQL {server_major}.",
                 hint=f"restore into a server of PostgreSQL {backup_major} or newer",
             )
         row = connection.execute(
@@ -128,8 +130,9 @@ def plan_restore(
         require_rights(connection, settings.postgres.user, Purpose.RESTORER)
     if row is not None and not replace:
         raise RecoveryError(
-            f"The database {into} exists on {settings.postgres.host}:{settings.postgres.port}.",
-            hint=f"restore into another name, or add --replace: {into} is then kept under another name",
+            f"The database {into} already exists on {settings.postgres.host}:{settings.postgres.port}.",
+            hint=f"choose another name, or add --replace, which keeps {into} under another name",
+            code=Code.DATABASE_EXISTS,
         )
     stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
     return RestorePlan(
@@ -145,27 +148,27 @@ def plan_restore(
 
 
 def _require_owner(connection: psycopg.Connection[Any], database: str) -> None:
-    """Only an owner renames a database, and that comes last, when all else is done."""
+    """Check now that the role owns the database, because renaming it is the last step."""
     row = connection.execute(
         "SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (database,)
     ).fetchone()
     if row is not None and not row[1]:
         raise DatabaseError(
-            f"{database} belongs to {row[0]}: {connection.info.user} may not rename it to put the copy in its place.",
-            detail="Nothing was begun.",
-            hint=f"as a superuser: GRANT {quote(row[0])} TO {quote(connection.info.user)}; or take a new name",
+            f"{database} belongs to {row[0]}, so {connection.info.user} cannot rename it to replace it.",
+            hint=f"run as a superuser `GRANT {quote(row[0])} TO {quote(connection.info.user)}`; or use a new name",
+            code=Code.NEEDS_SUPERUSER,
         )
 
 
 def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, report: Report) -> RestoreResult:
-    """Restore, prove, and only then take the name.
+    """Restore and verify the copy, then give it its name.
 
     Raises:
-        IntegrityError, ObjectMissingError, ProgramError, RecoveryError: the copy could not be restored or is not
-            equal to the backup. The copy is dropped; what existed stays as it was.
+        IntegrityError, ObjectMissingError, ProgramError, RecoveryError: the copy could not be restored, or differs from
+            the backup. The copy is dropped; the existing database is unchanged.
     """
     manifest = plan.manifest
-    # The programs that wrote the dump read its compression; only those of the server can dump the copy.
+    # Reading the dump needs programs of at least the dump's version; dumping the copy needs the server's.
     programs = programs_at_least(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, sum(item.plain_size for item in manifest.objects), "Fetching the backup")
@@ -190,7 +193,7 @@ def _restore_beside(
     report: Report,
     created: list[str],
 ) -> Comparison:
-    """Restore and compare. `created` is told of the roles that are made: they are the server's, not the copy's."""
+    """Restore and compare. Created roles, which belong to the server and not to the copy, are added to `created`."""
     choices = plan.choices
     address = settings.postgres.model_copy(update={"database": plan.working_name})
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
@@ -226,24 +229,25 @@ def _restore_beside(
         )
     if not comparison.equal and not choices.accept_differences:
         raise RecoveryError(
-            f"The restored copy is not what was backed up: {'; '.join(comparison.differences[:5])}.",
+            f"The restored copy differs from the backup: {'; '.join(comparison.differences[:5])}.",
             detail=f"{plan.database} was not touched; the copy was dropped.",
-            hint="choose another backup (tmi-ops backups) and verify it first, or take this one as it is with "
+            hint="choose another backup (`tmi-ops backups`) and verify it first, or accept this one with "
             "--accept-differences",
+            code=Code.COPY_DIFFERS,
         )
     for difference in comparison.differences:
-        report.note(f"accepted: {difference}")
+        report.note(f"Accepted difference: {difference}")
     return comparison
 
 
 def _require_ordinary(server: PostgresSettings, dump_format: str, toc: Toc | None) -> None:
-    """Refuse a dump that an ordinary role cannot load; `toc` is an archive's table of contents.
+    """Refuse a dump that an ordinary role cannot load. `toc`: the archive's table of contents.
 
     Raises:
-        RecoveryError: it names what needs a superuser.
+        RecoveryError: the message names what needs a superuser.
     """
     if toc is None:
-        needed: tuple[str, ...] = (f"owners, which the script of a {dump_format} dump sets as it goes",)
+        needed: tuple[str, ...] = (f"object owners, which the script of a {dump_format} dump sets itself",)
     else:
         needed = needs_superuser(toc, trusted_extensions(server))
     if needed:
@@ -251,15 +255,16 @@ def _require_ordinary(server: PostgresSettings, dump_format: str, toc: Toc | Non
         raise RecoveryError(
             f"Only a superuser can load this backup: {', '.join(needed[:_NAMED])}{more}.",
             detail="Nothing was loaded.",
-            hint="where you trust who made these, load it with the connecting role's rights: --as-superuser",
+            hint="if you trust the owners of these objects, load it with the connecting role's rights: --as-superuser",
+            code=Code.NEEDS_SUPERUSER,
         )
 
 
 def _require_superuser_owners(server: PostgresSettings, toc: Toc, created: Collection[str]) -> None:
-    """Refuse before the load what PostgreSQL would refuse at its end.
+    """Refuse before the load what PostgreSQL would refuse at the end of it.
 
     Raises:
-        RecoveryError: an owner must be a superuser and is none on this server.
+        RecoveryError: an owner must be a superuser, but is not one on this server.
     """
     owners = superuser_owners(toc)
     with connect(server) as connection:
@@ -268,13 +273,14 @@ def _require_superuser_owners(server: PostgresSettings, toc: Toc, created: Colle
     if lacking:
         objects = [item for owner in lacking for item in owners[owner]]
         existing = [quote(owner) for owner in lacking if owner not in created]
-        steps = ["--powerful-roles, where you trust the backup's roles"] if len(existing) < len(lacking) else []
-        steps += [f"as a superuser: ALTER ROLE {owner} SUPERUSER" for owner in existing]
+        steps = ["if you trust the backup's roles, use --powerful-roles"] if len(existing) < len(lacking) else []
+        steps += [f"run as a superuser `ALTER ROLE {owner} SUPERUSER`" for owner in existing]
         raise RecoveryError(
-            f"Only a superuser can own {', '.join(objects[:_NAMED])}; on this server {', '.join(lacking)} "
-            f"{'is' if len(lacking) == 1 else 'are'} none.",
+            f"Only a superuser can own {', '.join(objects[:_NAMED])}, but on this server {', '.join(lacking)} "
+            f"{'is not a superuser' if len(lacking) == 1 else 'are not superusers'}.",
             detail="Nothing was loaded.",
             hint="; ".join(steps),
+            code=Code.NEEDS_SUPERUSER,
         )
 
 
@@ -287,23 +293,24 @@ def _load_by_ordinary_role(
             load_archive(loader, dump, programs, report, tablespaces=tablespaces, owners=False)
         except ProgramError as error:
             if _LACKS_RIGHTS.search(error.message) is not None:
-                error.hint = "load it with the connecting role's rights where you trust the backup: --as-superuser"
+                error.hint = "if you trust the backup, load it with the connecting role's rights: --as-superuser"
             raise
         give_owners_and_rights(address, toc)
 
 
 def _drop_copy(settings: Settings, name: str, report: Report) -> None:
-    """Drop what was begun; that it fails must not hide why the restore did."""
+    """Drop the copy; a failure is only noted, so that it does not hide why the restore failed."""
     try:
         drop_database(settings.postgres, name)
     except DatabaseError as error:
-        report.note(f'the copy {name} could not be dropped ({error.message}); drop it by hand: DROP DATABASE "{name}"')
+        report.note(f'The copy {name} could not be dropped ({error.message}). Drop it yourself: DROP DATABASE "{name}"')
 
 
 def _lacks_tablespaces(names: frozenset[str]) -> RecoveryError:
     listed = ", ".join(sorted(names))
     return RecoveryError(
-        f"The backup's objects lie in tablespaces that this server lacks: {listed}.",
-        hint="make them (CREATE TABLESPACE NAME LOCATION 'DIRECTORY'), or add --no-tablespaces: everything then "
-        "lies in the new database's own",
+        f"The backup needs tablespaces that this server lacks: {listed}.",
+        hint="create them (`CREATE TABLESPACE NAME LOCATION 'DIRECTORY'`), or add --no-tablespaces to restore "
+        "everything into the new database's default tablespace",
+        code=Code.NOT_HERE,
     )

@@ -1,4 +1,4 @@
-"""Make the roles that a backup refers to: owners and grantees must exist before its dump can be restored."""
+"""Creates the roles that a backup refers to: owners and grantees must exist before its dump can be restored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
 
-# Members of these reach what only a superuser should: the server's files, its programs, everybody's rows.
+# Members can reach what only a superuser should: the server's files, programs, and all rows.
 POWERFUL_ROLES = frozenset(
     {
         "pg_checkpoint",
@@ -39,17 +39,17 @@ POWERFUL_ROLES = frozenset(
 
 @dataclass(frozen=True)
 class RoleStatement:
-    """One composed statement, and the role it is about."""
+    """One statement, and the role it concerns."""
 
     role: str
     statement: sql.Composed
 
 
 def role_statements(roles: Roles, existing: Collection[str]) -> Iterator[RoleStatement]:
-    """What makes the roles that are not `existing`; roles that exist keep what they are.
+    """The statements that create the roles not in `existing`; existing roles are not changed.
 
     GRANTED BY is left out: since PostgreSQL 16 a grantor must hold ADMIN OPTION, which the source's bootstrap superuser
-    has by birth and its namesake elsewhere has not. Settings that load code are left out.
+    has implicitly, but a role of the same name elsewhere does not. Settings that load code are left out.
     """
     made = [role for role in roles.roles if role.name not in existing]
     for role in made:
@@ -70,7 +70,7 @@ def role_statements(roles: Roles, existing: Collection[str]) -> Iterator[RoleSta
 
 
 def without_power(roles: Roles) -> Roles:
-    """The same roles as ordinary users: none is a superuser or a member of what stands in for one."""
+    """The same roles as ordinary users: no superusers, and no members of powerful roles."""
     return Roles(
         roles=tuple(
             role.model_copy(
@@ -90,14 +90,14 @@ def without_power(roles: Roles) -> Roles:
 
 @dataclass(frozen=True)
 class RestoredRoles:
-    """The roles that were created, and a sentence for each statement that the server refused."""
+    """The created roles, and one sentence for each statement that the server refused."""
 
     created: tuple[str, ...]
     refused: tuple[str, ...]
 
 
 def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> RestoredRoles:
-    """Create the roles that the server lacks. What the server refuses is noted."""
+    """Create the roles that the server lacks. Refused statements are noted."""
     refused = []
     with connect(address) as connection:
         existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
@@ -105,7 +105,7 @@ def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> Re
             try:
                 connection.execute(item.statement)
             except psycopg.Error as error:
-                refused.append(f"role statement refused: {item.role}: {first_line(error)}")
+                refused.append(f"The server refused a statement for the role {item.role}: {first_line(error)}")
                 report.note(refused[-1])
         now = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
     created = sorted(role.name for role in roles.roles if role.name in now - existing)
@@ -113,7 +113,7 @@ def restore_roles(address: PostgresSettings, roles: Roles, report: Report) -> Re
 
 
 def drop_roles(address: PostgresSettings, names: Collection[str], report: Report) -> None:
-    """Drop roles that a failed restore made; what cannot be dropped is noted, lest it hide why the restore failed."""
+    """Drop roles that a failed restore created. Failures are only noted, so that they do not hide its error."""
     kept = []
     try:
         with connect(address) as connection:
@@ -125,7 +125,7 @@ def drop_roles(address: PostgresSettings, names: Collection[str], report: Report
     except DatabaseError:
         kept = list(names)
     if kept:
-        report.note(f"these roles were created and could not be dropped again: {', '.join(kept)}")
+        report.note(f"These roles were created and could not be dropped again: {', '.join(kept)}.")
 
 
 def _create(role: Role) -> sql.Composed:
@@ -138,7 +138,7 @@ def _create(role: Role) -> sql.Composed:
         ("REPLICATION", role.replication),
         ("BYPASSRLS", role.bypass_rls),
     )
-    # An attribute that is off is CREATE ROLE's default but for INHERIT, and naming it may need rights.
+    # Off is the default of all attributes except INHERIT, and naming them may need privileges.
     written = [word if on else f"NO{word}" for word, on in attributes if on or word == "INHERIT"]
     words: list[sql.Composable] = [sql.SQL(word) for word in written]
     if role.connection_limit >= 0:

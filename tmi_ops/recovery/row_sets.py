@@ -1,7 +1,7 @@
-"""Two streams of rows as multisets, within bounded memory however large the tables are.
+"""Compares two streams of rows as multisets, in bounded memory for tables of any size.
 
-1. Each row is hashed; the hashes are summed up in 65,536 buckets. Equal sums mean equal rows in another order.
-2. Where a bucket differs, its rows are read again and counted one by one: what does not even out is the difference.
+1. Each row is hashed, and the hashes are summed up in 65,536 buckets. Equal sums mean equal rows, in any order.
+2. The rows of buckets that differ are read again and compared one by one.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 BUCKETS = 1 << 16
-# Of buckets that differ so many are looked at; more would only say the same of more rows.
+# Limit of differing buckets to examine; the result is marked as incomplete beyond it.
 BUCKETS_LOOKED_AT = 64
 _HASH_BYTES = 16
-_KEPT = 1 << 16  # bytes of a row, to tell its key by
+_KEPT = 1 << 16  # bytes of a row, to extract its key
 Pieces = Iterable[bytes]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of one side that the other side lacks. `number`: its place in its stream, from 1; `text`: its beginning."""
+    """A row that only one side has. `number`: its position in the stream, from 1; `text`: its beginning."""
 
     number: int
     text: bytes
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RowsDifference:
-    """Rows of one side alone. `complete`: there are no others."""
+    """Rows that only one side has. `complete`: there are no others."""
 
     only_in_source: tuple[Row, ...] = ()
     only_in_copy: tuple[Row, ...] = ()
@@ -43,7 +43,7 @@ def differing_rows(source: Callable[[], Pieces], copy: Callable[[], Pieces]) -> 
     """Compare two streams of lines as multisets.
 
     Args:
-        source: begins to read the stream anew each time it is called; pieces may end anywhere.
+        source: starts a new reading of the stream on each call; pieces may end anywhere.
         copy: the same for the other side.
     """
     before, after = _sums(source()), _sums(copy())
@@ -60,7 +60,7 @@ def differing_rows(source: Callable[[], Pieces], copy: Callable[[], Pieces]) -> 
 
 
 def hashed_rows(pieces: Pieces) -> Iterator[tuple[bytes, bytes]]:
-    """Each line's hash and beginning, without its end of line. A line need not fit into memory."""
+    """Each line's hash and beginning, without its line end. Lines may be larger than memory."""
     digest, begun = hashlib.blake2b(digest_size=_HASH_BYTES), b""
     for piece in pieces:
         *whole, rest = piece.split(b"\n")
@@ -76,7 +76,7 @@ def _sums(pieces: Pieces) -> list[int]:
     sums = [0] * BUCKETS
     for digest, _ in hashed_rows(pieces):
         bucket = digest[0] << 8 | digest[1]
-        # One is added for the row itself, so that no hash counts for nothing.
+        # Add one per row, so that a hash of zero counts, too.
         sums[bucket] = (sums[bucket] + int.from_bytes(digest, "big") + 1) % (1 << 8 * _HASH_BYTES + 8)
     return sums
 

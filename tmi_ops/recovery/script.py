@@ -1,7 +1,7 @@
-"""Run a plain dump by psql, whose own commands (lines that begin with a backslash) are shut off.
+"""Runs a plain dump with psql, with psql's backslash commands disabled.
 
-A dump is data from the store, and psql would run `\\! command` in it as whoever runs us. So psql is told to be
-restricted, by a key that no dump can know, before the dump begins.
+A dump is data from the store, and psql would run `\\! command` in it as our user. So psql is restricted before the dump
+begins, with a key that no dump can know.
 Source: https://www.postgresql.org/docs/current/app-psql.html, \\restrict; CVE-2025-8714
 """
 
@@ -19,22 +19,22 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.recovery.loader import Loader
 
 _COPY_SIZE = 1 << 20
-# The first minor release of each major whose psql knows \restrict; later majors all do.
+# The first minor release of each major version that has \restrict; later major versions all have it.
 _RESTRICTS_SINCE = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
-# pg_dump's own restriction, which would be one too many: at the head of a script, and at its end.
+# pg_dump's own restriction, at the beginning and end of a script, must be removed.
 _OWN = re.compile(rb"\A(?:(?:--[^\n]*)?\r?\n)*\\restrict (?P<key>[A-Za-z0-9]{1,128})\r?\n")
 _HEAD = 1 << 14
 
 
 def run_script(script: Path, programs: Programs, loader: Loader) -> None:
-    """Run the script in one transaction; `.zst` is unpacked on the way.
+    """Run the script in one transaction; `.zst` is decompressed.
 
     Raises:
         ProgramError: this psql cannot be restricted, or the script failed.
     """
     if not can_restrict(programs):
         raise ProgramError(
-            f"psql {programs.version} cannot shut off the commands that a plain dump may hold (CVE-2025-8714).",
+            f"psql {programs.version} cannot disable commands in a plain dump (CVE-2025-8714).",
             hint=f"install the latest minor release of PostgreSQL {programs.major}, or take backups in the custom "
             "format",
         )
@@ -46,13 +46,13 @@ def run_script(script: Path, programs: Programs, loader: Loader) -> None:
 
 
 def can_restrict(programs: Programs) -> bool:
-    """Whether psql knows how to be restricted."""
+    """Whether psql has `\\restrict`."""
     minor = int(programs.version.split(".")[1]) if "." in programs.version else 0
     return programs.major > max(_RESTRICTS_SINCE) or minor >= _RESTRICTS_SINCE.get(programs.major, minor + 1)
 
 
 def restricted(chunks: Iterable[bytes], key: str) -> Iterator[bytes]:
-    """The script behind a restriction by `key`, without the one that pg_dump wrote around it."""
+    """The script, restricted by `key`, without pg_dump's own restriction."""
     yield f"\\restrict {key}\n".encode()
     source = iter(chunks)
     head = b""
@@ -69,7 +69,7 @@ def restricted(chunks: Iterable[bytes], key: str) -> Iterator[bytes]:
 
 
 def _without(line: bytes, held: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
-    """What comes, without the line; as much is held back as could be its beginning."""
+    """Remove `line` from the stream; holds back as many bytes as could be its beginning."""
     for chunk in source:
         held = (held + chunk).replace(line, b"\n")
         safe = len(held) - len(line) + 1

@@ -1,7 +1,8 @@
-"""The role and property scripts of older backups, read as data.
+"""Parses the role and property scripts of older backups as data.
 
-They hold statements of pg_dumpall and of ours. PostgreSQL's own parser (libpg_query) takes them apart whole, so a value
-that looks like statements stays a value; what is not a role, a membership, a right or a setting is left out and named.
+They contain statements by pg_dumpall and by us. PostgreSQL's parser (libpg_query) parses them, so a value that looks
+like a statement stays a value. Anything that is not a role, a membership, a privilege or a setting is left out and
+reported.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ def parse_roles(script: str, refuse: Refuse) -> Roles:
     """The roles of a `pg_dumpall --roles-only` output.
 
     Args:
-        refuse: told of each statement that is left out.
+        refuse: called for each statement that is left out.
 
     Raises:
-        RecoveryError: it cannot be parsed.
+        RecoveryError: the script cannot be parsed.
     """
     roles: dict[str, dict[str, Any]] = {}
     memberships: list[Membership] = []
@@ -78,10 +79,10 @@ def parse_roles(script: str, refuse: Refuse) -> Roles:
 
 
 def parse_properties(script: str, refuse: Refuse) -> DatabaseProperties:
-    """The properties in a `database.sql` of ours, whose statements are about `:"db"`.
+    """The properties in one of our `database.sql` scripts, whose statements refer to `:"db"`.
 
     Raises:
-        RecoveryError: it cannot be parsed, or names no owner.
+        RecoveryError: the script cannot be parsed, or names no owner.
     """
     name = f"db_{secrets.token_hex(8)}"
     facts: dict[str, Any] = {}
@@ -114,8 +115,8 @@ def parse_properties(script: str, refuse: Refuse) -> DatabaseProperties:
         return DatabaseProperties(settings=tuple(settings), **facts)
     except ValidationError as error:
         raise RecoveryError(
-            f"The backup's database.sql cannot be understood: {error.errors()[0]['msg']}.",
-            hint="restore another backup (tmi-ops backups), or this one by hand as RESTORE.md in the store says",
+            f"The backup's database.sql is invalid: {error.errors()[0]['msg']}.",
+            hint="restore another backup (`tmi-ops backups`), or this one by hand as RESTORE.md in the store describes",
         ) from None
 
 
@@ -128,7 +129,7 @@ def _statements(script: str, name: str) -> list[tuple[str, Any]]:
     except postgast.PgQueryError as error:
         raise RecoveryError(
             f"The backup's {name} cannot be parsed: {error}.",
-            hint="restore another backup (tmi-ops backups), or this one by hand as RESTORE.md in the store says",
+            hint="restore another backup (`tmi-ops backups`), or this one by hand as RESTORE.md in the store describes",
         ) from None
     found = []
     for raw in tree.stmts:

@@ -1,6 +1,6 @@
-"""What surrounds a database, as a fetched backup holds it; and the properties given to a copy of it.
+"""Reads roles and database properties from a fetched backup, and applies the properties to a copy.
 
-Backups of today hold roles and properties as data. Those of earlier releases hold scripts, which are read as data.
+Backups store them as data. Backups of earlier releases contain scripts, which are parsed as data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tmi_ops.settings import PostgresSettings
 
 
 def read_surroundings(fetched: FetchedBackup, report: Report) -> Surroundings:
-    """The roles and properties that a backup holds; what an older backup's scripts hold besides is noted and left out.
+    """The roles and properties in a backup. Other statements in an older backup's scripts are noted and left out.
 
     Raises:
-        RecoveryError: they cannot be understood.
+        RecoveryError: they cannot be read.
     """
     path = fetched.path(SURROUNDINGS_OBJECT)
     if path.exists():
@@ -34,26 +34,25 @@ def read_surroundings(fetched: FetchedBackup, report: Report) -> Surroundings:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             raise RecoveryError(
-                f"{SURROUNDINGS_OBJECT} of the backup cannot be understood: "
-                f"{'.'.join(map(str, first['loc']))}: {first['msg']}.",
-                hint="restore another backup (tmi-ops backups)",
+                f"{SURROUNDINGS_OBJECT} of the backup is invalid: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
+                hint="restore another backup (`tmi-ops backups`)",
             ) from None
     roles = parse_roles(
         fetched.path(GLOBALS_OBJECT).read_bytes().decode(errors="replace"),
-        lambda what: report.note(f"left out of {GLOBALS_OBJECT}: {what}"),
+        lambda what: report.note(f"Left out of {GLOBALS_OBJECT}: {what}"),
     )
     script = fetched.path(PROPERTIES_OBJECT).read_bytes().decode(errors="replace")
     manifest = fetched.manifest
-    properties = parse_properties(script, lambda what: report.note(f"left out of {PROPERTIES_OBJECT}: {what}"))
+    properties = parse_properties(script, lambda what: report.note(f"Left out of {PROPERTIES_OBJECT}: {what}"))
     known = {"encoding": manifest.encoding, "collation": manifest.collation, "ctype": manifest.ctype}
     return Surroundings(roles=roles, database=properties.model_copy(update=known))
 
 
 def apply_properties(address: PostgresSettings, properties: DatabaseProperties, report: Report) -> tuple[str, ...]:
-    """Give the database that `address` names its owner, settings, grants and comment, and look whether it has them.
+    """Set owner, settings, grants and comment of the database that `address` names, and verify them.
 
     Returns:
-        What it has not, a sentence each, noted too: this server refused it, or has no such locale.
+        What could not be set, one sentence each (also noted), such as a property that this server refused.
     """
     refused = []
     with connect(address, "postgres") as connection:
@@ -61,7 +60,7 @@ def apply_properties(address: PostgresSettings, properties: DatabaseProperties, 
             try:
                 connection.execute(statement)
             except psycopg.Error as error:
-                refused.append(f"database property refused: {first_line(error)}")
+                refused.append(f"The server refused a property of the database: {first_line(error)}")
     with connect(address) as connection:
         pin_text_output(connection)
         differing = differing_properties(properties, read_properties(connection))
@@ -72,7 +71,7 @@ def apply_properties(address: PostgresSettings, properties: DatabaseProperties, 
 
 
 def differing_properties(source: DatabaseProperties, copy: DatabaseProperties) -> tuple[str, ...]:
-    """How the copy's properties differ from the source's, a sentence each; what is not known of the source is not."""
+    """The differences between the known properties of the source and the copy's, one sentence each."""
     plain = sorted(set(DatabaseProperties.model_fields) - {"settings", "grants"})
     known = [name for name in plain if name in source.model_fields_set]
     sentences = [
@@ -81,12 +80,12 @@ def differing_properties(source: DatabaseProperties, copy: DatabaseProperties) -
         if getattr(source, name) != getattr(copy, name)
     ]
     if source.grants is not None and set(source.grants) != set(copy.grants or ()):
-        sentences.append("rights on the database are not those of the source")
+        sentences.append("privileges on the database differ from the source's")
     here = {(item.role, item.setting.name): item.setting.values for item in copy.settings}
     for item in source.settings:
         if here.get((item.role, item.setting.name)) != item.setting.values:
             loads_code = item.setting.name.lower() in LOADS_CODE
-            why = "it loads code, so set it by hand" if loads_code else "it is not set here"
+            why = "it loads code, so set it yourself" if loads_code else "it is not set here"
             role = f" of {item.role}" if item.role else ""
             sentences.append(f"setting {item.setting.name}{role} in the database: {why}")
     return tuple(sentences)

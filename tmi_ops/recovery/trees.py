@@ -1,7 +1,7 @@
-"""One normal form for statements that mean the same, by the tree that PostgreSQL's parser makes of them.
+"""Normalizes SQL statements by their parse trees, so that equivalent statements compare as equal.
 
-A definition that PostgreSQL prints, reads and prints again may come out in other words. Its parse tree, without the
-positions in the text, is the same, but for the few rewrites below.
+PostgreSQL may print a definition differently after a restore. Its parse tree, without text positions, stays the same,
+except for the few rewrites below.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _POSITIONS = frozenset({"location", "stmt_location", "stmt_len", "list_start", "
 _POSITIONS |= {"rexpr_list_end"}
 _VIEW_COLUMNS_BARE_SINCE = 16
 _NOT_NULL_NAMED_SINCE = 18
-# Items of FROM that stand for one table, and what they are called where nobody named them.
+# Items of FROM that stand for one table, and their default names.
 _UNNAMED_SOURCES = {"range_var": "", "range_function": "", "range_subselect": "", "range_table_func": "xmltable"}
 _UNNAMED_SOURCES |= {"json_table": "json_table"}
 
@@ -29,15 +29,15 @@ class Majors:
     copy: int
 
     def crosses(self, first: int) -> bool:
-        """Whether one is older than `first`, and the other is not."""
+        """Whether only one of them is older than `first`."""
         return min(self.source, self.copy) < first <= max(self.source, self.copy)
 
 
 def normal_form(statements: str, majors: Majors, *, any_order: bool = False) -> tuple[bytes, ...]:
-    """What the statements mean, one value each; their text itself where PostgreSQL's parser refuses it.
+    """The normal form of each statement; the text itself if PostgreSQL's parser rejects it.
 
     Args:
-        any_order: they are grants or the like, whose order PostgreSQL does not keep.
+        any_order: for statements such as grants, whose order PostgreSQL does not preserve.
     """
     try:
         tree = postgast.parse(statements)
@@ -51,7 +51,7 @@ def normal_form(statements: str, majors: Majors, *, any_order: bool = False) -> 
 
 
 def _rewrite(message: Any, majors: Majors) -> None:
-    """Bring a tree into the normal form, in place, children first."""
+    """Normalize a tree in place, children first."""
     for field, value in message.ListFields():
         if field.name in _POSITIONS:
             message.ClearField(field.name)
@@ -88,13 +88,13 @@ def _rights_in_any_order(grant: Any, _: Majors) -> None:
 
 
 def _inherited_columns_in_any_order(table: Any, _: Majors) -> None:
-    """A table that inherits gets its parents' columns first, whatever the order was: PostgreSQL cannot keep it."""
+    """PostgreSQL puts inherited columns first, whatever their order was."""
     if table.inh_relations and not table.HasField("partbound"):
         _sorted(table.table_elts)
 
 
 def _cast_of_array_to_elements(node: Any, _: Majors) -> None:
-    """`ARRAY[a, b]::text[]` is printed as `ARRAY[a::text, b::text]` once it was read back."""
+    """`ARRAY[a, b]::text[]` is printed as `ARRAY[a::text, b::text]` after a restore."""
     if node.WhichOneof("node") != "type_cast":
         return
     cast = node.type_cast
@@ -122,7 +122,7 @@ def _columns_of_one_source_bare(select: Any, majors: Majors) -> None:
 
 
 def _name_of_source(item: Any) -> str:
-    """What the columns of an item of FROM are qualified with; "" for a join, whose columns keep their tables' names."""
+    """The qualifier of an item's columns in FROM; "" for a join, whose columns keep their tables' names."""
     kind = item.WhichOneof("node")
     source = getattr(item, kind)
     if kind == "range_table_sample":
@@ -135,7 +135,7 @@ def _name_of_source(item: Any) -> str:
 
 
 def _default_null_unsaid(table: Any, _: Majors) -> None:
-    """To have no default and to have NULL are one, but where a parent's or a domain's default is overruled by it."""
+    """DEFAULT NULL equals no default, unless it overrides a default of a parent or a domain."""
     if table.inh_relations:
         return
     for element in table.table_elts:
@@ -147,7 +147,7 @@ def _default_null_unsaid(table: Any, _: Majors) -> None:
 
 
 def _has_own_type(column: Any) -> bool:
-    """Whether a column's type is PostgreSQL's own, hence no domain: others are printed with their schema."""
+    """Whether a column's type is built-in, so not a domain: others are printed with their schema."""
     names = [name.string.sval for name in column.type_name.names]
     return len(names) == 1 or names[:1] == ["pg_catalog"]
 
@@ -168,7 +168,7 @@ def messages(message: Any, name: str) -> Iterator[Any]:
 
 
 def _not_null_without_name(constraint: Any, majors: Majors) -> None:
-    """PostgreSQL 18 and later give NOT NULL constraints names, and write those that are not the usual ones."""
+    """PostgreSQL 18 and later name NOT NULL constraints, and print names that are not the default."""
     if majors.crosses(_NOT_NULL_NAMED_SINCE) and constraint.contype == postgast.pg_query_pb2.CONSTR_NOTNULL:
         constraint.ClearField("conname")
 
@@ -184,7 +184,7 @@ _RULES: dict[str, tuple[Callable[[Any, Majors], None], ...]] = {
 
 
 def calls_functions(statements: str) -> bool:
-    """Whether a CHECK in them calls a function that is not PostgreSQL's own; pg_dump qualifies the names of others."""
+    """Whether a CHECK calls a function that is not built-in; pg_dump qualifies the names of others."""
     try:
         tree = postgast.parse(statements)
     except postgast.PgQueryError:

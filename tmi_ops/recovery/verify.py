@@ -1,11 +1,11 @@
-"""The proof of a logical backup: restore it into a scratch cluster and compare it with its source.
+"""Verifies a logical backup: restores it into a scratch cluster and compares it with its source.
 
-1. fetch: every object's size and SHA-256 against the manifest;
+1. fetch: check every object's size and SHA-256 against the manifest;
 2. restore: roles, then the dump, into an empty cluster of the source's major version;
 3. compare: every table's fingerprint, every object's definition, every sequence;
 4. validate: the schema that TMI needs.
 
-The verdict is recorded in the store beside the backup, so that a backup once proven is known to be proven.
+The result is recorded in the store beside the backup.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tmi_ops.store.objects import ObjectStore
 
 @dataclass
 class _Findings:
-    """What the proof found so far."""
+    """What the verification has found so far."""
 
     reasons: list[str] = field(default_factory=list)
     but_for: list[str] = field(default_factory=list)
@@ -64,30 +64,30 @@ class _Findings:
 
 @dataclass(frozen=True)
 class Proof:
-    """The recorded verdict, and the schema findings that came with it."""
+    """The recorded result, and the schema findings."""
 
     verdict: Verdict
     validation: Validation | None
 
 
 def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, report: Report) -> Proof:
-    """Prove a logical backup, or say why it is not one, and record the verdict beside it.
+    """Verify a logical backup, and record the result beside it.
 
-    A backup is proven when its restored copy equals its source. What the source itself lacked of TMI's schema is
-    reported, not held against the backup.
+    A backup is verified when its restored copy equals its source. Deviations from TMI's schema in the source itself are
+    reported, but do not fail the backup.
 
     Raises:
-        ProgramError: no programs of the source's major version are here. Nothing is recorded.
-        DiskSpaceError: the scratch area is too small. Nothing is recorded.
+        ProgramError: programs of the source's major version are missing. Nothing is recorded.
+        DiskSpaceError: there is too little disk space. Nothing is recorded.
         StoreError: the store did not answer. Nothing is recorded.
-        NotHereError: this machine lacks an extension or the like that the backup needs. Nothing is recorded.
+        NotHereError: this machine lacks something that the backup needs, such as an extension. Nothing is recorded.
     """
     manifest = whole_manifest(store, manifest)
     programs = server_programs(
         manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
     )
     scratch_root = settings.home / "scratch"
-    require_free_space(scratch_root, disk_needed(manifest), f"A restore of {manifest.backup_id}")
+    require_free_space(scratch_root, disk_needed(manifest), f"Restoring {manifest.backup_id}")
     findings = _Findings()
     scratch_root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=scratch_root) as directory:
@@ -103,7 +103,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
 
 
 class _RestoreFailedError(RecoveryError):
-    """The backup's bytes are sound, but PostgreSQL could not restore them."""
+    """The backup's bytes are intact, but PostgreSQL could not restore them."""
 
     default_code = Code.LOAD_FAILED
 
@@ -144,10 +144,10 @@ def _restore_and_compare(
 
 
 def _own_checks(copy: PostgresSettings, profile: Profile, programs: Programs) -> Iterator[str]:
-    """What the application's own checks found in the copy: nothing that its source would not have."""
+    """Failed application checks of the copy. The source would fail them, too, so they do not fail the backup."""
     for one in ask_of_copy(copy, programs.major, profile.checks):
         if one.outcome != "passed":
-            yield f"The application's own check {one.name}: {one.words}."
+            yield f"Application check {one.name}: {one.words}."
 
 
 def _verdict(manifest: Manifest, programs: Programs, findings: _Findings) -> Verdict:

@@ -1,4 +1,4 @@
-"""Who knows that the archive held everything at some moment: a living server, or the receiver by its lease."""
+"""Readings of how far a server's WAL went at a known time: from the server itself, or from the receiver's lease."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tmi_ops.wal.lineage import Lineage
 
 @dataclass(frozen=True)
 class Witness:
-    """Who knows that at `at`, by the server's clock, the server's flushed WAL ended at `lsn`, on `timeline`.
+    """At `at`, by the server's clock, the server's flushed WAL ended at `lsn` on `timeline` (None: unknown).
 
-    It must have been asked before the archive was read. `timeline` None: not known.
+    It must be read before the archive.
     """
 
     who: Literal["server", "receiver"]
@@ -26,7 +26,7 @@ class Witness:
     timeline: int | None = None
 
     def is_of(self, line: Lineage) -> bool:
-        """Whether this place in the WAL belongs to the line."""
+        """Whether this position in the WAL belongs to the line."""
         return self.timeline is None or any(
             item.timeline == self.timeline and item.start <= self.lsn and (item.end is None or self.lsn <= item.end)
             for item in line.stretches
@@ -34,7 +34,7 @@ class Witness:
 
 
 def lease_witness(system_identifier: str, lease: Lease) -> Witness | None:
-    """What a receiver's lease tells, also one that has ended; None where it was never level."""
+    """The reading from a receiver's lease, even an expired one; None if it was never level."""
     if lease.level_at is None or lease.lsn is None:
         return None
     return Witness(
@@ -43,10 +43,10 @@ def lease_witness(system_identifier: str, lease: Lease) -> Witness | None:
 
 
 def ask_receiver(store: ObjectStore, system_identifier: str) -> Witness | None:
-    """None where nobody ever received this cluster's WAL.
+    """Read the receiver's lease; None if there never was a receiver.
 
     Raises:
-        StoreError: the lease cannot be understood, or the store failed.
+        StoreError: the lease cannot be read, or the store failed.
     """
     found = read_lease(store, system_identifier)
     return None if found is None else lease_witness(system_identifier, found[0])

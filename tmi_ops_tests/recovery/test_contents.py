@@ -44,8 +44,8 @@ def test_tables_of_one_side_are_differences_and_dots_in_names_confuse_nobody() -
 @pytest.mark.parametrize(
     ("came", "said"),
     [
-        (SequenceContent("public", "ticket", 105, called=True), "stands at 105, in the source it was at 104"),
-        (SequenceContent("public", "ticket", 104, called=False), "stands at 104, not called yet"),
+        (SequenceContent("public", "ticket", 105, called=True), "is at 105, in the source it was at 104"),
+        (SequenceContent("public", "ticket", 104, called=False), "is at 104, not called yet"),
         (None, "missing"),
     ],
 )
@@ -67,7 +67,7 @@ def test_rows_that_differ_are_named_by_their_key_and_columns() -> None:
         (Row(1, b"1\tone\tsame"), Row(2, b"2\ttwo\t\x1b[31m")), (Row(1, b"1\tuno\tsame"), Row(9, b"\x1b\tx\ty"))
     )
     sentence = told(THREATS, THREATS, found, ("id",))
-    assert "same 3 rows in number" in sentence
+    assert "same number of rows (3), but other content" in sentence
     assert "the row with id = 1 has another name" in sentence
     assert "the row with id = 2 is missing" in sentence
     assert "the row with id = ? was not in the source" in sentence

@@ -165,7 +165,7 @@ def test_where_an_object_lies_is_told_and_does_not_disprove() -> None:
     text = "CREATE TABLE t (a int)"
     found = compare_definitions([_object(text, tablespace="fast")], [_object(text)], SAME)
     assert found.differences == ()
-    assert found.notes == ("table public.t lay in the tablespace fast, here in the database's own",)
+    assert found.notes == ("table public.t was in the tablespace fast, here it is in the database's default",)
 
 
 @pytest.mark.parametrize(

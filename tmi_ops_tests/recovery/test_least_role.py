@@ -127,7 +127,7 @@ def test_owners_are_given_before_rights_and_nothing_else_is() -> None:
     ],
 )
 def test_a_statement_that_does_more_than_give_an_owner_is_not_run(drop: str) -> None:
-    with pytest.raises(RecoveryError, match="something else"):
+    with pytest.raises(RecoveryError, match="contains other statements"):
         list(ownership_statements(toc(("TABLE", "t", "", drop, "app"))))
 
 

@@ -55,7 +55,7 @@ def test_the_provider_its_locale_and_its_rules_are_asked_for() -> None:
 def test_equal_properties_differ_in_nothing_but_what_loads_code() -> None:
     copy = SOURCE.model_copy(update={"settings": SOURCE.settings[:1]})
     assert differing_properties(SOURCE, copy) == (
-        "setting session_preload_libraries of app in the database: it loads code, so set it by hand",
+        "setting session_preload_libraries of app in the database: it loads code, so set it yourself",
     )
 
 
@@ -65,7 +65,7 @@ def test_equal_properties_differ_in_nothing_but_what_loads_code() -> None:
         ({"owner": "other"}, "owner of the database was app, here it is other"),
         ({"icu_rules": None}, "icu rules of the database was &a < g, here it is None"),
         ({"provider": "libc"}, "provider of the database was icu, here it is libc"),
-        ({"grants": ()}, "rights on the database are not those of the source"),
+        ({"grants": ()}, "privileges on the database differ from the source's"),
         ({"settings": SOURCE.settings[1:]}, "setting work_mem in the database: it is not set here"),
     ],
 )

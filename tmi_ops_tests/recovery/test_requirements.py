@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ProgramError
 from tmi_ops.recovery.requirements import NotHereError, Requirements, not_here, require_extensions
 
@@ -11,7 +12,7 @@ from tmi_ops.recovery.requirements import NotHereError, Requirements, not_here, 
 def test_missing_extensions_are_named_with_what_helps() -> None:
     with pytest.raises(NotHereError, match="pg_foo, postgis") as caught:
         require_extensions(Requirements(frozenset({"postgis", "pg_foo"})))
-    assert "nothing against the backup" in caught.value.detail
+    assert caught.value.code is Code.NOT_HERE
     require_extensions(Requirements(tablespaces=frozenset({"fast"})))
 
 

@@ -149,7 +149,7 @@ def test_names_that_cannot_be_exchanged_leave_the_old_database_open(
         connection.execute(f"CREATE DATABASE {target}".encode())
     plan = plan_restore(backed_up.settings, backed_up.manifest, target, replace=True)
     taken = replace(plan, keep_as="postgres")
-    with pytest.raises(RecoveryError, match="could not take the name"):
+    with pytest.raises(RecoveryError, match="could not be renamed to"):
         execute_restore(backed_up.settings, backed_up.store, taken, SilentReport())
     assert _databases(server, target) == [target]
     with connect(server, target):

@@ -9,6 +9,7 @@ import pytest
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, ProgramError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -83,7 +84,7 @@ def test_whatever_differs_in_the_restored_copy_is_caught(backed_up: BackedUp, mo
         "DROP INDEX idx_threats_model": "index public.idx_threats_model is missing",
         "ALTER TABLE threats DROP CONSTRAINT threats_severity_check": "threats was CONSTRAINT threats_severity_check",
         "GRANT SELECT ON audit TO PUBLIC": "grants on table public.audit",
-        "ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket')": "sequence public.ticket stands at 100",
+        "ALTER SEQUENCE ticket RESTART; SELECT nextval('ticket')": "sequence public.ticket is at 100",
     }
 
     def load_and_change(
@@ -123,7 +124,7 @@ def test_a_machine_without_an_extension_of_the_backup_proves_and_disproves_nothi
     monkeypatch.setattr(verify, "requirements_of", lambda *_: Requirements(frozenset({"nowhere"})))
     with pytest.raises(NotHereError, match="nowhere") as caught:
         verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
-    assert "nothing against the backup" in caught.value.detail
+    assert caught.value.code is Code.NOT_HERE
     assert list_backups(backed_up.store)[0].verdict is None
 
 

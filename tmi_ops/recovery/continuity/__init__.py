@@ -1,1 +1,1 @@
-"""Whether the archived WAL continues every base backup without a hole, up to its newest LSN."""
+"""Checks that archived WAL continues every base backup without a gap, up to the newest LSN."""

@@ -1,4 +1,4 @@
-"""From each base backup to the newest LSN: facts in, proof or holes out. Pure."""
+"""Follows the WAL from each base backup to the newest LSN, and finds gaps. Pure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class BaseContinuity:
     """How far recovery can go from one base backup.
 
     Args:
-        timeline: the newest one that comes from the base; it is followed.
-        reaches: LSN up to which the WAL goes without a hole.
-        newest: LSN where the archived WAL of that line ends, holes not considered.
-        holes: between the base and `newest`, where retention promises WAL.
-        dropped: retention gave up WAL after it, so it restores to its own moment, or a little further.
+        timeline: the newest timeline that comes from the base backup; the one that is followed.
+        reaches: LSN up to which the WAL has no gap.
+        newest: LSN at which the archived WAL of that line ends, ignoring gaps.
+        holes: gaps between the base backup and `newest`, where retention keeps WAL.
+        dropped: retention removed WAL after it, so it can be restored to its own end, or a little further.
         breaks: places between them that no replay passes.
-        broken: why the base itself cannot be used, or its line not be followed; None: it can.
+        broken: why the base backup cannot be used, or its line cannot be followed; None if it can.
     """
 
     base: BaseManifest
@@ -45,19 +45,19 @@ class BaseContinuity:
 
     @property
     def whole(self) -> bool:
-        """Whether all that is promised of it can be had."""
+        """Whether it leads everywhere that retention promises."""
         return not self.holes and not self.breaks and self.broken is None
 
 
 @dataclass(frozen=True)
 class Continuity:
-    """What is proven of one cluster's archive.
+    """The state of one cluster's archive.
 
     Args:
-        timeline: the newest one; None: where it came from cannot be told.
+        timeline: the newest one; None if its origin is unknown.
         bases: newest first.
-        damaged: files whose object is not what its name says, and why.
-        lost: what else is wrong, a sentence each.
+        damaged: names of damaged files, and why.
+        lost: other problems, one sentence each.
         living: the lines that live.
     """
 
@@ -70,23 +70,23 @@ class Continuity:
 
     @property
     def holes(self) -> tuple[Hole, ...]:
-        """Each once, in the order of the WAL."""
+        """Without duplicates, in WAL order."""
         found = {(hole.timeline, hole.start, hole.end): hole for base in self.bases for hole in base.holes}
         return tuple(hole for _, hole in sorted(found.items()))
 
     @property
     def breaks(self) -> tuple[Break, ...]:
-        """Each once, in the order of the WAL."""
+        """Without duplicates, in WAL order."""
         return tuple(sorted({item for base in self.bases for item in base.breaks}))
 
     @property
     def whole(self) -> bool:
-        """Whether recovery can go from every base as far as is promised, on one line."""
+        """Whether every base backup leads everywhere that retention promises, on one line."""
         return all(base.whole for base in self.bases) and not self.damaged and not self.lost and len(self.living) < 2
 
     @property
     def newest_is_reachable(self) -> bool:
-        """Whether at least one base of the newest timeline leads to the newest LSN."""
+        """Whether at least one base backup of the newest timeline leads to the newest LSN."""
         return any(
             base.broken is None and base.timeline == self.timeline and base.reaches >= base.newest
             for base in self.bases
@@ -99,13 +99,12 @@ def prove_continuity(
     links: Mapping[str, tuple[Links, str | None]] | None = None,
     need: WindowNeed | None = None,
 ) -> Continuity:
-    """Follow the WAL from every base backup on.
+    """Follow the WAL from every base backup.
 
     Args:
         damaged: names of files in the archive that cannot be used, and why.
-        links: how files hang on the one before them, by their names, with the SHA-256 of their bytes; None: not looked
-            at.
-        need: what retention keeps of the WAL; None: all of it.
+        links: how each file, by name, continues the one before it, with the SHA-256 of its bytes; None: not read.
+        need: the WAL that retention keeps; None for all of it.
     """
     sound = replace(facts, archive=without(facts.archive, damaged))
     breaks = {*facts.archive.breaks, *_unlinked(sound, links or {})}
@@ -148,7 +147,7 @@ def _is_promised(hole: Hole, need: WindowNeed | None) -> bool:
 
 
 def without(archive: WalArchive, names: Mapping[str, str]) -> WalArchive:
-    """The archive as it would be if these files were not there."""
+    """The archive without these files."""
     if not names:
         return archive
     return replace(
@@ -170,7 +169,7 @@ def _follow(
     stop = parse_lsn(base.stop_lsn)
     line = _newest_line_from(base, candidates)
     if line is None:
-        why = f"Where timeline {base.timeline} came from is not known: its history is not in the archive."
+        why = f"The origin of timeline {base.timeline} is unknown: its history is not in the archive."
         return BaseContinuity(base, base.timeline, stop, stop, (), why)
     wal = wal_after(base, line, facts.archive)
     covered, begins = coverage(facts.archive, line), continued_at(base, line)
@@ -219,7 +218,7 @@ def _ids_on(facts: RecoveryFacts, line: Lineage) -> frozenset[str]:
 
 
 def _newest_line_from(base: BaseManifest, candidates: Sequence[_Candidate]) -> Lineage | None:
-    """A line that lives, where the base is on one; else the newest that it is on."""
+    """The line that lives and contains the base backup; else the newest that contains it."""
     for one in candidates:
         if base.backup_id in one.bases and one.timeline in (None, base.timeline):
             return one.line

@@ -1,8 +1,8 @@
-"""Looks at the archive's objects themselves: their metadata, which says how segments hang together, or all of them.
+"""Reads the archive's objects: either their metadata, which says how segments continue each other, or their content.
 
-Names and sizes come with the listing. Where the metadata says nothing, a header takes one small read of the object's
-beginning: zstd gives out its first block only when it has all of it, at most 128 KiB. What is encrypted can only be
-read whole then.
+Names and sizes come with the listing. If the metadata says nothing, the header is read from the object's beginning:
+zstd returns its first block only when it has all of it, at most 128 KiB. Encrypted objects would have to be read
+completely.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ ArchivedFile = ArchivedSegment | ArchivedPartial
 
 @dataclass(frozen=True)
 class Reading:
-    """What was looked at.
+    """The result of reading the archive.
 
     Args:
-        headers: how many segments' headers were checked, as their metadata said nothing.
-        contents: how many files were read whole and checked against their SHA-256.
-        sealed: how many are encrypted, so that their header was not looked at.
-        damaged: names of files that are not what they must be, and why.
-        links: how each file hangs on the one before it, by its name, with the SHA-256 of its plain bytes.
+        headers: number of segments whose headers were checked because they had no metadata.
+        contents: number of files that were read completely and verified by SHA-256.
+        sealed: number of encrypted files whose header was not checked.
+        damaged: names of damaged files, and why.
+        links: how each file, by name, continues the one before it, with the SHA-256 of its plain bytes.
     """
 
     headers: int
@@ -60,8 +60,8 @@ class Reading:
 
 
 def read_links(store: ObjectStore, archive: WalArchive, report: Report) -> Reading:
-    """Read how every archived segment hangs on the one before it, from its object's metadata. Where that says nothing,
-    which older releases wrote, check its header: its cluster, place, timeline and segment size.
+    """Read from the metadata how every archived segment continues the one before it. Segments without metadata, from
+    older releases, have their header checked instead: cluster, position, timeline and segment size.
 
     Raises:
         StoreError: the store failed.
@@ -70,10 +70,10 @@ def read_links(store: ObjectStore, archive: WalArchive, report: Report) -> Readi
 
 
 def read_contents(store: ObjectStore, archive: WalArchive, report: Report) -> Reading:
-    """Read every archived segment whole: SHA-256, size, header, and its records where it meets its neighbours.
+    """Read every archived segment completely: SHA-256, size, header, and the records at its ends.
 
     Raises:
-        StoreError: the store failed, or what is encrypted cannot be read because the private key is missing.
+        StoreError: the store failed, or the private key for encrypted objects is missing.
     """
     return _read(store, archive, report, deep=True)
 
@@ -113,7 +113,7 @@ def _read(store: ObjectStore, archive: WalArchive, report: Report, *, deep: bool
 
 @dataclass(frozen=True)
 class _Looked:
-    """What was seen of one file. `problem`: why it is not what it must be. `head`: of the object, if asked for."""
+    """The result for one file. `problem`: why it is damaged. `head`: of the object, if it was requested."""
 
     problem: str | None = None
     links: Links | None = None
@@ -124,7 +124,7 @@ class _Looked:
 
 
 def files_in(archive: WalArchive) -> Iterator[ArchivedFile]:
-    """All of it, timeline by timeline."""
+    """All files, timeline by timeline."""
     for timeline in archive.timelines:
         yield from archive.segments.get(timeline, ())
         yield from archive.partials.get(timeline, ())
@@ -142,7 +142,7 @@ def _look_within(store: ObjectStore, archive: WalArchive, file: ArchivedFile) ->
     own = links_from(read_records(content, end), levels_read=True)
     head = look(store, _key(archive, file))
     told = links_of({} if head is None else head.metadata)
-    # A segment in which no record begins hands on what came before it; the chain is known to its writer alone.
+    # The chain is known only to the segment's writer.
     sha256 = None if end is not None else facts.sha256 or hashlib.sha256(content).hexdigest()
     return _Looked(links=replace(own, chain=told.chain), sha256=sha256)
 
@@ -181,16 +181,16 @@ def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile)
 
 
 def _key(archive: WalArchive, file: ArchivedFile) -> str:
-    """Of the object whose metadata tells of it."""
+    """The key of the object that has the file's metadata."""
     told = file.key if isinstance(file, ArchivedPartial) else ""
     return told or file_key(archive.system_identifier, file.name)
 
 
 def _gone(file: ArchivedFile) -> str | None:
-    """An open segment is cleared away once it is there whole; a whole one that goes is lost."""
+    """A partial is removed once its segment is complete; a complete segment that disappears is lost."""
     if isinstance(file, ArchivedPartial):
         return None
-    return f"{file.name} went away while it was looked at."
+    return f"{file.name} disappeared while it was being read."
 
 
 def _beginning(store: ObjectStore, key: str) -> bytes:

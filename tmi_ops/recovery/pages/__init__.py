@@ -1,1 +1,1 @@
-"""What pages of evidence have in common: one file each, nothing fetched from anywhere, fit for print."""
+"""Shared parts of evidence pages: printable HTML files without external references."""

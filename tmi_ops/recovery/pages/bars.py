@@ -1,11 +1,11 @@
-"""Phases as a picture: bars one after the other, on a scale that ends at the objective or, if missed, after it."""
+"""Draws phases as bars, on a scale that ends at the objective or, if it was missed, after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# The pictures are drawn in these units; the browser scales them.
+# Units of the drawing; the browser scales them.
 LEFT, RIGHT = 20.0, 980.0
 NARROWEST = 3.0
 FAR = 4.0
@@ -14,7 +14,7 @@ OTHER_COLOUR = "#dc2626"
 
 @dataclass(frozen=True)
 class Bar:
-    """A phase in the picture. `x` and `width` in its units."""
+    """The bar of a phase. `x` and `width` in units of the drawing."""
 
     x: float
     width: float
@@ -24,7 +24,7 @@ class Bar:
 
 
 def bars_of(phases: Mapping[str, float], objective: float, colours: Mapping[str, str]) -> list[Bar]:
-    """One bar for each phase, in their order. Durations in seconds."""
+    """One bar per phase, in order. Durations in seconds."""
     longest = _longest(phases, objective)
     bars, at = [], 0.0
     for phase, spent in phases.items():
@@ -36,12 +36,12 @@ def bars_of(phases: Mapping[str, float], objective: float, colours: Mapping[str,
 
 
 def objective_x(phases: Mapping[str, float], objective: float) -> float:
-    """Where the objective stands in the picture; beyond RIGHT when it is far."""
+    """Position of the objective in the drawing; beyond RIGHT if it is far away."""
     return _on_scale(objective, _longest(phases, objective))
 
 
 def _longest(phases: Mapping[str, float], objective: float) -> float:
-    # Far below its objective a recovery would be a dot: then the objective lies outside of the picture.
+    # If the objective is so far away that the recovery would be a dot, it is left outside the drawing.
     total = max(sum(phases.values()), 0.001)
     return max(total, objective) if objective <= FAR * total else total
 

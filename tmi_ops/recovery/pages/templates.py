@@ -1,4 +1,4 @@
-"""Templates of pages, with the parts that they share."""
+"""Loads page templates and their shared parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tmi_ops.words import printable, size_words, time_words
 
 @cache
 def page_template(package: str, name: str = "page.html.jinja") -> Template:
-    """The template `name` that lies in a package of ours, which may import `parts.html.jinja`."""
+    """The template `name` of a package; it may import `parts.html.jinja`."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("tmi_ops.recovery.pages", "")]),
         autoescape=True,
@@ -27,7 +27,7 @@ def page_template(package: str, name: str = "page.html.jinja") -> Template:
 
 
 def _shown(value: object) -> object:
-    """What is put into a page, before it is escaped for HTML; what a macro made is that already."""
+    """Make a value printable before it is escaped for HTML; output of macros is escaped already."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
