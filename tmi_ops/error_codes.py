@@ -93,6 +93,10 @@ class Code(Enum):
         "The shadow refused WAL that does not continue what it replayed.",
         "See `tmi-ops shadow status`.",
     )
+    SHADOW_RUNNING = 3410, "Another process runs this shadow.", "See `tmi-ops shadow status`."
+    NO_SHADOW = 3420, "There is no shadow on this machine.", "Start one: `tmi-ops shadow run`."
+    SHADOW_NAME_TAKEN = 3430, "Another shadow reports under this name.", "Give this one another: `--name`."
+    SHADOW_FAILED = 3440, "The shadow's server failed.", "See `tmi-ops shadow status`."
 
     # 42: cache
     CACHE = 4200, "Redis could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."

@@ -1,1 +1,1 @@
-"""Continuous proof: a server that lives from the store alone, replays the archive as it grows, and says how far."""
+"""Continuous verification: a server that needs only the store replays the archive as it grows, and reports how far."""

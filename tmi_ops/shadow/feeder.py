@@ -1,8 +1,8 @@
-"""Puts what the archive has next where the server's restore_command finds it, verified. A thread of its own.
+"""Delivers verified WAL from the archive to the server's restore_command, in a thread.
 
-The restore_command is a few words of shell: it takes the file by renaming it, or says there is none. The server asks
-again and again; so nothing waits here for the server, nor there for us. Hand-overs run ahead of the replay by a few
-segments only. What must not be replayed is not handed over: the server stands then just before it.
+The restore_command is a short shell command: it takes the file by renaming it, or reports that there is none. The
+server asks repeatedly, so neither side waits for the other. Only a few segments are delivered ahead of the replay. WAL
+that must not be replayed is not delivered, so the server stops just before it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tmi_ops.wal.stored_file import load
 
 AHEAD_BYTES = 128 << 20
 LEAST_AHEAD = 2
-# How often an object that was refused is looked at again: somebody may have put the right one back.
+# How often a refused object is checked again, in case it was repaired.
 REFUSED_AGAIN_S = 2.0
 # How often the archive is listed while a segment is missing from it.
 LISTED_AGAIN_S = 30.0
@@ -43,7 +43,7 @@ LISTED_AGAIN_S = 30.0
 
 @dataclass(frozen=True)
 class Met:
-    """What the feeder cannot pass."""
+    """The trouble that stops the feeder."""
 
     kind: TroubleKind
     what: str
@@ -54,8 +54,8 @@ class Met:
 
 @dataclass(frozen=True)
 class _Look:
-    """What a look found. `etag`: of what would be fetched; `chain`: SHA-256 of the segment before the whole one, as its
-    writer knew it."""
+    """What the archive has. `etag`: of the object to fetch; `chain`: SHA-256 of the previous segment, as recorded by
+    the writer of the complete one."""
 
     seen: Seen
     etag: str | None = None
@@ -63,12 +63,12 @@ class _Look:
 
 
 class Feeder:
-    """For the length of a `with` block, keeps `directory` filled.
+    """Keeps `directory` filled for the length of a `with` block.
 
     Args:
-        line: the line of timelines that is replayed.
-        start: the LSN from which on the server asks.
-        directory: on the data directory's disk; files in it become the server's own (`identity`).
+        line: the line to replay.
+        start: the LSN from which the server requests WAL.
+        directory: on the data directory's disk; its files will belong to the server's account (`identity`).
     """
 
     def __init__(
@@ -109,32 +109,32 @@ class Feeder:
 
     @property
     def handed_to(self) -> int:
-        """The LSN behind the last byte that was handed over."""
+        """The LSN after the last delivered byte."""
         with self._lock:
             return self._handed.end if self._handed is not None else self._at
 
     @property
     def met(self) -> Met | None:
-        """What cannot be passed; None: nothing."""
+        """The current trouble, or None."""
         with self._lock:
             return self._met
 
     def reached(self, lsn: int) -> None:
-        """Say how far the server has replayed."""
+        """Report how far the server has replayed."""
         self._replayed = lsn
         self._wake.set()
 
     def require_alive(self) -> None:
         """Raises:
-        OpsError: the thread ended, and why.
+        OpsError: the thread failed; the error says why.
         """
         if self._failure is not None:
             if isinstance(self._failure, OpsError):
                 raise self._failure
-            raise OpsError(f"Handing over WAL failed: {type(self._failure).__name__}: {self._failure}.")
+            raise OpsError(f"Delivering WAL failed: {type(self._failure).__name__}: {self._failure}.")
 
     def has_more_than(self, lsn: int) -> bool | None:
-        """Whether WAL was handed over behind `lsn` that can be replayed. None: `lsn` lies before what is at hand."""
+        """Whether replayable WAL after `lsn` was delivered. None: `lsn` is before the WAL in memory."""
         with self._lock:
             kept = [one for one in (self._before, self._handed) if one is not None]
         if not kept or lsn >= kept[-1].end:
@@ -147,7 +147,7 @@ class Feeder:
         return found == "more" or (found == "nothing" and holding is not kept[-1])
 
     def content_from(self, lsn: int) -> Wal | None:
-        """The bytes around `lsn` as they were handed over; None: they are not at hand."""
+        """The delivered bytes around `lsn`; None if they are not in memory."""
         with self._lock:
             kept = [one for one in (self._before, self._handed) if one is not None]
         for number, one in enumerate(kept):
@@ -192,7 +192,7 @@ class Feeder:
         return self._at - self._replayed > max(AHEAD_BYTES, LEAST_AHEAD * self._size)
 
     def _take(self, error: OpsError) -> bool:
-        """Keep in mind what cannot be passed. False: it is no matter of the archive's content."""
+        """Record the trouble. False: the error does not concern the archive's content."""
         wanted = names_of(self.line, self._at, self._size)[0]
         if isinstance(error, RefusedError):
             met = Met(error.kind, error.message, error.hint, error.lsn, error.segment)
@@ -216,11 +216,11 @@ class Feeder:
             self._met = None
 
     def _step(self) -> bool:
-        """Look, and hand over what is new. Whether something was."""
+        """Check for new WAL and deliver it. Returns whether there was any."""
         names = names_of(self.line, self._at, self._size)
         for wanted in names:
             if self._handed is not None and self._handed.whole and self._handed.segment == wanted.segment:
-                continue  # as far as it belongs to the line, it was handed over
+                continue  # its part on this line was delivered
             found = self._look(wanted)
             if what_next(found.seen) in (Next.WHOLE, Next.PARTIAL):
                 if self._refused is not None and self._refused[0] == found.etag:
@@ -236,7 +236,7 @@ class Feeder:
         return self._nothing_there(names[0])
 
     def _look(self, wanted: Wanted) -> _Look:
-        """With as few requests as will do."""
+        """Check the archive with as few requests as possible."""
         before = self._handed if self._handed and self._handed.segment == wanted.segment else None
         handed = None if before is None else before.etag
         now = time.monotonic()
@@ -262,7 +262,7 @@ class Feeder:
         seen = Seen(False, beyond=self._beyond, absent_s=now - self._absent_since)
         decision = what_next(seen)
         if decision is Next.LOOK_BEYOND:
-            # Between the two looks the segment may have come: then it is found next time.
+            # The segment may arrive in the meantime; then the next look finds it.
             self._beyond = self._is_more_behind(wanted)
             self._listed_at = now
             if not self._beyond:
@@ -276,8 +276,8 @@ class Feeder:
                 f"{wanted.segment.name} is missing from the archive, though there is WAL after it.",
                 max(place, wanted.segment.start),
                 wanted.segment.name,
-                "bring the segment back (`tmi-ops wal push` from wherever it still is), or take a base backup behind "
-                "the hole: `tmi-ops backup base --incremental`",
+                "archive the segment from wherever it still exists (`tmi-ops wal push`), or take a base backup after "
+                "the gap: `tmi-ops backup base --incremental`",
             )
         if decision is Next.WAIT and self._beyond is None:
             self._clear()
@@ -288,7 +288,7 @@ class Feeder:
         return any(interval.end > wanted.segment.end for interval in found.intervals)
 
     def _hand_over(self, wanted: Wanted, found: _Look) -> bool:
-        """False: it went away between the look and the reading."""
+        """False: the object disappeared before it was read."""
         segment = wanted.segment
         fetched = self._fetch(wanted, found)
         if fetched is None:

@@ -1,10 +1,10 @@
-"""What the shadow's server is handed next. Facts in, decision out; pure.
+"""Decides which WAL the shadow's server gets next. Pure.
 
-1. The server is at one segment at a time. Of it the archive may have the whole, or a `.partial` that grows.
-2. A partial is handed over again only when it has grown: there is a piece of it where the last one ended, or, now and
-   then, its pieces are listed. Its whole is looked for beside it: pieces whose removal failed stay in the archive.
-3. Where neither is there, either the WAL ends here, or it has a hole. Segments are stored several at once, so a hole is
-   believed only when there is WAL behind it and the segment has not come for a while.
+1. The server needs one segment at a time. The archive may have the complete segment, or a `.partial` that grows.
+2. A partial is delivered again only when it has grown: a new piece begins where the last one ended (its pieces are also
+   listed from time to time). The complete segment is checked for first, because pieces may remain in the archive.
+3. If the archive has neither, the WAL ends here or has a gap. Several segments are stored in parallel, so it is a gap
+   only if there is WAL after it and the segment has not arrived for a while.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from enum import Enum
 from tmi_ops.postgres.wal_files import Segment, segment_at
 from tmi_ops.wal.lineage import Lineage
 
-# How long WAL behind a segment that is absent may lie there before the segment is missing.
+# How long a segment may be absent, with WAL after it, before it counts as missing.
 HOLE_AFTER_S = 4.0
-# How often something new is looked for: while WAL comes, and when none has come for a while.
+# How often to look for new WAL: while it arrives, and after a while without any.
 QUICK_LOOK_S, SLOW_LOOK_S, SLOW_AFTER_S = 0.5, 2.0, 60.0
-# How often an open segment's pieces are listed while none is seen behind the last one.
+# How often the pieces of a partial are listed while no next piece is found.
 LISTED_OPEN_AGAIN_S = 5.0
 
 
 class Next(Enum):
-    """What to do about the segment that is wanted."""
+    """What to do about the wanted segment."""
 
-    WHOLE = "fetch the whole segment"
-    PARTIAL = "fetch the open segment"
-    LOOK_BEYOND = "see whether there is WAL behind it"
+    WHOLE = "fetch the complete segment"
+    PARTIAL = "fetch the partial segment"
+    LOOK_BEYOND = "check whether there is WAL after it"
     HOLE = "it is missing"
     WAIT = "nothing has changed"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A name under which a segment may lie in the archive. `cut`: from this LSN on its bytes are of a history that the
-    line has left; None: all belong."""
+    """A name that a segment may have in the archive. `cut`: the LSN from which its bytes belong to a history that the
+    line has left; None: all bytes belong to the line."""
 
     segment: Segment
     cut: int | None = None
@@ -47,11 +47,11 @@ class Seen:
     """What the archive has of the wanted segment.
 
     Args:
-        whole: whether it is there whole.
-        partial: what tells its open state from another; None: there is none.
-        handed: that of the partial that was handed over last; None: none was.
-        beyond: whether there is WAL behind it; None: nobody looked.
-        absent_s: for how long neither was there.
+        whole: whether it is complete.
+        partial: identifies the state of its partial; None: there is no partial.
+        handed: the state of the partial that was delivered last; None: none was.
+        beyond: whether there is WAL after it; None: not checked.
+        absent_s: for how long there was neither.
     """
 
     whole: bool
@@ -62,7 +62,7 @@ class Seen:
 
 
 def what_next(seen: Seen) -> Next:
-    """Decide."""
+    """Decide what to do."""
     if seen.whole:
         return Next.WHOLE
     if seen.partial is not None:
@@ -73,7 +73,7 @@ def what_next(seen: Seen) -> Next:
 
 
 def names_of(line: Lineage, lsn: int, size: int) -> tuple[Wanted, ...]:
-    """Where the segment that holds `lsn` may lie, as PostgreSQL prefers it: on the newest timeline first.
+    """The possible names of the segment that contains `lsn`, in PostgreSQL's order: newest timeline first.
 
     A timeline's first segment begins with a copy of its parent's bytes.
     """
@@ -88,14 +88,14 @@ def names_of(line: Lineage, lsn: int, size: int) -> tuple[Wanted, ...]:
 
 
 def pause(idle_s: float) -> float:
-    """Seconds until the next look, when nothing new came for `idle_s`."""
+    """Seconds until the next look, after `idle_s` without new WAL."""
     if idle_s < SLOW_AFTER_S:
         return QUICK_LOOK_S
     return min(SLOW_LOOK_S, QUICK_LOOK_S + (idle_s - SLOW_AFTER_S) / SLOW_AFTER_S)
 
 
 def can_follow(ours: Lineage, replayed: int, other: Lineage) -> bool:
-    """Whether what was replayed along one line up to an LSN is part of another line, too."""
+    """Whether everything replayed along `ours` is also part of `other`."""
     theirs = {stretch.timeline: stretch for stretch in other.stretches}
     for stretch in ours.stretches:
         upto = replayed if stretch.end is None else min(replayed, stretch.end)

@@ -1,4 +1,4 @@
-"""A shadow's files on their way to somebody else: copied as they stand, or moved for good. Its server is stopped."""
+"""Copies or moves a shadow's files while its server is stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, RecoveryError
 from tmi_ops.postgres.programs import plain_environment, program_failed
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
@@ -13,21 +14,23 @@ from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import destination_in, destination_of
 from tmi_ops.words import size_words
 
-# Beside what a copy needs, for WAL and what is replayed into it.
+# In addition to the copy itself: for WAL and for what is replayed.
 SPARE = 1 << 30
 
 
 def copy_files(settings: Settings, into: str) -> None:
-    """Leave a copy in `into`, laid out as `destination_in` says; blocks are shared where the file system can.
+    """Copy the files to `into`, laid out like `destination_in`, with shared blocks if the file system supports them.
 
     Raises:
-        RecoveryError: there is something already.
-        DiskSpaceError: there is no room for it.
-        ProgramError: it could not be copied.
+        RecoveryError: the directory exists.
+        DiskSpaceError: there is too little disk space.
+        ProgramError: the copy failed.
     """
     source, target = destination_of(settings), destination_in(Path(into))
     if target.directory.exists():
-        raise RecoveryError(f"{target.directory} is there already.", hint="give another directory")
+        raise RecoveryError(
+            f"{target.directory} already exists.", hint="give another directory", code=Code.DIRECTORY_TAKEN
+        )
     size = _size_of(source)
     if shutil.disk_usage(into).free < size + SPARE:
         raise DiskSpaceError(f"A copy of the shadow needs {size_words(size)} in {into}.", hint="free some space there")
@@ -42,9 +45,9 @@ def move_files(settings: Settings, into: str) -> None:
     """Move the cluster to the data directory `into`, its tablespaces beside it (`<into>-tablespaces`).
 
     Raises:
-        RecoveryError: there is something already.
-        DiskSpaceError: it is another disk, and there is no room on it.
-        ProgramError: it could not be copied there.
+        RecoveryError: the directory is not empty.
+        DiskSpaceError: it is on another disk with too little space.
+        ProgramError: the copy to another disk failed.
     """
     source, target = destination_of(settings), _moved_to(Path(into))
     for one, other in _places(source, target):
@@ -63,18 +66,18 @@ def move_files(settings: Settings, into: str) -> None:
 
 
 def require_place(settings: Settings, into: Path) -> None:
-    """See that the files can be moved to `into`, before the shadow is promoted: afterwards it cannot go on as before.
+    """Check before the promotion that the files can be moved to `into`, because a promotion cannot be undone.
 
     Raises:
-        RecoveryError: there is something already.
-        DiskSpaceError: it is another disk, and there is no room on it.
+        RecoveryError: the directory is not empty.
+        DiskSpaceError: it is on another disk with too little space.
     """
     source, target = destination_of(settings), _moved_to(into)
     for _, other in _places(source, target):
         if other.is_dir():
             _require_empty(other)
         elif other.exists():
-            raise RecoveryError(f"{other} is there already.", hint="give another directory")
+            raise RecoveryError(f"{other} already exists.", hint="give another directory", code=Code.DIRECTORY_TAKEN)
     around = next(place for place in (target.directory, *target.directory.absolute().parents) if place.exists())
     size = _size_of(source)
     if around.stat().st_dev != source.directory.stat().st_dev and shutil.disk_usage(around).free < size + SPARE:
@@ -101,7 +104,7 @@ def _places(source: Destination, target: Destination) -> tuple[tuple[Path, Path]
 
 
 def _link_again(source: Destination, target: Destination) -> None:
-    """Links to tablespaces lead to where these are now."""
+    """Update the links to the tablespaces."""
     if source.tablespace_root is None or target.tablespace_root is None:
         raise AssertionError
     old = source.tablespace_root.absolute()
@@ -116,7 +119,10 @@ def _require_empty(directory: Path) -> None:
     left = [path for path in directory.iterdir() if path.name != "lost+found"]
     if left:
         raise RecoveryError(
-            f"{directory} is not empty.", detail="Nothing in it was touched.", hint="give another directory"
+            f"{directory} is not empty.",
+            detail="Nothing in it was touched.",
+            hint="give another directory",
+            code=Code.DIRECTORY_TAKEN,
         )
 
 
@@ -127,5 +133,5 @@ def _copy(source: Path, target: Path) -> None:
         return
     shutil.rmtree(target, ignore_errors=True)
     if "No space left" in done.stderr:
-        raise DiskSpaceError(f"There is no room for a copy of {source}.", hint="free some space there")
+        raise DiskSpaceError(f"There is too little disk space for a copy of {source}.", hint="free some space there")
     raise program_failed("cp", done.returncode, done.stderr)

@@ -1,4 +1,4 @@
-"""The timelines' histories that the shadow's server finds in pg_wal, where its restore_command has none."""
+"""Puts timeline histories into pg_wal, because the shadow's restore_command does not deliver them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tmi_ops.wal.lineage import Lineage
 def fetch_histories(
     store: ObjectStore, system_identifier: str, line: Lineage, data: Path, identity: ServerIdentity
 ) -> None:
-    """Those of the line, without which the server does not follow it."""
+    """Fetch the histories of the line, which the server needs to follow it."""
     for timeline in line.timelines[1:]:
         _put(store, system_identifier, timeline, data, identity, stand_in=False)
 
@@ -23,8 +23,8 @@ def fetch_histories(
 def take_all_timelines(
     store: ObjectStore, system_identifier: str, newest: int, data: Path, identity: ServerIdentity
 ) -> None:
-    """So that a server that is promoted begins a timeline that nobody has used: of each up to the newest its history is
-    there, or something in its place."""
+    """Put the history, or a placeholder, of every timeline up to the newest into pg_wal, so that a promoted server
+    chooses an unused timeline."""
     for timeline in range(2, newest + 1):
         _put(store, system_identifier, timeline, data, identity, stand_in=True)
 

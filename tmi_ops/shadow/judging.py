@@ -1,4 +1,4 @@
-"""What is to be said of a shadow, from what was seen of its server, its feeder and the receiver's lease. Pure."""
+"""Derives a shadow's state from its server, its feeder and the receiver's lease. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tmi_ops.postgres.wal_records import SHORT_HEADER_SIZE
 from tmi_ops.shadow.report import State, TroubleKind
 from tmi_ops.wal.lineage import Lineage
 
-# The server waits for WAL in steps of 200 ms; after so long it will not take what it has.
+# The server retries every 200 ms; after this time it will not accept the WAL that it has.
 STALLED_WAITING_S = 3.0
-# Where nobody tells what the server waits for. One record may take long: a large table that is truncated.
+# If it is unknown what the server waits for. A single record may take long, such as truncating a large table.
 STALLED_SILENT_S = 120.0
 PAGE_SIZE = 8192
-# What the startup process waits for while it has nothing to replay.
+# Wait events of the startup process while it has nothing to replay.
 WAITS_FOR_WAL = frozenset({"RecoveryRetrieveRetryInterval", "RestoreCommand", "RecoveryWalAll", "RecoveryWalStream"})
-_ANOTHER_HISTORY = " What follows there is of another history."
+_ANOTHER_HISTORY = " The WAL from there on belongs to another history."
 _OF_ANOTHER_HISTORY = re.compile(r"prev-link|pageaddr|out-of-sequence|timeline|contrecord|system identifier")
 
 
 @dataclass(frozen=True)
 class Level:
-    """The receiver's word: all that the server had flushed at `at`, by its clock, ended at `lsn` on `timeline`."""
+    """The receiver's report: at `at`, by the server's clock, its flushed WAL ended at `lsn` on `timeline`."""
 
     timeline: int
     lsn: int
@@ -33,18 +33,18 @@ class Level:
 
 @dataclass(frozen=True)
 class Observed:
-    """One look.
+    """One observation.
 
     Args:
-        replayed: the LSN behind the last record that was replayed; `commit_at`: the newest commit in it.
-        waits: whether the server waits for WAL; None: nobody tells.
-        still_s: for how long `replayed` has not moved, while more was there.
-        handed_to: the LSN behind the last byte that was handed over.
-        more: whether a record that can be replayed was handed over behind `replayed`; None: it was, long ago.
-        archived_to: how far the archive goes, as far as it is known.
-        broke: what the server's log said last of a record that is none.
-        level: the receiver's word; None: there is none.
-        delayed: it waits on purpose.
+        replayed: the LSN after the last replayed record; `commit_at`: the newest replayed commit.
+        waits: whether the server waits for WAL; None: unknown.
+        still_s: for how long `replayed` has not moved although there was more.
+        handed_to: the LSN after the last delivered byte.
+        more: whether a replayable record after `replayed` was delivered; None: yes, but long ago.
+        archived_to: the known end of the archive.
+        broke: the server's last log message about an invalid record.
+        level: the receiver's report; None: there is none.
+        delayed: the server delays commits on purpose.
     """
 
     replayed: int
@@ -61,7 +61,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Stalled:
-    """The server does not take the record at `lsn`, although it is there."""
+    """The server does not replay the record at `lsn`, although it is available."""
 
     kind: TroubleKind
     what: str
@@ -70,7 +70,7 @@ class Stalled:
 
 
 def has_all(seen: Observed) -> bool:
-    """Whether everything that was handed over is replayed."""
+    """Whether everything that was delivered is replayed."""
     return seen.more is False
 
 
@@ -81,13 +81,13 @@ def state_of(seen: Observed, *, stopped: bool) -> State:
 
 
 def verified_to(seen: Observed, line: Lineage, before: datetime | None) -> datetime | None:
-    """The newest moment of which everything is known to be replayed.
+    """The newest time up to which everything is known to be replayed.
 
-    The newest commit that was replayed; and, where all is replayed that the receiver had stored when it was level with
-    the server, that moment: nothing was committed in between that is not here.
+    That is the newest replayed commit or, if everything is replayed that the receiver had stored when it was level with
+    the server, the time at which it was level.
 
-    A commit bears the source's clock, which may have been ahead and put back: what the server had flushed by the
-    receiver's moment is not newer than that moment, whatever a commit in it says.
+    Commit times come from the source's clock, which may have been ahead and put back. WAL that the server had flushed
+    at the receiver's time is not newer than that time, whatever its commits say.
     """
     known = [moment for moment in (before, seen.commit_at) if moment is not None]
     level = seen.level
@@ -100,7 +100,7 @@ def verified_to(seen: Observed, line: Lineage, before: datetime | None) -> datet
 
 
 def stalled(seen: Observed, line: Lineage, size: int) -> Stalled | None:
-    """Whether the server stands before a record that it will never take."""
+    """Whether the server is stuck at a record that it will never replay."""
     if seen.more is False:
         return None
     limit = STALLED_WAITING_S if seen.waits else STALLED_SILENT_S
@@ -115,15 +115,14 @@ def stalled(seen: Observed, line: Lineage, size: int) -> Stalled | None:
     return Stalled(
         "splice" if spliced else "record that cannot be replayed",
         f"The server does not replay the record at {format_lsn(record)} in {place.name}, though the archive "
-        f"goes to {format_lsn(seen.archived_to)}{said}."
-        + (" What follows there is of another history." if spliced else ""),
+        f"goes to {format_lsn(seen.archived_to)}{said}." + (_ANOTHER_HISTORY if spliced else ""),
         record,
         place.name,
     )
 
 
 def record_behind(lsn: int, size: int) -> int:
-    """Where the next record begins, when the one before ended at `lsn`: a page begins with its header."""
+    """Where the record after `lsn` begins: after the page header, if `lsn` is at the start of a page."""
     if lsn % size == 0:
         return lsn + LONG_HEADER_SIZE
     return lsn + SHORT_HEADER_SIZE if lsn % PAGE_SIZE == 0 else lsn

@@ -1,9 +1,9 @@
-"""The shadow's life: files from the newest verified base backup, a server upon them, and the archive as it grows.
+"""Runs a shadow: restores the newest verified base backup, starts a server on it, and follows the archive.
 
-Everything that it needs is in the store; so it may be killed, moved or begun anew at any time, and goes on from there.
-It never speaks to the source. What stops it (a hole, a splice, a damaged object) does not end it: it stands just before
-that place, readable, says so, and looks again; when the archive has been mended it goes on, and when a base backup has
-been taken behind the place it begins anew from that one.
+Everything it needs is in the store, so it can be killed, moved or restored again at any time. It never connects to the
+source. A gap, a splice or a damaged object does not end it: it waits just before that place, still readable, reports
+it, and checks again. When the archive is repaired it continues; when a base backup has been taken after that place, it
+is restored from that one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tmi_ops.shadow.place import (
     write_seed,
 )
 from tmi_ops.shadow.promotion import Promoted
-from tmi_ops.shadow.report import Trouble, TroubleKind, name_from, require_right_to_report
+from tmi_ops.shadow.report import TAKE_A_BASE, Trouble, TroubleKind, name_from, require_right_to_report
 from tmi_ops.shadow.run import Ended, Run
 from tmi_ops.shadow.seeding import Ground, clear, plant, read_ground
 from tmi_ops.shadow.server import Listening, begins_at
@@ -48,7 +48,7 @@ from tmi_ops.wal.lines import lines_words
 
 REPORT_EVERY_S = 15.0
 PAUSE_S = 5.0
-# What passes by itself, or by somebody's deed elsewhere, and is over as soon as a server runs.
+# Troubles that are over as soon as a server runs.
 _OVER_WHEN_IT_RUNS: tuple[TroubleKind, ...] = ("store away", "no base backup", "left line", "server")
 
 
@@ -57,12 +57,12 @@ class ShadowOptions:
     """How a shadow runs.
 
     Args:
-        name: under which it reports; None: the host's.
+        name: the name it reports under; None: the host's.
         delay: how long after its commit a transaction is replayed.
-        listening: where others may read; None: nobody but our own account does.
-        report_every: seconds between reports in the store.
+        listening: where others can connect; None: only our own account can.
+        report_every: seconds between reports to the store.
         cluster: system identifier; None: that of the newest base backup.
-        checks: whether the rounds of questions are asked.
+        checks: whether to run the periodic checks.
     """
 
     name: str | None = None
@@ -79,13 +79,13 @@ def run_shadow(
     """Run until `stop` is set, or the shadow is handed over.
 
     Returns:
-        What was handed over; None: it was stopped, and goes on from here when it is run again.
+        What was handed over; None: it was stopped, and continues from here when it is run again.
 
     Raises:
         RecoveryError: another process runs this machine's shadow.
-        SettingsError: its reports would not be believed.
-        DiskSpaceError: there is no room for it.
-        ProgramError: programs of the source's version are not here.
+        SettingsError: its reports would not be trusted.
+        DiskSpaceError: there is too little disk space.
+        ProgramError: programs of the source's version are missing.
         OpsError: another shadow has its name.
     """
     require_right_to_report(store)
@@ -99,11 +99,10 @@ def run_shadow(
 
 @dataclass
 class Life:
-    """One shadow's life in one process.
+    """A shadow in one process.
 
-    `pending`: what somebody asked for and did not get yet. `higher`: settings that the source has higher than when its
-    base backup was taken. `edits`: bytes of WAL that are handed over otherwise, by LSN (see redirect.py). `unusable`:
-    base backups that turned out to be damaged.
+    `pending`: the open request. `higher`: settings that the source has raised since the base backup. `edits`: bytes of
+    WAL to replace, by LSN (see redirect.py). `unusable`: base backups that turned out to be damaged.
     """
 
     settings: Settings
@@ -135,16 +134,16 @@ class Life:
         return None
 
     def trouble(self, kind: TroubleKind, what: str, hint: str, *, stops: bool = True) -> None:
-        """Tell of a trouble that has no place in the WAL."""
+        """Report a trouble that has no place in the WAL."""
         found = Trouble(kind=kind, what=what, hint=hint, since=datetime.now(UTC), stops=stops)
         self.teller.troubled(lambda before: (*(one for one in before if one.kind != kind), found))
 
     def over(self, *kinds: TroubleKind) -> None:
-        """Tell that these troubles are over."""
+        """Report that these troubles are over."""
         self.teller.troubled(lambda before: tuple(one for one in before if one.kind not in kinds))
 
     def tell_of_lines(self, ground: Ground, own: Lineage) -> None:
-        """Where several lines of the cluster live, a person must say which one is meant."""
+        """Report that several lines of the cluster live, so that the user can choose one."""
         living = ground.facts.living
         if len(living) < 2:
             self.over("foreign timeline")
@@ -155,12 +154,12 @@ class Life:
             f"{len(living)} lines of this cluster live: {lines_words(living)}. The shadow follows timeline "
             f"{own.timelines[-1]}; timeline {other.timeline} branched off at "
             f"{format_lsn(other.line.stretches[-1].start)}.",
-            "tmi-ops wal line TIMELINE",
+            "choose the line of this environment: `tmi-ops wal line TIMELINE`",
             stops=False,
         )
 
     def _once(self) -> HandedOver | None:
-        """One run of the server, and what was asked of its files when it had stopped."""
+        """Run the server once, then do what was requested with its files."""
         before = read_seed(self.settings)
         ground = read_ground(self.store, self.options.cluster, before.timeline if before else None)
         seed = self._usable_seed(ground) or self._planted(ground)
@@ -188,7 +187,7 @@ class Life:
         return None
 
     def _usable_seed(self, ground: Ground) -> Seed | None:
-        """What is there, where it can be gone on with along the line that the environment lives on."""
+        """The existing files, if they can be continued along the environment's line."""
         seed = read_seed(self.settings)
         if seed is None or seed.system_identifier != ground.facts.system_identifier:
             return None
@@ -198,8 +197,8 @@ class Life:
         if ours is None or can_follow(ours, replayed, ground.line):
             return seed
         self.report.note(
-            f"What was replayed, to {format_lsn(replayed)} on timeline {seed.timeline}, is not part of timeline "
-            f"{ground.line.timelines[-1]}: beginning anew."
+            f"The shadow had replayed to {format_lsn(replayed)} on timeline {seed.timeline}, which is not part of "
+            f"timeline {ground.line.timelines[-1]}. Restoring a base backup."
         )
         return None
 
@@ -211,8 +210,8 @@ class Life:
             return plant(self.settings, self.store, ground, self.report, without=self.unusable)
         except UnusableBaseError as error:
             self.unusable.add(error.backup_id)
-            self.trouble("damaged object", error.message, "tmi-ops backup base")
-            raise RecoveryError(error.message, hint="tmi-ops backup base", transient=True) from error
+            self.trouble("damaged object", error.message, TAKE_A_BASE)
+            raise RecoveryError(error.message, hint=TAKE_A_BASE, code=error.code, transient=True) from error
 
     def _copied(self, seed: Seed, request: Request) -> None:
         self.pending = None
@@ -224,7 +223,7 @@ class Life:
         answer(self.settings, Reply(number=request.number, seed=seed))
 
     def _leave(self, seed: Seed, promoted: Promoted) -> HandedOver:
-        """The promoted cluster, stopped, goes to whoever asked for it."""
+        """Finish the stopped, promoted cluster and move it to the requested directory."""
         destination = destination_of(self.settings)
         programs = server_programs(seed.major, self.settings.pg_bindir, self.settings.copy_libraries)
         identity = owner_of(destination.directory, programs, together=True)

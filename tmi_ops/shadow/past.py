@@ -1,6 +1,6 @@
-"""A past out of the shadow: a copy of its files, replayed on to the moment, beside the living database.
+"""Provides a past database from a shadow: a copy of its files, replayed to a target.
 
-Nothing but the WAL between is fetched; and with `--delay` an accident is still ahead of the shadow when it is noticed.
+Only the WAL in between is fetched. With `--delay`, an accident is still ahead of the shadow when it is noticed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
@@ -33,11 +34,11 @@ COPIED_WITHIN_S = 3600.0
 
 @contextmanager
 def past_of(settings: Settings, store: ObjectStore, moment: Moment, report: Report) -> Iterator[Past]:
-    """A past for the length of a `with` block: out of the shadow, where the moment says so.
+    """A past database for the length of a `with` block, from the shadow if the moment says so.
 
     Raises:
         OpsError: as `past_database`.
-        RecoveryError: there is no shadow, or it has replayed more than the moment.
+        RecoveryError: there is no shadow, or it has already replayed past the target.
     """
     if not moment.shadow:
         with past_database(settings, store, moment, report) as past:
@@ -87,7 +88,7 @@ def _replayed(
 
 
 def _require_ahead(settings: Settings, target: Target | None) -> str:
-    """See that the moment is ahead of the shadow, as far as it says where it stands; and where that is, in words."""
+    """Refuse a time that the shadow has already passed, if its position is known; returns that position for display."""
     local = read_local(settings)
     if local is None or local.report.commit_at is None:
         return ""
@@ -98,20 +99,21 @@ def _require_ahead(settings: Settings, target: Target | None) -> str:
 
 
 def _base_before(facts: RecoveryFacts, redo: int, wanted: str) -> str:
-    """A base from which the archive leads over the place where the copy goes on: that of the shadow, while there."""
+    """A base backup before the shadow's position: the shadow's own, if it still exists."""
     before = [base for base in bases_on(facts, choose_line(facts, None)) if parse_lsn(base.stop_lsn) <= redo]
     own = [base for base in facts.bases if base.backup_id == wanted]
     if not (own or before):
         raise RecoveryError(
-            "The base backup that the shadow came from is gone, and there is none before the place where it stands.",
+            "The shadow's base backup is gone from the store, and there is none before the shadow's position.",
             hint="leave out --from-shadow",
+            code=Code.NO_BASE_BACKUP,
         )
     return (own or before)[0].backup_id
 
 
 def _replayed_already(target: Target) -> RecoveryError:
     return RecoveryError(
-        f"The shadow has replayed more than {target.words()} already.",
-        detail="Nothing was changed.",
-        hint="leave out --from-shadow; a shadow that is run with --delay 1h stays an hour behind",
+        f"The shadow has already replayed past {target.words()}.",
+        hint="leave out --from-shadow; a shadow that runs with --delay 1h stays an hour behind",
+        code=Code.TARGET_TOO_EARLY,
     )

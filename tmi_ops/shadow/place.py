@@ -1,4 +1,4 @@
-"""A shadow on its own machine: its files below TMI_OPS_HOME, and how other processes find it and ask it."""
+"""A shadow's files below TMI_OPS_HOME, and how other processes find it and send it requests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import socket_uri
 from tmi_ops.private import held_alone, write_durably
@@ -27,11 +28,11 @@ LONGEST_SOCKET = 107 - len("/.s.PGSQL.65535")  # source: sockaddr_un, unix(7)
 
 
 class Seed(BaseModel):
-    """What the shadow's files came from, and the line that they were replayed along.
+    """Where the shadow's files came from, and the timeline they were replayed along.
 
     Args:
-        role: its superuser, or, where `superuser` is False, the role that took the backup.
-        restore_s: how long it took to bring the files here.
+        role: its superuser or, if `superuser` is False, the role that took the backup.
+        restore_s: how long it took to restore the files.
         made_in_place: oids of tablespaces that the WAL created, as directories in pg_tblspc.
     """
 
@@ -52,7 +53,7 @@ class Seed(BaseModel):
 
 
 class Reachable(BaseModel):
-    """How a shadow's server is reached on this machine: a directory with a socket, which our own account may enter."""
+    """How to connect to a shadow's server on this machine: a socket directory that only our own account can enter."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -75,12 +76,12 @@ class Reachable(BaseModel):
 
     @property
     def connection_string(self) -> str:
-        """For psql; it holds no secret."""
+        """For psql; contains no secrets."""
         return socket_uri(self.host, self.port, self.user, self.database)
 
 
 class LocalState(BaseModel):
-    """The newest report, fresher than the one in the store, and how the server is reached; None: it does not run."""
+    """The newest report, fresher than in the store, and how to connect to the server (None: it is not running)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -89,7 +90,7 @@ class LocalState(BaseModel):
 
 
 class Practice(BaseModel):
-    """A promotion that was practised on a copy: `promote_s` alone, `answered_s` until the copy had answered."""
+    """A measured promotion of a copy. `promote_s`: the promotion; `answered_s`: until the copy had answered."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -99,10 +100,10 @@ class Practice(BaseModel):
 
 
 class Request(BaseModel):
-    """What somebody asks of the process that holds a shadow.
+    """A request to the process that runs a shadow.
 
-    `hand over`: replay all that is archived, promote, stop, and move the files to `into`; the process ends then.
-    `copy`: leave a copy of the files, as they stand, in `into`, and go on.
+    `hand over`: replay all archived WAL, promote, stop, and move the files to `into`; then the process ends.
+    `copy`: copy the files, in their current state, to `into`, and continue.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -113,10 +114,10 @@ class Request(BaseModel):
 
 
 class HandedOver(BaseModel):
-    """A shadow's cluster, promoted, stopped and on disk.
+    """A shadow's cluster, promoted, stopped and synced to disk.
 
     Args:
-        whole: nothing that was archived lies beyond `lsn`; else `why` says what kept it from being followed.
+        whole: all archived WAL was replayed; else `why` says what stopped the replay at `lsn`.
         waited_s: from the request until it was promoted; `promoted_s`: the promotion alone.
     """
 
@@ -133,7 +134,7 @@ class HandedOver(BaseModel):
 
 
 class Reply(BaseModel):
-    """What became of a request. `error` and `hint`: why nothing did."""
+    """The reply to a request. `error` and `hint`: why it failed."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -149,7 +150,7 @@ def place(settings: Settings) -> Path:
 
 
 def destination_of(settings: Settings) -> Destination:
-    """Where a shadow's files lie."""
+    """The location of the shadow's files."""
     return destination_in(place(settings))
 
 
@@ -159,14 +160,15 @@ def destination_in(directory: Path) -> Destination:
 
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """One process holds the shadow of a TMI_OPS_HOME; the lock ends with it, however it ends.
+    """Hold the lock of the shadow in this TMI_OPS_HOME; it is released when the process ends, however it ends.
 
     Raises:
-        RecoveryError: another one does.
+        RecoveryError: another process holds it.
     """
     refusal = RecoveryError(
         f"Another process runs the shadow in {place(settings)}.",
-        hint="see what it does: `tmi-ops shadow status`; a second shadow needs a TMI_OPS_HOME and a --name of its own",
+        hint="see what it does with `tmi-ops shadow status`; a second shadow needs its own TMI_OPS_HOME and --name",
+        code=Code.SHADOW_RUNNING,
         transient=True,
     )
     with held_alone(place(settings) / _LOCK, refusal):
@@ -174,7 +176,7 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 
 def is_running(settings: Settings) -> bool:
-    """Whether a process holds the shadow."""
+    """Whether a process runs the shadow."""
     if not (place(settings) / _LOCK).exists():
         return False
     try:
@@ -185,7 +187,7 @@ def is_running(settings: Settings) -> bool:
 
 
 def stable_socket(directory: Path, socket: Path) -> str:
-    """A name of the socket's directory that stays the same over restarts, where it is not too long for a socket's."""
+    """A path to the socket's directory that stays the same over restarts, unless it is too long for a socket."""
     link = directory / "socket"
     if len(os.fsencode(link)) > LONGEST_SOCKET:
         return str(socket)
@@ -195,7 +197,7 @@ def stable_socket(directory: Path, socket: Path) -> str:
 
 
 def write_seed(settings: Settings, seed: Seed | None) -> None:
-    """Note what the files are; None: there are none that could be used."""
+    """Record where the files came from; None: there are no usable files."""
     file = place(settings) / _STATE
     if seed is None:
         file.unlink(missing_ok=True)
@@ -204,7 +206,7 @@ def write_seed(settings: Settings, seed: Seed | None) -> None:
 
 
 def read_seed(settings: Settings) -> Seed | None:
-    """None where there are no files that a server could be started upon."""
+    """None if there are no files that a server could be started on."""
     try:
         seed = Seed.model_validate_json((place(settings) / _STATE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -213,7 +215,7 @@ def read_seed(settings: Settings) -> Seed | None:
 
 
 def write_local(settings: Settings, state: LocalState) -> None:
-    """Replace the local report. Not synced to disk: it is written every second, and worth nothing after a crash."""
+    """Replace the local report. Not synced to disk: it is written every second, and useless after a crash."""
     file = place(settings) / _REPORT
     temporary = file.with_name(f".{_REPORT}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -223,7 +225,7 @@ def write_local(settings: Settings, state: LocalState) -> None:
 
 
 def read_local(settings: Settings) -> LocalState | None:
-    """What this machine's shadow said last, whether it still runs or not."""
+    """The last report of this machine's shadow, whether it is still running or not."""
     try:
         return LocalState.model_validate_json((place(settings) / _REPORT).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -231,12 +233,12 @@ def read_local(settings: Settings) -> LocalState | None:
 
 
 def write_practice(settings: Settings, practice: Practice) -> None:
-    """Keep what was measured, for the shadow's reports."""
+    """Store the measurement for the shadow's reports."""
     write_durably(place(settings) / _PRACTICE, practice.model_dump_json().encode())
 
 
 def read_practice(settings: Settings) -> Practice | None:
-    """The newest measurement on this machine; None: there is none."""
+    """The newest measurement on this machine, or None."""
     try:
         return Practice.model_validate_json((place(settings) / _PRACTICE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -244,7 +246,7 @@ def read_practice(settings: Settings) -> Practice | None:
 
 
 def asked(settings: Settings) -> Request | None:
-    """What somebody asks for; a request is taken once."""
+    """Take the open request, if any; each is taken once."""
     file = place(settings) / _REQUEST
     try:
         data = file.read_bytes()
@@ -258,7 +260,7 @@ def asked(settings: Settings) -> Request | None:
 
 
 def forget_requests(settings: Settings) -> None:
-    """What was asked of a process that is gone is not done by another one."""
+    """Drop requests to an earlier process."""
     for name in (_REQUEST, _ANSWER):
         (place(settings) / name).unlink(missing_ok=True)
 
@@ -268,10 +270,10 @@ def answer(settings: Settings, reply: Reply) -> None:
 
 
 def ask(settings: Settings, wish: Literal["hand over", "copy"], into: Path, patience_s: float) -> Reply:
-    """Ask the process that holds the shadow, and wait until it has answered.
+    """Send a request to the process that runs the shadow, and wait for the reply.
 
     Raises:
-        RecoveryError: it refuses, ends before it has answered, or takes longer than `patience_s`.
+        RecoveryError: it refuses, ends before it replies, or takes longer than `patience_s`.
     """
     request = Request(number=secrets.token_hex(4), wish=wish, into=str(into))
     write_durably(place(settings) / _REQUEST, request.model_dump_json().encode())
@@ -282,18 +284,20 @@ def ask(settings: Settings, wish: Literal["hand over", "copy"], into: Path, pati
             reply = _answered(settings, request.number)
             if reply is None:
                 raise RecoveryError(
-                    "The process that runs the shadow ended before it answered.",
-                    hint="try again; `tmi-ops shadow status` shows what is there",
+                    "The process that runs the shadow ended before it replied.",
+                    hint="try again; `tmi-ops shadow status` shows its state",
+                    code=Code.SHADOW_FAILED,
                     transient=True,
                 )
         if reply is not None:
             if reply.error:
-                raise RecoveryError(reply.error, detail="The shadow goes on as before.", hint=reply.hint)
+                raise RecoveryError(reply.error, detail="The shadow continues as before.", hint=reply.hint)
             return reply
         time.sleep(LOOK_EVERY_S)
     raise RecoveryError(
-        f"The shadow has not answered within {patience_s:.0f} s.",
+        f"The shadow did not reply within {patience_s:.0f} s.",
         hint="see what it does: `tmi-ops shadow status`",
+        code=Code.SHADOW_FAILED,
         transient=True,
     )
 

@@ -1,4 +1,4 @@
-"""A promotion practised on a copy: how long it takes, and whether what comes up answers. The shadow itself goes on."""
+"""Practises a promotion on a copy, and measures it. The shadow itself continues."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tmi_ops.checks.finding import Answer
 from tmi_ops.drill.chain import Bound
 from tmi_ops.drill.checks import check_heartbeat
 from tmi_ops.drill.findings import answer_to
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
@@ -29,18 +30,18 @@ LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True)
 class Practised:
-    """What came of it. `promote_s`: the promotion; `answered_s`: until the heartbeat chain was read, it included."""
+    """The measured promotion, and the heartbeat check of the promoted copy."""
 
     practice: Practice
     heartbeat: Answer
 
 
 def practise(settings: Settings, report: Report) -> Practised:
-    """Copy the shadow's files as they stand, promote the copy, ask it, and keep how long that took.
+    """Copy the shadow's files, promote the copy, check its heartbeat chain, and store how long that took.
 
     Raises:
-        RecoveryError: there is no shadow, or its copy does not come up.
-        DiskSpaceError: there is no room for a copy.
+        RecoveryError: there is no shadow, or its copy does not start.
+        DiskSpaceError: there is too little disk space for a copy.
     """
     seed = require_shadow(settings)
     scratch = settings.home / "scratch"
@@ -83,5 +84,7 @@ def _until(reached: Callable[[], bool], server: ShadowServer) -> None:
     while not reached():
         if server.ended is not None or time.monotonic() > deadline:
             server.log.read()
-            raise RecoveryError(f"The copy of the shadow does not start: {server.log.last_words}.")
+            raise RecoveryError(
+                f"The copy of the shadow did not start: {server.log.last_words}.", code=Code.SHADOW_FAILED
+            )
         time.sleep(LOOK_EVERY_S)

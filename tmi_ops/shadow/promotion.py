@@ -1,4 +1,4 @@
-"""Promotes the shadow's server: once all that is archived is replayed, or nothing more comes."""
+"""Promotes the shadow's server once all archived WAL is replayed, or the replay does not get any further."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tmi_ops.shadow.judging import Observed, has_all
 from tmi_ops.shadow.report import OF_THE_WAL, Trouble
 from tmi_ops.shadow.server import ShadowServer
 
-# A shadow that is to be handed over, and does not come further for so long, is handed over as far as it came.
+# How long the replay may make no progress before the shadow is promoted where it is.
 NO_FURTHER_S = 60.0
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """A shadow that came up. `why`: what kept it from the archive's end; empty: nothing."""
+    """A promoted shadow. `why`: what kept it from reaching the end of the archive; empty if it did."""
 
     lsn: int
     timeline: int
@@ -27,10 +27,10 @@ class Promoted:
 
 
 class Promotion:
-    """A promotion that somebody asked for, from then on.
+    """A requested promotion.
 
     Args:
-        archive_end: tells the LSN behind the last byte that is archived along the shadow's line.
+        archive_end: returns the LSN after the last archived byte along the shadow's line.
 
     Raises:
         As `archive_end`.
@@ -42,17 +42,17 @@ class Promotion:
         self._end = archive_end()
 
     def why_now(self, seen: Observed, stopped: Trouble | None) -> str | None:
-        """What keeps the server from the archive's end, where it is to be promoted now; empty: nothing does.
+        """Whether to promote the server now.
 
         Returns:
-            None: what is archived is to be replayed first.
+            Why the replay will not reach the end of the archive; empty if it has. None: wait for more replay.
 
         Raises:
             As `archive_end`.
         """
         whole = has_all(seen) and seen.handed_to >= self._end
         if whole and time.monotonic() - self._asked_at < NO_FURTHER_S:
-            self._end = self._archive_end()  # its receiver may have put more there since
+            self._end = self._archive_end()  # the receiver may have archived more
             if self._end > seen.handed_to:
                 return None
         if whole:
@@ -60,13 +60,13 @@ class Promotion:
         comes_no_further = seen.still_s > NO_FURTHER_S or (stopped is not None and stopped.kind in OF_THE_WAL)
         if not comes_no_further:
             return None
-        return stopped.what if stopped else f"The replay did not come further than {format_lsn(seen.replayed)}."
+        return stopped.what if stopped else f"The replay did not get past {format_lsn(seen.replayed)}."
 
     def promote(self, server: ShadowServer, replayed: int, why: str) -> Promoted:
-        """Promote it to a timeline of its own.
+        """Promote the server to a new timeline.
 
         Raises:
-            OpsError: the server did not come up.
+            OpsError: the promotion failed.
         """
         timeline, took = server.promote()
         return Promoted(replayed, timeline, why, time.monotonic() - self._asked_at, took)

@@ -1,4 +1,4 @@
-"""The shadows as others see them: by their reports in the store, and the one of this machine by its fresher one."""
+"""Reads the shadows' reports: from the store, and this machine's own from its fresher local report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tmi_ops.store.objects import ObjectStore
 def known_shadows(
     settings: Settings, store: ObjectStore, broken: Callable[[OpsError], object] = lambda _: None
 ) -> list[KnownReport]:
-    """All that report, the freshest first.
+    """All shadows that report, the most recent report first.
 
     Args:
-        broken: told of each report in the store that is not believed.
+        broken: called for each report in the store that is not trusted.
 
     Raises:
         StoreError: the store failed.
@@ -27,7 +27,7 @@ def known_shadows(
 
 
 def with_own(settings: Settings, reports: list[KnownReport]) -> list[KnownReport]:
-    """This machine's shadow by what it says here, where that is fresher than what it has told the store."""
+    """Replace the stored report of this machine's shadow by its local one, if that is running."""
     local = read_local(settings)
     if local is None or local.report.environment != settings.environment or not is_running(settings):
         return reports
@@ -37,7 +37,7 @@ def with_own(settings: Settings, reports: list[KnownReport]) -> list[KnownReport
 
 
 def reachable_here(settings: Settings, report: ShadowReport) -> Reachable | None:
-    """How this shadow's server is reached, where it runs on this machine."""
+    """How to connect to this shadow's server, if it runs on this machine."""
     local = read_local(settings)
     if local is None or local.report.name != report.name or not is_running(settings):
         return None

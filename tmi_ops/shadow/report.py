@@ -1,8 +1,8 @@
-"""What a shadow says of itself: a fact with a time, kept in the store and, fresher, on the shadow's own machine.
+"""A shadow's report, in the store and, more recent, on the shadow's own machine.
 
-`shadows/<name>.json` in the store carries its signature in its metadata (see store/stamped.py), made with the prover's
-key, and is replaced under a condition: two shadows of one name cannot both report. A report that is old is refused: a
-shadow that died proves nothing, and neither does a copy of an old report put over a newer one.
+`shadows/<name>.json` in the store has a signature in its metadata (see store/stamped.py), made with the prover's key.
+It is replaced conditionally, so two shadows of one name cannot both report. An old report is refused: it verifies
+nothing, whether its shadow has died or somebody put it over a newer one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single, look
 from tmi_ops.store.stamped import put_stamped, require_stamp
 
 FOLDER = "shadows"
+TAKE_A_BASE = "take a base backup: `tmi-ops backup base`"
 LARGEST_REPORT = 1 << 20
-# A report is missed when three of its kind have not come, and never before this.
+# A report is stale after three missed reports, and not before this time.
 MISSED_REPORTS, LEAST_PATIENCE = 3, timedelta(seconds=60)
-# Clocks of machines that keep them; a report from further in the future has no age.
+# Tolerance for clock differences; the signing time of a report from further in the future is ignored.
 CLOCKS_AGREE_WITHIN = timedelta(seconds=30)
-# Troubles that quote the server's log, which may name what is in the database.
+# Troubles that quote the server's log, which may contain data.
 _IN_THE_SERVERS_WORDS: frozenset[TroubleKind] = frozenset(
     {"record that cannot be replayed", "minimal WAL", "server", "disk full"}
 )
-# What the place in the WAL is to blame for, and nothing else.
+# Troubles caused by the WAL itself.
 OF_THE_WAL: frozenset[TroubleKind] = frozenset(
     {"splice", "hole", "damaged object", "untrusted object", "minimal WAL", "record that cannot be replayed"}
 )
@@ -54,17 +55,19 @@ class _Fact(BaseModel):
 
 
 class Trouble(_Fact):
-    """What keeps the shadow from replaying on, or what it met beside its way.
+    """Something that stops the replay, or that the user should know about.
 
     Args:
-        what: a sentence; `hint` helps.
-        lsn: the exact place, where there is one; `segment`: the object, as PostgreSQL names it.
+        what: one sentence; `hint`: what to do.
+        lsn: the exact place, if any; `segment`: PostgreSQL's name of the object.
         stops: nothing is replayed beyond it.
     """
 
     kind: TroubleKind
     what: str
-    hint: str = Field(default="", validation_alias=AliasChoices("hint", "next_step"))  # as reports of before have it
+    hint: str = Field(
+        default="", validation_alias=AliasChoices("hint", "next_step")
+    )  # the name in reports of earlier releases
     lsn: str | None = None
     segment: str | None = None
     since: AwareDatetime
@@ -72,7 +75,7 @@ class Trouble(_Fact):
 
 
 class RollingCheck(_Fact):
-    """The newest answer to a question that is asked again and again. `covered`: 0 to 1, of a round under way."""
+    """The newest result of a periodic check. `covered`: progress of the current round, 0 to 1."""
 
     name: str
     outcome: Outcome
@@ -83,17 +86,17 @@ class RollingCheck(_Fact):
 
 
 class ShadowReport(_Fact):
-    """How far the archive has been replayed, by whom, and what is wrong.
+    """How far a shadow has replayed the archive, and what is wrong.
 
     Args:
-        every_s: the next one comes after so many seconds.
-        replayed_lsn: everything before it is replayed; `commit_at`: the newest commit in it.
-        verified_to: everything that the server had flushed until then is replayed; None: nothing shows it yet.
-        archived_lsn: how far the archive goes, as far as the shadow knows; `behind`: bytes of that not replayed.
-        has_been_level: it had replayed all that was archived, at least once since its files were restored.
-        delay_s: how long it waits on purpose before it replays a commit.
-        restore_s: how long its files took to come; promote_s: a promotion, as it was practised; None: not yet.
-        requests: to the store since it began, by operation.
+        every_s: seconds until the next report.
+        replayed_lsn: everything before it is replayed; `commit_at`: the newest replayed commit.
+        verified_to: everything that the server had flushed at this time is replayed; None: unknown.
+        archived_lsn: the known end of the archive; `behind`: bytes of it that are not replayed.
+        has_been_level: it has replayed all archived WAL at least once since its files were restored.
+        delay_s: how long it delays each commit on purpose.
+        restore_s: how long restoring its files took; promote_s: a practised promotion; None: not measured.
+        requests: to the store since it started, by operation.
     """
 
     format_version: Literal[1] = 1
@@ -122,46 +125,46 @@ class ShadowReport(_Fact):
 
     @property
     def stopped_by(self) -> Trouble | None:
-        """What it cannot pass; None: nothing stops it."""
+        """The trouble that stops it, or None."""
         return next((one for one in self.troubles if one.stops), None)
 
     @property
     def damage(self) -> tuple[RollingCheck, ...]:
-        """The checks by which what it has replayed is not what it should be.
+        """The checks that found damage in what it has replayed.
 
-        What the schema lacks is not among them: a shadow asks no living database whether that lacks it, too.
+        The schema is not among them: a shadow cannot tell whether the live database lacks the same.
         """
         return tuple(one for one in self.checks if one.outcome == "failed" and one.name in DAMAGE_CHECKS)
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing speaks against what it has replayed, and nothing stops it."""
+        """Whether no damage was found, and nothing stops it."""
         return not self.damage and self.stopped_by is None
 
 
 @dataclass(frozen=True)
 class KnownReport:
-    """A report that was read. `age`: since it was written, by whichever clock makes it older."""
+    """A report and its age, by whichever clock makes it older."""
 
     report: ShadowReport
     age: timedelta
 
     @property
     def is_stale(self) -> bool:
-        """Whether it says nothing of now."""
+        """Whether the report is too old to count."""
         return is_stale(self.age, self.report.every_s)
 
 
 def is_stale(age: timedelta, every_s: float) -> bool:
-    """Whether a report of this age is refused. Pure."""
+    """Whether a report of this age is too old to count. Pure."""
     return age > max(LEAST_PATIENCE, timedelta(seconds=MISSED_REPORTS * every_s))
 
 
 def age_of(report: ShadowReport, stored_for: timedelta, now: datetime) -> timedelta:
-    """How old a report is: by the store's clock since it was put there, and by ours since it was signed. Pure.
+    """The age of a report: by the store's clock since it was stored, and by ours since it was signed. Pure.
 
-    The older counts: an old report that was put there again is young to the store alone. Where the two machines' clocks
-    disagree, so that it seems to come from the future, only the store's counts.
+    The larger one counts: an old report that is stored again is new only to the store. If the clocks of the two
+    machines disagree so much that the report seems to come from the future, only the store's clock counts.
     """
     signed_for = now - report.written_at
     return stored_for if signed_for < -CLOCKS_AGREE_WITHIN else max(stored_for, signed_for, timedelta(0))
@@ -171,34 +174,34 @@ def report_key(name: str) -> str:
     """The key of a shadow's report.
 
     Raises:
-        SettingsError: no shadow may be called so.
+        SettingsError: the name is not valid.
     """
     if _NAME.fullmatch(name) is None:
         raise SettingsError(
-            f"{name!r} cannot be a shadow's name.",
-            hint="use up to 40 lower-case letters, digits and hyphens: --name",
+            f"{name!r} is not a valid name for a shadow.",
+            hint="use up to 40 lower-case letters, digits and hyphens with --name",
         )
     return f"{FOLDER}/{name}.json"
 
 
 def name_from(host: str) -> str:
-    """The name of a shadow that nobody named: its host's."""
+    """The default name of a shadow, from its host's name."""
     return re.sub(r"[^a-z0-9]+", "-", host.split(".")[0].lower()).strip("-")[:40] or "shadow"
 
 
 class ReportWriter:
-    """Puts one shadow's reports into the store."""
+    """Stores one shadow's reports."""
 
     def __init__(self, store: ObjectStore, name: str) -> None:
         self._store, self._key = store, report_key(name)
         self._etag: str | None = None
 
     def write(self, report: ShadowReport) -> None:
-        """Put the report over the last one.
+        """Replace the last report.
 
         Raises:
             ObjectExistsError: another shadow reports under this name.
-            UntrustedError: keys are pinned, and ours may not prove.
+            UntrustedError: keys are pinned, and ours may not sign proofs.
             StoreError: the store failed.
         """
         shown = _in_clear(report) if self._store.recipients else report
@@ -214,21 +217,21 @@ class ReportWriter:
 
 def require_right_to_report(store: ObjectStore) -> None:
     """Raises:
-    SettingsError: readers who pin the same keys would refuse our reports.
+    SettingsError: readers with the same pinned keys would refuse our reports.
     """
     if store.trust.is_pinned and not store.trust.may_sign("proof"):
         raise SettingsError(
-            "Keys are pinned (TMI_OPS_TRUSTED_KEYS), and this host's key may not sign proofs, so nobody would believe "
-            "this shadow.",
+            "Keys are pinned (TMI_OPS_TRUSTED_KEYS), and this host's key may not sign proofs, so this shadow's reports "
+            "would not be trusted.",
             hint="set TMI_OPS_SIGNING_KEY_FILE to the prover's key: `tmi-ops keys show`",
         )
 
 
 def read_reports(store: ObjectStore, broken: Callable[[OpsError], object] = lambda _: None) -> list[KnownReport]:
-    """All shadows' reports, the freshest first. One request lists them, and one reads each.
+    """All shadows' reports, the most recent first. Needs one request to list them, and one to read each.
 
     Args:
-        broken: told of each report that cannot be understood or that nobody trusted signed.
+        broken: called for each report that cannot be read or has no trusted signature.
 
     Raises:
         StoreError: the store failed.
@@ -239,7 +242,7 @@ def read_reports(store: ObjectStore, broken: Callable[[OpsError], object] = lamb
 def reports_at(
     store: ObjectStore, keys: Sequence[str], broken: Callable[[OpsError], object] = lambda _: None
 ) -> list[KnownReport]:
-    """As `read_reports`, of a listing that is at hand already.
+    """Like `read_reports`, from a listing that was read already.
 
     Raises:
         StoreError: the store failed.
@@ -261,7 +264,7 @@ def reports_at(
 
 
 def prover_of(reports: Sequence[KnownReport], system_identifier: str) -> KnownReport | None:
-    """Of several shadows the one whose word counts: of this cluster, fresh, without delay, and replayed furthest."""
+    """The shadow whose report counts: of this cluster, not stale, without delay, and furthest ahead."""
     fitting = [
         one
         for one in reports
@@ -275,7 +278,7 @@ def prover_of(reports: Sequence[KnownReport], system_identifier: str) -> KnownRe
 
 
 def trouble_at(kind: TroubleKind, what: str, hint: str, lsn: int | None, segment: str | None) -> Trouble:
-    """A trouble that was found now and stops the replay, with its place in the WAL."""
+    """A new trouble that stops the replay, with its place in the WAL."""
     place = None if lsn is None else format_lsn(lsn)
     return Trouble(kind=kind, what=what, hint=hint, lsn=place, segment=segment, since=datetime.now(UTC))
 
@@ -285,24 +288,24 @@ def _read(store: ObjectStore, key: str, name: str) -> KnownReport:
     require_stamp(store, key, head.metadata, None, "proof")
     digest = head.metadata.get(_SHA256)
     if (store.trust.is_pinned or digest) and digest != hashlib.sha256(body).hexdigest():
-        raise BrokenRecordError(f"The shadow's report {key} is not what was signed.")
+        raise BrokenRecordError(f"The shadow report {key} does not match its signature.")
     try:
         report = ShadowReport.model_validate_json(body)
     except ValidationError:
-        raise BrokenRecordError(f"The shadow's report {key} cannot be read.") from None
+        raise BrokenRecordError(f"The shadow report {key} cannot be read.") from None
     if report.name != name:
-        raise BrokenRecordError(f"The shadow's report {key} is of another shadow, {report.name}: it was renamed.")
+        raise BrokenRecordError(f"The shadow report {key} is of another shadow, {report.name}: it was renamed.")
     return KnownReport(report, age_of(report, timedelta(seconds=head.age_s), datetime.now(UTC)))
 
 
 def _in_clear(report: ShadowReport) -> ShadowReport:
-    """Times, places and outcomes, without a word on the content."""
+    """The part that is stored unencrypted: times, places and outcomes, nothing about the content."""
     checks = tuple(
         one.model_copy(update={"detail": "", "findings": (SEALED_REASON,) if one.findings else ()})
         for one in report.checks
     )
     troubles = tuple(
-        one.model_copy(update={"what": f"It is stopped at {one.lsn or 'no place in the WAL'}: {one.kind}."})
+        one.model_copy(update={"what": f"The shadow is stopped at {one.lsn or 'no place in the WAL'}: {one.kind}."})
         if one.kind in _IN_THE_SERVERS_WORDS
         else one
         for one in report.troubles

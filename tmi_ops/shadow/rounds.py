@@ -1,11 +1,11 @@
-"""Questions to the running shadow, asked again and again at a bounded rate: what replay built must be sound, too.
+"""Checks the running shadow periodically, at a bounded rate.
 
-- The heartbeat chain up to where it stands, every minute.
+- The heartbeat chain, every minute.
 - The schema and the rows that TMI needs, every hour.
-- Every page's checksum: the server reads its own files for a base backup that nobody keeps, at a few MB/s, and compares
-  each page. Pages that change meanwhile are compared in the next round.
-- Every table and B-tree index with amcheck, one after the other, where the source has that extension: a standby cannot
-  make it.
+- Every page's checksum: the server reads its files for a base backup that is discarded, at a few MB/s, and verifies
+  each page. Pages that change in the meantime are verified in the next round.
+- Every table and B-tree index with amcheck, one after the other, if the source has that extension: a standby cannot
+  create it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tmi_ops.words import size_words
 
 BEATS_EVERY_S, SCHEMA_EVERY_S, PAGES_EVERY_S = 60.0, 3600.0, 86_400.0
 PAGES_RATE = 4 << 20
-# Between two relations as long as the one before took, so that no more than half of a core is used; and at least this.
+# Minimum pause between two relations. Otherwise as long as the last one took, to use at most half of a core.
 RELATION_PAUSE_S = 1.0
 RELATION_LIMIT = "10min"
 _FIRST_LOOK_S = 5.0
@@ -53,18 +53,18 @@ SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespa
 
 
 class Stopped(Exception):
-    """The rounds are over."""
+    """The checks were stopped."""
 
 
 @dataclass
 class Rounds:
-    """The rounds of one run of a shadow's server, in a thread, until `stop` is set.
+    """The periodic checks of a shadow's server, in threads, until `stop` is set.
 
     Args:
-        address: the server, as its superuser; `database`: the application's.
-        tell: told each answer.
-        has_models: whether the profile declares a schema to ask for. Its own SQL checks are not asked: they
-            need a role that is no superuser, which a standby cannot make.
+        address: the login of its superuser; `database`: the application's.
+        tell: called with each result.
+        has_models: whether the profile declares a schema to check. Its own SQL checks are not run: they need a role
+            that is not a superuser, which a standby cannot create.
     """
 
     address: PostgresSettings
@@ -87,7 +87,7 @@ class Rounds:
             thread.start()
 
     def end(self) -> None:
-        """What is under way ends when its query does: the server is being stopped."""
+        """Stop; running checks end with their query, because the server is being stopped."""
         self.stop.set()
 
     def _round(self, work: Callable[[], None], pause_s: float) -> None:
@@ -98,7 +98,7 @@ class Rounds:
                 work()
             except Stopped:
                 return
-            except Exception as error:  # noqa: BLE001 - a question that fails must not silence the others
+            except Exception as error:  # noqa: BLE001 - a failing check must not stop the others
                 if self.stop.is_set():
                     return
                 self._answer(_ANSWERS[work.__name__], unknown(first_line(error)))
@@ -141,16 +141,16 @@ class Rounds:
             return connection.execute(query, (self.database,)).fetchone() is not None
 
     def _heartbeat(self, database: PostgresSettings) -> Answer:
-        """From the last beat that was seen on: what is before it was judged."""
+        """Check the chain from the last heartbeat seen; everything before was checked already."""
         last = self._beats[-1] if self._beats else None
         rows = read_chain(database, since=last.id if last else 0)
         if rows is None or not (rows or self._beats):
-            return unknown("No beat was written yet: `tmi-ops heartbeat` writes one every minute.")
+            return unknown("No heartbeat was written yet. To write one a minute, run `tmi-ops heartbeat --every 60`.")
         wrong = check_chain(rows, Bound(), ())
         if last is not None and (not rows or rows[0] != last):
-            wrong = (f"{last.words()} was here and is not any more, or was changed.", *wrong)
+            wrong = (f"{last.words()} was present before, and is now missing or changed.", *wrong)
         if wrong:
-            return failed("The chain is broken.", wrong[:10])
+            return failed("The heartbeat chain is broken.", wrong[:10])
         self._beats = rows[-1:]
         return passed(f"Unbroken up to {rows[-1].words()}.")
 
@@ -176,9 +176,9 @@ class Rounds:
                 if isinstance(message, Progress) and message.done - told > size // 20:
                     told = message.done
                     covered = min(1.0, told / size)
-                    self._answer("page_checksums", passed("None is wrong so far."), covered)
+                    self._answer("page_checksums", passed("No wrong checksum so far."), covered)
                 done = message.done if isinstance(message, Progress) else done
-        self._answer("page_checksums", passed(f"{size_words(done)} of files, each page as it was written."), 1.0)
+        self._answer("page_checksums", passed(f"{size_words(done)} of files, all pages with correct checksums."), 1.0)
 
     def _relations(self) -> None:
         lacking = []
@@ -195,8 +195,8 @@ class Rounds:
             self._answer(
                 "amcheck",
                 unknown(
-                    f"The extension amcheck is not in {', '.join(lacking)}, and a standby cannot make it: CREATE "
-                    "EXTENSION amcheck there, at the source."
+                    f"The extension amcheck is missing in {', '.join(lacking)}, and a standby cannot create it. Run "
+                    "`CREATE EXTENSION amcheck` there, on the source."
                 ),
             )
             if self.stop.wait(SCHEMA_EVERY_S):
@@ -209,14 +209,14 @@ class Rounds:
         relations: Sequence[tuple[object, ...]],
         database: str,
     ) -> bool:
-        """False: something is wrong, and nothing more is asked for a while."""
+        """False: damage was found, and the check pauses."""
         connection.execute(f"SET statement_timeout = '{RELATION_LIMIT}'")
         for number, (name, kind, _) in enumerate(relations, 1):
             begun = datetime.now(UTC)
             wrong = _wrong_in(connection, schema, str(name), str(kind))
             covered = number / len(relations)
             if wrong:
-                self._answer("amcheck", failed(f"{name} in {database} is not sound.", wrong[:10]), covered)
+                self._answer("amcheck", failed(f"{name} in {database} is damaged.", wrong[:10]), covered)
                 if self.stop.wait(SCHEMA_EVERY_S):
                     raise Stopped
                 return False
@@ -235,7 +235,7 @@ class Rounds:
 def _wrong_in(
     connection: psycopg.Connection[tuple[object, ...]], schema: str, relation: str, kind: str
 ) -> tuple[str, ...]:
-    """What amcheck finds in one relation, a sentence each; one that a conflict with the replay cut off says nothing."""
+    """What amcheck finds in one relation, one sentence each; empty if a conflict with the replay cancels the query."""
     try:
         if kind == "i":
             query = sql.SQL("SELECT {}.bt_index_check(%s::regclass, true)").format(sql.Identifier(schema))
@@ -249,6 +249,6 @@ def _wrong_in(
         return ()
     except psycopg.Error as error:
         if connection.broken:
-            raise DatabaseError(f"{relation} could not be asked: {first_line(error)}") from None
+            raise DatabaseError(f"{relation} could not be checked: {first_line(error)}") from None
         return ()
     return tuple(f"{relation}, block {block}, row {row}: {words}" for block, row, words in rows)

@@ -1,4 +1,4 @@
-"""One run of the shadow's server along one line: followed, judged, and told of, until there is a reason to end it."""
+"""Runs the shadow's server along one line, and reports on it, until there is a reason to stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tmi_ops.shadow.histories import fetch_histories, take_all_timelines
 from tmi_ops.shadow.judging import Level, Observed, has_all, stalled, state_of, verified_to
 from tmi_ops.shadow.place import Reachable, Seed, asked, destination_of, place, read_practice, stable_socket
 from tmi_ops.shadow.promotion import Promoted, Promotion
-from tmi_ops.shadow.report import OF_THE_WAL, Trouble, TroubleKind, trouble_at
+from tmi_ops.shadow.report import OF_THE_WAL, TAKE_A_BASE, Trouble, TroubleKind, trouble_at
 from tmi_ops.shadow.rounds import Rounds
 from tmi_ops.shadow.seeding import Ground, base_behind, read_ground
 from tmi_ops.shadow.server import (
@@ -46,23 +46,23 @@ if TYPE_CHECKING:
     from tmi_ops.shadow.life import Life
 
 LOOK_EVERY_S = 0.25
-# How often the receiver's lease is read, and a new timeline looked for.
+# How often to read the receiver's lease and look for a new timeline.
 ASK_EVERY_S = 5.0
-# How often the store is read anew for a way on, where the shadow cannot go on.
+# How often to read the store for a way to continue while the shadow is stopped.
 LOOK_FOR_A_WAY_S = 10.0
-# How often the lines are looked at while several live, or the receiver follows another one.
+# How often to check the lines while several live, or the receiver follows another one.
 LINES_AGAIN_S = 60.0
-# How long a server that was killed, or ended for no reason of the archive's, is left alone.
+# How long to wait before restarting a server that exited for a reason unrelated to the archive.
 REST_S = 5.0
 
 
 class Ended(Enum):
     """Why a run ended."""
 
-    AGAIN = "start again upon the same files"
-    ANEW = "begin anew from a base backup"
+    AGAIN = "start again with the same files"
+    ANEW = "restore a base backup"
     COPY = "the files are to be copied"
-    STOPPED = "somebody stopped it"
+    STOPPED = "it was stopped"
     PROMOTED = "it was promoted"
 
 
@@ -147,7 +147,7 @@ class Run:
                 rounds.end()
 
     def _judge(self, server: ShadowServer, feeder: Feeder, seen: Look) -> None:
-        """What the last look tells goes into the next report."""
+        """Update the next report from the last observation."""
         feeder.reached(seen.replayed)
         more = feeder.has_more_than(seen.replayed)
         if seen.replayed != self._replayed or more is False:
@@ -188,13 +188,13 @@ class Run:
         if met is not None:
             found.append(trouble_at(met.kind, met.what, met.hint, met.lsn, met.segment))
         if stuck is not None:
-            found.append(trouble_at(stuck.kind, stuck.what, "tmi-ops backup base", stuck.lsn, stuck.segment))
+            found.append(trouble_at(stuck.kind, stuck.what, TAKE_A_BASE, stuck.lsn, stuck.segment))
         self._teller.troubled(
             lambda before: (*(one for one in before if one.kind not in (*OF_THE_WAL, "store away")), *found)
         )
 
     def _ask(self) -> Ended | None:
-        """Ask the receiver how far it is, and see whether a timeline has begun that nobody knew."""
+        """Read the receiver's lease, and look for a new timeline."""
         if time.monotonic() - self._asked_at < ASK_EVERY_S and self._level is not None:
             return None
         if time.monotonic() - self._asked_at < ASK_EVERY_S / 5:
@@ -220,7 +220,7 @@ class Run:
         return None
 
     def _is_worth_a_look(self, elsewhere: int | None) -> bool:
-        """Whether the lines were looked at long ago, or before the receiver went to this timeline."""
+        """Whether the last check of the lines was long ago, or before the receiver moved to this timeline."""
         seen, at = self._lines_looked_at
         if elsewhere == seen and time.monotonic() - at < LINES_AGAIN_S:
             return False
@@ -228,7 +228,7 @@ class Run:
         return True
 
     def _look_at_lines(self) -> Ended | None:
-        """A timeline has begun, or the receiver follows another one: is the line still the environment's?"""
+        """Check whether the line is still the environment's, after a new timeline or a move of the receiver."""
         try:
             ground = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1])
         except OpsError as error:
@@ -239,18 +239,18 @@ class Run:
         if ground.line == self._line:
             return None
         if can_follow(self._line, self._replayed, ground.line):
-            self._life.report.note(f"Going on along timeline {ground.line.timelines[-1]}.")
+            self._life.report.note(f"Continuing along timeline {ground.line.timelines[-1]}.")
             return Ended.AGAIN
         self._life.trouble(
             "left line",
-            f"The environment lives on timeline {ground.line.timelines[-1]} now, and the shadow had replayed more of "
-            f"timeline {self._line.timelines[-1]} than belongs to it: to {format_lsn(self._replayed)}.",
-            "nothing is to be done: the shadow begins anew from a base backup",
+            f"The environment is now on timeline {ground.line.timelines[-1]}, and the shadow had replayed timeline "
+            f"{self._line.timelines[-1]} to {format_lsn(self._replayed)}, past the point where it was left.",
+            "no action is needed: the shadow is restored from a base backup",
         )
         return Ended.ANEW
 
     def _look_for_a_way(self) -> Ended | None:
-        """Where it cannot go on: whether a base backup was taken behind that place."""
+        """If the replay is stopped: whether a base backup was taken after that place."""
         stopped = self._teller.report.stopped_by
         if stopped is None or stopped.kind not in (*OF_THE_WAL, "damaged copy"):
             return None
@@ -265,11 +265,11 @@ class Run:
         base = base_behind(ground.candidates, place)
         if base is None:
             return None
-        self._life.report.note(f"{base.backup_id} was taken behind {format_lsn(place)}: beginning anew from it.")
+        self._life.report.note(f"Restoring {base.backup_id}, which was taken after {format_lsn(place)}.")
         return Ended.ANEW
 
     def _wanted(self, server: ShadowServer) -> Ended | None:
-        """Do what somebody asks for, as far as it is done while the server runs."""
+        """Handle requests, as far as that is possible while the server runs."""
         if self._life.pending is None:
             self._life.pending = asked(self._settings)
             if self._life.pending is not None and self._life.pending.wish == "hand over" and self._life.options.delay:
@@ -296,13 +296,13 @@ class Run:
         return coverage(list_wal(self._store, self._seed.system_identifier), self._line).end or 0
 
     def _after_its_end(self, server: ShadowServer, feeder: Feeder) -> Ended:
-        """The server ended by itself: why, and what then."""
+        """Decide what to do after the server exited."""
         log = server.log
         words = [*log.fatal, log.last_words]
         if log.disk_full:
             raise DiskSpaceError(
-                f"A disk became full beside the shadow: {log.last_words}.",
-                detail="What was replayed is whole.",
+                f"The shadow's disk became full: {log.last_words}.",
+                detail="What was replayed so far is intact.",
                 hint="free some space there, or set TMI_OPS_HOME to a directory on a larger disk",
             )
         if log.too_low:
@@ -317,17 +317,19 @@ class Run:
             record = f" ({found[1]})" if found else ""
             kind: TroubleKind = "minimal WAL" if minimal else "record that cannot be replayed"
             segment = segment_at(self._line.timeline_at(lsn), lsn, self._seed.wal_segment_size)
-            what = f"The server ended at the record at {format_lsn(lsn)}{record}: {log.last_words}."
-            trouble = trouble_at(kind, what, "tmi-ops backup base", lsn, segment.name)
+            what = f"The server exited at the record at {format_lsn(lsn)}{record}: {log.last_words}."
+            trouble = trouble_at(kind, what, TAKE_A_BASE, lsn, segment.name)
             self._teller.troubled(lambda before: (*(one for one in before if one.kind != kind), trouble))
             self._teller.knows(state="stopped")
             return self._rest()
-        self._life.trouble("server", f"The shadow's server ended: {log.last_words}.", "tmi-ops shadow status")
+        self._life.trouble(
+            "server", f"The shadow's server exited: {log.last_words}.", "watch its restart: `tmi-ops shadow status`"
+        )
         self._life.stop.wait(REST_S)
         return Ended.AGAIN
 
     def _rest(self) -> Ended:
-        """No server would pass; so none is started until there is a way."""
+        """Start no server until there is a way to continue."""
         while not self._life.stop.wait(LOOK_FOR_A_WAY_S):
             ended = self._look_for_a_way()
             if ended is not None:
@@ -335,7 +337,8 @@ class Run:
         return Ended.STOPPED
 
     def _make_in_place(self, tablespace: NewTablespace, feeder: Feeder) -> bool:
-        """Have the record that creates a tablespace create it in the data directory; False where that cannot be."""
+        """Change the record that creates a tablespace to create it in the data directory; False if that is
+        impossible."""
         wal = feeder.content_from(tablespace.lsn)
         edits = None if wal is None else emptied_place(wal, tablespace.lsn, tablespace.oid)
         if not edits or any(lsn in self._life.edits for lsn in edits):
@@ -360,7 +363,7 @@ class Run:
 
     @contextmanager
     def _told_of(self, server: ShadowServer) -> Iterator[None]:
-        """How the server is reached is told for as long as it runs."""
+        """Publish how to connect to the server while it runs."""
         link = stable_socket(place(self._settings), Path(server.address.host))
         self._teller.reachable(
             Reachable(

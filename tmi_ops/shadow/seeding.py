@@ -1,7 +1,8 @@
-"""From which base backup a shadow begins, and when it begins anew. Facts in, decision out; then the files.
+"""Chooses the base backup for a shadow, and restores its files.
 
-The newest base backup that a proof or drill has verified, and whose WAL leads to the archive's end; where none is, the
-newest whose WAL does. What a proof found bad, or whose chain is broken, is never taken.
+That is the newest base backup that a verification or drill has passed and whose WAL leads to the end of the archive; if
+there is none, the newest whose WAL does. A base backup that failed verification, or whose chain is broken, is never
+used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
@@ -33,7 +35,7 @@ from tmi_ops.wal.lines import Tip, line_to
 
 @dataclass(frozen=True)
 class Candidate:
-    """A base backup on the line. `leads`: its WAL goes on to the end of the archive without a hole or break."""
+    """A base backup on the line. `leads`: its WAL leads to the end of the archive without a gap or break."""
 
     base: BaseManifest
     verified: bool
@@ -42,48 +44,48 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ground:
-    """What the store says that a shadow stands on: the facts, the line to follow, and the bases on it, newest first."""
+    """What the store has for a shadow: the facts, the line to follow, and the base backups on it, newest first."""
 
     facts: RecoveryFacts
     line: Lineage
     candidates: tuple[Candidate, ...]
 
     def line_to(self, timeline: int) -> Lineage | None:
-        """The line that leads to a timeline; None where it cannot be told where that came from."""
+        """The line that leads to a timeline; None if its origin is unknown."""
         return line_to(timeline, self.facts.histories, self.facts.bases_begin)
 
     @property
     def newest_timeline(self) -> int:
-        """The highest that left any trace."""
+        """The highest timeline with a trace in the store."""
         facts = self.facts
         return max({1, *facts.archive.timelines, *facts.archive.histories, *facts.bases_begin})
 
 
 def choose_base(candidates: Sequence[Candidate]) -> BaseManifest | None:
-    """The one to begin with; None: there is none. `candidates`: the newest first."""
+    """The base backup to restore, or None. `candidates`: newest first."""
     ranked = sorted(candidates, key=lambda one: (one.leads, one.verified), reverse=True)
     return ranked[0].base if ranked else None
 
 
 def base_behind(candidates: Sequence[Candidate], lsn: int) -> BaseManifest | None:
-    """A base that begins behind a place that cannot be passed; None: there is none yet."""
+    """A base backup that begins after a place that cannot be passed, or None."""
     return choose_base([one for one in candidates if parse_lsn(one.base.start_lsn) >= lsn])
 
 
 def own_line(living: Sequence[Tip], own: int | None) -> Lineage | None:
-    """Of several lines that live the one that ends in this timeline; None: one lives, or none of them does."""
+    """If several lines live, the one that ends in timeline `own`; else None."""
     return next((tip.line for tip in living if tip.timeline == own), None) if len(living) > 1 else None
 
 
 def read_ground(store: ObjectStore, system_identifier: str | None, own: int | None = None) -> Ground:
-    """What the store says.
+    """Read what the store has for a shadow.
 
     Args:
-        own: the timeline that the shadow is on: where several lines live, it stays on its own.
+        own: the shadow's timeline: if several lines live, it stays on its own.
 
     Raises:
-    RecoveryError: there is no base backup, or nothing tells where the newest timeline came from.
-    StoreError: the store failed.
+        RecoveryError: there is no base backup, or the origin of the newest timeline is unknown.
+        StoreError: the store failed.
     """
     broken: list[str] = []
     entries = list_backups(store, lambda error: broken.append(error.message), kinds=("base",))
@@ -101,21 +103,22 @@ def read_ground(store: ObjectStore, system_identifier: str | None, own: int | No
 def plant(
     settings: Settings, store: ObjectStore, ground: Ground, report: Report, *, without: Collection[str] = ()
 ) -> Seed:
-    """Put the files of a base backup in the shadow's place, whatever was there before.
+    """Replace the shadow's files with those of a base backup.
 
     Args:
         without: ids of base backups that turned out to be damaged.
 
     Raises:
         UnusableBaseError: the one that was chosen is damaged.
-        RecoveryError: there is no base backup that could be used.
+        RecoveryError: no base backup can be used.
         OpsError: as `extracted_base`.
     """
     base = choose_base([one for one in ground.candidates if one.base.backup_id not in without])
     if base is None:
         raise RecoveryError(
-            "No base backup of this cluster can be used, so there is nothing that a shadow could begin with.",
+            "No base backup of this cluster can be used, so the shadow cannot be restored.",
             hint="take one: `tmi-ops backup base`",
+            code=Code.NO_BASE_BACKUP,
             transient=True,
         )
     clear(settings)
@@ -130,7 +133,7 @@ def plant(
     signal = destination.directory / "standby.signal"
     signal.touch(mode=0o600)
     identity.take_over(signal)
-    # What it holds must outlive a power cut: from here on the server syncs what it writes.
+    # The files must survive a power cut; from here on, the server syncs its own writes.
     programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
     run_as(identity, [programs.path("initdb"), "--sync-only", "--pgdata", destination.directory])
     seed = Seed(
@@ -150,12 +153,12 @@ def plant(
 
 
 def clear(settings: Settings) -> None:
-    """Take the shadow's files away; they are made of the store again."""
+    """Remove the shadow's files; they can be restored from the store."""
     write_seed(settings, None)
     destination = destination_of(settings)
     for directory in (destination.directory, destination.tablespace_root):
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
     if destination.directory.exists():
-        raise OpsError(f"{destination.directory} cannot be removed.", hint="remove it by hand")
+        raise OpsError(f"{destination.directory} cannot be removed.", hint="remove it yourself")
     place(settings).mkdir(mode=0o755, parents=True, exist_ok=True)

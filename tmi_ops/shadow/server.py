@@ -1,4 +1,4 @@
-"""The shadow's server: a standby without a primary, sheltered like every server of ours, that anybody we let in reads.
+"""Runs the shadow's server: a sheltered standby without a primary, readable for those it is opened to.
 
 Source: https://www.postgresql.org/docs/current/warm-standby.html#STANDBY-SERVER-OPERATION
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs, run_program
@@ -33,12 +34,12 @@ from tmi_ops.shadow.place import Seed
 
 LOOK_EVERY_S = 0.05
 PROMOTED_WITHIN_S = 300.0
-# A log longer than this is begun anew once it was read.
+# A longer log is truncated after it was read.
 LOG_LIMIT_BYTES = 4 << 20
 _REDO, _MINIMUM = "Latest checkpoint's REDO location", "Minimum recovery ending location"
 _MINIMAL = re.compile(r'WAL was generated with "?wal_level=minimal')
 _REDO_AT = re.compile(r"CONTEXT:  WAL redo at ([0-9A-F]+/[0-9A-F]+) for (.*)")
-# It must outlive a power cut, unlike a copy that is thrown away; and its memory is not to be felt beside others.
+# Unlike a temporary copy, it must survive a power cut; and it must use little memory.
 _OWN: Mapping[str, str] = {
     "fsync": "on",
     "shared_buffers": "96MB",
@@ -56,7 +57,7 @@ SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_
 
 @dataclass(frozen=True)
 class Listening:
-    """Where others than our own account may connect: `addresses` and `port`, from `allowed` (CIDR), by password."""
+    """Where other accounts can connect: `addresses` and `port`, from `allowed` (CIDR), by password."""
 
     addresses: str
     port: int
@@ -65,7 +66,7 @@ class Listening:
 
 @dataclass(frozen=True)
 class Look:
-    """What the server says. `waits`: it waits for WAL; None: it does not tell our role."""
+    """The server's state. `waits`: whether it waits for WAL; None: our role may not see that."""
 
     in_recovery: bool
     replayed: int
@@ -76,7 +77,7 @@ class Look:
 
 @dataclass
 class ShadowServer:
-    """A server that runs, or has ended."""
+    """A server that runs or has exited."""
 
     address: PostgresSettings
     directory: Path
@@ -86,12 +87,12 @@ class ShadowServer:
 
     @property
     def ended(self) -> int | None:
-        """The exit code; negative: the signal; None: it runs."""
+        """The exit code; negative: the signal; None: it is running."""
         code: int | None = self._process.poll()
         return code
 
     def look(self) -> Look | None:
-        """None while it lets nobody in."""
+        """Read its state; None while it refuses connections."""
         try:
             if self._connection is None:
                 parameters = connection_parameters(self.address)
@@ -107,7 +108,7 @@ class ShadowServer:
         return Look(in_recovery, parse_lsn(lsn or "0/0"), commit_at, paused, waits)
 
     def read_log(self) -> ServerLog:
-        """Take in what it has said; a long log is begun anew."""
+        """Read the new log lines; truncates a long log."""
         self.log.read()
         if self.log.path.stat().st_size > LOG_LIMIT_BYTES:
             with open(self.log.path, "r+b", opener=no_link) as file:
@@ -116,13 +117,13 @@ class ShadowServer:
         return self.log
 
     def promote(self) -> tuple[int, float]:
-        """Have it come up.
+        """Promote the server.
 
         Returns:
-            Its new timeline, and the seconds that it took.
+            Its new timeline, and the duration in seconds.
 
         Raises:
-            RecoveryError: it did not.
+            RecoveryError: the promotion failed.
         """
         begun = time.monotonic()
         with psycopg.connect(**connection_parameters(self.address), autocommit=True) as connection:
@@ -134,7 +135,9 @@ class ShadowServer:
                 return self.log.new_timeline, time.monotonic() - begun
             time.sleep(LOOK_EVERY_S)
         self.log.read()
-        raise RecoveryError(f"The shadow in {self.directory} did not come up: {self.log.last_words}.")
+        raise RecoveryError(
+            f"The shadow in {self.directory} could not be promoted: {self.log.last_words}.", code=Code.SHADOW_FAILED
+        )
 
     def close(self) -> None:
         if self._connection is not None:
@@ -152,15 +155,15 @@ def shadow_server(
     *,
     listening: Listening | None = None,
 ) -> Iterator[ShadowServer]:
-    """Start it for the length of a `with` block; whether it answers is not awaited.
+    """Run the server for the length of a `with` block, without waiting until it answers.
 
     Args:
-        parameters: of this shadow: its restore_command, its timeline.
+        parameters: settings of this shadow, such as restore_command and timeline.
     """
     destination.work.mkdir(mode=0o700, exist_ok=True)
     identity.take_over(destination.work)
     hba, ident = destination.work / "shadow_hba.conf", destination.work / "shadow_ident.conf"
-    # Our own account through the socket, for replication too: the pages are read that way. Others by password.
+    # Our own account connects through the socket, also for replication, to read pages. Others need a password.
     networks = () if listening is None else ("127.0.0.1/32", "::1/128", *listening.allowed)
     write_access(hba, ident, identity, seed.role, replication=True, networks=networks)
     others = {"hba_file": str(hba), "ident_file": str(ident)}
@@ -186,12 +189,12 @@ def shadow_server(
 
 
 def delay_settings(delay: timedelta) -> dict[str, str]:
-    """What has the server wait before it replays a commit; nothing where it should not."""
+    """The settings for a replay delay, if any."""
     return {"recovery_min_apply_delay": f"{int(delay.total_seconds() * 1000)}ms"} if delay else {}
 
 
 def begins_at(programs: Programs, directory: Path) -> tuple[int, int]:
-    """From which LSN a stopped cluster replays when it is started, and to which it had replayed at least."""
+    """The LSN from which a stopped cluster will replay, and the LSN to which it had replayed at least."""
     said = run_program([programs.path("pg_controldata"), directory])
     found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
     redo = parse_lsn(found[_REDO].strip()) if _REDO in found else 0
@@ -200,11 +203,11 @@ def begins_at(programs: Programs, directory: Path) -> tuple[int, int]:
 
 
 def died_of_minimal_wal(words: Sequence[str]) -> bool:
-    """Whether the server ended because its source had been run with wal_level = minimal."""
+    """Whether the server exited because the source had run with wal_level = minimal."""
     return any(_MINIMAL.search(line) for line in words)
 
 
 def redo_place(log: Path) -> tuple[int, str] | None:
-    """The record that the server was at when it ended, and which kind it is; None: the log does not tell."""
+    """The LSN and kind of the record at which the server exited; None if the log does not say."""
     found = _REDO_AT.findall(log.read_text(errors="replace")[-20_000:])
     return (parse_lsn(found[-1][0]), found[-1][1].strip()) if found else None

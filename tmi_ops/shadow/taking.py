@@ -1,4 +1,4 @@
-"""Taking a shadow's cluster: from the process that runs it, or, where none does, by running it for just that."""
+"""Takes over a shadow's cluster from the process that runs it, or by running it for that purpose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 import threading
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.settings import Settings
@@ -28,28 +29,28 @@ from tmi_ops.shadow.report import name_from
 from tmi_ops.shadow.telling import Teller
 from tmi_ops.store.objects import ObjectStore
 
-# A shadow that is level is promoted in seconds; one that is not catches up first, and tells how far it is.
+# A shadow that is level is promoted in seconds; another one catches up first, and reports its progress.
 PATIENCE_S = 6 * 3600.0
-_NO_SHADOW = "run `tmi-ops shadow run` as a service beforehand; without a shadow: leave out --from-shadow"
+_NO_SHADOW = "run `tmi-ops shadow run` as a service, or leave out --from-shadow"
 
 
 def require_shadow(settings: Settings) -> Seed:
-    """What this machine's shadow was made of.
+    """Where this machine's shadow came from.
 
     Raises:
-        RecoveryError: there is none.
+        RecoveryError: there is no shadow here.
     """
     seed = read_seed(settings)
     if seed is None:
-        raise RecoveryError(f"There is no shadow in {place(settings)}.", hint=_NO_SHADOW)
+        raise RecoveryError(f"There is no shadow in {place(settings)}.", hint=_NO_SHADOW, code=Code.NO_SHADOW)
     return seed
 
 
 def take_shadow(settings: Settings, store: ObjectStore, into: Path, report: Report) -> HandedOver:
-    """Have the shadow replay all that is archived, promoted, and its files moved to `into`, stopped and on disk.
+    """Let the shadow replay all archived WAL, promote and stop it, and move its files to `into`.
 
     Raises:
-        RecoveryError: there is none, or it refuses; it goes on as before then.
+        RecoveryError: there is no shadow, or it refuses; then it continues as before.
         OpsError: as `run_shadow`.
     """
     require_shadow(settings)
@@ -58,7 +59,7 @@ def take_shadow(settings: Settings, store: ObjectStore, into: Path, report: Repo
         report.note("Asking the process that runs the shadow to hand it over.")
         reply = ask(settings, "hand over", into, PATIENCE_S)
         if reply.handed_over is None:
-            raise RecoveryError("The shadow answered without handing anything over.")
+            raise RecoveryError("The shadow replied without handing over its files.", code=Code.SHADOW_FAILED)
         return reply.handed_over
     return _run_and_take(settings, store, into, report)
 
@@ -74,5 +75,5 @@ def _run_and_take(settings: Settings, store: ObjectStore, into: Path, report: Re
             life = Life(settings, store, options, report, threading.Event(), teller, pending=request)
             handed_over = life.live()
     if handed_over is None:
-        raise RecoveryError("The shadow ended before it was handed over.")
+        raise RecoveryError("The shadow ended before it was handed over.", code=Code.SHADOW_FAILED)
     return handed_over

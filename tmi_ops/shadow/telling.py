@@ -1,7 +1,7 @@
-"""Tells how the shadow stands: to this machine every second, to the store every so often and whenever its word changes.
+"""Reports the shadow's state: to this machine every second, to the store periodically and whenever it changes.
 
-A thread of its own, so that a restore of hours is told of too. It holds what is known; whoever finds something out puts
-it here.
+Runs in a thread, so that it also reports during a restore of hours. It holds the current state, which other code
+updates.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, OpsError
 from tmi_ops.progress import Report
 from tmi_ops.settings import Settings
@@ -26,7 +27,7 @@ LOCAL_EVERY_S = 1.0
 
 
 class Teller:
-    """For the length of a `with` block, tells what it knows."""
+    """Reports the shadow's state for the length of a `with` block."""
 
     def __init__(
         self, settings: Settings, store: ObjectStore, name: str, every_s: float, delay_s: float, report: Report
@@ -56,14 +57,14 @@ class Teller:
 
     @property
     def report(self) -> ShadowReport:
-        """What is known now."""
+        """The current report."""
         with self._lock:
             return self._known.model_copy(
                 update={"written_at": datetime.now(UTC), "requests": self._requests.counted()}
             )
 
     def knows(self, **changes: object) -> None:
-        """Put what was found out into the next report."""
+        """Update the next report."""
         with self._lock:
             self._known = self._known.model_copy(update=changes)
 
@@ -72,14 +73,14 @@ class Teller:
             self._reachable = reachable
 
     def checked(self, check: RollingCheck) -> None:
-        """The newest answer to a rolling question."""
+        """Add the newest result of a periodic check."""
         with self._lock:
             others = tuple(one for one in self._known.checks if one.name != check.name)
             checks = tuple(sorted((*others, check), key=lambda one: one.name))
             self._known = self._known.model_copy(update={"checks": checks})
 
     def troubled(self, found: Callable[[tuple[Trouble, ...]], tuple[Trouble, ...]]) -> None:
-        """Change what troubles it; what is troubled still keeps the moment since when."""
+        """Update the troubles; those that persist keep their start time."""
         with self._lock:
             before = {(one.kind, one.segment): one.since for one in self._known.troubles}
             troubles = tuple(
@@ -93,13 +94,13 @@ class Teller:
 
     def require_heard(self) -> None:
         """Raises:
-        OpsError: nobody would believe what it tells: another shadow has its name, or its key may not prove.
+        OpsError: its reports would not count: another shadow has its name, or its key may not sign proofs.
         """
         if self._failure is not None:
             raise self._failure
 
     def tell(self) -> None:
-        """Tell at once, to both."""
+        """Report at once, to both."""
         report = self.report
         self._tell_here(report)
         self._tell_store(report)
@@ -137,15 +138,16 @@ class Teller:
             self._report.note(f"The local report could not be written: {error}")
 
     def _tell_store(self, report: ShadowReport) -> None:
-        # Told or not: one that fails is tried again when the next one is due, not at once.
+        # Also after a failure: try again when the next report is due, not at once.
         self._told, self._told_at = _word(report), report.written_at
         try:
             self._writer.write(report)
         except ObjectExistsError as error:
             self._failure = OpsError(
-                f"Another shadow reports as {report.name}: {error.message}",
-                detail="Its reports were left as they are.",
-                hint="end one of them, or give this one a name of its own: --name",
+                f"Another shadow reports under the name {report.name}: {error.message}",
+                detail="Its reports were not changed.",
+                hint="stop one of them, or give this one another name with --name",
+                code=Code.SHADOW_NAME_TAKEN,
             )
         except OpsError as error:
             if error.transient:
@@ -155,9 +157,9 @@ class Teller:
 
 
 def _word(report: ShadowReport) -> tuple[object, ...]:
-    """What must not wait for the next report."""
+    """The state whose changes are reported at once."""
     level = report.state == "level"
-    moving = report.state in ("level", "catching up")  # which one it is changes with every commit
+    moving = report.state in ("level", "catching up")  # alternates with every commit
     return (
         "moving" if moving else report.state,
         level and report.verified_to is None,
@@ -169,7 +171,7 @@ def _word(report: ShadowReport) -> tuple[object, ...]:
 
 
 class Requests:
-    """Counts what a store is asked, by operation."""
+    """Counts requests to the store, by operation."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._counts: Counter[str] = Counter()

@@ -1,6 +1,6 @@
-"""A segment is what its name says, and continues what was handed over before it. Pure: bytes in, facts or refusal out.
+"""Verifies that a segment continues the WAL that was delivered before it, by its records. Pure.
 
-What the store's own marks tell (SHA-256, signature, size, header) was seen when it was fetched; here the records speak.
+SHA-256, signature, size and header were verified when it was fetched.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError
 from tmi_ops.postgres.wal_files import Segment, format_lsn
 from tmi_ops.postgres.wal_records import read_records
-from tmi_ops.shadow.report import TroubleKind
+from tmi_ops.shadow.report import TAKE_A_BASE, TroubleKind
 from tmi_ops.wal.links import Links, continues, links_from
 from tmi_ops.wal.segments import minimal_breaks
 
 
 class RefusedError(IntegrityError):
-    """Bytes that are not handed over: `kind`, and the exact place."""
+    """WAL that is not delivered: `kind`, and the exact place."""
 
     default_code = Code.SHADOW_REFUSED
 
@@ -28,14 +28,14 @@ class RefusedError(IntegrityError):
 
 @dataclass(frozen=True)
 class Handed:
-    """A segment that was handed over, as far as it goes.
+    """A delivered segment.
 
     Args:
-        content: the whole segment's bytes, zeros behind `end`.
-        end: the LSN behind the last byte that belongs.
-        whole: nothing more will come of it.
-        links: by its own records; `sha256` of the plain whole segment, as the archive says; None: not known.
-        etag: of the partial; None: it is whole.
+        content: the bytes of the segment, with zeros after `end`.
+        end: the LSN after the last valid byte.
+        whole: the segment is complete.
+        links: from its records; `sha256`: of the complete plain segment, from the archive; None: unknown.
+        etag: of the partial; None: it is complete.
     """
 
     segment: Segment
@@ -49,8 +49,7 @@ class Handed:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched, beside its bytes: see `Handed`. `chain`: SHA-256 of the segment before it, as its writer
-    knew it."""
+    """A fetched segment; see `Handed`. `chain`: SHA-256 of the previous segment, as recorded by its writer."""
 
     segment: Segment
     content: bytes
@@ -62,16 +61,16 @@ class Fetched:
 
 
 def verified(fetched: Fetched, before: Handed | None) -> tuple[Handed, RefusedError | None]:
-    """What may be handed over.
+    """Decide what may be delivered.
 
     Args:
-        before: what was handed over last: of the same segment, or of the one before it; None: nothing was.
+        before: the last delivered part, of the same segment or of the previous one; None: nothing was delivered.
 
     Returns:
-        The segment, cut off where it must not be replayed further, and why it is.
+        The segment, cut off where the replay must stop, and the reason, if any.
 
     Raises:
-        RefusedError: none of it may be handed over.
+        RefusedError: nothing of it may be delivered.
     """
     segment, end = fetched.segment, fetched.end
     if before is not None and before.segment.start == segment.start:
@@ -88,7 +87,7 @@ def verified(fetched: Fetched, before: Handed | None) -> tuple[Handed, RefusedEr
     content = fetched.content
     for found in minimal_breaks(segment, links):
         if found.lsn < end:
-            stop = RefusedError("minimal WAL", found.words(), found.lsn, segment.name, "tmi-ops backup base")
+            stop = RefusedError("minimal WAL", found.words(), found.lsn, segment.name, TAKE_A_BASE)
             end, content = found.lsn, cut_off(content, found.lsn - segment.start)
             break
     whole = fetched.whole and stop is None
@@ -96,12 +95,12 @@ def verified(fetched: Fetched, before: Handed | None) -> tuple[Handed, RefusedEr
 
 
 def cut_off(content: bytes, size: int) -> bytes:
-    """Zeros behind the first `size` bytes."""
+    """Replace everything after the first `size` bytes with zeros."""
     return content[:size].ljust(len(content), b"\0")
 
 
 def first_difference(one: bytes, other: bytes, size: int) -> int | None:
-    """The place of the first byte that differs in the first `size`; None: none does."""
+    """Offset of the first difference within the first `size` bytes, or None."""
     if one[:size] == other[:size]:
         return None
     low, high = 0, size
@@ -112,27 +111,28 @@ def first_difference(one: bytes, other: bytes, size: int) -> int | None:
 
 
 def _require_same_beginning(fetched: Fetched, before: Handed) -> None:
-    """WAL that was handed over stays as it was; the object under its name may only grow."""
+    """Require that the segment starts with the WAL that was delivered: a partial may only grow."""
     segment = fetched.segment
     if not fetched.whole and fetched.end < before.end:
         raise RefusedError(
             "splice",
-            f"The open segment {segment.name} went back in the archive, from {format_lsn(before.end)} to "
-            f"{format_lsn(fetched.end)}: somebody put an older one over it, or the server's files were put back.",
+            f"The partial segment {segment.name} in the archive became shorter, from {format_lsn(before.end)} to "
+            f"{format_lsn(fetched.end)}: it was replaced by an older one, or the server's files were reset to an "
+            "earlier state.",
             fetched.end,
             segment.name,
-            "find out who writes this archive: `tmi-ops wal status`",
+            "find out who writes to this archive: `tmi-ops wal status`",
         )
     differs = first_difference(fetched.content, before.content, min(before.end, fetched.end) - segment.start)
     if differs is not None:
         at = segment.start + differs
         raise RefusedError(
             "splice",
-            f"{segment.name} in the archive has other WAL from {format_lsn(at)} on than it had before: two servers "
-            "wrote the same timeline, or the server's files were put back to an earlier state.",
+            f"The WAL of {segment.name} in the archive was changed from {format_lsn(at)} on: two servers wrote the "
+            "same timeline, or the server's files were reset to an earlier state.",
             at,
             segment.name,
-            "tmi-ops wal gaps",
+            "check the archive: `tmi-ops wal gaps`",
         )
 
 
@@ -149,8 +149,8 @@ def _require_continuation(fetched: Fetched, before: Handed, links: Links) -> Non
         f"{segment.name} does not continue {before.segment.name}: its first record, at {format_lsn(first)}, follows "
         f"the record at {named}, and the last record of {before.segment.name} is at {last}."
         if not other or named != last
-        else f"{segment.name} was archived behind another {before.segment.name} than the archive has now.",
+        else f"{segment.name} was archived after another version of {before.segment.name} than the archive has now.",
         segment.start,
         segment.name,
-        "tmi-ops backup base",
+        TAKE_A_BASE,
     )

@@ -59,4 +59,4 @@ def test_one_that_is_stopped_or_stands_still_is_promoted_as_far_as_it_came() -> 
     assert asked(lsn(6)).why_now(still, None) is None
     stood = asked(lsn(6)).why_now(replace(still, still_s=NO_FURTHER_S + 1), None)
     assert stood is not None
-    assert "did not come further than 0/" in stood
+    assert "did not get past 0/" in stood

@@ -77,7 +77,7 @@ def test_every_page_that_it_replayed_is_read_and_found_sound(beside: Beside) -> 
     found = told(beside.shadow.report)
     assert found is not None
     assert (found.outcome, found.findings) == ("passed", ())
-    assert "each page as it was written" in found.detail
+    assert "all pages with correct checksums" in found.detail
 
 
 def test_a_hole_a_damaged_object_and_a_splice_are_named_and_passed_once_they_are_mended(beside: Beside) -> None:
