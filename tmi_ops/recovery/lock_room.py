@@ -10,7 +10,7 @@ from tmi_ops.recovery.fetch import FetchedBackup
 
 # Default of max_connections, which scratch clusters use.
 _SESSIONS = 100
-# A table of a dump is three entries or more, and at most as many locks again: its TOAST table, indexes, sequence.
+# A table has at least three entries in a dump, and takes further locks: TOAST table, indexes, sequence.
 _LOCKS_PER_ENTRY = 1.5
 
 

@@ -1,4 +1,4 @@
-"""Chains of beats that were never written to a database: one a minute, from noon on."""
+"""Heartbeat chains without a database: one heartbeat a minute, from noon."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ LSN_STEP = 0x1000
 
 
 def minute(count: float) -> datetime:
-    """So many after noon."""
+    """This many minutes after noon."""
     return NOON + timedelta(minutes=count)
 
 
 def lsn(count: float) -> int:
-    """Where the WAL stood so many minutes after noon."""
+    """The LSN this many minutes after noon."""
     return FIRST_LSN + int(count * LSN_STEP)
 
 
 def chain(length: int) -> list[Beat]:
-    """Beat 1 at noon, beat 2 a minute later, and so on."""
+    """Heartbeat 1 at noon, heartbeat 2 a minute later, and so on."""
     beats: list[Beat] = []
     for number in range(length):
         beats.append(next_beat(beats[-1] if beats else None, minute(number), lsn(number)))

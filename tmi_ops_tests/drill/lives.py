@@ -1,4 +1,4 @@
-"""A TMI database with a past: beats, a base backup, a restore point with fingerprints, and all of it archived."""
+"""A TMI database with heartbeats, a base backup and a restore point with fingerprints, all archived."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME = "before the release"
 
 @dataclass(frozen=True)
 class Lived:
-    """Beats 1 and 2, `base`, beat 3, the restore point, beat 4 and more; all archived by `archived_at`."""
+    """Heartbeats 1 and 2, `base`, heartbeat 3, a restore point, heartbeat 4 and more, all archived by `archived_at`."""
 
     cluster: RunningCluster
     settings: Settings

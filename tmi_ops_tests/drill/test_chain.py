@@ -1,4 +1,4 @@
-"""What a heartbeat chain proves. Its beats are written at 12:00, 12:01, ... and numbered from 1."""
+"""What a heartbeat chain shows. Heartbeats are written at 12:00, 12:01, ... and numbered from 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each check finds what it is there to find: on a running copy that is damaged on purpose."""
+"""Each check finds its kind of damage in a running copy that was damaged on purpose."""
 
 from __future__ import annotations
 

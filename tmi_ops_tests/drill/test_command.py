@@ -1,4 +1,4 @@
-"""`tmi-ops drill` and `tmi-ops drills`, as a person calls them."""
+"""`tmi-ops drill` and `tmi-ops drills`, on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drills from beginning to end: on a real cluster's backups, with a real store."""
+"""Complete drills of a real cluster's backups, with a real store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drill(settings: Settings, target: Target | None = None, seed: int | None = N
 
 @pytest.fixture
 def own(lived: Lived) -> Iterator[Settings]:
-    """The same backups in a store of one's own, to be damaged."""
+    """The same backups in a separate store, to be damaged."""
     source = lived.settings.store
     copy = source.model_copy(update={"prefix": f"drill-{secrets.token_hex(6)}"})
     client = raw_client(source)

@@ -1,4 +1,4 @@
-"""The evidence's page: stands alone, shows what an auditor asks for, and trusts no name."""
+"""The evidence page is self-contained, shows what an auditor needs, and escapes names."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def evidence(**changes: object) -> Evidence:
         "rpo_seconds": 60.0,
         "rpo_objective_seconds": 900.0,
         "checks": (
-            Check(name="recovery", outcome="passed", detail="It stands at LSN 0/4000000."),
-            Check(name="heartbeat", outcome="not run", detail="No beat was written."),
+            Check(name="recovery", outcome="passed", detail="Recovered to LSN 0/4000000."),
+            Check(name="heartbeat", outcome="not run", detail="No heartbeat was written."),
             Check(name="rto", outcome="passed", detail="Recovered in 1 min 40 s."),
             Check(name="rpo", outcome="passed", detail="1 min old."),
         ),
@@ -94,7 +94,7 @@ def test_it_shows_what_an_auditor_asks_for() -> None:
         "seed 7",
         "1 min 40 s",
         "objective 15 min",
-        "No beat was written.",
+        "No heartbeat was written.",
     ):
         assert shown in page, shown
 

@@ -1,4 +1,4 @@
-"""The place of a drill goes with it."""
+"""The directory of a drill is removed with it."""
 
 from __future__ import annotations
 

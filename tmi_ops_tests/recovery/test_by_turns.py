@@ -1,4 +1,4 @@
-"""A database is copied to its own server, and nobody's function runs as a superuser there."""
+"""A database is copied to its own server without running its functions as a superuser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each single change of a database is seen by the comparison that a proof makes, and named."""
+"""The comparison of a verification finds and names each single change of a database."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def changed(server: PostgresSettings, unchanged: PostgresSettings) -> Iterator[P
 
 @dataclass(frozen=True)
 class Described:
-    """All that a proof compares of a database."""
+    """Everything that a verification compares."""
 
     definitions: tuple[Definition, ...]
     facts: tuple[Fact, ...]

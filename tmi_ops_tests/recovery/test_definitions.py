@@ -1,4 +1,4 @@
-"""Deciding whether two definitions are one: what means the same is equal, whatever else differs is seen."""
+"""Definitions with the same meaning are equal; all other differences are found."""
 
 from __future__ import annotations
 

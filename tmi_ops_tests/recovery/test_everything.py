@@ -1,4 +1,4 @@
-"""A database that holds at least one of everything PostgreSQL can define is proven in every format."""
+"""A database with at least one of everything PostgreSQL can define is verified in every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restore into a living server runs what a dump holds as a role that can do nothing else there."""
+"""A restore into a live server runs the dump as a role that can do nothing else there."""
 
 from __future__ import annotations
 

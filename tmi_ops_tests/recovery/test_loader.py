@@ -1,4 +1,4 @@
-"""What loads a dump runs with nothing that is worth stealing, and loads what it is given."""
+"""The loader of a dump runs without secrets, and loads what it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backup of an older major is restored into a newer server and is equal there."""
+"""A backup of an older major version is restored into a newer server and is equal there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy sorts text as its source does, lies where it lay, and has its properties."""
+"""A copy has the collation, the tablespace and the properties of its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine that lacks what a backup needs says so, and nothing against the backup."""
+"""A machine that lacks what a backup needs says so, and does not blame the backup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof of rows: what may differ in order and nothing else, and what is said of a row that differs."""
+"""The comparison of rows: only their order may differ, and differing rows are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain dump is data: what psql would run of it as a command of its own, it refuses."""
+"""A plain dump is data: psql refuses its own commands in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts of older backups are data: only roles and properties come out, whatever the values look like."""
+"""The scripts of older backups are data: only roles and properties are parsed, whatever the values look like."""
 
 from __future__ import annotations
 

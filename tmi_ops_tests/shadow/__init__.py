@@ -1,1 +1,1 @@
-"""The shadow: what it decides, and a real one beside a real server."""
+"""The shadow: its decisions, and a real one beside a real server."""

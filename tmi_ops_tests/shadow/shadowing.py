@@ -1,4 +1,4 @@
-"""A shadow in a thread, and what a test waits for."""
+"""Runs a shadow in a thread, and waits for its states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE_S, NOTICED_WITHIN_S = 90.0, 15.0
 
 @dataclass
 class Shadow:
-    """`run_shadow` in a thread. `error`: what it died of."""
+    """`run_shadow` in a thread. `error`: the error it ended with."""
 
     settings: Settings
     options: ShadowOptions
@@ -47,7 +47,7 @@ class Shadow:
 
     @property
     def address(self) -> PostgresSettings:
-        """How its server is reached."""
+        """The login of its server."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             local = read_local(self.settings)
@@ -109,7 +109,7 @@ def _of(report: ShadowReport, kind: str) -> Trouble | None:
 
 @contextmanager
 def shadowing(settings: Settings, options: ShadowOptions | None = None) -> Iterator[Shadow]:
-    """A shadow at work for the length of a `with` block."""
+    """A running shadow for the length of a `with` block."""
     shadow = Shadow(settings, options or ShadowOptions(name="test", report_every=2))
     thread = threading.Thread(target=shadow.run)
     thread.start()

@@ -1,4 +1,4 @@
-"""What a shadow decides, without a server: what it hands over next, whether it is stale, what it may say."""
+"""A shadow's decisions, without a server: what it delivers next, whether it is stale, what it may report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a shadow that is to be put into service is promoted, without a server."""
+"""When a requested promotion happens, without a server."""
 
 from __future__ import annotations
 

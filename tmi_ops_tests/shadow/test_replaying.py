@@ -1,4 +1,4 @@
-"""A real shadow beside a real server: it replays what is archived, names every fault, and goes on when it is mended."""
+"""A real shadow beside a real server: it replays the archive, reports every fault, and continues after a repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shadow's report in a real store: signed by the prover, never overwritten by another's, else refused."""
+"""A shadow's report in a real store: signed by the prover, and never overwritten by another shadow's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Out of a shadow: rows of an hour ago from a delayed one, and a server in service from one that is promoted."""
+"""Uses of a shadow: rows of an hour ago from a delayed one, and a server from a promoted one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_rows_come_from_a_delayed_shadow_and_one_that_is_promoted_under_load_lac
 
 
 def _rows_come_back_from(shadow: Shadow, settings: Settings, directory: Path) -> None:
-    """Deleted by accident, read before the shadow replays it, and put back by the command."""
+    """Rows are deleted by accident, read before the shadow replays the deletion, and restored by the command."""
     store = open_store(settings.store, settings.environment)
     with connect(settings.postgres) as connection:
         connection.execute("INSERT INTO ledger SELECT generate_series(-50, -1)")

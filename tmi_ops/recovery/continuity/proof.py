@@ -128,7 +128,7 @@ def prove_continuity(
 
 
 def _unlinked(facts: RecoveryFacts, links: Mapping[str, tuple[Links, str | None]]) -> set[Break]:
-    """Where the WAL of a line that lives does not continue the WAL before it."""
+    """Places where the WAL of a line that lives does not continue the WAL before it."""
     found = set()
     for tip in facts.living:
         files = coverage(facts.archive, tip.line).files

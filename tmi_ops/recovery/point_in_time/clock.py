@@ -63,7 +63,7 @@ def with_times(
         reader = _SegmentReader(store, facts.system_identifier, programs, Path(directory))
         if target.name is not None:
             return replace(facts, restore_point=_find_restore_point(reader, facts, line, target.name, report))
-        if target.time is None:  # of the two kinds above, this is the other
+        if target.time is None:
             raise AssertionError
         return replace(facts, clock=_read_clock(reader, facts, line, target.time))
 

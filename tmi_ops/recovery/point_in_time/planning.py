@@ -165,7 +165,7 @@ def _known_timelines(facts: RecoveryFacts) -> set[int]:
 
 
 def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:
-    """The base backups whose whole content belongs to the line, newest first."""
+    """The base backups that lie entirely on the line, newest first."""
     ends = {stretch.timeline: stretch.end for stretch in line.stretches}
     found = []
     for base in facts.bases:

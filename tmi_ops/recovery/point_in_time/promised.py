@@ -24,7 +24,7 @@ from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import WalFile
 from tmi_ops.wal.layout import SUFFIX, file_key
 
-# A whole segment, or a piece of an open one.
+# A complete segment, or a piece of a partial one.
 _OF_A_SEGMENT = re.compile(
     rf"(?P<name>[0-9A-F]{{24}})(?:{re.escape(PARTIAL_SUFFIX)}(?:\.[0-9A-F-]+)?)?{re.escape(SUFFIX)}"
 )

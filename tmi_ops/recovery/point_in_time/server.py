@@ -147,7 +147,7 @@ def recovering_server(
     identity.write(configuration, b"")
     log = destination.work / "server.log"
     log.unlink(missing_ok=True)
-    # The server's own, though we open it: it reads whatever lies in its directory when its pages are asked for.
+    # The server must own every file in its data directory, because a base backup of it reads them all.
     identity.write(log, b"")
     address = PostgresSettings(
         user=role, database=DATABASE, options=session_options(programs.major, superuser=superuser)

@@ -1,4 +1,4 @@
-"""What is proven of an archive and what is called a hole, decided from facts alone."""
+"""Decides from facts alone what an archive leads to, and what is a gap."""
 
 from __future__ import annotations
 

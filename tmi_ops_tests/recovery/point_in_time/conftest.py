@@ -1,4 +1,4 @@
-"""A cluster with a past: base backups, WAL in the archive, and moments whose content is known."""
+"""A cluster with base backups, archived WAL, and points in time whose content is known."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEEPS_WAL = {"wal_keep_size": "512MB"}
 
 @dataclass(frozen=True)
 class Moment:
-    """A time and an LSN at which the ledger had so many rows."""
+    """A time and an LSN, and the number of rows in the ledger at that point."""
 
     time: datetime
     lsn: int

@@ -1,4 +1,4 @@
-"""Facts of clusters that never lived, for tests of what is decided from them. LSNs count in segments of 16 MiB."""
+"""Invented facts of clusters, for tests of decisions. LSNs are given in segments of 16 MiB."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lsn(segments: float) -> int:
 
 
 def minutes(count: float) -> datetime:
-    """So many after noon."""
+    """This many minutes after noon."""
     return NOON + timedelta(minutes=count)
 
 

@@ -1,4 +1,4 @@
-"""One way to restore, for all tests: read, decide, do; and to start what was restored as a person would."""
+"""Restores a cluster and starts it as a user would, for all tests."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def started(
 
 
 def copy_of_store(past: Past) -> Settings:
-    """The past's settings with a store of its own that holds the same, for damaging it."""
+    """The past's settings with a separate copy of the store, to be damaged."""
     source = past.settings.store
     copy = source.model_copy(update={"prefix": f"pitr-{secrets.token_hex(6)}"})
     client = raw_client(source)
@@ -90,7 +90,7 @@ def copy_of_store(past: Past) -> Settings:
 
 
 def wal_keys(store: StoreSettings) -> list[str]:
-    """Keys of the archived segments, in the order of the WAL."""
+    """Keys of the archived segments, in WAL order."""
     return [key for key in stored_keys(store) if "/wal/" in key and key.endswith(".zst") and ".history" not in key]
 
 

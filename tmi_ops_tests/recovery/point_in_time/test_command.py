@@ -1,4 +1,4 @@
-"""`tmi-ops restore` of a whole cluster, as a person calls it."""
+"""`tmi-ops restore` of a cluster, on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a restore ends in success or a precise error, and leaves the directory as empty as it was."""
+"""A fault during a restore ends in success or a precise error, and leaves the directory empty."""
 
 from __future__ import annotations
 

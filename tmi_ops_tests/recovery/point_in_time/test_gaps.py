@@ -1,4 +1,4 @@
-"""`tmi-ops wal gaps` on a real archive, whole and damaged in each way."""
+"""`tmi-ops wal gaps` on a real archive, intact and with each kind of damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a restore leaves behind starts, commits, and archives nowhere: which settings are set aside, and why."""
+"""A restored cluster starts and commits, but archives nowhere: which settings are set aside, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times that a server's clock showed twice are said to be ambiguous."""
+"""Times that a server's clock showed twice are reported as ambiguous."""
 
 from __future__ import annotations
 

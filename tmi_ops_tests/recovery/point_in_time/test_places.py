@@ -1,4 +1,4 @@
-"""Where a restored cluster's files go, and whom they belong to: tablespaces, from an encrypted store."""
+"""Where a restored cluster's files go, and who owns them: tablespaces, from an encrypted store."""
 
 from __future__ import annotations
 

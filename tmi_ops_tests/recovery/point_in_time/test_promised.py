@@ -1,4 +1,4 @@
-"""A plan names no WAL that is not in the bucket, whatever the index of the archive says."""
+"""A plan names only WAL that is in the bucket, regardless of the archive's index."""
 
 from __future__ import annotations
 

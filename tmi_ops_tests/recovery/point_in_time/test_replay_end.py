@@ -1,4 +1,4 @@
-"""Whether a replay that came to an end left WAL behind, judged from bytes; and that a restore of it is none."""
+"""Detects from bytes whether a finished replay left WAL unreplayed, and that such a restore fails."""
 
 from __future__ import annotations
 

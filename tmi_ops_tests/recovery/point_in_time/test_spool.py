@@ -1,4 +1,4 @@
-"""The restore_command as the server calls it, and the window of WAL behind it. No server is needed for either."""
+"""The restore_command as the server calls it, and the window of prefetched WAL. Neither needs a server."""
 
 from __future__ import annotations
 

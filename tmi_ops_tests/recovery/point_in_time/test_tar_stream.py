@@ -1,4 +1,4 @@
-"""A tar from the store writes nothing but the files that were backed up, and nothing outside of its directory."""
+"""Extracting a tar from the store writes only the files that were backed up, and only inside the directory."""
 
 from __future__ import annotations
 

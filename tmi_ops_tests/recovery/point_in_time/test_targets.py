@@ -1,4 +1,4 @@
-"""Clusters brought back to each kind of target, started again, and counted."""
+"""Clusters are restored to each kind of target, started, and their rows counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster that is restored, lives on, is archived into the same store, and is restored again: timelines 2 to 4."""
+"""A cluster is restored, continues, archives into the same store, and is restored again: timelines 2 to 4."""
 
 from __future__ import annotations
 
