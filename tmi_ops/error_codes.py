@@ -78,11 +78,25 @@ class Code(Enum):
     DIRECTORY_TAKEN = 3060, "The directory cannot be restored into.", "Give another directory, or empty this one."
     DATABASE_EXISTS = 3061, "There is a database of that name.", "Use another name, or `--replace`."
 
+    # 31: row rescue
+    ROWS_CHANGED = 3110, "The database has changed since the plan was made.", "Run the command again."
+
     # 32: runbooks
     RUNBOOK = 3200, "A step of a runbook failed.", "Continue with `tmi-ops recover resume`."
     DECLINED = 3210, "A question was answered with no.", "Continue with `tmi-ops recover resume`."
     DEFERRED = 3220, "A step was left for later.", "Do it as the HINT says."
     JOURNAL_UNREADABLE = 3230, "The journal of a recovery cannot be read.", "Use the release that wrote it."
+    RUN_HAS_OBSTACLES = 3240, "A later step of the run would fail, so the run was not started.", "Follow the HINT."
+    RUN_BUSY = 3250, "Another process executes the run.", "Wait for it, or stop it."
+    RUN_UNFINISHED = 3251, "An earlier run is not finished.", "Resume it or undo it: `tmi-ops recover list`."
+    RUN_UNDONE = 3260, "The run was undone, or is being undone.", "Start a new run."
+    CANNOT_UNDO = 3261, "The run cannot be undone.", "Continue with `tmi-ops recover resume`."
+    RUN_ELSEWHERE = 3262, "The new server of the run is on another machine.", "Resume the run there."
+    NOT_CONFIRMED = 3270, "A launch from Dagster's page was not confirmed.", "See `tmi-ops recover code --help`."
+    NOT_ALLOWED_HERE = 3271, "A launch from Dagster's page asked for more than is allowed.", "Follow the HINT."
+    HOOK_FAILED = 3280, "A hook of the application failed.", "Fix the hook, then continue with `recover resume`."
+    APPLICATION_UNHEALTHY = 3281, "The application is not healthy.", "See the application's log."
+    NO_SOUND_MOMENT = 3290, "No restored candidate passed its checks.", "Name an earlier moment with `--to-time`."
 
     # 33: drills and heartbeat
     HEARTBEAT_REFUSED = 3310, "No heartbeat can be written to this database.", "Follow the HINT."

@@ -1,4 +1,4 @@
-"""`tmi-ops recover ...`: each runbook lives in a module of its own; here is what all runs have in common."""
+"""`tmi-ops recover ...`: the commands for all runs; each runbook has its own module."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SHOWN = 20
 
 @click.group()
 def recover() -> None:
-    """The runbooks: what to do in a disaster, as steps that are printed, recorded, and resumed after a crash."""
+    """Recover from a disaster with a runbook: a printed plan, recorded steps, resumable after a crash."""
 
 
 for command in (find, diff, rows, corruption, everything, code):
@@ -49,15 +49,15 @@ for command in (find, diff, rows, corruption, everything, code):
 
 
 @logs_in_for(Purpose.RUNBOOK)
-@recover.command(short_help="Go on with a run that stopped or crashed.")
+@recover.command(short_help="Resume a run that stopped or crashed.")
 @click.argument("run_id", default="latest")
-@click.option("--cache/--no-cache", default=True, help="Bring the cache in line (default), or leave it out.")
+@click.option("--cache/--no-cache", default=True, help="Reconcile the cache (default), or skip that step.")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
-    """Go on with a run that stopped or crashed, or do what one deferred.
+    """Resume a run that stopped or crashed, or do its deferred steps.
 
-    RUN_ID may be the beginning of one. Default: the latest.
+    RUN_ID is a run's id or the beginning of one. Default: the latest run.
     """
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.logbook import find_run
@@ -66,13 +66,13 @@ def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
     settings, store = open_environment(Purpose.RUNBOOK)
     logbook, journal = find_run(settings, store, run_id)
     if journal.state == "done" and not journal.deferred:
-        out.print(f"{journal.run_id} is done; nothing is left to do.")
+        out.print(f"{journal.run_id} is done; there is nothing to resume.")
         return 0
     show_plan(journal.plan, journal)
     if journal.last_host != platform.node():
         out.print(
-            f"[yellow]Note:[/] it was carried out on {escape(journal.last_host)} until now. See that nobody goes on "
-            "with it there. What lay on that machine and is needed still is made here again."
+            f"[yellow]Note:[/] this run was executed on {escape(journal.last_host)} until now. Make sure that nobody "
+            "resumes it there. Whatever it needs from that machine is created again here."
         )
     actions = actions_for(journal.plan)
     if not cache:
@@ -81,12 +81,15 @@ def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
 
 
 @logs_in_for(Purpose.RUNBOOK)
-@recover.command(short_help="Take back a run that is not over.")
+@recover.command(short_help="Undo a run that is not finished.")
 @click.argument("run_id", default="latest")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def back(run_id: str, yes: bool, quiet: bool) -> int:
-    """Take back a run that is not over: what it did is undone, from the last step to the first."""
+    """Undo a run that is not finished, from its last step to its first.
+
+    RUN_ID is a run's id or the beginning of one. Default: the latest run.
+    """
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.execution import take_back
     from tmi_ops.runbooks.logbook import find_run
@@ -94,12 +97,12 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
     settings, store = open_environment(Purpose.RUNBOOK)
     logbook, journal = find_run(settings, store, run_id)
     actions = actions_for(journal.plan)
-    out.print(f"Take back [bold]{journal.run_id}[/] ({escape(journal.plan.subject)}):")
+    out.print(f"Undo [bold]{journal.run_id}[/] ({escape(journal.plan.subject)}):")
     for step in reversed(journal.plan.steps):
         if journal.last(step.name) is not None and step.way_back:
             out.print(f"  - {step.name}: {escape(step.way_back)}")
     if not yes:
-        click.confirm("Take it back?", abort=True)
+        click.confirm("Undo this run?", abort=True)
     try:
         with through_hangups(), reporting(quiet) as report:
             done = take_back(settings, store, logbook, actions, report)
@@ -112,7 +115,7 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
 @recover.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def list_(as_json: bool) -> int:
-    """List the runs of this environment, the newest first."""
+    """List the runs of this environment, newest first."""
     from tmi_ops.runbooks.logbook import list_runs
 
     settings, store = open_environment(Purpose.RUNBOOK)
@@ -122,11 +125,11 @@ def list_(as_json: bool) -> int:
         click.echo("[" + ",\n".join(run.model_dump_json() for run in runs) + "]")
         return 0
     if not runs:
-        out.print("No runbook was run yet.")
+        out.print("There are no runs.")
         return 0
     table = Table(box=None, padding=(0, 1))
     table.add_column("run", no_wrap=True, min_width=max(len(run.run_id) for run in runs[:_SHOWN]))
-    for heading in ("begun", "state", "steps", "took"):
+    for heading in ("started", "state", "steps", "took"):
         table.add_column(heading, overflow="fold")
     for run in runs[:_SHOWN]:
         state = _state(run, settings)
@@ -139,7 +142,7 @@ def list_(as_json: bool) -> int:
         )
     out.print(table)
     if len(runs) > _SHOWN:
-        out.print(f"and {len(runs) - _SHOWN} older ones (--json lists all)")
+        out.print(f"and {len(runs) - _SHOWN} older runs (--json lists all)")
     return 0
 
 
@@ -152,19 +155,22 @@ def _state(run: Journal, settings: Settings) -> str:
 
 
 def _is_crashed(run: Journal, settings: Settings) -> bool:
-    """It says that it is under way, was begun here, and nobody carries it out."""
+    """Its journal says under way and is on this machine, but no process here executes it."""
     from tmi_ops.runbooks.logbook import JOURNAL, logbook_of
 
     logbook = logbook_of(settings, None, run.run_id)
     return run.state == "under way" and (logbook.directory / JOURNAL).exists() and not logbook.busy
 
 
-@recover.command(short_help="Show how far a run came, and what it found.")
+@recover.command(short_help="Show the steps and check results of a run.")
 @click.argument("run_id", default="latest")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence's page there.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence page to this file.")
 @click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")
 def show(run_id: str, html: Path | None, as_json: bool) -> int:
-    """Show how far a run came, step by step, and what it found."""
+    """Show the steps and check results of a run.
+
+    RUN_ID is a run's id or the beginning of one. Default: the latest run.
+    """
     from tmi_ops.runbooks.evidence import evidence_json, evidence_of
     from tmi_ops.runbooks.logbook import find_run
     from tmi_ops.runbooks.page import evidence_page

@@ -1,4 +1,4 @@
-"""`tmi-ops recover code`: the yes that a recovery launched from Dagster's page needs."""
+"""`tmi-ops recover code`: the confirmation that a recovery launched from Dagster's page needs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ JOBS = ("recover_corruption", "recover_everything", "recover_rows")
 @click.argument("job", type=click.Choice(JOBS))
 @click.argument("plan", default="")
 def code(job: str, plan: str) -> int:
-    """Print a code that confirms one launch of JOB from Dagster's page, within 15 minutes.
+    """Print a code that confirms one launch of JOB from Dagster's page within 15 minutes.
 
-    PLAN is what a launch without `confirm` named in its metadata. It is shown here once more, and the code confirms
-    nothing else: a launch that would do anything else is refused.
+    PLAN is the name in the metadata of a launch without `confirm`. The plan is shown again here, and the code is valid
+    only for this plan: a launch that would do anything else is refused.
 
-    Run this as the account that runs the job, with its TMI_OPS_HOME: nobody else can make a code that it takes.
+    Run this as the account that runs the job, with its TMI_OPS_HOME. Codes of other accounts are not accepted.
     """
     from tmi_ops.runbooks.codes import looked_at, new_code
 

@@ -15,15 +15,15 @@ from tmi_ops.settings import Purpose
 
 
 @logs_in_for(Purpose.RUNBOOK)
-@click.command(short_help="Damaged data: back to the last good moment.")
+@click.command(short_help="Recover damaged data to the last good moment.")
 @of_a_moment
-@click.option("--candidates", type=click.IntRange(1), default=8, help="How many restores the search may take.")
+@click.option("--candidates", type=click.IntRange(1), default=8, show_default=True, help="Maximum number of restores.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Put a new cluster into service from this empty directory, and leave the damaged server shut. Default: "
-    "exchange the database on its own server.",
+    help="Put a new cluster into service from this empty directory and leave the damaged server closed. Default: swap "
+    "the database on its own server.",
 )
 @of_a_server
 @of_a_run
@@ -41,20 +41,20 @@ def corruption(
     quiet: bool,
     **server: Any,
 ) -> int:
-    """The data is damaged: back to the last good moment, with the damaged data kept aside.
+    """Recover damaged data to the last good moment, and keep the damaged data.
 
-    The application is shut out, base backup and WAL are restored on this machine and checked, and the sound database
-    takes its place: beside the damaged one on the same server, which then has another name; or, with --into, as a new
-    cluster. Without a moment the last good one is looked for by restoring candidates.
+    Shuts the application out, restores a base backup and WAL on this machine, and checks the result. Then the recovered
+    database replaces the damaged one on the same server, where that is kept under another name; or, with --into, a new
+    cluster goes into service. Without a moment, candidates are restored to find the last good one.
 
-    It is asked before the application is shut out, and again, with what was found, before anything that cannot be
-    taken back. Exit codes: 0 done, 2 could not; `tmi-ops recover resume` goes on, `tmi-ops recover back` goes back.
+    You are asked before the application is shut out, and again, with the check results, before anything that cannot be
+    undone. Exit codes: 0 done, 2 failed. Continue with `tmi-ops recover resume`, or undo with `tmi-ops recover back`.
     """
     from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
 
     target = moment_of(to_time, to_lsn, to_name, latest=latest)
     if into is None and any(server.values()):
-        raise click.UsageError("the options of a new server need --into")
+        raise click.UsageError("the options for a new server need --into")
     settings, store = open_environment(Purpose.RUNBOOK)
     serve = serve_wish(server, default_port=settings.postgres.port) if into else None
     wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates, cache, server["owner"])

@@ -16,8 +16,10 @@ DIFFERS = 1
 @logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @of_a_past
-@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Only this table; repeatable. Default: all.")
-@click.option("--rows", type=click.IntRange(0), default=0, metavar="N", help="Show so many rows of each table.")
+@click.option(
+    "--table", "tables", multiple=True, metavar="TABLE", help="Compare only this table; repeatable. Default: all."
+)
+@click.option("--rows", type=click.IntRange(0), default=0, metavar="N", help="Show up to N rows of each table.")
 @click.option("--json", "as_json", is_flag=True, help="Every differing row, a JSON object a line.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def diff(
@@ -33,10 +35,10 @@ def diff(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """What differs between a past and now, row by row: deleted, inserted, changed. Changes nothing.
+    """Compare the database with a past moment, row by row: deleted, inserted, changed. Changes nothing.
 
-    The past is restored beside the living database, on this machine. Exit codes: 0 nothing differs, 1 something does,
-    2 could not compare.
+    The past is restored on this machine, next to the live database. Exit codes: 0 no differences, 1 differences, 2
+    could not compare.
     """
     from tmi_ops.cli.rescue_view import row_json, show_difference, show_rows
     from tmi_ops.rescue.differences import find_differences, pair_of

@@ -15,18 +15,22 @@ from tmi_ops.settings import Purpose
 
 
 @logs_in_for(Purpose.RUNBOOK)
-@click.command(short_help="All is lost but the store: a new cluster, into service.")
+@click.command(short_help="Recover from the store alone into a new cluster.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     metavar="DIR",
-    help="The new data directory, absent or empty.",
+    help="New data directory; must be absent or empty.",
 )
-@click.option("--from-shadow", is_flag=True, help="Promote this machine's shadow: seconds instead of a restore.")
+@click.option("--from-shadow", is_flag=True, help="Promote this machine's shadow instead of restoring; takes seconds.")
 @of_a_moment
-@click.option("--candidates", type=click.IntRange(1), default=8, help="How many restores may be tried.")
-@click.option("--cluster", metavar="SYSTEM_ID", help="Which cluster. Default: that of the newest base backup.")
+@click.option("--candidates", type=click.IntRange(1), default=8, show_default=True, help="Maximum number of restores.")
+@click.option(
+    "--cluster",
+    metavar="SYSTEM_ID",
+    help="System identifier of the cluster to recover. Default: that of the newest base backup.",
+)
 @of_a_server
 @of_a_run
 def everything(
@@ -45,15 +49,14 @@ def everything(
     quiet: bool,
     **server: Any,
 ) -> int:
-    """All is lost but the store and its key: a new cluster in DIR, into service.
+    """Recover from the store alone into a new cluster in DIR, and put it into service.
 
-    Needs the store's settings only (TMI_OPS_S3_*, AWS's credentials, TMI_OPS_AGE_IDENTITY_FILE) and PostgreSQL's
-    programs. Base backup and WAL are restored and checked; where the store has no base backup, the newest logical one
-    is. --from-shadow promotes this machine's shadow instead. The cluster is configured for this machine and
-    started, the application's role gets a password, and the new connection strings are written to files that only
-    you may read.
+    Needs only the store's settings (TMI_OPS_S3_*, AWS credentials, TMI_OPS_AGE_IDENTITY_FILE) and PostgreSQL's
+    programs. Restores and checks a base backup and WAL, or the newest logical backup if the store has no base backup.
+    --from-shadow promotes this machine's shadow instead. Configures the cluster for this machine, starts it, sets a
+    password for the application's role, and writes the new connection strings to files that only you can read.
 
-    Exit codes: 0 done, 2 could not; `tmi-ops recover resume` goes on, `tmi-ops recover back` goes back.
+    Exit codes: 0 done, 2 failed. Continue with `tmi-ops recover resume`, or undo with `tmi-ops recover back`.
     """
     from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
 
@@ -70,7 +73,7 @@ def everything(
         from_shadow=from_shadow,
     )
     if from_shadow and (wish.moment is not None or backup is not None):
-        raise click.UsageError("--from-shadow recovers all that is archived: leave out the moment and --backup")
+        raise click.UsageError("--from-shadow recovers to the end of the archive; omit the moment and --backup")
     with reporting(quiet) as report:
         plan = prepare_everything(settings, store, wish, report)
     return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

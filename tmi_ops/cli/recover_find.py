@@ -19,34 +19,36 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.finding import Found
 
 NOTHING_FOUND = 1
-# What brings back no more than such a commit took.
+# Restores no more than such a commit changed.
 _NARROWED = {"definition altered": " --column NAME", "changed rows": " --set-column NAME"}
-# Partitions named in a line; the JSON names all.
+# Partitions shown per line; the JSON has all.
 SHOWN = 3
 
 
 @logs_in_for(Purpose.RUNBOOK)
 @click.command()
-@click.option("--table", required=True, metavar="TABLE", help="The table, also one that is gone.")
+@click.option("--table", required=True, metavar="TABLE", help="Table to search for; may have been dropped.")
 @click.option(
     "--from",
     "since",
     type=moment,
     metavar="TIME",
-    help="Where the search begins. Default: all that is archived, newest first, until something is found.",
+    help="Start of the search. Default: search the whole archive, newest first, until something is found.",
 )
-@click.option("--to", "until", type=moment, metavar="TIME", default="0s ago", help="Where it ends. Default: now.")
-@click.option("--least", type=click.IntRange(1), default=1, metavar="N", help="Only commits that touched so many rows.")
+@click.option("--to", "until", type=moment, metavar="TIME", default="0s ago", help="End of the search. Default: now.")
+@click.option(
+    "--least", type=click.IntRange(1), default=1, metavar="N", help="Show only commits that touched at least N rows."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def find(table: str, since: datetime | None, until: datetime, least: int, as_json: bool, quiet: bool) -> int:
-    """Find the moment: which commits dropped, emptied, altered, deleted from or changed TABLE. Changes nothing.
+    """Find the commits that dropped, emptied, altered, deleted from or changed TABLE. Changes nothing.
 
-    The archived WAL is read with pg_waldump. For a table that is gone, the cluster is restored for a moment to just
-    before commits that dropped tables, to learn which of them was it. Each commit comes with the place just before it,
-    for `tmi-ops recover rows --exclusive --to-lsn`.
+    Reads the archived WAL with pg_waldump. If the table was dropped, the cluster is restored temporarily to just before
+    commits that dropped tables, to find the right one. Each commit is listed with the LSN just before it, for
+    `tmi-ops recover rows --exclusive --to-lsn`.
 
-    Exit codes: 0 something was found, 1 nothing was, 2 could not search.
+    Exit codes: 0 found, 1 nothing found, 2 could not search.
     """
     from tmi_ops.rescue.finding import find_events
 
@@ -63,18 +65,18 @@ def find(table: str, since: datetime | None, until: datetime, least: int, as_jso
 def _show(found: Found, least: int) -> None:
     from tmi_ops.postgres.wal_files import format_lsn
 
-    until = f"{found.reached:%Y-%m-%d %H:%M:%S %Z}" if found.reached else "no commit at all"
-    out.print(f"{found.segments:,} WAL files searched; their last commit in that time: {until}.")
+    until = f"{found.reached:%Y-%m-%d %H:%M:%S %Z}" if found.reached else "none"
+    out.print(f"{found.segments:,} WAL files searched; last commit found: {until}.")
     if found.blind:
         first, last = (f"{commit.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for commit in (found.blind[0], found.blind[-1]))
         out.print(
-            f"[yellow]Of {len(found.blind):,} commits from {first} to {last} it cannot be told whether they deleted or "
-            "changed its rows: it was emptied together with others in a way that hides its file of then. "
-            "`tmi-ops recover diff` compares the rows themselves.[/]"
+            f"[yellow]{len(found.blind):,} commits from {first} to {last} may have deleted or changed its rows; WAL "
+            "does not tell, because the table was later rewritten together with others. Compare the rows with `tmi-ops "
+            "recover diff`.[/]"
         )
     shown = [event for event in found.events if not event.rows or event.rows >= least]
     if not shown:
-        out.print(f"Nothing happened to [bold]{escape(found.table)}[/] that WAL knows of.")
+        out.print(f"Found no commit that changed [bold]{escape(found.table)}[/].")
         return
     table = Table(box=None, padding=(0, 1))
     partitioned = any(event.partitions for event in shown)
@@ -94,10 +96,10 @@ def _show(found: Found, least: int) -> None:
             *([_some(event.partitions)] if partitioned else []),
         )
     out.print(table)
-    out.print(f"Times are UTC. {'The table is there now.' if found.exists else 'The table is gone.'}")
+    out.print(f"Times are UTC. {'The table exists now.' if found.exists else 'The table does not exist now.'}")
     worst = max(shown, key=lambda event: (not event.rows, event.kind == "deleted rows", event.rows, event.commit.at))
     column = _NARROWED.get(worst.kind, "")
-    out.print("Look, then bring back, for example:")
+    out.print("Next, compare and rehearse, for example:")
     for command in ("diff", f"rows --dry-run{column}"):
         out.print(
             f"  tmi-ops recover {command} --table {escape(found.table)} --exclusive --to-lsn "

@@ -1,4 +1,4 @@
-"""Options that runbooks share: the moment, the new server, and how the run is carried out."""
+"""Options that runbooks share: the moment, the new server, and the run itself."""
 
 from __future__ import annotations
 
@@ -20,35 +20,45 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def of_a_moment(command: Command) -> Command:
-    """Which moment, and from which backup."""
+    """The moment, and the backup to restore."""
     return _with(
         command,
         to_a_moment(latest=True),
-        click.option("--backup", metavar="ID", help="Begin with this backup, or the beginning of its id."),
+        click.option("--backup", metavar="ID", help="Restore this backup (id or its beginning)."),
     )
 
 
 def of_a_server(command: Command) -> Command:
-    """A new server, and how the application is told of it."""
+    """A new server, and how the application gets its connection."""
     return _with(
         command,
-        click.option("--port", type=click.IntRange(1, 65535), help="Its port. Default: POSTGRES_PORT, or 5432."),
-        click.option("--listen", metavar="ADDRESSES", help="Where it listens; '*' is everywhere. Default: localhost."),
-        click.option("--host", metavar="NAME", help="As what the application reaches it. Default: 127.0.0.1."),
-        click.option("--owner", metavar="ACCOUNT", help="Account that will run it. Default: postgres where it exists."),
-        click.option("--allow", multiple=True, metavar="CIDR", help="Let in from here, with a password; repeatable."),
-        click.option("--env-file", type=_FILE, help="Write the connection there; other lines of the file stay."),
-        click.option("--secret-file", type=_FILE, help="Write a Kubernetes Secret there, for `kubectl apply -f`."),
-        click.option("--secret-name", metavar="NAME", help="What the Secret is called. Default: tmi-database."),
-        click.option("--secret-namespace", metavar="NAME", help="The Secret's namespace."),
+        click.option(
+            "--port", type=click.IntRange(1, 65535), help="Port of the new server. Default: POSTGRES_PORT, or 5432."
+        ),
+        click.option("--listen", metavar="ADDRESSES", help="Addresses to listen on; '*' for all. Default: localhost."),
+        click.option("--host", metavar="NAME", help="Host name clients use to connect. Default: 127.0.0.1."),
+        click.option(
+            "--owner", metavar="ACCOUNT", help="Account that will run the server. Default: postgres if it exists."
+        ),
+        click.option(
+            "--allow", multiple=True, metavar="CIDR", help="Network that may connect with a password; repeatable."
+        ),
+        click.option(
+            "--env-file", type=_FILE, help="Write the connection variables to this file; its other lines stay."
+        ),
+        click.option(
+            "--secret-file", type=_FILE, help="Write a Kubernetes Secret to this file, for `kubectl apply -f`."
+        ),
+        click.option("--secret-name", metavar="NAME", help="Name of the Secret. Default: tmi-database."),
+        click.option("--secret-namespace", metavar="NAME", help="Namespace of the Secret."),
     )
 
 
 def of_a_run(command: Command) -> Command:
-    """How it is carried out."""
+    """How to execute the run."""
     return _with(
         command,
-        click.option("--cache/--no-cache", default=True, help="Bring the cache in line (default), or leave it out."),
+        click.option("--cache/--no-cache", default=True, help="Reconcile the cache (default), or skip that step."),
         click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop."),
         click.option("--yes", is_flag=True, help="Do not ask. For automation."),
         click.option("--quiet", is_flag=True, help="No progress bars."),
@@ -56,7 +66,7 @@ def of_a_run(command: Command) -> Command:
 
 
 def moment_of(to_time: datetime | None, to_lsn: int | None, to_name: str | None, *, latest: bool) -> Moment | None:
-    """None: it is to be looked for."""
+    """None: find the last good one."""
     from tmi_ops.runbooks.steps.recover import Moment
 
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=False)

@@ -22,49 +22,55 @@ if TYPE_CHECKING:
     from tmi_ops.rescue.session import Sides
 
 UNSOLVED, COULD_NOT = 1, 2
-_CLEAR_AWAY = "[red]Nothing was changed.[/] Clear away what is in the way, then run the same command again."
+_CLEAR_AWAY = "[red]Nothing was changed.[/] Resolve the problems above, then run the same command again."
 POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 
 
 @logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @of_a_past
-@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Rows of this table: all, if no more is said.")
-@click.option("--where", metavar="SQL", help="Of that table, the rows that this condition held for then.")
-@click.option("--key", "keys", multiple=True, metavar="VALUE", help="The row with this primary key; repeat per column.")
-@click.option("--threat-model", metavar="ID", help="One threat model, with all that hangs on it.")
+@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Table to restore rows of; repeatable.")
+@click.option("--where", metavar="SQL", help="Only rows of that table that met this condition at that moment.")
+@click.option(
+    "--key", "keys", multiple=True, metavar="VALUE", help="Only the row with this primary key; repeat per key column."
+)
+@click.option("--threat-model", metavar="ID", help="One threat model, with all its dependent rows.")
 @click.option(
     "--root",
     metavar="NAME=KEY",
-    help="The same for a root of your profile: the row with this key, with all that hangs on it.",
+    help="One row of a root of your profile, by its key, with all its dependent rows.",
 )
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="NAME",
-    help="A column that the table lost, filled in the rows that are still there; repeatable. With --where, --key or "
-    "--threat-model or --root, in those rows alone.",
+    help="Restore this dropped column, with its values in rows that still exist; repeatable. With --where, --key, "
+    "--threat-model or --root, only those rows get values.",
 )
 @click.option(
     "--set-column",
     "set_columns",
     multiple=True,
     metavar="NAME",
-    help="Restore only this column's values, in rows that still exist; other columns keep what they hold. Repeatable.",
+    help="Restore only this column's values, in rows that still exist; other columns do not change. Repeatable.",
 )
 @click.option(
     "--conflicts",
     type=click.Choice(POLICIES),
     default="stop",
     show_default=True,
-    help="When a row exists with other content, or cannot come.",
+    help="What to do with a row that exists with other content or cannot be restored.",
 )
-@click.option("--only", is_flag=True, help="Without what hung on these rows. What they need comes all the same.")
-@click.option("--accept-triggers", is_flag=True, help="Accept what the database's triggers make of the rows.")
-@click.option("--cache/--no-cache", default=True, help="Drop the cache's stale copies afterwards (default), or not.")
+@click.option(
+    "--only", is_flag=True, help="Do not restore dependent rows; rows that these rows reference are still restored."
+)
+@click.option("--accept-triggers", is_flag=True, help="Accept changes that the database's triggers make to the rows.")
+@click.option("--cache/--no-cache", default=True, help="Drop stale copies from the cache afterwards (default), or not.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done to which rows; change nothing.")
-@click.option("--rows", type=click.IntRange(0), default=10, metavar="N", help="Rows shown of each table. Default: 10.")
+@click.option(
+    "--rows", type=click.IntRange(0), default=10, metavar="N", help="Show up to N rows of each table. Default: 10."
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run: every row, an object a line.")
 @click.option("--yes", is_flag=True, help="Do not ask. For automation.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -93,16 +99,16 @@ def rows(
     yes: bool,
     quiet: bool,
 ) -> int:
-    """Bring back rows that were deleted or changed, a dropped table, or a dropped column.
+    """Restore deleted or changed rows, a dropped table, or a dropped column.
 
-    The past is restored beside the living database, on this machine. Rows come back with what hung on them and what
-    they need, in one transaction that is compared with the past before it is committed. No row is deleted, no trigger
-    switched off; the application may go on all the while. A column comes back with its values, default, constraints,
-    indexes and grants; the application waits while it is filled. Afterwards the cache drops its stale copies.
+    The past is restored on this machine, next to the live database. Rows are restored with their dependent rows and the
+    rows they reference, in one transaction that is compared with the past before the commit. No row is deleted and no
+    trigger is disabled; the application can keep running. A column is restored with its values, default, constraints,
+    indexes and grants; the application waits while it is filled. Afterwards, stale copies are dropped from the cache.
 
-    Each step is recorded; after a crash `tmi-ops recover resume` goes on.
+    Each step is recorded; after a crash, continue with `tmi-ops recover resume`.
 
-    Exit codes: 0 done, or nothing to do; 1 conflicts without an answer; 2 could not. Nothing was changed for 1 and 2.
+    Exit codes: 0 done, or nothing to do; 1 unresolved conflicts; 2 failed. With 1 and 2, nothing was changed.
     """
     from tmi_ops.runbooks.rows.actions import Opened, actions
     from tmi_ops.runbooks.rows.planning import runbook_of
@@ -149,12 +155,12 @@ def _selection(
     from tmi_ops.rescue.selection import Selection, TableColumn, TableRows
 
     if columns and len(tables) != 1:
-        raise click.UsageError("give --column with one --table, whose column it was")
+        raise click.UsageError("--column needs exactly one --table, the one that lost the column")
     if not columns and bool(tables) == bool(whole):
-        raise click.UsageError("say what shall come back: --table, --threat-model or --root")
+        raise click.UsageError("say what to restore: --table, --threat-model or --root")
     narrowed = sum(map(bool, (where, keys, columns and whole)))
     if narrowed > 1 or (narrowed and len(tables) != 1):
-        raise click.UsageError("choose the rows by one of --where and --key, with one --table")
+        raise click.UsageError("select rows with either --where or --key, and one --table")
     chosen = (whole,) if whole else tuple(TableRows(table, where, keys or None) for table in tables)
     if columns and not narrowed:
         chosen = ()
@@ -163,7 +169,7 @@ def _selection(
 
 
 def _whole(root: str | None, threat_model: str | None) -> TableRows | None:
-    """The rows of a root, as the environment's profile names it."""
+    """The row of a root of the environment's profile."""
     from tmi_ops.rescue.selection import named_root, root_rows
 
     wanted = named_root(root) if root else ("threat-model", threat_model) if threat_model else None
@@ -174,13 +180,13 @@ def _values_only(selection: Selection, columns: tuple[str, ...]) -> Selection:
     from tmi_ops.rescue.selection import SetColumns
 
     if selection.columns or len(selection.rows) != 1:
-        raise click.UsageError("give --set-column with one --table, whose column it is, and without --column")
+        raise click.UsageError("--set-column needs exactly one --table, and cannot be used with --column")
     (rows,) = selection.rows
     return replace(selection, values=SetColumns(rows.table, tuple(dict.fromkeys(columns))))
 
 
 def _undone(plan: RescuePlan | ColumnsPlan) -> int:
-    """The exit code where the plan was shown and no more."""
+    """The exit code if only the plan was shown."""
     from tmi_ops.rescue.planning import RescuePlan
 
     if plan.barriers:
@@ -189,7 +195,7 @@ def _undone(plan: RescuePlan | ColumnsPlan) -> int:
 
 
 def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, dry_run: bool) -> bool:
-    """Show the plan; say why not, where it ends there."""
+    """Show the plan, and say why it is not executed if it is not."""
     from tmi_ops.cli.rescue_columns_view import show_columns_plan
     from tmi_ops.cli.rescue_view import show_plan
     from tmi_ops.rescue.columns.planning import ColumnsPlan, planned_values
@@ -208,12 +214,12 @@ def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, 
         return False
     if plan.unsolved:
         out.print(
-            "[red]Nothing was changed.[/] Choose what becomes of the conflicts: --conflicts keep-current, take-past or "
+            "[red]Nothing was changed.[/] Choose how to resolve the conflicts: --conflicts keep-current, take-past or "
             "skip."
         )
         return False
     if dry_run or not plan.rows:
-        out.print("Nothing was changed." if plan.rows else "All of it is as it was; there is nothing to do.")
+        out.print("Nothing was changed." if plan.rows else "All rows are as they were; there is nothing to do.")
         return False
     return True
 

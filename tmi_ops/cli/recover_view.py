@@ -1,4 +1,4 @@
-"""What a person sees of a runbook: the plan, the questions, how far a run came."""
+"""Screens of a runbook: the plan, the questions, and the state of a run."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def run_plan(
     quiet: bool,
     actions: Actions | None = None,
 ) -> int:
-    """Show a plan, and carry it out unless only the plan was asked for. Returns the exit code.
+    """Show a plan, and execute it unless only the plan was requested. Returns the exit code.
 
     Args:
-        actions: the deeds; None: those of the plan's runbook.
+        actions: None: those of the plan's runbook.
     """
     from tmi_ops.cli.beginning import command_began
     from tmi_ops.runbooks.catalogue import actions_for
@@ -55,25 +55,25 @@ def run_plan(
     actions = actions or actions_for(plan)
     show_plan(plan)
     if plan.obstacles:
-        out.print("[red]Nothing was changed.[/] Clear away what is in the way, then run the same command again.")
+        out.print("[red]Nothing was changed.[/] Resolve the problems above, then run the same command again.")
         return COULD_NOT
     if plan_only:
         return 0
     with reporting(quiet) as report:
         logbook, journal = begin(settings, store, plan, report, since=command_began())
-    err.print(f"Run {journal.run_id}; its journal is in {logbook.directory}", soft_wrap=True)
+    err.print(f"Run {journal.run_id}, journal in {logbook.directory}", soft_wrap=True)
     return go_on(settings, store, logbook, actions, yes=yes, quiet=quiet)
 
 
 def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Actions, *, yes: bool, quiet: bool) -> int:
-    """Carry out what is not done of a run, and show what came of it. Returns the exit code."""
+    """Execute the steps of a run that are not done, and show the result. Returns the exit code."""
     from tmi_ops.runbooks.execution import DeclinedError, carry_out
 
     try:
         with through_hangups(), reporting(quiet) as report:
             done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
     except DeclinedError as no:
-        for line in (f"Not gone on with: {no.message}", no.detail, f"To {no.hint}."):
+        for line in (no.message, no.detail, f"To {no.hint}."):
             err.print(escape(line), soft_wrap=True)
         return no.exit_code
     except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Act
 
 
 def show_interruption(logbook: Logbook) -> int:
-    """Where the run stands, and both ways from there. Returns the exit code."""
+    """Show the state of the run, and how to continue or undo it. Returns the exit code."""
     from tmi_ops.runbooks.execution import standing, ways_on
 
     journal = logbook.read()
@@ -95,7 +95,7 @@ def show_interruption(logbook: Logbook) -> int:
 
 
 def show_plan(plan: Plan, journal: Journal | None = None) -> None:
-    """Every step, with its effect and its way back; of a run that was begun, with how each stands."""
+    """Every step, with its effect, its state if the run has started, and how to undo it."""
     out.print(f"[bold]{escape(plan.title)}[/]: {escape(plan.subject)}")
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
@@ -104,27 +104,27 @@ def show_plan(plan: Plan, journal: Journal | None = None) -> None:
     asked: set[str] = set()
     for number, step in enumerate(plan.steps, 1):
         effects = _effects(step, asked)
-        back = f"\n[dim]way back: {escape(step.way_back)}[/]" if step.way_back else ""
+        back = f"\n[dim]undo: {escape(step.way_back)}[/]" if step.way_back else ""
         attempt = journal.last(step.name) if journal else None
         state = f"[{_OUTCOMES[attempt.outcome]}]{attempt.outcome}:[/] " if attempt else ""
         table.add_row(f"{number}.", step.name, f"{state}{escape(step.does)}{effects}{back}")
     out.print(table)
     out.print(escape(plan.untouched))
     for obstacle in plan.obstacles:
-        out.print(f"[red]In the way:[/] {escape(obstacle.what)}\n    {escape(obstacle.hint)}")
+        out.print(f"[red]Blocked:[/] {escape(obstacle.what)}\n    {escape(obstacle.hint)}")
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
     if plan.afterwards:
-        out.print("Afterwards it is left to you:")
+        out.print("Left to do afterwards:")
         out.print(_numbered(plan.afterwards))
 
 
 def _effects(step: Step, asked: set[str]) -> str:
-    """In brackets, what a step means to the application, and whether somebody is asked first. Adds to `asked`."""
+    """In brackets: what a step means for the application, and whether it asks first. Adds to `asked`."""
     from tmi_ops.runbooks.execution import is_final
 
     words = {"interrupts": ["interrupts the application"]}.get(step.effect, [])
-    words = ["no way back"] if is_final(step) else words
+    words = ["cannot be undone"] if is_final(step) else words
     if step.effect != "beside" and step.effect not in asked:
         words = [*words, "you are asked first"]
         asked.add(step.effect)
@@ -133,7 +133,7 @@ def _effects(step: Step, asked: set[str]) -> str:
 
 
 def ask(report: TerminalReport, *, yes: bool) -> Confirm:
-    """Asks the person at the terminal; with `yes` nobody is asked. Nobody there is a no."""
+    """Asks at the terminal, unless `yes`. No terminal means no."""
 
     def confirm(journal: Journal, step: Step) -> bool:
         if yes:
@@ -142,11 +142,11 @@ def ask(report: TerminalReport, *, yes: bool) -> Confirm:
             if journal.answers:
                 out.print(_answers(journal))
             effect = ", which interrupts the application" if step.effect == "interrupts" else ""
-            out.print(f"Next is [bold]{step.name}[/]{effect}: {escape(step.does)}.")
+            out.print(f"Next step: [bold]{step.name}[/]{effect}: {escape(step.does)}.")
             out.print(_outlook(journal, step))
             try:
-                return click.confirm(f"Go on ({escape(journal.plan.subject)})?")
-            except (click.Abort, OSError):  # nobody is there, or the terminal is gone
+                return click.confirm(f"Continue ({escape(journal.plan.subject)})?")
+            except (click.Abort, OSError):  # no input, or the terminal is gone
                 out.print()
                 return False
 
@@ -154,21 +154,21 @@ def ask(report: TerminalReport, *, yes: bool) -> Confirm:
 
 
 def _outlook(journal: Journal, step: Step) -> str:
-    """Whether somebody is asked again, and how long it can be taken back."""
+    """Whether the user is asked again, and how long the run can be undone."""
     from tmi_ops.runbooks.execution import is_final
 
     plan = journal.plan
     again = step.effect == "interrupts" and any(one.effect == "irreversible" for one in plan.steps)
     final = next((one.name for one in plan.steps if is_final(one)), None)
-    back = f"until {final} begins" if final else "until the run is over"
-    once_more = "You are asked once more" if again else "You are not asked again"
+    until = f"until {final} starts" if final else "until the run is finished"
+    once_more = "You will be asked once more" if again else "You will not be asked again"
     if final == step.name:
-        return f"{once_more}; from here on there is no way back."
-    return f"{once_more}; {back} it can be taken back: `tmi-ops recover back {journal.run_id}`."
+        return f"{once_more}. From here on, the run cannot be undone."
+    return f"{once_more}. You can undo the run {until}: `tmi-ops recover back {journal.run_id}`."
 
 
 def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
-    """How each step went, what was found, the time against the RTO, and where the evidence is."""
+    """The result of each step and check, the time against the RTO, and where the evidence is."""
     from tmi_ops.runbooks.evidence import evidence_of
     from tmi_ops.runbooks.logbook import FOLDER
     from tmi_ops.runbooks.recording import PAGE
@@ -183,29 +183,28 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
     for step in journal.plan.steps:
         attempt = journal.last(step.name)
         outcome, took = (attempt.outcome, time_words(evidence.phases[step.name])) if attempt else ("", "")
-        table.add_row(f"[{_OUTCOMES[outcome]}]{outcome or 'not begun'}[/]", step.name, took, _said(attempt))
+        table.add_row(f"[{_OUTCOMES[outcome]}]{outcome or 'not started'}[/]", step.name, took, _said(attempt))
     out.print(table)
     if journal.answers:
-        out.print("Asked of what was recovered:")
+        out.print("Checks:")
         out.print(_answers(journal))
     objective = f"the RTO is {time_words(evidence.rto_objective_seconds)}"
     met = ": [green]met[/]" if evidence.rto_met else (": [red]missed[/]" if evidence.outcome == "recovered" else "")
     for answer in journal.answers:
         if answer.outcome == "failed":
-            out.print(f"[bold red]{escape(answer.title)}: no.[/] {escape(answer.detail)}")
+            out.print(f"[bold red]{escape(answer.title)}: failed.[/] {escape(answer.detail)}")
     out.print(
-        f"In all [bold]{time_words(evidence.rto_seconds)}[/], reading, planning and questions included; "
-        f"{objective}{met}."
+        f"Total time [bold]{time_words(evidence.rto_seconds)}[/], including planning and questions; {objective}{met}."
     )
     if evidence.outcome == "recovered" and journal.left:
-        out.print("[bold]Left to you:[/]")
+        out.print("[bold]Left to do:[/]")
         out.print(_numbered(journal.left))
     if evidence.outcome == "unfinished":
-        out.print(f"Go on: tmi-ops recover resume {journal.run_id}", soft_wrap=True)
+        out.print(f"Continue: tmi-ops recover resume {journal.run_id}", soft_wrap=True)
         return
     out.print(f"Evidence: {settings.home / FOLDER / journal.run_id / PAGE}", soft_wrap=True)
     where = f"s3://{settings.store.bucket}/{store.root}{FOLDER}/{journal.run_id}/{PAGE}"
-    out.print(f"and in the store: {escape(where)}", soft_wrap=True)
+    out.print(f"In the store: {escape(where)}", soft_wrap=True)
 
 
 def _answers(journal: Journal) -> Table:

@@ -1,4 +1,4 @@
-"""What a person sees of dropped columns that come back: which rows get what, and every statement."""
+"""Screens for restoring dropped columns: which rows get what, and every statement."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued], *, notes: bool) -> None:
-    """What each row gets, some of the rows, what comes back beside the values, and the statements; its notes only
-    where no runbook shows them next."""
-    out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
+    """What rows get, some of the rows, what else is restored, and the statements; notes only if no runbook shows them
+    next."""
+    out.print(f"Restore into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
     out.print(f"  {escape(plan.selection.words())}")
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
-    table.add_row(f"{plan.rows:,}", f"rows of {escape(short(plan.table))} get their values of then")
+    table.add_row(f"{plan.rows:,}", f"rows of {escape(short(plan.table))} get their past values")
     if plan.others:
-        table.add_row(f"{plan.others:,}", f"others get {escape(plan.others_get())}")
+        table.add_row(f"{plan.others:,}", f"other rows get {escape(plan.others_get())}")
     if plan.gone:
-        table.add_row(f"{plan.gone:,}", "rows of then are gone, and do not come back by this")
+        table.add_row(f"{plan.gone:,}", "rows were deleted since and are not restored by this")
     out.print(table)
     _show_rows(plan, rows)
-    _show_list("It comes back as", plan.returning)
+    _show_list("To be restored", plan.returning)
     statements = [statement for never in plan.never_null for statement in never.statements]
     _show_list("In one transaction", (*plan.add, "fill it by key", *plan.complete, *statements))
     show_barriers(plan.barriers)
     for trigger in plan.fires:
-        out.print(f"[yellow]Note:[/] filling it fires {escape(trigger)}")
+        out.print(f"[yellow]Note:[/] filling the column fires {escape(trigger)}")
     for note in plan.notes if notes else ():
         out.print(f"[yellow]Note:[/] {escape(note)}")
 

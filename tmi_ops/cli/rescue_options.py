@@ -1,4 +1,4 @@
-"""Options that the rescue commands share: the past, and how it is shown."""
+"""Options that the rescue commands share: the past to restore."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def of_a_past(command: Command) -> Command:
-    """Which moment the rows come from."""
+    """The past to compare with or restore from."""
     options = (
         to_a_moment(exclusive=True),
-        click.option("--travel", is_flag=True, help="As the past that `tmi-ops travel` holds open."),
+        click.option("--travel", is_flag=True, help="Use the past that `tmi-ops travel` holds open."),
         click.option(
             "--from-shadow",
             "shadow",
             is_flag=True,
-            help="Begin with a copy of this machine's shadow; without a moment: as it stands.",
+            help="Start from a copy of this machine's shadow; without a moment, use its current state.",
         ),
-        click.option("--backup", metavar="ID", help="As a logical backup has it, where there is no WAL; or `latest`."),
+        click.option("--backup", metavar="ID", help="Use this logical backup, or `latest`; needs no WAL."),
     )
     for option in reversed(options):
         command = option(command)
@@ -49,18 +49,18 @@ def moment_of(
     travel: bool = False,
     shadow: bool = False,
 ) -> Moment:
-    """The past that was asked for.
+    """The requested past.
 
     Raises:
-        UsageError: none or several were.
+        UsageError: none or several were given.
     """
     from tmi_ops.rescue.past import Moment
 
     target = one_target(to_time, to_lsn, to_name, latest=False, exclusive=exclusive)
     if sum((target is not None or shadow, backup is not None, travel)) != 1:
         raise click.UsageError(
-            "say which past: one of --to-time, --to-lsn, --to-name, --travel, --from-shadow and --backup (`tmi-ops "
-            "recover find` finds it)"
+            "give one of --to-time, --to-lsn, --to-name, --travel, --from-shadow and --backup (`tmi-ops recover find` "
+            "finds the moment)"
         )
     if exclusive and target is None:
         raise click.UsageError("--exclusive needs --to-time, --to-lsn or --to-name")
@@ -74,7 +74,7 @@ def moment_of(
 
 @contextmanager
 def opened(settings: Settings, store: ObjectStore, wanted: Moment, *, quiet: bool) -> Iterator[tuple[Sides, str]]:
-    """The past beside the living database for the length of a `with` block, and which past it is in words."""
+    """The past and the live database for the length of a `with` block, and a description of the past."""
     from tmi_ops.rescue.session import both_sides
     from tmi_ops.shadow.past import past_of
 

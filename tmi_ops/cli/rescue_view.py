@@ -1,4 +1,4 @@
-"""What a person sees of a rescue: what differs, what would be done to which rows, and what was done."""
+"""Screens of a row rescue: what differs, and what would be done to which rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATES = {"deleted": "red", "inserted": "green", "changed": "yellow"}
 
 
 def show_difference(difference: Difference) -> None:
-    """A line a table, then what else differs."""
+    """One line per table, then what else differs."""
     out.print(f"Between [bold]{escape(difference.past)}[/] and now:")
     if difference.tables:
         table = _table("table", ">deleted", ">inserted", ">changed", "in columns")
@@ -37,40 +37,40 @@ def show_difference(difference: Difference) -> None:
         out.print(table)
     for one in difference.tables:
         if one.dropped:
-            out.print(f"  [red]{escape(short(one.table))} is gone as a whole.[/]")
+            out.print(f"  [red]The table {escape(short(one.table))} was dropped.[/]")
         for column in one.lost_columns:
-            out.print(f"  [red]{escape(short(one.table))} lost its column {escape(column)}.[/]")
+            out.print(f"  [red]The column {escape(column)} of {escape(short(one.table))} was dropped.[/]")
         for column in one.new_columns:
-            out.print(f"  {escape(short(one.table))} has the new column {escape(column)}.")
+            out.print(f"  The column {escape(column)} of {escape(short(one.table))} is new.")
     for name in difference.new_tables:
-        out.print(f"  {escape(short(name))} is new.")
+        out.print(f"  The table {escape(short(name))} is new.")
     for one in difference.tables:
         if one.lost_columns and not one.dropped:
             columns = " ".join(f"--column {column}" for column in one.lost_columns)
-            out.print(f"Bring it back: tmi-ops recover rows --table {escape(short(one.table))} {escape(columns)} ...")
+            out.print(f"Restore: tmi-ops recover rows --table {escape(short(one.table))} {escape(columns)} ...")
     if difference.equal or not difference.tables:
-        out.print(f"{difference.equal:,} table{'s hold' if difference.equal != 1 else ' holds'} what they held.")
+        out.print(f"{difference.equal:,} table{'s are' if difference.equal != 1 else ' is'} unchanged.")
 
 
 def show_barriers(barriers: Iterable[Barrier]) -> None:
-    """What keeps a plan from being carried out, each with what helps."""
+    """What prevents a plan from being executed, each with its remedy."""
     for barrier in barriers:
-        out.print(f"[red]In the way:[/] {escape(barrier.what)}\n    {escape(barrier.hint)}")
+        out.print(f"[red]Blocked:[/] {escape(barrier.what)}\n    {escape(barrier.hint)}")
 
 
 def show_plan(plan: RescuePlan, *, notes: bool) -> None:
-    """What would be done, table by table, and what is in the way; its notes only where no runbook shows them next."""
-    out.print(f"Bring back into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
+    """What would be done per table, and what blocks it; notes only if no runbook shows them next."""
+    out.print(f"Restore into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
     out.print(f"  {escape(plan.selection.words())}")
     shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was or one.gone]
-    table = _table("table", ">insert", ">change back", ">stays", ">left out", ">as it was")
+    table = _table("table", ">insert", ">update", ">keep", ">skip", ">unchanged")
     for one in shown:
-        name = escape(short(one.table)) + (" [red](created again)[/]" if one.recreate else "")
+        name = escape(short(one.table)) + (" [red](recreated)[/]" if one.recreate else "")
         table.add_row(name, *map(_number, (one.insert, one.update, one.keep, one.leave, one.as_it_was)))
     out.print(table)
     show_barriers(plan.barriers)
     for conflict in plan.conflicts:
-        answer = f"[yellow]each {conflict.becomes}[/]" if conflict.becomes else "[red]unsolved[/]"
+        answer = f"[yellow]{conflict.becomes}[/]" if conflict.becomes else "[red]unresolved[/]"
         rows = f"{conflict.rows:,} row{'' if conflict.rows == 1 else 's'}"
         out.print(
             f"[yellow]Conflict:[/] {rows} of {escape(short(conflict.table))}: {escape(_CONFLICTS[conflict.kind])}; "
@@ -85,7 +85,8 @@ def show_plan(plan: RescuePlan, *, notes: bool) -> None:
             out.print(f"[yellow]Note:[/] writing {escape(short(one.table))} fires {escape(trigger)}")
         if one.for_others:
             out.print(
-                f"[yellow]Note:[/] {one.for_others:,} of {escape(short(one.table))} come because others refer to them"
+                f"[yellow]Note:[/] {one.for_others:,} rows of {escape(short(one.table))} are restored because other "
+                "restored rows reference them"
             )
     for note in plan.notes if notes else ():
         out.print(f"[yellow]Note:[/] {escape(note)}")
@@ -94,7 +95,7 @@ def show_plan(plan: RescuePlan, *, notes: bool) -> None:
 
 
 def show_rows(rows: Iterable[Row], total: int) -> None:
-    """Rows one by one; of a changed one, the columns that differ."""
+    """Rows one by one; for a changed row, the columns that differ."""
     shown = 0
     for row in rows:
         shown += 1
@@ -109,7 +110,7 @@ def show_rows(rows: Iterable[Row], total: int) -> None:
 
 
 def as_json(value: Any) -> str:
-    """A frozen value for programs."""
+    """A frozen value as JSON."""
     return json.dumps(asdict(value), indent=2, default=str)
 
 
@@ -118,17 +119,17 @@ def row_json(row: Row) -> str:
 
 
 _CONFLICTS: Mapping[str, str] = {
-    "changed": "there with other content",
-    "refused": "there with other content, and the table refuses to have it changed",
-    "taken": "unique value belongs to another row now",
-    "orphan": "what they refer to is gone on both sides",
-    "unfit": "a value does not fit the column's type of now",
-    "barred": "a newer constraint forbids them",
+    "changed": "other content now",
+    "refused": "other content now, and the table does not allow updates",
+    "taken": "unique value now belongs to another row",
+    "orphan": "referenced row exists neither now nor then",
+    "unfit": "value does not fit the column's current type",
+    "barred": "forbidden by a newer constraint",
 }
 
 
 def _table(*headings: str) -> Table:
-    """Headings that begin with `>` are of numbers."""
+    """A heading that begins with `>` is for a column of numbers."""
     table = Table(box=None, padding=(0, 1))
     for heading in headings:
         table.add_column(
@@ -149,7 +150,7 @@ def short(table: str) -> str:
 
 
 def _content(row: Row) -> list[str]:
-    """Of a changed row, each column on both sides; of another, all its columns in one."""
+    """For a changed row, each differing column with both values; for another, all its columns in one line."""
     if row.changed and row.then and row.now:
         then, now = row.then, row.now
         return [f"{column}: {brief(now[column])} was {brief(then[column])}" for column in row.changed]
@@ -158,7 +159,7 @@ def _content(row: Row) -> list[str]:
 
 
 def _lines(head: Text, content: Sequence[str], *, split: bool) -> list[Text]:
-    """One line; with `split`, where it has no room for all, its content stands below it, a line each."""
+    """One line; with `split`, the content goes on lines of its own if it does not fit."""
     whole = head + Text(f" {'; '.join(content)}")
     if len(whole) <= out.width or not split:
         return [whole]

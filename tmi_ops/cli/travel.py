@@ -1,4 +1,4 @@
-"""`tmi-ops travel`: a past that stays open, read-only, and is moved on or back."""
+"""`tmi-ops travel`: keep a past open, read-only, and move it forward or back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tmi_ops.settings import Settings
 
 LOOK_EVERY_S = 0.3
-# A move takes as long as the replay of the WAL in between.
+# A move takes as long as replaying the WAL in between.
 MOVED_WITHIN_S = 3600.0
 
 
@@ -40,9 +40,11 @@ def duration(words: str) -> timedelta:
 @logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @to_a_moment(exclusive=True)
-@click.option("--ttl", type=duration, metavar="DURATION", default="1h", show_default=True, help="Close it after this.")
-@click.option("--forward", type=duration, metavar="DURATION", help="Move the open past on by this.")
-@click.option("--back", type=duration, metavar="DURATION", help="Move the open past back by this.")
+@click.option(
+    "--ttl", type=duration, metavar="DURATION", default="1h", show_default=True, help="Close it after this time."
+)
+@click.option("--forward", type=duration, metavar="DURATION", help="Move the open past forward by this much.")
+@click.option("--back", type=duration, metavar="DURATION", help="Move the open past back by this much.")
 @click.option("--end", is_flag=True, help="Close the open past.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def travel(
@@ -56,14 +58,14 @@ def travel(
     end: bool,
     quiet: bool,
 ) -> int:
-    """Keep a past of the cluster open, read-only, with a connection string for psql.
+    """Open the cluster as of a past moment, read-only, for psql and other clients.
 
-    With a moment, the past is restored on this machine and held until Ctrl-C, --end or its --ttl; nothing of it stays
-    behind. Only your own account can connect. From another terminal --forward moves it on without restoring again, and
-    --back begins anew from a copy of its files; a moment does whichever is needed. Without options the open past is
-    shown. `tmi-ops recover diff --travel` and `rows --travel` compare with it.
+    With a moment, the past is restored on this machine and kept open until Ctrl-C, --end or --ttl; then all its files
+    are removed. Only your own account can connect. From another terminal, --forward replays more WAL without restoring
+    again, and --back starts again from a copy of the files; a moment does whichever is needed. Without options, the
+    open past is shown. `tmi-ops recover diff --travel` and `rows --travel` compare with it.
 
-    Exit codes: 0 done, 2 could not.
+    Exit codes: 0 done, 2 failed.
     """
     from tmi_ops.rescue.travel.state import is_open
 
@@ -87,7 +89,7 @@ def travel(
             except KeyboardInterrupt:
                 if not is_there:
                     raise
-        out.print("The past is closed; nothing of it is left.")
+        out.print("The past is closed and its files are removed.")
         return 0
     return _of_the_open_one(settings, target, forward, back, end=end)
 
@@ -108,10 +110,13 @@ def _of_the_open_one(
         from tmi_ops.recovery.point_in_time.target import Target
 
         if journey.moment is None:
-            raise RecoveryError("The open past tells no time to count from.", hint="name the moment: --to-time")
+            raise RecoveryError(
+                "The time of the open past is not known, so it cannot be moved by a duration.",
+                hint="name the moment: --to-time",
+            )
         target = Target(time=journey.moment + step)
         if journey.moment + step > datetime.now(UTC):
-            raise click.UsageError("that lies in the future")
+            raise click.UsageError("that moment is in the future")
     if target is None:
         _show(journey, None)
         return 0
@@ -119,7 +124,7 @@ def _of_the_open_one(
     ask(settings, wanted)
     moved = _awaited(settings, wanted)
     if moved.refused[0]:
-        raise RecoveryError(moved.refused[0], detail="The past stays where it is.", hint=moved.refused[1])
+        raise RecoveryError(moved.refused[0], detail="The past was not moved.", hint=moved.refused[1])
     _show(moved, None)
     return 0
 
@@ -134,7 +139,7 @@ def _awaited(settings: Settings, wanted: Wanted) -> Journey:
         if journey.answered == wanted.number and not journey.moving:
             return journey
         time.sleep(LOOK_EVERY_S)
-    raise RecoveryError("The past is still on its way.", hint="`tmi-ops travel` shows it", transient=True)
+    raise RecoveryError("The past is still moving.", hint="see where it is: `tmi-ops travel`", transient=True)
 
 
 def _show(journey: Journey, report: TerminalReport | None) -> None:
@@ -154,4 +159,4 @@ def _lines(journey: Journey, where: str, stands: str, left: str) -> None:
     out.print(f"Open, read-only: [bold]{escape(where)}[/]; last transaction {stands}; closes in {left}.")
     out.print(f"psql '{escape(journey.connection_string)}'", soft_wrap=True)
     if not journey.twin:
-        out.print("[yellow]Note:[/] there was no room for a twin of its files, so it cannot be moved back.")
+        out.print("[yellow]Note:[/] it cannot be moved back: no second copy of its files could be kept.")

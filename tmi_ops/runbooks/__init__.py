@@ -1,1 +1,1 @@
-"""The guide's disasters as runbooks: a plan that is printed, steps that are recorded, evidence at the end."""
+"""Runbooks for the guide's disasters: a printed plan, recorded steps, evidence at the end."""

@@ -1,6 +1,6 @@
-"""The application as a runbook knows it: hooks that stop and start it, and a URL that says whether it is well.
+"""The application as a runbook knows it: hooks that stop and start it, and a URL for its health.
 
-They are read from the environment when they are needed and never written down: a hook may hold a secret.
+Hooks are read from the environment when needed and never stored, because they may contain secrets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError, SettingsError
 from tmi_ops.settings import read_variables
 
@@ -26,7 +27,7 @@ VARIABLES: Mapping[Hook, str] = {
 }
 ROLES, HEALTH_URL = "TMI_OPS_APP_ROLE", "TMI_OPS_APP_HEALTH_URL"
 HOOK_TIMEOUT_S = 300.0
-# A server that has just been started needs a while to connect and to warm up.
+# A server that has just been started needs time to connect and to warm up.
 WELL_WITHIN_S = 120.0
 _ASK_EVERY_S, _ANSWER_WITHIN_S = 1.0, 10.0
 _LINES_SHOWN = 5
@@ -35,9 +36,9 @@ _LINES_SHOWN = 5
 @dataclass(frozen=True)
 class Application:
     """Args:
-    roles: those it logs in with; empty: not told.
-    hooks: shell commands, by what they do.
-    health_url: answers 2xx when it is well.
+    roles: the roles it logs in with; empty if not configured.
+    hooks: shell commands by purpose.
+    health_url: answers 2xx when the application is healthy.
     """
 
     roles: tuple[str, ...] = ()
@@ -46,15 +47,15 @@ class Application:
 
 
 def read_application(variables: Mapping[str, str] | None = None) -> Application:
-    """What the environment says of the application.
+    """Read the application's settings from the environment.
 
     Raises:
-        SettingsError: the health URL is none.
+        SettingsError: the health URL is not an http or https URL.
     """
     values = read_variables() if variables is None else variables
     url = values.get(HEALTH_URL) or None
     if url is not None and urlsplit(url).scheme not in ("http", "https"):
-        raise SettingsError(f"{HEALTH_URL} is not an http or https URL.", hint="write it as http://host/health")
+        raise SettingsError(f"{HEALTH_URL} is not an http or https URL.", hint="write it as `http://host/health`")
     return Application(
         roles=tuple(part.strip() for part in values.get(ROLES, "").split(",") if part.strip()),
         hooks={hook: values[variable] for hook, variable in VARIABLES.items() if values.get(variable)},
@@ -63,16 +64,16 @@ def read_application(variables: Mapping[str, str] | None = None) -> Application:
 
 
 def run_hook(application: Application, hook: Hook, told: Mapping[str, str]) -> str | None:
-    """Run a hook with /bin/sh, and wait for its end.
+    """Run a hook with /bin/sh and wait for it.
 
     Args:
-        told: variables for it, beside those of this process. Secrets go this way, too.
+        told: environment variables in addition to those of this process; may include secrets.
 
     Returns:
-        The last line it printed; None where there is no such hook.
+        The last line it printed; None if the hook is not set.
 
     Raises:
-        RecoveryError: it failed, or did not end in time.
+        RecoveryError: it failed or timed out.
     """
     command = application.hooks.get(hook)
     if command is None:
@@ -89,27 +90,31 @@ def run_hook(application: Application, hook: Hook, told: Mapping[str, str]) -> s
         )
     except subprocess.TimeoutExpired:
         raise RecoveryError(
-            f"The {hook} hook did not end within {HOOK_TIMEOUT_S:.0f} s and was ended.",
-            hint=f"see what {VARIABLES[hook]} waits for",
+            f"The {hook} hook did not finish within {HOOK_TIMEOUT_S:.0f} s and was killed.",
+            detail="Whatever it did until then stays.",
+            hint=f"find out what {VARIABLES[hook]} waits for",
+            code=Code.HOOK_FAILED,
         ) from None
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode != 0:
-        said = " / ".join(lines[-_LINES_SHOWN:]) or "it said nothing"
+        said = " / ".join(lines[-_LINES_SHOWN:]) or "no output"
         raise RecoveryError(
             f"The {hook} hook exited with {done.returncode}: {said}.",
-            hint=f"mend what {VARIABLES[hook]} runs; it is run again then, so it must bear that",
+            detail="Whatever it did until then stays.",
+            hint=f"fix what {VARIABLES[hook]} runs; the hook is run again and must tolerate that",
+            code=Code.HOOK_FAILED,
         )
     return lines[-1] if lines else ""
 
 
 def await_health(url: str, within_s: float = WELL_WITHIN_S) -> float:
-    """Ask until the application says that it is well.
+    """Poll the health URL until the application is healthy.
 
     Returns:
-        Seconds until it did.
+        Seconds until it was.
 
     Raises:
-        RecoveryError: it did not in time; the message has its last answer.
+        RecoveryError: it was not healthy in time; the message has its last answer.
     """
     begun = time.monotonic()
     while True:
@@ -118,15 +123,16 @@ def await_health(url: str, within_s: float = WELL_WITHIN_S) -> float:
             return time.monotonic() - begun
         if time.monotonic() - begun > within_s:
             raise RecoveryError(
-                f"The application is not well after {within_s:.0f} s: {said}.",
-                hint=f"look at its log, and whether {HEALTH_URL} is right",
+                f"The application is not healthy after {within_s:.0f} s: {said}.",
+                hint=f"check its log, and whether {HEALTH_URL} is correct",
+                code=Code.APPLICATION_UNHEALTHY,
                 transient=True,
             )
         time.sleep(_ASK_EVERY_S)
 
 
 def _answer(url: str) -> str | None:
-    """None: it is well."""
+    """None if it is healthy."""
     try:
         with urllib.request.urlopen(url, timeout=_ANSWER_WITHIN_S):  # noqa: S310 - http or https only
             return None

@@ -1,10 +1,10 @@
-"""Which moment to try next, when nobody knows the last good one: each trial is a restore, so as few as will do. Pure.
+"""The search for the last good moment: which candidate to restore next. Each trial is a restore, so use few. Pure.
 
-1. The end of the WAL from the newest base backups. Damage on a disk is in no WAL: a base from before it, with all WAL
-   since, loses nothing. Where a hole in the WAL is in the way, up to the hole.
-2. The ends of the base backups themselves, the newest first: the first sound one is a good moment.
-3. From that one on: the end of the WAL again, then halving what lies between the last good and the first bad place,
-   until it is small.
+1. The end of the WAL, from the newest base backups. WAL does not contain disk damage: a base backup from before the
+   damage plus all WAL since loses nothing. If WAL is missing, go up to the gap.
+2. The ends of the base backups, newest first: the first sound one is a good moment.
+3. From that base backup: the end of the WAL again, then bisect between the last good and the first bad LSN until they
+   are close.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tmi_ops.runbooks.plan import Fact
 
 Outcome = Literal["sound", "unsound", "unreachable"]
 BASES_AT_THE_END = 3
-# Between two places closer than a segment the choice is hardly worth a restore.
+# Less than a segment of WAL is not worth another restore.
 SMALLEST_STEP = 16 << 20
 
 
 class Candidate(Fact):
-    """A base backup and the LSN to go to from it; None: the end of the WAL."""
+    """A base backup and the LSN to recover to; None: the end of the WAL."""
 
     base: str
     lsn: int | None = None
 
 
 class Trial(Fact):
-    """A candidate that was restored and asked. `why`: what speaks against it, or keeps it out of reach."""
+    """A candidate that was tried. `why`: why it is unsound or unreachable."""
 
     candidate: Candidate
     outcome: Outcome
@@ -43,11 +43,11 @@ class BaseEnd(Fact):
 
 
 def next_candidate(bases: Sequence[BaseEnd], end: int, trials: Sequence[Trial], limit: int) -> Candidate | None:
-    """What to restore next; None: nothing more is worth it, or was allowed.
+    """What to restore next; None if nothing more is worth a restore, or the limit is reached.
 
     Args:
-        bases: those that can be used, the newest first.
-        end: where the WAL ends, or its first hole begins.
+        bases: the usable ones, newest first.
+        end: where the WAL ends or its first gap begins.
         limit: how many restores are allowed.
     """
     tried = {trial.candidate for trial in trials}
@@ -70,7 +70,7 @@ def next_candidate(bases: Sequence[BaseEnd], end: int, trials: Sequence[Trial], 
 
 
 def best_of(trials: Sequence[Trial]) -> Candidate | None:
-    """The sound candidate that loses least; None: none was sound."""
+    """The sound candidate that loses least; None if none was sound."""
     sound = [trial.candidate for trial in trials if trial.outcome == "sound"]
     return max(sound, key=lambda one: float("inf") if one.lsn is None else one.lsn, default=None)
 

@@ -1,10 +1,11 @@
-"""The runbooks by name, so that a journal finds the deeds to its steps."""
+"""The runbooks by name, so that a journal finds the actions for its steps."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.runbooks.execution import Actions
 from tmi_ops.runbooks.plan import Plan
@@ -18,17 +19,18 @@ RUNBOOKS: Mapping[str, str] = {
 
 
 def actions_for(plan: Plan) -> Actions:
-    """The deeds of a plan's runbook.
+    """The actions of a plan's runbook.
 
     Raises:
-        RecoveryError: this version has no such runbook, or the plan names a step that it lacks.
+        RecoveryError: this version has no such runbook or lacks a step of the plan.
     """
     module = RUNBOOKS.get(plan.runbook)
     actions: Actions = importlib.import_module(module).ACTIONS if module else {}
     missing = [step.name for step in plan.steps if step.name not in actions]
     if missing:
         raise RecoveryError(
-            f"This version of tmi_ops cannot carry out {plan.runbook}: it lacks {', '.join(missing)}.",
-            hint="use the version that began the run",
+            f"This version of tmi_ops cannot run {plan.runbook}: it lacks the steps {', '.join(missing)}.",
+            hint="use the version that started the run",
+            code=Code.JOURNAL_UNREADABLE,
         )
     return actions

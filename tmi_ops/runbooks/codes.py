@@ -1,8 +1,8 @@
-"""Who says yes to a recovery that is launched from Dagster's page, which has no login: a code, good once, for one plan.
+"""Confirmation codes for recoveries launched from Dagster's page, which has no login: one use, one plan.
 
-1. A launch without a yes looks only. Its plan gets a name, made of all that was asked for and all that would be done.
-2. The command of the account that runs recoveries shows the plan of that name, and prints a code for it.
-3. A launch with the code plans anew. Where that plan has another name, nothing is done.
+1. A launch without `confirm` only plans. The plan gets a name: a hash of the request and of everything it would do.
+2. `tmi-ops recover code`, run as the account that runs recoveries, shows the plan of that name and prints a code.
+3. A launch with the code plans again. If that plan has another name, nothing is done.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from typing import TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.private import make_directory, write_private
 
 CODE_LASTS = timedelta(minutes=15)
 PLAN_LASTS = timedelta(days=1)
-LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # none that is read as another one
+LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # no characters that look alike
 _CODES, _PLANS = "codes", "looked-at"
-# 78 bits: nobody finds another plan of the same name.
+# 78 bits: a second plan of the same name cannot be found.
 _NAME_LETTERS = 16
 Content = TypeVar("Content", bound=BaseModel)
 
 
 class LookedAt(BaseModel):
-    """A plan as a person sees it before saying yes; `words`: what would be done, a line each."""
+    """A plan as shown before it is confirmed; `words`: what would be done, one line each."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -49,10 +50,10 @@ class _Code(BaseModel):
 
 
 def name_plan(environment: str, job: str, asked: Mapping[str, object], deeds: Sequence[str]) -> str:
-    """The name of a plan: `7Q3K-...`. What would be asked or done otherwise has another one.
+    """The name of a plan: `7Q3K-...`. A different request or a different action gives a different name.
 
     Args:
-        asked: everything that the launchpad said but the yes; JSON can hold it.
+        asked: the launch configuration without the confirmation, as JSON values.
         deeds: what would be done, and to what.
     """
     said = json.dumps([environment, job, asked, list(deeds)], sort_keys=True, separators=(",", ":"))
@@ -65,7 +66,7 @@ def name_plan(environment: str, job: str, asked: Mapping[str, object], deeds: Se
 
 
 def remember_plan(home: Path, environment: str, job: str, name: str, words: Iterable[str], now: datetime) -> None:
-    """Keep what a plan says, so that the command can show it to who is to say yes."""
+    """Store a plan's text, so that `tmi-ops recover code` can show it."""
     plan = LookedAt(name=name, job=job, environment=environment, words=tuple(words), ends=now + PLAN_LASTS)
     _write(home / _PLANS, name, plan, now)
 
@@ -74,34 +75,35 @@ def looked_at(home: Path, environment: str, job: str, name: str, now: datetime) 
     """The plan of that name.
 
     Raises:
-        SettingsError: nobody looked at one lately; the message names those that somebody did.
+        SettingsError: there is no such plan; the hint names those there are.
     """
     known = _plans(home, environment, job, now)
     found = known.get(name.strip().upper())
     if found is None:
         names = (
-            f"name one of {', '.join(known)}" if known else f"launch {job} without `confirm`: its metadata names one"
+            f"name one of {', '.join(known)}" if known else f"launch {job} without `confirm`; its metadata names a plan"
         )
-        said = f"No plan {name!r} of {job} in {environment} was looked at lately." if name else "Which plan?"
-        raise SettingsError(said, hint=names)
+        hours = PLAN_LASTS // timedelta(hours=1)
+        said = f"No launch of {job} in {environment} made a plan {name!r} in the last {hours} hours."
+        raise SettingsError(said if name else "No plan given.", hint=names)
     return found
 
 
 def new_code(home: Path, plan: LookedAt, now: datetime) -> str:
-    """A code that says yes to one launch of this plan within `CODE_LASTS`. Only its hash is kept."""
+    """A code that confirms one launch of this plan within `CODE_LASTS`. Only its hash is stored."""
     code = _grouped("".join(secrets.choice(LETTERS) for _ in range(8)))
     _write(home / _CODES, _hash(code, plan.environment, plan.job), _Code(plan=plan.name, ends=now + CODE_LASTS), now)
     return code
 
 
 def use_code(home: Path, environment: str, job: str, code: str, now: datetime) -> str:
-    """Take the yes of a code; it is good for nothing afterwards, whatever becomes of the run.
+    """Use up a code; it is invalid afterwards, whatever the run does.
 
     Returns:
-        The name of the plan that it says yes to; see `require_plan`.
+        The name of the plan that it confirms; see `require_plan`.
 
     Raises:
-        SettingsError: it is none, was used, has ended, or is for another job or environment.
+        SettingsError: it is unknown, used, expired, or for another job or environment.
     """
     file = home / _CODES / _hash(code, environment, job)
     found = _read(file, _Code)
@@ -111,22 +113,24 @@ def use_code(home: Path, environment: str, job: str, code: str, now: datetime) -
         found = None
     if found is None or found.ends < now:
         raise SettingsError(
-            f"The run was not confirmed: {code!r} is no code for {job} of {environment}, was used, or has ended."
+            f"The run was not confirmed: the code {code!r} is wrong, used, expired, or not for {job} in {environment}."
             if code
             else "The run was not confirmed: it has no code.",
-            hint=f"launch {job} without `confirm`; then, as the account that runs it: `tmi-ops recover code {job} "
-            "PLAN`, with the plan that the launch named",
+            hint=f"launch {job} without `confirm`, then run, as the account that runs the job: `tmi-ops recover code "
+            f"{job} PLAN`, with the plan that the launch named",
+            code=Code.NOT_CONFIRMED,
         )
     return found.plan
 
 
 def require_plan(confirmed: str, plan: str, job: str) -> None:
-    """Raises SettingsError: the yes was given to another plan."""
+    """Raises SettingsError: another plan was confirmed."""
     if confirmed != plan:
         raise SettingsError(
-            f"The run was not confirmed: the code says yes to the plan {confirmed}, and this would be {plan}. Either "
-            "something else was asked for, or something changed since.",
-            hint=f"look at this one and say yes to it: `tmi-ops recover code {job} {plan}`",
+            f"The run was not confirmed: the code is for plan {confirmed}, but the plan is now {plan}. Either the "
+            "request differs, or something has changed since.",
+            hint=f"review the new plan and get a code for it: `tmi-ops recover code {job} {plan}`",
+            code=Code.NOT_CONFIRMED,
         )
 
 
@@ -153,7 +157,7 @@ class _Ends(BaseModel):
 
 
 def _read(file: Path, kind: type[Content]) -> Content | None:
-    """None, where there is nothing that could be read."""
+    """None if it cannot be read."""
     try:
         return kind.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):

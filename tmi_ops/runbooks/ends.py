@@ -1,7 +1,8 @@
-"""Where base backups and the archived WAL of a cluster end, for the search of candidates.py. Pure."""
+"""Where base backups and the archived WAL of a cluster end, for the search in candidates.py. Pure."""
 
 from __future__ import annotations
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
@@ -12,7 +13,7 @@ from tmi_ops.wal.coverage import WalRange
 
 
 def base_ends(facts: RecoveryFacts, wanted: str | None = None) -> tuple[BaseEnd, ...]:
-    """The bases of the newest timeline that can be used, the newest first; of `wanted` alone where it is given."""
+    """The usable base backups of the newest timeline, newest first; only `wanted` if it is given."""
     bases = [base for base in bases_on(facts, choose_line(facts, None)) if why_unusable(facts, base) is None]
     return tuple(
         BaseEnd(base=base.backup_id, lsn=parse_lsn(base.stop_lsn))
@@ -22,45 +23,45 @@ def base_ends(facts: RecoveryFacts, wanted: str | None = None) -> tuple[BaseEnd,
 
 
 def end_of_wal(facts: RecoveryFacts) -> int:
-    """Where the archived WAL ends that follows the newest base backup without a hole.
+    """Where the archived WAL that follows the newest base backup without a gap ends.
 
     Raises:
-        RecoveryError: no base backup can be used.
+        RecoveryError: no base backup is usable.
     """
     return wal_of_newest(facts).end
 
 
 def wal_of_newest(facts: RecoveryFacts) -> WalRange:
-    """The archived WAL that follows the newest base backup without a hole.
+    """The archived WAL that follows the newest base backup without a gap.
 
     Raises:
-        RecoveryError: no base backup can be used.
+        RecoveryError: no base backup is usable.
     """
     line, ends = choose_line(facts, None), base_ends(facts)
     if not ends:
         raise RecoveryError(
-            "No base backup of the newest timeline can be used.",
-            hint="see why: `tmi-ops backups`; a logical backup may do: `tmi-ops restore --backup ID --into NAME`",
+            "No base backup of the newest timeline is usable.",
+            hint="see why: `tmi-ops backups`; or restore a logical backup: `tmi-ops restore --backup ID --into NAME`",
+            code=Code.BASE_UNUSABLE,
         )
     base = next(base for base in facts.bases if base.backup_id == ends[0].base)
     return wal_after(base, line, facts.archive)
 
 
 def hole_notes(facts: RecoveryFacts) -> tuple[str, ...]:
-    """What a person should know of a hole in the WAL after the newest base backup, a sentence each.
+    """Notes on a gap in the WAL after the newest base backup.
 
     Raises:
-        RecoveryError: no base backup can be used.
+        RecoveryError: no base backup is usable.
     """
     wal = wal_of_newest(facts)
     if not wal.goes_on:
         return ()
     return (
-        f"The archived WAL cannot be followed to its end: {hole_words(wal)} What was committed after that cannot be "
-        "recovered, unless a missing segment is brought back first from wherever it still is (`tmi-ops wal push`). "
-        "`tmi-ops wal gaps` shows all holes.",
+        f"The archived WAL has a gap: {hole_words(wal)} Later commits cannot be recovered unless you first archive "
+        "the missing segment from wherever it still exists (`tmi-ops wal push`). `tmi-ops wal gaps` lists all gaps.",
     )
 
 
 def hole_words(wal: WalRange) -> str:
-    return f"{wal.why_it_ends()} It can be followed up to LSN {format_lsn(wal.end)} only."
+    return f"{wal.why_it_ends()} WAL can be replayed only up to LSN {format_lsn(wal.end)}."

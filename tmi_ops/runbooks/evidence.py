@@ -1,4 +1,4 @@
-"""What a run leaves behind: everything the journal holds with what follows from it. `page.py` shows it to people."""
+"""The evidence of a run: the journal and what follows from it. `page.py` renders it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from tmi_ops.runbooks.plan import Fact, Plan
 
 
 class RunEvidence(Fact):
-    """Durations in seconds. `phases`: by step in the plan's order, all attempts together; `rto_seconds`: from the
-    beginning to the end of the last step, waiting for people included and what was deferred left out; `left`: what is
-    left to a person."""
+    """Durations in seconds. `phases`: per step in plan order, the sum of all attempts; `rto_seconds`: from the start to
+    the end of the last step, including waits for an answer, without deferred steps; `left`: what a person must do."""
 
     format_version: Literal[1] = 1
     run_id: str
@@ -41,7 +40,7 @@ class RunEvidence(Fact):
 
 
 def evidence_of(journal: Journal) -> RunEvidence:
-    """What is to be said of a run as far as it came."""
+    """The evidence of a run up to now."""
     outcomes: dict[str, Literal["recovered", "taken back"]] = {"done": "recovered", "taken back": "taken back"}
     spent = {step.name: 0.0 for step in journal.plan.steps if journal.last(step.name)}
     for attempt in journal.attempts:
@@ -66,5 +65,5 @@ def evidence_of(journal: Journal) -> RunEvidence:
 
 
 def evidence_json(evidence: RunEvidence) -> bytes:
-    """As it is stored."""
+    """The stored form."""
     return evidence.model_dump_json(indent=2).encode() + b"\n"

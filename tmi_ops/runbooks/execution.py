@@ -1,11 +1,11 @@
-"""A plan becomes deeds, one step after the other, each written down before it begins and when it has ended.
+"""Executes a plan step by step; each step is recorded before it begins and after it ends.
 
-1. A step that the journal calls done is not done again; one that was cut off is, so every deed must bear repetition.
-2. A step that cannot be done now, and that nothing else needs, is deferred: the run goes on and tells of it at its end.
-   Resuming the run, also one that is done otherwise, tries it again.
-3. Before the first step that the application feels, and again before the first that cannot be taken back, somebody is
-   asked. A yes is written down, and holds when the run is resumed.
-4. Whatever fails, the journal says so, and the error names what is done, how to go on and how to go back.
+1. A step that the journal records as done is not repeated. One that was cut off is, so every action must be idempotent.
+2. A step that cannot be done now and that no other step needs is deferred: the run continues and reports it at the end.
+   Resuming the run retries it, even if everything else is done.
+3. The user is asked before the first step that interrupts the application, and again before the first one that cannot
+   be undone. A yes is recorded and still holds when the run is resumed.
+4. A failure is recorded, and the error says what is done, how to continue and how to undo it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 
 Moment = Literal["begun", "deed done", "recorded"]
-# Called between the deeds with a step's name; a test has it raise, or end the process, there.
+# Called at each point of a step; tests raise or kill the process there.
 Fault = Callable[[str, Moment], None]
-# Asked with the journal as it stands and the step that is next; a no ends the run where it is.
+# Asked with the current journal and the next step; a no stops the run there.
 Confirm = Callable[[Journal, Step], bool]
 Known = TypeVar("Known", bound=Fact)
 INTERRUPTED = "interrupted by Ctrl-C or a signal"
@@ -50,15 +50,15 @@ INTERRUPTED = "interrupted by Ctrl-C or a signal"
 
 @dataclass(frozen=True)
 class Action:
-    """How a step is done, and how it is taken back (None: there is nothing to take back, or no way to).
+    """How to do a step, and how to undo it (None: nothing to undo, or not possible).
 
-    Both may be cut off at any point and are called again then: they look at what is there before they act.
+    Both may be cut off at any point and are then called again, so they check the current state before they act.
 
     Args:
-        needs: steps whose outcome it works upon; a plan need not have them.
-        lost: asked of a step that is done and whose outcome is still needed: what of it is not on this machine (any
-            more), a sentence; empty: nothing. Where it is something, the step is done again. None: its outcome lies in
-            no machine that could be another one.
+        needs: steps whose result it uses; a plan need not contain them.
+        lost: called for a done step whose result is still needed: says what of it is missing on this machine, as a
+            sentence; empty if nothing is. If something is missing, the step is repeated. None: its result does not
+            depend on the machine.
     """
 
     do: Callable[[Work], None]
@@ -71,26 +71,26 @@ Actions = Mapping[str, Action]
 
 
 class DeclinedError(OpsError):
-    """Somebody said no. The run waits where it is."""
+    """The user said no. The run waits."""
 
     default_code = Code.DECLINED
 
 
 class DeferredError(OpsError):
-    """Raised by a deed that cannot be done now; the run goes on without it. `hint`: how it is done later."""
+    """Raised by an action that cannot be done now; the run continues without it. `hint`: how to do it later."""
 
     default_code = Code.DEFERRED
 
 
 class RunbookError(RecoveryError):
-    """A step failed. The journal knows how far the run came."""
+    """A step failed. The journal records how far the run got."""
 
     default_code = Code.RUNBOOK
 
 
 @dataclass
 class Work:
-    """What a deed is given: where it works, what is known so far, and where it says what came of it."""
+    """What an action works with: settings, store, facts so far, and where to report its result."""
 
     settings: Settings
     store: ObjectStore
@@ -101,38 +101,41 @@ class Work:
 
     @property
     def directory(self) -> Path:
-        """For the run's own files; it stays until the run is over."""
+        """For the run's own files; kept until the run ends."""
         return self.logbook.directory
 
     def known(self, kind: type[Known]) -> Known:
-        """What an earlier step remembered.
+        """A fact that an earlier step recorded.
 
         Raises:
-            RecoveryError: nothing of that kind was.
+            RecoveryError: there is none of that kind.
         """
         found = self.journal.known(kind)
         if found is None:
-            raise RecoveryError(f"The journal of {self.journal.run_id} lacks {kind.__name__}, which this step needs.")
+            raise RecoveryError(
+                f"The journal of {self.journal.run_id} has no {kind.__name__}, which this step needs.",
+                code=Code.JOURNAL_UNREADABLE,
+            )
         return found
 
     def remember(self, fact: Fact) -> None:
-        """Write down what later steps, or a repetition of this one, need; on disk when this returns."""
+        """Record a fact for later steps or a repetition of this one; durable when this returns."""
         self.write(with_fact(self.journal, fact))
 
     def forget(self, kind: type[Fact]) -> None:
-        """Write down that what an earlier attempt remembered does not hold any more."""
+        """Remove a fact of an earlier attempt that no longer holds."""
         self.write(without_fact(self.journal, kind))
 
     def answer(self, answer: Answer) -> None:
-        """Write down what something that was recovered said when it was asked."""
+        """Record the result of a check."""
         self.write(with_answer(self.journal, answer))
 
     def leave(self, sentence: str) -> None:
-        """Write down what is left to a person when the run is over."""
+        """Record what a person must do when the run is finished."""
         self.write(with_left(self.journal, sentence))
 
     def say(self, sentence: str) -> None:
-        """One line on what came of the step, for the journal, the evidence and the log."""
+        """Add one line on the step's result to the journal, the evidence and the log."""
         self._said.append(sentence)
         self.report.note(sentence)
 
@@ -148,10 +151,10 @@ class Work:
 def begin(
     settings: Settings, store: ObjectStore, plan: Plan, report: Report, *, since: datetime | None = None
 ) -> tuple[Logbook, Journal]:
-    """Open the journal of a new run. Nothing else happens.
+    """Create the journal of a new run; nothing else.
 
     Args:
-        since: when somebody began to wait for it; None: now.
+        since: when the user started the command; None: now.
 
     Raises:
         RecoveryError: the plan has an obstacle.
@@ -159,7 +162,9 @@ def begin(
     if plan.obstacles:
         first, *others = plan.obstacles
         more = f" {' '.join(other.what for other in others)}" if others else ""
-        raise RecoveryError(f"The run is not begun: {first.what}{more}", hint=first.hint)
+        raise RecoveryError(
+            f"The run was not started: {first.what}{more}", hint=first.hint, code=Code.RUN_HAS_OBSTACLES
+        )
     now = datetime.now(UTC)
     journal = new_journal(plan, settings.environment, settings.objectives.rto.total_seconds(), min(since or now, now))
     logbook = logbook_of(settings, store, journal.run_id)
@@ -177,7 +182,7 @@ def carry_out(
     *,
     fault: Fault | None = None,
 ) -> Journal:
-    """Do what is not done yet, and leave the evidence.
+    """Do the steps that are not done yet, and write the evidence.
 
     Args:
         fault: see `Fault`.
@@ -186,9 +191,9 @@ def carry_out(
         The journal of the finished run.
 
     Raises:
-        DeclinedError: somebody said no.
+        DeclinedError: the user said no.
         RunbookError: a step failed.
-        RecoveryError: another process carries out this run, it is being taken back, or what it put into service is on
+        RecoveryError: another process executes this run, it is being undone, or the server it put into service is on
             another machine.
     """
     with logbook.locked():
@@ -204,11 +209,11 @@ def carry_out(
 
 
 def take_back(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Actions, report: Report) -> Journal:
-    """Bring back how it was before the run, step by step from the last one that was begun.
+    """Undo a run, step by step from the last one that was started.
 
     Raises:
-        RecoveryError: it is done, a step was begun that cannot be taken back, or another process carries it out.
-        RunbookError: taking back a step failed; it may be repeated.
+        RecoveryError: it is done, a step that cannot be undone was started, or another process executes it.
+        RunbookError: undoing a step failed; it may be repeated.
     """
     with logbook.locked():
         work = Work(settings, store, report, logbook, logbook.read())
@@ -225,15 +230,15 @@ def take_back(settings: Settings, store: ObjectStore, logbook: Logbook, actions:
 
 
 def _reopen_lost(work: Work, actions: Actions) -> None:
-    """Have the steps done again whose outcome is needed still and lay on another machine, or is gone from this one."""
+    """Mark steps for repetition whose result is still needed but is not on this machine."""
     for name in _still_needed(work.journal, actions):
         lost = actions[name].lost
         if lost is None or not work.journal.is_done(name):
             continue
         again = [need for need in actions[name].needs if need in work.journal.pending]
-        why = f"It builds upon {again[0]}, which is done again." if again else lost(work)
+        why = f"It depends on {again[0]}, which is repeated." if again else lost(work)
         if why:
-            work.report.note(f"{name} is done again: {why}")
+            work.report.note(f"Repeating {name}. {why}")
             now = datetime.now(UTC)
             attempt = Attempt(
                 step=name, outcome="failed", begun_at=now, ended_at=now, said=(why,), host=platform.node()
@@ -242,7 +247,7 @@ def _reopen_lost(work: Work, actions: Actions) -> None:
 
 
 def _still_needed(journal: Journal, actions: Actions) -> tuple[str, ...]:
-    """The steps, in the plan's order, that those which are not done need, and those that these need."""
+    """The pending steps and all steps they need, in plan order."""
     needed = set(journal.pending)
     for step in reversed(journal.plan.steps):
         if step.name in needed:
@@ -255,7 +260,7 @@ def _ask(work: Work, step: Step, confirm: Confirm) -> None:
         return
     if not confirm(work.journal, step):
         raise DeclinedError(
-            f"{work.journal.run_id} waits before its step {step.name}.",
+            f"{work.journal.run_id} stopped before step {step.name}.",
             detail=standing(work.journal),
             hint=ways_on(work.journal),
         )
@@ -264,7 +269,7 @@ def _ask(work: Work, step: Step, confirm: Confirm) -> None:
 
 
 def _consented(journal: Journal, effect: Effect) -> bool:
-    """A yes to what cannot be taken back is one to interrupting, too."""
+    """A yes to an irreversible step covers interrupting the application, too."""
     return any(one.effect in (effect, "irreversible") for one in journal.consents)
 
 
@@ -272,7 +277,7 @@ def _do(work: Work, step: Step, deed: Callable[[Work], None], aim: Literal["done
     plan, begun_at = work.journal.plan, datetime.now(UTC)
     outcome: Outcome = aim
     left: tuple[str, ...] = ()
-    way = "" if aim == "done" else "back: "
+    way = "" if aim == "done" else "undo "
     work.report.note(f"{way}{plan.number(step.name)}/{len(plan.steps)} {step.name}")
     attempt = Attempt(step=step.name, outcome="running", begun_at=begun_at, host=platform.node())
     work.write(with_attempt(work.journal, attempt))
@@ -307,7 +312,7 @@ def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
     plan = journal.plan
     cause = f"{error.hint}; then " if error.hint else ""
     return RunbookError(
-        f"Step {plan.number(step.name)} of {len(plan.steps)}, {step.name}, failed: {error.message}",
+        f"Step {plan.number(step.name)} of {len(plan.steps)} ({step.name}) failed: {error.message}",
         detail=" ".join(part for part in (error.detail, standing(journal)) if part and part != "Nothing was changed."),
         hint=f"{cause}{ways_on(journal)}",
         transient=error.transient,
@@ -315,17 +320,17 @@ def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
 
 
 def standing(journal: Journal) -> str:
-    """What is done, and what the application and its data are spared by now."""
+    """What is done, and what that means for the application."""
     steps = [journal.plan.step(name) for name in journal.done]
     begun = [step for step in journal.plan.steps if _is_begun(journal, step)]
-    done = f"Done so far: {', '.join(journal.done)}." if steps else "No step is done."
+    done = f"Steps done: {', '.join(journal.done)}." if steps else "No step is done."
     if all(step.effect == "beside" for step in begun):
         return f"{done} The application and its data were not touched."
     if any(map(is_final, begun)):
         return done
     if any(step.effect == "interrupts" for step in steps):
         return f"{done} The application is still shut out."
-    return f"{done} The application may be shut out already."
+    return f"{done} The application may already be shut out."
 
 
 def _is_begun(journal: Journal, step: Step) -> bool:
@@ -334,42 +339,46 @@ def _is_begun(journal: Journal, step: Step) -> bool:
 
 
 def ways_on(journal: Journal) -> str:
-    """How the run is gone on with, and how it is taken back, as far as it can be."""
+    """How to continue the run, and how to undo it where that is possible."""
     run = journal.run_id
     if journal.returning_at is not None:
-        return f"go on taking it back: `tmi-ops recover back {run}`"
+        return f"finish undoing it: `tmi-ops recover back {run}`"
     final = next((step for step in journal.plan.steps if is_final(step) and _is_begun(journal, step)), None)
-    back = "" if final else f", or bring back how it was: `tmi-ops recover back {run}`"
-    return f"go on: `tmi-ops recover resume {run}`{back}"
+    back = "" if final else f", or undo the run: `tmi-ops recover back {run}`"
+    return f"continue: `tmi-ops recover resume {run}`{back}"
 
 
 def is_final(step: Step) -> bool:
-    """Whether a run is not taken back once this step was begun."""
+    """Whether a run cannot be undone once this step has started."""
     return step.effect == "irreversible" and not step.way_back
 
 
 def _refuse_returning(journal: Journal) -> None:
     if journal.returning_at is not None:
-        state = "was taken back" if journal.returned_at else "is being taken back"
+        state = "was undone" if journal.returned_at else "is being undone"
         raise RecoveryError(
-            f"{journal.run_id} {state}, so it cannot be gone on with.",
-            hint=f"begin anew: `tmi-ops recover {journal.plan.runbook}`"
+            f"{journal.run_id} {state} and cannot be resumed.",
+            hint=f"start a new run: `tmi-ops recover {journal.plan.runbook}`"
             if journal.returned_at
-            else f"`tmi-ops recover back {journal.run_id}` until it is over",
+            else f"finish undoing it: `tmi-ops recover back {journal.run_id}`",
+            code=Code.RUN_UNDONE,
         )
 
 
 def _refuse_to_return(journal: Journal, actions: Actions) -> None:
     if journal.state == "done":
         raise RecoveryError(
-            f"{journal.run_id} is done: what it recovered is in service, and may have been written to since.",
-            hint="to go back in time once more, begin a new run",
+            f"{journal.run_id} is done and cannot be undone: what it recovered is in service and may have been written "
+            "to since.",
+            hint="to recover to another moment, start a new run",
+            code=Code.CANNOT_UNDO,
         )
     for step in journal.plan.steps:
         if journal.last(step.name) is not None and is_final(step) and actions[step.name].undo is None:
             raise RecoveryError(
-                f"{journal.run_id} cannot be taken back: {step.name} was begun, which has no way back.",
-                hint=f"go on: `tmi-ops recover resume {journal.run_id}`",
+                f"{journal.run_id} cannot be undone: step {step.name} was started, and it is irreversible.",
+                hint=f"continue: `tmi-ops recover resume {journal.run_id}`",
+                code=Code.CANNOT_UNDO,
             )
 
 

@@ -1,6 +1,6 @@
-"""What a runbook has done so far: every attempt at every step with its times, what was learnt, what was asked.
+"""The journal of a run: every attempt at every step with its times, facts, checks and confirmations.
 
-It is all that another process needs to go on, or to go back, after a crash at any moment. It holds no secret.
+It is all another process needs to resume or undo the run after a crash. It contains no secrets.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ Known = TypeVar("Known", bound=Fact)
 
 
 class Attempt(Fact):
-    """One attempt at a step, on a `host`.
+    """One attempt at a step, on a `host`. Without `ended_at` it was cut off by a crash.
 
-    `said`: what came of it, or why it failed; one without an end was cut off by a crash. `left`: what a deferred one
-    leaves to a person, a sentence each.
+    `said`: its result, or why it failed. `left`: what a person must do after a deferred one, one sentence each.
     """
 
     step: str
@@ -38,12 +37,12 @@ class Attempt(Fact):
 
     @property
     def seconds(self) -> float:
-        """0 where it has no end."""
+        """0 if it has no end."""
         return (self.ended_at - self.begun_at).total_seconds() if self.ended_at else 0.0
 
 
 class Answer(Fact):
-    """A question that what was recovered had to answer. `findings` are what is wrong or worth knowing."""
+    """The result of a check of what was recovered. `findings`: what is wrong or worth knowing."""
 
     title: str
     outcome: CheckOutcome
@@ -53,7 +52,7 @@ class Answer(Fact):
 
 
 class Consent(Fact):
-    """A yes: to what, and when."""
+    """A confirmation: of what, and when."""
 
     effect: Literal["interrupts", "irreversible"]
     step: str
@@ -64,11 +63,11 @@ class Journal(Fact):
     """One run of a runbook.
 
     Args:
-        attempts: in the order of time; the last one of a step tells how that step stands.
+        attempts: oldest first; the last one of a step gives the step's state.
         facts: what steps learnt and later ones need, by the name of its type.
-        rto_objective_seconds: what the environment promises.
-        found_left: what a step found is left to a person, beside what the plan says.
-        returning_at: when taking it back began, after which it is not gone on with; `returned_at`: when that was over.
+        rto_objective_seconds: the environment's RTO.
+        found_left: what a person must do in addition to the plan's `afterwards`.
+        returning_at: when undoing the run began, after which it cannot be resumed; `returned_at`: when that ended.
     """
 
     format_version: Literal[1] = 1
@@ -87,7 +86,7 @@ class Journal(Fact):
     returned_at: AwareDatetime | None = None
 
     def last(self, step: str) -> Attempt | None:
-        """How a step stands; None: it was not begun."""
+        """The last attempt at a step; None if it was not started."""
         return next((one for one in reversed(self.attempts) if one.step == step), None)
 
     def is_done(self, step: str) -> bool:
@@ -96,17 +95,17 @@ class Journal(Fact):
 
     @property
     def done(self) -> tuple[str, ...]:
-        """The steps that are done, in the plan's order."""
+        """The steps that are done, in plan order."""
         return tuple(step.name for step in self.plan.steps if self.is_done(step.name))
 
     @property
     def pending(self) -> tuple[str, ...]:
-        """The steps that are not, deferred ones included."""
+        """The steps that are not done, including deferred ones."""
         return tuple(step.name for step in self.plan.steps if not self.is_done(step.name))
 
     @property
     def deferred(self) -> tuple[str, ...]:
-        """The steps that could not be done, and that the run went on without."""
+        """The steps that could not be done and that the run continued without."""
         last = {name: self.last(name) for name in self.pending}
         return tuple(name for name, attempt in last.items() if attempt is not None and attempt.outcome == "deferred")
 
@@ -121,23 +120,23 @@ class Journal(Fact):
 
     @property
     def ended_at(self) -> datetime:
-        """The end of what was last done; the beginning, where nothing was."""
+        """The end of the last attempt; the start of the run if there was none."""
         return max((one.ended_at or one.begun_at for one in self.attempts), default=self.started_at)
 
     @property
     def last_host(self) -> str:
-        """The machine on which the last attempt was made."""
+        """The machine of the last attempt."""
         return next((one.host for one in reversed(self.attempts) if one.host), self.host)
 
     @property
     def left(self) -> tuple[str, ...]:
-        """What is left to a person, a sentence each, what was found first."""
+        """What a person must do, one sentence each: deferred steps, findings, then the plan's `afterwards`."""
         deferred = [attempt for attempt in map(self.last, self.deferred) if attempt is not None]
         return (*(one for attempt in deferred for one in attempt.left), *self.found_left, *self.plan.afterwards)
 
     @property
     def in_service_at(self) -> datetime:
-        """The end of the last step, without what was done later of those that had been deferred."""
+        """The end of the last step, without later attempts at deferred steps."""
         seen: set[str] = set()
         ends = [self.started_at]
         for attempt in self.attempts:
@@ -149,17 +148,17 @@ class Journal(Fact):
 
     @property
     def progress(self) -> tuple[datetime, bool, bool]:
-        """Of two copies of a run's journal the one with the greater progress tells more."""
+        """Orders two copies of a journal: the greater one is newer."""
         return self.ended_at, self.returning_at is not None, self.returned_at is not None
 
     def known(self, kind: type[Known]) -> Known | None:
-        """What a step remembered; None: nothing of that kind."""
+        """A recorded fact; None if there is none of that kind."""
         found = self.facts.get(kind.__name__)
         return None if found is None else kind.model_validate(found)
 
 
 def new_journal(plan: Plan, environment: str, rto_objective_seconds: float, now: datetime) -> Journal:
-    """The journal of a run that begins now: `20261124T120000Z-corruption-7f3a`, which sorts by time."""
+    """The journal of a new run. Its id sorts by time: `20261124T120000Z-corruption-7f3a`."""
     return Journal(
         run_id=f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{plan.runbook}-{secrets.token_hex(2)}",
         environment=environment,
@@ -171,7 +170,7 @@ def new_journal(plan: Plan, environment: str, rto_objective_seconds: float, now:
 
 
 def with_attempt(journal: Journal, attempt: Attempt) -> Journal:
-    """With one more attempt; one that runs is replaced by its end."""
+    """Add an attempt; its end replaces its running entry."""
     kept: Sequence[Attempt] = journal.attempts
     if kept and kept[-1].outcome == "running" and kept[-1].begun_at == attempt.begun_at:
         kept = kept[:-1]
@@ -179,22 +178,22 @@ def with_attempt(journal: Journal, attempt: Attempt) -> Journal:
 
 
 def with_fact(journal: Journal, fact: Fact) -> Journal:
-    """With something learnt; what was known of that kind is replaced."""
+    """Add a fact; replaces an older one of that kind."""
     return journal.model_copy(update={"facts": {**journal.facts, type(fact).__name__: fact.model_dump(mode="json")}})
 
 
 def without_fact(journal: Journal, kind: type[Fact]) -> Journal:
-    """With something that was learnt forgotten."""
+    """Remove a fact."""
     return journal.model_copy(update={"facts": {k: fact for k, fact in journal.facts.items() if k != kind.__name__}})
 
 
 def with_left(journal: Journal, sentence: str) -> Journal:
-    """With something more that is left to a person; said twice, it is there once."""
+    """Add something that a person must do, once."""
     others = tuple(one for one in journal.found_left if one != sentence)
     return journal.model_copy(update={"found_left": (*others, sentence)})
 
 
 def with_answer(journal: Journal, answer: Answer) -> Journal:
-    """With an answer; an older one to the same question is replaced."""
+    """Add a check's result; replaces an older one of the same check."""
     others = tuple(one for one in journal.answers if one.title != answer.title)
     return journal.model_copy(update={"answers": (*others, answer)})

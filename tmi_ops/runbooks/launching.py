@@ -1,7 +1,7 @@
-"""What a recovery that is launched from Dagster's page may be told.
+"""Limits for recoveries that are launched from Dagster's page.
 
-Dagster's page has no login: whoever reaches it fills in the launchpad. So paths, addresses and SQL are taken from
-there only where the settings of the account that runs the recovery allow them.
+Dagster's page has no login: anyone who reaches it can fill in the launchpad. Paths, addresses and SQL are accepted
+from there only if the settings of the account that runs the recovery allow them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import read_variables
 
@@ -20,8 +21,8 @@ _TRUE = {"1", "true", "yes", "on"}
 
 @dataclass(frozen=True)
 class LaunchLimits:
-    """`directories`: below them files and clusters may be put; `addresses`: where a server may listen, and whom it may
-    let in; `sql`: whether a condition in SQL is taken."""
+    """`directories`: files and clusters may be written below these; `addresses`: allowed for listening and for clients;
+    `sql`: whether a condition in SQL is accepted."""
 
     directories: tuple[Path, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -29,7 +30,7 @@ class LaunchLimits:
 
 
 def read_limits(variables: Mapping[str, str] | None = None) -> LaunchLimits:
-    """TMI_OPS_RECOVERY_DIRECTORIES, _ADDRESSES and _SQL; nothing is allowed where they are unset."""
+    """Read TMI_OPS_RECOVERY_DIRECTORIES, _ADDRESSES and _SQL; what is unset allows nothing."""
     values = read_variables() if variables is None else variables
     said = {name: values.get(f"{_PREFIX}{suffix}", "") for name, suffix in _LIMITS.items()}
     return LaunchLimits(
@@ -45,33 +46,33 @@ def refuse_beyond(
     addresses: Mapping[str, str | Sequence[str] | None],
     sql: Mapping[str, str | None],
 ) -> None:
-    """See that everything the launchpad says is allowed; what is None was not said.
+    """Refuse launch values that are not allowed; None means not given.
 
     Raises:
-        SettingsError: it names the first field that is not, and the setting that would allow it.
+        SettingsError: names the first field that is not allowed, and the setting that would allow it.
     """
     for field, path in paths.items():
         if path is not None and not _is_below(Path(path), limits.directories):
-            raise _refused(field, path, "DIRECTORIES", "a directory above it")
+            raise _refused(field, path, f"add a directory above it to {_PREFIX}DIRECTORIES")
     for field, said in addresses.items():
         words = [said] if isinstance(said, str) else said or ()
         for word in words:
             if word not in limits.addresses:
-                raise _refused(field, word, "ADDRESSES", "this address")
+                raise _refused(field, word, f"add it to {_PREFIX}ADDRESSES")
     for field, condition in sql.items():
         if condition is not None and not limits.sql:
-            raise _refused(field, condition, "SQL", "`on`")
+            raise _refused(field, condition, f"set {_PREFIX}SQL to on")
 
 
 def _is_below(path: Path, directories: Iterable[Path]) -> bool:
-    """Links are followed, so that none leads out."""
+    """Resolves links, so that none leads out of the directory."""
     place = path.absolute().resolve()
     return any(place != root.resolve() and place.is_relative_to(root.resolve()) for root in directories)
 
 
-def _refused(field: str, said: str, setting: str, what: str) -> SettingsError:
+def _refused(field: str, said: str, remedy: str) -> SettingsError:
     return SettingsError(
-        f"`{field}` says {said!r}, which is not taken from Dagster's page.",
-        hint=f"let it, in the settings of the account that runs it: {_PREFIX}{setting} must hold {what}; or use "
-        "the command `tmi-ops recover`",
+        f"{said!r} is not accepted for `{field}` from Dagster's page.",
+        hint=f"{remedy} in the settings of the account that runs the job, or use `tmi-ops recover`",
+        code=Code.NOT_ALLOWED_HERE,
     )

@@ -1,13 +1,13 @@
-"""Where journals lie: below TMI_OPS_HOME, outside of all that is recovered, and copied into the store when it answers.
+"""Where journals are kept: below TMI_OPS_HOME, outside anything that is recovered, with a copy in the store.
 
 ::
 
     <home>/runbooks/<run id>/journal.json, lock, evidence.json, evidence.html
     <store>/runbooks/<run id>/journal.json, evidence.json, evidence.html
 
-In the store they are encrypted for its recipients: a plan names tables and places.
+In the store they are encrypted for its recipients, because a plan names tables and directories.
 
-A journal is on disk before the deed that it tells of: written beside, synced, renamed, and the directory synced.
+A journal is durable before the action that it records: written to a new file, synced, renamed, directory synced.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LOCK = "lock"
 
 
 class BrokenJournalError(OpsError):
-    """A journal is there and cannot be understood."""
+    """A journal exists but cannot be read."""
 
     default_code = Code.JOURNAL_UNREADABLE
 
 
 @dataclass(frozen=True)
 class Logbook:
-    """The place of one run. `directory` is its own: steps may work in it."""
+    """The files of one run. `directory` belongs to the run; steps may write to it."""
 
     directory: Path
     store: ObjectStore | None
@@ -52,10 +52,10 @@ class Logbook:
         return self.directory.name
 
     def write(self, journal: Journal, report: Report) -> None:
-        """Durable here when this returns; in the store where that answers.
+        """Write the journal; durable on this machine when this returns, and in the store if that is reachable.
 
         Raises:
-            RecoveryError: it could not be written here, so nothing may be done that it would have to tell of.
+            RecoveryError: it could not be written on this machine, so no step may begin.
         """
         data = journal_bytes(journal)
         try:
@@ -64,36 +64,36 @@ class Logbook:
         except OSError as error:
             raise RecoveryError(
                 f"The journal {self.directory / JOURNAL} could not be written: {error.strerror}.",
-                detail="No step is begun without it.",
-                hint=f"make room or give access there, then `tmi-ops recover resume {self.run_id}`",
+                detail="No step starts without it.",
+                hint=f"free space or grant access there, then run `tmi-ops recover resume {self.run_id}`",
             ) from None
         self.copy_to_store(JOURNAL, data, report)
 
     def copy_to_store(self, name: str, data: bytes, report: Report) -> None:
-        """Best effort: a recovery does not wait for the copy of its own record."""
+        """Best effort: a recovery does not depend on the store's copy of its journal."""
         if self.store is None:
             return
         try:
             write_over(self.store, f"{FOLDER}/{self.run_id}/{name}", sealed(self.store, data), "journal")
         except StoreError as error:
-            report.note(f"{name} is kept here only, in {self.directory}: {error.message}")
+            report.note(f"{name} is only in {self.directory}, not in the store: {error.message}")
 
     def read(self) -> Journal:
-        """The journal as it lies here.
+        """Read the journal on this machine.
 
         Raises:
-            BrokenJournalError: it cannot be understood.
+            BrokenJournalError: it cannot be read.
         """
         try:
             return _parsed((self.directory / JOURNAL).read_bytes(), str(self.directory / JOURNAL))
         except FileNotFoundError:
             raise BrokenJournalError(
-                f"There is no journal in {self.directory}.", hint="see what is there: `tmi-ops recover list`"
+                f"There is no journal in {self.directory}.", hint="list the runs: `tmi-ops recover list`"
             ) from None
 
     @property
     def busy(self) -> bool:
-        """Whether a process of this machine is carrying out the run just now."""
+        """Whether a process on this machine is executing the run."""
         try:
             with self.locked():
                 return False
@@ -102,12 +102,14 @@ class Logbook:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else carries on this run meanwhile; the lock ends with the process, however that ends.
+        """Lock the run; the lock ends with the process.
 
         Raises:
-            RecoveryError: somebody does.
+            RecoveryError: another process holds it.
         """
-        refusal = RecoveryError(f"Another process is carrying out {self.run_id}.", hint="wait for it, or stop it first")
+        refusal = RecoveryError(
+            f"Another process is executing {self.run_id}.", hint="wait for it, or stop it first", code=Code.RUN_BUSY
+        )
         with held_alone(self.directory / _LOCK, refusal):
             yield
 
@@ -117,22 +119,25 @@ def logbook_of(settings: Settings, store: ObjectStore | None, run_id: str) -> Lo
 
 
 def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest") -> tuple[Logbook, Journal]:
-    """The run that is named, by the beginning of its id or `latest`.
+    """Find a run by `latest` or the beginning of its id.
 
-    One of another machine is fetched from the store. What is here counts, unless the store's copy has come further and
-    a trusted key signed it: then another machine went on. Nobody's consent is ever taken from the store.
+    The journal of another machine's run is fetched from the store. The local journal is used unless the store's copy is
+    newer and signed by a trusted key: then another machine has continued the run. Consents are never taken from the
+    store.
 
     Raises:
         RecoveryError: there is none, or more than one.
-        BrokenJournalError: it cannot be understood.
+        BrokenJournalError: it cannot be read.
         StoreError: the store failed.
     """
     here = sorted(path.parent.name for path in (settings.home / FOLDER).glob(f"*/{JOURNAL}"))
     found = _fitting(here, name) or _fitting(_stored(store), name)
     if len(found) != 1:
         raise RecoveryError(
-            f"{len(found) or 'No'} runs of runbooks begin with {name!r}." if name != "latest" else "There was no run.",
-            hint="see which there are: `tmi-ops recover list`",
+            f"{len(found) or 'No'} runs have an id that begins with {name!r}."
+            if name != "latest"
+            else "There are no runs.",
+            hint="list the runs: `tmi-ops recover list`",
         )
     logbook = logbook_of(settings, store, found[0])
     if found[0] not in here and store is not None:
@@ -144,7 +149,7 @@ def find_run(settings: Settings, store: ObjectStore | None, name: str = "latest"
 
 
 def _take_over(logbook: Logbook, store: ObjectStore) -> None:
-    """Where a signed copy in the store has come further, another machine went on: it counts, unless we are at it."""
+    """Use the store's copy if it is signed and newer, unless a process here executes the run."""
     if not store.trust.is_pinned:
         return
     with contextlib.suppress(OpsError), logbook.locked():
@@ -155,21 +160,21 @@ def _take_over(logbook: Logbook, store: ObjectStore) -> None:
 
 
 def _from_store(store: ObjectStore, run_id: str, consents: tuple[Consent, ...]) -> Journal:
-    """A run's journal as the store has it, but for the consents: who may write the store cannot say yes for us."""
+    """The store's copy of a journal, without its consents: whoever can write to the store must not confirm for us."""
     key = f"{FOLDER}/{run_id}/{JOURNAL}"
     journal = _parsed(unsealed(store, key, read_document(store, key, "journal")), key)
     if journal.run_id != run_id:
         raise BrokenJournalError(
-            f"The journal {key} is of another run, {journal.run_id}: it was copied or renamed.",
+            f"The journal {key} belongs to another run, {journal.run_id}: it was copied or renamed.",
             hint="find out who put it there",
         )
     return journal.model_copy(update={"consents": consents})
 
 
 def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> list[Journal]:
-    """Every run of this environment that is known here or in the store, the newest first.
+    """List the runs of this environment, on this machine and in the store, newest first.
 
-    What is here counts, but for a run of which a trusted key signed a copy that has come further.
+    The local journal is used unless the store's copy is newer and signed by a trusted key.
     """
     found: dict[str, Journal] = {}
     for path in (settings.home / FOLDER).glob(f"*/{JOURNAL}"):
@@ -185,7 +190,7 @@ def list_runs(settings: Settings, store: ObjectStore | None, report: Report) -> 
                 if known is None or (store.trust.is_pinned and stored.progress > known.progress):
                     found[run_id] = stored
                 elif stored.progress > known.progress:
-                    report.note(f"The store's copy of {run_id} says more than ours, but is unsigned: ours counts.")
+                    report.note(f"The store's copy of {run_id} is newer but not signed by a trusted key: ignored.")
     return [found[run_id] for run_id in sorted(found, reverse=True)]
 
 
@@ -206,7 +211,7 @@ def _parsed(data: bytes, where: str) -> Journal:
         return Journal.model_validate_json(data)
     except ValidationError:
         raise BrokenJournalError(
-            f"The journal {where} cannot be read.", hint="use the tmi-ops that wrote it, or a newer one"
+            f"The journal {where} cannot be read.", hint="use the tmi-ops release that wrote it, or a newer one"
         ) from None
 
 

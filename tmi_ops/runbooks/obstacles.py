@@ -1,4 +1,4 @@
-"""What would stop a run between its steps, seen while it is planned: each a line of the plan, with what helps."""
+"""Obstacles: what would make a later step fail, found while planning, each with its remedy."""
 
 from __future__ import annotations
 
@@ -33,34 +33,35 @@ _ME = "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE 
 
 
 def serve_obstacles(wish: ServeWish) -> Iterator[Obstacle]:
-    """What the new server's port, its networks or the files that tell the application of it would stumble over."""
+    """Obstacles for the new server's port, its networks and the connection files."""
     yield from port_obstacles(wish.port, wish.addresses)
     yield from network_obstacles(wish.allowed)
     yield from file_obstacles(wish.files)
 
 
 def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:
-    """Somebody listens there already, or it is no address of this machine."""
+    """The port is in use, or the address does not belong to this machine."""
     for name in dict.fromkeys(filter(None, re.split(r"[,\s]+", addresses))):
         try:
             places = socket.getaddrinfo(None if name == "*" else name, port, type=socket.SOCK_STREAM, flags=_LISTENING)
         except OSError as error:
             yield Obstacle(
-                what=f"{name} is no address to listen on: {error.strerror}.", hint="give another with --listen"
+                what=f"The server cannot listen on {name}: {error.strerror}.",
+                hint="name another address with --listen",
             )
             continue
         failed = [found for found in map(_bound, places) if found is not None]
-        # PostgreSQL starts where it can listen anywhere; but of two servers behind one name the wrong one would answer.
+        # PostgreSQL starts if it can listen on one address; on the others the wrong server would answer.
         taken = [error for error in failed if error.errno == errno.EADDRINUSE]
         if taken or len(failed) == len(places):
             yield Obstacle(
-                what=f"Port {port} of this machine cannot be had: {(taken or failed)[0].strerror}.",
-                hint="give another with --port",
+                what=f"Port {port} of this machine is not available: {(taken or failed)[0].strerror}.",
+                hint="name another port with --port",
             )
 
 
 def _bound(place: tuple[Any, ...]) -> OSError | None:
-    """None where a server could listen there."""
+    """None if a server could listen there."""
     family, kind, protocol, _, address = place
     try:
         with socket.socket(family, kind, protocol) as probe:
@@ -74,7 +75,7 @@ def _bound(place: tuple[Any, ...]) -> OSError | None:
 
 
 def network_obstacles(allowed: Iterable[str]) -> Iterator[Obstacle]:
-    """A server would not start with them in its pg_hba.conf."""
+    """Not a network: the server would not start with it in pg_hba.conf."""
     for network in allowed:
         try:
             ip_network(network, strict=False)
@@ -84,26 +85,26 @@ def network_obstacles(allowed: Iterable[str]) -> Iterator[Obstacle]:
             known = "/" in network
         if not known:
             yield Obstacle(
-                what=f"{network!r} is no network that could be let in.", hint="write it as --allow 10.0.0.0/8"
+                what=f"{network!r} is not a network in CIDR notation.", hint="write it as --allow 10.0.0.0/8"
             )
 
 
 def file_obstacles(files: Iterable[str]) -> Iterator[Obstacle]:
-    """They could not be written when the new server is there already."""
+    """The connection files could not be written."""
     for file in map(Path, files):
         if file.is_dir():
-            yield Obstacle(what=f"{file} is a directory.", hint="name the file in it that shall be written")
+            yield Obstacle(what=f"{file} is a directory.", hint="name a file in it")
         elif not file.parent.is_dir():
             yield Obstacle(what=f"There is no directory {file.parent} for {file.name}.", hint="create it")
         elif not os.access(file.parent, os.W_OK | os.X_OK):
             yield Obstacle(
-                what=f"Nothing may be written into {file.parent}.",
-                hint="name a file elsewhere, or run this as its owner",
+                what=f"The directory {file.parent} is not writable.",
+                hint="name a file elsewhere, or run this as the directory's owner",
             )
 
 
 def key_obstacles(identity_file: Path | None, backups: Iterable[BackupManifest]) -> Iterator[Obstacle]:
-    """What would be fetched is encrypted, and its key is not here."""
+    """The backups are encrypted and the key is not here."""
     if not any(backup.encrypted for backup in backups):
         return
     try:
@@ -113,7 +114,7 @@ def key_obstacles(identity_file: Path | None, backups: Iterable[BackupManifest])
 
 
 def place_obstacles(directory: Path, owner: str | None) -> Iterator[Obstacle]:
-    """The directory holds something, or cannot be given to its owner."""
+    """The directory is not empty, or cannot be given to its owner."""
     try:
         require_empty(directory)
     except RecoveryError as error:
@@ -123,25 +124,27 @@ def place_obstacles(directory: Path, owner: str | None) -> Iterator[Obstacle]:
     try:
         account = pwd.getpwnam(owner)
     except KeyError:
-        yield Obstacle(what=f"This machine has no account {owner}.", hint="create it, or name another with --owner")
+        yield Obstacle(
+            what=f"This machine has no account {owner}.", hint="create it, or name another account with --owner"
+        )
         return
     if account.pw_uid == 0:
         yield Obstacle(what="PostgreSQL refuses to run as root.", hint="name another account with --owner")
     elif os.geteuid() not in (0, account.pw_uid):
         yield Obstacle(
             what=f"Only root can give files to {owner}.",
-            hint=f"run this as root or as {owner}, or without --owner",
+            hint=f"run this as root or as {owner}, or omit --owner",
         )
 
 
 def room_obstacles(
     facts: RecoveryFacts, store: ObjectStore, target: Target | None, base: str | None, directory: Path
 ) -> Iterator[Obstacle]:
-    """The disk is too small for what would be restored first."""
+    """The disk is too small for the first restore."""
     try:
         plan = plan_recovery(facts, target or Target(), base=base)
     except OpsError:
-        return  # that is told otherwise, or found out by trying
+        return  # reported elsewhere, or found by trying
     try:
         require_room(plan, place_of(Place(directory=str(directory))), store)
     except DiskSpaceError as error:
@@ -156,17 +159,17 @@ def fence_obstacles(
     *,
     in_place: bool,
 ) -> Iterator[Obstacle]:
-    """What our role may not do that the fence, and the exchange of databases, need.
+    """Rights our role lacks for the fence and for swapping the databases.
 
     Args:
-        roles: those that are shut out; empty: the database is.
-        named: those that the environment names.
-        in_place: the database is exchanged on its own server.
+        roles: the roles to shut out; empty if the database is closed instead.
+        named: the roles named in the environment.
+        in_place: the database is swapped on its own server.
     """
     existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
     missing = [role for role in named if role not in existing]
     if missing:
-        yield Obstacle(what=f"The server has no role {', '.join(missing)}.", hint=f"correct {ROLES}, or leave it out")
+        yield Obstacle(what=f"The server has no role {', '.join(missing)}.", hint=f"correct or unset {ROLES}")
     row = connection.execute(_ME).fetchone()
     if row is None or row[1]:
         return
@@ -174,23 +177,23 @@ def fence_obstacles(
     for role in roles:
         if not (creates_roles and _administers(connection, role)):
             yield Obstacle(
-                what=f"{me} may not shut {role} out.",
+                what=f"The role {me} is not allowed to alter the role {role}.",
                 hint=f"as a superuser: ALTER ROLE {me} CREATEROLE; GRANT {role} TO {me} WITH ADMIN OPTION",
             )
     if roles and not _may_end_sessions(connection, roles):
         yield Obstacle(
-            what=f"{me} may not end sessions of {', '.join(roles)}.",
+            what=f"The role {me} is not allowed to end sessions of {', '.join(roles)}.",
             hint=f"as a superuser: GRANT pg_signal_backend TO {me}",
         )
     if (in_place or not roles) and not _owns(connection, database):
         yield Obstacle(
-            what=f"{me} does not own the database {database}, so it may neither shut nor rename it.",
-            hint=f"as a superuser: ALTER DATABASE {database} OWNER TO {me}; or run this as its owner",
+            what=f"The role {me} does not own the database {database}, so it can neither close nor rename it.",
+            hint=f"as a superuser: ALTER DATABASE {database} OWNER TO {me}; or run this as the owner",
         )
     if in_place and not creates_databases:
         yield Obstacle(
-            what=f"{me} may not create the database that takes its place.",
-            hint=f"as a superuser: ALTER ROLE {me} CREATEDB; or give --into a directory for a new cluster",
+            what=f"The role {me} is not allowed to create databases.",
+            hint=f"as a superuser: ALTER ROLE {me} CREATEDB; or recover into a new cluster with --into DIR",
         )
 
 

@@ -1,4 +1,4 @@
-"""The evidence of a run as a page that a person reads; its looks are those of a drill's page."""
+"""The evidence page of a run, styled like a drill's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COLOURS = ("#3b82f6", "#6366f1", "#8b5cf6", "#a855f7", "#f59e0b", "#f97316", "#
 
 
 def evidence_page(evidence: RunEvidence) -> str:
-    """HTML that stands alone."""
+    """Self-contained HTML."""
     colours = {step: _COLOURS[number % len(_COLOURS)] for number, step in enumerate(evidence.phases)}
     last = {attempt.step: attempt for attempt in evidence.attempts}
     return page_template("tmi_ops.runbooks").render(

@@ -1,4 +1,4 @@
-"""What a runbook will do, before it does anything: steps in their order, each with its effect and its way back."""
+"""The plan of a runbook: its steps in order, each with its effect and how to undo it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Effect = Literal["beside", "interrupts", "irreversible"]
 
 
 class Fact(BaseModel):
-    """Frozen, and read from JSON that a newer version may have written."""
+    """Frozen; can be read from JSON written by a newer version."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -19,11 +19,10 @@ class Step(Fact):
     """One step.
 
     Args:
-        does: what it does, one sentence without its full stop, as a person reads it in the plan.
-        effect: `beside` only adds beside what is there; `interrupts` is felt by the application, and can be taken
-            back whole; `irreversible` cannot, and comes only once what it puts in place has been validated.
-        way_back: what brings back how it was, a sentence without its full stop; empty where there is nothing to bring
-            back, or no way.
+        does: what it does, as shown in the plan: a sentence without its full stop.
+        effect: `beside` only adds something; `interrupts` interrupts the application and can be undone completely;
+            `irreversible` replaces what is in service, and comes only after the replacement has been validated.
+        way_back: how it is undone, a sentence without its full stop; empty if there is nothing to undo or no way to.
     """
 
     name: str
@@ -33,24 +32,24 @@ class Step(Fact):
 
 
 class Obstacle(Fact):
-    """What would stop the run between two steps, a sentence, and what clears it away."""
+    """What would make a step of the run fail, a sentence, and its remedy."""
 
     what: str
     hint: str
 
 
 class Plan(Fact):
-    """Steps, and enough to take them up again in another process.
+    """Steps, and enough to continue them in another process.
 
     Args:
         runbook: its name in the catalogue, as in `tmi-ops recover <name>`.
-        title: what it is, for a heading: `Recover tmi from corruption`.
+        title: for a heading: `Recover from corruption`.
         subject: what is recovered, and where: `tmi on db.example:5432`.
-        untouched: what it will not touch, a sentence.
-        notes: what a person should know before saying yes, a sentence each.
-        afterwards: what is left to a person when all steps are done, a sentence each; a run may find more.
-        obstacles: as long as there is one, the run is not begun.
-        wishes: what was asked for and what was read for it, as the runbook wrote it. No secret is part of it.
+        untouched: what it does not touch, a sentence.
+        notes: what to know before confirming, one sentence each.
+        afterwards: what a person must do when all steps are done, one sentence each; a run may add more.
+        obstacles: the run does not start while there is one.
+        wishes: the request, and what was read for it, as the runbook stores it. Contains no secrets.
     """
 
     runbook: str
@@ -67,5 +66,5 @@ class Plan(Fact):
         return next(step for step in self.steps if step.name == name)
 
     def number(self, name: str) -> int:
-        """From 1 on."""
+        """Its number, from 1."""
         return 1 + [step.name for step in self.steps].index(name)

@@ -1,4 +1,4 @@
-"""What a recovered cluster has to answer before anything is built upon it: a drill's questions."""
+"""Checks of a recovered cluster before it is used: those of a drill."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from tmi_ops.settings import PostgresSettings
 def ask_recovered(
     recovered: Recovered, destination: Destination, programs: Programs, database: str, source: SourceReading | None
 ) -> tuple[Answer, ...]:
-    """Ask a stopped cluster: its pages first, and then, running, its relations, schema, built-in rows and heartbeat.
+    """Check a stopped cluster: first its pages, then, started, its relations, schema, built-in rows and heartbeat.
 
     Args:
-        source: what the living database says; None: it could not be asked.
+        source: the live database's schema and heartbeat; None if it could not be read.
 
     Raises:
         RecoveryError: it does not start.
@@ -49,9 +49,9 @@ def ask_recovered(
 def ask_running(
     address: PostgresSettings, programs: Programs, database: str, source: SourceReading | None, bound: Bound
 ) -> tuple[Answer, ...]:
-    """Ask a cluster that runs and that nobody else uses; `address` is its superuser's.
+    """Check a running cluster that nobody else uses; `address` is its superuser's.
 
-    Where the database was shut by the fence, that is part of the WAL; in the copy it is opened.
+    If the fence closed the database, the copy is closed too (through WAL), so it is opened here.
     """
     with connect(address) as connection:
         shut = connection.execute(
@@ -67,7 +67,7 @@ def ask_running(
 def ask_database(
     address: PostgresSettings, database: str, source: SourceReading | None, bound: Bound
 ) -> tuple[Answer, ...]:
-    """Ask a cluster that runs for its schema, its built-in rows and its heartbeat; `address` is its superuser's."""
+    """Check the schema, built-in rows and heartbeat of a running cluster; `address` is its superuser's."""
     if not _has_database(address, database):
         absent = failed(f"The cluster has no database {database}.")
         return (_asked("schema", lambda: absent),)
@@ -83,7 +83,7 @@ def ask_database(
 
 
 def speaks_against(answers: tuple[Answer, ...]) -> str:
-    """What was found wrong, in one line; empty: nothing."""
+    """The failed checks in one line; empty if none failed."""
     return " ".join(f"{one.title}: {one.detail}" for one in answers if one.outcome == "failed")
 
 
@@ -101,7 +101,7 @@ def _asked(name: CheckName, question: Callable[[], checks.Answer]) -> Answer:
 
 @contextmanager
 def _amcheck_cleared_away(address: PostgresSettings) -> Iterator[None]:
-    """pg_amcheck needs its extension in each database; where it was not, it is not afterwards."""
+    """pg_amcheck needs its extension in each database; drop it where it was not installed before."""
     lacking = [name for name in _databases(address) if not _has_amcheck(address, name)]
     try:
         yield

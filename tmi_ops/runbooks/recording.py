@@ -1,4 +1,4 @@
-"""The end of a run: its evidence and the page of it, written down here and in the store."""
+"""Writes the evidence of a run and its page, on this machine and to the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVIDENCE, PAGE = "evidence.json", "evidence.html"
 
 
 def record_evidence(journal: Journal, logbook: Logbook, report: Report) -> RunEvidence:
-    """Write it here, and into the store where that answers. May be repeated."""
+    """Write it on this machine, and to the store if that is reachable. May be repeated."""
     evidence = evidence_of(journal)
     for name, data in ((EVIDENCE, evidence_json(evidence)), (PAGE, evidence_page(evidence).encode())):
         write_durably(logbook.directory / name, data, mode=0o644)

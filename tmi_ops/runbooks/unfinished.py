@@ -1,10 +1,11 @@
-"""One disaster at a time: a run that is not over has changed things that a second one would take for normal.
+"""Refuses a second run while an unfinished one has changed the system's state.
 
-One that has let the application in again has not: what it left is what is in service.
+A run that has let the application in again does not count: its result is in service.
 """
 
 from __future__ import annotations
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.runbooks.execution import is_final, standing, ways_on
@@ -16,22 +17,23 @@ from tmi_ops.store.objects import ObjectStore
 
 def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[str, ...], report: Report) -> None:
     """Raises:
-    RecoveryError: a run of one of these runbooks has touched the application, and neither let it in again nor was it
-        taken back.
+    RecoveryError: a run of one of these runbooks has interrupted the application, and neither let it in again nor was
+        undone.
     """
     for run in list_runs(settings, store, report):
         if run.plan.runbook in runbooks and run.state in ("stopped", "under way") and _is_in_the_way(run):
             raise RecoveryError(
-                f"The run {run.run_id} is not over: {_how_far(run)}.",
+                f"An earlier run is not finished: {run.run_id}, {_how_far(run)}.",
                 detail=standing(run),
                 hint=ways_on(run),
+                code=Code.RUN_UNFINISHED,
             )
 
 
 def _how_far(run: Journal) -> str:
     last = run.attempts[-1]
-    how = {"failed": "failed", "running": "was begun and has no end yet"}.get(last.outcome, f"is {last.outcome}")
-    return f"{len(run.done)} of its {len(run.plan.steps)} steps are done, and {last.step} {how}"
+    how = {"failed": "failed", "running": "has started but not ended"}.get(last.outcome, f"is {last.outcome}")
+    return f"{len(run.done)} of {len(run.plan.steps)} steps done, {last.step} {how}"
 
 
 def _is_in_the_way(run: Journal) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError, SettingsError
 from tmi_ops.runbooks.application import Application, await_health, read_application, run_hook
 
@@ -57,8 +58,9 @@ def test_an_application_that_is_never_well_is_an_error_with_its_last_answer(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setattr("tmi_ops.runbooks.application._ASK_EVERY_S", 0.01)
-    with pytest.raises(RecoveryError, match="is not well after 0 s: it answers 503"):
+    with pytest.raises(RecoveryError, match="it answers 503") as unhealthy:
         await_health(url, within_s=0)
+    assert unhealthy.value.code is Code.APPLICATION_UNHEALTHY
     with pytest.raises(RecoveryError, match="it does not answer"):
         await_health("http://127.0.0.1:1/", within_s=0)
 

@@ -56,7 +56,7 @@ def test_unset_means_that_there_is_none(settings: Settings) -> None:
     without = settings.model_copy(update={"redis": None})
     assert cache.steps_after_jump(without, wanted=True) == cache.steps_after_rows(without, wanted=True) == ()
     assert cache.cache_notes(without, wanted=True) == (
-        "No cache is configured (REDIS_HOST, TMI_REDIS_URL), so none is brought in line.",
+        "No cache is configured (REDIS_HOST, TMI_REDIS_URL), so none is reconciled.",
     )
     assert carried_out(without)[1].done == ("lift",)
 
@@ -107,7 +107,7 @@ def test_left_out_on_a_persons_word_nothing_is_tried(settings: Settings) -> None
         deferred(carried_out(settings, LEFT_OUT)[1])
         assert client.getdel("cache:threat:1") == b"stays"
     assert cache.steps_after_jump(settings, wanted=False) == ()
-    assert cache.left_undone(settings, wanted=False) == ("Bring the cache in line: `tmi-ops cache reconcile`.",)
+    assert cache.left_undone(settings, wanted=False) == ("Reconcile the cache: `tmi-ops cache reconcile`.",)
 
 
 def test_a_policy_that_cannot_be_followed_stops_the_plan_and_not_the_deed(settings: Settings) -> None:

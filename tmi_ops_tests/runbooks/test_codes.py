@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tmi_ops.cli.recover_code import code as recover_code
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.runbooks.codes import (
     CODE_LASTS,
@@ -41,8 +42,9 @@ def test_a_code_is_good_once_and_for_the_plan_that_it_was_printed_for(tmp_path: 
     code = new_code(tmp_path, plan, NOW)
     confirmed = use_code(tmp_path, "production", JOB, code.lower(), NOW + CODE_LASTS)
     require_plan(confirmed, NAME, JOB)
-    with pytest.raises(SettingsError, match="was used"):
+    with pytest.raises(SettingsError, match="used") as used:
         use_code(tmp_path, "production", JOB, code, NOW)
+    assert used.value.code is Code.NOT_CONFIRMED
     for other in (
         name_plan("staging", JOB, ASKED, DEEDS),
         name_plan("production", "recover_rows", ASKED, DEEDS),
@@ -50,7 +52,7 @@ def test_a_code_is_good_once_and_for_the_plan_that_it_was_printed_for(tmp_path: 
         name_plan("production", JOB, {**ASKED, "secret_file": "/srv/s"}, DEEDS),
         name_plan("production", JOB, ASKED, [*DEEDS[:2], "serve beside"]),
     ):
-        with pytest.raises(SettingsError, match=f"says yes to the plan {NAME}, and this would be {other}"):
+        with pytest.raises(SettingsError, match=f"is for plan {NAME}, but the plan is now {other}"):
             require_plan(confirmed, other, JOB)
     assert name_plan("production", JOB, dict(reversed(ASKED.items())), DEEDS) == NAME
 
@@ -98,7 +100,7 @@ def test_no_code_is_printed_for_a_plan_that_nobody_looked_at_here_lately(
         ("staging", JOB, NOW),
         ("production", JOB, NOW + PLAN_LASTS * 2),
     ):
-        with pytest.raises(SettingsError, match=r"looked at lately|Which plan") as refused:
+        with pytest.raises(SettingsError, match=r"made a plan|No plan given") as refused:
             looked_at(tmp_path, environment, job, name, at)
         assert f"launch {job} without `confirm`" in refused.value.hint
     if name != NAME:

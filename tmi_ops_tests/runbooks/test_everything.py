@@ -16,6 +16,7 @@ from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.cache.connection import connected
 from tmi_ops.cli.recover_view import show_run
 from tmi_ops.drill.evidence import TITLES
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect
@@ -100,20 +101,21 @@ def test_begun_on_a_machine_that_is_lost_it_is_ended_on_another_from_a_backup_of
         other.go(fault=crash_at("connect", "recorded"))
 
     move_machine(ground, ground / "other-machine")
-    with pytest.raises(RecoveryError, match="the application was told of it already"):
+    with pytest.raises(RecoveryError) as elsewhere:
         on_machine(run, ground / "third").go()
+    assert elsewhere.value.code is Code.RUN_ELSEWHERE
     move_machine(ground / "other-machine", ground)
     monkeypatch.setenv(HEALTH_URL, "")
     done = on_machine(run, ground / "other").go()
     assert done.state == "done"
-    assert {one.title: one.outcome for one in done.answers}["Fingerprints of the backup"] == "passed"
+    assert {one.title: one.outcome for one in done.answers}["Backup fingerprints"] == "passed"
     recovered = read_connection(other.logbook.directory / "connection.env")
     assert recovered is not None
     with connect(recovered) as connection:
         assert connection.execute("SELECT count(*) > 0 FROM groups").fetchone() == (True,)
     show_run(done, settings, store)
     closing = " ".join(capsys.readouterr().out.split())
-    assert "change TMI's signing key" in closing[closing.index("Left to you:") :]
+    assert "change TMI's signing key" in closing[closing.index("Left to do:") :]
 
 
 def move_machine(disk: Path, to: Path) -> None:
@@ -163,7 +165,7 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     impossible = told(*wish, "--owner", "nobody-of-that-name", "--plan")
     assert impossible.returncode == 2
     assert "1.  recover" in impossible.stdout, "the plan is shown all the same"
-    assert "In the way: This machine has no account nobody-of-that-name." in impossible.stdout
+    assert "Blocked: This machine has no account nobody-of-that-name." in impossible.stdout
     wish += ["--owner", "nobody"] if os.geteuid() == 0 else []
     planned = told(*wish, "--plan")
     assert planned.returncode == 0, planned.stderr
@@ -172,12 +174,12 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     assert not (ground / "data").exists()
     waiting = told(*wish, "--quiet")
     assert waiting.returncode == 2
-    assert "waits before its step connect" in waiting.stderr
+    assert "stopped before step connect" in waiting.stderr
     assert "tmi-ops recover resume" in waiting.stderr
     assert running_server(ground / "data") is not None
     if os.geteuid() == 0:
         assert (ground / "data" / "PG_VERSION").owner() == "nobody"
-        assert "at boot, as nobody, to whom its files belong" in told("show", "--json").stdout
+        assert "at boot, as nobody, who owns its files" in told("show", "--json").stdout
     assert env_file.read_text() == "POSTGRES_HOST=old\n"
     taken_back = told("back", "--yes", "--quiet")
     assert taken_back.returncode == 0, taken_back.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.progress import SilentReport
 from tmi_ops.runbooks.execution import (
@@ -191,9 +192,9 @@ def test_a_failed_step_says_what_is_done_how_to_go_on_and_how_to_go_back(run: Ru
 
     with pytest.raises(RunbookError) as failed:
         run.go(copy=Action(fail))
-    assert "Step 3 of 5, copy, failed: The server is away." in failed.value.message
-    assert "Done so far: look, fence." in failed.value.detail
-    assert failed.value.hint.startswith("start it; then go on: `tmi-ops recover resume ")
+    assert "Step 3 of 5 (copy) failed: The server is away." in failed.value.message
+    assert "Steps done: look, fence." in failed.value.detail
+    assert failed.value.hint.startswith("start it; then continue: `tmi-ops recover resume ")
     stopped = run.logbook.read()
     assert (stopped.state, stopped.done) == ("stopped", ("look", "fence"))
     attempt = stopped.last("copy")
@@ -208,15 +209,17 @@ def test_a_run_is_taken_back_from_its_last_step_to_its_first_and_not_gone_on_wit
     assert run.lines() == ["look", "fence", "copy", "swap"]
     assert run.back().state == "taken back"
     assert run.lines() == ["look", "copy"]
-    with pytest.raises(RecoveryError, match="was taken back"):
+    with pytest.raises(RecoveryError) as undone:
         run.go()
+    assert undone.value.code is Code.RUN_UNDONE
 
 
 def test_what_has_no_way_back_is_not_taken_back(run: Running) -> None:
     with pytest.raises(Crash):
         run.go(fault=crash_at("open", "begun"))
-    with pytest.raises(RecoveryError, match="open was begun, which has no way back"):
+    with pytest.raises(RecoveryError, match="step open was started") as irreversible:
         run.back()
+    assert irreversible.value.code is Code.CANNOT_UNDO
     assert run.go().state == "done"
     with pytest.raises(RecoveryError, match="is done"):
         run.back()
@@ -298,8 +301,9 @@ def test_a_yes_written_into_the_store_is_nobodys_yes(run: Running, tmp_path: Pat
 def test_a_run_that_let_the_application_in_again_is_in_nobodys_way(run: Running) -> None:
     with pytest.raises(Crash):
         run.go(fault=crash_at("swap", "recorded"))
-    with pytest.raises(RecoveryError, match="is not over"):
+    with pytest.raises(RecoveryError) as unfinished:
         refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
+    assert unfinished.value.code is Code.RUN_UNFINISHED
     asked = Step(name="asked", does="ask whether all is well")
     journal = run.logbook.read()
     run.logbook.write(
@@ -314,7 +318,7 @@ def test_a_run_goes_on_though_the_store_does_not_answer(run: Running) -> None:
     gone, report = replace(run.store, bucket="gone"), Notes()
     done = carry_out(run.settings, gone, Logbook(run.logbook.directory, gone), ACTIONS, report, yes)
     assert done.state == "done"
-    assert any("evidence.html is kept here only" in note for note in report.noted)
+    assert any("evidence.html is only in" in note for note in report.noted)
 
 
 @pytest.mark.slow
@@ -350,9 +354,9 @@ def test_interrupted_in_a_step_it_says_where_and_what_the_application_is_spared(
         run.go(fence=Action(interrupted))
     journal = run.logbook.read()
     assert (journal.state, journal.done) == ("stopped", ("look",))
-    assert standing(journal) == "Done so far: look. The application may be shut out already."
+    assert standing(journal) == "Steps done: look. The application may already be shut out."
     assert "tmi-ops recover back" in ways_on(journal)
-    with pytest.raises(RecoveryError, match="is not over: 1 of its 5 steps are done, and fence failed"):
+    with pytest.raises(RecoveryError, match="1 of 5 steps done, fence failed"):
         refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
     with pytest.raises(KeyboardInterrupt):
         run.go(open=Action(interrupted))

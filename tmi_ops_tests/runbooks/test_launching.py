@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.runbooks.launching import LaunchLimits, read_limits, refuse_beyond
 
@@ -18,8 +19,9 @@ def test_without_settings_nothing_is_taken_and_what_was_not_said_is_no_matter() 
         ({}, {"allow": ["10.0.0.0/8"]}, {}),
         ({}, {}, {"where": "true"}),
     ):
-        with pytest.raises(SettingsError, match="not taken from Dagster's page"):
+        with pytest.raises(SettingsError) as refused:
             refuse_beyond(LaunchLimits(), paths, addresses, sql)
+        assert refused.value.code is Code.NOT_ALLOWED_HERE
 
 
 def test_what_the_settings_allow_is_taken_and_nothing_beside_it(tmp_path: Path) -> None:

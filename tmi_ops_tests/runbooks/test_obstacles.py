@@ -44,7 +44,7 @@ def test_an_address_to_listen_on_must_be_one_of_this_machine() -> None:
         port = server.getsockname()[1]
     assert list(port_obstacles(port, "127.0.0.1, no.such.host.invalid")) != []
     (elsewhere,) = port_obstacles(port, "192.0.2.1")
-    assert f"Port {port} of this machine cannot be had" in elsewhere.what
+    assert f"Port {port} of this machine is not available" in elsewhere.what
     assert list(port_obstacles(port, "*")) == []
 
 
@@ -114,12 +114,13 @@ def test_every_right_that_is_missing_is_named_with_the_statement_that_gives_it(
             return [*fence_obstacles(connection, mine.database, (app,), named, in_place=in_place)]
 
     found = obstacles("nobody_of_that_name")
-    assert [one.what.split(" ", 1)[1] for one in found] == [
-        "server has no role nobody_of_that_name.",
-        f"may not shut {app} out.",
-        f"may not end sessions of {app}.",
-        f"does not own the database {mine.database}, so it may neither shut nor rename it.",
-        "may not create the database that takes its place.",
+    me = mine.user
+    assert [one.what for one in found] == [
+        "The server has no role nobody_of_that_name.",
+        f"The role {me} is not allowed to alter the role {app}.",
+        f"The role {me} is not allowed to end sessions of {app}.",
+        f"The role {me} does not own the database {mine.database}, so it can neither close nor rename it.",
+        f"The role {me} is not allowed to create databases.",
     ]
     with connect(database) as connection:
         for one in found[1:]:
@@ -133,7 +134,7 @@ def test_every_right_that_is_missing_is_named_with_the_statement_that_gives_it(
 def test_a_run_whose_plan_has_an_obstacle_is_not_begun(settings: Settings) -> None:
     obstacle = Obstacle(what="The disk is full.", hint="make room")
     plan = Plan(runbook="x", title="t", subject="s", steps=(), untouched="u", obstacles=(obstacle,))
-    with pytest.raises(RecoveryError, match="not begun: The disk is full") as refused:
+    with pytest.raises(RecoveryError, match="not started: The disk is full") as refused:
         begin(settings, open_store(settings.store, settings.environment), plan, SilentReport())
     assert refused.value.hint == "make room"
     assert not (settings.home / "runbooks").exists()

@@ -93,7 +93,7 @@ def test_crashed_everywhere_the_chosen_rows_are_back_and_the_application_missed_
             "public.audit_entries": (True, 0),
         }
         agreed_to_another = run.plan.model_copy(update={"wishes": {**run.plan.wishes, "digest": "of other rows"}})
-        with pytest.raises(RunbookError, match="not what was agreed to"):
+        with pytest.raises(RunbookError, match="has changed since the plan was confirmed"):
             Run.of(tmi.settings, tmi.store, agreed_to_another).go()
         assert application.version_shown(spoiled) == 0
         with pytest.raises(Crash):
@@ -118,7 +118,7 @@ def test_crashed_everywhere_the_chosen_rows_are_back_and_the_application_missed_
         assert application.refreshes(bob), "time did not jump, so nobody has to sign in again"
     (found,) = done.answers
     assert found.outcome == "passed"
-    assert f"public.threats: {written(rescue, 'public.threats')} inserted, 0 changed back" in found.findings
+    assert f"public.threats: {written(rescue, 'public.threats')} inserted, 0 updated" in found.findings
     assert len(old) > 3
 
 
@@ -153,7 +153,7 @@ def test_a_dropped_column_is_back_with_its_values_while_the_application_writes_o
         assert application.stale_reads(tmi.settings.postgres) == []
     (found,) = done.answers
     assert "no other column of any row was changed" in found.detail
-    assert "the index public.idx_threats_severity is back" in found.findings
+    assert "restored the index public.idx_threats_severity" in found.findings
 
 
 # Its definition: comment, grants, index, and what its values are.

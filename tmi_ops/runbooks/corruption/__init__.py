@@ -1,1 +1,1 @@
-"""Runbook 1: the data is damaged. Back to the last good moment, with the damaged data kept aside."""
+"""Runbook 1: the data is damaged. Recover to the last good moment and keep the damaged data."""

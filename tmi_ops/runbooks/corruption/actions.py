@@ -1,4 +1,4 @@
-"""The deeds to the steps of this runbook."""
+"""The actions for the steps of this runbook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recovered database, copied beside the damaged one on the same server, and compared with its source."""
+"""Copies the recovered database to the server of the damaged one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tmi_ops.settings import PostgresSettings
 def copy_database(
     source: PostgresSettings, target: PostgresSettings, directory: Path, programs: Programs, report: Report
 ) -> None:
-    """Dump `source`, a database that nobody writes to, and restore it as the new database `target`.
+    """Dump `source`, a database that nobody writes to, and restore it as the database `target`.
 
-    Functions of CHECKs, indexes and views belong to whoever owned a table: no superuser runs them.
+    Functions in CHECKs, indexes and views belong to table owners, so they do not run as a superuser.
 
     Args:
-        directory: for the dump, on this machine; what is there is replaced. A database `target` is, too.
+        directory: for the dump, on this machine. Its content is replaced, as is an existing `target`.
 
     Raises:
-        DatabaseError, ProgramError: it could not be dumped or restored. What there is of `target` stays.
+        DatabaseError, ProgramError: the dump or the restore failed. A partial `target` stays.
     """
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)

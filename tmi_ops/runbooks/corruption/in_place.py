@@ -1,4 +1,4 @@
-"""The recovered database takes the place of the damaged one: copied to its server, compared, names exchanged."""
+"""Replaces the damaged database on its own server: copy the recovered one there, compare it, swap the names."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tmi_ops.runbooks.steps.place import clear, tidy
 from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
 from tmi_ops.settings import PostgresSettings
 
-COMPARED = "The copy on the server"
+COMPARED = "Copy equals the recovered database"
 
 
 class Names(Fact):
-    """`working`: of the copy until it takes its place; `aside`: of the damaged database from then on."""
+    """`working`: the copy's name until the swap; `aside`: the damaged database's name after it."""
 
     database: str
     working: str
@@ -41,8 +41,8 @@ def names_of(work: Work) -> Names:
 
 
 def in_place_steps(names: Names, *, counted: bool) -> tuple[Step, ...]:
-    """`counted`: the damaged database can be read behind the fence."""
-    lost = ", and count what is lost" if counted else ""
+    """`counted`: the damaged database can be read while the fence is up."""
+    lost = ", and count lost rows" if counted else ""
     return (
         Step(
             name="load",
@@ -52,16 +52,16 @@ def in_place_steps(names: Names, *, counted: bool) -> tuple[Step, ...]:
         Step(name="validate", does=f"compare every row and definition of the copy{lost}"),
         Step(
             name="swap",
-            does=f"exchange names: the damaged database is kept as {names.aside}, the copy becomes {names.database}",
+            does=f"rename the damaged database to {names.aside}, which is kept, and the copy to {names.database}",
             effect="irreversible",
-            way_back="exchange the names again, as long as the fence is up",
+            way_back="swap the names again, as long as the fence is up",
         ),
     )
 
 
 @contextmanager
 def _recovered_database(work: Work) -> Iterator[PostgresSettings]:
-    """The database that was recovered, in its cluster, which runs for the length of a `with` block."""
+    """The recovered database in its cluster, which runs for the length of a `with` block."""
     wish, cluster = wish_of(work), work.known(RecoveredCluster)
     with running_cluster(tidy(wish.place), cluster.role, cluster_programs(work)) as address:
         yield address.model_copy(update={"database": wish.database})
@@ -75,7 +75,7 @@ def _load(work: Work) -> None:
     names, target = names_of(work), _target(work)
     with _recovered_database(work) as source:
         copy_database(source, target, work.directory / "dump", cluster_programs(work), work.report)
-    work.say(f"{names.working} is there; nobody knows of it yet.")
+    work.say(f"Copied to {names.working}, which is not in service yet.")
 
 
 def _unload(work: Work) -> None:
@@ -93,10 +93,10 @@ def _validate(work: Work) -> None:
         comparison = compare_databases(source, target, cluster_programs(work), work.report)
     if not comparison.equal:
         raise RecoveryError(
-            f"The copy on the server is not what was recovered: {'; '.join(comparison.differences[:5])}.",
-            detail=f"{names.database} was not touched.",
+            f"The copy on the server differs from the recovered database: {'; '.join(comparison.differences[:5])}.",
+            detail=f"{names.database} was not changed.",
         )
-    detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each equal to what was recovered."
+    detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows are equal."
     work.answer(Answer(title=COMPARED, outcome="passed", detail=detail))
     work.say(detail)
     answer_lost(work, target)
@@ -105,14 +105,14 @@ def _validate(work: Work) -> None:
 def _swap(work: Work) -> None:
     names, closed = names_of(work), not gate_of(work).roles
     work.leave(
-        f"Take from {names.aside} what you need of the damaged data, then drop it (DROP DATABASE {names.aside}). As "
-        "long as it is there, this server gives no base backup if pages of it are damaged."
+        f"Copy what you need from the damaged database, then drop it: DROP DATABASE {names.aside}. While it exists, "
+        "base backups of this server fail if its pages are damaged."
     )
     with connect(work.settings.postgres, "postgres") as connection:
         present = {name for name, _ in _present(connection, names)}
         if names.working not in present and {names.database, names.aside} <= present:
             allow_connections(connection, names.aside, allowed=True)
-            work.say(f"The names had been exchanged; the damaged database is {names.aside}.")
+            work.say(f"The names were already swapped; the damaged database is {names.aside}.")
             return
     exchange_names(work.settings.postgres, names.database, names.working, names.aside, closed=closed)
     work.say(f"The damaged database is kept as {names.aside}.")
@@ -127,7 +127,7 @@ def _swap_back(work: Work) -> None:
 
 
 def _present(connection: psycopg.Connection[Any], names: Names) -> set[tuple[str, bool]]:
-    """Which of the three databases are there, and whether they take connections."""
+    """Which of the three databases exist, and whether they accept connections."""
     rows = connection.execute(
         "SELECT datname, datallowconn FROM pg_database WHERE datname = ANY(%s)",
         ([names.database, names.working, names.aside],),
@@ -138,7 +138,7 @@ def _present(connection: psycopg.Connection[Any], names: Names) -> set[tuple[str
 def _clear_up(work: Work) -> None:
     clear(work, wish_of(work).place)
     shutil.rmtree(work.directory / "dump", ignore_errors=True)
-    work.say("The recovered cluster was removed; its database is in service.")
+    work.say("Removed the recovered cluster from this machine; its database is in service.")
 
 
 CLEAR_UP_STEP = Step(name="clear up", does="remove the recovered cluster from this machine")

@@ -1,4 +1,4 @@
-"""What a jump back to the good moment costs: rows of the damaged database that the recovered one does not have."""
+"""Counts what is lost: rows of the damaged database that the recovered one does not have."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, w
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.words import size_words
 
-TITLE = "Nothing is lost"
-# Counting must not hold up a recovery; a table that takes longer is named as not counted.
+TITLE = "No data lost"
+# Counting must not delay a recovery; a table that takes longer is reported as not counted.
 COUNT_TIMEOUT_S = 30
 TABLES_SHOWN = 20
-COUNT_STEP = Step(name="count", does="count what is lost: the rows of the damaged database against those recovered")
+COUNT_STEP = Step(name="count", does="count lost rows: compare row counts of the damaged and the recovered database")
 
 
 def answer_lost(work: Work, recovered: PostgresSettings) -> None:
-    """Write down what is lost, as far as it can be told behind the fence."""
+    """Record what is lost, as far as the fence allows to find out."""
     damaged, cluster = work.settings.postgres, work.known(RecoveredCluster)
     with connect(damaged, "postgres") as connection:
         row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
@@ -46,16 +46,17 @@ def _count_in_cluster(work: Work) -> None:
 
 
 def count_lost(damaged: PostgresSettings, recovered: PostgresSettings, cluster: RecoveredCluster, end: str) -> Answer:
-    """Compare how many rows each table has, and say how far the recovered database lies behind.
+    """Compare the row counts of all tables, and report how far behind the recovered database is.
 
     Args:
-        end: LSN at which the damaged server stood behind the fence.
+        end: the damaged server's LSN after it was fenced.
     """
     had, unreadable = _counts(damaged)
     has, _ = _counts(recovered)
     differing = {table: rows - has.get(table, 0) for table, rows in had.items() if rows != has.get(table, 0)}
     findings = [
-        f"{table}: {abs(more):,} rows {'more' if more > 0 else 'fewer'} there" for table, more in differing.items()
+        f"{table}: the damaged database has {abs(more):,} {'more' if more > 0 else 'fewer'} rows"
+        for table, more in differing.items()
     ]
     findings += [f"{table} cannot be counted in the damaged database: {why}" for table, why in unreadable.items()]
     missing = sum(more for more in differing.values() if more > 0)
@@ -68,39 +69,39 @@ def count_lost(damaged: PostgresSettings, recovered: PostgresSettings, cluster: 
 
 
 def uncounted(cluster: RecoveredCluster, end: str) -> Answer:
-    """Where the fence keeps us out of the damaged database, too: only how far behind it is."""
+    """If the fence shuts us out of the damaged database too: only how far behind it is."""
     return Answer(
         title=TITLE,
         outcome="passed" if cluster.whole else "failed",
         detail=_words(cluster, end, 0),
         findings=(
-            "Rows were not counted: the fence lets nobody into the damaged database. Compare it once it is aside.",
+            "Rows were not counted: the fence closes the damaged database to everyone. Compare it after the swap.",
         ),
     )
 
 
 def _words(cluster: RecoveredCluster, end: str, missing: int) -> str:
-    since = "it is as its base backup was"
+    since = "no transaction after the base backup"
     if cluster.last_commit_at is not None:
-        since = f"its last transaction is of {cluster.last_commit_at:%Y-%m-%d %H:%M:%S %Z}"
+        since = f"last transaction: {cluster.last_commit_at:%Y-%m-%d %H:%M:%S %Z}"
     if cluster.whole and not missing:
-        return f"It was recovered to the end of the WAL, and {since}."
+        return f"Recovered to the end of the WAL; {since}."
     behind = max(0, parse_lsn(end) - parse_lsn(cluster.lsn))
-    rows = f" The damaged database has {missing:,} rows that it does not have." if missing else ""
+    rows = f" The recovered database lacks {missing:,} rows of the damaged one." if missing else ""
     hole = f" WAL segment {cluster.missing} is missing from the archive." if cluster.missing else ""
     return (
-        f"Lost is what was committed after LSN {cluster.lsn}: {since}; {size_words(behind)} of WAL lie beyond."
+        f"Commits after LSN {cluster.lsn} are lost ({since}); {size_words(behind)} of WAL were not replayed."
         f"{hole}{rows}"
     )
 
 
 def _counts(postgres: PostgresSettings) -> tuple[Mapping[str, int], Mapping[str, str]]:
-    """Rows by table, and why others could not be counted."""
+    """Row counts by table, and why other tables could not be counted."""
     counts: dict[str, int] = {}
     unreadable: dict[str, str] = {}
     with connect(postgres) as connection:
         connection.execute(f"SET statement_timeout = '{COUNT_TIMEOUT_S}s'")
-        # An index may be sound where its table is not; a row is counted where it lies.
+        # An index may be intact although its table is damaged, so count rows in the table.
         connection.execute("SET enable_indexonlyscan = off")
         connection.execute("SET enable_bitmapscan = off")
         connection.execute("SET enable_indexscan = off")
@@ -118,7 +119,7 @@ def _count(connection: psycopg.Connection[Any], table: TableName) -> int:
 
 
 def _more(number: int) -> tuple[str, ...]:
-    return (f"and {number} tables more",) if number > 0 else ()
+    return (f"and {number} more tables",) if number > 0 else ()
 
 
 COUNT = Action(_count_in_cluster, needs=("recover",))

@@ -1,4 +1,4 @@
-"""What the recovery from corruption will do: facts of the server, the store and the environment in, a plan out."""
+"""The plan of the recovery from corruption, from facts of the server, the store and the environment."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ from tmi_ops.words import size_words, time_words
 RUNBOOK = "corruption"
 PLACE = "recovered"
 OLD_SERVER = (
-    "The damaged server still runs, shut to the application, with its data as it is: save from it what you need, then "
-    "stop it."
+    "The damaged server still runs, closed to the application, with its data unchanged. Copy what you need from it, "
+    "then stop it."
 )
 
 
 @dataclass(frozen=True)
 class CorruptionWish:
-    """What is asked for.
+    """The user's request.
 
     Args:
-        moment: None: the last good one is looked for.
-        into: a new cluster in this directory takes over; None: the database is exchanged on its own server.
-        serve: of the new cluster.
-        limit: how many restores the search may take.
+        moment: None: find the last good one.
+        into: directory for a new cluster that takes over; None: swap the database on its own server.
+        serve: for the new cluster.
+        limit: how many restores the search may use.
         owner: the account that will run the new cluster; None: one that can.
-        with_cache: bring the cache in line, where there is one.
+        with_cache: reconcile the cache, if there is one.
     """
 
     moment: Moment | None = None
@@ -73,7 +73,7 @@ class CorruptionWish:
 
 @dataclass(frozen=True)
 class CorruptionFacts:
-    """What the server, the store and the environment say."""
+    """Facts of the server, the store and the environment."""
 
     recovery: RecoveryFacts
     gate: Gate
@@ -85,11 +85,11 @@ class CorruptionFacts:
 
 
 def prepare_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish, report: Report) -> Plan:
-    """Read what the plan rests on, and make it. Nothing is touched.
+    """Read the facts and make the plan. Changes nothing.
 
     Raises:
-        RecoveryError: the database or a base backup of its cluster is not there, or an earlier run is not over.
-        DatabaseError: the server does not answer; then `tmi-ops recover everything` is the runbook.
+        RecoveryError: the database or a base backup of its cluster is missing, or an earlier run is not finished.
+        DatabaseError: the server does not answer; use `tmi-ops recover everything` then.
         StoreError: the store failed.
     """
     refuse_unfinished(settings, store, (RUNBOOK,), report)
@@ -113,7 +113,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     if row is None:
         raise RecoveryError(
             f"There is no database {postgres.database} on {postgres.host}:{postgres.port}.",
-            hint="bring it back from a backup: `tmi-ops restore --backup ID --into NAME`",
+            hint="restore it from a logical backup: `tmi-ops restore --backup ID --into NAME`",
         )
     recovery = read_facts(store, system_identifier)
     programs = server_programs(
@@ -122,8 +122,8 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     notes: list[str] = []
     if lacks:
         notes.append(
-            f"{postgres.user} lacks {lacks[0].right}: the last WAL of the server is archived only by a receiver or "
-            f"an archive_command that is at work. As a superuser: {lacks[0].statement}"
+            f"{postgres.user} lacks {lacks[0].right}, so this run cannot archive the server's last WAL itself; only a "
+            f"running receiver or archive_command can. To grant it, as a superuser: {lacks[0].statement}"
         )
     if wish.moment is None:
         notes += hole_notes(recovery)
@@ -135,7 +135,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
         except RecoveryError as error:
             if not _may_be_archived_yet(recovery, target):
                 raise
-            notes.append(f"By what is archived now the moment cannot be reached: {error.message}")
+            notes.append(f"The moment cannot be reached with the WAL archived so far: {error.message}")
     wanted = wish.moment.target if wish.moment else None
     obstacles += key_obstacles(settings.store.age_identity_file, recovery.bases)
     obstacles += room_obstacles(recovery, store, wanted, wish.backup, wish.into or settings.home)
@@ -148,14 +148,14 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
 
 
 def _may_be_archived_yet(facts: RecoveryFacts, target: Target) -> bool:
-    """Whether the target may lie in what the living server has and the archive has not."""
+    """Whether the target may be in WAL that the server has not archived yet."""
     if target.time is not None:
         return any(base.consistent_at <= target.time for base in facts.bases)
     return target.name is not None or (target.lsn is not None and target.lsn > end_of_wal(facts))
 
 
 def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: CorruptionWish) -> Plan:
-    """Decide. Pure but for the clock and chance, of which names are made."""
+    """Make the plan. Pure except for the clock and random names."""
     database, in_place = settings.postgres.database, wish.into is None
     place = wish.into or settings.home / PLACE / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     bases = base_ends(facts.recovery, wish.backup)
@@ -218,23 +218,23 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
 
 def _recover_step(wish: CorruptionWish, place: Path) -> Step:
     if wish.moment is None:
-        where = f"find the last good moment: restore candidates, at most {wish.limit}, and check each"
+        where = f"find the last good moment in {place}: restore up to {wish.limit} candidates and check each"
     else:
-        where = f"restore base backup and WAL to {wish.moment.target.words()}, and check it"
+        where = f"restore base backup and WAL to {wish.moment.target.words()} into {place} and check the result"
     return Step(
         name="recover",
-        does=f"{where} (page checksums, pg_amcheck, schema, built-in rows, heartbeat), in {place}",
-        way_back="remove it",
+        does=f"{where} (page checksums, pg_amcheck, schema, built-in rows, heartbeat)",
+        way_back="remove the directory",
     )
 
 
 def _untouched(*, in_place: bool, database: str) -> str:
     if in_place:
         return (
-            f"The damaged {database} is never written to: it is kept under another name until you drop it. No other "
-            "database of the server is touched."
+            f"The damaged {database} is not written to; it is kept under another name until you drop it. Other "
+            "databases of the server are not touched."
         )
-    return "The damaged server is only fenced: its data stays as it is, and it stays shut until you open it."
+    return "The damaged server is only fenced: its data stays unchanged, and it stays closed until you open it."
 
 
 def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> tuple[str, ...]:
@@ -245,16 +245,16 @@ def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> 
         notes += serve_notes(wish.serve)
     if wish.into is None:
         notes.append(
-            f"The server's disk must hold the database once more: {size_words(facts.damaged_size)}. How much is free "
-            "there, no connection tells."
+            f"The server's disk needs room for a second copy of the database: {size_words(facts.damaged_size)}. Check "
+            "the free space there yourself; a connection cannot tell."
         )
     if not facts.gate.roles:
         notes.append(
-            f"The application has no role of its own here, so the fence shuts {settings.postgres.database} to "
-            "everybody, us included: lost rows are not counted, and what is recovered is not held against it. Name its "
-            "role with TMI_OPS_APP_ROLE to shut out that one only."
+            f"The application has no role of its own here, so the fence closes {settings.postgres.database} to "
+            "everyone, including tmi-ops: lost rows are not counted, and the result is not compared with the damaged "
+            "database. To shut out only the application's role, name it with TMI_OPS_APP_ROLE."
         )
     if wish.moment is None:
-        counted = ", and will be counted" if facts.gate.roles else ""
-        notes.append(f"What the application acknowledged after the moment that is found is lost{counted}.")
+        counted = "; lost rows will be counted" if facts.gate.roles else ""
+        notes.append(f"Everything committed after the moment that is found is lost{counted}.")
     return tuple(notes)

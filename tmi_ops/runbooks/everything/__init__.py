@@ -1,1 +1,1 @@
-"""Runbook 3: nothing is left but the store and its key. A new cluster, from there into service."""
+"""Runbook 3: only the store and its key are left. Recover into a new cluster and put it into service."""

@@ -1,4 +1,4 @@
-"""The cluster made anew from a logical backup, where the store has no base backup of it."""
+"""Restores into a new cluster from a logical backup, if the store has no base backup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _restore(work: Work) -> None:
     wish = wish_of(work)
     destination = place_of(wish.place)
     if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, wish.place):
-        work.say("It had been restored before the run was cut off.")
+        work.say("It was already restored before the run was cut off.")
         return
     work.forget(RecoveredCluster)
     claim(work, wish.place)
@@ -61,11 +61,12 @@ def _restore(work: Work) -> None:
         comparison = compare_with_source(address, fetched, programs, work.report)
         if not comparison.equal:
             raise RecoveryError(
-                f"What was restored is not what was backed up: {'; '.join(comparison.differences[:5])}.",
-                hint="name another backup (--backup): `tmi-ops backups` lists them",
+                f"The restored database differs from its backup: {'; '.join(comparison.differences[:5])}.",
+                detail="It was not put into service.",
+                hint="name another backup with --backup; `tmi-ops backups` lists them",
             )
-        detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows, each as when it was backed up."
-        work.answer(Answer(title="Fingerprints of the backup", outcome="passed", detail=detail))
+        detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows equal the backup."
+        work.answer(Answer(title="Backup fingerprints", outcome="passed", detail=detail))
         for answer in ask_running(server, programs, manifest.database, None, Bound()):
             if answer.title != TITLES["heartbeat"]:
                 work.answer(answer)

@@ -1,6 +1,6 @@
-"""What the recovery from a complete failure will do: the store's facts in, a plan out.
+"""The plan of the recovery from a complete failure, from the store's facts.
 
-No server is asked but the cache, and that one only for what it still knows of revoked tokens.
+The only server it asks is the cache, for its revoked tokens.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ RUNBOOK = "everything"
 
 @dataclass(frozen=True)
 class EverythingWish:
-    """What is asked for.
+    """The user's request.
 
     Args:
         into: the new data directory, absent or empty.
-        moment: None: as much as the store has, and where that is not sound, the last moment that is.
+        moment: None: the end of the archive, or if that is not sound, the last moment that is.
         cluster: system identifier; None: that of the newest base backup.
         owner: the account that will run the new cluster; None: one that can.
-        with_cache: bring the cache in line, where there is one.
+        with_cache: reconcile the cache, if there is one.
         from_shadow: promote this machine's shadow instead of restoring.
     """
 
@@ -66,9 +66,9 @@ class EverythingWish:
 
 @dataclass(frozen=True)
 class EverythingFacts:
-    """What the store has: base backups with WAL, or (`recovery` is None) a logical backup only.
+    """What the store has: base backups with WAL, or (`recovery` is None) only a logical backup.
 
-    `cache`: what is to be known of the cache and its revoked tokens, a sentence each. `shadow`: what it said last.
+    `cache`: notes on the cache and its revoked tokens. `shadow`: its last report.
     """
 
     recovery: RecoveryFacts | None
@@ -80,11 +80,11 @@ class EverythingFacts:
 
 
 def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
-    """Read what the plan rests on, and make it. Nothing is touched.
+    """Read the facts and make the plan. Changes nothing.
 
     Raises:
-        RecoveryError: the store has no backup, or an earlier run is not over.
-        ProgramError: programs of the backups' version are not here.
+        RecoveryError: the store has no backup, or an earlier run is not finished.
+        ProgramError: PostgreSQL programs of the backups' version are not installed.
         StoreError: the store failed.
     """
     refuse_unfinished(settings, store, (RUNBOOK,), report)
@@ -128,19 +128,19 @@ def _with_shadow(
     obstacles: tuple[Obstacle, ...],
 ) -> EverythingFacts:
     """Raises:
-    RecoveryError: there is no shadow here, or it is of another cluster.
+    RecoveryError: this machine has no shadow, or it is of another cluster.
     """
     seed = require_shadow(settings)
     if seed.system_identifier != facts.system_identifier:
         raise RecoveryError(
-            f"The shadow is of the cluster {seed.system_identifier}, not of {facts.system_identifier}.",
-            hint=f"--cluster {seed.system_identifier}, or leave out --from-shadow",
+            f"The shadow follows the cluster {seed.system_identifier}, not {facts.system_identifier}.",
+            hint=f"use --cluster {seed.system_identifier}, or omit --from-shadow",
         )
     return EverythingFacts(facts, None, application, notes, obstacles, read_local(settings))
 
 
 def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
-    """Decide. Pure but for the clock."""
+    """Make the plan. Pure except for the clock."""
     application, logical = facts.application, facts.logical
     database = logical.database if logical else settings.postgres.database
     cluster = facts.recovery.system_identifier if facts.recovery else ""
@@ -154,9 +154,9 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
             *cache.steps_after_jump(settings, wanted=wish.with_cache),
             *start_steps(application),
         ),
-        untouched="Nothing in the store is touched, nor any running server but the cache."
+        untouched="The store is not changed, nor is any running server except the cache."
         if settings.redis and wish.with_cache
-        else "Nothing in the store, and no running server, is touched.",
+        else "The store is not changed, nor is any running server.",
         notes=(*_notes(settings, facts), *serve_notes(wish.serve), *facts.cache),
         afterwards=(
             *cache.left_undone(settings, wanted=wish.with_cache),
@@ -185,38 +185,40 @@ def _recover_step(facts: EverythingFacts, wish: EverythingWish) -> Step:
     if facts.logical is not None:
         return Step(
             name="restore",
-            does=f"make a new cluster in {wish.into} with the roles and the database of {facts.logical.backup_id}, "
-            "and compare every row with its fingerprint",
-            way_back="remove it",
+            does=f"create a new cluster in {wish.into}, restore the roles and the database of "
+            f"{facts.logical.backup_id}, and compare every table with its fingerprint",
+            way_back="remove the directory",
         )
     if wish.from_shadow:
         return Step(
             name="recover",
-            does=f"have the shadow replay all that is archived, promote it, move it into {wish.into}, and check it "
-            "(schema, built-in rows, heartbeat; its pages and relations it has checked itself)",
-            way_back="remove it; the shadow is restored from the store again when it is run",
+            does=f"let the shadow replay all archived WAL, promote it, move it to {wish.into}, and check it (schema, "
+            "built-in rows, heartbeat; it has already checked its pages and relations)",
+            way_back="remove the directory; the shadow is restored from the store the next time it runs",
         )
-    where = wish.moment.target.words() if wish.moment else "the end of what is archived"
+    where = wish.moment.target.words() if wish.moment else "the end of the archive"
     return Step(
         name="recover",
-        does=f"restore base backup and WAL to {where} into {wish.into}, and check it (page checksums, pg_amcheck, "
-        "schema, built-in rows, heartbeat)",
-        way_back="remove it",
+        does=f"restore base backup and WAL to {where} into {wish.into} and check the result (page checksums, "
+        "pg_amcheck, schema, built-in rows, heartbeat)",
+        way_back="remove the directory",
     )
 
 
 def _shadow_note(state: LocalState) -> str:
     report = state.report
-    verified = "nothing yet" if report.verified_to is None else f"{report.verified_to:%Y-%m-%d %H:%M:%S %Z}"
-    late = f" It is kept {time_words(report.delay_s)} late on purpose, and catches up first." if report.delay_s else ""
+    until = (
+        "no commit yet" if report.verified_to is None else f"commits up to {report.verified_to:%Y-%m-%d %H:%M:%S %Z}"
+    )
+    late = f" It is delayed by {time_words(report.delay_s)} on purpose and catches up first." if report.delay_s else ""
     stopped = f" It is stopped: {report.stopped_by.what}" if report.stopped_by else ""
-    return f"The shadow {report.name} has replayed what was committed until {verified}.{late}{stopped}"
+    return f"The shadow {report.name} has replayed {until}.{late}{stopped}"
 
 
 def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
     if facts.logical is not None:
         age = time_words((datetime.now(UTC) - facts.logical.snapshot_at).total_seconds())
-        return (f"The store has no base backup: what was written in the {age} since the logical backup is lost.",)
+        return (f"The store has no base backup: everything written in the {age} since the logical backup is lost.",)
     if facts.recovery is None:
         raise AssertionError
     if facts.shadow is not None:
@@ -227,7 +229,7 @@ def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
     notes += hole_notes(facts.recovery)
     if facts.recovery.other_clusters:
         others = ", ".join(facts.recovery.other_clusters)
-        notes.append(f"The store also has other clusters: {others}. Choose one with --cluster.")
+        notes.append(f"The store also has backups of other clusters: {others}. Select one with --cluster.")
     if settings.environment == "production":
-        notes.append("The new server has no certificate yet: connections to it are not encrypted until it has one.")
+        notes.append("The new server has no certificate yet; connections to it are not encrypted until it has one.")
     return tuple(notes)

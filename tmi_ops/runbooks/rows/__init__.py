@@ -1,1 +1,1 @@
-"""The runbook for accidental deletion or change: rows and columns come back; the cache drops its stale copies."""
+"""Runbook for accidental deletion or change: restore rows and columns, then drop stale copies from the cache."""

@@ -1,8 +1,8 @@
-"""The deeds of the runbook. What is written is written in one transaction, so that a crash leaves all of it or nothing.
+"""The actions of the runbook. Everything is written in one transaction, so a crash leaves all of it or nothing.
 
-The transaction's number and what it did are in the journal before the commit. Resumed in another process, the living
-server is asked what became of it: committed, it is not done again, whatever the application has written since; else the
-past is restored again and compared anew, and where the database has changed since somebody agreed, nothing is done.
+The transaction id and its result are in the journal before the commit. When resumed in another process, the live server
+is asked for the transaction's outcome: if it committed, it is not repeated, whatever the application has written since.
+If not, the past is restored and compared again, and nothing is done if the database has changed since the confirmation.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.transactions import transaction_outcome
@@ -33,14 +34,14 @@ from tmi_ops.shadow.past import past_of
 
 @dataclass(frozen=True)
 class Opened:
-    """A past that stands beside the living database already, and what was planned on it."""
+    """An open past next to the live database, and the plan made from it."""
 
     sides: Sides
     plan: RescuePlan | ColumnsPlan
 
     @classmethod
     def of(cls, sides: Sides, selection: Selection, past: str, report: Report) -> Opened:
-        """Plan what the selection asks for: columns, where it names any, else rows. `past`: which one, in words."""
+        """Plan the selection: columns if it names any, else rows. `past`: a description of the past."""
         plan = plan_columns if selection.columns else plan_rescue
         if selection.values is not None:
             sides = with_values_only(sides, selection.values)
@@ -48,7 +49,7 @@ class Opened:
 
 
 class Signed(Fact):
-    """The transaction that was about to be committed, and what is to be said of it if it was."""
+    """The transaction that was about to commit, and its result if it did."""
 
     transaction: int
     answer: Answer
@@ -56,7 +57,7 @@ class Signed(Fact):
 
 
 def actions(opened: Opened | None = None) -> Actions:
-    """The deeds by step; on what is opened already, or on what they open themselves."""
+    """The actions by step; they use `opened`, or open the past themselves."""
 
     def bring_rows_back(work: Work) -> None:
         if _was_committed(work):
@@ -71,7 +72,7 @@ def actions(opened: Opened | None = None) -> Actions:
                     lambda number, done: _sign(work, number, _answer_of_columns(done), _said_of_columns(done)),
                 )
             elif not ready.plan.rows and not ready.plan.unsolved:
-                work.say("all of it is as it was: the rows are back already")
+                work.say("The rows are already as they were; nothing to do.")
                 return
             else:
                 _require_agreed(work, ready.plan)
@@ -100,7 +101,7 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
 
 
 def _was_committed(work: Work) -> bool:
-    """Whether an earlier attempt at this step did it, and only could not say so."""
+    """Whether an earlier attempt at this step committed but was cut off before it could record that."""
     signed = work.journal.known(Signed)
     if signed is None:
         return False
@@ -108,8 +109,8 @@ def _was_committed(work: Work) -> bool:
         outcome = transaction_outcome(connection, signed.transaction)
     if outcome == "in progress":
         raise RecoveryError(
-            f"The server is still at transaction {signed.transaction} of the attempt that was cut off.",
-            hint="see pg_stat_activity, and pg_prepared_xacts if no session has it; wait until it is over",
+            f"Transaction {signed.transaction} of the attempt that was cut off is still running on the server.",
+            hint="wait until it ends; see pg_stat_activity, or pg_prepared_xacts if no session has it",
             transient=True,
         )
     if outcome == "committed":
@@ -123,8 +124,9 @@ def _require_agreed(work: Work, plan: RescuePlan | ColumnsPlan) -> None:
     if plan.digest != wish.digest:
         what = "values" if wish.selection.columns else "rows"
         raise RecoveryError(
-            f"The {what} that would be written now are not what was agreed to: the database has changed since.",
-            hint="look at it anew with the same command and --dry-run, and begin a new run",
+            f"The database has changed since the plan was confirmed: other {what} would be written now.",
+            hint="review the plan with the same command and --dry-run, then start a new run",
+            code=Code.ROWS_CHANGED,
         )
 
 
@@ -140,37 +142,37 @@ def _tell(work: Work) -> None:
 
 def _answer_of_rows(rescued: Rescued) -> Answer:
     tables = tuple(
-        f"{name}: {written.inserted:,} inserted, {written.updated:,} changed back"
+        f"{name}: {written.inserted:,} inserted, {written.updated:,} updated"
         + (f", {written.altered:,} altered by triggers" if written.altered else "")
         for name, written in rescued.tables.items()
     )
-    sequences = tuple(f"sequence {name} goes on after {value:,}" for name, value in rescued.sequences.items())
-    recreated = tuple(f"{thing} was created again" for thing in rescued.recreated)
+    sequences = tuple(f"sequence {name} set to {value:,}" for name, value in rescued.sequences.items())
+    recreated = tuple(f"recreated {thing}" for thing in rescued.recreated)
     detail = f"{'; '.join(rescued.checks)}."
-    return Answer(title="The rows", outcome="passed", detail=detail, findings=(*tables, *sequences, *recreated))
+    return Answer(title="Rows restored", outcome="passed", detail=detail, findings=(*tables, *sequences, *recreated))
 
 
 def _said_of_rows(rescued: Rescued) -> str:
     tables = len(rescued.tables)
-    return f"{rescued.rows:,} rows are back in {tables} table{'' if tables == 1 else 's'}"
+    return f"Restored {rescued.rows:,} rows in {tables} table{'' if tables == 1 else 's'}."
 
 
 def _answer_of_columns(restored: ColumnsRestored) -> Answer:
     plan = restored.plan
     return Answer(
-        title="The column",
+        title="Columns restored",
         outcome="passed",
         detail=f"{'; '.join(restored.checks)}.",
         findings=(
-            *(f"{what} is back" for what in plan.returning),
-            *(f"{name} may be NULL, unlike then" for name in restored.nullable),
-            *(f"did not come back: {what}" for what in plan.belongings.lost),
+            *(f"restored {what}" for what in plan.returning),
+            *(f"{name} was NOT NULL and now allows NULL" for name in restored.nullable),
+            *(f"not restored: {what}" for what in plan.belongings.lost),
         ),
     )
 
 
 def _said_of_columns(restored: ColumnsRestored) -> str:
-    return f"{restored.plan.names} of {restored.plan.table} is back, with the values of then in {restored.rows:,} rows"
+    return f"Restored {restored.plan.names} of {restored.plan.table}, with its past values in {restored.rows:,} rows."
 
 
 ACTIONS = actions()

@@ -1,4 +1,4 @@
-"""From the plan of a rescue to the runbook that carries it out. Only the cache is asked, whether it answers."""
+"""The runbook for the plan of a rescue. Asks only the cache, whether it answers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ROWS, COLUMN = "rows", "column"
 def runbook_of(
     settings: Settings, moment: Moment, rescue: RescuePlan | ColumnsPlan, *, with_cache: bool = True
 ) -> Plan:
-    """The steps, with the wish that finds the same rows again."""
+    """The steps, with the request that selects the same rows again."""
     if isinstance(rescue, ColumnsPlan):
         writing = _columns_step(rescue)
-        untouched = "No row is deleted, no other column changed, no trigger switched off."
+        untouched = "No row is deleted, no other column is changed, no trigger is disabled."
     else:
         writing = _rows_step(rescue)
-        untouched = "No row is deleted, no trigger switched off; the application may go on all the while."
+        untouched = "No row is deleted and no trigger is disabled. The application can keep running."
     return Plan(
         runbook="rows",
-        title=f"Bring back {rescue.selection.words()}",
+        title=f"Restore {rescue.selection.words()}",
         subject=f"{rescue.database} on {settings.postgres.host}:{settings.postgres.port}, as of {rescue.past}",
         steps=(writing, *steps_after_rows(settings, wanted=with_cache)),
         untouched=untouched,
@@ -42,8 +42,8 @@ def _rows_step(rescue: RescuePlan) -> Step:
     tables = sum(1 for table in rescue.tables if table.written)
     return Step(
         name=ROWS,
-        does=f"{_deeds(insert, update, values)} in {tables} table{'' if tables == 1 else 's'}, in one transaction that "
-        "is compared with the past before it is committed",
+        does=f"{_deeds(insert, update, values)} in {tables} table{'' if tables == 1 else 's'}, in one transaction; "
+        "compare the result with the past before the commit",
         effect="irreversible",
     )
 
@@ -52,17 +52,17 @@ def _deeds(insert: int, update: int, values: SetColumns | None) -> str:
     columns = f"{' and '.join(values.columns)} of " if values else ""
     deeds = [
         f"insert {insert:,} row{'' if insert == 1 else 's'}" if insert or not update else "",
-        f"change back {columns}{update:,} row{'' if update == 1 else 's'}" if update else "",
+        f"update {columns}{update:,} row{'' if update == 1 else 's'}" if update else "",
     ]
     return " and ".join(filter(None, deeds))
 
 
 def _columns_step(rescue: ColumnsPlan) -> Step:
-    others = f"; {rescue.others:,} others get {rescue.others_get()}" if rescue.others else ""
+    others = f"; {rescue.others:,} other rows get {rescue.others_get()}" if rescue.others else ""
     return Step(
         name=COLUMN,
-        does=f"add {rescue.names} to {rescue.table} and fill in {rescue.rows:,} rows what they held{others}; in one "
-        "transaction that is compared with the past before it is committed, and holds the table: the application "
-        "waits for it that long",
+        does=f"add {rescue.names} to {rescue.table} and set its past values in {rescue.rows:,} rows{others}; in one "
+        "transaction, which is compared with the past before the commit and locks the table: the application waits "
+        "for it",
         effect="irreversible",
     )

@@ -1,4 +1,4 @@
-"""What was asked for, as the journal keeps it: enough to find the same rows again in another process."""
+"""The request as the journal stores it: enough to select the same rows again in another process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tmi_ops.runbooks.plan import Fact
 
 
 class WishedRows(Fact):
-    """Rows of one table, as `TableRows`."""
+    """See `TableRows`."""
 
     table: str
     where: str | None = None
@@ -19,21 +19,21 @@ class WishedRows(Fact):
 
 
 class WishedColumn(Fact):
-    """As `TableColumn`."""
+    """See `TableColumn`."""
 
     table: str
     column: str
 
 
 class WishedValues(Fact):
-    """As `SetColumns`."""
+    """See `SetColumns`."""
 
     table: str
     columns: tuple[str, ...]
 
 
 class RowsWish(Fact):
-    """The past, the rows or columns, and the digest of the plan that somebody agreed to."""
+    """The past, the rows or columns, and the digest of the plan that was confirmed."""
 
     time: datetime | None = None
     lsn: int | None = None
@@ -67,7 +67,7 @@ class RowsWish(Fact):
 
 
 def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
-    """As `RowsWish` keeps it."""
+    """The stored form of a request."""
     target = moment.target or Target()
     return RowsWish(
         time=target.time,

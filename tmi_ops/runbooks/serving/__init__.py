@@ -1,1 +1,1 @@
-"""A recovered cluster goes into service: its configuration on this machine, its server, and how it is reached."""
+"""Puts a recovered cluster into service: its configuration for this machine, its server, and its connection strings."""

@@ -1,4 +1,4 @@
-"""The recovered cluster's files and roles made ready for service, its server started and stopped."""
+"""Prepares the recovered cluster's configuration and roles; starts and stops its server."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ START_WITHIN_S = 300
 
 
 def write_configuration(directory: Path, programs: Programs, listening: Listening, superuser: str) -> tuple[str, ...]:
-    """Give a stopped cluster the configuration of this machine; its source's files are kept beside. May be repeated.
+    """Configure a stopped cluster for this machine; keep the source's files next to it. May be repeated.
 
     Returns:
-        Settings of the source that were left out.
+        Settings of the source that were not carried over.
     """
     identity = owner_of(directory, programs)
     source: dict[str, str] = {}
@@ -63,17 +63,17 @@ def write_configuration(directory: Path, programs: Programs, listening: Listenin
 
 
 def socket_directory(directory: Path) -> str:
-    """The data directory, which nobody else can enter; none where its name is too long for a socket's."""
+    """The data directory, which nobody else can enter; empty if its path is too long for a socket."""
     return str(directory) if len(os.fsencode(directory)) <= LONGEST_SOCKET else ""
 
 
 def application_role(
     connection: psycopg.Connection[tuple[object, ...]], database: str, wanted: str | None, major: int
 ) -> str:
-    """The role that the application is to use: the one named, else the declared one, else the database's owner.
+    """The application's role: the named one, else the declared one, else the database's owner.
 
     Raises:
-        RecoveryError: the one named is not there.
+        RecoveryError: the named role does not exist.
     """
     roles = {str(name) for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
     if wanted is not None:
@@ -87,12 +87,12 @@ def application_role(
         "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (database,)
     ).fetchone()
     if row is None:
-        raise RecoveryError(f"The cluster has no database {database}.", hint="name it with POSTGRES_DB")
+        raise RecoveryError(f"The cluster has no database {database}.", hint="set POSTGRES_DB to its name")
     return str(row[0])
 
 
 def set_password(connection: psycopg.Connection[tuple[object, ...]], role: str, password: SecretStr) -> None:
-    """Let a role in with this password; the server sees its SCRAM verifier only."""
+    """Set a role's password and allow it to log in; the server gets only the SCRAM verifier."""
     verifier = connection.pgconn.encrypt_password(
         password.get_secret_value().encode(), role.encode(), b"scram-sha-256"
     ).decode()
@@ -104,7 +104,7 @@ def new_password() -> SecretStr:
 
 
 def start_server(directory: Path, programs: Programs, log: Path) -> None:
-    """Start the cluster's server so that it stays when we end; where it runs, nothing.
+    """Start the cluster's server, if it does not run; it keeps running when we exit.
 
     Raises:
         ProgramError: it did not start; the message has the end of its log.
@@ -123,14 +123,14 @@ def start_server(directory: Path, programs: Programs, log: Path) -> None:
     except ProgramError:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise ProgramError(
-            f"The server in {directory} does not start: {' / '.join(lines[-3:]) or 'its log is empty'}.",
-            detail="The recovered data is whole.",
-            hint=f"look at {log}; mend {directory / CONF} where it is to blame",
+            f"The server in {directory} did not start: {' / '.join(lines[-3:]) or 'its log is empty'}.",
+            detail="The recovered data is intact.",
+            hint=f"see {log}; if a setting is the cause, correct {directory / CONF}",
         ) from None
 
 
 def stop_server(directory: Path, programs: Programs) -> None:
-    """Stop the cluster's server; where none runs, nothing."""
+    """Stop the cluster's server, if it runs."""
     if running_server(directory) is None:
         return
     identity: ServerIdentity = owner_of(directory, programs)
@@ -141,7 +141,7 @@ def require_login(postgres: PostgresSettings) -> int:
     """Connect as the application will, and count the tables it sees.
 
     Raises:
-        DatabaseError: it is not let in.
+        DatabaseError: the login failed.
     """
     with connect(postgres) as connection:
         row = connection.execute(

@@ -1,8 +1,8 @@
-"""The configuration of a cluster that was recovered onto another machine than it came from. Pure.
+"""The configuration of a cluster that was recovered onto another machine. Pure.
 
-What its source had set for its behaviour is carried over by a list of what is known to be harmless. Everything else is
-not: places, addresses, certificates, libraries, hooks and standbys of another machine, archiving (two servers must not
-archive into one place), and whatever nobody has looked at yet. Whoever can write the backup writes these files.
+Only settings on a list of harmless ones are carried over from the source. Not carried over: paths, addresses,
+certificates, libraries, hooks and standbys of the other machine, archiving (two servers must not archive to one place),
+and unknown settings. Anyone who can write to the backup could have written these files.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from tmi_ops.postgres.configuration import quoted_value
 from tmi_ops.postgres.sizes import BLOCK, parse_size
 
-# What is carried over: numbers, switches and words that change how a server works and make it load, run, read, write or
-# reach nothing. Whole names, or with a star their beginning. A setting of a later PostgreSQL waits until it is known.
+# Settings that change how a server works but cannot make it load, run, read, write or connect to anything. Full names,
+# or a prefix with a star. A setting of a later PostgreSQL is not carried over until it is listed here.
 _CARRIED = (
     "array_nulls", "authentication_timeout", "client_connection_check_interval", "compute_query_id",
     "default_text_search_config", "lc_monetary", "lc_numeric", "lc_time",
@@ -45,15 +45,15 @@ _CARRIED = (
     "wal_recycle", "wal_retrieve_retry_interval", "wal_sender_timeout", "wal_skip_threshold",
     "wal_summary_keep_time", "wal_sync_method", "wal_writer_*", "work_mem", "xmlbinary", "xmloption",
 )  # fmt: skip
-# Of a carried setting no value may look like a place, an address or a program.
+# The value of a carried setting must not look like a path, an address or a program.
 _FREE_TEXT = ("log_line_prefix", "timezone", "log_timezone")
 _PLAIN_VALUE = re.compile(r"'(?:[^'\\/$`]|'')*'|[\w.+:-]+")
-BUFFERS_SHARE = 4  # a quarter of the memory, where the source's would be more than half of it
+BUFFERS_SHARE = 4  # a quarter of the memory, if the source's value exceeds half of it
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Where the server listens, and from where it lets in with a password, in CIDR."""
+    """Where the server listens, and the networks (CIDR) from which it accepts password logins."""
 
     port: int
     addresses: str
@@ -63,7 +63,7 @@ class Listening:
 
 @dataclass(frozen=True)
 class Configuration:
-    """`left_out`: settings of the source that were not carried over, by name."""
+    """`left_out`: names of the source's settings that were not carried over."""
 
     lines: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -72,11 +72,11 @@ class Configuration:
 def serving_configuration(
     source: Mapping[str, str], needed: Mapping[str, str], listening: Listening, memory: int
 ) -> Configuration:
-    """Decide.
+    """Decide which settings to write.
 
     Args:
         source: settings of the source, values as written.
-        needed: what the source's control file says of settings that the cluster's WAL was written with.
+        needed: settings from the source's control file with which the cluster's WAL was written.
         memory: bytes of this machine.
     """
     carried = {name: value for name, value in source.items() if _is_carried(name, value)}
@@ -98,14 +98,14 @@ def serving_configuration(
         "# Carried over from the source.",
         *(f"{name} = {value}" for name, value in sorted(carried.items())),
         "",
-        "# Of this machine.",
+        "# For this machine.",
         *(f"{name} = {quoted_value(value)}" for name, value in own.items()),
     ]
     return Configuration(tuple(lines), tuple(left_out))
 
 
 def access_lines(listening: Listening, superuser: str) -> tuple[str, ...]:
-    """pg_hba.conf: the server's own account as superuser through its socket, everybody else with a password."""
+    """pg_hba.conf: the server's own account as superuser through the socket, everyone else with a password."""
     hosts: Sequence[str] = ("127.0.0.1/32", "::1/128", *listening.allowed)
     return (
         f'local all "{superuser}" peer map=tmi_ops_owner',

@@ -1,6 +1,6 @@
-"""How the application reaches the recovered database: as variables, as an .env file, as a Kubernetes Secret.
+"""The application's connection to the recovered database: as variables, an .env file, or a Kubernetes Secret.
 
-The password is in files that only their owner may read, and nowhere else.
+The password is only in files that only their owner can read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODE = 0o600
 
 @dataclass(frozen=True)
 class SecretManifest:
-    """Where the manifest goes, and what the Secret is called."""
+    """The manifest's file, and the name of the Secret."""
 
     file: Path
     name: str
@@ -31,7 +31,7 @@ class SecretManifest:
 
 
 def connection_variables(postgres: PostgresSettings) -> dict[str, str]:
-    """The guide's variables and the server's own URL. Holds the password."""
+    """The guide's variables and TMI's own URL. Contains the password."""
     password = postgres.password.get_secret_value() if postgres.password else ""
     user, database = quote(postgres.user, safe=""), quote(postgres.database, safe="")
     return {
@@ -47,7 +47,7 @@ def connection_variables(postgres: PostgresSettings) -> dict[str, str]:
 
 
 def read_connection(file: Path) -> PostgresSettings | None:
-    """What an .env file of ours says; None where there is none."""
+    """Read an .env file of ours; None if there is none."""
     if not file.exists():
         return None
     values = dotenv_values(file)
@@ -62,12 +62,12 @@ def read_connection(file: Path) -> PostgresSettings | None:
 
 
 def write_env_file(file: Path, variables: Mapping[str, str]) -> None:
-    """Set these variables in an .env file; what else it says stays."""
+    """Set these variables in an .env file; its other lines stay."""
     write_private(file, with_values(file.read_text() if file.exists() else "", variables))
 
 
 def write_secret(manifest: SecretManifest, variables: Mapping[str, str]) -> None:
-    """A manifest for `kubectl apply -f`; JSON, which YAML contains."""
+    """Write a manifest for `kubectl apply -f`, as JSON, which is valid YAML."""
     metadata = {"name": manifest.name, **({"namespace": manifest.namespace} if manifest.namespace else {})}
     secret = {
         "apiVersion": "v1",

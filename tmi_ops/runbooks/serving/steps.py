@@ -45,13 +45,13 @@ OWN_FILE = "connection.env"
 
 
 class ServeWish(Fact):
-    """Where the server listens and how the application is told.
+    """Where the server listens, and how the application gets its connection.
 
     Args:
-        host: as which the application reaches it.
-        allowed: CIDRs that are let in with a password, beside this machine.
+        host: host name clients use to connect.
+        allowed: networks (CIDR) that may connect with a password, in addition to this machine.
         role: the application's; None: the declared one, or the database's owner.
-        env_file, secret_file: what is written; None: nothing there.
+        env_file, secret_file: files to write; None: do not write it.
     """
 
     port: int
@@ -75,32 +75,35 @@ def serve_steps(wish: ServeWish, directory: str, *, hook: bool) -> tuple[Step, .
     return (
         Step(
             name="provision",
-            does=f"configure the cluster for this machine (port {wish.port}, {wish.addresses}; nothing archived yet), "
-            "and give the application's role a password",
+            does=f"configure the cluster for this machine (port {wish.port}, {wish.addresses}, archiving off) and set "
+            "a password for the application's role",
         ),
         Step(name="serve", does=f"start its server in {directory} and log in as the application", way_back="stop it"),
         Step(
             name="connect",
             does=f"write the new connection strings to {where}",
             effect="irreversible",
-            way_back="bring back the files as they were",
+            way_back="restore the files as they were",
         ),
     )
 
 
 def serve_notes(wish: ServeWish) -> tuple[str, ...]:
-    """What a person should know of it, a sentence each."""
+    """Notes on the new server for the plan."""
     if wish.addresses not in ("localhost", LOOPBACK) and wish.host == LOOPBACK:
-        return (f"The connection strings will say {LOOPBACK}: name this machine with --host for others to reach it.",)
+        return (
+            f"The connection strings will use {LOOPBACK}. If clients connect from other machines, set --host to the "
+            "name of this one.",
+        )
     return ()
 
 
 def served_afterwards() -> tuple[str, ...]:
-    """What the new server needs of a person, a sentence each."""
+    """What a person must do for the new server."""
     return (
-        "Receive the new server's WAL (`tmi-ops wal stream`) and take a base backup of it (`tmi-ops backup base`): "
-        "until then nothing that is written to it can be recovered.",
-        "Give the new server its certificates.",
+        "Receive the new server's WAL (`tmi-ops wal stream`) and take a base backup of it (`tmi-ops backup base`). "
+        "Until then, nothing written to it can be recovered.",
+        "Install the new server's certificates.",
     )
 
 
@@ -122,22 +125,22 @@ def _provision(work: Work) -> None:
         postgres = PostgresSettings(
             host=wish.host, port=wish.port, user=role, password=password, database=recover.database, sslmode="prefer"
         )
-        # The file first: a password that was set and then forgotten would shut the application out.
+        # Write the file first: a password that is set but not stored would shut the application out.
         write_env_file(own, connection_variables(postgres))
         set_password(connection, role, password)
         _let_in(connection, work.journal.known(GateBefore))
     sockets = socket_directory(destination.directory)
     listening = Listening(wish.port, wish.addresses, wish.allowed, sockets)
     left_out = write_configuration(destination.directory, programs, listening, cluster.role)
-    work.say(f"The application's role is {role}; its password is in {own} only.")
+    work.say(f"The application's role is {role}; its password is only in {own}.")
     if left_out:
         work.say(
-            f"Of the source's settings these were left out: {', '.join(left_out)}. Its files are kept as *.source."
+            f"Settings of the source that were not carried over: {', '.join(left_out)}. Its files are kept as *.source."
         )
 
 
 def _let_in(connection: psycopg.Connection[Any], before: GateBefore | None) -> None:
-    """The fence of the server that this one takes over from is part of its WAL."""
+    """The fence on the old server is part of the replayed WAL, so lift it here."""
     for name, login in (before.roles if before else {}).items():
         if login:
             connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(name)))
@@ -155,14 +158,15 @@ def _serve(work: Work) -> None:
     postgres = _connection(work)
     tables = require_login(postgres)
     detail = (
-        f"{postgres.user} logs in at {postgres.host}:{postgres.port} and sees {tables} tables of {postgres.database}."
+        f"{postgres.user} can log in at {postgres.host}:{postgres.port} and sees {tables} tables in "
+        f"{postgres.database}."
     )
     work.answer(Answer(title="Login as the application", outcome="passed", detail=detail))
     work.say(detail)
     owner = destination.directory.owner()
     work.leave(
-        f"Have your service manager start the server in {destination.directory} at boot, as {owner}, to whom its files "
-        "belong."
+        f"Configure your service manager to start the server in {destination.directory} at boot, as {owner}, who owns "
+        "its files."
     )
 
 
@@ -181,7 +185,7 @@ def _connect(work: Work) -> None:
         write_secret(SecretManifest(Path(wish.secret_file), wish.secret_name, wish.secret_namespace), variables)
     environment = {**variables, "TMI_OPS_RUN_ID": work.journal.run_id}
     if run_hook(read_application(work.settings.variables), "connect", environment) is not None:
-        work.say(f"{VARIABLES['connect']} was run with the new connection in its environment.")
+        work.say(f"Ran {VARIABLES['connect']} with the new connection in its environment.")
     work.say(f"Written: {', '.join(wish.files) or work.directory / OWN_FILE}.")
 
 
@@ -193,11 +197,11 @@ def _connect_back(work: Work) -> None:
         elif _absent(work, file).exists():
             file.unlink(missing_ok=True)
         else:
-            work.say(f"{file} was not written on this machine; see to it where it was.")
+            work.say(f"{file} was not written on this machine; restore it where it was written.")
 
 
 def _keep(work: Work, file: Path) -> None:
-    """As it was before the run; an attempt that was cut off has kept it already."""
+    """Keep the file as it was before the run; an attempt that was cut off may have done so."""
     if _kept(work, file).exists() or _absent(work, file).exists():
         return
     if file.exists():
@@ -224,7 +228,7 @@ def _flat(file: Path) -> str:
 def _connection(work: Work) -> PostgresSettings:
     postgres = read_connection(work.directory / OWN_FILE)
     if postgres is None:
-        raise RecoveryError(f"{work.directory / OWN_FILE} is gone, and with it the application's new password.")
+        raise RecoveryError(f"{work.directory / OWN_FILE} is missing; it contained the application's new password.")
     return postgres
 
 

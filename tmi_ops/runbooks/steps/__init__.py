@@ -1,1 +1,1 @@
-"""Steps that runbooks share: each a deed, its undoing, and what it writes down for those after it."""
+"""Steps that runbooks share: each with its action, how it is undone, and the facts it records."""

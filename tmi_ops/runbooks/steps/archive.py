@@ -1,4 +1,4 @@
-"""The last WAL of a server that still answers, brought into the archive, so that what was committed is recovered."""
+"""Archives the last WAL of a server that still answers, so that the last commits are recovered."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops.wal.slot import read_our_server
 
 TITLE = "WAL archived up to the fence"
-# A receiver that is at work stores the open segment every few seconds; archive_command is as quick as its store.
+# A running receiver stores the open segment every few seconds; archive_command is as fast as its store.
 PATIENCE_S = 60.0
 _LOOK_EVERY_S = 0.5
-STEP = Step(name="archive", does="bring the server's last WAL into the archive, so that the least is lost")
+STEP = Step(name="archive", does="archive the server's last WAL, so that as little as possible is lost")
 
 
 def _archive(work: Work) -> None:
-    """What cannot be archived is said, and asked about before anything irreversible; it does not end the run."""
+    """A failure is reported and shown before anything irreversible; it does not stop the run."""
     try:
         reached = _bring_level(work)
     except OpsError as error:
-        detail = f"What was committed last may be missing from what is recovered: {error.message}"
+        detail = f"The last commits may be lost: {error.message}"
         work.answer(Answer(title=TITLE, outcome="failed", detail=detail))
-        work.say(f"The archive was not brought level: {error.message}")
+        work.say(f"The last WAL was not archived: {error.message}")
         return
-    work.answer(Answer(title=TITLE, outcome="passed", detail=f"Everything that was committed, up to {reached}."))
-    work.say(f"The archive holds everything up to LSN {reached}.")
+    work.answer(Answer(title=TITLE, outcome="passed", detail=f"The archive has all WAL up to {reached}."))
+    work.say(f"The archive has all WAL up to LSN {reached}.")
 
 
 def _bring_level(work: Work) -> str:
@@ -58,11 +58,13 @@ def _bring_level(work: Work) -> str:
 
 
 def _await_archiver(work: Work) -> str:
-    """Without a slot of ours archive_command may do it: have the open segment ended, and wait for it."""
+    """Without our slot, archive_command may archive: switch to a new segment and wait for the old one."""
     with connect(work.settings.postgres, "postgres") as connection:
         row = connection.execute("SELECT current_setting('archive_mode') <> 'off'").fetchone()
         if not row or not row[0]:
-            raise RecoveryError("Nothing archives this server's WAL: there is neither our slot nor archive_mode.")
+            raise RecoveryError(
+                "Nothing archives this server's WAL: it has no slot of tmi_ops, and archive_mode is off."
+            )
         segment, lsn = _end_segment(connection)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -70,14 +72,14 @@ def _await_archiver(work: Work) -> str:
             if last and last[0] and last[0][:24] >= segment:
                 return lsn
             time.sleep(_LOOK_EVERY_S)
-    raise RecoveryError(f"archive_command has not archived {segment} within {PATIENCE_S:.0f} s.")
+    raise RecoveryError(f"archive_command did not archive {segment} within {PATIENCE_S:.0f} s.")
 
 
 def _end_segment(connection: psycopg.Connection[Any]) -> tuple[str, str]:
-    """The name of the segment that is to be archived last, and the LSN up to which it holds WAL.
+    """The last segment to be archived, and the LSN up to which it has WAL.
 
-    Where nothing was written since a segment ended, PostgreSQL ends none, and answers with the beginning of the next
-    one, which it will not archive before something is written: what counts is the byte before that LSN.
+    If nothing was written since the last switch, PostgreSQL does not switch and returns the start of the next segment,
+    which it does not archive before something is written: so use the byte before that LSN.
     """
     row = connection.execute(
         """

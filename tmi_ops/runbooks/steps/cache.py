@@ -1,10 +1,10 @@
-"""The cache, once the database has changed under it: stale copies go, revoked tokens stay.
+"""Reconciles the cache after the database has changed: stale copies are dropped, revoked tokens kept.
 
-The application never waits for a cache: one that does not answer, refuses us or takes too long defers the step. It is
-told then, and done later by `tmi-ops cache reconcile` or by resuming the run.
+The application never waits for the cache: if it does not answer, refuses us or takes too long, the step is deferred and
+done later with `tmi-ops cache reconcile` or by resuming the run.
 
-Where the cache was lost as well, so is the list of revoked tokens, and they would open the door again. Nothing of ours
-brings that list back; that no token of before is taken any more is a person's to do, and is said before and after.
+If the cache was lost as well, so is its list of revoked tokens, and those tokens would be accepted again. That list
+cannot be recovered; a person must make old tokens invalid, and is told so before and after the run.
 """
 
 from __future__ import annotations
@@ -25,78 +25,81 @@ from tmi_ops.runbooks.plan import Step
 from tmi_ops.settings import CachePolicy, SessionPolicy, Settings
 
 CACHE_STEP = "cache"
-TITLE, REVOKED = "The cache", "Revoked tokens stay revoked"
-CHANGE_KEY = "change TMI's signing key before the application starts: every token ends, and everybody signs in again"
-# A million keys take a few seconds; the application is kept out meanwhile.
+TITLE, REVOKED = "Cache reconciled", "Revoked tokens stay revoked"
+CHANGE_KEY = (
+    "change TMI's signing key before the application starts: that invalidates every token, and all users must sign in "
+    "again"
+)
+# A million keys take a few seconds; the application is shut out meanwhile.
 WITHIN_S = 60.0
 _BATCH = 1000
-_WAY_BACK = "none is needed: the application fills it anew"
+_WAY_BACK = "not needed: the application refills the cache"
 
 
 def steps_after_jump(settings: Settings, *, wanted: bool) -> tuple[Step, ...]:
-    """For a database that has jumped back in time as a whole; none where there is no cache, or it is not wanted.
+    """For a database that was recovered to an earlier moment; empty without a cache, or if it is not wanted.
 
     Raises:
-        SettingsError: the policy is not one that can be followed.
+        SettingsError: the policy is invalid.
     """
-    sessions = "sessions too, so that everybody signs in again"
     if settings.cache.sessions == "keep-sessions":
-        sessions = "sessions stay"
-    return _steps(settings, f"knows of the lost time ({sessions}); revoked tokens stay revoked", wanted=wanted)
+        return steps_after_rows(settings, wanted=wanted)
+    return _steps(
+        settings, "stale copies and sessions", "all users must sign in again; revoked tokens are kept", wanted=wanted
+    )
 
 
 def steps_after_rows(settings: Settings, *, wanted: bool) -> tuple[Step, ...]:
-    """For rows that came back; time did not jump, so nobody has to sign in again. Otherwise as `steps_after_jump`."""
-    return _steps(settings, "holds of stale copies; sessions and revoked tokens stay", wanted=wanted)
+    """For restored rows; nobody has to sign in again. Otherwise as `steps_after_jump`."""
+    return _steps(settings, "stale copies", "sessions and revoked tokens are kept", wanted=wanted)
 
 
-def _steps(settings: Settings, what: str, *, wanted: bool) -> tuple[Step, ...]:
+def _steps(settings: Settings, dropped: str, then: str, *, wanted: bool) -> tuple[Step, ...]:
     Rules(settings.cache)
     if settings.redis is None or not wanted:
         return ()
-    does = f"drop what the cache at {settings.redis.describe()} {what}"
+    does = f"drop {dropped} from the cache at {settings.redis.describe()}; {then}"
     return (Step(name=CACHE_STEP, does=does, effect="irreversible", way_back=_WAY_BACK),)
 
 
 def cache_notes(settings: Settings, *, wanted: bool) -> tuple[str, ...]:
-    """What a person should know of the cache before saying yes, a sentence each. Changes nothing."""
+    """Notes on the cache for the plan. Changes nothing."""
     if settings.redis is None:
-        return (f"{NOT_CONFIGURED}, so none is brought in line.",) if wanted else ()
+        return (f"{NOT_CONFIGURED}, so none is reconciled.",) if wanted else ()
     if not wanted:
         return ()
     why = why_unanswered(settings.redis)
     if not why:
         return ()
     return (
-        f"The cache at {settings.redis.describe()} does not answer now ({why}). If that stays so, the step cache is "
-        "deferred and the run goes on without it.",
+        f"The cache at {settings.redis.describe()} does not answer now ({why}). If it still does not then, the step "
+        "cache is deferred and the run continues without it.",
     )
 
 
 def left_undone(settings: Settings, *, wanted: bool, policy: SessionPolicy | None = None) -> tuple[str, ...]:
-    """What is left to a person where the step is not part of the plan though there is a cache, a sentence each."""
-    return (f"Bring the cache in line: {_by_hand(policy)}.",) if settings.redis is not None and not wanted else ()
+    """What a person must do if there is a cache but the plan has no step for it."""
+    return (f"Reconcile the cache: {_by_hand(policy)}.",) if settings.redis is not None and not wanted else ()
 
 
 def revocation_notes(settings: Settings) -> tuple[str, ...]:
-    """What a person should know of the revoked tokens when much is lost, a sentence each. Changes nothing."""
+    """Notes on revoked tokens after a complete failure. Changes nothing."""
     revoked = settings.cache.revocations
     if not revoked:
         return ()
     if settings.redis is None:
-        return (f"If TMI has a cache and it was lost too, its list of revoked tokens is lost: {CHANGE_KEY}.",)
+        return (f"If TMI had a cache and it was lost too, the list of revoked tokens is lost: {CHANGE_KEY}.",)
     address, client = settings.redis.describe(), open_cache(settings.redis, retries=0)
     try:
         found = next((key for one in revoked for key in client.scan_iter(match=one, count=_BATCH)), None)
     except RedisError:
-        return (f"With the old cache its list of revoked tokens is lost: {CHANGE_KEY}.",)
+        return (f"If the cache was lost, so was its list of revoked tokens: {CHANGE_KEY}.",)
     finally:
         client.close()
     if found is not None:
         return ()
     return (
-        f"The cache at {address} knows of no revoked token. Unless you are sure that it was not lost too, "
-        f"{CHANGE_KEY}.",
+        f"The cache at {address} has no revoked tokens. Unless you are sure that it was not lost too, {CHANGE_KEY}.",
     )
 
 
@@ -105,7 +108,7 @@ def _after_jump(work: Work, *, may_be_new: bool) -> None:
     revoked = _revoked(plan, restarted_at, may_be_new=may_be_new)
     by_pattern = tuple(f"{pattern}: {keys:,} dropped" for pattern, keys in done.dropped)
     kept = tuple(f"{one.pattern}: {one.keys:,} kept, {one.because}" for one in plan.decisions if one.action == "keep")
-    detail = f"{done.keys:,} keys were dropped, {plan.kept:,} kept."
+    detail = f"{done.keys:,} keys dropped, {plan.kept:,} kept."
     work.answer(Answer(title=TITLE, outcome="passed", detail=detail, findings=(*by_pattern, *kept)))
     work.answer(revoked)
     work.say(detail)
@@ -116,14 +119,14 @@ def _after_jump(work: Work, *, may_be_new: bool) -> None:
 def _after_rows(work: Work) -> None:
     policy = work.settings.cache.model_copy(update={"sessions": "keep-sessions"})
     plan, done, _ = _brought_in_line(work, policy, by_hand="keep-sessions")
-    work.say(f"{done.keys:,} stale copies were dropped, {plan.kept:,} keys kept")
+    work.say(f"{done.keys:,} stale copies dropped, {plan.kept:,} keys kept.")
 
 
 def _brought_in_line(
     work: Work, policy: CachePolicy, by_hand: SessionPolicy | None = None
 ) -> tuple[Reconciliation, Reconciled, datetime | None]:
     """Raises:
-    DeferredError: the cache could not be brought in line now.
+    DeferredError: the cache could not be reconciled now.
     """
     redis = work.settings.redis
     if redis is None:
@@ -139,14 +142,13 @@ def _brought_in_line(
 
 def _deferred(work: Work, what: str, policy: SessionPolicy | None) -> DeferredError:
     return DeferredError(
-        f"The cache was not brought in line: {what.rstrip('.')}. Until it is, the application may show copies of what "
-        "is not there any more.",
+        f"The cache was not reconciled: {what.rstrip('.')}. Until it is, the application may show stale data.",
         hint=f"later: {_by_hand(policy)}, or `tmi-ops recover resume {work.journal.run_id}`",
     )
 
 
 def _left_out(work: Work) -> None:
-    raise _deferred(work, "you asked to leave it out", None)
+    raise _deferred(work, "it was left out on request", None)
 
 
 def _by_hand(policy: SessionPolicy | None) -> str:
@@ -155,19 +157,19 @@ def _by_hand(policy: SessionPolicy | None) -> str:
 
 def _revoked(plan: Reconciliation, restarted_at: datetime | None, *, may_be_new: bool) -> Answer:
     if may_be_new and not plan.revocations:
-        detail = "The cache knows of no revoked token: none was revoked, or the list of them was lost."
+        detail = "The cache has no revoked tokens: either none was revoked, or the list was lost."
     elif restarted_at is not None:
         detail = (
-            f"The cache was started anew at {restarted_at:%Y-%m-%d %H:%M:%S %Z}, from a snapshot: what was revoked "
-            "after that snapshot is not in it."
+            f"The cache was restarted at {restarted_at:%Y-%m-%d %H:%M:%S %Z} from a snapshot: tokens revoked after "
+            "that snapshot are not in it."
         )
     else:
-        return Answer(title=REVOKED, outcome="passed", detail=f"{plan.revocations:,} revocations were kept.")
+        return Answer(title=REVOKED, outcome="passed", detail=f"{plan.revocations:,} revocations kept.")
     return Answer(title=REVOKED, outcome="not run", detail=detail)
 
 
 def _restarted_at(client: Redis, work: Work) -> datetime | None:
-    """When the cache was started, where that was after the last transaction that was recovered and it keeps no log."""
+    """When the cache was started, if that was after the last recovered transaction and it has no append-only file."""
     from tmi_ops.runbooks.steps.recover import RecoveredCluster  # a rescue of rows need not load TMI's whole schema
 
     server, cluster = read_server(client), work.journal.known(RecoveredCluster)
@@ -178,7 +180,7 @@ def _restarted_at(client: Redis, work: Work) -> datetime | None:
 
 
 CACHE = Action(lambda work: _after_jump(work, may_be_new=False))
-# After a complete failure the cache that answers may not be the one that was.
+# After a complete failure, the cache that answers may be a new one.
 CACHE_OR_NEW = Action(lambda work: _after_jump(work, may_be_new=True))
 CACHE_OF_ROWS = Action(_after_rows)
 LEFT_OUT = Action(_left_out)

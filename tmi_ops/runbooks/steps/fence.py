@@ -1,7 +1,7 @@
-"""The fence: the application cannot connect until it is lifted, which brings back exactly how it was.
+"""The fence: the application cannot connect until it is lifted, which restores exactly the former state.
 
-Where the application has a role of its own, that role may not log in meanwhile. Where it uses ours, that would shut us
-out, so the database itself takes no connections; not even a superuser's.
+If the application has its own role, that role cannot log in meanwhile. If it shares ours, that would shut us out too,
+so the database itself accepts no connections, not even a superuser's.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tmi_ops.settings import PostgresSettings
 
 
 class Gate(Fact):
-    """What is shut: `roles`, or where there is none of its own for the application, the `database`."""
+    """What the fence closes: `roles`, or the `database` if the application has no role of its own."""
 
     database: str
     roles: tuple[str, ...]
 
 
 class GateBefore(Fact):
-    """How it was: whether each role might log in, and whether the database took connections."""
+    """The state before: whether each role could log in, and whether the database accepted connections."""
 
     roles: dict[str, bool]
     database_open: bool
@@ -41,7 +41,7 @@ class GateBefore(Fact):
 def choose_gate(
     connection: psycopg.Connection[Any], postgres: PostgresSettings, application: Application, names: Mapping[str, str]
 ) -> Gate:
-    """What the application comes in by; of a role that is not on the server `obstacles.py` tells.
+    """What to close for the application; `obstacles.py` reports roles that do not exist.
 
     Args:
         names: variables that may name roles (`TMI_OPS_ROLE_NAME_APP`).
@@ -56,20 +56,21 @@ def choose_gate(
 
 
 def fence_step(gate: Gate) -> Step:
-    who = f"the role {', '.join(gate.roles)}" if gate.roles else f"every role, superusers included, to {gate.database}"
+    who = f"by {', '.join(gate.roles)}" if gate.roles else f"to {gate.database}, by superusers too"
     return Step(
         name="fence",
-        does=f"refuse new connections of {who}, and end the sessions that are open",
+        does=f"refuse new connections {who}, and end the open sessions",
         effect="interrupts",
-        way_back="let the application in exactly as before",
+        way_back="allow the application to connect exactly as before",
     )
 
 
 def lift_step(gate: Gate) -> Step:
-    who = ", ".join(gate.roles) or "everybody"
+    who = ", ".join(gate.roles) or "all roles"
     return Step(
         name="lift",
-        does=f"let {who} in again, exactly as before; from then on the application writes to what was recovered",
+        does=f"allow {who} to connect again, exactly as before; from then on the application writes to the recovered "
+        "database",
         effect="irreversible",
     )
 
@@ -93,15 +94,15 @@ def _shut(work: Work) -> None:
                 end_sessions(connection, gate.database)
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(
-                f"{postgres.user} may not shut the application out: {first_line(error)}.",
+                f"The role {postgres.user} is not allowed to shut the application out: {first_line(error)}.",
                 hint=f"as a superuser: ALTER ROLE {postgres.user} CREATEROLE and GRANT pg_signal_backend TO "
                 f"{postgres.user}, or run this as a superuser",
             ) from None
-    work.say("No session of the application is left, and no new one can begin.")
+    work.say("The application has no open sessions and cannot connect.")
 
 
 def _lift(work: Work) -> None:
-    """What GateBefore says, whatever is there now. Where nothing was remembered, nothing was shut."""
+    """Restore what GateBefore says, whatever the state is now. Without it, nothing was closed."""
     gate, before = gate_of(work), work.journal.known(GateBefore)
     if before is None:
         return
@@ -111,7 +112,7 @@ def _lift(work: Work) -> None:
                 connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
         if before.database_open:
             allow_connections(connection, gate.database, allowed=True)
-    work.say("The application may connect as before.")
+    work.say("The application can connect as before.")
 
 
 def _before(connection: psycopg.Connection[Any], gate: Gate) -> GateBefore:
@@ -132,15 +133,15 @@ def _end_sessions_of(connection: psycopg.Connection[Any], gate: Gate) -> None:
     ).fetchall():
         if time.monotonic() > deadline:
             raise RecoveryError(
-                f"Sessions of {', '.join(gate.roles)} do not end.",
-                hint="see pg_stat_activity for what they wait for, and pg_prepared_xacts for what no session owns",
+                f"Sessions of {', '.join(gate.roles)} did not end within {END_SESSIONS_TIMEOUT_S:.0f} s.",
+                hint="see pg_stat_activity for what they wait for, and pg_prepared_xacts for prepared transactions",
                 transient=True,
             )
         time.sleep(0.1)
 
 
 def _lift_and_start(work: Work) -> None:
-    """The application is started again only once it may connect."""
+    """Start the application only once it can connect."""
     _lift(work)
     if work.journal.last(STOP_STEP) is not None:
         run_step_hook(work, "start")

@@ -1,4 +1,4 @@
-"""What a recovery begins with is held: no prune takes it away meanwhile, nor before a person looked at the result."""
+"""Holds the base backups of a recovery, so that none is pruned during it, or before someone has checked the result."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ STEP = Step(
     way_back="release them",
 )
 
-RELEASE = "The base backups stay held: release them (`tmi-ops release`, see `tmi-ops holds`) once you are content."
+RELEASE = "When you have checked the result, release the base backups: `tmi-ops release`; see `tmi-ops holds`."
 
 
 class Held(Fact):
-    """The base backups that the run may begin with."""
+    """The base backups that the run may restore."""
 
     bases: tuple[str, ...]
 
 
 def _hold(work: Work) -> None:
-    """Nothing that this recovery, or a second try at it, begins with may be pruned meanwhile."""
-    reason = f"{work.journal.run_id} recovers from it"
+    reason = f"used by the recovery {work.journal.run_id}"
     for backup_id in _held(work):
         try:
             hold_backup(work.store, backup_id, reason)
         except ObjectExistsError:
             continue
-    work.say(f"Base backups held: {len(_held(work))}; `tmi-ops holds` lists them.")
+    work.say(f"Base backups held: {len(_held(work))}. `tmi-ops holds` lists them.")
 
 
 def _held(work: Work) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The directory that a run recovers into: claimed while it is empty, and only then the run's to clear.
+"""The directory that a run recovers into: claimed while it is empty; only then may the run remove what is in it.
 
-The claim is a file beside it, which names the run: a journal may be taken up on another machine, where there may be
-something else under the same name.
+The claim is a file next to it that names the run: a run may be resumed on another machine, where the same path may hold
+something else.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tmi_ops.recovery.point_in_time.server import bring_back_settings
 from tmi_ops.runbooks.execution import Work
 from tmi_ops.runbooks.plan import Fact
 
-# A server whose starter was killed is stopped by its guard.
+# If the process that started a server is killed, the server's guard stops it.
 STOPPED_WITHIN_S = 60.0
 
 
 class Place(Fact):
-    """A data directory, and beside it the one for tablespaces.
+    """A data directory, and next to it the one for tablespaces.
 
-    `owner`: the account that it is made for; None: whoever can run a server there (see server.py: owner_of).
+    `owner`: the account that will own it; None: one that can run a server there (see server.py: owner_of).
     """
 
     directory: str
@@ -34,7 +34,7 @@ class Place(Fact):
 
 
 class Claimed(Fact):
-    """The directory was empty when the run took it on `host`; all that is in it since is the run's."""
+    """The directory was empty when the run claimed it on `host`; everything in it since belongs to the run."""
 
     directory: str
     host: str = ""
@@ -45,11 +45,11 @@ def place_of(place: Place) -> Destination:
     return Destination(directory, tablespace_root=directory.with_name(f"{directory.name}-tablespaces"))
 
 
-def require_empty(directory: Path, hint: str = "give another directory") -> None:
-    """Refuse to write where there is anything.
+def require_empty(directory: Path, hint: str = "name another directory") -> None:
+    """Refuse a directory that is not empty.
 
     Raises:
-        RecoveryError: there is.
+        RecoveryError: it is not.
     """
     destination = place_of(Place(directory=str(directory)))
     for place in (destination.directory, destination.tablespace_root):
@@ -60,15 +60,15 @@ def require_empty(directory: Path, hint: str = "give another directory") -> None
 
 
 def claim(work: Work, place: Place) -> None:
-    """Take the directory for this run; what an attempt that was cut off left there is cleared away.
+    """Claim the directory for this run; remove what an attempt that was cut off left there.
 
     Raises:
-        RecoveryError: it holds what is not the run's.
+        RecoveryError: it holds something that is not the run's.
     """
     if is_claimed(work, place):
         empty(place)
     else:
-        require_empty(Path(place.directory), "move aside what is in it, then go on")
+        require_empty(Path(place.directory), "move its content elsewhere, then continue")
         mark = _mark(place)
         mark.parent.mkdir(parents=True, exist_ok=True)
         write_durably(mark, f"{work.journal.run_id}\n".encode())
@@ -77,7 +77,7 @@ def claim(work: Work, place: Place) -> None:
 
 
 def is_claimed(work: Work, place: Place) -> bool:
-    """Whether what the directory holds on this machine is the run's."""
+    """Whether the directory on this machine belongs to the run."""
     try:
         return _mark(place).read_text().strip() == work.journal.run_id
     except OSError:
@@ -85,19 +85,19 @@ def is_claimed(work: Work, place: Place) -> bool:
 
 
 def holds_cluster(work: Work, place: Place) -> bool:
-    """Whether a cluster that the run made is there."""
+    """Whether it holds a cluster that the run created."""
     return is_claimed(work, place) and (Path(place.directory) / "PG_VERSION").exists()
 
 
 def clear(work: Work, place: Place) -> None:
-    """Remove what the run put there; where it never claimed the directory on this machine, nothing."""
+    """Remove what the run put there; nothing if it never claimed the directory on this machine."""
     if is_claimed(work, place):
         _remove(place)
         _mark(place).unlink()
 
 
 def empty(place: Place) -> None:
-    """Remove what is there, so that it can be written to anew, by the account that it is made for."""
+    """Empty the directory and give it to its owner."""
     _remove(place)
     _make(place)
 
@@ -111,7 +111,7 @@ def _remove(place: Place) -> None:
 
 
 def _make(place: Place) -> None:
-    """A recovery runs as the owner of the directory, and leaves the files to him."""
+    """A recovery runs as the owner of the directory."""
     if place.owner is None:
         return
     directory = Path(place.directory)
@@ -125,7 +125,7 @@ def _mark(place: Place) -> Path:
 
 
 def tidy(place: Place) -> Destination:
-    """The place, ready to be started: what an attempt that was cut off left of its work is gone."""
+    """The place, ready for a server start: leftovers of an attempt that was cut off are removed."""
     destination = place_of(place)
     await_stopped(destination.directory)
     bring_back_settings(destination)
@@ -137,17 +137,17 @@ def await_stopped(directory: Path) -> None:
     """Wait until no server runs in a directory.
 
     Raises:
-        RecoveryError: one does, and does not end.
+        RecoveryError: one does, and does not stop.
     """
     deadline = time.monotonic() + STOPPED_WITHIN_S
     while (process := running_server(directory)) is not None:
         if time.monotonic() > deadline:
-            raise RecoveryError(f"A server still runs in {directory}: process {process}.", hint="stop it")
+            raise RecoveryError(f"A server still runs in {directory}: process {process}.", hint="stop that server")
         time.sleep(0.1)
 
 
 def running_server(directory: Path) -> int | None:
-    """The process id of the server that runs in a data directory; None: none does."""
+    """The process id of the server that runs in a data directory; None if none does."""
     try:
         process = int((directory / "postmaster.pid").read_text().split("\n", 1)[0])
         command = Path(f"/proc/{process}/cmdline").read_bytes()

@@ -1,7 +1,7 @@
-"""The cluster as it was at the last good moment, in a directory of its own: restored, asked, and kept when it is sound.
+"""Restores the cluster into its own directory, checks it, and keeps it if it is sound.
 
-With a moment given, the base backups that lead to it are tried, the best first. Without one, candidates.py decides what
-is tried next. What a trial found is written down, so that a crash costs one restore and not all of them.
+With a given moment, the base backups that lead to it are tried, the best first. Without one, candidates.py decides what
+to try next. The result of each trial is recorded, so that a crash costs only one restore.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tmi_ops.drill.chain import Bound
 from tmi_ops.drill.copy import running_cluster
 from tmi_ops.drill.evidence import TITLES
 from tmi_ops.drill.source import SourceReading, read_source
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.unprivileged import ServerIdentity
@@ -34,13 +35,13 @@ from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, empty, ho
 from tmi_ops.shadow.report import ShadowReport
 from tmi_ops.shadow.taking import take_shadow
 
-NEXT_STEP = "name an earlier moment (--to-time), or take a base backup out of the choice by proving it: `tmi-ops drill`"
+NEXT_STEP = "name an earlier moment (--to-time), or exclude a bad base backup by verifying it: `tmi-ops drill`"
 
-REACH = "All that was archived is there"
+REACH = "Target reached"
 
 
 class Moment(Fact):
-    """A target as it was given, for the journal: one of these, or none for the end of the WAL."""
+    """A target as stored in the journal: one of these, or none for the end of the WAL."""
 
     time: AwareDatetime | None = None
     lsn: int | None = None
@@ -53,15 +54,15 @@ class Moment(Fact):
 
 
 class RecoverWish(Fact):
-    """What is to be recovered.
+    """What to recover.
 
     Args:
-        moment: None: the last good one is looked for.
-        backup: id of the base backup to begin with; None: the best.
+        moment: None: find the last good one.
+        backup: id of the base backup to restore; None: the best.
         limit: how many restores may be tried.
-        ask_source: hold what was recovered against the configured server.
-        living: a server lives that can tell later steps what is lost.
-        shadow: this machine's shadow is promoted; nothing is restored.
+        ask_source: compare what was recovered with the configured server.
+        living: a live server can tell later steps what is lost.
+        shadow: promote this machine's shadow instead of restoring.
     """
 
     system_identifier: str
@@ -76,7 +77,7 @@ class RecoverWish(Fact):
 
 
 class Trials(Fact):
-    """What was tried so far."""
+    """The trials so far."""
 
     trials: tuple[Trial, ...] = ()
 
@@ -86,9 +87,9 @@ class RecoveredCluster(Fact):
 
     Args:
         role: its superuser.
-        lsn, last_commit_at: where it stands; `whole`: nothing that was archived lies beyond.
-        missing: the WAL segment beyond which it could not be followed; empty: none is missing.
-        timeline: the one it is on now.
+        lsn, last_commit_at: its position; `whole`: all archived WAL was replayed.
+        missing: the WAL segment at which replay had to stop; empty if none is missing.
+        timeline: its current timeline.
     """
 
     role: str
@@ -113,7 +114,7 @@ def cluster_programs(work: Work) -> Programs:
 def _recover(work: Work) -> None:
     wish = wish_of(work)
     if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, wish.place):
-        work.say("It had been recovered before the run was cut off.")
+        work.say("It was already recovered before the run was cut off.")
         return
     work.forget(RecoveredCluster)
     claim(work, wish.place)
@@ -133,32 +134,34 @@ def _clear(work: Work) -> None:
 
 
 def lost_cluster(work: Work) -> str:
-    """Whether the recovered cluster is on this machine; it is put there again as long as nobody was told of it.
+    """Why the cluster must be recovered again on this machine; empty if it is here.
 
     Raises:
-        RecoveryError: the application was.
+        RecoveryError: it is in service on another machine.
     """
     place, claimed = wish_of(work).place, work.journal.known(Claimed)
     if holds_cluster(work, place):
         return ""
-    where = f"It was on {claimed.host}, and" if claimed and claimed.host else "It"
+    where = f"The cluster was on {claimed.host} and" if claimed and claimed.host else "The cluster"
     if work.journal.last("connect") is None:
         return f"{where} is not on this machine ({place.directory})."
     told = claimed.host if claimed and claimed.host else "the machine where it is"
     run, runbook = work.journal.run_id, work.journal.plan.runbook
     raise RecoveryError(
-        f"What was recovered is not on this machine ({place.directory}), and the application was told of it already.",
-        detail=f"Nothing was done here; what is on {told} stays in service.",
-        hint=f"go on there: `tmi-ops recover resume {run}`. Where that machine is lost: `tmi-ops recover back "
-        f"{run}`, or where it refuses that, at once a new run: `tmi-ops recover {runbook}`",
+        f"The recovered cluster is not on this machine ({place.directory}), and the application already has its "
+        "connection.",
+        detail=f"Nothing was done here; the server on {told} stays in service.",
+        hint=f"continue there: `tmi-ops recover resume {run}`. If that machine is lost, undo the run (`tmi-ops recover "
+        f"back {run}`) or, if that is refused, start a new one: `tmi-ops recover {runbook}`",
+        code=Code.RUN_ELSEWHERE,
     )
 
 
 def take_over_shadow(work: Work, wish: RecoverWish) -> None:
-    """The shadow, promoted, in the run's place. Its pages and relations it has checked all along; the rest is asked.
+    """Promote the shadow and move it to the run's place. It has checked its own pages and relations; check the rest.
 
     Raises:
-        RecoveryError: there is none, or what it holds is not sound.
+        RecoveryError: there is none, or it is not sound.
     """
     destination = place_of(wish.place)
     handed = take_shadow(work.settings, work.store, destination.directory, work.report)
@@ -177,9 +180,10 @@ def take_over_shadow(work: Work, wish: RecoverWish) -> None:
     why = speaks_against(answers)
     if why:
         raise RecoveryError(
-            f"The shadow's cluster is not sound: {why}",
-            detail=f"It is in {destination.directory}, stopped.",
-            hint="restore from the files instead: begin a new run without --from-shadow",
+            f"The shadow's cluster failed its checks: {why}",
+            detail=f"It is stopped, in {destination.directory}.",
+            hint="restore from backups instead: start a new run without --from-shadow",
+            code=Code.NO_SOUND_MOMENT,
         )
     identity = owner_of(destination.directory, programs)
     run_as(identity, [programs.path("initdb"), "--sync-only", "--pgdata", destination.directory])
@@ -199,15 +203,15 @@ def take_over_shadow(work: Work, wish: RecoverWish) -> None:
     if not wish.living:
         work.answer(_reach(cluster, as_wanted=False))
     if handed.why:
-        work.say(f"The WAL could not be followed to its end: {handed.why}")
+        work.say(f"WAL could not be replayed to its end: {handed.why}")
     work.say(
-        f"The shadow was promoted in {handed.promoted_s:.1f} s, {handed.waited_s:.1f} s after it was asked for. It "
-        f"stands at LSN {handed.lsn}, its last transaction is of {_moment(handed.report.commit_at)}."
+        f"The shadow was promoted in {handed.promoted_s:.1f} s, {handed.waited_s:.1f} s after the request. It is at "
+        f"LSN {handed.lsn}; last transaction: {_moment(handed.report.commit_at)}."
     )
 
 
 def _answers_of(report: ShadowReport) -> tuple[Answer, ...]:
-    """What the shadow's rounds found last, and when."""
+    """The results of the shadow's last checks, with their times."""
     return tuple(
         Answer(
             title=TITLES.get(one.name, one.name),  # type: ignore[call-overload]
@@ -238,7 +242,10 @@ class _Search:
             if not why:
                 return
             self._work.say(f"From {base}: {why}")
-        raise RecoveryError(f"None of {len(bases)} base backups leads to a sound cluster: {why}", hint=NEXT_STEP)
+        what = "The base backup does" if len(bases) == 1 else f"The {len(bases)} base backups do"
+        raise RecoveryError(
+            f"{what} not lead to a cluster that passes its checks: {why}", hint=NEXT_STEP, code=Code.NO_SOUND_MOMENT
+        )
 
     def look_for_the_last_good_moment(self) -> None:
         bases, end = base_ends(self._facts, self._wish.backup), end_of_wal(self._facts)
@@ -251,19 +258,25 @@ class _Search:
             self._work.remember(Trials(trials=trials))
         best = best_of(trials)
         if best is None:
-            why = trials[-1].why if trials else "the store has none that can be used."
-            raise RecoveryError(f"No sound moment was found in {len(trials)} trials: {why}", hint=NEXT_STEP)
+            why = trials[-1].why if trials else "the store has no usable base backup."
+            raise RecoveryError(
+                f"No good moment found in {len(trials)} restores: {why}", hint=NEXT_STEP, code=Code.NO_SOUND_MOMENT
+            )
         if standing != best:
             why = self._try(self._plan(Target(lsn=best.lsn), best.base))
             if why:
-                raise RecoveryError(f"What was sound before is not any more: {why}", hint=NEXT_STEP)
+                raise RecoveryError(
+                    f"A candidate that passed its checks before failed them now: {why}",
+                    hint=NEXT_STEP,
+                    code=Code.NO_SOUND_MOMENT,
+                )
 
     def _trial(self, candidate: Candidate) -> Trial:
         words = f"{candidate.base} to {'the end of the WAL' if candidate.lsn is None else format_lsn(candidate.lsn)}"
         try:
             plan = self._plan(Target(lsn=candidate.lsn), candidate.base)
         except RecoveryError as error:
-            self._work.say(f"{words}: out of reach. {error.message}")
+            self._work.say(f"{words}: unreachable. {error.message}")
             return Trial(candidate=candidate, outcome="unreachable", why=error.message)
         why = self._try(plan)
         self._work.say(f"{words}: {why or 'sound.'}")
@@ -276,7 +289,7 @@ class _Search:
         )
 
     def _try(self, plan: RecoveryPlan) -> str:
-        """Restore and ask. What speaks against it; empty: it is sound, and stays."""
+        """Restore and check. Returns why it is unsound; empty: it is sound and stays."""
         self._empty()
         work = self._work
         try:
@@ -299,10 +312,9 @@ class _Search:
         if not self._wish.living:
             work.answer(_reach(cluster, as_wanted=self._wish.moment is not None))
         if plan.wal.goes_on:
-            work.say(f"The WAL cannot be followed to its end: {hole_words(plan.wal)}")
+            work.say(f"WAL cannot be replayed to its end: {hole_words(plan.wal)}")
         work.say(
-            f"It stands at LSN {format_lsn(recovered.lsn)}, its last transaction is of "
-            f"{_moment(recovered.last_commit_at)}."
+            f"Recovered to LSN {format_lsn(recovered.lsn)}; last transaction: {_moment(recovered.last_commit_at)}."
         )
         return ""
 
@@ -311,7 +323,7 @@ class _Search:
 
 
 def _without_schema(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:
-    """Where no living database can be asked, what the schema lacks may have been lacking before."""
+    """Without a live database to compare with, what the schema lacks may never have been there."""
     return tuple(one for one in answers if one.title not in (TITLES["schema"], TITLES["built_in_rows"]))
 
 
@@ -331,18 +343,18 @@ def _cluster(recovered: Recovered, programs: Programs) -> RecoveredCluster:
 
 
 def _reach(cluster: RecoveredCluster, *, as_wanted: bool) -> Answer:
-    """How much is there, where no living server can be asked what is not."""
-    there = f"Its last transaction is of {_moment(cluster.last_commit_at)} (LSN {cluster.lsn})."
+    """How far the cluster got, when there is no live server to compare with."""
+    there = f"Last transaction: {_moment(cluster.last_commit_at)} (LSN {cluster.lsn})."
     if as_wanted:
-        return Answer(title=REACH, outcome="passed", detail=f"As it was asked for. {there}")
+        return Answer(title=REACH, outcome="passed", detail=f"Recovered to the requested target. {there}")
     if cluster.whole:
-        return Answer(title=REACH, outcome="passed", detail=f"{there} What was committed later was never archived.")
+        return Answer(title=REACH, outcome="passed", detail=f"{there} Later commits were never archived.")
     hole = f" WAL segment {cluster.missing} is missing." if cluster.missing else ""
-    return Answer(title=REACH, outcome="failed", detail=f"{there} What was committed later is lost.{hole}")
+    return Answer(title=REACH, outcome="failed", detail=f"{there} Later commits are lost.{hole}")
 
 
 def _moment(last_commit_at: datetime | None) -> str:
-    return "the base backup itself" if last_commit_at is None else f"{last_commit_at:%Y-%m-%d %H:%M:%S %Z}"
+    return "none after the base backup" if last_commit_at is None else f"{last_commit_at:%Y-%m-%d %H:%M:%S %Z}"
 
 
 RECOVER = Action(_recover, _clear, lost=lost_cluster)
