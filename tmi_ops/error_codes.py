@@ -79,7 +79,13 @@ class Code(Enum):
     DATABASE_EXISTS = 3061, "There is a database of that name.", "Use another name, or `--replace`."
 
     # 31: row rescue
+    CONFLICTS = 3100, "Rows conflict with the current ones, so nothing was written.", "Choose with `--conflicts`."
     ROWS_CHANGED = 3110, "The database has changed since the plan was made.", "Run the command again."
+    CANNOT_RESTORE_ROWS = 3120, "Something prevents the rows or columns from being restored.", "Follow the HINT."
+    RESULT_DIFFERS = 3130, "What was written differs from the past, so it was rolled back.", "Follow the HINT."
+    NOT_IN_PAST = 3140, "The table, column or row did not exist at that moment.", "Use `tmi-ops recover find`."
+    TRAVEL_NOT_OPEN = 3150, "No past is open.", "Open one: `tmi-ops travel --to-time TIME`."
+    TRAVEL_OPEN = 3151, "Another past is open.", "Close it: `tmi-ops travel --end`."
 
     # 32: runbooks
     RUNBOOK = 3200, "A step of a runbook failed.", "Continue with `tmi-ops recover resume`."

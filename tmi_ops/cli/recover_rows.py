@@ -29,7 +29,9 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 @logs_in_for(Purpose.RUNBOOK)
 @click.command()
 @of_a_past
-@click.option("--table", "tables", multiple=True, metavar="TABLE", help="Table to restore rows of; repeatable.")
+@click.option(
+    "--table", "tables", multiple=True, metavar="TABLE", help="Restore rows of this table, by default all; repeatable."
+)
 @click.option("--where", metavar="SQL", help="Only rows of that table that met this condition at that moment.")
 @click.option(
     "--key", "keys", multiple=True, metavar="VALUE", help="Only the row with this primary key; repeat per key column."

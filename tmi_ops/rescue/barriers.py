@@ -1,4 +1,4 @@
-"""What would keep a rescue from being done at all, seen while it is planned: rights, columns, sequences."""
+"""Barriers: what would make a rescue fail, found while planning: rights, columns, sequences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
@@ -32,7 +33,7 @@ FROM pg_namespace n WHERE n.nspname = %s"""
 
 @dataclass(frozen=True)
 class Barrier:
-    """What keeps a plan from being carried out, a sentence, and what clears it away."""
+    """What prevents a plan from being executed, a sentence, and its remedy."""
 
     what: str
     hint: str
@@ -40,17 +41,17 @@ class Barrier:
 
 def require_clear(barriers: Sequence[Barrier]) -> None:
     """Raises:
-    RecoveryError: something is in the way of the plan that has these.
+    RecoveryError: there is a barrier.
     """
     if barriers:
-        raise RecoveryError(barriers[0].what, detail="Nothing was changed.", hint=barriers[0].hint)
+        raise RecoveryError(barriers[0].what, hint=barriers[0].hint, code=Code.CANNOT_RESTORE_ROWS)
 
 
 def rehearse_update(now: psycopg.Connection[Any], table: sql.Composable, columns: Iterable[str]) -> int | None:
-    """Set `columns` of one row to what they are, and take it back at once: what triggers do, only they know.
+    """Set `columns` of one row to their own values and roll that back, to see what triggers do.
 
     Returns:
-        The rows that were changed; None where the row is just being changed by another session, so rows can be.
+        The number of rows updated; None if another session has the row locked, so updates are possible.
 
     Raises:
         psycopg.Error: the server refused it.
@@ -68,18 +69,18 @@ def rehearse_update(now: psycopg.Connection[Any], table: sql.Composable, columns
 
 def require_primary(now: psycopg.Connection[Any]) -> None:
     """Raises:
-    RecoveryError: nothing can be written on this server, temporary tables included.
+    RecoveryError: the server is a standby, which cannot even write temporary tables.
     """
     row = now.execute("SELECT pg_is_in_recovery()").fetchone()
     if row and row[0]:
         raise RecoveryError(
-            f"{now.info.host}:{now.info.port} is a standby: it takes no writes.",
+            f"{now.info.host}:{now.info.port} is a standby and cannot be written to.",
             hint="set POSTGRES_HOST and POSTGRES_PORT to its primary",
         )
 
 
 def find_barriers(sides: Sides, written: Sequence[Pair], inserting: Collection[str]) -> tuple[Barrier, ...]:
-    """What keeps these tables' rows from being written.
+    """What prevents rows of these tables from being written.
 
     Args:
         inserting: tables that rows are inserted into.
@@ -102,8 +103,8 @@ def _columns(pair: Pair) -> Iterator[Barrier]:
     needed = [column.name for column in pair.new_columns if column.must_be_given]
     if needed:
         yield Barrier(
-            f"{pair.name} has a column since that must be given and has no default: {', '.join(needed)}.",
-            f"give it one for a while: ALTER TABLE {pair.name} ALTER COLUMN {needed[0]} SET DEFAULT ...",
+            f"{pair.name} has new NOT NULL columns without a default: {', '.join(needed)}.",
+            f"set a default temporarily: ALTER TABLE {pair.name} ALTER COLUMN {needed[0]} SET DEFAULT ...",
         )
 
 
@@ -111,11 +112,11 @@ def _creating(now: psycopg.Connection[Any], pair: Pair) -> Iterator[Barrier]:
     row = now.execute(_CREATING, [pair.name.schema]).fetchone()
     if row is None:
         yield Barrier(
-            f"The schema {pair.name.schema} of {pair.name} is gone, too.", f"CREATE SCHEMA {pair.name.schema}"
+            f"The schema {pair.name.schema} of {pair.name} does not exist.", f"CREATE SCHEMA {pair.name.schema}"
         )
     elif not row[1]:
         yield Barrier(
-            f"{row[0]} may not create {pair.name} again.",
+            f"The role {row[0]} is not allowed to create {pair.name}.",
             f"GRANT CREATE ON SCHEMA {pair.name.schema} TO {row[0]}, or run this as a superuser",
         )
 
@@ -129,12 +130,13 @@ def _rights(now: psycopg.Connection[Any], pair: Pair, *, inserts: bool) -> Itera
     missing = [right for right in missing if right != "INSERT" or inserts]
     if missing:
         yield Barrier(
-            f"{role} may not {' and '.join(right.lower() for right in missing)} rows of {pair.name}.",
+            f"The role {role} lacks {' and '.join(missing)} on {pair.name}.",
             f"run this as {owner}, or GRANT {', '.join(missing)} ON {pair.name} TO {role}",
         )
     if filtered:
         yield Barrier(
-            f"Row security hides rows of {pair.name} from {role}.", f"run this as {owner}, or as a role with BYPASSRLS"
+            f"Row security hides rows of {pair.name} from the role {role}.",
+            f"run this as {owner}, or as a role with BYPASSRLS",
         )
 
 
@@ -148,6 +150,6 @@ def _sequences(now: psycopg.Connection[Any], pair: Pair) -> Iterator[Barrier]:
         ).fetchone()
         if row and not row[1] and sequence.column in moved:
             yield Barrier(
-                f"{row[0]} may not move the sequence {sequence.name} of {pair.name}.",
+                f"The role {row[0]} is not allowed to set the sequence {sequence.name} of {pair.name}.",
                 f"GRANT SELECT, UPDATE ON SEQUENCE {sequence.name} TO {row[0]}",
             )

@@ -1,9 +1,9 @@
-"""Columns whose type has changed since: what their values of then are now, as the living server itself reads them.
+"""Columns whose type has changed: casts their past values to the current type, on the live server.
 
-1. The values travel there as text. 2. A temporary function per column casts each, and says of which it cannot. Casts
-are asked between PostgreSQL's own types alone: those of another type may be its owner's, and would run with our rights.
-3. They come back in the words of the new type, into a temporary copy of the rows, which takes the table's place in all
-that follows on the past's side. A value that no cast can hold is NULL there, and its row is in conflict.
+1. The values go there as text. 2. A temporary function per column casts each value, or reports that it cannot. It casts
+only between PostgreSQL's own types: a cast of another type may be its owner's function, and would run with our rights.
+3. The results come back as text into a temporary copy of the rows, which then replaces the table on the past's side. A
+value that cannot be cast is NULL there, and its row is in conflict.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from tmi_ops.rescue.pairs import Pair
 _FUNCTION = sql.SQL(
     "CREATE FUNCTION {name}(given text) RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS {body}"
 )
-# A cast to a type with a length cuts off what is too long and rounds what is too fine: then it is another value.
+# A cast to a type with a length truncates or rounds, which would change the value.
 _WITH_LENGTH = (
     "DECLARE whole {plain} := given; BEGIN IF (whole::{exact})::{plain} = whole THEN RETURN (whole::{exact})::text; "
     "END IF; RETURN NULL; EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
 )
 _WITHOUT = "BEGIN RETURN (given::{exact})::text; EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
-# A literal is read by the type's input function, and a value written by its output function.
+# Uses only the type's input and output functions.
 _BY_INPUT = (
     "DECLARE result text; BEGIN IF given IS NOT NULL THEN EXECUTE format('SELECT concat(%L::%s)', given, {exact}) "
     "INTO result; END IF; RETURN result; EXCEPTION WHEN OTHERS THEN RETURN NULL; END"
 )
-# Beside the table's own columns, so of names that no table has.
+# Next to the table's own columns, so the names must be ones that no table has.
 _WAS_AT = sql.Identifier("tmi_ops was at")
 # Without a length these mean a length of one.
 _PLAIN = {"character": "pg_catalog.bpchar", "bit": "bit varying"}
 
 
 def cast_values(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, *, picked: bool) -> None:
-    """Make the temporary copy of the rows, where any column has to be cast.
+    """Make the temporary copy of the rows, if any column must be cast.
 
     Args:
-        picked: of the rows that `picked` names, which names those of the copy afterwards; else of all.
+        picked: only the rows that `picked` names, which refers to the copy afterwards; else all rows.
     """
     if not pair.casts or pair.now is None:
         return
@@ -65,7 +65,7 @@ def cast_values(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
 
 
 def unfit_columns(pair: Pair, source: str) -> list[tuple[str, sql.Composed]]:
-    """Of each cast column, whether a row's value of then is none of its values now, as SQL over `source`."""
+    """For each cast column, SQL over `source` that tells whether a row's past value cannot be cast."""
     return [
         (name, sql.SQL("{}").format(sql.Identifier(source, _unfit(number))))
         for number, name in enumerate(pair.casts, 1)
@@ -79,7 +79,7 @@ def _unfit(number: int) -> str:
 def _cast(now: psycopg.Connection[Any], pair: Pair, number: int) -> sql.Composed:
     name = sql.Identifier("pg_temp", f"rescue_cast_{pair.number}_{number}")
     column = pair.now.column(pair.casts[number - 1]) if pair.now else None
-    if column is None:  # what is cast is there on both sides
+    if column is None:  # a cast column exists on both sides
         raise AssertionError
     now.execute(_FUNCTION.format(name=name, body=sql.Literal(_body(column.type))))
     return sql.SQL("{}({})").format(name, sql.Identifier(f"v{number}"))

@@ -1,4 +1,4 @@
-"""Before the commit: as many rows as planned, each equal to the past, each with what it refers to."""
+"""Checks before the commit: as many rows as planned, each equal to the past, each with the rows it references."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Phase
 from tmi_ops.rescue.links import Link
@@ -17,12 +18,12 @@ from tmi_ops.rescue.pairs import Pair, equal
 from tmi_ops.rescue.planning import RescuePlan
 from tmi_ops.rescue.staging import place_of, places, staged
 
-_ROLLED_BACK = "All was rolled back: nothing was changed."
+_ROLLED_BACK = "Everything was rolled back; nothing was changed."
 
 
 @dataclass(frozen=True)
 class Altered:
-    """How many rows are not what they were, and in which columns."""
+    """How many rows differ from the past, and in which columns."""
 
     rows: int = 0
     columns: tuple[str, ...] = ()
@@ -30,7 +31,7 @@ class Altered:
 
 @dataclass(frozen=True)
 class Checked:
-    """`altered` by table; `words` say what holds."""
+    """`altered` by table; `words` describe what was checked."""
 
     altered: Mapping[str, Altered]
     words: tuple[str, ...]
@@ -45,11 +46,11 @@ def check_rows(
     stage_whole: Callable[[Pair], None],
     phase: Phase,
 ) -> Checked:
-    """Compare what is in the tables now with the plan and the past.
+    """Compare the tables with the plan and the past.
 
     Args:
         written: (inserted, updated) by table.
-        stage_whole: stages a table's whole rows, to see which columns differ.
+        stage_whole: stages complete rows of a table, to see which columns differ.
 
     Raises:
         RecoveryError: a count, a row or a reference is not as planned.
@@ -60,11 +61,12 @@ def check_rows(
         if written[table.table] != (table.insert, table.update):
             inserted, updated = written[table.table]
             raise RecoveryError(
-                f"Of {table.table} {table.insert:,} rows were to be inserted and {table.update:,} updated; the server "
+                f"The plan for {table.table} was {table.insert:,} inserts and {table.update:,} updates, but the server "
                 f"did {inserted:,} and {updated:,}.",
                 detail=_ROLLED_BACK,
-                hint="see whether a trigger or rule leaves rows out"
+                hint="check whether a trigger or rule skips rows"
                 + (f": {', '.join(table.fires)}" if table.fires else ""),
+                code=Code.RESULT_DIFFERS,
             )
         altered[table.table] = _altered(now, pair, table.written, stage_whole)
         phase.advance(1)
@@ -74,9 +76,9 @@ def check_rows(
     return Checked(
         altered,
         (
-            f"{plan.rows:,} rows were written, as planned",
-            f"{same:,} of them were read again and equal the past in every column",
-            f"{references:,} foreign keys of these tables hold for them",
+            f"{plan.rows:,} rows written, as planned",
+            f"{same:,} of them read back and equal to the past in every column",
+            f"{references:,} foreign keys of these tables checked",
         ),
     )
 
@@ -124,16 +126,17 @@ def _require_unaltered(plan: RescuePlan, altered: Mapping[str, Altered]) -> None
     table, one = next(iter(changed.items()))
     fires = next(planned.fires for planned in plan.tables if planned.table == table)
     raise RecoveryError(
-        f"{one.rows:,} rows of {table} would not be what they were: {', '.join(one.columns)} came out otherwise"
-        + (f", by {', '.join(fires)}." if fires else "."),
+        f"{one.rows:,} rows of {table} would differ from the past in {', '.join(one.columns)}"
+        + (f", because of triggers: {', '.join(fires)}." if fires else "."),
         detail=_ROLLED_BACK,
-        hint="accept what triggers make of them with --accept-triggers, or have the trigger disabled by its owner "
-        "for the while",
+        hint="accept the triggers' changes with --accept-triggers, or let the table's owner disable the trigger "
+        "temporarily",
+        code=Code.RESULT_DIFFERS,
     )
 
 
 def _check_references(now: psycopg.Connection[Any], pairs: Mapping[TableName, Pair], required: Iterable[Link]) -> int:
-    """See that no written row refers to nothing, also by keys that are not validated. Returns the number of keys."""
+    """Require that all rows referenced by written ones exist, also for NOT VALID keys. Returns the number of keys."""
     checked = 0
     for link in required:
         if link.child not in pairs:
@@ -152,10 +155,11 @@ def _check_references(now: psycopg.Connection[Any], pairs: Mapping[TableName, Pa
         ).fetchone()
         if row is None or row[0]:
             raise RecoveryError(
-                f"{row[0] if row else 'Some'} rows of {link.child} would refer to rows of {link.parent} that are not "
-                f"there ({', '.join(link.columns)}).",
+                f"{row[0] if row else 'Some'} rows of {link.child} would reference rows of {link.parent} that do not "
+                f"exist ({', '.join(link.columns)}).",
                 detail=_ROLLED_BACK,
-                hint="plan it again: the same command compares anew",
+                hint="run the same command again to make a new plan",
+                code=Code.RESULT_DIFFERS,
             )
         checked += 1
     return checked

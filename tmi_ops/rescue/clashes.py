@@ -1,7 +1,7 @@
-"""Rows that may not be beside one another: unique indexes and exclusion constraints, asked of the living server. SQL.
+"""Clashes on unique indexes and exclusion constraints of the live server. SQL.
 
-What a staged row would hold is compared with what living rows hold: with one that this rescue does not change itself,
-the value is taken; with one that it does, both exchange values, and one has to step aside first (`exchange.py`).
+A staged row is compared with the live rows. If it clashes with a row that this rescue does not change, its value is
+taken; if with one that it does change, the two exchange values, and one must step aside first (`exchange.py`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CLASH = sql.SQL(
 
 
 def taken(pair: Pair, index: UniqueIndex) -> sql.Composed:
-    """Staged rows whose value another living row has, one that this rescue does not change: rows of `conflicts`."""
+    """Staged rows whose value belongs to a live row that this rescue does not change, as rows of `conflicts`."""
     words = sql.SQL("concat_ws(', ', {})").format(_columns("l", pair.places)) if pair.key else sql.SQL("'?'")
     chosen = sql.SQL("DISTINCT {}, s.row_id, 'taken', {} || {}").format(
         sql.Literal(pair.number),
-        sql.Literal(f"its value in {index.name} belongs to another row now: "),
+        sql.Literal(f"its value in {index.name} now belongs to another row: "),
         words if pair.key else sql.Literal("one without a key"),
     )
     own = sql.SQL("NOT ({})").format(equal("s", pair.places, "l", pair.places)) if pair.key else sql.SQL("true")
@@ -33,20 +33,20 @@ def taken(pair: Pair, index: UniqueIndex) -> sql.Composed:
 
 
 def twins(pair: Pair, index: UniqueIndex) -> sql.Composed:
-    """Staged rows that have a value in common, which nothing forbade then: rows of `conflicts`."""
+    """Staged rows that share a value, which no index forbade in the past, as rows of `conflicts`."""
     return sql.SQL(
         "SELECT DISTINCT {number}, s.row_id, 'taken', {detail} FROM ({would}) s JOIN ({would}) o ON {same} "
         "WHERE s.row_id <> o.row_id"
     ).format(
         number=sql.Literal(pair.number),
-        detail=sql.Literal(f"another row that comes back has the same value in {index.name}, which is newer"),
+        detail=sql.Literal(f"another restored row has the same value in {index.name}, which is newer"),
         would=_would(pair, index),
         same=_same(index, "s", "o"),
     )
 
 
 def exchanging(pair: Pair, index: UniqueIndex, *, with_inserted: bool) -> sql.Composed:
-    """Keys of living rows that this rescue changes, and whose value another row gets by it, numbered."""
+    """Numbered keys of live rows that this rescue changes and whose value another row gets."""
     chosen = sql.SQL("DISTINCT {}").format(_columns("l", pair.places))
     gets_it = sql.SQL("true") if with_inserted else sql.SQL("s.action = 'update'")
     other = sql.SQL("NOT ({}) AND {}{}").format(
@@ -56,8 +56,8 @@ def exchanging(pair: Pair, index: UniqueIndex, *, with_inserted: bool) -> sql.Co
 
 
 def would_be(pair: Pair, needed: Collection[str]) -> tuple[sql.Composed, sql.Composed]:
-    """Staged rows as they would be in the table: what stands behind FROM, `g` with own columns; and, by their names,
-    the columns in a SELECT. What no staged row brings is what the living row has."""
+    """Staged rows as they would be in the table: a FROM item `g`, and the columns by name for a SELECT. Columns that
+    are not staged have the live row's values."""
     known = {column.name for column in pair.columns}
     living = [name for name in needed if name not in known]
     join: sql.Composable = sql.SQL("")
@@ -93,7 +93,7 @@ def _clash(pair: Pair, index: UniqueIndex, chosen: sql.Composed, other_row: sql.
 
 
 def _would(pair: Pair, index: UniqueIndex) -> sql.Composed:
-    """`row_id`, `action`, the key's places and the index's expressions of each staged row."""
+    """`row_id`, `action`, key and index expressions of each staged row."""
     source, columns = would_be(pair, index.columns)
     keys = sql.SQL("").join(
         sql.SQL("g.{} AS {}, ").format(sql.Identifier(place_of(pair, name)), sql.Identifier(place))

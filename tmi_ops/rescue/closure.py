@@ -1,8 +1,8 @@
-"""From the chosen rows to all that must come with them, followed along the links of the past.
+"""From the chosen rows to all rows that must be restored with them, along the links of the past.
 
-1. The chosen rows are picked. 2. Down: what hung on them, and on that, until nothing is new. 3. Up: what these rows
-refer to, and that in turn; of those only the ones that are missing now will be brought back. A dropped table comes back
-whole, a partitioned one with all its partitions.
+1. Pick the chosen rows. 2. Down: rows that reference them, and so on, until there are no more. 3. Up: rows that these
+reference, and so on; of those, only the ones missing now are restored. A dropped table is restored with all its rows, a
+partitioned one with all its partitions.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal, find_name
 from tmi_ops.rescue.selection import Selection, TableRows
 from tmi_ops.rescue.session import Sides
 
-# Without an index: rows come in few large strokes, each of which joins whole tables anyway.
+# No index: rows are added in a few large steps, each of which joins whole tables anyway.
 _CREATE = sql.SQL("CREATE TEMP TABLE {} (row_id tid, reason text)")
 _ADD = sql.SQL(
     "INSERT INTO {picked} SELECT DISTINCT n.row_id, {reason} FROM ({rows}) n "
     "WHERE NOT EXISTS (SELECT FROM {picked} q WHERE q.row_id = n.row_id)"
 )
-# Named as in the table, so that a person's WHERE means what it says.
+# Aliased with the table's name, so that the user's WHERE can refer to it.
 _CHOSEN = sql.SQL("SELECT ctid AS row_id FROM ONLY {} AS {} WHERE {}")
 _ALL = sql.SQL("SELECT ctid AS row_id FROM ONLY {}")
 _DOWN = sql.SQL(
@@ -39,7 +40,7 @@ _UP = sql.SQL(
 
 
 class Picked:
-    """The rows that the past's temporary tables `picked` name, each with why: chosen, child or parent."""
+    """The rows in the past's temporary tables `picked`, each with its reason: chosen, child or parent."""
 
     def __init__(self, sides: Sides) -> None:
         self._sides, self._past, self._pairs = sides, sides.past, sides.pairs
@@ -47,19 +48,19 @@ class Picked:
         self._whole: set[TableName] = set()
 
     def is_whole(self, pair: Pair) -> bool:
-        """Whether all rows of a table were chosen, each for its own sake."""
+        """Whether all rows of a table were chosen by the user."""
         return pair.name in self._whole
 
     @property
     def tables(self) -> list[Pair]:
-        """Those of which any row is picked."""
+        """The tables with picked rows."""
         return [self._pairs[name] for name in self._made if self._count(name)]
 
     def choose(self, rows: TableRows) -> int:
-        """Pick what a person named. Returns how many rows that is.
+        """Pick the rows that the user selected. Returns how many there are.
 
         Raises:
-            RecoveryError: the WHERE is not SQL that this table can answer, or the key does not fit.
+            RecoveryError: the WHERE is not valid SQL for this table, or the key does not fit.
         """
         name = find_name(self._sides.then, rows.table)
         return sum(self._choose(self._pairs[part], name, rows) for part in self._sides.then.parts_of(name))
@@ -68,21 +69,21 @@ class Picked:
         self._make(pair)
         try:
             with self._past.transaction():
-                # A WHERE may name other tables, as a query of the application's would.
+                # A WHERE may name other tables, as a query of the application would.
                 self._past.execute("SET LOCAL search_path TO DEFAULT")
                 chosen = _CHOSEN.format(pair.table, sql.Identifier(name.name), _condition(pair, rows))
                 added = self._add(pair, "chosen", chosen)
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
             raise RecoveryError(
-                f"PostgreSQL cannot choose {rows.words()}: {first_line(error)}.",
-                hint="write --where as in a query of that table, with text in single quotes",
+                f"PostgreSQL cannot select {rows.words()}: {first_line(error)}.",
+                hint="write --where as in a query of that table, with strings in single quotes",
             ) from None
         if rows.where is None and rows.key is None and added == self._count(pair.name):
             self._whole.add(pair.name)
         return added
 
     def follow(self, links: Iterable[Link], *, with_children: bool) -> None:
-        """Add what comes with the picked rows."""
+        """Add the rows that belong to the picked rows."""
         links = tuple(links)
         if with_children:
             self._spread(links, downwards=True)
@@ -92,7 +93,7 @@ class Picked:
             self._spread(required, downwards=False)
 
     def _complete_dropped(self) -> bool:
-        """A dropped table comes back whole: living rows still refer to its rows. Whether that added any."""
+        """Pick all rows of dropped tables, because live rows may reference them. Returns whether any were added."""
         dropped = {pair.name for pair in self.tables if pair.now is None}
         for whole, parts in self._sides.then.partitions.items():
             if whole not in self._sides.living and dropped & set(parts):
@@ -131,7 +132,7 @@ class Picked:
         return self._add(target, "child" if downwards else "parent", rows)
 
     def _add(self, pair: Pair, reason: str, rows: sql.Composed) -> int:
-        """Pick those of these rows that are not picked yet. Returns how many that is."""
+        """Pick those of these rows that are not picked yet. Returns how many there are."""
         query = _ADD.format(picked=pair.temporary("picked"), reason=sql.Literal(reason), rows=rows)
         return self._past.execute(query).rowcount
 
@@ -148,19 +149,24 @@ class Picked:
 
 
 def pick(sides: Sides, selection: Selection) -> Picked:
-    """All rows that a selection means.
+    """All rows of a selection.
 
     Raises:
-        RecoveryError: it names a table, column or condition that the past does not know, or no row at all.
+        RecoveryError: a table, column or condition is not valid in the past, or no row matches.
     """
     picked = Picked(sides)
     for rows in selection.rows:
         if picked.choose(rows) == 0 and rows.where is None and rows.key is None:
-            raise RecoveryError(f"{rows.table} held no row then.", hint="choose an earlier moment, or another table")
+            raise RecoveryError(
+                f"{rows.table} had no rows at that moment.",
+                hint="choose an earlier moment, or another table",
+                code=Code.NOT_IN_PAST,
+            )
     if selection.rows and not picked.tables:
         raise RecoveryError(
-            f"The past has no such row: {'; '.join(rows.words() for rows in selection.rows)}.",
-            hint="choose an earlier moment (tmi-ops recover find), or look with tmi-ops recover diff",
+            f"No rows at that moment match: {'; '.join(rows.words() for rows in selection.rows)}.",
+            hint="find an earlier moment with `tmi-ops recover find`, or compare with `tmi-ops recover diff`",
+            code=Code.NOT_IN_PAST,
         )
     picked.follow(sides.links, with_children=selection.with_children and selection.values is None)
     return picked
@@ -169,10 +175,10 @@ def pick(sides: Sides, selection: Selection) -> Picked:
 def _condition(pair: Pair, rows: TableRows) -> sql.Composable:
     if rows.key is not None:
         if len(rows.key) != len(pair.then.key):
-            columns = ", ".join(pair.then.key) or "nothing"
+            columns = f"is ({', '.join(pair.then.key)})" if pair.then.key else "does not exist"
             raise RecoveryError(
-                f"The key of {pair.name} is {columns}, and it was given as {len(rows.key)} values.",
-                hint="give one value for each, in that order, or choose rows with --where",
+                f"{len(rows.key)} key values were given, but the key of {pair.name} {columns}.",
+                hint="give one --key per key column, in that order, or select rows with --where",
             )
         types = {column.name: column.type for column in pair.then.columns}
         return sql.SQL(" AND ").join(

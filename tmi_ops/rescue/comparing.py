@@ -1,7 +1,7 @@
-"""Rows then and now, told apart by joins on the past's server: the living one only reads keys and digests out.
+"""Compares past and live rows by joins on the past's server; the live server only sends keys and digests.
 
-Every row's compared columns become a digest, computed where the row is. A whole table sends key and digest of every
-row; where few rows are asked for, only their keys travel there and only their digests back.
+The compared columns of each row become a digest, computed where the row is. For a whole table, key and digest of every
+row are sent; for few rows, only their keys go to the live server and only their digests come back.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tmi_ops.rescue.casting import cast_values, unfit_columns
 from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.pairs import Pair, equal, listed
 
-# Up to so many rows, asking for each by its key is cheaper than reading the table.
+# Up to this many rows, looking each up by its key is cheaper than reading the table.
 FEW_ROWS = 20_000
 
 _KEYED_THEN = sql.SQL(
     "CREATE TEMP TABLE {rows} AS SELECT t.ctid AS row_id, {reason} AS reason, {digest} AS digest, NULL::bigint AS nth, "
     "{keys} FROM {source}"
 )
-# Rows without a key are told apart by their content, and equal ones by counting them.
+# Rows without a key are identified by their content, and equal ones are numbered.
 _KEYLESS_THEN = sql.SQL(
     "CREATE TEMP TABLE {rows} AS SELECT t.ctid AS row_id, {reason} AS reason, t.digest, t.nth FROM (SELECT r.ctid, "
     "r.digest, row_number() OVER (PARTITION BY r.digest) AS nth FROM (SELECT t.ctid, {digest} AS digest "
@@ -40,26 +40,26 @@ _STATE = sql.SQL(
 
 @contextmanager
 def as_of_one_moment(now: psycopg.Connection[Any]) -> Iterator[None]:
-    """Read the living database in one snapshot; temporary tables made meanwhile are gone afterwards."""
+    """Read the live database in one snapshot; temporary tables created meanwhile are dropped afterwards."""
     with now.transaction(force_rollback=True):
         now.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         yield
 
 
 def prepare(connection: psycopg.Connection[Any]) -> None:
-    """Make a connection fit for comparing: text output pinned, UTF-8, no timeouts of the role."""
+    """Prepare a connection for comparing: pinned text output, UTF-8, no timeouts."""
     pin_text_output(connection)
     for name, value in (
         ("client_encoding", "UTF8"),
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
-        # Who froze the database froze the application; temporary tables and what somebody said yes to are ours.
+        # The database may be frozen for the application; our temporary tables and confirmed writes must still work.
         ("default_transaction_read_only", "off"),
     ):
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
-# What a server of ours may use, on which nobody else is.
+# For our own server, which nobody else uses.
 _OURS_ALONE = {
     "work_mem": "64MB",
     "temp_buffers": "64MB",
@@ -71,7 +71,7 @@ _OURS_ALONE = {
 
 
 def prepare_past(connection: psycopg.Connection[Any]) -> None:
-    """As `prepare`, with room and hands for the digests of whole tables: the past is ours alone."""
+    """As `prepare`, with more memory and workers for the digests of whole tables."""
     prepare(connection)
     for name, value in _OURS_ALONE.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
@@ -80,8 +80,8 @@ def prepare_past(connection: psycopg.Connection[Any]) -> None:
 def compare_picked(
     past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, *, whole: bool = False
 ) -> None:
-    """Make `state` of a table's picked rows: those that are deleted or changed now. Those that are deleted, and those
-    that others merely refer to, have their action; `conflicts.decide` gives it to the others.
+    """Create `state` for a table's picked rows: those that are deleted or changed now. Deleted rows, and rows that are
+    only referenced, get their action here; `conflicts.decide` sets it for the others.
 
     Args:
         whole: all rows of the table were chosen.
@@ -96,7 +96,7 @@ def compare_picked(
 
 
 def compare_whole(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> None:
-    """Make `state` of a whole table: its deleted, inserted and changed rows."""
+    """Create `state` for a whole table: its deleted, inserted and changed rows."""
     cast_values(past, now, pair, picked=False)
     _rows_then(past, pair, picked=False)
     _read_whole(past, now, pair)
@@ -124,7 +124,7 @@ def _rows_then(past: psycopg.Connection[Any], pair: Pair, *, picked: bool) -> in
 
 
 def _digest_then(pair: Pair) -> sql.Composed:
-    """A row with a value that no cast can hold equals none of now, whatever stands there."""
+    """A row with a value that cannot be cast equals no live row."""
     unfit = [is_unfit for _, is_unfit in unfit_columns(pair, "t")]
     if not unfit:
         return pair.digest("t")
@@ -159,7 +159,7 @@ def _ask_by_key(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
 
 
 def _analyze(past: psycopg.Connection[Any], pair: Pair, purpose: str) -> None:
-    """What is joined by; of the rest no statistics are needed, and taking them reads every value."""
+    """Analyze only the columns used in joins; more would read every value."""
     columns = sql.SQL(", ").join(map(sql.Identifier, pair.places or ("digest",)))
     past.execute(sql.SQL("ANALYZE {} ({})").format(pair.temporary(purpose), columns))
 
@@ -193,7 +193,7 @@ def _make_state(past: psycopg.Connection[Any], pair: Pair, *, with_inserted: boo
 
 
 def _first_action(pair: Pair) -> sql.Composed:
-    """Where only values shall come back, it is rows that are there that are meant; others do not come back by that."""
+    """If only values are restored, missing rows are not inserted."""
     return sql.SQL("CASE WHEN n.digest IS NULL THEN {} WHEN t.reason = 'parent' THEN 'needed' END").format(
         sql.Literal("gone" if pair.values_only else "insert")
     )

@@ -1,8 +1,8 @@
-"""What stands in the way of rows that shall come back, asked of the living server, and what a policy makes of it.
+"""Conflicts of restored rows on the live server, and how a policy resolves them.
 
-`changed`: the row exists with other content. `refused`: it does, and the table's triggers or rules let nobody change
-it. `taken`: another row has its unique value now. `orphan`: what it refers to is gone on both sides. `unfit`: a value
-is none of its column's type of now. `barred`: a CHECK or NOT NULL that is newer than the row forbids it.
+`changed`: the row exists with other content. `refused`: it does, and the table's triggers or rules do not allow
+updates. `taken`: its unique value now belongs to another row. `orphan`: the row it references exists neither now nor in
+the past. `unfit`: a value does not fit the column's current type. `barred`: a newer CHECK or NOT NULL forbids it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tmi_ops.rescue.staging import looked_at_columns, never_null_now, place_of, 
 Kind = Literal["changed", "refused", "taken", "orphan", "unfit", "barred"]
 CONFLICTS = sql.Identifier("pg_temp", "rescue_conflicts")
 
-# What becomes of a row that exists with other content. One that others only refer to is `needed`: it is there, enough.
+# The action for a row that exists with other content. A row that is only referenced is `needed`: it need only exist.
 _OF_CHANGED: Mapping[Policy, str] = {
     "stop": "conflict",
     "keep-current": "keep",
@@ -61,8 +61,8 @@ _LEFT_WITH_PARENT = sql.SQL(
 
 
 def decide(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, policy: Policy) -> None:
-    """Say what becomes of rows that exist with other content, and note them as conflicts; where only values shall come
-    back, it is such rows that are meant.
+    """Set the action for rows that exist with other content, and record them as conflicts; not if only values are
+    restored, because those are the rows to update.
     """
     refusal = _refusal_of_updates(past, now, pair)
     of_changed = _OF_CHANGED[policy] if refusal is None or policy != "take-past" else "conflict"
@@ -83,7 +83,7 @@ def decide(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pa
 
 
 def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]) -> None:
-    """Stage the rows and note which of them the living server's unique indexes and foreign keys would refuse."""
+    """Stage the rows, and record which of them the live server's constraints would reject."""
     past, now = sides.past, sides.now
     by_name = {pair.name: pair for pair in pairs}
     required = tuple(required)
@@ -102,7 +102,7 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
 
 
 def _find_unfit(past: psycopg.Connection[Any], pair: Pair) -> None:
-    """Rows with a value that is none of its column's type of now."""
+    """Rows with a value that does not fit the column's current type."""
     for name, is_unfit in unfit_columns(pair, "t"):
         kind = pair.now.type_of(name) if pair.now else None
         past.execute(
@@ -112,7 +112,7 @@ def _find_unfit(past: psycopg.Connection[Any], pair: Pair) -> None:
             ).format(
                 CONFLICTS,
                 sql.Literal(pair.number),
-                sql.Literal(f"its {name} is no value of the type that the column has now, {kind}"),
+                sql.Literal(f"its {name} does not fit the column's current type {kind}"),
                 pair.temporary("state"),
                 pair.source,
                 is_unfit,
@@ -121,23 +121,23 @@ def _find_unfit(past: psycopg.Connection[Any], pair: Pair) -> None:
 
 
 def _barriers_of(pair: Pair) -> Iterator[sql.Composed]:
-    """Queries for staged rows that the living table's constraints forbid."""
+    """Queries for staged rows that the live table's constraints forbid."""
     if pair.now is None:
         return
     known = {column.name for column in pair.columns}
     for index in pair.now.uniques:
         if known & set(index.columns) and not (set(index.columns) == set(pair.key) and index.predicate is None):
             yield taken(pair, index)
-            # Rows of then had no value in common; with columns as they are now in it, or cast, they may have.
+            # Past rows were unique; with cast values, or columns from the live row, they may not be.
             if not _is_as_then(pair, index) or not set(index.columns) <= known:
                 yield twins(pair, index)
     for check in pair.now.checks:
         if check not in pair.then.checks and known & set(check.columns):
-            yield _barred(pair, check.columns, check.expression, f"the constraint {check.name} forbids it now")
+            yield _barred(pair, check.columns, check.expression, f"the constraint {check.name} now forbids it")
     for column in pair.columns:
         if never_null_now(pair, column.name):
             expression = sql.SQL("{} IS NOT NULL").format(sql.Identifier(column.name)).as_string(None)
-            yield _barred(pair, [column.name], expression, f"its {column.name} may not be NULL now")
+            yield _barred(pair, [column.name], expression, f"its {column.name} must not be NULL now")
 
 
 def _is_as_then(pair: Pair, index: UniqueIndex) -> bool:
@@ -156,7 +156,7 @@ def _barred(pair: Pair, needed: Sequence[str], expression: str, detail: str) -> 
 def _try_exchanges(
     past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, required: Iterable[Link]
 ) -> None:
-    """See whether rows that exchange unique values can step aside; that is taken back at once."""
+    """Test whether rows that exchange unique values can step aside; this is rolled back."""
     changes = sql.SQL("SELECT FROM {} WHERE action = 'update' LIMIT 1").format(pair.temporary("state"))
     if pair.now is None or not pair.key or past.execute(changes).fetchone() is None:
         return
@@ -166,7 +166,7 @@ def _try_exchanges(
             now.execute("SET LOCAL lock_timeout = '1s'")
             step_aside(now, pair, required)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.SerializationFailure):
-        return  # such rows are just being changed, so they can be
+        return  # another session is changing such rows, so updates are possible
     except (psycopg.Error, CannotStepAsideError) as error:
         past.execute(
             sql.SQL("INSERT INTO {} SELECT {}, row_id, 'taken', {} FROM {} WHERE action = 'update'").format(
@@ -179,7 +179,7 @@ def _try_exchanges(
 
 
 def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: Iterable[Link], policy: Policy) -> None:
-    """Leave out, or mark as unsolved, what cannot come; and leave out what needs a row that was left out."""
+    """Skip rows that cannot be restored, or mark them unresolved; and skip rows that reference a skipped row."""
     action = "leave" if policy in ("keep-current", "skip") else "conflict"
     for pair in pairs:
         past.execute(_in_conflict(pair, action))
@@ -195,9 +195,9 @@ def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: It
 
 
 def leave_what_is_held(sides: Sides, pairs: Iterable[Pair]) -> None:
-    """Leave out rows whose value belongs to one that was to give it up and was left out itself; and so on.
+    """Skip rows whose unique value is held by a row that was skipped itself, and so on.
 
-    Only where single values come back: else a policy that leaves rows out changes none that is there.
+    Only if single values are restored: otherwise a policy that skips rows updates none.
     """
     past, now = sides.past, sides.now
     for pair in pairs:
@@ -220,7 +220,7 @@ def _unstaged(
     query: sql.Composed,
     left: sql.Identifier,
 ) -> int:
-    """Take what is left out away from the staged rows. Returns how many that were."""
+    """Remove skipped rows from the staged rows. Returns how many there were."""
     copy_across(past, query, now, left)
     return now.execute(
         sql.SQL("DELETE FROM {} s USING {} l WHERE s.row_id = l.row_id").format(pair.temporary("stage"), left)
@@ -237,7 +237,7 @@ def _in_conflict(pair: Pair, action: str) -> sql.Composed:
 
 
 def _leave_with_parent(past: psycopg.Connection[Any], link: Link, child: Pair, parent: Pair, policy: Policy) -> bool:
-    # A parent that exists, changed, still carries its children; only `skip` leaves these out, too.
+    # A changed parent still exists, so its children can be restored; only `skip` skips them, too.
     gone = sql.SQL("") if policy == "skip" else sql.SQL("AND q.state = 'deleted'")
     done = past.execute(
         _LEFT_WITH_PARENT.format(
@@ -262,12 +262,12 @@ def _refers(link: Link, child: Pair, parent: Pair) -> sql.Composed:
 
 
 def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sql.Composed:
-    """Staged rows that refer to a row which neither the living table, where it exists, nor the rescue has."""
+    """Staged rows that reference a row which neither the live table nor the rescue has."""
     child = pairs[link.child]
     own = [place_of(child, column) for column in link.columns]
     query = _ORPHAN.format(
         number=sql.Literal(child.number),
-        detail=sql.Literal(f"the row of {link.parent} that its {', '.join(link.columns)} refers to is gone"),
+        detail=sql.Literal(f"the row of {link.parent} that its {', '.join(link.columns)} references does not exist"),
         stage=staged(child),
         given=sql.SQL(" AND ").join(sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(place)) for place in own),
         living=sql.SQL("{}").format(link.parent.identifier) if exists else sql.SQL("(SELECT WHERE false)"),
@@ -280,10 +280,7 @@ def _orphans(pairs: Mapping[TableName, Pair], link: Link, *, exists: bool) -> sq
 
 
 def _refusal_of_updates(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair) -> str | None:
-    """Why the living table lets no row be changed; None where it does, or nothing has to be.
-
-    What triggers do, only they know.
-    """
+    """Why the live table does not allow updates; None if it does, or none are needed."""
     triggers = [trigger for trigger in (pair.now.triggers if pair.now else ()) if trigger.on_update]
     changed = sql.SQL("SELECT FROM {} WHERE state = 'changed' AND reason <> 'parent' LIMIT 1")
     columns = [column for column in pair.columns if column.name not in pair.key and column.identity != "a"]
@@ -292,7 +289,7 @@ def _refusal_of_updates(past: psycopg.Connection[Any], now: psycopg.Connection[A
     names = " and ".join(trigger.name for trigger in triggers)
     try:
         if rehearse_update(now, pair.table, [column.name for column in columns]) == 0:
-            return f"{names} of {pair.name} leaves updates out"
+            return f"{names} of {pair.name} skips updates"
     except psycopg.Error as error:
-        return f"{names} of {pair.name} refuses updates: {first_line(error)}"
+        return f"{names} of {pair.name} rejects updates: {first_line(error)}"
     return None

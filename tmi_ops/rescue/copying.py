@@ -1,4 +1,4 @@
-"""Rows from one server straight into a table of the other."""
+"""Copies rows from one server straight into a table of the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-# A server sends a row at a time; sent on like that, small rows cost more than they are large.
+# A server sends one row at a time; forwarding small rows one by one is slow.
 COPIED_AT_ONCE = 1 << 16
 
 

@@ -1,6 +1,6 @@
-"""Tables that were dropped, created again as they were: columns, keys, indexes, constraints, triggers, owner, grants.
+"""Recreates dropped tables: columns, keys, indexes, constraints, triggers, owner, grants.
 
-The words are pg_dump's own, asked of the past. `fallen.py` tells what a DROP ... CASCADE took along and comes back.
+The statements come from pg_dump, run on the past. `fallen.py` finds what DROP ... CASCADE dropped with them.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from tmi_ops.rescue.statements import without_attaching, without_foreign_keys
 
 @dataclass(frozen=True)
 class Definitions:
-    """SQL that creates what is gone (`before` rows are written) and completes it (`after`)."""
+    """SQL that creates dropped tables (`before` their rows are written) and completes them (`after`)."""
 
     before: str = ""
     after: str = ""
     fallen: Fallen = field(default=Fallen())
 
     def create(self, now: psycopg.Connection[Any]) -> None:
-        """Tables and sequences, without indexes and constraints, so that the rows are written fast."""
+        """Create tables and sequences, without indexes and constraints, so that writing rows is fast."""
         run_script(now, self.before)
 
     def rehearse(self, now: psycopg.Connection[Any]) -> None:
-        """Make all of it but what would lock other tables; the caller rolls it back.
+        """Create everything except what would lock other tables; the caller rolls it back.
 
         Raises:
-            psycopg.Error: it cannot be made again.
+            psycopg.Error: it cannot be recreated.
         """
         run_script(now, self.before)
         run_script(now, without_foreign_keys(self.after) if self.after else "")
 
     def complete(self, now: psycopg.Connection[Any]) -> None:
-        """Indexes, constraints, triggers; and what other things had lost with the tables."""
+        """Create indexes, constraints and triggers, and repair what other objects lost with the tables."""
         run_script(now, self.after)
         for repair in self.fallen.repairs:
             now.execute(repair.statement.encode())
 
 
 def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
-    """What it takes to have these tables again.
+    """The SQL that recreates these tables.
 
     Raises:
         ProgramError: there is no pg_dump for the past's version, or it failed.
@@ -59,7 +59,7 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
     if not fallen.relations:
         return Definitions()
     relations = [*fallen.relations, *fallen.views]
-    # A partition of a living table is attached when it is complete: before, that would give it indexes of its own.
+    # A partition of a live table is attached when it is complete; earlier, it would get indexes of its own.
     attached = frozenset(name for attachment in fallen.attachments for name in attachment.names)
     scripts = (dumped(sides, section, relations) for section in ("pre-data", "post-data"))
     before, after = (without_attaching(script, attached) if attached else script for script in scripts)
@@ -67,7 +67,7 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
 
 
 def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
-    """pg_dump's script for one section of these relations: `pre-data` makes them, `post-data` completes them."""
+    """pg_dump's script for one section of these relations: `pre-data` creates them, `post-data` completes them."""
     programs = programs_at_least(sides.past.info.server_version // 10000, sides.bindir)
     said = run_program(
         [
@@ -83,14 +83,14 @@ def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:
 
 
 def without_guard(script: str) -> str:
-    """Words to psql, not to the server: recent versions begin a dump with `\\restrict KEY`, and end it likewise."""
+    """Remove psql's `\\restrict KEY` and `\\unrestrict KEY`, with which recent versions enclose a dump."""
     found = re.match(r"(?:--.*\n|\n)*\\restrict (\w+)\n", script)
     guards = (f"\\restrict {found[1]}", f"\\unrestrict {found[1]}") if found else ()
     return "\n".join(line for line in script.split("\n") if line not in guards)
 
 
 def run_script(now: psycopg.Connection[Any], script: str) -> None:
-    """pg_dump's script sets the session up for itself; afterwards it is again as it was."""
+    """Run a script of pg_dump, and restore the session settings that it changes."""
     if not script:
         return
     with now.transaction():

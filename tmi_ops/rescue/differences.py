@@ -1,4 +1,4 @@
-"""What differs between then and now: whole tables, told apart by their fingerprints first, then row by row."""
+"""Differences between the past and the live database: tables by fingerprint first, then row by row."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tmi_ops.rescue.pairs import Pair, find_table, find_tables
 from tmi_ops.rescue.reading import differing_rows
 from tmi_ops.rescue.session import Sides
 
-# Which columns changed is told from so many rows of a table; a greater accident looks the same in all of them.
+# Changed columns are counted in at most this many rows of a table.
 ROWS_COUNTED = 10_000
 
 
 @dataclass(frozen=True)
 class TableDifference:
-    """Rows of one table.
+    """Differences of one table.
 
     Args:
-        columns: how many rows differ in each column, of the first ROWS_COUNTED changed ones; the most first.
-        lost_columns, new_columns: of the table itself.
-        dropped: the table is gone; its rows count as deleted.
+        columns: how many of the first ROWS_COUNTED changed rows differ in each column, most first.
+        lost_columns, new_columns: dropped and added columns of the table.
+        dropped: the table was dropped; its rows count as deleted.
     """
 
     table: str
@@ -48,9 +48,9 @@ class Difference:
     """The tables that differ.
 
     Args:
-        past: the past in words.
-        equal: how many tables hold the same rows.
-        new_tables: tables that are there now and were not then.
+        past: a description of the past.
+        equal: how many tables have the same rows.
+        new_tables: tables that exist only now.
     """
 
     past: str
@@ -60,10 +60,10 @@ class Difference:
 
 
 def find_differences(sides: Sides, tables: Sequence[str], past: str, report: Report) -> Difference:
-    """Compare these tables, or all of them. `differing_rows` gives the rows afterwards.
+    """Compare these tables, or all. `differing_rows` gives the rows afterwards.
 
     Args:
-        past: the past in words.
+        past: a description of the past.
 
     Raises:
         RecoveryError: the past has no such table.
@@ -88,7 +88,7 @@ def pair_of(sides: Sides, table: TableDifference) -> Pair:
 
 
 def _is_same(sides: Sides, pair: Pair) -> bool:
-    """By the fingerprint, which reads both and moves nothing; not where a column came or went."""
+    """Compare fingerprints, which transfers no rows; not possible if columns were added or dropped."""
     if pair.now is None or pair.lost_columns or pair.new_columns:
         return False
     return fingerprint_table(sides.past, pair.name) == fingerprint_table(sides.now, pair.name)

@@ -1,10 +1,10 @@
-"""All that a row holds as one text, so that no two rows have the same: what is digested to tell them apart. SQL, pure.
+"""The content of a row as one text, different for different rows, from which its digest is made. SQL, pure.
 
 1. The length of each text column; nothing for NULL.
-2. Numbers, times, JSON and the like, each with an end that none of them holds; again nothing for NULL.
+2. Numbers, times, JSON and the like, each with a terminator that none of them contains; again nothing for NULL.
 3. Columns of all other types as a row, in which PostgreSQL quotes what is ambiguous.
-4. The texts themselves, as they are: with their lengths known nothing need be quoted, which is what takes the time.
-PostgreSQL's output functions are asked, never casts: those may be a table owner's own.
+4. The texts themselves, unquoted: their lengths are known, and quoting would take most of the time.
+Only PostgreSQL's output functions are used, never casts, which may be a table owner's own functions.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _ARGUMENTS = 100
 
 
 def written_out(alias: str, types: Mapping[str, str], *, measurable: bool) -> sql.Composed:
-    """The text of the row that `alias` names.
+    """The text of the row `alias`.
 
     Args:
-        types: of the columns on the living side, as `format_type` has them; a domain's is what it rests on.
-        measurable: both sides count the bytes of a text alike, as they have one encoding.
+        types: the columns' types on the live side, as `format_type` writes them; a domain's base type.
+        measurable: a text has the same number of bytes on both sides, because they have the same encoding.
     """
     kinds = {name: re.sub(r"\([\d, ]+\)", "", kind) for name, kind in types.items()}
     texts = [sql.Identifier(alias, name) for name, kind in kinds.items() if measurable and kind in _TEXTS]

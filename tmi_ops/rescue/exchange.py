@@ -1,7 +1,7 @@
-"""Rows that exchange values which no two may share: one steps aside before the other takes its place.
+"""Rows that exchange unique values: one steps aside before the other gets its value.
 
-PostgreSQL looks at a unique index row by row, so two names that were swapped could not be swapped back by one UPDATE.
-Rows whose value another one gets are given a value that nobody has, first, and then what they held.
+PostgreSQL checks a unique index row by row, so one UPDATE cannot swap back two names. A row whose value another row
+gets is first given a value that no row has, and then its own past value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal
 from tmi_ops.rescue.shape import Column, UniqueIndex
 
-# What nobody has, by type: `c` is the column, `nth` numbers the rows from 1 on. Ranges that are empty overlap nothing.
+# Values that no row has, by type: `c` is the column, `nth` numbers the rows from 1. Empty ranges overlap nothing.
 _NOBODYS = {
     "smallint": "(SELECT least(min({c}), 0) FROM ONLY {t}) - a.nth",
     "integer": "(SELECT least(min({c}), 0) FROM ONLY {t}) - a.nth",
@@ -44,13 +44,13 @@ class Exchange:
 def step_aside(
     now: psycopg.Connection[Any], pair: Pair, links: Iterable[Link], *, circular: bool = False
 ) -> list[Exchange]:
-    """Give the rows that have to a value that nobody has. The rows must be staged.
+    """Set a value that no row has where that is necessary. The rows must be staged.
 
     Args:
-        circular: the table is updated and inserted into by one statement.
+        circular: one statement both updates the table and inserts into it.
 
     Raises:
-        psycopg.Error: the table does not take such a value.
+        psycopg.Error: the table does not accept such a value.
         CannotStepAsideError: no such value is known.
     """
     referring = {name for link in links if link.child == pair.name for name in link.columns}
@@ -71,7 +71,7 @@ def step_aside(
 
 
 class CannotStepAsideError(Exception):
-    """No column of the index can be given a value that nobody has."""
+    """No column of the index can be given a value that no row has."""
 
 
 def _looked_at_row_by_row(pair: Pair) -> Iterator[UniqueIndex]:
@@ -97,7 +97,7 @@ def _nobodys(
         value = _value(now, pair, column) if column.name not in referring else None
         if value is not None:
             return column.name, value
-    raise CannotStepAsideError(f"no value of {', '.join(index.columns)} is known that nobody has")
+    raise CannotStepAsideError(f"no unused value of {', '.join(index.columns)} is known")
 
 
 def _value(now: psycopg.Connection[Any], pair: Pair, column: Column) -> sql.Composable | None:

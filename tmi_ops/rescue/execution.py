@@ -1,9 +1,9 @@
-"""The deed: the planned rows are put in place in one transaction, compared with the past, and only then committed.
+"""Executes a rescue: writes the planned rows in one transaction, compares them with the past, and commits.
 
-1. Stage the rows, before anything is locked. 2. Lock the rows that will change and see that they are what the plan saw.
-3. Write table by table, parents first (`writing.py`). 4. Move sequences on, read everything again, commit.
+1. Stage the rows, before anything is locked. 2. Lock the rows to update, and require that they are as planned. 3. Write
+table by table, parents first (`writing.py`). 4. Advance sequences, read everything back, commit.
 
-Others may go on writing all the while; whatever they did in between makes the rescue stop, not go wrong.
+Others may keep writing; if they changed something that matters since the plan, the rescue stops and changes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
@@ -32,13 +33,12 @@ from tmi_ops.rescue.values_only import with_values_only
 from tmi_ops.rescue.writing import PLAN_AGAIN, Writing, lock_changing
 
 LOCK_TIMEOUT_S = 10
-_ROLLED_BACK = "All was rolled back: nothing was changed."
+_ROLLED_BACK = "Everything was rolled back; nothing was changed."
 
 
 @dataclass(frozen=True)
 class Written:
-    """Rows of one table; `altered` of the inserted or updated ones differ from the past because triggers changed them,
-    in the columns `altered_columns`."""
+    """Written rows of one table; triggers changed `altered` of them, in the columns `altered_columns`."""
 
     inserted: int
     updated: int
@@ -52,9 +52,9 @@ class Rescued:
 
     Args:
         tables: by name.
-        sequences: the value that each sequence was moved on to.
-        recreated: tables that were created again, and what of others had gone with them.
-        checks: what was seen to hold before the commit, a sentence each.
+        sequences: the new value of each sequence that was advanced.
+        recreated: recreated tables, and objects that had been dropped with them.
+        checks: what was checked before the commit, one sentence each.
         phases: seconds by phase.
     """
 
@@ -72,7 +72,7 @@ class Rescued:
 
 @dataclass
 class _Deed:
-    """Where the deed stands, for an error's message, and how long each phase took."""
+    """The object being worked on, for error messages, and the time of each phase."""
 
     at: str = ""
     phases: dict[str, float] = field(default_factory=dict)
@@ -89,23 +89,23 @@ class _Deed:
 def bring_back(
     sides: Sides, plan: RescuePlan, report: Report, before_commit: Callable[[int, Rescued], None] | None = None
 ) -> Rescued:
-    """Do what the plan says, all of it or nothing.
+    """Execute the plan, completely or not at all.
 
     Args:
-        sides: those that the plan was made on, still open.
-        before_commit: told the transaction's number and what it did as the last thing before the commit. Who writes
-            both down can ask the server afterwards whether it was done, whatever happened to us.
+        sides: those of the plan, still open.
+        before_commit: called just before the commit with the transaction id and the result. A caller that records both
+            can ask the server afterwards whether the transaction committed, whatever happened to us.
 
     Raises:
-        RecoveryError: conflicts are unsolved, the living database changed since the plan, or it refused a row. Nothing
-            was changed then.
+        RecoveryError: there are unresolved conflicts, the live database has changed since the plan, or it rejected a
+            row. Nothing was changed then.
     """
     _require_solved(plan)
     if plan.selection.values is not None:
         sides = with_values_only(sides, plan.selection.values)
     pairs = _written_pairs(sides, plan)
     if planned_digest(sides, list(pairs.values())) != plan.digest:
-        raise RecoveryError("This plan was made on another comparison.", hint=PLAN_AGAIN)
+        raise RecoveryError("This plan was made from another comparison.", hint=PLAN_AGAIN, code=Code.ROWS_CHANGED)
     definitions = lost_definitions(sides, [pair for pair in pairs.values() if pair.now is None])
     deed = _Deed()
     try:
@@ -156,7 +156,7 @@ def _write_all(
             phase.advance(sum(sum(count) for count in written.values()))
     with deed.timed("definitions"):
         deed.at = "the tables' constraints and indexes"
-        # A table whose foreign keys wait for the commit cannot be altered.
+        # A table with deferred foreign key checks cannot be altered.
         now.execute("SET CONSTRAINTS ALL IMMEDIATE")
         definitions.complete(now)
     deed.at = "the sequences"
@@ -171,7 +171,7 @@ def _write_all(
 def _words_of_made(plan: RescuePlan, made: Mapping[str, int]) -> tuple[str, ...]:
     triggers = " and ".join(fire for table in plan.tables for fire in table.fires if "(after," in fire)
     return tuple(
-        f"{rows:,} rows of {table} had been made by triggers of this transaction ({triggers}) and became what they were"
+        f"{rows:,} rows of {table} that triggers inserted in this transaction ({triggers}) were updated to the past"
         for table, rows in made.items()
     )
 
@@ -185,9 +185,9 @@ def _require_solved(plan: RescuePlan) -> None:
     if plan.unsolved:
         rows = sum(conflict.rows for conflict in plan.unsolved)
         raise RecoveryError(
-            f"{rows:,} rows are in conflict with what is there now, and the policy {plan.selection.policy} has no "
-            "answer to that.",
-            hint="look at the conflicts, then choose --conflicts keep-current, take-past or skip",
+            f"{rows:,} rows conflict with current rows, and the policy {plan.selection.policy} does not resolve that.",
+            hint="review the conflicts, then choose --conflicts keep-current, take-past or skip",
+            code=Code.CONFLICTS,
         )
 
 
@@ -195,11 +195,13 @@ def _require_same_shape(sides: Sides, pairs: Mapping[TableName, Pair]) -> None:
     living = read_again(sides).living
     for name, pair in pairs.items():
         if living.tables.get(name) != pair.now:
-            raise RecoveryError(f"The definition of {name} has changed since the plan.", hint=PLAN_AGAIN)
+            raise RecoveryError(
+                f"The definition of {name} has changed since the plan.", hint=PLAN_AGAIN, code=Code.ROWS_CHANGED
+            )
 
 
 def _after_triggers(plan: RescuePlan) -> str:
-    """Those that may make rows beside the ones that come back, in words."""
+    """A description of the triggers that may insert rows of their own."""
     return "; ".join(
         f"{fire} of {table.table}"
         for table in plan.tables
@@ -210,39 +212,37 @@ def _after_triggers(plan: RescuePlan) -> str:
 
 
 def refused(error: psycopg.Error, at: str, triggers: str = "") -> RecoveryError:
-    """The error of a transaction that the living server rolled back while it was at `at`.
+    """The error of a transaction that the live server rolled back while working on `at`.
 
     Args:
-        triggers: those that may have made rows of their own, in words.
+        triggers: a description of those that may have inserted rows of their own.
     """
     said = first_line(error)
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return RecoveryError(
-            f"Somebody has held a lock that {at} needs for {LOCK_TIMEOUT_S} s.",
-            hint="see pg_stat_activity, and pg_prepared_xacts for what no session owns; then try again",
+            f"Another session has held a lock on {at} for {LOCK_TIMEOUT_S} s.",
+            hint="see pg_stat_activity, and pg_prepared_xacts for prepared transactions; then try again",
             transient=True,
         )
     if isinstance(error, psycopg.errors.UniqueViolation) and triggers:
         return RecoveryError(
-            f"The living server refused {at}: {said}. Triggers that fire by this may have made that row: {triggers}.",
+            f"The server rejected {at}: {said}. Triggers that fired may have inserted that row: {triggers}.",
             detail=_ROLLED_BACK,
-            hint=f"leave {at} out (--only), or have the trigger disabled by its owner for the while",
+            hint=f"restore without {at} (--only), or let the table's owner disable the trigger temporarily",
         )
     if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
-        return RecoveryError(
-            f"The living server refused {at}: {said}.", detail=_ROLLED_BACK, hint=PLAN_AGAIN, transient=True
-        )
-    return RecoveryError(f"The living server refused {at}: {said}.", detail=_ROLLED_BACK, hint=_advice(error, at))
+        return RecoveryError(f"The server rejected {at}: {said}.", detail=_ROLLED_BACK, hint=PLAN_AGAIN, transient=True)
+    return RecoveryError(f"The server rejected {at}: {said}.", detail=_ROLLED_BACK, hint=_advice(error, at))
 
 
 def _advice(error: psycopg.Error, at: str) -> str:
-    """What helps; comparing anew does only where something changed since."""
+    """The remedy; a new plan helps only if something has changed since."""
     if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.ForeignKeyViolation):
         return PLAN_AGAIN
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"run this as the owner of {at}"
     if isinstance(error, psycopg.errors.DiskFull | psycopg.errors.InsufficientResources):
-        return "make room on the server, then run the same command again"
+        return "free resources on the server, then run the same command again"
     if isinstance(error, psycopg.errors.OperationalError):
-        return "see that the server is well (`tmi-ops doctor`), then run the same command again"
-    return f"see what the server says of {at}; rows that it does not take can be left out with --where"
+        return "check the server with `tmi-ops doctor`, then run the same command again"
+    return f"see the server's message about {at}; rows that it rejects can be excluded with --where"

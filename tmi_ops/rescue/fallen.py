@@ -1,11 +1,11 @@
-"""What fell with dropped tables (DROP ... CASCADE), asked of the past's catalogue: what comes back, and what does not.
+"""Objects that were dropped with tables (DROP ... CASCADE), from the past's catalogue: what is restored, and what not.
 
-1. `relations`: the tables themselves; with a partitioned table all its partitions; empty tables that their foreign keys
-   refer to. Sequences, indexes, constraints, triggers, rules, policies, grants and statistics of these belong to them.
-2. `views`: over them, and over such views.
-3. `repairs`: what other things lost: foreign keys, policies, membership in publications, partitions of a living table,
+1. `relations`: the tables themselves; all partitions of a partitioned table; empty tables that their foreign keys
+   reference. This includes their sequences, indexes, constraints, triggers, rules, policies, grants and statistics.
+2. `views`: views over them, and views over those.
+3. `repairs`: what other objects lost: foreign keys, policies, membership in publications, partitions of a live table,
    the content of materialized views.
-4. `left`: everything else that PostgreSQL dropped along, by its own account of dependencies; it is named.
+4. `left`: everything else that PostgreSQL dropped, according to its dependencies; it is only reported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PUBLICATIONS_WITH_CONDITIONS = 150_000  # the first version whose publications 
 
 @dataclass(frozen=True)
 class Repair:
-    """`statement` brings back `thing`, once the rows and all definitions are there."""
+    """`statement` restores `thing`, once the rows and all definitions exist."""
 
     thing: str
     statement: str
@@ -32,14 +32,14 @@ class Repair:
 
 @dataclass(frozen=True)
 class Attachment(Repair):
-    """A partition of a table that is still there. `names`: it and its indexes, each by schema and name."""
+    """A partition of a table that still exists. `names`: it and its indexes, as schema and name."""
 
     names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Fallen:
-    """See above; `left` are PostgreSQL's own words for what does not come back."""
+    """See above; `left` are PostgreSQL's descriptions of what is not restored."""
 
     relations: tuple[TableName, ...] = ()
     views: tuple[TableName, ...] = ()
@@ -48,7 +48,7 @@ class Fallen:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What comes back."""
+        """Descriptions of what is restored."""
         return (
             *(f"the table {name}" for name in self.relations),
             *(f"the view {name}" for name in self.views),
@@ -61,7 +61,7 @@ class Fallen:
 
 
 def fallen_with(sides: Sides, lost: Iterable[TableName]) -> Fallen:
-    """What it takes to have these dropped tables again as they were."""
+    """What was dropped with these tables."""
     relations = _relations(sides, lost)
     if not relations:
         return Fallen()
@@ -80,13 +80,13 @@ def fallen_with(sides: Sides, lost: Iterable[TableName]) -> Fallen:
 
 
 def lost_views(sides: Sides, relations: Sequence[TableName]) -> list[TableName]:
-    """Views of then over these relations, and views over those, that are not there now."""
+    """Past views over these relations, and views over those, that do not exist now."""
     over = [TableName(*row) for row in _ask(sides, _VIEWS_OVER, relations)]
     return [view for view in over if not is_there(sides, view.identifier.as_string(sides.now))]
 
 
 def is_there(sides: Sides, relation: str) -> bool:
-    """Whether the living database has a relation of this name, qualified and quoted."""
+    """Whether the live database has a relation of this qualified, quoted name."""
     row = sides.now.execute("SELECT to_regclass(%s)", [relation]).fetchone()
     return row is not None and row[0] is not None
 
@@ -125,7 +125,7 @@ def _foreign_keys(sides: Sides, relations: Sequence[TableName]) -> list[Repair]:
 
 
 def _defaults(sides: Sides, relations: Sequence[TableName]) -> list[Repair]:
-    """Of other tables' columns, whose numbers came from a sequence of these."""
+    """Defaults of other tables' columns that used a sequence of these tables."""
     without = {
         (name, column.name)
         for name, table in sides.living.tables.items()
@@ -142,7 +142,7 @@ def _defaults(sides: Sides, relations: Sequence[TableName]) -> list[Repair]:
 def _repairs(
     sides: Sides, query: str, relations: Sequence[TableName], words: str, *, of_others: bool = False
 ) -> list[Repair]:
-    """Of a query's rows (schema, table, detail, statement); `of_others`: only where the table is still there."""
+    """From a query's rows (schema, table, detail, statement); `of_others`: only if the table still exists."""
     return [
         Repair(words.format(table=f"{schema}.{name}", detail=detail), statement)
         for schema, name, detail, statement in _ask(sides, query, relations)
@@ -151,7 +151,7 @@ def _repairs(
 
 
 def _publications(sides: Sides, relations: Sequence[TableName]) -> tuple[list[Repair], list[str]]:
-    """Those that our role may alter, and the others in words."""
+    """Repairs for publications that our role may alter, and descriptions of the others."""
     new = sides.past.info.server_version >= _PUBLICATIONS_WITH_CONDITIONS
     query = _PUBLICATIONS.format(*(_CONDITIONS if new else ("''", "''")))
     mine = sides.now.execute("SELECT pubname FROM pg_publication WHERE pg_has_role(pubowner, 'USAGE')").fetchall()
@@ -162,13 +162,13 @@ def _publications(sides: Sides, relations: Sequence[TableName]) -> tuple[list[Re
 
 
 def _left(sides: Sides, relations: Sequence[TableName]) -> list[str]:
-    """What else fell, and is not there now, either."""
+    """What else was dropped and does not exist now."""
     rows = _ask(sides, _DEPENDENTS, relations)
     return [f"the {kind} {identity}" for kind, identity, *address in rows if not _is_known(sides.now, address)]
 
 
 def _is_known(now: psycopg.Connection[Any], address: Sequence[Any]) -> bool:
-    """Whether the living database has such an object: it may have been created again since."""
+    """Whether the live database has such an object: it may have been recreated since."""
     try:
         with now.transaction():
             now.execute("SELECT pg_get_object_address(%s, %s::text[], %s::text[])", list(address))
@@ -210,7 +210,7 @@ JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.relispartition AND c.oid = ANY (%(oids)s::regclass[]::oid[])
 ORDER BY c.oid
 """
-# One that refers to a partition is a part of one that refers to the whole, and takes it along.
+# A key that references a partition is part of one that references the partitioned table, which is dropped with it.
 _KEYS_OF_OTHERS = """
 WITH RECURSIVE keys AS (
     SELECT oid, conparentid FROM pg_constraint
@@ -265,7 +265,7 @@ _CONDITIONS = (
                  WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs)), '')""",
     """coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '')""",
 )
-# Some versions of pg_dump bring them with the table.
+# Some versions of pg_dump dump them with the table.
 _STATISTICS = """
 SELECT n.nspname, c.relname, s.stxname, overlay(pg_get_statisticsobjdef(s.oid) PLACING 'CREATE STATISTICS IF NOT EXISTS'
                                                 FROM 1 FOR length('CREATE STATISTICS'))
@@ -279,7 +279,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'm' AND c.relispopulated AND c.oid = ANY (%(oids)s::regclass[]::oid[])
 ORDER BY c.oid
 """
-# An object falls when one it depends on falls; one that is inwardly part of another takes that along.
+# An object is dropped with one that it depends on; an internal part of another object drops that, too.
 _DEPENDENTS = """
 WITH RECURSIVE own AS (SELECT unnest(%(oids)s::regclass[]::oid[]) AS oid), fallen AS (
     SELECT 'pg_class'::regclass::oid AS classid, oid AS objid, 0 AS objsubid FROM own

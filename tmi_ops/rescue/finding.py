@@ -1,8 +1,8 @@
-"""Finding the moment: the archived WAL of a stretch of time is searched for what happened to a table.
+"""Finds the moment: searches the archived WAL for commits that changed a table.
 
-A table that is still there is followed backwards from the file it has now. One that is gone is looked up just before
-the commits that dropped any, the newest first, in the catalogue of a cluster recovered to there; so is one whose file
-before some commit cannot be told.
+A table that still exists is followed backwards from its current file. A dropped one is looked up just before commits
+that dropped tables, newest first, in the catalogue of a cluster recovered to there; so is one whose file before some
+commit cannot be determined.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
@@ -42,24 +43,24 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.coverage import WalFile, coverage
 from tmi_ops.wal.fetching import fetch_wal_file
 
-# Segments read by one pg_waldump: records that go on in the next segment are read whole, as it is there.
+# Segments read by one pg_waldump, so that records which cross into the next segment are read completely.
 AT_A_TIME = 8
-# Files before a stretch that are read along: what a transaction did there is told by its commit in the stretch.
+# Files read before a stretch: they contain earlier changes of transactions that commit within it.
 LEAD_IN = 8
-# Each commit that dropped a table costs a restore, to learn the names of then.
+# Looking up the names just before a commit costs a restore.
 LOOKED_UP = 8
 FETCHES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Found:
-    """What happened to a table between two moments, in the order of time.
+    """What happened to a table between two moments, oldest first.
 
     Args:
-        since: None: all that is archived, the newest first, until something was found.
-        blind: the commits of which it cannot be told whether they changed its rows.
-        exists: whether the table is there now.
-        segments: how many WAL files were searched; `reached`: the last commit in them, None: there was none.
+        since: None: the whole archive, newest first, until something was found.
+        blind: commits that may or may not have changed its rows.
+        exists: whether the table exists now.
+        segments: how many WAL files were searched; `reached`: their last commit, None if there was none.
     """
 
     table: str
@@ -75,12 +76,11 @@ class Found:
 def find_events(
     settings: Settings, store: ObjectStore, table: str, since: datetime | None, until: datetime, report: Report
 ) -> Found:
-    """Search the archived WAL between two moments; without a beginning all of it, the newest first, until something
-    is found.
+    """Search the archived WAL between two moments; without `since` all of it, newest first, until something is found.
 
     Raises:
-        RecoveryError: neither side knows such a table, or the archive has no WAL of then.
-        ProgramError: no programs of the server's version are here.
+        RecoveryError: there is no such table, or the archive has no WAL of that time.
+        ProgramError: PostgreSQL programs of the server's version are not installed.
         StoreError: the store failed.
     """
     facts = read_facts(store)
@@ -105,22 +105,23 @@ def find_events(
             break
     if found is None and not history.events:
         raise RecoveryError(
-            f"There is no table {table} now, and none of that name was dropped in the WAL that was searched.",
-            hint="name it as schema.table; `tmi-ops recover diff` lists what a moment had that is gone now",
+            f"The table {table} does not exist, and the searched WAL does not drop a table of that name.",
+            hint="name it as schema.table; `tmi-ops recover diff` lists tables that were dropped since a moment",
+            code=Code.NOT_IN_PAST,
         )
     return Found(table, since, until, history.events, found is not None, segments, reached, history.blind)
 
 
 @dataclass(frozen=True)
 class _Stretch:
-    """WAL to be searched: commits from `begin` on; files before it hold what their transactions did earlier."""
+    """WAL to search: commits from `begin` on; earlier files contain earlier changes of their transactions."""
 
     files: Sequence[WalFile]
     begin: int
 
 
 def _stretches(facts: RecoveryFacts, since: datetime | None) -> Iterator[_Stretch]:
-    """What is archived from a moment on; without one, from each base backup to the next, the newest first."""
+    """Archived WAL from a moment on; without one, from each base backup to the next, newest first."""
     if since is not None:
         yield _Stretch(_files_since(facts, since), 0)
         return
@@ -142,7 +143,7 @@ def _begins_before(file: WalFile, end: int | None) -> bool:
 
 @dataclass(frozen=True)
 class _Search:
-    """For one table."""
+    """The search for one table."""
 
     settings: Settings
     store: ObjectStore
@@ -159,7 +160,7 @@ class _Search:
     def followed(
         self, commits: Sequence[Commit], found: Relation, members: Mapping[int, Relation]
     ) -> tuple[History, dict[int, Relation]]:
-        """What happened to a table that is there, or to its partitions; and these as they were before all that."""
+        """What happened to an existing table or its partitions, and these as they were before."""
         histories = {oid: self._followed(commits, one) for oid, one in members.items() if one.file}
         gone: list[Event] = []
         if found.file is None:
@@ -179,7 +180,7 @@ class _Search:
     def _partitions_gone(
         self, commits: Sequence[Commit], found: Relation, members: Mapping[int, Relation]
     ) -> tuple[list[Event], list[tuple[Relation, Commit]]]:
-        """Commits by which a table lost partitions; and these, as they were just before one of the newest of them."""
+        """Commits by which a table lost partitions, and these partitions as they were just before the newest ones."""
         wholes = {oid for oid, one in members.items() if one.file is None}
         events: list[Event] = []
         lost: dict[int, tuple[Relation, Commit]] = {}
@@ -192,8 +193,8 @@ class _Search:
         return events, list(lost.values())
 
     def _lost(self, commit: Commit, found: Relation, members: Mapping[int, Relation]) -> list[Relation]:
-        """The partitions that a table had just before a commit and has no more; none, where it cannot be told."""
-        self.report.note(f"looking for partitions just before a commit of {commit.at:%Y-%m-%d %H:%M:%S %Z}")
+        """The partitions that a table had just before a commit and lost; empty if that cannot be determined."""
+        self.report.note(f"Restoring to just before {commit.at:%Y-%m-%d %H:%M:%S %Z} to look up partitions.")
         with suppress(RecoveryError):
             then = self._before(commit)
             whole = then.by_oid.get(found.oid)
@@ -202,12 +203,12 @@ class _Search:
         return []
 
     def _followed(self, commits: Sequence[Commit], table: Relation) -> History:
-        if table.file is None:  # only tables that hold rows are followed
+        if table.file is None:  # only tables with rows of their own are followed
             raise AssertionError
         history = events_backwards(commits, table.oid, table.file, self._file_of("pg_catalog.pg_attribute"))
         if not history.blind:
             return history
-        # What could not be followed backwards is followed from the other end.
+        # Follow the rest forwards, from the other end.
         with suppress(RecoveryError):
             then = self._before(history.blind[0]).by_oid.get(table.oid)
             if then is not None and then.file is not None:
@@ -216,9 +217,9 @@ class _Search:
         return history
 
     def of_gone(self, commits: Sequence[Commit]) -> History:
-        """What happened to a table that is gone: its name is looked up just before the commits that dropped any."""
+        """What happened to a dropped table: look up its name just before commits that dropped tables."""
         for commit in drops(commits, self._file_of("pg_catalog.pg_class").database)[:LOOKED_UP]:
-            self.report.note(f"looking for {self.table} just before a commit of {commit.at:%Y-%m-%d %H:%M:%S %Z}")
+            self.report.note(f"Restoring to just before {commit.at:%Y-%m-%d %H:%M:%S %Z} to look up {self.table}.")
             then = self._before(commit)
             found = then.find(self.table)
             if found is None:
@@ -239,7 +240,7 @@ class _Search:
         return self._looked_up[commit.lsn]
 
     def _file_of(self, catalogue: str) -> File:
-        """Where the database keeps one of its own tables, as all databases have them."""
+        """The file of a system catalogue."""
         found = self.now.find(catalogue)
         if found is None or found.file is None:
             raise AssertionError
@@ -247,22 +248,22 @@ class _Search:
 
 
 def _around(commits: Sequence[Commit], moment: Commit, oid: int, file: File) -> History:
-    """What happened to a table before a commit and since, `file` being its file just before that."""
+    """What happened to a table before and since a commit; `file` is its file just before the commit."""
     earlier = events_backwards([one for one in commits if one.lsn < moment.lsn], oid, file)
     since = events_forwards([one for one in commits if one.lsn >= moment.lsn], oid, file)
     return History((*earlier.events, *since.events), earlier.blind, earlier.file)
 
 
 def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:
-    """From the newest base backup before that moment on, as a segment does not tell its time."""
+    """Files from the newest base backup before that moment, because a segment does not tell its time."""
     line = choose_line(facts, None)
     before = [base for base in bases_on(facts, line) if base.consistent_at <= since]
     start = max((parse_lsn(base.start_lsn) for base in before), default=0)
     files = [file for file in coverage(facts.archive, line).files if file.segment.end > start]
     if not files:
         raise RecoveryError(
-            "The archive holds no WAL of then.",
-            hint="see what it holds: `tmi-ops wal status`; `tmi-ops wal stream --catch-up` brings it level",
+            "The archive has no WAL of that time.",
+            hint="see what it has: `tmi-ops wal status`; archive the latest WAL: `tmi-ops wal stream --catch-up`",
         )
     return files
 
@@ -276,7 +277,7 @@ def _commits(
     until: datetime,
     report: Report,
 ) -> Iterator[Commit]:
-    """Commits in their order, until one is later than `until`."""
+    """Commits in order, up to the first one later than `until`."""
     scratch = settings.home / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     gathered = Commits()
@@ -297,7 +298,7 @@ def _commits(
 
 
 def _batches(files: Sequence[WalFile]) -> Iterator[list[WalFile]]:
-    """Neighbours of one timeline; each batch begins with the last file of the one before, whose last record it ends."""
+    """Adjacent files of one timeline; each batch repeats the last file of the one before, to end its last record."""
     for _, group in groupby(files, key=lambda file: file.segment.timeline):
         same = list(group)
         for start in range(0, len(same), AT_A_TIME):
@@ -314,21 +315,21 @@ def _fetch(store: ObjectStore, facts: RecoveryFacts, batch: Sequence[WalFile], d
         for file, there in zip(wanted, pool.map(fetch, wanted), strict=True):
             if not there:
                 raise RecoveryError(
-                    f"The WAL file {file.stored} is gone from the archive.",
-                    hint="run `tmi-ops wal gaps` to see what is whole, and begin the search after it: --from",
+                    f"The WAL file {file.stored} is missing from the archive.",
+                    hint="see the gaps with `tmi-ops wal gaps`, and start the search after the gap with --from",
                 )
 
 
 @dataclass
 class _Reader:
-    """Reads batches; what a batch shares with the one before is passed over."""
+    """Reads batches, skipping what a batch shares with the one before."""
 
     programs: Programs
     directory: Path
     _reached: dict[str, int] = field(default_factory=dict)
 
     def records(self, batch: Sequence[WalFile]) -> Iterator[tuple[int, int, str, str]]:
-        """Rows and files first, commits last: by then all that a transaction did is known."""
+        """Rows and files first, commits last, when everything that a transaction did is known."""
         cut = batch[-1].cut
         for manager in ("Heap", "Storage", "Transaction"):
             for line in record_lines(self.programs, self.directory, batch[0].name, batch[-1].name, manager):

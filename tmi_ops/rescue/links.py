@@ -1,4 +1,4 @@
-"""How rows hang on one another: foreign keys, and ties that the profile knows of. Pure."""
+"""Which rows reference which: foreign keys, and the profile's ties. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tmi_ops.rescue.shape import ForeignKey, Shape
 
 @dataclass(frozen=True)
 class Link:
-    """Rows of `child` hang on the row of `parent` whose `referenced` columns equal their `columns`.
+    """Rows of `child` reference the row of `parent` whose `referenced` columns equal their `columns`.
 
-    partitions: the past's tables in which that row may be, where `parent` is partitioned.
-    enforced: a foreign key, so the child cannot be without its parent; else it comes with its parent, no more.
+    partitions: the past's tables that may hold that row, if `parent` is partitioned.
+    enforced: a foreign key, so the child needs its parent; else it is only restored with its parent.
     """
 
     child: TableName
@@ -32,7 +32,7 @@ class Link:
 
 
 def links_between(then: Shape, now: Shape, ties: Iterable[Tie]) -> tuple[Link, ...]:
-    """Every tie between tables of the past: its foreign keys, those that were added since, and the profile's."""
+    """All links between tables of the past: its foreign keys, those added since, and the profile's ties."""
     declared = [
         link_of(key, then)
         for key in (*then.foreign_keys, *now.foreign_keys)
@@ -55,9 +55,9 @@ def link_of(key: ForeignKey, then: Shape) -> Link:
 
 
 def insertion_order(tables: Iterable[TableName], links: Iterable[Link]) -> tuple[tuple[TableName, ...], ...]:
-    """Tables in groups, parents before children; tables that refer to one another in a circle share a group.
+    """Tables in groups, parents before children; tables that reference one another in a circle share a group.
 
-    Tarjan's algorithm: it gives components so that each comes after those it refers to.
+    Tarjan's algorithm: it returns each component after those that it references.
     """
     wanted = sorted(set(tables), key=str)
     parents: dict[TableName, set[TableName]] = {table: set() for table in wanted}
@@ -97,7 +97,7 @@ class _Components:
 
 
 def _are_alike(shape: Shape, link: Link) -> bool:
-    """Whether both ends are there and of one type, so that they can be compared through an index."""
+    """Whether both ends exist and have one type, so that they can be compared through an index."""
     if not (_has(shape, link.child, link.columns) and _has(shape, link.parent, link.referenced)):
         return False
     child, parent = shape.tables[link.child], shape.tables[link.parent]

@@ -1,7 +1,7 @@
-"""Rows that triggers of the living database make while parents come back, and that come back themselves.
+"""Rows that triggers of the live database insert while parents are restored, and that are to be restored themselves.
 
-A trigger that gives every new parent its first child makes a child with the key of the one that comes back. It is ours,
-made in this very transaction, so it becomes what it was. A row that another session wrote meanwhile is never taken.
+A trigger that inserts a first child for every new parent may insert one with the key of the child to restore. It was
+inserted in this transaction, so it is updated to the past. A row that another session wrote is never used.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.rescue.pairs import Pair, equal
 from tmi_ops.rescue.staging import place_of
 
 _THERE = sql.SQL("SELECT FROM ONLY {table} l WHERE {same}")
-# The number of the transaction that wrote a row, with its epoch: near ours, so of the same epoch or the one before.
+# The id of the transaction that wrote a row, with its epoch: close to ours, so of the same epoch or the one before.
 _WRITTEN_BY_US = sql.SQL(
     "pg_xact_status(((t.own >> 32) - CASE WHEN l.xmin::text::bigint > (t.own & 4294967295) + 2147483648 THEN 1 ELSE 0 "
     "END << 32 | l.xmin::text::bigint)::text::xid8) = 'in progress'"
@@ -24,10 +25,10 @@ _WRITTEN_BY_US = sql.SQL(
 
 
 def require_missing(now: psycopg.Connection[Any], pair: Pair, hint: str) -> None:
-    """See that none of the rows to be inserted is there by now.
+    """Require that none of the rows to be inserted exists.
 
     Raises:
-        RecoveryError: one is.
+        RecoveryError: one does.
     """
     if not pair.key or pair.now is None:
         return
@@ -35,11 +36,13 @@ def require_missing(now: psycopg.Connection[Any], pair: Pair, hint: str) -> None
         pair.temporary("stage"), _there(pair)
     )
     if now.execute(query).fetchone() is not None:
-        raise RecoveryError(f"Rows of {pair.name} that were to be inserted are there by now.", hint=hint)
+        raise RecoveryError(
+            f"Rows of {pair.name} that were to be inserted exist now.", hint=hint, code=Code.ROWS_CHANGED
+        )
 
 
 def become_updates(now: psycopg.Connection[Any], pair: Pair) -> int:
-    """Have the rows that triggers of this transaction made already changed, not inserted. Returns their number."""
+    """Plan rows that triggers of this transaction have inserted as updates. Returns their number."""
     if not pair.key or pair.now is None:
         return 0
     return now.execute(

@@ -1,4 +1,4 @@
-"""A table then and now, and the SQL in which its rows are told apart, compared and moved. Pure."""
+"""A table in the past and now, and the SQL to identify, compare and move its rows. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from difflib import get_close_matches
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.own_text import cast_to_text
 from tmi_ops.rescue.digests import written_out
 from tmi_ops.rescue.shape import Column, Shape, Table, common_columns
 
-# Of SHA-256, as in the fingerprint of a whole table: 128 bits tell rows apart for any number of them.
+# Of SHA-256, as in the fingerprint of a table: 128 bits are enough for any number of rows.
 DIGEST_BYTES = 16
 
 
@@ -24,13 +25,13 @@ class Pair:
     """One table on both sides.
 
     Args:
-        number: names its temporary tables.
-        now: None when it was dropped since.
-        columns: those that both have and no server computes; they are compared and moved.
-        key: tells its rows apart on both sides; empty where only the whole row does.
-        casts: columns whose type has changed so that not each of their values must fit; casting.py looks.
-        values_only: of rows that are still there some columns' values shall come back, and no row.
-        measurable: a text is as many bytes long on both sides.
+        number: used in the names of its temporary tables.
+        now: None if it was dropped.
+        columns: those of both sides that are not computed; they are compared and moved.
+        key: identifies its rows on both sides; empty if only the whole row does.
+        casts: columns whose type has changed so that some values may not fit; see casting.py.
+        values_only: restore only some columns' values in rows that still exist, and no rows.
+        measurable: a text has the same number of bytes on both sides.
     """
 
     number: int
@@ -48,7 +49,7 @@ class Pair:
 
     @property
     def lost_columns(self) -> tuple[Column, ...]:
-        """What the table had and has no more."""
+        """Columns dropped since."""
         return () if self.now is None else tuple(c for c in self.then.columns if c.name not in self.now.column_names)
 
     @property
@@ -61,26 +62,26 @@ class Pair:
 
     @property
     def source(self) -> sql.Identifier:
-        """Where its rows lie on the past's side: the table, or the temporary one with the casts' values as text."""
+        """Where its rows are on the past's side: the table, or the temporary one with cast values as text."""
         return self.temporary("cast") if self.casts else self.table
 
     def type_then(self, column: str) -> str:
-        """What holds a column's values in temporary tables of the past's server, those of now among them."""
+        """The type for a column's values, past and current, in temporary tables of the past's server."""
         return "text" if column in self.casts else self.type_now(column)
 
     def type_now(self, column: str) -> str:
-        """What holds a column's values in temporary tables of the living server."""
+        """The type for a column's values in temporary tables of the live server."""
         found = (self.now or self.then).column(column)
-        if found is None:  # a pair's columns are those of both
+        if found is None:  # a pair's columns exist on both sides
             raise AssertionError(column)
         return found.storage or found.type
 
     def temporary(self, purpose: str) -> sql.Identifier:
-        """`picked`, `rows`, `now`, `state` on the past's side, `stage` on the living one."""
+        """`picked`, `rows`, `now`, `state` on the past's side, `stage` on the live side."""
         return sql.Identifier("pg_temp", f"rescue_{purpose}_{self.number}")
 
     def digest(self, alias: str) -> sql.Composed:
-        """What a row's compared columns hold, in 16 bytes; output must be pinned. See `digests.py`."""
+        """A digest of a row's compared columns, 16 bytes; output must be pinned. See `digests.py`."""
         types = {column.name: self.type_now(column.name) for column in self.columns}
         return sql.SQL("substr(sha256(textsend({})), 1, {})").format(
             written_out(alias, types, measurable=self.measurable), sql.Literal(DIGEST_BYTES)
@@ -88,18 +89,18 @@ class Pair:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The key's columns in temporary tables, where a table's own names could be ours: k1, k2."""
+        """Names of the key's columns in temporary tables: k1, k2. The table's own names could clash with ours."""
         return tuple(f"k{number}" for number in range(1, len(self.key) + 1))
 
     def text_then(self, alias: str, column: str) -> sql.Composed:
-        """A value of then as text, beside those that were cast, which are text already."""
+        """A past value as text; cast values already are."""
         value, then = sql.Identifier(alias, column), self.then.column(column)
         if then is None or column in self.casts:
             return sql.SQL("{}").format(value)
         return cast_to_text(value, then.type)
 
     def same_key(self, row: str, temporary: str) -> sql.Composed:
-        """Whether a temporary table's row speaks of this row."""
+        """Whether a temporary table's row is for this row."""
         return equal(row, self.key, temporary, self.places)
 
     def keys_as_places(self, row: str) -> sql.Composed:
@@ -118,14 +119,14 @@ class Pair:
         )
 
     def key_words(self, alias: str) -> sql.Composed:
-        """A row's key for a person, as SQL: `a, b`, or `a whole row` where there is no key."""
+        """A row's key for display, as SQL: `a, b`, or the beginning of the row if there is no key."""
         if not self.key:
             return sql.SQL("left(textin(record_out({})), 60)").format(sql.Identifier(alias))
         return sql.SQL("concat_ws(', ', {})").format(listed(alias, self.key))
 
 
 def pair_tables(then: Shape, now: Shape) -> dict[TableName, Pair]:
-    """Every table of the past with what it is now."""
+    """Every table of the past with its current counterpart."""
     pairs = {}
     for number, (name, table) in enumerate(then.tables.items()):
         living = now.tables.get(name)
@@ -136,7 +137,7 @@ def pair_tables(then: Shape, now: Shape) -> dict[TableName, Pair]:
     return pairs
 
 
-# Each holds all that those before it hold, and writes it in the same words.
+# Each type has all values of those before it, with the same text.
 _WIDER = (
     ("smallint", "integer", "bigint", "numeric"),
     ("character varying", "text"),
@@ -146,7 +147,7 @@ _MODIFIER = re.compile(r"^(.*?)\((\d+)\)$")
 
 
 def must_be_cast(then: Column, now: Column | None) -> bool:
-    """Whether a value of then may be none of the column's values now, or be written otherwise."""
+    """Whether a past value may not fit the column's current type, or have another text."""
     if now is None or (then.type, then.defined) == (now.type, now.defined):
         return False
     if then.defined or now.defined:
@@ -163,10 +164,10 @@ def _taken_apart(name: str) -> tuple[str, int | None]:
 
 
 def find_table(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> Pair:
-    """The table that a person means, where it must be one that holds rows itself.
+    """The table of a name given by the user, which must hold rows itself.
 
     Raises:
-        RecoveryError: the past has none of that name, or several; or it is partitioned.
+        RecoveryError: the past has none or several of that name, or it is partitioned.
     """
     name = find_name(then, words)
     if name not in pairs:
@@ -175,19 +176,19 @@ def find_table(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> Pair
 
 
 def find_tables(pairs: Mapping[TableName, Pair], then: Shape, words: str) -> tuple[Pair, ...]:
-    """The table that a person means, or the partitions that hold its rows.
+    """The table of a name given by the user, or the partitions that hold its rows.
 
     Raises:
-        RecoveryError: the past has none of that name, or several.
+        RecoveryError: the past has none or several of that name.
     """
     return tuple(pairs[part] for part in then.parts_of(find_name(then, words)))
 
 
 def find_name(then: Shape, words: str) -> TableName:
-    """What a person means.
+    """The table name that the user means.
 
     Raises:
-        RecoveryError: the past has no table of that name, or several.
+        RecoveryError: the past has none or several of that name.
     """
     name = then.find(words)
     if name is None:
@@ -199,13 +200,15 @@ def _no_table(then: Shape, words: str) -> RecoveryError:
     several = sorted(str(name) for name in (*then.tables, *then.partitions) if name.name == words)
     if several:
         return RecoveryError(
-            f"There was more than one table {words} then.", hint=f"name it as one of {', '.join(several)}"
+            f"There was more than one table {words} at that moment.", hint=f"name one of {', '.join(several)}"
         )
     names = {short: name for name in (*then.tables, *then.partitions) for short in (name.name, str(name))}
     alike = get_close_matches(words, names, n=1)
     meant = f"did you mean {alike[0]}? " if alike else ""
     return RecoveryError(
-        f"There was no table {words} then.", hint=f"{meant}`tmi-ops recover diff` lists the tables that differ"
+        f"There was no table {words} at that moment.",
+        hint=f"{meant}`tmi-ops recover diff` lists the tables that differ",
+        code=Code.NOT_IN_PAST,
     )
 
 
@@ -215,7 +218,7 @@ def _some(then: Shape, name: TableName) -> str:
 
 
 def _shared_key(then: Table, now: Table | None, columns: Iterable[Column]) -> tuple[str, ...]:
-    """The past's key, where it is one in the living table, too."""
+    """The past's key, if it is one in the live table, too."""
     if not set(then.key) <= {column.name for column in columns}:
         return ()
     if now is None or set(now.key) == set(then.key):

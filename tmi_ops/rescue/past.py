@@ -1,4 +1,4 @@
-"""A past of the database, running beside the living one for as long as it is looked at; nothing of it stays."""
+"""Opens a past of the database next to the live one, temporarily."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.connections import connect
@@ -35,10 +36,10 @@ _LOADED = "restored"
 
 @dataclass(frozen=True)
 class Moment:
-    """Which past: a cluster recovered to `target`, or the logical backup `backup` where there is no WAL.
+    """Which past: a cluster recovered to `target`, or the logical backup `backup`, which needs no WAL.
 
-    `open`: the target is that of the past that `tmi-ops travel` holds open, whose files are at hand. `shadow`: out of
-    the shadow (see shadow/past.py); without a target as it stands.
+    `open`: the target is that of the past held open by `tmi-ops travel`, whose files are used. `shadow`: from the
+    shadow (see shadow/past.py); without a target, its current state.
     """
 
     target: Target | None = None
@@ -55,7 +56,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Past:
-    """How to reach it, and which moment it is, in words."""
+    """How to connect to it, and a description of its moment."""
 
     address: PostgresSettings
     words: str
@@ -63,12 +64,12 @@ class Past:
 
 @contextmanager
 def past_database(settings: Settings, store: ObjectStore, moment: Moment, report: Report) -> Iterator[Past]:
-    """The past for the length of a `with` block, on a server that only our own account reaches.
+    """The past for the length of a `with` block, on a server that only our own account can reach.
 
     Raises:
         RecoveryError: the moment cannot be reached, or the database did not exist then.
         DiskSpaceError: the scratch area is too small.
-        ProgramError: no programs of the past's version are here.
+        ProgramError: PostgreSQL programs of the past's version are not installed.
         StoreError: the store failed.
     """
     scratch = settings.home / "scratch"
@@ -106,8 +107,8 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
     manifest = find_backup(store, backup, settings.postgres.database)
     if manifest.format == "schema-only":
         raise RecoveryError(
-            f"{manifest.backup_id} holds no rows that could be loaded.",
-            hint="choose a logical backup that is not schema-only (tmi-ops backups), or a moment with --to-time",
+            f"{manifest.backup_id} is schema-only; it has no rows.",
+            hint="choose another logical backup (`tmi-ops backups`), or a moment with --to-time",
         )
     programs = server_programs(
         manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
@@ -135,4 +136,5 @@ def _require_database(address: PostgresSettings, target: Target) -> None:
         raise RecoveryError(
             f"At {target.words()} the cluster had no database {address.database}.",
             hint="choose another moment, or set POSTGRES_DB to the name it had",
+            code=Code.NOT_IN_PAST,
         )

@@ -1,4 +1,4 @@
-"""What a rescue would do, to the row, as a frozen value. Nothing is written to the living database by it."""
+"""The plan of a rescue, down to the row. Planning writes nothing to the live database."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class TablePlan:
     """Rows of one table.
 
     Args:
-        insert: missing now, will be inserted; of these `for_others` come only because another row refers to them.
-        update: exist with other content, will become what they were.
-        keep: exist with other content, stay.
-        leave: cannot come or were skipped.
-        as_it_was: looked at and equal to the past.
-        gone: are missing now, and stay so, as only values of rows that are there shall come back.
-        recreate: the table itself is gone and comes back.
-        fires: the living triggers and rules that the writing sets off.
+        insert: missing now, will be inserted; `for_others` of them only because another row references them.
+        update: exist with other content, will be updated to the past.
+        keep: exist with other content, will not change.
+        leave: cannot be restored, or are skipped.
+        as_it_was: compared and equal to the past.
+        gone: missing now and not restored, because only values are.
+        recreate: the table itself was dropped and is recreated.
+        fires: live triggers and rules that the writes fire.
     """
 
     table: str
@@ -58,9 +58,9 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Rows of one table that one thing stands in the way of; `examples` are keys.
+    """Rows of one table with the same conflict; `examples` are keys.
 
-    `becomes`: what the policy makes of them, in words; None: it has no answer, so nothing is done.
+    `becomes`: how the policy resolves it, in words; None: it does not, so nothing is done.
     """
 
     table: str
@@ -76,10 +76,10 @@ class RescuePlan:
     """What will be done.
 
     Args:
-        past: the past in words, `database` the living one.
-        order: tables in groups as they are written, parents first.
-        barriers: what keeps the deed from being done at all, until somebody clears it away.
-        digest: of every planned row with its content then and now; another digest is another plan.
+        past: a description of the past; `database`: the live one.
+        order: tables in groups in the order of writing, parents first.
+        barriers: what prevents the plan from being executed.
+        digest: of every planned row with its past and current content; a different plan has another digest.
     """
 
     past: str
@@ -103,13 +103,13 @@ class RescuePlan:
 
 
 def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -> RescuePlan:
-    """Find the rows, compare them with the living ones, ask what is in their way, and decide by the policy.
+    """Find the rows, compare them with the live ones, find conflicts, and resolve them by the policy.
 
     Args:
-        past: the past in words.
+        past: a description of the past.
 
     Raises:
-        RecoveryError: the selection names what the past has not, or the living server is a standby.
+        RecoveryError: the past does not have what the selection names, or the live server is a standby.
     """
     require_primary(sides.now)
     if selection.values is not None:
@@ -147,7 +147,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
 
 
 def required_links(sides: Sides) -> tuple[Link, ...]:
-    """The foreign keys that the rows must satisfy: the living ones, and those of tables that come back whole."""
+    """The foreign keys that the rows must satisfy: the live ones, and those of recreated tables."""
     keys = [
         *sides.living.foreign_keys,
         *(key for key in sides.then.foreign_keys if key.child not in sides.living.tables),
@@ -157,13 +157,13 @@ def required_links(sides: Sides) -> tuple[Link, ...]:
 
 
 def _is_moved(sides: Sides, link: Link) -> bool:
-    """Whether rescued rows bring the columns that refer."""
+    """Whether the referencing columns are restored."""
     pair = sides.pairs.get(link.child)
     return pair is not None and {column.name for column in pair.columns} >= set(link.columns)
 
 
 def planned_digest(sides: Sides, pairs: Sequence[Pair]) -> str:
-    """One digest of all rows that will be written, with their content then and now."""
+    """One digest of all rows that will be written, with their past and current content."""
     whole = hashlib.sha256()
     for pair in sorted(pairs, key=lambda one: str(one.name)):
         row = sides.past.execute(
@@ -239,9 +239,9 @@ def _conflicts(sides: Sides, pairs: Sequence[Pair], policy: Policy) -> tuple[Con
 
 
 _BECOMES: Mapping[str, str] = {
-    "update": "becomes what it was",
-    "keep": "stays as it is",
-    "leave": "is left out",
+    "update": "updated to the past",
+    "keep": "kept as it is now",
+    "leave": "skipped",
 }
 
 
@@ -251,23 +251,26 @@ def _notes(written: Sequence[Pair], tables: Sequence[TablePlan]) -> list[str]:
         gone = sum(table.gone for table in tables if table.table == str(pair.name))
         if gone:
             notes.append(
-                f"{gone:,} of the rows of then are gone; bring them back afterwards with tmi-ops recover rows --table "
-                f"{pair.name}"
+                f"{gone:,} of the past rows were deleted since and are not restored; restore them afterwards with "
+                f"`tmi-ops recover rows --table {pair.name}`."
             )
         if pair.values_only:
             continue
         if pair.casts:
-            notes.append(f"{pair.name} has {', '.join(pair.casts)} of another type now; values of then are cast to it")
+            notes.append(
+                f"The type of {', '.join(pair.casts)} in {pair.name} has changed; past values are cast to the new type."
+            )
         if pair.lost_columns:
             names = ", ".join(column.name for column in pair.lost_columns)
             notes.append(
-                f"{pair.name} has no column {names} any more; its values stay in the past (--column brings one back)"
+                f"Columns of {pair.name} dropped since: {names}. Their values are not restored (--column restores a "
+                "column)."
             )
         if pair.new_columns:
             names = ", ".join(column.name for column in pair.new_columns)
-            notes.append(f"{pair.name} has the new column {names}, which inserted rows get by default")
+            notes.append(f"New columns of {pair.name} get their defaults in inserted rows: {names}.")
         if not pair.key:
-            notes.append(f"{pair.name} has no key: its rows are told apart by their whole content")
+            notes.append(f"{pair.name} has no key; its rows are identified by their whole content.")
     return notes
 
 
@@ -282,7 +285,11 @@ def _notes_of_server(sides: Sides) -> list[str]:
         """
     ).fetchone()
     database = sides.now.info.dbname
-    return [f"{database} is frozen (default_transaction_read_only); these rows are written all the same"] if row else []
+    return (
+        [f"{database} is read-only (default_transaction_read_only); these rows are written nevertheless."]
+        if row
+        else []
+    )
 
 
 def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
@@ -290,6 +297,6 @@ def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
     fallen = fallen_with(sides, lost)
     tables = " and ".join(map(str, lost))
     along = [words for words in fallen.words if words not in {f"the table {name}" for name in lost}]
-    comes = [f"with {tables} comes back {', '.join(along)}"] if along else []
-    stays = [f"what fell with {tables} and does not come back: {', '.join(fallen.left)}"] if fallen.left else []
+    comes = [f"Also restored with {tables}: {', '.join(along)}."] if along else []
+    stays = [f"Dropped with {tables} and not restored: {', '.join(fallen.left)}."] if fallen.left else []
     return [*comes, *stays]

@@ -1,4 +1,4 @@
-"""The very rows: what each was and what it is now, streamed, for a person or a program to look at."""
+"""Streams the differing rows, with their past and current content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 
 State = Literal["deleted", "inserted", "changed"]
-# Rows fetched at a time: a row may be large, and both sides' versions are in memory.
+# Few, because rows may be large and both versions are in memory.
 BATCH = 200
 _CONDITIONS: Mapping[str | None, LiteralString] = {
     None: "",
@@ -27,11 +27,11 @@ class Row:
     """A row that differs: its columns as PostgreSQL's text, None for NULL.
 
     Args:
-        key: the values of its key; empty where the table has none.
+        key: the values of its key; empty if the table has none.
         state: what happened to it since.
-        action: what a plan does with it; None where it was only compared.
+        action: what a plan does with it; None if it was only compared.
         reason: chosen, child or parent.
-        then, now: what it held; None: it was not there.
+        then, now: its past and current content; None: it did not exist.
     """
 
     table: str
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The columns that differ, of a row that is on both sides."""
+        """The columns that differ, for a row that exists on both sides."""
         if self.then is None or self.now is None:
             return ()
         return tuple(column for column, value in self.then.items() if value != self.now.get(column))
@@ -53,11 +53,11 @@ class Row:
 def differing_rows(
     sides: Sides, pair: Pair, *, only: Literal["planned", "changed"] | None = None, limit: int | None = None
 ) -> Iterator[Row]:
-    """The rows in `state`, in the order of their keys.
+    """The rows in `state`, ordered by key.
 
     Args:
-        only: those that a plan writes, or those that are on both sides with other content.
-        limit: at most so many.
+        only: those that a plan writes, or those that exist on both sides with different content.
+        limit: maximum number of rows.
     """
     order = sql.SQL(", ").join(sql.Identifier("s", place) for place in pair.places or ("nth",))
     query = sql.SQL(

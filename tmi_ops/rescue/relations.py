@@ -1,4 +1,4 @@
-"""Tables of a database, partitioned ones among them, and the files that hold their rows: read once from a catalogue."""
+"""The tables of a database, including partitioned ones, and the files of their rows, from a catalogue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHERE c.relkind IN ('r', 'p')"""
 
 @dataclass(frozen=True)
 class Relation:
-    """A table. `file` holds its rows, None: its partitions do; `whole`: the oid of the table that it is a partition of;
+    """A table. `file` has its rows, None: it is partitioned; `whole`: the oid of the table that it is a partition of;
     `visible`: its name needs no schema."""
 
     oid: int
@@ -38,7 +38,7 @@ class Relations:
     by_oid: Mapping[int, Relation]
 
     def find(self, words: str) -> Relation | None:
-        """By `schema.table`, or by the name alone where it needs no schema, or only one schema has it."""
+        """By `schema.table`, or by the name alone if it needs no schema or only one schema has it."""
         for relation in self.by_oid.values():
             if str(relation.name) == words:
                 return relation
@@ -47,7 +47,7 @@ class Relations:
         return (seen or named)[0] if len(seen or named) == 1 else None
 
     def family(self, relation: Relation) -> tuple[Relation, ...]:
-        """The table itself, its partitions, theirs, and so on."""
+        """The table itself, its partitions, their partitions, and so on."""
         parts = (one for one in self.by_oid.values() if one.whole == relation.oid)
         return (relation, *(member for part in parts for member in self.family(part)))
 

@@ -1,8 +1,8 @@
-"""What would keep dropped tables from coming back, seen while it is planned.
+"""What would prevent dropped tables from being recreated, found while planning.
 
-1. Their definitions are made in a transaction that is rolled back: owners, types, functions that are gone show there.
-   Foreign keys are not, as they would lock living tables.
-2. Foreign keys of living tables fell with the dropped ones. Rows written since may refer to nothing of then.
+1. Their definitions are created in a transaction that is rolled back, which shows missing owners, types and functions.
+   Foreign keys are not created, because they would lock live tables.
+2. Foreign keys of live tables were dropped with the tables. Rows written since may reference rows that did not exist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tmi_ops.rescue.staging import place_of, staged
 
 
 def fallen_keys(sides: Sides, lost: Sequence[Pair]) -> tuple[Link, ...]:
-    """Foreign keys of living tables that fell with these dropped ones, and come back with them."""
+    """Foreign keys of live tables that were dropped with these tables and are restored with them."""
     names = {pair.name for pair in lost}
     return tuple(
         link
@@ -35,7 +35,7 @@ def fallen_keys(sides: Sides, lost: Sequence[Pair]) -> tuple[Link, ...]:
 
 
 def returning_barriers(sides: Sides, pairs: Sequence[Pair]) -> Iterator[Barrier]:
-    """What keeps those of these tables that were dropped from coming back whole; their rows must be staged."""
+    """What prevents dropped ones of these tables from being recreated; their rows must be staged."""
     lost = [pair for pair in pairs if pair.now is None]
     if not lost:
         return
@@ -52,25 +52,25 @@ def _rehearsed(sides: Sides, lost: Sequence[Pair]) -> Iterator[Barrier]:
             sides.now.execute("SET LOCAL lock_timeout = '1s'")
             definitions.rehearse(sides.now)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.InvalidSchemaName):
-        return  # what it needs is being altered, and the deed waits longer; a schema that is gone is told otherwise
+        return  # the execution waits longer for a lock; a missing schema is reported elsewhere
     except psycopg.Error as error:
         names = " and ".join(str(pair.name) for pair in lost)
-        yield Barrier(f"{names} cannot be created again as it was: {first_line(error)}.", _advice(error))
+        yield Barrier(f"{names} cannot be recreated: {first_line(error)}.", _advice(error))
 
 
 def _advice(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "run this as a superuser, or as a member of the role that owned it"
     return (
-        "make again first what it needs: a role with CREATE ROLE, a type or function as it was then (`tmi-ops travel` "
-        "opens the past to look at it)"
+        "first recreate what it needs: a role with CREATE ROLE, a type or function as it was then (see it in the past "
+        "with `tmi-ops travel`)"
     )
 
 
 def _without_parent(sides: Sides, pairs: Mapping[TableName, Pair], link: Link) -> Iterator[Barrier]:
-    """Rows of now that the foreign key would find without what they refer to."""
+    """Current rows whose referenced rows would not exist."""
     parents = [pairs[name] for name in link.parents if name in pairs]
-    there = [name for name in link.parents if name in sides.living.tables]  # partitions that did not fall
+    there = [name for name in link.parents if name in sides.living.tables]  # partitions that were not dropped
     query = sql.SQL("SELECT count(*) FROM ONLY {} c WHERE {}").format(
         link.child.identifier,
         sql.SQL(" AND ").join(
@@ -86,9 +86,9 @@ def _without_parent(sides: Sides, pairs: Mapping[TableName, Pair], link: Link) -
     if row and row[0]:
         columns = ", ".join(link.columns)
         yield Barrier(
-            f"{row[0]:,} rows of {link.child} refer by {columns} to rows of {link.parent} that were not there then, so "
-            f"the foreign key that fell with it cannot come back.",
-            f"give these rows another {columns}, or remove them; then run the same command again",
+            f"{row[0]:,} rows of {link.child} reference by {columns} rows of {link.parent} that did not exist then, so "
+            "the foreign key cannot be restored.",
+            f"change {columns} in these rows, or delete them; then run the same command again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Which rows a person wants back. Pure."""
+"""Which rows, columns or values to restore. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 
 @dataclass(frozen=True)
 class TableRows:
-    """Rows of one table: those that `where` (SQL over its columns) or `key` names, or all of them.
+    """Rows of one table: those selected by `where` (SQL over its columns) or `key`, or all.
 
-    `key` holds the values of the primary key's columns as text.
+    `key`: the values of the primary key's columns as text.
     """
 
     table: str
@@ -31,7 +31,7 @@ class TableRows:
 
 @dataclass(frozen=True)
 class SetColumns:
-    """Columns of a table whose values of then come back into rows that are still there; all else of these stays."""
+    """Columns of a table whose past values are restored in rows that still exist; other columns do not change."""
 
     table: str
     columns: tuple[str, ...]
@@ -39,55 +39,55 @@ class SetColumns:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column that was dropped: it is added again, and filled in rows that are still there."""
+    """A dropped column, to be added again and filled in rows that still exist."""
 
     table: str
     column: str
 
 
 def named_root(said: str) -> tuple[str, str]:
-    """`order=17`: the root's name and the key of its row.
+    """Split `order=17` into the root's name and the key of its row.
 
     Raises:
-        SettingsError: it is not written so.
+        SettingsError: it is malformed.
     """
     name, equals, key = said.partition("=")
     if not (name and equals and key):
-        raise SettingsError(f"{said!r} names no root.", hint="write it as NAME=KEY, for example order=17")
+        raise SettingsError(f"{said!r} is not of the form NAME=KEY.", hint="write, for example, order=17")
     return name, key
 
 
 def root_rows(profile: Profile, name: str, key: str) -> TableRows:
-    """One row that stands for a whole, as the profile names it; what hangs on it follows.
+    """The row of one of the profile's roots; its dependent rows are restored with it.
 
     Raises:
         SettingsError: the profile has no such root.
     """
     root = profile.roots.get(name)
     if root is None:
-        known = ", ".join(profile.roots) or "none at all"
+        known = ", ".join(profile.roots) or "it has none"
         raise SettingsError(
             f"The profile {profile.name} has no root called {name!r}.",
-            hint=f"name one of its roots ({known}), or choose rows by --table with --key or --where",
+            hint=f"name one of its roots ({known}), or select rows by --table with --key or --where",
         )
     return TableRows(root.table, key=(key,))
 
 
 @dataclass(frozen=True)
 class Selection:
-    """All that shall come back.
+    """What to restore.
 
     Args:
-        rows: what shall come back, at least one; beside `columns`, the rows that get their values, none for all.
-        columns: dropped columns of one table. Rows do not come back with them.
-        with_children: also what hung on these rows and vanished with them. What they themselves need always comes.
-        policy: what happens to conflicts.
-            stop: nothing is done.
-            keep-current: a row that exists stays as it is; a row that cannot come is left out with what needs it.
-            take-past: a row that exists becomes what it was; where a row cannot come, nothing is done.
-            skip: a row in conflict is left out, together with everything that hangs on it.
-        values: instead of whole rows, these columns' values; no row comes back then.
-        accept_triggers: rows may differ from the past where the living server's triggers changed them.
+        rows: at least one; with `columns`, the rows that get values, empty for all.
+        columns: dropped columns of one table. No rows are restored with them.
+        with_children: also restore dependent rows. Rows that the restored rows reference are always restored.
+        policy: how to resolve conflicts.
+            stop: do nothing.
+            keep-current: keep a row that exists; skip a row that cannot be restored, and rows that need it.
+            take-past: update a row that exists to the past; if a row cannot be restored, do nothing.
+            skip: skip a row in conflict, with all rows that depend on it.
+        values: restore these columns' values instead of whole rows; no row is inserted then.
+        accept_triggers: rows may differ from the past where the live server's triggers changed them.
     """
 
     rows: tuple[TableRows, ...] = ()

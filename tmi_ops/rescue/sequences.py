@@ -1,7 +1,7 @@
-"""Sequences moved on, so that the next row does not get the number of one that came back.
+"""Advances sequences, so that the next row does not get the number of a restored one.
 
-What a sequence did not give does not count: a sentinel such as 2147483647 would leave it without a next number. So it
-moves to the furthest number that it had given by then, and past those that lie right before its next one.
+Numbers that a sequence did not generate do not count: a sentinel such as 2147483647 would exhaust it. So it advances to
+the last number that it had generated in the past, and past restored numbers that directly follow its current one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tmi_ops.rescue.staging import place_of, staged
 
 
 def move_sequences(sides: Sides, pairs: Many[Pair]) -> dict[str, int]:
-    """Move each sequence of these tables past the numbers of the staged rows that are its own, never back.
+    """Advance each sequence of these tables past its own numbers in the staged rows, never back.
 
     Returns:
-        The new value of each that was moved.
+        The new value of each sequence that was advanced.
     """
     moved = {}
     for pair in pairs:
@@ -38,13 +38,13 @@ def move_sequences(sides: Sides, pairs: Many[Pair]) -> dict[str, int]:
 
 
 def _reached(sides: Sides, pair: Pair, sequence: Sequence) -> int | None:
-    """Where the sequence has to stand; None where it stands well."""
+    """The sequence's new value; None if it need not change."""
     given, stands = _given_then(sides, sequence), _stands(sides.now, sequence)
     if stands is None:
         return None
     furthest = stands.next - stands.step
     if given is not None and pair.now is None:
-        furthest = _further(stands, furthest, given)  # it was created again, and goes on where it was
+        furthest = _further(stands, furthest, given)  # recreated, so it continues where it was
     if given is not None and sequence.counts:
         furthest = _further(stands, furthest, _furthest_staged(sides, pair, sequence, given))
     elif given is not None and _inserts(sides, pair):
@@ -56,7 +56,7 @@ def _reached(sides: Sides, pair: Pair, sequence: Sequence) -> int | None:
 
 @dataclass(frozen=True)
 class _Stands:
-    """The number that the sequence gives next, by which step, and the furthest it can give."""
+    """The sequence's next number, its step, and its last possible number."""
 
     next: int
     step: int
@@ -76,7 +76,7 @@ def _stands(now: psycopg.Connection[Any], sequence: Sequence) -> _Stands | None:
 
 
 def _given_then(sides: Sides, sequence: Sequence) -> int | None:
-    """The last number that it had given; None: it had given none, or was not there."""
+    """The last number that it had generated; None if it had not, or did not exist."""
     found = sides.past.execute("SELECT to_regclass(%s)", [sequence.name.identifier.as_string(sides.past)]).fetchone()
     if found is None or found[0] is None:
         return None
@@ -87,14 +87,14 @@ def _given_then(sides: Sides, sequence: Sequence) -> int | None:
 
 
 def _further(stands: _Stands, one: int, other: int | None) -> int:
-    """Of two numbers the further one that the sequence can give."""
+    """The further of two numbers, if the sequence can generate it."""
     if other is None or (other > stands.last if stands.step > 0 else other < stands.last):
         return one
     return max(one, other) if stands.step > 0 else min(one, other)
 
 
 def _furthest_staged(sides: Sides, pair: Pair, sequence: Sequence, given: int) -> int | None:
-    """The furthest number among the staged rows that the sequence had given by then."""
+    """The furthest number in the staged rows that the sequence had generated."""
     row = sides.now.execute(
         sql.SQL("SELECT trunc({furthest}({number}))::bigint FROM {staged} g WHERE {number} {up_to} {given}").format(
             furthest=sql.SQL("max" if sequence.ascending else "min"),
@@ -108,7 +108,7 @@ def _furthest_staged(sides: Sides, pair: Pair, sequence: Sequence, given: int) -
 
 
 def _past_what_lies_next(sides: Sides, pair: Pair, sequence: Sequence, stands: _Stands, furthest: int) -> int:
-    """Past the staged numbers that the sequence would give next, one right after the other."""
+    """Past staged numbers that the sequence would generate next without a gap."""
     row = sides.now.execute(
         sql.SQL(
             "SELECT count(*) FROM (SELECT g.number, row_number() OVER (ORDER BY g.number * {sign}) AS nth FROM "

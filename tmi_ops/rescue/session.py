@@ -1,4 +1,4 @@
-"""The two sides of a rescue, for as long as it takes: the past, ours alone, and the living database."""
+"""The two sides of a rescue: the past, which only we use, and the live database."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tmi_ops.settings import PostgresSettings
 
 @dataclass(frozen=True)
 class Sides:
-    """Both connections, and what both catalogues said when they were opened.
+    """Both connections, and both catalogues as read when they were opened.
 
-    The past's connection holds the temporary tables that say which row comes back; they end with it. `bindir`:
-    TMI_OPS_PG_BINDIR. `ties`: the profile's.
+    The past's connection has the temporary tables of rows to restore. `bindir`: TMI_OPS_PG_BINDIR. `ties`: the
+    profile's.
     """
 
     past: psycopg.Connection[Any]
@@ -44,7 +44,7 @@ class Sides:
 def both_sides(
     past: PostgresSettings, now: PostgresSettings, bindir: Path | None = None, ties: tuple[Tie, ...] = TMI.ties
 ) -> Iterator[Sides]:
-    """Connect to both for the length of a `with` block; nothing is written to the living side by this.
+    """Connect to both for the length of a `with` block; writes nothing to the live side.
 
     Raises:
         DatabaseError: one of them could not be reached.
@@ -56,7 +56,7 @@ def both_sides(
 
 
 def read_again(sides: Sides) -> Sides:
-    """The same connections with the catalogues as they are now."""
+    """The same connections with the catalogues read again."""
     return _read(sides.past, sides.now, sides.past_address, sides.bindir, sides.ties)
 
 

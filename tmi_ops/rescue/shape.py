@@ -1,4 +1,4 @@
-"""What tables are made of, as far as rows can be moved between them: read once from a catalogue."""
+"""The structure of tables, as far as moving rows needs it, from a catalogue."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Column:
     """`type` as PostgreSQL writes it, qualified; `default` is its expression.
 
     Args:
-        storage: the type itself, or what a domain rests on: temporary tables have none of its constraints.
-        defined: what a type of the user's own is made of: an enum's labels, a domain's constraints, a row's columns.
+        storage: the type itself, or a domain's base type, because temporary tables must not have its constraints.
+        defined: the definition of a user-defined type: an enum's labels, a domain's constraints, a row's columns.
     """
 
     name: str
@@ -36,20 +36,20 @@ class Column:
 
     @property
     def must_be_given(self) -> bool:
-        """Whether an INSERT that does not name it fails."""
+        """Whether an INSERT without it fails."""
         return self.not_null and self.default is None and not self.generated and not self.identity
 
 
 @dataclass(frozen=True)
 class UniqueIndex:
-    """What no two rows of a table may share: a unique index, or an exclusion constraint.
+    """A unique index, or an exclusion constraint.
 
     Args:
         expressions: its columns or expressions in SQL.
         nulls_equal: NULLS NOT DISTINCT.
-        columns: those that it, or its predicate, speaks of.
+        columns: those used by it or its predicate.
         operators: by which two rows clash, one for each expression; empty: `=`.
-        waits: it may be checked as late as the commit.
+        waits: it is deferrable.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """`child` (`columns`) refers to `parent` (`referenced`), which may be partitioned."""
+    """`child` (`columns`) references `parent` (`referenced`), which may be partitioned."""
 
     name: str
     child: TableName
@@ -98,7 +98,7 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence that gives `column` its values; `counts`: as they are, not as a part of a text."""
+    """A sequence that generates values of `column`; `counts`: as numbers, not as part of a text."""
 
     name: TableName
     column: str
@@ -109,8 +109,8 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Table:
-    """`key` names the columns that tell rows apart: the primary key, else a unique index over columns that are never
-    null; empty where the whole row has to do it."""
+    """`key`: the columns that identify a row: the primary key, else those of a unique index over NOT NULL columns;
+    empty if there is neither."""
 
     name: TableName
     columns: tuple[Column, ...]
@@ -135,8 +135,7 @@ class Table:
 class Shape:
     """The tables of a database and the foreign keys between them.
 
-    `partitions`: for each partitioned table, which holds no row itself, the tables that hold its rows. `encoding`: of
-    the database.
+    `partitions`: for each partitioned table, the tables that hold its rows. `encoding`: of the database.
     """
 
     tables: Mapping[TableName, Table]
@@ -148,18 +147,18 @@ class Shape:
         return name in self.tables or name in self.partitions
 
     def find(self, words: str) -> TableName | None:
-        """By `schema.table`, or by the table's name alone where only one schema has it."""
+        """By `schema.table`, or by the table's name alone if only one schema has it."""
         found = [name for name in (*self.tables, *self.partitions) if words in (str(name), name.name)]
         exact = [name for name in found if str(name) == words]
         return (exact or found)[0] if len(exact or found) == 1 else None
 
     def parts_of(self, name: TableName) -> tuple[TableName, ...]:
-        """The tables that hold the rows of this one: itself, or its partitions."""
+        """The tables that hold this table's rows: itself, or its partitions."""
         return (name,) if name in self.tables else self.partitions.get(name, ())
 
 
 def read_shape(connection: psycopg.Connection[Any]) -> Shape:
-    """Read the catalogue; output must be pinned (`pin_text_output`), so that names come out qualified."""
+    """Read the catalogue; output must be pinned (`pin_text_output`), so that names are qualified."""
     names = list_tables(connection)
     columns = _grouped(connection, _COLUMNS)
     uniques = _grouped(connection, _UNIQUES)
@@ -194,7 +193,7 @@ def read_shape(connection: psycopg.Connection[Any]) -> Shape:
 
 
 def common_columns(then: Table, now: Table | None) -> tuple[Column, ...]:
-    """The columns whose values can be compared and moved: those of both that are not computed, in the past's order."""
+    """The columns that can be compared and moved: those of both sides that are not computed, in the past's order."""
     plain = tuple(column for column in then.columns if not column.generated)
     if now is None:
         return plain
@@ -214,7 +213,7 @@ def _read_partitions(connection: psycopg.Connection[Any]) -> dict[TableName, tup
 def _inherited(
     sequences: defaultdict[TableName, list[tuple[Any, ...]]], partitions: Mapping[TableName, tuple[TableName, ...]]
 ) -> defaultdict[TableName, list[tuple[Any, ...]]]:
-    """A partitioned table's sequences are those of its partitions, too."""
+    """A partitioned table's sequences are used by its partitions, too."""
     for whole, parts in partitions.items():
         for part in parts:
             known = {row[:2] for row in sequences[part]}
@@ -241,7 +240,7 @@ def _trigger(name: str, calls: str, kind: int) -> Trigger:
 
 
 def _grouped(connection: psycopg.Connection[Any], query: str) -> defaultdict[TableName, list[tuple[Any, ...]]]:
-    """Rows of a query by the table that their first two columns name."""
+    """Rows of a query by the table named in their first two columns."""
     found: defaultdict[TableName, list[tuple[Any, ...]]] = defaultdict(list)
     rows: Iterable[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
     for schema, table, *rest in rows:
@@ -250,7 +249,7 @@ def _grouped(connection: psycopg.Connection[Any], query: str) -> defaultdict[Tab
 
 
 _TABLE = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-# Of a type of the user's own; nothing of PostgreSQL's.
+# Only for user-defined types.
 _MADE_OF = """
     SELECT CASE u.typtype
            WHEN 'e' THEN (SELECT string_agg(quote_literal(enumlabel), ',' ORDER BY enumsortorder)
@@ -290,7 +289,7 @@ WHERE c.relkind = 'r' AND i.indisunique AND i.indisvalid AND i.indpred IS NULL A
 GROUP BY 1, 2, i.indexrelid, i.indisprimary, i.indimmediate
 HAVING bool_and(coalesce(a.attnotnull, false))
 ORDER BY i.indisprimary DESC, i.indimmediate DESC, count(*), i.indexrelid"""  # noqa: S608
-# indnullsnotdistinct is of PostgreSQL 15; asked for as JSON, its absence is no error.
+# indnullsnotdistinct exists since PostgreSQL 15; read through JSON, its absence is no error.
 _UNIQUES = f"""
 SELECT n.nspname, c.relname, x.relname,
        (SELECT array_agg(pg_get_indexdef(i.indexrelid, place, true) ORDER BY place)
@@ -348,8 +347,8 @@ LEFT JOIN LATERAL pg_partition_tree(c.oid) t ON t.isleaf
 LEFT JOIN pg_class p ON p.oid = t.relid AND p.relkind = 'r' LEFT JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.relkind = 'p'
 ORDER BY 1, 2, 3, 4"""
-# A key that refers to a partitioned table has derived ones that refer to its partitions: no row has to satisfy each. A
-# partitioned table's own key has derived ones of its partitions: their rows must satisfy these.
+# A key that references a partitioned table has derived keys that reference its partitions; a row need not satisfy each.
+# A partitioned table's own key has derived keys of its partitions; their rows must satisfy these.
 _FOREIGN_KEYS = """
 SELECT k.conname, n.nspname, c.relname,
        (SELECT array_agg(a.attname::text ORDER BY place) FROM unnest(k.conkey) WITH ORDINALITY u (attnum, place)

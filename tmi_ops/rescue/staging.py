@@ -1,4 +1,4 @@
-"""Rows of the past in temporary tables of the living server: looked at while planning, put in place by the deed."""
+"""Past rows in temporary tables of the live server: checked while planning, written by the execution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OWN = sql.SQL("row_id tid, action text, digest bytea, now_digest bytea, nth big
 
 
 def looked_at_columns(pair: Pair, links: Iterable[Link]) -> frozenset[str]:
-    """The columns that unique indexes, constraints and these foreign keys look at."""
+    """The columns that unique indexes, constraints and these foreign keys use."""
     names = set(pair.key)
     if pair.now is not None:
         names.update(*(index.columns for index in pair.now.uniques), *(check.columns for check in pair.now.checks))
@@ -30,7 +30,7 @@ def looked_at_columns(pair: Pair, links: Iterable[Link]) -> frozenset[str]:
 
 
 def never_null_now(pair: Pair, name: str) -> bool:
-    """Whether a column may not be NULL now, and might then."""
+    """Whether a column is NOT NULL now and was not in the past."""
     now, was = pair.now.column(name) if pair.now else None, pair.then.column(name)
     return now is not None and now.not_null and not (was and was.not_null)
 
@@ -43,11 +43,11 @@ def stage(
     joined: Set[str],
     needed: Set[str] | None = None,
 ) -> int:
-    """Copy the rows that `state` wants inserted or updated, into `stage`. Gone with the transaction's end.
+    """Copy the rows that `state` marks for insert or update into `stage`, which ends with the transaction.
 
     Args:
-        joined: columns that will be joined by.
-        needed: the others are left NULL, as most of a row's bytes may be in them; None: all are needed.
+        joined: columns used in joins.
+        needed: other columns are left NULL, because they may have most of a row's bytes; None: all are needed.
 
     Returns:
         The number of rows.
@@ -56,7 +56,7 @@ def stage(
     needed = set(names) if needed is None else needed
     first, rest = names[:COLUMNS_OF_ONE], names[COLUMNS_OF_ONE:]
     rows = _copied(past, now, pair, pair.temporary("stage"), _OWN, _own_values(pair), first, needed)
-    # Statistics of the rest are no use, and taking them reads every value.
+    # Statistics of other columns are not needed, and would read every value.
     analyzed = [
         "action",
         *([] if pair.key else ["digest"]),
@@ -75,13 +75,13 @@ def stage(
 
 
 def unstage(now: psycopg.Connection[Any], pair: Pair) -> None:
-    """Drop what was staged of a table."""
+    """Drop the staged rows of a table."""
     for purpose in ("stage", "stage_more"):
         now.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(pair.temporary(purpose)))
 
 
 def staged(pair: Pair) -> sql.Composable:
-    """`stage`, to stand behind FROM: of a very wide table its two halves."""
+    """`stage` as a FROM item; for a very wide table, its two halves joined."""
     if len(pair.columns) <= COLUMNS_OF_ONE:
         return pair.temporary("stage")
     return sql.SQL("(SELECT * FROM {} JOIN {} USING (row_id))").format(
@@ -116,10 +116,10 @@ def _own_values(pair: Pair) -> sql.Composed:
 
 
 def places(pair: Pair) -> tuple[str, ...]:
-    """The table's columns in `stage`: c1, c2. A table's own names could be ours."""
+    """Names of the table's columns in `stage`: c1, c2. The table's own names could clash with ours."""
     return tuple(f"c{number}" for number in range(1, len(pair.columns) + 1))
 
 
 def place_of(pair: Pair, column: str) -> str:
-    """Where `stage` has a column of the table."""
+    """The name in `stage` of a column of the table."""
     return f"c{[one.name for one in pair.columns].index(column) + 1}"

@@ -1,7 +1,7 @@
-"""pg_dump's script statement by statement, so that some can be left out; told by what they are, never by their words.
+"""Removes statements from pg_dump's script, by parsing it, never by matching its text.
 
-Names and literals in a script are whatever the tables' owner chose: a pattern over its text could be led to cut one of
-them in two, and what stands in it would be run. PostgreSQL's own scanner and parser are not.
+The tables' owner chooses the names and literals in a script. A pattern could be tricked into splitting one of them, and
+its content would be executed. PostgreSQL's own scanner and parser cannot.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def without_foreign_keys(script: str) -> str:
 
 
 def _without(script: str, is_left_out: Callable[[Any], bool]) -> str:
-    import postgast  # its tables of messages need memory, and few rescues bring a table back
+    import postgast  # needs much memory, and few rescues recreate a table
 
     statements = [one.strip() for one in postgast.split(script, method="scanner")]
     return "".join(f"{one};\n" for one in statements if not any(map(is_left_out, _altering(one))))
 
 
 def _altering(statement: str) -> Iterator[Any]:
-    """The commands of an ALTER statement; of any other, and of one that is newer than the parser, none."""
+    """The commands of an ALTER statement; none for other statements, and for syntax newer than the parser."""
     import postgast
 
     try:

@@ -1,8 +1,7 @@
-"""When a table lost rows: which commit dropped, emptied, deleted or changed, and when. Pure.
+"""Which commits dropped, emptied, altered or changed a table, or deleted its rows. Pure.
 
-A table is followed by its files: DROP, TRUNCATE and rewrites name the old file in their commit record, and deleted and
-updated rows name the file they are in. A column's own row is in pg_attribute: it is updated where a column is dropped
-or altered.
+A table is followed by its files: DROP, TRUNCATE and rewrites name the old file in their commit record, and deletes and
+updates name the file of their row. Dropping or altering a column updates its row in pg_attribute.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Event:
-    """What a commit did to the table, or to these of its partitions; `rows` is 0 where WAL does not tell."""
+    """What a commit did to the table or to these of its partitions; `rows` is 0 if WAL does not tell."""
 
     kind: Kind
     commit: Commit
@@ -36,11 +35,10 @@ class Event:
 
 @dataclass(frozen=True)
 class History:
-    """What happened to a table, in the order of time.
+    """What happened to a table, oldest first.
 
-    `blind`: the commits, at the beginning or the end of those that were looked through, of which nothing can be told,
-    because the table's file is not known there. `file`: the table's file before all of them, looked at backwards; None:
-    there was no table, or it is not known.
+    `blind`: commits at the beginning or end of the searched ones about which nothing is known, because the table's file
+    at that time is not. `file`: the table's file before all of them; None if there was no table or it is not known.
     """
 
     events: tuple[Event, ...]
@@ -49,10 +47,10 @@ class History:
 
 
 def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: File | None = None) -> History:
-    """What happened to a table that is still there, `file` being its file now.
+    """What happened to an existing table; `file` is its current file.
 
     Args:
-        columns: the file of pg_attribute; None: whether the definition was altered is not looked for.
+        columns: the file of pg_attribute; None: do not look for altered definitions.
     """
     backwards: list[list[Event]] = []
     for place in reversed(range(len(commits))):
@@ -64,14 +62,14 @@ def events_backwards(commits: Sequence[Commit], oid: int, file: File, columns: F
         gone = [Event("emptied or rewritten", commit, 0)] if file.number != oid else []
         backwards.append([*_rows_of(commit, {before or file, file}), *gone])
         if before is None:
-            # A file that bears the table's oid is its first one: before it there was no table.
+            # A file whose number is the table's oid is its first one; before it, the table did not exist.
             return History(_flat(backwards), () if file.number == oid else tuple(commits[:place]))
         file = before
     return History(_flat(backwards), file=file)
 
 
 def together(histories: Mapping[str, History]) -> History:
-    """One history of a partitioned table out of those of its partitions, by their names."""
+    """The history of a partitioned table from those of its partitions, by name."""
     found: dict[tuple[int, Kind], Event] = {}
     blind: dict[int, Commit] = {}
     for name, history in histories.items():
@@ -88,11 +86,11 @@ def together(histories: Mapping[str, History]) -> History:
 
 
 def partitions_gone(commits: Iterable[Commit], wholes: Set[int], inheritance: File) -> Iterator[Event]:
-    """Commits by which a partitioned table lost a partition, dropped or detached: WAL does not tell which.
+    """Commits that dropped or detached a partition of a partitioned table; WAL does not tell which of the two.
 
     Args:
         wholes: the table's oid, and those of its partitions that are partitioned themselves.
-        inheritance: the file of pg_inherits, where the database keeps which table is a partition of which.
+        inheritance: the file of pg_inherits.
     """
     for commit in commits:
         if commit.deleted.get(inheritance, 0) and wholes & set(commit.touched):
@@ -100,14 +98,14 @@ def partitions_gone(commits: Iterable[Commit], wholes: Set[int], inheritance: Fi
 
 
 def with_partitions_gone(history: History, gone: Iterable[Event]) -> History:
-    """With commits by which partitions went, but for those of which it is known that they dropped some."""
+    """Add commits that removed partitions, except those known to have dropped some."""
     dropped = {event.commit.lsn for event in history.events if event.kind == "dropped"}
     more = [event for event in gone if event.commit.lsn not in dropped]
     return replace(history, events=tuple(sorted((*history.events, *more), key=lambda event: event.commit.lsn)))
 
 
 def drops(commits: Sequence[Commit], database: int) -> list[Commit]:
-    """The commits that may have dropped a table of a database, the newest first."""
+    """The commits that may have dropped a table of a database, newest first."""
     return [
         commit
         for commit in reversed(commits)
@@ -117,7 +115,7 @@ def drops(commits: Sequence[Commit], database: int) -> list[Commit]:
 
 
 def events_forwards(commits: Sequence[Commit], oid: int, file: File) -> History:
-    """What happened to a table since a catalogue knew its `file`, up to the commit that dropped it."""
+    """What happened to a table from a time when its `file` is known, up to the commit that dropped it."""
     events: list[Event] = []
     for place, commit in enumerate(commits):
         events += _rows_of(commit, {file})
@@ -134,7 +132,7 @@ def events_forwards(commits: Sequence[Commit], oid: int, file: File) -> History:
 
 
 def _was_renewed(commit: Commit, file: File) -> bool:
-    """Whether this commit made a file that could be the table's next; one of versions that do not tell of drops."""
+    """Whether this commit created a file that could be the table's next one; for versions that do not record drops."""
     return any(made.database == file.database for made in commit.made)
 
 
@@ -143,8 +141,8 @@ def _flat(backwards: Iterable[list[Event]]) -> tuple[Event, ...]:
 
 
 def _definition_of(commit: Commit, oid: int, columns: File | None) -> list[Event]:
-    """A dropped column is an update of pg_attribute by a commit that touches the table. So is some more, such as a
-    foreign key that fell with the table it referred to; an index or ANALYZE is not."""
+    """A dropped column is an update of pg_attribute by a commit that touches the table. So are some other changes, such
+    as a foreign key that is dropped with the table it references; an index or ANALYZE is not."""
     altered = columns is not None and oid in commit.touched and commit.changed.get(columns, 0) > 0
     return [Event("definition altered", commit, 0)] if altered else []
 

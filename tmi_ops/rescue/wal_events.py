@@ -1,4 +1,4 @@
-"""Commits gathered out of WAL: which files each removed and made, and in which it deleted or changed rows. Pure."""
+"""Commits read from WAL: the files that each removed and created, and in which it deleted or changed rows. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CREATED = re.compile(r"CREATE (?:base|pg_tblspc/\d+/[^/]+)/(\d+)/(\d+)")
 _FILES = re.compile(r"(?:base|pg_tblspc/\d+/[^/]+)/(\d+)/(\d+)")
 _HEAP = re.compile(r"(DELETE|UPDATE|HOT_UPDATE)\b.*?blkref #0: rel \d+/(\d+)/(\d+)")
 _RELCACHE = re.compile(r"relcache (\d+)")
-# Statistics of relations are of kind 2: kind, database, oid. Versions before 15 do not tell.
+# Statistics of relations are of kind 2: kind, database, oid. Versions before 15 do not record them.
 _DROPPED = re.compile(r"\b2/\d+/(\d+)")
 
 
@@ -31,11 +31,11 @@ class Commit:
     """One transaction.
 
     Args:
-        lsn: where its record begins: recovery that stops before it does not have it.
-        gone: files it removed, in the order in which that was decided.
-        made: files it created, in their order.
-        touched: relations whose definition it changed, by oid, in the order of the changes.
-        dropped: relations it dropped, by oid; versions before 15 do not tell.
+        lsn: where its record begins; recovery that stops before it does not include it.
+        gone: files it removed, in the order of their removal.
+        made: files it created, in order.
+        touched: oids of relations whose definition it changed, in the order of the changes.
+        dropped: oids of relations it dropped; versions before 15 do not record them.
     """
 
     xid: int
@@ -49,12 +49,12 @@ class Commit:
     changed: Mapping[File, int] = field(default_factory=dict)
 
     def last_touch(self, oid: int) -> int:
-        """The last place in `touched`."""
+        """The last position in `touched`."""
         return len(self.touched) - 1 - self.touched[::-1].index(oid)
 
 
 class Commits:
-    """Gathers records into commits, in the order of the WAL; transactions that abort are forgotten."""
+    """Collects records into commits, in WAL order; ignores aborted transactions."""
 
     def __init__(self) -> None:
         self._deleted: defaultdict[int, Counter[File]] = defaultdict(Counter)
@@ -82,7 +82,7 @@ class Commits:
             deleted += self._deleted.pop(one, Counter())
             changed += self._changed.pop(one, Counter())
             made += self._made.pop(one, [])
-        # The record lists them backwards; a file's other forks come under the same number.
+        # The record lists them backwards; a file's other forks have the same number.
         gone = [File(int(db), int(number)) for db, number in reversed(_FILES.findall(parts.get("rels", "")))]
         touched = tuple(map(int, _RELCACHE.findall(parts.get("inval msgs", ""))))
         dropped = frozenset(map(int, _DROPPED.findall(parts.get("dropped stats", ""))))
@@ -94,7 +94,7 @@ def _in_order(made: Iterable[tuple[int, File]]) -> tuple[File, ...]:
 
 
 def parse_record(line: str) -> tuple[int, int, str, str] | None:
-    """A line of pg_waldump as (lsn, xid, resource manager, description); None: it is not a record's."""
+    """A line of pg_waldump as (lsn, xid, resource manager, description); None if it is not a record."""
     match = _RECORD.match(line)
     if match is None:
         return None

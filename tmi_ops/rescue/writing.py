@@ -1,8 +1,8 @@
-"""Rows of the past put into the living tables, a group of tables at a time.
+"""Writes past rows to the live tables, one group of tables at a time.
 
-Rows of a table that are all inserted go there straight from the past; staged is no more of them than is compared and
-joined by. Where some are changed back, or tables refer to one another in a circle, whole rows are staged, and written
-from there: a circle by one statement, at whose end PostgreSQL checks foreign keys.
+If all rows of a table are inserted, they are copied straight from the past, and only columns for comparing and joining
+are staged. If some are updated, or tables reference one another in a circle, whole rows are staged and written from
+there; a circle by one statement, at whose end PostgreSQL checks foreign keys.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.exchange import step_aside
@@ -25,15 +26,15 @@ from tmi_ops.rescue.planning import RescuePlan
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.staging import looked_at_columns, place_of, places, stage, staged, unstage
 
-PLAN_AGAIN = "plan it again: the same command compares anew"
+PLAN_AGAIN = "run the same command again to make a new plan"
 
 
 @dataclass
 class Writing:
-    """The tables of a plan, as they are staged and written.
+    """Stages and writes the tables of a plan.
 
     Args:
-        made: rows by table that triggers of this transaction had made, and that became what they were.
+        made: number of rows by table that triggers inserted in this transaction and that were updated to the past.
     """
 
     sides: Sides
@@ -42,21 +43,21 @@ class Writing:
     made: dict[str, int] = field(default_factory=dict)
 
     def stage(self, pair: Pair) -> int:
-        """Stage what is needed of the rows, and return their number."""
+        """Stage the needed columns of the rows, and return the number of rows."""
         joined = looked_at_columns(pair, self.required)
         numbered = {sequence.column for sequence in (pair.now or pair.then).sequences}
         needed = joined | numbered if self._goes_straight(pair) else None
         return stage(self.sides.past, self.sides.now, pair, joined=joined, needed=needed)
 
     def stage_whole(self, pair: Pair) -> None:
-        """Stage the whole rows instead, where they were not."""
+        """Stage whole rows, if they are not yet."""
         if self._goes_straight(pair):
             unstage(self.sides.now, pair)
             stage(self.sides.past, self.sides.now, pair, joined=looked_at_columns(pair, self.required))
 
     def write(self, group: Sequence[Pair]) -> dict[str, tuple[int, int]]:
-        """Write tables that refer to one another in a circle, or one alone. Returns (inserted, updated) by table, as
-        planned: what triggers had made counts as inserted, and a row of nothing but its key was not set.
+        """Write one table, or tables that reference one another in a circle. Returns (inserted, updated) by table, as
+        planned: rows that triggers inserted count as inserted, and a row that has only a key is not updated.
         """
         made = {pair.name: self._have_become(pair) for pair in group}
         counts = {}
@@ -74,7 +75,7 @@ class Writing:
 
     def _write(self, group: Sequence[Pair], made: dict[TableName, int]) -> dict[TableName, tuple[int, int]]:
         now, circular = self.sides.now, self._is_circle(group[0])
-        # Triggers and defaults see the search path that the application has.
+        # Triggers and defaults must see the application's search path.
         now.execute("SET LOCAL search_path TO DEFAULT")
         if self._goes_straight(group[0]) and not made[group[0].name]:
             counts = {group[0].name: (self._copy_straight(group[0]), 0)}
@@ -86,7 +87,7 @@ class Writing:
         return counts
 
     def _goes_straight(self, pair: Pair) -> bool:
-        """Whether the rows are all inserted, into this table alone, and no rule makes something else of that."""
+        """Whether all rows are inserted, into this table alone, and no rule rewrites that."""
         planned = next(table for table in self.plan.tables if table.table == str(pair.name))
         rules = (trigger for trigger in (pair.now.triggers if pair.now else ()) if trigger.is_rule)
         return not planned.update and self._group_of(pair) == {pair.name} and not any(rule.on_insert for rule in rules)
@@ -108,7 +109,7 @@ class Writing:
 
 
 def lock_changing(now: psycopg.Connection[Any], pair: Pair) -> None:
-    """Lock the rows that will be updated, and see that each is what the plan saw."""
+    """Lock the rows that will be updated, and require that they are as planned."""
     if not pair.key or pair.now is None:
         return
     key = [place_of(pair, name) for name in pair.key]
@@ -127,7 +128,9 @@ def lock_changing(now: psycopg.Connection[Any], pair: Pair) -> None:
     ).fetchone()
     if row is None or row[0] != row[1]:
         raise RecoveryError(
-            f"Rows of {pair.name} that were to be changed back have changed since the plan.", hint=PLAN_AGAIN
+            f"Rows of {pair.name} that were to be updated have changed since the plan.",
+            hint=PLAN_AGAIN,
+            code=Code.ROWS_CHANGED,
         )
 
 
@@ -155,7 +158,7 @@ def _in_one_statement(now: psycopg.Connection[Any], statements: Sequence[sql.Com
 
 
 def _statement(pair: Pair, kind: str) -> sql.Composable | None:
-    """What inserts or updates the staged rows; None where it could have nothing to set."""
+    """The statement that inserts or updates the staged rows; None if there is nothing to set."""
     if kind == "insert":
         return sql.SQL(
             "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} g "

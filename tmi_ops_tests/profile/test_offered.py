@@ -55,7 +55,7 @@ def test_health_asks_about_models_only_where_there_are_any_and_own_checks_only_w
         (("check",), "declares no schema"),
         (("roles", "plan"), "declares no roles"),
         (("recover", "rows", "--threat-model", "x", "--to-time", "1h ago"), "has no root called 'threat-model'"),
-        (("recover", "rows", "--root", "x", "--to-time", "1h ago"), "Write it as NAME=KEY"),
+        (("recover", "rows", "--root", "x", "--to-time", "1h ago"), "not of the form NAME=KEY"),
     ],
 )
 def test_commands_that_need_what_the_profile_lacks_are_refused_before_anything_is_connected_to(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops_tests.rescue.databases import Of, Two, all_of, conflicts, run
@@ -62,7 +63,7 @@ def test_values_that_no_cast_can_hold_are_conflicts_by_the_row(of: Of) -> None:
     plan = two.planned(all_of("t"))
     assert conflicts(plan) == [("unfit", 1)]
     assert plan.conflicts[0].examples == ("2",)
-    assert "x is no value of the type that the column has now, integer" in plan.conflicts[0].detail
+    assert "x does not fit the column's current type integer" in plan.conflicts[0].detail
     assert two.rescue(all_of("t", "skip")).rows == 3
     assert two.value("SELECT string_agg(id || coalesce(x::text, '-'), ' ' ORDER BY id) FROM t") == "11 3- 44"
 
@@ -132,13 +133,15 @@ def test_missing_rights_are_lines_of_the_plan_and_all_of_them(of: Of) -> None:
     try:
         plan = Two(two.past, limited).planned(all_of("t"))
         assert [barrier.what for barrier in plan.barriers] == [
-            f"{role} may not insert and update rows of public.t.",
-            f"{role} may not move the sequence public.t_id_seq of public.t.",
+            f"The role {role} lacks INSERT and UPDATE on public.t.",
+            f"The role {role} is not allowed to set the sequence public.t_id_seq of public.t.",
         ]
         assert plan.rows == 1
-        with pytest.raises(RecoveryError, match="may not insert"):
+        with pytest.raises(RecoveryError, match="lacks INSERT") as refused:
             Two(two.past, limited).rescue(all_of("t"))
+        assert refused.value.code is Code.CANNOT_RESTORE_ROWS
         run(two.now, "ALTER TABLE t ADD must text NOT NULL DEFAULT ''; ALTER TABLE t ALTER must DROP DEFAULT")
-        assert any("must be given" in barrier.what for barrier in Two(two.past, limited).planned(all_of("t")).barriers)
+        barriers = Two(two.past, limited).planned(all_of("t")).barriers
+        assert any("without a default: must" in barrier.what for barrier in barriers)
     finally:
         run(two.now, f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -144,7 +144,7 @@ def test_the_commits_that_took_rows_are_found_in_the_wal(accident: Accident, tmp
     assert events(doors) == [("definition altered", 0)]
     nothing = accident.call(tmp_path, "find", "--table", "history", "--from", "1h ago", "--quiet")
     assert nothing.returncode == 1
-    assert "Nothing happened to history" in nothing.stdout
+    assert "Found no commit that changed history" in nothing.stdout
 
 
 def test_without_a_time_the_archive_is_searched_from_its_end_also_for_a_table_younger_than_every_backup(
@@ -155,11 +155,11 @@ def test_without_a_time_the_archive_is_searched_from_its_end_also_for_a_table_yo
     assert events(dropped)[-1] == ("dropped", 0)
     assert not json.loads(dropped.stdout)["exists"]
     shown = accident.call(tmp_path, "find", "--table", "models", "--quiet", columns=80)
-    assert "The table is gone." in shown.stdout
+    assert "The table does not exist now." in shown.stdout
     assert events(accident.call(tmp_path, "find", "--table", "parts", "--json"))[0] == ("deleted rows", 10)
     never = accident.call(tmp_path, "find", "--table", "nonsense", "--quiet")
     assert never.returncode == 2
-    assert "none of that name was dropped" in never.stderr
+    assert "TMI-3140" in never.stderr
 
 
 def test_of_a_partitioned_table_all_partitions_are_followed_and_each_that_went_is_named_or_told(
@@ -211,8 +211,8 @@ def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_pat
     asked = ("rows", *before, "--table", "parts", "--where", "n <= 10")
     dry = accident.call(tmp_path, *asked, "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert "models (created again)" in dry.stdout
-    assert "30 of models come because others refer to them" in dry.stdout
+    assert "models (recreated)" in dry.stdout
+    assert "30 rows of models are restored because" in dry.stdout
     assert "Nothing was changed." in dry.stdout
     assert not accident.is_as_then("parts")
     with connected(accident.settings.redis) as cache:
@@ -220,8 +220,8 @@ def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_pat
         cache.set("blacklist:token:1", "revoked")
     done = accident.call(tmp_path, *asked, "--yes")
     assert done.returncode == 0, done.stderr
-    assert "read again and equal the past in every column" in done.stdout
-    assert "1 stale copies were dropped" in done.stdout
+    assert "read back and equal to the past in every column" in done.stdout
+    assert "1 stale copies dropped" in done.stdout
     with connected(accident.settings.redis) as cache:
         assert cache.keys() == [b"blacklist:token:1"]
         cache.delete("blacklist:token:1")
@@ -229,11 +229,11 @@ def test_what_is_found_is_looked_at_and_brought_back(accident: Accident, tmp_pat
 
     unsolved = accident.call(tmp_path, "rows", *before, "--table", "people", "--yes")
     assert unsolved.returncode == 1
-    assert "4 rows of people: there with other content; unsolved" in unsolved.stdout
+    assert "4 rows of people: other content now; unresolved" in unsolved.stdout
     values = ("rows", *before, "--table", "people", "--set-column", "name", "--yes")
     taken = accident.call(tmp_path, *values, columns=80)
     assert taken.returncode == 0, taken.stderr
-    assert "change back name of 4 rows in 1 table" in " ".join(taken.stdout.split())
+    assert "update name of 4 rows in 1 table" in " ".join(taken.stdout.split())
     assert accident.is_as_then("people")
     assert accident.is_as_then("models")
 
@@ -244,7 +244,7 @@ def test_a_logical_backup_is_a_past_where_there_is_no_wal(accident: Accident, tm
     assert accident.is_as_then("lines")
     again = accident.call(tmp_path, "rows", "--backup", "latest", "--table", "lines", "--yes", "--quiet")
     assert again.returncode == 0
-    assert "All of it is as it was; there is nothing to do." in again.stdout
+    assert "All rows are as they were; there is nothing to do." in again.stdout
 
 
 def test_a_dropped_column_comes_back_by_the_runbook_and_fits_a_narrow_terminal(
@@ -255,8 +255,8 @@ def test_a_dropped_column_comes_back_by_the_runbook_and_fits_a_narrow_terminal(
     assert done.returncode == 0, done.stderr
     assert max(len(line) for line in done.stdout.splitlines() if "Evidence" not in line and "s3://" not in line) <= 80
     said = " ".join(done.stdout.split())
-    assert "6 rows of doors get their values of then 1 others get NULL" in said
-    assert "the foreign key doors_room_fkey is back" in said
+    assert "6 rows of doors get their past values 1 other rows get NULL" in said
+    assert "restored the foreign key doors_room_fkey" in said
     assert rows(accident.settings.postgres, "(SELECT id, room FROM doors)") == [
         *({"id": number, "room": number} for number in range(1, 7)),
         {"id": 7, "room": None},
@@ -267,23 +267,23 @@ def test_a_dropped_column_comes_back_by_the_runbook_and_fits_a_narrow_terminal(
 def test_a_table_that_never_was_is_exit_code_2(accident: Accident, tmp_path: Path) -> None:
     done = accident.call(tmp_path, "rows", "--to-name", WHOLE, "--table", "peopel", "--quiet")
     assert done.returncode == 2
-    assert "There was no table peopel then" in done.stderr
+    assert "There was no table peopel at that moment" in done.stderr
     assert "did you mean people?" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--table", "people"), "say which past"),
-        (("--to-time", "1h ago", "--backup", "x", "--table", "people"), "say which past"),
-        (("--to-name", WHOLE), "say what shall come back"),
-        (("--to-name", WHOLE, "--table", "a", "--table", "b", "--where", "true"), "with one --table"),
+        (("--table", "people"), "give one of --to-time"),
+        (("--to-time", "1h ago", "--backup", "x", "--table", "people"), "give one of --to-time"),
+        (("--to-name", WHOLE), "say what to restore"),
+        (("--to-name", WHOLE, "--table", "a", "--table", "b", "--where", "true"), "and one --table"),
         (("--to-name", WHOLE, "--table", "people", "--json"), "--json needs --dry-run"),
-        (("--to-name", WHOLE, "--column", "boss"), "give --column with one --table"),
-        (("--to-name", WHOLE, "--table", "a", "--where", "true", "--key", "1"), "by one of --where and --key"),
+        (("--to-name", WHOLE, "--column", "boss"), "--column needs exactly one --table"),
+        (("--to-name", WHOLE, "--table", "a", "--where", "true", "--key", "1"), "either --where or --key"),
         (
             ("--to-name", WHOLE, "--table", "a", "--table", "b", "--set-column", "c"),
-            "give --set-column with one --table",
+            "--set-column needs exactly one --table",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_what_a_cascade_took_along_comes_back_and_what_does_not_is_named(two: Tw
         "the default of id of public.others",
     ):
         assert thing in comes
-    assert stays.endswith("does not come back: the function public.first_word(public.things)")
+    assert stays.endswith("not restored: the function public.first_word(public.things).")
     rescued = two.rescue(chosen)
     assert "the table public.things" in rescued.recreated
     assert definitions(two.now) == definitions(two.past)
@@ -92,12 +92,12 @@ def test_what_keeps_a_dropped_table_from_coming_back_is_a_line_of_the_plan(two: 
         "UPDATE others SET thing = 99 WHERE id IN (3, 10)"
     )
     made_again, orphans = two.planned(Selection((TableRows("things"),))).barriers
-    assert "public.things cannot be created again as it was: function public.loud() does not exist" in made_again.what
-    assert "2 rows of public.others refer by thing to rows of public.things that were not there then" in orphans.what
+    assert "public.things cannot be recreated: function public.loud() does not exist" in made_again.what
+    assert "2 rows of public.others reference by thing rows of public.things that did not exist then" in orphans.what
     assert two.value("SELECT to_regclass('things')") is None
     # What comes back itself is no orphan.
     both = Selection((TableRows("things"), TableRows("others")), policy="take-past")
-    assert "1 rows of public.others refer" in two.planned(both).barriers[1].what
+    assert "1 rows of public.others reference" in two.planned(both).barriers[1].what
     two.spoil("CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
     two.spoil("UPDATE others SET thing = NULL WHERE id = 10")
     two.rescue(both)

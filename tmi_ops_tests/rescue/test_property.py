@@ -129,7 +129,7 @@ def check_one_rescue(two: Two, then: Content, selection: Selection) -> None:
     blocked = set(barred(then, before, coming, wanted, policy))
     unsolved = blocked if policy == "take-past" else blocked | changed(then, before, wanted)
     if policy in ("take-past", "stop") and unsolved:
-        with pytest.raises(RecoveryError, match="in conflict"):
+        with pytest.raises(RecoveryError, match="conflict with current rows"):
             two.rescue(selection)
         assert (content(two.now), two.value(LAST_NUMBER)) == (before, last_number)
         return

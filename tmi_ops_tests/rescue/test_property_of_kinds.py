@@ -97,7 +97,7 @@ def test_rows_and_values_are_as_they_were_and_the_next_number_is_free(
         coming = {key for key in then if (key in before or column is None) and wanted(then, before, key, column)}
         blocked = barred(then, before, coming, column, to_number=to_number)
         if blocked:
-            with pytest.raises(RecoveryError, match="in conflict"):
+            with pytest.raises(RecoveryError, match="conflict with current rows"):
                 two.rescue(selection)
             assert content(now) == before
             selection = replace(selection, policy="keep-current")

@@ -26,7 +26,7 @@ def test_a_bad_update_is_undone_in_its_column_and_nowhere_else(of: Of) -> None:
     values = Selection((TableRows("t", "id > 1"),), values=SetColumns("t", ("x", "p")))
     plan = two.planned(values)
     assert plan.conflicts == ()
-    assert any("1 of the rows of then are gone" in note for note in plan.notes)
+    assert any("1 of the past rows were deleted since" in note for note in plan.notes)
     rescued = two.rescue(values)
     assert {name: (one.inserted, one.updated) for name, one in rescued.tables.items()} == {
         "public.p": (1, 0),
@@ -51,7 +51,7 @@ def test_values_obey_the_constraints_that_look_at_other_columns_too(of: Of) -> N
     chosen = Selection((TableRows("t", "id < 3"),), values=SetColumns("t", ("name",)))
     plan = two.planned(chosen)
     assert sorted(conflicts(plan)) == [("barred", 1), ("taken", 1)]
-    with pytest.raises(RecoveryError, match="in conflict"):
+    with pytest.raises(RecoveryError, match="conflict with current rows"):
         two.rescue(chosen)
 
 

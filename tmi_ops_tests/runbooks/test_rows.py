@@ -152,7 +152,7 @@ def test_a_dropped_column_is_back_with_its_values_while_the_application_writes_o
         assert application.missing(tmi.settings.postgres, before=datetime.now(UTC)) == []
         assert application.stale_reads(tmi.settings.postgres) == []
     (found,) = done.answers
-    assert "no other column of any row was changed" in found.detail
+    assert "no other column of any row changed" in found.detail
     assert "restored the index public.idx_threats_severity" in found.findings
 
 

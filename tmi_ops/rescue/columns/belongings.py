@@ -1,4 +1,4 @@
-"""What comes back with columns, and what does not, and why."""
+"""Objects that are restored with columns, and those that are not, and why."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tmi_ops.rescue.session import Sides
 
 @dataclass(frozen=True)
 class Belongings:
-    """What comes back with columns.
+    """What is restored with columns.
 
     Args:
         before: pg_dump's script for the sequences of their defaults, with owner and grants.
-        owned: statements that tie these to their columns and have them go on where they were.
-        statements: for once the columns are filled.
+        owned: statements that set these sequences' owning columns and their values.
+        statements: to run once the columns are filled.
         after: pg_dump's script for views.
-        words: what comes back: `the index public.one`.
-        lost: what does not, and why.
+        words: what is restored: `the index public.one`.
+        lost: what is not, and why.
     """
 
     before: str = ""
@@ -38,7 +38,7 @@ class Belongings:
 
 
 def find_belongings(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> Belongings:
-    """Everything that fell with these columns and is not there again.
+    """Everything that was dropped with these columns and does not exist now.
 
     Raises:
         ProgramError: there is no pg_dump for the past's version, or it failed.
@@ -66,20 +66,20 @@ def find_belongings(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> B
 
 
 def _hindrance(sides: Sides, dependent: Dependent, gone: frozenset[str]) -> str:
-    """Why it does not come back; empty where it does."""
+    """Why it is not restored; empty if it is."""
     if dependent.kind == "computed column":
-        return f"it is computed from this; --column {dependent.name} brings it along"
+        return f"it is computed from this column; add --column {dependent.name}"
     if dependent.kind == "other":
-        return "tmi_ops does not make such a thing again"
+        return "tmi_ops cannot recreate objects of this kind"
     if missing := sorted(dependent.needs & gone):
-        return f"it also needs {', '.join(missing)}, which is gone too; --column {missing[0]} brings it along"
+        return f"it also needs {', '.join(missing)}, dropped too; add --column {missing[0]}"
     if dependent.kind != "view" and dependent.table is not None and not is_there(sides, dependent.table):
-        return f"{dependent.table} is gone"
+        return f"{dependent.table} does not exist"
     return ""
 
 
 def _returning_views(sides: Sides, seeds: Sequence[Dependent], gone: frozenset[str]) -> list[TableName]:
-    """Views that read the columns, and views over these; not those over a view that cannot come back."""
+    """Views that read the columns, and views over these; not those over a view that cannot be restored."""
 
     def lost(chosen: Sequence[Dependent]) -> list[TableName]:
         names = [TableName(str(one.table), one.name) for one in chosen]
@@ -91,7 +91,7 @@ def _returning_views(sides: Sides, seeds: Sequence[Dependent], gone: frozenset[s
 
 
 def _lost_sequences(sides: Sides, pair: Pair, wanted: frozenset[str]) -> dict[TableName, str]:
-    """Sequences that gave the columns their defaults and are gone with them, by the column."""
+    """Sequences of the columns' defaults that were dropped with them, and the column of each."""
     identities = {column.name for column in pair.then.columns if column.identity}
     return {
         sequence.name: sequence.column

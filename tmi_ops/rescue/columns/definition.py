@@ -1,4 +1,4 @@
-"""What a column was, by the past's catalogue, and the statements by which it is that again."""
+"""The definition of a column in the past's catalogue, and the statements that restore it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence(%s, %s)::regclass"""
 
 @dataclass(frozen=True)
 class Grant:
-    """Rights on one column; `role` None: everybody's."""
+    """Rights on one column; `role` None: PUBLIC."""
 
     role: str | None
     privileges: str
@@ -56,13 +56,13 @@ class Grant:
 
 @dataclass(frozen=True)
 class WasColumn:
-    """A column of then.
+    """A column as it was.
 
     Args:
-        type: with its collation, where that is not the type's own.
+        type: with its collation, if that is not the type's default.
         computed: `GENERATED ALWAYS AS (...) STORED`; such a column is not filled.
         identity: ALWAYS or BY DEFAULT.
-        settings: what follows ALTER COLUMN: storage, compression, statistics.
+        settings: clauses of ALTER COLUMN: storage, compression, statistics.
     """
 
     name: str
@@ -77,7 +77,7 @@ class WasColumn:
 
     @property
     def filled_by_default(self) -> bool:
-        """Whether rows without a value of then get one all the same."""
+        """Whether rows without a past value get the default."""
         return self.not_null and self.default is not None
 
     def words(self) -> str:
@@ -94,7 +94,7 @@ class WasColumn:
 
 
 def read_columns(sides: Sides, pair: Pair, names: Sequence[str]) -> tuple[WasColumn, ...]:
-    """What columns of a table were, in the table's order."""
+    """Read the definitions of columns, in the table's order."""
     compression = _COMPRESSION if sides.past.info.server_version >= _COMPRESSION_SINCE else "NULL"
     asked = {"table": pair.table.as_string(sides.past), "columns": list(names)}
     grants: defaultdict[str, list[Grant]] = defaultdict(list)
@@ -105,7 +105,7 @@ def read_columns(sides: Sides, pair: Pair, names: Sequence[str]) -> tuple[WasCol
 
 
 def add_statements(table: str, column: WasColumn) -> list[str]:
-    """What adds it, empty."""
+    """Statements that add the empty column."""
     name = quoted(column.name)
     added = f"ALTER TABLE {table} ADD COLUMN {name} {column.type}"
     return [
@@ -115,7 +115,7 @@ def add_statements(table: str, column: WasColumn) -> list[str]:
 
 
 def default_statements(table: str, column: WasColumn) -> list[str]:
-    """Once it is filled: its default, which rows without a value get where the column was never NULL."""
+    """Statements for when it is filled: its default, and, if it was NOT NULL, that default in rows without a value."""
     name = quoted(column.name)
     if column.default is None:
         return []
@@ -127,7 +127,7 @@ def default_statements(table: str, column: WasColumn) -> list[str]:
 
 
 def never_null_statements(sides: Sides, pair: Pair, column: WasColumn) -> list[str]:
-    """Where no row is without a value: NOT NULL, and the identity that needs it, which goes on where it was."""
+    """Statements for when every row has a value: NOT NULL, and the identity, which continues where it was."""
     if not column.not_null:
         return []
     table, name = pair.table.as_string(sides.past), quoted(column.name)
@@ -150,11 +150,11 @@ def comment_statements(table: str, column: WasColumn) -> list[str]:
 
 
 def grant_statements(table: str, column: WasColumn, roles: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Statements for the roles that are there, and words on those that are not."""
+    """Statements for roles that exist, and descriptions of the rights of those that do not."""
     statements, lost = [], []
     for grant in column.grants:
         if grant.role is not None and grant.role not in roles:
-            lost.append(f"the rights of {grant.role} on {column.name}: there is no such role")
+            lost.append(f"the rights of {grant.role} on {column.name}: the role does not exist")
             continue
         privileges = ", ".join(f"{privilege} ({quoted(column.name)})" for privilege in grant.privileges.split(", "))
         to = "PUBLIC" if grant.role is None else quoted(grant.role)

@@ -1,4 +1,4 @@
-"""What depended on columns of a table, by the past's catalogue, each with the statement that makes it again."""
+"""Objects that depended on columns of a table, from the past's catalogue, each with the statement to recreate it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 
 Kind = Literal["constraint", "foreign key", "index", "statistics", "trigger", "view", "computed column", "other"]
-# Everything that depends on one of the columns, with all columns of the table that it needs. In the order in which it
-# comes back: constraints before plain indexes, as a unique one brings its own; foreign keys once there is what they
-# refer to.
+# Everything that depends on one of the columns, with all columns of the table that it needs, in order of recreation:
+# constraints before plain indexes, because a unique one creates its own; foreign keys after what they reference.
 _DEPENDING = """
 WITH depending AS (
     SELECT d.classid, d.objid, d.objsubid, array_agg(DISTINCT a.attname::text) AS needs
@@ -72,12 +71,12 @@ FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.st
 
 @dataclass(frozen=True)
 class Dependent:
-    """Something that fell with the columns.
+    """An object that was dropped with the columns.
 
     Args:
-        table: the table it is a part of; of a view, its schema.
+        table: the table it belongs to; for a view, its schema.
         needs: all columns of the table that it needs.
-        statement: what makes it again; empty where that is not known from the catalogue.
+        statement: recreates it; empty if the catalogue does not have it.
     """
 
     kind: Kind
@@ -89,7 +88,7 @@ class Dependent:
     comment: str | None
 
     def words(self) -> str:
-        """`the index public.one`; PostgreSQL's own words for what is of no kind of ours."""
+        """`the index public.one`; PostgreSQL's description for kinds that we do not know."""
         return self.name if self.kind == "other" else f"the {self.kind} {self.name}"
 
     def statements(self) -> list[str]:
@@ -98,7 +97,7 @@ class Dependent:
 
 
 def fallen_dependents(sides: Sides, pair: Pair, columns: Iterable[str]) -> list[Dependent]:
-    """What depended on any of these columns and is not there now, in the order in which it can be made again."""
+    """What depended on any of these columns and does not exist now, in the order of recreation."""
     asked = {"table": pair.table.as_string(sides.past), "columns": sorted(columns)}
     living = set(sides.now.execute(_LIVING.encode(), asked).fetchall())
     found = [

@@ -1,7 +1,7 @@
-"""The deed: columns added, filled, compared and completed in one transaction.
+"""Executes the restore of columns: adds, fills, compares and completes them in one transaction.
 
-It holds the table exclusively from the first statement on, so the application waits for that long. No other column of
-any row may change by it.
+The table is locked exclusively from the first statement on, so the application waits. No other column of any row may
+change.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.transactions import current_transaction
 from tmi_ops.progress import Report
@@ -26,8 +27,8 @@ from tmi_ops.rescue.pairs import Pair, equal, find_table
 from tmi_ops.rescue.session import Sides, read_again
 
 _BEFORE = sql.Identifier("pg_temp", "rescue_before")
-_KEPT = "All was rolled back: nothing was changed."
-_PLAN_AGAIN = "plan it again: the same command compares anew"
+_KEPT = "Everything was rolled back; nothing was changed."
+_PLAN_AGAIN = "run the same command again to make a new plan"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class ColumnsRestored:
     """What was done and committed.
 
     Args:
-        rows: how many have their values again.
-        nullable: columns that were never NULL and may be now, as rows have no value for them.
+        rows: how many rows got their past values.
+        nullable: columns that were NOT NULL and now allow NULL, because some rows have no value.
         altered: rows in which triggers changed something else, which was accepted.
     """
 
@@ -53,15 +54,14 @@ def bring_back_columns(
     report: Report,
     before_commit: Callable[[int, ColumnsRestored], None] | None = None,
 ) -> ColumnsRestored:
-    """Do what the plan says, all of it or nothing.
+    """Execute the plan, completely or not at all.
 
     Args:
-        sides: those that the plan was made on, still open.
-        before_commit: as of `execution.bring_back`.
+        sides: those of the plan, still open.
+        before_commit: see `execution.bring_back`.
 
     Raises:
-        RecoveryError: something is in the way, the living database refused, or a value came out otherwise. Nothing was
-            changed then.
+        RecoveryError: there is a barrier, the live database rejected it, or a value differs. Nothing was changed then.
     """
     require_clear(plan.barriers)
     pair, now = find_table(sides.pairs, sides.then, plan.table), sides.now
@@ -78,9 +78,10 @@ def bring_back_columns(
                 before_commit(current_transaction(now), restored)
     except psycopg.errors.IntegrityError as error:
         raise RecoveryError(
-            f"The values of then no longer fit: {first_line(error)}.",
+            f"The past values violate a constraint: {first_line(error)}.",
             detail=_KEPT,
-            hint="bring back first what they refer to, or change what is in their way; then try again",
+            hint="first restore the rows that they reference, or change the rows that conflict; then try again",
+            code=Code.CANNOT_RESTORE_ROWS,
         ) from error
     except psycopg.Error as error:
         raise refused(error, f"{plan.names} of {plan.table}") from error
@@ -88,11 +89,13 @@ def bring_back_columns(
 
 
 def _lock(sides: Sides, pair: Pair) -> None:
-    """Nobody else writes from here on; and what every row holds is noted."""
+    """Lock the table, and record the content of every row."""
     sides.now.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
     sides.now.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(pair.table))
     if read_again(sides).living.tables.get(pair.name) != pair.now:
-        raise RecoveryError(f"The definition of {pair.name} has changed since the plan.", hint=_PLAN_AGAIN)
+        raise RecoveryError(
+            f"The definition of {pair.name} has changed since the plan.", hint=_PLAN_AGAIN, code=Code.ROWS_CHANGED
+        )
     sides.now.execute(
         sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {}, {} AS digest FROM ONLY {} l").format(
             _BEFORE, pair.keys_as_places("l"), pair.digest("l"), pair.table
@@ -114,20 +117,20 @@ def _fill(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan) -> int:
         sql.SQL("{} = s.{}").format(sql.Identifier(column.name), sql.Identifier(place))
         for column, place in zip(chosen, places(chosen), strict=True)
     )
-    # Triggers see the search path that the application has.
+    # Triggers must see the application's search path.
     now.execute("SET LOCAL search_path TO DEFAULT")
     rows = now.execute(
         sql.SQL("UPDATE ONLY {} AS l SET {} FROM {} s WHERE {}").format(
             pair.table, assignments, STAGED, pair.same_key("l", "s")
         )
     ).rowcount
-    # Constraints that wait for the commit would keep ALTER TABLE from going on.
+    # Pending deferred constraints would make ALTER TABLE fail.
     now.execute("SET CONSTRAINTS ALL IMMEDIATE")
     return rows
 
 
 def _complete(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan) -> tuple[str, ...]:
-    """What belongs to the columns; and NOT NULL where every row has a value. Returns the columns where one lacks it."""
+    """Recreate dependent objects, and set NOT NULL if every row has a value. Returns the columns where one has none."""
     for statement in plan.complete:
         now.execute(statement.encode())
     now.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -145,9 +148,9 @@ def _complete(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan) -> tu
 
 
 def _checked(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan, rows: int) -> tuple[int, tuple[str, ...]]:
-    """See that each row holds its values, and besides what it held before. Returns how many do not, and what holds."""
+    """Require that each row has its past values and is otherwise unchanged. Returns how many differ, and the checks."""
     accepted = plan.selection.accept_triggers
-    by = f", by {', '.join(plan.fires)}" if plan.fires else ""
+    by = f", because of triggers: {', '.join(plan.fires)}" if plan.fires else ""
     wrong = _count_wrong(now, pair, filled(plan.columns))
     altered = _count(
         now,
@@ -156,18 +159,19 @@ def _checked(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan, rows: 
         ),
     )
     if (wrong or altered) and not accepted:
-        what = f"{wrong:,} values of {plan.names} would not be what they were"
-        other = f"{altered:,} rows of {plan.table} would change in other columns, too"
+        what = f"{wrong:,} values of {plan.names} would differ from the past"
+        other = f"{altered:,} rows of {plan.table} would change in other columns"
         raise RecoveryError(
             f"{' and '.join(words for words, count in ((what, wrong), (other, altered)) if count)}{by}.",
             detail=_KEPT,
-            hint="accept what triggers make of the rows with --accept-triggers, or have the trigger disabled by "
-            "its owner for the while",
+            hint="accept the triggers' changes with --accept-triggers, or let the table's owner disable the trigger "
+            "temporarily",
+            code=Code.RESULT_DIFFERS,
         )
     return max(wrong, altered), (
-        f"{rows:,} rows were filled",
-        f"{rows - wrong:,} of them were read again and hold their values of then",
-        "no other column of any row was changed" if not altered else f"triggers changed {altered:,} rows otherwise",
+        f"{rows:,} rows filled",
+        f"{rows - wrong:,} of them read back and equal to the past",
+        "no other column of any row changed" if not altered else f"triggers changed other columns of {altered:,} rows",
     )
 
 

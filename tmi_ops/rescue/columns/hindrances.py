@@ -1,8 +1,8 @@
-"""What would keep dropped columns from coming back, seen while it is planned: each with what helps.
+"""What would prevent dropped columns from being restored, found while planning, each with its remedy.
 
-The table as it would be is asked: living rows with their values of then, the others with the default or NULL. Of it the
-unique indexes, checks and foreign keys that come back must hold, and its triggers must let rows be changed. Exclusion
-constraints are left to the deed: values of then excluded none another.
+Queries the table as it would be: live rows with their past values, the others with the default or NULL. The unique
+indexes, checks and foreign keys to be restored must hold for it, and its triggers must allow updates. Exclusion
+constraints are left to the execution, because past values did not conflict.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tmi_ops.rescue.pairs import Pair, listed
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.shape import Check, ForeignKey, UniqueIndex
 
-_OTHER_ROWS = "choose the rows that get their values with --where, or change those that are in the way"
-# Triggers of a list of columns do not fire by a column that it cannot name.
+_OTHER_ROWS = "select the rows that get values with --where, or change the rows that conflict"
+# Triggers with a column list cannot name a dropped column, so they do not fire.
 _ON_ANY_UPDATE = """
 SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal AND tgenabled IN ('O', 'A')
    AND tgtype & 16 <> 0 AND tgattr = ''
@@ -38,14 +38,14 @@ SELECT conname FROM pg_constraint WHERE %(table)s::regclass IN (conrelid, confre
 
 @dataclass(frozen=True)
 class _WouldBe:
-    """The table's columns after the deed, and the rows that they would hold, as SQL to stand behind FROM."""
+    """The table's columns after the execution, and its rows as a FROM item."""
 
     columns: frozenset[str]
     rows: sql.Composed
 
 
 def find_hindrances(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> tuple[Barrier, ...]:
-    """What keeps these columns from coming back; their values must be staged."""
+    """What prevents these columns from being restored; their values must be staged."""
     wanted = frozenset(column.name for column in columns)
     would = _would_be(pair, columns)
     asked = {"table": pair.table.as_string(sides.past)}
@@ -82,14 +82,14 @@ def _would_be(pair: Pair, columns: Sequence[WasColumn]) -> _WouldBe:
 
 
 def _default(column: WasColumn) -> sql.Composable:
-    """What a row without a value of then gets. A number that a sequence would give clashes with none."""
+    """What a row without a past value gets. A number from a sequence does not clash."""
     if not column.filled_by_default or column.default is None or "nextval(" in column.default:
         return sql.SQL("NULL")
     return sql.SQL("({})").format(sql.SQL(column.default))
 
 
 def _refused(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> Iterator[Barrier]:
-    """A trigger that lets no row be changed: one row is set to what it is, and that is taken back at once."""
+    """A trigger that does not allow updates: updates one row to its own values, and rolls that back."""
     now, table = sides.now, pair.table.as_string(sides.now)
     triggers = [name for (name,) in now.execute(_ON_ANY_UPDATE, [table]).fetchall()]
     named = {name for (name,) in now.execute(_NAMED_BY_TRIGGERS, [table]).fetchall()}
@@ -101,8 +101,8 @@ def _refused(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> Iterator
         rehearse_update(now, pair.table, [settable])
     except psycopg.Error as error:
         yield Barrier(
-            f"{' and '.join(triggers)} of {pair.name} lets no row be changed: {first_line(error)}.",
-            f"have it disabled by its owner for the while: ALTER TABLE {pair.name} DISABLE TRIGGER {triggers[0]}",
+            f"The trigger {' and '.join(triggers)} of {pair.name} does not allow updates: {first_line(error)}.",
+            f"let the table's owner disable it temporarily: ALTER TABLE {pair.name} DISABLE TRIGGER {triggers[0]}",
         )
 
 
@@ -113,7 +113,7 @@ def _returning(pair: Pair, wanted: Collection[str], would: _WouldBe) -> Iterator
 
 
 def _shared(sides: Sides, index: UniqueIndex, would: _WouldBe) -> Iterator[Barrier]:
-    """Rows that would have in common what only one may have."""
+    """Rows that would violate a unique index."""
     names = [f"e{number}" for number in range(1, len(index.expressions) + 1)]
     values = sql.SQL("SELECT {} FROM {} r {}").format(
         sql.SQL(", ").join(
@@ -129,7 +129,7 @@ def _shared(sides: Sides, index: UniqueIndex, would: _WouldBe) -> Iterator[Barri
         "SELECT count(*) FROM (SELECT count(*) OVER (PARTITION BY {}) AS alike FROM ({}) v WHERE {}) x WHERE alike > 1"
     ).format(listed_names, values, sql.SQL("true") if index.nulls_equal else never_null)
     if rows := _count(sides, query):
-        yield Barrier(f"{rows:,} rows would share a value in {index.name}, which forbids it.", _OTHER_ROWS)
+        yield Barrier(f"{rows:,} rows would have duplicate values in the unique index {index.name}.", _OTHER_ROWS)
 
 
 def _checks(pair: Pair, wanted: Collection[str], would: _WouldBe) -> Iterator[Check]:
@@ -141,11 +141,11 @@ def _checks(pair: Pair, wanted: Collection[str], would: _WouldBe) -> Iterator[Ch
 def _forbidden(sides: Sides, check: Check, would: _WouldBe) -> Iterator[Barrier]:
     query = sql.SQL("SELECT count(*) FROM {} r WHERE NOT ({})").format(would.rows, sql.SQL(check.expression))
     if rows := _count(sides, query):
-        yield Barrier(f"The constraint {check.name}, which comes back, forbids {rows:,} rows.", _OTHER_ROWS)
+        yield Barrier(f"{rows:,} rows would violate the restored constraint {check.name}.", _OTHER_ROWS)
 
 
 def _dangling(sides: Sides, pair: Pair, key: ForeignKey, wanted: Collection[str], would: _WouldBe) -> Iterator[Barrier]:
-    """Rows that would refer to nothing, by a foreign key that comes back: of this table, or to it."""
+    """Rows that would violate a restored foreign key of this table, or to it."""
     own, to_us = key.child == pair.name, key.parent == pair.name
     if not ((own and set(key.columns) & set(wanted)) or (to_us and set(key.referenced) & set(wanted))):
         return
@@ -164,10 +164,10 @@ def _dangling(sides: Sides, pair: Pair, key: ForeignKey, wanted: Collection[str]
     )
     if rows := _count(sides, query):
         yield Barrier(
-            f"{rows:,} rows of {key.child} would refer by {', '.join(key.columns)} to rows of {key.parent} that are "
-            f"gone, which {key.name} forbids.",
-            f"bring these back first: tmi-ops recover rows --table {key.parent}; or choose the rows that get their "
-            "values with --where",
+            f"{rows:,} rows of {key.child} would violate the foreign key {key.name}: the rows of {key.parent} that "
+            f"{', '.join(key.columns)} references do not exist.",
+            f"restore these first: `tmi-ops recover rows --table {key.parent}`; or select the rows that get values "
+            "with --where",
         )
 
 

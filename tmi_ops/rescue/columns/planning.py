@@ -1,4 +1,4 @@
-"""What bringing dropped columns back would do, as a frozen value. Nothing is written to the living database by it."""
+"""The plan for restoring dropped columns. Planning writes nothing to the live database."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import Barrier
@@ -41,7 +42,7 @@ from tmi_ops.rescue.session import Sides
 
 @dataclass(frozen=True)
 class NeverNull:
-    """Statements that need a value in every row; where one lacks it by then, they are left out, and that is said."""
+    """Statements that need a value in every row; if a row has none, they are skipped, and that is reported."""
 
     column: str
     statements: tuple[str, ...]
@@ -52,16 +53,16 @@ class ColumnsPlan:
     """What will be done.
 
     Args:
-        rows: living rows that get their values of then.
-        others: living rows that do not.
-        gone: rows of then, of those that were chosen, that are there no more; they do not come back with a column.
+        rows: live rows that get their past values.
+        others: live rows that do not.
+        gone: chosen past rows that do not exist now; they are not restored with a column.
         add: statements that add the columns, before they are filled.
         complete: statements for when they are filled.
         never_null: see `NeverNull`.
-        belongings: what comes back with them.
-        fires: triggers that filling them sets off.
-        digest: of the statements and every value of then; another digest is another plan.
-        barriers: what keeps them from coming back, until somebody clears it away.
+        belongings: what is restored with them.
+        fires: triggers that filling them fires.
+        digest: of the statements and every past value; a different plan has another digest.
+        barriers: what prevents the plan from being executed.
     """
 
     past: str
@@ -87,13 +88,13 @@ class ColumnsPlan:
 
     @property
     def returning(self) -> tuple[str, ...]:
-        """What comes back beside the values, in words."""
+        """Descriptions of what is restored besides the values."""
         return (*(f"{column.name}: {column.words()}" for column in self.columns), *self.belongings.words)
 
     def others_get(self) -> str:
-        """What the columns hold in the other rows: `NULL`, `severity its default 'low', score NULL`."""
+        """What the columns hold in the other rows: `NULL`, `severity the default 'low', score NULL`."""
         gets = [
-            (column.name, f"its default {column.default}" if column.filled_by_default else "NULL")
+            (column.name, f"the default {column.default}" if column.filled_by_default else "NULL")
             for column in filled(self.columns)
         ]
         if len({what for _, what in gets}) == 1:
@@ -102,20 +103,20 @@ class ColumnsPlan:
 
 
 def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) -> ColumnsPlan:
-    """See what the columns were, what fell with them, and which rows can have their values again.
+    """Read the columns' definitions, what was dropped with them, and which rows can get their values.
 
     Args:
-        past: the past in words.
+        past: a description of the past.
 
     Raises:
-        RecoveryError: the table is gone or has no key, a column was never there or still is, no such row was there.
-        DatabaseError: the role may not alter the table.
+        RecoveryError: the table was dropped or has no key, a column never existed or still does, or no row matches.
+        DatabaseError: the role is not allowed to alter the table.
     """
     pair = _table(sides, selection)
     _require_owner(sides, pair)
     columns = read_columns(sides, pair, [one.column for one in selection.columns])
     table = pair.table.as_string(sides.now)
-    with report.phase("look for what fell with it", total=1, unit="steps") as phase:
+    with report.phase("find dependent objects", total=1, unit="steps") as phase:
         belongings = find_belongings(sides, pair, columns)
         phase.advance(1)
     if selection.rows:
@@ -183,40 +184,47 @@ def _table(sides: Sides, selection: Selection) -> Pair:
             raise _cannot(pair, wanted.column)
     if not pair.key or set(pair.key) & set(pair.casts):
         raise RecoveryError(
-            f"{pair.name} has no key that both sides share, so nobody can tell which value belongs to which row.",
-            hint=f"restore the table beside it and decide by hand: tmi-ops recover diff --table {pair.name}",
+            f"{pair.name} has no key that exists both now and then, so values cannot be matched to rows.",
+            hint=f"compare the rows and correct them by hand: `tmi-ops recover diff --table {pair.name}`",
+            code=Code.CANNOT_RESTORE_ROWS,
         )
     return pair
 
 
 def _require_whole(sides: Sides, table: str) -> None:
-    """Partitions share their columns, and PostgreSQL lets none of them have its own."""
+    """Partitions have the columns of their table, and PostgreSQL does not allow adding one to a partition."""
     name = find_name(sides.then, table)
     wholes = [whole for whole, parts in sides.then.partitions.items() if name == whole or name in parts]
     if wholes:
         whole = max(wholes, key=lambda one: len(sides.then.partitions[one]))
         raise RecoveryError(
-            f"{whole} is partitioned: its columns do not come back by this.",
-            hint=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then bring back the values: "
-            f"tmi-ops recover rows --table {whole} --set-column NAME --dry-run",
+            f"{whole} is partitioned; --column cannot restore columns of partitioned tables.",
+            hint=f"add the column by hand (ALTER TABLE {whole} ADD COLUMN ...), then restore its values: "
+            f"`tmi-ops recover rows --table {whole} --set-column NAME --dry-run`",
+            code=Code.CANNOT_RESTORE_ROWS,
         )
 
 
 def _cannot(pair: Pair, column: str) -> RecoveryError:
     if pair.now is None:
         return RecoveryError(
-            f"The whole table {pair.name} is gone, not only its column {column}.",
-            hint=f"bring the table back: tmi-ops recover rows --table {pair.name}",
+            f"The whole table {pair.name} was dropped, not only its column {column}.",
+            hint=f"restore the table: `tmi-ops recover rows --table {pair.name}`",
+            code=Code.CANNOT_RESTORE_ROWS,
         )
     if column not in pair.then.column_names:
         lost = ", ".join(one.name for one in pair.lost_columns)
         return RecoveryError(
-            f"{pair.name} had no column {column} then.",
-            hint=f"it lost {lost} since" if lost else "choose an earlier moment (tmi-ops recover find)",
+            f"{pair.name} had no column {column} at that moment.",
+            hint=f"name one of the columns dropped since: {lost}"
+            if lost
+            else "find an earlier moment with `tmi-ops recover find`",
+            code=Code.NOT_IN_PAST,
         )
     return RecoveryError(
-        f"{pair.name} has its column {column}: it was not dropped, or is back already.",
-        hint=f"bring back its values: tmi-ops recover rows --table {pair.name} --set-column {column}",
+        f"{pair.name} has a column {column}: it was not dropped, or is already restored.",
+        hint=f"restore its values: `tmi-ops recover rows --table {pair.name} --set-column {column}`",
+        code=Code.CANNOT_RESTORE_ROWS,
     )
 
 
@@ -227,40 +235,44 @@ def _require_owner(sides: Sides, pair: Pair) -> None:
         [pair.table.as_string(sides.now)],
     ).fetchone()
     if row is not None and not row[0]:
-        raise DatabaseError(f"{row[1]} may not alter {pair.name}: its owner is {row[2]}.", hint=f"run this as {row[2]}")
+        raise DatabaseError(
+            f"The role {row[1]} is not allowed to alter {pair.name}, which belongs to {row[2]}.",
+            hint=f"run this as {row[2]}",
+        )
 
 
 def _pick(sides: Sides, pair: Pair, selection: Selection) -> None:
-    """Only the rows that were named, where they are of this table; else those that hung on what was named."""
+    """Pick the selected rows, if they are of this table; else the rows that depend on them."""
     own = any(find_table(sides.pairs, sides.then, rows.table) == pair for rows in selection.rows)
     chosen = replace(selection, with_children=selection.with_children and not own)
     picked = pick(sides, chosen)
     if pair not in picked.tables or not _is_chosen(sides, pair):
         raise RecoveryError(
-            f"No row of {pair.name} belonged to {'; '.join(rows.words() for rows in selection.rows)}.",
-            hint="choose other rows, or leave the choice out: all rows get their values then",
+            f"No rows of {pair.name} belonged to {'; '.join(rows.words() for rows in selection.rows)}.",
+            hint="select other rows, or none, so that all rows get their values",
+            code=Code.NOT_IN_PAST,
         )
 
 
 def _is_chosen(sides: Sides, pair: Pair) -> bool:
-    """Whether any of the picked rows is there for its own sake, not because others refer to it."""
+    """Whether any of the picked rows was chosen, not only referenced."""
     chosen = sql.SQL("SELECT FROM {} WHERE reason <> 'parent' LIMIT 1").format(pair.temporary("picked"))
     return sides.past.execute(chosen).fetchone() is not None
 
 
 def _notes(pair: Pair, columns: Sequence[WasColumn], counts: Counts, belongings: Belongings) -> Iterator[str]:
     for lost in belongings.lost:
-        yield f"does not come back: {lost}"
+        yield f"Not restored: {lost}."
     without = counts.living - counts.rows
     nullable = [column.name for column in columns if column.not_null and not column.filled_by_default]
     if without and nullable:
-        yield f"{' and '.join(nullable)} may be NULL afterwards, unlike then, as {without:,} rows have no value for it"
+        yield f"{' and '.join(nullable)} will no longer be NOT NULL, because {without:,} rows have no value."
     if counts.then > counts.rows:
         yield (
-            f"{counts.then - counts.rows:,} of the rows of then are gone; bring them back afterwards with "
-            f"tmi-ops recover rows --table {pair.name}, with their values"
+            f"{counts.then - counts.rows:,} of the past rows were deleted since; restore them afterwards, with their "
+            f"values: `tmi-ops recover rows --table {pair.name}`."
         )
-    yield f"the columns of {pair.name} have another order afterwards: what comes back stands last"
+    yield f"The order of the columns of {pair.name} changes: restored columns are the last ones."
 
 
 def _digest(

@@ -1,4 +1,4 @@
-"""The columns' values of then, in a temporary table of the living server that ends with the transaction."""
+"""The columns' past values, in a temporary table of the live server that ends with the transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGED = sql.Identifier("pg_temp", "rescue_values")
 
 @dataclass(frozen=True)
 class Valued:
-    """A living row, by its key, and what its columns held, as PostgreSQL's text; None for NULL."""
+    """The key of a live row and the past values of its columns, as PostgreSQL's text; None for NULL."""
 
     table: str
     key: tuple[str, ...]
@@ -27,7 +27,7 @@ class Valued:
 
 @dataclass(frozen=True)
 class Counts:
-    """Living rows with values of then, living rows in all, and rows of then."""
+    """Live rows with past values, all live rows, and all past rows."""
 
     rows: int
     living: int
@@ -35,7 +35,7 @@ class Counts:
 
 
 def filled(columns: Sequence[WasColumn]) -> list[WasColumn]:
-    """The columns that have values to bring; the others are computed."""
+    """The columns with values to restore; the others are computed."""
     return [column for column in columns if not column.computed]
 
 
@@ -43,7 +43,7 @@ def stage_values(sides: Sides, pair: Pair, columns: Sequence[WasColumn], *, pick
     """Copy keys and values across.
 
     Args:
-        picked: only those of the rows that the past's `picked` names.
+        picked: only for the rows in the past's `picked`.
     """
     chosen = filled(columns)
     declared = [
@@ -68,7 +68,7 @@ def count_rows(sides: Sides, pair: Pair) -> Counts:
 
 
 def values_digest(sides: Sides, pair: Pair, columns: Sequence[WasColumn], *, picked: bool) -> str:
-    """One digest of all values of then. What is there now is no part of it: the application goes on."""
+    """One digest of all past values. Current values are not part of it, because the application keeps writing."""
     query = sql.SQL(
         "SELECT count(*) || ' ' || coalesce(sum(('x' || substr(encode(sha256(convert_to(v::text, 'UTF8')), 'hex'), 1, "
         "16))::bit(64)::bigint), 0) FROM ({}) v"
@@ -78,7 +78,7 @@ def values_digest(sides: Sides, pair: Pair, columns: Sequence[WasColumn], *, pic
 
 
 def staged_rows(sides: Sides, pair: Pair, columns: Sequence[WasColumn], limit: int | None) -> Iterator[Valued]:
-    """The living rows that get values, in the order of their keys; the values must be staged."""
+    """The live rows that get values, ordered by key; the values must be staged."""
     chosen = filled(columns)
     query = sql.SQL("SELECT ARRAY[{}], ARRAY[{}]::text[] FROM ONLY {} l JOIN {} s ON {} ORDER BY {} {}").format(
         sql.SQL(", ").join(composed_text_of(sql.Identifier("l", name)) for name in pair.key),
@@ -95,7 +95,7 @@ def staged_rows(sides: Sides, pair: Pair, columns: Sequence[WasColumn], limit: i
 
 
 def places(columns: Sequence[WasColumn]) -> list[str]:
-    """The columns in the temporary table: v1, v2. A table's own names could be those of its key's places."""
+    """Names of the columns in the temporary table: v1, v2. The table's own names could clash with k1, k2."""
     return [f"v{number}" for number in range(1, len(columns) + 1)]
 
 

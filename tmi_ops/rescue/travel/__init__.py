@@ -1,7 +1,7 @@
-"""The time machine: a past that stays open, read-only, and is moved on or back without being fetched again.
+"""A past that stays open, read-only, and can be moved forward or back without fetching the backup again.
 
-1. `files.py` makes the base backup's files once, and keeps a twin of them, by reflink where the file system has it.
-2. `replaying.py` has a server replay to a moment and wait there. Moving on is a new start with a later moment; moving
-   back is a start upon a fresh copy of the twin.
+1. `files.py` keeps a second copy ("twin") of the base backup's files, by reflink if the file system supports it.
+2. `replaying.py` lets a server replay to a moment and wait there. Moving forward restarts it with a later moment;
+   moving back restarts it on a fresh copy of the twin.
 3. `journey.py` is the process that holds the past open; `state.py` is how others find it and ask it to move.
 """

@@ -1,7 +1,7 @@
-"""The files of a past: extracted once, kept as a twin before anything is replayed, and copied from there.
+"""The files of an open past: extracted once, copied to a twin before anything is replayed, and copied from there.
 
-A copy shares its blocks with the twin where the file system can (reflink: XFS, Btrfs, ZFS, APFS by `cp`); elsewhere it
-is a plain one. Hard links would not do: a server writes into its files, and so into the twin's.
+A copy shares its blocks with the twin if the file system supports reflinks (XFS, Btrfs, ZFS, APFS by `cp`); otherwise
+it is a plain copy. Hard links do not work: a server writes into its files, and so into the twin's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tmi_ops.postgres.programs import plain_environment, program_failed
 from tmi_ops.recovery.point_in_time.destination import Destination
 
 DATA, TWIN, TABLESPACES = "data", "twin", "tablespaces"
-# Beside what a copy needs, for WAL and what the replay adds.
+# In addition to the copy, for WAL and what the replay adds.
 SPARE = 1 << 30
 
 
@@ -24,7 +24,7 @@ def destination_in(directory: Path) -> Destination:
 
 
 def keep_twin(directory: Path) -> bool:
-    """Copy the files as they are; where there is no room for that, or they have tablespaces, no twin is kept.
+    """Copy the files. Returns False, without a twin, if there is no room or they have tablespaces.
 
     Raises:
         ProgramError: they could not be copied.
@@ -36,7 +36,7 @@ def keep_twin(directory: Path) -> bool:
 
 
 def begin_anew(directory: Path) -> None:
-    """Put a copy of the twin in the place of the data.
+    """Replace the data with a copy of the twin.
 
     Raises:
         ProgramError: it could not be copied.
@@ -47,7 +47,7 @@ def begin_anew(directory: Path) -> None:
 
 def copy_tree(source: Path, target: Path) -> None:
     """Raises:
-    DiskSpaceError: there is no room for it.
+    DiskSpaceError: there is not enough free space.
     ProgramError: it could not be copied.
     """
     argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
@@ -57,7 +57,8 @@ def copy_tree(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if "No space left" in done.stderr:
         raise DiskSpaceError(
-            f"There is no room for a copy of {source}.", hint="free some space there, then travel again"
+            f"There is not enough free space for a copy of {source}.",
+            hint="free space there, then run `tmi-ops travel` again",
         )
     raise program_failed("cp", done.returncode, done.stderr) if done.stderr else ProgramError("cp failed.")
 

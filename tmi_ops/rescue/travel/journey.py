@@ -1,4 +1,4 @@
-"""The process that holds a past open: it opens it, moves it when it is asked to, and clears it away at its end."""
+"""The process that holds a past open: opens it, moves it on request, and removes it at the end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOCKET = "socket"
 
 @dataclass(frozen=True)
 class _Way:
-    """What all moves of one journey share."""
+    """What all moves of one journey have in common."""
 
     settings: Settings
     store: ObjectStore
@@ -53,7 +53,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Stop:
-    """A moment on the way. `refused`: another one that was asked for, and turned out to be out of reach."""
+    """A moment of the journey. `refused`: a requested moment that could not be reached, and why."""
 
     plan: RecoveryPlan
     wanted: Wanted
@@ -63,10 +63,10 @@ class _Stop:
 def planned(
     settings: Settings, store: ObjectStore, target: Target, report: Report, *, base: str | None = None
 ) -> RecoveryPlan:
-    """How a moment is reached, where a server can wait at it.
+    """The plan to reach a moment and wait there.
 
     Raises:
-        RecoveryError: it cannot be.
+        RecoveryError: it cannot be reached.
     """
     facts = read_facts(store)
     programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
@@ -85,10 +85,10 @@ def travel(
     report: Report,
     opened: Callable[[Journey], None],
 ) -> None:
-    """Open a past and hold it, until its time is over, somebody ends it, or we are interrupted; nothing of it stays.
+    """Open a past and hold it until its time is over, it is closed, or we are interrupted; then remove it.
 
     Args:
-        opened: called with the past, once it is there and after every move.
+        opened: called with the past once it is open and after every move.
 
     Raises:
         OpsError: as a recovery.
@@ -98,7 +98,7 @@ def travel(
         with _cleared_away(place(settings)) as directory:
             destination = destination_in(directory)
             identity = extracted_base(settings, store, plan, destination, report)
-            with report.phase("keep a twin", total=1, unit="steps") as phase:
+            with report.phase("keep a second copy", total=1, unit="steps") as phase:
                 twin = keep_twin(directory)
                 phase.advance(1)
             programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
@@ -107,7 +107,7 @@ def travel(
 
 
 def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
-    """From one moment to the next; where one turns out to be out of reach, back to the one before."""
+    """Go from one moment to the next; if one cannot be reached, go back to the one before."""
     before: _Stop | None = None
     while True:
         try:
@@ -125,10 +125,10 @@ def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
 
 
 def _held(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> _Stop | None:
-    """Stand at a moment until another one is asked for that can be reached; None: the journey is over.
+    """Wait at a moment until another reachable one is requested; None: the journey is over.
 
     Raises:
-        RecoveryError: it is not reached after all.
+        RecoveryError: the moment was not reached.
     """
     destination, plan = destination_in(way.directory), stop.plan
     with standing_at(plan, way.store, destination, way.programs, way.identity, way.report) as standing:
@@ -157,16 +157,16 @@ def _held(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> _Stop | 
 
 
 def _reachable(way: _Way, plan: RecoveryPlan, other: Wanted, standing: Standing) -> RecoveryPlan:
-    """How another moment is reached from the same base backup.
+    """The plan to reach another moment from the same base backup.
 
     Raises:
-        OpsError: it cannot be, or there is no twin to go back to.
+        OpsError: it cannot be reached, or it is earlier and there is no twin.
     """
     found = way.plan(other.target, plan.base.backup_id)
     if lies_before(plan, found, standing.reached) and not way.twin:
         raise RecoveryError(
-            "There was no room for a twin of this past, so it cannot be moved back.",
-            hint="end it (`tmi-ops travel --end`) and open the earlier moment",
+            "This past cannot be moved back: no second copy of its files could be kept.",
+            hint="close it with `tmi-ops travel --end`, then open the earlier moment",
         )
     return found
 
@@ -176,7 +176,7 @@ def _refusing(journey: Journey, other: Wanted, error: OpsError) -> Journey:
 
 
 def lies_before(plan: RecoveryPlan, other: RecoveryPlan, reached: Reached) -> bool:
-    """Whether the other moment is not surely behind the one that was replayed to; then it is begun anew."""
+    """Whether the other moment may be earlier than the replayed one, so that replay must start again from the twin."""
     if other.target.name is not None:
         return other.stop_lsn is None or other.stop_lsn <= reached.lsn
     if other.target.lsn is not None:
@@ -207,7 +207,7 @@ def _journey(way: _Way, stop: _Stop, standing: Standing) -> Journey:
 
 
 def _stable_socket(directory: Path, socket: Path) -> str:
-    """A name that stays the same over all moves, where it is not too long for a socket's."""
+    """A socket directory that stays the same over all moves, if its path is short enough."""
     link = directory / SOCKET
     if len(os.fsencode(link)) > LONGEST_SOCKET:
         return str(socket)
@@ -233,8 +233,8 @@ def _cleared_away(around: Path) -> Iterator[Path]:
 def writable_copy(
     settings: Settings, store: ObjectStore, directory: Path, report: Report
 ) -> Iterator[PostgresSettings]:
-    """The open past once more, in `directory`, on a server that takes temporary tables; for the length of a `with`
-    block. Its files come from the twin, so that nothing but WAL is fetched.
+    """A copy of the open past in `directory`, on a server that allows temporary tables, for the length of a `with`
+    block. Its files come from the twin, so that only WAL is fetched.
 
     Raises:
         RecoveryError: no past is open, or it has no twin.
@@ -242,8 +242,8 @@ def writable_copy(
     journey = read_journey(settings)
     if not journey.twin:
         raise RecoveryError(
-            "The open past has no twin that could be compared.",
-            hint="name the moment instead of --travel: it is restored beside",
+            "The open past cannot be compared: no second copy of its files could be kept.",
+            hint="name the moment instead of --travel; it is restored separately then",
         )
     plan = planned(settings, store, journey.wanted.target, report, base=journey.base)
     with report.phase("copy the open past", total=1, unit="steps") as phase:

@@ -1,4 +1,4 @@
-"""A server that replays to a moment and waits there, upon files that may have been replayed to an earlier one."""
+"""A server that replays to a moment and waits there, on files that may already be replayed to an earlier one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REDO = "Latest checkpoint's REDO location"
 
 @dataclass(frozen=True)
 class Standing:
-    """A server that stands at its moment, and where that is."""
+    """A server that waits at a moment, and the position it reached."""
 
     address: PostgresSettings
     reached: Reached
@@ -43,13 +43,13 @@ def standing_at(
     *,
     finish: Literal["promote", "pause"] = "pause",
 ) -> Iterator[Standing]:
-    """Replay and wait for the length of a `with` block; the files stay, and can be moved on from.
+    """Replay, and wait for the length of a `with` block; the files stay and can be replayed further.
 
     Args:
-        finish: `promote` has it come up, for those who need to write to it; it cannot be moved on then.
+        finish: `promote` promotes it, for callers that need to write; it cannot be replayed further then.
 
     Raises:
-        RecoveryError: the moment is not reached, or lies before what was replayed already.
+        RecoveryError: the moment was not reached, or is earlier than what is already replayed.
     """
     plan = _from_where_it_stands(plan, destination, programs)
     higher: dict[str, str] = {}
@@ -76,19 +76,21 @@ def standing_at(
                     promote(recovering, programs, identity)
                 yield Standing(recovering.cluster.address, reached)
                 return
-    raise RecoveryError(f"The replay did not come to its end in {STARTS} starts; the last wanted {higher}.")
+    raise RecoveryError(
+        f"The replay did not finish after {STARTS} starts of the server; it last needed the settings {higher}."
+    )
 
 
 def require_stopping_place(plan: RecoveryPlan) -> None:
     """Raises:
-    RecoveryError: there is no moment that a server could wait at.
+    RecoveryError: a server cannot wait at the end of the archive.
     """
     if plan.to_the_end:
         raise _beyond(plan)
 
 
 def _from_where_it_stands(plan: RecoveryPlan, destination: Destination, programs: Programs) -> RecoveryPlan:
-    """The server asks for WAL from its last restartpoint on; what lies before need not be fetched again."""
+    """The server needs WAL only from its last restartpoint on, so earlier files need not be fetched again."""
     said = run_program([programs.path("pg_controldata"), destination.directory])
     found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
     redo = parse_lsn(found[_REDO].strip()) if _REDO in found else 0
@@ -98,6 +100,6 @@ def _from_where_it_stands(plan: RecoveryPlan, destination: Destination, programs
 
 def _beyond(plan: RecoveryPlan) -> RecoveryError:
     return RecoveryError(
-        f"Nothing that was committed after {plan.target.words()} is archived yet, so no server could wait there.",
-        hint="choose an earlier moment, or bring the archive level: `tmi-ops wal stream --catch-up`",
+        f"No commit after {plan.target.words()} is archived yet, so replay cannot stop there.",
+        hint="choose an earlier moment, or archive the latest WAL: `tmi-ops wal stream --catch-up`",
     )

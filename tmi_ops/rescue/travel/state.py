@@ -1,4 +1,4 @@
-"""How an open past is found, and asked to move: files below TMI_OPS_HOME that its process writes and watches."""
+"""How an open past is found and asked to move: files below TMI_OPS_HOME that its process writes and watches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import socket_uri
 from tmi_ops.private import held_alone, write_durably
@@ -23,7 +24,7 @@ _STATE, _REQUEST, _LOCK = "state.json", "request.json", "lock"
 
 
 class Wanted(BaseModel):
-    """A target, as `Target`; `number` tells one request from another."""
+    """A requested target; `number` identifies the request."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -47,13 +48,13 @@ class Journey(BaseModel):
     """An open past.
 
     Args:
-        base: the base backup that it began with; `cluster` its system identifier.
-        stands_at: when the last transaction in it was committed; None: it is as its base backup was.
-        named_at: when the restore point that was asked for was made; None: it was none, or that is not known.
-        host, user, database: how it is reached: a directory with a socket.
+        base: the base backup that it was restored from; `cluster`: its system identifier.
+        stands_at: time of its last commit; None if there is none after the base backup.
+        named_at: time of the requested restore point; None if it was none, or not known.
+        host, user, database: how to connect; host is a socket directory.
         twin: whether a copy of the files before the replay is kept.
-        moving: it is on its way to another moment.
-        answered: the request that was answered last; `refused`: why it was not followed, and what helps.
+        moving: it is being moved to another moment.
+        answered: the last answered request; `refused`: why it was refused, and the remedy.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -76,12 +77,12 @@ class Journey(BaseModel):
 
     @property
     def connection_string(self) -> str:
-        """For psql and every client of libpq; it holds no secret: the account is what opens the socket."""
+        """For psql and other libpq clients. Contains no secret: only our account can use the socket."""
         return socket_uri(self.host, self.port, self.user, self.database)
 
     @property
     def moment(self) -> datetime | None:
-        """From which `--forward` and `--back` count."""
+        """The time from which `--forward` and `--back` count."""
         return self.wanted.time or self.named_at or self.stands_at
 
 
@@ -91,15 +92,16 @@ def place(settings: Settings) -> Path:
 
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
-    """One past is open at a time; the lock ends with the process, however that ends.
+    """Allow one open past at a time; the lock ends with the process.
 
     Raises:
         RecoveryError: one is open.
     """
     refusal = RecoveryError(
-        "A past is open already.",
-        hint="move it: `tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`; or close it: "
+        "A past is already open.",
+        hint="move it (`tmi-ops travel --forward 5m`, `--back 5m` or `--to-time T`), or close it: "
         "`tmi-ops travel --end`",
+        code=Code.TRAVEL_OPEN,
     )
     with held_alone(place(settings) / _LOCK, refusal):
         yield
@@ -119,32 +121,34 @@ def write_journey(settings: Settings, journey: Journey) -> None:
 
 
 def read_journey(settings: Settings) -> Journey:
-    """The past that is open.
+    """The open past.
 
     Raises:
-        RecoveryError: none is.
+        RecoveryError: there is none.
     """
-    none = RecoveryError("No past is open.", hint="open one: `tmi-ops travel --to-time '1h ago'`")
+    none = RecoveryError(
+        "No past is open.", hint="open one: `tmi-ops travel --to-time '1h ago'`", code=Code.TRAVEL_NOT_OPEN
+    )
     if not is_open(settings):
         raise none
     try:
         return Journey.model_validate_json((place(settings) / _STATE).read_bytes())
     except (FileNotFoundError, ValidationError):
         raise RecoveryError(
-            "The past is being opened and is not there yet.",
-            hint="look at the terminal that opens it",
+            "The past is still being opened.",
+            hint="see the terminal that opens it",
             transient=True,
         ) from None
 
 
 def ask(settings: Settings, wanted: Wanted | None) -> None:
-    """Ask the process that holds the past to move it; None: to close it."""
+    """Ask the process that holds the past open to move it; None: to close it."""
     data = wanted.model_dump_json().encode() if wanted else b"null"
     write_durably(place(settings) / _REQUEST, data, MODE)
 
 
 def asked(settings: Settings) -> tuple[bool, Wanted | None]:
-    """Whether somebody asks for something, and for which moment; a request is taken once."""
+    """Whether there is a request, and for which moment; each request is returned once."""
     file = place(settings) / _REQUEST
     try:
         data = file.read_bytes()
