@@ -268,7 +268,7 @@ def test_a_table_that_never_was_is_exit_code_2(accident: Accident, tmp_path: Pat
     done = accident.call(tmp_path, "rows", "--to-name", WHOLE, "--table", "peopel", "--quiet")
     assert done.returncode == 2
     assert "There was no table peopel at that moment" in done.stderr
-    assert "did you mean people?" in done.stderr
+    assert "Did you mean people?" in done.stderr
 
 
 @pytest.mark.parametrize(
