@@ -91,7 +91,7 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
     RUN_ID is a run's id or the beginning of one. Default: the latest run.
     """
     from tmi_ops.runbooks.catalogue import actions_for
-    from tmi_ops.runbooks.execution import take_back
+    from tmi_ops.runbooks.execution import undo_run
     from tmi_ops.runbooks.logbook import find_run
 
     settings, store = open_environment(Purpose.RUNBOOK)
@@ -105,7 +105,7 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
         click.confirm("Undo this run?", abort=True)
     try:
         with through_hangups(), reporting(quiet) as report:
-            done = take_back(settings, store, logbook, actions, report)
+            done = undo_run(settings, store, logbook, actions, report)
     except KeyboardInterrupt:
         return show_interruption(logbook)
     show_run(done, settings, store)

@@ -57,7 +57,9 @@ def corruption(
         raise click.UsageError("the options for a new server need --into")
     settings, store = open_environment(Purpose.RUNBOOK)
     serve = serve_wish(server, default_port=settings.postgres.port) if into else None
-    wish = CorruptionWish(target, backup, into.absolute() if into else None, serve, candidates, cache, server["owner"])
+    request = CorruptionWish(
+        target, backup, into.absolute() if into else None, serve, candidates, cache, server["owner"]
+    )
     with reporting(quiet) as report:
-        plan = prepare_corruption(settings, store, wish, report)
+        plan = prepare_corruption(settings, store, request, report)
     return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

@@ -61,7 +61,7 @@ def everything(
     from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
 
     settings, store = open_environment(Purpose.RUNBOOK)
-    wish = EverythingWish(
+    request = EverythingWish(
         into=into.absolute(),
         serve=serve_wish(server, default_port=settings.postgres.port),
         moment=moment_of(to_time, to_lsn, to_name, latest=latest),
@@ -72,8 +72,8 @@ def everything(
         owner=server["owner"],
         from_shadow=from_shadow,
     )
-    if from_shadow and (wish.moment is not None or backup is not None):
+    if from_shadow and (request.moment is not None or backup is not None):
         raise click.UsageError("--from-shadow recovers to the end of the archive; omit the moment and --backup")
     with reporting(quiet) as report:
-        plan = prepare_everything(settings, store, wish, report)
+        plan = prepare_everything(settings, store, request, report)
     return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)

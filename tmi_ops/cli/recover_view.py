@@ -84,12 +84,12 @@ def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Act
 
 def show_interruption(logbook: Logbook) -> int:
     """Show the state of the run, and how to continue or undo it. Returns the exit code."""
-    from tmi_ops.runbooks.execution import standing, ways_on
+    from tmi_ops.runbooks.execution import how_to_continue, standing
 
     journal = logbook.read()
     last = journal.attempts[-1] if journal.attempts else None
     where = f" in step {journal.plan.number(last.step)} of {len(journal.plan.steps)}, {last.step}" if last else ""
-    for line in (f"Interrupted{where}.", standing(journal), f"To {ways_on(journal)}."):
+    for line in (f"Interrupted{where}.", standing(journal), f"To {how_to_continue(journal)}."):
         err.print(escape(line), soft_wrap=True)
     return INTERRUPTED
 

@@ -65,10 +65,10 @@ def moment_of(
     if exclusive and target is None:
         raise click.UsageError("--exclusive needs --to-time, --to-lsn or --to-name")
     if travel:
-        from tmi_ops.rescue.travel.state import read_journey
+        from tmi_ops.rescue.travel.state import read_open_past
         from tmi_ops.settings import load_settings
 
-        return Moment(read_journey(load_settings()).wanted.target, open=True)
+        return Moment(read_open_past(load_settings()).wanted.target, open=True)
     return Moment(target, backup, shadow=shadow)
 
 

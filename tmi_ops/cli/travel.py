@@ -16,7 +16,7 @@ from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.point_in_time.target import Target
-    from tmi_ops.rescue.travel.state import Journey, Wanted
+    from tmi_ops.rescue.travel.state import OpenPast, Wanted
     from tmi_ops.settings import Settings
 
 LOOK_EVERY_S = 0.3
@@ -74,14 +74,14 @@ def travel(
         raise click.UsageError("give one of a moment, --forward, --back and --end")
     settings, store = open_environment(Purpose.RUNBOOK)
     if target is not None and not is_open(settings):
-        from tmi_ops.rescue.travel.journey import travel as hold_open
+        from tmi_ops.rescue.travel.open_past import travel as hold_open
 
         is_there = False
 
-        def opened(journey: Journey) -> None:
+        def opened(open_past: OpenPast) -> None:
             nonlocal is_there
             is_there = True
-            _show(journey, report)
+            _show(open_past, report)
 
         with reporting(quiet) as report:
             try:
@@ -98,9 +98,9 @@ def _of_the_open_one(
     settings: Settings, target: Target | None, forward: timedelta | None, back: timedelta | None, *, end: bool
 ) -> int:
     from tmi_ops.errors import RecoveryError
-    from tmi_ops.rescue.travel.state import Wanted, ask, read_journey
+    from tmi_ops.rescue.travel.state import Wanted, ask, read_open_past
 
-    journey = read_journey(settings)
+    open_past = read_open_past(settings)
     if end:
         ask(settings, None)
         out.print("The past is being closed.")
@@ -109,16 +109,16 @@ def _of_the_open_one(
     if step is not None:
         from tmi_ops.recovery.point_in_time.target import Target
 
-        if journey.moment is None:
+        if open_past.moment is None:
             raise RecoveryError(
                 "The time of the open past is not known, so it cannot be moved by a duration.",
                 hint="name the moment: --to-time",
             )
-        target = Target(time=journey.moment + step)
-        if journey.moment + step > datetime.now(UTC):
+        target = Target(time=open_past.moment + step)
+        if open_past.moment + step > datetime.now(UTC):
             raise click.UsageError("that moment is in the future")
     if target is None:
-        _show(journey, None)
+        _show(open_past, None)
         return 0
     wanted = Wanted.of(target)
     ask(settings, wanted)
@@ -129,34 +129,34 @@ def _of_the_open_one(
     return 0
 
 
-def _awaited(settings: Settings, wanted: Wanted) -> Journey:
+def _awaited(settings: Settings, wanted: Wanted) -> OpenPast:
     from tmi_ops.errors import RecoveryError
-    from tmi_ops.rescue.travel.state import read_journey
+    from tmi_ops.rescue.travel.state import read_open_past
 
     deadline = time.monotonic() + MOVED_WITHIN_S
     while time.monotonic() < deadline:
-        journey = read_journey(settings)
-        if journey.answered == wanted.number and not journey.moving:
-            return journey
+        open_past = read_open_past(settings)
+        if open_past.answered == wanted.number and not open_past.moving:
+            return open_past
         time.sleep(LOOK_EVERY_S)
     raise RecoveryError("The past is still moving.", hint="see where it is: `tmi-ops travel`", transient=True)
 
 
-def _show(journey: Journey, report: TerminalReport | None) -> None:
-    left = time_words(max(0.0, (journey.expires_at - datetime.now(UTC)).total_seconds()))
-    target = journey.wanted.target
+def _show(open_past: OpenPast, report: TerminalReport | None) -> None:
+    left = time_words(max(0.0, (open_past.expires_at - datetime.now(UTC)).total_seconds()))
+    target = open_past.wanted.target
     where = target.words() if target.inclusive else f"just before {target.words()}"
-    stands = f"{journey.stands_at:%Y-%m-%d %H:%M:%S %Z}" if journey.stands_at else "none since its base backup"
+    stands = f"{open_past.stands_at:%Y-%m-%d %H:%M:%S %Z}" if open_past.stands_at else "none since its base backup"
     if report is not None:
         with report.paused():
-            _lines(journey, where, stands, left)
+            _lines(open_past, where, stands, left)
         err.print("Ctrl-C closes it. In another terminal: tmi-ops travel --forward 5m, --back 5m, --end")
     else:
-        _lines(journey, where, stands, left)
+        _lines(open_past, where, stands, left)
 
 
-def _lines(journey: Journey, where: str, stands: str, left: str) -> None:
+def _lines(open_past: OpenPast, where: str, stands: str, left: str) -> None:
     out.print(f"Open, read-only: [bold]{escape(where)}[/]; last transaction {stands}; closes in {left}.")
-    out.print(f"psql '{escape(journey.connection_string)}'", soft_wrap=True)
-    if not journey.twin:
+    out.print(f"psql '{escape(open_past.connection_string)}'", soft_wrap=True)
+    if not open_past.twin:
         out.print("[yellow]Note:[/] it cannot be moved back: no second copy of its files could be kept.")

@@ -23,7 +23,7 @@ from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.exchange import CannotStepAsideError, step_aside
 from tmi_ops.rescue.links import Link
 from tmi_ops.rescue.pairs import Pair, equal
-from tmi_ops.rescue.returning import fallen_keys
+from tmi_ops.rescue.recreation import dropped_keys
 from tmi_ops.rescue.selection import Policy
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.shape import UniqueIndex
@@ -87,7 +87,7 @@ def find_obstacles(sides: Sides, pairs: Sequence[Pair], required: Iterable[Link]
     past, now = sides.past, sides.now
     by_name = {pair.name: pair for pair in pairs}
     required = tuple(required)
-    looked_at = (*required, *fallen_keys(sides, [pair for pair in pairs if pair.now is None]))
+    looked_at = (*required, *dropped_keys(sides, [pair for pair in pairs if pair.now is None]))
     for pair in pairs:
         needed = looked_at_columns(pair, looked_at)
         stage(past, now, pair, joined=needed, needed=needed)
@@ -194,7 +194,7 @@ def apply_policy(past: psycopg.Connection[Any], pairs: Sequence[Pair], links: It
         pass
 
 
-def leave_what_is_held(sides: Sides, pairs: Iterable[Pair]) -> None:
+def skip_held_values(sides: Sides, pairs: Iterable[Pair]) -> None:
     """Skip rows whose unique value is held by a row that was skipped itself, and so on.
 
     Only if single values are restored: otherwise a policy that skips rows updates none.

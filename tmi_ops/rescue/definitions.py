@@ -1,6 +1,6 @@
 """Recreates dropped tables: columns, keys, indexes, constraints, triggers, owner, grants.
 
-The statements come from pg_dump, run on the past. `fallen.py` finds what DROP ... CASCADE dropped with them.
+The statements come from pg_dump, run on the past. `dropped.py` finds what DROP ... CASCADE dropped with them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import programs_at_least, run_program
-from tmi_ops.rescue.fallen import Fallen, fallen_with
+from tmi_ops.rescue.dropped import DroppedObjects, dropped_with
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.statements import without_attaching, without_foreign_keys
@@ -27,7 +27,7 @@ class Definitions:
 
     before: str = ""
     after: str = ""
-    fallen: Fallen = field(default=Fallen())
+    dropped: DroppedObjects = field(default=DroppedObjects())
 
     def create(self, now: psycopg.Connection[Any]) -> None:
         """Create tables and sequences, without indexes and constraints, so that writing rows is fast."""
@@ -45,7 +45,7 @@ class Definitions:
     def complete(self, now: psycopg.Connection[Any]) -> None:
         """Create indexes, constraints and triggers, and repair what other objects lost with the tables."""
         run_script(now, self.after)
-        for repair in self.fallen.repairs:
+        for repair in self.dropped.repairs:
             now.execute(repair.statement.encode())
 
 
@@ -55,15 +55,15 @@ def lost_definitions(sides: Sides, lost: Sequence[Pair]) -> Definitions:
     Raises:
         ProgramError: there is no pg_dump for the past's version, or it failed.
     """
-    fallen = fallen_with(sides, [pair.name for pair in lost])
-    if not fallen.relations:
+    dropped = dropped_with(sides, [pair.name for pair in lost])
+    if not dropped.relations:
         return Definitions()
-    relations = [*fallen.relations, *fallen.views]
+    relations = [*dropped.relations, *dropped.views]
     # A partition of a live table is attached when it is complete; earlier, it would get indexes of its own.
-    attached = frozenset(name for attachment in fallen.attachments for name in attachment.names)
+    attached = frozenset(name for attachment in dropped.attachments for name in attachment.names)
     scripts = (dumped(sides, section, relations) for section in ("pre-data", "post-data"))
     before, after = (without_attaching(script, attached) if attached else script for script in scripts)
-    return Definitions(before, after, fallen)
+    return Definitions(before, after, dropped)
 
 
 def dumped(sides: Sides, section: str, relations: Sequence[TableName]) -> str:

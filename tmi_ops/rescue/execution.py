@@ -24,11 +24,11 @@ from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import require_clear
 from tmi_ops.rescue.checks import check_rows
 from tmi_ops.rescue.definitions import Definitions, lost_definitions
-from tmi_ops.rescue.made import require_missing
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.planning import RescuePlan, planned_digest, required_links
 from tmi_ops.rescue.sequences import move_sequences
 from tmi_ops.rescue.session import Sides, read_again
+from tmi_ops.rescue.trigger_rows import require_missing
 from tmi_ops.rescue.values_only import with_values_only
 from tmi_ops.rescue.writing import PLAN_AGAIN, Writing, lock_changing
 
@@ -71,7 +71,7 @@ class Rescued:
 
 
 @dataclass
-class _Deed:
+class _Progress:
     """The object being worked on, for error messages, and the time of each phase."""
 
     at: str = ""
@@ -107,19 +107,19 @@ def bring_back(
     if planned_digest(sides, list(pairs.values())) != plan.digest:
         raise RecoveryError("This plan was made from another comparison.", hint=PLAN_AGAIN, code=Code.ROWS_CHANGED)
     definitions = lost_definitions(sides, [pair for pair in pairs.values() if pair.now is None])
-    deed = _Deed()
+    progress = _Progress()
     try:
         with sides.now.transaction():
             sides.now.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
             _require_same_shape(sides, pairs)
-            tables, sequences, checks = _write_all(sides, plan, pairs, definitions, deed, report)
-            with deed.timed("foreign keys"):
+            tables, sequences, checks = _write_all(sides, plan, pairs, definitions, progress, report)
+            with progress.timed("foreign keys"):
                 sides.now.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            rescued = Rescued(plan, tables, sequences, definitions.fallen.words, checks, deed.phases)
+            rescued = Rescued(plan, tables, sequences, definitions.dropped.words, checks, progress.phases)
             if before_commit is not None:
                 before_commit(current_transaction(sides.now), rescued)
     except psycopg.Error as error:
-        raise refused(error, deed.at, _after_triggers(plan)) from error
+        raise refused(error, progress.at, _after_triggers(plan)) from error
     for pair in pairs.values():
         if pair.now is None:
             sides.now.execute(sql.SQL("ANALYZE {}").format(pair.table))
@@ -131,38 +131,38 @@ def _write_all(
     plan: RescuePlan,
     pairs: Mapping[TableName, Pair],
     definitions: Definitions,
-    deed: _Deed,
+    progress: _Progress,
     report: Report,
 ) -> tuple[dict[str, Written], dict[str, int], tuple[str, ...]]:
     now, required = sides.now, required_links(sides)
     writing = Writing(sides, plan, required)
-    with deed.timed("definitions"):
-        deed.at = "the tables' definitions"
+    with progress.timed("definitions"):
+        progress.at = "the tables' definitions"
         definitions.create(now)
-    with deed.timed("stage"), report.phase("stage the rows", total=plan.rows, unit="rows") as phase:
+    with progress.timed("stage"), report.phase("stage the rows", total=plan.rows, unit="rows") as phase:
         for pair in pairs.values():
-            deed.at = str(pair.name)
+            progress.at = str(pair.name)
             phase.advance(writing.stage(pair))
     for pair in pairs.values():
         require_missing(now, pair, PLAN_AGAIN)
         lock_changing(now, pair)
     now.execute("SET CONSTRAINTS ALL DEFERRED")
     counts: dict[str, tuple[int, int]] = {}
-    with deed.timed("write"), report.phase("write the rows", total=plan.rows, unit="rows") as phase:
+    with progress.timed("write"), report.phase("write the rows", total=plan.rows, unit="rows") as phase:
         for group in plan.order:
-            deed.at = " and ".join(map(str, group))
+            progress.at = " and ".join(map(str, group))
             written = writing.write([pairs[name] for name in group])
             counts |= written
             phase.advance(sum(sum(count) for count in written.values()))
-    with deed.timed("definitions"):
-        deed.at = "the tables' constraints and indexes"
+    with progress.timed("definitions"):
+        progress.at = "the tables' constraints and indexes"
         # A table with deferred foreign key checks cannot be altered.
         now.execute("SET CONSTRAINTS ALL IMMEDIATE")
         definitions.complete(now)
-    deed.at = "the sequences"
+    progress.at = "the sequences"
     sequences = move_sequences(sides, list(pairs.values()))
-    with deed.timed("check"), report.phase("compare with the past", total=len(pairs), unit="tables") as phase:
-        deed.at = "the check"
+    with progress.timed("check"), report.phase("compare with the past", total=len(pairs), unit="tables") as phase:
+        progress.at = "the check"
         checked = check_rows(now, plan, pairs, counts, required, writing.stage_whole, phase)
     tables = {name: Written(*counts[name], altered.rows, altered.columns) for name, altered in checked.altered.items()}
     return tables, sequences, (*checked.words, *_words_of_made(plan, writing.made))

@@ -26,7 +26,7 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.requirements import make_tablespaces, missing_at, requirements_of
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import read_surroundings
-from tmi_ops.rescue.travel.journey import writable_copy
+from tmi_ops.rescue.travel.open_past import writable_copy
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import find_backup
 from tmi_ops.store.objects import ObjectStore

@@ -13,11 +13,11 @@ from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import Barrier, find_barriers, require_primary
 from tmi_ops.rescue.closure import pick
 from tmi_ops.rescue.comparing import as_of_one_moment, compare_picked
-from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles, leave_what_is_held
-from tmi_ops.rescue.fallen import fallen_with
+from tmi_ops.rescue.conflicts import CONFLICTS, Kind, apply_policy, decide, find_obstacles, skip_held_values
+from tmi_ops.rescue.dropped import dropped_with
 from tmi_ops.rescue.links import Link, insertion_order, link_of
 from tmi_ops.rescue.pairs import Pair
-from tmi_ops.rescue.returning import returning_barriers
+from tmi_ops.rescue.recreation import recreation_barriers
 from tmi_ops.rescue.selection import Policy, Selection
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.values_only import with_values_only
@@ -128,8 +128,8 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         with report.phase("look for conflicts", total=1, unit="steps") as phase:
             find_obstacles(sides, picked, required_links(sides))
             apply_policy(sides.past, picked, sides.links, selection.policy)
-            leave_what_is_held(sides, picked)
-            returning = tuple(returning_barriers(sides, picked))
+            skip_held_values(sides, picked)
+            returning = tuple(recreation_barriers(sides, picked))
             phase.advance(1)
     tables = tuple(_table_plan(sides, pair) for pair in picked)
     written = [pair for pair, plan in zip(picked, tables, strict=True) if plan.written]
@@ -140,7 +140,7 @@ def plan_rescue(sides: Sides, selection: Selection, past: str, report: Report) -
         tables=tables,
         conflicts=_conflicts(sides, picked, selection.policy),
         order=insertion_order((pair.name for pair in written), required_links(sides)),
-        notes=(*_notes(written, tables), *_notes_of_fallen(sides, written), *_notes_of_server(sides)),
+        notes=(*_notes(written, tables), *_notes_of_dropped(sides, written), *_notes_of_server(sides)),
         digest=planned_digest(sides, written),
         barriers=(*find_barriers(sides, written, {table.table for table in tables if table.insert}), *returning),
     )
@@ -292,11 +292,11 @@ def _notes_of_server(sides: Sides) -> list[str]:
     )
 
 
-def _notes_of_fallen(sides: Sides, written: Sequence[Pair]) -> list[str]:
+def _notes_of_dropped(sides: Sides, written: Sequence[Pair]) -> list[str]:
     lost = [pair.name for pair in written if pair.now is None]
-    fallen = fallen_with(sides, lost)
+    dropped = dropped_with(sides, lost)
     tables = " and ".join(map(str, lost))
-    along = [words for words in fallen.words if words not in {f"the table {name}" for name in lost}]
+    along = [words for words in dropped.words if words not in {f"the table {name}" for name in lost}]
     comes = [f"Also restored with {tables}: {', '.join(along)}."] if along else []
-    stays = [f"Dropped with {tables} and not restored: {', '.join(fallen.left)}."] if fallen.left else []
+    stays = [f"Dropped with {tables} and not restored: {', '.join(dropped.left)}."] if dropped.left else []
     return [*comes, *stays]

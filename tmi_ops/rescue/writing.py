@@ -20,11 +20,11 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.rescue.copying import copy_across
 from tmi_ops.rescue.exchange import step_aside
 from tmi_ops.rescue.links import Link
-from tmi_ops.rescue.made import become_updates
 from tmi_ops.rescue.pairs import Pair, equal, listed
 from tmi_ops.rescue.planning import RescuePlan
 from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.staging import looked_at_columns, place_of, places, stage, staged, unstage
+from tmi_ops.rescue.trigger_rows import become_updates
 
 PLAN_AGAIN = "run the same command again to make a new plan"
 

@@ -49,14 +49,14 @@ class _Code(BaseModel):
     ends: AwareDatetime
 
 
-def name_plan(environment: str, job: str, asked: Mapping[str, object], deeds: Sequence[str]) -> str:
+def name_plan(environment: str, job: str, asked: Mapping[str, object], actions: Sequence[str]) -> str:
     """The name of a plan: `7Q3K-...`. A different request or a different action gives a different name.
 
     Args:
         asked: the launch configuration without the confirmation, as JSON values.
-        deeds: what would be done, and to what.
+        actions: what would be done, and to what.
     """
-    said = json.dumps([environment, job, asked, list(deeds)], sort_keys=True, separators=(",", ":"))
+    said = json.dumps([environment, job, asked, list(actions)], sort_keys=True, separators=(",", ":"))
     number = int.from_bytes(hashlib.sha256(said.encode()).digest())
     letters = []
     for _ in range(_NAME_LETTERS):

@@ -48,7 +48,7 @@ def wal_of_newest(facts: RecoveryFacts) -> WalRange:
     return wal_after(base, line, facts.archive)
 
 
-def hole_notes(facts: RecoveryFacts) -> tuple[str, ...]:
+def gap_notes(facts: RecoveryFacts) -> tuple[str, ...]:
     """Notes on a gap in the WAL after the newest base backup.
 
     Raises:
@@ -58,10 +58,10 @@ def hole_notes(facts: RecoveryFacts) -> tuple[str, ...]:
     if not wal.goes_on:
         return ()
     return (
-        f"The archived WAL has a gap: {hole_words(wal)} Later commits cannot be recovered unless you first archive "
+        f"The archived WAL has a gap: {gap_text(wal)} Later commits cannot be recovered unless you first archive "
         "the missing segment from wherever it still exists (`tmi-ops wal push`). `tmi-ops wal gaps` lists all gaps.",
     )
 
 
-def hole_words(wal: WalRange) -> str:
+def gap_text(wal: WalRange) -> str:
     return f"{wal.why_it_ends()} WAL can be replayed only up to LSN {format_lsn(wal.end)}."

@@ -39,7 +39,7 @@ from tmi_ops.runbooks.recording import record_evidence
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 
-Moment = Literal["begun", "deed done", "recorded"]
+Moment = Literal["begun", "action done", "recorded"]
 # Called at each point of a step; tests raise or kill the process there.
 Fault = Callable[[str, Moment], None]
 # Asked with the current journal and the next step; a no stops the run there.
@@ -208,7 +208,7 @@ def carry_out(
         return work.journal
 
 
-def take_back(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Actions, report: Report) -> Journal:
+def undo_run(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Actions, report: Report) -> Journal:
     """Undo a run, step by step from the last one that was started.
 
     Raises:
@@ -262,7 +262,7 @@ def _ask(work: Work, step: Step, confirm: Confirm) -> None:
         raise DeclinedError(
             f"{work.journal.run_id} stopped before step {step.name}.",
             detail=standing(work.journal),
-            hint=ways_on(work.journal),
+            hint=how_to_continue(work.journal),
         )
     given = Consent(effect=step.effect, step=step.name, given_at=datetime.now(UTC))
     work.write(work.journal.model_copy(update={"consents": (*work.journal.consents, given)}))
@@ -273,7 +273,7 @@ def _consented(journal: Journal, effect: Effect) -> bool:
     return any(one.effect in (effect, "irreversible") for one in journal.consents)
 
 
-def _do(work: Work, step: Step, deed: Callable[[Work], None], aim: Literal["done", "taken back"], fault: Fault) -> None:
+def _do(work: Work, step: Step, act: Callable[[Work], None], aim: Literal["done", "taken back"], fault: Fault) -> None:
     plan, begun_at = work.journal.plan, datetime.now(UTC)
     outcome: Outcome = aim
     left: tuple[str, ...] = ()
@@ -284,11 +284,11 @@ def _do(work: Work, step: Step, deed: Callable[[Work], None], aim: Literal["done
     try:
         fault(step.name, "begun")
         try:
-            deed(work)
+            act(work)
         except DeferredError as later:
             work.say(f"Deferred: {later.message}")
             outcome, left = "deferred", (f"{later.message} To do it {later.hint}.",)
-        fault(step.name, "deed done")
+        fault(step.name, "action done")
     except KeyboardInterrupt:
         ended = attempt.model_copy(update={"outcome": "failed", "ended_at": datetime.now(UTC), "said": (INTERRUPTED,)})
         work.write(with_attempt(work.journal, ended))
@@ -314,7 +314,7 @@ def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
     return RunbookError(
         f"Step {plan.number(step.name)} of {len(plan.steps)} ({step.name}) failed: {error.message}",
         detail=" ".join(part for part in (error.detail, standing(journal)) if part and part != "Nothing was changed."),
-        hint=f"{cause}{ways_on(journal)}",
+        hint=f"{cause}{how_to_continue(journal)}",
         transient=error.transient,
     )
 
@@ -338,7 +338,7 @@ def _is_begun(journal: Journal, step: Step) -> bool:
     return attempt is not None and attempt.outcome != "taken back"
 
 
-def ways_on(journal: Journal) -> str:
+def how_to_continue(journal: Journal) -> str:
     """How to continue the run, and how to undo it where that is possible."""
     run = journal.run_id
     if journal.returning_at is not None:

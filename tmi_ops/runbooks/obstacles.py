@@ -32,11 +32,11 @@ _LISTENING = socket.AI_PASSIVE | socket.AI_NUMERICSERV
 _ME = "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
 
 
-def serve_obstacles(wish: ServeWish) -> Iterator[Obstacle]:
+def serve_obstacles(request: ServeWish) -> Iterator[Obstacle]:
     """Obstacles for the new server's port, its networks and the connection files."""
-    yield from port_obstacles(wish.port, wish.addresses)
-    yield from network_obstacles(wish.allowed)
-    yield from file_obstacles(wish.files)
+    yield from port_obstacles(request.port, request.addresses)
+    yield from network_obstacles(request.allowed)
+    yield from file_obstacles(request.files)
 
 
 def port_obstacles(port: int, addresses: str) -> Iterator[Obstacle]:

@@ -29,7 +29,7 @@ from tmi_ops.runbooks.journal import Answer
 from tmi_ops.settings import PostgresSettings
 
 
-def ask_recovered(
+def check_recovered(
     recovered: Recovered, destination: Destination, programs: Programs, database: str, source: SourceReading | None
 ) -> tuple[Answer, ...]:
     """Check a stopped cluster: first its pages, then, started, its relations, schema, built-in rows and heartbeat.
@@ -43,10 +43,10 @@ def ask_recovered(
     pages = _asked("page_checksums", lambda: check_pages(recovered, programs))
     base = recovered.plan.base
     with running_cluster(destination, base.superuser or base.role, programs) as address:
-        return (pages, *ask_running(address, programs, database, source, bound_of(recovered)))
+        return (pages, *check_running(address, programs, database, source, bound_of(recovered)))
 
 
-def ask_running(
+def check_running(
     address: PostgresSettings, programs: Programs, database: str, source: SourceReading | None, bound: Bound
 ) -> tuple[Answer, ...]:
     """Check a running cluster that nobody else uses; `address` is its superuser's.
@@ -61,10 +61,10 @@ def ask_running(
             allow_connections(connection, database, allowed=True)
     with _amcheck_cleared_away(address):
         relations = _asked("amcheck", lambda: check_relations(address, programs))
-    return (relations, *ask_database(address, database, source, bound))
+    return (relations, *check_database(address, database, source, bound))
 
 
-def ask_database(
+def check_database(
     address: PostgresSettings, database: str, source: SourceReading | None, bound: Bound
 ) -> tuple[Answer, ...]:
     """Check the schema, built-in rows and heartbeat of a running cluster; `address` is its superuser's."""
@@ -82,7 +82,7 @@ def ask_database(
     )
 
 
-def speaks_against(answers: tuple[Answer, ...]) -> str:
+def failed_checks(answers: tuple[Answer, ...]) -> str:
     """The failed checks in one line; empty if none failed."""
     return " ".join(f"{one.title}: {one.detail}" for one in answers if one.outcome == "failed")
 

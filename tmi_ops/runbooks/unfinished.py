@@ -8,7 +8,7 @@ from __future__ import annotations
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
-from tmi_ops.runbooks.execution import is_final, standing, ways_on
+from tmi_ops.runbooks.execution import how_to_continue, is_final, standing
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.logbook import list_runs
 from tmi_ops.settings import Settings
@@ -25,7 +25,7 @@ def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[st
             raise RecoveryError(
                 f"An earlier run is not finished: {run.run_id}, {_how_far(run)}.",
                 detail=standing(run),
-                hint=ways_on(run),
+                hint=how_to_continue(run),
                 code=Code.RUN_UNFINISHED,
             )
 

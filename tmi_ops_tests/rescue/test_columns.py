@@ -12,7 +12,7 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.rescue.columns.definition import grant_statements, read_columns
-from tmi_ops.rescue.columns.execution import ColumnsRestored, bring_back_columns
+from tmi_ops.rescue.columns.execution import ColumnsRestored, execute_columns
 from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns, planned_values
 from tmi_ops.rescue.selection import Selection, TableColumn, TableRows
 from tmi_ops.rescue.session import both_sides
@@ -22,13 +22,13 @@ from tmi_ops_tests.rescue.databases import Of, Two, copied, dropped, rows, run
 REPORT = SilentReport()
 
 
-def wish(table: str, *columns: str, rows: tuple[TableRows, ...] = (), accept: bool = False) -> Selection:
+def wanted(table: str, *columns: str, rows: tuple[TableRows, ...] = (), accept: bool = False) -> Selection:
     return Selection(rows, tuple(TableColumn(table, column) for column in columns), accept_triggers=accept)
 
 
 def restored(two: Two, selection: Selection) -> ColumnsRestored:
     with both_sides(two.past, two.now) as sides:
-        return bring_back_columns(sides, plan_columns(sides, selection, "then", REPORT), REPORT)
+        return execute_columns(sides, plan_columns(sides, selection, "then", REPORT), REPORT)
 
 
 def planned(two: Two, selection: Selection) -> ColumnsPlan:
@@ -61,7 +61,7 @@ def by_column(two: Two, table: str, column: str) -> bool:
 @pytest.mark.parametrize("column", ["owner", "alias", "document", "body", "at", "tags"])
 def test_a_column_comes_back_with_values_indexes_and_constraints(two: Two, column: str) -> None:
     two.spoil(f"ALTER TABLE models DROP COLUMN {column}")
-    done = restored(two, wish("models", column))
+    done = restored(two, wanted("models", column))
     assert done.rows == 30
     assert by_column(two, "models", column)
     then, now = definitions(two, "models")
@@ -70,7 +70,7 @@ def test_a_column_comes_back_with_values_indexes_and_constraints(two: Two, colum
 
 def test_a_unique_column_that_others_refer_to_comes_back_with_their_foreign_keys(two: Two) -> None:
     two.spoil("ALTER TABLE people DROP COLUMN boss")
-    restored(two, wish("people", "boss"))
+    restored(two, wanted("people", "boss"))
     assert by_column(two, "people", "boss")
     then, now = definitions(two, "people")
     assert then == now
@@ -79,7 +79,7 @@ def test_a_unique_column_that_others_refer_to_comes_back_with_their_foreign_keys
 def test_rows_written_since_have_no_value_and_so_the_column_stays_nullable(two: Two) -> None:
     two.spoil("ALTER TABLE history DROP COLUMN what; INSERT INTO history VALUES (100)")
     two.spoil("ALTER TABLE history DISABLE TRIGGER append_only")
-    done = restored(two, wish("history", "what"))
+    done = restored(two, wanted("history", "what"))
     assert (done.plan.others, done.nullable) == (1, ("what",))
     assert "what will no longer be NOT NULL, because 1 rows have no value." in done.plan.notes
     assert two.value("SELECT count(*) FROM history WHERE what IS NULL") == 1
@@ -87,10 +87,10 @@ def test_rows_written_since_have_no_value_and_so_the_column_stays_nullable(two: 
 
 def test_an_append_only_table_refuses_to_have_a_column_filled(two: Two) -> None:
     two.spoil("ALTER TABLE history DROP COLUMN what; ALTER TABLE history ADD remark text")
-    (barrier,) = planned(two, wish("history", "what")).barriers
+    (barrier,) = planned(two, wanted("history", "what")).barriers
     assert "append_only of public.history does not allow updates: history is append-only" in barrier.what
     with pytest.raises(RecoveryError, match="history is append-only"):
-        restored(two, wish("history", "what"))
+        restored(two, wanted("history", "what"))
     assert "what" not in two.now_rows("history")[0]
 
 
@@ -105,7 +105,7 @@ def test_an_append_only_table_refuses_to_have_a_column_filled(two: Two) -> None:
 def test_a_column_that_cannot_come_back_is_refused(two: Two, table: str, column: str, said: str) -> None:
     two.spoil("ALTER TABLE lines DROP COLUMN n")
     with both_sides(two.past, two.now) as sides, pytest.raises(RecoveryError, match=said):
-        plan_columns(sides, wish(table, column), "then", REPORT)
+        plan_columns(sides, wanted(table, column), "then", REPORT)
 
 
 # Columns with everything that a column can have, and what hangs on them.
@@ -180,7 +180,7 @@ def rich(rich_past: tuple[PostgresSettings, str]) -> Iterator[Two]:
 
 def test_columns_come_back_with_all_that_fell_with_them(rich: Two) -> None:
     rich.spoil("ALTER TABLE thing DROP kind CASCADE, DROP size CASCADE, DROP ticket, DROP nth")
-    selection = wish("thing", "kind", "size", "twice", "ticket", "nth")
+    selection = wanted("thing", "kind", "size", "twice", "ticket", "nth")
     done = restored(rich, selection)
     assert done.checks[-1] == "no other column of any row changed"
     assert rows(rich.past, "(SELECT id, kind, size, twice, ticket, nth FROM thing)") == rows(
@@ -193,22 +193,22 @@ def test_columns_come_back_with_all_that_fell_with_them(rich: Two) -> None:
 
 def test_what_cannot_come_back_is_said_in_the_plan(rich: Two, rich_past: tuple[PostgresSettings, str]) -> None:
     rich.spoil("ALTER TABLE thing DROP kind CASCADE, DROP size CASCADE, DROP place CASCADE")
-    plan = planned(rich, wish("thing", "kind"))
+    plan = planned(rich, wanted("thing", "kind"))
     assert plan.belongings.lost == (
         "the index public.by_kind_and_size: it also needs size, dropped too; add --column size",
         "the statistics public.thing_statistics: it also needs place, dropped too; add --column place",
         "policy plain on table public.thing: tmi_ops cannot recreate objects of this kind",
     )
-    computed = planned(rich, wish("thing", "size"))
+    computed = planned(rich, wanted("thing", "size"))
     assert "the computed column twice: it is computed from this column; add --column twice" in (
         computed.belongings.lost
     )
-    restored(rich, wish("thing", "kind"))
+    restored(rich, wanted("thing", "kind"))
 
 
 def test_only_chosen_rows_get_their_values_and_the_others_what_the_plan_says(rich: Two) -> None:
     rich.spoil("ALTER TABLE thing DROP kind CASCADE, DROP size CASCADE; DELETE FROM thing WHERE id = 9")
-    selection = wish("thing", "kind", "size", rows=(TableRows("thing", where="id IN (8, 9, 10)"),))
+    selection = wanted("thing", "kind", "size", rows=(TableRows("thing", where="id IN (8, 9, 10)"),))
     with both_sides(rich.past, rich.now) as sides:
         plan = plan_columns(sides, selection, "then", REPORT)
         shown = list(planned_values(sides, plan, None))
@@ -218,7 +218,7 @@ def test_only_chosen_rows_get_their_values_and_the_others_what_the_plan_says(ric
             (("8",), {"kind": "plain", "size": "8.00"}),
             (("10",), {"kind": "rare", "size": "10.00"}),
         ]
-        bring_back_columns(sides, plan, REPORT)
+        execute_columns(sides, plan, REPORT)
     assert rich.value("SELECT array_agg(concat(id, kind, size) ORDER BY id)::text FROM thing WHERE id >= 6") == (
         "{6plain,7plain,8plain8.00,10rare10.00}"
     )
@@ -226,10 +226,10 @@ def test_only_chosen_rows_get_their_values_and_the_others_what_the_plan_says(ric
 
 def test_rows_are_chosen_by_what_they_hang_on(rich: Two) -> None:
     rich.spoil("ALTER TABLE thing DROP note")
-    assert planned(rich, wish("thing", "note", rows=(TableRows("place", key=("1",)),))).rows == 5
+    assert planned(rich, wanted("thing", "note", rows=(TableRows("place", key=("1",)),))).rows == 5
     with pytest.raises(RecoveryError, match=r"No rows of public\.place belonged to"):
         rich.spoil("ALTER TABLE place DROP name")
-        planned(rich, wish("place", "name", rows=(TableRows("thing", key=("1",)),)))
+        planned(rich, wanted("place", "name", rows=(TableRows("thing", key=("1",)),)))
 
 
 def test_a_trigger_that_changes_other_columns_is_accepted_or_nothing_is_done(rich: Two) -> None:
@@ -238,21 +238,21 @@ def test_a_trigger_that_changes_other_columns_is_accepted_or_nothing_is_done(ric
         CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.note := 'touched'; RETURN new; END $$;
         CREATE TRIGGER touching BEFORE UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION touch()""")
     with pytest.raises(RecoveryError, match=r"10 rows of public\.thing would change in other columns.*touching"):
-        restored(rich, wish("thing", "size"))
+        restored(rich, wanted("thing", "size"))
     assert "size" not in rich.now_rows("thing")[0]
-    assert restored(rich, wish("thing", "size", accept=True)).altered == 10
+    assert restored(rich, wanted("thing", "size", accept=True)).altered == 10
 
 
 def test_values_that_fit_no_more_are_in_the_way_of_the_plan_and_refused_whole(rich: Two) -> None:
     rich.spoil("ALTER TABLE thing DROP place CASCADE; DELETE FROM place WHERE id = 2")
-    (barrier,) = planned(rich, wish("thing", "place")).barriers
+    (barrier,) = planned(rich, wanted("thing", "place")).barriers
     assert "5 rows of public.thing would violate the foreign key" in barrier.what
     assert "the rows of public.place that place references do not exist" in barrier.what
     assert "tmi-ops recover rows --table public.place" in barrier.hint
     with pytest.raises(RecoveryError, match=r"5 rows of public\.thing would violate"):
-        restored(rich, wish("thing", "place"))
+        restored(rich, wanted("thing", "place"))
     assert "place" not in rich.now_rows("thing")[0]
-    fitting = wish("thing", "place", rows=(TableRows("thing", where="place = 1"),))
+    fitting = wanted("thing", "place", rows=(TableRows("thing", where="place = 1"),))
     assert restored(rich, fitting).rows == 5
 
 
@@ -283,10 +283,10 @@ def test_what_comes_back_with_a_column_holds_for_all_rows_or_the_plan_says_which
 ) -> None:
     two = of(OBEYED)
     two.spoil(f"ALTER TABLE coded DROP COLUMN {column} CASCADE; {accident}")
-    barriers = planned(two, wish("coded", column)).barriers
+    barriers = planned(two, wanted("coded", column)).barriers
     assert [said in barrier.what for barrier in barriers] == [True] * bool(said)
     if not barriers:
-        assert restored(two, wish("coded", column)).rows == 4
+        assert restored(two, wanted("coded", column)).rows == 4
 
 
 def test_rights_of_a_role_that_is_gone_do_not_come_back(rich: Two, rich_past: tuple[PostgresSettings, str]) -> None:

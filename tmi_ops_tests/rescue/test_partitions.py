@@ -143,9 +143,9 @@ def test_all_tables_come_back_also_an_empty_one_that_others_refer_to(two: Two) -
 @pytest.mark.parametrize("table", ["events", "events_late_10"])
 def test_a_column_of_partitions_is_refused_with_the_way_by_hand(two: Two, table: str) -> None:
     two.spoil("ALTER TABLE events DROP COLUMN what")
-    wish = Selection(columns=(TableColumn(table, "what"),))
+    wanted = Selection(columns=(TableColumn(table, "what"),))
     with (
         both_sides(two.past, two.now) as sides,
         pytest.raises(RecoveryError, match=r"public\.events is partitioned.*ADD COLUMN"),
     ):
-        plan_columns(sides, wish, "then", SilentReport())
+        plan_columns(sides, wanted, "then", SilentReport())

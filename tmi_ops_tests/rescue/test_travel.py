@@ -23,9 +23,9 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.rescue.travel import journey
+from tmi_ops.rescue.travel import open_past
 from tmi_ops.rescue.travel.replaying import Standing, standing_at
-from tmi_ops.rescue.travel.state import Journey, Wanted, ask
+from tmi_ops.rescue.travel.state import OpenPast, Wanted, ask
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 from tmi_ops_tests.archiving import archive_wal
@@ -157,7 +157,7 @@ def test_a_moment_that_turns_out_to_be_out_of_reach_leaves_the_past_where_it_was
     seen: list[tuple[datetime | None, tuple[str, str]]] = []
     wanted = [Wanted.of(Target(time=past.moments[2])), None]
 
-    def opened(found: Journey) -> None:
+    def opened(found: OpenPast) -> None:
         seen.append((found.wanted.time, found.refused))
         ask(past.settings, wanted.pop(0))
 
@@ -166,8 +166,8 @@ def test_a_moment_that_turns_out_to_be_out_of_reach_leaves_the_past_where_it_was
             raise RecoveryError("The WAL is gone.", hint="look for it")
         return standing_at(plan, *rest, **more)
 
-    monkeypatch.setattr(journey, "standing_at", gone)
+    monkeypatch.setattr(open_past, "standing_at", gone)
     store = open_store(past.settings.store, past.settings.environment)
     target = Target(time=past.moments[1])
-    journey.travel(past.settings, store, target, timedelta(minutes=5), SilentReport(), opened)
+    open_past.travel(past.settings, store, target, timedelta(minutes=5), SilentReport(), opened)
     assert seen == [(past.moments[1], ("", "")), (past.moments[1], ("The WAL is gone.", "look for it"))]

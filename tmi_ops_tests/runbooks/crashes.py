@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tmi_ops.runbooks.execution import Fault, Moment
 
-MOMENTS: tuple[Moment, ...] = ("begun", "deed done", "recorded")
+MOMENTS: tuple[Moment, ...] = ("begun", "action done", "recorded")
 
 
 class Crash(BaseException):

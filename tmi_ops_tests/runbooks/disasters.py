@@ -20,7 +20,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.runbooks.application import HEALTH_URL, ROLES, VARIABLES
 from tmi_ops.runbooks.catalogue import actions_for
-from tmi_ops.runbooks.execution import Confirm, Fault, begin, carry_out, take_back
+from tmi_ops.runbooks.execution import Confirm, Fault, begin, carry_out, undo_run
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.logbook import Logbook
 from tmi_ops.runbooks.plan import Plan, Step
@@ -113,7 +113,7 @@ class Run:
         return crashes
 
     def back(self) -> Journal:
-        return take_back(self.settings, self.store, self.logbook, actions_for(self.plan), REPORT)
+        return undo_run(self.settings, self.store, self.logbook, actions_for(self.plan), REPORT)
 
 
 @contextmanager

@@ -61,8 +61,8 @@ def variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, value)
 
 
-def run_of(tmi: Tmi, wish: CorruptionWish) -> Run:
-    return Run.of(tmi.settings, tmi.store, prepare_corruption(tmi.settings, tmi.store, wish, REPORT))
+def run_of(tmi: Tmi, wanted: CorruptionWish) -> Run:
+    return Run.of(tmi.settings, tmi.store, prepare_corruption(tmi.settings, tmi.store, wanted, REPORT))
 
 
 def answer(journal: Journal, title: str) -> Answer:
@@ -99,7 +99,7 @@ def test_the_last_row_comes_back_and_the_damaged_tablespace_is_kept_aside(tmi: T
     content = damaged.read_bytes()
     run = run_of(tmi, CorruptionWish())
     with pytest.raises(Crash):
-        run.go(fault=crash_at("archive", "deed done"))
+        run.go(fault=crash_at("archive", "action done"))
     done = run.go()
 
     assert done.state == "done"

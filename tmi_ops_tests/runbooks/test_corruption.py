@@ -52,8 +52,8 @@ def tell(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
-def run_of(tmi: Tmi, wish: CorruptionWish | None = None) -> Run:
-    plan = prepare_corruption(tmi.settings, tmi.store, wish or CorruptionWish(), REPORT)
+def run_of(tmi: Tmi, wanted: CorruptionWish | None = None) -> Run:
+    plan = prepare_corruption(tmi.settings, tmi.store, wanted or CorruptionWish(), REPORT)
     return Run.of(tmi.settings, tmi.store, plan)
 
 
@@ -183,7 +183,7 @@ def test_a_no_and_even_an_exchange_of_names_are_taken_back_whole(tmi: Tmi) -> No
     with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
         psycopg.connect(**connection_parameters(tmi.app_address))
     with pytest.raises(Crash):
-        run.go(fault=crash_at("swap", "deed done"))
+        run.go(fault=crash_at("swap", "action done"))
     assert oid() != was
     assert run.back().state == "taken back"
     assert (oid(), tmi.databases(), len(list_holds(tmi.store))) == (was, before, holds)

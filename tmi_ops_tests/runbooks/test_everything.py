@@ -61,8 +61,8 @@ def knowing_the_store_only(tmi: Tmi, ground: Path, store: StoreSettings | None =
     return settings, open_store(settings.store, settings.environment)
 
 
-def run_of(settings: Settings, store: ObjectStore, wish: EverythingWish) -> Run:
-    return Run.of(settings, store, prepare_everything(settings, store, wish, REPORT))
+def run_of(settings: Settings, store: ObjectStore, wanted: EverythingWish) -> Run:
+    return Run.of(settings, store, prepare_everything(settings, store, wanted, REPORT))
 
 
 def test_begun_on_a_machine_that_is_lost_it_is_ended_on_another_from_a_backup_of_rows_alone(
@@ -161,18 +161,18 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
 
     env_file = ground / ".env"
     env_file.write_text("POSTGRES_HOST=old\n")
-    wish = ["everything", "--into", str(ground / "data"), "--port", str(free_port()), "--env-file", str(env_file)]
-    impossible = told(*wish, "--owner", "nobody-of-that-name", "--plan")
+    wanted = ["everything", "--into", str(ground / "data"), "--port", str(free_port()), "--env-file", str(env_file)]
+    impossible = told(*wanted, "--owner", "nobody-of-that-name", "--plan")
     assert impossible.returncode == 2
     assert "1.  recover" in impossible.stdout, "the plan is shown all the same"
     assert "Blocked: This machine has no account nobody-of-that-name." in impossible.stdout
-    wish += ["--owner", "nobody"] if os.geteuid() == 0 else []
-    planned = told(*wish, "--plan")
+    wanted += ["--owner", "nobody"] if os.geteuid() == 0 else []
+    planned = told(*wanted, "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "1.  recover" in planned.stdout
     assert "signing key" in planned.stdout, "nobody says where the cache is"
     assert not (ground / "data").exists()
-    waiting = told(*wish, "--quiet")
+    waiting = told(*wanted, "--quiet")
     assert waiting.returncode == 2
     assert "stopped before step connect" in waiting.stderr
     assert "tmi-ops recover resume" in waiting.stderr

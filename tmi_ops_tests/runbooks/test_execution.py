@@ -26,9 +26,9 @@ from tmi_ops.runbooks.execution import (
     Work,
     begin,
     carry_out,
+    how_to_continue,
     standing,
-    take_back,
-    ways_on,
+    undo_run,
 )
 from tmi_ops.runbooks.journal import Consent, Journal
 from tmi_ops.runbooks.logbook import BrokenJournalError, Logbook, find_run, journal_bytes, list_runs
@@ -110,7 +110,7 @@ class Running:
         return carry_out(self.settings, self.store, self.logbook, actions, REPORT, confirm, fault=fault)
 
     def back(self) -> Journal:
-        return take_back(self.settings, self.store, self.logbook, ACTIONS, REPORT)
+        return undo_run(self.settings, self.store, self.logbook, ACTIONS, REPORT)
 
     def lines(self) -> list[str]:
         file = self.logbook.directory / "lines"
@@ -205,7 +205,7 @@ def test_a_failed_step_says_what_is_done_how_to_go_on_and_how_to_go_back(run: Ru
 
 def test_a_run_is_taken_back_from_its_last_step_to_its_first_and_not_gone_on_with(run: Running) -> None:
     with pytest.raises(Crash):
-        run.go(fault=crash_at("swap", "deed done"))
+        run.go(fault=crash_at("swap", "action done"))
     assert run.lines() == ["look", "fence", "copy", "swap"]
     assert run.back().state == "taken back"
     assert run.lines() == ["look", "copy"]
@@ -355,12 +355,12 @@ def test_interrupted_in_a_step_it_says_where_and_what_the_application_is_spared(
     journal = run.logbook.read()
     assert (journal.state, journal.done) == ("stopped", ("look",))
     assert standing(journal) == "Steps done: look. The application may already be shut out."
-    assert "tmi-ops recover back" in ways_on(journal)
+    assert "tmi-ops recover back" in how_to_continue(journal)
     with pytest.raises(RecoveryError, match="1 of 5 steps done, fence failed"):
         refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
     with pytest.raises(KeyboardInterrupt):
         run.go(open=Action(interrupted))
-    assert "recover back" not in ways_on(run.logbook.read()), "open has no way back"
+    assert "recover back" not in how_to_continue(run.logbook.read()), "open has no way back"
 
 
 def test_a_step_that_failed_before_any_other_is_not_called_done(run: Running) -> None:

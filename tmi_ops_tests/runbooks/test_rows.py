@@ -97,7 +97,7 @@ def test_crashed_everywhere_the_chosen_rows_are_back_and_the_application_missed_
             Run.of(tmi.settings, tmi.store, agreed_to_another).go()
         assert application.version_shown(spoiled) == 0
         with pytest.raises(Crash):
-            run.go(fault=crash_at("rows", "deed done"))
+            run.go(fault=crash_at("rows", "action done"))
         # What the application makes of a row that came back is its own; the runbook that goes on leaves it alone.
         do(tmi, f"UPDATE threat_models SET version = version + 100 WHERE id = '{deleted}'")
         newer = tmi.value(f"SELECT version FROM threat_models WHERE id = '{deleted}'")
@@ -138,7 +138,7 @@ def test_a_dropped_column_is_back_with_its_values_while_the_application_writes_o
         assert isinstance(rescue, ColumnsPlan)
         assert rescue.others >= 10
         with pytest.raises(Crash):
-            run.go(fault=crash_at("column", "deed done"))
+            run.go(fault=crash_at("column", "action done"))
         do(tmi, "UPDATE threats SET severity = 'Critical' WHERE id = (SELECT min(id) FROM threats WHERE severity > '')")
         # The journal alone says that it was done; the column as it is by now would be taken for somebody else's.
         assert run.logbook.read().known(Signed) is not None

@@ -9,9 +9,9 @@ from psycopg import sql
 
 from tmi_ops.backup.snapshot import TableName
 from tmi_ops.rescue.columns.definition import WasColumn, literal, quoted
-from tmi_ops.rescue.columns.dependents import Dependent, fallen_dependents
+from tmi_ops.rescue.columns.dependents import Dependent, dropped_dependents
 from tmi_ops.rescue.definitions import dumped
-from tmi_ops.rescue.fallen import is_there, lost_views
+from tmi_ops.rescue.dropped import is_there, lost_views
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 
@@ -45,10 +45,10 @@ def find_belongings(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> B
     """
     wanted = frozenset(column.name for column in columns)
     gone = frozenset(column.name for column in pair.lost_columns) - wanted
-    fallen = fallen_dependents(sides, pair, wanted)
-    coming = [one for one in fallen if one.statement and not _hindrance(sides, one, gone)]
+    dropped = dropped_dependents(sides, pair, wanted)
+    coming = [one for one in dropped if one.statement and not _why_not_restored(sides, one, gone)]
     sequences = _lost_sequences(sides, pair, wanted)
-    views = _returning_views(sides, [one for one in fallen if one.kind == "view"], gone)
+    views = _returning_views(sides, [one for one in dropped if one.kind == "view"], gone)
     return Belongings(
         before=dumped(sides, "pre-data", list(sequences)) if sequences else "",
         owned=tuple(
@@ -61,11 +61,11 @@ def find_belongings(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> B
             *(one.words() for one in coming),
             *(f"the view {name}" for name in views),
         ),
-        lost=tuple(f"{one.words()}: {why}" for one in fallen if (why := _hindrance(sides, one, gone))),
+        lost=tuple(f"{one.words()}: {why}" for one in dropped if (why := _why_not_restored(sides, one, gone))),
     )
 
 
-def _hindrance(sides: Sides, dependent: Dependent, gone: frozenset[str]) -> str:
+def _why_not_restored(sides: Sides, dependent: Dependent, gone: frozenset[str]) -> str:
     """Why it is not restored; empty if it is."""
     if dependent.kind == "computed column":
         return f"it is computed from this column; add --column {dependent.name}"

@@ -96,7 +96,7 @@ class Dependent:
         return [*self.statement.split("\n"), *comment]
 
 
-def fallen_dependents(sides: Sides, pair: Pair, columns: Iterable[str]) -> list[Dependent]:
+def dropped_dependents(sides: Sides, pair: Pair, columns: Iterable[str]) -> list[Dependent]:
     """What depended on any of these columns and does not exist now, in the order of recreation."""
     asked = {"table": pair.table.as_string(sides.past), "columns": sorted(columns)}
     living = set(sides.now.execute(_LIVING.encode(), asked).fetchall())

@@ -48,7 +48,7 @@ class ColumnsRestored:
     checks: tuple[str, ...]
 
 
-def bring_back_columns(
+def execute_columns(
     sides: Sides,
     plan: ColumnsPlan,
     report: Report,

@@ -15,6 +15,7 @@ from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import Barrier
 from tmi_ops.rescue.closure import pick
 from tmi_ops.rescue.columns.belongings import Belongings, find_belongings
+from tmi_ops.rescue.columns.column_barriers import find_column_barriers
 from tmi_ops.rescue.columns.definition import (
     WasColumn,
     add_statements,
@@ -24,7 +25,6 @@ from tmi_ops.rescue.columns.definition import (
     never_null_statements,
     read_columns,
 )
-from tmi_ops.rescue.columns.hindrances import find_hindrances
 from tmi_ops.rescue.columns.values import (
     Counts,
     Valued,
@@ -140,7 +140,7 @@ def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) 
     with report.phase("compare with now", total=1, unit="tables") as phase:
         with _staged(sides, pair, columns, selection):
             counts = count_rows(sides, pair)
-            barriers = find_hindrances(sides, pair, columns)
+            barriers = find_column_barriers(sides, pair, columns)
         phase.advance(1)
     return ColumnsPlan(
         past=past,

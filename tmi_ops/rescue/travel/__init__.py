@@ -3,5 +3,5 @@
 1. `files.py` keeps a second copy ("twin") of the base backup's files, by reflink if the file system supports it.
 2. `replaying.py` lets a server replay to a moment and wait there. Moving forward restarts it with a later moment;
    moving back restarts it on a fresh copy of the twin.
-3. `journey.py` is the process that holds the past open; `state.py` is how others find it and ask it to move.
+3. `open_past.py` is the process that holds the past open; `state.py` is how others find it and ask it to move.
 """

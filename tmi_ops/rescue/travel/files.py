@@ -35,7 +35,7 @@ def keep_twin(directory: Path) -> bool:
     return True
 
 
-def begin_anew(directory: Path) -> None:
+def start_again(directory: Path) -> None:
     """Replace the data with a copy of the twin.
 
     Raises:

@@ -44,7 +44,7 @@ class Wanted(BaseModel):
         return cls(number=number, time=target.time, lsn=target.lsn, name=target.name, inclusive=target.inclusive)
 
 
-class Journey(BaseModel):
+class OpenPast(BaseModel):
     """An open past.
 
     Args:
@@ -116,11 +116,11 @@ def is_open(settings: Settings) -> bool:
         return True
 
 
-def write_journey(settings: Settings, journey: Journey) -> None:
-    write_durably(place(settings) / _STATE, journey.model_dump_json(indent=2).encode() + b"\n", MODE)
+def write_open_past(settings: Settings, open_past: OpenPast) -> None:
+    write_durably(place(settings) / _STATE, open_past.model_dump_json(indent=2).encode() + b"\n", MODE)
 
 
-def read_journey(settings: Settings) -> Journey:
+def read_open_past(settings: Settings) -> OpenPast:
     """The open past.
 
     Raises:
@@ -132,7 +132,7 @@ def read_journey(settings: Settings) -> Journey:
     if not is_open(settings):
         raise none
     try:
-        return Journey.model_validate_json((place(settings) / _STATE).read_bytes())
+        return OpenPast.model_validate_json((place(settings) / _STATE).read_bytes())
     except (FileNotFoundError, ValidationError):
         raise RecoveryError(
             "The past is still being opened.",

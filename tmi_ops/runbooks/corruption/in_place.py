@@ -22,7 +22,7 @@ from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact, Step
 from tmi_ops.runbooks.steps.fence import gate_of
 from tmi_ops.runbooks.steps.place import clear, tidy
-from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, request_of
 from tmi_ops.settings import PostgresSettings
 
 COMPARED = "Copy equals the recovered database"
@@ -62,9 +62,9 @@ def in_place_steps(names: Names, *, counted: bool) -> tuple[Step, ...]:
 @contextmanager
 def _recovered_database(work: Work) -> Iterator[PostgresSettings]:
     """The recovered database in its cluster, which runs for the length of a `with` block."""
-    wish, cluster = wish_of(work), work.known(RecoveredCluster)
-    with running_cluster(tidy(wish.place), cluster.role, cluster_programs(work)) as address:
-        yield address.model_copy(update={"database": wish.database})
+    request, cluster = request_of(work), work.known(RecoveredCluster)
+    with running_cluster(tidy(request.place), cluster.role, cluster_programs(work)) as address:
+        yield address.model_copy(update={"database": request.database})
 
 
 def _target(work: Work) -> PostgresSettings:
@@ -136,7 +136,7 @@ def _present(connection: psycopg.Connection[Any], names: Names) -> set[tuple[str
 
 
 def _clear_up(work: Work) -> None:
-    clear(work, wish_of(work).place)
+    clear(work, request_of(work).place)
     shutil.rmtree(work.directory / "dump", ignore_errors=True)
     work.say("Removed the recovered cluster from this machine; its database is in service.")
 

@@ -17,7 +17,7 @@ from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Step
 from tmi_ops.runbooks.steps.fence import gate_of
 from tmi_ops.runbooks.steps.place import tidy
-from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, request_of
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.words import size_words
 
@@ -40,9 +40,9 @@ def answer_lost(work: Work, recovered: PostgresSettings) -> None:
 
 
 def _count_in_cluster(work: Work) -> None:
-    wish, cluster = wish_of(work), work.known(RecoveredCluster)
-    with running_cluster(tidy(wish.place), cluster.role, cluster_programs(work)) as address:
-        answer_lost(work, address.model_copy(update={"database": wish.database}))
+    request, cluster = request_of(work), work.known(RecoveredCluster)
+    with running_cluster(tidy(request.place), cluster.role, cluster_programs(work)) as address:
+        answer_lost(work, address.model_copy(update={"database": request.database}))
 
 
 def count_lost(damaged: PostgresSettings, recovered: PostgresSettings, cluster: RecoveredCluster, end: str) -> Answer:

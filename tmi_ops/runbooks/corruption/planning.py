@@ -21,7 +21,7 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.corruption.in_place import CLEAR_UP_STEP, Names, in_place_steps
 from tmi_ops.runbooks.corruption.lost import COUNT_STEP
-from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_notes
+from tmi_ops.runbooks.ends import base_ends, end_of_wal, gap_notes
 from tmi_ops.runbooks.obstacles import fence_obstacles, key_obstacles, place_obstacles, room_obstacles, serve_obstacles
 from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
@@ -35,7 +35,7 @@ from tmi_ops.runbooks.steps.fence import Gate, choose_gate, fence_step, lift_ste
 from tmi_ops.runbooks.steps.hold import RELEASE, Held
 from tmi_ops.runbooks.steps.hooks import missing_start, missing_stop, start_steps, stop_steps
 from tmi_ops.runbooks.steps.place import Place
-from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
+from tmi_ops.runbooks.steps.recover import Moment, RecoverRequest
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Purpose, Settings, variables_of
 from tmi_ops.store.objects import ObjectStore
@@ -84,7 +84,7 @@ class CorruptionFacts:
     obstacles: tuple[Obstacle, ...] = ()
 
 
-def prepare_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish, report: Report) -> Plan:
+def prepare_corruption(settings: Settings, store: ObjectStore, request: CorruptionWish, report: Report) -> Plan:
     """Read the facts and make the plan. Changes nothing.
 
     Raises:
@@ -93,10 +93,10 @@ def prepare_corruption(settings: Settings, store: ObjectStore, wish: CorruptionW
         StoreError: the store failed.
     """
     refuse_unfinished(settings, store, (RUNBOOK,), report)
-    return plan_corruption(settings, read_corruption(settings, store, wish, report), wish)
+    return plan_corruption(settings, read_corruption(settings, store, request, report), request)
 
 
-def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish, report: Report) -> CorruptionFacts:
+def read_corruption(settings: Settings, store: ObjectStore, request: CorruptionWish, report: Report) -> CorruptionFacts:
     """Raises:
     OpsError: as `prepare_corruption`.
     """
@@ -104,7 +104,7 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
     with connect(postgres, "postgres") as connection:
         system_identifier = read_server(connection).system_identifier
         gate = choose_gate(connection, postgres, application, variables_of(settings))
-        in_place = wish.into is None
+        in_place = request.into is None
         lacks = lacking(connection, postgres.user, Purpose.RECEIVER.need.rights)
         obstacles = [*fence_obstacles(connection, postgres.database, gate.roles, application.roles, in_place=in_place)]
         row = connection.execute(
@@ -125,24 +125,24 @@ def read_corruption(settings: Settings, store: ObjectStore, wish: CorruptionWish
             f"{postgres.user} lacks {lacks[0].right}, so this run cannot archive the server's last WAL itself; only a "
             f"running receiver or archive_command can. To grant it, as a superuser: {lacks[0].statement}"
         )
-    if wish.moment is None:
-        notes += hole_notes(recovery)
+    if request.moment is None:
+        notes += gap_notes(recovery)
     else:
-        target = wish.moment.target
+        target = request.moment.target
         try:
             facts = with_times(store, recovery, target, programs, settings.home / "scratch", report)
-            notes += plan_recovery(facts, target, base=wish.backup).notes
+            notes += plan_recovery(facts, target, base=request.backup).notes
         except RecoveryError as error:
             if not _may_be_archived_yet(recovery, target):
                 raise
             notes.append(f"The moment cannot be reached with the WAL archived so far: {error.message}")
-    wanted = wish.moment.target if wish.moment else None
+    wanted = request.moment.target if request.moment else None
     obstacles += key_obstacles(settings.store.age_identity_file, recovery.bases)
-    obstacles += room_obstacles(recovery, store, wanted, wish.backup, wish.into or settings.home)
-    if wish.into is not None:
-        serve = wish.serve or ServeWish(port=postgres.port)
-        obstacles += [*place_obstacles(wish.into, wish.owner), *serve_obstacles(serve)]
-    notes += cache.cache_notes(settings, wanted=wish.with_cache)
+    obstacles += room_obstacles(recovery, store, wanted, request.backup, request.into or settings.home)
+    if request.into is not None:
+        serve = request.serve or ServeWish(port=postgres.port)
+        obstacles += [*place_obstacles(request.into, request.owner), *serve_obstacles(serve)]
+    notes += cache.cache_notes(settings, wanted=request.with_cache)
     subject = f"{postgres.database} on {postgres.host}:{postgres.port}"
     return CorruptionFacts(recovery, gate, application, subject, int(row[0]), tuple(notes), tuple(obstacles))
 
@@ -154,17 +154,17 @@ def _may_be_archived_yet(facts: RecoveryFacts, target: Target) -> bool:
     return target.name is not None or (target.lsn is not None and target.lsn > end_of_wal(facts))
 
 
-def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: CorruptionWish) -> Plan:
+def plan_corruption(settings: Settings, facts: CorruptionFacts, request: CorruptionWish) -> Plan:
     """Make the plan. Pure except for the clock and random names."""
-    database, in_place = settings.postgres.database, wish.into is None
-    place = wish.into or settings.home / PLACE / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    bases = base_ends(facts.recovery, wish.backup)
+    database, in_place = settings.postgres.database, request.into is None
+    place = request.into or settings.home / PLACE / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    bases = base_ends(facts.recovery, request.backup)
     names = Names(
         database=database,
         working=derived_name(database, f"recovering_{secrets.token_hex(3)}"),
         aside=derived_name(database, f"damaged_{datetime.now(UTC):%Y%m%d_%H%M%S}"),
     )
-    serve = wish.serve or ServeWish(port=settings.postgres.port)
+    serve = request.serve or ServeWish(port=settings.postgres.port)
     application = facts.application
     hook = "connect" in application.hooks
     steps = (
@@ -172,13 +172,13 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
         *stop_steps(application),
         archive.STEP,
         hold.STEP,
-        _recover_step(wish, place),
+        _recover_step(request, place),
         *(
             in_place_steps(names, counted=bool(facts.gate.roles))
             if in_place
             else (COUNT_STEP, *serve_steps(serve, str(place), hook=hook))
         ),
-        *cache.steps_after_jump(settings, wanted=wish.with_cache),
+        *cache.steps_after_jump(settings, wanted=request.with_cache),
         *((lift_step(facts.gate),) if in_place else ()),
         *start_steps(application),
         *((CLEAR_UP_STEP,) if in_place else ()),
@@ -189,9 +189,9 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
         subject=facts.subject,
         steps=steps,
         untouched=_untouched(in_place=in_place, database=database),
-        notes=(*facts.notes, *_notes(facts, wish, settings), *missing_stop(application)),
+        notes=(*facts.notes, *_notes(facts, request, settings), *missing_stop(application)),
         afterwards=(
-            *cache.left_undone(settings, wanted=wish.with_cache),
+            *cache.left_undone(settings, wanted=request.with_cache),
             *missing_start(application),
             *(() if in_place else served_afterwards()),
             *(() if in_place else (OLD_SERVER,)),
@@ -203,24 +203,24 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, wish: Corruption
             "held": Held(bases=tuple(item.base for item in bases)).model_dump(mode="json"),
             "names": names.model_dump(mode="json"),
             "serve": serve.model_dump(mode="json"),
-            "recover": RecoverWish(
+            "recover": RecoverRequest(
                 system_identifier=facts.recovery.system_identifier,
                 database=database,
-                place=Place(directory=str(place), owner=wish.owner if wish.into else None),
-                moment=wish.moment,
-                backup=wish.backup,
-                limit=wish.limit,
+                place=Place(directory=str(place), owner=request.owner if request.into else None),
+                moment=request.moment,
+                backup=request.backup,
+                limit=request.limit,
                 ask_source=bool(facts.gate.roles),
             ).model_dump(mode="json"),
         },
     )
 
 
-def _recover_step(wish: CorruptionWish, place: Path) -> Step:
-    if wish.moment is None:
-        where = f"find the last good moment in {place}: restore up to {wish.limit} candidates and check each"
+def _recover_step(request: CorruptionWish, place: Path) -> Step:
+    if request.moment is None:
+        where = f"find the last good moment in {place}: restore up to {request.limit} candidates and check each"
     else:
-        where = f"restore base backup and WAL to {wish.moment.target.words()} into {place} and check the result"
+        where = f"restore base backup and WAL to {request.moment.target.words()} into {place} and check the result"
     return Step(
         name="recover",
         does=f"{where} (page checksums, pg_amcheck, schema, built-in rows, heartbeat)",
@@ -237,13 +237,13 @@ def _untouched(*, in_place: bool, database: str) -> str:
     return "The damaged server is only fenced: its data stays unchanged, and it stays closed until you open it."
 
 
-def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> tuple[str, ...]:
+def _notes(facts: CorruptionFacts, request: CorruptionWish, settings: Settings) -> tuple[str, ...]:
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
     age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
     notes = [f"Base backups of this cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
-    if wish.serve is not None:
-        notes += serve_notes(wish.serve)
-    if wish.into is None:
+    if request.serve is not None:
+        notes += serve_notes(request.serve)
+    if request.into is None:
         notes.append(
             f"The server's disk needs room for a second copy of the database: {size_words(facts.damaged_size)}. Check "
             "the free space there yourself; a connection cannot tell."
@@ -254,7 +254,7 @@ def _notes(facts: CorruptionFacts, wish: CorruptionWish, settings: Settings) -> 
             "everyone, including tmi-ops: lost rows are not counted, and the result is not compared with the damaged "
             "database. To shut out only the application's role, name it with TMI_OPS_APP_ROLE."
         )
-    if wish.moment is None:
+    if request.moment is None:
         counted = "; lost rows will be counted" if facts.gate.roles else ""
         notes.append(f"Everything committed after the moment that is found is lost{counted}.")
     return tuple(notes)

@@ -21,24 +21,24 @@ from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
-from tmi_ops.runbooks.questions import ask_running
+from tmi_ops.runbooks.questions import check_running
 from tmi_ops.runbooks.serving.cluster import new_password
 from tmi_ops.runbooks.steps.place import claim, clear, holds_cluster, place_of
-from tmi_ops.runbooks.steps.recover import RecoveredCluster, lost_cluster, wish_of
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, lost_cluster, request_of
 from tmi_ops.store.catalogue import find_backup
 
 SUPERUSER = "postgres"
 
 
 def _restore(work: Work) -> None:
-    wish = wish_of(work)
-    destination = place_of(wish.place)
-    if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, wish.place):
+    request = request_of(work)
+    destination = place_of(request.place)
+    if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, request.place):
         work.say("It was already restored before the run was cut off.")
         return
     work.forget(RecoveredCluster)
-    claim(work, wish.place)
-    manifest = find_backup(work.store, wish.backup or "latest", work.settings.postgres.database)
+    claim(work, request.place)
+    manifest = find_backup(work.store, request.backup or "latest", work.settings.postgres.database)
     programs = server_programs(
         manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir, work.settings.copy_libraries
     )
@@ -67,7 +67,7 @@ def _restore(work: Work) -> None:
             )
         detail = f"{len(comparison.fingerprints)} tables and {comparison.rows:,} rows equal the backup."
         work.answer(Answer(title="Backup fingerprints", outcome="passed", detail=detail))
-        for answer in ask_running(server, programs, manifest.database, None, Bound()):
+        for answer in check_running(server, programs, manifest.database, None, Bound()):
             if answer.title != TITLES["heartbeat"]:
                 work.answer(answer)
         with connect(server) as connection:
@@ -88,7 +88,7 @@ def _restore(work: Work) -> None:
 
 
 def _clear(work: Work) -> None:
-    clear(work, wish_of(work).place)
+    clear(work, request_of(work).place)
 
 
 RESTORE = Action(_restore, _clear, lost=lost_cluster)

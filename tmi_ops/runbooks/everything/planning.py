@@ -15,7 +15,7 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.runbooks.application import Application, read_application
-from tmi_ops.runbooks.ends import hole_notes
+from tmi_ops.runbooks.ends import gap_notes
 from tmi_ops.runbooks.obstacles import key_obstacles, place_obstacles, room_obstacles, serve_obstacles
 from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
@@ -27,7 +27,7 @@ from tmi_ops.runbooks.serving.steps import (
 from tmi_ops.runbooks.steps import cache
 from tmi_ops.runbooks.steps.hooks import missing_start, start_steps
 from tmi_ops.runbooks.steps.place import Place
-from tmi_ops.runbooks.steps.recover import Moment, RecoverWish
+from tmi_ops.runbooks.steps.recover import Moment, RecoverRequest
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import LocalState, read_local
@@ -79,7 +79,7 @@ class EverythingFacts:
     shadow: LocalState | None = None
 
 
-def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingWish, report: Report) -> Plan:
+def prepare_everything(settings: Settings, store: ObjectStore, request: EverythingWish, report: Report) -> Plan:
     """Read the facts and make the plan. Changes nothing.
 
     Raises:
@@ -88,32 +88,32 @@ def prepare_everything(settings: Settings, store: ObjectStore, wish: EverythingW
         StoreError: the store failed.
     """
     refuse_unfinished(settings, store, (RUNBOOK,), report)
-    facts = read_everything(settings, store, wish)
-    return plan_everything(settings, facts, wish)
+    facts = read_everything(settings, store, request)
+    return plan_everything(settings, facts, request)
 
 
-def read_everything(settings: Settings, store: ObjectStore, wish: EverythingWish) -> EverythingFacts:
+def read_everything(settings: Settings, store: ObjectStore, request: EverythingWish) -> EverythingFacts:
     """Raises:
     OpsError: as `prepare_everything`.
     """
     application = read_application(settings.variables)
-    obstacles = (*place_obstacles(wish.into, wish.owner), *serve_obstacles(wish.serve))
-    notes = (*cache.cache_notes(settings, wanted=wish.with_cache), *cache.revocation_notes(settings))
+    obstacles = (*place_obstacles(request.into, request.owner), *serve_obstacles(request.serve))
+    notes = (*cache.cache_notes(settings, wanted=request.with_cache), *cache.revocation_notes(settings))
     if list_backups(store, lambda _: None, kinds=("base",)):
-        facts = read_facts(store, wish.cluster)
+        facts = read_facts(store, request.cluster)
         obstacles = (*obstacles, *key_obstacles(settings.store.age_identity_file, facts.bases))
         server_programs(facts.server_major, settings.pg_bindir)
-        if wish.from_shadow:
+        if request.from_shadow:
             return _with_shadow(settings, facts, application, notes, obstacles)
-        target = wish.moment.target if wish.moment else None
-        room = room_obstacles(facts, store, target, wish.backup, wish.into)
+        target = request.moment.target if request.moment else None
+        room = room_obstacles(facts, store, target, request.backup, request.into)
         return EverythingFacts(facts, None, application, notes, (*obstacles, *room))
     if not list_backups(store, lambda _: None, kinds=("logical",)):
         raise RecoveryError(
             f"There is no backup in {settings.store.describe()} for {settings.environment}.",
             hint="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
         )
-    manifest = find_backup(store, wish.backup or "latest", settings.postgres.database)
+    manifest = find_backup(store, request.backup or "latest", settings.postgres.database)
     server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
     return EverythingFacts(
         None, manifest, application, notes, (*obstacles, *key_obstacles(settings.store.age_identity_file, [manifest]))
@@ -139,7 +139,7 @@ def _with_shadow(
     return EverythingFacts(facts, None, application, notes, obstacles, read_local(settings))
 
 
-def plan_everything(settings: Settings, facts: EverythingFacts, wish: EverythingWish) -> Plan:
+def plan_everything(settings: Settings, facts: EverythingFacts, request: EverythingWish) -> Plan:
     """Make the plan. Pure except for the clock."""
     application, logical = facts.application, facts.logical
     database = logical.database if logical else settings.postgres.database
@@ -147,59 +147,59 @@ def plan_everything(settings: Settings, facts: EverythingFacts, wish: Everything
     return Plan(
         runbook=RUNBOOK,
         title="Recover from a complete failure",
-        subject=f"{database} into {wish.into}",
+        subject=f"{database} into {request.into}",
         steps=(
-            _recover_step(facts, wish),
-            *serve_steps(wish.serve, str(wish.into), hook="connect" in application.hooks),
-            *cache.steps_after_jump(settings, wanted=wish.with_cache),
+            _recover_step(facts, request),
+            *serve_steps(request.serve, str(request.into), hook="connect" in application.hooks),
+            *cache.steps_after_jump(settings, wanted=request.with_cache),
             *start_steps(application),
         ),
         untouched="The store is not changed, nor is any running server except the cache."
-        if settings.redis and wish.with_cache
+        if settings.redis and request.with_cache
         else "The store is not changed, nor is any running server.",
-        notes=(*_notes(settings, facts), *serve_notes(wish.serve), *facts.cache),
+        notes=(*_notes(settings, facts), *serve_notes(request.serve), *facts.cache),
         afterwards=(
-            *cache.left_undone(settings, wanted=wish.with_cache),
+            *cache.left_undone(settings, wanted=request.with_cache),
             *missing_start(application),
             *served_afterwards(),
         ),
         obstacles=facts.obstacles,
         wishes={
-            "serve": wish.serve.model_dump(mode="json"),
-            "recover": RecoverWish(
+            "serve": request.serve.model_dump(mode="json"),
+            "recover": RecoverRequest(
                 system_identifier=cluster,
                 database=database,
-                place=Place(directory=str(wish.into), owner=wish.owner),
-                moment=wish.moment,
-                backup=logical.backup_id if logical else wish.backup,
-                limit=wish.limit,
+                place=Place(directory=str(request.into), owner=request.owner),
+                moment=request.moment,
+                backup=logical.backup_id if logical else request.backup,
+                limit=request.limit,
                 ask_source=False,
                 living=False,
-                shadow=wish.from_shadow,
+                shadow=request.from_shadow,
             ).model_dump(mode="json"),
         },
     )
 
 
-def _recover_step(facts: EverythingFacts, wish: EverythingWish) -> Step:
+def _recover_step(facts: EverythingFacts, request: EverythingWish) -> Step:
     if facts.logical is not None:
         return Step(
             name="restore",
-            does=f"create a new cluster in {wish.into}, restore the roles and the database of "
+            does=f"create a new cluster in {request.into}, restore the roles and the database of "
             f"{facts.logical.backup_id}, and compare every table with its fingerprint",
             way_back="remove the directory",
         )
-    if wish.from_shadow:
+    if request.from_shadow:
         return Step(
             name="recover",
-            does=f"let the shadow replay all archived WAL, promote it, move it to {wish.into}, and check it (schema, "
-            "built-in rows, heartbeat; it has already checked its pages and relations)",
+            does=f"let the shadow replay all archived WAL, promote it, move it to {request.into}, and check it "
+            "(schema, built-in rows, heartbeat; it has already checked its pages and relations)",
             way_back="remove the directory; the shadow is restored from the store the next time it runs",
         )
-    where = wish.moment.target.words() if wish.moment else "the end of the archive"
+    where = request.moment.target.words() if request.moment else "the end of the archive"
     return Step(
         name="recover",
-        does=f"restore base backup and WAL to {where} into {wish.into} and check the result (page checksums, "
+        does=f"restore base backup and WAL to {where} into {request.into} and check the result (page checksums, "
         "pg_amcheck, schema, built-in rows, heartbeat)",
         way_back="remove the directory",
     )
@@ -222,11 +222,11 @@ def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
     if facts.recovery is None:
         raise AssertionError
     if facts.shadow is not None:
-        return (_shadow_note(facts.shadow), *hole_notes(facts.recovery))
+        return (_shadow_note(facts.shadow), *gap_notes(facts.recovery))
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
     age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
     notes = [f"Base backups of the cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
-    notes += hole_notes(facts.recovery)
+    notes += gap_notes(facts.recovery)
     if facts.recovery.other_clusters:
         others = ", ".join(facts.recovery.other_clusters)
         notes.append(f"The store also has backups of other clusters: {others}. Select one with --cluster.")

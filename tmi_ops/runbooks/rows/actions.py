@@ -16,7 +16,7 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.transactions import transaction_outcome
 from tmi_ops.progress import Report
-from tmi_ops.rescue.columns.execution import ColumnsRestored, bring_back_columns
+from tmi_ops.rescue.columns.execution import ColumnsRestored, execute_columns
 from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns
 from tmi_ops.rescue.execution import Rescued, bring_back
 from tmi_ops.rescue.planning import RescuePlan, plan_rescue
@@ -27,7 +27,7 @@ from tmi_ops.runbooks.execution import Action, Actions, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
 from tmi_ops.runbooks.rows.planning import COLUMN, ROWS
-from tmi_ops.runbooks.rows.wish import RowsWish
+from tmi_ops.runbooks.rows.request import RowsRequest
 from tmi_ops.runbooks.steps.cache import CACHE_OF_ROWS, CACHE_STEP
 from tmi_ops.shadow.past import past_of
 
@@ -65,7 +65,7 @@ def actions(opened: Opened | None = None) -> Actions:
         with _at_hand(work, opened) as ready:
             if isinstance(ready.plan, ColumnsPlan):
                 _require_agreed(work, ready.plan)
-                bring_back_columns(
+                execute_columns(
                     ready.sides,
                     ready.plan,
                     work.report,
@@ -92,12 +92,12 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
     if opened is not None:
         yield opened
         return
-    settings, wish = work.settings, RowsWish.model_validate(work.journal.plan.wishes)
+    settings, request = work.settings, RowsRequest.model_validate(work.journal.plan.wishes)
     with (
-        past_of(settings, work.store, wish.moment, work.report) as past,
+        past_of(settings, work.store, request.moment, work.report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
     ):
-        yield Opened.of(sides, wish.selection, past.words, work.report)
+        yield Opened.of(sides, request.selection, past.words, work.report)
 
 
 def _was_committed(work: Work) -> bool:
@@ -120,9 +120,9 @@ def _was_committed(work: Work) -> bool:
 
 
 def _require_agreed(work: Work, plan: RescuePlan | ColumnsPlan) -> None:
-    wish = RowsWish.model_validate(work.journal.plan.wishes)
-    if plan.digest != wish.digest:
-        what = "values" if wish.selection.columns else "rows"
+    request = RowsRequest.model_validate(work.journal.plan.wishes)
+    if plan.digest != request.digest:
+        what = "values" if request.selection.columns else "rows"
         raise RecoveryError(
             f"The database has changed since the plan was confirmed: other {what} would be written now.",
             hint="review the plan with the same command and --dry-run, then start a new run",

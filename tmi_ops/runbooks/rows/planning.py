@@ -7,7 +7,7 @@ from tmi_ops.rescue.past import Moment
 from tmi_ops.rescue.planning import RescuePlan
 from tmi_ops.rescue.selection import SetColumns
 from tmi_ops.runbooks.plan import Plan, Step
-from tmi_ops.runbooks.rows.wish import wish_of
+from tmi_ops.runbooks.rows.request import request_of
 from tmi_ops.runbooks.steps.cache import cache_notes, left_undone, steps_after_rows
 from tmi_ops.settings import Settings
 
@@ -32,7 +32,7 @@ def runbook_of(
         untouched=untouched,
         notes=(*rescue.notes, *cache_notes(settings, wanted=with_cache)),
         afterwards=left_undone(settings, wanted=with_cache, policy="keep-sessions"),
-        wishes=wish_of(moment, rescue.selection, rescue.digest).model_dump(mode="json"),
+        wishes=request_of(moment, rescue.selection, rescue.digest).model_dump(mode="json"),
     )
 
 
@@ -42,19 +42,19 @@ def _rows_step(rescue: RescuePlan) -> Step:
     tables = sum(1 for table in rescue.tables if table.written)
     return Step(
         name=ROWS,
-        does=f"{_deeds(insert, update, values)} in {tables} table{'' if tables == 1 else 's'}, in one transaction; "
+        does=f"{_changes(insert, update, values)} in {tables} table{'' if tables == 1 else 's'}, in one transaction; "
         "compare the result with the past before the commit",
         effect="irreversible",
     )
 
 
-def _deeds(insert: int, update: int, values: SetColumns | None) -> str:
+def _changes(insert: int, update: int, values: SetColumns | None) -> str:
     columns = f"{' and '.join(values.columns)} of " if values else ""
-    deeds = [
+    changes = [
         f"insert {insert:,} row{'' if insert == 1 else 's'}" if insert or not update else "",
         f"update {columns}{update:,} row{'' if update == 1 else 's'}" if update else "",
     ]
-    return " and ".join(filter(None, deeds))
+    return " and ".join(filter(None, changes))
 
 
 def _columns_step(rescue: ColumnsPlan) -> Step:

@@ -38,7 +38,7 @@ from tmi_ops.runbooks.serving.connection import (
 )
 from tmi_ops.runbooks.steps.fence import GateBefore
 from tmi_ops.runbooks.steps.place import place_of, running_server, tidy
-from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, wish_of
+from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, request_of
 from tmi_ops.settings import PostgresSettings
 
 OWN_FILE = "connection.env"
@@ -69,14 +69,14 @@ class ServeWish(Fact):
         return tuple(file for file in (self.env_file, self.secret_file) if file is not None)
 
 
-def serve_steps(wish: ServeWish, directory: str, *, hook: bool) -> tuple[Step, ...]:
-    told = [*wish.files, *(["the connect hook"] if hook else [])]
+def serve_steps(request: ServeWish, directory: str, *, hook: bool) -> tuple[Step, ...]:
+    told = [*request.files, *(["the connect hook"] if hook else [])]
     where = " and ".join(told) or f"the run's own {OWN_FILE}"
     return (
         Step(
             name="provision",
-            does=f"configure the cluster for this machine (port {wish.port}, {wish.addresses}, archiving off) and set "
-            "a password for the application's role",
+            does=f"configure the cluster for this machine (port {request.port}, {request.addresses}, archiving off) "
+            "and set a password for the application's role",
         ),
         Step(name="serve", does=f"start its server in {directory} and log in as the application", way_back="stop it"),
         Step(
@@ -88,9 +88,9 @@ def serve_steps(wish: ServeWish, directory: str, *, hook: bool) -> tuple[Step, .
     )
 
 
-def serve_notes(wish: ServeWish) -> tuple[str, ...]:
+def serve_notes(request: ServeWish) -> tuple[str, ...]:
     """Notes on the new server for the plan."""
-    if wish.addresses not in ("localhost", LOOPBACK) and wish.host == LOOPBACK:
+    if request.addresses not in ("localhost", LOOPBACK) and request.host == LOOPBACK:
         return (
             f"The connection strings will use {LOOPBACK}. If clients connect from other machines, set --host to the "
             "name of this one.",
@@ -112,25 +112,30 @@ def serve_wish(work: Work) -> ServeWish:
 
 
 def _provision(work: Work) -> None:
-    wish, recover, cluster = serve_wish(work), wish_of(work), work.known(RecoveredCluster)
+    request, recover, cluster = serve_wish(work), request_of(work), work.known(RecoveredCluster)
     destination, programs = tidy(recover.place), cluster_programs(work)
     own = work.directory / OWN_FILE
     with (
         running_cluster(destination, cluster.role, programs, {"fsync": "on"}) as address,
         connect(address) as connection,
     ):
-        role = application_role(connection, recover.database, wish.role, programs.major)
+        role = application_role(connection, recover.database, request.role, programs.major)
         before = read_connection(own)
         password = (before.password if before else None) or _known_password(work, role) or new_password()
         postgres = PostgresSettings(
-            host=wish.host, port=wish.port, user=role, password=password, database=recover.database, sslmode="prefer"
+            host=request.host,
+            port=request.port,
+            user=role,
+            password=password,
+            database=recover.database,
+            sslmode="prefer",
         )
         # Write the file first: a password that is set but not stored would shut the application out.
         write_env_file(own, connection_variables(postgres))
         set_password(connection, role, password)
         _let_in(connection, work.journal.known(GateBefore))
     sockets = socket_directory(destination.directory)
-    listening = Listening(wish.port, wish.addresses, wish.allowed, sockets)
+    listening = Listening(request.port, request.addresses, request.allowed, sockets)
     left_out = write_configuration(destination.directory, programs, listening, cluster.role)
     work.say(f"The application's role is {role}; its password is only in {own}.")
     if left_out:
@@ -152,7 +157,7 @@ def _known_password(work: Work, role: str) -> SecretStr | None:
 
 
 def _serve(work: Work) -> None:
-    recover = wish_of(work)
+    recover = request_of(work)
     destination, programs = place_of(recover.place), cluster_programs(work)
     start_server(destination.directory, programs, _log(destination.directory))
     postgres = _connection(work)
@@ -172,21 +177,23 @@ def _serve(work: Work) -> None:
 
 def _stop(work: Work) -> None:
     if work.journal.known(RecoveredCluster) is not None:
-        stop_server(place_of(wish_of(work).place).directory, cluster_programs(work))
+        stop_server(place_of(request_of(work).place).directory, cluster_programs(work))
 
 
 def _connect(work: Work) -> None:
-    wish, variables = serve_wish(work), connection_variables(_connection(work))
-    for file in wish.files:
+    request, variables = serve_wish(work), connection_variables(_connection(work))
+    for file in request.files:
         _keep(work, Path(file))
-    if wish.env_file is not None:
-        write_env_file(Path(wish.env_file), variables)
-    if wish.secret_file is not None:
-        write_secret(SecretManifest(Path(wish.secret_file), wish.secret_name, wish.secret_namespace), variables)
+    if request.env_file is not None:
+        write_env_file(Path(request.env_file), variables)
+    if request.secret_file is not None:
+        write_secret(
+            SecretManifest(Path(request.secret_file), request.secret_name, request.secret_namespace), variables
+        )
     environment = {**variables, "TMI_OPS_RUN_ID": work.journal.run_id}
     if run_hook(read_application(work.settings.variables), "connect", environment) is not None:
         work.say(f"Ran {VARIABLES['connect']} with the new connection in its environment.")
-    work.say(f"Written: {', '.join(wish.files) or work.directory / OWN_FILE}.")
+    work.say(f"Written: {', '.join(request.files) or work.directory / OWN_FILE}.")
 
 
 def _connect_back(work: Work) -> None:
@@ -241,7 +248,7 @@ def _lost_password(work: Work) -> str:
 
 
 def _not_running(work: Work) -> str:
-    directory = place_of(wish_of(work).place).directory
+    directory = place_of(request_of(work).place).directory
     return "" if running_server(directory) is not None else f"No server runs in {directory}."
 
 

@@ -26,11 +26,11 @@ from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.server import owner_of, run_as
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.candidates import Candidate, Trial, best_of, next_candidate
-from tmi_ops.runbooks.ends import base_ends, end_of_wal, hole_words
+from tmi_ops.runbooks.ends import base_ends, end_of_wal, gap_text
 from tmi_ops.runbooks.execution import Action, Work
 from tmi_ops.runbooks.journal import Answer
 from tmi_ops.runbooks.plan import Fact
-from tmi_ops.runbooks.questions import ask_database, ask_recovered, speaks_against
+from tmi_ops.runbooks.questions import check_database, check_recovered, failed_checks
 from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, empty, holds_cluster, place_of
 from tmi_ops.shadow.report import ShadowReport
 from tmi_ops.shadow.taking import take_shadow
@@ -53,7 +53,7 @@ class Moment(Fact):
         return Target(self.time, self.lsn, self.name, self.inclusive)
 
 
-class RecoverWish(Fact):
+class RecoverRequest(Fact):
     """What to recover.
 
     Args:
@@ -103,8 +103,8 @@ class RecoveredCluster(Fact):
     missing: str = ""
 
 
-def wish_of(work: Work) -> RecoverWish:
-    return RecoverWish.model_validate(work.journal.plan.wishes["recover"])
+def request_of(work: Work) -> RecoverRequest:
+    return RecoverRequest.model_validate(work.journal.plan.wishes["recover"])
 
 
 def cluster_programs(work: Work) -> Programs:
@@ -112,25 +112,25 @@ def cluster_programs(work: Work) -> Programs:
 
 
 def _recover(work: Work) -> None:
-    wish = wish_of(work)
-    if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, wish.place):
+    request = request_of(work)
+    if work.journal.known(RecoveredCluster) is not None and holds_cluster(work, request.place):
         work.say("It was already recovered before the run was cut off.")
         return
     work.forget(RecoveredCluster)
-    claim(work, wish.place)
-    if wish.shadow:
-        take_over_shadow(work, wish)
+    claim(work, request.place)
+    if request.shadow:
+        take_over_shadow(work, request)
         return
-    facts = read_facts(work.store, wish.system_identifier)
-    search = _Search(work, wish, facts)
-    if wish.moment is not None:
-        search.go_to(wish.moment.target)
+    facts = read_facts(work.store, request.system_identifier)
+    search = _Search(work, request, facts)
+    if request.moment is not None:
+        search.go_to(request.moment.target)
     else:
         search.look_for_the_last_good_moment()
 
 
 def _clear(work: Work) -> None:
-    clear(work, wish_of(work).place)
+    clear(work, request_of(work).place)
 
 
 def lost_cluster(work: Work) -> str:
@@ -139,7 +139,7 @@ def lost_cluster(work: Work) -> str:
     Raises:
         RecoveryError: it is in service on another machine.
     """
-    place, claimed = wish_of(work).place, work.journal.known(Claimed)
+    place, claimed = request_of(work).place, work.journal.known(Claimed)
     if holds_cluster(work, place):
         return ""
     where = f"The cluster was on {claimed.host} and" if claimed and claimed.host else "The cluster"
@@ -157,27 +157,27 @@ def lost_cluster(work: Work) -> str:
     )
 
 
-def take_over_shadow(work: Work, wish: RecoverWish) -> None:
+def take_over_shadow(work: Work, request: RecoverRequest) -> None:
     """Promote the shadow and move it to the run's place. It has checked its own pages and relations; check the rest.
 
     Raises:
         RecoveryError: there is none, or it is not sound.
     """
-    destination = place_of(wish.place)
+    destination = place_of(request.place)
     handed = take_shadow(work.settings, work.store, destination.directory, work.report)
-    if wish.place.owner is not None:
+    if request.place.owner is not None:
         for directory in (destination.directory, destination.tablespace_root):
             if directory is not None and directory.exists():
-                ServerIdentity(user=wish.place.owner).take_over(directory)
+                ServerIdentity(user=request.place.owner).take_over(directory)
     programs = server_programs(handed.seed.major, work.settings.pg_bindir, work.settings.copy_libraries)
     bound = Bound(lsn=parse_lsn(handed.lsn), reached_at=handed.report.commit_at)
     source = None
-    if wish.ask_source:
+    if request.ask_source:
         source = read_source(work.settings.postgres, handed.seed.system_identifier, work.report)
     with running_cluster(destination, handed.seed.role, programs) as address:
-        asked = ask_database(address, wish.database, source, bound)
+        asked = check_database(address, request.database, source, bound)
     answers = (*_answers_of(handed.report), *(asked if source else _without_schema(asked)))
-    why = speaks_against(answers)
+    why = failed_checks(answers)
     if why:
         raise RecoveryError(
             f"The shadow's cluster failed its checks: {why}",
@@ -200,7 +200,7 @@ def take_over_shadow(work: Work, wish: RecoverWish) -> None:
         whole=handed.whole,
     )
     work.remember(cluster)
-    if not wish.living:
+    if not request.living:
         work.answer(_reach(cluster, as_wanted=False))
     if handed.why:
         work.say(f"WAL could not be replayed to its end: {handed.why}")
@@ -225,12 +225,12 @@ def _answers_of(report: ShadowReport) -> tuple[Answer, ...]:
 
 
 class _Search:
-    def __init__(self, work: Work, wish: RecoverWish, facts: RecoveryFacts) -> None:
-        self._work, self._wish, self._facts = work, wish, facts
-        self._destination = place_of(wish.place)
+    def __init__(self, work: Work, request: RecoverRequest, facts: RecoveryFacts) -> None:
+        self._work, self._wish, self._facts = work, request, facts
+        self._destination = place_of(request.place)
         self._programs = server_programs(facts.server_major, work.settings.pg_bindir, work.settings.copy_libraries)
         self._source: SourceReading | None = None
-        if wish.ask_source:
+        if request.ask_source:
             self._source = read_source(work.settings.postgres, facts.system_identifier, work.report)
 
     def go_to(self, target: Target) -> None:
@@ -298,8 +298,8 @@ class _Search:
             raise
         except (RecoveryError, IntegrityError, ObjectMissingError) as error:
             return error.message
-        answers = ask_recovered(recovered, self._destination, self._programs, self._wish.database, self._source)
-        why = speaks_against(answers if self._source else _without_schema(answers))
+        answers = check_recovered(recovered, self._destination, self._programs, self._wish.database, self._source)
+        why = failed_checks(answers if self._source else _without_schema(answers))
         if why:
             self._empty()
             return why
@@ -312,7 +312,7 @@ class _Search:
         if not self._wish.living:
             work.answer(_reach(cluster, as_wanted=self._wish.moment is not None))
         if plan.wal.goes_on:
-            work.say(f"WAL cannot be replayed to its end: {hole_words(plan.wal)}")
+            work.say(f"WAL cannot be replayed to its end: {gap_text(plan.wal)}")
         work.say(
             f"Recovered to LSN {format_lsn(recovered.lsn)}; last transaction: {_moment(recovered.last_commit_at)}."
         )

@@ -44,7 +44,7 @@ class _WouldBe:
     rows: sql.Composed
 
 
-def find_hindrances(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> tuple[Barrier, ...]:
+def find_column_barriers(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> tuple[Barrier, ...]:
     """What prevents these columns from being restored; their values must be staged."""
     wanted = frozenset(column.name for column in columns)
     would = _would_be(pair, columns)

@@ -22,7 +22,7 @@ from tmi_ops.rescue.session import Sides
 from tmi_ops.rescue.staging import place_of, staged
 
 
-def fallen_keys(sides: Sides, lost: Sequence[Pair]) -> tuple[Link, ...]:
+def dropped_keys(sides: Sides, lost: Sequence[Pair]) -> tuple[Link, ...]:
     """Foreign keys of live tables that were dropped with these tables and are restored with them."""
     names = {pair.name for pair in lost}
     return tuple(
@@ -34,14 +34,14 @@ def fallen_keys(sides: Sides, lost: Sequence[Pair]) -> tuple[Link, ...]:
     )
 
 
-def returning_barriers(sides: Sides, pairs: Sequence[Pair]) -> Iterator[Barrier]:
+def recreation_barriers(sides: Sides, pairs: Sequence[Pair]) -> Iterator[Barrier]:
     """What prevents dropped ones of these tables from being recreated; their rows must be staged."""
     lost = [pair for pair in pairs if pair.now is None]
     if not lost:
         return
     yield from _rehearsed(sides, lost)
     by_name = {pair.name: pair for pair in pairs}
-    for link in fallen_keys(sides, lost):
+    for link in dropped_keys(sides, lost):
         yield from _without_parent(sides, by_name, link)
 
 

@@ -10,7 +10,7 @@ from tmi_ops.rescue.selection import Policy, Selection, SetColumns, TableColumn,
 from tmi_ops.runbooks.plan import Fact
 
 
-class WishedRows(Fact):
+class RequestedRows(Fact):
     """See `TableRows`."""
 
     table: str
@@ -18,21 +18,21 @@ class WishedRows(Fact):
     key: tuple[str, ...] | None = None
 
 
-class WishedColumn(Fact):
+class RequestedColumn(Fact):
     """See `TableColumn`."""
 
     table: str
     column: str
 
 
-class WishedValues(Fact):
+class RequestedValues(Fact):
     """See `SetColumns`."""
 
     table: str
     columns: tuple[str, ...]
 
 
-class RowsWish(Fact):
+class RowsRequest(Fact):
     """The past, the rows or columns, and the digest of the plan that was confirmed."""
 
     time: datetime | None = None
@@ -41,12 +41,12 @@ class RowsWish(Fact):
     inclusive: bool = True
     backup: str | None = None
     shadow: bool = False
-    rows: tuple[WishedRows, ...] = ()
-    columns: tuple[WishedColumn, ...] = ()
+    rows: tuple[RequestedRows, ...] = ()
+    columns: tuple[RequestedColumn, ...] = ()
     with_children: bool = True
     policy: Policy = "stop"
     accept_triggers: bool = False
-    values: WishedValues | None = None
+    values: RequestedValues | None = None
     digest: str
 
     @property
@@ -66,21 +66,21 @@ class RowsWish(Fact):
         return Selection(rows, columns, self.with_children, self.policy, self.accept_triggers, values)
 
 
-def wish_of(moment: Moment, selection: Selection, digest: str) -> RowsWish:
+def request_of(moment: Moment, selection: Selection, digest: str) -> RowsRequest:
     """The stored form of a request."""
     target = moment.target or Target()
-    return RowsWish(
+    return RowsRequest(
         time=target.time,
         lsn=target.lsn,
         name=target.name,
         inclusive=target.inclusive,
         backup=moment.backup,
         shadow=moment.shadow,
-        rows=tuple(WishedRows(table=one.table, where=one.where, key=one.key) for one in selection.rows),
-        columns=tuple(WishedColumn(table=one.table, column=one.column) for one in selection.columns),
+        rows=tuple(RequestedRows(table=one.table, where=one.where, key=one.key) for one in selection.rows),
+        columns=tuple(RequestedColumn(table=one.table, column=one.column) for one in selection.columns),
         with_children=selection.with_children,
         policy=selection.policy,
         accept_triggers=selection.accept_triggers,
-        values=selection.values and WishedValues(table=selection.values.table, columns=selection.values.columns),
+        values=selection.values and RequestedValues(table=selection.values.table, columns=selection.values.columns),
         digest=digest,
     )

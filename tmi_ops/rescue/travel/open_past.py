@@ -23,9 +23,9 @@ from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.replay import Reached
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.rescue.travel.files import DATA, TWIN, begin_anew, copy_tree, destination_in, keep_twin
+from tmi_ops.rescue.travel.files import DATA, TWIN, copy_tree, destination_in, keep_twin, start_again
 from tmi_ops.rescue.travel.replaying import Standing, require_stopping_place, standing_at
-from tmi_ops.rescue.travel.state import Journey, Wanted, asked, only_one, place, read_journey, write_journey
+from tmi_ops.rescue.travel.state import OpenPast, Wanted, asked, only_one, place, read_open_past, write_open_past
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 
@@ -36,7 +36,7 @@ SOCKET = "socket"
 
 @dataclass(frozen=True)
 class _Way:
-    """What all moves of one journey have in common."""
+    """What all moves of one open past have in common."""
 
     settings: Settings
     store: ObjectStore
@@ -53,7 +53,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Stop:
-    """A moment of the journey. `refused`: a requested moment that could not be reached, and why."""
+    """A moment of an open past. `refused`: a requested moment that could not be reached, and why."""
 
     plan: RecoveryPlan
     wanted: Wanted
@@ -83,7 +83,7 @@ def travel(
     target: Target,
     ttl: timedelta,
     report: Report,
-    opened: Callable[[Journey], None],
+    opened: Callable[[OpenPast], None],
 ) -> None:
     """Open a past and hold it until its time is over, it is closed, or we are interrupted; then remove it.
 
@@ -106,7 +106,7 @@ def travel(
             _go(way, _Stop(plan, Wanted.of(target)), opened)
 
 
-def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
+def _go(way: _Way, stop: _Stop, opened: Callable[[OpenPast], None]) -> None:
     """Go from one moment to the next; if one cannot be reached, go back to the one before."""
     before: _Stop | None = None
     while True:
@@ -116,7 +116,7 @@ def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
             if before is None or not way.twin:
                 raise
             way.report.note(f"{error.message} Going back to {before.plan.target.words()}.")
-            begin_anew(way.directory)
+            start_again(way.directory)
             stop, before = replace(before, refused=(stop.wanted, error)), None
             continue
         if following is None:
@@ -124,17 +124,17 @@ def _go(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> None:
         stop, before = following, replace(stop, refused=None)
 
 
-def _held(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> _Stop | None:
-    """Wait at a moment until another reachable one is requested; None: the journey is over.
+def _held(way: _Way, stop: _Stop, opened: Callable[[OpenPast], None]) -> _Stop | None:
+    """Wait at a moment until another reachable one is requested; None: the past is to be closed.
 
     Raises:
         RecoveryError: the moment was not reached.
     """
     destination, plan = destination_in(way.directory), stop.plan
     with standing_at(plan, way.store, destination, way.programs, way.identity, way.report) as standing:
-        journey = _journey(way, stop, standing)
-        write_journey(way.settings, journey)
-        opened(journey)
+        open_past = _open_past(way, stop, standing)
+        write_open_past(way.settings, open_past)
+        opened(open_past)
         while datetime.now(UTC) < way.expires_at:
             is_asked, other = asked(way.settings)
             if is_asked and other is None:
@@ -143,16 +143,16 @@ def _held(way: _Way, stop: _Stop, opened: Callable[[Journey], None]) -> _Stop | 
                 try:
                     following = _Stop(_reachable(way, plan, other, standing), other)
                 except OpsError as error:
-                    journey = _refusing(journey, other, error)
-                    write_journey(way.settings, journey)
+                    open_past = _refusing(open_past, other, error)
+                    write_open_past(way.settings, open_past)
                     continue
-                write_journey(way.settings, journey.model_copy(update={"moving": True}))
+                write_open_past(way.settings, open_past.model_copy(update={"moving": True}))
                 break
             time.sleep(LOOK_EVERY_S)
         else:
             return None
     if lies_before(plan, following.plan, standing.reached):
-        begin_anew(way.directory)
+        start_again(way.directory)
     return following
 
 
@@ -171,8 +171,8 @@ def _reachable(way: _Way, plan: RecoveryPlan, other: Wanted, standing: Standing)
     return found
 
 
-def _refusing(journey: Journey, other: Wanted, error: OpsError) -> Journey:
-    return journey.model_copy(update={"answered": other.number, "refused": (error.message, error.hint)})
+def _refusing(open_past: OpenPast, other: Wanted, error: OpsError) -> OpenPast:
+    return open_past.model_copy(update={"answered": other.number, "refused": (error.message, error.hint)})
 
 
 def lies_before(plan: RecoveryPlan, other: RecoveryPlan, reached: Reached) -> bool:
@@ -187,9 +187,9 @@ def lies_before(plan: RecoveryPlan, other: RecoveryPlan, reached: Reached) -> bo
     return time is None or reached.last_commit_at is None or time <= reached.last_commit_at
 
 
-def _journey(way: _Way, stop: _Stop, standing: Standing) -> Journey:
+def _open_past(way: _Way, stop: _Stop, standing: Standing) -> OpenPast:
     address, base, wanted = standing.address, stop.plan.base, stop.wanted
-    journey = Journey(
+    open_past = OpenPast(
         cluster=base.system_identifier,
         base=base.backup_id,
         wanted=wanted,
@@ -203,7 +203,7 @@ def _journey(way: _Way, stop: _Stop, standing: Standing) -> Journey:
         twin=way.twin,
         answered=wanted.number,
     )
-    return _refusing(journey, *stop.refused) if stop.refused else journey
+    return _refusing(open_past, *stop.refused) if stop.refused else open_past
 
 
 def _stable_socket(directory: Path, socket: Path) -> str:
@@ -239,13 +239,13 @@ def writable_copy(
     Raises:
         RecoveryError: no past is open, or it has no twin.
     """
-    journey = read_journey(settings)
-    if not journey.twin:
+    open_past = read_open_past(settings)
+    if not open_past.twin:
         raise RecoveryError(
             "The open past cannot be compared: no second copy of its files could be kept.",
             hint="name the moment instead of --travel; it is restored separately then",
         )
-    plan = planned(settings, store, journey.wanted.target, report, base=journey.base)
+    plan = planned(settings, store, open_past.wanted.target, report, base=open_past.base)
     with report.phase("copy the open past", total=1, unit="steps") as phase:
         copy_tree(place(settings) / "open" / TWIN, directory / DATA)
         phase.advance(1)

@@ -38,7 +38,7 @@ class Attachment(Repair):
 
 
 @dataclass(frozen=True)
-class Fallen:
+class DroppedObjects:
     """See above; `left` are PostgreSQL's descriptions of what is not restored."""
 
     relations: tuple[TableName, ...] = ()
@@ -60,11 +60,11 @@ class Fallen:
         return tuple(repair for repair in self.repairs if isinstance(repair, Attachment))
 
 
-def fallen_with(sides: Sides, lost: Iterable[TableName]) -> Fallen:
+def dropped_with(sides: Sides, lost: Iterable[TableName]) -> DroppedObjects:
     """What was dropped with these tables."""
     relations = _relations(sides, lost)
     if not relations:
-        return Fallen()
+        return DroppedObjects()
     views = lost_views(sides, relations)
     published, not_ours = _publications(sides, relations)
     repairs = (
@@ -76,7 +76,7 @@ def fallen_with(sides: Sides, lost: Iterable[TableName]) -> Fallen:
         *_repairs(sides, _STATISTICS, relations, "the statistics {detail}"),
         *_repairs(sides, _CONTENTS, views, "the content of {table}"),
     )
-    return Fallen(relations, tuple(views), repairs, (*not_ours, *_left(sides, [*relations, *views])))
+    return DroppedObjects(relations, tuple(views), repairs, (*not_ours, *_left(sides, [*relations, *views])))
 
 
 def lost_views(sides: Sides, relations: Sequence[TableName]) -> list[TableName]:
@@ -281,10 +281,10 @@ ORDER BY c.oid
 """
 # An object is dropped with one that it depends on; an internal part of another object drops that, too.
 _DEPENDENTS = """
-WITH RECURSIVE own AS (SELECT unnest(%(oids)s::regclass[]::oid[]) AS oid), fallen AS (
+WITH RECURSIVE own AS (SELECT unnest(%(oids)s::regclass[]::oid[]) AS oid), dropped AS (
     SELECT 'pg_class'::regclass::oid AS classid, oid AS objid, 0 AS objsubid FROM own
     UNION
-    SELECT next.* FROM fallen f CROSS JOIN LATERAL (
+    SELECT next.* FROM dropped f CROSS JOIN LATERAL (
         SELECT d.classid, d.objid, d.objsubid FROM pg_depend d
         WHERE d.refclassid = f.classid AND d.refobjid = f.objid AND f.objsubid IN (0, d.refobjsubid)
           AND d.deptype IN ('n', 'a', 'i')
@@ -306,7 +306,7 @@ WITH RECURSIVE own AS (SELECT unnest(%(oids)s::regclass[]::oid[]) AS oid), falle
         WHEN 'pg_statistic_ext'::regclass THEN (SELECT stxrelid FROM pg_statistic_ext WHERE oid = objid)
         WHEN 'pg_type'::regclass THEN (SELECT coalesce(nullif(t.typrelid, 0), e.typrelid) FROM pg_type t
                                        LEFT JOIN pg_type e ON e.oid = t.typelem WHERE t.oid = objid)
-    END AS home FROM fallen f
+    END AS home FROM dropped f
 )
 SELECT DISTINCT i.type, i.identity, a.type, a.object_names, a.object_args
 FROM homes h CROSS JOIN LATERAL pg_identify_object(h.classid, h.objid, h.objsubid) i

@@ -10,8 +10,8 @@ from tmi_ops.recovery.point_in_time.facts import NamedPlace
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
 from tmi_ops.recovery.point_in_time.replay import Reached
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.rescue.travel.journey import lies_before
-from tmi_ops.rescue.travel.state import Journey, Wanted
+from tmi_ops.rescue.travel.open_past import lies_before
+from tmi_ops.rescue.travel.state import OpenPast, Wanted
 from tmi_ops_tests.recovery.point_in_time.pasts import a_base, an_archive, lsn, minutes, some_facts
 
 WAL = an_archive({1: range(3, 9)}, {1: (9, 9.5)})
@@ -64,7 +64,7 @@ def test_a_past_is_moved_on_only_to_what_surely_lies_behind_it(
 def test_forward_counts_from_the_moment_that_was_asked_for(
     wanted: Wanted, named_at: datetime | None, counted_from: datetime
 ) -> None:
-    journey = Journey(
+    open_past = OpenPast(
         cluster="7",
         base="full",
         wanted=wanted,
@@ -77,4 +77,4 @@ def test_forward_counts_from_the_moment_that_was_asked_for(
         expires_at=datetime.now(UTC) + timedelta(hours=1),
         twin=True,
     )
-    assert journey.moment == counted_from
+    assert open_past.moment == counted_from
