@@ -118,6 +118,11 @@ class Code(Enum):
     SHADOW_NAME_TAKEN = 3430, "Another shadow reports under this name.", "Give this one another: `--name`."
     SHADOW_FAILED = 3440, "The shadow's server failed.", "See `tmi-ops shadow status`."
 
+    # 40: health and maintenance
+    WINDOW_CLOSED = 4010, "The maintenance window is closed.", "Wait for it, or set another with --window."
+    MAINTENANCE_RUNNING = 4020, "Another maintenance run works on this database.", "Wait until it is done."
+    STANDBY = 4030, "The server is a standby, and standbys are read-only.", "Set POSTGRES_HOST to the primary."
+
     # 42: cache
     CACHE = 4200, "Redis could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
 

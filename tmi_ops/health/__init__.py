@@ -1,1 +1,1 @@
-"""Is the database well? Probes: a query, a typed reading, a verdict. And the upkeep that health asks for."""
+"""Health of the database: probes (a query, a typed reading, a verdict), and the maintenance they call for."""

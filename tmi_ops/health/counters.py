@@ -1,4 +1,4 @@
-"""Rates come from two readings of the server's counters. Resets, restarts and another server are noticed."""
+"""Rates, computed from two readings of the server's counters. Resets, restarts and another server are detected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class CounterGroup(BaseModel):
 
     Attributes:
         reset_at: None where PostgreSQL does not say, or never reset them.
-        only_grow: one that fell was reset, whatever `reset_at` says; sizes may fall.
+        only_grow: a counter that decreased was reset, whatever `reset_at` says; sizes may decrease.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,10 +27,10 @@ class CounterGroup(BaseModel):
 
 
 class Counters(BaseModel):
-    """The counters of one moment (the server's clock).
+    """The counters at one time (by the server's clock).
 
     Attributes:
-        system_identifier: of the cluster, so that a restored or replaced server is not compared with its predecessor.
+        system_identifier: of the cluster, so that a restored or replaced server is not compared with the old one.
         marks: positions that are text, such as the name of the server's log file.
     """
 
@@ -46,7 +46,7 @@ class Counters(BaseModel):
 
 @dataclass(frozen=True)
 class Change:
-    """How far the counters of one group came between two readings."""
+    """How much the counters of one group changed between two readings."""
 
     seconds: float
     values: Mapping[str, float]
@@ -60,7 +60,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Window:
-    """The reading of now beside the last one and those kept of the last two days, oldest first."""
+    """The current reading, the last one, and those of the last two days, the oldest first."""
 
     current: Counters
     last: Counters | None = None
@@ -72,9 +72,9 @@ class Window:
         return self.last is not None and self.last.started_at != self.current.started_at
 
     def change(self, group: str, *, over_days: bool = False) -> Change:
-        """What changed since the last reading; with `over_days`, since the oldest of the last two days.
+        """The change since the last reading or, with `over_days`, since the oldest reading of the last two days.
 
-        Counters that exist only now or only then are left out.
+        Counters that exist in only one of the readings are left out.
 
         Raises:
             CannotTell: there is no earlier reading to compare with, or the counters were reset in between.
@@ -83,18 +83,21 @@ class Window:
         if group not in self.current.groups:
             raise CannotTell(Cause.RIGHT, f"The role may not read the server's {group} counters", "", ())
         if earlier is None or group not in earlier.groups:
-            raise CannotTell(Cause.TOO_EARLY, "This is the first reading; the rate comes with the next one.")
+            raise CannotTell(Cause.TOO_EARLY, "This is the first reading; the rate is known from the next one on.")
         now, then = self.current.groups[group], earlier.groups[group]
         seconds = (self.current.taken_at - earlier.taken_at).total_seconds()
         if seconds <= 0:
-            raise CannotTell(Cause.TOO_EARLY, "The server's clock went back; the rate comes with the next reading.")
+            raise CannotTell(
+                Cause.TOO_EARLY, "The server's clock went back; the rate is known from the next reading on."
+            )
         values = {name: now.values[name] - then.values[name] for name in now.values if name in then.values}
-        # PostgreSQL begins to count a new database some time after it was made: that is no reset.
+        # PostgreSQL sets a new database's reset time some time after creating it: that is no reset.
         was_reset = then.reset_at is not None and now.reset_at != then.reset_at
         if was_reset or (now.only_grow and min(values.values(), default=0) < 0):
             when = f" at {now.reset_at:%Y-%m-%d %H:%M}" if now.reset_at else ""
             raise CannotTell(
-                Cause.TOO_EARLY, f"The statistics were reset{when}, after the last reading; the rate comes next time."
+                Cause.TOO_EARLY,
+                f"The statistics were reset{when}, after the last reading; the rate is known from the next one on.",
             )
         return Change(seconds, values)
 

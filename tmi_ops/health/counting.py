@@ -1,4 +1,4 @@
-"""Reading the server's counters, all at once, so that every rate of a run spans the same time."""
+"""Reads the server's counters, all at once, so that every rate of a run spans the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tmi_ops.health.counters import CounterGroup, Counters
 from tmi_ops.health.session import ProbeSession
 from tmi_ops.postgres.versions import CHECKPOINTER_VIEW
 
-# The largest tables carry the growth; a database of very many small ones must not make the record grow.
+# Growth is mostly in the largest tables; very many small ones must not make the stored reading large.
 _TABLES_KEPT = 500
 
 _DATABASE = """
@@ -28,7 +28,7 @@ SELECT stats_reset, checkpoints_timed AS timed, checkpoints_req AS requested, ch
        checkpoint_sync_time AS sync_time, buffers_checkpoint AS buffers
 FROM pg_stat_bgwriter
 """
-# On a standby what it has replayed is what the primary wrote.
+# On a standby, the replay position stands for what the primary wrote.
 _WAL = """
 SELECT pg_wal_lsn_diff(
          CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, '0/0'
@@ -45,7 +45,7 @@ SELECT c.oid::regclass::text AS name, pg_total_relation_size(c.oid) AS bytes
 FROM pg_class c
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^pg_'
   AND c.relnamespace <> 'information_schema'::regnamespace
-  -- asking for a size waits for whoever holds the table to himself
+  -- reading the size would wait for an ACCESS EXCLUSIVE lock
   AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock')
 ORDER BY c.relpages DESC LIMIT %s
 """
@@ -57,7 +57,7 @@ WHERE %s LIKE '%%' || name
 
 
 def read_counters(session: ProbeSession) -> Counters:
-    """Read what may be read; a group that the role may not see, or that a lock is on, is left out."""
+    """Read the counters; a group that the role may not see, or that is locked, is left out."""
     server = session.server
     checkpoints = _CHECKPOINTER if server.major >= CHECKPOINTER_VIEW else _CHECKPOINTER_BEFORE_17
     groups = {
@@ -99,7 +99,7 @@ def _many_rows(session: ProbeSession, query: LiteralString, parameters: tuple[An
 
 
 def _log(session: ProbeSession) -> tuple[str | None, CounterGroup | None]:
-    """The file the server logs into now and its size, where we may know."""
+    """The server's current log file and its size, if the role may see them."""
     rows = _ask(session, _LOG_FILE, ())
     file: str | None = rows[0]["file"] if rows else None
     if file is None:

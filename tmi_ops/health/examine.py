@@ -1,4 +1,4 @@
-"""The examination: every probe asked in its turn, none able to spoil another's answer."""
+"""Runs every probe in turn; a probe that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tmi_ops.settings import PostgresSettings, Settings
 
 TIMEOUT_S = 10.0
-# Reading tables whole takes as long as reading them whole takes.
+# With --exact-bloat, pgstattuple reads entire tables.
 EXACT_TIMEOUT_S = 1800.0
 TIMEOUT_VARIABLE = "TMI_OPS_HEALTH_TIMEOUT"
 SKIP_VARIABLE = "TMI_OPS_HEALTH_SKIP"
@@ -37,13 +37,13 @@ SKIP_VARIABLE = "TMI_OPS_HEALTH_SKIP"
 
 @dataclass(frozen=True)
 class Examination:
-    """How to look.
+    """The options of an examination.
 
     Attributes:
-        only: names of probes; all when empty.
-        thresholds: `name=warning,critical`, winning over the environment's variables.
+        only: names of probes; empty: all.
+        thresholds: `name=warning,critical`; they override the environment's variables.
         variables: of the environment (`settings.read_variables`).
-        reader: the login that asks the profile's own checks; None: the one that asks everything else.
+        reader: the login that runs the profile's own checks; None: the one that runs all others.
     """
 
     only: tuple[str, ...] = ()
@@ -55,12 +55,12 @@ class Examination:
 
 @dataclass(frozen=True)
 class Examined:
-    """What one probe found.
+    """The result of one probe.
 
     Attributes:
-        reading: None where it could not tell.
-        seconds: what asking took.
-        cause: why it could not tell, where it could not.
+        reading: None if there is none.
+        seconds: how long the probe took.
+        cause: why the outcome is unknown, if it is.
     """
 
     probe: AnyProbe
@@ -76,17 +76,17 @@ class Examined:
 
     @property
     def result(self) -> Result:
-        """As every check says it."""
+        """In the form common to all checks."""
         return Result(self.probe.name, self.probe.title, self.probe.area.value, self.answer)
 
 
 @dataclass(frozen=True)
 class HealthReport:
-    """The whole examination.
+    """The results of an examination.
 
     Attributes:
-        since: when the reading was taken that rates are measured from; None on a first run.
-        kept_in: where the reading of this run was kept for the next one; None when it could not be kept.
+        since: when the reading that rates are measured from was taken; None on a first run.
+        kept_in: where this run's reading was stored for the next one; None if it could not be stored.
     """
 
     environment: str
@@ -103,7 +103,7 @@ class HealthReport:
 
     @property
     def told_nothing(self) -> bool:
-        """Whether no probe could tell."""
+        """Whether all outcomes are unknown."""
         return all(result.outcome is Outcome.UNKNOWN for result in self.results)
 
     def at(self, outcome: Outcome) -> tuple[Examined, ...]:
@@ -115,16 +115,16 @@ class HealthReport:
         return tuple(result for result in self.results if result.probe.area is area)
 
     def result(self, name: str) -> Examined | None:
-        """The result of a probe, or None when it was not asked."""
+        """The result of a probe; None if it was not run."""
         return next((result for result in self.results if result.probe.name == name), None)
 
 
 def examine(settings: Settings, how: Examination, report: Report) -> HealthReport:
-    """Ask every probe that `how` names, and keep the counters for the next run's rates.
+    """Run the probes that `how` names, and store the counters for the next run's rates.
 
     Raises:
-        SettingsError: `how` names an unknown probe or a threshold is malformed.
-        DatabaseError: the server could not be reached, refused us, or was lost in between.
+        SettingsError: `how` names an unknown probe, or a threshold is malformed.
+        DatabaseError: the server could not be reached, refused the connection, or the connection was lost.
     """
     probes = tuple(probe for probe in chosen(how.only, how.variables) if probe.fits(settings.profile))
     thresholds = thresholds_in_force(how)
@@ -153,14 +153,14 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
 
 
 def _record(shelf: Shelf, results: Iterable[Examined], how: Examination) -> None:
-    """What limits for this one run judge is not what the environment is held to."""
+    """Record the verdicts, except those judged by thresholds given for this run only."""
     for_this_run = {option.partition("=")[0] for option in how.thresholds}
     verdicts = {one.probe.name: one.answer for one in results if one.probe.name not in for_this_run}
     record_verdicts(shelf, verdicts, whole=not how.only and not for_this_run)
 
 
 def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Examined:
-    """Read and judge. Whatever stops a probe is its own finding, except that the server is gone.
+    """Read and judge. A probe that fails becomes UNKNOWN; a lost connection is raised.
 
     Raises:
         DatabaseError: the connection was lost.
@@ -183,15 +183,15 @@ def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Exami
 
 
 def unknown(untold: CannotTell) -> Answer:
-    """The answer of a probe that could not tell."""
+    """The answer of a probe that has no reading."""
     return verdict(Outcome.UNKNOWN, untold.what, untold.advice, untold.remedy)
 
 
 def chosen(only: Iterable[str], variables: Mapping[str, str]) -> tuple[AnyProbe, ...]:
-    """The probes to ask: those named, else all but those that TMI_OPS_HEALTH_SKIP lists.
+    """The probes to run: those named, else all but those that TMI_OPS_HEALTH_SKIP lists.
 
     Raises:
-        SettingsError: a name is no probe's.
+        SettingsError: there is no probe of that name.
     """
     names = {probe.name for probe in PROBES}
     wanted = set(only)
@@ -199,7 +199,7 @@ def chosen(only: Iterable[str], variables: Mapping[str, str]) -> tuple[AnyProbe,
     for where, given in (("--probe", wanted), (SKIP_VARIABLE, skipped)):
         if unheard := sorted(given - names):
             raise SettingsError(
-                f"{where} names no probe: {', '.join(unheard)}.", hint=f"name one of {', '.join(sorted(names))}"
+                f"{where} names an unknown probe: {', '.join(unheard)}.", hint=f"use one of {', '.join(sorted(names))}"
             )
     return tuple(probe for probe in PROBES if (probe.name in wanted if wanted else probe.name not in skipped))
 
@@ -214,14 +214,14 @@ def thresholds_in_force(how: Examination) -> dict[str, Thresholds]:
 
 
 def timeout_of(how: Examination) -> float:
-    """How long one statement of a probe may take, in seconds."""
+    """The time limit of one statement, in seconds."""
     text = how.variables.get(TIMEOUT_VARIABLE)
     if not text:
         return EXACT_TIMEOUT_S if how.exact_bloat else TIMEOUT_S
     try:
         return parse_duration(text).total_seconds()
     except ValueError as error:
-        raise SettingsError(f"{TIMEOUT_VARIABLE} is malformed: {error}.", hint="write a duration like 30s") from None
+        raise SettingsError(f"{TIMEOUT_VARIABLE} is malformed: {error}.", hint="use a duration such as 30s") from None
 
 
 def _since(seen: Window) -> datetime | None:

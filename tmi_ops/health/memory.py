@@ -1,4 +1,4 @@
-"""Where the last reading is kept between runs: in the store, so that every machine continues it, else at home."""
+"""Keeps the last reading between runs: in the store, where every machine finds it, else below TMI_OPS_HOME."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 
 KEY = "health/last-reading.json"
-# Two runs within a minute (a person looking twice) must not shorten the window of the next scheduled run to seconds.
+# Two runs within a minute (a person looks twice) must not shorten the window of the next scheduled run to seconds.
 SHORTEST_WINDOW = timedelta(minutes=1)
 # Growth over an hour says little about a day.
 GROWTH_WINDOW = timedelta(days=1)
 
 
 class Kept(BaseModel):
-    """What is kept: the last reading, and of the last two days one each (oldest first), which growth is measured by."""
+    """The stored readings: the last one, and one of each of the last two days (oldest first), for growth."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,29 +32,29 @@ class Kept(BaseModel):
 
 
 class Shelf(Protocol):
-    """One small text, read and replaced."""
+    """One small text that is read and replaced as a unit."""
 
     @property
     def where(self) -> str:
-        """In words."""
+        """The place, for people."""
         ...
 
     def get(self) -> bytes | None:
-        """The text, or None when there is none yet."""
+        """The text; None if there is none yet."""
         ...
 
     def put(self, text: bytes) -> None:
-        """Replace it. Of two writers at once the last wins: either reading serves."""
+        """Replace it. Of two concurrent writers the last wins: either reading will do."""
         ...
 
     def beside(self, name: str) -> Shelf:
-        """The shelf of another text, next to this one."""
+        """Another text in the same place."""
         ...
 
 
 @dataclass(frozen=True)
 class StoreShelf:
-    """In the backup store."""
+    """An object of the backup store."""
 
     store: ObjectStore
     key: str = KEY
@@ -78,7 +78,7 @@ class StoreShelf:
 
 @dataclass(frozen=True)
 class HomeShelf:
-    """Below TMI_OPS_HOME; a file for each environment."""
+    """A file below TMI_OPS_HOME, one for each environment."""
 
     file: Path
 
@@ -100,10 +100,10 @@ class HomeShelf:
 
 
 def open_shelf(settings: Settings) -> Shelf:
-    """The store's shelf; the one at home where no store is configured or it cannot be reached now.
+    """The store; TMI_OPS_HOME where no store is configured, it cannot be reached, or it is encrypted.
 
-    The counters name tables and indexes, and who writes them need not be able to decrypt: so they stay at home, too,
-    where the store is encrypted.
+    The counters name tables and indexes, so they must not be in an encrypted store in the clear, and the machine that
+    writes them may lack the key to read them back.
     """
     if settings.store.age_recipients:
         return HomeShelf(settings.home / settings.environment / KEY)
@@ -115,7 +115,7 @@ def open_shelf(settings: Settings) -> Shelf:
 
 
 def recall(shelf: Shelf) -> Kept | None:
-    """What was kept, or None: nothing yet, unreadable, or written by another version of tmi_ops."""
+    """The stored readings; None: nothing yet, unreadable, or written by another version of tmi_ops."""
     try:
         text = shelf.get()
         return Kept.model_validate_json(text) if text else None
@@ -124,7 +124,7 @@ def recall(shelf: Shelf) -> Kept | None:
 
 
 def window(kept: Kept | None, current: Counters) -> Window:
-    """The reading of now beside what was kept of the same database."""
+    """The current reading together with the stored ones of the same database."""
     if kept is None or not comparable(kept.last, current):
         return Window(current)
     days = tuple(reading for reading in kept.days if comparable(reading, current))
@@ -132,7 +132,7 @@ def window(kept: Kept | None, current: Counters) -> Window:
 
 
 def next_kept(seen: Window) -> Kept | None:
-    """What to keep for the next run, or None to leave what is kept as it is."""
+    """What to store for the next run; None: leave what is stored."""
     current, last, days = seen.current, seen.last, seen.days
     if last is None:
         return Kept(last=current, days=(current,))
@@ -144,7 +144,7 @@ def next_kept(seen: Window) -> Kept | None:
 
 
 def remember(shelf: Shelf, seen: Window) -> bool:
-    """Keep the reading for the next run; False when it could not be kept."""
+    """Store the reading for the next run; False if it could not be stored."""
     kept = next_kept(seen)
     if kept is None:
         return True

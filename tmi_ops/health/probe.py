@@ -23,7 +23,7 @@ READ_ALL_SETTINGS = "pg_read_all_settings"
 
 
 class Area(StrEnum):
-    """What a probe is about. One area is one asset."""
+    """The subject of a probe. Each area is an asset."""
 
     about: str
 
@@ -37,23 +37,23 @@ class Area(StrEnum):
     STORAGE = "storage", "Sizes, growth, bloat, disk and checksums"
     VACUUM = "vacuum", "Autovacuum, statistics and wraparound"
     WAL_AND_REPLICATION = "wal_and_replication", "Checkpoints, WAL, archiving, slots and standbys"
-    INDEXES = "indexes", "Indexes that are broken, missing or wasted"
+    INDEXES = "indexes", "Invalid, duplicate, unused, bloated and missing indexes"
     SCHEMA = "schema", "Migration, schema findings and sequences"
     SECURITY = "security", "TLS and failed logins"
 
 
 @dataclass(frozen=True)
 class Probe(Generic[R]):
-    """One question.
+    """One probe.
 
     Attributes:
         name: stable: it names the asset check, the threshold override and `--probe`.
-        title: what is asked, as a heading.
-        figure: in words, the figure of the reading that the thresholds apply to.
-        read: asks the server; raises `CannotTell` when it cannot.
+        title: what it looks at, as a heading.
+        figure: describes the figure that the thresholds apply to.
+        read: queries the server; raises `CannotTell` if it cannot.
         judge: pure.
-        fits: whether there is anything to ask about an application of this profile.
-        needs: predefined roles without whose rights the answer would be wrong rather than refused.
+        fits: whether the probe applies to an application of this profile.
+        needs: predefined roles without which the reading would be wrong, not refused.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The last verdict of every probe, kept beside the last reading: `tmi-ops status` tells them without asking the server.
+"""The last verdict of every probe, stored beside the last reading, for `tmi-ops status`.
 
-Whoever looks records: the hourly examination, `tmi-ops health`, and of the schema also `tmi-ops check`, every migration
-and the sensor that looks for drift. A look at some probes leaves what is known of the others.
+Written by the hourly examination and `tmi-ops health`; for the schema also by `tmi-ops check`, every migration and the
+sensor that looks for drift. A run of some probes leaves the verdicts of the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAME = "last-verdicts.json"
 
 
 class LastVerdict(BaseModel):
-    """What a probe said last, and when."""
+    """The last verdict of a probe, and when it was given."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -39,7 +39,7 @@ class LastVerdict(BaseModel):
 
 
 class LastVerdicts(BaseModel):
-    """By the name of the probe, in the order they are asked; never empty."""
+    """By the name of the probe, in the order they run; never empty."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -48,24 +48,24 @@ class LastVerdicts(BaseModel):
 
     @property
     def status(self) -> Outcome:
-        """The worst of those that could tell; unknown where none could."""
+        """The worst status, leaving out unknown ones; unknown if all are."""
         told = [one.status for one in self.verdicts.values() if one.status is not Outcome.UNKNOWN]
         return worst_outcome(told) if told else Outcome.UNKNOWN
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
-        """How many probes there are of each status; the worst first."""
+        """The number of probes of each status; the worst first."""
         counted = Counter(one.status for one in self.verdicts.values())
         return {status: counted[status] for status in reversed(VERDICTS)}
 
     @property
     def oldest_at(self) -> datetime:
-        """Since when nothing of it has been looked at anew."""
+        """When the oldest of the verdicts was given."""
         return min(one.at for one in self.verdicts.values())
 
     @property
     def schema_findings(self) -> LastVerdict | None:
-        """Whether the schema is what TMI needs; None: nobody has looked."""
+        """The verdict on the schema; None: it was not checked yet."""
         return self.verdicts.get(SCHEMA_FINDINGS.name)
 
     def at(self, status: Outcome) -> Mapping[str, LastVerdict]:
@@ -74,7 +74,7 @@ class LastVerdicts(BaseModel):
 
 
 def last_verdicts(shelf: Shelf) -> LastVerdicts | None:
-    """What was recorded; None: nothing, or it cannot be read."""
+    """The recorded verdicts; None: there are none, or they cannot be read."""
     try:
         text = shelf.beside(NAME).get()
         found = LastVerdicts.model_validate_json(text) if text else None
@@ -84,10 +84,10 @@ def last_verdicts(shelf: Shelf) -> LastVerdicts | None:
 
 
 def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Answer], *, whole: bool = False) -> bool:
-    """Remember them for the status screen; False when they could not be kept, which spoils nothing else.
+    """Record verdicts for the status screen; False if they could not be stored.
 
     Args:
-        whole: what is known of other probes is forgotten: they are not asked any more.
+        whole: drop the verdicts of all other probes: they are not run any more.
     """
     now = datetime.now(UTC)
     known = None if whole else last_verdicts(shelf)
@@ -104,13 +104,13 @@ def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Answer], *, whole: bool
 
 
 def record_schema(settings: Settings, variables: Mapping[str, str], findings: Sequence[Deviation]) -> bool:
-    """Remember what was found at the schema just now, judged as the probe judges it.
+    """Record the verdict on the schema, judged as the probe judges it.
 
     Args:
         variables: of the environment (`settings.read_variables`); they may override the probe's thresholds.
 
     Raises:
-        SettingsError: such an override is malformed.
+        SettingsError: a threshold is malformed.
     """
     limits = overridden({SCHEMA_FINDINGS.name: SCHEMA_FINDINGS.thresholds}, variables)[SCHEMA_FINDINGS.name]
     verdict = judge_findings(reading_of(findings), limits)

@@ -1,4 +1,4 @@
-"""Every probe there is, in the order a person wants to read them."""
+"""All probes, in the order they are shown."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ PROBES: tuple[AnyProbe, ...] = (
 
 
 def probes_of(profile: Profile) -> tuple[AnyProbe, ...]:
-    """Those that have something to ask about an application of this profile."""
+    """The probes that apply to an application of this profile."""
     return tuple(probe for probe in PROBES if probe.fits(profile))

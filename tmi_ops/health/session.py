@@ -1,4 +1,4 @@
-"""The connection probes ask through: each question in a short read-only transaction of its own, within limits."""
+"""The connection that probes query: each query in a short read-only transaction of its own, within limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tmi_ops.settings import PostgresSettings
 T = TypeVar("T")
 
 MONITOR_ROLE = "pg_monitor"
-# A probe must never stand in a queue of locks in which others would wait behind it.
+# A probe that waits for a lock must not make others wait behind it.
 LOCK_TIMEOUT_S = 1.0
 
 _SERVER = """
@@ -48,7 +48,7 @@ FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
 
 @dataclass(frozen=True)
 class Server:
-    """What the server says of itself and of our role. `rights`: the predefined roles whose rights we have."""
+    """The server and our role. `rights`: the predefined roles whose privileges it has."""
 
     version: str
     version_num: int
@@ -68,12 +68,12 @@ class Server:
 
 @dataclass
 class ProbeSession:
-    """What a probe may ask of.
+    """What a probe may query.
 
     Attributes:
         timeout_s: of each statement.
-        exact_bloat: measure bloat by reading the tables whole, where the server can.
-        reader: a login that may read the application's tables, for its own checks; None: as the session itself.
+        exact_bloat: measure bloat with pgstattuple, which reads entire tables.
+        reader: a login that may read the application's tables, for its own checks; None: the session's own login.
     """
 
     connection: psycopg.Connection[Any]
@@ -100,7 +100,7 @@ class ProbeSession:
 
     @property
     def window(self) -> Window:
-        """The counters of now beside those of earlier readings."""
+        """The current counters together with earlier readings."""
         if self._window is None:
             raise AssertionError("the counters are read before the probes")
         return self._window
@@ -111,10 +111,10 @@ class ProbeSession:
 
     @property
     def schema(self) -> SchemaState:
-        """TMI's schema beside its models, read once for all probes that ask.
+        """TMI's schema compared with its models, read once for all probes.
 
         Raises:
-            CannotTell: it could not be read: by this role, in time, or for a lock; once is enough to know.
+            CannotTell: it could not be read: no privilege, too slow, or locked. It is not tried again.
         """
         if self._schema is None:
             self._schema = self._read_schema()
@@ -143,37 +143,37 @@ class ProbeSession:
             return CannotTell(Cause.REFUSED, error.message, error.hint)
 
     def rows(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """Ask, and take each row as a dict."""
+        """Run the query; each row as a dict."""
         with limited(self.connection, self.timeout_s):
             return self.connection.cursor(row_factory=dict_row).execute(query, parameters or None).fetchall()
 
     def row(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> dict[str, Any]:
-        """Ask for the one row there is."""
+        """Run a query that returns one row."""
         return self.rows(query, parameters)[0]
 
     def read(self, kind: type[T], query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> tuple[T, ...]:
-        """Ask, and make a `kind` of each row; columns are its fields."""
+        """Run the query; each row as a `kind`, whose fields are the columns."""
         with limited(self.connection, self.timeout_s):
             return tuple(self.connection.cursor(row_factory=class_row(kind)).execute(query, parameters or None))
 
     def permitted(
         self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()
     ) -> list[dict[str, Any]] | None:
-        """Ask; None when the role may not."""
+        """Run the query; None if the role may not."""
         try:
             return self.rows(query, parameters)
         except psycopg.errors.InsufficientPrivilege:
             return None
 
     def in_schema_of(self, extension: str, query: LiteralString) -> sql.Composed | None:
-        """The query with `{schema}` filled in; None when this database lacks the extension."""
+        """The query with `{schema}` filled in; None if this database lacks the extension."""
         schema = self.extensions.get(extension)
         if schema is None:
             return None
         return sql.SQL(query).format(schema=sql.Identifier(schema))
 
     def require(self, rights: Sequence[str]) -> None:
-        """See that the role has the rights of these predefined roles.
+        """Check that the role has the privileges of these predefined roles.
 
         Raises:
             CannotTell: it lacks one; the remedy is the GRANT.
@@ -182,8 +182,8 @@ class ProbeSession:
         if missing:
             raise CannotTell(
                 Cause.RIGHT,
-                f"The role {self.server.role} sees its own sessions only: it lacks {', '.join(missing)}.",
-                f"let it see all: pg_monitor includes {', '.join(missing)}",
+                f"The role {self.server.role} lacks {', '.join(missing)}, so it sees only its own sessions.",
+                f"grant it pg_monitor, which includes {', '.join(missing)}",
                 (self.grant(MONITOR_ROLE),),
             )
 
@@ -194,7 +194,7 @@ class ProbeSession:
 
 @contextmanager
 def limited(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
-    """A read-only transaction in which no statement runs or waits for long, and names mean PostgreSQL's own first."""
+    """A read-only transaction with limits on run time and lock waits, in which names mean PostgreSQL's own first."""
     with connection.transaction():
         connection.execute(
             "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true), "
@@ -205,13 +205,13 @@ def limited(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[N
 
 
 def explain(error: psycopg.Error, session: ProbeSession) -> CannotTell:
-    """Why a probe's query failed, and what would cure it."""
+    """Why a probe's query failed, and what to do."""
     said = first_line(error).rstrip(".")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return CannotTell(
             Cause.RIGHT,
-            f"The role {session.server.role} may not ask: {said}.",
-            "let the role monitor",
+            f"The role {session.server.role} lacks a privilege: {said}.",
+            "grant the role pg_monitor",
             (session.grant(MONITOR_ROLE),),
         )
     if isinstance(error, psycopg.errors.QueryCanceled):
@@ -224,8 +224,8 @@ def explain(error: psycopg.Error, session: ProbeSession) -> CannotTell:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return CannotTell(
             Cause.REFUSED,
-            "A table it must look at is locked (an ALTER TABLE or VACUUM FULL runs).",
-            "see who holds the lock",
+            "A table that the probe reads is locked (ALTER TABLE or VACUUM FULL is running).",
+            "find out who holds the lock",
             ("tmi-ops health --probe blocked_sessions",),
         )
-    return CannotTell(Cause.REFUSED, f"The query failed: {said}.", "tell us with the version of PostgreSQL", ())
+    return CannotTell(Cause.REFUSED, f"The query failed: {said}.", "report this with the version of PostgreSQL", ())

@@ -1,4 +1,4 @@
-"""From which figure on a reading is a warning, and from which it is critical; and how a person changes that."""
+"""The figures from which a reading is a warning or critical, and how to override them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIABLE_PREFIX = "TMI_OPS_HEALTH_"
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Two limits on one figure; None: never. `unit` is the figure's, `lower_is_worse` where little is bad."""
+    """Two limits on one figure; None: never. `lower_is_worse`: low figures are bad."""
 
     warning: float | None
     critical: float | None
@@ -21,7 +21,7 @@ class Thresholds:
     lower_is_worse: bool = False
 
     def status(self, figure: float) -> Outcome:
-        """A figure that reaches a limit has crossed it."""
+        """The outcome for a figure; reaching a limit counts as crossing it."""
         for limit, status in ((self.critical, Outcome.CRITICAL), (self.warning, Outcome.WARNING)):
             if limit is not None and (figure <= limit if self.lower_is_worse else figure >= limit):
                 return status
@@ -41,14 +41,14 @@ class Thresholds:
 def overridden(
     defaults: Mapping[str, Thresholds], variables: Mapping[str, str], options: Iterable[str] = ()
 ) -> dict[str, Thresholds]:
-    """The thresholds in force: a command's options win over variables, these over the defaults.
+    """The thresholds in force: options override variables, which override the defaults.
 
     Args:
         variables: of the environment; `TMI_OPS_HEALTH_CONNECTIONS=70,90` is read for the probe `connections`.
         options: `connections=70,90`; an empty half (`70,`) means never.
 
     Raises:
-        SettingsError: an override is malformed, or an option names no probe.
+        SettingsError: an override is malformed, or an option names an unknown probe.
     """
     given: dict[str, tuple[str, str]] = {}
     for name in defaults:
@@ -59,8 +59,8 @@ def overridden(
         name, _, text = option.partition("=")
         if name not in defaults:
             raise SettingsError(
-                f"--threshold {option}: there is no probe {name!r}.",
-                hint=f"name one of {', '.join(sorted(defaults))}",
+                f"--threshold {option} names an unknown probe: {name!r}.",
+                hint=f"use one of {', '.join(sorted(defaults))}",
             )
         given[name] = (f"--threshold {name}", text)
     return {**defaults, **{name: _parse(defaults[name], *override) for name, override in given.items()}}
@@ -73,14 +73,14 @@ def _parse(default: Thresholds, where: str, text: str) -> Thresholds:
     except ValueError:
         raise SettingsError(
             f"{where} is malformed: {text!r} is not two numbers.",
-            hint="write warning,critical as in 70,90; leave a half empty for never",
+            hint="write warning,critical, such as 70,90; leave one empty for never",
         ) from None
     changed = replace(default, warning=warning, critical=critical)
     if warning is None or critical is None:
         return changed
     if (critical > warning) if default.lower_is_worse else (critical < warning):
         raise SettingsError(
-            f"{where} is malformed: in {text!r} critical would come before warning.",
-            hint=f"give the {'higher' if default.lower_is_worse else 'lower'} figure first",
+            f"{where} is malformed: {text!r} reaches critical before warning.",
+            hint=f"put the {'higher' if default.lower_is_worse else 'lower'} number first",
         )
     return changed

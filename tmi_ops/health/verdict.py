@@ -1,4 +1,4 @@
-"""What a probe finds: a reading, and the verdict on it."""
+"""The result of a probe: a reading, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tmi_ops.checks.finding import Answer, Outcome, advise, judged
 Row = Mapping[str, Any]
 
 
-# How a probe's answer may end: each has something to look at.
+# The outcomes of a probe: it always has something to look at, so NOT_APPLICABLE and SKIPPED are not among them.
 VERDICTS = (Outcome.OK, Outcome.UNKNOWN, Outcome.WARNING, Outcome.CRITICAL)
 
 
 class Cause(StrEnum):
-    """Why a probe could not tell."""
+    """Why the outcome of a probe is unknown."""
 
-    RIGHT = "right"  # the role may not ask
+    RIGHT = "right"  # the role lacks a privilege
     EXTENSION = "extension"  # an extension or a setting of the server is missing
-    TOO_EARLY = "too early"  # a rate needs a second reading; it comes by itself
-    NOT_VISIBLE = "not visible"  # it cannot be seen from where we stand
+    TOO_EARLY = "too early"  # a rate needs a second reading; nothing to do
+    NOT_VISIBLE = "not visible"  # it cannot be seen from this machine
     REFUSED = "refused"  # the query failed or took too long
 
 
@@ -31,8 +31,8 @@ class CannotTell(Exception):
 
     Args:
         what: why, one sentence.
-        advice: what would cure it, one sentence.
-        remedy: the exact SQL or settings that cure it.
+        advice: what to do about it, one sentence.
+        remedy: the exact SQL or settings.
     """
 
     def __init__(self, cause: Cause, what: str, advice: str = "", remedy: Sequence[str] = ()) -> None:
@@ -44,29 +44,29 @@ class CannotTell(Exception):
 
 
 def verdict(outcome: Outcome, summary: str, advice: str = "", remedy: Sequence[str] = ()) -> Answer:
-    """The judgement of one reading.
+    """The answer of a probe that has a reading.
 
     Args:
         summary: the reading in human units, one line.
-        advice: what to do, one line; may be empty when all is well.
-        remedy: the exact SQL, settings or commands that help, as they can be pasted.
+        advice: what to do, one line; may be empty if the outcome is OK.
+        remedy: the exact SQL, settings or commands, ready to paste.
     """
     return judged(outcome, summary, advice=advise(advice, *remedy))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a probe's query found: facts only."""
+    """What a probe's query returned: facts only."""
 
     def numbers(self) -> Mapping[str, float]:
-        """What is worth plotting over runs, by a name that carries its unit."""
+        """The figures to plot over runs, by a name that includes the unit."""
         return {}
 
     def rows(self) -> Sequence[Row]:
-        """The table behind the figure, the most important first."""
+        """The table behind the figure, the most important rows first."""
         return ()
 
 
 def as_row(item: Any, **renamed: Any) -> Row:
-    """The fields of a dataclass as a table's row; `renamed` adds or replaces."""
+    """The fields of a dataclass as a table row; `renamed` adds or replaces fields."""
     return {field.name: getattr(item, field.name) for field in fields(item)} | renamed

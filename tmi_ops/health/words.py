@@ -1,4 +1,4 @@
-"""Readings in human units, and queries shown without what was in them."""
+"""Formats readings for people, and queries without their literals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 _SHOWN_OF_A_QUERY = 100
 
-# Strings (also with backslash escapes and in dollar quotes), comments and numbers: whatever an application may have put
-# a secret into. What stays open at the end was cut off by track_activity_query_size, so it goes to the end.
+# Strings (also with backslash escapes and in dollar quotes), comments and numbers: anything that may hold a secret. A
+# literal without an end was cut off by track_activity_query_size, so it reaches to the end.
 _LITERALS = re.compile(
     r"""
       (?<!\w)[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)
@@ -27,13 +27,13 @@ def count_words(count: float, noun: str, plural: str | None = None) -> str:
 
 
 def list_words(names: list[str] | tuple[str, ...], shown: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of others."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
 def query_shape(query: str | None) -> str:
-    """A query on one line without its literals, so that it can be shown, kept and sent on."""
+    """A query on one line without its literals, safe to show, store and send."""
     shape = " ".join(_LITERALS.sub("?", query or "").split())
     return shape if len(shape) <= _SHOWN_OF_A_QUERY else shape[: _SHOWN_OF_A_QUERY - 1] + "…"
 

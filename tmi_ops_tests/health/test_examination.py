@@ -141,9 +141,9 @@ def test_probes_are_chosen_by_name_or_left_out_by_the_environment() -> None:
     without = chosen([], {"TMI_OPS_HEALTH_SKIP": "disk_space, failed_logins"})
     assert len(without) == len(PROBES) - 2
     assert [probe.name for probe in chosen(["disk_space"], {"TMI_OPS_HEALTH_SKIP": "disk_space"})] == ["disk_space"]
-    with pytest.raises(SettingsError, match="--probe names no probe: lokcs"):
+    with pytest.raises(SettingsError, match="--probe names an unknown probe: lokcs"):
         chosen(["lokcs"], {})
-    with pytest.raises(SettingsError, match="TMI_OPS_HEALTH_SKIP names no probe: disk"):
+    with pytest.raises(SettingsError, match="TMI_OPS_HEALTH_SKIP names an unknown probe: disk"):
         chosen([], {"TMI_OPS_HEALTH_SKIP": "disk"})
 
 

@@ -126,7 +126,7 @@ def test_a_foreign_key_of_a_large_table_without_an_index_is_found_and_the_remedy
     assert [key.table_name for key in found.reading.keys] == ["public.child", "public.small"]
     assert found.answer.advice.sql == ("CREATE INDEX CONCURRENTLY ON public.child (pa, pb);",)
     sql("CREATE INDEX other_order ON child (pb, pa, id)")
-    assert probe(database, "foreign_keys_without_index").answer.seen == "none of a large table; 1 more of small tables"
+    assert probe(database, "foreign_keys_without_index").answer.seen == "none on a large table; 1 on small tables"
 
 
 def test_an_index_that_guarantees_something_else_or_that_replication_goes_by_is_not_superfluous(

@@ -134,7 +134,7 @@ def test_sessions_are_only_named_unless_their_end_is_asked_for() -> None:
     plan = planned(idle_in_transaction=idle)
     assert plan.empty
     assert [one.subject for one in plan.left_out] == ["pid 1 (app, shop, local)"]
-    assert "only `--terminate` ends it" in plan.left_out[0].reason
+    assert "use `--terminate` to end it" in plan.left_out[0].reason
 
 
 def test_sessions_are_ended_first_but_never_a_superusers_or_our_own() -> None:

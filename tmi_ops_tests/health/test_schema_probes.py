@@ -44,7 +44,7 @@ def test_a_missing_table_is_critical_and_a_missing_check_a_step_to_take(migrated
     findings = probe(migrated, "schema_findings")
     assert findings.outcome is Outcome.CRITICAL
     assert "timmy_usage: The table is missing." in findings.answer.advice.text
-    assert "1 beside what TMI's models know" in findings.answer.seen
+    assert "1 not in TMI's models" in findings.answer.seen
     steps = probe(migrated, "migration")
     assert steps.outcome is Outcome.WARNING
     assert "1 step to take: create table timmy_usage" in steps.answer.seen

@@ -43,7 +43,7 @@ def test_growth_is_measured_between_readings_and_names_the_table_that_grew(
 def test_a_first_reading_shows_sizes_and_says_that_growth_comes_later(database: PostgresSettings) -> None:
     found = probe(database, "sizes")
     assert found.outcome is Outcome.OK
-    assert "growth comes with the next reading" in found.answer.seen
+    assert "growth is known from the next reading on" in found.answer.seen
 
 
 def test_a_locked_table_does_not_hold_the_sizes_of_the_others_up(database: PostgresSettings, sql: Run) -> None:
@@ -145,7 +145,7 @@ def critical(found: Any) -> Any:
 @pytest.mark.slow
 def test_a_page_the_disk_damaged_is_critical(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> None:
     with throwaway_server(programs, tmp_path_factory.mktemp("damaged")) as damaged:
-        assert probe(damaged.address, "checksum_failures").answer.seen == "checksums are on, no page failed"
+        assert probe(damaged.address, "checksum_failures").answer.seen == "data checksums are on; no page has failed"
         with connect(damaged.address) as connection:
             run_on(connection, "CREATE TABLE victim AS SELECT generate_series(1, 1000)", "CHECKPOINT")
         with connect(damaged.address, "template1") as connection:

@@ -49,12 +49,12 @@ def test_a_malformed_override_is_refused_with_how_to_write_it(text: str) -> None
 
 def test_where_little_is_bad_the_lower_figure_is_the_critical_one() -> None:
     assert overridden({"a": LOW}, {}, ["a=50,20"])["a"].critical == 20
-    with pytest.raises(SettingsError, match="critical would come before warning"):
+    with pytest.raises(SettingsError, match="reaches critical before warning"):
         overridden({"a": LOW}, {}, ["a=20,50"])
 
 
 def test_an_option_that_names_no_probe_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no probe 'conections'"):
+    with pytest.raises(SettingsError, match="unknown probe: 'conections'"):
         overridden({"connections": HIGH}, {}, ["conections=1,2"])
 
 

@@ -51,7 +51,7 @@ def test_a_table_with_autovacuum_off_is_called_by_name(database: PostgresSetting
     )
     found = probe(database, "autovacuum")
     assert found.outcome is Outcome.CRITICAL
-    assert "autovacuum is switched off for public.odd" in found.answer.advice.text
+    assert "switch autovacuum on again for public.odd" in found.answer.advice.text
     assert found.answer.advice.sql[0] == "ALTER TABLE public.odd RESET (autovacuum_enabled);"
 
 
@@ -150,7 +150,7 @@ def test_multixacts_on_their_way_to_wraparound_are_critical(aged: PostgresSettin
 def test_transactions_on_their_way_to_wraparound_are_critical_with_what_to_freeze(aged: PostgresSettings) -> None:
     found = probe(aged, "transaction_wraparound")
     assert found.outcome is Outcome.CRITICAL
-    assert "56.0 % of the way to refusing writes: postgres is 1,199,999," in found.answer.seen
+    assert "56.0 % of the way to refusing writes: the oldest row of database postgres is 1,199" in found.answer.seen
     assert isinstance(found.reading, Wraparound)
     assert found.reading.tables[0].age == found.reading.databases[0].age
     assert found.answer.advice.sql[0] == f"VACUUM (FREEZE, VERBOSE) {found.reading.tables[0].name};"

@@ -40,7 +40,7 @@ def said(status: Verdict, summary: str, advice: str = "", minutes: float = 12) -
 
 WELL = {probe.name: said(Verdict.OK, "well") for probe in probes_of(TMI)} | {
     "failed_logins": said(Verdict.UNKNOWN, "the role may not read the log"),
-    "schema_findings": said(Verdict.OK, "nothing that TMI needs differs"),
+    "schema_findings": said(Verdict.OK, "matches what TMI needs"),
 }
 SICK = WELL | {
     "connections": said(Verdict.CRITICAL, "96 of 97 connections in use", "end idle sessions"),

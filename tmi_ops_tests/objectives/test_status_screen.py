@@ -64,7 +64,7 @@ def test_one_screen_tells_how_far_back_and_how_long() -> None:
         "hourly health in 7 min",
         "47.0 GB in 4,190 objects: base 36.0 GB, WAL 9.0 GB, logical 2.0 GB",
         "Health      ✓ 1 unknown, 33 ok; read 12 min ago",
-        "Schema      ✓ nothing that TMI needs differs; read 12 min ago",
+        "Schema      ✓ matches what TMI needs; read 12 min ago",
         "none open",
     ):
         assert said in screen

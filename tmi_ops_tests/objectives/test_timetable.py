@@ -109,7 +109,7 @@ def test_things_run_by_themselves_where_data_matter_and_on_a_laptop_when_asked()
 
 @pytest.mark.parametrize(
     ("variables", "words"),
-    [({AUTOMATION_VARIABLE: "maybe"}, "neither on nor off"), ({TIMEZONE_VARIABLE: "Mars/Base"}, "no time zone")],
+    [({AUTOMATION_VARIABLE: "maybe"}, "neither on nor off"), ({TIMEZONE_VARIABLE: "Mars/Base"}, "unknown time zone")],
 )
 def test_a_switch_or_a_time_zone_that_means_nothing_is_refused(variables: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):

@@ -1,4 +1,4 @@
-"""Taking the steps of a plan within its limits. A step that cannot be taken is left out; the others go on."""
+"""Runs the steps of a plan within its limits. A step that cannot be run is skipped; the others go on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import psycopg
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, OpsError, first_line
 from tmi_ops.health.maintenance.limits import Limits
 from tmi_ops.health.maintenance.sessions import end_session
@@ -25,7 +26,7 @@ from tmi_ops.words import time_words
 Maintained = Vacuum | Analyze | DropLeftover | Rebuild
 Outcome = Literal["done", "left out", "failed"]
 
-# The first eight bytes of SHA-256 of "tmi_ops.health.maintenance", so that no other program takes it by chance.
+# The first eight bytes of SHA-256 of "tmi_ops.health.maintenance", so that no other program uses it by chance.
 MAINTENANCE_LOCK = int.from_bytes(bytes.fromhex("071b7ad255923816"), "big")
 
 _MAY_SIGNAL = """
@@ -59,7 +60,7 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a step. `note`: what was done, or why not and what helps."""
+    """The result of a step. `note`: what was done, or why not and what to do."""
 
     step: Step
     outcome: Outcome
@@ -68,11 +69,11 @@ class Taken:
 
 
 class _LeaveOut(Exception):
-    """The step is not to be taken; the message says why."""
+    """The step must be skipped; the message says why."""
 
 
 def within_rights(postgres: PostgresSettings, plan: Plan) -> Plan:
-    """The plan without what the role may not do: the server would pass such a table over with a warning.
+    """The plan without the steps the role may not run: the server would skip such a table with only a warning.
 
     Raises:
         DatabaseError: the server could not be reached.
@@ -82,7 +83,7 @@ def within_rights(postgres: PostgresSettings, plan: Plan) -> Plan:
         for step in plan.steps:
             if isinstance(step, EndSession):
                 may = _value(connection, _MAY_SIGNAL, step.pid)
-                lacks = "" if may else f"{postgres.user} is no member of pg_signal_backend"
+                lacks = "" if may else f"{postgres.user} is not a member of pg_signal_backend"
             else:
                 lacks = "" if _may_maintain(connection, step) else f"{postgres.user} does not own {step.table}"
             if lacks:
@@ -93,14 +94,15 @@ def within_rights(postgres: PostgresSettings, plan: Plan) -> Plan:
 
 
 def execute(postgres: PostgresSettings, plan: Plan, limits: Limits, report: Report) -> tuple[Taken, ...]:
-    """Take the steps one after the other, each committed on its own.
+    """Run the steps one after another, each committed by itself.
 
-    Nothing begins after the window has closed or `max_duration_s` has passed; what runs then is broken off and clears
-    up after itself.
+    No step begins after the window has closed or `max_duration_s` has passed; the step that is running then is
+    cancelled and cleaned up.
 
     Raises:
-        OpsError: the maintenance window is closed, or another maintenance runs.
-        DatabaseError: the server could not be reached, is a standby, or was lost in between; the steps before stay.
+        OpsError: the maintenance window is closed.
+        DatabaseError: the server could not be reached, is a standby, or runs another maintenance; or the connection was
+            lost, and the steps before remain done.
     """
     deadline = time.monotonic() + _time_allowed(limits)
     if plan.empty:
@@ -125,28 +127,31 @@ def _time_allowed(limits: Limits) -> float:
     remaining = limits.window.remaining(datetime.now(UTC))
     if remaining is None:
         raise OpsError(
-            f"The maintenance window is closed: it is {limits.window.describe()}.",
-            hint="wait for it, or give --window another (`--plan` shows at any time what would be done)",
+            f"The maintenance window ({limits.window.describe()}) is closed.",
+            hint="wait for it, or set another with --window; `tmi-ops maintain --plan` works at any time",
+            code=Code.WINDOW_CLOSED,
         )
     return min(limits.max_duration_s, remaining.total_seconds())
 
 
 @contextlib.contextmanager
 def _alone(connection: psycopg.Connection[Any], postgres: PostgresSettings) -> Iterator[None]:
-    """Hold the advisory lock of maintenance, so that two runs do not do the same work.
+    """Hold maintenance's advisory lock, so that two runs do not do the same work.
 
     Raises:
-        DatabaseError: the server is a standby, or another maintenance holds the lock.
+        DatabaseError: the server is a standby, or another run holds the lock.
     """
     if _value(connection, "SELECT pg_is_in_recovery()"):
         raise DatabaseError(
-            f"{postgres.describe()} is a standby: it can only be read.",
-            hint="set POSTGRES_HOST to the primary; its standbys follow by themselves",
+            f"{postgres.describe()} is a standby, and standbys are read-only.",
+            hint="set POSTGRES_HOST to the primary; the standbys replay its maintenance",
+            code=Code.STANDBY,
         )
     if not _value(connection, "SELECT pg_try_advisory_lock(%s)", MAINTENANCE_LOCK):
         raise DatabaseError(
-            "Another maintenance of this database is running.",
+            f"Another maintenance run is working on {postgres.describe()}.",
             hint="wait until it is done: SELECT * FROM pg_stat_activity WHERE application_name = 'tmi_ops'",
+            code=Code.MAINTENANCE_RUNNING,
             transient=True,
         )
     yield  # the lock goes with the connection
@@ -159,12 +164,12 @@ def _take(connection: psycopg.Connection[Any], step: Step, limits: Limits, deadl
         return Taken(step, outcome, note, time.monotonic() - started)
 
     if started >= deadline:
-        return taken("left out", "the time was up")
+        return taken("left out", "the time limit of the run was reached")
     try:
         _limit(connection, step, limits, deadline - started)
         if isinstance(step, EndSession):
             done = end_session(connection, step, limits)
-            return taken("done", done) if done else taken("left out", "it had moved on by itself")
+            return taken("done", done) if done else taken("left out", "the session had already moved on")
         _look_again(connection, step)
         connection.execute(step.sql.encode())
     except KeyboardInterrupt:
@@ -174,11 +179,11 @@ def _take(connection: psycopg.Connection[Any], step: Step, limits: Limits, deadl
     except _LeaveOut as reason:
         return taken("left out", str(reason))
     except psycopg.errors.LockNotAvailable:
-        return taken("left out", f"its lock was not to be had in time.{_clear_away(connection, step, limits)}")
+        return taken("left out", f"its lock was not granted in time.{_clear_away(connection, step, limits)}")
     except psycopg.errors.QueryCanceled:
-        return taken("left out", f"the time was up, it was broken off.{_clear_away(connection, step, limits)}")
+        return taken("left out", f"cancelled at the run's time limit.{_clear_away(connection, step, limits)}")
     except psycopg.errors.InsufficientPrivilege as error:
-        right = "pg_signal_backend" if isinstance(step, EndSession) else "the right of the table's owner"
+        right = "pg_signal_backend" if isinstance(step, EndSession) else "the privileges of the table's owner"
         return taken("failed", f"{_first_line(error)}: it needs {right}")
     except TimeoutError as error:
         return taken("failed", str(error))
@@ -198,28 +203,28 @@ def _limit(connection: psycopg.Connection[Any], step: Step, limits: Limits, rema
 
 
 def _look_again(connection: psycopg.Connection[Any], step: Maintained) -> None:
-    """See that the step is still what the plan took it for.
+    """Check that the step still fits the state of the database.
 
     Raises:
-        _LeaveOut: it is not, or the role may not take it.
+        _LeaveOut: it does not, or the role may not run it.
     """
     if not _may_maintain(connection, step):
-        raise _LeaveOut(f"{connection.info.user} does not own {step.table}, so the server would pass it over")
+        raise _LeaveOut(f"{connection.info.user} does not own {step.table}, so the server would skip it")
     if isinstance(step, DropLeftover | Rebuild):
         if connection.execute(_MIGRATION_RUNS, (MIGRATION_LOCK,)).fetchone() is not None:
             raise _LeaveOut("a migration is running")
         state = connection.execute(_INDEX_STATE, (step.index,)).fetchone()
         if state is None:
-            raise _LeaveOut("it is not there any more")
+            raise _LeaveOut("the index no longer exists")
         valid, being_built = state
         if being_built:
-            raise _LeaveOut("an index of its table is being built now")
+            raise _LeaveOut(f"an index of {step.table} is being built")
         if isinstance(step, DropLeftover) and (valid or not _is_valid(connection, step.original)):
-            raise _LeaveOut(f"it is valid now, or {step.original} no longer is")
+            raise _LeaveOut(f"the index is valid now, or {step.original} no longer is")
 
 
 def _may_maintain(connection: psycopg.Connection[Any], step: Maintained) -> bool:
-    """VACUUM and ANALYZE pass a table over with no more than a warning where the role lacks the right."""
+    """Without the privilege, VACUUM and ANALYZE skip a table with only a warning."""
     newer = connection.info.server_version // 10000 >= MAINTAIN
     owner = connection.execute(_IS_OWNER, (step.table,)).fetchone()
     if owner is not None and owner[0]:
@@ -233,9 +238,9 @@ def _is_valid(connection: psycopg.Connection[Any], index: str) -> bool:
 
 
 def _clear_away(connection: psycopg.Connection[Any], step: Step, limits: Limits) -> str:
-    """Drop the invalid index that a rebuild which did not finish leaves beside its original.
+    """Drop the invalid index that an unfinished rebuild leaves beside the original.
 
-    The drop waits for the same transactions as the rebuild did, so it may not be possible now.
+    The drop waits for the same transactions as the rebuild did, so it may not succeed yet.
     """
     if not isinstance(step, Rebuild):
         return ""
@@ -248,8 +253,8 @@ def _clear_away(connection: psycopg.Connection[Any], step: Step, limits: Limits)
         try:
             connection.execute(f"DROP INDEX CONCURRENTLY {index}".encode())
         except psycopg.Error:
-            return f" {index} is left; no query uses it, and the next run drops it."
-    return " Nothing of it is left." if left else ""
+            return f" {index} remains: no query uses it, and the next run drops it."
+    return " The unfinished index was dropped." if left else ""
 
 
 def _value(connection: psycopg.Connection[Any], query: Any, *parameters: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How far maintenance may go: when, how long, and what it waits for."""
+"""The limits of a maintenance run: when, how long, and how long it waits for locks."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _WINDOW = re.compile(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*")
 
 @dataclass(frozen=True)
 class Window:
-    """The same hours every day, in one time zone; `23:00-04:00` reaches over midnight."""
+    """The same hours every day, in one time zone; `23:00-04:00` spans midnight."""
 
     begin: time
     end: time
     zone: ZoneInfo
 
     def remaining(self, now: datetime) -> timedelta | None:
-        """How long the window stays open, or None when it is closed."""
+        """How long the window stays open; None if it is closed."""
         local = now.astimezone(self.zone)
         for day in (local.date() - timedelta(days=1), local.date()):
             begin = datetime.combine(day, self.begin, self.zone)
             ends = day if self.begin < self.end else day + timedelta(days=1)
             end = datetime.combine(ends, self.end, self.zone)
             if begin <= local < end:
-                # Both in UTC: the difference of two local times leaves out an hour that summer time takes or gives.
+                # Both in UTC: the difference of two local times ignores a change to or from summer time.
                 return end.astimezone(ZoneInfo("UTC")) - now.astimezone(ZoneInfo("UTC"))
         return None
 
@@ -40,7 +40,7 @@ class Window:
 
 
 def parse_window(text: str, zone: str) -> Window:
-    """Read `01:00-05:00`.
+    """Parse `01:00-05:00`.
 
     Raises:
         SettingsError: it is malformed, empty, or the time zone is unknown.
@@ -48,7 +48,7 @@ def parse_window(text: str, zone: str) -> Window:
     known = known_zone(zone)
     hours = _hours(text)
     if hours is None or hours[0] == hours[1]:
-        raise SettingsError(f"The maintenance window is malformed: {text!r}.", hint="write it as 01:00-05:00")
+        raise SettingsError(f"The maintenance window is malformed: {text!r}.", hint="write it like 01:00-05:00")
     return Window(*hours, known)
 
 
@@ -62,7 +62,8 @@ def known_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
         raise SettingsError(
-            f"{TIMEZONE_VARIABLE} names no time zone: {name!r}.", hint="write one like Europe/Zurich or UTC"
+            f"{TIMEZONE_VARIABLE} names an unknown time zone: {name!r}.",
+            hint="use a name such as Europe/Zurich or UTC",
         ) from None
 
 
@@ -82,13 +83,13 @@ class Limits:
     """What a run may do.
 
     Attributes:
-        kinds: of steps that are planned at all.
-        terminate: whether sessions may be ended; without it they are only named.
-        idle_s, running_s: from when on a transaction that sits idle, or a query that runs, is ended.
+        kinds: of the steps to plan.
+        terminate: whether sessions may be ended; otherwise they are only listed.
+        idle_s, running_s: end a session after this long idle in a transaction, or a query after running this long.
         lock_timeout_s: how long VACUUM and ANALYZE wait for their lock.
-        concurrent_wait_s: how long a CONCURRENTLY waits for older transactions; it holds nobody up meanwhile.
-        max_duration_s: after this no step begins, and the one that runs is broken off.
-        grace_s: how long a cancelled query may take to end before its session is.
+        concurrent_wait_s: how long a CONCURRENTLY waits for older transactions; it blocks nobody meanwhile.
+        max_duration_s: after this, no step begins, and the running one is cancelled.
+        grace_s: how long a cancelled query may take to end before its session is ended.
     """
 
     kinds: frozenset[Kind] = field(default_factory=lambda: frozenset(KINDS))

@@ -1,4 +1,4 @@
-"""From health's results to a plan. Pure."""
+"""Plans maintenance from health's results. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tmi_ops.health.probes.vacuum import Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
 from tmi_ops.words import size_words, time_words
 
-# What a plan rests on.
+# The probes that a plan needs.
 PROBES = (
     "idle_in_transaction",
     "long_running_queries",
@@ -28,12 +28,12 @@ PROBES = (
     "index_bloat",
     "disk_space",
 )
-# A new index is built while the old one is there; the rest of the disk belongs to WAL and to everybody else.
+# The new index is built while the old one exists, and its WAL and everything else need disk, too.
 _DISK_FACTOR = 2
 
 
 def plan_maintenance(results: Sequence[Examined], limits: Limits) -> Plan:
-    """What to do about these results: sessions first, as they keep rows alive; then tables; then indexes.
+    """The plan for these results: sessions first, as they keep dead rows from being removed; then tables, then indexes.
 
     Args:
         results: of at least the probes in PROBES.
@@ -70,12 +70,12 @@ def _sessions(results: dict[str, Examined], limits: Limits) -> Iterator[EndSessi
 
 
 def _session(session: Session, limits: Limits, *, idle: bool) -> EndSession | LeftOut:
-    what = "sits idle in a transaction" if idle else "runs a query"
+    what = "idle in a transaction" if idle else "has been running a query"
     reason = f"{what} for {time_words(session.seconds)}"
     if session.privileged:
-        return LeftOut(session.describe(), f"{reason}, but its role is a superuser or replicates: end it by hand")
+        return LeftOut(session.describe(), f"{reason}, but its role is a superuser or has REPLICATION: end it by hand")
     if not limits.terminate:
-        return LeftOut(session.describe(), f"{reason}: only `--terminate` ends it")
+        return LeftOut(session.describe(), f"{reason}: use `--terminate` to end it")
     return EndSession(session.pid, session.backend_start, session.xact_start, idle, session.describe(), reason)
 
 
@@ -91,12 +91,12 @@ def _vacuums(results: dict[str, Examined]) -> Iterator[Vacuum | LeftOut]:
                 yield Vacuum(table.name, f"its oldest row is {table.age:,} {reading.what}s old", freeze=True)
         elsewhere = [one.name for one in reading.databases if not one.is_ours and one.age >= reading.freeze_at]
         for database in elsewhere:
-            yield LeftOut(f"database {database}", f"it is old in {reading.what}s, too: run maintenance there")
+            yield LeftOut(f"database {database}", f"has old {reading.what}s, too: run maintenance there")
     upkeep = results["autovacuum"]
     if isinstance(upkeep.reading, Upkeep):
         for due in sorted(upkeep.reading.tables, key=lambda one: -one.vacuum_due):
             if upkeep.thresholds.crossed(due.vacuum_due) and due.name not in frozen:
-                yield Vacuum(due.name, f"{due.dead:,} dead rows, autovacuum comes at {due.vacuum_at:,.0f}")
+                yield Vacuum(due.name, f"{due.dead:,} dead rows, autovacuum is due at {due.vacuum_at:,.0f}")
 
 
 def _analyzes(results: dict[str, Examined]) -> Iterator[Analyze]:
@@ -104,7 +104,7 @@ def _analyzes(results: dict[str, Examined]) -> Iterator[Analyze]:
     if isinstance(statistics.reading, Upkeep):
         for due in sorted(statistics.reading.tables, key=lambda one: -one.analyze_due):
             if statistics.thresholds.crossed(due.analyze_due):
-                yield Analyze(due.name, f"{due.modified:,} rows changed since its statistics were taken")
+                yield Analyze(due.name, f"{due.modified:,} rows changed since the last ANALYZE")
 
 
 def _indexes(results: dict[str, Examined]) -> Iterator[Step | LeftOut]:
@@ -113,9 +113,9 @@ def _indexes(results: dict[str, Examined]) -> Iterator[Step | LeftOut]:
     if isinstance(invalid, InvalidIndexes):
         for index in invalid.indexes:
             if index.being_built:
-                yield LeftOut(index.name, "an index of its table is being built now")
+                yield LeftOut(index.name, f"an index of {index.table_name} is being built")
             elif index.original is not None:
-                reason = f"invalid, left by a rebuild of {index.original} that was broken off"
+                reason = f"invalid, left by an unfinished rebuild of {index.original}"
                 yield DropLeftover(index.name, index.table_name, index.original, reason)
             else:
                 rebuilds.append(Rebuild(index.name, index.table_name, "invalid: its build did not finish"))
@@ -130,19 +130,19 @@ def _indexes(results: dict[str, Examined]) -> Iterator[Step | LeftOut]:
 
 def _if_it_fits(rebuild: Rebuild, disk: Examined) -> Rebuild | LeftOut:
     if not _has_schema(rebuild.index):
-        return LeftOut(rebuild.index, "an index of the system catalogs cannot be rebuilt while they are in use")
+        return LeftOut(rebuild.index, "indexes of system catalogs cannot be rebuilt concurrently")
     if isinstance(disk.reading, DiskSpace):
         free = min(one.free for one in disk.reading.filesystems)
         if free < _DISK_FACTOR * rebuild.size:
             return LeftOut(
-                rebuild.index, f"{rebuild.reason}, but a rebuild of {size_words(rebuild.size)} wants twice that on a "
-                f"disk with {size_words(free)} free",
+                rebuild.index, f"{rebuild.reason}, but a rebuild needs twice its size on a disk with "
+                f"{size_words(free)} free",
             )  # fmt: skip
     return rebuild
 
 
 def _has_schema(name: str) -> bool:
-    """Probes name everything with its schema but what is in pg_catalog."""
+    """Probes qualify every name with its schema, except names in pg_catalog."""
     return "." in name
 
 
@@ -162,4 +162,4 @@ def _untold(results: dict[str, Examined], limits: Limits) -> Iterator[LeftOut]:
     for name, kind in _KIND_OF.items():
         result = results[name]
         if result.outcome is Outcome.UNKNOWN and kind in limits.kinds:
-            yield LeftOut(name, f"health could not tell: {result.answer.seen}")
+            yield LeftOut(name, f"unknown: {result.answer.seen}")

@@ -1,4 +1,4 @@
-"""Ending a session with care: the one that was seen, as it was seen, and never one that must not be ended."""
+"""Ends a session safely: only the one that was seen, in the state it was seen in, and never a protected one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tmi_ops.health.probes.sessions import OURS
 
 _POLL_S = 0.05
 
-# Looking and signalling are one statement, so that nobody else can have the pid, or the session a new transaction.
+# One statement looks and signals, so that the pid cannot pass to another session, or the session to a new transaction.
 _SAME = """
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
 WHERE a.pid = %(pid)s AND a.backend_start = %(backend_start)s AND a.xact_start IS NOT DISTINCT FROM %(xact_start)s
@@ -28,10 +28,10 @@ _STILL: LiteralString = "SELECT true" + _SAME
 
 
 def end_session(connection: psycopg.Connection[Any], step: EndSession, limits: Limits) -> str | None:
-    """Cancel the query; when that does not end it within the grace, or nothing runs, end the session.
+    """Cancel the query; if it does not end within the grace period, or none is running, end the session.
 
     Returns:
-        What was done, or None when the session had moved on by itself and was let alone.
+        What was done; None if the session had moved on, so that nothing was done.
 
     Raises:
         psycopg.errors.InsufficientPrivilege: the role may not signal that session.
@@ -41,12 +41,12 @@ def end_session(connection: psycopg.Connection[Any], step: EndSession, limits: L
         if not _ask(connection, _CANCEL, step):
             return None
         if _gone(connection, step, limits.grace_s):
-            return "its query was cancelled"
+            return "cancelled its query"
     if not _ask(connection, _TERMINATE, step):
-        return None if step.idle else "its query was cancelled"
+        return None if step.idle else "cancelled its query"
     if not _gone(connection, step, limits.grace_s):
-        raise TimeoutError("the server took the signal, but the session is still there")
-    return "it was ended; what it had not committed was rolled back"
+        raise TimeoutError("the server accepted the signal, but the session still exists")
+    return "ended the session; its open transaction was rolled back"
 
 
 def _gone(connection: psycopg.Connection[Any], step: EndSession, within_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""What maintenance can do to a database, as values; none of it holds up reads or writes."""
+"""The steps of maintenance, as values; none of them blocks reads or writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS: tuple[Kind, ...] = ("connections", "vacuum", "analyze", "reindex")
 
 @dataclass(frozen=True)
 class EndSession:
-    """End one transaction of a client: the session it was seen in, and no other that has its pid by now."""
+    """End one transaction of a client: in the session it was seen in, never in another that now has the pid."""
 
     pid: int
     backend_start: datetime
@@ -22,12 +22,12 @@ class EndSession:
     reason: str
 
     kind = "connections"
-    locks = "none; what the transaction did is rolled back"
+    locks = "none; its transaction is rolled back"
 
     @property
     def sql(self) -> str:
-        deed = "pg_terminate_backend" if self.idle else "pg_cancel_backend"
-        return f"SELECT {deed}({self.pid});"
+        function = "pg_terminate_backend" if self.idle else "pg_cancel_backend"
+        return f"SELECT {function}({self.pid});"
 
     @property
     def subject(self) -> str:
@@ -36,7 +36,7 @@ class EndSession:
 
 @dataclass(frozen=True)
 class Vacuum:
-    """Clear dead rows away and renew the statistics; with `freeze`, against wraparound."""
+    """Remove dead rows and update the planner's statistics; with `freeze`, also freeze rows against wraparound."""
 
     table: str
     reason: str
@@ -56,7 +56,7 @@ class Vacuum:
 
 @dataclass(frozen=True)
 class Analyze:
-    """Renew the planner's statistics."""
+    """Update the planner's statistics."""
 
     table: str
     reason: str
@@ -75,7 +75,7 @@ class Analyze:
 
 @dataclass(frozen=True)
 class DropLeftover:
-    """Drop what a broken-off REINDEX CONCURRENTLY left invalid, while `original` is there and valid."""
+    """Drop an invalid index left by an unfinished REINDEX CONCURRENTLY, while `original` exists and is valid."""
 
     index: str
     table: str
@@ -96,7 +96,7 @@ class DropLeftover:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """Build an index anew beside the old one, then swap. `size`: bytes the new one may need meanwhile."""
+    """Build a new index beside the old one, then swap them. `size`: bytes the new one may need."""
 
     index: str
     table: str
@@ -120,7 +120,7 @@ Step = EndSession | Vacuum | Analyze | DropLeftover | Rebuild
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What health asks for and the plan does not do, and why."""
+    """A subject that needs maintenance but is not in the plan, and why."""
 
     subject: str
     reason: str
@@ -128,7 +128,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in order. What stands in the way of the others comes first."""
+    """The steps in order: those that block others come first."""
 
     steps: tuple[Step, ...]
     left_out: tuple[LeftOut, ...] = ()

@@ -1,4 +1,4 @@
-"""Space that tables and indexes hold without holding rows."""
+"""Bloat: disk space that tables and indexes occupy but do not use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Bloated:
-    """A table (its out-of-line storage included) or an index. Bytes; `wasted` is None where it cannot be estimated."""
+    """A table (with its TOAST table) or an index. Bytes; `wasted` is None where it cannot be estimated."""
 
     name: str
     size: int
@@ -51,7 +51,7 @@ B = TypeVar("B", bound=Bloated)
 
 @dataclass(frozen=True)
 class Bloat(Reading):
-    """Those of at least FLOOR_BYTES, the most waste first. `exact`: measured, not estimated."""
+    """Relations of at least FLOOR_BYTES, the most waste first. `exact`: measured, not estimated."""
 
     items: tuple[Bloated, ...]
     exact: bool
@@ -67,7 +67,7 @@ class Bloat(Reading):
 
     @property
     def unknown(self) -> tuple[Bloated, ...]:
-        """Those the statistics say nothing of: never analysed, or not readable for us."""
+        """Those without visible statistics: never analyzed, or not readable by our role."""
         return tuple(item for item in self.items if item.wasted is None)
 
     def over(self, thresholds: Thresholds) -> tuple[Bloated, ...]:
@@ -106,21 +106,21 @@ def _exact_query(session: ProbeSession, query: LiteralString) -> sql.Composed:
     if measuring is None:
         raise CannotTell(
             Cause.EXTENSION,
-            f"Measuring bloat needs the extension {EXTENSION}, which this database lacks.",
-            "create it, or leave out --exact-bloat for an estimate",
+            f"Measuring bloat needs the extension {EXTENSION}, which this database does not have.",
+            "create it, or omit --exact-bloat to get an estimate",
             (f"CREATE EXTENSION {EXTENSION};",),
         )
     return measuring
 
 
 def _nothing_known(session: ProbeSession, reading: Bloat) -> CannotTell:
-    """pg_stats hides what the role may not read, and is empty before the first ANALYZE; the two look alike."""
+    """pg_stats hides what the role may not read and is empty before the first ANALYZE: the two look the same."""
     count = count_words(len(reading.items), reading.what, "indexes" if reading.what == "index" else None)
     can_read = "pg_read_all_data" if session.server.major >= READ_ALL_DATA else "SELECT ON ALL TABLES IN SCHEMA public"
     return CannotTell(
         Cause.RIGHT,
-        f"No statistics of {count} are visible to {session.server.role}.",
-        f"measure with {EXTENSION} instead (pg_monitor suffices), or let the role read the tables, or ANALYZE them",
+        f"The role {session.server.role} can see no statistics of {count}.",
+        f"measure with {EXTENSION} instead (pg_monitor is enough), let the role read the tables, or ANALYZE them",
         (
             f"CREATE EXTENSION IF NOT EXISTS {EXTENSION};  -- then: tmi-ops health --exact-bloat",
             session.grant(can_read),
@@ -140,10 +140,10 @@ def _summary(reading: Bloat) -> str:
     how = "measured" if reading.exact else "estimated"
     plural = "indexes" if reading.what == "index" else "tables"
     if not reading.judged:
-        return f"{how}: none wastes {size_words(FLOOR_BYTES)}"
+        return f"{how}: no {reading.what} wastes {size_words(FLOOR_BYTES)} or more"
     most = reading.judged[0]
     wasted = sum(item.wasted or 0 for item in reading.judged)
-    unknown = f", {len(reading.unknown)} not known" if reading.unknown else ""
+    unknown = f"; {len(reading.unknown)} without statistics" if reading.unknown else ""
     return (
         f"{how}: {size_words(wasted)} wasted in {count_words(len(reading.judged), reading.what, plural)}, most in "
         f"{most.name} ({size_words(most.wasted or 0)} of {size_words(most.size)}){unknown}"
@@ -158,9 +158,9 @@ def judge_tables(reading: Bloat, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         _summary(reading),
-        f"new rows fill it again, so only act when it stays: {list_words(over)}. To give it back, pg_repack online, or "
-        "VACUUM FULL, which locks the table while it copies it",
-        (f"VACUUM (ANALYZE) {over[0]};", f"VACUUM (FULL, ANALYZE) {over[0]};  -- nobody can use the table meanwhile"),
+        f"new rows reuse this space; act only if the bloat persists: {list_words(over)}. To return space to the disk, "
+        "run pg_repack (online) or VACUUM FULL (locks the table while it copies it)",
+        (f"VACUUM (ANALYZE) {over[0]};", f"VACUUM (FULL, ANALYZE) {over[0]};  -- blocks reads and writes of the table"),
     )
 
 
@@ -172,7 +172,7 @@ def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         _summary(reading),
-        f"rebuild online: {list_words(over)}; `tmi-ops maintain` does it",
+        f"rebuild online: {list_words(over)}; `tmi-ops maintain` does this",
         tuple(f"REINDEX INDEX CONCURRENTLY {name};" for name in over[:5]),
     )
 
@@ -180,8 +180,8 @@ def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Answer:
 TABLE_BLOAT = Probe(
     "table_bloat",
     Area.STORAGE,
-    "Space tables hold without rows in it",
-    f"wasted part of the worst table of those that waste {size_words(FLOOR_BYTES)}",
+    "Table bloat",
+    f"wasted share of the worst table, of tables that waste at least {size_words(FLOOR_BYTES)}",
     Thresholds(40, 70, "%"),
     _read_tables,
     judge_tables,
@@ -189,8 +189,8 @@ TABLE_BLOAT = Probe(
 INDEX_BLOAT = Probe(
     "index_bloat",
     Area.INDEXES,
-    "Space indexes hold without entries in it",
-    f"wasted part of the worst index of those that waste {size_words(FLOOR_BYTES)}",
+    "Index bloat",
+    f"wasted share of the worst index, of indexes that waste at least {size_words(FLOOR_BYTES)}",
     Thresholds(50, 80, "%"),
     _read_indexes,
     judge_indexes,

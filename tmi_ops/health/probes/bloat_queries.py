@@ -1,15 +1,15 @@
-"""Estimating bloat from statistics, as a page of PostgreSQL is filled; and measuring it with pgstattuple.
+"""Queries that estimate bloat from statistics and the page layout, or measure it with pgstattuple.
 
 The estimate is the well-known one (github.com/ioguix/pgsql-bloat-estimation, BSD licence): from the average width of
 the columns it computes how many pages the rows would need if nothing were wasted. It needs `pg_stats`, which shows a
-column only to a role that may read it. Rows stored out of line are counted at four chunks a page.
+column only to a role that may read it. TOAST rows are counted at four chunks a page.
 """
 
 from __future__ import annotations
 
 # A page has 24 bytes of header, a row 23 (rounded up to 24, plus a bit for each column where one is NULL) and a line
-# pointer of 4; rows begin at multiples of 8. A dropped column is NULL in each row since. Of rows wider than half a page
-# each has a page of its own.
+# pointer of 4; rows begin at multiples of 8. A dropped column is NULL in every row written since. Rows wider than half
+# a page take a page each.
 TABLE_ESTIMATE = """
 WITH candidate AS (
   SELECT c.oid, c.oid::regclass::text AS name, n.nspname, c.relname, c.reltuples, c.relpages AS pages,
@@ -43,7 +43,7 @@ SELECT name, ((pages + toast_pages) * page)::bigint AS size,
          greatest(0, (pages + toast_pages)
            - ceil(reltuples / greatest(1, floor((page - 24) * fillfactor / 100 / width)))
            - ceil(toast_rows / 4.0)) * page
-       -- known to be empty; before 14 the same figure also meant that nobody knows
+       -- known to be empty; before 14, zero also meant "never analyzed"
        WHEN reltuples = 0 AND current_setting('server_version_num')::int >= 140000 THEN (pages + toast_pages) * page
        END::bigint AS wasted
 FROM tuple
@@ -62,7 +62,7 @@ CROSS JOIN LATERAL {schema}.pgstattuple(c.oid) s
 LEFT JOIN LATERAL (SELECT * FROM {schema}.pgstattuple(c.reltoastrelid)) t ON c.reltoastrelid <> 0
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^pg_'
   AND c.relnamespace <> 'information_schema'::regnamespace
-  -- asking for a size waits for whoever holds the table to himself
+  -- reading the size would wait for an ACCESS EXCLUSIVE lock
   AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock')
   AND pg_table_size(c.oid) >= %s
 ORDER BY wasted DESC

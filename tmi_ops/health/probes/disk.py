@@ -1,4 +1,4 @@
-"""Disk space, where the server's disks can be seen from here; and what the disk did to the data."""
+"""Disk space, where the server's disks are visible from this machine; and checksum failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM pg_stat_database
 
 @dataclass(frozen=True)
 class Filesystem:
-    """Bytes of the filesystem that holds a place of the server."""
+    """Bytes of a filesystem the server stores data on."""
 
     place: str
     path: str
@@ -73,7 +73,7 @@ class DiskSpace(Reading):
 
 @dataclass(frozen=True)
 class Checksums(Reading):
-    """Pages whose checksum was wrong when they were read, in the whole cluster."""
+    """Pages that failed their checksum when read, in all databases of the cluster."""
 
     enabled: bool
     failures: int
@@ -89,8 +89,9 @@ def _read_disk(session: ProbeSession) -> DiskSpace:
     if not _is_on_this_machine(places["pid"]):
         raise CannotTell(
             Cause.NOT_VISIBLE,
-            f"The disks of {session.postgres.host} cannot be seen from here, and PostgreSQL does not tell.",
-            "watch them where the server runs, and leave this probe out",
+            f"The disks of {session.postgres.host} are not visible from this machine, and PostgreSQL does not report "
+            "disk space.",
+            "monitor them on the server, and skip this probe",
             ("TMI_OPS_HEALTH_SKIP=disk_space",),
         )
     found: dict[int, Filesystem] = {}
@@ -105,12 +106,12 @@ def _read_disk(session: ProbeSession) -> DiskSpace:
             continue  # inside a data directory that only the server may enter
         found.setdefault(device, Filesystem(place, str(path), usage.total, usage.free))
     if not found:
-        raise CannotTell(Cause.NOT_VISIBLE, f"The server runs here, but {data} is hidden from this user.")
+        raise CannotTell(Cause.NOT_VISIBLE, f"The server runs here, but this user may not read {data}.")
     return DiskSpace(tuple(sorted(found.values(), key=lambda one: -one.percent_used)))
 
 
 def _is_on_this_machine(backend_pid: int) -> bool:
-    """Whether our own backend is a process here: its address would not tell a container or a tunnel from it."""
+    """Whether our own backend is a process here: an address does not reveal a container or a tunnel."""
     try:
         return b"postgres" in Path(f"/proc/{backend_pid}/cmdline").read_bytes().split(b"\0")[0]
     except OSError:
@@ -126,7 +127,7 @@ def judge_disk(reading: DiskSpace, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        "PostgreSQL stops when it cannot write WAL: see what grows, then add disk; never delete files in pg_wal",
+        "find what grows, then add disk: PostgreSQL stops when it cannot write WAL. Never delete files in pg_wal",
         (
             "tmi-ops health --probe sizes --probe replication_slots --probe archiver",
             "SELECT pg_size_pretty(sum(size)) FROM pg_ls_waldir();",
@@ -144,19 +145,19 @@ def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Answer:
     if not reading.enabled:
         return verdict(
             Outcome.WARNING,
-            "data checksums are off: a disk that returns wrong bytes goes unnoticed, into every backup",
-            "with the server stopped (an hour per TB), or by a restore into a cluster made with checksums",
+            "data checksums are off: corrupt pages go unnoticed, and into every backup",
+            "enable them with the server stopped (an hour per TB), or restore into a cluster created with checksums",
             ("pg_checksums --enable --progress --pgdata <data directory>",),
         )
     status = thresholds.status(reading.failures)
     if status is Outcome.OK:
-        return verdict(status, "checksums are on, no page failed")
+        return verdict(status, "data checksums are on; no page has failed")
     return verdict(
         status,
-        f"{count_words(reading.failures, 'page')} failed the checksum in {', '.join(reading.databases)}, the last at "
-        f"{reading.last_failure}",
-        "the disk or its controller returns wrong bytes: take no more backups over old ones, and restore the newest "
-        "proven backup on other hardware",
+        f"{count_words(reading.failures, 'page')} failed the checksum in {', '.join(reading.databases)}, most recently "
+        f"at {reading.last_failure}",
+        "keep the old backups, and restore the newest verified backup on other hardware: the disk or its controller "
+        "returns wrong bytes",
         ("tmi-ops backups", "tmi-ops verify latest"),
     )
 
@@ -164,8 +165,8 @@ def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Answer:
 DISK_SPACE = Probe(
     "disk_space",
     Area.STORAGE,
-    "Disk space, where the server's disks can be seen from here",
-    "used part of the fullest filesystem",
+    "Disk space, where the server's disks are visible from this machine",
+    "used share of the fullest filesystem",
     Thresholds(80, 90, "%"),
     _read_disk,
     judge_disk,
@@ -174,8 +175,8 @@ DISK_SPACE = Probe(
 CHECKSUM_FAILURES = Probe(
     "checksum_failures",
     Area.STORAGE,
-    "Pages whose checksum was wrong",
-    "pages that failed; that checksums are off is a warning",
+    "Pages that failed their checksum",
+    "pages that failed; checksums that are off are a warning",
     Thresholds(None, 1, "pages"),
     _read_checksums,
     judge_checksums,

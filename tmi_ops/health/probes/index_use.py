@@ -1,4 +1,4 @@
-"""Indexes no query has used, and foreign keys whose columns no index begins with."""
+"""Indexes that no query has used, and foreign keys without an index."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
 _MEGA = 1_000_000
-# A month's work may need an index that a week's does not; less than a week says nothing.
+# Some indexes serve only a monthly job, but less than a week of statistics says nothing at all.
 OBSERVED_LONG_ENOUGH_S = 7 * 86400
-# Scanning less than this for each row deleted from the other table is no matter.
+# Scanning less than this for each row deleted from the referenced table is cheap.
 FOREIGN_KEY_FLOOR_BYTES = 1 * _MEGA
 
 _UNUSED = """
@@ -41,9 +41,9 @@ SELECT extract(epoch FROM clock_timestamp() - coalesce(d.stats_reset, pg_postmas
        EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL) AS has_standby
 FROM pg_stat_database d WHERE datname = current_database()
 """
-# An index serves a foreign key when its first columns are the key's, in any order, and it covers all rows, or all but
-# those whose key is NULL, which refer to nothing. Of a partitioned table each partition is looked at: it has the key of
-# its own. A key that refers to a partitioned table has more of them, for its partitions: they are the same.
+# An index serves a foreign key when its first columns are the key's, in any order, and it covers all rows, or all rows
+# whose key is not NULL. Each partition has its own copy of the key and is checked by itself. A key that references a
+# partitioned table has further copies for the partitions it references: these are left out.
 _FOREIGN_KEYS = """
 SELECT k.conrelid::regclass::text AS table_name, quote_ident(k.conname) AS name,
        k.confrelid::regclass::text AS refers_to,
@@ -68,7 +68,7 @@ ORDER BY size DESC, 1, 2
 
 @dataclass(frozen=True)
 class UnusedIndex:
-    """An index no query has used. Bytes."""
+    """An index that no query has used. Bytes."""
 
     name: str
     table_name: str
@@ -77,7 +77,7 @@ class UnusedIndex:
 
 @dataclass(frozen=True)
 class UsedIndex:
-    """One of those that queries use most (guide: Performance Monitoring, index usage)."""
+    """One of the indexes that queries use most (guide: Performance Monitoring, index usage)."""
 
     name: str
     table_name: str
@@ -89,7 +89,7 @@ class UsedIndex:
 
 @dataclass(frozen=True)
 class UnusedIndexes(Reading):
-    """Not used in `observed_s` seconds; the largest first. A standby's queries are not counted here."""
+    """Indexes not used in `observed_s` seconds, the largest first. A primary does not count its standbys' queries."""
 
     indexes: tuple[UnusedIndex, ...]
     observed_s: float
@@ -163,7 +163,7 @@ def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Answer:
     if reading.observed_s < OBSERVED_LONG_ENOUGH_S:
         raise CannotTell(
             Cause.TOO_EARLY,
-            f"The statistics began {time_words(reading.observed_s)} ago; which indexes nobody uses shows after "
+            f"The statistics span only {time_words(reading.observed_s)}; unused indexes are judged after "
             f"{time_words(OBSERVED_LONG_ENOUGH_S)}.",
         )
     status = thresholds.status(reading.megabytes)
@@ -174,11 +174,11 @@ def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Answer:
     )
     if status is Outcome.OK:
         return verdict(status, summary)
-    standby = " A standby's queries do not count here: look there first." if reading.has_standby else ""
+    standby = ". The standbys' queries are not counted here: check their statistics, too" if reading.has_standby else ""
     return verdict(
         status,
         f"{summary}: {list_words(names)}",
-        f"TMI's models ask for some of them (`tmi-ops check`): drop only what they do not know.{standby}",
+        f"drop only indexes that TMI's models do not define (`tmi-ops check` lists those){standby}",
         tuple(f"DROP INDEX CONCURRENTLY {name};" for name in names[:5]),
     )
 
@@ -189,16 +189,16 @@ def _read_keys(session: ProbeSession) -> UnindexedKeys:
 
 def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Answer:
     small = len(reading.keys) - len(reading.judged)
-    also = f"; {small} more of small tables" if small else ""
+    also = f"; {small} on small tables" if small else ""
     status = thresholds.status(len(reading.judged))
     if status is Outcome.OK:
-        return verdict(status, f"none of a large table{also}")
+        return verdict(status, f"none on a large table{also}")
     first = reading.judged[0]
     names = [f"{key.table_name} ({', '.join(key.columns)})" for key in reading.judged]
     return verdict(
         status,
         f"{count_words(len(names), 'foreign key has', 'foreign keys have')} no index: {list_words(names)}{also}",
-        f"a row deleted from {first.refers_to} reads all of {first.table_name}: give it an index",
+        f"create an index: each DELETE of a row of {first.refers_to} scans {first.table_name}",
         tuple(key.cure for key in reading.judged[:5]),
     )
 
@@ -206,8 +206,8 @@ def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Answer:
 UNUSED_INDEXES = Probe(
     "unused_indexes",
     Area.INDEXES,
-    "Indexes no query has used, and those used most",
-    f"their size, once the statistics span {time_words(OBSERVED_LONG_ENOUGH_S)}; unique ones always count as used",
+    "Indexes that no query has used, and the most used ones",
+    f"total size, once the statistics span {time_words(OBSERVED_LONG_ENOUGH_S)}; unique indexes always count as used",
     Thresholds(256, None, "MB"),
     _read_unused,
     judge_unused,
@@ -216,7 +216,7 @@ FOREIGN_KEYS_WITHOUT_INDEX = Probe(
     "foreign_keys_without_index",
     Area.INDEXES,
     "Foreign keys without an index",
-    f"those of tables of at least {size_words(FOREIGN_KEY_FLOOR_BYTES)}",
+    f"foreign keys of tables of at least {size_words(FOREIGN_KEY_FLOOR_BYTES)}",
     Thresholds(1, None, "keys"),
     _read_keys,
     judge_keys,

@@ -1,4 +1,4 @@
-"""Indexes that a failed build left invalid, and indexes that are there twice."""
+"""Invalid indexes and duplicate indexes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't'
 ORDER BY 1
 """
-# An index is superfluous beside another with the same columns, order and predicate that guarantees no less: what is
-# unique needs one that is unique in the same way (NULLS NOT DISTINCT, checked at once or deferred). What replication
-# (REPLICA IDENTITY) or CLUSTER goes by never is, nor a part of a partitioned index, which cannot go alone. The kept
-# one: primary, then constraint, unique. `indnullsnotdistinct` is there since 15.
+# An index is a duplicate when another one has the same columns, order and predicate and guarantees no less: a unique
+# index needs one that is unique in the same way (NULLS NOT DISTINCT, immediate or deferred). An index used as REPLICA
+# IDENTITY or by CLUSTER never is, nor a partition of an index, which cannot be dropped alone. Preferred: the primary
+# key, then a constraint's index, then a unique one. `indnullsnotdistinct` exists since 15.
 _DUPLICATES = """
 WITH listed AS (
   SELECT i.indrelid, i.indexrelid, i.indisunique,
@@ -65,11 +65,11 @@ ORDER BY size DESC, 1
 
 @dataclass(frozen=True)
 class InvalidIndex:
-    """An index no query uses, though every write maintains it.
+    """An index that no query uses, though every write maintains it.
 
     Attributes:
-        being_built: somebody builds an index of the table now, so this may be it.
-        original: the valid index it was to replace, when REINDEX CONCURRENTLY left it (`_ccnew`, `_ccold`).
+        being_built: an index of the table is being built now; it may be this one.
+        original: the valid index it was to replace, if REINDEX CONCURRENTLY left it behind (`_ccnew`, `_ccold`).
     """
 
     name: str
@@ -82,19 +82,19 @@ class InvalidIndex:
 
     @property
     def leftover(self) -> bool:
-        """Whether it can be dropped without loss: what it was to replace is there and valid."""
+        """Whether it can be dropped without loss: the index it was to replace exists and is valid."""
         return self.original is not None
 
     @property
     def cure(self) -> str:
-        """The SQL that mends it."""
-        deed = "DROP INDEX CONCURRENTLY" if self.leftover else "REINDEX INDEX CONCURRENTLY"
-        return f"{deed} {self.name};"
+        """The SQL that fixes it."""
+        action = "DROP INDEX CONCURRENTLY" if self.leftover else "REINDEX INDEX CONCURRENTLY"
+        return f"{action} {self.name};"
 
 
 @dataclass(frozen=True)
 class InvalidIndexes(Reading):
-    """All but those being built count."""
+    """Invalid indexes; those being built are not judged."""
 
     indexes: tuple[InvalidIndex, ...]
 
@@ -119,7 +119,7 @@ class InvalidIndexes(Reading):
 
 @dataclass(frozen=True)
 class DuplicateIndex:
-    """An index that another one makes superfluous. Bytes."""
+    """An index that another one makes redundant. Bytes."""
 
     name: str
     table_name: str
@@ -129,7 +129,7 @@ class DuplicateIndex:
 
     @property
     def cure(self) -> str:
-        """The SQL that mends it."""
+        """The SQL that fixes it."""
         if self.constraint_name is not None:
             return f"ALTER TABLE {self.table_name} DROP CONSTRAINT {self.constraint_name};"
         return f"DROP INDEX CONCURRENTLY {self.name};"
@@ -163,7 +163,8 @@ def judge_invalid(reading: InvalidIndexes, thresholds: Thresholds) -> Answer:
     return verdict(
         thresholds.status(len(names)),
         f"{count_words(len(names), 'index is', 'indexes are')} invalid: {list_words(names)}",
-        "no query uses them, a unique one guarantees nothing, and writes maintain them: `tmi-ops maintain` mends them",
+        "rebuild or drop them (`tmi-ops maintain` does this): no query uses them, unique ones do not guarantee "
+        "uniqueness, and every write still maintains them",
         tuple(index.cure for index in reading.judged[:5]),
     )
 
@@ -180,8 +181,8 @@ def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Answe
     remedy = tuple(one.cure for one in reading.indexes[:5])
     return verdict(
         thresholds.status(len(reading.indexes)),
-        f"{count} superfluous ({size_words(size)}): {first.name} is the same as {first.same_as}",
-        "each write maintains both: drop the superfluous one",
+        f"{count} redundant ({size_words(size)}): {first.name} duplicates {first.same_as}",
+        "drop the redundant index: every write maintains both",
         remedy,
     )
 
@@ -189,8 +190,8 @@ def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Answe
 INVALID_INDEXES = Probe(
     "invalid_indexes",
     Area.INDEXES,
-    "Indexes a failed build left invalid",
-    "indexes, without those being built now",
+    "Invalid indexes, left by a failed build",
+    "invalid indexes, except those being built now",
     Thresholds(1, None, "indexes"),
     _read_invalid,
     judge_invalid,
@@ -198,8 +199,8 @@ INVALID_INDEXES = Probe(
 DUPLICATE_INDEXES = Probe(
     "duplicate_indexes",
     Area.INDEXES,
-    "Indexes that are there twice",
-    "superfluous indexes",
+    "Duplicate indexes",
+    "redundant indexes",
     Thresholds(1, None, "indexes"),
     _read_duplicates,
     judge_duplicates,

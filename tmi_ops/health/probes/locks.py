@@ -1,4 +1,4 @@
-"""Who waits for whom, and transactions that were prepared and forgotten."""
+"""Sessions that wait for locks, the sessions that block them, and old prepared transactions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Party:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A session that waits for a lock, and the pids that hold it or stand before it in the queue (0: prepared)."""
+    """A session that waits for a lock, and the pids that hold it or are ahead of it in the queue (0: prepared)."""
 
     pid: int
     blockers: list[int]
@@ -73,7 +73,7 @@ class Waiter:
 
 @dataclass(frozen=True)
 class Blocked(Reading):
-    """Everybody who waits, longest first, and everybody involved by pid."""
+    """All waiting sessions, the longest wait first, and all sessions involved by pid."""
 
     waiters: tuple[Waiter, ...]
     parties: Mapping[int, Party]
@@ -83,7 +83,7 @@ class Blocked(Reading):
         return max((waiter.seconds for waiter in self.waiters), default=0.0)
 
     def roots(self) -> dict[int, int]:
-        """Those who block without waiting themselves, and how many wait for them in the end; the worst first."""
+        """Sessions that block others without waiting themselves, and how many wait for each; the worst first."""
         waiting = {waiter.pid: waiter.blockers for waiter in self.waiters}
         counts: dict[int, int] = {}
         for pid in waiting:
@@ -114,7 +114,7 @@ class Blocked(Reading):
 
 
 def _roots_of(pid: int, waiting: Mapping[int, Sequence[int]]) -> set[int]:
-    """Follow the blockers to those who wait for nobody. A circle (a deadlock not yet broken) has no root."""
+    """Follow the blockers to those that do not wait. A cycle (a deadlock not yet resolved) has no root."""
     roots: set[int] = set()
     seen: set[int] = set()
     ahead = list(waiting[pid])
@@ -166,12 +166,12 @@ def _read_blocked(session: ProbeSession) -> Blocked:
 
 def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Answer:
     if not reading.waiters:
-        return verdict(Outcome.OK, "nobody waits for a lock")
+        return verdict(Outcome.OK, "no session waits for a lock")
     roots = reading.roots()
     waits = count_words(len(reading.waiters), "session waits", "sessions wait")
     summary = f"{waits} for locks, the longest for {time_words(reading.longest_s)}"
     if roots:
-        summary += f"; in the way: {reading.name(next(iter(roots)))}"
+        summary += f"; blocked by {reading.name(next(iter(roots)))}"
     status = thresholds.status(reading.longest_s)
     if status is Outcome.OK or not roots:
         return verdict(status, summary)
@@ -180,14 +180,14 @@ def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Answer:
         return verdict(
             status,
             summary,
-            "a prepared transaction holds the lock: see the probe prepared_transactions",
+            "finish the prepared transaction that holds the lock: see the probe prepared_transactions",
             ("SELECT gid, prepared, owner FROM pg_prepared_xacts ORDER BY prepared;",),
         )
     return verdict(
         status,
         summary,
-        f"end pid {root}, whom the others wait for; the query it last ran is in the table",
-        (f"SELECT pg_cancel_backend({root});", f"SELECT pg_terminate_backend({root});  -- when cancelling is no use"),
+        f"cancel or terminate pid {root}, which blocks the others; the table shows what they wait for",
+        (f"SELECT pg_cancel_backend({root});", f"SELECT pg_terminate_backend({root});  -- if cancelling does not help"),
     )
 
 
@@ -197,17 +197,20 @@ def _read_prepared(session: ProbeSession) -> PreparedTransactions:
 
 def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Answer:
     if not reading.prepared:
-        return verdict(Outcome.OK, "none is waiting")
+        return verdict(Outcome.OK, "none")
     oldest = reading.prepared[0]
-    count = count_words(len(reading.prepared), "prepared transaction waits", "prepared transactions wait")
-    summary = f"{count}, the oldest for {time_words(oldest.seconds)} ({oldest.role} in {oldest.database})"
+    count = count_words(len(reading.prepared), "prepared transaction")
+    summary = (
+        f"{count} not finished; the oldest was prepared {time_words(oldest.seconds)} ago "
+        f"({oldest.role} in {oldest.database})"
+    )
     status = thresholds.status(oldest.seconds)
     if status is Outcome.OK:
         return verdict(status, summary)
     return verdict(
         status,
         summary,
-        f"it keeps its locks even over a restart: in {oldest.database}, finish it one way or the other",
+        f"connect to {oldest.database} and roll it back or commit it: it keeps its locks even across a restart",
         (f"ROLLBACK PREPARED {literal(oldest.gid)};", f"COMMIT PREPARED {literal(oldest.gid)};"),
     )
 
@@ -215,8 +218,8 @@ def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Ans
 BLOCKED_SESSIONS = Probe(
     "blocked_sessions",
     Area.ACTIVITY,
-    "Sessions that wait for locks, and who blocks them",
-    "time the longest has waited",
+    "Sessions that wait for locks, and the sessions that block them",
+    "longest wait",
     Thresholds(5, 60, "s"),
     _read_blocked,
     judge_blocked,
@@ -225,7 +228,7 @@ BLOCKED_SESSIONS = Probe(
 PREPARED_TRANSACTIONS = Probe(
     "prepared_transactions",
     Area.ACTIVITY,
-    "Prepared transactions that nobody finished",
+    "Prepared transactions that are neither committed nor rolled back",
     "age of the oldest",
     Thresholds(300, 3600, "s"),
     _read_prepared,

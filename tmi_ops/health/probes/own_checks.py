@@ -1,4 +1,4 @@
-"""What the profile itself asks of the database, each question by its name."""
+"""The checks that the profile itself defines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def judge_own_checks(reading: OwnChecks, thresholds: Thresholds) -> Answer:
         return verdict(
             Outcome.UNKNOWN,
             said,
-            "name an ordinary role that may read the tables of the checks (TMI_OPS_BACKUP_USER), and nothing else",
+            "set TMI_OPS_BACKUP_USER to an ordinary role that may read the tables of the checks and nothing else",
         )
     return verdict(Outcome.OK, f"{count_words(len(reading.answers), 'check')} passed")
 
@@ -57,7 +57,7 @@ def judge_own_checks(reading: OwnChecks, thresholds: Thresholds) -> Answer:
 OWN_CHECKS = Probe(
     "own_checks",
     Area.SCHEMA,
-    "The application's own checks, as its profile has them",
+    "The application's own checks, from its profile",
     "checks that failed",
     Thresholds(None, 1, "checks"),
     _read,

@@ -1,4 +1,4 @@
-"""Replication slots that hold WAL back, and standbys that fall behind."""
+"""Replication slots that retain WAL, and standbys that fall behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MEGA = 1_000_000
 
-# A standby's own slots are measured by what it has replayed.
+# On a standby, slots are measured against the replay position.
 _SLOTS = """
 SELECT slot_name::text AS name, slot_type AS kind, coalesce(database::text, '') AS database, active,
        coalesce(wal_status, 'unused') AS wal_status,
@@ -58,7 +58,7 @@ SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot. `held`: bytes of WAL kept for it."""
+    """A replication slot. `held`: bytes of WAL retained for it."""
 
     name: str
     kind: str
@@ -71,7 +71,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Slots(Reading):
-    """The one that holds most first. `limit`: bytes a slot may hold (max_slot_wal_keep_size), None: without end."""
+    """The slot that retains most first. `limit`: bytes a slot may retain (max_slot_wal_keep_size); None: no limit."""
 
     slots: tuple[Slot, ...]
     limit: int | None
@@ -101,7 +101,7 @@ class Standby:
 
 @dataclass(frozen=True)
 class Standbys(Reading):
-    """The one furthest behind first. `synchronous`: whom commits wait for (synchronous_standby_names)."""
+    """The standby furthest behind first. `synchronous`: the standbys commits wait for (synchronous_standby_names)."""
 
     standbys: tuple[Standby, ...]
     synchronous: str
@@ -109,7 +109,7 @@ class Standbys(Reading):
 
     @property
     def commits_hang(self) -> bool:
-        """Whether commits wait for a standby that is not there."""
+        """Whether commits wait for a standby that is not connected."""
         return self.waits and not any(one.sync_state in ("sync", "quorum") for one in self.standbys)
 
     def numbers(self) -> Mapping[str, float]:
@@ -122,7 +122,7 @@ class Standbys(Reading):
 
 @dataclass(frozen=True)
 class Replay(Reading):
-    """On a standby, how far replay is behind, by the last transaction replayed or, before the first, by its start."""
+    """On a standby, how far replay is behind: since the last transaction replayed or, before the first, since start."""
 
     is_standby: bool
     delay_s: float = 0.0
@@ -141,20 +141,19 @@ def _read_slots(session: ProbeSession) -> Slots:
 
 def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
     if not reading.slots:
-        return verdict(Outcome.OK, "there is none")
+        return verdict(Outcome.OK, "none")
     lost = [slot for slot in reading.slots if slot.wal_status == "lost"]
     endangered = [slot for slot in reading.slots if slot.wal_status == "unreserved"]
     worst = reading.slots[0]
-    state = "in use" if worst.active else "not in use"
-    bound = f"of {size_words(reading.limit)} allowed" if reading.limit is not None else "without limit"
-    summary = (
-        f"{count_words(len(reading.slots), 'slot')}; {worst.name} ({state}) holds {size_words(worst.held)} {bound}"
-    )
+    state = "active" if worst.active else "inactive"
+    bound = f"limit {size_words(reading.limit)}" if reading.limit is not None else "no limit"
+    count = count_words(len(reading.slots), "slot")
+    summary = f"{count}; {worst.name} ({state}) retains {size_words(worst.held)} of WAL ({bound})"
     if lost:
         return verdict(
             Outcome.CRITICAL,
-            f"{lost[0].name} lost the WAL its consumer needs; {summary}",
-            "its consumer cannot continue: drop the slot, then begin anew with a base backup",
+            f"slot {lost[0].name} has lost WAL its consumer needs; {summary}",
+            "drop the slot, then take a new base backup: the consumer cannot continue",
             (f"SELECT pg_drop_replication_slot({literal(lost[0].name)});", "tmi-ops backup base"),
         )
     status = Outcome.CRITICAL if endangered else thresholds.status(worst.held / _MEGA)
@@ -164,8 +163,8 @@ def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
     remedy = [f"SELECT pg_drop_replication_slot({literal(subject.name)});  -- only if its consumer is gone for good"]
     if reading.limit is None:
         remedy += ["ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';", "SELECT pg_reload_conf();"]
-    danger = "the next checkpoint may remove WAL it needs" if endangered else "pg_wal grows until it confirms"
-    return verdict(status, summary, f"get the consumer of {subject.name} running again: {danger}", tuple(remedy))
+    danger = "the next checkpoint may remove WAL it needs" if endangered else "until it catches up, pg_wal grows"
+    return verdict(status, summary, f"restart the consumer of slot {subject.name}: {danger}", tuple(remedy))
 
 
 def _read_standbys(session: ProbeSession) -> Standbys:
@@ -178,12 +177,12 @@ def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Answer:
     if reading.commits_hang:
         return verdict(
             Outcome.CRITICAL,
-            f"commits wait for a synchronous standby that is not there ({reading.synchronous})",
-            "start it; or, accepting that commits are not copied, stop waiting for it",
+            f"commits wait for a synchronous standby that is not connected ({reading.synchronous})",
+            "start the standby; or stop waiting for it, and accept commits that only this server has",
             ("ALTER SYSTEM SET synchronous_standby_names = '';", "SELECT pg_reload_conf();"),
         )
     if not reading.standbys:
-        return verdict(Outcome.OK, "nobody receives WAL now")
+        return verdict(Outcome.OK, "no receiver is connected")
     worst = reading.standbys[0]
     lag = f", {time_words(worst.lag_s)}" if worst.lag_s is not None else ""
     count = count_words(len(reading.standbys), "receiver")
@@ -194,7 +193,7 @@ def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        f"{worst.name} at {worst.address} is too slow, paused, or has a query in the way: see it there",
+        f"check {worst.name} at {worst.address}: it is too slow, its replay is paused, or a query there holds it up",
         (
             "SELECT pg_is_wal_replay_paused(), pg_last_wal_replay_lsn();  -- on the standby",
             "SELECT pg_wal_replay_resume();  -- on the standby, if paused",
@@ -221,15 +220,15 @@ def judge_replay(reading: Replay, thresholds: Thresholds) -> Answer:
         return verdict(
             Outcome.WARNING,
             summary,
-            "it receives nothing: see primary_conninfo, the primary's pg_hba.conf, and this server's log",
+            "reconnect it to its primary: check primary_conninfo, the primary's pg_hba.conf, and this server's log",
             ("SHOW primary_conninfo;",),
         )
     if reading.paused:
-        return verdict(status, summary, "somebody paused replay: let it go on", ("SELECT pg_wal_replay_resume();",))
+        return verdict(status, summary, "resume replay: somebody paused it", ("SELECT pg_wal_replay_resume();",))
     return verdict(
         status,
         summary,
-        "a long query here may hold replay back, or the disk is too slow",
+        "look for a long query that holds up replay on this server, or a disk that is too slow",
         ("SELECT pid, state, query_start FROM pg_stat_activity WHERE state <> 'idle' ORDER BY query_start;",),
     )
 
@@ -237,8 +236,8 @@ def judge_replay(reading: Replay, thresholds: Thresholds) -> Answer:
 REPLICATION_SLOTS = Probe(
     "replication_slots",
     Area.WAL_AND_REPLICATION,
-    "Replication slots that hold WAL back",
-    "WAL held by the worst slot; one that lost its WAL or is about to is critical",
+    "WAL retained by replication slots",
+    "WAL retained by the worst slot; a slot that has lost WAL, or is about to, is critical",
     Thresholds(1024, 8192, "MB"),
     _read_slots,
     judge_slots,
@@ -246,8 +245,8 @@ REPLICATION_SLOTS = Probe(
 REPLICATION_LAG = Probe(
     "replication_lag",
     Area.WAL_AND_REPLICATION,
-    "Standbys and other receivers of WAL that fall behind",
-    "WAL the furthest has not replayed; commits that wait for a standby that is not there are critical",
+    "Lag of standbys and other receivers of WAL",
+    "WAL that the slowest has not replayed; commits that wait for a standby that is not connected are critical",
     Thresholds(64, 1024, "MB"),
     _read_standbys,
     judge_standbys,
@@ -256,8 +255,8 @@ REPLICATION_LAG = Probe(
 REPLAY_DELAY = Probe(
     "replay_delay",
     Area.WAL_AND_REPLICATION,
-    "On a standby, how far replay is behind",
-    "age of the last transaction replayed while there is more to replay",
+    "Replay delay of a standby",
+    "age of the last transaction replayed, while there is more to replay",
     Thresholds(30, 300, "s"),
     _read_replay,
     judge_replay,

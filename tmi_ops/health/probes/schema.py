@@ -1,4 +1,4 @@
-"""Does the schema fit TMI: steps a migration would take, and what differs from the models."""
+"""The schema compared with TMI's models: steps a migration would take, and differences."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
     from tmi_ops.schema.findings import Deviation
 
-# A monitoring role reads no rows on purpose; and what TMI's models do not know is nobody's illness.
-_NO_ILLNESS = ("unreadable_table", "extra_table", "extra_column", "extra_index", "extra_constraint", "extra_object")
+# A monitoring role cannot read rows on purpose, and objects that TMI's models do not define are harmless.
+_HARMLESS = ("unreadable_table", "extra_table", "extra_column", "extra_index", "extra_constraint", "extra_object")
 
 
 @dataclass(frozen=True)
 class Migration(Reading):
-    """Steps `tmi-ops migrate` would take, and what it would leave to a person."""
+    """Steps `tmi-ops migrate` would take, and steps it would leave to a person."""
 
     steps: tuple[str, ...]
     blocked: tuple[str, ...]
@@ -65,7 +65,7 @@ class SchemaFindings(Reading):
 
     @property
     def judged(self) -> tuple[SchemaFinding, ...]:
-        return tuple(finding for finding in self.findings if finding.rule not in _NO_ILLNESS)
+        return tuple(finding for finding in self.findings if finding.rule not in _HARMLESS)
 
     def _count(self, level: str) -> int:
         return sum(finding.level == level for finding in self.judged)
@@ -99,7 +99,7 @@ def judge_migration(reading: Migration, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         f"{summary}: {list_words(reading.steps, 2)}",
-        "bring the schema up to date: online, nothing is dropped",
+        "migrate the schema: this works online and drops nothing",
         ("tmi-ops migrate --plan", "tmi-ops migrate"),
     )
 
@@ -111,7 +111,7 @@ def _read_findings(session: ProbeSession) -> SchemaFindings:
 
 
 def reading_of(findings: Iterable[Deviation]) -> SchemaFindings:
-    """What the probe reads of them."""
+    """The probe's reading, made of these findings."""
     return SchemaFindings(
         tuple(
             SchemaFinding(one.level, one.rule.value, ".".join(filter(None, (one.table, one.object))), one.message)
@@ -123,9 +123,9 @@ def reading_of(findings: Iterable[Deviation]) -> SchemaFindings:
 
 def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Answer:
     extra = len(reading.findings) - len(reading.judged)
-    also = f"; {extra} beside what TMI's models know" if extra else ""
+    also = f"; {extra} not in TMI's models or not readable" if extra else ""
     if not reading.judged:
-        return verdict(Outcome.OK, f"nothing that TMI needs differs{also}")
+        return verdict(Outcome.OK, f"matches what TMI needs{also}")
     by_rule = Counter(finding.rule.replace("_", " ") for finding in reading.judged)
     kinds = list_words([f"{count} {rule}" for rule, count in by_rule.most_common()])
     status = thresholds.status(reading.errors) if reading.errors else Outcome.WARNING
@@ -140,7 +140,7 @@ def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Answer:
 MIGRATION = Probe(
     "migration",
     Area.SCHEMA,
-    "Migration status: steps `tmi-ops migrate` would take",
+    "Pending migration: steps `tmi-ops migrate` would take",
     "steps to take",
     Thresholds(1, None, "steps"),
     _read_migration,
@@ -150,8 +150,8 @@ MIGRATION = Probe(
 SCHEMA_FINDINGS = Probe(
     "schema_findings",
     Area.SCHEMA,
-    "What differs from the schema TMI needs",
-    "findings of level ERROR; one of level WARN is a warning, unless it is only more than the models know",
+    "Differences from the schema TMI needs",
+    "findings of level ERROR; level WARN is a warning, except for objects the models do not define",
     Thresholds(None, 1, "errors"),
     _read_findings,
     judge_findings,

@@ -1,4 +1,4 @@
-"""Connections anybody on the way could read, and logins that failed."""
+"""Connections without TLS, and failed logins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tmi_ops.words import time_words
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-# What is read at most of what was logged since the last reading.
+# The most that is read of what was logged since the last reading.
 _LOG_BYTES = 4 * 1024 * 1024
 
 _CONNECTIONS = """
@@ -38,7 +38,7 @@ _LOGGING = """
 SELECT current_setting('logging_collector')::boolean AS collected, current_setting('lc_messages') AS language
 """
 _LOG = "SELECT encode(pg_read_binary_file(%s, %s, %s), 'escape') AS text"
-# A login that fails is FATAL. The quotes are doubled in csvlog and escaped in jsonlog.
+# A failed login is logged as FATAL. Quotes are doubled in csvlog and escaped in jsonlog.
 _FAILURE = re.compile(
     r"""FATAL.*?
     (?: (?:authentication\ failed\ for|no\ pg_hba\.conf\ entry\ for\ .*?,?)\ user\ ["\\]+(?P<user>[^"\\]*)
@@ -51,7 +51,7 @@ _ENGLISH = ("", "C", "POSIX", "en")
 
 @dataclass(frozen=True)
 class ConnectionSecurity:
-    """Connections of one role from one address. `remote`: not from the server's own machine."""
+    """Connections of one role from one address. `remote`: not from the server itself."""
 
     role: str
     application: str
@@ -64,7 +64,7 @@ class ConnectionSecurity:
 
 @dataclass(frozen=True)
 class Encryption(Reading):
-    """The open connections, the unencrypted first, and whether the server speaks TLS at all."""
+    """The open connections, the unencrypted first, and whether the server offers TLS at all."""
 
     connections: tuple[ConnectionSecurity, ...]
     server_speaks_tls: bool
@@ -87,7 +87,7 @@ class Encryption(Reading):
 
 @dataclass(frozen=True)
 class FailedLogins(Reading):
-    """Failures by role name, read from what the server logged in `seconds` (None: not known since when)."""
+    """Failures by role name, from what the server logged in the last `seconds` (None: unknown)."""
 
     by_role: Mapping[str, int]
     seconds: float | None
@@ -100,7 +100,7 @@ class FailedLogins(Reading):
 
     @property
     def per_hour(self) -> float:
-        """At least an hour's worth, so that one typing error a minute ago is no attack."""
+        """Over at least an hour, so that one mistyped password a minute ago does not look like an attack."""
         return self.count / max(1.0, (self.seconds or 0) / 3600)
 
     def numbers(self) -> Mapping[str, float]:
@@ -119,7 +119,7 @@ def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Answer:
     encrypted = sum(one.connections for one in reading.connections if one.encrypted)
     summary = (
         f"{encrypted} of {count_words(total, 'connection')} encrypted; "
-        f"{reading.exposed_count} from other machines are not"
+        f"{reading.exposed_count} from other machines without TLS"
     )
     status = thresholds.status(reading.exposed_count)
     if status is Outcome.OK:
@@ -129,7 +129,7 @@ def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         f"{summary}: {who}",
-        "passwords' hashes and rows travel in the clear: require TLS on both sides",
+        "require TLS on the server and the clients: password hashes and rows are sent in the clear",
         (
             *switch_on,
             "hostssl all all all scram-sha-256  # in pg_hba.conf, instead of host",
@@ -143,8 +143,9 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
     if re.split(r"[_.]", language)[0] not in _ENGLISH:
         raise CannotTell(
             Cause.NOT_VISIBLE,
-            f"The server words its log in another language ({language}).",
-            "have it log in English",
+            f"The server's log messages are not in English (lc_messages is {language}), so failed logins cannot be "
+            "recognized.",
+            "make the server log in English",
             ("ALTER SYSTEM SET lc_messages = 'C';", "SELECT pg_reload_conf();"),
         )
     seen = session.window
@@ -162,7 +163,8 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
         raise CannotTell(
             Cause.RIGHT,
             f"The role {session.server.role} may not read the server's log.",
-            "let it read the server's files (this shows configuration, too), or count failures where the logs are kept",
+            "grant it the server's files (it can then read the configuration, too), or count failed logins in your log "
+            "system",
             _reading_grants(session),
         )
     failures = count_failures(answer[0]["text"])
@@ -170,7 +172,7 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
 
 
 def count_failures(log: str) -> Counter[str]:
-    """Failed logins by the role they tried, of lines as stderr, csvlog or jsonlog write them."""
+    """Failed logins by the role they tried, from a log written as stderr, csvlog or jsonlog."""
     matches = (_FAILURE.search(line) for line in log.splitlines())
     return Counter(match[match.lastgroup or 0] for match in matches if match)
 
@@ -180,20 +182,20 @@ def _no_log(session: ProbeSession) -> CannotTell:
     if not logging["collected"]:
         return CannotTell(
             Cause.NOT_VISIBLE,
-            "The server's log goes to its standard error, where only the machine it runs on sees it.",
-            "count failed logins where the logs are kept, or have the server keep them (needs a restart)",
+            "The server logs to standard error (logging_collector is off), so its log cannot be read from here.",
+            "count failed logins in your log system, or switch on logging_collector (needs a restart)",
             ("ALTER SYSTEM SET logging_collector = on;", "TMI_OPS_HEALTH_SKIP=failed_logins"),
         )
     return CannotTell(
         Cause.RIGHT,
-        f"The role {session.server.role} may not see the server's log directory.",
-        "let the role monitor",
+        f"The role {session.server.role} may not list the server's log directory.",
+        "grant the role pg_monitor",
         (session.grant("pg_monitor"), *_naming_grants(session)),
     )
 
 
 def _naming_grants(session: ProbeSession) -> tuple[str, ...]:
-    """What pg_monitor lacks before 16 to learn the log's name; who gets it wants to read the log, too."""
+    """Before 16, pg_monitor may not ask for the log's name; reading the log is granted along with it."""
     if session.server.major >= MONITOR_READS_LOG:
         return ()
     return (session.grant("EXECUTE ON FUNCTION pg_current_logfile()"), *_reading_grants(session))
@@ -210,7 +212,7 @@ def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Answer
     when = (
         f"in the last {time_words(reading.seconds)}"
         if reading.seconds is not None
-        else "in the server's newest log file"
+        else "in the server's current log file"
     )
     summary = f"{count_words(reading.count, 'failed login')} {when}"
     if not reading.complete:
@@ -222,7 +224,8 @@ def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Answer
     return verdict(
         status,
         f"{summary}: {roles}",
-        "an application with an old password, or somebody guessing: the log names the addresses; narrow pg_hba.conf",
+        "find the addresses in the server's log: an application has an old password, or somebody guesses passwords. "
+        "Then narrow pg_hba.conf",
         (
             "SELECT pg_current_logfile();",
             "SELECT line_number, type, database, user_name, address FROM pg_hba_file_rules;",
@@ -243,8 +246,8 @@ SSL_CONNECTIONS = Probe(
 FAILED_LOGINS = Probe(
     "failed_logins",
     Area.SECURITY,
-    "Logins that failed, from the server's log",
-    "failures since the last reading",
+    "Failed logins, from the server's log",
+    "failed logins since the last reading",
     Thresholds(10, 100, "1/h"),
     _read_failed_logins,
     judge_failed_logins,

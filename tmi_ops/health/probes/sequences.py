@@ -1,4 +1,4 @@
-"""Sequences that come near their end, by the narrower of the sequence and each column it fills, owned or not."""
+"""Sequences that run out of values: of the sequence and each column it fills, owned or not, the narrower decides."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WHERE c.relpersistence <> 't'
 
 @dataclass(frozen=True)
 class SequenceState:
-    """A sequence and the column it fills, if any. `max_value`: what both can hold."""
+    """A sequence and the column it fills, if any. `max_value`: the largest value both can hold."""
 
     name: str
     table_name: str | None
@@ -59,7 +59,7 @@ class SequenceState:
 
     @property
     def percent(self) -> float:
-        """How much of the way to its end it has gone; a cycling one has no end."""
+        """The share of its values that is used; a cycling sequence has no end."""
         if self.last_value is None or self.cycle:
             return 0.0
         if self.ascending:
@@ -69,7 +69,7 @@ class SequenceState:
 
 @dataclass(frozen=True)
 class Sequences(Reading):
-    """The nearest to its end first."""
+    """The most used first."""
 
     sequences: tuple[SequenceState, ...]
 
@@ -99,8 +99,8 @@ def _read(session: ProbeSession) -> Sequences:
     if found and reading.unreadable == len(found):
         raise CannotTell(
             Cause.RIGHT,
-            f"The role {session.server.role} may not read how far the sequences are.",
-            "let it read sequences; rows stay hidden from it",
+            f"The role {session.server.role} may not read the last values of sequences.",
+            "grant it SELECT on sequences; it still cannot read rows",
             (
                 session.grant("SELECT ON ALL SEQUENCES IN SCHEMA public"),
                 f"ALTER DEFAULT PRIVILEGES IN SCHEMA public {session.grant('SELECT ON SEQUENCES')}",
@@ -111,10 +111,13 @@ def _read(session: ProbeSession) -> Sequences:
 
 def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
     if not reading.sequences:
-        return verdict(Outcome.OK, "there is none")
+        return verdict(Outcome.OK, "none")
     worst = reading.sequences[0]
     hidden = f", {reading.unreadable} hidden from this role" if reading.unreadable else ""
-    summary = f"{count_words(len(reading.sequences), 'sequence')}; {worst.name} has used {worst.percent:.1f} %{hidden}"
+    summary = (
+        f"{count_words(len(reading.sequences), 'sequence')}; {worst.name} has used {worst.percent:.1f} % of its values"
+        f"{hidden}"
+    )
     status = thresholds.status(worst.percent)
     if status is Outcome.OK:
         return verdict(status, summary)
@@ -122,7 +125,7 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
         return verdict(
             status,
             f"{summary}: {worst.table_name}.{worst.column_name} is {worst.column_type}",
-            "at its end every INSERT fails: widen the column (rewrites and locks the table) and the sequence",
+            "widen the column (this rewrites and locks the table) and the sequence: at its end every INSERT fails",
             (
                 f"ALTER TABLE {worst.table_name} ALTER COLUMN {worst.column_name} TYPE bigint;",
                 f"ALTER SEQUENCE {worst.name} AS bigint;",
@@ -131,7 +134,7 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        "at its end nextval fails: give it room, if what it fills has room",
+        "raise its limit, if the column it fills can hold more: at its end nextval fails",
         (f"ALTER SEQUENCE {worst.name} AS bigint NO MAXVALUE;",),
     )
 
@@ -139,8 +142,8 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
 SEQUENCES = Probe(
     "sequences",
     Area.SCHEMA,
-    "Sequences that come near their end",
-    "part of the way of the one nearest to its end",
+    "Sequences that run out of values",
+    "used share of the most used sequence",
     Thresholds(75, 90, "%"),
     _read,
     judge,

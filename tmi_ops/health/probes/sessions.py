@@ -1,4 +1,4 @@
-"""Connections by state, queries that run long, and transactions that sit idle."""
+"""Connections by state, long-running queries, and sessions idle in a transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tmi_ops.health.session import ProbeSession
 
-# Our own dumps and their snapshots last as long as a backup lasts.
+# Our own dumps and their snapshots last as long as the backup.
 OURS = "tmi_ops"
 _SHOWN = 20
 
@@ -99,9 +99,9 @@ class Connections(Reading):
 
 @dataclass(frozen=True)
 class Session:
-    """A client's session, and for how long it has been in its state. `query` is without its literals.
+    """A client's session, and how long it has been in its state. `query` is without its literals.
 
-    `privileged`: its role is a superuser or may replicate.
+    `privileged`: its role is a superuser or has REPLICATION.
     """
 
     pid: int
@@ -124,13 +124,13 @@ class Session:
         return self.application == OURS
 
     def describe(self) -> str:
-        """Who it is, for a line of text."""
+        """Its pid, role, application and address, for a line of text."""
         return f"pid {self.pid} ({self.role}, {self.application or 'unnamed'}, {self.address})"
 
 
 @dataclass(frozen=True)
 class Sessions(Reading):
-    """The sessions in a state, longest first. Our own are shown but not judged."""
+    """The sessions in a state, the longest first. Our own are shown but not judged."""
 
     sessions: tuple[Session, ...]
     name: str
@@ -177,8 +177,8 @@ def judge_connections(reading: Connections, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        f"{most.role} by {most.application} holds {most.connections} ({most.state}): bound its pool, or raise the "
-        "limit (needs a restart)",
+        f"limit the connection pool of {most.application}, or raise max_connections (needs a restart): role "
+        f"{most.role} of {most.application} holds {most.connections} ({most.state})",
         (
             "db.SetMaxOpenConns(25); db.SetMaxIdleConns(5); db.SetConnMaxLifetime(5 * time.Minute)",
             f"ALTER SYSTEM SET max_connections = {reading.max_connections * 2};",
@@ -191,9 +191,9 @@ def _read_busy(session: ProbeSession) -> Sessions:
 
 
 def judge_long_queries(reading: Sessions, thresholds: Thresholds) -> Answer:
-    running = count_words(len(reading.judged), "query runs", "queries run")
+    running = count_words(len(reading.judged), "running query", "running queries")
     if not reading.judged:
-        return verdict(Outcome.OK, "no query runs")
+        return verdict(Outcome.OK, "no query is running")
     longest = reading.judged[0]
     summary = f"{running}, the longest for {time_words(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
@@ -202,7 +202,7 @@ def judge_long_queries(reading: Sessions, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        "see its plan with EXPLAIN; cancel it if nobody waits for it, and bound the application's queries",
+        "look at its plan with EXPLAIN; cancel it if its result is not needed, and set a statement_timeout",
         (
             f"SELECT pg_cancel_backend({longest.pid});",
             f"ALTER ROLE {longest.role} SET statement_timeout = '60s';",
@@ -216,17 +216,18 @@ def _read_idle_in_transaction(session: ProbeSession) -> Sessions:
 
 def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Answer:
     if not reading.judged:
-        return verdict(Outcome.OK, "no transaction sits idle")
+        return verdict(Outcome.OK, "no session is idle in a transaction")
     longest = reading.judged[0]
-    count = count_words(len(reading.judged), "transaction sits", "transactions sit")
-    summary = f"{count} idle, the longest for {time_words(longest.seconds)}: {longest.describe()}"
+    count = count_words(len(reading.judged), "session")
+    summary = f"{count} idle in a transaction, the longest for {time_words(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
     if status is Outcome.OK:
         return verdict(status, summary)
     return verdict(
         status,
         summary,
-        "it keeps its locks and keeps VACUUM from clearing up: end it, and bound idle transactions",
+        "end it, and set an idle_in_transaction_session_timeout: it holds its locks and keeps VACUUM from removing "
+        "dead rows",
         (
             "tmi-ops maintain --only connections --terminate --plan",
             f"SELECT pg_terminate_backend({longest.pid});",
@@ -238,8 +239,8 @@ def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Answ
 CONNECTIONS = Probe(
     "connections",
     Area.ACTIVITY,
-    "Connections by state against max_connections",
-    "connections in use, of those max_connections leaves to ordinary roles",
+    "Connections by state, against max_connections",
+    "connections in use, of those that max_connections leaves to ordinary roles",
     Thresholds(80, 95, "%"),
     _read_connections,
     judge_connections,
@@ -248,7 +249,7 @@ CONNECTIONS = Probe(
 LONG_QUERIES = Probe(
     "long_running_queries",
     Area.ACTIVITY,
-    "Queries that run long (our own backups are shown, not judged)",
+    "Long-running queries (tmi_ops's own backups are shown, not judged)",
     "duration of the longest",
     Thresholds(300, 1800, "s"),  # the guide asks for those over five minutes
     _read_busy,
@@ -258,8 +259,8 @@ LONG_QUERIES = Probe(
 IDLE_IN_TRANSACTION = Probe(
     "idle_in_transaction",
     Area.ACTIVITY,
-    "Transactions that sit idle (our own snapshots are shown, not judged)",
-    "time the longest has been idle",
+    "Sessions idle in a transaction (tmi_ops's own snapshots are shown, not judged)",
+    "longest idle time",
     Thresholds(60, 600, "s"),
     _read_idle_in_transaction,
     judge_idle_in_transaction,

@@ -1,4 +1,4 @@
-"""How large the databases and tables are, and how fast they grow (guide: Database size, Table sizes)."""
+"""Sizes of databases and tables, and how fast they grow (guide: Database size, Table sizes)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SELECT c.oid::regclass::text AS name,
 FROM pg_class c
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^pg_'
   AND c.relnamespace <> 'information_schema'::regnamespace
-  -- asking for a size waits for whoever holds the table to himself
+  -- reading the size would wait for an ACCESS EXCLUSIVE lock
   AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock')
 ORDER BY total DESC LIMIT %s
 """
@@ -117,17 +117,20 @@ def judge(reading: Sizes, thresholds: Thresholds) -> Answer:
     )
     summary = f"{reading.database} is {size_words(reading.size)}{largest}"
     if reading.growth_mb_per_day is None or reading.growth_s is None or reading.growth is None:
-        return verdict(Outcome.OK, f"{summary}; growth comes with the next reading")
+        return verdict(Outcome.OK, f"{summary}; growth is known from the next reading on")
     summary += f"; grew {size_words(reading.growth)} in {time_words(reading.growth_s)}"
-    # A minute's burst is no trend: less than a day is judged as if nothing more came that day.
+    # A minute's burst is no trend: growth over less than a day is judged as that day's total.
     per_day = reading.growth / max(reading.growth_s, _DAY_S) * _DAY_S / _MEGA
     status = thresholds.status(per_day)
     if status is Outcome.OK:
         return verdict(status, summary)
     fastest = reading.fastest()
-    most = f"most of it in {fastest[0]} ({size_words(fastest[1])})" if fastest else "not in a single table"
+    most = f"most of it in {fastest[0]} ({size_words(fastest[1])})" if fastest else "not in any one table"
     return verdict(
-        status, summary, f"see what grows: {most}; then retention, or more disk", ("tmi-ops health --probe bloat",)
+        status,
+        summary,
+        f"find what grows ({most}); then delete old rows or add disk",
+        ("tmi-ops health --probe table_bloat",),
     )
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
 EXTENSION = "pg_stat_statements"
-# A statement that ran a few times says little, and a report that runs once a night may be slow.
+# A few runs say little, and a nightly report may be slow.
 _ENOUGH_CALLS = 10
 _SHOWN = 20
 
-# Dumps, maintenance and definitions are slow by nature; the statistics are for the application's queries.
+# Dumps, maintenance and DDL are slow by nature; this probe is about the application's queries.
 _STATEMENTS = """
 SELECT query, calls::int, mean_exec_time AS mean_ms, max_exec_time AS max_ms, total_exec_time AS total_ms,
        rows::float8 / greatest(calls, 1) AS rows_per_call, userid::regrole::text AS role
@@ -82,19 +82,19 @@ def _read(session: ProbeSession) -> SlowQueries:
     if query is None:
         raise CannotTell(
             Cause.EXTENSION,
-            f"{EXTENSION} counts queries, but its view is not in this database.",
-            "create it here",
+            f"{EXTENSION} is loaded, but the extension does not exist in this database.",
+            "create it",
             (f"CREATE EXTENSION {EXTENSION};",),
         )
     return SlowQueries(session.read(Statement, query, (_ENOUGH_CALLS, _SHOWN)))
 
 
 def not_loaded(libraries: Sequence[str]) -> CannotTell:
-    """The server counts no queries; `libraries` are those it loads already."""
+    """The server does not load pg_stat_statements; `libraries` are those it loads already."""
     return CannotTell(
         Cause.EXTENSION,
-        f"{EXTENSION} is not loaded, so nobody counts queries.",
-        "load it (a restart is needed), then create it in this database",
+        f"{EXTENSION} is not loaded, so there are no statistics of queries.",
+        "load it (needs a restart), then create the extension in this database",
         (
             f"ALTER SYSTEM SET shared_preload_libraries = {', '.join(map(literal, [*libraries, EXTENSION]))};",
             "-- restart PostgreSQL, then:",
@@ -105,17 +105,17 @@ def not_loaded(libraries: Sequence[str]) -> CannotTell:
 
 def judge(reading: SlowQueries, thresholds: Thresholds) -> Answer:
     if not reading.statements:
-        return verdict(Outcome.OK, f"no query was run {_ENOUGH_CALLS} times yet")
+        return verdict(Outcome.OK, f"no query has run {_ENOUGH_CALLS} times yet")
     slowest = reading.statements[0]
     slow = [one for one in reading.statements if thresholds.crossed(one.mean_ms)]
     status = thresholds.status(slowest.mean_ms)
-    summary = f"the slowest takes {slowest.mean_ms:,.1f} ms on average over {count_words(slowest.calls, 'call')}"
+    summary = f"the slowest query takes {slowest.mean_ms:,.1f} ms on average over {count_words(slowest.calls, 'call')}"
     if status is Outcome.OK:
         return verdict(status, summary)
     return verdict(
         status,
-        f"{count_words(len(slow), 'query is', 'queries are')} slow: {summary}",
-        f"look at its plan for a missing index: {query_shape(slowest.query)}",
+        f"{count_words(len(slow), 'slow query', 'slow queries')}: {summary}",
+        f"look for a missing index in the plan of: {query_shape(slowest.query)}",
         ("EXPLAIN (ANALYZE, BUFFERS) <the query, with real values>;",),
     )
 
@@ -124,7 +124,7 @@ SLOW_QUERIES = Probe(
     "slow_queries",
     Area.ACTIVITY,
     "Slow queries, from pg_stat_statements",
-    f"mean time of the slowest that ran at least {_ENOUGH_CALLS} times",
+    f"mean time of the slowest query, of those that ran at least {_ENOUGH_CALLS} times",
     Thresholds(100, 5000, "ms"),  # the guide asks for those over 100 ms
     _read,
     judge,

@@ -1,4 +1,4 @@
-"""Transactions, rollbacks and deadlocks; the share of reads the cache answers; temporary files."""
+"""Transactions, rollbacks and deadlocks; the cache hit ratio; temporary files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tmi_ops.words import size_words, time_words
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
-# Below these a percentage says nothing.
+# Below these, a percentage says nothing.
 _ENOUGH_TRANSACTIONS = 100
 _ENOUGH_BLOCKS = 10_000
 _MEGA = 1_000_000
@@ -30,18 +30,18 @@ SELECT current_setting('work_mem') AS work_mem, current_setting('shared_buffers'
 
 @dataclass(frozen=True)
 class Counted(Reading):
-    """Counters of the database: `totals` since they were last reset, `change` since the last reading if any."""
+    """Counters of the database: `totals` since the last reset, `change` since the last reading, if there is one."""
 
     totals: Mapping[str, float]
     change: Change | None
 
     @property
     def newest(self) -> Mapping[str, float]:
-        """What happened since the last reading, or on a first run since the reset."""
+        """What happened since the last reading or, on a first run, since the reset."""
         return self.change.values if self.change else self.totals
 
     def span(self) -> str:
-        """Which of the two it is, in words."""
+        """The time span of `newest`, as text."""
         return f"in the last {time_words(self.change.seconds)}" if self.change else "since the statistics began"
 
 
@@ -67,7 +67,7 @@ class Transactions(Counted):
 
 @dataclass(frozen=True)
 class CacheHits(Counted):
-    """Blocks found in shared_buffers, and blocks that had to be read."""
+    """Blocks found in shared_buffers, and blocks read into it."""
 
     shared_buffers: str
 
@@ -113,20 +113,20 @@ def judge_transactions(reading: Transactions, thresholds: Thresholds) -> Answer:
         f"back, {count_words(deadlocks, 'deadlock')}"
     )
     if reading.change is None:
-        summary += "; rates come with the next reading"
+        summary += "; rates are known from the next reading on"
     status = thresholds.status(reading.rollback_percent) if reading.count >= _ENOUGH_TRANSACTIONS else Outcome.OK
     if status is not Outcome.OK:
         return verdict(
             status,
             summary,
-            "many transactions fail: the server's log says with which errors",
+            "find the errors in the server's log: many transactions fail",
             ("ALTER SYSTEM SET log_min_error_statement = 'error';", "SELECT pg_reload_conf();"),
         )
     if reading.change and deadlocks:
         return verdict(
             Outcome.WARNING,
             summary,
-            "transactions lock the same rows in different orders: the server's log names both sides of each deadlock",
+            "find both sides of each deadlock in the server's log: transactions lock the same rows in different orders",
             ("ALTER SYSTEM SET log_lock_waits = on;", "SELECT pg_reload_conf();"),
         )
     return verdict(status, summary)
@@ -139,18 +139,16 @@ def _read_cache(session: ProbeSession) -> CacheHits:
 
 def judge_cache(reading: CacheHits, thresholds: Thresholds) -> Answer:
     if reading.blocks < _ENOUGH_BLOCKS:
-        return verdict(
-            Outcome.OK, f"only {count_words(reading.blocks, 'block')} read {reading.span()}: too few to judge"
-        )
-    summary = f"{reading.percent:.1f} % of {reading.blocks:,.0f} blocks {reading.span()} came from the cache"
+        return verdict(Outcome.OK, f"{count_words(reading.blocks, 'block')} read {reading.span()}, too few to judge")
+    summary = f"{reading.percent:.1f} % of {reading.blocks:,.0f} blocks found in the cache {reading.span()}"
     status = thresholds.status(reading.percent)
     if status is Outcome.OK:
         return verdict(status, summary)
     return verdict(
         status,
         summary,
-        f"shared_buffers is {reading.shared_buffers}; about a quarter of the host's memory is usual (needs a "
-        "restart). A large scan also does this: see slow_queries",
+        f"raise shared_buffers (now {reading.shared_buffers}; needs a restart): about a quarter of the host's memory "
+        "is usual. Large scans also lower the ratio: see slow_queries",
         ("ALTER SYSTEM SET shared_buffers = '<a quarter of memory>';",),
     )
 
@@ -164,7 +162,7 @@ def judge_temporary_files(reading: TemporaryFiles, thresholds: Thresholds) -> An
     files, size = reading.newest["temp_files"], reading.newest["temp_bytes"]
     summary = f"{count_words(files, 'file')}, {size_words(size)} {reading.span()}"
     if reading.mb_per_hour is None:
-        return verdict(Outcome.OK, f"{summary}; the rate comes with the next reading")
+        return verdict(Outcome.OK, f"{summary}; the rate is known from the next reading on")
     status = thresholds.status(reading.mb_per_hour)
     summary += f" ({size_words(reading.mb_per_hour * _MEGA)}/h)"
     if status is Outcome.OK:
@@ -172,8 +170,8 @@ def judge_temporary_files(reading: TemporaryFiles, thresholds: Thresholds) -> An
     return verdict(
         status,
         summary,
-        f"sorts and hashes do not fit into work_mem ({reading.work_mem}): log them, then give the role that needs it "
-        "more (each sort of each session may use that much)",
+        f"log temporary files, then raise work_mem (now {reading.work_mem}) for the role that writes them: its sorts "
+        "and hashes do not fit. Each sort of each session may use that much memory",
         (
             "ALTER SYSTEM SET log_temp_files = '10MB';",
             "SELECT pg_reload_conf();",
@@ -186,7 +184,8 @@ TRANSACTIONS = Probe(
     "transactions",
     Area.ACTIVITY,
     "Transaction rate, rollbacks and deadlocks",
-    f"transactions rolled back, of at least {_ENOUGH_TRANSACTIONS}; a deadlock since the last reading is a warning",
+    f"share of transactions rolled back, of at least {_ENOUGH_TRANSACTIONS}; a deadlock since the last reading is a "
+    "warning",
     Thresholds(10, 50, "%"),
     _read_transactions,
     judge_transactions,
@@ -194,8 +193,8 @@ TRANSACTIONS = Probe(
 CACHE_HIT_RATIO = Probe(
     "cache_hit_ratio",
     Area.ACTIVITY,
-    "Share of block reads that the cache answers",
-    f"blocks found in shared_buffers, of at least {_ENOUGH_BLOCKS:,}",
+    "Cache hit ratio",
+    f"share of blocks found in shared_buffers, of at least {_ENOUGH_BLOCKS:,}",
     Thresholds(90, 70, "%", lower_is_worse=True),
     _read_cache,
     judge_cache,

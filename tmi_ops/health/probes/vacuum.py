@@ -1,4 +1,4 @@
-"""Is autovacuum keeping up: rows it should have cleared away, and statistics it should have renewed."""
+"""Whether autovacuum keeps up: dead rows, and statistics that are out of date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 
-# When autovacuum comes to a table: threshold + scale factor * rows, by the table's own settings where it has some.
+# Autovacuum is due at threshold + scale factor * rows, by the table's own settings where it has some.
 _TABLES = """
 SELECT c.oid::regclass::text AS name,
        s.n_live_tup AS live, s.n_dead_tup AS dead, s.n_mod_since_analyze AS modified,
@@ -58,7 +58,7 @@ SELECT current_setting('autovacuum')::boolean AND current_setting('track_counts'
 
 @dataclass(frozen=True)
 class TableUpkeep:
-    """What waits for VACUUM and ANALYZE in a table, and from how many rows on autovacuum comes for it."""
+    """The rows of a table that wait for VACUUM and ANALYZE, and from how many on autovacuum is due."""
 
     name: str
     live: int
@@ -72,18 +72,18 @@ class TableUpkeep:
 
     @property
     def vacuum_due(self) -> float:
-        """Dead rows, as a multiple of those that call autovacuum."""
+        """Dead rows, as a multiple of autovacuum's threshold."""
         return self.dead / (self.vacuum_at + 1)
 
     @property
     def analyze_due(self) -> float:
-        """Changed rows, as a multiple of those that call autovacuum."""
+        """Changed rows, as a multiple of autovacuum's threshold."""
         return self.modified / (self.analyze_at + 1)
 
 
 @dataclass(frozen=True)
 class Upkeep(Reading):
-    """All tables, and whether autovacuum runs at all. `deed`: which of the two this reading is about."""
+    """All tables, and whether autovacuum runs at all."""
 
     tables: tuple[TableUpkeep, ...]
     autovacuum: bool
@@ -113,7 +113,7 @@ class Upkeep(Reading):
 
 @dataclass(frozen=True)
 class Statistics(Upkeep):
-    """The same tables, seen for their statistics."""
+    """The same tables, judged by their statistics."""
 
     def numbers(self) -> Mapping[str, float]:
         return {
@@ -159,13 +159,13 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
         worst = due[0]
         summary = (
             f"{count_words(len(due), 'table')} behind: {worst.name} has {count_words(worst.dead, 'dead row')}, "
-            f"autovacuum comes at {worst.vacuum_at:,.0f}"
+            f"autovacuum is due at {worst.vacuum_at:,.0f}"
         )
     if not reading.autovacuum:
         return verdict(
             Outcome.CRITICAL if status is Outcome.CRITICAL else Outcome.WARNING,
             f"autovacuum is off; {summary}",
-            "switch it on: without it tables grow and at last the server refuses writes",
+            "switch it on: without it, tables grow and the server refuses writes in the end",
             ("ALTER SYSTEM SET autovacuum = on;", "ALTER SYSTEM SET track_counts = on;", "SELECT pg_reload_conf();"),
         )
     if status is Outcome.OK:
@@ -175,7 +175,7 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
         return verdict(
             status,
             summary,
-            f"autovacuum is switched off for {list_words(switched_off)}: switch it on again, and vacuum now",
+            f"switch autovacuum on again for {list_words(switched_off)}, and vacuum now",
             (
                 f"ALTER TABLE {switched_off[0]} RESET (autovacuum_enabled);",
                 *(f"VACUUM (ANALYZE) {t.name};" for t in due[:5]),
@@ -184,8 +184,9 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        "vacuum now (`tmi-ops maintain` does it); if it falls behind again, let autovacuum work faster. What keeps "
-        "rows alive: idle_in_transaction, replication_slots, prepared_transactions",
+        "vacuum now (`tmi-ops maintain` does this). If tables fall behind again, raise autovacuum's cost limit and see "
+        "the probes idle_in_transaction, replication_slots and prepared_transactions for what keeps VACUUM from "
+        "removing dead rows",
         (
             *(f"VACUUM (ANALYZE) {table.name};" for table in due[:5]),
             "ALTER SYSTEM SET autovacuum_vacuum_cost_limit = 2000;",
@@ -199,14 +200,14 @@ def judge_statistics(reading: Statistics, thresholds: Thresholds) -> Answer:
     status = thresholds.status(max((table.analyze_due for table in reading.tables), default=0.0))
     if status is Outcome.OK:
         never = sum(table.analyzed_at is None and table.live > 0 for table in reading.tables)
-        also = f", {never} with rows never analysed" if never else ""
-        return verdict(status, f"statistics of {count_words(len(reading.tables), 'table')} are fresh{also}")
+        also = f"; {never} with rows never analyzed" if never else ""
+        return verdict(status, f"statistics of {count_words(len(reading.tables), 'table')} are up to date{also}")
     worst = due[0]
     return verdict(
         status,
-        f"{count_words(len(due), 'table')} with old statistics: {worst.name} changed "
-        f"{count_words(worst.modified, 'row')} of {worst.live:,} since {_when(worst.analyzed_at)}",
-        "the planner guesses wrong: renew them (`tmi-ops maintain` does it)",
+        f"{count_words(len(due), 'table')} with outdated statistics: {worst.name} has "
+        f"{count_words(worst.modified, 'changed row')} of {worst.live:,}, last analyzed: {_when(worst.analyzed_at)}",
+        "analyze now (`tmi-ops maintain` does this): with outdated statistics the planner chooses bad plans",
         tuple(f"ANALYZE {table.name};" for table in due[:5]),
     )
 
@@ -214,8 +215,8 @@ def judge_statistics(reading: Statistics, thresholds: Thresholds) -> Answer:
 AUTOVACUUM = Probe(
     "autovacuum",
     Area.VACUUM,
-    "Dead rows that autovacuum should have cleared away",
-    "dead rows of the worst table, as a multiple of those that call autovacuum; that it is off is a warning",
+    "Dead rows that autovacuum should have removed",
+    "dead rows of the worst table, as a multiple of autovacuum's threshold; autovacuum that is off is a warning",
     Thresholds(2, 10, "x"),
     _read_upkeep,
     judge_upkeep,
@@ -223,8 +224,8 @@ AUTOVACUUM = Probe(
 ANALYZE = Probe(
     "analyze",
     Area.VACUUM,
-    "Statistics of the planner that are out of date",
-    "rows changed in the worst table, as a multiple of those that call autovacuum",
+    "Planner statistics that are out of date",
+    "rows changed in the worst table, as a multiple of autovacuum's threshold",
     Thresholds(2, 10, "x"),
     _read_statistics,
     judge_statistics,

@@ -1,4 +1,4 @@
-"""Checkpoints, the rate of WAL, its archiving, and whether what is committed stays committed."""
+"""Checkpoints, the rate of WAL, archiving, and durability settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
 
 _MEGA = 1_000_000
-# A few checkpoints asked for by hand or by backups are no sign.
+# A few checkpoints requested by hand or by backups say nothing.
 _ENOUGH_CHECKPOINTS = 10
 
 _CHECKPOINT_SETTINGS = """
@@ -46,7 +46,7 @@ WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
 
 @dataclass(frozen=True)
 class Checkpoints(Reading):
-    """Checkpoints that came by time and those that were asked for; `change` over the last days, if any."""
+    """Timed and requested checkpoints; `change` over the last days, if known."""
 
     timed: float
     requested: float
@@ -56,7 +56,7 @@ class Checkpoints(Reading):
 
     @property
     def judged(self) -> tuple[float, float]:
-        """Timed and requested ones of the last days where they were enough, else since the statistics began."""
+        """Timed and requested ones of the last days where there were enough, else since the statistics began."""
         if self.change:
             timed, requested = self.change.values["timed"], self.change.values["requested"]
             if timed + requested >= _ENOUGH_CHECKPOINTS:
@@ -96,7 +96,7 @@ class WalRate(Reading):
 
 @dataclass(frozen=True)
 class Archiver(Reading):
-    """`waiting`: finished segments that are not archived; None where we may not look."""
+    """`waiting`: finished segments that are not archived; None if the role may not list them."""
 
     mode: str
     configured: bool
@@ -122,7 +122,7 @@ class Archiver(Reading):
 
 @dataclass(frozen=True)
 class Durability(Reading):
-    """Settings that decide whether what is committed survives a crash."""
+    """Settings that decide whether committed transactions survive a crash."""
 
     settings: Mapping[str, str]
 
@@ -144,15 +144,16 @@ def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Answer:
         if recent and reading.change
         else "since the statistics began"
     )
-    summary = f"{count_words(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them asked for"
+    summary = f"{count_words(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them requested"
     status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Outcome.OK
     if status is Outcome.OK:
         return verdict(status, summary)
     return verdict(
         status,
         summary,
-        f"WAL reaches max_wal_size ({reading.max_wal_size}) before checkpoint_timeout ({reading.timeout}), so "
-        "pages are written and logged whole more often than need be (backups and restarts ask for some, too)",
+        f"raise max_wal_size (now {reading.max_wal_size}): WAL reaches it before checkpoint_timeout "
+        f"({reading.timeout}), so more full pages are written and logged than necessary. Backups and restarts also "
+        "request checkpoints",
         ("ALTER SYSTEM SET max_wal_size = '4GB';", "SELECT pg_reload_conf();"),
     )
 
@@ -172,7 +173,7 @@ def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        "archive, slots and standbys must carry this: compress it, space checkpoints out, see what writes",
+        "compress WAL, space out checkpoints, and find what writes: archive, slots and standbys must keep up with this",
         (
             "ALTER SYSTEM SET wal_compression = on;",
             "ALTER SYSTEM SET max_wal_size = '4GB';",
@@ -195,22 +196,22 @@ def _read_archiver(session: ProbeSession) -> Archiver:
 
 def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
     if reading.mode == "off":
-        return verdict(Outcome.OK, "archive_mode is off: WAL is kept only where a replication slot streams it")
+        return verdict(Outcome.OK, "archive_mode is off: WAL is archived only if a receiver streams it from a slot")
     if not reading.configured:
         return verdict(
             Outcome.CRITICAL,
-            "archive_mode is on without a command: segments pile up until the disk is full",
-            "say how segments are archived, or switch archiving off (needs a restart)",
+            "archive_mode is on without an archive_command: segments pile up until the disk is full",
+            "set archive_command, or switch archive_mode off (needs a restart)",
             ("ALTER SYSTEM SET archive_command = 'tmi-ops wal push %p';", "SELECT pg_reload_conf();"),
         )
-    waiting = f"{reading.waiting} waiting" if reading.waiting is not None else "how many wait is hidden from this role"
+    waiting = f"{reading.waiting} waiting" if reading.waiting is not None else "this role may not see how many wait"
     if reading.failing:
         ago = time_words(reading.failed_ago_s or 0)
         return verdict(
             Outcome.CRITICAL,
-            f"archiving fails: {reading.last_failed_wal} {ago} ago, {waiting}",
-            "no point after this segment can be recovered from the archive, and pg_wal grows; the server's log holds "
-            "the command's words",
+            f"archiving of segment {reading.last_failed_wal} failed {ago} ago; {waiting}",
+            "find the command's error in the server's log: the archive cannot recover to any time after this segment, "
+            "and pg_wal grows",
             ("SELECT * FROM pg_stat_archiver;", "SHOW archive_command;"),
         )
     status = thresholds.status(reading.waiting or 0)
@@ -221,7 +222,7 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
     return verdict(
         status,
         summary,
-        "the archive is slower than the database writes: see what the command waits for",
+        "find what the archive_command waits for: it archives more slowly than the database writes",
         ("SHOW archive_command;",),
     )
 
@@ -236,19 +237,21 @@ def judge_durability(reading: Durability, thresholds: Thresholds) -> Answer:
     if status is not Outcome.OK:
         return verdict(
             status,
-            f"{' and '.join(lossy)} off: a crash of the host can destroy the database",
-            "switch on at once; only a database that can be thrown away may run so",
+            f"{' and '.join(lossy)} {'is' if len(lossy) == 1 else 'are'} off: a crash of the host can corrupt the "
+            "database",
+            "switch on at once; only a disposable database may run like this",
             (*(f"ALTER SYSTEM SET {name} = on;" for name in lossy), "SELECT pg_reload_conf();"),
         )
     if reading.settings.get("synchronous_commit") == "off":
         return verdict(
             Outcome.WARNING,
-            "synchronous_commit is off: a crash loses the commits of the last moments",
-            "switch it on, unless losing them was chosen",
+            "synchronous_commit is off: a crash loses the latest commits",
+            "switch it on, unless that loss is acceptable",
             ("ALTER SYSTEM SET synchronous_commit = on;", "SELECT pg_reload_conf();"),
         )
     return verdict(
-        Outcome.OK, f"what is committed survives a crash (synchronous_commit {reading.settings['synchronous_commit']})"
+        Outcome.OK,
+        f"committed transactions survive a crash (synchronous_commit is {reading.settings['synchronous_commit']})",
     )
 
 
@@ -256,7 +259,7 @@ CHECKPOINTS = Probe(
     "checkpoints",
     Area.WAL_AND_REPLICATION,
     "Checkpoints that come early",
-    f"checkpoints that were asked for instead of coming by time, of at least {_ENOUGH_CHECKPOINTS}",
+    f"share of checkpoints that were requested, not timed, of at least {_ENOUGH_CHECKPOINTS}",
     Thresholds(50, 90, "%"),
     _read_checkpoints,
     judge_checkpoints,
@@ -265,7 +268,7 @@ WAL_RATE = Probe(
     "wal_rate",
     Area.WAL_AND_REPLICATION,
     "WAL written",
-    "since the last reading",
+    "rate since the last reading",
     Thresholds(32, 128, "MB/s"),
     _read_wal_rate,
     judge_wal_rate,
@@ -273,8 +276,8 @@ WAL_RATE = Probe(
 ARCHIVER = Probe(
     "archiver",
     Area.WAL_AND_REPLICATION,
-    "The archiving of WAL by archive_command",
-    "finished segments that wait for the archive; that the last attempt failed is critical",
+    "Archiving of WAL by archive_command",
+    "finished segments that wait to be archived; a failed last attempt is critical",
     Thresholds(8, 64, "segments"),
     _read_archiver,
     judge_archiver,
@@ -282,8 +285,8 @@ ARCHIVER = Probe(
 DURABILITY = Probe(
     "durability",
     Area.WAL_AND_REPLICATION,
-    "Settings by which a crash loses what was committed",
-    "of fsync and full_page_writes, how many are off; that synchronous_commit is off is a warning",
+    "Settings with which a crash loses committed transactions",
+    "how many of fsync and full_page_writes are off; synchronous_commit off is a warning",
     Thresholds(None, 1, "settings"),
     _read_durability,
     judge_durability,

@@ -1,4 +1,4 @@
-"""How far the transaction and multixact counters are from the point where the server refuses to write."""
+"""How close the transaction and multixact counters are to the age at which the server refuses writes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FROM pg_class c LEFT JOIN pg_class toast ON toast.oid = c.reltoastrelid
 WHERE c.relkind IN ('r', 'm') AND c.relminmxid <> '0'
 ORDER BY age DESC LIMIT %s
 """
-# Freezing cannot pass what somebody may still see.
+# Rows that a snapshot can still see cannot be frozen.
 _HOLDERS = """
 SELECT format('pid %s (%s)', pid, concat_ws(', ', usename, coalesce(state, backend_type))) AS name,
        age(backend_xmin) AS age
@@ -56,7 +56,7 @@ ORDER BY age DESC LIMIT 3
 
 @dataclass(frozen=True)
 class DatabaseAge:
-    """How many transactions (or multixacts) ago the database's oldest unfrozen row may be from."""
+    """The age of the database's oldest unfrozen row, in transactions or multixacts."""
 
     name: str
     is_ours: bool
@@ -66,7 +66,7 @@ class DatabaseAge:
 
 @dataclass(frozen=True)
 class Aged:
-    """A table, or somebody who keeps rows from being frozen, with the age."""
+    """A table, or a holder that keeps rows from being frozen, with its age."""
 
     name: str
     age: int
@@ -74,7 +74,7 @@ class Aged:
 
 @dataclass(frozen=True)
 class Wraparound(Reading):
-    """The oldest first. `what`: transaction or multixact; `freeze_at`: from which age on autovacuum comes anyway."""
+    """The oldest first. `what`: transaction or multixact; `freeze_at`: the age at which autovacuum is forced."""
 
     what: str
     databases: tuple[DatabaseAge, ...]
@@ -120,31 +120,33 @@ def _read_multixacts(session: ProbeSession) -> Wraparound:
 def judge(reading: Wraparound, thresholds: Thresholds) -> Answer:
     oldest = reading.databases[0]
     summary = (
-        f"{reading.percent:.1f} % of the way to refusing writes: {oldest.name} is {oldest.age:,} {reading.what}s old"
+        f"{reading.percent:.1f} % of the way to refusing writes: the oldest row of database {oldest.name} is "
+        f"{oldest.age:,} {reading.what}s old"
     )
     status = thresholds.status(reading.percent)
     if status is Outcome.OK:
         return verdict(status, summary)
-    held = [f"{one.name}, {one.age:,} transactions back" for one in reading.holders if one.age >= reading.freeze_at]
-    why = f"first end what holds it back: {list_words(held)}; then freeze" if held else "freeze the oldest tables now"
+    held = [f"{one.name}, {one.age:,} transactions old" for one in reading.holders if one.age >= reading.freeze_at]
+    why = f"end what blocks freezing ({list_words(held)}), then freeze" if held else "freeze the oldest tables now"
     if oldest.is_ours and reading.tables:
         remedy = tuple(_cure_of(table) for table in reading.tables[:5])
     elif not oldest.may_connect:
         return verdict(
             status,
             summary,
-            f"only autovacuum can freeze {oldest.name}, and comes even where it is off: the log says why it fails",
+            f"find in the server's log why autovacuum fails: only it can freeze {oldest.name}, and it is forced "
+            "even where it is off",
             ("ALTER SYSTEM SET autovacuum = on;", "SELECT pg_reload_conf();"),
         )
     else:
         remedy = (f"vacuumdb --freeze --dbname {oldest.name}",)
-    return verdict(status, summary, f"{why}; autovacuum should have come at {reading.freeze_at:,}", remedy)
+    return verdict(status, summary, f"{why}; autovacuum was due at an age of {reading.freeze_at:,}", remedy)
 
 
 def _cure_of(table: Aged) -> str:
-    """A temporary table belongs to its session: nobody else, autovacuum included, can vacuum it."""
+    """Only its own session can vacuum a temporary table; autovacuum cannot either."""
     if table.name.startswith("pg_temp_"):
-        return f"-- {table.name} is a session's temporary table: end the session that made it (pg_stat_activity)"
+        return f"-- {table.name} is a temporary table: end the session that created it (pg_stat_activity)"
     return f"VACUUM (FREEZE, VERBOSE) {table.name};"
 
 
@@ -152,7 +154,7 @@ TRANSACTION_WRAPAROUND = Probe(
     "transaction_wraparound",
     Area.VACUUM,
     "Age of the oldest transaction that is not frozen",
-    "part of the way to the age at which the server refuses writes",
+    "share of the age at which the server refuses writes",
     Thresholds(25, 50, "%"),
     _read_transactions,
     judge,
@@ -162,7 +164,7 @@ MULTIXACT_WRAPAROUND = Probe(
     "multixact_wraparound",
     Area.VACUUM,
     "Age of the oldest multixact that is not frozen",
-    "part of the way to the age at which the server refuses writes",
+    "share of the age at which the server refuses writes",
     # autovacuum_multixact_freeze_max_age is twice autovacuum_freeze_max_age.
     Thresholds(35, 60, "%"),
     _read_multixacts,
