@@ -1,4 +1,4 @@
-"""The certificate that the server shows: until when it is valid, and why it is not, which libpq does not say."""
+"""The server's certificate: when it expires, and why it is not valid, which libpq does not report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tmi_ops.settings import PostgresSettings
 
 @dataclass(frozen=True)
 class ShownCertificate:
-    """`ends` is None where it cannot be told; `problem` is OpenSSL's word for why it is not believed."""
+    """`ends`: None if unknown. `problem`: OpenSSL's message if the certificate is not trusted."""
 
     ends: datetime | None = None
     problem: str = ""
@@ -24,9 +24,9 @@ class ShownCertificate:
 
 
 def look_at_certificate(postgres: PostgresSettings) -> ShownCertificate:
-    """Shake hands once more and look. Python tells of verified certificates only, so this needs sslrootcert.
+    """Do another TLS handshake and read the certificate. Python shows only verified ones, so this needs sslrootcert.
 
-    The name is not compared: that is libpq's business.
+    The name is not compared: libpq does that.
     """
     if postgres.sslrootcert is None:
         return ShownCertificate()

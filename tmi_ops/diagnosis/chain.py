@@ -1,4 +1,4 @@
-"""Walking the chain: a link is looked at once those it rests on hold."""
+"""Walks the chain: a link is checked only if the links it depends on hold."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import OpsError
 
 if TYPE_CHECKING:
-    from tmi_ops.diagnosis.patient import Patient
+    from tmi_ops.diagnosis.context import DiagnosisContext
 
-# What could not be looked at may be whole, so what rests on it is tried.
+# An unknown link may hold, so the links that depend on it are checked.
 _HOLDS = (Outcome.OK, Outcome.WARNING, Outcome.UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Link:
-    """One thing to look at. `needs` are the names of earlier links without which there is nothing to see."""
+    """One thing to check. `needs`: the names of earlier links it depends on."""
 
     name: str
     title: str
     area: Area
-    look: Callable[[Patient], Answer]
+    look: Callable[[DiagnosisContext], Answer]
     needs: tuple[str, ...] = ()
 
 
-def walk(links: Iterable[Link], patient: Patient) -> Iterator[Result]:
-    """Look at every link in turn. One that breaks takes with it those that rest on it, and no others."""
+def walk(links: Iterable[Link], context: DiagnosisContext) -> Iterator[Result]:
+    """Check every link in turn. A broken link skips those that depend on it, and no others."""
     results: dict[str, Result] = {}
     for link in links:
         broken = next((results[name] for name in link.needs if results[name].outcome not in _HOLDS), None)
-        result = _skipped(link, broken) if broken else Result(link.name, link.title, link.area, _look(link, patient))
+        result = _skipped(link, broken) if broken else Result(link.name, link.title, link.area, _look(link, context))
         results[link.name] = result
         yield result
 
 
 def _skipped(link: Link, broken: Result) -> Result:
-    """What rests on something broken waits for it; what rests on something that is not there is not there either."""
+    """A link that depends on a broken one is skipped; one that depends on one that is not applicable is not either."""
     root = broken.because or broken.name
     if broken.outcome is Outcome.CRITICAL:
-        answer = judged(Outcome.SKIPPED, f"waits for: {broken.title}")
+        answer = judged(Outcome.SKIPPED, f"depends on: {broken.title}")
     else:
         answer = judged(broken.outcome, broken.answer.seen)
     return Result(link.name, link.title, link.area, answer, because=root)
 
 
-def _look(link: Link, patient: Patient) -> Answer:
+def _look(link: Link, context: DiagnosisContext) -> Answer:
     try:
-        return link.look(patient)
+        return link.look(context)
     except OpsError as error:
         return unknown(error.message, *([error.hint] if error.hint else ()))
-    except Exception as error:  # noqa: BLE001 - one link that cannot be looked at must not hide the others
-        return unknown(f"could not look: {type(error).__name__}: {_first_line(error)}")
+    except Exception as error:  # noqa: BLE001 - a link that fails must not hide the others
+        return unknown(f"could not check: {type(error).__name__}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "it said nothing")
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

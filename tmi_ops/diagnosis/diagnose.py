@@ -1,4 +1,4 @@
-"""The whole chain, in the order in which a person would go along it."""
+"""The chain of links, in the order in which a person would check them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tmi_ops.checks.finding import Result
 from tmi_ops.diagnosis.cache import CACHE_LINKS
 from tmi_ops.diagnosis.chain import Link, walk
 from tmi_ops.diagnosis.configuration import CONFIGURATION_LINKS, ROOM_LINKS
+from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.database import DATABASE_LINKS
 from tmi_ops.diagnosis.finding import Diagnosis
-from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.reaching import REACHING
 from tmi_ops.diagnosis.scheduling import SCHEDULING_LINKS
 from tmi_ops.diagnosis.store import STORE_LINKS
@@ -40,23 +40,23 @@ def diagnose(
     dagster: Mapping[str, str] | None = None,
     watch: Callable[[Result], None] = lambda result: None,
 ) -> Diagnosis:
-    """Walk the chain from the settings to the schedules. Changes nothing but one small object in the store, which it
-    removes again; never raises for what it finds.
+    """Walk the chain from the settings to the schedules. The only thing it changes is one small object in the store,
+    which it removes again; it never raises for what it finds.
 
     Args:
-        variables: the process's; `os.environ` when None.
-        directory: where .env files are; the working directory when None.
-        dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB of Dagster's records; taken from `variables` when
-            None. Without DAGSTER_PG_HOST scheduling is not looked at.
-        watch: called with each result as it is had.
+        variables: of the process; None: `os.environ`.
+        directory: of the .env files; None: the working directory.
+        dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB of Dagster's records; None: from `variables`.
+            Without DAGSTER_PG_HOST, scheduling is not checked.
+        watch: called with each result as soon as it is known.
     """
     process = dict(os.environ if variables is None else variables)
-    patient = Patient(process, directory or Path.cwd(), process if dagster is None else dagster)
+    context = DiagnosisContext(process, directory or Path.cwd(), process if dagster is None else dagster)
     results: list[Result] = []
     try:
-        for result in walk(CHAIN, patient):
+        for result in walk(CHAIN, context):
             results.append(result)
             watch(result)
     finally:
-        patient.close()
+        context.close()
     return Diagnosis(process.get("TMI_ENV", "development").strip(), datetime.now(UTC), tuple(results))

@@ -1,4 +1,4 @@
-"""The diagnosis that all links of the chain make, in the order in which they rest on each other."""
+"""The diagnosis: the results of all links of the chain, in order of dependency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Area(StrEnum):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Every link in the order in which they rest on each other."""
+    """The results of all links, each after the links it depends on."""
 
     environment: str
     taken_at: datetime
@@ -29,7 +29,7 @@ class Diagnosis:
 
     @property
     def root_cause(self) -> Result | None:
-        """The first link that is broken; where none is, the first that deserves a warning."""
+        """The first broken link; if none is broken, the first with a warning."""
         for outcome in (Outcome.CRITICAL, Outcome.WARNING):
             for result in self.results:
                 if result.outcome is outcome:
@@ -38,14 +38,14 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Nothing is broken and everything was looked at; warnings are no breakage."""
+        """Whether nothing is broken and everything could be checked; warnings do not count."""
         return not (self.at(Outcome.CRITICAL) or self.at(Outcome.UNKNOWN))
 
     def at(self, outcome: Outcome) -> tuple[Result, ...]:
         return tuple(result for result in self.results if result.outcome is outcome)
 
     def result(self, name: str) -> Result:
-        """The result of that name; KeyError where there is none."""
+        """The result of that name; KeyError if there is none."""
         for result in self.results:
             if result.name == name:
                 return result

@@ -1,4 +1,4 @@
-"""The way into TMI's database: name, port, TLS, pg_hba.conf, password, database."""
+"""Checks of the connection to TMI's database: name, port, TLS, pg_hba.conf, password, database."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from tmi_ops.checks.finding import Answer, critical, fine, warning
 from tmi_ops.diagnosis.certificate import look_at_certificate
 from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.network import knock, look_up, offers_tls
-from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.refusals import certificate_has_expired
 from tmi_ops.diagnosis.sql import RELOAD
 from tmi_ops.postgres.refusals import Gate
@@ -22,66 +22,66 @@ _ANSWER_TIMEOUT_S = 3.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def look_at_name(patient: Patient) -> Answer:
-    if patient.postgres.host.startswith("/"):
-        return fine("a Unix socket, no name to look up")
-    return look_up(patient.postgres_service)
+def look_at_name(context: DiagnosisContext) -> Answer:
+    if context.postgres.host.startswith("/"):
+        return fine("a Unix socket")
+    return look_up(context.postgres_service)
 
 
-def look_at_port(patient: Patient) -> Answer:
-    postgres = patient.postgres
+def look_at_port(context: DiagnosisContext) -> Answer:
+    postgres = context.postgres
     if postgres.host.startswith("/"):
         file = Path(postgres.host) / f".s.PGSQL.{postgres.port}"
         if file.is_socket():
-            return fine(f"{file} is there")
+            return fine(f"{file} exists")
         return critical(
-            f"there is no socket {file}",
+            f"the socket {file} does not exist",
             "PostgreSQL is not running, listens on another port, or keeps its socket elsewhere",
             "SHOW unix_socket_directories;  -- on the server",
         )
 
     def converse(connection: socket.socket) -> Answer:
         connection.settimeout(_ANSWER_TIMEOUT_S)
-        patient.offers_tls = offers_tls(connection)
-        address = patient.postgres_service.address
-        if patient.offers_tls is None:
+        context.offers_tls = offers_tls(connection)
+        address = context.postgres_service.address
+        if context.offers_tls is None:
             return critical(
-                f"something answers at {address}, and it is not PostgreSQL",
-                "POSTGRES_PORT leads to another program, or a proxy or load balancer without a server behind it",
-                "set POSTGRES_HOST and POSTGRES_PORT to PostgreSQL's own (usually 5432)",
-                f"ss -ltnp 'sport = :{postgres.port}'  # on that host: which program listens there",
+                f"what answers at {address} is not PostgreSQL",
+                "POSTGRES_PORT belongs to another program, or to a proxy or load balancer without a server behind it",
+                "set POSTGRES_HOST and POSTGRES_PORT to those of PostgreSQL (port usually 5432)",
+                f"ss -ltnp 'sport = :{postgres.port}'  # on that host; shows which program listens there",
             )
-        return fine(f"{address} is open, PostgreSQL answers")
+        return fine(f"PostgreSQL answers at {address}")
 
-    return knock(patient.postgres_service, converse)
+    return knock(context.postgres_service, converse)
 
 
-def look_at_tls(patient: Patient) -> Answer:
-    postgres = patient.postgres
-    if broken := _refused_at(patient, Gate.TLS):
+def look_at_tls(context: DiagnosisContext) -> Answer:
+    postgres = context.postgres
+    if broken := _refused_at(context, Gate.TLS):
         return certificate_has_expired(postgres) if look_at_certificate(postgres).has_expired else broken
     if (
         postgres.sslmode == "disable"
-        and patient.offers_tls
-        and _refused_at(patient, Gate.ACCESS)
-        and _let_in_with_tls(patient)
+        and context.offers_tls
+        and _refused_at(context, Gate.ACCESS)
+        and _let_in_with_tls(context)
     ):
         return critical(
-            "the server refuses this connection without TLS, and accepts it with",
+            "the server refuses this connection without TLS, and accepts it with TLS",
             "pg_hba.conf has only hostssl lines for it, and POSTGRES_SSLMODE=disable forbids TLS",
             "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT)",
         )
-    if isinstance(patient.attempt, str):
-        return fine("offered by the server" if patient.offers_tls else "not offered by the server, and not required")
-    if not patient.attempt.pgconn.ssl_in_use:
+    if isinstance(context.attempt, str):
+        return fine("offered by the server" if context.offers_tls else "not offered by the server, and not required")
+    if not context.attempt.pgconn.ssl_in_use:
         seen = f"not used (sslmode={postgres.sslmode})"
         if postgres.host in _LOCAL or postgres.host.startswith("/"):
             return fine(f"{seen}; the server is on this machine")
         return warning(
             seen,
-            "password and rows travel in the clear",
-            "set POSTGRES_SSLMODE=require" if patient.offers_tls else "on the server: ALTER SYSTEM SET ssl = on;",
-            *(() if patient.offers_tls else (RELOAD,)),
+            "the password and all rows are sent in the clear",
+            "set POSTGRES_SSLMODE=require" if context.offers_tls else "on the server: ALTER SYSTEM SET ssl = on;",
+            *(() if context.offers_tls else (RELOAD,)),
         )
     return _judge_certificate(postgres)
 
@@ -91,30 +91,30 @@ def _judge_certificate(postgres: PostgresSettings) -> Answer:
     ends = look_at_certificate(postgres).ends
     if ends is None:
         return fine(f"used; {verified}")
-    seen = f"used; {verified}; the certificate ends on {ends:%Y-%m-%d}"
+    seen = f"used; {verified}; the certificate expires on {ends:%Y-%m-%d}"
     if ends - datetime.now(UTC) > RENEW_BEFORE:
         return fine(seen)
     return warning(
         seen,
-        "then every connection that verifies it is refused, TMI's own included",
-        "have it renewed, put it where ssl_cert_file says, and on the server, without a restart:",
+        "after that, every client that verifies the certificate fails to connect, TMI included",
+        "renew it, install it as ssl_cert_file, and reload the server (no restart needed):",
         RELOAD,
     )
 
 
 def look_at_gate(gate: Gate, passed: str) -> Link:
-    """What a gate says of itself, when the connection failed there or got past it."""
+    """The link of one gate: whether the connection failed there or passed it."""
 
-    def look(patient: Patient) -> Answer:
-        if broken := _refused_at(patient, gate):
+    def look(context: DiagnosisContext) -> Answer:
+        if broken := _refused_at(context, gate):
             return broken
-        if isinstance(patient.attempt, str) and patient.refusal is None and gate == Gate.ACCEPTING:
+        if isinstance(context.attempt, str) and context.refusal is None and gate == Gate.ACCEPTING:
             return critical(
-                patient.attempt.splitlines()[-1].strip(),
-                "the server, or something between here and it, refuses the connection in words unknown to the doctor",
-                "see the end of the server's log at this moment",
+                context.attempt.splitlines()[-1].strip(),
+                "the server, or a proxy in between, refuses the connection for a reason the doctor does not recognize",
+                "read the latest lines of the server's log",
             )
-        return fine(passed.format(user=patient.postgres.user, database=patient.postgres.database))
+        return fine(passed.format(user=context.postgres.user, database=context.postgres.database))
 
     gates = list(Gate)
     before = gates[gates.index(gate) - 1]
@@ -129,13 +129,13 @@ _TITLES = {
 }
 
 
-def _refused_at(patient: Patient, gate: Gate) -> Answer | None:
-    refusal = patient.refusal
+def _refused_at(context: DiagnosisContext, gate: Gate) -> Answer | None:
+    refusal = context.refusal
     return refusal.finding if refusal is not None and refusal.gate == gate else None
 
 
-def _let_in_with_tls(patient: Patient) -> bool:
-    attempt = patient.connect(sslmode="require")
+def _let_in_with_tls(context: DiagnosisContext) -> bool:
+    attempt = context.connect(sslmode="require")
     return not isinstance(attempt, str) or "pg_hba.conf" not in attempt
 
 
@@ -143,8 +143,8 @@ REACHING = (
     Link("dns", "host name", Area.CONNECTION, look_at_name, ("settings",)),
     Link("port", "port", Area.CONNECTION, look_at_port, ("dns",)),
     Link(Gate.TLS, "TLS", Area.CONNECTION, look_at_tls, ("port",)),
-    look_at_gate(Gate.ACCEPTING, "a connection is to be had"),
-    look_at_gate(Gate.ACCESS, "a line lets {user} into {database} from here"),
-    look_at_gate(Gate.AUTHENTICATION, "{user} is who it says it is"),
-    look_at_gate(Gate.DATABASE, "{database} is there and open to {user}"),
+    look_at_gate(Gate.ACCEPTING, "the server accepts connections"),
+    look_at_gate(Gate.ACCESS, "{user} may connect to {database} from here"),
+    look_at_gate(Gate.AUTHENTICATION, "{user} is authenticated"),
+    look_at_gate(Gate.DATABASE, "{user} can connect to {database}"),
 )

@@ -1,4 +1,4 @@
-"""What mends a connection that was refused, at length, for each reason of `tmi_ops/postgres/refusals.py`."""
+"""Detailed advice for each reason for which a connection is refused (`tmi_ops/postgres/refusals.py`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tmi_ops.settings import PostgresSettings
 
 @dataclass(frozen=True)
 class Refused:
-    """Where a connection was refused, and everything that was said."""
+    """The gate that refused a connection, and the finding."""
 
     gate: Gate
     finding: Answer
@@ -24,7 +24,7 @@ Explain = Callable[[PostgresSettings, str], Answer]
 
 
 def explain_refusal(said: str, postgres: PostgresSettings) -> Refused | None:
-    """The gate that refused and why; None where the words are none we know."""
+    """The gate that refused, and why; None if the message is not recognized."""
     refusal = refusal_of(said)
     return None if refusal is None else Refused(refusal.gate, _EXPLAINED[refusal](postgres, said))
 
@@ -34,18 +34,18 @@ def _wrong_password(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.WRONG_PASSWORD),
         f"POSTGRES_PASSWORD is not the password of the role {postgres.user}, or the role does not exist, has no "
-        "password or an expired one: the server tells a stranger no more (its own log says which)",
-        "set POSTGRES_PASSWORD to the role's password (with `$`, `#` or blanks in it: quoted in the .env file)",
+        "password, or its password has expired: clients are not told which, but the server's log says it",
+        "set POSTGRES_PASSWORD to the role's password (in the .env file, quote it if it contains `$`, `#` or spaces)",
         f"SELECT * FROM pg_roles WHERE rolname = {literal(postgres.user)};  -- may it log in? expired?",  # noqa: S608
-        f"\\password {role}  -- in psql, as a superuser: gives it a new one; never expired with:",
+        f"\\password {role}  -- in psql, as a superuser: sets a new password; this makes it never expire:",
         f"ALTER ROLE {role} LOGIN VALID UNTIL 'infinity';",
-        "tmi-ops roles apply  # when there is no such role, as a superuser: makes the roles with their passwords",
+        "tmi-ops roles apply  # if the role does not exist, as a superuser: creates the roles with their passwords",
     )
 
 
 def _no_password(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
-        "the server asks for a password and none is set",
+        "the server asks for a password, and none is set",
         f"POSTGRES_PASSWORD is empty or missing for {postgres.user}",
         "set POSTGRES_PASSWORD in the process or in the .env file of the environment",
     )
@@ -54,8 +54,8 @@ def _no_password(postgres: PostgresSettings, said: str) -> Answer:
 def _no_role(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.NO_ROLE),
-        f"the server lets {postgres.user} in without a password, but has no such role",
-        "set POSTGRES_USER to a role that exists, or make it, as a superuser:",
+        f"pg_hba.conf admits {postgres.user} without a password, but there is no such role",
+        "set POSTGRES_USER to a role that exists, or create it, as a superuser:",
         f"CREATE ROLE {identifier(postgres.user)} LOGIN;",
         f"\\password {identifier(postgres.user)}  -- in psql",
     )
@@ -64,8 +64,8 @@ def _no_role(postgres: PostgresSettings, said: str) -> Answer:
 def _may_not_log_in(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.MAY_NOT_LOG_IN),
-        f"the role {postgres.user} exists and is meant for grants only (NOLOGIN)",
-        "set POSTGRES_USER to a role that logs in, or as a superuser:",
+        f"the role {postgres.user} exists, but has NOLOGIN",
+        "set POSTGRES_USER to a role with LOGIN, or as a superuser:",
         f"ALTER ROLE {identifier(postgres.user)} LOGIN;",
     )
 
@@ -73,8 +73,8 @@ def _may_not_log_in(postgres: PostgresSettings, said: str) -> Answer:
 def _other_authentication(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.OTHER_AUTHENTICATION),
-        f"pg_hba.conf wants another proof than a password for {postgres.user} from this address",
-        "the line that fits this connection must say scram-sha-256; these stand there now:",
+        f"pg_hba.conf requires another authentication method than a password for {postgres.user} from this address",
+        "set the method of the line that matches this connection to scram-sha-256; the current lines are:",
         "SELECT line_number, type, database, user_name, address, auth_method FROM pg_hba_file_rules;",
         RELOAD,
     )
@@ -82,34 +82,34 @@ def _other_authentication(postgres: PostgresSettings, said: str) -> Answer:
 
 def _no_entry(postgres: PostgresSettings, said: str) -> Answer:
     refused = hba_refusal(said, postgres.user, postgres.database)
-    if refused is None:  # its words are what led here
+    if refused is None:  # its message is what led here
         raise AssertionError(said)
     return critical(
         line_of(said, Refusal.NO_HBA_LINE),
-        "a line of pg_hba.conf with the method reject fits this connection first"
+        "the first line of pg_hba.conf that matches this connection has the method reject"
         if refused.is_rejected
-        else "no line of pg_hba.conf fits this user, database, address and encryption, so the server does not even ask "
-        "for the password",
+        else "no line of pg_hba.conf matches this user, database, address and encryption, so the server does not even "
+        "ask for the password",
         f"add this line to pg_hba.conf on the server{', above the one that rejects' if refused.is_rejected else ''}:",
         refused.line,
         RELOAD,
-        "SHOW hba_file;  -- where the file is; pg_hba_file_rules shows its lines as the server reads them",
+        "SHOW hba_file;  -- the file's path; pg_hba_file_rules shows its lines as the server reads them",
     )
 
 
 def _for_replication(postgres: PostgresSettings, said: str) -> Answer:
     refusal = refusal_of(said) or Refusal.WAL_LEVEL
-    return critical(line_of(said, refusal), "the server gives no WAL to this connection", hint(refusal, said, postgres))
+    return critical(line_of(said, refusal), "the server refuses to send WAL", hint(refusal, said, postgres))
 
 
 def _no_tls(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
-        f"sslmode={postgres.sslmode}, and the server does not offer TLS",
+        f"sslmode={postgres.sslmode}, but the server does not offer TLS",
         "the server runs with ssl = off",
         "on the server, with a certificate and key in place (ssl_cert_file, ssl_key_file):",
         "ALTER SYSTEM SET ssl = on;",
         RELOAD,
-        "set POSTGRES_SSLMODE=prefer only where nobody can listen on the way (production refuses it)",
+        "set POSTGRES_SSLMODE=prefer only if nobody can listen on the network in between (production refuses it)",
     )
 
 
@@ -117,8 +117,8 @@ def _unknown_authority(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.UNKNOWN_AUTHORITY),
         "the server's certificate was not signed by the authority in "
-        f"{postgres.sslrootcert or '~/.postgresql/root.crt'}: the wrong CA file, or somebody in between",
-        "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate; compare the two with:",
+        f"{postgres.sslrootcert or '~/.postgresql/root.crt'}: the CA file is wrong, or the connection is intercepted",
+        "set POSTGRES_SSLROOTCERT to the CA that signed the server's certificate; compare both:",
         f"openssl s_client -starttls postgres -connect {postgres.host}:{postgres.port} -showcerts </dev/null",
         f"openssl x509 -noout -subject -dates -in {postgres.sslrootcert or '~/.postgresql/root.crt'}",
     )
@@ -127,28 +127,28 @@ def _unknown_authority(postgres: PostgresSettings, said: str) -> Answer:
 def certificate_has_expired(postgres: PostgresSettings) -> Answer:
     return critical(
         "the server's certificate has expired",
-        "it, or its authority's, was not renewed in time (or this machine's clock is wrong: date -u)",
-        "have it renewed, put it where ssl_cert_file says, and on the server, without a restart:",
+        "it, or its authority's certificate, was not renewed in time (or this machine's clock is wrong: date -u)",
+        "renew it, install it as ssl_cert_file, and reload the server (no restart needed):",
         RELOAD,
         f"openssl s_client -starttls postgres -connect {postgres.host}:{postgres.port} </dev/null | "
-        "openssl x509 -noout -dates  # what the server shows",
+        "openssl x509 -noout -dates  # shows the dates of the server's certificate",
     )
 
 
 def _wrong_name(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.WRONG_NAME),
-        f"the certificate is valid, but was made out to another name than {postgres.host}",
-        "set POSTGRES_HOST to a name that the certificate carries (the line above names one), or",
-        f"have the certificate made anew with {postgres.host} among its subjectAltNames",
+        f"the certificate is valid, but for another name than {postgres.host}",
+        "set POSTGRES_HOST to a name in the certificate (the line above names one), or",
+        f"issue a new certificate with {postgres.host} among its subjectAltNames",
     )
 
 
 def _no_root_file(postgres: PostgresSettings, said: str) -> Answer:
     where = postgres.sslrootcert or "~/.postgresql/root.crt"
     return critical(
-        f"sslmode={postgres.sslmode}, and the CA file {where} cannot be read",
-        "without the authority's certificate the server's cannot be verified",
+        f"sslmode={postgres.sslmode}, but the CA file {where} cannot be read",
+        "without the CA's certificate, the server's certificate cannot be verified",
         "set POSTGRES_SSLROOTCERT to the file with the CA's certificate (PEM), readable by this user",
     )
 
@@ -156,11 +156,11 @@ def _no_root_file(postgres: PostgresSettings, said: str) -> Answer:
 def _client_certificate(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         "the server asks for a client certificate",
-        "the pg_hba.conf line that fits says clientcert or cert, and "
+        "the matching line of pg_hba.conf has clientcert or cert, and "
         + (
-            "the certificate in POSTGRES_SSLCERT is not one it trusts"
+            "the server does not trust the certificate in POSTGRES_SSLCERT"
             if postgres.sslcert
-            else "none is configured here"
+            else "no client certificate is configured"
         ),
         "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",
         "or add a line for this role without clientcert to pg_hba.conf, above that one:",
@@ -172,21 +172,21 @@ def _client_certificate(postgres: PostgresSettings, said: str) -> Answer:
 def _handshake(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.HANDSHAKE),
-        "client and server found no common way to encrypt: protocol versions or ciphers differ, or a proxy is between",
-        "SHOW ssl_min_protocol_version;  -- on the server; TLSv1.2 fits every client of today",
+        "client and server have no TLS version or cipher in common, or a proxy is in between",
+        "SHOW ssl_min_protocol_version;  -- on the server; every current client supports TLSv1.2",
     )
 
 
 def _full(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.FULL),
-        "max_connections is used up, so nobody new is let in, tmi_ops included",
-        "as a superuser (superuser_reserved_connections are kept for that): who holds them?",
+        "all connections of max_connections are in use, so new ones are refused, tmi_ops's included",
+        "find out who holds them, as a superuser (superuser_reserved_connections leaves room for that):",
         "SELECT usename, application_name, state, count(*), max(now() - state_change) FROM pg_stat_activity "
         "WHERE backend_type = 'client backend' GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE state = 'idle' AND state_change < now() - interval '10 minutes' AND pid <> pg_backend_pid();",
-        "ALTER SYSTEM SET max_connections = 200;  -- then restart the server; better: smaller pools (guide: 25 each)",
+        "ALTER SYSTEM SET max_connections = 200;  -- then restart; smaller pools are better (guide: 25 each)",
     )
 
 
@@ -195,7 +195,7 @@ def _role_is_full(postgres: PostgresSettings, said: str) -> Answer:
     kind, name = ("ROLE", postgres.user) if of_role else ("DATABASE", postgres.database)
     return critical(
         line_of(said, Refusal.ROLE_IS_FULL),
-        f"the {kind.lower()} {name} has a CONNECTION LIMIT, and it is used up",
+        f"the {kind.lower()} {name} has reached its CONNECTION LIMIT",
         "as a superuser:",
         f"ALTER {kind} {identifier(name)} CONNECTION LIMIT -1;",
     )
@@ -205,7 +205,7 @@ def _not_yet(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.NOT_YET),
         "the server is starting, stopping, or recovering from a crash",
-        "wait: recovery replays WAL since the last checkpoint; the server's log tells how far it is",
+        "wait: crash recovery replays WAL since the last checkpoint; the server's log shows the progress",
     )
 
 
@@ -213,17 +213,17 @@ def _no_database(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.NO_DATABASE),
         f"the server has no database {postgres.database}",
-        "set POSTGRES_DB to the right name, or make it (as a role with CREATEDB):",
+        "set POSTGRES_DB to the right name, or create it (as a role with CREATEDB):",
         f"CREATE DATABASE {identifier(postgres.database)};",
-        "tmi-ops migrate  # makes the database and TMI's tables in it",
+        "tmi-ops migrate  # creates the database and TMI's tables in it",
     )
 
 
 def _may_not_connect(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.MAY_NOT_CONNECT),
-        f"the role {postgres.user} lacks the right CONNECT on {postgres.database}",
-        "as the database's owner or a superuser:",
+        f"the role {postgres.user} lacks CONNECT on {postgres.database}",
+        "as the owner of the database or a superuser:",
         f"GRANT CONNECT ON DATABASE {identifier(postgres.database)} TO {identifier(postgres.user)};",
     )
 
@@ -231,8 +231,8 @@ def _may_not_connect(postgres: PostgresSettings, said: str) -> Answer:
 def _closed_database(postgres: PostgresSettings, said: str) -> Answer:
     return critical(
         line_of(said, Refusal.CLOSED_DATABASE),
-        f"somebody closed the database {postgres.database} to connections (a restore does so while it works)",
-        "ask whether a restore is running; else, as a superuser in another database:",
+        f"the database {postgres.database} does not allow connections (a restore sets this while it runs)",
+        "check whether a restore is running; if not, as a superuser in another database:",
         f"ALTER DATABASE {identifier(postgres.database)} ALLOW_CONNECTIONS true;",
     )
 

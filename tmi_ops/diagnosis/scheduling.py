@@ -1,4 +1,4 @@
-"""What runs by itself, from Dagster's records; judged in `tmi_ops/automation`, as for the status and the guards."""
+"""Checks of Dagster's daemon, schedules, sensors and runs, judged in `tmi_ops/automation` as for status and guards."""
 
 from __future__ import annotations
 
@@ -13,104 +13,106 @@ from tmi_ops.automation.reading import facts_of
 from tmi_ops.automation.switch import Automation, read_automation
 from tmi_ops.checks.finding import Answer, Finding, critical, fine, not_applicable, warning, worst_first
 from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
-from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import read_variables
 from tmi_ops.words import time_words
 
-_TO_START = "dagster-daemon run  # as a service (docs of Dagster: deployment); embedded: tmi-ops up"
+_TO_START = "dagster-daemon run  # as a service (see Dagster's deployment docs); for the embedded stack: tmi-ops up"
 
 
-def look_at_settings(patient: Patient) -> Answer:
-    """Whether a code location with these would load."""
+def look_at_settings(context: DiagnosisContext) -> Answer:
+    """Whether a code location with these settings would load."""
     try:
-        automation = _automation(patient)
+        automation = _automation(context)
     except SettingsError as error:
-        cause = "Dagster's code location does not load with it, so nothing runs by itself"
+        cause = "Dagster cannot load the code location with this setting, so no schedule or sensor runs"
         return critical(error.message.rstrip("."), cause, error.hint)
     state = "on" if automation.running else "off"
     return fine(f"schedules and sensors are {state} by default, in the time zone {automation.timezone}")
 
 
-def look_at_records(patient: Patient) -> Answer:
-    if not patient.dagster.get("DAGSTER_PG_HOST"):
-        return not_applicable("no DAGSTER_PG_* is set and no stack with Dagster runs: backups run when somebody asks")
-    records = patient.records
+def look_at_records(context: DiagnosisContext) -> Answer:
+    if not context.dagster.get("DAGSTER_PG_HOST"):
+        return not_applicable("no DAGSTER_PG_* is set and no embedded stack with Dagster runs: nothing is scheduled")
+    records = context.records
     if isinstance(records, str):
-        where = f"{patient.dagster['DAGSTER_PG_HOST']}:{patient.dagster.get('DAGSTER_PG_PORT', '5432')}"
+        where = f"{context.dagster['DAGSTER_PG_HOST']}:{context.dagster.get('DAGSTER_PG_PORT', '5432')}"
         return critical(
             f"Dagster's records at {where}: {(records.splitlines() or ['no answer'])[-1].split('FATAL:')[-1].strip()}",
-            "the database that Dagster keeps its runs and schedules in cannot be opened, so nothing runs by itself",
+            "Dagster's database of runs and schedules is not available, so no schedule or sensor runs",
             "start that PostgreSQL, or correct DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB",
             'eval "$(tmi-ops stack env)"  # sets them for the embedded stack',
         )
-    return fine(f"Dagster keeps its records in {records.info.host}:{records.info.port}/{records.info.dbname}")
+    return fine(f"Dagster's records are in {records.info.host}:{records.info.port}/{records.info.dbname}")
 
 
-def look_at_daemon(patient: Patient) -> Answer:
-    records = _records(patient)
+def look_at_daemon(context: DiagnosisContext) -> Answer:
+    records = _records(context)
     if not _has_table(records, "daemon_heartbeats"):
         return critical(
-            "Dagster has made no tables there yet", "neither its webserver nor its daemon ever ran with it", _TO_START
+            "Dagster's database has no tables yet",
+            "neither Dagster's webserver nor its daemon has ever run with it",
+            _TO_START,
         )
-    facts = _facts(patient)
+    facts = _facts(context)
     if found := _worst(judge_daemon(facts)):
         return found
     oldest = max(facts.now - one.reported_at for one in facts.daemons)
     return fine(f"{len(facts.daemons)} daemons reported within {time_words(round(oldest.total_seconds()))}")
 
 
-def look_at_schedules(patient: Patient) -> Answer:
-    facts, automation = _facts(patient), _automation(patient)
+def look_at_schedules(context: DiagnosisContext) -> Answer:
+    facts, automation = _facts(context), _automation(context)
     if found := _worst(judge_ticks(facts, automation.timezone)):
         return found
     on = sum(one.on for one in facts.instigators)
     if not on and not automation.running:
-        return fine("none is on: here nothing begins by itself until somebody switches it on")
+        return fine("none is on; this is the default in this environment")
     if not facts.instigators:
         return critical(
-            "no schedule is on record",
-            "the daemon has not loaded the code location (it switches them on), or runs with another TMI_ENV",
-            "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables: shows why",
+            "Dagster's records hold no schedule",
+            "the daemon has not loaded the code location, or runs with another TMI_ENV",
+            "dagster definitions validate -m tmi_ops.definitions  # with the daemon's variables; shows why",
             "dagster schedule start -m tmi_ops.definitions --start-all",
         )
     stopped = sorted((one.name, one.kind) for one in facts.instigators if not one.on)
     if stopped:
         return warning(
             f"switched off: {', '.join(name for name, _ in stopped)}",
-            "somebody switched them off (for maintenance?), so what they do is not done",
+            "somebody switched them off (for maintenance?), so their work is not done",
             *(f"dagster {kind} start -m tmi_ops.definitions {name}" for name, kind in stopped),
         )
-    return fine(f"{on} on, each was at work when it was due")
+    return fine(f"{on} on; each ran when it was due")
 
 
-def look_at_runs(patient: Patient) -> Answer:
-    facts = _facts(patient)
-    if found := _worst(judge_runs(facts, _automation(patient).timezone)):
+def look_at_runs(context: DiagnosisContext) -> Answer:
+    facts = _facts(context)
+    if found := _worst(judge_runs(facts, _automation(context).timezone)):
         return found
-    return fine(f"{len(facts.waiting)} wait for their turn, none for too long" if facts.waiting else "none waits")
+    return fine(f"{len(facts.waiting)} queued, none for too long" if facts.waiting else "none queued")
 
 
 def _worst(findings: Iterable[Finding]) -> Answer | None:
-    """The worst of them, and how many there are besides."""
+    """The worst finding, and the number of others."""
     found = worst_first(findings)
     if not found:
         return None
     more = len(found) - 1
-    return Answer(f"{found[0].what}; {more} more like it" if more else found[0].what, found)
+    return Answer(f"{found[0].what}; {more} more" if more else found[0].what, found)
 
 
-def _facts(patient: Patient) -> AutomationFacts:
-    return facts_of(_records(patient), patient.settings.name)
+def _facts(context: DiagnosisContext) -> AutomationFacts:
+    return facts_of(_records(context), context.settings.name)
 
 
-def _automation(patient: Patient) -> Automation:
-    return read_automation(patient.settings.environment, read_variables(patient.variables, patient.directory))
+def _automation(context: DiagnosisContext) -> Automation:
+    return read_automation(context.settings.environment, read_variables(context.variables, context.directory))
 
 
-def _records(patient: Patient) -> psycopg.Connection[Any]:
-    records = patient.records
+def _records(context: DiagnosisContext) -> psycopg.Connection[Any]:
+    records = context.records
     if isinstance(records, str):
         raise psycopg.OperationalError(records)
     return records
@@ -122,9 +124,9 @@ def _has_table(records: psycopg.Connection[Any], name: str) -> bool:
 
 
 SCHEDULING_LINKS = (
-    Link("automation", "automation's settings", Area.SCHEDULING, look_at_settings, ("settings",)),
+    Link("automation", "automation settings", Area.SCHEDULING, look_at_settings, ("settings",)),
     Link("dagster-records", "Dagster's records", Area.SCHEDULING, look_at_records, ("settings",)),
     Link("dagster-daemon", "Dagster daemon", Area.SCHEDULING, look_at_daemon, ("dagster-records",)),
     Link("schedules", "schedules and sensors", Area.SCHEDULING, look_at_schedules, ("dagster-daemon", "automation")),
-    Link("runs", "runs that wait", Area.SCHEDULING, look_at_runs, ("dagster-daemon", "automation")),
+    Link("runs", "queued runs", Area.SCHEDULING, look_at_runs, ("dagster-daemon", "automation")),
 )

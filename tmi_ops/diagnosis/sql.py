@@ -1,4 +1,4 @@
-"""Names and texts as they stand in the statements that a person copies."""
+"""Quotes identifiers and literals for statements that a person copies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from psycopg import sql
 from tmi_ops.postgres import hba
 
 RELOAD = hba.RELOAD
-RESTART = "restart the server (systemctl restart postgresql, pg_ctl restart, or its container): a reload is not enough"
+RESTART = "restart the server (systemctl restart postgresql, pg_ctl restart, or its container); a reload is not enough"
 
 
 def identifier(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The backup store: is it configured, reached, ours, and may we do all that backups need?"""
+"""Checks of the backup store: configuration, address, clock, keys, bucket, and each permission that backups need."""
 
 from __future__ import annotations
 
@@ -7,85 +7,85 @@ from urllib.parse import urlsplit
 
 from tmi_ops.checks.finding import Answer, Outcome, critical, fine, not_applicable, unknown, warning
 from tmi_ops.diagnosis.chain import Link
+from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.network import Service, knock, look_up
-from tmi_ops.diagnosis.patient import Patient
 from tmi_ops.diagnosis.store_visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Reply, StoreVisit
 from tmi_ops.errors import StoreError
 from tmi_ops.store.client import WRONG_KEY_CODES, WRONG_REGION_CODES
 from tmi_ops.store.encryption import parse_recipients, read_identities
 
-# AWS refuses requests that are 15 minutes off; half a minute already makes recovery targets doubtful.
+# AWS refuses requests that are 15 minutes off; half a minute already makes recovery targets inexact.
 CLOCK_WARNING_S, CLOCK_REFUSED_S = 30, 15 * 60
 _CLOCK_CODES = ("RequestTimeTooSkewed", "RequestExpired", "AccessDenied.RequestExpired")
 _PRECONDITION_FAILED = 412
 
 
-def look_at_settings(patient: Patient) -> Answer:
-    settings = patient.settings.store
+def look_at_settings(context: DiagnosisContext) -> Answer:
+    settings = context.settings.store
     if not settings.bucket:
         return critical(
             "TMI_OPS_S3_BUCKET is not set",
-            "nobody said where backups go",
+            "there is no place for backups",
             "set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS)",
-            *(["tmi-ops up  # or start the embedded stack, which brings a store"] if _may_use_stack(patient) else []),
+            *(["tmi-ops up  # or start the embedded stack, which has a store"] if _may_use_stack(context) else []),
         )
     url = urlsplit(settings.endpoint_url or "https://")
     if settings.endpoint_url and (url.scheme not in ("http", "https") or not url.hostname):
         return critical(
             f"TMI_OPS_S3_ENDPOINT_URL is {settings.public_endpoint}",
-            "that is no address of an S3 server",
+            "this is not the address of an S3 server",
             "set TMI_OPS_S3_ENDPOINT_URL to https://host:port",
         )
-    return _look_at_keys_of_age(patient) or fine(settings.describe())
+    return _look_at_keys_of_age(context) or fine(settings.describe())
 
 
-def _look_at_keys_of_age(patient: Patient) -> Answer | None:
-    settings = patient.settings.store
+def _look_at_keys_of_age(context: DiagnosisContext) -> Answer | None:
+    settings = context.settings.store
     try:
         parse_recipients(settings.age_recipients)
     except StoreError as error:
-        return critical(error.message, "backups are to be encrypted for a key that is none", error.hint)
+        return critical(error.message, "a recipient to encrypt backups for is not a valid age key", error.hint)
     if not settings.age_recipients or settings.age_identity_file is None:
         return None
     try:
         read_identities(settings.age_identity_file)
     except StoreError as error:
-        return warning(error.message, "backups can be written, and neither proven nor restored here", error.hint)
+        return warning(error.message, "backups can be written, but not verified or restored here", error.hint)
     return None
 
 
-def look_at_address(patient: Patient) -> Answer:
-    """Whether what answers at the endpoint is an S3 server; where nobody does, its name and port."""
-    endpoint = patient.settings.store.public_endpoint
-    answer = _visit(patient).listing
+def look_at_address(context: DiagnosisContext) -> Answer:
+    """Whether an S3 server answers at the endpoint; if nothing answers, check its name and port."""
+    endpoint = context.settings.store.public_endpoint
+    answer = _visit(context).listing
     if answer.code == UNREACHABLE:
-        # Only now: behind an HTTP proxy, name and port need not lead anywhere from here.
-        broken = _way_to(_service(patient, endpoint)) if endpoint else None
-        return broken or critical(answer.said, "the port is open, and no S3 server can be spoken to there", answer.hint)
+        # Only now: with an HTTP proxy, name and port need not be reachable from here.
+        broken = _way_to(_service(context, endpoint)) if endpoint else None
+        return broken or critical(answer.said, "the port is open, but no S3 server answers there", answer.hint)
     if answer.code == NOT_S3:
         return critical(
             f"what answers at {endpoint} is not an S3 server",
-            "the endpoint leads to a web page, a proxy or another service",
+            "the endpoint is that of a web page, a proxy or another service",
             "set TMI_OPS_S3_ENDPOINT_URL to the address of the S3 API, not of the server's console",
         )
     return fine(f"{endpoint or 'AWS'} answers as an S3 server")
 
 
 def _way_to(service: Service) -> Answer | None:
-    """What is broken about its name or port."""
+    """The problem with its name or port, if any."""
     found = look_up(service)
     if found.outcome is Outcome.OK:
         found = knock(service)
     return None if found.outcome is Outcome.OK else found
 
 
-def _service(patient: Patient, endpoint: str) -> Service:
+def _service(context: DiagnosisContext, endpoint: str) -> Service:
     url = urlsplit(endpoint)
     variable = "TMI_OPS_S3_ENDPOINT_URL"
     start = (
         ("tmi-ops up  # starts the embedded stack",)
-        if _may_use_stack(patient)
+        if _may_use_stack(context)
         else ("start the S3 server, or its proxy",)
     )
     return Service(
@@ -93,27 +93,27 @@ def _service(patient: Patient, endpoint: str) -> Service:
     )
 
 
-def _may_use_stack(patient: Patient) -> bool:
-    return patient.settings.environment == "development"
+def _may_use_stack(context: DiagnosisContext) -> bool:
+    return context.settings.environment == "development"
 
 
-def look_at_clock(patient: Patient) -> Answer:
-    answer = _visit(patient).listing
+def look_at_clock(context: DiagnosisContext) -> Answer:
+    answer = _visit(context).listing
     if answer.date is None:
-        return unknown("not compared: no answer of the S3 server told its time")
+        return unknown("not compared: no answer of the S3 server included its time")
     skew = (answer.received - answer.date).total_seconds()
     ahead = "ahead of" if skew > 0 else "behind"
     seen = f"this machine's clock is {abs(skew):.0f} s {ahead} the S3 server's"
-    sync = ("timedatectl set-ntp true  # on the machine that is wrong: compare both with `date -u`", "chronyc makestep")
+    sync = ("timedatectl set-ntp true  # on the machine that is wrong; compare both with `date -u`", "chronyc makestep")
     if answer.code in _CLOCK_CODES or abs(skew) >= CLOCK_REFUSED_S:
         return critical(seen, "S3 refuses requests whose time is more than 15 minutes off", *sync)
     if abs(skew) >= CLOCK_WARNING_S:
-        return warning(seen, "at 15 minutes S3 refuses every request, and recovery to a moment means another", *sync)
+        return warning(seen, "recovery targets are off by as much, and at 15 minutes S3 refuses every request", *sync)
     return fine(seen if abs(skew) >= 1 else "this machine's clock and the S3 server's agree")
 
 
-def look_at_keys(patient: Patient) -> Answer:
-    settings, answer = patient.settings.store, _visit(patient).listing
+def look_at_keys(context: DiagnosisContext) -> Answer:
+    settings, answer = context.settings.store, _visit(context).listing
     own = settings.access_key_id is not None
     where = (
         "TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY"
@@ -121,30 +121,30 @@ def look_at_keys(patient: Patient) -> Answer:
         else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or the machine's role"
     )
     if answer.code == NO_KEYS:
-        return critical("there are no keys", "neither TMI_OPS_S3_* nor the standard AWS chain has any", f"set {where}")
+        return critical("no keys are set", "neither TMI_OPS_S3_* nor the standard AWS chain has any", f"set {where}")
     if answer.code in WRONG_KEY_CODES:
         secret = answer.code == "SignatureDoesNotMatch"
         expired = answer.code == "ExpiredToken"
         return critical(
             f"the S3 server does not accept our keys ({answer.code})",
-            "the key id is known, but the secret is not its secret"
+            "the key ID is known, but the secret key does not match it"
             if secret
-            else ("the session's token has expired" if expired else "the S3 server does not know this key id"),
-            f"set {where} to a pair that exists there"
-            + (" (quoted in the .env file, should it hold `$` or `#`)" if secret else ""),
+            else ("the session token has expired" if expired else "the S3 server does not know this key ID"),
+            f"set {where} to a valid pair"
+            + (" (in the .env file, quote it if it contains `$` or `#`)" if secret else ""),
         )
     return fine(f"accepted; from {'TMI_OPS_S3_*' if own else 'the AWS credential chain'}")
 
 
-def look_at_bucket(patient: Patient) -> Answer:
-    visit = _visit(patient)
-    answer, settings = visit.listing, patient.settings.store
+def look_at_bucket(context: DiagnosisContext) -> Answer:
+    visit = _visit(context)
+    answer, settings = visit.listing, context.settings.store
     endpoint = f" --endpoint-url {settings.public_endpoint}" if settings.endpoint_url else ""
     if answer.code == "NoSuchBucket":
         return critical(
-            f"there is no bucket {visit.bucket}",
-            "TMI_OPS_S3_BUCKET is misspelt, or nobody has made the bucket",
-            "set TMI_OPS_S3_BUCKET to the right name, or make it:",
+            f"the bucket {visit.bucket} does not exist",
+            "TMI_OPS_S3_BUCKET is misspelled, or the bucket was never created",
+            "set TMI_OPS_S3_BUCKET to the right name, or create it:",
             f"aws s3 mb s3://{visit.bucket} --region {settings.region}{endpoint}",
         )
     if answer.code in WRONG_REGION_CODES:
@@ -152,124 +152,126 @@ def look_at_bucket(patient: Patient) -> Answer:
             f"{visit.bucket}: {answer.said}",
             f"the bucket is in another region than TMI_OPS_S3_REGION={settings.region}",
             f"aws s3api get-bucket-location --bucket {visit.bucket}{endpoint}",
-            "set TMI_OPS_S3_REGION to what that prints",
+            "set TMI_OPS_S3_REGION to the region it prints",
         )
     if answer.code and not answer.denied:
-        return critical(f"{visit.bucket}: {answer.code}: {answer.said}", "the S3 server is unwell", "read its log")
-    return fine(f"{visit.bucket} is there")
+        return critical(
+            f"{visit.bucket}: {answer.code}: {answer.said}", "the S3 server reports an error", "read its log"
+        )
+    return fine(f"{visit.bucket} exists")
 
 
-def look_at_listing(patient: Patient) -> Answer:
-    visit = _visit(patient)
+def look_at_listing(context: DiagnosisContext) -> Answer:
+    visit = _visit(context)
     if visit.listing.code:
         return _not_allowed(visit, "list", "s3:ListBucket", visit.listing)
     return fine(f"may list {visit.root}")
 
 
-def look_at_putting(patient: Patient) -> Answer:
-    visit = _visit(patient)
+def look_at_putting(context: DiagnosisContext) -> Answer:
+    visit = _visit(context)
     answer = visit.put()
     return _not_allowed(visit, "write", "s3:PutObject", answer) if answer.code else fine("may write objects")
 
 
-def look_at_getting(patient: Patient) -> Answer:
-    visit = _visit(patient)
+def look_at_getting(context: DiagnosisContext) -> Answer:
+    visit = _visit(context)
     answer = visit.get()
     if answer.code:
         return _not_allowed(visit, "read", "s3:GetObject", answer)
     if answer.content != PROBE:
         return critical(
-            "what was read is not what was written",
-            "a proxy, cache or broken disk alters objects: backups there would be worthless",
-            "set TMI_OPS_S3_ENDPOINT_URL past the proxy, or use another S3 server",
+            "an object read back differs from what was written",
+            "a proxy, cache or broken disk alters objects, so backups there would be worthless",
+            "set TMI_OPS_S3_ENDPOINT_URL so that it bypasses the proxy, or use another S3 server",
         )
-    return fine("may read objects, and they come back as written")
+    return fine("may read objects, and reads back what was written")
 
 
-def look_at_conditional_put(patient: Patient) -> Answer:
-    visit = _visit(patient)
+def look_at_conditional_put(context: DiagnosisContext) -> Answer:
+    visit = _visit(context)
     header, answer = "If-None-Match", visit.put(only_if_absent=True)
     if answer.status == _PRECONDITION_FAILED:
         header, answer = "If-Match", visit.put_over_another()
     if answer.status == _PRECONDITION_FAILED:
-        return fine("refuses to overwrite when asked to (If-None-Match, If-Match)")
+        return fine("honors conditional puts (If-None-Match, If-Match)")
     return warning(
-        f"overwrote an object that was to be left alone ({header})"
+        f"ignored {header} and overwrote an object"
         if not answer.code
-        else f"does not know {header} ({answer.code})",
-        "this S3 server lacks conditional puts, so two writers at the same instant could both believe they won",
-        "let only one tmi_ops at a time write backups of this environment; it looks before it writes",
-        "use an S3 server that has them: AWS, SeaweedFS 3.9x or MinIO of 2024 and later, Ceph Squid",
+        else f"does not support {header} ({answer.code})",
+        "this S3 server lacks conditional puts, so two concurrent writers could both believe they succeeded",
+        "let only one tmi_ops at a time write backups of this environment; it checks before it writes",
+        "use an S3 server with conditional puts: AWS, SeaweedFS 3.9x or MinIO of 2024 and later, Ceph Squid",
     )
 
 
-def look_at_multipart(patient: Patient) -> Answer:
-    visit = _visit(patient)
-    if patient.settings.store.purpose == "prove":
-        return not_applicable("not needed by keys that prove")
+def look_at_multipart(context: DiagnosisContext) -> Answer:
+    visit = _visit(context)
+    if context.settings.store.purpose == "prove":
+        return not_applicable("keys that only verify do not need it")
     right, answer = visit.upload_in_parts()
     if answer.code:
         return _not_allowed(visit, "upload in parts", right, answer)
-    return fine("may upload in parts, and take that back")
+    return fine("may upload in parts, and abort an upload")
 
 
-def look_at_deleting(patient: Patient) -> Answer:
-    """Nobody but prune and sweep deletes, so a key that may not is the better one everywhere else."""
-    visit, purpose = _visit(patient), patient.settings.store.purpose
+def look_at_deleting(context: DiagnosisContext) -> Answer:
+    """Only prune and sweep delete, so all other keys should not be allowed to."""
+    visit, purpose = _visit(context), context.settings.store.purpose
     answer = visit.delete()
     prunes = purpose in ("prune", "everything")
     if not answer.code and prunes:
-        return fine("may delete; the doctor's object is gone again")
+        return fine("may delete; the doctor's object is deleted")
     if not answer.code:
         return warning(
-            f"may delete, although TMI_OPS_S3_PURPOSE={purpose} needs it for nothing",
-            "who gets hold of these keys can empty the bucket",
+            f"may delete, although TMI_OPS_S3_PURPOSE={purpose} does not need it",
+            "anybody who obtains these keys can empty the bucket",
             f"give them the policy docs/iam/{'writer' if purpose == 'write' else 'prover'}.json",
         )
     if not answer.denied:
         return _not_allowed(visit, "delete", "s3:DeleteObject", answer)
     if not prunes:
-        return fine("may not delete, and need not")
+        return fine("may not delete, and does not need to")
     finding = _not_allowed(visit, "delete", "s3:DeleteObject", answer)
-    seen = f"{finding.seen}; {visit.key} stays there"
+    seen = f"{finding.seen}; {visit.key} remains"
     if purpose == "prune":
         return critical(seen, finding.cause, *finding.advice.steps)
     return warning(
         seen,
-        "`tmi-ops prune` needs it, and nothing else does; the store grows until a key that may delete prunes it",
-        "where these keys only write or prove, set TMI_OPS_S3_PURPOSE=write or prove",
+        "only `tmi-ops prune` needs to delete; the store grows until it runs with a key that may",
+        "if these keys only write or only verify, set TMI_OPS_S3_PURPOSE=write or prove",
         *finding.advice.steps,
     )
 
 
-def _not_allowed(visit: StoreVisit, deed: str, right: str, answer: Reply) -> Answer:
+def _not_allowed(visit: StoreVisit, action: str, right: str, answer: Reply) -> Answer:
     if not answer.denied:
-        return critical(f"may not {deed}: {answer.code}: {answer.said}", "the S3 server refused", "read its log")
+        return critical(f"cannot {action}: {answer.code}: {answer.said}", "the S3 server refused", "read its log")
     of_bucket = right.startswith("s3:ListBucket")
     resource = f"arn:aws:s3:::{visit.bucket}" + ("" if of_bucket else f"/{visit.root}*")
     statement = json.dumps({"Effect": "Allow", "Action": right, "Resource": resource})
     return critical(
-        f"may not {deed} ({answer.said})",
+        f"may not {action} ({answer.said})",
         f"the keys lack {right} {'on the bucket' if of_bucket else 'on the objects of this environment'}",
-        "add this statement to the policy of the keys' user or role (other servers: the right of that name):",
+        "add this statement to the policy of the keys' user or role (other servers: grant the same permission):",
         statement,
     )
 
 
-def _visit(patient: Patient) -> StoreVisit:
-    return patient.store_visit
+def _visit(context: DiagnosisContext) -> StoreVisit:
+    return context.store_visit
 
 
 STORE_LINKS = (
     Link("store-settings", "store settings", Area.STORE, look_at_settings, ("settings",)),
     Link("store-address", "S3 server", Area.STORE, look_at_address, ("store-settings",)),
-    Link("store-clock", "clocks", Area.STORE, look_at_clock, ("store-address",)),
-    Link("store-keys", "keys", Area.STORE, look_at_keys, ("store-clock",)),
+    Link("store-clock", "clock", Area.STORE, look_at_clock, ("store-address",)),
+    Link("store-keys", "access keys", Area.STORE, look_at_keys, ("store-clock",)),
     Link("bucket", "bucket", Area.STORE, look_at_bucket, ("store-keys",)),
     Link("store-list", "listing", Area.STORE, look_at_listing, ("bucket",)),
     Link("store-put", "writing", Area.STORE, look_at_putting, ("bucket",)),
     Link("store-get", "reading", Area.STORE, look_at_getting, ("store-put",)),
     Link("store-conditional-put", "conditional put", Area.STORE, look_at_conditional_put, ("store-put",)),
-    Link("store-multipart", "multipart", Area.STORE, look_at_multipart, ("store-put",)),
+    Link("store-multipart", "multipart upload", Area.STORE, look_at_multipart, ("store-put",)),
     Link("store-delete", "deleting", Area.STORE, look_at_deleting, ("store-put",)),
 )

@@ -1,4 +1,4 @@
-"""Asking the S3 server, with one small object of our own below `<prefix>/<environment>/.doctor/`."""
+"""Requests to the S3 server, with one small object of our own below `<prefix>/<environment>/.doctor/`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tmi_ops.store.conditional_put import NO_ETAG
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PROBE = b"tmi-ops doctor writes this object to see what its keys may do, and removes it again.\n"
+PROBE = b"tmi-ops doctor writes this object to test what its keys may do, and deletes it again.\n"
 UNREACHABLE = "unreachable"
 NO_KEYS = "no keys"
 NOT_S3 = "not S3"
@@ -27,10 +27,10 @@ NOT_S3 = "not S3"
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server said to one request.
+    """The server's answer to one request.
 
-    `code` is empty when it obeyed, the server's own code when it refused, or one of the constants above. `date` is the
-    server's clock, `received` ours at the same moment.
+    `code`: empty on success, else the server's error code or one of the constants above. `date`: the server's clock;
+    `received`: our clock at the same time.
     """
 
     code: str
@@ -48,7 +48,7 @@ class Reply:
 
 @dataclass
 class StoreVisit:
-    """One environment's part of the bucket. Each request is sent once; nothing is repeated for long."""
+    """One environment's part of the bucket. Requests are sent once, with few retries."""
 
     settings: StoreSettings
     environment: str
@@ -64,7 +64,7 @@ class StoreVisit:
 
     @property
     def key(self) -> str:
-        """Of the probe: one per host, so that what may not be deleted does not become many."""
+        """The probe's key: one per host, so that probes that may not be deleted do not accumulate."""
         return f"{self.root}.doctor/{socket.gethostname()}"
 
     @cached_property
@@ -79,11 +79,11 @@ class StoreVisit:
             lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1),
         )
         if not answer.code and answer.content.get("Name") != self.bucket:
-            return Reply(NOT_S3, said="the answer is no listing", date=answer.date)
+            return Reply(NOT_S3, said="the answer is not a listing", date=answer.date)
         return answer
 
     def put(self, *, only_if_absent: bool = False) -> Reply:
-        """Store the probe. With `only_if_absent` a server that knows conditions answers 412 when it is there."""
+        """Store the probe. With `only_if_absent`, a server with conditional puts answers 412 if it exists."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_if_absent else {}
         answer = self.ask(
             lambda: self.client.put_object(Bucket=self.bucket, Key=self.key, Body=PROBE, **condition),
@@ -92,7 +92,7 @@ class StoreVisit:
         return answer
 
     def put_over_another(self) -> Reply:
-        """Store the probe over an object of an ETag that none has: a server that knows conditions answers 412."""
+        """Store the probe if the object has an ETag it cannot have: a server with conditional puts answers 412."""
         return self.ask(
             lambda: self.client.put_object(Bucket=self.bucket, Key=self.key, Body=PROBE, IfMatch=NO_ETAG),
         )
@@ -108,7 +108,7 @@ class StoreVisit:
         return answer if answer.code else Reply("", content=answer.content["Body"], date=answer.date)
 
     def upload_in_parts(self) -> tuple[str, Reply]:
-        """Begin an upload, send a part, list uploads, abort: the right refused and the answer, or the last."""
+        """Begin an upload, send a part, list uploads, abort; give the refused permission and its answer, or the last."""
         place: dict[str, Any] = {"Bucket": self.bucket, "Key": f"{self.key}.parts"}
         begun = self.ask(lambda: self.client.create_multipart_upload(**place))
         if begun.code:
@@ -128,7 +128,7 @@ class StoreVisit:
         return answer
 
     def clean_up(self) -> None:
-        """Remove the probe, should the walk have ended early."""
+        """Delete the probe if the walk ended early."""
         if self.probe_is_there:
             with suppress(StoreError):
                 self.delete()

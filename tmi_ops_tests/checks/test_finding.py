@@ -50,18 +50,18 @@ def test_each_word_for_an_answer_ends_as_it_says_and_keeps_cause_and_advice() ->
 
 def test_advice_keeps_its_order_and_knows_what_each_line_is() -> None:
     advice = advise(
-        "set POSTGRES_DB to the right name, or make it:",
+        "set POSTGRES_DB to the right name, or create it:",
         "CREATE DATABASE tmi;",
-        "tmi-ops migrate  # makes its tables",
+        "tmi-ops migrate  # creates its tables",
         "",
         "restart the server",
         "\\password tmi_app  -- in psql",
         "TMI_OPS_HEALTH_TIMEOUT=60s",
     )
-    assert advice.steps[1:3] == ("CREATE DATABASE tmi;", "tmi-ops migrate  # makes its tables")
-    assert advice.text == "set POSTGRES_DB to the right name, or make it:\nrestart the server"
+    assert advice.steps[1:3] == ("CREATE DATABASE tmi;", "tmi-ops migrate  # creates its tables")
+    assert advice.text == "set POSTGRES_DB to the right name, or create it:\nrestart the server"
     assert advice.sql == ("CREATE DATABASE tmi;", "\\password tmi_app  -- in psql")
-    assert advice.command == ("tmi-ops migrate  # makes its tables", "TMI_OPS_HEALTH_TIMEOUT=60s")
+    assert advice.command == ("tmi-ops migrate  # creates its tables", "TMI_OPS_HEALTH_TIMEOUT=60s")
     assert not advise("", "")
 
 

@@ -70,7 +70,7 @@ def test_a_connection_that_no_line_of_pg_hba_fits_is_let_in_by_the_line_that_is_
         try:
             file.write_text("host postgres all all scram-sha-256\nhost replication all all scram-sha-256\n")
             with server_house.hba():
-                fix = assert_cause(examine(login(role)), "pg-hba", "no line of pg_hba.conf fits")
+                fix = assert_cause(examine(login(role)), "pg-hba", "no line of pg_hba.conf matches")
             line = next(line for line in fix if line.startswith("host"))
             with server_house.hba(line):
                 assert examine(login(role)).root_cause is None
@@ -90,7 +90,7 @@ def test_a_missing_database_is_named_and_the_server_still_examined(examine: Exam
         mended = examine(POSTGRES_DB="tmi_prod")
         assert mended.result("database").outcome is Outcome.OK
         # The next link in the chain is named now: the new database is empty.
-        fix = assert_cause(mended, "tables", "52 of 52", "never ran in this database", outcome=Outcome.WARNING)
+        fix = assert_cause(mended, "tables", "52 of 52", "has never run in this database", outcome=Outcome.WARNING)
         assert "tmi-ops migrate" in fix
     finally:
         server_house.run('DROP DATABASE "tmi_prod" WITH (FORCE)')
@@ -100,7 +100,7 @@ def test_a_revoked_connect_is_granted_by_the_statement_that_is_named(examine: Ex
     with server_house.role(*REPLICATES, reads=True) as role:
         server_house.run("REVOKE CONNECT ON DATABASE tmi FROM PUBLIC")
         try:
-            fix = assert_cause(examine(login(role)), "database", "lacks the right CONNECT on tmi")
+            fix = assert_cause(examine(login(role)), "database", "lacks CONNECT on tmi")
             server_house.run(*statements_of(fix))
             assert examine(login(role)).root_cause is None
         finally:
@@ -125,13 +125,13 @@ def test_a_role_that_may_not_read_every_table_is_granted_just_that(examine: Exam
 
 def test_a_role_that_sees_no_statistics_is_a_warning_with_its_grant(examine: Examine, server_house: House) -> None:
     with server_house.role("REPLICATION", reads=True) as role:
-        fix = assert_cause(examine(login(role)), "statistics", "no member of pg_monitor", outcome=Outcome.WARNING)
+        fix = assert_cause(examine(login(role)), "statistics", "not a member of pg_monitor", outcome=Outcome.WARNING)
         server_house.run(*statements_of(fix))
         assert examine(login(role)).root_cause is None
 
 
 @pytest.mark.parametrize(
-    ("held", "outcome"), [(24, Outcome.WARNING), (26, Outcome.CRITICAL)], ids=["nearly", "all but"]
+    ("held", "outcome"), [(24, Outcome.WARNING), (26, Outcome.CRITICAL)], ids=["nearly", "as good as"]
 )
 def test_connections_that_are_nearly_used_up_are_named(
     examine: Examine, server_house: House, held: int, outcome: Outcome
@@ -139,7 +139,7 @@ def test_connections_that_are_nearly_used_up_are_named(
     with ExitStack() as connections:
         for _ in range(held - 1):  # the doctor's own makes one more; 27 of 30 are for everybody
             connections.enter_context(connect(server_house.address))
-        fix = assert_cause(examine(), "connections", "of 27 in use", "make the pools smaller", outcome=outcome)
+        fix = assert_cause(examine(), "connections", "of 27 in use", "reduce the pools", outcome=outcome)
     assert "ALTER SYSTEM SET max_connections = 60;" in fix
 
 
@@ -148,7 +148,13 @@ def test_a_server_that_is_full_is_told_from_one_that_refuses_us(examine: Examine
         for _ in range(27):
             connections.enter_context(connect(server_house.address))
         diagnosis = examine(login(role))
-        assert_cause(diagnosis, "accepting", "max_connections is used up", "pg_terminate_backend", "max_connections = ")
+        assert_cause(
+            diagnosis,
+            "accepting",
+            "all connections of max_connections are in use",
+            "pg_terminate_backend",
+            "max_connections = ",
+        )
         assert diagnosis.result("authentication").outcome is Outcome.SKIPPED
 
 
@@ -156,6 +162,6 @@ def test_statistics_of_statements_are_offered_where_the_extension_is_not_made(
     examine: Examine, server_house: House
 ) -> None:
     server_house.run("DROP EXTENSION pg_stat_statements", database="tmi")
-    fix = assert_cause(examine(), "extensions", "not made in tmi", outcome=Outcome.WARNING)
+    fix = assert_cause(examine(), "extensions", "does not exist in tmi", outcome=Outcome.WARNING)
     server_house.run(*statements_of(fix), database="tmi")
     assert examine().root_cause is None

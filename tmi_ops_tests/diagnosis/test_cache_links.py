@@ -25,7 +25,7 @@ def test_a_cache_that_is_down_is_named_and_hides_nothing_else(examine: Examine) 
 
 def test_a_wrong_password_of_the_cache_is_told_from_a_missing_one(examine: Examine) -> None:
     assert_cause(examine(REDIS_PASSWORD="wrong"), "redis-authentication", "set REDIS_PASSWORD", "requirepass")
-    assert_cause(examine(REDIS_PASSWORD=None), "redis-authentication", "wants a password", "set REDIS_PASSWORD")
+    assert_cause(examine(REDIS_PASSWORD=None), "redis-authentication", "requires a password", "set REDIS_PASSWORD")
 
 
 def test_a_database_that_the_cache_does_not_have_is_named(examine: Examine) -> None:
@@ -59,11 +59,11 @@ def test_a_cache_behind_tls_is_well(examine: Examine, behind_tls: Variables) -> 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"REDIS_TLS_CA_FILE": None}, ["cannot be trusted", "set REDIS_TLS_CA_FILE"]),
-        ({"REDIS_TLS_CA_FILE": "/nowhere/ca.crt"}, ["there is no file /nowhere/ca.crt"]),
-        ({"REDIS_TLS_CA_FILE": __file__}, ["is no PEM file"]),
-        ({"REDIS_HOST": "127.0.0.1"}, ["does not name 127.0.0.1", "subjectAltName"]),
-        ({"REDIS_TLS_ENABLED": "false"}, ["wants TLS", "set REDIS_TLS_ENABLED=true"]),
+        ({"REDIS_TLS_CA_FILE": None}, ["is not trusted", "set REDIS_TLS_CA_FILE"]),
+        ({"REDIS_TLS_CA_FILE": "/nowhere/ca.crt"}, ["/nowhere/ca.crt does not exist"]),
+        ({"REDIS_TLS_CA_FILE": __file__}, ["is not a PEM file"]),
+        ({"REDIS_HOST": "127.0.0.1"}, ["does not contain the name 127.0.0.1", "subjectAltName"]),
+        ({"REDIS_TLS_ENABLED": "false"}, ["requires TLS", "set REDIS_TLS_ENABLED=true"]),
     ],
 )
 def test_tls_of_the_cache_that_cannot_be_used_is_named_with_the_setting(
@@ -73,4 +73,6 @@ def test_tls_of_the_cache_that_cannot_be_used_is_named_with_the_setting(
 
 
 def test_tls_towards_a_cache_that_speaks_none_is_named(examine: Examine) -> None:
-    assert_cause(examine(REDIS_TLS_ENABLED="true"), "redis-tls", "does not answer to TLS", "REDIS_TLS_ENABLED=false")
+    assert_cause(
+        examine(REDIS_TLS_ENABLED="true"), "redis-tls", "does not answer a TLS handshake", "REDIS_TLS_ENABLED=false"
+    )

@@ -55,7 +55,7 @@ def test_an_env_file_that_others_can_read_is_a_warning_with_its_chmod(examine: E
     file = tmp_path / ".env.dev"
     file.write_text("POSTGRES_PASSWORD=secret\n")
     file.chmod(0o644)
-    fix = assert_cause(examine(), "env-files", "can be read by others", outcome=Outcome.WARNING)
+    fix = assert_cause(examine(), "env-files", "other users of this machine can read", outcome=Outcome.WARNING)
     assert fix == (f"chmod 600 {file}",)
     file.chmod(0o600)
     assert examine().root_cause is None
@@ -91,7 +91,7 @@ def test_a_closed_port_says_how_to_start_the_server(examine: Examine) -> None:
 
 def test_another_program_on_the_port_is_not_taken_for_postgresql(examine: Examine, web_server: int) -> None:
     diagnosis = examine(POSTGRES_PORT=str(web_server))
-    assert_cause(diagnosis, "port", "it is not PostgreSQL", "set POSTGRES_HOST and POSTGRES_PORT", f":{web_server}'")
+    assert_cause(diagnosis, "port", "is not PostgreSQL", "set POSTGRES_HOST and POSTGRES_PORT", f":{web_server}'")
 
 
 def test_a_server_without_tls_is_named_where_tls_is_required(examine: Examine) -> None:

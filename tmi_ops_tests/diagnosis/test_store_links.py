@@ -32,7 +32,7 @@ def test_no_bucket_at_all_is_named_first(examine: Examine) -> None:
 
 def test_an_endpoint_that_is_no_address_is_named(examine: Examine) -> None:
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL="s3.example.org:9000")
-    assert_cause(diagnosis, "store-settings", "no address of an S3 server", "https://host:port")
+    assert_cause(diagnosis, "store-settings", "not the address of an S3 server", "https://host:port")
 
 
 def test_a_key_of_age_that_is_none_is_named_without_being_shown(examine: Examine) -> None:
@@ -67,9 +67,9 @@ def test_a_server_that_is_no_s3_server_is_named(examine: Examine, redis_server: 
 
 def test_an_unknown_access_key_is_told_from_a_wrong_secret(examine: Examine) -> None:
     unknown = examine(TMI_OPS_S3_ACCESS_KEY_ID="AKIANOBODY")
-    assert_cause(unknown, "store-keys", "does not know this key id", "TMI_OPS_S3_ACCESS_KEY_ID")
+    assert_cause(unknown, "store-keys", "does not know this key ID", "TMI_OPS_S3_ACCESS_KEY_ID")
     wrong = examine(TMI_OPS_S3_SECRET_ACCESS_KEY="wrong")
-    assert_cause(wrong, "store-keys", "the secret is not its secret", "TMI_OPS_S3_SECRET_ACCESS_KEY")
+    assert_cause(wrong, "store-keys", "the secret key does not match", "TMI_OPS_S3_SECRET_ACCESS_KEY")
 
 
 def test_keys_that_are_nowhere_are_asked_for(examine: Examine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,11 +80,13 @@ def test_keys_that_are_nowhere_are_asked_for(examine: Examine, monkeypatch: pyte
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setattr(store_visit, "store_session", store_session)  # one that has looked nowhere yet
     diagnosis = examine(TMI_OPS_S3_ACCESS_KEY_ID=None, TMI_OPS_S3_SECRET_ACCESS_KEY=None)
-    assert_cause(diagnosis, "store-keys", "there are no keys", "AWS_ACCESS_KEY_ID")
+    assert_cause(diagnosis, "store-keys", "no keys are set", "AWS_ACCESS_KEY_ID")
 
 
 def test_a_missing_bucket_is_made_by_the_command_that_is_named(examine: Examine, store_settings: StoreSettings) -> None:
-    fix = assert_cause(examine(TMI_OPS_S3_BUCKET="doctor-nowhere"), "bucket", "there is no bucket doctor-nowhere")
+    fix = assert_cause(
+        examine(TMI_OPS_S3_BUCKET="doctor-nowhere"), "bucket", "the bucket doctor-nowhere does not exist"
+    )
     command = f"aws s3 mb s3://doctor-nowhere --region us-east-1 --endpoint-url {store_settings.endpoint_url}"
     assert fix[-1] == command
     raw_client(store_settings).create_bucket(Bucket="doctor-nowhere")  # what the command does

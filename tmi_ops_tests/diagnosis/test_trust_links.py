@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from tmi_ops.checks.finding import Outcome
-from tmi_ops.diagnosis.patient import Patient
+from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.store import look_at_deleting
 from tmi_ops.diagnosis.store_visit import StoreVisit
 from tmi_ops.diagnosis.trust import look_at_keys, look_at_lock, way_to_postgres, way_to_store
@@ -141,18 +141,18 @@ def test_programs_are_told_the_same() -> None:
     assert "PGREQUIREAUTH" not in libpq_environment(verified)
 
 
-def patient_of(settings: Settings) -> Patient:
+def context_of(settings: Settings) -> DiagnosisContext:
     visit = StoreVisit(settings.store, settings.environment)
-    return cast(Patient, SimpleNamespace(settings=settings, store_visit=visit))
+    return cast(DiagnosisContext, SimpleNamespace(settings=settings, store_visit=visit))
 
 
 def test_a_private_key_of_other_recipients_is_named(tmp_path: Path) -> None:
     keys, others = make_age_keys(tmp_path / "one"), make_age_keys(tmp_path / "other")
     store = StoreSettings(bucket="b", age_recipients=(keys.recipient,), age_identity_file=others.identity_file)
-    finding = look_at_keys(patient_of(production(store=store)))
+    finding = look_at_keys(context_of(production(store=store)))
     assert finding.outcome is Outcome.WARNING
     assert "belongs to none of the recipients" in finding.seen
-    plain = look_at_keys(patient_of(production()))
+    plain = look_at_keys(context_of(production()))
     assert (plain.outcome, "not encrypted" in plain.seen) == (Outcome.WARNING, True)
 
 
@@ -160,8 +160,8 @@ def test_a_private_key_of_other_recipients_is_named(tmp_path: Path) -> None:
 def test_each_key_is_judged_by_its_purpose_and_the_lock_is_tried(tmp_path: Path) -> None:
     with server_with_policies(tmp_path) as keys:
 
-        def patient(store: StoreSettings, **changes: Any) -> Patient:
-            return patient_of(production(environment=ENVIRONMENT, store=store.model_copy(update=changes)))
+        def context(store: StoreSettings, **changes: Any) -> DiagnosisContext:
+            return context_of(production(environment=ENVIRONMENT, store=store.model_copy(update=changes)))
 
         for store, purpose, outcome in (
             (keys.writer, "write", Outcome.OK),
@@ -172,10 +172,10 @@ def test_each_key_is_judged_by_its_purpose_and_the_lock_is_tried(tmp_path: Path)
             (keys.admin, "write", Outcome.WARNING),
             (keys.admin, "everything", Outcome.OK),
         ):
-            assert look_at_deleting(patient(store, purpose=purpose)).outcome is outcome, (purpose, outcome)
+            assert look_at_deleting(context(store, purpose=purpose)).outcome is outcome, (purpose, outcome)
         for mode in ("GOVERNANCE", "COMPLIANCE"):
             retain = Retain(period=timedelta(days=30), mode=mode)
-            assert look_at_lock(patient(keys.writer, retain=retain)).outcome is Outcome.OK
+            assert look_at_lock(context(keys.writer, retain=retain)).outcome is Outcome.OK
         governed = Retain(period=timedelta(days=30))
-        finding = look_at_lock(patient(keys.admin, retain=governed))
-        assert (finding.outcome, "was removed with our own keys" in finding.seen) == (Outcome.CRITICAL, True)
+        finding = look_at_lock(context(keys.admin, retain=governed))
+        assert (finding.outcome, "our own keys could delete" in finding.seen) == (Outcome.CRITICAL, True)

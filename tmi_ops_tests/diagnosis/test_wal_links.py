@@ -69,7 +69,7 @@ def test_an_archive_command_that_fails_is_named_before_the_disk_is_full(examine:
     here = {**login(bare_house.address), **EMPTY}
     bare_house.configure(archive_mode="on", archive_command="test ! -e pg_wal/%f.never && false")
     _switch_wal_until(bare_house, "SELECT failed_count > 0 FROM pg_stat_archiver")
-    fix = assert_cause(examine(here), "archiver", "archiving fails", "test ! -e pg_wal/%f.never", "disk is full")
+    fix = assert_cause(examine(here), "archiver", "archiving of segment", "test ! -e pg_wal/%f.never", "disk is full")
     bare_house.run(*statements_of(fix))
     _switch_wal_until(bare_house, "SELECT last_archived_time > last_failed_time FROM pg_stat_archiver")
     assert examine(here).result("archiver").outcome is Outcome.OK
@@ -102,7 +102,7 @@ def test_pg_hba_without_a_line_for_replication_gets_exactly_the_line_that_is_nam
             file.write_text("host all all all scram-sha-256\n")
             with server_house.hba():
                 diagnosis = examine(login(role))
-            fix = assert_cause(diagnosis, "replication", "`all` in the database column does not cover it")
+            fix = assert_cause(diagnosis, "replication", "`all` in the database column does not include it")
             assert diagnosis.result("database").outcome is Outcome.OK
             line = next(line for line in fix if line.startswith("host"))
             assert line.split()[1:3] == ["replication", role.user]
@@ -166,7 +166,7 @@ def test_a_slot_that_the_server_has_given_up_is_named_with_the_way_on(examine: E
     server_house.run("SELECT pg_create_physical_replication_slot('tmi_ops', true)")
     assert examine().root_cause is None
     _write_wal(server_house, megabytes=160)
-    fix = assert_cause(examine(), "slot", "given up the slot tmi_ops", "the archive has a gap")
+    fix = assert_cause(examine(), "slot", "the slot tmi_ops is lost", "the archive has a gap")
     assert fix[0].startswith("tmi-ops wal stream --accept-gap")
     assert fix[1].startswith("tmi-ops backup base")
 
@@ -176,7 +176,7 @@ def test_a_slot_that_may_fill_the_disk_is_a_warning(examine: Examine, server_hou
     server_house.run("ALTER SYSTEM SET max_slot_wal_keep_size = -1")
     reload_configuration(server_house.address)
     try:
-        fix = assert_cause(examine(), "slot", "fill the server's disk", outcome=Outcome.WARNING)
+        fix = assert_cause(examine(), "slot", "fills the server's disk", outcome=Outcome.WARNING)
         server_house.run(*statements_of(fix))
         reload_configuration(server_house.address)
         assert examine().root_cause is None
@@ -187,7 +187,7 @@ def test_a_slot_that_may_fill_the_disk_is_a_warning(examine: Examine, server_hou
 
 def test_an_rpo_that_only_wal_can_hold_asks_for_the_receiver(examine: Examine) -> None:
     diagnosis = examine(TMI_OPS_RPO="15m")
-    assert_cause(diagnosis, "slot", "RPO of 15 min cannot be held", "tmi-ops wal stream", outcome=Outcome.WARNING)
+    assert_cause(diagnosis, "slot", "RPO of 15 min cannot be met", "tmi-ops wal stream", outcome=Outcome.WARNING)
 
 
 def test_programs_older_than_the_server_are_named(examine: Examine, programs: Programs, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_programs_older_than_the_server_are_named(examine: Examine, programs: Pr
     # Stands for a distribution's older package, which not every machine has.
     (old / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 12.22'\n")
     (old / "pg_dump").chmod(0o755)
-    fix = assert_cause(examine(TMI_OPS_PG_BINDIR=str(old)), "client-programs", "12", "refuses a server that is newer")
+    fix = assert_cause(examine(TMI_OPS_PG_BINDIR=str(old)), "client-programs", "12", "refuses a newer server")
     assert any(line.startswith(f"apt-get install postgresql-client-{programs.major}") for line in fix)
     assert any("TMI_OPS_PG_BINDIR" in line for line in fix)
 

@@ -1,4 +1,4 @@
-"""What the links look at. Each thing is opened once, by the first link that needs it."""
+"""What the links check. Each connection is opened once, by the first link that needs it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from tmi_ops.diagnosis.store_visit import StoreVisit
 
 CONNECT_TIMEOUT_S = 5
-# A link that waits for a lock or a slow disk must not hold up the others.
+# A lock or a slow disk must not hold up the other links.
 STATEMENT_TIMEOUT_MS = 10_000
-# Where something can be asked of the server although TMI's database cannot be entered.
+# To query the server although TMI's database cannot be connected to.
 _OTHER_DATABASES = ("postgres", "template1")
 
 
 @dataclass
-class Patient:
+class DiagnosisContext:
     """One environment on one machine.
 
     Attributes:
-        variables: the process's; .env files are read beside them.
-        directory: where .env files are.
-        dagster: variables of Dagster's records, DAGSTER_PG_*; empty where nobody told.
+        variables: of the process; .env files are read in addition.
+        directory: of the .env files.
+        dagster: variables of Dagster's records, DAGSTER_PG_*; may be empty.
     """
 
     variables: Mapping[str, str] = field(repr=False)
@@ -57,7 +57,7 @@ class Patient:
         return self.settings.postgres
 
     def login_for(self, purpose: Purpose) -> PostgresSettings:
-        """The role that does this; as the environment names it."""
+        """The login for a purpose, as the environment configures it."""
         return load_settings(self.variables, self.directory, purpose).postgres
 
     @cached_property
@@ -68,18 +68,18 @@ class Patient:
             if self.settings.uses_embedded_stack
             else (
                 "systemctl start postgresql  # or: docker start <its container>",
-                "SHOW listen_addresses;  -- on the server, if it runs: '*' lets others in, then restart it",
+                "SHOW listen_addresses;  -- on the server, if it runs; '*' admits other machines (needs a restart)",
             )
         )
         return Service("PostgreSQL", postgres.host, postgres.port, "POSTGRES_HOST", "POSTGRES_PORT", start)
 
     @cached_property
     def attempt(self) -> psycopg.Connection[Any] | str:
-        """The connection to TMI's database as configured, or what libpq said when it failed."""
+        """The connection to TMI's database as configured, or libpq's message if it failed."""
         return self.connect()
 
     def connect(self, database: str | None = None, **other: Any) -> psycopg.Connection[Any] | str:
-        """A connection that lasts until the patient is closed, or libpq's refusal."""
+        """A connection that stays open until `close`, or libpq's message."""
         parameters = {
             **connection_parameters(self.postgres, database),
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -88,7 +88,7 @@ class Patient:
         return self.open(**parameters)
 
     def connect_as(self, purpose: Purpose) -> psycopg.Connection[Any] | str:
-        """A connection to TMI's database with the role of a purpose; that of POSTGRES_USER where it is the same."""
+        """A connection to TMI's database with the login of a purpose; `attempt` if that is POSTGRES_USER."""
         login = self.login_for(purpose)
         if login == self.postgres:
             return self.attempt
@@ -115,7 +115,7 @@ class Patient:
 
     @cached_property
     def records(self) -> psycopg.Connection[Any] | str:
-        """The database of Dagster's records, or libpq's refusal. Needs DAGSTER_PG_HOST."""
+        """The database of Dagster's records, or libpq's message. Needs DAGSTER_PG_HOST."""
         return self.open(
             host=self.dagster["DAGSTER_PG_HOST"],
             port=self.dagster.get("DAGSTER_PG_PORT", "5432"),
@@ -127,16 +127,16 @@ class Patient:
 
     @cached_property
     def refusal(self) -> Refused | None:
-        """Why the connection was refused; None where it was not, or the words are unknown."""
+        """Why the connection was refused; None: it was not, or the message is not recognized."""
         return explain_refusal(self.attempt, self.postgres) if isinstance(self.attempt, str) else None
 
     @cached_property
     def server(self) -> psycopg.Connection[Any]:
-        """A session in whatever database lets us in: for questions about the server. Where the environment names a role
-        for statistics, it is that role's, as others do not see all settings.
+        """A session in any database that accepts us, for queries about the server; with the monitoring role if the
+        environment names one, as others do not see all settings.
 
         Raises:
-            OpsError: none does.
+            OpsError: no database accepts us.
         """
         if not isinstance(self.attempt, str):
             monitor = self.connect_as(Purpose.MONITOR)
@@ -146,12 +146,13 @@ class Patient:
             if not isinstance(connection, str):
                 return connection
         raise OpsError(
-            f"No database of {self.postgres.host} lets {self.postgres.user} in, so the server tells nothing."
+            f"{self.postgres.user} cannot connect to any database of {self.postgres.host}, so the server cannot be "
+            "checked."
         )
 
     @cached_property
     def database(self) -> psycopg.Connection[Any]:
-        """A session in TMI's database, which the link `database` has found open."""
+        """A session in TMI's database, which the link `database` has checked."""
         if isinstance(self.attempt, str):
             raise OpsError(self.attempt)
         return self.attempt
@@ -161,15 +162,15 @@ class Patient:
         return self.server.info.server_version // 10000
 
     def ask(self, query: Any, *values: Any) -> tuple[Any, ...]:
-        """One row of the server."""
+        """One row from the server."""
         rows = rows_of(self.server, query, *values)
         if not rows:
-            raise OpsError("The server answered with no row.")
+            raise OpsError("The server returned no row.")
         return rows[0]
 
 
 def rows_of(connection: psycopg.Connection[Any], query: Any, *values: Any) -> list[tuple[Any, ...]]:
-    """Ask within a limit of time, in a transaction of its own: a pooler in between must not hand the limit on."""
+    """Query with a time limit, in a transaction of its own, so that a pooler does not pass the limit on to others."""
     with connection.transaction():
         connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
         return connection.execute(query, values or None).fetchall()
