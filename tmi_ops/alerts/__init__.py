@@ -1,1 +1,1 @@
-"""Who is told when recoverability is at risk, and what they read."""
+"""Alerts: who is notified when recoverability is at risk, and the messages they get."""

@@ -1,4 +1,4 @@
-"""What an alert says."""
+"""The content of an alert."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tmi_ops.checks.finding import Severity
 KEY = r"[a-z0-9][a-z0-9._-]{0,99}"
 # Long enough for a reason and a command, short enough for every channel.
 LONGEST_TEXT = 1500
-# The key of the alert that says what the recorded verdict on the schema says, too.
+# The recorded verdict on the schema reports the same as the alert of this key.
 SCHEMA_DRIFT = "schema-drift"
 
 
 def _fitting(text: str) -> str:
-    """Cut rather than refused: what failed may say much, and the alert must still go out."""
-    text = text.strip() or "not known"
+    """Cut, not refuse, a long text: errors can be long, and the alert must be sent all the same."""
+    text = text.strip() or "unknown"
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."
 
 
@@ -25,17 +25,17 @@ _Text = Annotated[str, AfterValidator(_fitting)]
 
 
 def _named_before(severity: object) -> object:
-    """Records of earlier releases say `info`."""
+    """Records of earlier releases have `info`."""
     return Severity.NOTICE if severity == "info" else severity
 
 
 class Alert(BaseModel):
-    """One thing that is wrong, in the words of whoever found it. Every text is shown to people: no secrets.
+    """One problem. Every text is shown to people: no secrets.
 
-    `key` names the trouble, not the occasion (`rpo`, `slot-lag`, `drill-failed`): one that is open is not sent again.
-    `severity`: CRITICAL wakes somebody, WARNING waits for the morning, NOTICE is no hurry.
-    `summary` is a line without a full stop. `at_risk`, `done` (by tmi_ops, already) and `to_do` (by the reader, a
-    command where there is one) are sentences. `since` is when the trouble began, not when it was seen.
+    `key` names the problem, not the occasion (`rpo`, `slot-lag`, `drill-failed`): an open alert is not sent again.
+    `severity`: CRITICAL wakes somebody, WARNING can wait for the morning, NOTICE is not urgent.
+    `summary` is a line without a full stop. `at_risk`, `done` (already, by tmi_ops) and `to_do` (by the reader, with a
+    command if there is one) are sentences. `since` is when the problem began, not when it was found.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -1,10 +1,10 @@
-"""Where alerts are remembered: in the store, with a copy of each record below TMI_OPS_HOME for when the store fails.
+"""The records of alerts: in the store, with a copy of each below TMI_OPS_HOME in case the store fails.
 
-1. A change reads the store's record, decides, and writes it back; where somebody else did meanwhile, it begins anew.
-2. Where the store fails, the copy is read and written instead, and marked as ahead of the store.
-3. With the store back, a copy that is ahead is merged into its record before anything is decided.
+1. A change reads the store's record, decides, and writes it back; if the record has changed meanwhile, it starts over.
+2. If the store fails, the copy is read and written instead, and marked as ahead of the store.
+3. When the store is back, a copy that is ahead is merged into its record before anything is decided.
 
-Processes of one machine take turns by a file lock; those of several meet in the store.
+A file lock serializes the processes of one machine; conditional puts in the store serialize machines.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tmi_ops.alerts.alert import KEY
 from tmi_ops.alerts.planning import Step
 from tmi_ops.alerts.record import AlertRecord, merged
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, OpsError, StoreError
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import Condition, IfAbsent, IfUnchanged, get_single, put_single
 
 FOLDER = "alerts"
-# How long a store that failed is not asked again: an alert must not wait for it a second time.
+# How long a failed store is not tried again: an alert must not wait for it a second time.
 STORE_PAUSE_S = 30.0
 _WRITINGS = 8
 _READERS = 8
@@ -43,7 +44,7 @@ Decide = Callable[[AlertRecord | None], Step | None]
 
 
 class _Copy(BaseModel):
-    """A record on this machine; `ahead` says that the store does not know all of it."""
+    """A record on this machine; `ahead`: the store does not have all of it yet."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -65,11 +66,11 @@ class AlertBook:
 
     @property
     def problem(self) -> OpsError | None:
-        """Why the store could not be used last time; None where it could."""
+        """Why the store could not be used last time; None if it could."""
         return self._problem
 
     def change(self, key: str, decide: Decide) -> Step | None:
-        """Write the step that `decide` makes of the record as it stands, and return it; None where it makes none."""
+        """Write the step that `decide` makes of the current record, and return it; None if it makes none."""
         with self._turn, self._alone():
             copy = self._read_copy(key)
             try:
@@ -82,7 +83,7 @@ class AlertBook:
                 return step
 
     def records(self) -> list[AlertRecord]:
-        """Every record, newest first; those of this machine alone where the store fails (see `problem`)."""
+        """Every record, newest first; only those of this machine if the store fails (see `problem`)."""
         copies = {copy.record.alert.key: copy for copy in self._copies()}
         try:
             with self._watched():
@@ -110,10 +111,14 @@ class AlertBook:
             try:
                 put_single(store, self._object_key(key), _body(news), condition=condition)
             except ObjectExistsError:
-                continue  # another process was quicker: decide anew on what it wrote
+                continue  # another process was faster: decide again on what it wrote
             self._write_copy(_Copy(record=news, ahead=False))
             return step
-        raise StoreError(f"The alert {key} is being written by others all the time.", transient=True)
+        raise StoreError(
+            f"The record of the alert {key} was changed by others at each of {_WRITINGS} attempts to write it.",
+            code=Code.OBJECT_CHANGED,
+            transient=True,
+        )
 
     def _stored(self) -> dict[str, AlertRecord]:
         store = self._open()
@@ -134,7 +139,7 @@ class AlertBook:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Remember whether the store could be used."""
+        """Record whether the store could be used."""
         try:
             yield
         except OpsError as error:
@@ -145,12 +150,12 @@ class AlertBook:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other process of this machine changes a record for the length of a `with` block."""
+        """Keep other processes of this machine from changing records during a `with` block."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            _log.warning("Alerts are not kept on this machine: %s", error)
+            _log.warning("Alert records cannot be kept on this machine: %s", error)
             yield
             return
         try:
@@ -170,7 +175,7 @@ class AlertBook:
             return None
 
     def _write_copy(self, copy: _Copy) -> None:
-        """Whole or not at all. A disk that takes nothing must not keep an alert from being sent."""
+        """Write atomically. A full disk must not keep an alert from being sent."""
         file = self._folder / f"{copy.record.alert.key}.json"
         try:
             descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
@@ -180,11 +185,11 @@ class AlertBook:
                 os.fsync(output.fileno())
             Path(temporary).replace(file)
         except OSError as error:
-            _log.warning("An alert's record was not kept on this machine: %s", error)
+            _log.warning("The record of an alert could not be written on this machine: %s", error)
 
 
 def _read(store: ObjectStore, object_key: str) -> tuple[AlertRecord | None, Condition]:
-    """The store's record, and the condition under which it may be replaced. One that cannot be read counts as none."""
+    """The store's record, and the condition for replacing it. An unreadable record counts as none."""
     try:
         body, head = get_single(store, object_key)
     except ObjectMissingError:

@@ -1,7 +1,6 @@
-"""Channels: where a message goes, by apprise. A channel that fails or hangs costs a bounded time and never raises.
+"""Channels: where messages go, through apprise. A channel that fails or hangs takes a bounded time and never raises.
 
-A channel is named after its service, and the variable that holds its address with its place there; the address is a
-secret.
+A channel is named after its service, and the variable and position of its address; the address is a secret.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings
 from tmi_ops.settings.alerting import ALL_URLS, CRITICAL_URLS, WARNING_URLS
 
-# A channel that has not answered by then counts as failed; it is tried again at the next occasion.
+# A channel that has not answered by then counts as failed; it is tried again later.
 PATIENCE_S = 20.0
-_UNKNOWN = "a service unknown to apprise"
-# Schemes whose host is the address of a server, and not a token.
+_UNKNOWN = "unknown service"
+# Schemes whose host is the address of a server, not a token.
 _HOST_IS_NO_SECRET = {"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "syslog", "gotify"}
 _SHORTEST_SECRET = 3
 _DELIMITERS = re.compile(r"[/?&=:@,#]")
@@ -33,7 +32,7 @@ Sender = Callable[[Message], str]
 
 @dataclass(frozen=True)
 class Channel:
-    """`send` gives an empty text, or why the message did not arrive."""
+    """`hears`: the lowest severity it receives. `send` returns an empty text, or why the message did not arrive."""
 
     name: str
     hears: Severity
@@ -41,7 +40,7 @@ class Channel:
 
 
 def open_channels(settings: AlertSettings) -> list[Channel]:
-    """Every configured channel, also those whose address apprise does not understand: sending to these fails."""
+    """Every configured channel; those whose address apprise does not understand are included and fail to send."""
     groups = (
         (ALL_URLS, settings.urls, Severity.NOTICE),
         (WARNING_URLS, settings.urls_warning, Severity.WARNING),
@@ -58,17 +57,17 @@ def deliver(channels: Sequence[Channel], message: Message, patience_s: float = P
     """Send a message to all channels at once.
 
     Returns:
-        For each channel an empty text where it arrived, or why it did not.
+        For each channel, an empty text if the message arrived, or why it did not.
     """
     problems: dict[str, str] = {}
 
     def send(channel: Channel) -> None:
         try:
             problems[channel.name] = channel.send(message)
-        except Exception as error:  # noqa: BLE001 a plugin may raise anything; nothing of it may stop a backup
-            problems[channel.name] = f"the channel's program failed ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 a plugin may raise anything; none of it may stop a backup
+            problems[channel.name] = f"apprise failed ({type(error).__name__})"
 
-    # Daemons: a channel that hangs for ever must not keep the process from ending.
+    # Daemon threads: a channel that hangs must not keep the process from exiting.
     threads = {
         channel.name: threading.Thread(target=send, args=(channel,), name="alert", daemon=True) for channel in channels
     }
@@ -86,7 +85,7 @@ def _channel(variable: str, number: int, url: str, hears: Severity) -> Channel:
     if plugin is None:
         name = f"{_UNKNOWN} ({variable} no. {number})"
         return Channel(
-            name, hears, lambda _message: "its address is malformed or of an unknown kind; correct the variable"
+            name, hears, lambda _message: "its address is malformed or of an unknown service; correct the variable"
         )
     host = urlsplit(url).hostname if urlsplit(url).scheme.lower() in _HOST_IS_NO_SECRET else None
     service = f"{plugin.service_name} {host}" if host else str(plugin.service_name)
@@ -103,11 +102,11 @@ def _notify(plugin: Any, url: str, message: Message) -> str:
     kind = apprise.NotifyType.SUCCESS if message.is_recovery else kinds[message.severity]
     with _Listening() as said:
         arrived = plugin.notify(title=message.title, body=message.body, notify_type=kind, body_format="text")
-    return "" if arrived else without_secrets(said.text or "the service refused it and gave no reason", url)
+    return "" if arrived else without_secrets(said.text or "the service refused it without a reason", url)
 
 
 def without_secrets(text: str, url: str) -> str:
-    """`text` with every part of the address struck out, except a host that is no secret."""
+    """`text` with every part of the address masked, except a host that is not secret."""
     parts = urlsplit(url)
     kept = {parts.scheme, parts.hostname if parts.scheme.lower() in _HOST_IS_NO_SECRET else ""}
     written = set(_DELIMITERS.split(url))
@@ -118,7 +117,7 @@ def without_secrets(text: str, url: str) -> str:
 
 
 class _Listening(logging.Handler):
-    """What apprise says in this thread for the length of a `with` block: its only way to give a reason."""
+    """Captures what apprise logs in this thread during a `with` block: it gives reasons only there."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -142,7 +141,7 @@ class _Listening(logging.Handler):
 
 
 def _apprise() -> Any:
-    """apprise, half a second to import; what it logs may hold addresses, so that no other logger hears of it."""
+    """apprise, which takes half a second to import. Its log may hold addresses, so it is not propagated."""
     import apprise
 
     logging.getLogger("apprise").propagate = False

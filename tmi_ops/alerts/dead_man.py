@@ -1,8 +1,8 @@
-"""The dead-man heartbeat: an outside monitor that is pinged while all is well, so that silence itself is noticed.
+"""The dead-man heartbeat: an external monitor that is pinged while the RPO is met, and raises an alarm when pings stop.
 
-Pinged when the newest recoverable moment was just seen, or just made, to be within the objective: an RPO reading that
-is met, a backup committed or WAL caught up with by hand. Nothing else counts: a scheduler that runs and protects
-nothing is silent.
+Pinged when the latest recovery point was just found, or just made, to be within the objective: by an RPO reading that
+is met, a committed backup, or a WAL catch-up run by hand. Nothing else counts: a scheduler that runs but protects
+nothing does not ping.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def ping_heartbeat(settings: Settings, why: str, *, failed: bool = False) -> str
     """Ping the monitor with one line of text. Never raises, and takes at most `PATIENCE_S`.
 
     Args:
-        why: what succeeded, or what is wrong; shown by monitors that keep the body. No secrets.
-        failed: tell the monitor at once instead of letting it wait: `/fail` is added to the path, as healthchecks.io
-            has it. An address with a query is not pinged then.
+        why: what succeeded, or what is wrong; monitors that keep the body show it. No secrets.
+        failed: report a failure at once: `/fail` is added to the path, as healthchecks.io expects. An address with a
+            query is not pinged then.
 
     Returns:
-        An empty text where it arrived or no monitor is configured, else why it did not arrive.
+        An empty text if it arrived or no monitor is configured, else why it did not arrive.
     """
     secret = settings.alerts.heartbeat_url
     if secret is None:
@@ -36,7 +36,7 @@ def ping_heartbeat(settings: Settings, why: str, *, failed: bool = False) -> str
     if failed and urlsplit(url).query:
         return ""
     problems: list[str] = []
-    # A daemon: neither DNS nor a server that sends a byte a second may hold up what has just succeeded.
+    # A daemon thread: neither DNS nor a server that sends a byte a second may delay what has just succeeded.
     thread = threading.Thread(
         target=lambda: problems.append(_post(_failing(url) if failed else url, why)), name="heartbeat", daemon=True
     )
@@ -44,7 +44,7 @@ def ping_heartbeat(settings: Settings, why: str, *, failed: bool = False) -> str
     thread.join(PATIENCE_S)
     problem = problems[0] if problems else _no_answer()
     if problem:
-        _log.warning("The heartbeat did not reach its monitor (TMI_OPS_HEARTBEAT_URL): %s", problem)
+        _log.warning("The dead-man heartbeat did not reach its monitor (TMI_OPS_HEARTBEAT_URL): %s", problem)
     return problem
 
 
@@ -58,8 +58,8 @@ def _post(url: str, why: str) -> str:
         request = urllib.request.Request(url, data=why.encode(), method="POST")  # noqa: S310 settings allow http(s) only
         with urllib.request.urlopen(request, timeout=PATIENCE_S):  # noqa: S310
             return ""
-    except Exception as error:  # noqa: BLE001 whatever it is, it must not stop what has just succeeded
-        # The text of the error may hold the address, which is a secret.
+    except Exception as error:  # noqa: BLE001 no failure may affect what has just succeeded
+        # The error's text may hold the address, which is a secret.
         status = getattr(error, "code", None)
         reason = getattr(error, "reason", None)
         cause = reason if isinstance(reason, Exception) else error

@@ -1,4 +1,4 @@
-"""The one desk for whoever finds trouble, or finds it gone. Nothing here raises: an alert never fails a backup."""
+"""Raises, resolves and retries alerts. Nothing here raises an exception: an alert never fails a backup."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AlertOutcome:
-    """What came of it. `sent` is the notice that was sent now, None where there was nothing to say that was not said.
+    """The result of raising or resolving an alert.
 
-    `problems` has every channel that was tried, and an empty text where the message arrived. `record` is None where
-    there is no such alert. `trouble` is what went wrong at the desk itself, for logs.
+    `sent`: the kind of notice that was sent, None if there was nothing new. `problems`: every channel that was tried,
+    with an empty text if the message arrived. `record`: None if there is no such alert. `trouble`: an error in handling
+    the alert itself, for logs.
     """
 
     record: AlertRecord | None = None
@@ -40,17 +41,17 @@ class AlertOutcome:
         if self.trouble:
             return f"the alert could not be handled: {self.trouble}"
         if self.sent is None:
-            return "nothing new to tell"
+            return "nothing new to send"
         failed = [f"{channel} ({problem})" for channel, problem in self.problems.items() if problem]
         arrived = [channel for channel, problem in self.problems.items() if not problem]
-        told = f"{self.sent}: told {', '.join(arrived)}" if arrived else f"{self.sent}: nobody was told"
+        told = f"{self.sent}: sent to {', '.join(arrived)}" if arrived else f"{self.sent}: sent to nobody"
         if not self.problems:
-            return f"{told}, no channel hears of this severity (TMI_OPS_ALERT_URLS)"
+            return f"{told}; no channel receives this severity (TMI_OPS_ALERT_URLS)"
         return f"{told}; did not arrive: {', '.join(failed)}" if failed else told
 
 
 class AlertDesk:
-    """Raises and ends the alerts of one environment. Usable from several threads; may be kept for hours."""
+    """Raises and resolves the alerts of one environment. Usable from several threads; may be kept for hours."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._settings = settings
@@ -58,7 +59,7 @@ class AlertDesk:
         self.book = AlertBook(settings)
 
     def raise_alert(self, alert: Alert) -> AlertOutcome:
-        """Say that this is so now; call it at every look. People are told once, when it worsens, and every `repeat`."""
+        """Report a problem; call this at every check. A notice is sent once, when it gets worse, and every `repeat`."""
         now, repeat = self._clock(), self._settings.alerts.repeat
         return self._do(
             alert.key,
@@ -66,7 +67,7 @@ class AlertDesk:
         )
 
     def amend(self, alert: Alert) -> AlertOutcome:
-        """Say that this is so now, where the alert is open; where it is not, this is nobody's concern yet."""
+        """Report a problem only if its alert is already open."""
         now, repeat = self._clock(), self._settings.alerts.repeat
 
         def decide(record: AlertRecord | None) -> Step | None:
@@ -77,12 +78,12 @@ class AlertDesk:
         return self._do(alert.key, decide)
 
     def resolve(self, key: str, resolution: str) -> AlertOutcome:
-        """Say that this is no longer so, and what helped; call it at every look. People are told once, if at all."""
+        """Report that a problem is over, and what helped; call this at every check. A notice is sent at most once."""
         now = self._clock()
         return self._do(key, lambda record: plan_resolve(record, resolution, now, self._hearing))
 
     def retry(self) -> list[AlertOutcome]:
-        """Send again what did not arrive and is due, of every alert."""
+        """Send every notice again that did not arrive and is due."""
         now = self._clock()
         try:
             waiting = [record.alert.key for record in self.records() if plan_retry(record, now)]
@@ -92,16 +93,16 @@ class AlertDesk:
         return [self._do(key, _retry_at(now)) for key in waiting]
 
     def send_test(self, severity: Severity) -> Mapping[str, str]:
-        """Send a message that says it is a test to all who hear of `severity`; nothing is remembered.
+        """Send a test message to all channels that receive `severity`; nothing is recorded.
 
         Returns:
-            For each channel an empty text where it arrived, or why it did not; nothing where no channel is configured.
+            For each channel, an empty text if it arrived, or why it did not; empty if no channel is configured.
         """
         hearing = [channel for channel in self.channels if channel.hears.rank <= severity.rank]
         return deliver(hearing, trial_message(self._settings.name, severity, self._clock(), self._said))
 
     def records(self) -> list[AlertRecord]:
-        """Every alert that is remembered, newest first; `book.problem` says whether the store was missing."""
+        """Every recorded alert, newest first; `book.problem` tells whether the store could be used."""
         return self.book.records()
 
     @cached_property
@@ -112,7 +113,7 @@ class AlertDesk:
     def _said(self) -> str | None:
         try:
             return name_for_others(self._settings.name)
-        except OpsError:  # tmi-ops.toml became unreadable since: the alert goes out all the same
+        except OpsError:  # tmi-ops.toml has become unreadable: the alert is sent all the same
             return self._settings.name
 
     def _hearing(self, severity: Severity) -> Sequence[str]:
@@ -122,7 +123,7 @@ class AlertDesk:
         try:
             step = self.book.change(key, decide)
             return self._send(step) if step is not None else AlertOutcome()
-        except Exception as error:  # noqa: BLE001 whatever it is, the work that raised the alert goes on
+        except Exception as error:  # noqa: BLE001 no failure here may affect the work that raised the alert
             _log.exception("The alert %s could not be handled.", key)
             return AlertOutcome(trouble=f"{type(error).__name__}: {error}")
 

@@ -1,12 +1,12 @@
-"""What to send, decided from what is remembered: nothing twice, nothing forgotten.
+"""Decides what to send from the record of an alert: nothing twice, nothing lost.
 
 1. An alert that is not open is opened, and sent.
-2. An open one is sent again when it became worse than anybody was told, or when `repeat` has passed since it was sent.
-3. A resolved one is followed by one recovery notice, to every channel that its worst severity reaches.
-4. What did not arrive is sent again at the next occasion, with growing pauses, until it is overtaken by a newer notice.
+2. An open alert is sent again when it becomes worse than any notice said, or when `repeat` has passed since the last.
+3. When it is resolved, one recovery notice goes to every channel that its worst severity reaches.
+4. A notice that did not arrive is sent again, with growing pauses, until a newer notice replaces it.
 
-A step claims its deliveries in the record before anything is sent: of two processes one does it, and a claim whose
-process died is taken up after `CLAIM`.
+A step claims its deliveries in the record before anything is sent, so only one of two processes sends; another process
+takes over a claim whose process died after `CLAIM`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice, NoticeKind
 from tmi_ops.checks.finding import Severity
 
-# How old the word of an open alert may grow before a record is written only to renew its moment.
+# How old `seen_at` of an open alert may become before the record is written only to update it.
 SEEN_EVERY = timedelta(minutes=15)
 
-# The names of the channels that hear of a severity; asked only when something is to be sent.
+# The names of the channels that receive a severity; called only if there is something to send.
 Routes = Callable[[Severity], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Step:
-    """The record as it is to be written, and the notice that whoever wrote it sends to `channels`."""
+    """The record to write, and the notice to send to `channels` once it is written."""
 
     record: AlertRecord
     notice: Notice | None = None
@@ -38,7 +38,7 @@ class Step:
 def plan_raise(
     record: AlertRecord | None, alert: Alert, environment: str, now: datetime, repeat: timedelta, routes: Routes
 ) -> Step | None:
-    """The step for an alert that is so now; None where the record says everything already."""
+    """The step for a problem that exists now; None if the record needs no change."""
     record = record and record.as_of(now)
     if record is None or not record.is_open:
         before = record.notices if record is not None else ()
@@ -56,7 +56,7 @@ def plan_raise(
 
 
 def plan_resolve(record: AlertRecord | None, resolution: str, now: datetime, routes: Routes) -> Step | None:
-    """The step for an alert that is no longer so; None where there is nothing to end and nothing to send."""
+    """The step for a problem that is over; None if there is nothing to resolve and nothing to send."""
     if record is None:
         return None
     if not record.is_open:
@@ -74,7 +74,7 @@ def plan_resolve(record: AlertRecord | None, resolution: str, now: datetime, rou
 
 
 def plan_retry(record: AlertRecord, now: datetime) -> Step | None:
-    """The step that sends the newest notice where it did not arrive yet."""
+    """The step that sends the newest notice to the channels where it has not arrived yet."""
     if not record.notices:
         return None
     newest = record.notices[-1]
@@ -89,7 +89,7 @@ def plan_retry(record: AlertRecord, now: datetime) -> Step | None:
 
 
 def settled(record: AlertRecord, notice: Notice, problems: Mapping[str, str], now: datetime) -> AlertRecord:
-    """The record after the sending; `problems` has every channel that was tried, and an empty text where it arrived."""
+    """The record after sending. `problems`: every channel that was tried, with an empty text if it arrived."""
     before = {delivery.channel: delivery for delivery in notice.deliveries}
     outcome = [
         Delivery(

@@ -1,4 +1,4 @@
-"""What is remembered of an alert: that it is open, what was sent of it, and what arrived where."""
+"""The record of an alert: whether it is open, which notices were sent, and which arrived where."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tmi_ops.alerts.alert import Alert
 from tmi_ops.checks.finding import Severity
 
 NOTICES_KEPT = 30
-# A process that claimed a delivery and did not say how it went is gone: longer than any delivery may take.
+# After this, a process that claimed a delivery without recording a result is dead: no delivery takes that long.
 CLAIM = timedelta(minutes=2)
 _FIRST_PAUSE = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=1)
@@ -30,7 +30,7 @@ class DeliveryState(StrEnum):
 
 
 class Delivery(_Facts):
-    """How a notice fared on one channel. `channel` names it without its address; `problem` is why it failed last."""
+    """The delivery of a notice to one channel. `channel`: its name, not its address; `problem`: the last failure."""
 
     channel: str
     state: DeliveryState
@@ -39,7 +39,7 @@ class Delivery(_Facts):
     problem: str = ""
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is worth another attempt now."""
+        """Whether to try again now."""
         if self.state is DeliveryState.DELIVERED:
             return False
         if self.state is DeliveryState.CLAIMED:
@@ -55,7 +55,7 @@ class NoticeKind(StrEnum):
 
 
 class Notice(_Facts):
-    """One message to people, whole: an alert changes while an older notice of it still waits for its channel."""
+    """One message, with its own copy of the alert: the alert may change before the message is delivered."""
 
     kind: NoticeKind
     alert: Alert
@@ -64,7 +64,7 @@ class Notice(_Facts):
     deliveries: tuple[Delivery, ...] = ()
 
     def due(self, now: datetime) -> tuple[str, ...]:
-        """The channels to which it is to be sent now."""
+        """The channels to send it to now."""
         if now - self.at > _GIVEN_UP_AFTER:
             return ()
         return tuple(delivery.channel for delivery in self.deliveries if delivery.is_due(now))
@@ -76,9 +76,10 @@ class Notice(_Facts):
 
 
 class AlertRecord(_Facts):
-    """One alert and its history, newest notice last; `seen_at` is when it was last found to be so.
+    """One alert and its history, newest notice last; `seen_at` is when the problem was last found.
 
-    `writing` differs each time it is written: two processes that decide the same must not take each other's for theirs.
+    `writing` differs each time it is written: two processes that decide alike must not mistake each other's record for
+    their own.
     """
 
     format_version: int = 1
@@ -96,18 +97,18 @@ class AlertRecord(_Facts):
 
     @property
     def incident(self) -> tuple[Notice, ...]:
-        """The notices since it was opened."""
+        """The notices since the alert was opened."""
         return tuple(notice for notice in self.notices if notice.at >= self.opened_at)
 
     @property
     def worst(self) -> Severity:
-        """The worst severity of which people were told since it was opened."""
+        """The worst severity of any notice since the alert was opened."""
         return max(
             (notice.alert.severity for notice in self.incident), key=lambda one: one.rank, default=Severity.NOTICE
         )
 
     def as_of(self, now: datetime) -> AlertRecord:
-        """Without the future: a moment that lies there was written by a clock that ran ahead, and counts as now."""
+        """The record with no time in the future: such a time was written by a fast clock, and counts as now."""
         ahead = max(self.opened_at, self.seen_at, *(notice.at for notice in self.notices))
         if ahead <= now:
             return self
@@ -116,16 +117,16 @@ class AlertRecord(_Facts):
         return self.model_copy(update=update)
 
     def with_notice(self, notice: Notice) -> AlertRecord:
-        """With this notice in place of the one of the same kind and moment, or added."""
+        """The record with this notice added, or replacing the one of the same kind and time."""
         others = [one for one in self.notices if (one.kind, one.at) != (notice.kind, notice.at)]
         notices = sorted([*others, notice], key=lambda one: (one.at, list(NoticeKind).index(one.kind)))
         return self.model_copy(update={"notices": tuple(notices[-NOTICES_KEPT:])})
 
 
 def merged(one: AlertRecord, other: AlertRecord) -> AlertRecord:
-    """Two histories of one alert, written apart while the store could not be reached: nothing of either is lost.
+    """Merge two histories of one alert that diverged while the store could not be reached; nothing is lost.
 
-    What was seen last decides whether it is open; an incident that both know began when the earlier one says.
+    The later one decides whether the alert is open; if both are open, the earlier opening time counts.
     """
     older, newer = sorted((one, other), key=_last_word)
     joined = newer
@@ -142,7 +143,7 @@ def _last_word(record: AlertRecord) -> datetime:
 
 
 def _further(one: Notice, other: Notice) -> Notice:
-    """Each delivery as far as either knows it."""
+    """The notice with the most advanced state of each delivery."""
     known = {delivery.channel: delivery for delivery in one.deliveries}
     further = [
         delivery

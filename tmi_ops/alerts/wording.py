@@ -1,4 +1,4 @@
-"""A message that a tired person understands: what is at risk, since when, what was done, what to do."""
+"""The text of an alert's messages: what is at risk, since when, what was done, what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tmi_ops.alerts.record import Notice, NoticeKind
 from tmi_ops.typed import with_environment
 from tmi_ops.words import time_words
 
-_STATUS = "See where things stand: `tmi-ops status`. All open alerts: `tmi-ops alerts`."
+_STATUS = "Status: `tmi-ops status`. Open alerts: `tmi-ops alerts`."
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,23 @@ class Message:
 
 
 def message_of(notice: Notice, environment: str, now: datetime, said: str | None = None) -> Message:
-    """What people read of this notice.
+    """The message of a notice.
 
     Args:
-        said: the environment's name where commands must carry it.
+        said: the environment's name, if commands must include it.
     """
     alert = notice.alert
     if notice.kind is NoticeKind.RESOLVED:
         lasted = time_words((notice.at - alert.since).total_seconds())
         lines = (
-            f"Over since: {moment_words(notice.at)}, after {lasted}.",
+            f"Resolved: {moment_words(notice.at)}, after {lasted}.",
             f"What helped: {notice.resolution}",
-            f"It was: {alert.at_risk}",
-            "To do: nothing now.",
+            f"Was at risk: {alert.at_risk}",
+            "To do: nothing.",
         )
         title = f"[{environment}] RESOLVED: {alert.summary}"
         return Message(title, _body(lines, alert.key, said), alert.severity, is_recovery=True)
-    how = {NoticeKind.ESCALATED: " (now worse)", NoticeKind.REMINDER: " (still so)"}.get(notice.kind, "")
+    how = {NoticeKind.ESCALATED: " (now worse)", NoticeKind.REMINDER: " (reminder)"}.get(notice.kind, "")
     lines = (
         f"At risk: {alert.at_risk}",
         f"Since: {moment_words(alert.since)} ({time_words((now - alert.since).total_seconds())} ago).",
@@ -52,11 +52,11 @@ def message_of(notice: Notice, environment: str, now: datetime, said: str | None
 
 
 def trial_message(environment: str, severity: str, now: datetime, said: str | None = None) -> Message:
-    """What `tmi-ops alert test` sends. `said` as in `message_of`."""
+    """The message that `tmi-ops alert test` sends. `said` as in `message_of`."""
     lines = (
-        "At risk: nothing. Somebody tries whether alerts arrive here.",
+        "At risk: nothing. This is a test of alert delivery.",
         f"Since: {moment_words(now)}.",
-        "Done: this message was sent to every channel that hears of this severity.",
+        "Done: this message was sent to every channel that receives this severity.",
         "To do: nothing.",
     )
     return Message(f"[{environment}] TEST of {severity} alerts", _body(lines, "test", said), severity)

@@ -108,7 +108,7 @@ class StoreVisit:
         return answer if answer.code else Reply("", content=answer.content["Body"], date=answer.date)
 
     def upload_in_parts(self) -> tuple[str, Reply]:
-        """Begin an upload, send a part, list uploads, abort; give the refused permission and its answer, or the last."""
+        """Begin an upload, send a part, list uploads, abort; the refused permission and answer, or the last pair."""
         place: dict[str, Any] = {"Bucket": self.bucket, "Key": f"{self.key}.parts"}
         begun = self.ask(lambda: self.client.create_multipart_upload(**place))
         if begun.code:

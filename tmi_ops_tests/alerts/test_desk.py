@@ -31,7 +31,7 @@ def test_a_message_says_what_is_at_risk_since_when_what_was_done_and_what_to_do(
         "Done: A WAL catch-up was started.",
         "To do: Start the receiver: `tmi-ops -e production wal stream`.",
         "",
-        "See where things stand: `tmi-ops -e production status`. All open alerts: `tmi-ops -e production alerts`.",
+        "Status: `tmi-ops -e production status`. Open alerts: `tmi-ops -e production alerts`.",
         "(alert rpo)",
     ]
 
@@ -46,7 +46,7 @@ def test_people_are_told_once_then_reminded_and_told_when_it_is_over(
     clock.forward(seconds=alert_settings.alerts.repeat.total_seconds())
     desk.raise_alert(alert())
     desk.raise_alert(alert())
-    assert hook.titles[1:] == ["[production] WARNING: Recovery point objective breached (still so)"]
+    assert hook.titles[1:] == ["[production] WARNING: Recovery point objective breached (reminder)"]
     clock.forward(minutes=5)
     assert desk.resolve("rpo", "The receiver is back.").sent is NoticeKind.RESOLVED
     assert desk.resolve("rpo", "The receiver is back.").sent is None
@@ -177,7 +177,7 @@ def test_without_a_channel_the_alert_is_kept_and_says_that_nobody_was_told(
     alert_settings: Settings, clock: Clock
 ) -> None:
     desk = AlertDesk(alert_settings.model_copy(update={"alerts": AlertSettings()}), clock)
-    assert "nobody was told" in desk.raise_alert(alert()).words
+    assert "sent to nobody" in desk.raise_alert(alert()).words
     (record,) = desk.records()
     assert record.is_open
 
