@@ -1,4 +1,4 @@
-"""Dagster components: what a project of somebody else's declares in a `defs.yaml`."""
+"""Dagster components, for the `defs.yaml` of other projects."""
 
 import zlib
 from collections.abc import Mapping
@@ -14,25 +14,25 @@ Value = str | int | float | bool | list[str]
 
 
 class ProtectedDatabase(Component, Resolvable, Model):
-    """One PostgreSQL database and its cluster: backups, WAL, proofs, drills, health, and the guards of its objectives.
+    """One PostgreSQL database and its cluster: backups, WAL, verification, drills, health and guards of its objectives.
 
-    Its assets begin with its name, and so do its jobs, schedules and sensors: `shop/backup/logical`,
+    The names of its assets, jobs, schedules and sensors begin with its name: `shop/backup/logical`,
     `shop__logical_backup`.
     """
 
-    name: str = Field(description="Its environment: the first part of its asset keys, and its folder in the store.")
+    name: str = Field(description="Name of the environment: first part of its asset keys, and folder in the store.")
     settings: Mapping[str, Value] | None = Field(
         default=None,
-        description="By the names of the variables (README). A secret stands in a file, NAME_FILE, or in a variable "
-        "of the process, NAME_ENV. None: tmi-ops.toml or the process says how it is reached.",
+        description="Settings by the names of the variables (README). Give a secret as a file (NAME_FILE) or as a "
+        "variable of the process (NAME_ENV). Default: tmi-ops.toml or the process's variables.",
     )
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
-        """Nothing is connected to, and no secret is read.
+        """Connects to nothing and reads no secret.
 
         Raises:
-            SettingsError: the name or a setting means nothing, or a secret stands there in the clear.
+            SettingsError: the name or a setting is invalid, or a secret is given in clear text.
         """
         of = self.name if self.settings is None else declare(self.name, self.settings, context.path / "defs.yaml")
-        # Nobody knows the other components: where among them its schedules begin, its name says.
+        # The other components are not known here, so the name decides by how much its schedules are shifted.
         return definitions_of([protected(of).at_place(zlib.crc32(self.name.encode()))])

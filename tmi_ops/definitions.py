@@ -1,7 +1,7 @@
-"""The code location: what it serves.
+"""The code location.
 
-TMI_ENV names one environment, which is served alone, by plain names. Where it names none and tmi-ops.toml several, all
-are served side by side, each by names of its own.
+With TMI_ENV, it serves that environment alone, with plain names. Without it, and with several environments in
+tmi-ops.toml, it serves all of them, with the environment in each name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["defs", "environment_definitions", "fleet_definitions", "served_defin
 
 
 def served_definitions() -> Definitions:
-    """As the process's variables and tmi-ops.toml say."""
+    """What the process's variables and tmi-ops.toml say to serve."""
     process = process_variables(os.environ)
     fleet = find_fleet(process, Path.cwd())
     if fleet is None or "TMI_ENV" in process or len(fleet.members) == 1:

@@ -28,10 +28,25 @@ class Code(Enum):
         "PostgreSQL could not be reached, refused us, or answered with an error.",
         "Run `tmi-ops doctor`.",
     )
+    UNREACHABLE = 1101, "No server answers at the configured address.", "Check POSTGRES_HOST and POSTGRES_PORT."
+    TLS_FAILED = 1102, "The TLS connection to PostgreSQL failed.", "Follow the HINT; see docs/security.md."
+    NOT_ACCEPTING = 1103, "The server accepts no further connections, or none yet.", "Follow the HINT."
+    HBA_REJECTED = 1104, "No pg_hba.conf line allows the connection.", "Add the line in the HINT, then reload."
+    LOGIN_FAILED = 1105, "PostgreSQL rejected the role or its password.", "Check POSTGRES_USER and POSTGRES_PASSWORD."
+    DATABASE_REFUSED = 1106, "The database does not exist, or does not accept this role.", "Follow the HINT."
+    RIGHTS_MISSING = 1110, "The role lacks a right that the command needs.", "Grant what the HINT names."
+    CONNECTION_LOST = 1111, "The connection to PostgreSQL was lost.", "Run the command again."
+    SERVER_MEMORY = 1112, "The server has not enough memory for a statement.", "Follow the HINT."
     REPLICATION = 1120, "The server refused or ended a replication connection.", "Run `tmi-ops doctor`."
 
     # 12: PostgreSQL's programs
     PROGRAM = 1200, "A PostgreSQL program is missing, of the wrong version, or failed.", "See its ERROR line."
+    PROGRAM_MISSING = (
+        1210,
+        "A PostgreSQL program is not installed, or not where it was looked for.",
+        "Set TMI_OPS_PG_BINDIR.",
+    )
+    PROGRAM_VERSION = 1220, "A PostgreSQL program has the wrong version.", "Install the version in the HINT."
 
     # 13: the store
     STORE = 1300, "The S3 store could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
@@ -125,6 +140,10 @@ class Code(Enum):
 
     # 42: cache
     CACHE = 4200, "Redis could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
+
+    # 50: Dagster
+    READING_SLOW = 5010, "Recoverability could not be read within the time of a tick.", "Follow the HINT."
+    WRONG_CONFIRMATION = 5020, "A run was confirmed with the name of another environment.", "Launch it again; see its HINT."
 
     # 60: the embedded stack
     STACK = 6000, "The embedded stack could not be started, stopped or found.", "See `tmi-ops stack status`."

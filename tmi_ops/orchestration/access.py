@@ -1,4 +1,4 @@
-"""Access control as an asset: once a day, whether roles and rights are still what is declared."""
+"""Access control as an asset: compares roles and rights with what is declared, once a day."""
 
 from datetime import timedelta
 
@@ -27,17 +27,15 @@ def access_definitions(here: Protected) -> Definitions:
     @asset(
         key=key,
         description=here.for_people(
-            "Where the server has drifted from the declared roles: extra grants, superusers that applications "
-            "use, md5 passwords, connections without TLS, lines that pg_hba.conf lacks, missing owners and default "
-            "privileges. Nothing is changed.\n\nThe same by hand: `tmi-ops roles check`; what would put it right: "
-            "`tmi-ops roles plan`, then `tmi-ops roles apply`."
+            "How the server differs from the declared roles: extra grants, superusers that applications use, md5 "
+            "passwords, connections without TLS, missing pg_hba.conf lines, missing owners and default privileges. "
+            "Changes nothing.\n\nCommand: `tmi-ops roles check`. To correct differences: `tmi-ops roles plan`, then "
+            "`tmi-ops roles apply`."
         ),
         group_name="access",
         kinds={"postgres"},
         owners=OWNERS,
-        check_specs=[
-            AssetCheckSpec("no_drift", asset=key, description="Nobody can do more, or less, than is declared.")
-        ],
+        check_specs=[AssetCheckSpec("no_drift", asset=key, description="Every role has exactly the declared rights.")],
         pool=pool(here, "access"),
     )
     @here.given
@@ -48,16 +46,16 @@ def access_definitions(here: Protected) -> Definitions:
         with failures_explained(), connect(environment.settings.postgres) as connection:
             drifts = inspect_access(connection, environment.settings, environment.variables).check()
         findings = [one.finding for one in drifts]
-        answer = summed_up(findings, "The roles are as declared.")
+        answer = summed_up(findings, "Roles and rights are as declared.")
         return Materialized(
-            metadata={"in one line": MetadataValue.text(with_advice(answer)), **findings_metadata(findings)},
+            metadata={"summary": MetadataValue.text(with_advice(answer)), **findings_metadata(findings)},
             check_results=[check_result("no_drift", answer)],
         )
 
     job = here.asset_job(
         "access",
         selection=AssetSelection.assets(key),
-        description="See whether roles and rights are still what is declared.",
+        description="Compare roles and rights with what is declared. Changes nothing.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -65,6 +63,6 @@ def access_definitions(here: Protected) -> Definitions:
         "daily_access",
         job,
         here.timetable.access,
-        "before people come to work, whether anybody can do more than is declared.",
+        "compares roles and rights with what is declared.",
     )
     return Definitions(assets=[roles], jobs=[job], schedules=[schedule])

@@ -1,4 +1,4 @@
-"""Logical backups and their proof, as assets, a job and the nightly schedule."""
+"""Logical backups and their verification: assets, jobs and the nightly schedule."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,18 +40,20 @@ class LogicalBackupConfig(Config):
     """How the backup is taken."""
 
     format: Literal["custom", "directory", "plain", "schema-only"] = Field(
-        default="custom", description="custom streams; directory is parallel and needs local disk; plain is SQL."
+        default="custom",
+        description="custom: streamed to the store. directory: parallel, needs local disk. plain: SQL. schema-only: no "
+        "rows.",
     )
 
 
 class ProofConfig(Config):
-    """Which backup is proven."""
+    """Which backup is verified."""
 
-    backup: str = Field(default="latest", description="A backup's id, a unique start of one, or latest.")
+    backup: str = Field(default="latest", description="Backup id, a unique prefix of one, or `latest`.")
 
 
 def backup_definitions(here: Protected) -> Definitions:
-    """Assets `<environment>/backup/logical` and `<environment>/backup/logical_verified`, the job, the schedule."""
+    """Assets `<environment>/backup/logical` and `<environment>/backup/logical_verified`, their jobs and schedule."""
     logical_key = here.key("backup", "logical")
     verified_key = here.key("backup", "logical_verified")
 
@@ -63,8 +65,8 @@ def backup_definitions(here: Protected) -> Definitions:
         owners=OWNERS,
         pool=backup_pool(here),
         description=here.for_people(
-            "A logical backup: pg_dump from one snapshot, every table counted as it streams to the store, "
-            "committed by its manifest. The same by hand: `tmi-ops backup logical`."
+            "A logical backup: pg_dump of one snapshot, streamed to the store, with row count and digest of every "
+            "table. The manifest, written last, completes it. Command: `tmi-ops backup logical`."
         ),
     )
     @here.given
@@ -92,13 +94,13 @@ def backup_definitions(here: Protected) -> Definitions:
                 PROVEN_CHECK,
                 asset=verified_key,
                 blocking=True,
-                description="The restored copy equals its source: every object's SHA-256, every table's rows, every "
+                description="The restored copy equals its source: SHA-256 of every object, rows of every table, every "
                 "definition, every sequence.",
             )
         ],
         description=here.for_people(
-            "The proof of the newest logical backup: restored into a scratch cluster and compared with its "
-            "source. The verdict is kept in the store. The same by hand: `tmi-ops verify latest`."
+            "Verification of the newest logical backup: restored into a scratch cluster and compared with its source. "
+            "The result is kept in the store. Command: `tmi-ops verify latest`."
         ),
     )
     @here.given
@@ -115,13 +117,13 @@ def backup_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         JOB,
         selection=AssetSelection.assets(logical_key, verified_key),
-        description="Take a logical backup and prove it by a restore.",
+        description="Take a logical backup and verify it by a restore.",
         tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
     proof = here.asset_job(
         PROOF_JOB,
         selection=AssetSelection.assets(verified_key),
-        description="Prove a logical backup by a restore; the newest one, where the configuration names none.",
+        description="Verify a logical backup by a restore; the newest one by default.",
         tags=job_tags(here, Lane.PROOF, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -129,7 +131,7 @@ def backup_definitions(here: Protected) -> Definitions:
         "nightly_logical_backup",
         job,
         here.timetable.logical,
-        "a logical backup, as the guide's cron line; it is proven in the same run.",
+        "takes a logical backup and verifies it in the same run.",
     )
     return Definitions(assets=[logical, logical_verified], jobs=[job, proof], schedules=[schedule])
 
@@ -173,13 +175,13 @@ def _proof_metadata(proof: "Proof") -> dict[str, MetadataValue[Any]]:
     verdict = proof.verdict
     return {
         "backup": MetadataValue.text(verdict.backup_id),
-        "verdict": MetadataValue.text(verdict.outcome),
+        "outcome": MetadataValue.text(verdict.outcome),
         "restore time (s)": seconds(verdict.restore_seconds),
         "tables compared": MetadataValue.int(verdict.tables),
         "dagster/row_count": MetadataValue.int(verdict.rows),
         **{f"{phase} (s)": seconds(taken) for phase, taken in verdict.phases.items()},
         "restored into": MetadataValue.text(f"PostgreSQL {verdict.server_version}, a scratch cluster"),
-        "schema errors of the source": MetadataValue.int(_schema_errors(proof)),
+        "schema errors in the source": MetadataValue.int(_schema_errors(proof)),
     }
 
 
@@ -189,11 +191,11 @@ def _proof_result(proof: "Proof") -> AssetCheckResult:
         check_name=PROVEN_CHECK,
         passed=verdict.outcome == "proven",
         severity=AssetCheckSeverity.ERROR,
-        description="proven" if verdict.outcome == "proven" else verdict.reasons[0],
+        description="Verified." if verdict.outcome == "proven" else verdict.reasons[0],
         metadata={
             "backup": verdict.backup_id,
             "reasons": bullets(verdict.reasons, "Nothing differs."),
-            "but for": bullets(verdict.but_for, "Nothing was left out."),
+            "not compared": bullets(verdict.but_for, "Everything was compared."),
         },
     )
 

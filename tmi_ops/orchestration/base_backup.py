@@ -1,4 +1,4 @@
-"""Base backups as an asset, a job and two schedules: full every week, incremental as often as the RTO asks for."""
+"""Base backups as an asset, a job and two schedules: full every week, incremental as often as the RTO requires."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,11 +34,11 @@ class BaseBackupConfig(Config):
 
     incremental: bool = Field(
         default=False,
-        description="Only what changed since the newest base backup. Where that cannot be, a full one is taken, and "
-        "the metadata says why.",
+        description="Back up only what changed since the newest base backup. If that is not possible, a full backup is "
+        "taken and the metadata says why.",
     )
     max_rate_mb: int | None = Field(
-        default=None, ge=1, description="At most so many MB per second, to spare the server and the network."
+        default=None, ge=1, description="Limit the transfer rate, in MB per second. Default: no limit."
     )
 
 
@@ -53,9 +53,9 @@ def base_backup_definitions(here: Protected) -> Definitions:
         owners=OWNERS,
         pool=backup_pool(here),
         description=here.for_people(
-            "A base backup: the files of the whole cluster, streamed from the server to the store and "
-            "committed by its manifest. Together with archived WAL it leads to every moment after it. The same by "
-            "hand: `tmi-ops backup base`."
+            "A base backup: the files of the cluster, streamed from the server to the store. The manifest, written "
+            "last, completes it. With archived WAL it can be recovered to any moment after it. Command: "
+            "`tmi-ops backup base`."
         ),
     )
     @here.given
@@ -80,15 +80,15 @@ def base_backup_definitions(here: Protected) -> Definitions:
     )
     timetable = here.timetable
     weekly = scheduled(
-        here, "weekly_base_backup", job, timetable.full_base, "a full base backup; it begins a new chain."
+        here, "weekly_base_backup", job, timetable.full_base, "takes a full base backup, which begins a new chain."
     )
     between = scheduled(
         here,
         "incremental_base_backup",
         job,
         timetable.incremental_base,
-        "what changed since the base backup before, so that the WAL after it replays within half of the RTO; full "
-        "where the server cannot do that (before PostgreSQL 17, or without summarize_wal).",
+        "takes an incremental base backup, so that the WAL after it replays within half of the RTO. Full if the server "
+        "cannot take incremental ones (before PostgreSQL 17, or without summarize_wal).",
         run_config=RunConfig(ops={base_key.to_python_identifier(): BaseBackupConfig(incremental=True)}),
     )
     return Definitions(assets=[base], jobs=[job], schedules=[weekly, between])
@@ -112,12 +112,12 @@ def _metadata(manifest: "BaseManifest") -> dict[str, MetadataValue[Any]]:
         "data checksums": MetadataValue.bool(manifest.data_checksums),
         "encrypted": MetadataValue.bool(manifest.encrypted),
         "restore with": MetadataValue.md(
-            "`tmi-ops restore --latest --into NEW_DIRECTORY`, or with `--to-time` to any moment after "
+            "`tmi-ops restore --latest --into NEW_DIRECTORY`, or `--to-time` for any moment after "
             f"{manifest.consistent_at:%Y-%m-%d %H:%M:%S %Z}"
         ),
     }
     if manifest.parent is not None:
-        metadata["builds upon"] = MetadataValue.text(manifest.parent)
+        metadata["parent"] = MetadataValue.text(manifest.parent)
     if manifest.full_because is not None:
         metadata["full because"] = MetadataValue.text(manifest.full_because)
     return metadata

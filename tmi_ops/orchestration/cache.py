@@ -1,4 +1,4 @@
-"""The cache as an asset: once an hour, whether Redis is well and its keys live no longer than they should."""
+"""The cache as an asset: checks Redis and the TTLs of its keys once an hour."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tmi_ops.cache.checking import CacheCheck
 
 REACHABLE, WELL = "reachable", "well"
-NOT_CONFIGURED = not_applicable("No cache is configured (REDIS_HOST, TMI_REDIS_URL), so none is looked after.")
-NOTHING_TO_MEND = "Nothing to mend."
+NOT_CONFIGURED = not_applicable("No cache is configured (REDIS_HOST, TMI_REDIS_URL).")
+NO_FINDINGS = "No problems found."
 
 
 def cache_key(here: Protected) -> AssetKey:
@@ -35,22 +35,21 @@ def cache_key(here: Protected) -> AssetKey:
 
 
 def cache_definitions(here: Protected) -> Definitions:
-    """The asset `<environment>/health/cache` with its checks; the job `health` takes it along."""
+    """The asset `<environment>/health/cache` with its checks; the job `health` includes it."""
     key = cache_key(here)
 
     @asset(
         key=key,
         description=here.for_people(
-            "TMI's Redis: memory, evictions, persistence, and the keys of every kind with the time they live. "
-            "Nothing is changed.\n\nThe same by hand: `tmi-ops cache check`; after the database has jumped in time: "
-            "`tmi-ops cache reconcile`."
+            "TMI's Redis: memory, evictions, persistence, and the TTLs of each kind of key. Changes nothing.\n\n"
+            "Command: `tmi-ops cache check`; after a recovery of the database: `tmi-ops cache reconcile`."
         ),
         group_name="health",
         kinds={"redis"},
         owners=OWNERS,
         check_specs=[
-            AssetCheckSpec(REACHABLE, asset=key, description="It answers, and takes our password."),
-            AssetCheckSpec(WELL, asset=key, description="Nothing of it needs mending."),
+            AssetCheckSpec(REACHABLE, asset=key, description="Redis answers and accepts the password."),
+            AssetCheckSpec(WELL, asset=key, description="The cache has no problems."),
         ],
         pool=pool(here, "health"),
     )
@@ -74,10 +73,10 @@ def cache_definitions(here: Protected) -> Definitions:
 
 
 def _told(reachable: Answer) -> Materialized:
-    """What is said where there was nothing to look at."""
-    well = NOT_CONFIGURED if reachable is NOT_CONFIGURED else unknown("Not looked at.")
+    """The result if the cache could not be checked."""
+    well = NOT_CONFIGURED if reachable is NOT_CONFIGURED else unknown("Not checked.")
     return Materialized(
-        metadata={"in one line": MetadataValue.text(with_advice(reachable))},
+        metadata={"summary": MetadataValue.text(with_advice(reachable))},
         check_results=[check_result(REACHABLE, reachable), check_result(WELL, well)],
     )
 
@@ -85,10 +84,10 @@ def _told(reachable: Answer) -> Materialized:
 def _metadata(seen: "CacheCheck") -> dict[str, MetadataValue[Any]]:
     server, census = seen.server, seen.census
     return {
-        "in one line": MetadataValue.text(with_advice(summed_up(seen.findings, NOTHING_TO_MEND))),
+        "summary": MetadataValue.text(with_advice(summed_up(seen.findings, NO_FINDINGS))),
         **findings_metadata(seen.findings),
         "key patterns": _table(
-            ("pattern", "keys", "without TTL", "too long", "after a jump in time"),
+            ("pattern", "keys", "without TTL", "TTL too long", "after a recovery"),
             [
                 (count.rule.pattern, count.keys, count.for_ever, count.too_long, f"{count.rule.action}")
                 for count in census.counts
@@ -100,14 +99,14 @@ def _metadata(seen: "CacheCheck") -> dict[str, MetadataValue[Any]]:
         "unknown keys": MetadataValue.int(census.unknown_keys),
         "memory (MB)": megabytes(server.used_memory),
         "evicted keys": MetadataValue.int(server.evicted),
-        "answer (ms)": MetadataValue.float(server.ping_ms),
+        "response time (ms)": MetadataValue.float(server.ping_ms),
     }
 
 
 def _check_results(seen: "CacheCheck") -> list[AssetCheckResult]:
     return [
-        check_result(REACHABLE, fine(f"It answered in {seen.server.ping_ms:.1f} ms.")),
-        check_result(WELL, summed_up(seen.findings, NOTHING_TO_MEND)),
+        check_result(REACHABLE, fine(f"Redis answered in {seen.server.ping_ms:.1f} ms.")),
+        check_result(WELL, summed_up(seen.findings, NO_FINDINGS)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The one way from an answer of ours to Dagster's asset check, its severity and its tables."""
+"""Findings and answers as Dagster's asset checks, severities and tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,14 +25,14 @@ def check_result(
     key: AssetKey | None = None,
     metadata: Mapping[str, Any] | None = None,
     *,
-    comes_by_itself: bool = False,
+    too_early: bool = False,
 ) -> AssetCheckResult:
-    """Critical fails as an ERROR; a warning, and what nobody could look at, as a WARN.
+    """Critical fails as ERROR; warnings and unknown fail as WARN.
 
     Args:
-        comes_by_itself: an answer that is unknown will be known without anybody's doing, so it is nobody's task.
+        too_early: the answer is not known yet but will be at the next reading, so the check passes.
     """
-    passed = answer.outcome in _WELL or comes_by_itself
+    passed = answer.outcome in _WELL or too_early
     return AssetCheckResult(
         check_name=name,
         asset_key=key,
@@ -44,15 +44,15 @@ def check_result(
 
 
 def with_advice(answer: Answer) -> str:
-    """One line: what is there, and the first step of what helps."""
+    """One line: what was seen, and the first step of the advice."""
     return f"{answer.seen} → {answer.advice.steps[0]}" if answer.advice else answer.seen
 
 
 def summed_up(findings: Sequence[Finding], well: str) -> Answer:
-    """Many findings as one answer: the worst of them, and how many there are besides.
+    """Many findings as one answer: the worst of them, and the number of others.
 
     Args:
-        well: what is said where none is more than a notice.
+        well: the answer if there are only notices.
     """
     troubles = [one for one in findings if one.severity is not Severity.NOTICE]
     if not troubles:
@@ -63,15 +63,15 @@ def summed_up(findings: Sequence[Finding], well: str) -> Answer:
 
 
 def findings_metadata(findings: Sequence[Finding]) -> dict[str, MetadataValue[Any]]:
-    """How many of each severity, and all of them as a table; of thousands the first."""
-    columns = [TableColumn(name, "string") for name in ("severity", "subject", "what", "what helps")]
+    """The number of each severity, and the findings as a table, cut at `LONGEST_TABLE`."""
+    columns = [TableColumn(name, "string") for name in ("severity", "subject", "finding", "advice")]
     records = [
         TableRecord(
             {
                 "severity": one.severity.value,
                 "subject": one.subject,
-                "what": one.what,
-                "what helps": "\n".join(one.advice.steps),
+                "finding": one.what,
+                "advice": "\n".join(one.advice.steps),
             }
         )
         for one in findings[:LONGEST_TABLE]

@@ -1,4 +1,4 @@
-"""What Dagster begins for each cure that needs no person, and which of them are at work."""
+"""The run that Dagster launches for each automatic cure, and which of them are running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JOBS: Mapping[Action, str] = {
     Action.PROVE_BACKUP: backup.PROOF_JOB,
     Action.RUN_DRILL: drill.DRILL_JOB,
 }
-# Not NOT_STARTED: such a run never came into the queue, and helps nobody.
+# Not NOT_STARTED: such a run never reached the queue, and will not run.
 _WAITING_OR_AT_WORK = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.STARTING,
@@ -37,13 +37,13 @@ _WAITING_OR_AT_WORK = [
 
 
 def cure_jobs(here: Protected, definitions: Definitions) -> list[AnyJob]:
-    """The jobs that cures begin."""
+    """The jobs that cures launch."""
     names = {here.called(job) for job in JOBS.values()}
     return [job for job in definitions.jobs or () if job.name in names]
 
 
 def cure_request(here: Protected, topic: Topic, order: Order) -> RunRequest:
-    """The run of an order; Dagster begins the same key once."""
+    """The run of an order; Dagster launches the same key once."""
     return RunRequest(
         run_key=order.key,
         job_name=here.called(JOBS[order.cure.action]),
@@ -53,7 +53,7 @@ def cure_request(here: Protected, topic: Topic, order: Order) -> RunRequest:
 
 
 def cures_at_work(instance: DagsterInstance, here: Protected) -> frozenset[Action]:
-    """Cures that run or wait for their turn, whoever began them."""
+    """Cures that run or are queued, whoever launched them."""
     runs = instance.get_runs(RunsFilter(statuses=_WAITING_OR_AT_WORK, tags={ENVIRONMENT_TAG: here.name}))
     names = {run.job_name for run in runs}
     return frozenset(action for action, job in JOBS.items() if here.called(job) in names)

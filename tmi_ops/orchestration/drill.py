@@ -41,20 +41,26 @@ DRILL_JOB = "recovery_drill"
 LONGEST_DRILL = timedelta(hours=12)
 SOUND, RTO_MET, RPO_MET = "sound", "rto_met", "rpo_met"
 _WRITTEN = "write it as 2026-11-24T03:44:13+00:00"
-_MISSED = "one of to_time, to_lsn, to_name and latest at most, and seed only with none of them"
+_MISSED = "at most one of to_time, to_lsn, to_name and latest, and seed only without them"
 
 
 class DrillConfig(Config):
-    """Where to. With nothing given: a random moment of the recovery window."""
+    """The target of the recovery. Default: a random moment of the recovery window."""
 
-    to_time: str | None = Field(default=None, description="A time, ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
-    to_lsn: str | None = Field(default=None, description="A place in the WAL: 0/3000148.")
-    to_name: str | None = Field(default=None, description="A restore point; its fingerprints are compared.")
-    latest: bool = Field(default=False, description="Everything that was archived.")
-    seed: int | None = Field(default=None, ge=0, description="Chooses the same random moment of the window again.")
+    to_time: str | None = Field(
+        default=None, description="Recover to this time, ISO 8601 with a time zone: 2026-11-24T03:44:13+00:00."
+    )
+    to_lsn: str | None = Field(default=None, description="Recover to this LSN: 0/3000148.")
+    to_name: str | None = Field(default=None, description="Recover to this restore point and compare its fingerprints.")
+    latest: bool = Field(default=False, description="Recover to the end of the archive.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seed of the random moment; the same seed chooses the same moment of the window.",
+    )
 
     def target(self) -> "Target | None":
-        """None: at random.
+        """The target; None: a random moment.
 
         Raises:
             SettingsError: more than one target was given, or it cannot be read.
@@ -64,7 +70,7 @@ class DrillConfig(Config):
 
         given = [self.to_time is not None, self.to_lsn is not None, self.to_name is not None, self.latest]
         if sum(given) > 1 or (any(given) and self.seed is not None):
-            raise SettingsError("The drill was given more than one target.", hint=f"give {_MISSED}")
+            raise SettingsError("More than one target was given.", hint=f"give {_MISSED}")
         if not any(given):
             return None
         lsn = parse_lsn(self.to_lsn) if self.to_lsn is not None else None
@@ -77,7 +83,7 @@ def drill_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         DRILL_JOB,
         selection=AssetSelection.assets(drill.key),
-        description="Recover for practice, measure it, and keep the evidence.",
+        description="Run a recovery drill, measure it, and keep the evidence.",
         tags=job_tags(here, Lane.PROOF, LONGEST_DRILL),
     )
     weekly = scheduled(
@@ -85,7 +91,7 @@ def drill_definitions(here: Protected) -> Definitions:
         "weekly_recovery_drill",
         job,
         here.timetable.drill,
-        "a recovery to a random moment of the recovery window, after the week's base backup and when few are awake.",
+        "recovers to a random moment of the recovery window, after the weekly base backup and at a quiet hour.",
     )
     return Definitions(assets=[drill], jobs=[job], schedules=[weekly])
 
@@ -103,20 +109,21 @@ def _drill_asset(here: Protected) -> AssetsDefinition:
             AssetCheckSpec(
                 SOUND,
                 asset=key,
-                description="The copy stands at its target, and nothing that it was asked speaks against it: page "
-                "checksums, pg_amcheck, schema, built-in rows, heartbeat chain, fingerprints.",
+                description="The copy is at its target and passed all checks: page checksums, pg_amcheck, schema, "
+                "built-in rows, heartbeat chain, fingerprints.",
             ),
-            AssetCheckSpec(RTO_MET, asset=key, description="It was recovered and proven within the RTO."),
+            AssetCheckSpec(RTO_MET, asset=key, description="The copy was recovered and verified within the RTO."),
             AssetCheckSpec(
                 RPO_MET,
                 asset=key,
-                description="Had the server been lost when the drill began, no more than the RPO would have been.",
+                description="If the server had been lost when the drill started, no more than the RPO would have been "
+                "lost.",
             ),
         ],
         description=here.for_people(
-            "A recovery for practice: base backup and WAL into a scratch cluster, to a random moment of the "
-            "recovery window, judged, measured against RTO and RPO, and removed. The evidence is kept beside the "
-            "backup. The same by hand: `tmi-ops drill`."
+            "A recovery drill: restores base backup and WAL into a scratch cluster, to a random moment of the recovery "
+            "window, checks the copy, measures RTO and RPO, and removes it. The evidence is kept in the store. "
+            "Command: `tmi-ops drill`."
         ),
     )
     @here.given
@@ -135,7 +142,7 @@ def _drill_asset(here: Protected) -> AssetsDefinition:
 
 
 def _moment(words: str | None) -> datetime | None:
-    """As the launchpad says it: the same moment whenever it is read, so that a yes is given to that moment."""
+    """A moment that is the same whenever it is read, so that a confirmation is for that moment."""
     if words is None:
         return None
     now = datetime.now(UTC)
@@ -144,7 +151,7 @@ def _moment(words: str | None) -> datetime | None:
     except ValueError as error:
         raise SettingsError(f"{error}.", hint=_WRITTEN) from None
     if at != tomorrow:
-        raise SettingsError(f"{words!r} is another moment at each launch.", hint=_WRITTEN)
+        raise SettingsError(f"{words!r} means another moment at each launch.", hint=_WRITTEN)
     return at
 
 
@@ -172,12 +179,12 @@ def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
         "recoverable from": MetadataValue.timestamp(evidence.window.earliest_at),
         "recoverable to": MetadataValue.timestamp(evidence.window.newest_at),
         "evidence": MetadataValue.text(done.page_key),
-        "look at it with": MetadataValue.md(f"`tmi-ops drills {evidence.drill_id} --html drill.html`"),
+        "details": MetadataValue.md(f"`tmi-ops drills {evidence.drill_id} --html drill.html`"),
     }
 
 
 def _beside_objective(name: str, measured: float, objective: float) -> dict[str, MetadataValue[Any]]:
-    """The objective in words: as a number it would be one more plot, a straight line."""
+    """The objective as text: Dagster would plot a number as a straight line."""
     return {
         f"{name} (s)": seconds(measured),
         f"{name} (% of objective)": MetadataValue.float(round(100 * measured / objective, 2)),
@@ -209,7 +216,7 @@ def _checks(evidence: "Evidence") -> list[AssetCheckResult]:
     failed = [check for check in asked if check.outcome == "failed"]
     unasked = [check.title for check in asked if check.outcome == "not run"]
     said = " ".join(f"{check.title}: {check.detail}" for check in failed) or (
-        "Nothing speaks against the copy." + (f" Not asked: {', '.join(unasked)}." if unasked else "")
+        "The copy passed all checks." + (f" Not run: {', '.join(unasked)}." if unasked else "")
     )
     sound = judged(Outcome.OK if evidence.sound else Outcome.CRITICAL, said)
     return [

@@ -1,7 +1,7 @@
-"""What belongs to no run stays bounded, too: what ticks and guards recorded of assets, and old results of checks.
+"""Remove old asset events that ticks and guards recorded without a run, and old results of checks.
 
-Dagster removes neither: deleting a run takes its events along, not what its checks found. The newest of each asset and
-of each check stays. Source: dagster/_core/storage/event_log/schema.py.
+Dagster removes neither: deleting a run deletes its events, but not the results of its checks. The newest of each asset
+and of each check is kept. Source: dagster/_core/storage/event_log/schema.py.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MOST_AT_ONCE = 2000
 def forget_events(
     instance: DagsterInstance, path: Sequence[str], now: datetime, kept: timedelta, run_kept: timedelta
 ) -> int:
-    """Remove what is old of the assets whose keys begin with `path`; how many rows were removed.
+    """Remove old events of the assets whose keys begin with `path`. Returns how many rows were removed.
 
     Args:
-        kept: how long what belongs to no run stays; `run_kept`: how long a run may at most.
+        kept: how long events without a run are kept; `run_kept`: the longest time that a run is kept.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
@@ -53,12 +53,12 @@ def forget_events(
 
 
 def _old(connection: db.Connection, table: db.Table, ours: list[Any], old: Any, each: Sequence[str]) -> list[int]:
-    """The oldest of ours that are old, but for the newest of each."""
+    """The oldest old rows, except the newest of each."""
     newest = db.select(db.func.max(table.c.id)).where(*ours).group_by(*(table.c[name] for name in each))
     found = db.select(table.c.id).where(*ours, old, table.c.id.not_in(newest)).order_by(table.c.id).limit(MOST_AT_ONCE)
     return [row[0] for row in connection.execute(found)]
 
 
 def _naive(moment: datetime) -> datetime:
-    """As Dagster writes them: in UTC, without saying so."""
+    """As Dagster writes them: UTC, without a time zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Two sensors over the runs themselves: one that failed for good raises an alert, the next that succeeds ends it."""
+"""Two sensors on runs: one that finally failed raises an alert, the next success of its job ends it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
 
 LOOK_EVERY_S = 30
-# Dagster's: what began the run, where no person did.
+# Dagster's tags of a run that no person launched.
 _BEGUN_BY_ITSELF = ("dagster/schedule_name", "dagster/sensor_name")
-# Dagster's: a run of it takes over from this one, so this one's failure is not the last word.
+# Dagster's tag of a failed run that it will retry.
 WILL_RETRY_TAG = "dagster/will_retry"
 _AT_RISK: Mapping[Lane, str] = {
-    Lane.ARCHIVE: "The archive falls behind, and with it the newest moment that can be recovered.",
-    Lane.BACKUP: "There is no new backup; the one before gets older.",
-    Lane.PROOF: "Nobody knows whether the newest backup can be restored, nor how long it takes.",
-    Lane.WATCH: "What it looks at is not seen, so trouble may go unnoticed.",
-    Lane.RECOVERY: "The recovery is not complete; its journal, if it was begun, says which steps are done.",
-    Lane.UPKEEP: "What it does is not done.",
+    Lane.ARCHIVE: "The WAL archive falls behind, and so does the recovery point.",
+    Lane.BACKUP: "No new backup was taken; the last one is getting older.",
+    Lane.PROOF: "It is not known whether the newest backup can be restored, nor how long that takes.",
+    Lane.WATCH: "Problems that this job would report may go unnoticed.",
+    Lane.RECOVERY: "The recovery is not complete; its journal, if it was started, says which steps are done.",
+    Lane.UPKEEP: "This maintenance was not done.",
 }
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that will not be repeated by itself. `what` and `hint` as the error has them."""
+    """A run that will not be retried. `what` and `hint` are the error's."""
 
     job: str
     run_id: str
@@ -50,7 +50,7 @@ class FailedRun:
 
 
 def failed_run_alert(run: FailedRun) -> "Alert":
-    """Whether the promise breaks is the objectives' matter, so one failed run wakes nobody."""
+    """Only a warning: the guards of the objectives tell whether an objective is breached."""
     from tmi_ops.alerts.alert import Alert
     from tmi_ops.checks.finding import Severity
 
@@ -72,8 +72,8 @@ def alert_key(job: str) -> str:
 def failed_run_definitions(here: Protected, capabilities: Definitions) -> Definitions:
     """The sensors `failed_run` and `recovered_run` of the jobs of `capabilities`.
 
-    Neither skips a run by a SkipReason: Dagster takes one alone or reactions, and a look over two runs that ended as
-    the one and the other fails, and all after it.
+    Neither returns a SkipReason for a run: Dagster accepts either one SkipReason or reactions, so a tick over two runs
+    of both kinds would fail, and all after it.
     """
     status = here.sensor_status
     jobs = list(capabilities.jobs or ())
@@ -83,8 +83,8 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
         monitored_jobs=jobs,
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=status,
-        description="Raises an alert for a run that failed and will not be repeated by itself. Runs that a person "
-        "started from an asset's page are that person's.",
+        description="Raises an alert for a job whose run failed and will not be retried. Ignores runs that a person "
+        "launched from an asset's page.",
     )
     @here.given
     def failed_run(context: RunFailureSensorContext, environment: Environment) -> None:
@@ -105,7 +105,7 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
         monitored_jobs=jobs,
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=status,
-        description="Ends the alert of a job that failed before, once it has succeeded.",
+        description="Ends the alert of a failed job when the job succeeds.",
     )
     @here.given
     def recovered_run(context: RunStatusSensorContext, environment: Environment) -> None:
@@ -113,23 +113,23 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
 
         run = context.dagster_run
         if is_ours(run.tags, environment.name):
-            AlertDesk(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} of it succeeded.")
+            AlertDesk(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} succeeded.")
 
     return Definitions(sensors=[failed_run, recovered_run])
 
 
 def nobodys_concern(run: DagsterRun, *, refused: bool) -> str:
-    """Why only whoever launched a run need know that it failed; empty where others must.
+    """Why a failed run needs no alert; empty if it needs one.
 
     Args:
-        refused: what it was told made no sense, so that it began nothing.
+        refused: its configuration or the settings were refused before anything was started.
     """
     if run.tags.get(WILL_RETRY_TAG) == "true":
-        return f"{run.job_name} is repeated by itself."
+        return f"{run.job_name} will be retried."
     if refused and not any(tag in run.tags for tag in _BEGUN_BY_ITSELF):
-        return f"{run.job_name} was refused before it began: who launched it was told why."
+        return f"{run.job_name} was refused before it started anything: the person who launched it was told why."
     if run.tags[LANE_TAG].endswith(Lane.RECOVERY) and not _confirmed(run):
-        return f"{run.job_name} was to show a plan: nothing was begun."
+        return f"{run.job_name} was launched to show a plan: nothing was started."
     return ""
 
 

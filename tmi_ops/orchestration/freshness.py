@@ -1,4 +1,4 @@
-"""When an asset turns stale in Dagster's catalogue, from the timetable alone: it does so with every sensor off."""
+"""When an asset turns stale in Dagster's catalog, from the timetable alone: it does so with every sensor off."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tmi_ops.objectives.timetable import Cadence, Timetable
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.settings import Objectives
 
-# A shadow's word is carried over every minute; one that is silent for so long is gone.
+# A shadow's reports are recorded every minute; one that is silent for this long is gone.
 SHADOW = "recovery/shadow"
 SHADOW_SILENT_AFTER = timedelta(minutes=10)
 CARRY_THE_RPO = ("backup/wal", "recovery/heartbeat")
 
 
 def with_freshness(spec: AssetSpec, here: Protected) -> AssetSpec:
-    """With a policy where the timetable brings the asset about; what only a person begins is never stale."""
+    """With a policy if the timetable materializes the asset; what only a person launches is never stale."""
     window = stale_after("/".join(spec.key.path[len(here.path) :]), here.timetable, here.objectives)
     if window is None:
         return spec
@@ -26,7 +26,7 @@ def with_freshness(spec: AssetSpec, here: Protected) -> AssetSpec:
 
 
 def stale_after(asset: str, timetable: Timetable, objectives: Objectives) -> timedelta | None:
-    """How old it may grow; None: nothing brings it about by itself.
+    """How old it may become; None if no schedule or sensor materializes it.
 
     Args:
         asset: its path within the environment, such as `backup/wal`.

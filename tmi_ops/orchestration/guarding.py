@@ -1,4 +1,4 @@
-"""The sensors that guard the objectives: they look, decide (`tmi_ops/objectives/acting.py`), begin the cure, tell."""
+"""The sensors that guard the objectives: they read, decide (`tmi_ops/objectives/acting.py`), launch the cure, alert."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,25 +35,26 @@ if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
 
 MET_CHECK = "objective_met"
-# What a dump and its proof have before another is begun: nights decide, not minutes.
+# Dumps run nightly, so an hour for a dump and its verification before another starts loses nothing.
 DUMP_COOLDOWN = timedelta(hours=1)
 _ABOUT: Mapping[Topic, str] = {
-    Topic.RPO: "How much would be lost, were the server lost now. At risk: the run that cures it begins, once, and "
-    "again only after it had its time. Breached: an alert, and the check of `objectives/rpo` fails.",
-    Topic.RTO: "How long a recovery would take now. Above the objective: a base backup, incremental where the server "
-    "can. A drill that failed, or is more than a week old: a drill.",
-    Topic.STREAM: "How much WAL the server keeps for the replication slot, and who receives it: tells before the slot "
-    "is lost or the server's disk is full, and catches up.",
-    Topic.DUMPS: "How old the newest proven logical backup of this database is. Older than its cadence allows, or the "
-    "newest found bad: another is taken and proven. A second one missing: an alert. Base backups and WAL are its "
-    "cluster's, whose guards look after them.",
+    Topic.RPO: "Watches how much data would be lost if the server were lost now. At risk: launches the run that cures "
+    "it, and again only after that run has had its time. Breached: raises an alert, and the check of `objectives/rpo` "
+    "fails.",
+    Topic.RTO: "Watches how long a recovery would take now. Above the objective: takes a base backup, incremental if "
+    "the server supports it. If the last drill failed or is more than a week old: runs a drill.",
+    Topic.STREAM: "Watches how much WAL the server keeps for the replication slot, and which receiver reads it. Alerts "
+    "before the slot is lost or the server's disk is full, and catches up.",
+    Topic.DUMPS: "Watches the age of this database's newest verified logical backup. Older than its cadence allows, or "
+    "the newest failed verification: takes and verifies another. A second one missing: raises an alert. Base backups "
+    "and WAL belong to the cluster; the guards of its environment watch those.",
 }
 _OF_AN_ASSET: Mapping[Topic, str] = {Topic.RPO: "rpo", Topic.RTO: "rto"}
 
 
 def guarding_definitions(here: Protected, capabilities: Definitions) -> Definitions:
-    """The sensors `rpo_guard`, `rto_guard` and `wal_stream_guard` of a cluster, `logical_backup_guard` of a database
-    beside its environment's own, with the jobs of `capabilities` as cures."""
+    """The sensors `rpo_guard`, `rto_guard` and `wal_stream_guard` of an environment, or `logical_backup_guard` of
+    another database of its cluster, with the jobs of `capabilities` as cures."""
     if not here.is_environment:
         return Definitions(sensors=[_guard("logical_backup_guard", Topic.DUMPS, here, capabilities)])
     sensors = [
@@ -81,7 +82,8 @@ def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) 
     def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult | SkipReason:
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
         if memory.is_well_since(now, interval):
-            return SkipReason(f"All was well {time_words((now - (memory.looked_at or now)).total_seconds())} ago.")
+            ago = time_words((now - (memory.looked_at or now)).total_seconds())
+            return SkipReason(f"Met at the last check, {ago} ago.")
         settings = environment.settings
         decision = look(
             topic,
@@ -134,14 +136,14 @@ def pace_of(topic: Topic, objectives: Objectives) -> Pace:
 
 
 def remembered(decision: Decision, before: Memory, now: datetime, *, is_stuck: bool) -> Decision:
-    """Remembering when this look was, and since when something that should run by itself does not."""
+    """The decision with the time of this tick, and since when automation is stuck."""
     known = before.as_of(now).stuck_since
     news = {"stuck_since": (known or now) if is_stuck else None, "looked_at": now}
     return replace(decision, memory=decision.memory.model_copy(update=news))
 
 
 def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Finding, ...] = ()) -> None:
-    """Alerts, recovery notices, and the outside monitor that notices silence: silent, too, where anything is stuck."""
+    """Send alerts and recovery notices, and ping the external monitor; do not ping it while automation is stuck."""
     from tmi_ops.alerts.dead_man import ping_heartbeat
     from tmi_ops.alerts.desk import AlertDesk
 
@@ -153,7 +155,7 @@ def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Find
     elif decision.resolution is not None:
         desk.resolve(topic.value, decision.resolution)
     tell_of_automation(settings, stuck, decision.memory.stuck_since)
-    if topic in (Topic.RPO, Topic.DUMPS):  # of each database one retries what did not arrive
+    if topic in (Topic.RPO, Topic.DUMPS):  # one guard of each database retries
         desk.retry()
     if topic is Topic.RPO:
         if decision.standing is Standing.MET and not stuck:
@@ -183,7 +185,7 @@ def _judge(topic: Topic, facts: "RecoverabilityFacts", objectives: Objectives) -
 
 
 def _check_events(here: Protected, topic: Topic, before: Memory, decision: Decision) -> list[AssetCheckEvaluation]:
-    """The asset's check, when the verdict has changed since the look before."""
+    """The asset's check, if the status has changed since the tick before."""
     asset = _OF_AN_ASSET.get(topic)
     if asset is None or decision.standing in (None, before.standing):
         return []
@@ -199,5 +201,5 @@ def _check_events(here: Protected, topic: Topic, before: Memory, decision: Decis
 
 
 def severity_of(standing: Standing | None) -> AssetCheckSeverity:
-    """A breach is an error; a risk, and not to know, are warnings."""
+    """A breach is an error; at risk and unknown are warnings."""
     return AssetCheckSeverity.ERROR if standing is Standing.BREACHED else AssetCheckSeverity.WARN

@@ -1,4 +1,4 @@
-"""Health as assets: one for each area, a check for every probe, read once an hour."""
+"""Health as assets: one for each area, with a check for each probe, read once an hour."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -43,16 +43,15 @@ LONGEST_RUN = timedelta(minutes=30)
 class HealthConfig(Config):
     """How the database is examined."""
 
-    exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple: reads the tables whole.")
+    exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple, which reads entire tables.")
     thresholds: list[str] = Field(
-        default=[], description="name=warning,critical; wins over TMI_OPS_HEALTH_<NAME> and the defaults."
+        default=[], description="name=warning,critical; overrides TMI_OPS_HEALTH_<NAME> and the defaults."
     )
 
 
 def health_definitions(here: Protected) -> Definitions:
-    """Assets `<environment>/health/<area>` with a check for every probe, the job `health` and its hourly schedule.
-
-    The cache is an asset beside them.
+    """Assets `<environment>/health/<area>` with a check for each probe, the cache's asset, the job `health` and its
+    hourly schedule.
     """
     offered = probes_of(here.profile)
     keys = {area: here.key("health", area.value) for area in Area}
@@ -96,7 +95,7 @@ def health_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         "health",
         selection=AssetSelection.assets(*keys.values(), cache_key(here)),
-        description="Ask the database and its cache how they are, and judge them.",
+        description="Run the health probes of the database and check its cache.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -104,7 +103,7 @@ def health_definitions(here: Protected) -> Definitions:
         "hourly_health",
         job,
         here.timetable.health,
-        "every probe; the rates it shows are those of the hour before.",
+        "runs every probe; rates are those of the hour before.",
     )
     return Definitions.merge(cache_definitions(here), Definitions(assets=[health], jobs=[job], schedules=[schedule]))
 
@@ -115,8 +114,8 @@ def _asset_spec(here: Protected, area: Area, key: AssetKey, offered: Sequence[An
     return AssetSpec(
         key,
         description=here.for_people(
-            f"{area.about}.\n\n{listed}\n\nThe same by hand: `tmi-ops health`; one probe, its table and "
-            f"the SQL that helps: `tmi-ops health --probe {probes[0].name}`."
+            f"{area.about}.\n\n{listed}\n\nCommand: `tmi-ops health`; one probe with its table and the SQL to fix "
+            f"what it found: `tmi-ops health --probe {probes[0].name}`."
         ),
         group_name="health",
         kinds={"postgres"},
@@ -129,47 +128,47 @@ def _area_metadata(report: "HealthReport", area: Area) -> dict[str, MetadataValu
     readings = [result.reading for result in results if result.reading is not None]
     numbers = {name: number for reading in readings for name, number in _plotted(reading).items()}
     return {
-        "in one line": MetadataValue.text(_in_one_line(results)),
+        "summary": MetadataValue.text(_summary(results)),
         "critical": MetadataValue.int(sum(result.outcome is Outcome.CRITICAL for result in results)),
         "warnings": MetadataValue.int(sum(result.outcome is Outcome.WARNING for result in results)),
         "unknown": MetadataValue.int(sum(result.outcome is Outcome.UNKNOWN for result in results)),
         "probes": _table([_probe_row(result) for result in results]),
-        "what helps": MetadataValue.md(_what_helps(results)),
+        "advice": MetadataValue.md(_advice(results)),
         "rates since": MetadataValue.timestamp(report.since) if report.since else MetadataValue.text("first reading"),
         **numbers,
     }
 
 
 def _plotted(reading: Reading) -> dict[str, MetadataValue[Any]]:
-    """The reading's numbers: Dagster draws them over runs."""
+    """The reading's numbers: Dagster plots them over runs."""
     return {name: MetadataValue.float(round(float(number), 4)) for name, number in reading.numbers().items()}
 
 
-def _in_one_line(results: Sequence["Examined"]) -> str:
+def _summary(results: Sequence["Examined"]) -> str:
     for outcome in (Outcome.CRITICAL, Outcome.WARNING):
         for result in results:
             if result.outcome is outcome:
                 return f"{result.probe.name}: {with_advice(result.answer)}"
     unknown = [result.probe.name for result in results if result.outcome is Outcome.UNKNOWN]
-    return f"Nothing is wrong; not known: {', '.join(unknown)}." if unknown else "All is well."
+    return f"No problems; unknown: {', '.join(unknown)}." if unknown else "No problems."
 
 
 def _probe_row(result: "Examined") -> Row:
     return {
-        "verdict": result.outcome.value,
+        "outcome": result.outcome.value,
         "probe": result.probe.name,
         "reading": with_advice(result.answer),
-        "limits": result.thresholds.describe(),
+        "thresholds": result.thresholds.describe(),
     }
 
 
-def _what_helps(results: Sequence["Examined"]) -> str:
+def _advice(results: Sequence["Examined"]) -> str:
     parts = [
         f"**{result.probe.name}**: {markdown_words(result.answer.advice.text)}\n{_remedy(result)}"
         for result in results
         if result.outcome is not Outcome.OK and _steps(result)
     ]
-    return "\n\n".join(parts) or "Nothing needs help."
+    return "\n\n".join(parts) or "Nothing to do."
 
 
 def _steps(result: "Examined") -> tuple[str, ...]:
@@ -183,23 +182,22 @@ def _remedy(result: "Examined") -> str:
 
 def _check_result(result: "Examined", key: AssetKey) -> AssetCheckResult:
     metadata: dict[str, Any] = {
-        "verdict": result.outcome.value,
-        "limits": f"{result.thresholds.describe()}: {result.probe.figure}",
+        "outcome": result.outcome.value,
+        "thresholds": f"{result.thresholds.describe()}: {result.probe.figure}",
         "took": f"{result.seconds * 1000:.0f} ms",
         **(_plotted(result.reading) if result.reading else {}),
     }
     if _steps(result):
-        metadata["what helps"] = MetadataValue.md(_remedy(result))
+        metadata["advice"] = MetadataValue.md(_remedy(result))
     rows = result.reading.rows() if result.reading else ()
     if rows:
         metadata["table"] = _table(rows)
-    # What comes by itself with the next reading is nobody's task.
-    by_itself = result.cause is Cause.TOO_EARLY
-    return check_result(result.probe.name, result.answer, key, metadata, comes_by_itself=by_itself)
+    too_early = result.cause is Cause.TOO_EARLY
+    return check_result(result.probe.name, result.answer, key, metadata, too_early=too_early)
 
 
 def _table(rows: Sequence[Row]) -> MetadataValue[Any]:
-    """A table whose columns are those of any row, in the order they come in; of thousands the first."""
+    """A table with the columns of all rows, in order of appearance, cut at `LONGEST_TABLE` rows."""
     rows = rows[:LONGEST_TABLE]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     records = [{name: _cell(row, name) for name in columns} for row in rows]

@@ -1,4 +1,4 @@
-"""The beats that drills find again: an asset, its job, and a schedule whose tick writes them."""
+"""The heartbeat as an asset, its job, and a schedule whose tick writes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 JOB = "heartbeat"
 LONGEST_RUN = timedelta(minutes=5)
-# A tick that lasts a minute is ended by Dagster.
+# Dagster ends a tick after a minute.
 PATIENCE_S = 20.0
 
 
@@ -35,8 +35,8 @@ def heartbeat_definitions(here: Protected) -> Definitions:
         owners=OWNERS,
         pool=pool(here, "heartbeat"),
         description=here.for_people(
-            "The heartbeat chain: rows in a schema of our own, each with the hash of the one before. By it a "
-            "drill tells whether anything before its target is missing. The same by hand: `tmi-ops heartbeat`."
+            "The heartbeat chain: rows in a schema of tmi_ops, each with the hash of the one before. A drill checks it "
+            "to find out whether anything before its target is missing. Command: `tmi-ops heartbeat`."
         ),
     )
     @here.given
@@ -48,7 +48,7 @@ def heartbeat_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         JOB,
         selection=AssetSelection.assets(heartbeat.key),
-        description="Write a beat into the database.",
+        description="Write a heartbeat into the database.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -56,8 +56,8 @@ def heartbeat_definitions(here: Protected) -> Definitions:
         "heartbeat_within_the_rpo",
         job,
         here.timetable.heartbeat,
-        "a beat; three or more within the RPO let a drill tell what is missing to within a third of it. "
-        "`tmi-ops heartbeat --every 60` as a service writes them more often.",
+        "writes a heartbeat. Three or more within the RPO let a drill tell what is missing to within a third of it. "
+        "To write more often, run `tmi-ops heartbeat --every 60` as a service.",
         turn=2,
         in_tick=_beating(here),
     )
@@ -65,12 +65,12 @@ def heartbeat_definitions(here: Protected) -> Definitions:
 
 
 def _beating(here: Protected) -> Work:
-    """One at a time: a synchronous commit may wait long for the store, and does so behind the tick's back."""
+    """One at a time: a synchronous commit may wait long for the store, and goes on after the tick has given up."""
     beats: SharedReading[Beat] = SharedReading()
 
     def work(environment: Environment) -> Done:
         written = beats.recent(here.name, lambda: _beat(environment), shared_for_s=0, budget_s=PATIENCE_S)
-        return Done(f"beat {written.id}", [_result(here, written)])
+        return Done(f"heartbeat {written.id}", [_result(here, written)])
 
     return work
 
@@ -87,7 +87,7 @@ def _result(here: Protected, written: Beat) -> Materialized:
     return Materialized(
         asset_key=here.key("recovery", "heartbeat"),
         metadata={
-            "beat": MetadataValue.int(written.id),
+            "heartbeat": MetadataValue.int(written.id),
             "written at": MetadataValue.timestamp(written.written_at),
             "LSN": MetadataValue.text(format_lsn(written.lsn)),
             "hash": MetadataValue.text(written.hash),

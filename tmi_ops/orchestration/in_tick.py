@@ -1,6 +1,6 @@
-"""Work so light that the tick of its schedule does it: a run would take a process and the import of everything for it.
+"""Work so light that the tick of its schedule does it: a run would need a process that imports everything.
 
-What cannot be done so, or fails, a run does: it is tried again, and its failure is told.
+If it fails or cannot be done in a tick, a run does it: runs are retried, and their failure raises an alert.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """What a tick did, in words for its page, and what came of it for each asset, which its result names."""
+    """What a tick did, for its page, and a result for each asset, with its key."""
 
     words: str
     results: Sequence[Materialized]
 
 
-# None: it takes a run.
+# None: it needs a run.
 Work = Callable[[Environment], Done | None]
 
 
 def done_in_tick(work: Work, job: str, environment: Environment, instance: DagsterInstance, log: Logger) -> Done | None:
-    """Do it and record it as a run of the job would; None: a run is needed."""
+    """Do the work and record it as a run of the job would. None: a run is needed."""
     from tmi_ops.alerts.desk import AlertDesk
 
     try:
         done = work(environment)
     except (OpsError, OSError) as error:
-        log.info(f"A run is begun for it: {error}")
+        log.info(f"Not possible in a tick, so a run is launched: {error}")
         return None
     if done is None:
         return None
     for event in _events(done.results):
         instance.report_runless_asset_event(told(event, environment.for_people))
-    AlertDesk(environment.settings).resolve(alert_key(job), "The tick of its schedule did it.")
+    AlertDesk(environment.settings).resolve(alert_key(job), "A tick of its schedule succeeded.")
     return done
 
 

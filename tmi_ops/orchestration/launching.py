@@ -1,4 +1,4 @@
-"""What the launchpad of a recovery must pass before anything is done: the settings' limits, and a code as the yes."""
+"""What a recovery launched in Dagster must pass before anything is done: the settings' limits, and a code."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from dagster import Config
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 
 if TYPE_CHECKING:
     from tmi_ops.settings import Settings
 
 CODE_WORDS = (
-    "The code that the command `recover code JOB PLAN` printed, as the account that runs the job. PLAN stands in the "
-    "metadata of a launch without `confirm`, with all else as here. Good once, for 15 minutes, for that plan."
+    "Code printed by `recover code JOB PLAN`, run as the account that runs the job. A launch without `confirm` and "
+    "otherwise the same configuration shows PLAN in its metadata. Valid once, for 15 minutes, for that plan."
 )
 
 
@@ -24,13 +25,13 @@ def require_allowed(
     addresses: Mapping[str, str | Sequence[str] | None] | None = None,
     sql: Mapping[str, str | None] | None = None,
 ) -> None:
-    """See that the launchpad keeps to the settings.
+    """Check what the launchpad asks for against the settings.
 
     Args:
         variables: of the environment.
 
     Raises:
-        SettingsError: it names a path, an address or SQL that TMI_OPS_RECOVERY_* do not allow.
+        SettingsError: TMI_OPS_RECOVERY_* do not allow a path, an address or SQL in it.
     """
     from tmi_ops.runbooks.launching import read_limits, refuse_beyond
 
@@ -39,7 +40,7 @@ def require_allowed(
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A launch, with what its yes was given to; `plan` is None where it only looks."""
+    """A launch and the plan that it confirms; `plan` is None if it only shows one."""
 
     job: str
     asked: Mapping[str, object]
@@ -48,10 +49,10 @@ class Confirmation:
 
     @classmethod
     def of(cls, settings: "Settings", job: str, config: Config) -> "Confirmation":
-        """Use the code of a launch up, if it is to do anything.
+        """Consume the code of a launch that is to do anything.
 
         Raises:
-            SettingsError: `confirm` is not this environment's name, or the code is not good.
+            SettingsError: `confirm` is not this environment's name, or the code is not valid.
         """
         from tmi_ops.runbooks.codes import use_code
 
@@ -62,22 +63,23 @@ class Confirmation:
         if confirm != settings.name:
             raise SettingsError(
                 f"The run was not confirmed: `confirm` says {confirm!r}, the environment is {settings.name!r}.",
-                hint="launch it without `confirm` to look, then with the environment's name and a code",
+                hint="launch it without `confirm` to see the plan, then with the environment's name and a code",
+                code=Code.NOT_CONFIRMED,
             )
         return cls(job, asked, settings, use_code(settings.home, settings.environment, job, code, datetime.now(UTC)))
 
     def require(self, deeds: Sequence[str], words: Sequence[str]) -> str:
-        """See that the yes, if there is one, was given to this plan; keep its words for who is to give one.
+        """Check that the code, if there is one, was given for this plan; record the plan for `recover code`.
 
         Args:
-            deeds: what would be done, and to what, in words that are the same as long as it is.
+            deeds: what would be done, and to what; the same texts as long as the plan is the same.
             words: the same for a person.
 
         Returns:
-            How the plan is confirmed, in Markdown.
+            How to confirm the plan, in Markdown.
 
         Raises:
-            SettingsError: it was given to another one.
+            SettingsError: the code was given for another plan.
         """
         from tmi_ops.runbooks.codes import name_plan, remember_plan, require_plan
 

@@ -1,4 +1,5 @@
-"""Maintenance as a job: what health asks for, within limits. Not an asset, so that nobody runs it by accident."""
+"""Maintenance as a job: what the health probes ask for, within limits. Not an asset, so that nobody materializes it by
+accident."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -33,33 +34,35 @@ LONGEST_RUN = timedelta(hours=12)
 
 
 class MaintenanceConfig(Config):
-    """What is done, and how far it may go. Durations are words such as `10m`."""
+    """What is done, within which limits. Durations are written like `10m`."""
 
     plan_only: bool = Field(default=False, description="Log the plan and change nothing.")
-    vacuum: bool = Field(default=True, description="VACUUM where autovacuum is behind or rows are old.")
-    analyze: bool = Field(default=True, description="ANALYZE where statistics are out of date.")
-    reindex: bool = Field(default=True, description="Rebuild bloated and invalid indexes; drop leftovers of rebuilds.")
+    vacuum: bool = Field(default=True, description="VACUUM tables where autovacuum is behind or row ages are high.")
+    analyze: bool = Field(default=True, description="ANALYZE tables whose statistics are out of date.")
+    reindex: bool = Field(
+        default=True, description="Rebuild bloated and invalid indexes; drop leftovers of failed rebuilds."
+    )
     terminate: bool = Field(
-        default=False, description="End sessions that sit idle in a transaction, or whose query runs too long."
+        default=False, description="Terminate sessions idle in transaction; cancel queries that run too long."
     )
-    idle_longer_than: str = Field(default="10m", description="From when on an idle transaction is ended.")
-    running_longer_than: str = Field(default="30m", description="From when on a running query is cancelled.")
+    idle_longer_than: str = Field(default="10m", description="Terminate sessions idle in transaction longer than this.")
+    running_longer_than: str = Field(default="30m", description="Cancel queries that run longer than this.")
     window: str | None = Field(
-        default=None, description="Hours such as 01:00-05:00; else TMI_OPS_MAINTENANCE_WINDOW, else any time."
+        default=None, description="Hours, such as 01:00-05:00. Default: TMI_OPS_MAINTENANCE_WINDOW, or any time."
     )
-    max_duration: str = Field(default="1h", description="After this nothing begins and what runs is broken off.")
+    max_duration: str = Field(default="1h", description="After this, no step starts and the running one is cancelled.")
     lock_timeout: str = Field(default="5s", description="How long VACUUM and ANALYZE wait for their lock.")
-    exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple: reads the indexes whole.")
+    exact_bloat: bool = Field(default=False, description="Measure bloat with pgstattuple, which reads entire indexes.")
 
 
 def maintenance_definitions(here: Protected) -> Definitions:
-    """The job `maintenance`, and a nightly schedule that a person switches on."""
+    """The job `maintenance` and its nightly schedule, which is off by default."""
 
     @op(
         name=here.called("maintain"),
         description=here.for_people(
-            "VACUUM and ANALYZE where health asks for it, REINDEX CONCURRENTLY of bloated and invalid indexes. "
-            "Nothing holds up reads or writes. The same by hand: `tmi-ops maintain`; what it would do: "
+            "VACUUM and ANALYZE tables that the health probes report, and rebuild bloated and invalid indexes with "
+            "REINDEX CONCURRENTLY. No step blocks reads or writes. Command: `tmi-ops maintain`; plan only: "
             "`tmi-ops maintain --plan`."
         ),
         pool=pool(here, "maintenance"),
@@ -102,7 +105,7 @@ def maintenance_definitions(here: Protected) -> Definitions:
     @job(
         name=here.called("maintenance"),
         resource_defs=here.of_its_jobs,
-        description="Do the upkeep that health asks for, within limits.",
+        description="Do the maintenance that the health probes ask for, within limits.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
@@ -114,7 +117,7 @@ def maintenance_definitions(here: Protected) -> Definitions:
         "nightly_maintenance",
         maintenance,
         here.timetable.maintenance,
-        "what health asks for, after the nightly backup, once a person has switched it on.",
+        "does the maintenance that the health probes ask for, after the nightly backup. Off until you start it.",
         begins_stopped=True,
     )
     return Definitions(jobs=[maintenance], schedules=[schedule])
@@ -143,7 +146,7 @@ def _limits(config: MaintenanceConfig, variables: Mapping[str, str]) -> "Limits"
         )
     except ValueError as error:
         raise SettingsError(
-            f"The run's configuration is malformed: {error}.", hint="write durations like 10m"
+            f"The run's configuration is malformed: {error}.", hint="write durations like `10m`"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""RPO and RTO as assets: the number, the promise beside it, a verdict with its reason, and the cheapest cure."""
+"""RPO and RTO as assets: the value, the objective, the status with its reason, and the cheapest cure."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -53,19 +53,19 @@ def objectives_definitions(here: Protected) -> Definitions:
             _spec(
                 here,
                 rpo_key,
-                "The recovery point objective: how much would be lost, were the server lost now. Counted from the "
-                "newest moment that a proven backup, with all WAL after it, leads to.",
+                "The recovery point objective: how much data would be lost if the server were lost now, counted from "
+                "the newest moment that a verified backup and the WAL after it can be recovered to.",
             ),
             _spec(
                 here,
                 rto_key,
                 "The recovery time objective: how long a recovery to the newest moment would take now, forecast from "
-                "the speeds that drills have measured and from today's sizes.",
+                "the speeds that drills measured and today's sizes.",
             ),
         ],
         check_specs=[
-            AssetCheckSpec(MET_CHECK, asset=rpo_key, description="What would be lost now is within the RPO."),
-            AssetCheckSpec(MET_CHECK, asset=rto_key, description="A recovery would take no longer than the RTO."),
+            AssetCheckSpec(MET_CHECK, asset=rpo_key, description="The data that would be lost now is within the RPO."),
+            AssetCheckSpec(MET_CHECK, asset=rto_key, description="A recovery now would take no longer than the RTO."),
         ],
         can_subset=False,
         pool=pool(here, "objectives"),
@@ -87,7 +87,7 @@ def objectives_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         JOB,
         selection=AssetSelection.assets(rpo_key, rto_key),
-        description="Measure what is recoverable, judge it, and keep the measurement.",
+        description="Measure RPO and RTO, compare them with the objectives, and record the measurement.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -95,7 +95,8 @@ def objectives_definitions(here: Protected) -> Definitions:
         "objectives_within_the_rpo",
         job,
         here.timetable.objectives,
-        "RPO and RTO are measured, judged and kept, so that their worst of a day and of a month is known.",
+        "measures RPO and RTO, compares them with the objectives, and records them for the worst values of a day and a "
+        "month.",
         turn=1,
         in_tick=lambda environment: _measured(here, environment),
     )
@@ -103,7 +104,7 @@ def objectives_definitions(here: Protected) -> Definitions:
 
 
 def _measured(here: Protected, environment: Environment) -> Done:
-    """By the reading that the guards share."""
+    """Uses the reading that the guards share."""
     from tmi_ops.objectives.history import read_history
 
     facts = recent_facts(environment)
@@ -133,7 +134,7 @@ def _results(
 def _spec(here: Protected, key: AssetKey, about: str) -> AssetSpec:
     return AssetSpec(
         key,
-        description=here.for_people(f"{about} The same by hand: `tmi-ops status`."),
+        description=here.for_people(f"{about} Command: `tmi-ops status`."),
         group_name="objectives",
         kinds={"postgres", "s3"},
         owners=OWNERS,
@@ -147,20 +148,20 @@ def _met(key: AssetKey, judged: Judged) -> AssetCheckResult:
         passed=judged.standing is Standing.MET,
         severity=severity_of(judged.standing),
         description=judged.reason,
-        metadata={"verdict": judged.standing.value, "cheapest cure": _cure(judged)},
+        metadata={"status": judged.standing.value, "cheapest cure": _cure(judged)},
     )
 
 
 def _judgement(judged: Judged) -> _Metadata:
     return {
-        "verdict": MetadataValue.text(judged.standing.value),
+        "status": MetadataValue.text(judged.standing.value),
         "reason": MetadataValue.text(judged.reason),
         "cheapest cure": MetadataValue.text(_cure(judged)),
     }
 
 
 def _cure(judged: Judged) -> str:
-    return judged.cures[0].words() if judged.cures else "none is needed"
+    return judged.cures[0].words() if judged.cures else "none needed"
 
 
 def _rpo_metadata(
@@ -169,11 +170,11 @@ def _rpo_metadata(
     metadata = _judgement(rpo) | _beside_objective("achieved RPO (s)", rpo.value, rpo.objective)
     if facts.proven is not None:
         metadata["recoverable to"] = MetadataValue.timestamp(facts.proven.at)
-        metadata["by means of"] = MetadataValue.text(f"{facts.proven.means}, from {facts.proven.backup_id}")
+        metadata["verified by"] = MetadataValue.text(f"{facts.proven.means}, from {facts.proven.backup_id}")
     if facts.earliest_at is not None:
         metadata["recoverable from"] = MetadataValue.timestamp(facts.earliest_at)
     if rpo.unproven is not None:
-        metadata["RPO if the newest backup were proven (s)"] = seconds(rpo.unproven.total_seconds())
+        metadata["RPO once the newest backup is verified (s)"] = seconds(rpo.unproven.total_seconds())
     metadata |= _past(facts, rpo, days)
     metadata["WAL stream"] = MetadataValue.text(f"{stream.standing}: {stream.reason}")
     for name, size in (("behind the server (MB)", stream.behind), ("kept for the slot (MB)", stream.kept)):
@@ -193,7 +194,7 @@ def _beside_objective(name: str, value: timedelta | None, objective: timedelta) 
 
 
 def _past(facts: "RecoverabilityFacts", rpo: "RpoReading", days: "Sequence[Day]") -> _Metadata:
-    """The worst of a day and of a month, and how much of that time was measured; how the store grows."""
+    """The worst RPO of a day and of a month, how much of that time was measured, and how fast the store grows."""
     from tmi_ops.objectives.history import growth_per_day, worst_over
 
     metadata: _Metadata = {}
@@ -204,20 +205,20 @@ def _past(facts: "RecoverabilityFacts", rpo: "RpoReading", days: "Sequence[Day]"
         metadata[f"measured of the last {name} (%)"] = MetadataValue.float(round(100 * (worst.measured / over), 1))
     growth = growth_per_day(days, facts.server_now, sum(usage.size for usage in facts.storage.values()))
     if growth is not None:
-        metadata["store grows a day by (MB)"] = megabytes(growth)
+        metadata["store growth per day (MB)"] = megabytes(growth)
     return metadata
 
 
 def _storage_table(facts: "RecoverabilityFacts") -> MetadataValue[Any]:
-    columns = [TableColumn("what", "string"), TableColumn("objects", "int")]
-    columns += [TableColumn(name, "float") for name in ("size (MB)", "of the last day (MB)", "of the last week (MB)")]
+    columns = [TableColumn("kind", "string"), TableColumn("objects", "int")]
+    columns += [TableColumn(name, "float") for name in ("size (MB)", "added in a day (MB)", "added in a week (MB)")]
     rows: list[dict[str, str | float]] = [
         {
-            "what": name,
+            "kind": name,
             "objects": usage.objects,
             "size (MB)": in_megabytes(usage.size),
-            "of the last day (MB)": in_megabytes(usage.added_day),
-            "of the last week (MB)": in_megabytes(usage.added_week),
+            "added in a day (MB)": in_megabytes(usage.added_day),
+            "added in a week (MB)": in_megabytes(usage.added_week),
         }
         for name, usage in facts.storage.items()
     ]
@@ -231,7 +232,7 @@ def _rto_metadata(facts: "RecoverabilityFacts", rto: "RtoForecast") -> _Metadata
         metadata["last drill"] = MetadataValue.text(f"{rto.last_drill.outcome}: {rto.last_drill.drill_id}")
         metadata["last drill at"] = MetadataValue.timestamp(rto.last_drill.at)
     if rto.drill_due is not None:
-        metadata["a drill is due"] = MetadataValue.text(rto.drill_due)
+        metadata["drill due"] = MetadataValue.text(rto.drill_due)
     metadata["speeds"] = MetadataValue.text(rto.basis)
     metadata["phases"] = _phase_table(rto)
     metadata |= {f"phase: {phase.phase} (s)": seconds(phase.seconds) for phase in rto.phases}
@@ -244,8 +245,8 @@ def _rto_metadata(facts: "RecoverabilityFacts", rto: "RtoForecast") -> _Metadata
 
 
 def _phase_table(rto: "RtoForecast") -> MetadataValue[Any]:
-    columns = [TableColumn("phase", "string"), TableColumn("seconds", "float"), TableColumn("rests on", "string")]
+    columns = [TableColumn("phase", "string"), TableColumn("seconds", "float"), TableColumn("basis", "string")]
     rows: list[dict[str, str | float]] = [
-        {"phase": one.phase, "seconds": round(one.seconds, 2), "rests on": one.basis} for one in rto.phases
+        {"phase": one.phase, "seconds": round(one.seconds, 2), "basis": one.basis} for one in rto.phases
     ]
     return MetadataValue.table([TableRecord(row) for row in rows], TableSchema(columns))

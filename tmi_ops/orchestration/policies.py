@@ -17,18 +17,18 @@ ENVIRONMENT_TAG = "tmi_ops/environment"
 LANE_TAG = "tmi_ops/lane"
 MAX_RUNTIME_TAG = "dagster/max_runtime"  # seconds; Dagster's own
 
-# A server that restarts or a store that throttles is back within minutes; whatever lasts longer needs a person.
+# A server that restarts or a store that throttles is back within minutes; anything longer needs a person.
 MAX_RETRIES = 3
 FIRST_RETRY_AFTER_S = 15.0
 
-# Our runs have one step at a time: a process of its own for each would only cost its start.
+# Our runs have one step at a time: a process for each would only add its start-up time.
 EXECUTOR = in_process_executor
 
 
 class Lane(StrEnum):
-    """Which runs may hold each other up. dagster.yaml limits how many of one lane run, so no lane waits for another.
+    """Which runs may wait for each other. dagster.yaml limits the runs of each lane, so no lane waits for another.
 
-    A drill that takes hours leaves the backups' lane free, and a backup of a large cluster the archive's.
+    A drill that takes hours does not delay backups, nor a backup of a large cluster the WAL archive.
     """
 
     ARCHIVE = "archive"
@@ -36,27 +36,27 @@ class Lane(StrEnum):
     BACKUP = "backup"
     PROOF = "proof"
     UPKEEP = "upkeep"
-    RECOVERY = "recovery"  # in earnest; it waits for nobody
+    RECOVERY = "recovery"  # a real one
 
 
 def retry_delay_s(tried: int) -> float:
-    """How long to wait before the next attempt: twice as long each time, give or take half."""
+    """Seconds to wait before the next attempt: twice as long each time, with jitter of half."""
     return FIRST_RETRY_AFTER_S * 2.0**tried * random.uniform(0.5, 1.5)  # noqa: S311 spreads load, hides nothing
 
 
 def pool(here: Protected, what: str) -> str:
-    """A pool of one database. dagster.yaml lets one step of a pool run at a time, across all runs."""
+    """A pool of one database. dagster.yaml runs one step of a pool at a time, across all runs."""
     return f"{here.flat}_{what}"
 
 
 def backup_pool(here: Protected) -> str:
-    """Of everything that copies a cluster or a database of it whole: never two at once. Of one database the backups
-    themselves see to it too, so that one from the command line counts (see `tmi_ops/backup/one_at_a_time.py`)."""
+    """The pool of everything that copies a cluster or a database: never two at once. Backups also take a lock on the
+    server, which counts those from the command line (see `tmi_ops/backup/one_at_a_time.py`)."""
     return f"{here.environment}_backup"
 
 
 def job_tags(here: Protected, lane: Lane, at_most: timedelta) -> dict[str, str]:
-    """The tags of a job's runs. One that takes longer than `at_most` hangs, and Dagster's run monitoring ends it."""
+    """The tags of a job's runs. Dagster's run monitoring ends one that takes longer than `at_most`."""
     return {
         ENVIRONMENT_TAG: here.name,
         LANE_TAG: f"{here.name}/{lane}",
@@ -65,5 +65,5 @@ def job_tags(here: Protected, lane: Lane, at_most: timedelta) -> dict[str, str]:
 
 
 def grouped_by_environment(spec: AssetSpec, here: Protected) -> AssetSpec:
-    """In a group of its environment: the UI draws groups of one name as one box, whatever location they come from."""
+    """With the environment in its group: the UI merges groups of one name, whatever location they come from."""
     return spec.replace_attributes(group_name=f"{here.flat}_{spec.group_name}")

@@ -1,7 +1,7 @@
-"""Whether the process of a run lives: it holds an advisory lock in Dagster's records for as long as it does.
+"""Whether a run's process is alive: it holds an advisory lock in Dagster's database while it is.
 
-The server frees the lock the moment the process ends, however it ends, on whatever machine or in whatever container it
-runs; a clock plays no part. Instances that keep their records elsewhere than in PostgreSQL have no such lock.
+The server frees the lock when the process ends, however it ends and on whatever machine or in whatever container it
+ran. No clock is involved. Instances whose records are not in PostgreSQL have no such lock.
 
 Source: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 CONNECT_TIMEOUT_S = 10
-# A connection that was cut off is made anew after this; so long a run that lives may seem to be gone.
+# A lost connection is reopened after this, so a live run may seem gone for that long.
 LOOK_EVERY_S = 5.0
-# A machine that vanished says no goodbye: its connection is given up after three unanswered questions, 10 s apart.
+# A machine that vanishes closes no connection: the server gives it up after three unanswered keepalives, 10 s apart.
 _KEEPALIVES = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
 
 def hold_presence(instance: DagsterInstance, run_id: str) -> None:
-    """Hold the run's lock until this process ends. Returns when it is held, or cannot be."""
+    """Hold the run's lock until this process ends. Returns once it is held, or cannot be."""
     address = _records_of(instance)
     if address is None:
         return
@@ -36,7 +36,7 @@ def hold_presence(instance: DagsterInstance, run_id: str) -> None:
 
 
 def is_present(instance: DagsterInstance, run_id: str) -> bool | None:
-    """Whether some process holds the run's lock; None: the records cannot tell."""
+    """Whether some process holds the run's lock; None if the records cannot tell."""
     address = _records_of(instance)
     if address is None:
         return None
@@ -49,7 +49,7 @@ def is_present(instance: DagsterInstance, run_id: str) -> bool | None:
 
 
 def await_absence(instance: DagsterInstance, run_id: str, patience_s: float) -> bool:
-    """Wait until the process of a run is gone; False: it still lives."""
+    """Wait until a run's process is gone. Returns False if it is still alive after `patience_s`."""
     deadline = time.monotonic() + patience_s
     while is_present(instance, run_id):
         if time.monotonic() > deadline:
@@ -59,7 +59,7 @@ def await_absence(instance: DagsterInstance, run_id: str, patience_s: float) -> 
 
 
 def lock_key(run_id: str) -> int:
-    """A bigint of the run's own."""
+    """The run's lock key, a bigint."""
     return int.from_bytes(hashlib.sha256(f"tmi_ops run {run_id}".encode()).digest()[:8], signed=True)
 
 
@@ -74,7 +74,7 @@ class _Holder:
             connection = _connect(self._address, f"tmi_ops run {self._run_id[:8]}")
             connection.execute("SELECT pg_advisory_lock(%s)", (lock_key(self._run_id),))
         except psycopg.Error:
-            self._connection = None  # tried again at the next look
+            self._connection = None  # `keep` tries again
         else:
             self._connection = connection
 
@@ -96,7 +96,7 @@ def _connect(address: str, name: str) -> psycopg.Connection[Any]:
 
 
 def _records_of(instance: DagsterInstance) -> str | None:
-    """The address of the records, as libpq takes it."""
+    """The address of Dagster's database, for libpq."""
     url = getattr(instance.run_storage, "postgres_url", None)
     if not isinstance(url, str):
         return None

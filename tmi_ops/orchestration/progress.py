@@ -1,4 +1,4 @@
-"""A Report that writes into the run's log: a line when a phase ends, and one every few seconds while it lasts."""
+"""A Report that writes to the run's log: a line when a phase ends, and one every few seconds while it runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunLogReport:
     """Reports into `context.log`."""
 
     def __init__(self, log: DagsterLogManager, name: str | None = None) -> None:
-        """`name`: of the environment, where commands must carry it."""
+        """`name`: of the environment, if commands must name it."""
         self._log = log
         self._name = name
 

@@ -1,7 +1,7 @@
-"""What definitions are made for: one protected database, its names in Dagster, and what its settings say of when.
+"""One protected database: its names in Dagster, its profile, objectives and timetable.
 
-Served alone, an environment has the plain names. Beside others in one code location each name begins with its own, so
-that several `Definitions` can be merged.
+Served alone, an environment has plain names. With others in one code location, each name begins with the
+environment's, so that several `Definitions` can be merged.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _JobOfOne(UnresolvedAssetJobDefinition):
-    """A job that knows its own environment alone. Dagster gives every job every resource of the code location,
-    describes them all with it, and looks for its assets among all: of 200 environments that would take gigabytes."""
+    """A job that knows only its own environment. Dagster gives every job all resources and assets of the code location,
+    which for 200 environments takes gigabytes."""
 
     def resolve(
         self,
@@ -83,11 +83,11 @@ class Protected:
 
     Attributes:
         name: `production`, or `production/billing` for another database of its cluster.
-        environment: whose cluster it is of.
-        is_environment: whether the cluster's base backups, WAL and drills are its business.
-        among_others: whether its names are told apart from those of others.
-        declared: where the runs find its settings, where that is no file of ours.
-        said: its name where commands must carry it.
+        environment: the environment of its cluster.
+        is_environment: whether the cluster's base backups, WAL and drills belong to it.
+        among_others: whether its names in Dagster begin with the environment's.
+        declared: where runs find its settings, if that is no file of ours.
+        said: its name, if commands must carry it.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Protected:
 
     @property
     def flat(self) -> str:
-        """The name where only letters, digits and _ may stand."""
+        """The name with only letters, digits and _."""
         return flat_name(self.name)
 
     @property
@@ -116,11 +116,11 @@ class Protected:
 
     @property
     def sensor_status(self) -> DefaultSensorStatus:
-        """Running wherever schedules are."""
+        """Running if the schedules are."""
         return DefaultSensorStatus.RUNNING if self.automation.running else DefaultSensorStatus.STOPPED
 
     def key(self, *path: str) -> AssetKey:
-        """Of its asset."""
+        """The key of one of its assets."""
         return AssetKey([*self.path, *path])
 
     def called(self, plain: str) -> str:
@@ -128,17 +128,17 @@ class Protected:
         return name_among_others(self.name, plain) if self.among_others else plain
 
     def step_of_several(self, assets: str) -> str:
-        """The name of a step that makes several assets: beside others its job would be called so, too."""
+        """The name of a step that makes several assets; it must differ from the job's."""
         return f"{self.flat}__{assets}_assets" if self.among_others else f"{self.flat}__{assets}"
 
     def asset_job(self, plain: str, **job: Any) -> UnresolvedAssetJobDefinition:
-        """A job over assets of its own, as `define_asset_job` makes it, told apart by its name."""
+        """A job over its own assets, as `define_asset_job` makes it."""
         defined = define_asset_job(self.called(plain), **job)
         return _JobOfOne(**as_dict(defined)) if self.among_others else defined
 
     @property
     def of_its_jobs(self) -> dict[str, Any]:
-        """What a job over ops is given at once. Left to the code location, each would have the resources of all."""
+        """The resources of a job over ops. From the code location it would get those of all environments."""
         return {self.resource: self.made()} if self.among_others else {}
 
     def made(self) -> Environment:
@@ -148,16 +148,16 @@ class Protected:
         return Environment(name=self.name, declared=dict(self.declared.layers[0]), declared_in=str(self.declared.file))
 
     def at_place(self, number: int) -> Protected:
-        """One of several, its schedules shifted against those of the others."""
+        """As one of several, with its schedules shifted against those of the others."""
         return replace(self, among_others=True, timetable=shifted(self.timetable, number))
 
     def for_people(self, text: str) -> str:
-        """A text that Dagster shows: its commands work as they stand there, wherever they are typed."""
+        """A text for people: each command in it names the environment, so that it can be pasted anywhere."""
         return with_environment(text, self.said)
 
     def given(self, function: Function) -> Function:
-        """Below a decorator of Dagster's: gives the function's parameter `environment` the resource of this one, and
-        the commands in what it returns the name of this one."""
+        """For use below one of Dagster's decorators: passes this environment's resource as `environment`, and adds the
+        environment's name to commands in what the function returns."""
         if not self.among_others and self.said is None:
             return function
 
@@ -193,10 +193,10 @@ class Protected:
 
 
 def protected(of: str | Declared, environ: Mapping[str, str] | None = None) -> Protected:
-    """Read once what its definitions rest on; no secret is read.
+    """Read what its definitions depend on; no secret is read.
 
     Raises:
-        SettingsError: it is unknown, or its settings or its profile are malformed.
+        SettingsError: the environment is unknown, or its settings or its profile are malformed.
     """
     source = read_source(environ, of=of, secrets=False)
     objectives = objectives_from(source.environment, source.values)

@@ -1,4 +1,4 @@
-"""The main job: from whatever schema there is to a backup that a restore has proven."""
+"""The main job: from any schema to a verified backup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def protection_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         PROTECT_JOB,
         selection=AssetSelection.assets(*assets),
-        description=("Migrate, validate, back up" if schema else "Back up") + ", and prove the backup by a restore.",
+        description=("Migrate and validate the schema, take" if schema else "Take")
+        + " a logical backup and verify it by a restore.",
         tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
     return Definitions(jobs=[job])

@@ -1,4 +1,4 @@
-"""One reading of store and server for all of an environment's guards, and for the ticks that do a schedule's work."""
+"""One reading of store and server, shared by an environment's guards and by ticks that do a schedule's work."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from tmi_ops.objectives.facts import RecoverabilityFacts
     from tmi_ops.store.objects import ObjectStore
 
-# Who looks within so long of each other shares one reading.
+# Ticks this close together share one reading.
 SHARED_FOR = timedelta(seconds=20)
-# Dagster ends a look after 60 s, and nobody would be told. What was not read by then is unknown, and is told.
+# Dagster ends a tick after 60 s, and nobody would be alerted. What was not read by then counts as unknown.
 BUDGET_S = 40.0
 
 
 @dataclass
 class _Guarded:
-    """What this process reads one environment with; the handle is made anew after a failure."""
+    """The last reading of one environment, and its store; the store is reopened after a failure."""
 
     readings: SharedReading[RecoverabilityFacts] = field(default_factory=SharedReading)
     store: ObjectStore | None = None
 
 
-# By what is read: a code location may serve several environments, whose sensors look side by side.
+# By what is read: a code location may serve several environments.
 _GUARDED: defaultdict[str, _Guarded] = defaultdict(_Guarded)
 
 
 def recent_facts(environment: Environment, shared_for: timedelta = SHARED_FOR) -> RecoverabilityFacts:
-    """Not older than `shared_for`; what is read anew is kept for the history.
+    """Facts not older than `shared_for`; a new reading is recorded in the history.
 
     Raises:
-        OpsError: it could not be read, or not in time.
+        OpsError: they could not be read, or not in time.
     """
     settings = environment.settings
     of = f"{settings.store.describe()} {settings.postgres.describe()} {settings.name}"

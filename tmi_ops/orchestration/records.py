@@ -1,8 +1,8 @@
-"""Dagster's own records stay bounded. Dagster purges ticks by itself (dagster.yaml) and keeps runs and their events for
-ever: 18,700 rows a day of an environment at production's pace.
+"""Remove old runs from Dagster's records. Dagster purges ticks (dagster.yaml) but keeps runs and their events for ever:
+18,700 rows a day for a production environment.
 
-What was backed up, proven and judged is in the store, so a run is worth keeping as long as somebody may read its log.
-The run that last brought an asset up to date stays, however old it is.
+The store holds what was backed up and verified, so a run is kept only as long as somebody may read its log.
+The last run that materialized an asset is kept, however old it is.
 """
 
 from collections.abc import Collection, Iterable
@@ -24,7 +24,6 @@ from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 
 LOOK_EVERY = timedelta(hours=1)
-# Of a run that did what it was to do, and of one that failed or was ended.
 KEPT = {
     DagsterRunStatus.SUCCESS: timedelta(days=14),
     DagsterRunStatus.FAILURE: timedelta(days=90),
@@ -44,10 +43,10 @@ class EndedRun:
 
 
 def forgettable(runs: Iterable[EndedRun], newest_of_assets: Collection[str], now: datetime) -> list[str]:
-    """The ids of the runs that nobody needs any more, the oldest first. Pure.
+    """The ids of runs that can be removed, the oldest first. Pure.
 
     Args:
-        newest_of_assets: ids of the runs that last brought an asset up to date.
+        newest_of_assets: ids of the runs that last materialized an asset.
     """
     old = [
         run
@@ -65,8 +64,8 @@ def records_definitions(here: Protected) -> Definitions:
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
         default_status=here.sensor_status,
         description=f"Removes Dagster's record of runs that succeeded more than {KEPT[DagsterRunStatus.SUCCESS].days} "
-        f"days ago, or failed more than {KEPT[DagsterRunStatus.FAILURE].days} days ago. What they made and found is in "
-        "the store.",
+        f"days ago, or failed more than {KEPT[DagsterRunStatus.FAILURE].days} days ago. Their backups and evidence "
+        "stay in the store.",
     )
     def records_keeper(context: SensorEvaluationContext) -> SkipReason:
         from tmi_ops.orchestration.event_records import forget_events
@@ -75,13 +74,13 @@ def records_definitions(here: Protected) -> Definitions:
         runs = forget_runs(context.instance, here.name, now)
         ages = KEPT[DagsterRunStatus.SUCCESS], KEPT[DagsterRunStatus.FAILURE]
         events = forget_events(context.instance, here.path, now, *ages)
-        return SkipReason(f"Removed the records of {runs} old runs, and {events} old ones of assets and checks.")
+        return SkipReason(f"Removed the records of {runs} old runs and {events} old asset and check events.")
 
     return Definitions(sensors=[records_keeper])
 
 
 def forget_runs(instance: DagsterInstance, environment: str, now: datetime) -> int:
-    """Remove the records of old runs of an environment; how many were removed."""
+    """Remove the records of an environment's old runs. Returns how many were removed."""
     newest = {record.asset_entry.last_run_id or "" for record in instance.get_asset_records()}
     found = forgettable(_old_runs(instance, environment, now), newest, now)
     for run_id in found:

@@ -1,4 +1,4 @@
-"""The runbooks as jobs. Not assets, so that nobody runs one by accident; and none without a word typed by a person."""
+"""The runbooks as jobs. Not assets, so that nobody materializes one by accident; each must be confirmed by a person."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -43,40 +43,45 @@ CORRUPTION_JOB, EVERYTHING_JOB = "recover_corruption", "recover_everything"
 
 
 class RunbookConfig(Config):
-    """What both runbooks are told."""
+    """The configuration of both runbooks."""
 
     confirm: str = Field(
         default="",
-        description="The name of the environment (TMI_ENV), typed by who answers for this run. It stands for the yes "
-        "to every step of the plan. Empty: the plan is made and shown, and nothing is touched.",
+        description="Name of the environment (TMI_ENV), typed by the person responsible for this run. Confirms every "
+        "step of the plan. Empty: show the plan and change nothing.",
     )
     code: str = Field(default="", description=CODE_WORDS)
     resume: str | None = Field(
-        default=None, description="Go on with this run (`latest`, or its id); all else but `confirm` is left out then."
+        default=None,
+        description="Continue this run (`latest`, or its id). Leave out everything else but `confirm` and `code`.",
     )
-    to_time: str | None = Field(default=None, description="A time, ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
-    to_lsn: str | None = Field(default=None, description="A place in the WAL: 0/3000148.")
-    to_name: str | None = Field(default=None, description="A restore point.")
-    latest: bool = Field(default=False, description="The end of what is archived, and nothing else.")
-    backup: str | None = Field(default=None, description="The backup to begin with; else the best one.")
-    candidates: int = Field(default=8, ge=1, description="How many restores the search for a good moment may take.")
+    to_time: str | None = Field(
+        default=None, description="Recover to this time, ISO 8601 with a time zone: 2026-11-24T03:44:13+00:00."
+    )
+    to_lsn: str | None = Field(default=None, description="Recover to this LSN: 0/3000148.")
+    to_name: str | None = Field(default=None, description="Recover to this restore point.")
+    latest: bool = Field(default=False, description="Recover to the end of the archive; try no other moment.")
+    backup: str | None = Field(default=None, description="Backup to start from. Default: the best one.")
+    candidates: int = Field(default=8, ge=1, description="Maximum number of restores in the search for a good moment.")
     into: str | None = Field(
         default=None,
-        description="The new cluster's data directory, absent or empty; without, the database is exchanged on its own "
+        description="Data directory of the new cluster, absent or empty. Default: replace the database on its own "
         "server.",
     )
-    cache: bool = Field(default=True, description="Bring the cache in line, where there is one.")
-    port: int | None = Field(default=None, description="The new server's port. Default: POSTGRES_PORT, or 5432.")
-    listen: str | None = Field(default=None, description="Where the new server listens. Default: localhost.")
+    cache: bool = Field(default=True, description="Reconcile the cache, if there is one.")
+    port: int | None = Field(default=None, description="Port of the new server. Default: POSTGRES_PORT, or 5432.")
+    listen: str | None = Field(default=None, description="Addresses the new server listens on. Default: localhost.")
     host: str | None = Field(
-        default=None, description="As what the application reaches the new server. Default: 127.0.0.1."
+        default=None, description="Host name clients use to connect to the new server. Default: 127.0.0.1."
     )
-    allow: list[str] | None = Field(default=None, description="CIDRs that the new server lets in with a password.")
-    env_file: str | None = Field(default=None, description="The new connection is written there.")
-    secret_file: str | None = Field(default=None, description="A Kubernetes Secret is written there.")
+    allow: list[str] | None = Field(
+        default=None, description="CIDR ranges from which the new server accepts connections with a password."
+    )
+    env_file: str | None = Field(default=None, description="File to write the new connection settings to.")
+    secret_file: str | None = Field(default=None, description="File to write a Kubernetes Secret to.")
 
     def require_allowed(self, variables: Mapping[str, str]) -> None:
-        """Raises SettingsError: something here is more than the settings let the launchpad say."""
+        """Raises SettingsError: the settings do not allow something here to be set in the launchpad."""
         require_allowed(
             variables,
             paths={"into": self.into, "env_file": self.env_file, "secret_file": self.secret_file},
@@ -84,7 +89,7 @@ class RunbookConfig(Config):
         )
 
     def moment(self) -> "Moment | None":
-        """None: it is looked for.
+        """The target; None: search for it.
 
         Raises:
             SettingsError: more than one was given, or it cannot be read.
@@ -116,22 +121,24 @@ class RunbookConfig(Config):
 
 
 class EverythingConfig(RunbookConfig):
-    """Where the new cluster goes, and all else."""
+    """The same, with `into` required."""
 
-    into: str = Field(description="The new cluster's data directory, absent or empty; with `resume` the same again.")
+    into: str = Field(
+        description="Data directory of the new cluster, absent or empty; with `resume`, the same as before."
+    )
 
 
 Prepare = Callable[["Settings", "ObjectStore", RunbookConfig, "Report"], "Plan"]
 
 
 def recovery_runbook_definitions(here: Protected) -> Definitions:
-    """The jobs `recover_corruption` and `recover_everything`. No schedule: a disaster is declared by a person."""
+    """The jobs `recover_corruption` and `recover_everything`. No schedules: only a person starts a recovery."""
     corruption = _runbook_job(
         here,
         CORRUPTION_JOB,
-        "Back to the last good moment: the application is shut out, base backup and WAL are restored, checked, "
-        "and take the place of the damaged data, which is kept aside. "
-        "Without `confirm` only the plan is shown. By hand: `tmi-ops recover corruption`.",
+        "Recover the last good moment: shut out the application, restore base backup and WAL, check them, and replace "
+        "the damaged data, which is kept aside. Without `confirm`, only shows the plan. Command: "
+        "`tmi-ops recover corruption`.",
         _prepare_corruption,
         RunbookConfig,
     )
@@ -140,8 +147,8 @@ def recovery_runbook_definitions(here: Protected) -> Definitions:
     everything = _runbook_job(
         here,
         EVERYTHING_JOB,
-        "From nothing but the store and its key: a new cluster, restored, checked, configured and started, "
-        "and the application told of it. Needs `into`. Without `confirm` only the plan is shown. By hand: "
+        "Recover with nothing but the store and its key: restore a new cluster, check, configure and start it, and "
+        "point the application to it. Requires `into`. Without `confirm`, only shows the plan. Command: "
         "`tmi-ops recover everything`.",
         _prepare_everything,
         EverythingConfig,
@@ -209,7 +216,7 @@ def _carry_out(
 
 
 def _to_begin(plan: "Plan") -> tuple[list[str], list[str]]:
-    """What is done, for the plan's name, and for a person, who also sees what is made by clock and chance."""
+    """What is done: for the plan's name, without what clock and chance decide, and for a person, with it."""
     steps = [f"{number}. {step.name}: {step.does}" for number, step in enumerate(plan.steps, 1)]
     return (
         [plan.subject, plan.untouched, *(f"{step.name} {step.effect}" for step in plan.steps)],
@@ -220,7 +227,7 @@ def _to_begin(plan: "Plan") -> tuple[list[str], list[str]]:
 def _to_resume(journal: "Journal") -> tuple[list[str], list[str]]:
     deeds, words = _to_begin(journal.plan)
     return [journal.run_id, *deeds, *journal.pending], [
-        f"go on with {journal.run_id} from its step {next(iter(journal.pending), 'none: all are done')}",
+        f"continue {journal.run_id} with step {next(iter(journal.pending), 'none: all are done')}",
         *words,
     ]
 
@@ -239,7 +246,7 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
 
     into = config.place()
     if into is None:
-        raise SettingsError("The new cluster has no place.", hint="give its data directory: `into`")
+        raise SettingsError("No data directory was given for the new cluster.", hint="set `into`")
     wish = EverythingWish(
         into,
         config.serve(settings),
@@ -254,7 +261,7 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
 def _looked_at(
     environment: Environment, config: RunbookConfig, confirmation: Confirmation, prepare: Prepare, report: "Report"
 ) -> dict[str, MetadataValue[Any]]:
-    """The plan of a new run, or how far one came that would be gone on with. Nothing is touched."""
+    """The plan of a new run, or the progress of the run to resume. Changes nothing."""
     from tmi_ops.runbooks.logbook import find_run
 
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
@@ -264,7 +271,7 @@ def _looked_at(
     else:
         plan = prepare(settings, store, config, report)
         shown, deeds = _planned(plan), _to_begin(plan)
-    return {**shown, "confirm it with": MetadataValue.md(confirmation.require(*deeds))}
+    return {**shown, "to confirm": MetadataValue.md(confirmation.require(*deeds))}
 
 
 def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:
@@ -274,7 +281,7 @@ def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:
         for step in plan.steps
     ]
     return {
-        "outcome": MetadataValue.text("the plan only: nothing was touched"),
+        "outcome": MetadataValue.text("plan only: nothing was changed"),
         "what": MetadataValue.text(plan.subject),
         "plan": MetadataValue.table(records, TableSchema([TableColumn(name, type="string") for name in columns])),
         "not touched": MetadataValue.text(plan.untouched),
@@ -305,13 +312,13 @@ def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
             TableSchema([TableColumn(name, type="string") for name in ("check", "outcome", "answer")]),
         ),
         "evidence": MetadataValue.text(f"{FOLDER}/{journal.run_id}/{PAGE}"),
-        "look at it with": MetadataValue.md(f"`tmi-ops recover show {journal.run_id} --html run.html`"),
+        "details": MetadataValue.md(f"`tmi-ops recover show {journal.run_id} --html run.html`"),
         **{f"step: {step} (s)": seconds(spent) for step, spent in evidence.phases.items()},
     }
 
 
 def _step_table(journal: "Journal") -> MetadataValue[Any]:
-    columns = ("step", "outcome", "what came of it")
+    columns = ("step", "outcome", "result")
     records = []
     for step in journal.plan.steps:
         attempt = journal.last(step.name)
@@ -320,8 +327,8 @@ def _step_table(journal: "Journal") -> MetadataValue[Any]:
             TableRecord(
                 {
                     "step": step.name,
-                    "outcome": attempt.outcome if attempt else "not begun",
-                    "what came of it": said,
+                    "outcome": attempt.outcome if attempt else "not started",
+                    "result": said,
                     "seconds": round(attempt.seconds, 2) if attempt else 0.0,
                 }
             )

@@ -1,6 +1,6 @@
-"""What assets are given: the environment's settings and store, and failures that Dagster can show.
+"""The resource of every asset (settings and store of its environment), and our errors as Dagster failures.
 
-Secrets are read from the process when a step begins; nothing of them is part of any run configuration.
+Secrets are read from the process when a step begins; they are never part of a run's configuration.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.typed import with_environment
 
 PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
-# How long a run waits for the one that it repeats, where that one was given up too early and is still at work.
+# How long a run waits for the one it retries: Dagster may have given that one up while its process still runs.
 PATIENCE_WITH_PARENT_S = 600.0
 REFUSED = "refused"
 
 
 class Environment(ConfigurableResource[object]):
-    """One that this code location serves.
+    """An environment that this code location serves.
 
     Attributes:
         name: `production`, or `production/billing` for another database of its cluster.
-        declared: its settings and where its secrets are, where they stand in no file of ours but in `declared_in`.
+        declared: its settings and where its secrets are, if they are in `declared_in` instead of a file of ours.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Environment(ConfigurableResource[object]):
     declared_in: str = ""
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
-        """Show that the process lives, and never do beside another process what that one is still doing.
+        """Hold the run's presence lock, and wait until the run that this one retries has ended.
 
         Raises:
-            Failure: the run was given up before it began, or the one that it repeats does not end.
+            Failure: Dagster gave the run up before it started, or the run that it retries does not end.
         """
         run, instance = context.run, context.instance
         if run is None or instance is None:
@@ -61,14 +61,14 @@ class Environment(ConfigurableResource[object]):
         hold_presence(instance, run.run_id)
         recorded = instance.get_run_by_id(run.run_id)
         if recorded is not None and recorded.is_finished:
-            raise Failure("Dagster gave this run up before it had started; another one does its work.")
+            raise Failure("Dagster gave this run up before it started; another run does its work.")
         parent = run.tags.get(PARENT_TAG)
         if parent and not await_absence(instance, parent, PATIENCE_WITH_PARENT_S):
-            raise Failure(f"The run {parent[:8]}, which this one repeats, is still at work.")
+            raise Failure(f"Run {parent[:8]}, which this run retries, is still running.")
 
     @cached_property
     def settings(self) -> Settings:
-        """For what asks the database nothing, and for the guards, which read how far it is."""
+        """For what does not query the database, and for the guards, which read its WAL position."""
         return self.settings_for(Purpose.MONITOR)
 
     def settings_for(self, purpose: Purpose) -> Settings:
@@ -77,19 +77,19 @@ class Environment(ConfigurableResource[object]):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What its settings are made of. Holds secrets."""
+        """The variables that its settings were read from. Contains secrets."""
         return variables_of(self.settings)
 
     def report(self, log: DagsterLogManager) -> RunLogReport:
-        """Tells in the run's log how far its work is."""
+        """Reports progress to the run's log."""
         return RunLogReport(log, name_for_others(self.name))
 
     def told(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Metadata as people read it: each command in it says whose it is."""
+        """Metadata for people: each command in it names the environment."""
         return told_metadata(metadata, self.for_people)
 
     def for_people(self, text: str) -> str:
-        """A text that Dagster shows: its commands work as they stand there, wherever they are typed."""
+        """A text for people: each command in it names the environment, so that it can be pasted anywhere."""
         return with_environment(text, name_for_others(self.name))
 
     @property
@@ -104,28 +104,28 @@ class Environment(ConfigurableResource[object]):
 
 @dataclass
 class Skipped:
-    """Why a sensor could not look, in one line; empty where it could."""
+    """Why a sensor could not evaluate, in one line; empty if it could."""
 
     because: str = ""
 
 
 @contextmanager
 def refusals_skipped() -> Iterator[Skipped]:
-    """What a sensor cannot reach now makes it skip this look: whoever guards the objectives tells of it."""
+    """Skip the tick if something cannot be reached: the guards of the objectives alert about that."""
     skipped = Skipped()
     try:
         yield skipped
     except OpsError as error:
-        skipped.because = f"could not look: {error}"
+        skipped.because = f"Skipped: {error}"
 
 
 @contextmanager
 def failures_explained(*, tried_again: bool = True) -> Iterator[None]:
-    """Turn our errors into Dagster failures. What may pass by itself is tried again, a few times; a step that somebody
-    cancelled never is, as it would be by a `RetryPolicy`.
+    """Turn our errors into Dagster failures. Transient ones are retried a few times. A cancelled step is not, as it
+    would be with a `RetryPolicy`.
 
     Args:
-        tried_again: False for what only a person may begin again.
+        tried_again: False for what only a person may launch again.
 
     Source: dagster/_core/execution/plan/utils.py, `op_execution_error_boundary`.
     """
@@ -134,7 +134,7 @@ def failures_explained(*, tried_again: bool = True) -> Iterator[None]:
     except OpsError as error:
         metadata = {"what happened": error.message, "kept safe": error.detail, "next step": error.hint}
         if isinstance(error, SettingsError):
-            metadata[REFUSED] = "before anything was begun"
+            metadata[REFUSED] = "before anything was started"
         failure = Failure(
             description=str(error),
             metadata={name: text for name, text in metadata.items() if text},

@@ -1,4 +1,4 @@
-"""What an asset returns, and numbers in the units and the precision that a person reads."""
+"""What an asset returns, and numbers rounded and in units for people."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from dagster import FloatMetadataValue, MarkdownMetadataValue, MaterializeResult
 
 from tmi_ops.words import markdown_words, printable
 
-# Dagster knows the return type by identity, so it must not be subscripted; strict typing wants the parameter.
+# Dagster recognizes the return type by identity, so it must not be subscripted; strict typing wants the parameter.
 if TYPE_CHECKING:
     Materialized = MaterializeResult[None]
 else:
@@ -16,7 +16,7 @@ else:
 
 
 def seconds(value: float) -> FloatMetadataValue:
-    """A duration to the hundredth."""
+    """A duration, to the hundredth of a second."""
     return MetadataValue.float(round(value, 2))
 
 
@@ -26,17 +26,17 @@ def megabytes(size: float) -> FloatMetadataValue:
 
 
 def in_megabytes(size: float) -> float:
-    """The same as a cell of a table."""
+    """A size given in bytes, as the cell of a table."""
     return round(size / 1e6, 2)
 
 
 def bullets(sentences: Iterable[str], nothing: str = "nothing") -> MarkdownMetadataValue:
-    """A list of sentences that may quote the database or the store: they make no link, image or tag."""
+    """A list of sentences. They may quote the database or the store, so Markdown in them is escaped."""
     return MetadataValue.md("\n".join(f"- {markdown_words(one)}" for one in sentences) or nothing)
 
 
 def sql_block(statements: Sequence[str]) -> str:
-    """Statements as a block of code that nothing in them ends."""
+    """Statements as a fenced code block, with a fence longer than any in them."""
     text = printable("\n".join(statements))
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

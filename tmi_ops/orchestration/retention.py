@@ -1,4 +1,4 @@
-"""Retention as an asset: what stays and why, what goes, and the bytes of both; a job and a daily schedule."""
+"""Retention as an asset: what is kept and why, what is removed, and the bytes of both; a job and a daily schedule."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ SPARED_CHECK = "nothing_spared"
 
 
 class RetentionConfig(Config):
-    """How far retention goes."""
+    """Whether anything is removed."""
 
     dry_run: bool = Field(default=False, description="Show the plan and remove nothing.")
     confirm: str = Confirmation
@@ -56,15 +56,15 @@ def retention_definitions(here: Protected) -> Definitions:
             AssetCheckSpec(
                 SPARED_CHECK,
                 asset=key,
-                description="Everything that was to go is gone. What a hold, Object Lock or a newer backup kept after "
-                "all is named, with the reason.",
+                description="Everything planned for removal was removed. If a hold, Object Lock or a newer backup kept "
+                "something, it is listed with the reason.",
             )
         ],
         description=here.for_people(
-            "What the retention policy keeps, and why; what it no longer wants is removed: backups, their "
-            "WAL, half-made backups and unfinished uploads. Materialized by itself it only plans; its job removes. "
-            "Never the newest proven backup, nor what a kept backup, the recovery window or a hold needs. The same by "
-            "hand: `tmi-ops prune`; what it would do: `tmi-ops prune --dry-run`."
+            "Removes what the retention policy does not keep: backups, their WAL, incomplete backups and unfinished "
+            "uploads. Never removes the newest verified backup, nor what a kept backup, the recovery window or a hold "
+            "needs. Materialized by hand, it only plans; its job removes. Command: `tmi-ops prune`; plan only: "
+            "`tmi-ops prune --dry-run`."
         ),
     )
     @here.given
@@ -94,7 +94,7 @@ def retention_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         JOB,
         selection=AssetSelection.assets(key),
-        description="Remove what the retention policy no longer wants.",
+        description="Remove what the retention policy does not keep.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -102,14 +102,14 @@ def retention_definitions(here: Protected) -> Definitions:
         "daily_retention",
         job,
         here.timetable.retention,
-        "what the policy no longer wants goes, after the night's backups are taken and proven.",
+        "removes what the policy does not keep, after the nightly backups are taken and verified.",
     )
     return Definitions(assets=[retention], jobs=[job], schedules=[schedule])
 
 
 def _metadata(plan: "RetentionPlan", done: "RetentionResult", *, dry_run: bool) -> dict[str, MetadataValue[Any]]:
     return {
-        "in one line": MetadataValue.text(f"{'Only planned: ' if dry_run else ''}{plan.describe()}"),
+        "summary": MetadataValue.text(f"{'Only planned: ' if dry_run else ''}{plan.describe()}"),
         "policy": MetadataValue.text(plan.policy.describe()),
         "plan": _plan_table(plan),
         "kept backups": MetadataValue.int(len(plan.kept)),
@@ -119,8 +119,8 @@ def _metadata(plan: "RetentionPlan", done: "RetentionResult", *, dry_run: bool) 
         "held backups": MetadataValue.int(sum(item.backup.hold is not None for item in plan.kept)),
         "removed backups": MetadataValue.int(done.backups),
         "removed WAL files": MetadataValue.int(done.wal_files),
-        "swept half-made backups": MetadataValue.int(done.half_made),
-        "swept unfinished uploads": MetadataValue.int(done.uploads),
+        "removed incomplete backups": MetadataValue.int(done.half_made),
+        "removed unfinished uploads": MetadataValue.int(done.uploads),
         "freed (MB)": megabytes(done.freed),
     }
 
@@ -131,12 +131,12 @@ def _plan_table(plan: "RetentionPlan") -> MetadataValue[Any]:
         TableColumn("what", "string"),
         TableColumn("taken at", "string", description="UTC"),
         TableColumn("size (MB)", "float"),
-        TableColumn("proof", "string"),
-        TableColumn("why", "string"),
+        TableColumn("verification", "string"),
+        TableColumn("reason", "string"),
     ]
     rows = [_backup_row("keep", item) for item in plan.kept] + [_backup_row("remove", item) for item in plan.removed]
     rows += [
-        _row("remove", half.backup_id, f"{half.touched_at:%Y-%m-%d %H:%M}", half.size, "", "half made, and forgotten")
+        _row("remove", half.backup_id, f"{half.touched_at:%Y-%m-%d %H:%M}", half.size, "", "incomplete and abandoned")
         for half in plan.half_made
     ]
     rows += [
@@ -145,11 +145,11 @@ def _plan_table(plan: "RetentionPlan") -> MetadataValue[Any]:
     ]
     for wal in plan.wal:
         name = f"WAL of cluster {wal.system_identifier}"
-        why = "; ".join(wal.reasons) or "stored within the recovery window"
+        why = "; ".join(wal.reasons) or "in the recovery window"
         rows.append(_row("keep", f"{name}: {wal.kept} files", "", wal.kept_size, "", why))
         if wal.removed:
             gone = f"{name}: {len(wal.removed)} files"
-            rows.append(_row("remove", gone, "", wal.removed_size, "", "older than all that is kept needs"))
+            rows.append(_row("remove", gone, "", wal.removed_size, "", "no kept backup needs it"))
     return MetadataValue.table([TableRecord(row) for row in rows], TableSchema(columns))
 
 
@@ -165,8 +165,8 @@ def _row(outcome: str, what: str, taken_at: str, size: int, proof: str, why: str
         "what": what,
         "taken at": taken_at,
         "size (MB)": in_megabytes(size),
-        "proof": proof,
-        "why": why,
+        "verification": proof,
+        "reason": why,
     }
 
 
@@ -176,6 +176,6 @@ def _spared(done: "RetentionResult") -> AssetCheckResult:
         check_name=SPARED_CHECK,
         passed=not done.spared,
         severity=AssetCheckSeverity.WARN,
-        description=said or "Nothing stayed that was to go.",
+        description=said or "Everything planned for removal was removed.",
         metadata={"spared": len(done.spared)},
     )

@@ -1,4 +1,4 @@
-"""Rows brought back from the past as a job: a dry run unless somebody confirms it with the environment's name."""
+"""Row rescue as a job: a dry run unless confirmed with the environment's name."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,90 +40,94 @@ _COUNTS = ("insert", "update", "keep", "leave", "as_it_was")
 
 
 class ToTime(Config):
-    """As it was at a time."""
+    """The state at a time."""
 
     kind: Literal["to_time"] = "to_time"
-    at: str = Field(description="ISO 8601 with its zone: 2026-11-24T03:44:13+00:00.")
-    exclusive: bool = Field(default=False, description="Just before that.")
+    at: str = Field(description="ISO 8601 with a time zone: 2026-11-24T03:44:13+00:00.")
+    exclusive: bool = Field(default=False, description="Stop just before this time.")
 
 
 class ToLsn(Config):
-    """As it was at a place in the WAL."""
+    """The state at an LSN."""
 
     kind: Literal["to_lsn"] = "to_lsn"
-    lsn: str = Field(description="As the command `recover find` prints it: 0/3000148.")
-    exclusive: bool = Field(default=False, description="Just before that.")
+    lsn: str = Field(description="LSN as `recover find` prints it: 0/3000148.")
+    exclusive: bool = Field(default=False, description="Stop just before this LSN.")
 
 
 class ToName(Config):
-    """As it was at a restore point."""
+    """The state at a restore point."""
 
     kind: Literal["to_name"] = "to_name"
-    name: str = Field(description="The restore point's name.")
+    name: str = Field(description="Name of the restore point.")
 
 
 class OfBackup(Config):
-    """As a logical backup has it, where there is no WAL."""
+    """The state in a logical backup, if there is no WAL."""
 
     kind: Literal["backup"] = "backup"
-    id: str = Field(description="A backup's id, a unique start of one, or latest.")
+    id: str = Field(description="Backup id, a unique prefix of one, or `latest`.")
 
 
 class OfTable(Config):
-    """Rows of one table: all of them, if no more is said."""
+    """Rows of one table; all rows unless restricted."""
 
     kind: Literal["table"] = "table"
-    name: str = Field(description="The table, with its schema where several have one of that name.")
-    where: str | None = Field(default=None, description="The rows that this SQL condition held for then.")
-    key: list[str] = Field(default_factory=list, description="Or the row with this primary key.")
+    name: str = Field(description="Table name, with the schema if several schemas have a table of that name.")
+    where: str | None = Field(default=None, description="Only rows that match this SQL condition in the past state.")
+    key: list[str] = Field(default_factory=list, description="Only the row with this primary key.")
     column: list[str] = Field(
         default_factory=list,
-        description="Instead of rows: columns that the table lost, filled in the rows that are still there; with "
-        "where, key, threat_model or root, in those alone.",
+        description="Restore dropped columns, filled for rows that still exist, instead of rows. Can be restricted "
+        "with where, key, threat_model or root.",
     )
     set_column: list[str] = Field(
         default_factory=list,
-        description="Instead of rows: only these columns' values, in rows that still exist; other columns stay.",
+        description="Restore only the values of these columns, in rows that still exist, instead of rows.",
     )
-    threat_model: str | None = Field(default=None, description="With column: the rows of this threat model.")
-    root: str | None = Field(default=None, description="With column: the rows of this root, as name=key: order=17.")
+    threat_model: str | None = Field(default=None, description="With column: only rows of this threat model.")
+    root: str | None = Field(default=None, description="With column: only rows of this root, as name=key: order=17.")
 
 
 class OfThreatModel(Config):
-    """One threat model, with all that hangs on it."""
+    """One threat model with its dependent rows."""
 
     kind: Literal["threat_model"] = "threat_model"
-    id: str = Field(description="Its id.")
+    id: str = Field(description="Id of the threat model.")
 
 
 class OfRoot(Config):
-    """A root of the profile, with all that hangs on it."""
+    """A root of the profile with its dependent rows."""
 
     kind: Literal["root"] = "root"
-    root: str = Field(description="As name=key: order=17.")
+    root: str = Field(description="Root as name=key: order=17.")
 
 
 class RowsConfig(Config):
-    """The past, the rows, and the yes. Past and rows must be given, each in one way."""
+    """Which past state, which rows, and the confirmation. Past and rows are required, each in one form."""
 
-    past: ToTime | ToLsn | ToName | OfBackup = Field(discriminator="kind", description="Which past.")
-    rows: OfTable | OfThreatModel | OfRoot = Field(discriminator="kind", description="What shall come back.")
+    past: ToTime | ToLsn | ToName | OfBackup = Field(
+        discriminator="kind", description="The past state to restore rows from."
+    )
+    rows: OfTable | OfThreatModel | OfRoot = Field(discriminator="kind", description="The rows to restore.")
     confirm: str = Field(
         default="",
-        description="The name of the environment (TMI_ENV), typed by who answers for this run. Empty: a dry run.",
+        description="Name of the environment (TMI_ENV), typed by the person responsible for this run. Empty: dry run.",
     )
     code: str = Field(default="", description=CODE_WORDS)
-    with_children: bool = Field(default=True, description="Also what hung on these rows.")
-    conflicts: str = Field(default="stop", description="stop, keep-current, take-past or skip.")
-    accept_triggers: bool = Field(default=False, description="Accept what triggers make of the rows.")
-    cache: bool = Field(default=True, description="Drop the cache's stale copies afterwards.")
+    with_children: bool = Field(default=True, description="Also restore rows that reference these rows.")
+    conflicts: str = Field(
+        default="stop", description="What to do with conflicts: stop, keep-current, take-past or skip."
+    )
+    accept_triggers: bool = Field(default=False, description="Accept changes that triggers make to restored rows.")
+    cache: bool = Field(default=True, description="Remove stale copies from the cache afterwards.")
 
     @property
     def where(self) -> str | None:
         return self.rows.where if isinstance(self.rows, OfTable) else None
 
     def moment(self) -> "Moment":
-        """Raises SettingsError: it cannot be read."""
+        """Raises SettingsError: the moment cannot be read."""
         from dataclasses import replace
 
         from tmi_ops.rescue.past import Moment
@@ -138,12 +142,14 @@ class RowsConfig(Config):
         return Moment(replace(target, inclusive=not past.exclusive) if target else None)
 
     def selection(self, profile: "Profile") -> "Selection":
-        """Raises SettingsError: it does not say which rows, or names no policy or no root."""
+        """Raises SettingsError: no rows are selected, or the policy or the root is unknown."""
         from tmi_ops.rescue.selection import POLICIES, Selection, SetColumns, TableColumn, TableRows
 
         policy = next((one for one in POLICIES if one == self.conflicts), None)
         if policy is None:
-            raise SettingsError(f"{self.conflicts!r} is no policy.", hint=f"give one of {', '.join(POLICIES)}")
+            raise SettingsError(
+                f"`conflicts` is {self.conflicts!r}, which is not a policy.", hint=f"use one of {', '.join(POLICIES)}"
+            )
         chosen, of = self._chosen(profile), self.rows
         columns, values = [], None
         if isinstance(of, OfTable):
@@ -165,11 +171,14 @@ class RowsConfig(Config):
         if isinstance(of, OfRoot):
             return root_rows(profile, *named_root(of.root))
         if of.column and of.set_column:
-            raise SettingsError("A dropped column, or values?", hint="give one of column and set_column")
+            raise SettingsError("`column` and `set_column` exclude each other.", hint="set one of them")
         if sum(map(bool, (of.where, of.key, of.threat_model, of.root))) > 1:
-            raise SettingsError("Which rows?", hint="give one of where, key, threat_model and root")
+            raise SettingsError("`where`, `key`, `threat_model` and `root` exclude each other.", hint="set one of them")
         if (of.threat_model or of.root) and not of.column:
-            raise SettingsError("Which rows?", hint="give threat_model and root in the place of table, or a column")
+            raise SettingsError(
+                "`threat_model` and `root` restrict a table only together with `column`.",
+                hint="select them instead of the table, or set `column`",
+            )
         if of.threat_model:
             return root_rows(profile, "threat-model", of.threat_model)
         if of.root:
@@ -178,11 +187,11 @@ class RowsConfig(Config):
 
 
 def row_rescue_definitions(here: Protected) -> Definitions:
-    """The job `recover_rows`. No schedule: a disaster is declared by a person."""
+    """The job `recover_rows`. It has no schedule: only a person starts a recovery."""
 
     @op(
         name=here.called(f"{ROWS_JOB}_steps"),
-        description="The past beside the living database, the rows compared, and brought back once it is confirmed.",
+        description="Recovers the past state beside the database, compares the rows, and restores them if confirmed.",
         pool=pool(here, "runbook"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},
     )
@@ -196,8 +205,8 @@ def row_rescue_definitions(here: Protected) -> Definitions:
         name=here.called(ROWS_JOB),
         resource_defs=here.of_its_jobs,
         description=here.for_people(
-            "Bring back rows that were deleted or changed, or columns that were dropped. A dry run unless `confirm` "
-            "names the environment. By hand: `tmi-ops recover rows`."
+            "Restore rows that were deleted or changed, or columns that were dropped. Dry run unless `confirm` names "
+            "the environment. Command: `tmi-ops recover rows`."
         ),
         tags=job_tags(here, Lane.RECOVERY, LONGEST_RUN),
         executor_def=EXECUTOR,
@@ -211,7 +220,7 @@ def row_rescue_definitions(here: Protected) -> Definitions:
 def _carry_out(
     environment: Environment, config: RowsConfig, report: RunLogReport
 ) -> "tuple[RescuePlan | ColumnsPlan, Journal | None, str]":
-    """The plan; the run, where it was carried out; how it is confirmed."""
+    """The plan; the run, if it was carried out; how to confirm the plan."""
     from tmi_ops.rescue.barriers import require_clear
     from tmi_ops.rescue.past import past_database
     from tmi_ops.rescue.planning import RescuePlan
@@ -237,7 +246,7 @@ def _carry_out(
         if isinstance(plan, RescuePlan) and plan.unsolved:
             raise RecoveryError(
                 "; ".join(f"{one.rows:,} rows of {one.table}: {one.detail}" for one in plan.unsolved) + ".",
-                hint="choose what becomes of conflicts: keep-current, take-past or skip",
+                hint="set `conflicts` to keep-current, take-past or skip",
             )
         runbook = runbook_of(settings, moment, plan, with_cache=config.cache)
         logbook, _ = begin(settings, store, runbook, report)
@@ -246,14 +255,14 @@ def _carry_out(
 
 
 def _words(plan: "RescuePlan | ColumnsPlan") -> list[str]:
-    """What is done, for who is to say yes to it."""
+    """What is done, for the person who confirms it."""
     from tmi_ops.rescue.planning import RescuePlan
 
     head = f"{plan.selection.words()} in {plan.database}, as of {plan.past}: {plan.rows:,} rows are written"
     if not isinstance(plan, RescuePlan):
         return [head, *plan.returning, *plan.notes]
     tables = [
-        f"{one.table}: {one.insert:,} inserted, {one.update:,} changed back, {one.keep:,} kept, {one.leave:,} left out"
+        f"{one.table}: {one.insert:,} inserted, {one.update:,} updated, {one.keep:,} kept, {one.leave:,} left out"
         for one in plan.tables
     ]
     return [head, *tables, *(f"{one.table}: {one.rows:,} rows: {one.detail}" for one in plan.conflicts), *plan.notes]
@@ -273,13 +282,13 @@ def _metadata(
         return {
             **metadata,
             "outcome": MetadataValue.text("dry run: nothing was changed"),
-            "confirm it with": MetadataValue.md(confirming),
+            "to confirm": MetadataValue.md(confirming),
         }
     said = "; ".join(sentence for attempt in journal.attempts for sentence in attempt.said)
     return {
         **metadata,
         "outcome": MetadataValue.text(said),
-        "look at it with": MetadataValue.md(f"`tmi-ops recover show {journal.run_id}`"),
+        "details": MetadataValue.md(f"`tmi-ops recover show {journal.run_id}`"),
     }
 
 
@@ -298,6 +307,6 @@ def _of_rows(plan: "RescuePlan") -> dict[str, MetadataValue[Any]]:
 def _of_columns(plan: "ColumnsPlan") -> dict[str, MetadataValue[Any]]:
     return {
         "other rows": MetadataValue.text(f"{plan.others:,} get {plan.others_get()}" if plan.others else "none"),
-        "comes back": bullets(plan.returning),
+        "restored": bullets(plan.returning),
         "notes": bullets(plan.notes),
     }

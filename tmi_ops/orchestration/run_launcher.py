@@ -1,7 +1,7 @@
-"""Dagster's launcher, with an answer to the question whether a run's process still lives. Used by dagster.yaml.
+"""Dagster's run launcher, extended by a check whether a run's process is still alive. Used by dagster.yaml.
 
-The default one cannot be asked, so a run whose process was killed together with its code server, or whose machine went
-away, stays STARTED until its longest time is over: a day for a backup, with the pool taken all the while.
+The default one has no such check, so a run whose process was killed together with its code server, or whose machine
+vanished, stays STARTED until its maximum runtime: a day for a backup, with the pool taken.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from dagster._core.launcher.base import LaunchRunContext
     from dagster._serdes.config_class import ConfigurableClassData
 
-# On runs that hold their lock; those of another launcher, or of a release before this, do not.
+# On runs that hold their lock; those of another launcher or of an older release do not.
 WATCHED_TAG = "tmi_ops/watched"
-# A run takes its lock a moment after it has started, and a moment after its connection was cut.
+# A run takes its lock a moment after it has started, and a moment after its connection was lost.
 ABSENT_FOR_S = 30.0 + 2 * LOOK_EVERY_S
 
 
@@ -41,7 +41,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Gone is what held no lock for a while; whatever cannot be told counts as alive."""
+        """A run that held no lock for a while is gone; if that cannot be told, it counts as alive."""
         instance: DagsterInstance = self._instance
         if WATCHED_TAG not in run.tags or is_present(instance, run.run_id) is not False:
             self._absent_since.pop(run.run_id, None)

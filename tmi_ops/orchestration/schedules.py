@@ -1,4 +1,4 @@
-"""Schedules and sensors begin where the timetable says, in one time zone, and run by default where data matter."""
+"""Schedules from the timetable, in one time zone, running by default except in development."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     AnyJob = JobDefinition | UnresolvedAssetJobDefinition
 
 _EVERY_MINUTES = re.compile(r"\*/(\d+) \* \* \* \*")
-# Not NOT_STARTED: a run that never came into the queue, because its launch was cut off, waits for nothing. Dagster
-# fails it after its start_timeout; until then no backup would begin.
+# Not NOT_STARTED: a run that never reached the queue, because its launch was interrupted, waits for nothing. Dagster
+# fails it after its start_timeout; until then no backup would start.
 _NOT_BEGUN = [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING]
 
 
@@ -49,13 +49,12 @@ def scheduled(
     turn: int = 0,
     in_tick: Work | None = None,
 ) -> ScheduleDefinition:
-    """A schedule with the cadence of the timetable. While a run of it waits for its turn it begins no other: a queue
-    that grows faster than it is worked off helps nobody.
+    """A schedule with a cadence of the timetable. While a run of it is queued it launches no other.
 
     Args:
-        turn: what comes equally often begins in another minute than those of another turn; see `staggered`.
-        begins_stopped: a person switches it on, wherever it is.
-        in_tick: does the same without a run, where that can be.
+        turn: schedules of the same cadence but another turn start in another minute; see `staggered`.
+        begins_stopped: off until a person starts it, in every environment.
+        in_tick: does the same without a run, if possible.
     """
     running = here.automation.running and not begins_stopped
     config = dict(convert_config_input(run_config) or {})
@@ -64,7 +63,7 @@ def scheduled(
     def begin(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
         waiting = waiting_run(context.instance, here.name, job.name, config)
         if waiting is not None:
-            return SkipReason(f"Run {waiting[:8]} of {job.name} still waits for its turn.")
+            return SkipReason(f"Run {waiting[:8]} of {job.name} is still queued.")
         done = None
         if in_tick is not None:
             done = done_in_tick(in_tick, job.name, here.made(), context.instance, context.log)
@@ -84,8 +83,8 @@ def scheduled(
 
 
 def staggered(cron: str, environment: str, turn: int) -> str:
-    """A cron of every so many minutes, at a minute of this environment's own: not all of a fleet's runs, nor all of an
-    environment's, begin in the same second. Others stay as they are. Pure."""
+    """A cron of every N minutes, shifted by the environment's name and by turn, so that the runs of a fleet or of an
+    environment do not all start in the same second. Other crons are unchanged. Pure."""
     every = _EVERY_MINUTES.fullmatch(cron)
     if every is None:
         return cron
@@ -95,13 +94,13 @@ def staggered(cron: str, environment: str, turn: int) -> str:
 
 
 def waiting_run(instance: DagsterInstance, environment: str, job: str, config: Mapping[str, object]) -> str | None:
-    """The id of a run of this job, told the same, that has not begun yet; None: there is none."""
+    """The id of a run of this job with the same configuration that has not started yet; None if there is none."""
     waiting = RunsFilter(job_name=job, statuses=_NOT_BEGUN, tags={ENVIRONMENT_TAG: environment})
     return next((run.run_id for run in instance.get_runs(waiting) if _told(run.run_config) == _told(config)), None)
 
 
 def _told(config: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """What each step is told, without what it would be told anyway."""
+    """The configuration of each step, without unset values."""
     steps = config.get("ops")
     steps = steps if isinstance(steps, Mapping) else {}
     told = {

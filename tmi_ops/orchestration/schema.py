@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LONGEST_RUN = timedelta(hours=6)
 VALIDATION_JOB = "validate_schema"
-# They tell; there is nothing that could fail.
+# These only inform; they cannot fail.
 _NOT_CHECKED = {Rule.OTHER_NAME, Rule.SUMMARY}
 CHECKED_RULES = tuple(rule for rule in Rule if rule not in _NOT_CHECKED)
 
@@ -44,12 +44,12 @@ CHECKED_RULES = tuple(rule for rule in Rule if rule not in _NOT_CHECKED)
 class MigrationConfig(Config):
     """How the schema is migrated."""
 
-    seed: bool = Field(default=True, description="Insert the rows TMI needs before its first request.")
+    seed: bool = Field(default=True, description="Insert the rows that TMI needs before its first request.")
     confirm: str = Confirmation
 
 
 def schema_definitions(here: Protected) -> Definitions:
-    """Assets `<environment>/schema/migration` and `<environment>/schema/validation` with its checks, and their job."""
+    """Assets `<environment>/schema/migration` and `<environment>/schema/validation` with its checks, and their jobs."""
     migration_key = here.key("schema", "migration")
     validation_key = here.key("schema", "validation")
 
@@ -60,9 +60,9 @@ def schema_definitions(here: Protected) -> Definitions:
         owners=OWNERS,
         pool=pool(here, "schema"),
         description=here.for_people(
-            "The schema TMI needs, brought about online: what lacks is added, nothing is dropped; a second "
-            "run does nothing. Materialized by itself it only plans; its jobs migrate. "
-            "The same by hand: `tmi-ops migrate`; what it would do: `tmi-ops migrate --plan`."
+            "Migrates the schema online to what TMI needs: adds what is missing, drops nothing; a second run does "
+            "nothing. Materialized by hand, it only plans; its jobs migrate. Command: `tmi-ops migrate`; plan only: "
+            "`tmi-ops migrate --plan`."
         ),
     )
     @here.given
@@ -86,8 +86,8 @@ def schema_definitions(here: Protected) -> Definitions:
             AssetCheckSpec(rule.value, asset=validation_key, description=rule.meaning) for rule in CHECKED_RULES
         ],
         description=here.for_people(
-            "The live schema compared with TMI's models, a check for every rule. An error means that TMI "
-            "fails or that data is not what it is declared to be. The same by hand: `tmi-ops check`."
+            "Compares the live schema with TMI's models, one check for each rule. An error means that TMI fails or "
+            "that data is not as declared. Command: `tmi-ops check`."
         ),
     )
     @here.given
@@ -105,13 +105,13 @@ def schema_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         "migrate_and_validate",
         selection=AssetSelection.assets(migration_key, validation_key),
-        description="Bring the schema up to date, online, then validate it.",
+        description="Migrate the schema online, then validate it.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
     )
     look = here.asset_job(
         VALIDATION_JOB,
         selection=AssetSelection.assets(validation_key),
-        description="Compare the schema with what TMI needs; nothing is changed.",
+        description="Compare the schema with what TMI needs. Changes nothing.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
     return Definitions(assets=[migration, validation], jobs=[job, look])
@@ -120,7 +120,7 @@ def schema_definitions(here: Protected) -> Definitions:
 def _migration_metadata(result: "MigrationResult") -> dict[str, MetadataValue[Any]]:
     return {
         "steps taken": MetadataValue.int(len(result.operations)),
-        "steps left to a person": MetadataValue.int(len(result.blocked)),
+        "steps left to you": MetadataValue.int(len(result.blocked)),
         "rows seeded": MetadataValue.int(result.seeded_rows),
         "duration (s)": seconds(result.seconds),
         "database created": MetadataValue.bool(result.created_database),
@@ -133,7 +133,7 @@ def _planned(plan: "MigrationPlan") -> dict[str, MetadataValue[Any]]:
     return {
         "outcome": MetadataValue.text(ONLY_PLANNED),
         "steps planned": MetadataValue.int(len(plan.operations)),
-        "steps left to a person": MetadataValue.int(len(plan.blocked)),
+        "steps left to you": MetadataValue.int(len(plan.blocked)),
         "steps": MetadataValue.md(_steps(plan)),
     }
 

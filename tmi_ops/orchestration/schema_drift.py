@@ -1,4 +1,4 @@
-"""A sensor that notices when the schema moves away from what TMI needs, whoever changed it."""
+"""A sensor that notices when the schema no longer matches what TMI needs, whoever changed it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _SHOWN = 3
 
 
 class Seen(BaseModel):
-    """The cursor. `digest` is of the findings that were seen last; `since`: when TMI's needs were first not met."""
+    """The cursor. `digest`: of the last findings; `since`: when the schema first had errors."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,7 +32,7 @@ class Seen(BaseModel):
 
 @dataclass(frozen=True)
 class DriftDecision:
-    """`validate`: the findings have changed, so the asset should show them. `alert` None: nothing is wrong."""
+    """`validate`: the findings have changed, so the asset should show them. `alert` None: no errors."""
 
     seen: Seen
     validate: bool
@@ -40,7 +40,7 @@ class DriftDecision:
 
 
 def decide_drift(findings: "Sequence[Deviation]", seen: Seen, now: datetime) -> DriftDecision:
-    """Pure: what changed findings lead to. Only errors, with which TMI fails, are told of."""
+    """Decide what changed findings lead to. Only errors, with which TMI fails, raise an alert. Pure."""
     from tmi_ops.alerts.alert import SCHEMA_DRIFT, Alert
     from tmi_ops.checks.finding import Severity
 
@@ -57,24 +57,24 @@ def decide_drift(findings: "Sequence[Deviation]", seen: Seen, now: datetime) -> 
         key=SCHEMA_DRIFT,
         severity=Severity.CRITICAL,
         summary=f"The schema is not what TMI needs ({len(errors)} errors)",
-        at_risk=f"TMI fails at what lacks, or stores what is not as declared. {named}{more}",
+        at_risk=f"TMI fails, or stores data that is not as declared. {named}{more}",
         since=since,
-        done="The schema is validated anew; nothing was changed.",
-        to_do="tmi-ops check shows all of it; tmi-ops migrate --plan says what would mend it",
+        done="The schema was validated; nothing was changed.",
+        to_do="tmi-ops check shows all findings; tmi-ops migrate --plan shows what would correct them",
     )
     return DriftDecision(after, digest != seen.digest, alert)
 
 
 def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Definitions:
-    """The sensor `schema_drift`, which validates the schema anew when the findings have changed."""
+    """The sensor `schema_drift`, which validates the schema when the findings have changed."""
 
     @sensor(
         name=here.called("schema_drift"),
         jobs=[job for job in capabilities.jobs or () if job.name == here.called(VALIDATION_JOB)],
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
         default_status=here.sensor_status,
-        description="Compares the live schema with what TMI needs. When the findings change, the asset "
-        "`schema/validation` is materialized anew; errors raise an alert, which ends when they are gone.",
+        description="Compares the live schema with what TMI needs. When the findings change, materializes "
+        "`schema/validation`. Errors raise an alert, which ends when they are gone.",
     )
     @here.given
     def schema_drift(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
@@ -93,10 +93,10 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
         if decision.alert is not None:
             desk.raise_alert(decision.alert)
         else:
-            desk.resolve(SCHEMA_DRIFT, "The schema is what TMI needs.")
+            desk.resolve(SCHEMA_DRIFT, "The schema matches what TMI needs.")
         cursor = decision.seen.model_dump_json()
         if not decision.validate:
-            return SensorResult(skip_reason="Nothing has changed since the last look.", cursor=cursor)
+            return SensorResult(skip_reason="The findings have not changed.", cursor=cursor)
         return SensorResult(
             run_requests=[RunRequest(run_key=_run_key(decision), job_name=here.called(VALIDATION_JOB))], cursor=cursor
         )
@@ -105,7 +105,7 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
 
 
 def _run_key(decision: DriftDecision) -> str:
-    # The same findings may come back after they were gone.
+    # The same findings may recur after they were gone.
     return f"{decision.seen.digest}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
 

@@ -1,4 +1,4 @@
-"""Everything that runs for one protected database, or for several side by side: wiring only."""
+"""The definitions of one protected database, or of several side by side: wiring only."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from tmi_ops.orchestration.wal import wal_definitions
 
 
 def environment_definitions(environment: str) -> Definitions:
-    """Everything that runs for one environment, by plain names. Nothing is connected to, and no secret is read."""
+    """The definitions of one environment, with plain names. Connects to nothing and reads no secret."""
     return Definitions.merge(definitions_of([protected(environment)]), Definitions(executor=EXECUTOR))
 
 
 def fleet_definitions(names: Iterable[str]) -> Definitions:
-    """Everything that runs for several, side by side: each by names of its own, their schedules shifted."""
+    """The definitions of several environments: names with the environment in them, schedules shifted."""
     served = [protected(name).at_place(number) for number, name in enumerate(names)]
     return Definitions.merge(definitions_of(served), Definitions(executor=EXECUTOR))
 
 
 def definitions_of(served: Sequence[Protected]) -> Definitions:
-    """Everything that runs for them; where its steps run is the code location's to say."""
+    """The definitions of these; the code location sets the executor."""
     return Definitions.merge(*(part for here in served for part in _parts(here)))
 
 
@@ -71,7 +71,7 @@ def _parts(here: Protected) -> list[Definitions]:
 
 
 def _of_the_cluster(here: Protected) -> list[Definitions]:
-    """Its databases share one base backup, one stream of WAL and one place in the store."""
+    """The databases of a cluster share its base backups, its WAL and its folder in the store."""
     return [
         base_backup_definitions(here),
         wal_definitions(here),

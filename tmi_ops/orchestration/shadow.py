@@ -1,7 +1,7 @@
-"""The shadow as an asset: how far the archive has been replayed, what stops it, what its rounds of checks found.
+"""The shadow as an asset: how far it has replayed the archive, what stops it, what its checks found.
 
-It lives outside of Dagster, as the receiver does. A sensor carries its word here, a minute apart at the least, so that
-a shadow that dies turns the asset stale by itself.
+It runs outside Dagster, as the receiver does. A sensor copies its reports here, at most once a minute, so that the
+asset turns stale when the shadow dies.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ JOB = "shadow"
 REPLAYS, SOUND = "replays", "sound"
 LOOK_EVERY = timedelta(minutes=1)
 LONGEST_RUN = timedelta(minutes=5)
-_NOBODY = "No shadow reports to the store. Run one as a service: `tmi-ops shadow run`."
+_NOBODY = "No shadow reports to the store. To run one as a service: `tmi-ops shadow run`."
 _Verdict = tuple[bool, str]
 
 
@@ -49,15 +49,17 @@ def shadow_definitions(here: Protected) -> Definitions:
     @asset(
         key=key,
         description=here.for_people(
-            "A server that lives from the store alone and replays the archive as it grows. The same by hand: "
+            "The shadow: a server that replays the archive as it grows, from the store alone. Command: "
             "`tmi-ops shadow status`."
         ),
         group_name="recovery",
         kinds={"postgres", "s3"},
         owners=OWNERS,
         check_specs=[
-            AssetCheckSpec(REPLAYS, asset=key, description="It reports, and nothing stops it."),
-            AssetCheckSpec(SOUND, asset=key, description="Its pages, relations and heartbeat chain are sound."),
+            AssetCheckSpec(REPLAYS, asset=key, description="The shadow reports and replays."),
+            AssetCheckSpec(
+                SOUND, asset=key, description="Pages, relations and heartbeat chain of the shadow are sound."
+            ),
         ],
         pool=pool(here, "shadow"),
     )
@@ -82,7 +84,7 @@ def shadow_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         JOB,
         selection=AssetSelection.assets(key),
-        description="Read what the shadow says.",
+        description="Read the shadow's last report.",
         tags=job_tags(here, Lane.WATCH, LONGEST_RUN),
     )
 
@@ -91,7 +93,7 @@ def shadow_definitions(here: Protected) -> Definitions:
         job=job,
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
         default_status=here.sensor_status,
-        description="Carries the shadow's word into the asset, once a minute at most. It begins no run.",
+        description="Records the shadow's reports in its asset, at most once a minute. Launches no runs.",
     )
     @here.given
     def shadow_watch(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
@@ -101,10 +103,8 @@ def shadow_definitions(here: Protected) -> Definitions:
             return SensorResult(skip_reason=skipped.because, cursor=context.cursor)
         written, verdict, events = looked_at(key, known, context.cursor)
         if not events:
-            return SensorResult(skip_reason=_NOBODY if known is None else "Its word is the one that is known.")
-        return SensorResult(
-            skip_reason="Its word was carried over.", cursor=f"{written}|{verdict}", asset_events=events
-        )
+            return SensorResult(skip_reason=_NOBODY if known is None else "No new report.")
+        return SensorResult(skip_reason="Recorded a new report.", cursor=f"{written}|{verdict}", asset_events=events)
 
     return Definitions(assets=[shadow], jobs=[job], sensors=[shadow_watch])
 
@@ -112,10 +112,10 @@ def shadow_definitions(here: Protected) -> Definitions:
 def looked_at(
     key: AssetKey, known: "KnownReport | None", cursor: str | None
 ) -> tuple[str, str, Sequence[AssetMaterialization | AssetCheckEvaluation]]:
-    """What is new: a materialization for a report that was not seen, evaluations where the verdict has changed.
+    """What is new: a materialization for a new report, check evaluations if their outcome has changed.
 
     Args:
-        cursor: `<time of the last report>|<its verdict>`.
+        cursor: `<time of the last report>|<checks that failed>`.
 
     Returns:
         The parts of the next cursor, and the events.
@@ -140,7 +140,7 @@ def looked_at(
 
 
 def _read(environment: Environment) -> "KnownReport | None":
-    """The shadow whose word counts; else the one that reported last."""
+    """The report of the shadow that counts; else the newest report."""
     from tmi_ops.shadow.reading import known_shadows
     from tmi_ops.shadow.report import prover_of
 
@@ -157,12 +157,12 @@ def _verdicts(known: "KnownReport | None") -> dict[str, _Verdict]:
     stopped = report.stopped_by
     damage = "; ".join(f"{one.name}: {one.detail}" for one in report.damage)
     if known.is_stale:
-        silent = f"The last report of {report.name} is of {report.written_at:%Y-%m-%d %H:%M:%S %Z}."
+        silent = f"{report.name} last reported at {report.written_at:%Y-%m-%d %H:%M:%S %Z}."
         return {REPLAYS: (False, silent), SOUND: (not damage, damage or silent)}
     said = f"{report.name} is {report.state}, at LSN {report.replayed_lsn}."
     return {
         REPLAYS: (stopped is None, said if stopped is None else stopped.what),
-        SOUND: (not damage, damage or "Nothing speaks against what it has replayed."),
+        SOUND: (not damage, damage or "No damage found."),
     }
 
 
@@ -181,7 +181,7 @@ def _metadata(known: "KnownReport | None") -> dict[str, MetadataValue[Any]]:
         "behind the archive (MB)": megabytes(report.behind),
         "base backup": MetadataValue.text(report.backup_id),
         "requests to the store": MetadataValue.int(sum(report.requests.values())),
-        "troubles": bullets((f"{one.kind}: {one.what}" for one in report.troubles), "none"),
+        "problems": bullets((f"{one.kind}: {one.what}" for one in report.troubles), "none"),
         "checks": bullets((f"{one.name}: {one.outcome}. {one.detail}" for one in report.checks), "none yet"),
     }
     if report.replayed_lsn is not None:
@@ -198,5 +198,5 @@ def _moments(written_at: datetime, verified_to: datetime | None) -> dict[str, Me
         return {}
     return {
         "verified to": MetadataValue.timestamp(verified_to),
-        "verified, before the report (s)": seconds((written_at - verified_to).total_seconds()),
+        "verified to, before the report (s)": seconds((written_at - verified_to).total_seconds()),
     }

@@ -1,4 +1,4 @@
-"""Orphans: what died halfway and belongs to nobody. A sensor notices them, a job sweeps them."""
+"""Orphans: leftovers of interrupted work. A sensor notices them, a job removes them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,9 +20,9 @@ def sweeping_definitions(here: Protected) -> Definitions:
     @op(
         name=here.called("sweep"),
         description=here.for_people(
-            "Ends multipart uploads of more than a week ago, removes folders without a manifest that nothing was "
-            "stored in for a day, and directories of drills that died here. The same by hand: `tmi-ops prune`, which "
-            "sweeps besides; a drill clears away its dead predecessors."
+            "Aborts multipart uploads older than a week, removes backup folders that have no manifest and were not "
+            "written to for a day, and removes directories of interrupted drills on this machine. Commands: "
+            "`tmi-ops prune` does this too, except for drill directories, which the next `tmi-ops drill` removes."
         ),
         # Retention removes the same, so they take turns.
         pool=pool(here, "retention"),
@@ -45,9 +45,9 @@ def sweeping_definitions(here: Protected) -> Definitions:
             directories = remove_abandoned(environment.settings.home / "scratch")
         context.add_output_metadata(
             {
-                "half-made backups": done.half_made,
+                "incomplete backups": done.half_made,
                 "unfinished uploads": done.uploads,
-                "directories of dead drills": len(directories),
+                "directories of interrupted drills": len(directories),
                 "freed (MB)": megabytes(done.freed),
             }
         )
@@ -55,7 +55,7 @@ def sweeping_definitions(here: Protected) -> Definitions:
     @job(
         name=here.called("sweep_orphans"),
         resource_defs=here.of_its_jobs,
-        description="Remove what died halfway and belongs to nobody.",
+        description="Remove leftovers of interrupted backups, uploads and drills.",
         tags=job_tags(here, Lane.UPKEEP, LONGEST_RUN),
         executor_def=EXECUTOR,
     )
@@ -67,8 +67,8 @@ def sweeping_definitions(here: Protected) -> Definitions:
         job=sweep_orphans,
         minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
         default_status=here.sensor_status,
-        description="Looks for unfinished uploads, half-made backups and directories of dead drills that are old "
-        "enough to belong to nobody, and has them swept.",
+        description="Looks for unfinished uploads, incomplete backups and directories of interrupted drills that are "
+        "old enough to be abandoned, and launches `sweep_orphans` to remove them.",
     )
     @here.given
     def orphan_sweeper(context: SensorEvaluationContext, environment: Environment) -> SensorResult:

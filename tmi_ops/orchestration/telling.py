@@ -1,4 +1,4 @@
-"""What Dagster shows people: each command in it says whose it is, whoever wrote it (`tmi_ops/typed.py`)."""
+"""Texts that Dagster shows: each command in them names the environment (`tmi_ops/typed.py`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Change = Callable[[str], str]
 
 
 def told(result: Any, change: Change) -> Any:
-    """What an asset, an op or a sensor returns, with the texts that people read changed; all else as it is."""
+    """What an asset, an op or a sensor returns, with `change` applied to the texts that people read."""
     if isinstance(result, MaterializeResult):
         return replace(
             result,
@@ -45,7 +45,7 @@ def told(result: Any, change: Change) -> Any:
 
 
 def tell_failure(error: BaseException, change: Change) -> None:
-    """Change the texts of a failure that a step raises."""
+    """Apply `change` to the texts of a failure that a step raises."""
     known = error.__cause__ if isinstance(error, RetryRequested) else error
     if isinstance(known, Failure):
         known.description = change(known.description or "") or None
@@ -53,7 +53,7 @@ def tell_failure(error: BaseException, change: Change) -> None:
 
 
 def told_metadata(metadata: Mapping[str, Any] | None, change: Change) -> dict[str, Any]:
-    """Texts, Markdown and tables changed."""
+    """The metadata with `change` applied to texts, Markdown and tables."""
     return {name: _told_value(value, change) for name, value in (metadata or {}).items()}
 
 

@@ -1,4 +1,4 @@
-"""The WAL archive as an asset: brought level with the server on schedule, and watched where a receiver does so."""
+"""The WAL archive as an asset: caught up on schedule, or only watched while a receiver streams."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 JOB = "wal_catch_up"
 LEVEL_CHECK = "within_the_rpo"
-# One that hangs is ended, and the next goes on where it stood.
+# A run that hangs is ended, and the next continues from where it was.
 LONGEST_RUN = timedelta(hours=1)
 
 
 class WalConfig(Config):
-    """How the archive is brought level."""
+    """How the archive catches up with the server."""
 
     slot: str | None = Field(
-        default=None, description="The replication slot, made where there is none; the environment's own unless given."
+        default=None, description="Replication slot; created if it does not exist. Default: the environment's slot."
     )
     accept_gap: bool = Field(
         default=False,
-        description="Go on although WAL between the archive's end and the slot's beginning is lost. Take a base backup "
-        "then.",
+        description="Continue although the WAL between the end of the archive and the start of the slot is lost. Take "
+        "a base backup afterwards.",
     )
 
 
@@ -63,13 +63,13 @@ def wal_definitions(here: Protected) -> Definitions:
             AssetCheckSpec(
                 name=LEVEL_CHECK,
                 asset=wal_key,
-                description="Everything the server had flushed up to a moment no older than the RPO is in the store.",
+                description="The store has all WAL that the server had flushed up to a moment no older than the RPO.",
             )
         ],
         description=here.for_people(
-            "The archived WAL: every change of the cluster, received over the replication protocol. A run brings it "
-            "level with the server; where `tmi-ops wal stream` does so all the time, a run only looks how far that one "
-            "is. The same by hand: `tmi-ops wal stream --catch-up`."
+            "The WAL archive: every change of the cluster, received over the replication protocol. A run catches up "
+            "with the server; while `tmi-ops wal stream` is running, a run only reports how far that receiver is. "
+            "Command: `tmi-ops wal stream --catch-up`."
         ),
     )
     @here.given
@@ -90,7 +90,7 @@ def wal_definitions(here: Protected) -> Definitions:
             except LeaseHeldError as held:
                 if held.lease is None:
                     raise
-                context.log.info(f"A receiver is at work: {held.lease.describe()}.")
+                context.log.info(f"A receiver is running: {held.lease.describe()}.")
                 seen = _seen(held.lease.describe(), held.lease.lsn, held.lease.timeline, held.lease.level_at)
                 return Materialized(metadata=seen, check_results=[_level(held.lease.level_at, rpo)])
         if received is None:  # nothing stops it here
@@ -100,7 +100,7 @@ def wal_definitions(here: Protected) -> Definitions:
     job = here.asset_job(
         JOB,
         selection=AssetSelection.assets(wal_key),
-        description="Bring the WAL archive level with the server.",
+        description="Catch the WAL archive up with the server.",
         tags=job_tags(here, Lane.ARCHIVE, LONGEST_RUN),
     )
     schedule = scheduled(
@@ -108,8 +108,8 @@ def wal_definitions(here: Protected) -> Definitions:
         "wal_catch_up_within_the_rpo",
         job,
         here.timetable.wal,
-        "the archive is brought level, so often that the RPO holds even when a run fails. With a receiver as a "
-        "service it only watches.",
+        "catches the WAL archive up with the server, so often that the RPO is met even if a run fails. While a "
+        "receiver is running, only watches it.",
         in_tick=lambda environment: _watched(environment, wal_key),
     )
     return Definitions(assets=[wal], jobs=[job], schedules=[schedule])
@@ -128,7 +128,7 @@ def _metadata(received: "ReceivedWal") -> dict[str, MetadataValue[Any]]:
 
 
 def _watched(environment: Environment, wal_key: AssetKey) -> Done | None:
-    """How far the receiver at work is; None: nobody is, so a run brings the archive level."""
+    """How far the running receiver is; None if none is running, so that a run must catch up."""
     facts = recent_facts(environment)
     receiver = facts.receiver
     if receiver is None or not receiver.at_work:
@@ -138,12 +138,12 @@ def _watched(environment: Environment, wal_key: AssetKey) -> Done | None:
         metadata=_seen(receiver.who, receiver.lsn, receiver.timeline, receiver.level_at),
         check_results=[_level(receiver.level_at, environment.settings.objectives.rpo)],
     )
-    return Done(f"{receiver.who} receives.", [result])
+    return Done(f"receiver {receiver.who} is running", [result])
 
 
 def _seen(who: str, lsn: str | None, timeline: int | None, level_at: datetime | None) -> dict[str, MetadataValue[Any]]:
     return {
-        "receiver at work": MetadataValue.text(who),
+        "receiver": MetadataValue.text(who),
         "archived to": MetadataValue.text(lsn or "not known yet"),
         "timeline": MetadataValue.int(timeline or 0),
         **_level_metadata(level_at),
@@ -161,11 +161,16 @@ def _level_metadata(level_at: datetime | None) -> dict[str, MetadataValue[Any]]:
 
 def _level(level_at: datetime | None, rpo: timedelta) -> AssetCheckResult:
     behind = None if level_at is None else datetime.now(UTC) - level_at
-    words = "nothing shows how far" if behind is None else f"{time_words(round(behind.total_seconds()))} ago"
+    rpo_text = time_words(rpo.total_seconds())
+    if behind is None:
+        said = f"Not known when the archive was last level with the server; the RPO is {rpo_text}."
+    else:
+        ago = time_words(round(behind.total_seconds()))
+        said = f"The archive was last level with the server {ago} ago; the RPO is {rpo_text}."
     return AssetCheckResult(
         check_name=LEVEL_CHECK,
         passed=behind is not None and behind <= rpo,
         severity=AssetCheckSeverity.ERROR,
-        description=f"The archive was level with the server: {words}. The RPO is {time_words(rpo.total_seconds())}.",
+        description=said,
         metadata={"RPO (s)": rpo.total_seconds(), **_level_metadata(level_at)},
     )

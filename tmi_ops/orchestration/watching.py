@@ -1,4 +1,4 @@
-"""Who guards the guards: each of them looks, too, whether everything that should run by itself runs, and tells."""
+"""Each guard also checks that all schedules and sensors tick, and alerts if one does not."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ ALERT = "automation"
 
 
 def stuck_automation(here: Protected) -> tuple[Finding, ...]:
-    """What should run by itself and does not. Nothing where Dagster keeps its records elsewhere than in PostgreSQL."""
+    """Critical findings about schedules, sensors and queues. None if Dagster's records are not in PostgreSQL."""
     if not os.environ.get("DAGSTER_PG_HOST"):
         return ()
     try:
         facts = read_automation_facts(os.environ, here.name)
     except psycopg.Error as error:
-        what = f"Dagster's records could not be asked: {type(error).__name__}"
+        what = f"Dagster's database could not be queried: {type(error).__name__}"
         return (Finding(Severity.CRITICAL, "records", what, advice=advise("tmi-ops doctor")),)
     findings = judge_automation(facts, here.automation.timezone)
     return tuple(one for one in findings if one.severity is Severity.CRITICAL)
 
 
 def tell_of_automation(settings: Settings, stuck: tuple[Finding, ...], since: datetime | None) -> None:
-    """An alert where it lasts; a daemon that has just been started is given time to look at everything once."""
+    """Alert if it lasts; a daemon that has just started gets time for a first tick of everything."""
     from tmi_ops.alerts.desk import AlertDesk
 
     now = datetime.now(UTC)
     if not stuck or since is None:
-        AlertDesk(settings).resolve(ALERT, "Everything that should run by itself does.")
+        AlertDesk(settings).resolve(ALERT, "All schedules, sensors and queues work.")
     elif now - since >= TICK_GRACE:
         AlertDesk(settings).raise_alert(automation_alert(stuck, since))
 
@@ -48,13 +48,13 @@ def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:
     from tmi_ops.alerts.alert import Alert
 
     first, more = stuck[0], len(stuck) - 1
-    others = f" And {more} more: tmi-ops doctor." if more else ""
+    others = f" {more} more: tmi-ops doctor." if more else ""
     return Alert(
         key=ALERT,
         severity=Severity.CRITICAL,
-        summary="What should run by itself does not",
-        at_risk=f"{first.what[0].upper()}{first.what[1:]}.{others} Backups, proofs or warnings may not come.",
+        summary="Dagster's automation is stuck",
+        at_risk=f"{first.what[0].upper()}{first.what[1:]}.{others} Backups, verifications or alerts may be missing.",
         since=since,
-        done="Nothing: a person is needed. The outside monitor is no longer told that all is well.",
+        done="Nothing; a person must act. The external monitor no longer gets pings.",
         to_do="; ".join(first.advice.steps) or "tmi-ops doctor",
     )

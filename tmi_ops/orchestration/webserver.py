@@ -1,11 +1,11 @@
-"""Dagster's webserver, for the names that we gave it alone: `python -m tmi_ops.orchestration.webserver`, same options.
+"""Dagster's webserver with an allowlist of host names: `python -m tmi_ops.orchestration.webserver`, same options.
 
-A code server that it started itself and that died is started anew. Dagster's own looks after those of a `grpc_server`
-entry alone: of the others every launch fails until somebody presses "Reload".
+It restarts code servers that it started itself and that died. Dagster's own webserver only reconnects to those of a
+`grpc_server` entry; with the others every launch fails until somebody presses "Reload".
 
-The webserver has no login and believes every request. A web page that an operator visits could name this machine by a
-name of its own (DNS rebinding), or send a form to it, and launch a run. So a request must name one of TMI_OPS_UI_HOSTS
-as its host, and, where a browser says from which page it comes, that page must be of one of them, too.
+The webserver has no login and accepts every request. A web page that an operator visits could reach this machine under
+another name (DNS rebinding), or send a form to it, and launch a run. So the Host of a request must be one of
+TMI_OPS_UI_HOSTS, and so must its Origin if the browser sends one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _App = Callable[[_Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[
 
 
 def allowed_hosts(said: str) -> frozenset[str]:
-    """The names by which the page may be called; those of this machine where nothing is said."""
+    """The allowed host names; those of this machine if none are given."""
     return frozenset(said.lower().replace(",", " ").split()) or frozenset(OF_THIS_MACHINE)
 
 
 def is_allowed(headers: Iterable[tuple[bytes, bytes]], hosts: frozenset[str]) -> bool:
-    """Whether a request calls us by one of our names, and comes from no other page."""
+    """Whether Host, and Origin if there is one, are allowed."""
     named = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
     origins = [value.decode("latin-1") for name, value in headers if name.lower() == b"origin"]
     if len(named) != 1 or _host(f"//{named[0]}") not in hosts:
@@ -46,7 +46,7 @@ def is_allowed(headers: Iterable[tuple[bytes, bytes]], hosts: frozenset[str]) ->
 
 
 class OwnNamesOnly:
-    """ASGI middleware that answers 403 to everything else, and says in every answer whose webserver it is."""
+    """ASGI middleware that answers 403 to other hosts, and marks every response with the instance."""
 
     def __init__(self, app: _App, hosts: frozenset[str], mark: str = "") -> None:
         self._app = app
@@ -66,15 +66,15 @@ class OwnNamesOnly:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            said = f"403: this is not a name of this server. Names are in {HOSTS}.\n".encode()
+            said = f"403: host name not allowed. Add it to {HOSTS}.\n".encode()
             headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(said)).encode())]
             await send({"type": "http.response.start", "status": 403, "headers": headers})
             await send({"type": "http.response.body", "body": said})
 
 
 def revive_code_servers(context: WorkspaceProcessContext) -> list[str]:
-    """Start code servers anew that this process started and that died, or that could not be started a while ago.
-    Returns their locations' names."""
+    """Restart code servers of this process that died, or that failed to start a while ago. Returns the names of their
+    locations."""
     from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
 
     revived = []
@@ -100,9 +100,9 @@ def _keep_alive(context: WorkspaceProcessContext) -> None:
         time.sleep(LOOK_EVERY_S)
         try:
             for name in revive_code_servers(context):
-                logging.getLogger(__name__).warning("The code server of %s had died; it was started anew.", name)
-        except Exception:  # the page must go on, and the next look tries again
-            logging.getLogger(__name__).exception("A code server that died could not be started anew.")
+                logging.getLogger(__name__).warning("The code server of %s had died and was restarted.", name)
+        except Exception:  # the webserver must go on, and the next look tries again
+            logging.getLogger(__name__).exception("A code server that died could not be restarted.")
 
 
 def main() -> None:

@@ -25,6 +25,6 @@ def shown_by(result: ExecuteInProcessResult) -> dict[str, Any]:
 
 def code_for(settings: Settings, job: str, looked: ExecuteInProcessResult) -> str:
     """What the command prints for the plan that a launch without a yes has named."""
-    (name,) = re.findall(r"recover code \w+ ([\w-]+)`", str(shown_by(looked)["confirm it with"]))
+    (name,) = re.findall(r"recover code \w+ ([\w-]+)`", str(shown_by(looked)["to confirm"]))
     now = datetime.now(UTC)
     return new_code(settings.home, looked_at(settings.home, settings.environment, job, name, now), now)

@@ -65,7 +65,7 @@ def all_is_well(settings: Settings) -> bool:
 
 def saw_all_well(daemon: Daemon) -> Tick | None:
     tick = newest(daemon)
-    return tick if tick and tick.said.startswith("Proven to be recoverable") else None
+    return tick if tick and tick.said.startswith("Latest verified recovery point") else None
 
 
 def told(hook: Webhook, words: str) -> str | None:

@@ -123,9 +123,9 @@ def test_only_one_target_is_taken_and_a_time_without_a_zone_is_utc() -> None:
     assert target.time is not None
     assert target.time.isoformat() == "2026-11-24T03:44:13+00:00"
     assert DrillConfig(seed=4).target() is None
-    with pytest.raises(SettingsError, match="more than one target"):
+    with pytest.raises(SettingsError, match="More than one target"):
         DrillConfig(to_lsn="0/3000148", latest=True).target()
-    with pytest.raises(SettingsError, match="more than one target"):
+    with pytest.raises(SettingsError, match="More than one target"):
         DrillConfig(latest=True, seed=3).target()
     with pytest.raises(SettingsError, match="is not a time"):
         DrillConfig(to_time="yesterday").target()

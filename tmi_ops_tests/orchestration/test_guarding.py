@@ -71,7 +71,7 @@ def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that
     (event,) = met.asset_events
     assert isinstance(event, AssetCheckEvaluation)
     assert event.passed
-    assert "All was well" in passed_over("rpo_guard", met.cursor), "the next look waits"
+    assert "Met at the last check" in passed_over("rpo_guard", met.cursor), "the next look waits"
     # The outside monitor hears of every look: three while the promise was broken, one when it was kept.
     assert [request.path for request in monitor.requests] == ["/alive/fail"] * 3 + ["/alive"]
     assert monitor.requests[-1].body == met.skip_reason.skip_message

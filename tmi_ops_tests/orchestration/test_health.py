@@ -110,9 +110,9 @@ def test_an_area_shows_numbers_that_plot_rates_since_the_last_run_a_table_and_th
     table = shown["vacuum"]["probes"]
     assert isinstance(table, TableMetadataValue)
     assert [record.data["probe"] for record in table.records][:2] == ["autovacuum", "analyze"]
-    assert "ALTER SYSTEM SET autovacuum = on;" in str(shown["vacuum"]["what helps"].value)
+    assert "ALTER SYSTEM SET autovacuum = on;" in str(shown["vacuum"]["advice"].value)
     assert "off: a crash of the host" in str(shown["wal_and_replication"]["probes"])
-    assert shown["wal_and_replication"]["in one line"].value != "All is well."
+    assert shown["wal_and_replication"]["summary"].value != "No problems."
 
 
 def test_one_area_can_be_looked_at_alone(run: Run) -> None:

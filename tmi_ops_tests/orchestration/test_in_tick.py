@@ -69,10 +69,10 @@ def test_a_beat_is_written_without_a_run(as_variables: Settings, instance: Dagst
     done = tick(instance, "heartbeat_within_the_rpo")
     assert not done.run_requests
     written = (read_chain(as_variables.postgres) or [])[len(before) :]
-    assert [f"Done without a run: beat {one.id}" for one in written] == [done.skip_message]
+    assert [f"Done without a run: heartbeat {one.id}" for one in written] == [done.skip_message]
     metadata = shown(instance, key("recovery", "heartbeat"))
     assert metadata is not None
-    assert metadata["beat"] == IntMetadataValue(written[0].id)
+    assert metadata["heartbeat"] == IntMetadataValue(written[0].id)
     assert metadata["hash"] == TextMetadataValue(written[0].hash)
     assert [record.is_open for record in desk.records()] == [False]
 
@@ -91,7 +91,7 @@ def test_the_objectives_are_measured_without_a_run(as_variables: Settings, insta
     for name in ("rpo", "rto"):
         metadata = shown(instance, key("objectives", name))
         assert metadata is not None
-        assert metadata["verdict"] == TextMetadataValue("breached")
+        assert metadata["status"] == TextMetadataValue("breached")
         met, why = verdict(instance, key("objectives", name), "objective_met")
         assert not met
         assert metadata["reason"] == TextMetadataValue(str(why))

@@ -34,10 +34,10 @@ def test_the_job_protect_turns_an_empty_database_into_a_proven_backup(run_job: R
     ((manifest, verdict),) = ((entry.manifest, entry.verdict) for entry in list_backups(store))
     assert verdict is not None
     assert verdict.outcome == "proven"
-    assert metadata(result, "schema", "migration")["steps left to a person"] == 0
+    assert metadata(result, "schema", "migration")["steps left to you"] == 0
     assert metadata(result, "schema", "validation")["tables"] == 52
     assert metadata(result, "backup", "logical")["backup"] == manifest.backup_id
-    assert metadata(result, "backup", "logical_verified")["verdict"] == "proven"
+    assert metadata(result, "backup", "logical_verified")["outcome"] == "proven"
     assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
 
 

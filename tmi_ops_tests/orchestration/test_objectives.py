@@ -31,7 +31,7 @@ def test_an_unprotected_database_fails_both_checks_and_says_what_would_help(
     result = run_job("objectives")
     assert result.success
     rpo, rto = shown(result, "rpo"), shown(result, "rto")
-    assert rpo["verdict"] == TextMetadataValue("breached")
+    assert rpo["status"] == TextMetadataValue("breached")
     assert rpo["cheapest cure"] == TextMetadataValue("take a logical backup: tmi-ops backup logical")
     assert "achieved RPO (s)" not in rpo
     assert rto["reason"] == TextMetadataValue("There is nothing to restore from.")
@@ -48,7 +48,7 @@ def test_after_a_proven_backup_the_numbers_that_plot_stand_beside_the_promises(r
     assert run_job("protect").success
     result = run_job("objectives")
     rpo, rto = shown(result, "rpo"), shown(result, "rto")
-    assert rpo["verdict"] == TextMetadataValue("met")
+    assert rpo["status"] == TextMetadataValue("met")
     for name in (
         "achieved RPO (s)",
         "objective (s)",

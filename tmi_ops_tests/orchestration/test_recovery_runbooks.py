@@ -97,7 +97,7 @@ def test_a_confirmed_job_recovers_and_shows_the_time_of_each_step(
     looked = run_job(job, config_of(job, **asked))
     planned = shown_by(looked)
     assert [record.data["step"] for record in planned["plan"].records][:2] == ["restore", "provision"]
-    assert "nothing was touched" in planned["outcome"]
+    assert "nothing was changed" in planned["outcome"]
     assert not into.exists()
     assert list_runs(settings, store, SilentReport()) == []
     try:

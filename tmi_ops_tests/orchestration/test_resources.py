@@ -107,4 +107,4 @@ def test_a_run_that_repeats_one_that_was_given_up_too_early_does_not_work_beside
     assert begin(parent_lives=False).success
     beside = begin(parent_lives=True)
     assert not beside.success
-    assert any("is still at work" in repr(event.event_specific_data) for event in beside.all_events)
+    assert any("is still running" in repr(event.event_specific_data) for event in beside.all_events)

@@ -49,8 +49,8 @@ def test_the_plan_is_a_table_with_a_reason_for_everything_and_the_numbers_can_be
     assert isinstance(plan, TableMetadataValue)
     rows = {str(row.data["what"]): row.data for row in plan.records}
     assert set(rows) == {held, proven}
-    assert all(row["outcome"] == "keep" and row["why"] for row in rows.values())
-    assert "held: the auditors want it" in str(rows[held]["why"])
+    assert all(row["outcome"] == "keep" and row["reason"] for row in rows.values())
+    assert "held: the auditors want it" in str(rows[held]["reason"])
     assert metadata["kept backups"] == IntMetadataValue(2)
     assert metadata["removed backups"] == IntMetadataValue(0)
     (check,) = result.get_asset_check_evaluations()
@@ -65,7 +65,7 @@ def test_what_the_policy_no_longer_wants_is_gone_after_a_run_and_still_there_aft
     store.put_bytes(forgotten, b"half made")
     planned = run({"dry_run": True})
     assert planned.success
-    assert "Only planned" in str(shown(planned)["in one line"])
+    assert "Only planned" in str(shown(planned)["summary"])
     assert store.size(forgotten)
 
 

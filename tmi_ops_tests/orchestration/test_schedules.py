@@ -47,4 +47,4 @@ def test_while_a_run_waits_for_its_turn_its_schedule_begins_no_other(
     with build_schedule_context(instance=instance) as context:
         tick = environment_definitions(ENVIRONMENT).resolve_schedule_def(schedule).evaluate_tick(context)
     assert bool(tick.run_requests) is begins
-    assert ("still waits for its turn" in (tick.skip_message or "")) is not begins
+    assert ("is still queued" in (tick.skip_message or "")) is not begins

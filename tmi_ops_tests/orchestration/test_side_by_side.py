@@ -138,7 +138,7 @@ def test_a_sensor_looks_with_its_own_settings(fleet: Definitions, file: Path) ->
     ) as context:
         said = fleet.resolve_sensor_def("shop__shadow_watch")(context)
     assert isinstance(said, SensorResult)
-    assert re.search(r"could not look: .*s3://backups/tmi-ops/shop|could not look: .*127\.0\.0\.1:9", str(said))
+    assert re.search(r"Skipped: .*s3://backups/tmi-ops/shop|Skipped: .*127\.0\.0\.1:9", str(said))
 
 
 def test_an_asset_grows_stale_as_it_does_alone(fleet: Definitions) -> None:
