@@ -1,1 +1,1 @@
-"""Does what should run by itself run? Dagster's records, read without Dagster, and judged."""
+"""Whether Dagster's schedules, sensors and queues work: its database, read without Dagster, and judged."""

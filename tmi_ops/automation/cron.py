@@ -1,6 +1,6 @@
-"""The next moment of a cron expression of five fields, in a time zone. Pure.
+"""The next time of a cron expression of five fields, in a time zone. Pure.
 
-Source: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html: where both day of month and day of week
+Source: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/crontab.html: if both day of month and day of week
 are restricted, either is enough.
 """
 
@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-# The rarest day, the 29th of February on a given weekday, comes within 40 years; nothing of ours is so rare.
+# 29 February on a given weekday may be 40 years away, but none of our crons is that rare.
 _DAYS_LOOKED_AT = 366 * 4
 _SUNDAY_AGAIN = 7
 
 
 def next_time(crons: Sequence[str], after: datetime, timezone: str) -> datetime | None:
-    """The first moment after `after` (aware) that any of the expressions means; None where there is none for years.
+    """The first time after `after` (aware) of any of the expressions; None if there is none for years.
 
     Raises:
-        ValueError: an expression that is not one.
+        ValueError: an expression is malformed.
     """
     found = [moment for cron in crons if (moment := _next(cron, after.astimezone(ZoneInfo(timezone)))) is not None]
     return min(found, default=None)
@@ -29,7 +29,7 @@ def next_time(crons: Sequence[str], after: datetime, timezone: str) -> datetime 
 def _next(cron: str, after: datetime) -> datetime | None:
     parts = cron.split()
     if len(parts) != len(_FIELDS):
-        raise ValueError(f"{cron!r} has not five fields")
+        raise ValueError(f"{cron!r} does not have five fields")
     minutes, hours, days, months, weekdays = (
         _numbers(part, low, high, cron) for part, (low, high) in zip(parts, _FIELDS, strict=True)
     )
@@ -54,9 +54,9 @@ def _numbers(field: str, low: int, high: int, cron: str) -> set[int]:
         span, _, step = part.partition("/")
         first, _, last = (f"{low}-{high}" if span == "*" else span).partition("-")
         if not (first.isdigit() and (last or first).isdigit() and (step or "1").isdigit()):
-            raise ValueError(f"{cron!r} holds {part!r}, which is no number, range or step")
+            raise ValueError(f"{cron!r} contains {part!r}, which is not a number, range or step")
         end = high if step and not last else int(last or first)
         if not low <= int(first) <= end <= high or int(step or "1") == 0:
-            raise ValueError(f"{cron!r} holds {part!r}, which is out of range")
+            raise ValueError(f"{cron!r} contains {part!r}, which is out of range")
         found |= set(range(int(first), end + 1, int(step or "1")))
     return found

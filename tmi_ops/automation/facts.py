@@ -1,4 +1,4 @@
-"""What Dagster's records say of one environment, each thing reduced to what matters. Ages are by the records' clock."""
+"""What Dagster's database says about one environment. Times are by the clock of that database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What looks or begins by itself."""
+    """Whether an instigator is a schedule or a sensor."""
 
     SCHEDULE = "schedule"
     SENSOR = "sensor"
@@ -16,7 +16,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Daemon:
-    """A thread of Dagster's daemon. `error`: what it said last, where it fails."""
+    """A thread of Dagster's daemon. `error`: its last error, if it fails."""
 
     name: str
     reported_at: datetime
@@ -25,7 +25,7 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Tick:
-    """A look of a sensor, or a time at which a schedule was due. `error`: why it failed; empty where it did not."""
+    """A tick of a sensor or a schedule. `error`: why it failed; empty if it did not."""
 
     at: datetime
     error: str = ""
@@ -37,7 +37,7 @@ class Instigator:
 
     Attributes:
         crons: when a schedule is due.
-        every: how often a sensor looks; None: not told.
+        every: how often a sensor ticks; None: unknown.
         since: when it was switched on, or first seen.
         last: its newest tick; None: there was none, or it is no longer kept.
     """
@@ -53,7 +53,7 @@ class Instigator:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A run that has not begun."""
+    """A run that has not started."""
 
     run_id: str
     job: str
@@ -62,7 +62,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Held:
-    """A place in a pool that a run holds although it is over, or was never heard of."""
+    """A pool slot held by a run that has ended or does not exist."""
 
     pool: str
     run_id: str
@@ -70,7 +70,8 @@ class Held:
 
 @dataclass(frozen=True)
 class AutomationFacts:
-    """All of it. `now`: by the records' own clock. `unrepeated`: failed runs that Dagster meant to repeat."""
+    """Everything that was read. `now`: by the database's clock. `unrepeated`: failed runs that Dagster should have
+    retried."""
 
     now: datetime
     daemons: tuple[Daemon, ...] = ()

@@ -1,4 +1,4 @@
-"""Reads Dagster's records: plain SQL, for Dagster's own programs may be down."""
+"""Reads Dagster's database with plain SQL, because Dagster's own programs may be down."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ WHERE s.run_id IS NOT NULL AND s.concurrency_key LIKE %s
 
 
 def read_automation_facts(dagster: Mapping[str, str], environment: str) -> AutomationFacts:
-    """Look at everything once.
+    """Read everything once.
 
     Args:
         dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB.
 
     Raises:
-        psycopg.Error: the records could not be opened, or are not Dagster's.
+        psycopg.Error: the database could not be opened, or is not Dagster's.
     """
     with psycopg.connect(
         host=dagster["DAGSTER_PG_HOST"],
@@ -68,7 +68,7 @@ def read_automation_facts(dagster: Mapping[str, str], environment: str) -> Autom
 
 
 def facts_of(records: psycopg.Connection[Any], environment: str) -> AutomationFacts:
-    """As `read_automation_facts`, over an open connection."""
+    """Like `read_automation_facts`, with an open connection."""
     row = records.execute(_NOW).fetchone()
     now = _utc(row[0]) if row else datetime.now(UTC)
     return AutomationFacts(
@@ -84,8 +84,8 @@ def facts_of(records: psycopg.Connection[Any], environment: str) -> AutomationFa
 
 
 def is_of(body: Mapping[str, Any], environment: str) -> bool:
-    """Several environments may share one Dagster: in one code location, told apart by their names, or each in one of
-    its own that is called as it is."""
+    """Whether an instigator belongs to the environment. Several may share one Dagster: in one code location, with the
+    environment in each name, or in a code location each, named like the environment."""
     repository = body.get("origin", {}).get("external_repository_origin", {})
     if (ours := is_called_for(name_of(body), environment)) is not None:
         return ours
@@ -113,7 +113,7 @@ def _instigators(records: psycopg.Connection[Any], environment: str, now: dateti
         last = None if ticked_at is None else Tick(_utc(ticked_at), _tick_error(tick_status, tick_body))
         looked = max(data.get("last_tick_timestamp") or 0.0, data.get("last_tick_start_timestamp") or 0.0)
         if looked:
-            # Looks that led to nothing are forgotten after a while; when the last one was is kept in the state.
+            # Ticks that were skipped are removed after a while; the time of the last one is kept in the state.
             last = Tick(datetime.fromtimestamp(looked, UTC), last.error if last else "")
         yield Instigator(
             name=name_of(body),
@@ -166,5 +166,5 @@ def _one_line(said: str) -> str:
 
 
 def _utc(moment: datetime) -> datetime:
-    """As Dagster writes it: without a zone, in UTC."""
+    """A time as Dagster writes it: in UTC, without a time zone."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

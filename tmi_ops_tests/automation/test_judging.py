@@ -38,8 +38,8 @@ def test_a_daemon_that_is_silent_is_the_one_thing_that_is_told(ago: timedelta, s
     missed = ticked(NIGHTLY, NOW - 3 * DAY)
     facts = replace(missed, daemons=tuple(replace(one, reported_at=NOW - ago) for one in WELL.daemons))
     assert any("has not reported for" in what for what in said(facts)) is silent
-    assert (len(said(facts)) == 1 and "schedule" not in said(facts)[0]) is silent
-    assert said(AutomationFacts(NOW)) == ["Dagster's daemon has never reported: nothing of this will begin"]
+    assert (len(said(facts)) == 1 and "the schedule" not in said(facts)[0]) is silent
+    assert said(AutomationFacts(NOW)) == ["Dagster's daemon has never reported: no schedule or sensor will run"]
 
 
 def test_one_thread_of_the_daemon_that_hangs_or_fails_is_named() -> None:
@@ -109,7 +109,7 @@ def test_a_look_that_failed_is_told_with_when_and_its_error() -> None:
 def test_what_a_clock_that_ran_ahead_has_silenced_is_told_with_the_way_out(one: Instigator) -> None:
     (finding,) = judge_automation(ticked(one, NOW + 365 * DAY), "UTC")
     assert finding.severity is Severity.CRITICAL
-    assert "lies in the future" in finding.what
+    assert "is in the future" in finding.what
     assert "DELETE FROM job_ticks" in finding.advice.sql[0]
 
 
@@ -119,7 +119,7 @@ def test_a_run_may_wait_until_the_next_of_its_job_would_be_due(waited: timedelta
         ticked(NIGHTLY, NOW.replace(hour=2, minute=0)), waiting=(Waiting("0123456789", "logical_backup", NOW - waited),)
     )
     assert pace_of(facts, "logical_backup", "UTC") == DAY
-    assert ("run 01234567 of logical_backup has waited" in " ".join(said(facts))) is told
+    assert ("run 01234567 of logical_backup has been queued" in " ".join(said(facts))) is told
 
 
 def test_a_run_of_a_job_that_comes_often_may_not_wait_long_and_no_run_waits_for_ever() -> None:
@@ -134,13 +134,13 @@ def test_a_run_of_a_job_that_comes_often_may_not_wait_long_and_no_run_waits_for_
 @pytest.mark.parametrize(("number", "told"), [(3, False), (4, True)])
 def test_a_queue_that_grows_is_told(number: int, told: bool) -> None:
     facts = replace(WELL, waiting=tuple(Waiting(f"{n}" * 8, "heartbeat", NOW) for n in range(number)))
-    assert (f"{number} runs of heartbeat wait for their turn" in said(facts)) is told
+    assert (f"{number} runs of heartbeat are queued" in said(facts)) is told
 
 
 @pytest.mark.parametrize(("ago", "told"), [(10 * MINUTE, False), (11 * MINUTE, True)])
 def test_a_run_that_was_to_be_repeated_and_was_not_is_told(ago: timedelta, told: bool) -> None:
     facts = replace(WELL, unrepeated=(Waiting("0123456789", "base_backup", NOW - ago),))
-    assert ("was not repeated" in " ".join(said(facts))) is told
+    assert ("was not retried" in " ".join(said(facts))) is told
 
 
 def test_a_place_in_a_pool_that_outlived_its_run_is_told_with_the_way_out() -> None:
