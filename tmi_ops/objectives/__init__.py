@@ -1,9 +1,9 @@
-"""Are we safe? RPO and RTO: what is recoverable right now, how long it would take, and what each promise is worth.
+"""RPO and RTO: what is recoverable now, how long that would take, and whether the objectives are met.
 
-1. `reading.py`: `read_recoverability(settings, store, now)` reads store and, where it can be asked, the server, once.
-2. `rpo.py`: `judge_rpo(facts, objectives)`, `rto.py`: `forecast_rto`, `stream.py`: `judge_stream` decide. Pure.
-3. `history.py`: `record_reading(store, facts, rpo)` keeps what was read; `worst_over` tells the worst of the past.
-4. Each judgement has a `standing` (met, at risk, breached, unknown), a reason in plain words, and `cures`, the cheapest
-   first (`cures.py`): what the command prints and the sensors do.
-5. `timetable.py`: `plan_timetable(objectives)` says how often everything must run for that.
+1. `reading.py`: `read_recoverability(settings, store, now)` reads the store and, if it answers, the server, once.
+2. `rpo.py`: `judge_rpo(facts, objectives)`, `rto.py`: `forecast_rto`, `stream.py`: `judge_stream` judge. Pure.
+3. `history.py`: `record_reading(store, facts, rpo)` records the RPO; `worst_over` gives the worst of the past.
+4. Each result has a `standing` (met, at risk, breached, unknown), a reason in a sentence, and `cures`, the cheapest
+   first (`cures.py`): the command prints them and the sensors start them.
+5. `timetable.py`: `plan_timetable(objectives)` says how often everything must run.
 """

@@ -1,17 +1,16 @@
-"""What is done about a judgement that is not good: which cure to begin, what to tell whom, what to remember. Pure.
+"""What to do if an objective is not met: which cure to start, whether to alert, what to remember. Pure.
 
-1. Met: nothing is begun; an alert that is open ends with what helped.
-2. Otherwise the cheapest cure that needs no person is begun, once: its key names the trouble and the attempt. It has
-   `Pace.cooldown` to help, twice as long each time it is tried again; then the least tried of the cures is next.
-   What is at work already has its time as well, whoever began it, but only where it can help.
-3. An open alert says what is so now: it ends when the trouble it told of is over, though another may have begun.
-4. People are told of a breach at once. Of a risk they are told when nothing can be begun, or when everything that can
-   has been tried and has had its time.
-5. What could not be read is told of, too: not to know is a risk that grows into a breach within the objective.
-6. Where all was well, the next look is `sensor_interval` later; otherwise as soon as Dagster comes again, so that an
-   alert does not outlive its trouble.
-The memory is what Dagster keeps as a sensor's cursor; a lost one costs a repeated cure and nothing else. Moments in it
-that lie in the future are of a clock that was wrong: they count as now.
+1. Met: start nothing; resolve an open alert with what helped.
+2. Otherwise start the cheapest automatic cure, once: its key names the problem and the attempt. It has
+   `Pace.cooldown` to help, twice as long at each further attempt; then the least tried cure is next. A cure that
+   already runs has that time too, whoever started it, but only if it can help.
+3. An open alert describes the present: it is resolved when its problem is over, though another may have begun.
+4. Alert of a breach at once; of a risk when nothing can be started, or when every automatic cure was tried and has had
+   its time.
+5. Alert if facts cannot be read, too: unknown is a risk, and becomes critical once it lasts longer than the objective.
+6. After met, check again after `sensor_interval`; otherwise at the next tick, so that an alert ends with its problem.
+The memory is the sensor's cursor in Dagster; losing it costs a repeated cure and nothing else. Times in it that lie in
+the future come from a wrong clock and count as now.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 
 LONGEST_COOLDOWN_FACTOR = 64
-# A cure needs some time to help, however short the objective.
+# A cure needs some time, however short the objective is.
 SHORTEST_COOLDOWN = timedelta(seconds=30)
 
 
 class Topic(StrEnum):
-    """What is judged; the key of its alert."""
+    """What a guard watches; the key of its alert."""
 
     RPO = "rpo"
     RTO = "rto"
@@ -44,7 +43,7 @@ class Topic(StrEnum):
 
 
 class Judged(Protocol):
-    """What every judgement of `rpo.py`, `rto.py`, `stream.py` and `dumps.py` has."""
+    """What the readings of `rpo.py`, `rto.py`, `stream.py` and `dumps.py` have in common."""
 
     @property
     def standing(self) -> Standing: ...
@@ -55,7 +54,7 @@ class Judged(Protocol):
 
 
 class Attempt(BaseModel):
-    """How often a cure was begun in this trouble, and when last."""
+    """How often a cure was started for this problem, and when last."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,9 +63,9 @@ class Attempt(BaseModel):
 
 
 class Memory(BaseModel):
-    """What one look leaves for the next. `since`: when the trouble began; None: there is none. `at_work`: since when,
-    in this trouble, a cure was seen at work at every look. `stuck_since`: of what should run by itself. `looked_at`:
-    when this look was."""
+    """What one tick leaves for the next. `since`: when the problem began; None: there is none. `at_work`: since when a
+    cure was running at every tick of this problem. `stuck_since`: since when automation is stuck. `looked_at`: the time
+    of the tick."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -80,19 +79,19 @@ class Memory(BaseModel):
 
     @classmethod
     def of(cls, cursor: str | None) -> Memory:
-        """A cursor of an older version, or none, is an empty memory."""
+        """The memory in a cursor; empty if there is none or it cannot be read."""
         try:
             return cls.model_validate_json(cursor or "{}")
         except ValueError:
             return cls()
 
     def is_well_since(self, now: datetime, interval: timedelta) -> bool:
-        """Whether all was well at the last look, less than `interval` ago: nothing need be looked at yet."""
+        """Whether the objective was met at the last check, less than `interval` ago, so that no check is due."""
         in_trouble = self.standing is not Standing.MET or self.unread_since or self.stuck_since
         return not in_trouble and self.looked_at is not None and timedelta(0) <= now - self.looked_at < interval
 
     def as_of(self, now: datetime) -> Memory:
-        """Without the future."""
+        """With times in the future replaced by now."""
         return self.model_copy(
             update={
                 "since": self.since and min(self.since, now),
@@ -109,20 +108,20 @@ class Memory(BaseModel):
 
 @dataclass(frozen=True)
 class Pace:
-    """How patient the acting is. `cooldown`: what a cure has to help before it, or another, is begun again."""
+    """`cooldown`: the time a cure has to help before it, or another, is started."""
 
     cooldown: timedelta
     objective: timedelta
 
     @classmethod
     def of(cls, objective: timedelta) -> Pace:
-        """A third of the objective: two more cures fit into it."""
+        """A third of the objective, so that two more cures fit into it."""
         return cls(max(objective / 3, SHORTEST_COOLDOWN), objective)
 
 
 @dataclass(frozen=True)
 class Order:
-    """A cure to begin now. The same key twice is the same order."""
+    """A cure to start now. The same key twice is the same order."""
 
     cure: Cure
     key: str
@@ -130,14 +129,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one look leads to.
+    """What one tick leads to.
 
     Args:
         said: all of it in one line.
-        standing: as judged; None: nothing could be read.
-        alert: what people are told.
-        amended: nobody need be told, but an alert that is still open says this from now on.
-        resolution: what an alert told of is over, and what helped.
+        standing: the status; None: nothing could be read.
+        alert: the alert to raise.
+        amended: no alert to raise, but an open one is updated to this.
+        resolution: why an open alert ends, and what helped.
     """
 
     memory: Memory
@@ -152,10 +151,10 @@ class Decision:
 def decide(
     topic: Topic, judged: Judged, memory: Memory, now: datetime, pace: Pace, running: Collection[Action] = ()
 ) -> Decision:
-    """What to do about a judgement.
+    """Decide what to do.
 
     Args:
-        running: cures that are at work or wait for their turn.
+        running: cures that run or are queued.
     """
     if judged.standing is Standing.MET:
         after = Memory(standing=judged.standing)
@@ -178,7 +177,7 @@ def decide(
 
 
 def decide_unread(topic: Topic, problem: str, hint: str, memory: Memory, now: datetime, pace: Pace) -> Decision:
-    """What to do where nothing could be read, and so nothing judged."""
+    """Decide what to do if the facts could not be read."""
     memory = memory.as_of(now)
     since = memory.unread_since or now
     blind_too_long = now - since > pace.objective
@@ -186,13 +185,13 @@ def decide_unread(topic: Topic, problem: str, hint: str, memory: Memory, now: da
     alert = Alert(
         key=topic.value,
         severity=Severity.CRITICAL if blind_too_long else Severity.WARNING,
-        summary=f"What can be recovered is not known ({topic.upper()})",
-        at_risk=f"{problem} Nobody can tell how much would be lost, were the server lost now.",
+        summary=f"Recoverability is unknown ({topic.upper()})",
+        at_risk=f"{problem} It is not known how much would be lost if the server were lost now.",
         since=since,
-        done="Nothing: nothing can be decided without reading.",
+        done="Nothing: no cure can be chosen without these facts.",
         to_do=hint or "tmi-ops doctor",
     )
-    return Decision(after, f"could not be read: {problem}", None, alert=alert)
+    return Decision(after, f"unknown: {problem}", None, alert=alert)
 
 
 def _order(topic: Topic, judged: Judged, memory: Memory, now: datetime, pace: Pace) -> Order | None:
@@ -206,14 +205,14 @@ def _order(topic: Topic, judged: Judged, memory: Memory, now: datetime, pace: Pa
 
 
 def _automatic(judged: Judged) -> list[Cure]:
-    """Cures that need no person; none where the database must be reached before any of them could work."""
+    """Cures that need no person; none if the database must be reachable first."""
     if any(cure.action is Action.REACH_DATABASE for cure in judged.cures):
         return []
     return [cure for cure in judged.cures if cure.action.is_automatic]
 
 
 def _must_wait(cure: Cure, judged: Judged, memory: Memory, now: datetime, pace: Pace) -> bool:
-    """Whether what is at work, or was begun last, has not yet had its time to help."""
+    """Whether the cure that runs, or was started last, still has time to help."""
     if any(now - since < pace.cooldown for since in memory.at_work.values()):
         return True
     begun = [attempt.at for action, attempt in memory.attempts.items() if action in _helping(judged)]
@@ -224,8 +223,8 @@ def _must_wait(cure: Cure, judged: Judged, memory: Memory, now: datetime, pace: 
 
 
 def _helping(judged: Judged) -> frozenset[Action]:
-    """What may still end the trouble: its cures. While WAL is caught up with, a receiver is at work, and so to catch up
-    is no longer among them: where WAL helps at all, it is waited for all the same.
+    """The actions that may end the problem. A catch-up counts as a running receiver, which removes it from the cures;
+    it is still waited for if WAL can help.
     """
     cures = frozenset(cure.action for cure in judged.cures)
     return cures | {Action.CATCH_UP_WAL} if Action.START_RECEIVER in cures else cures
@@ -251,7 +250,7 @@ def _is_told(judged: Judged, memory: Memory, now: datetime, pace: Pace) -> bool:
 
 
 def _alert(topic: Topic, judged: Judged, memory: Memory, order: Order | None) -> Alert:
-    if memory.since is None:  # there is trouble, so it began
+    if memory.since is None:
         raise AssertionError
     breached = judged.standing is Standing.BREACHED
     return Alert(
@@ -268,31 +267,31 @@ def _alert(topic: Topic, judged: Judged, memory: Memory, order: Order | None) ->
 _SUBJECTS = {
     Topic.RPO: "The recovery point objective",
     Topic.RTO: "The recovery time objective",
-    Topic.STREAM: "The stream of WAL into the archive",
-    Topic.DUMPS: "The proof of the database's logical backups",
+    Topic.STREAM: "WAL archiving",
+    Topic.DUMPS: "The age of the newest verified logical backup",
 }
 
 
 def _done(memory: Memory, order: Order | None) -> str:
     if order is not None:
-        return f"tmi_ops begins now: {order.cure.action.value}."
+        return f"Starting now: {order.cure.action.label}."
     if memory.at_work:
-        return f"At work: {', '.join(sorted(action.value for action in memory.at_work))}."
+        return f"Running: {', '.join(sorted(action.label for action in memory.at_work))}."
     if memory.attempts:
         tried = ", ".join(
-            f"{action.value} ({attempt.times}x, last {attempt.at:%H:%M:%S} UTC)"
+            f"{action.label} ({attempt.times}x, last {attempt.at:%H:%M:%S} UTC)"
             for action, attempt in memory.attempts.items()
         )
         return f"Tried: {tried}."
-    return "Nothing: a person is needed."
+    return "Nothing; a person must act."
 
 
 def _to_do(judged: Judged) -> str:
     if not judged.cures:
-        return "See what it says: tmi-ops doctor"
-    return "; else ".join(cure.words() for cure in judged.cures[:3])
+        return "Run: tmi-ops doctor"
+    return "; or ".join(cure.words() for cure in judged.cures[:3])
 
 
 def _what_helped(judged: Judged, memory: Memory) -> str:
-    helped = ", ".join(action.value for action in memory.attempts) or "it came right without us"
+    helped = ", ".join(action.label for action in memory.attempts) or "no action of tmi_ops"
     return f"{judged.reason} After: {helped}."

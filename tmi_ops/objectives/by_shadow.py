@@ -1,10 +1,10 @@
-"""What a shadow's word changes: what it has replayed is proven, and where it cannot go on nothing beyond is. Pure.
+"""What a shadow's report changes: what it replayed is verified, and nothing beyond the point where it stopped. Pure.
 
-1. A fresh, undelayed shadow of this cluster that nothing speaks against: the newest proven moment is what it verified,
-   with whatever a proven backup leads to no less than before it was level for the first time.
-2. One that is stopped shows that the WAL does not lead further: its moment counts, though it grows old, until there is
-   a base backup behind the place.
-3. One in which damage was found proves nothing, and says so.
+1. A shadow of this cluster with a recent report, no delay and no damage: the newest verified moment is the one it
+   replayed; before it was level for the first time, at least what a verified backup can be recovered to.
+2. A shadow that has stopped shows that the WAL cannot be replayed further: its moment counts, although it grows old,
+   until there is a base backup after that point.
+3. A shadow with damage verifies nothing, and the damage is reported.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from tmi_ops.objectives.facts import BaseWay, Reach, RecoverabilityFacts, Shadow
 from tmi_ops.shadow.report import KnownReport, prover_of
 from tmi_ops.words import time_words
 
-# A cluster that comes up is put into service, which nobody has measured here.
+# Until a promotion was measured.
 ASSUMED_PROMOTION = timedelta(seconds=30)
 REPLAY_SPEED = 20_000_000  # bytes of WAL a second; cautious
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What is proven and what is newest, with the shadow's word."""
+    """The newest verified and the newest moment, with the shadow taken into account."""
 
     proven: Reach | None
     newest: Reach | None
 
 
 def read_shadow(reports: Sequence[KnownReport], system_identifier: str | None) -> ShadowReading | None:
-    """The shadow whose word counts; None: there is none."""
+    """The shadow that counts; None: there is none."""
     known = None if system_identifier is None else prover_of(reports, system_identifier)
     verified_to = None if known is None else known.report.verified_to
     if known is None or verified_to is None:
@@ -55,7 +55,7 @@ def read_shadow(reports: Sequence[KnownReport], system_identifier: str | None) -
 
 
 def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -> list[str]:
-    """Shadows whose word does not count although they run, or should; a sentence each."""
+    """Why shadows that run, or should, do not count; a sentence each."""
     found = []
     for known in reports:
         report = known.report
@@ -63,14 +63,14 @@ def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -
             continue
         if known.is_stale:
             silent = time_words(known.age.total_seconds())
-            found.append(f"The shadow {report.name} has not reported for {silent}: its word does not count.")
+            found.append(f"The shadow {report.name} has not reported for {silent}, so it does not count.")
         found += [f"The shadow {report.name}: {one.what}" for one in report.troubles if not one.stops]
-        found += [f"The shadow {report.name} has found damage. {one.detail}" for one in report.damage]
+        found += [f"The shadow {report.name} found damage. {one.detail}" for one in report.damage]
     return found
 
 
 def counted(proven: Reach | None, newest: Reach | None, way: BaseWay | None, shadow: ShadowReading | None) -> Counted:
-    """See above."""
+    """Apply the rules above."""
     if shadow is None or shadow.damage is not None:
         return Counted(proven, newest)
     own = Reach(shadow.verified_to, "WAL", shadow.backup_id, True, "shadow")
@@ -90,7 +90,7 @@ def counted(proven: Reach | None, newest: Reach | None, way: BaseWay | None, sha
 
 
 def promotion_of(facts: RecoverabilityFacts) -> timedelta | None:
-    """How long until the shadow serves, were it promoted now; None: there is none that could be."""
+    """How long a promotion of the shadow would take now; None: no shadow can be promoted."""
     shadow = facts.shadow
     if shadow is None or shadow.stopped is not None or shadow.damage is not None or not shadow.has_been_level:
         return None
@@ -98,10 +98,10 @@ def promotion_of(facts: RecoverabilityFacts) -> timedelta | None:
 
 
 def shadow_words(shadow: ShadowReading, now: datetime) -> str:
-    """`verified up to 4 s ago by the shadow standby-1`."""
+    """The state of a shadow in one line."""
     ago = time_words(max(0.0, (now - shadow.verified_to).total_seconds()))
     if shadow.damage is not None:
-        return f"{shadow.name} has found damage: {shadow.damage}"
+        return f"{shadow.name} found damage: {shadow.damage}"
     if shadow.stopped is not None:
-        return f"{shadow.name} is stopped; verified up to {ago} ago: {shadow.stopped}"
-    return f"{shadow.name}: every commit up to {ago} ago is replayed"
+        return f"{shadow.name} has stopped; verified up to {ago} ago: {shadow.stopped}"
+    return f"{shadow.name}: all commits up to {ago} ago are replayed"

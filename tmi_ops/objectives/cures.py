@@ -1,4 +1,4 @@
-"""What would mend a promise that is at risk: as a value that a person reads and a program acts upon."""
+"""What helps if an objective is not met: a value that people read and programs act on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """Everything that can be done about an objective."""
+    """What can be done about an objective. The values are in sensors' cursors and in JSON."""
 
     CATCH_UP_WAL = "catch up WAL"
     START_RECEIVER = "start the receiver"
@@ -23,8 +23,13 @@ class Action(StrEnum):
 
     @property
     def is_automatic(self) -> bool:
-        """Whether it is work that may be begun without a person: it ends by itself and harms nothing."""
+        """Whether it may be started without a person: it ends on its own and harms nothing."""
         return self in _AUTOMATIC
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return _LABELS.get(self, self.value)
 
 
 _AUTOMATIC = frozenset(
@@ -37,6 +42,13 @@ _AUTOMATIC = frozenset(
         Action.RUN_DRILL,
     }
 )
+_LABELS = {
+    Action.PROVE_BACKUP: "verify a backup",
+    Action.SHORTEN_INTERVAL: "shorten the interval",
+    Action.REACH_DATABASE: "make the database reachable",
+    Action.SET_CLOCKS: "synchronize the clocks",
+    Action.NAME_LINE: "choose the environment's line",
+}
 _COMMANDS = {
     Action.CATCH_UP_WAL: "tmi-ops wal stream --catch-up",
     Action.START_RECEIVER: "tmi-ops wal stream",
@@ -52,7 +64,7 @@ _COMMANDS = {
 
 @dataclass(frozen=True)
 class Cure:
-    """One thing to do. `backup_id`: which backup to prove; `detail`: what a person should know beside it."""
+    """One thing to do. `backup_id`: the backup to verify; `detail`: what a person should know about it."""
 
     action: Action
     backup_id: str | None = None
@@ -60,12 +72,12 @@ class Cure:
 
     @property
     def command(self) -> str | None:
-        """What a person types; None where it is not one command."""
+        """The command; None if it is not one command."""
         if self.action is Action.PROVE_BACKUP:
             return f"tmi-ops verify {self.backup_id}"
         return _COMMANDS.get(self.action)
 
     def words(self) -> str:
         """For a person: `catch up WAL: tmi-ops wal stream --catch-up`."""
-        said = f"{self.action.value}, {self.detail}" if self.detail else self.action.value
+        said = f"{self.action.label}, {self.detail}" if self.detail else self.action.label
         return f"{said}: {self.command}" if self.command else said

@@ -1,4 +1,4 @@
-"""What the last drills measured."""
+"""The measurements of the last drills."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def read_drills(
     """The last few drills, newest first.
 
     Args:
-        keys: of evidence.
-        on_broken: told of evidence that cannot be read.
+        keys: keys of evidence.
+        on_broken: called with the error for evidence that cannot be read.
 
     Raises:
         StoreError: the store failed.
@@ -44,7 +44,7 @@ def read_drills(
 
 
 def measure_of(evidence: Evidence) -> DrillMeasure:
-    """What a drill's evidence tells of speed."""
+    """The measurements in a drill's evidence."""
     copy = evidence.copy_
     return DrillMeasure(
         drill_id=evidence.drill_id,

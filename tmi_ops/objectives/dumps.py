@@ -1,12 +1,12 @@
-"""The logical backups of a database beside its environment's own. Facts in, judgement out; pure.
+"""The logical backups of a database that shares its environment's cluster. Facts in, status out; pure.
 
-Its cluster's base backups and WAL carry its RPO, and their guards look after those. What it has of its own are dumps:
-the only way to bring back one database of a cluster by itself, and the only proof that its rows can be read.
+The base backups and WAL of the cluster cover its RPO; the environment's guards watch those. Dumps are its own: the only
+way to restore one database of a cluster alone, and the only evidence that its rows can be read.
 
-1. Only proven dumps count: the value is the age of the newest one.
-2. One may be as old as its cadence and the work of a night allow (`Cadence.late_after`). It is at risk from then on,
-   and breached when a second one is missing, too. Nothing proven at all is a breach.
-3. Where the newest dump was found bad, the next ones may be: that is at risk, however young an older one is.
+1. Only verified dumps count: the value is the age of the newest one.
+2. It may be as old as its cadence and the time for a run allow (`Cadence.late_after`). After that it is at risk, and
+   breached once a second dump is missing. No verified dump at all is a breach.
+3. If verification of the newest dump failed, the next ones may fail too: at risk, however new an older one is.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tmi_ops.words import time_words
 
 @dataclass(frozen=True)
 class DumpReading:
-    """The judgement.
+    """The status of the dumps.
 
     Args:
-        value: how old the newest proven dump is; None: none is proven.
+        value: the age of the newest verified dump; None: none is verified.
         objective: how old it may be.
         newest: the newest dump of all; None: there is none.
-        cures: the cheapest first; empty where nothing need be done.
+        cures: the cheapest first; empty if nothing needs to be done.
     """
 
     standing: Standing
@@ -42,11 +42,11 @@ class DumpReading:
 
 
 def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime) -> DumpReading:
-    """Judge how fresh they are.
+    """Judge how old the newest verified dump is.
 
     Args:
-        dumps: with their rows, newest first.
-        cadence: how often one comes by itself.
+        dumps: dumps with rows, newest first.
+        cadence: how often one is scheduled.
         now: by the clock of the server that dated them.
     """
     newest = next(iter(dumps), None)
@@ -60,10 +60,10 @@ def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime)
     if newest is None:
         return reading(Standing.BREACHED, "There is no logical backup of this database.")
     if proven is None or value is None:
-        what = f"No logical backup is proven; the newest, {newest.backup_id}, {_state(newest)}."
+        what = f"No logical backup is verified; the newest, {newest.backup_id}, {_state(newest)}."
         return reading(Standing.BREACHED, what)
-    reason = f"The newest proven logical backup, {proven.backup_id}, is {time_words(value.total_seconds())} old"
-    allowed = f"{reason}; it may be {time_words(cadence.late_after.total_seconds())}."
+    reason = f"The newest verified logical backup, {proven.backup_id}, is {time_words(value.total_seconds())} old"
+    allowed = f"{reason}; the limit is {time_words(cadence.late_after.total_seconds())}."
     beside = "" if newest is proven else f" A newer one, {newest.backup_id}, {_state(newest)}."
     if value > cadence.late_after + cadence.every:
         return reading(Standing.BREACHED, f"{allowed}{beside}")
@@ -73,11 +73,11 @@ def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime)
 
 
 def _state(dump: LogicalBackup) -> str:
-    return "was found bad by its proof" if dump.outcome == "failed" else "is not proven"
+    return "failed verification" if dump.outcome == "failed" else "is not verified"
 
 
 def _cures(newest: LogicalBackup | None, cadence: Cadence, now: datetime) -> tuple[Cure, ...]:
-    """A proof where the newest only wants one; a new dump, which its job proves in the same run, else."""
+    """Verify the newest dump if it only lacks that; else take a new one, which its job verifies in the same run."""
     another = Cure(Action.BACK_UP_LOGICAL)
     young = newest is not None and now - newest.snapshot_at <= cadence.late_after
     if newest is not None and young and newest.outcome == "not proven":

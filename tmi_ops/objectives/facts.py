@@ -1,4 +1,4 @@
-"""What is recoverable, read once: frozen facts from which RPO and RTO are judged. Times are aware, sizes bytes."""
+"""The facts from which RPO and RTO are judged, read once. Times are aware, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Means = Literal["WAL", "base backup", "logical backup"]
 
 @dataclass(frozen=True)
 class Reach:
-    """The newest moment that one way of recovery brings back.
+    """The newest moment that one way of recovery can reach.
 
     Args:
         at: by the server's clock.
         means: WAL replayed onto a base backup, a base backup alone, or a logical backup.
-        backup_id: what the recovery begins with; `proven` by a restore or drill.
-        shown_by: whose word `at` rests on.
-        missing: name of the first WAL segment that is absent although there is WAL after it; None: no hole.
-        broken: a sentence on why no replay goes further, though the WAL does; None: it ends there.
+        backup_id: the backup that the recovery starts from; `proven`: verified by a restore or a drill.
+        shown_by: the source of `at`.
+        missing: name of the first WAL segment that is absent although there is WAL after it; None: no gap.
+        broken: why replay cannot go further although there is more WAL, a sentence; None: the WAL ends there.
     """
 
     at: datetime
@@ -37,13 +37,13 @@ class Reach:
 
 @dataclass(frozen=True)
 class ServerReading:
-    """The living server, asked before the archive was listed.
+    """The running server, queried before the archive was listed.
 
     Args:
         at: its clock; `clock_ahead`: how far that is ahead of this machine's.
-        lsn: where its flushed WAL ended; `behind`: how much of that the archive lacks; None: another cluster's.
-        level: everything it had written at `at` was in the store.
-        slot: ours; None: it has none of that name. `keep_limit`: max_slot_wal_keep_size; None: unlimited.
+        lsn: end of its flushed WAL; `behind`: bytes of it that the archive lacks; None: another cluster's.
+        level: everything it had written at `at` was archived.
+        slot: our slot; None: it does not exist. `keep_limit`: max_slot_wal_keep_size; None: unlimited.
     """
 
     at: datetime
@@ -61,7 +61,7 @@ class ServerReading:
 
 @dataclass(frozen=True)
 class ReceiverReading:
-    """The receiver's lease. `age`: since it was written, by the store's clock; `lsn`, `timeline`, `level_at`: see
+    """The receiver's lease. `age`: time since it was written, by the store's clock; `lsn`, `timeline`, `level_at`: see
     `Lease`."""
 
     at_work: bool
@@ -76,7 +76,7 @@ class ReceiverReading:
 
 @dataclass(frozen=True)
 class Proof:
-    """The newest proof of any backup that succeeded."""
+    """The newest successful verification of any backup."""
 
     backup_id: str
     kind: Literal["logical", "base"]
@@ -86,7 +86,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class LogicalBackup:
-    """A logical backup of the configured database, with its rows. `restore`: as its proof measured it."""
+    """A logical backup of the configured database, with rows. `restore`, `verify`: times its verification measured."""
 
     backup_id: str
     snapshot_at: datetime
@@ -99,12 +99,12 @@ class LogicalBackup:
 
 @dataclass(frozen=True)
 class BaseWay:
-    """What a recovery to the newest moment has to do: the sizes its time depends on.
+    """The sizes that the time of a recovery to the newest moment depends on.
 
     Args:
-        fetched: stored bytes of all backups of the chain; `full`: of the full one that it begins with.
-        cluster_size: bytes of the files that come of it.
-        replayed: bytes of WAL from the beginning of the base to its end.
+        fetched: stored bytes of all backups of the chain; `full`: of its full backup.
+        cluster_size: bytes of the restored files.
+        replayed: bytes of WAL from the start of the base backup to the end of the archive.
         chain_length: 1 for a full backup.
     """
 
@@ -119,7 +119,7 @@ class BaseWay:
 
 @dataclass(frozen=True)
 class DrillMeasure:
-    """What one drill tells of how long recovery takes. Seconds by phase, bytes."""
+    """What one drill measured. `phases`: seconds by phase; sizes in bytes."""
 
     drill_id: str
     at: datetime
@@ -135,15 +135,15 @@ class DrillMeasure:
 
 @dataclass(frozen=True)
 class ShadowReading:
-    """The shadow whose word counts.
+    """The shadow that counts.
 
     Args:
-        age: of its word; `verified_to`: everything committed until then is replayed.
-        has_been_level: it had replayed all that was archived, at least once since it began.
+        age: age of its report; `verified_to`: everything committed until then is replayed.
+        has_been_level: it has replayed the entire archive at least once since it started.
         behind: bytes of WAL that it has not replayed.
-        stopped: why it cannot go on, a sentence; `missing`: the segment that it lacks, or cannot use.
+        stopped: why it cannot continue, a sentence; `missing`: the segment that it lacks, or cannot use.
         damage: what a check of it found, a sentence.
-        promotion: how long its promotion took when it was measured; None: it was not.
+        promotion: the measured time of a promotion; None: not measured.
     """
 
     name: str
@@ -162,7 +162,7 @@ class ShadowReading:
 
 @dataclass(frozen=True)
 class Usage:
-    """Objects of one kind in the store. `added_*`: bytes of those stored since then that are still there."""
+    """Objects of one kind in the store. `added_*`: bytes stored since then that are still there."""
 
     objects: int = 0
     size: int = 0
@@ -175,19 +175,19 @@ class RecoverabilityFacts:
     """Everything known of one environment at `read_at` (this machine's clock).
 
     Args:
-        proven: the newest moment by proven backups only: this is what counts. None: nothing is proven.
-        newest: the newest moment, proof not considered; None: there is no backup.
-        earliest_at: from then on every moment until `newest` can be reached by WAL; None: WAL leads nowhere.
-        oldest_backup_at: the oldest backup of any kind that a proof has not found bad.
-        server: None: it could not be asked, and `server_problem` says why.
-        receiver: None: nobody ever received this cluster's WAL.
+        proven: the newest moment by verified backups only: this is what counts. None: nothing is verified.
+        newest: the newest moment, verified or not; None: there is no backup.
+        earliest_at: every moment from then until `newest` can be recovered; None: there is no usable WAL.
+        oldest_backup_at: the oldest backup of any kind whose verification did not fail.
+        server: None: it could not be queried, and `server_problem` says why.
+        receiver: None: this cluster's WAL was never received.
         way: to the newest moment by files and WAL; None: there is no usable base backup.
-        logical: of the configured database, newest first; older than the second proven one are left out.
-        drills: newest first, the last few.
-        failed: ids of backups that a proof has found bad.
-        problems: what could not be read or is wrong beside all that, a sentence each.
-        ambiguous: a sentence on the lines of the cluster that live, where there are several; None: there is one.
-        shadow: None: none runs whose word counts.
+        logical: of the configured database, newest first, down to the second verified one.
+        drills: the last few, newest first.
+        failed: ids of backups whose verification failed.
+        problems: other problems, and what could not be read, a sentence each.
+        ambiguous: a sentence on the lines of the cluster that are alive, if there are several; None: there is one.
+        shadow: None: there is none that counts.
     """
 
     environment: str
@@ -211,5 +211,5 @@ class RecoverabilityFacts:
 
     @property
     def server_now(self) -> datetime:
-        """`read_at` by the server's clock, as far as that is known: ages of what the server dated are taken by it."""
+        """`read_at` by the server's clock, if known: for ages of what the server dated."""
         return self.read_at + (self.server.clock_ahead if self.server else timedelta(0))

@@ -1,14 +1,13 @@
-"""The past of the achieved RPO, kept in the store itself: one small object a day, `objectives/<day>.json`.
+"""The history of the achieved RPO, kept in the store: one small object a day, `objectives/<day>.json`.
 
-Readings are points; what lies between two of them follows. Until something is archived the achieved RPO grows with the
-clock, and it is worst just before it falls: so it was at most the time from the older reading's newest moment until
-the younger reading. Where nothing was archived in between this is exact, however far apart they lie. Where something
-was and they lie far apart, it says nothing, and the time counts as not measured.
+Between two readings the achieved RPO grows with the clock until something is archived, so it is worst just before that:
+at most the time from the older reading's newest moment to the newer reading. If nothing was archived in between, this
+is exact, however far apart they are. If something was and they are far apart, the time counts as not measured.
 
-An hour keeps its worst value and how much of it was measured, so that a day is never more than 24 of them.
+An hour keeps its worst value and how much of it was measured, so a day has at most 24 of them.
 
-Where keys are pinned a day is signed, in its object's metadata. One that nobody trusted has signed counts as not
-measured, and is begun anew; a host without a signing key keeps no readings.
+If keys are pinned, a day is signed, in its object's metadata. A day without a trusted signature counts as not measured
+and is replaced; a host without a signing key records nothing.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from tmi_ops.store.stamped import put_stamped, require_stamp
 from tmi_ops.store.trust import UntrustedError
 
 FOLDER = "objectives"
-# The days that are over, in one object: they never change again. It sorts behind every day.
+# The past days, in one object: they never change again. It sorts after every day.
 PAST = f"{FOLDER}/past.json"
 KEPT_DAYS = 35
 FORMAT_VERSION = 1
-# Readings further apart than this share of the RPO leave too much room between them.
+# Readings further apart than this share of the RPO do not measure the time between them.
 NEAR_ENOUGH = 0.5
 READERS = 16
-# Of the object's body, in its metadata: what is signed there says nothing else of it.
+# The digest of the body, in the metadata, where it is signed.
 _DIGEST = "body"
-# A reading that much younger than the clock was written by one that ran ahead, and says nothing.
+# A reading this far in the future came from a clock that ran ahead, and is ignored.
 _CLOCK_WENT_BACK = timedelta(minutes=5)
 _ATTEMPTS = 3
-# What guards do not list at each look, and older releases did.
+# Guards do not list this at each reading; older releases did.
 _NOT_COUNTED = "other"
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -53,15 +52,15 @@ class _Fact(BaseModel):
 
 
 class Point(_Fact):
-    """One reading: `at` and `newest_at` by the server's clock; `newest_at` None: nothing was proven."""
+    """One reading: `at` and `newest_at` by the server's clock; `newest_at` None: nothing was verified."""
 
     at: AwareDatetime
     newest_at: AwareDatetime | None
 
 
 class Hour(_Fact):
-    """One hour. Seconds: the worst achieved RPO in it (None: unknown), how much of it was measured, and how much of
-    that time nothing was proven at all."""
+    """One hour. Seconds: the worst achieved RPO (None: unknown), the time measured, and how much of that time nothing
+    was verified at all."""
 
     worst: float | None = None
     measured: float = 0.0
@@ -69,7 +68,7 @@ class Hour(_Fact):
 
 
 class Day(_Fact):
-    """One day, in UTC. `hours` by number; `last` reading, and the bytes by kind that the store held then."""
+    """One day, in UTC. `hours` by number; `last` reading; `storage`: bytes by kind that the store held then."""
 
     format_version: int = FORMAT_VERSION
     day: date
@@ -83,12 +82,12 @@ _PAST: TypeAdapter[list[Day]] = TypeAdapter(list[Day])
 
 @dataclass(frozen=True)
 class Worst:
-    """The worst achieved RPO over a stretch of time that ends now.
+    """The worst achieved RPO of a period that ends now.
 
     Args:
         value: None: nothing was measured.
-        measured: how much of `over` was; what nobody measured may have been worse.
-        unproven: how much of `measured` nothing was proven in, so that no value is bad enough.
+        measured: how much of `over` was measured; the rest may have been worse.
+        unproven: how much of `measured` had no verified backup at all, and so no value.
     """
 
     over: timedelta
@@ -98,10 +97,10 @@ class Worst:
 
 
 def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelta) -> None:
-    """Keep a reading. Several may do so at the same time; days older than `KEPT_DAYS` are removed.
+    """Record a reading. Several processes may do so at once. Removes days older than `KEPT_DAYS`.
 
     Raises:
-        StoreError: the store failed, or today's object is a newer release's or damaged.
+        StoreError: the store failed, or today's object is damaged or from a newer release.
     """
     if store.trust.is_pinned and not store.trust.may_sign("reading"):
         return
@@ -123,7 +122,7 @@ def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelt
             put_stamped(store, _key(today), body, {_DIGEST: _digest(body)}, condition, "reading")
         except ObjectExistsError:
             if attempt == _ATTEMPTS:
-                return  # somebody else keeps readings at this very moment
+                return  # another process records readings just now
             continue
         if found is None:
             _fold(store, today)
@@ -132,10 +131,10 @@ def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelt
 
 
 def add_point(hours: Mapping[int, Hour], last: Point | None, point: Point, rpo: timedelta) -> dict[int, Hour]:
-    """The hours of the point's day with what is known since the last reading. Pure.
+    """The hours of the point's day, with the time since the last reading added. Pure.
 
     Args:
-        last: the reading before; None: there was none, so the point stands alone.
+        last: the reading before; None: there was none.
     """
     begin = max(last.at if last else point.at, datetime.combine(point.at.date(), time(), UTC))
     changed = dict(hours)
@@ -146,7 +145,7 @@ def add_point(hours: Mapping[int, Hour], last: Point | None, point: Point, rpo: 
 
 
 def read_history(store: ObjectStore, now: datetime) -> list[Day]:
-    """The days of the last month that can be understood, oldest first.
+    """The readable days of the last month, oldest first.
 
     Raises:
         StoreError: the store failed.
@@ -161,7 +160,7 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
         try:
             found = _read(store, key)
         except BrokenRecordError:
-            return None  # its hours count as not measured
+            return None  # counts as not measured
         return found.day if found else None
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="history") as pool:
@@ -170,10 +169,10 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
 
 
 def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: timedelta | None) -> Worst:
-    """The worst of a stretch of time that ends now. Pure.
+    """The worst of a period that ends now. Pure.
 
     Args:
-        value_now: the achieved RPO now; None: unknown, or nothing is proven.
+        value_now: the achieved RPO now; None: unknown, or nothing is verified.
     """
     since = now - over
     within = [
@@ -194,7 +193,7 @@ def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: t
 
 
 def growth_per_day(days: Sequence[Day], now: datetime, size_now: int, over: timedelta = 7 * _DAY) -> float | None:
-    """Bytes a day by which the store grew (or shrank) since the oldest reading within `over`; None: too young."""
+    """Bytes a day by which the store grew (or shrank) since the oldest reading within `over`; None: too short."""
     within = [day for day in days if day.storage and now - over <= day.last.at <= now - _DAY / 2]
     if not within:
         return None
@@ -204,7 +203,7 @@ def growth_per_day(days: Sequence[Day], now: datetime, size_now: int, over: time
 
 
 def _with_stretch(hour: Hour, start: datetime, end: datetime, last: Point, point: Point, rpo: timedelta) -> Hour:
-    """An hour with the part of the time between two readings that lies in it."""
+    """An hour with its part of the time between two readings added."""
     length = (end - start).total_seconds()
     if last.newest_at is None or point.newest_at is None:
         return hour.model_copy(update={"measured": hour.measured + length, "unproven": hour.unproven + length})
@@ -220,7 +219,7 @@ def _with_stretch(hour: Hour, start: datetime, end: datetime, last: Point, point
 
 
 def _by_hour(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The parts of a stretch of time by full hours; one of no length where there is none."""
+    """A period split at full hours; an empty period gives one empty part."""
     start = begin
     while True:
         next_hour = start.replace(minute=0, second=0, microsecond=0) + _HOUR
@@ -236,7 +235,7 @@ def _key(day: date) -> str:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is stored of a day. `day` None: nobody trusted has signed it."""
+    """A stored day. `day` None: it has no trusted signature."""
 
     day: Day | None
     etag: str
@@ -247,10 +246,10 @@ def _digest(body: bytes) -> str:
 
 
 def _read(store: ObjectStore, key: str) -> _Found | None:
-    """A day as it is stored; None where there is none.
+    """A day as stored; None if there is none.
 
     Raises:
-        BrokenRecordError: it is a newer release's, or damaged.
+        BrokenRecordError: it is damaged, or from a newer release.
     """
     try:
         body, head = get_single(store, key)
@@ -266,11 +265,12 @@ def _read(store: ObjectStore, key: str) -> _Found | None:
         day = Day.model_validate_json(body)
     except ValidationError:
         raise BrokenRecordError(
-            f"The readings {key} cannot be understood.", detail="They were left as they are."
+            f"The readings in {key} cannot be parsed.", detail="They were left as they are."
         ) from None
     if day.format_version > FORMAT_VERSION:
         raise BrokenRecordError(
-            f"The readings {key} have format version {day.format_version}; this release reads up to {FORMAT_VERSION}.",
+            f"The readings in {key} have format version {day.format_version}; this release reads up to "
+            f"{FORMAT_VERSION}.",
             detail="They were left as they are.",
             hint="use the release of tmi-ops that wrote them, or a newer one",
         )
@@ -278,7 +278,7 @@ def _read(store: ObjectStore, key: str) -> _Found | None:
 
 
 def _fold(store: ObjectStore, today: date) -> None:
-    """Put the days that are over into one object. Where that fails they are read one by one."""
+    """Put the past days into one object. If that fails, they are still read one by one."""
     with contextlib.suppress(StoreError):
         days = [day for day in read_history(store, datetime.combine(today, time(), UTC)) if day.day < today]
         if days:
@@ -287,7 +287,7 @@ def _fold(store: ObjectStore, today: date) -> None:
 
 
 def _read_past(store: ObjectStore) -> dict[str, Day]:
-    """By key; nothing where it cannot be understood: the days themselves are there."""
+    """The past days by key; empty if the object cannot be read: the days themselves still exist."""
     try:
         body, head = get_single(store, PAST)
         require_stamp(store, PAST, head.metadata, None, "reading")
@@ -300,7 +300,7 @@ def _read_past(store: ObjectStore) -> dict[str, Day]:
 
 
 def _remove_old(store: ObjectStore, today: date) -> None:
-    """A store that refuses to delete keeps some kilobytes more."""
+    """Remove old days; a store that refuses only keeps some kilobytes more."""
     oldest = _key(today - KEPT_DAYS * _DAY)
     with contextlib.suppress(StoreError):
         store.delete([item.key for item in store.list_objects(f"{FOLDER}/") if item.key < oldest])

@@ -1,6 +1,6 @@
-"""A status as metrics, for Prometheus and whatever reads OpenMetrics. Pure.
+"""A status as metrics, for Prometheus and other OpenMetrics readers. Pure.
 
-Every family is always there; one without a sample is not known just now. Seconds, bytes and Unix times, as usual.
+Every family is always present; one without a sample is unknown. Seconds, bytes and Unix times.
 
 Source: https://prometheus.io/docs/specs/om/open_metrics_spec/ and https://prometheus.io/docs/practices/naming/
 """
@@ -25,40 +25,43 @@ _Samples = Iterator[tuple[str, _Labels, float | None]]
 
 # Name (below the prefix): what it is, and its labels besides the environment.
 GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "reachable": ("1 where the store, the database, Dagster's records could be looked at.", ("target",)),
-    "standing": ("1 for the standing that an objective has, 0 for the others.", ("objective", "standing")),
-    "rpo_seconds": ("Achieved RPO now: age of the newest moment that is proven to be recoverable.", ()),
-    "rpo_objective_seconds": ("The recovery point objective.", ()),
-    "rpo_worst_seconds": ("The worst achieved RPO of a stretch of time that ends now, as far as measured.", ("over",)),
-    "rpo_measured_ratio": ("How much of that stretch of time was measured.", ("over",)),
+    "reachable": ("1 if the store, the database or Dagster's database could be read.", ("target",)),
+    "standing": ("1 for the status that an objective has, 0 for the others.", ("objective", "standing")),
+    "rpo_seconds": ("Achieved RPO now: age of the latest verified recovery point.", ()),
+    "rpo_objective_seconds": ("Recovery point objective.", ()),
+    "rpo_worst_seconds": ("Worst achieved RPO of a period that ends now, as far as measured.", ("over",)),
+    "rpo_measured_ratio": ("Share of that period that was measured.", ("over",)),
     "rto_forecast_seconds": ("How long a recovery to the newest moment would take now.", ()),
-    "rto_objective_seconds": ("The recovery time objective.", ()),
-    "rto_phase_seconds": ("What the forecast is made of.", ("phase",)),
-    "drill_seconds": ("How long the last drill's recovery and proof took.", ()),
-    "drill_passed": ("1 where the last drill passed.", ()),
+    "rto_objective_seconds": ("Recovery time objective.", ()),
+    "rto_phase_seconds": ("Phases of the RTO forecast.", ("phase",)),
+    "drill_seconds": ("How long recovery and verification of the last drill took.", ()),
+    "drill_passed": ("1 if the last drill passed.", ()),
     "drill_timestamp_seconds": ("When the last drill ended.", ()),
-    "proof_timestamp_seconds": ("When a backup was proven last.", ()),
-    "recoverable_from_timestamp_seconds": ("From then on every moment can be recovered.", ()),
-    "recoverable_to_timestamp_seconds": ("The newest recoverable moment; `any`: proof not considered.", ("proof",)),
-    "failed_backups": ("Backups in the store that a proof has found bad.", ()),
+    "proof_timestamp_seconds": ("When a backup was last verified.", ()),
+    "recoverable_from_timestamp_seconds": ("Every moment since then can be recovered.", ()),
+    "recoverable_to_timestamp_seconds": (
+        "The newest recoverable moment; `proven`: by verified backups, `any`: by any backup.",
+        ("proof",),
+    ),
+    "failed_backups": ("Backups in the store that failed verification.", ()),
     "wal_behind_bytes": ("WAL that the server has and the store lacks.", ()),
     "slot_kept_bytes": ("WAL that the server keeps for the replication slot.", ()),
-    "slot_left_bytes": ("WAL that may still be written before the slot is in danger; absent: no limit.", ()),
-    "receiver_at_work": ("1 while a receiver holds the archive's lease.", ()),
-    "shadow_verified_timestamp_seconds": ("All that was committed until then, a shadow has replayed.", ()),
-    "shadow_report_age_seconds": ("Age of the shadow's word; one that is too old does not count, and is absent.", ()),
+    "slot_left_bytes": ("WAL that may be written before the slot is lost; absent: no limit.", ()),
+    "receiver_at_work": ("1 while a receiver holds the lease of the archive.", ()),
+    "shadow_verified_timestamp_seconds": ("The shadow has replayed every commit until then.", ()),
+    "shadow_report_age_seconds": ("Age of the shadow's report; absent if it is too old to count.", ()),
     "shadow_behind_bytes": ("WAL that the archive has and the shadow has not replayed.", ()),
-    "shadow_replays": ("1 while nothing stops the shadow; absent: none reports whose word counts.", ()),
-    "shadow_sound": ("0 where the shadow's checks have found damage.", ()),
-    "shadow_promotion_seconds": ("How long promoting the shadow took when it was practised.", ()),
+    "shadow_replays": ("1 while the shadow replays, 0 if it has stopped; absent: no shadow counts.", ()),
+    "shadow_sound": ("0 if the shadow's checks found damage.", ()),
+    "shadow_promotion_seconds": ("How long a promotion of the shadow took when it was measured.", ()),
     "store_bytes": ("Bytes in the store.", ("kind",)),
     "store_objects": ("Objects in the store.", ("kind",)),
-    "store_added_bytes": ("Bytes of what was stored within 24 hours and is still there.", ("kind",)),
+    "store_added_bytes": ("Bytes stored within the last 24 hours that are still there.", ("kind",)),
     "alerts_open": ("Open alerts.", ()),
-    "health_probes": ("Health probes by what they said last; the schema's findings are one of them.", ("verdict",)),
-    "health_timestamp_seconds": ("When the health probe that was asked longest ago was asked last.", ()),
-    "next_run_timestamp_seconds": ("When a schedule begins next.", ("schedule",)),
-    "read_timestamp_seconds": ("When all this was read.", ()),
+    "health_probes": ("Health probes by their last result, including the schema's.", ("verdict",)),
+    "health_timestamp_seconds": ("When the health probe with the oldest result last ran.", ()),
+    "next_run_timestamp_seconds": ("When a schedule runs next.", ("schedule",)),
+    "read_timestamp_seconds": ("When these values were read.", ()),
 }
 
 

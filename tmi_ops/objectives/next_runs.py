@@ -1,4 +1,4 @@
-"""What runs by itself and when next, and what is wrong with that: from Dagster's records."""
+"""When schedules run next, and what is wrong with the automation: from Dagster's database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tmi_ops.checks.finding import Finding, Severity, advise
 
 @dataclass(frozen=True)
 class NextRun:
-    """When a schedule begins next."""
+    """When a schedule runs next."""
 
     schedule: str
     at: datetime
@@ -25,13 +25,13 @@ class NextRun:
 
 @dataclass(frozen=True)
 class Automatic:
-    """What runs by itself.
+    """What Dagster runs for an environment.
 
     Args:
         runs: the soonest first.
-        sensors: how many are on.
-        problem: why some or all of that is not known or will not happen; None: all is well.
-        findings: what is wrong, the worst first.
+        sensors: how many are running.
+        problem: why some of it is unknown or will not run; None: no problem.
+        findings: the problems, the worst first.
     """
 
     runs: tuple[NextRun, ...] = ()
@@ -41,29 +41,29 @@ class Automatic:
 
     @property
     def stuck(self) -> bool:
-        """Whether something that should run by itself does not."""
+        """Whether a schedule, sensor or queue is stuck."""
         return any(one.severity is Severity.CRITICAL for one in self.findings)
 
 
 def read_automatic(
     dagster: Mapping[str, str], environment: str, timezone: str, now: datetime, *, expected: bool = True
 ) -> Automatic:
-    """What Dagster will begin for this environment.
+    """What Dagster will run for this environment.
 
     Args:
-        dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB; empty where nobody told.
+        dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB; empty if not configured.
         timezone: of the schedules.
-        expected: whether anything should run by itself, where nothing is switched on.
+        expected: whether anything should run although nothing is switched on.
     """
     if not dagster.get("DAGSTER_PG_HOST"):
-        return Automatic(problem="Dagster's records are not configured (DAGSTER_PG_HOST): nothing is known to run")
+        return Automatic(problem="Dagster's database is not configured (DAGSTER_PG_HOST), so its schedules are unknown")
     try:
         facts = read_automation_facts(dagster, environment)
     except psycopg.Error as error:
-        # A server's own word points at the query in later lines; libpq's last line is the one that tells.
+        # A server's later lines only show the query; of libpq's, the last line says what failed.
         said = error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        problem = f"Dagster could not be asked: {said}"
-        # Where it keeps its records is all that begins anything: without them nothing does.
+        problem = f"Dagster's database could not be queried: {said}"
+        # Without its database Dagster starts nothing.
         lost = Finding(Severity.CRITICAL, "records", problem, advice=advise("tmi-ops doctor"))
         return Automatic(problem=problem, findings=(lost,) if expected else ())
     is_on = any(one.on for one in facts.instigators)
@@ -77,7 +77,7 @@ def read_automatic(
 
 
 def next_runs(facts: AutomationFacts, timezone: str, now: datetime) -> list[NextRun]:
-    """When each schedule that is on begins next; those whose times cannot be read are left out."""
+    """When each running schedule runs next; those whose crons cannot be read are left out."""
     found: list[NextRun] = []
     for one in facts.instigators:
         if one.on and one.kind is Kind.SCHEDULE and one.crons:

@@ -1,8 +1,7 @@
-"""How near to now each way of recovery comes. Pure.
+"""How close to now each way of recovery comes. Pure.
 
-A base backup counts once a drill has proven it, and stays proven with all WAL that continues it without a hole: newer
-base backups only make recovery quicker. So the newest proven base is followed first, and beside it the newest one that
-nothing speaks against.
+A base backup counts once a drill has verified it, with all WAL that continues it without a gap: newer base backups only
+make recovery faster. So the WAL is followed from the newest verified base backup, and from the newest usable one.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from tmi_ops.wal.lines import several_live
 
 @dataclass(frozen=True)
 class WalReach:
-    """What base backups and WAL of one cluster lead to, on its newest timeline.
+    """How far base backups and WAL of one cluster reach, on its newest timeline.
 
     Args:
-        end: LSN where the archived WAL of that line ends, holes not considered.
-        goes_on_unwitnessed: there is WAL after the newest moment that anybody told of.
-        problems: what should be known of it, a sentence each.
-        ambiguous: a sentence on the lines that live, where there are several; None: there is one.
+        end: LSN where the archived WAL of that line ends, gaps not considered.
+        goes_on_unwitnessed: there is WAL after the newest known moment.
+        problems: other problems, a sentence each.
+        ambiguous: a sentence on the lines that are alive, if there are several; None: there is one.
     """
 
     system_identifier: str
@@ -49,13 +48,13 @@ class WalReach:
 
 
 def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnesses: Sequence[Witness]) -> WalReach:
-    """Follow the newest timeline from the base backups to where its WAL ends.
+    """Follow the newest timeline from the base backups to the end of its WAL.
 
     Args:
-        entries: the catalogue of base backups, for their verdicts.
+        entries: the catalogue of base backups, for their verification.
 
     Raises:
-        RecoveryError: where the newest timeline came from is not known.
+        RecoveryError: the origin of the newest timeline is not known.
     """
     line = choose_line(facts, None)
     on_line = bases_on(facts, line)
@@ -83,7 +82,7 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
 
 
 def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | None:
-    """The newest logical backup that is proven, or that no proof has found bad."""
+    """The newest logical backup that is verified, or whose verification did not fail."""
     wanted = ("proven",) if proven else ("proven", "not proven")
     found = [backup for backup in backups if backup.outcome in wanted]
     newest = max(found, key=lambda backup: backup.snapshot_at, default=None)
@@ -93,7 +92,7 @@ def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | 
 
 
 def newest_of(*reaches: Reach | None) -> Reach | None:
-    """The one that comes nearest to now; of equals the first."""
+    """The newest; of equals the first."""
     return max((reach for reach in reaches if reach is not None), key=lambda reach: reach.at, default=None)
 
 
@@ -111,7 +110,7 @@ def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, proven: boo
 
 
 def _earliest(usable: Sequence[BaseManifest], line: Lineage, covered: Coverage) -> datetime | None:
-    """When the oldest base ended from which no hole and no break lies ahead."""
+    """When the oldest base backup ended that has no gap and no break after it."""
     whole = [base for base in usable if covered.leads_to_the_end(continued_at(base, line))]
     return whole[-1].consistent_at.astimezone(UTC) if whole else None
 

@@ -1,7 +1,7 @@
-"""Reads what is recoverable: the server first, where it can be asked, then one listing of the store.
+"""Reads what is recoverable: the server first, if it answers, then one listing of the store.
 
-The server's place in its WAL is asked for before the archive is listed: what it had written by then is archived, if
-the archive goes so far. The store must answer; everything else may be away, and then the facts say so.
+The server's WAL position is read before the archive is listed: what it had written by then is archived if the archive
+reaches that far. The store must answer; if something else does not, the facts say so.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ from tmi_ops.store.overview import Overview, overview
 from tmi_ops.wal.archive import Stored, WalArchive, list_wal
 from tmi_ops.wal.lease import Lease, is_held, read_lease
 
-# A receiver tells of itself every few seconds; when neither it nor the server knew more than this long ago, the commits
-# in the newest segments are looked at, which takes fetching them.
+# A receiver reports every few seconds. If neither it nor the server knows anything newer than this, the commits in the
+# newest segments are read, which takes fetching them.
 WITNESSED_LATELY = timedelta(minutes=1)
 PROVEN_LOGICAL = 2
-# For how long a guard believes the catalogue and the index that what they name is there.
+# How long a guard trusts the catalogue and the index without checking that their objects exist.
 SEEN_AGAIN_S = 600.0
-# When this process looked itself, by store and environment.
+# When this process last checked, by store and environment.
 _SEEN_THERE: dict[tuple[str, str], float] = {}
 
 
 def read_recoverability(
     settings: Settings, store: ObjectStore, now: datetime | None = None, *, whole: bool = False
 ) -> RecoverabilityFacts:
-    """What can be recovered, as of now.
+    """What can be recovered now.
 
     Args:
-        now: this machine's clock when the reading begins; the present when None.
-        whole: look at the names of old backups too, and at what everything beside backups and WAL takes.
+        now: this machine's clock when the reading starts; None: the present.
+        whole: also check old backups, and measure the space of everything besides backups and WAL.
 
     Raises:
         StoreError: the store could not be read.
@@ -69,7 +69,7 @@ def read_recoverability(
 
 
 def read_dumps(settings: Settings, store: ObjectStore) -> tuple[LogicalBackup, ...]:
-    """The logical backups of this database, as `RecoverabilityFacts.logical` has them, and nothing else.
+    """The logical backups of this database only, as in `RecoverabilityFacts.logical`.
 
     Raises:
         StoreError: the store could not be read.
@@ -98,7 +98,7 @@ class _Reading:
         bases = list(read_entries(self.store, view, "base", self._broken))
         by_wal, receiver = self._wal(bases, server, witness)
         if by_wal is None or any(one is not None and one.missing for one in (by_wal.proven, by_wal.newest)):
-            _SEEN_THERE.pop((self.store.where, self.store.root), None)  # nobody who cannot correct an index forgets it
+            _SEEN_THERE.pop((self.store.where, self.store.root), None)  # check again at the next reading
         if server is not None:
             server = self._beside_archive(server, by_wal)
         proven = newest_of(by_wal.proven if by_wal else None, logical_reach(logical, proven=True))
@@ -175,8 +175,8 @@ class _Reading:
         return reach, receiver
 
     def _archive(self, cluster: str, bases: list[CatalogueEntry]) -> WalArchive:
-        """From the newest proven base backup on the segments themselves are listed, by a guard now and then: what is
-        said of now rests on them. Of what lies before it the index is believed, which retention corrects.
+        """After the newest verified base backup the segments themselves are listed, by a guard only now and then.
+        Before it the index is trusted, which retention corrects.
         """
         behind = _place_of(bases, cluster) if self.thorough else None
         archive = list_wal(self.store, cluster, behind=behind)
@@ -191,13 +191,13 @@ class _Reading:
             return None
 
     def _unless_away(self, error: OpsError) -> None:
-        """What cannot be understood takes only its own part along; a store that fails fails the reading."""
+        """A record that cannot be read is a problem; a store that fails, fails the reading."""
         if error.transient:
             raise error
         self.problems.append(error.message)
 
     def _cluster(self, bases: list[CatalogueEntry], server: ServerReading | None) -> str | None:
-        """The server's own cluster where it has a base backup, else that of the newest one; None without any."""
+        """The server's cluster if it has a base backup, else that of the newest one; None if there is none."""
         found = [entry.manifest for entry in bases if isinstance(entry.manifest, BaseManifest)]
         if not found:
             return None
@@ -205,13 +205,13 @@ class _Reading:
         if server is None or any(base.system_identifier == server.system_identifier for base in found):
             return server.system_identifier if server else newest
         self.problems.append(
-            f"The store has no base backup of this server's cluster, {server.system_identifier}; its base backups are "
-            f"of {newest}."
+            f"The store has no base backup of this server's cluster ({server.system_identifier}), only of another "
+            f"({newest})."
         )
         return newest
 
     def _is_worth_a_look(self, reach: WalReach) -> bool:
-        """Whether the WAL goes on beyond what anybody lately told of."""
+        """Whether there is WAL beyond what server and receiver recently reported."""
         newest = reach.newest
         return newest is not None and reach.goes_on_unwitnessed and self.now - newest.at > WITNESSED_LATELY
 
@@ -227,13 +227,13 @@ class _Reading:
     def _beside_archive(self, server: ServerReading, reach: WalReach | None) -> ServerReading:
         if server.in_recovery:
             self.problems.append(
-                f"{self.settings.postgres.describe()} is a standby: it cannot tell how far its primary has come."
+                f"{self.settings.postgres.describe()} is a standby: it does not know the WAL position of its primary."
             )
         if reach is None or reach.system_identifier != server.system_identifier:
             return server
         if server.timeline is not None and server.timeline != reach.timeline:
             self.problems.append(
-                f"The server is on timeline {server.timeline}; the archive leads to timeline {reach.timeline}."
+                f"The server is on timeline {server.timeline}, the archive on timeline {reach.timeline}."
             )
             return server
         behind = max(0, server.lsn - reach.end)
@@ -243,7 +243,7 @@ class _Reading:
 def _logical_entries(
     settings: Settings, store: ObjectStore, view: Overview, broken: Callable[[OpsError], None]
 ) -> list[CatalogueEntry]:
-    """Of this database, with rows, down to the second proven one: older ones change no judgement."""
+    """Those of this database with rows, down to the second verified one: older ones do not matter."""
     found: list[CatalogueEntry] = []
     proven = 0
     for entry in read_entries(store, view, "logical", broken):
@@ -260,7 +260,7 @@ def _logical_entries(
 
 
 def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] | None:
-    """Timeline and LSN at which the newest proven base backup of a cluster begins, else the newest. Newest first."""
+    """Timeline and start LSN of a cluster's newest verified base backup, else of its newest. `bases`: newest first."""
     own = [(one.manifest, one.verdict) for one in bases if isinstance(one.manifest, BaseManifest)]
     own = [one for one in own if one[0].system_identifier == cluster]
     proven = [base for base, verdict in own if verdict is not None and verdict.outcome == "proven"]
@@ -269,7 +269,7 @@ def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] 
 
 
 def _is_due(store: ObjectStore) -> bool:
-    """Whether a guard, too, is to see again if older backups and WAL are there, upon which newer ones build."""
+    """Whether a guard must check again that older backups and WAL, which newer ones need, exist."""
     place, now = (store.where, store.root), time.monotonic()
     seen = _SEEN_THERE.get(place)
     if seen is not None and now - seen < SEEN_AGAIN_S:
@@ -329,7 +329,7 @@ def _last_proof(entries: list[CatalogueEntry]) -> Proof | None:
 
 
 def _oldest(entries: list[CatalogueEntry], view: Overview) -> datetime | None:
-    """The oldest base or logical backup, by its id where it was not read."""
+    """When the oldest base or logical backup was taken; by its id if it was not read."""
     read = [entry.manifest.taken_at.astimezone(UTC) for entry in entries]
     named = oldest_named(view)
     return min([*read, *([named] if named else [])], default=None)

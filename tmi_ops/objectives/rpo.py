@@ -1,9 +1,9 @@
-"""The recovery point objective: how much would be lost, were the server lost now. Facts in, judgement out; pure.
+"""The recovery point objective: how much would be lost if the server were lost now. Facts in, status out; pure.
 
-1. Only proven backups count: the value is the time from the newest moment that a proven backup (with all WAL that
-   continues it) leads to, until now. What an unproven one would lead to is told beside it.
-2. The standing follows from the value and the objective (`standing.py`). Nothing proven at all is a breach.
-3. The cures follow from what stands between that moment and now, the cheapest first.
+1. Only verified backups count: the value is the time since the newest moment that a verified backup, with the WAL that
+   continues it, can be recovered to. What an unverified one would give is reported as well.
+2. The status follows from the value and the objective (`standing.py`). No verified backup at all is a breach.
+3. The cures follow from what lies between that moment and now, the cheapest first.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tmi_ops.settings import Objectives
 from tmi_ops.wal.slot import LOST
 from tmi_ops.words import time_words
 
-# Clocks that differ by less are let pass: the value is then zero at the least.
+# Smaller differences between clocks are ignored; the value is then at least zero.
 CLOCKS_AGREE_WITHIN = timedelta(seconds=30)
-# From here on dumps alone, one a day, may keep the promise.
+# From here on, one dump a day may be enough.
 DUMPS_ARE_ENOUGH_FROM = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class RpoReading:
-    """The judgement.
+    """The RPO and its status.
 
     Args:
-        value: the achieved RPO now; None: nothing is proven, or the clocks disagree.
-        reach: the moment that it is counted from, and by what it is reached.
-        unproven: what the value would be if the newest backup were proven; None: it is, or there is none.
-        cures: the cheapest first; empty where nothing need be done.
+        value: the achieved RPO now; None: nothing is verified, or the clocks disagree.
+        reach: the moment that it is counted from, and how it is recovered.
+        unproven: what the value would be if the newest backup were verified; None: it is, or there is none.
+        cures: the cheapest first; empty if nothing needs to be done.
     """
 
     standing: Standing
@@ -45,13 +45,13 @@ class RpoReading:
 
 
 def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
-    """Judge what would be lost now."""
+    """Judge how much would be lost now."""
     objective = objectives.rpo
     unproven = _unproven(facts)
     value = _age(facts, facts.proven.at) if facts.proven else None
 
     def reading(standing: Standing, reason: str, *cures: Cure, known: bool = True) -> RpoReading:
-        if facts.ambiguous is not None:  # whatever else is amiss, a restore would ask
+        if facts.ambiguous is not None:  # a restore would have to ask
             standing = Standing.AT_RISK if standing is Standing.MET else standing
             reason, cures = f"{reason} {facts.ambiguous}", (*cures, Cure(Action.NAME_LINE))
         return RpoReading(standing, reason, objective, value if known else None, facts.proven, unproven, cures)
@@ -59,11 +59,12 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
     if facts.newest is None:
         return reading(Standing.BREACHED, _nothing(facts), *_begin(facts, objective))
     if facts.proven is None or value is None:
-        what = f"No backup is proven yet; the newest, {facts.newest.backup_id}, leads to {_ago(facts, facts.newest)}."
+        ago = _ago(facts, facts.newest)
+        what = f"No backup is verified yet; the newest, {facts.newest.backup_id}, would recover to {ago}."
         return reading(Standing.BREACHED, what, _prove(facts.newest), *_lag_cures(facts, objective, unproven))
     if facts.server_now - facts.proven.at < -CLOCKS_AGREE_WITHIN:
         ahead = time_words((facts.proven.at - facts.server_now).total_seconds())
-        what = f"The newest moment in the store lies {ahead} in the future: clocks disagree, so no age can be told."
+        what = f"The newest moment in the store is {ahead} in the future: clocks disagree, so the RPO is unknown."
         return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
     standing = standing_of(value, objective)
     reason = f"{_reached(facts, facts.proven)} The objective is {time_words(objective.total_seconds())}."
@@ -76,7 +77,7 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
 
 
 def _is_stopped(facts: RecoverabilityFacts) -> bool:
-    """Whether the replay of the archive itself has met a place beyond which nothing leads: the age will only grow."""
+    """Whether the shadow has reached a point in the archive that it cannot replay beyond: the age will only grow."""
     return facts.proven is not None and facts.proven.shown_by == "shadow" and _leads_no_further(facts.proven)
 
 
@@ -85,12 +86,12 @@ def _leads_no_further(reach: Reach) -> bool:
 
 
 def _onward(facts: RecoverabilityFacts) -> tuple[Cure, ...]:
-    """The backup after which the replay goes on."""
+    """The backup from which replay can continue."""
     if facts.server is None:
-        return (Cure(Action.REACH_DATABASE, detail="nothing can be backed up before"),)
+        return (Cure(Action.REACH_DATABASE, detail="which every backup needs"),)
     if facts.proven is not None and facts.proven.missing is not None:
-        return (Cure(Action.BACK_UP_INCREMENTAL, detail="behind the hole"),)
-    return (Cure(Action.BACK_UP_BASE, detail="which begins behind it"),)
+        return (Cure(Action.BACK_UP_INCREMENTAL, detail="which starts after the gap"),)
+    return (Cure(Action.BACK_UP_BASE, detail="which starts after that point"),)
 
 
 def _age(facts: RecoverabilityFacts, moment: datetime) -> timedelta:
@@ -110,53 +111,53 @@ def _ago(facts: RecoverabilityFacts, reach: Reach) -> str:
 
 def _reached(facts: RecoverabilityFacts, reach: Reach) -> str:
     ways = {
-        "WAL": f"from {reach.backup_id} and the WAL after it",
-        "base backup": f"from {reach.backup_id}, after which no WAL is archived",
-        "logical backup": f"from {reach.backup_id}",
+        "WAL": f"backup {reach.backup_id} plus WAL",
+        "base backup": f"backup {reach.backup_id}, no WAL archived after it",
+        "logical backup": f"backup {reach.backup_id}",
     }
     if reach.shown_by == "shadow" and facts.shadow is not None:
-        ways["WAL"] = f"which the shadow {facts.shadow.name} has replayed"
-    state = "this moment" if _age(facts, reach.at) < timedelta(seconds=1) else _ago(facts, reach)
-    return f"Proven to be recoverable is the state of {state}, {ways[reach.means]}."
+        ways["WAL"] = f"replayed by the shadow {facts.shadow.name}"
+    state = "now" if _age(facts, reach.at) < timedelta(seconds=1) else _ago(facts, reach)
+    return f"Latest verified recovery point: {state} ({ways[reach.means]})."
 
 
 def _nothing(facts: RecoverabilityFacts) -> str:
     if facts.failed:
-        return f"There is no backup that could be restored: a proof has found {', '.join(facts.failed[:3])} bad."
-    return "There is no backup that could be restored."
+        return f"There is no backup that can be restored; {', '.join(facts.failed[:3])} failed verification."
+    return "There is no backup that can be restored."
 
 
 def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | None) -> str:
-    """What stands between that moment and now, in a sentence or two; empty where the facts do not tell."""
+    """Why that moment is not now, in a sentence or two; empty if the facts do not tell."""
     if reach.missing is not None:
         if reach.shown_by == "shadow" and facts.shadow is not None and facts.shadow.stopped is not None:
-            return f"The shadow cannot go on: {facts.shadow.stopped}"
-        return f"The WAL has a hole behind it: {reach.missing} is missing from the archive."
+            return f"The shadow cannot continue: {facts.shadow.stopped}"
+        return f"The WAL after it has a gap: {reach.missing} is missing from the archive."
     if reach.broken is not None:
-        return f"No recovery goes further. {reach.broken}"
+        return f"No recovery can go further. {reach.broken}"
     if facts.newest is not None and unproven is not None and facts.newest.at > reach.at:
-        return f"{facts.newest.backup_id} would lead to {_ago(facts, facts.newest)}, but is not proven."
+        return f"{facts.newest.backup_id} would recover to {_ago(facts, facts.newest)}, but is not verified."
     if facts.server is None:
-        return "The database cannot be asked, so what it has committed since may be missing."
+        return "The database cannot be queried, so commits since then may be missing."
     if facts.server.slot is not None and facts.server.slot.status == LOST:
-        return "The server has given up the replication slot."
+        return "The server has invalidated the replication slot."
     if facts.receiver is not None and facts.receiver.at_work:
-        return "The receiver is at work and does not keep up."
+        return "The receiver is running but does not keep up."
     if reach.means == "logical backup":
-        return "" if facts.way is None else "No WAL leads further."
+        return "" if facts.way is None else "No archived WAL goes further."
     if facts.receiver is not None:
-        return f"No receiver is at work; the last one was there {time_words(facts.receiver.age.total_seconds())} ago."
-    return "WAL is not received."
+        return f"No receiver is running; the last one reported {time_words(facts.receiver.age.total_seconds())} ago."
+    return "WAL is not archived."
 
 
 def _prove(reach: Reach) -> Cure:
     if reach.means == "logical backup":
         return Cure(Action.PROVE_BACKUP, reach.backup_id)
-    return Cure(Action.RUN_DRILL, detail=f"which proves {reach.backup_id}")
+    return Cure(Action.RUN_DRILL, detail=f"which verifies {reach.backup_id}")
 
 
 def _begin(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, ...]:
-    """There is nothing yet."""
+    """The cures if there is no backup yet."""
     first = Cure(Action.BACK_UP_LOGICAL) if objective >= DUMPS_ARE_ENOUGH_FROM else Cure(Action.BACK_UP_BASE)
     return (first,) if facts.server else (Cure(Action.REACH_DATABASE), first)
 
@@ -168,42 +169,42 @@ def _cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timedelta
 
 
 def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timedelta | None) -> tuple[Cure, ...]:
-    """What brings the newest moment nearer; nothing where that one is near enough and only wants a proof."""
+    """What makes the newest moment newer; nothing if it is new enough and only lacks verification."""
     if unproven is not None and standing_of(unproven, objective) is Standing.MET:
         return ()
     if facts.server is None:
-        return (Cure(Action.REACH_DATABASE, detail="nothing can be backed up before"),)
+        return (Cure(Action.REACH_DATABASE, detail="which every backup needs"),)
     if facts.way is None:
         return _by_dumps(facts, objective)
     if _is_stopped(facts):
         return _onward(facts)
     if facts.newest is not None and facts.newest.missing is not None:
-        return (Cure(Action.BACK_UP_INCREMENTAL, detail="behind the hole"), Cure(Action.RUN_DRILL))
+        return (Cure(Action.BACK_UP_INCREMENTAL, detail="which starts after the gap"), Cure(Action.RUN_DRILL))
     if facts.newest is not None and facts.newest.broken is not None:
-        return (Cure(Action.BACK_UP_BASE, detail="which begins behind it"), Cure(Action.RUN_DRILL))
+        return (Cure(Action.BACK_UP_BASE, detail="which starts after that point"), Cure(Action.RUN_DRILL))
     if facts.server.slot is not None and facts.server.slot.status == LOST:
         return (
-            Cure(Action.BACK_UP_INCREMENTAL, detail="which makes up for the lost WAL"),
+            Cure(Action.BACK_UP_INCREMENTAL, detail="which replaces the lost WAL"),
             Cure(Action.START_RECEIVER, detail="with --accept-gap, as the slot is lost"),
         )
     if facts.receiver is not None and facts.receiver.at_work:
-        return (Cure(Action.START_RECEIVER, detail="anew: it does not keep up"), Cure(Action.BACK_UP_INCREMENTAL))
+        return (Cure(Action.START_RECEIVER, detail="again: it does not keep up"), Cure(Action.BACK_UP_INCREMENTAL))
     return (Cure(Action.CATCH_UP_WAL), Cure(Action.START_RECEIVER, detail="as a service"))
 
 
 def _by_dumps(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, ...]:
     if objective < DUMPS_ARE_ENOUGH_FROM:
         wanted = time_words(objective.total_seconds())
-        detail = f"and receive WAL: dumps cannot hold {wanted}"
+        detail = f"and archive WAL: dumps alone cannot meet {wanted}"
         return (Cure(Action.BACK_UP_BASE, detail=detail), Cure(Action.BACK_UP_LOGICAL))
     interval = _interval(facts)
     if interval is None or interval < objective:
         return (Cure(Action.BACK_UP_LOGICAL),)
-    detail = f"of logical backups: they come every {time_words(interval.total_seconds())}"
+    detail = f"of logical backups, now {time_words(interval.total_seconds())}"
     return (Cure(Action.BACK_UP_LOGICAL), Cure(Action.SHORTEN_INTERVAL, detail=detail))
 
 
 def _interval(facts: RecoverabilityFacts) -> timedelta | None:
-    """Between the last two proven logical backups."""
+    """The time between the last two verified logical backups."""
     proven = [backup.snapshot_at for backup in facts.logical if backup.outcome == "proven"]
     return proven[0] - proven[1] if len(proven) > 1 else None

@@ -1,10 +1,10 @@
 """The recovery time objective: how long a recovery to the newest moment would take now. Facts in, forecast out; pure.
 
-1. The way is the one that leads nearest to now: base backup and WAL where there is a base, else the newest logical one.
-2. Its time is fetch, extract, combine, replay and proof, from drills' speeds and today's sizes (`speed.py`).
-3. A forecast that no drill stands behind is no promise: with none at all the standing is unknown; when the last one
-   failed or is older than `DRILL_STALE_AFTER`, it is at risk.
-4. The cure is the cheapest backup after which the forecast would be met; where none would do, the reason says so.
+1. The forecast is for base backup and WAL if there is a base backup, else for the newest logical backup.
+2. It adds up fetch, extract, combine, replay and verify, from the speeds of drills and today's sizes (`speed.py`).
+3. It must rest on a drill: without any the status is unknown; if the last one failed or is older than
+   `DRILL_STALE_AFTER`, at risk.
+4. The cure is the cheapest backup after which the objective would be met; if none is enough, the reason says so.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tmi_ops.postgres.versions import INCREMENTAL_BACKUP
 from tmi_ops.settings import Objectives
 from tmi_ops.words import time_words
 
-# Drills come weekly; a day's grace for one that is late.
+# Drills are weekly; one may be a day late.
 DRILL_STALE_AFTER = timedelta(days=8)
-# What an incremental backup adds to the bytes that are fetched, of those of its chain so far.
+# How much an incremental backup adds to the bytes to fetch, as a share of its chain so far.
 INCREMENT_SHARE = 0.1
 _DUMP_SPEED = 20_000_000  # bytes of database a second; cautious
 _BECAUSE_OF_LAST_DRILL = "the last drill failed"
@@ -31,14 +31,14 @@ _BECAUSE_OF_LAST_DRILL = "the last drill failed"
 
 @dataclass(frozen=True)
 class RtoForecast:
-    """The judgement.
+    """The forecast and its status.
 
     Args:
         value: the forecast; None: there is nothing to restore from.
-        phases: what it is made of; `basis`: whether drills measured it.
-        last_drill: the newest one; its own time, measured, is `last_drill.rto`.
+        phases: its parts; `basis`: whether drills measured it.
+        last_drill: the newest drill; the time it measured is `last_drill.rto`.
         drill_due: why a drill should be run now; None: none is due.
-        cures: the cheapest first; empty where nothing need be done.
+        cures: the cheapest first; empty if nothing needs to be done.
     """
 
     standing: Standing
@@ -72,7 +72,7 @@ def drill_due(facts: RecoverabilityFacts) -> str | None:
         return None
     last = _last(facts)
     if last is None:
-        return "there was no drill yet"
+        return "no drill has run yet"
     if not last.sound:
         return f"{_BECAUSE_OF_LAST_DRILL}: {' '.join(last.reasons)}".rstrip()
     age = facts.read_at - last.at
@@ -92,7 +92,7 @@ def _by_files(facts: RecoverabilityFacts, way: BaseWay, objective: timedelta) ->
     cures: tuple[Cure, ...] = ()
     if not recovered:
         standing = Standing.UNKNOWN if standing is Standing.MET else Standing.AT_RISK
-        said = f"No drill has measured it; at assumed speeds {said[0].lower()}{said[1:]}"
+        said = f"No drill has measured it; at assumed speeds, {said[0].lower()}{said[1:]}"
     elif standing is not Standing.MET:
         cures, help_words = _quicker(facts, way, recovered, objective)
         said = f"{said} {_slowest(phases)} {help_words}".rstrip()
@@ -107,11 +107,11 @@ def _by_files(facts: RecoverabilityFacts, way: BaseWay, objective: timedelta) ->
 def _by_shadow(
     facts: RecoverabilityFacts, value: timedelta, by_files: timedelta, due: str | None, objective: timedelta
 ) -> RtoForecast:
-    """Promoting it is the recovery. What it would be without is told, too: a shadow may be lost with the server."""
+    """The forecast of a promotion. The reason also gives the forecast without the shadow, which may be lost as well."""
     standing = standing_of(value, objective)
     said = (
-        f"Promoting the shadow would take {_words(value)}; the objective is {_words(objective)}. Without it, a "
-        f"recovery from the files would take {_words(by_files)}."
+        f"Promoting the shadow would take {_words(value)}; the objective is {_words(objective)}. Without the shadow, a "
+        f"recovery would take {_words(by_files)}."
     )
     phase = PhaseForecast("promote the shadow", value.total_seconds(), 0, "measured")
     cures = (Cure(Action.RUN_DRILL),) if due is not None else ()
@@ -122,7 +122,7 @@ def _by_shadow(
 
 
 def _by_dump(facts: RecoverabilityFacts, backup: LogicalBackup, objective: timedelta) -> RtoForecast:
-    """A proof restores a dump and compares it: it has measured what a recovery takes."""
+    """The forecast from the last verification, which restored a dump and compared it."""
     measured = next((one for one in facts.logical if one.verify is not None and one.outcome == "proven"), None)
     if measured is None or measured.verify is None:
         seconds, basis = backup.database_size / _DUMP_SPEED, "assumed"
@@ -136,10 +136,10 @@ def _by_dump(facts: RecoverabilityFacts, backup: LogicalBackup, objective: timed
     cures: tuple[Cure, ...] = ()
     if basis == "assumed":
         standing = Standing.UNKNOWN if standing is Standing.MET else Standing.AT_RISK
-        said = f"No proof has measured it; at assumed speeds {said[0].lower()}{said[1:]}"
+        said = f"No verification has measured it; at assumed speeds, {said[0].lower()}{said[1:]}"
         cures = (Cure(Action.PROVE_BACKUP, backup.backup_id),)
     elif standing is not Standing.MET:
-        said = f"{said} Loading a dump is slow; files of a base backup come back quicker."
+        said = f"{said} Loading a dump is slow; a base backup restores faster."
         cures = (Cure(Action.BACK_UP_BASE),)
     return RtoForecast(standing, said, objective, value, (phase,), phase.basis, _last(facts), None, cures)
 
@@ -147,7 +147,7 @@ def _by_dump(facts: RecoverabilityFacts, backup: LogicalBackup, objective: timed
 def _quicker(
     facts: RecoverabilityFacts, way: BaseWay, drills: list[DrillMeasure], objective: timedelta
 ) -> tuple[tuple[Cure, ...], str]:
-    """The cheapest backup after which the forecast would be met, and a sentence where none would do."""
+    """The cheapest backup after which the objective would be met, and a sentence if none is enough."""
     if facts.server is None:
         return (Cure(Action.REACH_DATABASE),), ""
     full = replace(way, replayed=0, chain_length=1, fetched=way.full)
@@ -161,19 +161,19 @@ def _quicker(
     for action, after in choices:
         then = _total(forecast_phases(after, drills))
         if standing_of(then, objective) is Standing.MET:
-            return (Cure(action, detail=f"after which it would take {_words(then)}"),), ""
+            return (Cure(action, detail=f"after which a recovery would take {_words(then)}"),), ""
     least = _total(forecast_phases(full, drills))
     if least < 0.9 * _total(forecast_phases(way, drills)):
         return (Cure(Action.BACK_UP_BASE),), f"Even with a new full base backup it would take {_words(least)}."
     return (), (
-        f"A new base backup would not help ({_words(least)}): what takes long is bringing back the files. "
-        "A faster disk or network, or a standby, would."
+        f"A new base backup would not help ({_words(least)}): restoring the files takes too long. A faster disk or "
+        "network, or a standby, would help."
     )
 
 
 def _slowest(phases: tuple[PhaseForecast, ...]) -> str:
     slowest = max(phases, key=lambda phase: phase.seconds)
-    return f"Most of it is {slowest.phase} ({_words(timedelta(seconds=slowest.seconds))})."
+    return f"The longest phase is {slowest.phase} ({_words(timedelta(seconds=slowest.seconds))})."
 
 
 def _basis(phases: tuple[PhaseForecast, ...]) -> Basis:

@@ -1,4 +1,4 @@
-"""What the living server says: its clock, where its WAL stands, and the slot."""
+"""What the running server says: its clock, its WAL position, and the slot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_id
 
 
 def ask_about_wal(settings: Settings) -> tuple[ServerReading, Witness | None]:
-    """Ask the server. Without a witness where it is a standby.
+    """Query the server. A standby gives no witness.
 
     Raises:
         DatabaseError: it could not be reached, or refused.
@@ -27,7 +27,7 @@ def ask_about_wal(settings: Settings) -> tuple[ServerReading, Witness | None]:
         row = connection.execute(_CLOCK).fetchone()
         after = datetime.now(UTC)
         if row is None:
-            raise DatabaseError(f"{postgres.describe()} did not say which cluster it is.")
+            raise DatabaseError(f"{postgres.describe()} did not return its system identifier.")
         witness = server_witness(connection)
     clock, version, system_identifier = row
     facts = read_our_server(settings)
@@ -46,7 +46,7 @@ def ask_about_wal(settings: Settings) -> tuple[ServerReading, Witness | None]:
 
 
 def _difference(clock: datetime, before: datetime, after: datetime) -> timedelta:
-    """How far a clock is ahead of ours, of which it is only known that it was read between two moments of ours."""
+    """How far a clock that was read between two moments of ours is ahead of ours, at least."""
     if before <= clock <= after:
         return timedelta(0)
     return clock - (after if clock > after else before)

@@ -1,7 +1,6 @@
-"""One reading for all who look at nearly the same moment, and a budget of time for each of them.
+"""One reading shared by callers at nearly the same time, and a time limit for each of them.
 
-A reading that takes longer than somebody may wait goes on behind his back: he is told that he knows nothing, and who
-looks next gets what it brings.
+A reading that takes longer than a caller may wait continues: that caller gets an error, the next one its result.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 
 _T = TypeVar("_T")
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class SharedReading(Generic[_T]):
-    """What was read last in this process."""
+    """The last reading of this process."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reading: Future[_T] | None = None
@@ -28,10 +28,10 @@ class SharedReading(Generic[_T]):
     _of: str = ""
 
     def recent(self, of: str, read: Callable[[], _T], *, shared_for_s: float, budget_s: float) -> _T:
-        """What `read` gives, or gave not longer than `shared_for_s` ago.
+        """The result of `read`, at most `shared_for_s` old.
 
         Args:
-            of: what is read; a reading of something else is no answer.
+            of: what is read; a reading of something else is not shared.
 
         Raises:
             StoreError: it was not read within `budget_s` seconds.
@@ -49,10 +49,11 @@ class SharedReading(Generic[_T]):
             if reading.done():
                 raise
             raise StoreError(
-                f"What is recoverable could not be read within {budget_s:.0f} s, so it is unknown.",
-                detail="The reading goes on; the next look takes what it brings.",
-                hint="see how long it takes: `time tmi-ops status`; then what the store and the database do: "
+                f"Recoverability could not be read within {budget_s:.0f} s, so it is unknown.",
+                detail="The reading continues; the next tick uses its result.",
+                hint="see how long it takes with `time tmi-ops status`, then check store and database with "
                 "`tmi-ops doctor`",
+                code=Code.READING_SLOW,
                 transient=True,
             ) from None
 
@@ -64,7 +65,7 @@ class SharedReading(Generic[_T]):
     def _read(self, reading: Future[_T], read: Callable[[], _T]) -> None:
         try:
             value = read()
-        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+        except BaseException as error:  # noqa: BLE001 - raised in the callers
             self._done_at = time.monotonic()
             reading.set_exception(error)
         else:

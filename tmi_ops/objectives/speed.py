@@ -1,8 +1,8 @@
 """How long each phase of a recovery takes, from what drills measured. Pure.
 
-A phase that moves bytes is forecast from the newest drill that moved enough of them to tell a speed. Where no drill
-did, the newest one's time counts as it is, and what goes beyond its amount is added at an assumed, cautious speed; with
-no drill at all everything is assumed. Phases that move nothing take what they took last.
+A phase that moves bytes is forecast from the newest drill that moved enough of them to measure a speed. If none did, it
+takes as long as in the newest drill, plus the bytes beyond that drill's at an assumed, cautious speed; without any
+drill everything is assumed. Phases that move no bytes take as long as last time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tmi_ops.objectives.facts import BaseWay, DrillMeasure
 
 Basis = Literal["measured", "measured in part", "assumed"]
 _MB = 1_000_000
-# Below this a phase's time is mostly its beginning and end, and tells no speed.
+# Below this a phase's time is mostly start-up, which measures no speed.
 ENOUGH = 64 * _MB
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is taken for true before anything was measured: seconds, and bytes a second where it moves bytes."""
+    """What is assumed before anything was measured: seconds, and bytes a second if it moves bytes."""
 
     amount: Literal["fetched", "cluster", "replayed", "none"]
     seconds: float
@@ -46,7 +46,7 @@ ASSUMED: dict[str, Assumed] = {
 
 @dataclass(frozen=True)
 class PhaseForecast:
-    """One phase: seconds for `amount` bytes (0 where it moves none), and what that rests on."""
+    """One phase: seconds for `amount` bytes (0 if it moves none), and whether that was measured."""
 
     phase: str
     seconds: float
@@ -55,7 +55,7 @@ class PhaseForecast:
 
 
 def forecast_phases(way: BaseWay, drills: Sequence[DrillMeasure]) -> tuple[PhaseForecast, ...]:
-    """The phases of a recovery that goes this way.
+    """The phases of a recovery.
 
     Args:
         drills: those whose recovery succeeded, newest first.
@@ -81,7 +81,7 @@ def _forecast(phase: str, amount: int, drills: Sequence[DrillMeasure]) -> PhaseF
     if amount <= last_amount:
         return PhaseForecast(phase, last_seconds, amount, "measured")
     beyond = (amount - last_amount) / assumed.speed
-    # Within what still tells no speed, the difference is not worth a word.
+    # Too few bytes for the difference to matter.
     basis: Basis = "measured" if amount <= ENOUGH else "measured in part"
     return PhaseForecast(phase, last_seconds + beyond, amount, basis)
 

@@ -1,7 +1,7 @@
-"""Timetables of several environments side by side: shifted by minutes, so that they do not all begin at once. Pure.
+"""Timetables of several environments, shifted by minutes so that they do not all start at once. Pure.
 
-Each keeps its hour, and so what rests on another still follows it: base backups come before the night's dumps. What
-comes every few minutes has a minute of its name's already (`orchestration/schedules.py`).
+Each schedule keeps its hour, so one that depends on another still runs after it: base backups before the nightly dumps.
+Schedules of every few minutes are shifted by the environment's name (`orchestration/schedules.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any
 from tmi_ops.objectives.timetable import Cadence, Timetable
 
 _MINUTES = 60
-# Has no factor in common with the hour: the first sixty all differ, neighbours lie far apart, and one that is added
-# moves none before it.
+# Coprime with 60: the first sixty all differ, neighbours are far apart, and adding one does not move the others.
 _STEP = 37
 _CLOCK = re.compile(r"\b(\d\d):(\d\d)\b")
 
 
 def shifted(timetable: Timetable, number: int) -> Timetable:
-    """The timetable of the `number`-th, counted from 0, of several; the first keeps its own."""
+    """The timetable of environment `number`, counted from 0; that of the first is unchanged."""
     minutes = number * _STEP % _MINUTES
     cadences: dict[str, Any] = {
         field.name: _shifted_cadence(value, minutes)
@@ -31,7 +30,7 @@ def shifted(timetable: Timetable, number: int) -> Timetable:
 
 
 def shifted_cron(cron: str, minutes: int) -> str:
-    """A cron of the timetable, so many minutes later within its hour."""
+    """A cron of the timetable, this many minutes later within its hour."""
     minute, *rest = cron.split()
     return " ".join([_shifted_minute(minute, minutes, every_hour=rest[0] == "*"), *rest])
 

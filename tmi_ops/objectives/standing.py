@@ -1,4 +1,4 @@
-"""How a promise stands."""
+"""The status of an objective: met, at risk, breached or unknown."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 
-# From here on a promise is at risk: late enough to keep quiet in daily work (a catch-up comes every third of the RPO),
-# and early enough to act while a quarter of the time is left.
+# An objective is at risk from here: above what daily work reaches (WAL is caught up every third of the RPO), and while
+# a quarter of the time is left to act.
 AT_RISK_FROM = 0.75
 
 
 class Standing(StrEnum):
-    """A verdict on an objective, the worst last."""
+    """The status of an objective, the worst last."""
 
     MET = "met"
     UNKNOWN = "unknown"
@@ -21,13 +21,13 @@ class Standing(StrEnum):
 
 
 def standing_of(value: timedelta, objective: timedelta) -> Standing:
-    """By the value alone."""
+    """The status that the value alone gives."""
     if value > objective:
         return Standing.BREACHED
     return Standing.AT_RISK if value >= AT_RISK_FROM * objective else Standing.MET
 
 
 def worst_of(standings: Iterable[Standing]) -> Standing:
-    """The worst; met where there are none."""
+    """The worst status; met if there are none."""
     order = list(Standing)
     return max(standings, key=order.index, default=Standing.MET)

@@ -1,4 +1,4 @@
-"""Everything that the status screen tells, each part read by itself: what is away takes only its own part along."""
+"""What the status screen shows, each part read separately: one that cannot be read does not affect the others."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ DAY, MONTH = timedelta(days=1), timedelta(days=30)
 
 @dataclass(frozen=True)
 class Recoverability:
-    """What the store tells, judged. `growth`: bytes a day; None: the readings are too young to tell. `dumps`: None for
-    an environment's own database, whose RPO counts them."""
+    """What the store says, with the status of each objective. `growth`: bytes a day; None: the history is too short.
+    `dumps`: None for an environment's own database, whose RPO counts them."""
 
     facts: RecoverabilityFacts
     rpo: RpoReading
@@ -55,10 +55,10 @@ class Status:
     """One environment at one moment.
 
     Args:
-        recoverability: what the store tells; None: it could not be read, and `store_problem` says why.
-        database_problem: why the server could not be asked; None: it was.
+        recoverability: what the store says; None: it could not be read, and `store_problem` says why.
+        database_problem: why the server could not be queried; None: it was.
         alerts: the open ones; None: they could not be read.
-        health: what the probes said last; None: they were never asked, or what they said cannot be read.
+        health: the last results of the probes; None: they never ran, or the results cannot be read.
     """
 
     environment: str
@@ -75,7 +75,7 @@ class Status:
 
     @property
     def standing(self) -> Standing:
-        """The worst of the promises; unknown where the store could not be read."""
+        """The worst status of the objectives; unknown if the store could not be read."""
         if self.recoverability is None:
             return Standing.UNKNOWN
         stuck = (Standing.AT_RISK,) if self.automatic.stuck else ()
@@ -83,28 +83,28 @@ class Status:
 
     @property
     def judged(self) -> tuple[Judged, ...]:
-        """Every promise that could be judged, in the order in which it is told."""
+        """Every objective that could be judged, in display order."""
         found = self.recoverability
         if found is None:
             return ()
-        # The stream is unknown wherever the database cannot be asked; whether that hurts, the RPO tells.
+        # Without the database the stream is unknown; the RPO shows whether that matters.
         stream = () if self.database_problem else (found.stream,)
         return (found.rpo, found.rto, *stream, *([found.dumps] if found.dumps else []))
 
     @property
     def saw_all(self) -> bool:
-        """Whether both the store and the database could be looked at."""
+        """Whether both the store and the database could be read."""
         return self.recoverability is not None and self.database_problem is None
 
 
 def read_status(
     settings: Settings, variables: Mapping[str, str], dagster: Mapping[str, str], now: datetime | None = None
 ) -> Status:
-    """Look at everything at once.
+    """Read everything in parallel.
 
     Args:
-        variables: the process's and the .env files', for the time zone of the schedules.
-        dagster: where Dagster keeps its records.
+        variables: of the process and the .env files, for the time zone of the schedules.
+        dagster: how to reach Dagster's database.
     """
     now = now or datetime.now(UTC)
     with ThreadPoolExecutor(4, thread_name_prefix="status") as pool:
@@ -130,7 +130,7 @@ def read_status(
 
 
 def judge_all(settings: Settings, store: ObjectStore, now: datetime | None = None) -> Recoverability:
-    """Read the store and, where it can be asked, the server; judge all of it, and look at the past.
+    """Read the store and, if it answers, the server; judge the objectives, and read the history.
 
     Raises:
         StoreError: the store could not be read.
@@ -141,7 +141,7 @@ def judge_all(settings: Settings, store: ObjectStore, now: datetime | None = Non
 
 
 def judge_facts(settings: Settings, facts: RecoverabilityFacts, days: list[Day]) -> Recoverability:
-    """All judgements. Pure."""
+    """The status of all objectives. Pure."""
     objectives = settings.objectives
     rpo = judge_rpo(facts, objectives)
     return Recoverability(

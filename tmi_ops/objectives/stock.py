@@ -1,4 +1,4 @@
-"""Takes stock of the store: which backups it holds, by the catalogue, and what each kind takes."""
+"""What the store holds: its backups, by the catalogue, and the space that each kind takes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ OTHER = "other"
 def read_entries(
     store: ObjectStore, view: Overview, kind: Kind, on_broken: Callable[[OpsError], object]
 ) -> Iterator[CatalogueEntry]:
-    """The committed backups of a kind, newest first, with their newest verdict.
+    """The committed backups of a kind, newest first, with their newest verification.
 
     Args:
-        on_broken: told of each manifest or verdict that cannot be read.
+        on_broken: called with the error for each record that cannot be read.
 
     Raises:
         StoreError: the store failed.
@@ -44,7 +44,7 @@ def read_entries(
 
 
 def usage_of(view: Overview, wal: Iterable[Stored], now: datetime) -> dict[str, Usage]:
-    """What backups and WAL take, by kind; none are left out. A backup is as old as its newest object."""
+    """The space of backups and WAL by kind. A backup is as old as its newest object."""
     usage: dict[str, Usage] = {}
     for kind in KINDS:
         folders = [one for one in view.folders.values() if kind_of(one.backup_id) == kind]
@@ -62,7 +62,7 @@ def usage_of(view: Overview, wal: Iterable[Stored], now: datetime) -> dict[str, 
 
 
 def other_usage(store: ObjectStore, now: datetime) -> Usage:
-    """What everything else takes: listed, as it is small.
+    """The space of everything else.
 
     Raises:
         StoreError: the store failed.
@@ -88,7 +88,7 @@ def total_of(usage: Mapping[str, Usage]) -> Usage:
 
 
 def oldest_named(view: Overview) -> datetime | None:
-    """When the oldest backup was begun, by its id."""
+    """When the oldest backup was started, by its id."""
     oldest = min((folder.backup_id[:16] for folder in view.committed), default=None)
     try:
         return None if oldest is None else datetime.strptime(oldest, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -97,7 +97,7 @@ def oldest_named(view: Overview) -> datetime | None:
 
 
 def _added(parts: Iterable[tuple[int, int, datetime]], now: datetime) -> Usage:
-    """Of objects, bytes and when they were stored."""
+    """The usage of parts, given as objects, bytes and when they were stored."""
     count = size = day = week = 0
     for objects, bytes_, at in parts:
         count, size = count + objects, size + bytes_

@@ -1,10 +1,10 @@
-"""When everything runs by itself, derived from the objectives in one place. Pure.
+"""When each schedule runs, derived from the objectives in one place. Pure.
 
-1. What carries the RPO (WAL, the beats that measure it, the judgement) comes three times within it, so that one failed
-   run breaks no promise. No cron is finer than a minute: below three minutes only a receiver keeps the RPO.
-2. Base backups come so often that the WAL written since the last one replays within half of the RTO.
-3. Logical backups come nightly, as the guide has them; drills weekly; upkeep at hours when few are awake.
-Nothing begins at the full hour that need not, and what rests on another follows it.
+1. WAL catch-up, heartbeat and measurement run three times within the RPO, so that one failed run does not breach it. No
+   cron is finer than a minute: an RPO below three minutes needs a receiver.
+2. Base backups run so often that the WAL since the last one replays within half of the RTO.
+3. Logical backups run nightly, as in the operations guide; drills weekly; maintenance at quiet hours.
+Few schedules start at the full hour, and one that depends on another runs after it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from datetime import timedelta
 from tmi_ops.settings import Objectives
 
 TIMES_WITHIN_RPO = 3
-# Replay reads WAL far faster than it was written; until a drill has measured it, so much at least.
+# How much faster WAL replays than it was written, assumed until a drill has measured it.
 REPLAY_SPEEDUP = 48
 SHARE_OF_RTO_FOR_REPLAY = 0.5
-FIRST_HOUR = 1  # of the night: base backups come before the logical one at two
+FIRST_HOUR = 1  # base backups run before the logical one at two
 DAY = timedelta(days=1)
 LONGEST_BETWEEN_JUDGEMENTS = timedelta(hours=1)
 SENSORS_WITHIN_RPO = 6
@@ -26,12 +26,12 @@ SHORTEST_SENSOR_INTERVAL = timedelta(seconds=10)
 LONGEST_SENSOR_INTERVAL = timedelta(minutes=5)
 LONGEST_GRACE = DAY
 SHORTEST_GRACE = timedelta(minutes=5)
-# Dumps come nightly: whoever looks at them every few minutes asks the store for nothing.
+# Dumps are nightly: checking them more often would only cost requests to the store.
 DUMPS_SEEN_EVERY = timedelta(minutes=15)
-# While something is wrong.
+# While an objective is not met.
 LOOK_AGAIN = timedelta(seconds=30)
 
-# Divisors of the hour and of the day, so near to each other that no objective pays for twice what it needs.
+# Divisors of the hour and of the day, so close to each other that nothing runs twice as often as needed.
 _CRONS = {
     timedelta(minutes=1): "* * * * *",
     **{timedelta(minutes=every): f"*/{every} * * * *" for every in (2, 3, 4, 5, 6, 10, 15, 20, 30)},
@@ -43,7 +43,7 @@ _HOURS_BETWEEN_BASES = (1, 2, 3, 4, 6, 8, 12, 24)
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often one thing happens. `every`: the longest time between two; `crons`: any of them begins it."""
+    """How often a schedule runs. `every`: the longest time between two runs; `crons`: each starts it."""
 
     crons: tuple[str, ...]
     every: timedelta
@@ -51,14 +51,14 @@ class Cadence:
 
     @property
     def late_after(self) -> timedelta:
-        """How old its newest result may grow: work takes its time, and what was due at two need not be there at two."""
+        """How old its newest result may become, with time for the run itself."""
         return self.every + min(max(self.every / 2, SHORTEST_GRACE), LONGEST_GRACE)
 
 
 @dataclass(frozen=True)
 class Timetable:
-    """All cadences of an environment. `sensor_interval`: between two looks of the sensors that guard the objectives, as
-    long as all is well; `look_again`: while it is not."""
+    """The cadences of an environment. `sensor_interval`: between two checks of the guards while the objective is met;
+    `look_again`: while it is not."""
 
     wal: Cadence
     heartbeat: Cadence
@@ -79,7 +79,7 @@ class Timetable:
 
 
 def plan_timetable(objectives: Objectives) -> Timetable:
-    """What the objectives ask for."""
+    """The timetable for these objectives."""
     within_rpo = cadence_within(objectives.rpo)
     between_bases = hours_between_bases(objectives.rto)
     judged = cadence_within(min(objectives.rpo, TIMES_WITHIN_RPO * LONGEST_BETWEEN_JUDGEMENTS))
@@ -100,19 +100,19 @@ def plan_timetable(objectives: Objectives) -> Timetable:
 
 
 def cadence_within(objective: timedelta) -> Cadence:
-    """The rarest of our crons that comes three times within the objective; every minute where none does."""
+    """The rarest cron that runs three times within the objective; every minute if none does."""
     every = max((some for some in _CRONS if some * TIMES_WITHIN_RPO <= objective), default=min(_CRONS))
     return Cadence((_CRONS[every],), every, f"every {_words(every)}")
 
 
 def hours_between_bases(rto: timedelta) -> int:
-    """So many hours of WAL replay within the share of the RTO that replay may take; a divisor of the day."""
+    """Hours of WAL that replay within the share of the RTO for replay; a divisor of the day."""
     affordable = rto * SHARE_OF_RTO_FOR_REPLAY * REPLAY_SPEEDUP / timedelta(hours=1)
     return max((hours for hours in _HOURS_BETWEEN_BASES if hours <= affordable), default=_HOURS_BETWEEN_BASES[0])
 
 
 def _incremental_cadence(hours: int) -> Cadence:
-    """Between the full ones, which have Sunday's first hour to themselves."""
+    """All hours but those of the full backups on Sunday."""
     at = range(FIRST_HOUR % hours, 24, hours)
     on_other_days = f"0 {','.join(map(str, at))} * * 1-6"
     on_sundays = [hour for hour in at if hour != FIRST_HOUR]
@@ -122,7 +122,7 @@ def _incremental_cadence(hours: int) -> Cadence:
 
 
 def _sensor_interval(rpo: timedelta) -> timedelta:
-    """In whole seconds, as Dagster counts."""
+    """In whole seconds, as Dagster wants."""
     wanted = timedelta(seconds=rpo // (SENSORS_WITHIN_RPO * timedelta(seconds=1)))
     return min(max(wanted, SHORTEST_SENSOR_INTERVAL), LONGEST_SENSOR_INTERVAL)
 

@@ -79,7 +79,7 @@ ALL_DOWN = a_status(
     recoverability=None,
     store_problem="The store could not be reached.",
     database_problem="PostgreSQL could not be reached.",
-    automatic=Automatic(problem="Dagster could not be asked: connection refused"),
+    automatic=Automatic(problem="Dagster's database could not be queried: connection refused"),
     alerts=None,
     health=None,
 )

@@ -71,7 +71,7 @@ def test_a_cure_that_is_at_work_is_not_begun_again_however_long_it_takes() -> No
     decisions = looks([breach] * 200, MINUTE, running={Action.CATCH_UP_WAL})
     assert ordered(decisions) == [None] * 200
     assert decisions[-1].alert is not None
-    assert decisions[-1].alert.done == "At work: catch up WAL."
+    assert decisions[-1].alert.done == "Running: catch up WAL."
 
 
 def test_while_wal_is_caught_up_with_no_base_backup_is_begun_though_a_receiver_seems_to_be_too_slow() -> None:
@@ -89,7 +89,7 @@ def test_a_breach_is_told_at_once_with_what_was_done_and_what_to_do() -> None:
     (decision,) = looks([Judgement(Standing.BREACHED, (CATCH_UP, BY_A_PERSON))], MINUTE)
     assert decision.alert is not None
     assert (decision.alert.key, decision.alert.severity, decision.alert.since) == ("rpo", Severity.CRITICAL, NOW)
-    assert decision.alert.done == "tmi_ops begins now: catch up WAL."
+    assert decision.alert.done == "Starting now: catch up WAL."
     assert "tmi-ops wal stream --catch-up" in decision.alert.to_do
     assert "tmi-ops wal stream" in decision.alert.to_do
 
@@ -106,7 +106,7 @@ def test_a_risk_that_only_a_person_can_end_is_told_at_once() -> None:
     (decision,) = looks([Judgement(Standing.AT_RISK, (BY_A_PERSON,))], MINUTE)
     assert decision.order is None
     assert decision.alert is not None
-    assert decision.alert.done == "Nothing: a person is needed."
+    assert decision.alert.done == "Nothing; a person must act."
 
 
 def test_when_all_is_well_again_what_helped_is_said_and_the_next_trouble_begins_anew() -> None:
@@ -152,11 +152,11 @@ def test_a_cure_has_time_to_help_and_the_objective_has_room_for_more_than_one(ob
 
 
 def test_what_cannot_help_holds_up_nothing_however_long_it_is_at_work() -> None:
-    nothing = Judgement(Standing.BREACHED, (Cure(Action.BACK_UP_BASE),), "There is no backup that could be restored.")
+    nothing = Judgement(Standing.BREACHED, (Cure(Action.BACK_UP_BASE),), "There is no backup that can be restored.")
     (decision,) = looks([nothing], MINUTE, running={Action.CATCH_UP_WAL})
     assert ordered([decision]) == [Action.BACK_UP_BASE]
     assert decision.alert is not None
-    assert decision.alert.done == "tmi_ops begins now: take a base backup."
+    assert decision.alert.done == "Starting now: take a base backup."
 
 
 def test_what_is_at_work_and_could_help_has_its_time_and_then_the_next_cure_has_its_turn() -> None:

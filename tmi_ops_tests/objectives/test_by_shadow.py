@@ -91,7 +91,7 @@ def judged(reading: ShadowReading) -> Any:
 def test_the_achieved_rpo_is_counted_from_what_was_replayed() -> None:
     found = judged(shadow())
     assert (found.standing, found.value) == (Standing.MET, timedelta(seconds=4))
-    assert "the shadow standby-1 has replayed" in found.reason
+    assert "replayed by the shadow standby-1" in found.reason
 
 
 def test_a_stopped_shadow_puts_the_rpo_at_risk_at_once_with_the_cheapest_cure() -> None:

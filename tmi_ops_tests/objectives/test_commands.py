@@ -66,7 +66,7 @@ def test_with_everything_down_there_is_a_screen_all_the_same(tmi_ops: Command) -
         DAGSTER_PG_PORT=nowhere,
     )
     assert done.returncode == 2
-    assert "Dagster could not be asked" in done.stdout
+    assert "Dagster's database could not be queried" in done.stdout
     assert "tmi-ops doctor" in done.stdout
     assert "Traceback" not in done.stderr
 

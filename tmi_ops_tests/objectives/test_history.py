@@ -163,7 +163,7 @@ def test_days_older_than_five_weeks_are_removed(store: ObjectStore) -> None:
 
 def test_what_cannot_be_understood_is_never_overwritten(store: ObjectStore) -> None:
     store.put_bytes("objectives/2026-11-25.json", b'{"format_version": 99, "day": "2026-11-25"}')
-    with pytest.raises(BrokenRecordError, match="cannot be understood"):
+    with pytest.raises(BrokenRecordError, match="cannot be parsed"):
         record_reading(store, facts(), RPO)
     assert read_history(store, NOW) == []
     assert b"99" in store.get_bytes("objectives/2026-11-25.json")

@@ -135,7 +135,7 @@ def test_what_dagster_has_on_record_is_told_and_a_silent_daemon_too(
 def test_records_that_cannot_be_asked_are_a_sentence(records: dict[str, str]) -> None:
     assert "does not exist" in str(read_automatic(records, "production", "UTC", NOON).problem)
     away = read_automatic({**records, "DAGSTER_PG_PORT": str(free_port())}, "production", "UTC", NOON)
-    assert "Dagster could not be asked" in str(away.problem)
+    assert "Dagster's database could not be queried" in str(away.problem)
     assert records["DAGSTER_PG_PASSWORD"] not in str(away.problem)
 
 

@@ -40,35 +40,35 @@ CASES = {
         PRODUCTION,
         Standing.MET,
         None,
-        "Proven to be recoverable is the state of this moment",
+        "Latest verified recovery point: now",
     ),
     "three quarters of the RPO": (
         facts(proven=reach(ago(minutes=11, seconds=15)), newest=reach(ago(minutes=11, seconds=15)), receiver=None),
         PRODUCTION,
         Standing.AT_RISK,
         Action.CATCH_UP_WAL,
-        "WAL is not received",
+        "WAL is not archived",
     ),
     "exactly the RPO": (
         facts(proven=reach(ago(minutes=15)), newest=reach(ago(minutes=15)), receiver=receiver(at_work=False)),
         PRODUCTION,
         Standing.AT_RISK,
         Action.CATCH_UP_WAL,
-        "No receiver is at work",
+        "No receiver is running",
     ),
     "a receiver that does not keep up": (
         facts(proven=LATE, newest=LATE),
         PRODUCTION,
         Standing.BREACHED,
         Action.START_RECEIVER,
-        "at work and does not keep up",
+        "running but does not keep up",
     ),
     "the database is down": (
         without_server(proven=AT_RISK, newest=AT_RISK, receiver=receiver(at_work=False)),
         PRODUCTION,
         Standing.AT_RISK,
         Action.REACH_DATABASE,
-        "cannot be asked",
+        "cannot be queried",
     ),
     "a hole behind the only base": (
         facts(
@@ -92,28 +92,28 @@ CASES = {
         PRODUCTION,
         Standing.BREACHED,
         Action.RUN_DRILL,
-        "is not proven",
+        "is not verified",
     ),
     "a base that no drill has proven, and nothing else": (
         facts(proven=None, newest=NEWER_UNPROVEN, drills=()),
         PRODUCTION,
         Standing.BREACHED,
         Action.RUN_DRILL,
-        "No backup is proven yet",
+        "No backup is verified yet",
     ),
     "a dump that nobody has proven": (
         facts(proven=None, newest=reach(ago(hours=1), "logical backup", proven=False), way=None, drills=()),
         DEVELOPMENT,
         Standing.BREACHED,
         Action.PROVE_BACKUP,
-        "No backup is proven yet",
+        "No backup is verified yet",
     ),
     "the slot is lost": (
         facts(proven=LATE, newest=LATE, server=server(slot=slot(status="lost")), receiver=receiver(at_work=False)),
         PRODUCTION,
         Standing.BREACHED,
         Action.BACK_UP_INCREMENTAL,
-        "given up the replication slot",
+        "invalidated the replication slot",
     ),
     "dumps alone, within a day": (
         facts(proven=reach(ago(hours=10), "logical backup"), newest=reach(ago(hours=10), "logical backup"), way=None),
@@ -155,7 +155,7 @@ CASES = {
         DEVELOPMENT,
         Standing.BREACHED,
         Action.BACK_UP_LOGICAL,
-        f"found {DUMP} bad",
+        f"{DUMP} failed verification",
     ),
     "nothing at all, and no database": (
         without_server(proven=None, newest=None, way=None, drills=(), receiver=None),
@@ -212,15 +212,15 @@ def test_what_runs_without_a_person_is_told_from_what_does_not() -> None:
 
 def test_a_cure_says_what_to_type() -> None:
     unproven = judge_rpo(CASES["a dump that nobody has proven"][0], DEVELOPMENT)
-    assert unproven.cures[0].words() == f"prove a backup: tmi-ops verify {DUMP}"
+    assert unproven.cures[0].words() == f"verify a backup: tmi-ops verify {DUMP}"
     drill = judge_rpo(CASES["a base that no drill has proven, and nothing else"][0], PRODUCTION).cures[0]
-    assert drill.words() == f"run a drill, which proves {BASE}: tmi-ops drill --latest"
+    assert drill.words() == f"run a drill, which verifies {BASE}: tmi-ops drill --latest"
 
 
 def test_dumps_that_come_too_seldom_want_a_shorter_interval() -> None:
     reading = judge_rpo(CASES["dumps alone, a day apart"][0], DEVELOPMENT)
     assert [cure.action for cure in reading.cures] == [Action.BACK_UP_LOGICAL, Action.SHORTEN_INTERVAL]
-    assert "every 24 h" in reading.cures[1].words()
+    assert "now 24 h" in reading.cures[1].words()
 
 
 def test_two_lines_that_live_are_a_risk_though_the_objective_is_met() -> None:

@@ -37,14 +37,14 @@ CASES = {
         PRODUCTION,
         Standing.AT_RISK,
         Action.BACK_UP_INCREMENTAL,
-        "Most of it is replay (24 min)",
+        "The longest phase is replay (24 min)",
     ),
     "too much WAL since the base": (
         facts(way=way(replayed=15 * GB)),
         PRODUCTION,
         Standing.BREACHED,
         Action.BACK_UP_INCREMENTAL,
-        "Most of it is replay (30 min)",
+        "The longest phase is replay (30 min)",
     ),
     "too much WAL, on a server without incremental backups": (
         facts(way=way(replayed=15 * GB), server=server(version="16.4")),
@@ -58,7 +58,7 @@ CASES = {
         PRODUCTION,
         Standing.BREACHED,
         Action.BACK_UP_BASE,
-        "Most of it is",
+        "The longest phase is",
     ),
     "files that take too long by themselves": (
         facts(drills=(SLOW_FILES,), way=way(replayed=0)),
@@ -124,7 +124,7 @@ CASES = {
         DEVELOPMENT,
         Standing.UNKNOWN,
         Action.PROVE_BACKUP,
-        "No proof has measured it",
+        "No verification has measured it",
     ),
     "nothing at all": (
         facts(way=None, drills=(), logical=(dump(ago(hours=1), "failed"),)),
@@ -206,5 +206,5 @@ def test_after_an_incremental_backup_one_more_link_is_fetched_and_combined() -> 
     cure = forecast_rto(facts(way=long), PRODUCTION).cures[0]
     assert (cure.action, cure.detail) == (
         Action.BACK_UP_INCREMENTAL,
-        f"after which it would take {time_words(seconds)}",
+        f"after which a recovery would take {time_words(seconds)}",
     )

@@ -83,7 +83,7 @@ def test_it_keeps_within_the_terminal(status: Status, width: int) -> None:
 def test_what_is_not_met_comes_with_its_reason_and_what_to_type() -> None:
     screen = shown(BEHIND)
     assert "✗ RPO  40 min" in screen
-    assert "WAL is not received." in screen
+    assert "WAL is not archived." in " ".join(screen.split())
     assert "→ catch up WAL: tmi-ops wal stream --catch-up" in screen
 
 
@@ -103,8 +103,8 @@ def test_with_the_database_down_the_rest_is_told() -> None:
 
 
 def test_with_dagster_down_it_says_that_it_could_not_be_asked() -> None:
-    away = replace(WELL, automatic=Automatic(problem="Dagster could not be asked: connection refused"))
-    assert "Next runs   Dagster could not be asked: connection refused" in shown(away)
+    away = replace(WELL, automatic=Automatic(problem="Dagster's database could not be queried: connection refused"))
+    assert "Next runs   Dagster's database could not be queried: connection refused" in shown(away)
     silent = Automatic(
         (NextRun("hourly_health", NOW + timedelta(hours=1)),), problem="Dagster's daemon has not reported"
     )
@@ -114,14 +114,14 @@ def test_with_dagster_down_it_says_that_it_could_not_be_asked() -> None:
 def test_with_everything_down_each_line_says_why() -> None:
     screen = shown(ALL_DOWN)
     for said in (
-        "? RPO  unknown",
+        "? RPO unknown",
         "could not be read: The store could not be reached.",
         "could not be asked: PostgreSQL could not be reached.",
-        "Dagster could not be asked",
-        "Alerts     could not be read",
+        "Dagster's database could not be queried",
+        "Alerts could not be read",
         "→ tmi-ops doctor",
     ):
-        assert said in screen
+        assert said in " ".join(screen.split())
 
 
 def test_the_past_is_told_with_how_much_of_it_was_measured() -> None:
@@ -148,7 +148,7 @@ CODES = {
     "the database is down for longer than the RPO": (NO_DATABASE_FOR_LONG, 1),
     "the store is down": (ALL_DOWN, 2),
     "only health is critical, which tmi-ops health tells by its exit code": (ILL, 0),
-    "Dagster is down": (a_status(automatic=Automatic(problem="Dagster could not be asked")), 0),
+    "Dagster is down": (a_status(automatic=Automatic(problem="Dagster's database could not be queried")), 0),
 }
 
 

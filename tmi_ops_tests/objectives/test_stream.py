@@ -26,13 +26,13 @@ from tmi_ops_tests.objectives.facts import (
 IDLE = receiver(at_work=False)
 
 CASES = {
-    "in use": (facts(), PRODUCTION, Standing.MET, None, "A receiver is at work"),
+    "in use": (facts(), PRODUCTION, Standing.MET, None, "A receiver is running"),
     "not in use, between two catch-ups": (
         facts(server=server(slot=slot(active=False)), receiver=IDLE),
         PRODUCTION,
         Standing.MET,
         None,
-        "No receiver is at work",
+        "No receiver is running",
     ),
     "the receiver was killed": (
         facts(server=server(slot=slot(active=False)), receiver=replace(IDLE, ended=False)),
@@ -46,21 +46,21 @@ CASES = {
         PRODUCTION,
         Standing.AT_RISK,
         Action.CATCH_UP_WAL,
-        "after 2.0 GB more it gives the slot up",
+        "after 2.0 GB more it invalidates the slot",
     ),
     "the receiver itself does not keep up": (
         facts(server=server(slot=slot(kept=8 * GB, left=2 * GB))),
         PRODUCTION,
         Standing.AT_RISK,
         Action.START_RECEIVER,
-        "gives the slot up",
+        "invalidates the slot",
     ),
     "kept without limit": (
         facts(server=server(slot=slot(active=False, kept=9 * GB), keep_limit=None), receiver=IDLE),
         PRODUCTION,
         Standing.AT_RISK,
         Action.CATCH_UP_WAL,
-        "without limit: its disk fills up",
+        "without limit: its disk is filling up",
     ),
     "little kept without limit": (
         facts(server=server(slot=slot(kept=90 * MB), keep_limit=None)),
@@ -81,28 +81,28 @@ CASES = {
         PRODUCTION,
         Standing.BREACHED,
         Action.BACK_UP_INCREMENTAL,
-        "given up the slot",
+        "invalidated the slot",
     ),
     "no slot, and the RPO needs one": (
         facts(server=server(slot=None), receiver=None),
         PRODUCTION,
         Standing.AT_RISK,
         Action.START_RECEIVER,
-        "no slot of ours",
+        "no slot of tmi_ops",
     ),
     "no slot, and dumps are enough": (
         facts(server=server(slot=None), receiver=None),
         DEVELOPMENT,
         Standing.MET,
         None,
-        "does not need it",
+        "does not require it",
     ),
     "the database is down": (
         without_server(),
         PRODUCTION,
         Standing.UNKNOWN,
         Action.REACH_DATABASE,
-        "could not be asked",
+        "could not be queried",
     ),
 }
 
