@@ -143,7 +143,11 @@ class Code(Enum):
 
     # 50: Dagster
     READING_SLOW = 5010, "Recoverability could not be read within the time of a tick.", "Follow the HINT."
-    WRONG_CONFIRMATION = 5020, "A run was confirmed with the name of another environment.", "Launch it again; see its HINT."
+    WRONG_CONFIRMATION = (
+        5020,
+        "A run was confirmed with the name of another environment.",
+        "Launch it again; see its HINT.",
+    )
 
     # 60: the embedded stack
     STACK = 6000, "The embedded stack could not be started, stopped or found.", "See `tmi-ops stack status`."

@@ -64,7 +64,7 @@ class Confirmation:
             raise SettingsError(
                 f"The run was not confirmed: `confirm` says {confirm!r}, the environment is {settings.name!r}.",
                 hint="launch it without `confirm` to see the plan, then with the environment's name and a code",
-                code=Code.NOT_CONFIRMED,
+                code=Code.WRONG_CONFIRMATION,
             )
         return cls(job, asked, settings, use_code(settings.home, settings.environment, job, code, datetime.now(UTC)))
 
