@@ -21,13 +21,17 @@ def alert_of(report: ShadowReport, now: datetime) -> Alert | None:
     """The alert for a report, or None. Pure."""
     troubles = [one for one in report.troubles if one.kind not in _PASSING or now - one.since > PASSES_WITHIN]
     worst = next((one for one in troubles if one.stops), None) or next(iter(troubles), None)
-    verified = "nothing yet" if report.verified_to is None else f"{report.verified_to.astimezone(UTC):%F %T} UTC"
+    verified = (
+        "Nothing is verified by replay yet."
+        if report.verified_to is None
+        else f"Commits up to {report.verified_to.astimezone(UTC):%F %T} UTC are verified by replay."
+    )
     if worst is not None:
         return Alert(
             key=alert_key(report.name),
             severity=Severity.CRITICAL if worst.stops and worst.kind not in _PASSING else Severity.WARNING,
             summary=_summary(report, worst),
-            at_risk=f"{worst.what} Commits up to {verified} are verified by replay.",
+            at_risk=f"{worst.what} {verified}",
             since=worst.since,
             done="The shadow waits just before that place, still readable, and looks for a way to continue."
             if worst.stops

@@ -163,7 +163,7 @@ def facts_from(
     elif system_identifier not in clusters:
         raise RecoveryError(
             f"The store has no base backup of the cluster {system_identifier}.",
-            hint=f"choose a cluster that it has with --cluster: {', '.join(sorted(clusters)) or 'none'}",
+            hint=f"choose one of these with --cluster: {', '.join(sorted(clusters)) or 'none'}",
             code=Code.NO_BASE_BACKUP,
         )
     ask = receiver_of or partial(_ask_receiver, store)
