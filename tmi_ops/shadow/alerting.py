@@ -64,7 +64,7 @@ def _summary(report: ShadowReport, trouble: Trouble) -> str:
     return f"The shadow {report.name} has found a {trouble.kind}"
 
 
-class Bell:
+class ShadowAlerts:
     """Raises, updates and resolves a shadow's alert; for use by one thread."""
 
     def __init__(self, desk: AlertDesk, note: Callable[[str], None]) -> None:

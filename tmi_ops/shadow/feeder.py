@@ -17,9 +17,9 @@ from pathlib import Path
 from tmi_ops.errors import IntegrityError, ObjectMissingError, OpsError
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.recovery.point_in_time.replay_end import Wal, what_follows
-from tmi_ops.shadow.feeding import LISTED_OPEN_AGAIN_S, Next, Seen, Wanted, names_of, pause, what_next
+from tmi_ops.shadow.continuation import Fetched, Handed, RefusedError, cut_off, verified
+from tmi_ops.shadow.next_wal import LISTED_OPEN_AGAIN_S, Next, Seen, Wanted, names_of, pause, what_next
 from tmi_ops.shadow.report import TroubleKind
-from tmi_ops.shadow.verifying import Fetched, Handed, RefusedError, cut_off, verified
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import look
 from tmi_ops.store.trust import UntrustedError

@@ -22,8 +22,9 @@ from tmi_ops.recovery.point_in_time.histories import hand_over_own
 from tmi_ops.recovery.point_in_time.leaving import leave_cluster
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.settings import Settings
-from tmi_ops.shadow.feeding import can_follow
+from tmi_ops.shadow.base_choice import Basis, clear, read_basis, restore_base
 from tmi_ops.shadow.files import copy_files, move_files
+from tmi_ops.shadow.next_wal import can_follow
 from tmi_ops.shadow.place import (
     HandedOver,
     Reply,
@@ -38,10 +39,9 @@ from tmi_ops.shadow.place import (
 )
 from tmi_ops.shadow.promotion import Promoted
 from tmi_ops.shadow.report import TAKE_A_BASE, Trouble, TroubleKind, name_from, require_right_to_report
+from tmi_ops.shadow.reporting import Reporter
 from tmi_ops.shadow.run import Ended, Run
-from tmi_ops.shadow.seeding import Ground, clear, plant, read_ground
 from tmi_ops.shadow.server import Listening, begins_at
-from tmi_ops.shadow.telling import Teller
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.lines import lines_words
@@ -93,8 +93,8 @@ def run_shadow(
     with only_one(settings):
         forget_requests(settings)
         delay_s = options.delay.total_seconds()
-        with Teller(settings, store, name, options.report_every, delay_s, report) as teller:
-            return Life(settings, store, options, report, stop, teller).live()
+        with Reporter(settings, store, name, options.report_every, delay_s, report) as reporter:
+            return Life(settings, store, options, report, stop, reporter).live()
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Life:
     options: ShadowOptions
     report: Report
     stop: threading.Event
-    teller: Teller
+    reporter: Reporter
     pending: Request | None = None
     higher: dict[str, str] = field(default_factory=dict)
     edits: dict[int, int] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Life:
 
     def live(self) -> HandedOver | None:
         while not self.stop.is_set():
-            self.teller.require_heard()
+            self.reporter.require_accepted()
             try:
                 handed_over = self._once()
             except OpsError as error:
@@ -136,15 +136,15 @@ class Life:
     def trouble(self, kind: TroubleKind, what: str, hint: str, *, stops: bool = True) -> None:
         """Report a trouble that has no place in the WAL."""
         found = Trouble(kind=kind, what=what, hint=hint, since=datetime.now(UTC), stops=stops)
-        self.teller.troubled(lambda before: (*(one for one in before if one.kind != kind), found))
+        self.reporter.change_troubles(lambda before: (*(one for one in before if one.kind != kind), found))
 
     def over(self, *kinds: TroubleKind) -> None:
         """Report that these troubles are over."""
-        self.teller.troubled(lambda before: tuple(one for one in before if one.kind not in kinds))
+        self.reporter.change_troubles(lambda before: tuple(one for one in before if one.kind not in kinds))
 
-    def tell_of_lines(self, ground: Ground, own: Lineage) -> None:
+    def report_lines(self, basis: Basis, own: Lineage) -> None:
         """Report that several lines of the cluster live, so that the user can choose one."""
-        living = ground.facts.living
+        living = basis.facts.living
         if len(living) < 2:
             self.over("foreign timeline")
             return
@@ -161,13 +161,13 @@ class Life:
     def _once(self) -> HandedOver | None:
         """Run the server once, then do what was requested with its files."""
         before = read_seed(self.settings)
-        ground = read_ground(self.store, self.options.cluster, before.timeline if before else None)
-        seed = self._usable_seed(ground) or self._planted(ground)
-        timeline = ground.line.timelines[-1]
+        basis = read_basis(self.store, self.options.cluster, before.timeline if before else None)
+        seed = self._usable_seed(basis) or self._restored(basis)
+        timeline = basis.line.timelines[-1]
         if seed.timeline != timeline:
             seed = seed.model_copy(update={"timeline": timeline})
             write_seed(self.settings, seed)
-        self.teller.knows(
+        self.reporter.update(
             system_identifier=seed.system_identifier,
             backup_id=seed.backup_id,
             timeline=timeline,
@@ -175,8 +175,8 @@ class Life:
             state="catching up",
         )
         self.over(*_OVER_WHEN_IT_RUNS)
-        self.tell_of_lines(ground, ground.line)
-        run = Run(self, ground, seed)
+        self.report_lines(basis, basis.line)
+        run = Run(self, basis, seed)
         ended = run.follow()
         if run.promoted is not None:
             return self._leave(seed, run.promoted)
@@ -186,28 +186,28 @@ class Life:
             self._copied(seed, self.pending)
         return None
 
-    def _usable_seed(self, ground: Ground) -> Seed | None:
+    def _usable_seed(self, basis: Basis) -> Seed | None:
         """The existing files, if they can be continued along the environment's line."""
         seed = read_seed(self.settings)
-        if seed is None or seed.system_identifier != ground.facts.system_identifier:
+        if seed is None or seed.system_identifier != basis.facts.system_identifier:
             return None
         programs = server_programs(seed.major, self.settings.pg_bindir, self.settings.copy_libraries)
         _, replayed = begins_at(programs, destination_of(self.settings).directory)
-        ours = ground.line_to(seed.timeline)
-        if ours is None or can_follow(ours, replayed, ground.line):
+        ours = basis.line_to(seed.timeline)
+        if ours is None or can_follow(ours, replayed, basis.line):
             return seed
         self.report.note(
             f"The shadow had replayed to {format_lsn(replayed)} on timeline {seed.timeline}, which is not part of "
-            f"timeline {ground.line.timelines[-1]}. Restoring a base backup."
+            f"timeline {basis.line.timelines[-1]}. Restoring a base backup."
         )
         return None
 
-    def _planted(self, ground: Ground) -> Seed:
+    def _restored(self, basis: Basis) -> Seed:
         self.higher, self.edits = {}, {}
         nothing = {"verified_to": None, "commit_at": None, "replayed_lsn": None, "has_been_level": False}
-        self.teller.knows(state="restoring", checks=(), **nothing)
+        self.reporter.update(state="restoring", checks=(), **nothing)
         try:
-            return plant(self.settings, self.store, ground, self.report, without=self.unusable)
+            return restore_base(self.settings, self.store, basis, self.report, without=self.unusable)
         except UnusableBaseError as error:
             self.unusable.add(error.backup_id)
             self.trouble("damaged object", error.message, TAKE_A_BASE)
@@ -231,7 +231,7 @@ class Life:
         leave_cluster(programs, destination, identity, waiting=None, subscriptions=0, keep_settings=False)
         handed_over = HandedOver(
             seed=seed,
-            report=self.teller.report,
+            report=self.reporter.report,
             lsn=format_lsn(promoted.lsn),
             timeline=promoted.timeline,
             whole=not promoted.why,

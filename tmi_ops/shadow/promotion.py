@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tmi_ops.postgres.wal_files import format_lsn
-from tmi_ops.shadow.judging import Observed, has_all
+from tmi_ops.shadow.replay_state import Observed, has_all
 from tmi_ops.shadow.report import OF_THE_WAL, Trouble
 from tmi_ops.shadow.server import ShadowServer
 

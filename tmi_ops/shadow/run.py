@@ -18,15 +18,15 @@ from tmi_ops.recovery.point_in_time.links import make_place
 from tmi_ops.recovery.point_in_time.redirect import emptied_place
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.server_log import NewTablespace
+from tmi_ops.shadow.base_choice import Basis, base_behind, read_basis
 from tmi_ops.shadow.feeder import Feeder
-from tmi_ops.shadow.feeding import can_follow
 from tmi_ops.shadow.histories import fetch_histories, take_all_timelines
-from tmi_ops.shadow.judging import Level, Observed, has_all, stalled, state_of, verified_to
+from tmi_ops.shadow.next_wal import can_follow
+from tmi_ops.shadow.periodic_checks import PeriodicChecks
 from tmi_ops.shadow.place import Reachable, Seed, asked, destination_of, place, read_practice, stable_socket
 from tmi_ops.shadow.promotion import Promoted, Promotion
+from tmi_ops.shadow.replay_state import Level, Observed, has_all, stalled, state_of, verified_to
 from tmi_ops.shadow.report import OF_THE_WAL, TAKE_A_BASE, Trouble, TroubleKind, trouble_at
-from tmi_ops.shadow.rounds import Rounds
-from tmi_ops.shadow.seeding import Ground, base_behind, read_ground
 from tmi_ops.shadow.server import (
     Look,
     ShadowServer,
@@ -69,13 +69,13 @@ class Ended(Enum):
 class Run:
     """See `follow`."""
 
-    def __init__(self, life: Life, ground: Ground, seed: Seed) -> None:
-        self._life, self._ground, self._seed, self._line = life, ground, seed, ground.line
-        self._store, self._teller, self._settings = life.store, life.teller, life.settings
+    def __init__(self, life: Life, basis: Basis, seed: Seed) -> None:
+        self._life, self._basis, self._seed, self._line = life, basis, seed, basis.line
+        self._store, self._reporter, self._settings = life.store, life.reporter, life.settings
         self._destination = destination_of(life.settings)
         self._programs = server_programs(seed.major, life.settings.pg_bindir, life.settings.copy_libraries)
         self._identity = owner_of(self._destination.directory, self._programs, together=True)
-        self._newest_timeline = ground.newest_timeline
+        self._newest_timeline = basis.newest_timeline
         self._level: Level | None = None
         self._asked_at = self._way_looked_for = time.monotonic()
         self._moved_at, self._replayed = time.monotonic(), 0
@@ -118,15 +118,15 @@ class Run:
                     parameters,
                     listening=self._life.options.listening,
                 ) as server,
-                self._told_of(server),
+                self._published(server),
             ):
                 return self._watch(server, feeder)
 
     def _watch(self, server: ShadowServer, feeder: Feeder) -> Ended:
-        rounds: Rounds | None = None
+        checks: PeriodicChecks | None = None
         try:
             while not self._life.stop.wait(LOOK_EVERY_S):
-                self._teller.require_heard()
+                self._reporter.require_accepted()
                 feeder.require_alive()
                 log = server.read_log()
                 if server.ended is not None:
@@ -136,15 +136,15 @@ class Run:
                     self._life.higher |= {name: str(value) for name, value in log.too_low.items()}
                     return Ended.AGAIN
                 if seen is not None:
-                    rounds = rounds or self._begun_rounds(server)
+                    checks = checks or self._started_checks(server)
                     self._judge(server, feeder, seen)
                 ended = self._ask() or self._look_for_a_way() or self._wanted(server)
                 if ended is not None:
                     return ended
             return Ended.STOPPED
         finally:
-            if rounds is not None:
-                rounds.end()
+            if checks is not None:
+                checks.end()
 
     def _judge(self, server: ShadowServer, feeder: Feeder, seen: Look) -> None:
         """Update the next report from the last observation."""
@@ -168,11 +168,11 @@ class Run:
         )
         self._seen = observed
         self._verified = verified_to(observed, self._line, self._verified)
-        self._say_what_stops(observed, feeder)
-        state = state_of(observed, stopped=self._teller.report.stopped_by is not None)
+        self._report_troubles(observed, feeder)
+        state = state_of(observed, stopped=self._reporter.report.stopped_by is not None)
         if state == "level":
-            self._teller.knows(has_been_level=True)
-        self._teller.knows(
+            self._reporter.update(has_been_level=True)
+        self._reporter.update(
             state=state,
             replayed_lsn=format_lsn(seen.replayed),
             commit_at=seen.commit_at,
@@ -182,14 +182,14 @@ class Run:
             behind=0 if has_all(observed) else max(0, archived_to - seen.replayed),
         )
 
-    def _say_what_stops(self, observed: Observed, feeder: Feeder) -> None:
+    def _report_troubles(self, observed: Observed, feeder: Feeder) -> None:
         met, stuck = feeder.met, stalled(observed, self._line, self._seed.wal_segment_size)
         found: list[Trouble] = []
         if met is not None:
             found.append(trouble_at(met.kind, met.what, met.hint, met.lsn, met.segment))
         if stuck is not None:
             found.append(trouble_at(stuck.kind, stuck.what, TAKE_A_BASE, stuck.lsn, stuck.segment))
-        self._teller.troubled(
+        self._reporter.change_troubles(
             lambda before: (*(one for one in before if one.kind not in (*OF_THE_WAL, "store away")), *found)
         )
 
@@ -214,7 +214,7 @@ class Run:
         if lease is not None and lease.level_at is not None and lease.lsn is not None:
             self._level = Level(lease.timeline or 0, parse_lsn(lease.lsn), lease.level_at)
         elsewhere = lease.timeline if lease and lease.timeline and lease.timeline not in self._line.timelines else None
-        foreign = any(one.kind == "foreign timeline" for one in self._teller.report.troubles)
+        foreign = any(one.kind == "foreign timeline" for one in self._reporter.report.troubles)
         if is_new or ((elsewhere or foreign) and self._is_worth_a_look(elsewhere)):
             return self._look_at_lines()
         return None
@@ -230,20 +230,20 @@ class Run:
     def _look_at_lines(self) -> Ended | None:
         """Check whether the line is still the environment's, after a new timeline or a move of the receiver."""
         try:
-            ground = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1])
+            basis = read_basis(self._store, self._seed.system_identifier, self._line.timelines[-1])
         except OpsError as error:
             self._life.trouble("foreign timeline", error.message, error.hint, stops=False)
             return None
-        self._newest_timeline = ground.newest_timeline
-        self._life.tell_of_lines(ground, self._line)
-        if ground.line == self._line:
+        self._newest_timeline = basis.newest_timeline
+        self._life.report_lines(basis, self._line)
+        if basis.line == self._line:
             return None
-        if can_follow(self._line, self._replayed, ground.line):
-            self._life.report.note(f"Continuing along timeline {ground.line.timelines[-1]}.")
+        if can_follow(self._line, self._replayed, basis.line):
+            self._life.report.note(f"Continuing along timeline {basis.line.timelines[-1]}.")
             return Ended.AGAIN
         self._life.trouble(
             "left line",
-            f"The environment is now on timeline {ground.line.timelines[-1]}, and the shadow had replayed timeline "
+            f"The environment is now on timeline {basis.line.timelines[-1]}, and the shadow had replayed timeline "
             f"{self._line.timelines[-1]} to {format_lsn(self._replayed)}, past the point where it was left.",
             "no action is needed: the shadow is restored from a base backup",
         )
@@ -251,18 +251,18 @@ class Run:
 
     def _look_for_a_way(self) -> Ended | None:
         """If the replay is stopped: whether a base backup was taken after that place."""
-        stopped = self._teller.report.stopped_by
+        stopped = self._reporter.report.stopped_by
         if stopped is None or stopped.kind not in (*OF_THE_WAL, "damaged copy"):
             return None
         if time.monotonic() - self._way_looked_for < LOOK_FOR_A_WAY_S:
             return None
         self._way_looked_for = time.monotonic()
         try:
-            ground = read_ground(self._store, self._seed.system_identifier, self._line.timelines[-1])
+            basis = read_basis(self._store, self._seed.system_identifier, self._line.timelines[-1])
         except StoreError:
             return None
         place = parse_lsn(stopped.lsn) if stopped.lsn else self._replayed
-        base = base_behind(ground.candidates, place)
+        base = base_behind(basis.candidates, place)
         if base is None:
             return None
         self._life.report.note(f"Restoring {base.backup_id}, which was taken after {format_lsn(place)}.")
@@ -284,7 +284,7 @@ class Run:
         if self._promotion is None:
             self._promotion = Promotion(self._archive_end)
         seen = self._seen
-        why = None if seen is None else self._promotion.why_now(seen, self._teller.report.stopped_by)
+        why = None if seen is None else self._promotion.why_now(seen, self._reporter.report.stopped_by)
         if seen is None or why is None:
             return None
         data, identifier = self._destination.directory, self._seed.system_identifier
@@ -319,8 +319,8 @@ class Run:
             segment = segment_at(self._line.timeline_at(lsn), lsn, self._seed.wal_segment_size)
             what = f"The server exited at the record at {format_lsn(lsn)}{record}: {log.last_words}."
             trouble = trouble_at(kind, what, TAKE_A_BASE, lsn, segment.name)
-            self._teller.troubled(lambda before: (*(one for one in before if one.kind != kind), trouble))
-            self._teller.knows(state="stopped")
+            self._reporter.change_troubles(lambda before: (*(one for one in before if one.kind != kind), trouble))
+            self._reporter.update(state="stopped")
             return self._rest()
         self._life.trouble(
             "server", f"The shadow's server exited: {log.last_words}.", "watch its restart: `tmi-ops shadow status`"
@@ -347,25 +347,25 @@ class Run:
         make_place(self._destination.directory, tablespace.oid, self._identity)
         return True
 
-    def _begun_rounds(self, server: ShadowServer) -> Rounds | None:
+    def _started_checks(self, server: ShadowServer) -> PeriodicChecks | None:
         if not self._life.options.checks:
             return None
-        rounds = Rounds(
+        checks = PeriodicChecks(
             server.address,
             self._settings.postgres.database,
             self._seed.data_checksums,
-            self._teller.checked,
+            self._reporter.checked,
             threading.Event(),
             self._settings.profile.has_models,
         )
-        rounds.begin()
-        return rounds
+        checks.begin()
+        return checks
 
     @contextmanager
-    def _told_of(self, server: ShadowServer) -> Iterator[None]:
+    def _published(self, server: ShadowServer) -> Iterator[None]:
         """Publish how to connect to the server while it runs."""
         link = stable_socket(place(self._settings), Path(server.address.host))
-        self._teller.reachable(
+        self._reporter.reachable(
             Reachable(
                 host=link,
                 port=server.address.port,
@@ -377,4 +377,4 @@ class Run:
         try:
             yield
         finally:
-            self._teller.reachable(None)
+            self._reporter.reachable(None)

@@ -29,8 +29,8 @@ from tmi_ops.recovery.point_in_time.links import fixed_links
 from tmi_ops.recovery.point_in_time.server import recovering_server
 from tmi_ops.recovery.point_in_time.server_log import ServerLog
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.shadow.judging import WAITS_FOR_WAL
 from tmi_ops.shadow.place import Seed
+from tmi_ops.shadow.replay_state import WAITS_FOR_WAL
 
 LOOK_EVERY_S = 0.05
 PROMOTED_WITHIN_S = 300.0

@@ -26,7 +26,7 @@ from tmi_ops.shadow.place import (
     read_seed,
 )
 from tmi_ops.shadow.report import name_from
-from tmi_ops.shadow.telling import Teller
+from tmi_ops.shadow.reporting import Reporter
 from tmi_ops.store.objects import ObjectStore
 
 # A shadow that is level is promoted in seconds; another one catches up first, and reports its progress.
@@ -71,8 +71,8 @@ def _run_and_take(settings: Settings, store: ObjectStore, into: Path, report: Re
         name = local.report.name if local else name_from(platform.node())
         options = ShadowOptions(name=name, checks=False)
         request = Request(number=secrets.token_hex(4), wish="hand over", into=str(into))
-        with Teller(settings, store, name, options.report_every, 0.0, report) as teller:
-            life = Life(settings, store, options, report, threading.Event(), teller, pending=request)
+        with Reporter(settings, store, name, options.report_every, 0.0, report) as reporter:
+            life = Life(settings, store, options, report, threading.Event(), reporter, pending=request)
             handed_over = life.live()
     if handed_over is None:
         raise RecoveryError("The shadow ended before it was handed over.", code=Code.SHADOW_FAILED)

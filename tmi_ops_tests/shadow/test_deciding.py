@@ -14,11 +14,14 @@ from tmi_ops.checks.finding import Severity
 from tmi_ops.errors import DiskSpaceError, RecoveryError, SettingsError
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.settings import load_settings
-from tmi_ops.shadow import feeding
+from tmi_ops.shadow import next_wal
 from tmi_ops.shadow.alerting import alert_of
-from tmi_ops.shadow.feeding import HOLE_AFTER_S, Next, Seen, Wanted, can_follow, names_of, pause, what_next
+from tmi_ops.shadow.base_choice import Candidate, base_behind, choose_base, own_line
+from tmi_ops.shadow.continuation import Fetched, RefusedError, first_difference, verified
 from tmi_ops.shadow.files import require_place
-from tmi_ops.shadow.judging import (
+from tmi_ops.shadow.next_wal import HOLE_AFTER_S, Next, Seen, Wanted, can_follow, names_of, pause, what_next
+from tmi_ops.shadow.place import destination_of
+from tmi_ops.shadow.replay_state import (
     STALLED_SILENT_S,
     STALLED_WAITING_S,
     Level,
@@ -28,7 +31,6 @@ from tmi_ops.shadow.judging import (
     state_of,
     verified_to,
 )
-from tmi_ops.shadow.place import destination_of
 from tmi_ops.shadow.report import (
     KnownReport,
     RollingCheck,
@@ -40,8 +42,6 @@ from tmi_ops.shadow.report import (
     prover_of,
     report_key,
 )
-from tmi_ops.shadow.seeding import Candidate, base_behind, choose_base, own_line
-from tmi_ops.shadow.verifying import Fetched, RefusedError, first_difference, verified
 from tmi_ops.wal.lineage import Lineage, Stretch
 from tmi_ops.wal.lines import Tip
 from tmi_ops_tests.postgres.wal_pages import FIRST, SIZE, Wal, filler, level_change
@@ -81,10 +81,10 @@ def test_a_segment_is_looked_for_on_the_newest_timeline_first_and_cut_where_the_
 
 
 def test_the_longer_nothing_comes_the_rarer_it_is_looked_for() -> None:
-    pauses = [pause(idle) for idle in (0, feeding.SLOW_AFTER_S - 1, feeding.SLOW_AFTER_S + 30, 100_000)]
-    assert pauses[0] == pauses[1] == feeding.QUICK_LOOK_S
+    pauses = [pause(idle) for idle in (0, next_wal.SLOW_AFTER_S - 1, next_wal.SLOW_AFTER_S + 30, 100_000)]
+    assert pauses[0] == pauses[1] == next_wal.QUICK_LOOK_S
     assert all(one < other for one, other in pairwise(pauses[1:]))
-    assert pauses[-1] == feeding.SLOW_LOOK_S
+    assert pauses[-1] == next_wal.SLOW_LOOK_S
 
 
 def test_what_was_replayed_is_followed_on_only_by_a_line_that_it_is_part_of() -> None:

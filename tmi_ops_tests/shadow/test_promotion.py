@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tmi_ops.shadow.judging import Observed
 from tmi_ops.shadow.promotion import NO_FURTHER_S, Promotion
+from tmi_ops.shadow.replay_state import Observed
 from tmi_ops.shadow.report import Trouble
 from tmi_ops_tests.recovery.point_in_time.pasts import lsn
 

@@ -18,7 +18,7 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, OpsError
 from tmi_ops.progress import Report
 from tmi_ops.settings import Settings
-from tmi_ops.shadow.alerting import Bell
+from tmi_ops.shadow.alerting import ShadowAlerts
 from tmi_ops.shadow.place import LocalState, Reachable, write_local
 from tmi_ops.shadow.report import ReportWriter, RollingCheck, ShadowReport, Trouble
 from tmi_ops.store.objects import ObjectStore
@@ -26,7 +26,7 @@ from tmi_ops.store.objects import ObjectStore
 LOCAL_EVERY_S = 1.0
 
 
-class Teller:
+class Reporter:
     """Reports the shadow's state for the length of a `with` block."""
 
     def __init__(
@@ -46,14 +46,14 @@ class Teller:
             delay_s=delay_s,
         )
         self._reachable: Reachable | None = None
-        self._told: tuple[object, ...] = ()
-        self._told_at: datetime | None = None
+        self._written: tuple[object, ...] = ()
+        self._written_at: datetime | None = None
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._failure: OpsError | None = None
         self._requests = Requests(store)
-        self._bell = Bell(AlertDesk(settings), report.note)
-        self._thread = threading.Thread(target=self._tend, name="shadow-teller", daemon=True)
+        self._alerts = ShadowAlerts(AlertDesk(settings), report.note)
+        self._thread = threading.Thread(target=self._tend, name="shadow-reporter", daemon=True)
 
     @property
     def report(self) -> ShadowReport:
@@ -63,7 +63,7 @@ class Teller:
                 update={"written_at": datetime.now(UTC), "requests": self._requests.counted()}
             )
 
-    def knows(self, **changes: object) -> None:
+    def update(self, **changes: object) -> None:
         """Update the next report."""
         with self._lock:
             self._known = self._known.model_copy(update=changes)
@@ -79,7 +79,7 @@ class Teller:
             checks = tuple(sorted((*others, check), key=lambda one: one.name))
             self._known = self._known.model_copy(update={"checks": checks})
 
-    def troubled(self, found: Callable[[tuple[Trouble, ...]], tuple[Trouble, ...]]) -> None:
+    def change_troubles(self, found: Callable[[tuple[Trouble, ...]], tuple[Trouble, ...]]) -> None:
         """Update the troubles; those that persist keep their start time."""
         with self._lock:
             before = {(one.kind, one.segment): one.since for one in self._known.troubles}
@@ -92,7 +92,7 @@ class Teller:
         for one in told:
             self._report.note(f"{one.kind}: {one.what}")
 
-    def require_heard(self) -> None:
+    def require_accepted(self) -> None:
         """Raises:
         OpsError: its reports would not count: another shadow has its name, or its key may not sign proofs.
         """
@@ -102,10 +102,10 @@ class Teller:
     def tell(self) -> None:
         """Report at once, to both."""
         report = self.report
-        self._tell_here(report)
-        self._tell_store(report)
+        self._write_local(report)
+        self._write_store(report)
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Reporter:
         self._thread.start()
         return self
 
@@ -113,23 +113,23 @@ class Teller:
         self._ending.set()
         self._thread.join()
         self.reachable(None)
-        self.knows(state="ended")
+        self.update(state="ended")
         self.tell()
         self._requests.end()
 
     def _tend(self) -> None:
         while not self._ending.wait(LOCAL_EVERY_S):
             report = self.report
-            self._tell_here(report)
+            self._write_local(report)
             if self._is_due(report):
-                self._tell_store(report)
-            self._bell.look(report)
+                self._write_store(report)
+            self._alerts.look(report)
 
     def _is_due(self, report: ShadowReport) -> bool:
-        age = None if self._told_at is None else (report.written_at - self._told_at).total_seconds()
-        return age is None or age >= report.every_s or _word(report) != self._told
+        age = None if self._written_at is None else (report.written_at - self._written_at).total_seconds()
+        return age is None or age >= report.every_s or _state_key(report) != self._written
 
-    def _tell_here(self, report: ShadowReport) -> None:
+    def _write_local(self, report: ShadowReport) -> None:
         with self._lock:
             reachable = self._reachable
         try:
@@ -137,9 +137,9 @@ class Teller:
         except OSError as error:
             self._report.note(f"The local report could not be written: {error}")
 
-    def _tell_store(self, report: ShadowReport) -> None:
+    def _write_store(self, report: ShadowReport) -> None:
         # Also after a failure: try again when the next report is due, not at once.
-        self._told, self._told_at = _word(report), report.written_at
+        self._written, self._written_at = _state_key(report), report.written_at
         try:
             self._writer.write(report)
         except ObjectExistsError as error:
@@ -156,7 +156,7 @@ class Teller:
                 self._failure = error
 
 
-def _word(report: ShadowReport) -> tuple[object, ...]:
+def _state_key(report: ShadowReport) -> tuple[object, ...]:
     """The state whose changes are reported at once."""
     level = report.state == "level"
     moving = report.state in ("level", "catching up")  # alternates with every commit

@@ -57,7 +57,7 @@ class Stopped(Exception):
 
 
 @dataclass
-class Rounds:
+class PeriodicChecks:
     """The periodic checks of a shadow's server, in threads, until `stop` is set.
 
     Args:

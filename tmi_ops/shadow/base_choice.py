@@ -43,7 +43,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Ground:
+class Basis:
     """What the store has for a shadow: the facts, the line to follow, and the base backups on it, newest first."""
 
     facts: RecoveryFacts
@@ -77,7 +77,7 @@ def own_line(living: Sequence[Tip], own: int | None) -> Lineage | None:
     return next((tip.line for tip in living if tip.timeline == own), None) if len(living) > 1 else None
 
 
-def read_ground(store: ObjectStore, system_identifier: str | None, own: int | None = None) -> Ground:
+def read_basis(store: ObjectStore, system_identifier: str | None, own: int | None = None) -> Basis:
     """Read what the store has for a shadow.
 
     Args:
@@ -97,11 +97,11 @@ def read_ground(store: ObjectStore, system_identifier: str | None, own: int | No
         for base in bases_on(facts, line)
         if why_unusable(facts, base) is None and continued_at(base, line)
     )
-    return Ground(facts, line, candidates)
+    return Basis(facts, line, candidates)
 
 
-def plant(
-    settings: Settings, store: ObjectStore, ground: Ground, report: Report, *, without: Collection[str] = ()
+def restore_base(
+    settings: Settings, store: ObjectStore, basis: Basis, report: Report, *, without: Collection[str] = ()
 ) -> Seed:
     """Replace the shadow's files with those of a base backup.
 
@@ -113,7 +113,7 @@ def plant(
         RecoveryError: no base backup can be used.
         OpsError: as `extracted_base`.
     """
-    base = choose_base([one for one in ground.candidates if one.base.backup_id not in without])
+    base = choose_base([one for one in basis.candidates if one.base.backup_id not in without])
     if base is None:
         raise RecoveryError(
             "No base backup of this cluster can be used, so the shadow cannot be restored.",
@@ -123,9 +123,9 @@ def plant(
         )
     clear(settings)
     begun = time.monotonic()
-    timeline = ground.line.timelines[-1]
+    timeline = basis.line.timelines[-1]
     plan = plan_recovery(
-        ground.facts, Target(lsn=parse_lsn(base.stop_lsn), inclusive=False), timeline=timeline, base=base.backup_id
+        basis.facts, Target(lsn=parse_lsn(base.stop_lsn), inclusive=False), timeline=timeline, base=base.backup_id
     )
     destination = destination_of(settings)
     identity = extracted_base(settings, store, plan, destination, report)
