@@ -18,7 +18,7 @@ from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
-from tmi_ops.recovery.point_in_time.histories import hand_over_own
+from tmi_ops.recovery.point_in_time.histories import mark_own_history
 from tmi_ops.recovery.point_in_time.leaving import leave_cluster
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.settings import Settings
@@ -227,7 +227,7 @@ class Life:
         destination = destination_of(self.settings)
         programs = server_programs(seed.major, self.settings.pg_bindir, self.settings.copy_libraries)
         identity = owner_of(destination.directory, programs, together=True)
-        hand_over_own(destination.directory, promoted.timeline, identity)
+        mark_own_history(destination.directory, promoted.timeline, identity)
         leave_cluster(programs, destination, identity, waiting=None, subscriptions=0, keep_settings=False)
         handed_over = HandedOver(
             seed=seed,

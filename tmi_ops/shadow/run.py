@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from tmi_ops.errors import DiskSpaceError, OpsError, StoreError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import format_lsn, history_name, parse_lsn, segment_at
+from tmi_ops.recovery.point_in_time.histories import fetch_histories, reserve_timelines
 from tmi_ops.recovery.point_in_time.links import make_place
 from tmi_ops.recovery.point_in_time.redirect import emptied_place
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.server_log import NewTablespace
 from tmi_ops.shadow.base_choice import Basis, base_behind, read_basis
 from tmi_ops.shadow.feeder import Feeder
-from tmi_ops.shadow.histories import fetch_histories, take_all_timelines
 from tmi_ops.shadow.next_wal import can_follow
 from tmi_ops.shadow.periodic_checks import PeriodicChecks
 from tmi_ops.shadow.place import Reachable, Seed, asked, destination_of, place, read_practice, stable_socket
@@ -288,7 +288,7 @@ class Run:
         if seen is None or why is None:
             return None
         data, identifier = self._destination.directory, self._seed.system_identifier
-        take_all_timelines(self._store, identifier, self._newest_timeline, data, self._identity)
+        reserve_timelines(self._store, identifier, self._newest_timeline, data, self._identity)
         self.promoted = self._promotion.promote(server, seen.replayed, why)
         return Ended.PROMOTED
 

@@ -26,7 +26,7 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_places
 from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
 from tmi_ops.recovery.point_in_time.destination import Destination, is_in_place, require_room, require_vacant
-from tmi_ops.recovery.point_in_time.histories import hand_over_own, leave_all
+from tmi_ops.recovery.point_in_time.histories import mark_own_history, put_histories
 from tmi_ops.recovery.point_in_time.leaving import leave_cluster
 from tmi_ops.recovery.point_in_time.left_settings import SetAside
 from tmi_ops.recovery.point_in_time.links import fixed_links, make_place
@@ -131,9 +131,9 @@ def execute_recovery(
         with recovery.timed("sync"):
             recovery.place_tablespaces()
             if recovered.promoted:
-                hand_over_own(destination.directory, recovered.timeline, recovery.identity)
+                mark_own_history(destination.directory, recovered.timeline, recovery.identity)
             else:
-                leave_all(store, plan, destination.directory, recovery.identity)
+                put_histories(store, plan, destination.directory, recovery.identity)
             left = leave_cluster(
                 recovery.programs,
                 destination,
