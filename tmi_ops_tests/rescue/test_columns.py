@@ -194,14 +194,14 @@ def test_columns_come_back_with_all_that_fell_with_them(rich: Two) -> None:
 def test_what_cannot_come_back_is_said_in_the_plan(rich: Two, rich_past: tuple[PostgresSettings, str]) -> None:
     rich.spoil("ALTER TABLE thing DROP kind CASCADE, DROP size CASCADE, DROP place CASCADE")
     plan = planned(rich, wanted("thing", "kind"))
-    assert plan.belongings.lost == (
+    assert plan.dependents.lost == (
         "the index public.by_kind_and_size: it also needs size, dropped too; add --column size",
         "the statistics public.thing_statistics: it also needs place, dropped too; add --column place",
         "policy plain on table public.thing: tmi_ops cannot recreate objects of this kind",
     )
     computed = planned(rich, wanted("thing", "size"))
     assert "the computed column twice: it is computed from this column; add --column twice" in (
-        computed.belongings.lost
+        computed.dependents.lost
     )
     restored(rich, wanted("thing", "kind"))
 

@@ -106,7 +106,7 @@ def _lock(sides: Sides, pair: Pair) -> None:
 def _add(now: psycopg.Connection[Any], plan: ColumnsPlan) -> None:
     for statement in plan.add:
         now.execute(statement.encode())
-    run_script(now, plan.belongings.before)
+    run_script(now, plan.dependents.before)
 
 
 def _fill(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan) -> int:
@@ -142,7 +142,7 @@ def _complete(now: psycopg.Connection[Any], pair: Pair, plan: ColumnsPlan) -> tu
             continue
         for statement in never.statements:
             now.execute(statement.encode())
-    run_script(now, plan.belongings.after)
+    run_script(now, plan.dependents.after)
     now.execute("SET LOCAL search_path TO pg_catalog")
     return tuple(nullable)
 

@@ -14,7 +14,6 @@ from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import Barrier
 from tmi_ops.rescue.closure import pick
-from tmi_ops.rescue.columns.belongings import Belongings, find_belongings
 from tmi_ops.rescue.columns.column_barriers import find_column_barriers
 from tmi_ops.rescue.columns.definition import (
     WasColumn,
@@ -25,6 +24,7 @@ from tmi_ops.rescue.columns.definition import (
     never_null_statements,
     read_columns,
 )
+from tmi_ops.rescue.columns.dependents import Dependents, find_dependents
 from tmi_ops.rescue.columns.values import (
     Counts,
     Valued,
@@ -59,7 +59,7 @@ class ColumnsPlan:
         add: statements that add the columns, before they are filled.
         complete: statements for when they are filled.
         never_null: see `NeverNull`.
-        belongings: what is restored with them.
+        dependents: what is restored with them.
         fires: triggers that filling them fires.
         digest: of the statements and every past value; a different plan has another digest.
         barriers: what prevents the plan from being executed.
@@ -76,7 +76,7 @@ class ColumnsPlan:
     add: tuple[str, ...]
     complete: tuple[str, ...]
     never_null: tuple[NeverNull, ...]
-    belongings: Belongings
+    dependents: Dependents
     fires: tuple[str, ...]
     notes: tuple[str, ...]
     digest: str
@@ -89,7 +89,7 @@ class ColumnsPlan:
     @property
     def returning(self) -> tuple[str, ...]:
         """Descriptions of what is restored besides the values."""
-        return (*(f"{column.name}: {column.words()}" for column in self.columns), *self.belongings.words)
+        return (*(f"{column.name}: {column.words()}" for column in self.columns), *self.dependents.words)
 
     def others_get(self) -> str:
         """What the columns hold in the other rows: `NULL`, `severity the default 'low', score NULL`."""
@@ -117,18 +117,18 @@ def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) 
     columns = read_columns(sides, pair, [one.column for one in selection.columns])
     table = pair.table.as_string(sides.now)
     with report.phase("find dependent objects", total=1, unit="steps") as phase:
-        belongings = find_belongings(sides, pair, columns)
+        dependents = find_dependents(sides, pair, columns)
         phase.advance(1)
     if selection.rows:
         _pick(sides, pair, selection)
     roles = frozenset(name for (name,) in sides.now.execute("SELECT rolname FROM pg_roles").fetchall())
     granted = [grant_statements(table, column, roles) for column in columns]
-    belongings = replace(belongings, lost=(*belongings.lost, *(words for _, lost in granted for words in lost)))
+    dependents = replace(dependents, lost=(*dependents.lost, *(words for _, lost in granted for words in lost)))
     add = [statement for column in columns for statement in add_statements(table, column)]
     complete = [
-        *belongings.owned,
+        *dependents.owned,
         *(statement for column in columns for statement in default_statements(table, column)),
-        *belongings.statements,
+        *dependents.statements,
         *(statement for column in columns for statement in comment_statements(table, column)),
         *(statement for statements, _ in granted for statement in statements),
     ]
@@ -154,10 +154,10 @@ def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) 
         add=tuple(add),
         complete=tuple(complete),
         never_null=tuple(never_null),
-        belongings=belongings,
+        dependents=dependents,
         fires=tuple(trigger.name for trigger in pair.now.triggers if trigger.on_update) if pair.now else (),
-        notes=tuple(_notes(pair, columns, counts, belongings)),
-        digest=_digest(sides, pair, columns, selection, [*add, *complete, belongings.before, belongings.after]),
+        notes=tuple(_notes(pair, columns, counts, dependents)),
+        digest=_digest(sides, pair, columns, selection, [*add, *complete, dependents.before, dependents.after]),
         barriers=barriers,
     )
 
@@ -260,8 +260,8 @@ def _is_chosen(sides: Sides, pair: Pair) -> bool:
     return sides.past.execute(chosen).fetchone() is not None
 
 
-def _notes(pair: Pair, columns: Sequence[WasColumn], counts: Counts, belongings: Belongings) -> Iterator[str]:
-    for lost in belongings.lost:
+def _notes(pair: Pair, columns: Sequence[WasColumn], counts: Counts, dependents: Dependents) -> Iterator[str]:
+    for lost in dependents.lost:
         yield f"Not restored: {lost}."
     without = counts.living - counts.rows
     nullable = [column.name for column in columns if column.not_null and not column.filled_by_default]

@@ -166,7 +166,7 @@ def _answer_of_columns(restored: ColumnsRestored) -> Answer:
         findings=(
             *(f"restored {what}" for what in plan.returning),
             *(f"{name} was NOT NULL and now allows NULL" for name in restored.nullable),
-            *(f"not restored: {what}" for what in plan.belongings.lost),
+            *(f"not restored: {what}" for what in plan.dependents.lost),
         ),
     )
 
