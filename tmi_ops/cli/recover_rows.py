@@ -198,8 +198,7 @@ def _undone(plan: RescuePlan | ColumnsPlan) -> int:
 
 def _is_to_be_done(sides: Sides, plan: RescuePlan | ColumnsPlan, shown: int, *, dry_run: bool) -> bool:
     """Show the plan, and say why it is not executed if it is not."""
-    from tmi_ops.cli.rescue_columns_view import show_columns_plan
-    from tmi_ops.cli.rescue_view import show_plan
+    from tmi_ops.cli.rescue_view import show_columns_plan, show_plan
     from tmi_ops.rescue.columns.planning import ColumnsPlan, planned_values
 
     if isinstance(plan, ColumnsPlan):
