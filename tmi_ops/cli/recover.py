@@ -34,7 +34,7 @@ _COLOURS = {
     "stopped": "red",
     "under way": "cyan",
     "crashed": "red",
-    "not begun": "dim",
+    "not started": "dim",
 }
 _SHOWN = 20
 
@@ -116,6 +116,7 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def list_(as_json: bool) -> int:
     """List the runs of this environment, newest first."""
+    from tmi_ops.runbooks.journal import shown
     from tmi_ops.runbooks.logbook import list_runs
 
     settings, store = open_environment(Purpose.RUNBOOK)
@@ -136,7 +137,7 @@ def list_(as_json: bool) -> int:
         table.add_row(
             run.run_id,
             age_words(run.started_at),
-            f"[{_COLOURS[state]}]{state}[/]",
+            f"[{_COLOURS[state]}]{shown(state)}[/]",
             f"{len(run.done)} of {len(run.plan.steps)}",
             time_words((run.ended_at - run.started_at).total_seconds()),
         )
@@ -151,7 +152,7 @@ def _state(run: Journal, settings: Settings) -> str:
         return "deferred"
     if not _is_crashed(run, settings):
         return run.state
-    return "crashed" if run.attempts else "not begun"
+    return "crashed" if run.attempts else "not started"
 
 
 def _is_crashed(run: Journal, settings: Settings) -> bool:

@@ -96,6 +96,8 @@ def show_interruption(logbook: Logbook) -> int:
 
 def show_plan(plan: Plan, journal: Journal | None = None) -> None:
     """Every step, with its effect, its state if the run has started, and how to undo it."""
+    from tmi_ops.runbooks.journal import shown
+
     out.print(f"[bold]{escape(plan.title)}[/]: {escape(plan.subject)}")
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
@@ -106,7 +108,7 @@ def show_plan(plan: Plan, journal: Journal | None = None) -> None:
         effects = _effects(step, asked)
         back = f"\n[dim]undo: {escape(step.way_back)}[/]" if step.way_back else ""
         attempt = journal.last(step.name) if journal else None
-        state = f"[{_OUTCOMES[attempt.outcome]}]{attempt.outcome}:[/] " if attempt else ""
+        state = f"[{_OUTCOMES[attempt.outcome]}]{shown(attempt.outcome)}:[/] " if attempt else ""
         table.add_row(f"{number}.", step.name, f"{state}{escape(step.does)}{effects}{back}")
     out.print(table)
     out.print(escape(plan.untouched))
@@ -170,20 +172,21 @@ def _outlook(journal: Journal, step: Step) -> str:
 def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
     """The result of each step and check, the time against the RTO, and where the evidence is."""
     from tmi_ops.runbooks.evidence import evidence_of
+    from tmi_ops.runbooks.journal import shown
     from tmi_ops.runbooks.logbook import FOLDER
     from tmi_ops.runbooks.recording import PAGE
 
     evidence = evidence_of(journal)
     colour = {"recovered": "green", "taken back": "yellow", "unfinished": "red"}[evidence.outcome]
     out.print(
-        f"[bold {colour}]{evidence.outcome.upper()}[/] [bold]{journal.run_id}[/]: {escape(journal.plan.title)} "
+        f"[bold {colour}]{shown(evidence.outcome).upper()}[/] [bold]{journal.run_id}[/]: {escape(journal.plan.title)} "
         f"({escape(journal.plan.subject)})"
     )
     table = Table(show_header=False, box=None, padding=(0, 2))
     for step in journal.plan.steps:
         attempt = journal.last(step.name)
         outcome, took = (attempt.outcome, time_words(evidence.phases[step.name])) if attempt else ("", "")
-        table.add_row(f"[{_OUTCOMES[outcome]}]{outcome or 'not started'}[/]", step.name, took, _said(attempt))
+        table.add_row(f"[{_OUTCOMES[outcome]}]{shown(outcome) or 'not started'}[/]", step.name, took, _said(attempt))
     out.print(table)
     if journal.answers:
         out.print("Checks:")

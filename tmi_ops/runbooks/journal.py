@@ -157,6 +157,11 @@ class Journal(Fact):
         return None if found is None else kind.model_validate(found)
 
 
+def shown(outcome: str) -> str:
+    """An outcome or state as shown to people; the stored literal `taken back` must not change."""
+    return "undone" if outcome == "taken back" else outcome
+
+
 def new_journal(plan: Plan, environment: str, rto_objective_seconds: float, now: datetime) -> Journal:
     """The journal of a new run. Its id sorts by time: `20261124T120000Z-corruption-7f3a`."""
     return Journal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tmi_ops.recovery.pages.bars import RIGHT, bars_of, objective_x
 from tmi_ops.recovery.pages.templates import page_template
 from tmi_ops.runbooks.evidence import RunEvidence
+from tmi_ops.runbooks.journal import shown
 
 _COLOURS = ("#3b82f6", "#6366f1", "#8b5cf6", "#a855f7", "#f59e0b", "#f97316", "#0ea5e9", "#10b981", "#64748b")
 
@@ -20,5 +21,6 @@ def evidence_page(evidence: RunEvidence) -> str:
         right=RIGHT,
         colours=colours,
         last=last,
+        shown=shown,
         tries={step: sum(one.step == step for one in evidence.attempts) for step in last},
     )

@@ -9,7 +9,7 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.progress import Report
 from tmi_ops.runbooks.execution import how_to_continue, is_final, standing
-from tmi_ops.runbooks.journal import Journal
+from tmi_ops.runbooks.journal import Journal, shown
 from tmi_ops.runbooks.logbook import list_runs
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
@@ -32,7 +32,7 @@ def refuse_unfinished(settings: Settings, store: ObjectStore, runbooks: tuple[st
 
 def _how_far(run: Journal) -> str:
     last = run.attempts[-1]
-    how = {"failed": "failed", "running": "has started but not ended"}.get(last.outcome, f"is {last.outcome}")
+    how = {"failed": "failed", "running": "has started but not ended"}.get(last.outcome, f"is {shown(last.outcome)}")
     return f"{len(run.done)} of {len(run.plan.steps)} steps done, {last.step} {how}"
 
 

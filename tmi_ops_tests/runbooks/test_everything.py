@@ -183,7 +183,7 @@ def test_by_hand_with_the_stores_variables_alone_a_no_waits_and_all_is_taken_bac
     assert env_file.read_text() == "POSTGRES_HOST=old\n"
     taken_back = told("back", "--yes", "--quiet")
     assert taken_back.returncode == 0, taken_back.stderr
-    assert "TAKEN BACK" in taken_back.stdout
+    assert "UNDONE" in taken_back.stdout
     assert running_server(ground / "data") is None
     assert not (ground / "data").exists()
 

@@ -163,7 +163,7 @@ def plan_columns(sides: Sides, selection: Selection, past: str, report: Report) 
 
 
 def planned_values(sides: Sides, plan: ColumnsPlan, limit: int | None) -> Iterator[Valued]:
-    """The living rows that will get their values, with these; at most `limit`."""
+    """The live rows that will get values, with these values; at most `limit`."""
     pair = find_table(sides.pairs, sides.then, plan.table)
     with _staged(sides, pair, plan.columns, plan.selection):
         yield from staged_rows(sides, pair, plan.columns, limit)

@@ -256,5 +256,5 @@ def _notes(facts: CorruptionFacts, request: CorruptionWish, settings: Settings) 
         )
     if request.moment is None:
         counted = "; lost rows will be counted" if facts.gate.roles else ""
-        notes.append(f"Everything committed after the moment that is found is lost{counted}.")
+        notes.append(f"Commits after the moment that is found are lost{counted}.")
     return tuple(notes)

@@ -33,7 +33,7 @@ CHANGE_KEY = (
 # A million keys take a few seconds; the application is shut out meanwhile.
 WITHIN_S = 60.0
 _BATCH = 1000
-_WAY_BACK = "not needed: the application refills the cache"
+_WAY_BACK = "not needed; the application refills the cache"
 
 
 def steps_after_jump(settings: Settings, *, wanted: bool) -> tuple[Step, ...]:

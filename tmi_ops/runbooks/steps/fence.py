@@ -56,7 +56,7 @@ def choose_gate(
 
 
 def fence_step(gate: Gate) -> Step:
-    who = f"by {', '.join(gate.roles)}" if gate.roles else f"to {gate.database}, by superusers too"
+    who = f"of {', '.join(gate.roles)}" if gate.roles else f"to {gate.database}, by superusers too"
     return Step(
         name="fence",
         does=f"refuse new connections {who}, and end the open sessions",
