@@ -115,7 +115,7 @@ class Code(Enum):
     RUN_ELSEWHERE = 3262, "The new server of the run is on another machine.", "Resume the run there."
     NOT_CONFIRMED = 3270, "A launch from Dagster's page was not confirmed.", "See `tmi-ops recover code --help`."
     NOT_ALLOWED_HERE = 3271, "A launch from Dagster's page asked for more than is allowed.", "Follow the HINT."
-    HOOK_FAILED = 3280, "A hook of the application failed.", "Fix the hook, then continue with `recover resume`."
+    HOOK_FAILED = 3280, "A hook of the application failed.", "Fix the hook, then run `tmi-ops recover resume`."
     APPLICATION_UNHEALTHY = 3281, "The application is not healthy.", "See the application's log."
     NO_SOUND_MOMENT = 3290, "No restored candidate passed its checks.", "Name an earlier moment with `--to-time`."
 
