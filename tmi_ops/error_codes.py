@@ -140,6 +140,10 @@ class Code(Enum):
 
     # 42: cache
     CACHE = 4200, "Redis could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
+    NO_CACHE = 4210, "No cache is configured.", "Set REDIS_HOST or TMI_REDIS_URL."
+    CACHE_PATTERN = 4220, "A key pattern to keep or drop is not allowed.", "Correct TMI_OPS_CACHE_KEEP or _DROP."
+    CACHE_REPLICA = 4230, "The Redis server is a replica and takes no writes.", "Set REDIS_HOST to the primary."
+    CACHE_CLUSTER = 4240, "The Redis server is one node of a cluster.", "Run the command on each primary in turn."
 
     # 50: Dagster
     READING_SLOW = 5010, "Recoverability could not be read within the time of a tick.", "Follow the HINT."

@@ -1,1 +1,1 @@
-"""Redis: what to drop and what to keep when the database jumps in time, and whether the cache is well."""
+"""Redis: which keys to drop and to keep after the database is recovered, and checks of the cache."""

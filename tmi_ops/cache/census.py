@@ -1,7 +1,7 @@
-"""Counting keys: one walk over the keyspace with SCAN, in batches, with little memory however many keys there are.
+"""Counts keys: one walk over the keyspace with SCAN, in batches, with constant memory.
 
-SCAN shows every key that is there from the walk's begin to its end, and may show one twice (source: Redis, command
-SCAN); so a count on a cache in use is close, not exact.
+SCAN returns every key that exists during the entire walk, and may return one twice (source: Redis, command SCAN); so a
+count on a cache in use is approximate.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tmi_ops.cache.rules import Rule, Rules
 from tmi_ops.progress import Report
 
 BATCH = 1000
-# Beginnings of unknown keys that are told apart; what comes after them is counted as one.
+# How many prefixes of unknown keys are counted separately; the rest is counted together.
 UNKNOWN_KINDS = 50
 OTHERS = "(others)"
 _SHOWN_CHARACTERS = 60
 _SHOWN_OF_A_WORD = 6
 _FOR_EVER = -1
 _GONE = -2
-# A life is set before it is read, by a clock that may be a little off.
+# The TTL was set earlier, by a clock that may be a little off.
 _TOLERANCE_MS = 1000
 
 
@@ -33,10 +33,10 @@ class KeyCount:
     """Keys of one pattern.
 
     Attributes:
-        for_ever: those without a TTL.
-        too_long: those whose TTL is beyond the pattern's longest life.
-        longest_ms: the longest TTL, in milliseconds; 0 where none has one.
-        example: the name of one that lives for ever or too long, where names hold no secret.
+        for_ever: keys without a TTL.
+        too_long: keys with a longer TTL than the pattern allows.
+        longest_ms: the longest TTL, in milliseconds; 0 if none has one.
+        example: the name of a key without a TTL or with too long a TTL, unless names are secret.
     """
 
     rule: Rule
@@ -49,11 +49,11 @@ class KeyCount:
 
 @dataclass(frozen=True)
 class Census:
-    """What the cache holds.
+    """The keys of the cache.
 
     Attributes:
-        counts: of every rule, in the order in which they are declared.
-        unknown: beginnings of keys that are not known, and how many begin so.
+        counts: of every rule, in the order of declaration.
+        unknown: prefixes of unknown keys, and how many keys have each.
     """
 
     counts: tuple[KeyCount, ...]
@@ -92,10 +92,10 @@ class _Tally:
 
 
 def take_census(client: Redis, rules: Rules, report: Report) -> Census:
-    """Count the keys of every pattern and look at their lives. Changes nothing.
+    """Count the keys of every pattern and read their TTLs. Changes nothing.
 
     Raises:
-        redis.RedisError: the cache failed; `connection.connected` says it in plain words.
+        redis.RedisError: the cache failed; `connection.connected` makes it a CacheError.
     """
     tallies: dict[Rule, _Tally] = {}
     unknown: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def walk(client: Redis) -> Iterator[list[bytes]]:
 
 
 def shown(key: bytes) -> str:
-    """A key's name in a line of text: what is no text is escaped, what is long is cut."""
+    """A key's name for a line of text: escaped where it is not text, and cut if it is long."""
     text = key.decode(errors="backslashreplace")
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
@@ -139,7 +139,7 @@ def _lives(client: Redis, keys: list[bytes]) -> list[int]:
 
 
 def _kind(key: bytes) -> str:
-    """The beginning of a key that is not ours. One without a colon may be a secret whole, so it is shown in part."""
+    """The prefix of an unknown key. A key without a colon may be a secret, so only its first characters are shown."""
     first, colon, _ = key.partition(b":")
     return f"{shown(first)}:*" if colon else f"{shown(key[:_SHOWN_OF_A_WORD])}*"
 

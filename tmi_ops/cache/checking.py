@@ -1,6 +1,6 @@
-"""Is the cache well? Facts of its server and of its keys -> findings, the worst first.
+"""Checks of the cache: facts about its server and its keys -> findings, the worst first.
 
-Limits of memory are the TMI server's own. What is judged hardest is whatever lets a revoked token be valid again.
+The memory limits are the TMI server's own. Whatever makes a revoked token valid again is the most severe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NO_EVICTION = "noeviction"
 
 @dataclass(frozen=True)
 class CacheCheck:
-    """Everything that was seen, and what it means."""
+    """The facts, and the findings."""
 
     address: str
     server: CacheServer
@@ -38,16 +38,16 @@ class CacheCheck:
 
     @property
     def worst(self) -> Severity | None:
-        """None where all is well."""
+        """None if there are no findings."""
         return worst(self.findings)
 
 
 def check_cache(client: Redis, policy: CachePolicy, address: str, report: Report) -> CacheCheck:
-    """Look at the server and walk over its keys once. Changes nothing.
+    """Read the facts of the server and walk over its keys once. Changes nothing.
 
     Raises:
-        redis.RedisError: the cache failed; `connection.connected` says it in plain words.
-        SettingsError: the policy is not one that can be followed.
+        redis.RedisError: the cache failed; `connection.connected` makes it a CacheError.
+        SettingsError: the policy is not valid.
     """
     server = read_server(client)
     census = take_census(client, Rules(policy), report)
@@ -63,17 +63,20 @@ def find_all(server: CacheServer, census: Census) -> tuple[Finding, ...]:
 def _server(server: CacheServer) -> Iterator[Finding]:
     if server.ping_ms >= SLOW_PING_MS:
         yield _found(
-            Severity.WARNING, "latency", f"it took {server.ping_ms:.0f} ms to answer", "redis-cli SLOWLOG GET 10"
+            Severity.WARNING,
+            "latency",
+            f"the server took {server.ping_ms:.0f} ms to answer",
+            "redis-cli SLOWLOG GET 10",
         )
     if server.is_replica:
         yield _found(
             Severity.WARNING,
             "role",
-            f"it is a replica of {server.primary} and takes no writes",
-            "set REDIS_HOST and REDIS_PORT to its primary: TMI writes to its cache, and a recovery has to",
+            f"the server is a read-only replica of {server.primary}",
+            "set REDIS_HOST and REDIS_PORT to the primary: TMI and a recovery must write to the cache",
         )
     if server.is_clustered:
-        yield _found(Severity.WARNING, "role", "it is a node of a cluster: only its own keys are seen here")
+        yield _found(Severity.WARNING, "role", "the server is one node of a cluster: only its own keys are checked")
 
 
 def _memory(server: CacheServer) -> Iterator[Finding]:
@@ -81,8 +84,8 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
         yield _found(
             Severity.NOTICE,
             "memory",
-            f"{size_words(server.used_memory)} in use, without a limit: it may grow until the host has none left",
-            "redis-cli CONFIG SET maxmemory 512mb  # and in its redis.conf",
+            f"{size_words(server.used_memory)} in use, no maxmemory: it may grow until the host runs out of memory",
+            "redis-cli CONFIG SET maxmemory 512mb  # and set it in redis.conf",
         )
     else:
         share = server.used_memory / server.max_memory
@@ -90,51 +93,54 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
             yield _found(
                 Severity.CRITICAL if share >= MEMORY_CRITICAL else Severity.WARNING,
                 "memory",
-                f"{share:.0%} of {size_words(server.max_memory)} in use",
+                f"{share:.0%} of maxmemory ({size_words(server.max_memory)}) in use",
                 "raise maxmemory: when it is full, sign-ins and revocations fail",
             )
-    no_eviction = f"redis-cli CONFIG SET maxmemory-policy {NO_EVICTION}  # and in its redis.conf"
+    no_eviction = f"redis-cli CONFIG SET maxmemory-policy {NO_EVICTION}  # and set it in redis.conf"
     if server.evicted and server.eviction_policy != NO_EVICTION:
         yield _found(
             Severity.CRITICAL,
             "evictions",
-            f"{server.evicted:,} keys were evicted since its start: revoked tokens among them are valid again",
+            f"{server.evicted:,} keys were evicted since the server started: revoked tokens among them are valid again",
             no_eviction,
         )
     elif server.max_memory is not None and server.eviction_policy != NO_EVICTION:
         yield _found(
             Severity.WARNING,
             "evictions",
-            f"the policy {server.eviction_policy} lets a full cache forget revoked tokens",
+            f"maxmemory-policy is {server.eviction_policy}: a full cache may evict revoked tokens",
             no_eviction,
         )
 
 
 def _persistence(server: CacheServer) -> Iterator[Finding]:
-    append_only = "redis-cli CONFIG SET appendonly yes  # and in its redis.conf"
+    append_only = "redis-cli CONFIG SET appendonly yes  # and set it in redis.conf"
     if not server.log_ok:
         yield _found(
-            Severity.CRITICAL, "persistence", "it cannot write its append-only file", "look at its log, and its disk"
+            Severity.CRITICAL,
+            "persistence",
+            "the server cannot write its append-only file",
+            "check the server's log and disk",
         )
     if not server.snapshot_ok:
         yield _found(
             Severity.CRITICAL,
             "persistence",
-            "its last snapshot failed; by default it then refuses writes",
-            "look at its log, and its disk; then redis-cli BGSAVE",
+            "the last snapshot failed; by default, the server then refuses writes",
+            "check the server's log and disk; then run redis-cli BGSAVE",
         )
     if server.persists is False:
         yield _found(
             Severity.WARNING,
             "persistence",
-            "off: a restart forgets which tokens were revoked, and signs everybody out",
+            "off: a restart loses revoked tokens, and signs everybody out",
             append_only,
         )
     elif not server.append_only and server.persists:
         yield _found(
             Severity.NOTICE,
             "persistence",
-            f"snapshots alone, {server.unsaved_changes:,} changes since the last: a crash forgets new revocations",
+            f"snapshots only, {server.unsaved_changes:,} changes since the last: a crash loses recent revocations",
             append_only,
         )
 
@@ -144,12 +150,12 @@ def _keys(census: Census) -> Iterator[Finding]:
         yield from _lives(count)
     if census.unknown_keys:
         kinds = [f"{kind} ({keys:,})" for kind, keys in census.unknown[:5]]
-        more = f" and {len(census.unknown) - 5} kinds more" if len(census.unknown) > 5 else ""
+        more = f" and {len(census.unknown) - 5} more kinds" if len(census.unknown) > 5 else ""
         yield _found(
             Severity.NOTICE,
             "unknown keys",
-            f"{census.unknown_keys:,} not known to be the application's: {', '.join(kinds)}{more}",
-            "a recovery keeps them; TMI_OPS_CACHE_DROP names those that it should drop",
+            f"{census.unknown_keys:,} keys of no known pattern: {', '.join(kinds)}{more}",
+            "set TMI_OPS_CACHE_DROP to the patterns that a recovery should drop; it keeps all others",
         )
 
 
@@ -159,9 +165,9 @@ def _lives(count: KeyCount) -> Iterator[Finding]:
     limit = time_words(count.rule.declared.longest_life.total_seconds())
     example = f", for example {count.example}" if count.example else ""
     copies = count.rule.declared.purpose is KeyPurpose.COPY
-    advice = f"redis-cli EXPIRE <key> {count.rule.declared.longest_life.total_seconds():.0f}  # or look who wrote it"
+    advice = f"redis-cli EXPIRE <key> {count.rule.declared.longest_life.total_seconds():.0f}  # and find what wrote it"
     if count.for_ever:
-        consequence = ": what is read from them is never read anew" if copies else ": they are never cleared away"
+        consequence = ": these copies never expire and may be stale" if copies else ": they never expire"
         yield _found(
             Severity.WARNING,
             count.rule.pattern,
@@ -173,7 +179,7 @@ def _lives(count: KeyCount) -> Iterator[Finding]:
         yield _found(
             Severity.WARNING,
             count.rule.pattern,
-            f"{count.too_long:,} of {count.keys:,} live longer than TMI's {limit}: up to {longest}{example}",
+            f"{count.too_long:,} of {count.keys:,} have a longer TTL than TMI's {limit}: up to {longest}{example}",
             advice,
         )
 

@@ -1,4 +1,4 @@
-"""Reaching TMI's cache: Redis 6 or later, or Valkey."""
+"""Connections to TMI's cache: Redis 6 or later, or Valkey."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import CacheError, SettingsError
 from tmi_ops.settings import RedisSettings
 
@@ -23,18 +24,18 @@ NOT_CONFIGURED = "No cache is configured (REDIS_HOST, TMI_REDIS_URL)"
 
 
 class _Hurried(Redis):
-    """A client that begins no command once its time is over; walks over all keys are made of many."""
+    """A client that starts no command after its deadline; a walk over all keys consists of many commands."""
 
     ends_at: float | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         if self.ends_at is not None and time.monotonic() > self.ends_at:
-            raise RedisTimeoutError("it took too long")
+            raise RedisTimeoutError("the time limit was reached")
         return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
 
 def require_cache(settings: RedisSettings | None) -> RedisSettings:
-    """The cache, for a command that is about nothing else.
+    """The cache's settings, for a command that needs one.
 
     Raises:
         SettingsError: none is configured.
@@ -42,15 +43,16 @@ def require_cache(settings: RedisSettings | None) -> RedisSettings:
     if settings is None:
         raise SettingsError(
             "No cache is configured.",
-            hint="set REDIS_HOST or TMI_REDIS_URL; `tmi-ops settings` shows what is read",
+            hint="set REDIS_HOST or TMI_REDIS_URL; `tmi-ops settings` shows which settings are read",
+            code=Code.NO_CACHE,
         )
     return settings
 
 
 def open_cache(settings: RedisSettings, *, retries: int = RETRIES) -> Redis:
-    """A client that connects with its first command. Names and values are bytes: other programs' need not be text.
+    """A client that connects with its first command. Names and values are bytes: those of others need not be text.
 
-    A connection that breaks is made anew `retries` times, so every command sent must bear being sent twice.
+    A broken connection is reopened `retries` times, so every command must be safe to send twice.
     """
     return _Hurried(
         host=settings.host,
@@ -70,10 +72,10 @@ def open_cache(settings: RedisSettings, *, retries: int = RETRIES) -> Redis:
 
 @contextmanager
 def connected(settings: RedisSettings, *, within_s: float | None = None) -> Iterator[Redis]:
-    """A client for the length of a `with` block; what goes wrong in it is said in plain words.
+    """A client for a `with` block; its errors become CacheErrors.
 
     Args:
-        within_s: no command is begun after so many seconds, nor tried more than twice; None: there is no haste.
+        within_s: no command starts after this many seconds, or is tried more than twice; None: no limit.
 
     Raises:
         CacheError: the cache could not be reached, refused us, took too long, or answered with an error.
@@ -90,7 +92,7 @@ def connected(settings: RedisSettings, *, within_s: float | None = None) -> Iter
 
 
 def why_unanswered(settings: RedisSettings) -> str:
-    """What goes wrong when the cache is asked once, without patience; empty: it answers. Changes nothing."""
+    """The error of one request without retries; empty: the cache answers. Changes nothing."""
     client = open_cache(settings, retries=0)
     try:
         client.dbsize()
@@ -106,8 +108,8 @@ def _explained(settings: RedisSettings, error: RedisError) -> CacheError:
     unreachable = isinstance(error, RedisConnectionError | RedisTimeoutError) and not refused
     said = str(error).rstrip(".")
     return CacheError(
-        f"The cache at {settings.describe()} {'cannot be reached' if unreachable else 'refused'}: {said}.",
-        detail="Keys that were to stay are untouched; what was dropped already stays dropped.",
-        hint="`tmi-ops doctor` names the cause; then run this again: it takes up what is left",
+        f"The cache at {settings.describe()} {'could not be reached' if unreachable else 'refused a command'}: {said}.",
+        detail="No key to be kept was touched; keys dropped so far are gone.",
+        hint="run `tmi-ops doctor` to find the cause, then run this command again: it continues with the keys left",
         transient=unreachable,
     )

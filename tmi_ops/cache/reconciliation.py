@@ -1,7 +1,7 @@
-"""Bringing the cache in line with a database that has jumped in time: planned from a census, then done.
+"""Reconciles the cache with a recovered database: planned from a census, then executed.
 
-The jump comes first, then this, then the application is let in again: what a request that began before the jump writes
-afterwards would be stale. A cached copy that is dropped while the application is at work is merely read anew.
+Recover the database first, then reconcile, then let the application in: a request that began before the recovery would
+write stale data afterwards. Dropping a cached copy while the application runs is harmless: it reads the row again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from redis import Redis
 from tmi_ops.cache.census import Census, take_census, walk
 from tmi_ops.cache.rules import UNKNOWN, Action, Rule, Rules
 from tmi_ops.cache.server import read_server
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import CacheError
 from tmi_ops.progress import Report
 from tmi_ops.settings import CachePolicy, SessionPolicy
@@ -21,7 +22,7 @@ from tmi_ops.settings import CachePolicy, SessionPolicy
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of the keys of one pattern, and why. `keys` is how many there were when it was planned."""
+    """What to do with the keys of one pattern, and why. `keys`: how many there were when the plan was made."""
 
     pattern: str
     action: Action
@@ -31,7 +32,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """A plan. It names patterns, not keys: what is written between planning and doing is treated alike."""
+    """A plan. It names patterns, not keys: keys written after planning are treated alike."""
 
     address: str
     policy: CachePolicy
@@ -51,7 +52,7 @@ class Reconciliation:
 
     @property
     def revocations(self) -> int:
-        """Keys that say that a token or a credential was revoked."""
+        """The number of keys that record a revoked token or credential."""
         return sum(one.keys for one in self.decisions if one.pattern in self.policy.revocations)
 
     def of(self, action: Action) -> tuple[Decision, ...]:
@@ -63,7 +64,7 @@ class Reconciliation:
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What was done: how many keys were dropped, by pattern."""
+    """The number of keys dropped, by pattern."""
 
     dropped: tuple[tuple[str, int], ...]
 
@@ -73,7 +74,7 @@ class Reconciled:
 
 
 def plan_reconciliation(census: Census, policy: CachePolicy, address: str) -> Reconciliation:
-    """Decide for every pattern that has keys; unknown keys stay. Pure."""
+    """Decide for every pattern that has keys; unknown keys are kept. Pure."""
     known = (
         Decision(count.rule.pattern, count.rule.action, count.keys, count.rule.because)
         for count in census.counts
@@ -84,34 +85,36 @@ def plan_reconciliation(census: Census, policy: CachePolicy, address: str) -> Re
 
 
 def read_and_plan(client: Redis, policy: CachePolicy, address: str, report: Report) -> Reconciliation:
-    """Look at the cache and plan; changes nothing.
+    """Take a census and plan; changes nothing.
 
     Raises:
-        CacheError: keys cannot be dropped here: it is a replica, or one node of several.
-        SettingsError: the policy is not one that can be followed.
+        CacheError: keys cannot be dropped here: the server is a replica, or one node of a cluster.
+        SettingsError: the policy is not valid.
     """
     rules = Rules(policy)
     server = read_server(client)
     if server.is_replica:
         raise CacheError(
-            f"{address} is a replica: it takes no writes.",
-            hint=f"set REDIS_HOST and REDIS_PORT to its primary, {server.primary}",
+            f"{address} is a replica and takes no writes.",
+            hint=f"set REDIS_HOST and REDIS_PORT to the primary, {server.primary}",
+            code=Code.CACHE_REPLICA,
         )
     if server.is_clustered:
         raise CacheError(
-            f"{address} is one node of a Redis Cluster: it sees a part of the keys only.",
+            f"{address} is one node of a Redis Cluster and has only a part of the keys.",
             hint="run this with REDIS_HOST and REDIS_PORT set to each primary in turn, outside cluster mode",
+            code=Code.CACHE_CLUSTER,
         )
     return plan_reconciliation(take_census(client, rules, report), policy, address)
 
 
 def reconcile(plan: Reconciliation, client: Redis, report: Report) -> Reconciled:
-    """Drop what the plan drops, a batch at a time. May be repeated, also after a crash.
+    """Drop the keys that the plan drops, in batches. Safe to repeat, also after a crash.
 
-    UNLINK frees memory in the server's background, so nobody waits. Keys that are to stay are never named in a command.
+    UNLINK frees memory in the background of the server, so nobody waits. No command ever names a key to keep.
 
     Raises:
-        redis.RedisError: the cache failed; `connection.connected` says it in plain words.
+        redis.RedisError: the cache failed; `connection.connected` makes it a CacheError.
     """
     rules = Rules(plan.policy)
     dropped: Counter[Rule] = Counter()

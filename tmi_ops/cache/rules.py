@@ -1,4 +1,4 @@
-"""Which keys go and which stay: what the profile declares of the application's keys, under a policy."""
+"""Which keys to drop and to keep: from the key patterns that the profile declares, under a policy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.profile.cache_keys import KeyPattern, KeyPurpose
 from tmi_ops.settings import CachePolicy
 
-UNKNOWN = "not the application's, as far as is known"
-SESSIONS_STAY = "who is signed in; the policy lets them stay so"
+UNKNOWN = "of no known pattern"
+SESSIONS_STAY = "sessions; the policy keeps them"
 _GLOB = frozenset("*?[]\\")
 
 
@@ -22,7 +23,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of the keys of a pattern. `declared` is None for a pattern that the policy adds."""
+    """What to do with the keys of a pattern. `declared`: None for a pattern that the policy adds."""
 
     pattern: str
     action: Action
@@ -35,13 +36,13 @@ class Rule:
 
 
 class Rules:
-    """All rules under a policy; of those that match a key, the first one counts.
+    """All rules under a policy; the first one that matches a key applies.
 
-    1. Revocations stay, whatever the policy says. 2. What the policy keeps. 3. What the policy drops. 4. What is
-    declared of the application's keys, the longer pattern first. A key that none matches is not ours: it stays.
+    1. Revocations are kept, whatever the policy says. 2. Patterns that the policy keeps. 3. Patterns that the policy
+    drops. 4. The declared patterns, the longest first. A key that matches none is kept.
 
     Raises:
-        SettingsError: the policy names a pattern that is more than a beginning, or that would drop revocations.
+        SettingsError: the policy names a pattern that is more than a prefix, or that would drop revocations.
     """
 
     def __init__(self, policy: CachePolicy) -> None:
@@ -59,12 +60,12 @@ class Rules:
 
     @property
     def as_declared(self) -> tuple[Rule, ...]:
-        """The rules in the order a person reads them: keys as they are declared, then what the policy adds."""
+        """The rules in the order to show them: declared patterns in their order, then those the policy adds."""
         place: dict[KeyPattern | None, int] = {pattern: number for number, pattern in enumerate(self.policy.patterns)}
         return tuple(sorted(self.ordered, key=lambda rule: place.get(rule.declared, len(place))))
 
     def rule_of(self, key: bytes) -> Rule | None:
-        """The rule that counts for a key; None where it is not known."""
+        """The rule that applies to a key; None if the key is unknown."""
         candidates = self._by_first_part.get(key.partition(b":")[0], self._by_first_part[b""])
         return next((rule for rule in candidates if rule.matches(key)), None)
 
@@ -84,26 +85,28 @@ def _told(pattern: str, action: Action, policy: CachePolicy) -> Rule:
     variable = f"TMI_OPS_CACHE_{action.upper()}"
     if _GLOB & set(pattern.removesuffix("*")) or not pattern:
         raise SettingsError(
-            f"{variable} names a pattern that is more than a beginning: {pattern!r}.",
-            hint="write the beginning and a star, as in acme:*, or a whole key",
+            f"{variable} holds a pattern that is not a prefix: {pattern!r}.",
+            hint="write a prefix and a star, such as acme:*, or a full key",
+            code=Code.CACHE_PATTERN,
         )
     if action is Action.DROP and _reaches(pattern, policy.revocations):
         raise SettingsError(
-            f"{variable} names {pattern}: dropping it would make revoked tokens valid again.",
-            hint=f"take {pattern} out of {variable}",
+            f"{variable} includes {pattern}: dropping it would make revoked tokens valid again.",
+            hint=f"remove {pattern} from {variable}",
+            code=Code.CACHE_PATTERN,
         )
-    return Rule(pattern, action, f"told so by {variable}")
+    return Rule(pattern, action, f"set by {variable}")
 
 
 def _reaches(pattern: str, revocations: Iterable[str]) -> bool:
-    """Whether a pattern lies within the keys of what was revoked."""
+    """Whether a pattern matches only keys of revocations."""
     return any(pattern.removesuffix("*").startswith(revoked.removesuffix("*")) for revoked in revocations)
 
 
 def _by_first_part(ordered: Iterable[Rule]) -> dict[bytes, tuple[Rule, ...]]:
-    """For the part of a key before its first colon the rules that may match it, in order; for b"" those of any key.
+    """The rules that may match, in order, by the part of a key before its first colon; b"": those for any key.
 
-    A million keys are looked at in a few seconds then, and not each beside every rule.
+    So a million keys take a few seconds, as no key is compared with every rule.
     """
     rules = tuple(ordered)
     open_ended = {rule for rule in rules if ":" not in rule.pattern}

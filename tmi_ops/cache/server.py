@@ -1,4 +1,4 @@
-"""What the cache's server says of itself (source: Redis, command INFO; Valkey answers alike)."""
+"""Facts about the cache's server (source: Redis, command INFO; Valkey answers the same)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from redis.utils import str_if_bytes
 
 @dataclass(frozen=True)
 class CacheServer:
-    """Facts of a moment. Sizes in bytes; what a server does not say is None.
+    """Facts at one time. Sizes in bytes; None: the server does not report it.
 
     Attributes:
         ping_ms: how long it took to answer.
-        max_memory: None where there is no limit.
-        snapshots: the `save` setting; "" where snapshots are off, None where it may not be asked.
+        max_memory: None if there is no limit.
+        snapshots: the `save` setting; "" if snapshots are off, None if CONFIG is not allowed.
         snapshot_ok: whether the last one succeeded.
         log_ok: whether the append-only file could be written.
-        hit_ratio: of reads since the server started; None where there was none.
+        hit_ratio: of reads since the server started; None if there were none.
         primary: `host:port` that a replica follows.
     """
 
@@ -47,17 +47,17 @@ class CacheServer:
 
     @property
     def persists(self) -> bool | None:
-        """Whether a restart keeps the keys; None where that cannot be told."""
+        """Whether a restart keeps the keys; None if unknown."""
         if self.append_only:
             return True
         return None if self.snapshots is None else bool(self.snapshots)
 
 
 def read_server(client: Redis) -> CacheServer:
-    """Ask the server. Changes nothing.
+    """Query the server. Changes nothing.
 
     Raises:
-        redis.RedisError: it failed; `connection.connected` says it in plain words.
+        redis.RedisError: it failed; `connection.connected` makes it a CacheError.
     """
     begun = time.perf_counter()
     client.ping()
@@ -66,7 +66,7 @@ def read_server(client: Redis) -> CacheServer:
 
 
 def server_from(info: Mapping[str, Any], snapshots: str | None, ping_ms: float) -> CacheServer:
-    """The facts out of what INFO answered. Pure."""
+    """The facts in the answer to INFO. Pure."""
     hits, misses = info.get("keyspace_hits", 0), info.get("keyspace_misses", 0)
     is_replica = info.get("role") == "slave"
     return CacheServer(

@@ -1,4 +1,4 @@
-"""What a check says. Health, doctor, roles, cache, schema and drills differ in what they ask, not how they answer."""
+"""The results of checks, in one form for health, doctor, roles, cache, schema and drills."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad a finding is. NOTICE: worth knowing. WARNING: to be mended. CRITICAL: something does not work, is not
-    safe, or soon will not be."""
+    """How bad a finding is. NOTICE: worth knowing. WARNING: fix it. CRITICAL: something does not work or is not safe,
+    or soon will not be."""
 
     NOTICE = "notice"
     WARNING = "warning"
@@ -22,8 +22,8 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a check ended. UNKNOWN: nobody could look, which is not well. NOT_APPLICABLE: there is nothing to look at.
-    SKIPPED: what it rests on is broken, and that is told there."""
+    """How a check ended. UNKNOWN: it could not be done, which is not OK. NOT_APPLICABLE: there is nothing to check.
+    SKIPPED: a check it depends on failed, and reports that itself."""
 
     OK = "ok"
     NOT_APPLICABLE = "not applicable"
@@ -38,11 +38,11 @@ class Outcome(StrEnum):
 
     @property
     def severity(self) -> Severity:
-        """As a finding has it."""
+        """The severity of a finding with this outcome."""
         return {Outcome.WARNING: Severity.WARNING, Outcome.CRITICAL: Severity.CRITICAL}.get(self, Severity.NOTICE)
 
 
-# A line that psql takes, and one that a shell takes; everything else is for a person to read.
+# A line for psql, and a line for a shell; every other line is a sentence.
 _SQL = re.compile(
     r"(ALTER|ANALYZE|CALL|CHECKPOINT|COMMIT|CREATE|DELETE|DROP|GRANT|INSERT|REASSIGN|REINDEX|RESET|REVOKE|ROLLBACK"
     r"|SELECT|SET|SHOW|UPDATE|VACUUM)\b.*;|\\password\b",
@@ -56,23 +56,23 @@ _COMMAND = re.compile(
 
 @dataclass(frozen=True)
 class Advice:
-    """What helps, a line each in the order in which to do it. What a line is, is told by its first word."""
+    """What to do, one step per line, in order. The first word tells whether a line is SQL, a command or a sentence."""
 
     steps: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """The sentences for a person."""
+        """The sentences."""
         return "\n".join(line for line in self.steps if not _SQL.match(line) and not _COMMAND.match(line))
 
     @property
     def sql(self) -> tuple[str, ...]:
-        """As psql takes it."""
+        """The lines for psql."""
         return tuple(line for line in self.steps if _SQL.match(line))
 
     @property
     def command(self) -> tuple[str, ...]:
-        """As a shell takes it."""
+        """The lines for a shell."""
         return tuple(line for line in self.steps if not _SQL.match(line) and _COMMAND.match(line))
 
     def __bool__(self) -> bool:
@@ -83,18 +83,18 @@ NOTHING = Advice()
 
 
 def advise(*steps: str) -> Advice:
-    """Advice of these steps, without the empty ones."""
+    """Advice with these steps, leaving out empty ones."""
     return Advice(tuple(step for step in steps if step))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One thing that is wrong.
 
     Attributes:
-        subject: what it is about: a role, an index, a schedule; empty where the check itself says it.
-        what: one sentence without its full stop.
-        cause: why it is so, where that is known and not obvious.
+        subject: the object: a role, an index, a schedule; empty if the check itself names it.
+        what: what is wrong, one sentence without its full stop.
+        cause: why, if that is known and not obvious.
     """
 
     severity: Severity
@@ -106,12 +106,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a check says, before it has a name.
+    """The result of a check, without the check's name.
 
     Attributes:
-        seen: what is there, one line.
-        findings: what is wrong with it, the worst first; a NOTICE is worth knowing, and no trouble.
-        ended: UNKNOWN, NOT_APPLICABLE or SKIPPED where it could not be judged; `seen` then says why.
+        seen: the state that was found, one line.
+        findings: what is wrong, the worst first; a NOTICE is not a problem.
+        ended: UNKNOWN, NOT_APPLICABLE or SKIPPED if it could not be judged; `seen` then says why.
     """
 
     seen: str
@@ -129,17 +129,17 @@ class Answer:
 
     @property
     def cause(self) -> str:
-        """Of the worst finding."""
+        """The cause of the worst finding."""
         return self.findings[0].cause if self.findings else ""
 
     @property
     def advice(self) -> Advice:
-        """Of the worst finding."""
+        """The advice of the worst finding."""
         return self.findings[0].advice if self.findings else NOTHING
 
 
 def judged(outcome: Outcome, seen: str, cause: str = "", advice: Advice = NOTHING) -> Answer:
-    """The answer of a check that looks at one thing."""
+    """The answer of a check with one subject."""
     finding = Finding(outcome.severity, "", seen, cause, advice)
     told = bool(cause or advice) or outcome in (Outcome.WARNING, Outcome.CRITICAL)
     ended = outcome if outcome in (Outcome.UNKNOWN, Outcome.NOT_APPLICABLE, Outcome.SKIPPED) else None
@@ -159,23 +159,23 @@ def critical(seen: str, cause: str, *advice: str) -> Answer:
 
 
 def unknown(why: str, *advice: str) -> Answer:
-    """Nobody could look."""
+    """The check could not be done."""
     return judged(Outcome.UNKNOWN, why, "", advise(*advice))
 
 
 def not_applicable(why: str) -> Answer:
-    """There is nothing to look at."""
+    """There is nothing to check."""
     return judged(Outcome.NOT_APPLICABLE, why)
 
 
 @dataclass(frozen=True)
 class Result:
-    """The answer of one check that has a name.
+    """The answer of a check, with its name.
 
     Attributes:
-        name: stable; it names the check to programs.
-        area: what it belongs to, as a heading.
-        because: the check whose trouble kept this one from being asked; empty where it was asked.
+        name: stable; programs refer to the check by it.
+        area: the group it belongs to, as a heading.
+        because: the check whose failure caused this one to be skipped; empty if it was done.
     """
 
     name: str

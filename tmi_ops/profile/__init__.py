@@ -1,6 +1,6 @@
-"""What application the database belongs to: what it needs, what hangs together in it, and what its own checks ask.
+"""The profile of the application that the database belongs to: its tables, how its rows relate, and its own checks.
 
-`tmi` is TMI; `none` knows nothing of the application; a YAML file says what there is to know of another one.
+`tmi` is TMI; `none` declares nothing; a YAML file describes another application.
 """
 
 from tmi_ops.profile.facts import Profile, Root, SqlCheck, Tie

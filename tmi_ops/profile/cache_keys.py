@@ -1,4 +1,4 @@
-"""Kinds of keys that an application keeps in Redis: what they are for, how long they may live, what becomes of them."""
+"""Patterns of the keys that an application keeps in Redis: their purpose and their longest TTL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class KeyPurpose(StrEnum):
-    """What keys are for. It decides whether they outlive a jump of the database in time."""
+    """The purpose of keys. It decides whether they are kept after the database is recovered."""
 
     COPY = "copy"
     SESSION = "session"
@@ -20,24 +20,24 @@ class KeyPurpose(StrEnum):
 
     @property
     def because(self) -> str:
-        """Why keys of this purpose are dropped or kept, as half a sentence."""
+        """Why keys of this purpose are dropped or kept, as a phrase."""
         return _BECAUSE[self]
 
 
 _BECAUSE = {
-    KeyPurpose.COPY: "copies of rows that may not be so any more; read anew from the database",
-    KeyPurpose.SESSION: "who is signed in, perhaps with rights the database no longer gives",
+    KeyPurpose.COPY: "copies of rows that may be stale; read again from the database",
+    KeyPurpose.SESSION: "sessions, perhaps with rights the database no longer grants",
     KeyPurpose.REVOCATION: "a revoked token must stay revoked",
-    KeyPurpose.LIMIT: "counted attempts; none of them is in the database",
-    KeyPurpose.SIGN_IN: "sign-ins under way; they end within minutes",
-    KeyPurpose.WORK: "locks and calls under way; they end by themselves",
-    KeyPurpose.JOB: "about work on rows that may not be there any more; to be asked for again",
+    KeyPurpose.LIMIT: "counted attempts; the database does not hold them",
+    KeyPurpose.SIGN_IN: "sign-ins in progress; they end within minutes",
+    KeyPurpose.WORK: "locks and calls in progress; they expire",
+    KeyPurpose.JOB: "jobs on rows that may no longer exist; users request them again",
 }
 
 
 @dataclass(frozen=True)
 class KeyPattern:
-    """Keys that begin alike. No key of it lives longer than `longest_life` from any moment on, and none for ever."""
+    """Keys with a common prefix. Each has a TTL, of at most `longest_life`."""
 
     pattern: str
     purpose: KeyPurpose
@@ -46,5 +46,5 @@ class KeyPattern:
 
     @property
     def names_are_secret(self) -> bool:
-        """Whether a key's name holds what opens a door, or whose it is: a refresh token, an address."""
+        """Whether a key's name holds a credential or identifies a user, such as a refresh token or an address."""
         return self.purpose is not KeyPurpose.COPY or self.pattern == "cache:user:*"

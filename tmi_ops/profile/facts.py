@@ -1,4 +1,4 @@
-"""A profile: the facts about an application that no catalogue of PostgreSQL holds."""
+"""A profile: facts about an application that PostgreSQL's catalogs do not hold."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _LONGEST_NAME = 60
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value) or len(value) > _LONGEST_NAME:
-        raise ValueError("a name is of lower-case letters, digits, - and _, and begins with a letter")
+        raise ValueError("a name consists of lower-case letters, digits, - and _, and begins with a letter")
     return value
 
 
 def _table(value: str) -> str:
     if not _TABLE.fullmatch(value):
-        raise ValueError("a table is named `table` or `schema.table`")
+        raise ValueError("a table must be named as `table` or `schema.table`")
     return value
 
 
 def _column(value: str) -> str:
     if not _COLUMN.fullmatch(value):
-        raise ValueError("a column's name is of letters, digits, _ and $")
+        raise ValueError("a column name consists of letters, digits, _ and $")
     return value
 
 
@@ -44,9 +44,9 @@ class _Facts(BaseModel):
 
 
 class SqlCheck(_Facts):
-    """A question of the application's own: one SELECT, asked read-only of copies and of the living database.
+    """A check of the application's own: one SELECT, run read-only on copies and on the live database.
 
-    Without bounds it must return no row; with `at_least` or `at_most` the one number that it returns lies within them.
+    Without bounds, it must return no row; with `at_least` or `at_most`, it must return one number within them.
     """
 
     name: Name
@@ -62,20 +62,20 @@ class SqlCheck(_Facts):
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("at_least is more than at_most")
+            raise ValueError("at_least is greater than at_most")
         if not re.match(r"\s*(select|with|table|values)\b", self.sql, re.IGNORECASE):
-            raise ValueError("a check is one SELECT")
+            raise ValueError("a check must be one SELECT")
         return self
 
 
 class Root(_Facts):
-    """A row that stands for a whole: `recover rows --root order=17` brings it back with all that hangs on it."""
+    """A table whose rows can be rescued with all dependent rows: `recover rows --root order=17`."""
 
     table: Table
 
 
 class Tie(_Facts):
-    """Rows of `child` belong to the row of `parent` whose column equals theirs, though no foreign key says so."""
+    """Rows of `child` reference the row of `parent` with an equal column value, without a foreign key."""
 
     child: Table
     column: Column
@@ -84,17 +84,17 @@ class Tie(_Facts):
 
 
 class Profile(_Facts):
-    """What is known of the application.
+    """The facts about the application.
 
     Attributes:
-        name: `tmi`, `none`, or the file's own.
+        name: `tmi`, `none`, or the name in the file.
         has_models: its schema is declared in this program, so it can be migrated and validated.
-        has_roles: so are its roles.
-        tables: that must be there, beside what models declare.
-        roots: by name, what `recover rows` can be asked for as a whole.
-        ties: relations between rows without a foreign key.
-        cache: kinds of keys in the application's Redis.
-        checks: its own.
+        has_roles: its roles are declared in this program, too.
+        tables: tables that must exist, in addition to those of the models.
+        roots: by name, the tables for `recover rows --root`.
+        ties: references between rows without a foreign key.
+        cache: patterns of keys in the application's Redis.
+        checks: the application's own checks.
     """
 
     name: Name
@@ -111,5 +111,5 @@ class Profile(_Facts):
         names = [check.name for check in self.checks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two checks are called {', '.join(twice)}")
+            raise ValueError(f"two checks have the name {', '.join(twice)}")
         return self

@@ -42,10 +42,10 @@ class _File(BaseModel):
 
 
 def read_profile(wanted: str | None, directory: Path) -> Profile:
-    """The profile that is wanted; TMI's where nothing is said. A relative file is looked for in `directory`.
+    """The profile named `wanted`; TMI's if nothing is named. A relative path is relative to `directory`.
 
     Raises:
-        SettingsError: there is no such profile, or the file does not say what a profile can say.
+        SettingsError: there is no such profile, or the file is malformed.
     """
     if not wanted:
         return TMI
@@ -53,7 +53,7 @@ def read_profile(wanted: str | None, directory: Path) -> Profile:
         return _BUILT_IN[wanted]
     if not wanted.endswith((".yaml", ".yml")):
         raise SettingsError(
-            f"{VARIABLE} names no profile: {wanted!r}.", hint="use tmi, none, or the path of a YAML file"
+            f"{VARIABLE} names an unknown profile: {wanted!r}.", hint="use tmi, none, or the path of a YAML file"
         )
     return _from_file(directory / wanted)
 
@@ -83,8 +83,8 @@ def _content(path: Path) -> Any:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"The profile {path} cannot be read: {why}.", hint=f"correct {VARIABLE}") from None
     if len(data) > _LONGEST_BYTES:
-        raise SettingsError(f"The profile {path} is longer than a megabyte.", hint=f"correct {VARIABLE}")
-    import yaml  # 10 ms that `wal push` need not spend
+        raise SettingsError(f"The profile {path} is larger than 1 MB.", hint=f"correct {VARIABLE}")
+    import yaml  # takes 10 ms, which `wal push` does not need
 
     try:
         _require_plain(path, yaml.parse(text, yaml.SafeLoader))
@@ -93,24 +93,24 @@ def _content(path: Path) -> Any:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}" if place is not None else ""
         raise SettingsError(f"The profile {path} is not YAML{where}.", hint="see docs/profiles.md") from None
-    except ValueError as error:  # a date that the calendar lacks, a number of thousands of digits
+    except ValueError as error:  # a date that does not exist, a number of thousands of digits
         raise SettingsError(
-            f"The profile {path} holds a value that YAML does not understand: {first_line(error)}.",
-            hint="put it into quotes if it is text; see docs/profiles.md",
+            f"The profile {path} holds a value that is not valid YAML: {first_line(error)}.",
+            hint="quote it if it is text; see docs/profiles.md",
         ) from None
 
 
 def _require_plain(path: Path, events: Iterable[Any]) -> None:
-    """Without aliases, of which a few lines make gigabytes, and not deeper than a profile can be."""
+    """Refuse aliases, with which a few lines expand to gigabytes, and nesting deeper than any profile needs."""
     from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
     depth = 0
     for event in events:
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if isinstance(event, AliasEvent) or depth > _DEEPEST:
-            what = "an alias" if isinstance(event, AliasEvent) else "lists in lists"
+            what = "an alias" if isinstance(event, AliasEvent) else f"nesting deeper than {_DEEPEST} levels"
             raise SettingsError(
-                f"The profile {path} has {what} at line {event.start_mark.line + 1}, which no profile needs.",
+                f"The profile {path} has {what} at line {event.start_mark.line + 1}, which is not allowed.",
                 hint="see docs/profiles.md",
             )
 

@@ -1,4 +1,4 @@
-"""TMI: its schema and roles are declared in this program; here is what else is known of it."""
+"""TMI's profile: what its schema and roles, which are declared elsewhere in this program, do not tell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from tmi_ops.profile.cache_keys import KeyPattern, KeyPurpose
 from tmi_ops.profile.facts import Profile, Root, Tie
 
-# Whatever hangs on an entity by its kind and id.
+# Tables whose rows `metadata` references by kind and ID.
 _WITH_METADATA = (
     "assets",
     "diagrams",
@@ -37,8 +37,8 @@ _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _A_WINDOW_OF_AN_HOUR = _HOUR + _minutes(1)
 
-# The names and longest lives are the server's own (its Redis key builder, key validator, cache service, rate limiters,
-# sign-in and revocation). A sliding window of a rate limit lives its length and a minute more.
+# The patterns and TTLs are the server's own (its Redis key builder, key validator, cache service, rate limiters,
+# sign-in and revocation). A sliding window of a rate limit has a TTL of its length plus a minute.
 CACHE: tuple[KeyPattern, ...] = (
     KeyPattern("cache:user:*", KeyPurpose.COPY, _minutes(15), "users, by id, address and provider"),
     KeyPattern("cache:threat_model:*", KeyPurpose.COPY, _minutes(10), "threat models"),

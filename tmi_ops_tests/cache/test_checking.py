@@ -52,13 +52,13 @@ def test_a_cache_that_is_well_has_no_findings() -> None:
 @pytest.mark.parametrize(
     ("change", "severity", "subject", "said"),
     [
-        ({"max_memory": None}, Severity.NOTICE, "memory", "without a limit"),
+        ({"max_memory": None}, Severity.NOTICE, "memory", "no maxmemory"),
         ({"used_memory": 400 * MEGABYTE}, Severity.WARNING, "memory", "78%"),
         ({"used_memory": 470 * MEGABYTE}, Severity.CRITICAL, "memory", "92%"),
-        ({"eviction_policy": "allkeys-lru"}, Severity.WARNING, "evictions", "forget revoked tokens"),
+        ({"eviction_policy": "allkeys-lru"}, Severity.WARNING, "evictions", "evict revoked tokens"),
         ({"eviction_policy": "allkeys-lru", "evicted": 7}, Severity.CRITICAL, "evictions", "7 keys were evicted"),
         ({"append_only": False, "snapshots": ""}, Severity.WARNING, "persistence", "signs everybody out"),
-        ({"append_only": False}, Severity.NOTICE, "persistence", "snapshots alone"),
+        ({"append_only": False}, Severity.NOTICE, "persistence", "snapshots only"),
         ({"snapshot_ok": False}, Severity.CRITICAL, "persistence", "refuses writes"),
         ({"log_ok": False}, Severity.CRITICAL, "persistence", "append-only file"),
         ({"is_replica": True, "primary": "cache-0:6379"}, Severity.WARNING, "role", "cache-0:6379"),
@@ -92,7 +92,7 @@ def test_keys_that_live_too_long_or_for_ever_are_found_and_others_are_not(client
     assert "1 of 1 have no TTL" in about(seen, "cache:threat:*").what
     assert "cache:threat:forever" in about(seen, "cache:threat:*").what
     assert "EXPIRE <key> 300" in about(seen, "cache:threat:*").advice.command[0]
-    assert "longer than TMI's 15 min: up to " in about(seen, "cache:auth:*").what
+    assert "a longer TTL than TMI's 15 min: up to " in about(seen, "cache:auth:*").what
     assert {finding.subject for finding in seen.at(Severity.WARNING)} == {"cache:threat:*", "cache:auth:*"}
     assert "acme:* (1)" in about(seen, "unknown keys").what
 

@@ -104,5 +104,5 @@ def test_a_cache_that_is_away_is_said_in_plain_words(tmi_ops: Command, monkeypat
     for arguments in (["check"], ["reconcile", "--yes"]):
         code, _, said = tmi_ops(*arguments)
         assert code == 2
-        assert "cannot be reached" in said
+        assert "could not be reached" in said
         assert "HINT: Run `tmi-ops doctor`" in said

@@ -65,7 +65,7 @@ def test_a_dead_cache_is_told_in_the_plan_deferred_and_done_when_the_run_is_resu
     dead = with_cache(settings, port=1)
     assert "does not answer now" in cache.cache_notes(dead, wanted=True)[0]
     logbook, journal = carried_out(dead)
-    assert "cannot be reached" in deferred(journal)
+    assert "could not be reached" in deferred(journal)
     evidence = json.loads((logbook.directory / "evidence.json").read_text())
     assert evidence["outcome"] == "recovered"
     assert evidence["left"] == list(journal.left)
@@ -91,7 +91,7 @@ def test_a_cache_that_takes_too_long_is_deferred(
     assert settings.redis is not None
     with accepting(answer_after_s, settings.redis) as port:
         journal = carried_out(with_cache(settings, host="127.0.0.1", port=port))[1]
-    assert "cannot be reached" in deferred(journal)
+    assert "could not be reached" in deferred(journal)
 
 
 def test_a_wrong_password_is_deferred_and_leaves_every_key(settings: Settings) -> None:
