@@ -16,10 +16,10 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 
 def lock_holder(connection: psycopg.Connection[Any], key: int) -> str:
-    """In words; the one that holds the lock may end at any time."""
+    """Who holds the lock, for people; that session may end at any time."""
     row = connection.execute(_HOLDER, (key,)).fetchone()
     if row is None:
-        return "about to end"
+        return "a session that has just ended"
     pid, user, address, since = row
     begun = f", since {since:%Y-%m-%d %H:%M:%S %Z}" if since else ""
     return f"pid {pid}, user {user}, from {address or 'this machine'}{begun}"

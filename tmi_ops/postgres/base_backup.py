@@ -1,8 +1,8 @@
-"""The BASE_BACKUP replication command: what is asked of each server version, and what its answer means.
+"""The BASE_BACKUP replication command and its messages, for each server version.
 
-Before PostgreSQL 15 the server sends one COPY per tablespace, each an uncompressed tar without its end, then one with
-the manifest. From 15 on it sends a single COPY whose messages say what they are, compressed by the server if asked.
-Both are turned into the same messages here, so that whoever reads them need not know the version.
+Before PostgreSQL 15 the server sends one COPY for each tablespace, an uncompressed tar without its end, then one with
+the manifest. From 15 on it sends a single COPY of typed messages, compressed by the server if asked. Both become the
+same messages here, so that callers need not know the version.
 
 Source: https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-BASE-BACKUP
 """
@@ -30,15 +30,15 @@ DATA_CORRUPTED = "XX001"
 
 @dataclass(frozen=True)
 class BaseBackupOptions:
-    """What is asked of the server.
+    """The options of a base backup.
 
     Args:
         zstd_level: the server compresses at this level; None: it does not (and cannot before 15).
-        zstd_workers: its compression threads; 0 compresses in the walsender itself.
-        max_rate: bytes per second on the wire; None: as fast as it goes.
+        zstd_workers: its compression threads; 0: compress in the walsender.
+        max_rate: bytes per second on the network; None: no limit.
         incremental: only blocks changed since the manifest that was uploaded before (17 on).
-        fast_checkpoint: begin with an immediate checkpoint instead of waiting for a spread one.
-        only_read: neither WAL nor manifest: what comes is no backup, but the server has read and compared every page.
+        fast_checkpoint: start with an immediate checkpoint instead of waiting for a spread one.
+        only_read: without WAL and manifest: not a backup, but the server reads every page and checks its checksum.
     """
 
     label: str
@@ -52,7 +52,7 @@ class BaseBackupOptions:
 
 @dataclass(frozen=True)
 class NewArchive:
-    """A tar begins: `name` as the server calls it; `tablespace` is its place, empty for the data directory."""
+    """A tar begins: `name` by the server; `tablespace`: its location, empty for the data directory."""
 
     name: str
     tablespace: str
@@ -82,7 +82,7 @@ Message = NewArchive | NewManifest | Data | Progress
 
 @dataclass(frozen=True)
 class WalPosition:
-    """A place in the WAL: `lsn` as PostgreSQL writes it, such as `0/2000028`."""
+    """A position in the WAL: `lsn` as PostgreSQL writes it, such as `0/2000028`."""
 
     lsn: str
     timeline: int
@@ -90,7 +90,7 @@ class WalPosition:
 
 @dataclass(frozen=True)
 class TablespaceSource:
-    """A tablespace as the server announces it; `oid` and `location` are None for the data directory. `size` in bytes,
+    """A tablespace announced by the server; `oid` and `location` are None for the data directory. `size` in bytes,
     before compression."""
 
     oid: str | None
@@ -99,10 +99,10 @@ class TablespaceSource:
 
 
 def base_backup_command(options: BaseBackupOptions, server_version_num: int) -> str:
-    """The command in the words of this server's version.
+    """The command in the syntax of the server's version.
 
-    WAL is part of every backup, so that it is consistent on its own; whether the server's archive_command has taken
-    that WAL too is nothing to wait for.
+    Every backup includes its WAL, so that it is consistent on its own; it does not wait for the server's
+    archive_command.
     """
     manifest = "no" if options.only_read else "yes"
     words = [f"LABEL {quote_text(options.label)}", "PROGRESS", "TABLESPACE_MAP", f"MANIFEST '{manifest}'"]
@@ -128,7 +128,7 @@ def parse_message(message: bytes | memoryview) -> Message:
     """Read one CopyData message of a server from 15 on.
 
     Raises:
-        DatabaseError: it is none that we know.
+        DatabaseError: the message is not known.
     """
     kind, body = bytes(message[:1]), bytes(message[1:])
     if kind == b"d":
@@ -142,8 +142,8 @@ def parse_message(message: bytes | memoryview) -> Message:
     if kind == b"m" and not body:
         return NewManifest()
     raise DatabaseError(
-        f"The server sent a message of a base backup that is not understood: {bytes(message[:20])!r}.",
-        hint="see whether this release of tmi-ops supports the server's version",
+        f"The server sent an unknown message in a base backup: {bytes(message[:20])!r}.",
+        hint="check whether this release of tmi-ops supports the server's version",
     )
 
 
@@ -158,13 +158,13 @@ def parse_tablespaces(rows: list[Row]) -> tuple[TablespaceSource, ...]:
 
 
 def checked_archive_name(name: str) -> str:
-    """The name of an archive, unless it could lead out of the backup's folder: a server's word is not trusted so far.
+    """The name of an archive, if it stays within the backup's folder: the server's names are not trusted.
 
     Raises:
         DatabaseError: it is not a plain name.
     """
     if not name or name.startswith(".") or "/" in name or not name.isprintable():
-        raise DatabaseError(f"The server named an archive {name!r}, which is not a name for a file.")
+        raise DatabaseError(f"The server named an archive {name!r}, which is not a valid file name.")
     return name
 
 
@@ -188,7 +188,7 @@ def split_parts(messages: Iterable[Message], on_progress: Callable[[int], object
 
 
 class BaseBackupStream:
-    """A base backup that has begun: its start, what it will send, and the sending."""
+    """A base backup in progress: its start, its tablespaces, and its messages."""
 
     def __init__(self, connection: ReplicationConnection, options: BaseBackupOptions) -> None:
         self._connection = connection
@@ -205,16 +205,16 @@ class BaseBackupStream:
 
     @property
     def stop(self) -> WalPosition:
-        """Where the backup became consistent; known once all messages were read."""
+        """Where the backup is consistent; known once all messages were read."""
         if self._stop is None:
             raise AssertionError
         return self._stop
 
     def messages(self) -> Iterator[Message]:
-        """Everything the server sends. It is a backup only if the iterator ends without an error.
+        """All messages of the server. The backup is complete only if the iterator ends without an error.
 
         Raises:
-            ReplicationError: the server failed, found pages that fail their checksum, or went away.
+            ReplicationError: the server failed, found checksum failures, or closed the connection.
         """
         try:
             if self._connection.server_version_num < V15:
@@ -248,17 +248,17 @@ class BaseBackupStream:
         pages = [warning for warning in self._connection.warnings if "checksum" in warning]
         found = "; ".join(pages[:5]) or error.message
         return ReplicationError(
-            f"The server found damaged pages while it was backed up: {found}.",
+            f"The server found damaged pages during the backup: {found}.",
             sqlstate=error.sqlstate,
-            hint="look at the server's disk now. The file's last number is a relation's filenode: SELECT "
-            "pg_filenode_relation(0, <number>). Earlier backups may hold these pages whole: do not let them expire",
+            hint="check the server's disk now. The last number of the file is a relation's filenode: SELECT "
+            "pg_filenode_relation(0, <number>). Earlier backups may have these pages intact: do not let them expire",
         )
 
 
 def begin_base_backup(connection: ReplicationConnection, options: BaseBackupOptions) -> BaseBackupStream:
-    """Begin a base backup, compressed by the server as far as its build can.
+    """Start a base backup, compressed by the server if its build can.
 
-    A server that cannot compress with several threads is asked for one; one that cannot compress sends plain tars.
+    Falls back to one thread if the server cannot compress with several, and to plain tars if it cannot compress at all.
 
     Raises:
         ReplicationError: the server refused.
@@ -275,7 +275,7 @@ def begin_base_backup(connection: ReplicationConnection, options: BaseBackupOpti
 
 
 def upload_manifest(connection: ReplicationConnection, chunks: Iterable[bytes]) -> None:
-    """Give the server the manifest of the backup that an incremental one builds upon (17 on).
+    """Upload the manifest of the parent of an incremental backup (17 on).
 
     Raises:
         ReplicationError: the server refused it, for example because WAL summaries are off.
@@ -290,7 +290,7 @@ def upload_manifest(connection: ReplicationConnection, chunks: Iterable[bytes]) 
 
 
 class _Splitter:
-    """Hands out chunks up to the next beginning, which it keeps."""
+    """Yields chunks up to the next beginning, which it keeps."""
 
     def __init__(self, messages: Iterator[Message], on_progress: Callable[[int], object]) -> None:
         self._messages = messages
@@ -300,7 +300,7 @@ class _Splitter:
 
     def next_beginning(self) -> NewArchive | NewManifest | None:
         for chunk in self.chunks():
-            raise DatabaseError(f"The server sent {len(chunk)} bytes that belong to no archive of the base backup.")
+            raise DatabaseError(f"The server sent {len(chunk)} bytes outside any archive of the base backup.")
         begun, self._begun = self._begun, None
         return begun
 
@@ -316,6 +316,6 @@ class _Splitter:
 
 
 def _rate(max_rate: int) -> int:
-    """In kB/s, within what the server accepts."""
+    """In kB/s, within the server's limits."""
     low, high = MAX_RATE_BOUNDS
     return min(max(max_rate // _KIB, low), high)

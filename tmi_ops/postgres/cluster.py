@@ -1,8 +1,8 @@
-"""Clusters of our own: initialise one, start it, stop it. Scratch clusters vanish with the work they serve.
+"""Clusters that we initialise, start and stop ourselves. Scratch clusters exist only for a block of work.
 
-Every server that we start is started by `launch_cluster`: as an account that is not root, without anything of our own
-environment. One that serves somebody (the embedded stack's) listens on a loopback port; one that we only look at is
-sheltered: a socket in a private directory, and settings on its command line that no file of the cluster overrules.
+`launch_cluster` starts every server, not as root and without our environment. The embedded stack's server listens on a
+loopback port; servers that we only inspect are sheltered: a socket in a private directory, and settings on the command
+line, which override every file of the cluster.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 SCRATCH_PARAMETERS: Mapping[str, str] = {
-    # A scratch cluster is thrown away after a crash, so nothing in it needs to be durable.
+    # A scratch cluster is discarded after a crash, so nothing in it needs to be durable.
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -52,7 +52,7 @@ SCRATCH_PARAMETERS: Mapping[str, str] = {
 
 @dataclass
 class RunningCluster:
-    """A server we started: how to reach it, and the process."""
+    """A server that we started: its address and its process."""
 
     address: PostgresSettings
     directory: Path
@@ -60,7 +60,7 @@ class RunningCluster:
     guard: Guard
 
     def stop(self) -> None:
-        """Fast shutdown; immediate when it does not end in time."""
+        """Fast shutdown; immediate shutdown if it does not end in time."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -72,7 +72,7 @@ class RunningCluster:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on now."""
+    """A loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -81,13 +81,13 @@ def free_port() -> int:
 def initialise_cluster(
     programs: Programs, data: Path, *, superuser: str, password: SecretStr, sync: bool = True, confined: bool = False
 ) -> ServerIdentity:
-    """Run initdb into the absent or empty directory `data`: UTF-8, data checksums, scram for everybody.
+    """Run initdb for the absent or empty directory `data`: UTF-8, data checksums, SCRAM for everybody.
 
     Args:
-        confined: as `server_identity` has it.
+        confined: see `server_identity`.
 
     Returns:
-        As whom the cluster must be started.
+        The account with which the cluster must be started.
 
     Raises:
         ProgramError: initdb failed.
@@ -146,10 +146,10 @@ def start_cluster(
     """Start a server on the loopback port of `address` and wait until it answers.
 
     Args:
-        inherit: file descriptors the server keeps open, for example of a lock that must last as long as it does.
+        inherit: file descriptors that the server keeps open, such as a lock that must last as long as it does.
 
     Raises:
-        ProgramError: it ended or did not answer in time; the message carries the end of its log.
+        ProgramError: it ended or did not answer in time; the message has the end of its log.
     """
     settings = {
         "listen_addresses": LOOPBACK,
@@ -186,7 +186,7 @@ def launch_cluster(
     remove_if_orphaned: Sequence[Path] = (),
     inherit: Sequence[int] = (),
 ) -> RunningCluster:
-    """Start a server's process with these parameters and nothing else; whether it answers is not awaited."""
+    """Start a server's process with exactly these parameters; does not wait until it answers."""
     argv: list[str | Path] = [programs.path("postgres"), "-D", data]
     for name, value in parameters.items():
         argv += ["-c", f"{name}={value}"]
@@ -216,15 +216,15 @@ def sheltered_cluster(
     log: Path,
     remove_if_orphaned: Path | None = None,
 ) -> Iterator[RunningCluster]:
-    """Start a server that only our own account reaches, for the length of a `with` block; it need not answer yet.
+    """Start a server that only our own account can reach, for a `with` block; it may not answer yet.
 
     Args:
-        address: the role, its password and the database; where the socket is, is told by the cluster that comes.
-        parameters: beside those of the shelter, over which they win.
+        address: the role, its password and the database; the returned cluster's address has the socket.
+        parameters: override those of the shelter.
     """
     with socket_directory(identity) as sockets:
         shelter = {**sheltered_settings(programs.major, programs.libraries), "unix_socket_directories": str(sockets)}
-        # Ours come last: of the recovery targets one may be set, and only after the others were emptied.
+        # Ours come last: only one recovery target may be set, and only after the others were emptied.
         wanted = {name: value for name, value in shelter.items() if name not in parameters} | dict(parameters)
         cluster = launch_cluster(
             programs,
@@ -245,12 +245,12 @@ def sheltered_cluster(
 def scratch_cluster(
     programs: Programs, scratch_root: Path, *, parameters: Mapping[str, str] | None = None
 ) -> Iterator[RunningCluster]:
-    """A throw-away cluster below `scratch_root`; server and data are gone when the block ends, however it ends.
+    """A temporary cluster below `scratch_root`; server and data are removed when the block ends, however it ends.
 
-    Its superuser has a name no source cluster has, so that a source's roles can be restored beside it.
+    Its superuser has a random name, so that all roles of a source can be restored.
 
     Raises:
-        ProgramError: it could not be made or started.
+        ProgramError: it could not be created or started.
     """
     with scratch_directory(scratch_root) as directory:
         superuser = f"tmi_ops_scratch_{secrets.token_hex(4)}"
@@ -279,7 +279,7 @@ def scratch_cluster(
 
 @contextlib.contextmanager
 def scratch_directory(root: Path) -> Iterator[Path]:
-    """A directory of its own below `root` that an unprivileged server can enter; gone when the block ends."""
+    """A new directory below `root` that an unprivileged server can enter; removed when the block ends."""
     root.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="scratch-", dir=root))
     directory.chmod(0o755)
@@ -290,10 +290,10 @@ def scratch_directory(root: Path) -> Iterator[Path]:
 
 
 def require_free_space(directory: Path, needed: int, purpose: str) -> None:
-    """Refuse work that would fill the disk `directory` is on.
+    """Refuse work that would fill the disk of `directory`.
 
     Args:
-        needed: bytes the work may use.
+        needed: bytes that the work may use.
 
     Raises:
         DiskSpaceError: less than `needed` is free.
@@ -304,8 +304,8 @@ def require_free_space(directory: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(probe).free
     if free < needed:
         raise DiskSpaceError(
-            f"{purpose} needs {size_words(needed)} of disk in {directory}; {size_words(free)} are free.",
-            hint="free some space there or set TMI_OPS_HOME to a directory on a larger disk",
+            f"{purpose} needs {size_words(needed)} of disk space in {directory}; {size_words(free)} are free.",
+            hint="free space there or set TMI_OPS_HOME to a directory on a larger disk",
         )
 
 
@@ -324,8 +324,8 @@ def _await_answer(cluster: RunningCluster, log: Path) -> None:
 
 
 def _ended(returncode: int, log: Path) -> ProgramError:
-    """A server says last why it ended; before that its log has what it told everybody who asked too early."""
-    said = " / ".join([line for line in _tail(log).splitlines() if line.strip()][-4:]) or "it said nothing"
+    """The end of the log says why the server ended; before it are answers to early connections."""
+    said = " / ".join([line for line in _tail(log).splitlines() if line.strip()][-4:]) or "no message"
     how = f"was ended by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
     return ProgramError(f"PostgreSQL {how}: {said}")
 

@@ -1,4 +1,4 @@
-"""postgresql.conf and postgresql.auto.conf: values as they are read and written there.
+"""Reads and writes values of postgresql.conf and postgresql.auto.conf.
 
 Source: PostgreSQL, Server Configuration, Parameter Interaction via the Configuration File.
 """
@@ -12,36 +12,35 @@ from pathlib import Path
 _LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?:=\s*|\s+)('(?:[^'\\]|\\.|'')*'|[^\s#']+)\s*(?:#.*)?$")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPED = re.compile(r"\\(.)|''")
-_LARGEST = 1 << 20  # of a file; what a backup's postgresql.conf includes may be anything
+_LARGEST = 1 << 20  # bytes of a file; a backup's postgresql.conf may include anything
 _DEEPEST = 10  # source: guc-file.l, CONF_FILE_MAX_DEPTH
 
 
 def quoted_value(value: str) -> str:
-    """The value between single quotes, whatever it holds."""
+    """The value in single quotes, escaped."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def plain_value(written: str) -> str:
-    """The value that is meant by what is written, with or without quotes."""
+    """The value of what is written, with or without quotes."""
     if not written.startswith("'"):
         return written
     return _ESCAPED.sub(lambda match: _ESCAPES.get(match[1], match[1]) if match[1] else "'", written[1:-1])
 
 
 def setting_of(line: str) -> tuple[str, str] | None:
-    """Name, in lower case, and value as written of a line; None where it sets nothing."""
+    """Name, in lower case, and value as written of a line; None if it sets nothing."""
     match = _LINE.match(line)
     return (match[1].lower(), match[2]) if match else None
 
 
 def parse_settings(text: str) -> dict[str, str]:
-    """Names and values, as written, of a file; a later line wins."""
+    """Names and values, as written, of a text; a later line wins."""
     return dict(found for line in text.splitlines() if (found := setting_of(line)) is not None)
 
 
 def read_settings(file: Path, depth: int = 0) -> dict[str, str]:
-    """Names and values, as written, of a file and of those that it includes; a later line wins. What is absent is
-    empty."""
+    """Names and values, as written, of a file and the files it includes; a later line wins. An absent file is empty."""
     found: dict[str, str] = {}
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST:

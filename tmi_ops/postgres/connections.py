@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL, and what its refusals mean for a person.
+"""Connections to PostgreSQL, with an error that explains a refusal.
 
-What a role, a database or the server has set for its sessions is meant for the application; none of it reaches us
-(`tmi_ops/postgres/session.py`).
+Settings that a role, a database or the server has for its sessions are meant for the application and do not apply to
+ours (`tmi_ops/postgres/session.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.rows import TupleRow
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.refusals import explained
@@ -31,10 +32,10 @@ _NO_OPTIONS = "unsupported startup parameter"
 def libpq_environment(
     postgres: PostgresSettings, database: str | None = None, *, server_major: int = 0
 ) -> dict[str, str]:
-    """The variables through which PostgreSQL's programs reach the server; secrets stay out of argv.
+    """The environment with which PostgreSQL's programs connect; it keeps secrets out of argv.
 
     Args:
-        server_major: where it is known, settings that came with it are pinned too.
+        server_major: if known, settings that came with it are pinned too.
 
     Source: https://www.postgresql.org/docs/current/libpq-envars.html
     """
@@ -57,7 +58,7 @@ def libpq_environment(
 
 
 def socket_uri(directory: str, port: int, user: str, database: str) -> str:
-    """For psql and every client of libpq, by a socket in `directory`; it holds no secret."""
+    """A connection URI for a socket in `directory`; it contains no secret."""
     return (
         f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(directory, safe='/')}&port={port}"
     )
@@ -89,7 +90,7 @@ def _options(postgres: PostgresSettings, server_major: int = 0) -> str:
 
 
 def _authentication(postgres: PostgresSettings) -> dict[str, str]:
-    """What the server may ask of us. Programs before PostgreSQL 16 do not know `require_auth`, and pass it over."""
+    """The authentication methods that we accept. Programs before PostgreSQL 16 ignore `require_auth`."""
     asked = postgres.require_auth or (None if postgres.sslmode == "verify-full" else NEVER_IN_THE_CLEAR)
     told = {"require_auth": asked, "channel_binding": postgres.channel_binding}
     return {name: value for name, value in told.items() if value}
@@ -107,8 +108,8 @@ def connect(
     """Open a connection for the length of a `with` block.
 
     Raises:
-        DatabaseError: the server could not be reached or refused us, or a statement that the block did not expect to
-            fail did; the message names the next step.
+        DatabaseError: the server could not be reached or refused us, or a statement of the block failed unexpectedly;
+            the hint names the next step.
     """
     try:
         connection = open_session(postgres, database, autocommit=autocommit)
@@ -122,7 +123,7 @@ def connect(
 
 
 def open_session(postgres: PostgresSettings, database: str | None = None, **other: Any) -> psycopg.Connection[TupleRow]:
-    """A connection whose session is pinned; `other` are more arguments of `psycopg.connect`.
+    """A connection with pinned settings; `other` are further arguments of `psycopg.connect`.
 
     Raises:
         psycopg.OperationalError: the server could not be reached or refused us (`explain_refusal`).
@@ -134,7 +135,7 @@ def open_session(postgres: PostgresSettings, database: str | None = None, **othe
     except psycopg.OperationalError as error:
         if _NO_OPTIONS not in str(error):
             raise
-        # A pooler between us and the server, which passes no options on.
+        # A pooler that does not pass options on.
         began_with_options = False
         connection = psycopg.connect(**{**parameters, "options": postgres.options or ""})
     try:
@@ -148,7 +149,7 @@ def open_session(postgres: PostgresSettings, database: str | None = None, **othe
 def explain_refusal(
     error: psycopg.OperationalError, postgres: PostgresSettings, database: str | None = None
 ) -> DatabaseError:
-    """Turn libpq's words into what happened and what to do."""
+    """Turn libpq's message into our error."""
     return explained(str(error).strip(), postgres.model_copy(update={"database": database or postgres.database}))
 
 
@@ -160,20 +161,23 @@ def _explain_failure(
         return DatabaseError(
             f"The connection to {postgres.describe()} was lost: {said}.",
             detail="What was not committed was rolled back.",
-            hint="check that the server runs, then try again",
+            hint="check that the server is running, then try again",
+            code=Code.CONNECTION_LOST,
             transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
             f"{postgres.describe()} refused a statement: {said}.",
             detail="What was not committed was rolled back.",
-            hint=f"grant {postgres.user} that right, or use a role that has it",
+            hint=f"grant {postgres.user} this right, or use a role that has it",
+            code=Code.RIGHTS_MISSING,
         )
     if isinstance(error, psycopg.errors.OutOfMemory):
         return DatabaseError(
-            f"{postgres.describe()} had no room for a statement: {said}.",
+            f"{postgres.describe()} had not enough memory for a statement: {said}.",
             detail="What was not committed was rolled back.",
             hint=NO_ROOM_FOR_LOCKS if "shared memory" in said else "give the server more memory",
+            code=Code.SERVER_MEMORY,
             transient=True,
         )
     return DatabaseError(

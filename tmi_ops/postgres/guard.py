@@ -1,7 +1,7 @@
-"""No server and no program of ours outlives us: a guard waits on a pipe whose other end only this process holds.
+"""Ends servers and programs that we started when we end: a guard waits on a pipe that only this process holds open.
 
-However this process ends, SIGKILL included, the pipe closes; the guard then stops the process and removes its
-directory if asked to. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the child ends.)
+However this process ends, even by SIGKILL, the pipe closes; the guard then stops the process and removes its directory
+if asked to. (PR_SET_PDEATHSIG does not work: it fires when the *thread* that started the child ends.)
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Guard:
     process: subprocess.Popen[bytes]
 
     def release(self) -> None:
-        """Say that the server ended in good order and the guard may go."""
+        """End the guard, because the server has ended."""
         if self.process.stdin is None or self.process.stdin.closed:
             return
         with contextlib.suppress(OSError):
@@ -52,7 +52,7 @@ class Guard:
 
 
 def guard(pid: int, remove: Sequence[Path] = ()) -> Guard:
-    """Have `pid`, the leader of a process group, ended and `remove` removed when we end without releasing the guard."""
+    """If we end without releasing the guard, end `pid`, the leader of a process group, and remove `remove`."""
     process = subprocess.Popen(
         ["/bin/sh", "-c", _SCRIPT, "tmi-ops-guard", str(pid), *map(str, remove)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The line of pg_hba.conf that lets a connection in: one owner of how it is written.
+"""The pg_hba.conf line that allows a connection.
 
 Source: https://www.postgresql.org/docs/current/auth-pg-hba-conf.html
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 REPLICATION = "replication"  # in the database column; `all` does not include it
 METHOD = "scram-sha-256"
 RELOAD = "SELECT pg_reload_conf();"
-# How a server says that a connection it refused was not encrypted: the latter is 13's.
+# How a server says that a rejected connection was not encrypted; the latter is PostgreSQL 13's.
 _IN_CLEAR = ("no encryption", "SSL off")
 _REFUSED = re.compile(
     r"(?P<deed>no pg_hba\.conf entry for|pg_hba\.conf rejects) "
@@ -23,11 +23,11 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class HbaRefusal:
-    """What the server said of a connection that no line lets in.
+    """A connection that pg_hba.conf does not allow.
 
     Args:
-        host: as the server saw the client; empty: a Unix socket, or not told.
-        is_rejected: a line with the method reject fits, so the new one belongs above it.
+        host: the client as the server saw it; empty: a Unix socket, or unknown.
+        is_rejected: a line with the method reject matches, so the new line belongs above it.
     """
 
     host: str
@@ -38,20 +38,20 @@ class HbaRefusal:
 
     @property
     def line(self) -> str:
-        """The line that would let it in."""
+        """The line that would allow it."""
         return hba_line(self.database, self.user, self.host, encrypted=not self.in_clear)
 
 
 def is_in_clear(said: str) -> bool:
-    """Whether the server says of a connection it refused that it was not encrypted."""
+    """Whether the server says that the rejected connection was not encrypted."""
     return any(words in said for words in _IN_CLEAR)
 
 
 def hba_refusal(said: str, user: str, database: str) -> HbaRefusal | None:
-    """None where the words are none of pg_hba.conf.
+    """Parse what the server said; None if it is not about pg_hba.conf.
 
     Args:
-        user: whose connection it was, and to which database: where the words do not tell.
+        user, database: of the connection, if the message does not name them.
     """
     if "pg_hba.conf" not in said:
         return None
@@ -69,7 +69,7 @@ def hba_refusal(said: str, user: str, database: str) -> HbaRefusal | None:
 
 
 def hba_line(database: str, user: str, address: str = "", *, encrypted: bool = True) -> str:
-    """`hostssl  tmi  tmi_app  10.0.0.7/32  scram-sha-256`: an address that is none becomes `samehost`; `all` is all."""
+    """`hostssl  tmi  tmi_app  10.0.0.7/32  scram-sha-256`. What is not an address becomes `samehost`, except `all`."""
     if re.fullmatch(r"[0-9a-fA-F.:]+", address):
         address = f"{address}/{128 if ':' in address else 32}"
     elif address != "all":
@@ -78,5 +78,5 @@ def hba_line(database: str, user: str, address: str = "", *, encrypted: bool = T
 
 
 def word(name: str) -> str:
-    """A name as pg_hba.conf reads it: quoted where it would mean something else."""
+    """A name for pg_hba.conf, quoted if it would mean something else unquoted."""
     return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'

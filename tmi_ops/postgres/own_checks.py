@@ -1,7 +1,7 @@
-"""The profile's SQL checks: each one SELECT, asked read-only, in a time limit, by a role that is no superuser.
+"""The profile's SQL checks: each one SELECT, run read-only, with a time limit, as a role that is not a superuser.
 
-Whoever owns a table may put a view with functions of his own in its place, and these run with the rights of whoever
-asks. A transaction that is read-only keeps nobody from COPY ... TO PROGRAM. So a role that could do that asks nothing.
+The owner of a table may replace it by a view with functions of their own, which run with the rights of the caller, and
+a read-only transaction does not prevent COPY ... TO PROGRAM. So the checks do not run as a role that could do that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Outcome = Literal["passed", "failed", "unknown"]
 
 @dataclass(frozen=True)
 class OwnAnswer:
-    """What a check came to. `words` holds counts, never values of rows."""
+    """The result of a check. `words` contains counts, never values of rows."""
 
     name: str
     outcome: Outcome
@@ -41,7 +41,7 @@ class OwnAnswer:
 def ask_own_checks(
     postgres: PostgresSettings, checks: Sequence[SqlCheck], limit_s: float = LIMIT_S
 ) -> tuple[OwnAnswer, ...]:
-    """Ask each, in a transaction of its own; nothing as a superuser, or as a role that may run programs there.
+    """Run each check in its own transaction; none as a superuser, or as a role that may run programs on the server.
 
     Args:
         limit_s: seconds for each statement.
@@ -54,15 +54,15 @@ def ask_own_checks(
     with connect(postgres) as connection:
         if _is_powerful(connection):
             words = (
-                f"not asked as {postgres.user}, a superuser or near to one: code of whoever owns a table could run "
-                "with its rights"
+                f"not run as {postgres.user}, which has superuser-like rights: code of a table's owner could run with "
+                "them"
             )
             return tuple(OwnAnswer(check.name, "unknown", words) for check in checks)
         return tuple(_ask(connection, check, limit_s) for check in checks)
 
 
 def ask_of_copy(copy: PostgresSettings, major: int, checks: Sequence[SqlCheck]) -> tuple[OwnAnswer, ...]:
-    """Ask a copy of ours. Where it lets no reader in, every answer is unknown: the copy is not judged by that.
+    """Run the checks on a copy. If the reader cannot log in, every result is unknown, which does not fail the copy.
 
     Args:
         copy: its superuser and database.
@@ -73,12 +73,12 @@ def ask_of_copy(copy: PostgresSettings, major: int, checks: Sequence[SqlCheck]) 
         with reader_of(copy, major) as reader:
             return ask_own_checks(reader, checks)
     except DatabaseError as error:
-        return tuple(OwnAnswer(check.name, "unknown", f"could not be asked: {error.message}") for check in checks)
+        return tuple(OwnAnswer(check.name, "unknown", f"could not run: {error.message}") for check in checks)
 
 
 @contextlib.contextmanager
 def reader_of(copy: PostgresSettings, major: int) -> Iterator[PostgresSettings]:
-    """A login into a copy of ours that reads all tables and may do nothing else; it is gone afterwards.
+    """A temporary role in a copy that may read all tables and nothing else.
 
     Args:
         copy: the copy's superuser and database.
@@ -87,7 +87,7 @@ def reader_of(copy: PostgresSettings, major: int) -> Iterator[PostgresSettings]:
         DatabaseError: the copy is older than the predefined role, or refused.
     """
     if major < READ_ALL_DATA:
-        raise DatabaseError(f"A role that may read all tables came with PostgreSQL {READ_ALL_DATA}.")
+        raise DatabaseError(f"PostgreSQL {major} has no role that may read all tables; {READ_ALL_DATA} and newer do.")
     password = secrets.token_urlsafe(24)
     role = sql.Identifier(READER)
     with connect(copy) as connection:
@@ -96,7 +96,7 @@ def reader_of(copy: PostgresSettings, major: int) -> Iterator[PostgresSettings]:
             sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS PASSWORD {} IN ROLE pg_read_all_data").format(role, password)
         )
         for name, value in reader_settings(major).items():
-            # SET x = '' would make a list of one empty library of it.
+            # SET x = '' would set a list with one empty library.
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             connection.execute(sql.SQL("ALTER ROLE {} SET {} FROM CURRENT").format(role, sql.Identifier(name)))
     try:
@@ -108,7 +108,7 @@ def reader_of(copy: PostgresSettings, major: int) -> Iterator[PostgresSettings]:
 
 
 def _is_powerful(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the role is a superuser, or has what makes one: files and programs of the server."""
+    """Whether the role is a superuser, or may use files or programs of the server, which amounts to it."""
     row = connection.execute(
         "SELECT pg_catalog.current_setting('is_superuser')::pg_catalog.bool OR EXISTS (SELECT FROM pg_catalog.pg_roles"
         " WHERE rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')"
@@ -122,22 +122,22 @@ def _ask(connection: psycopg.Connection[Any], check: SqlCheck, limit_s: float) -
         with connection.transaction(force_rollback=True):
             connection.execute("SET TRANSACTION READ ONLY")
             connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(f"{limit_s * 1000:.0f}ms"))
-            # The extended protocol takes one statement: what is appended to it is refused by the server.
+            # With the extended protocol the server refuses more than one statement.
             with connection.cursor(binary=True) as cursor:
                 cursor.execute(check.sql.encode(), binary=True)
                 return judge(check, cursor.fetchmany(_ROWS_COUNTED + 1) if cursor.description else None)
     except psycopg.Error as error:
-        return OwnAnswer(check.name, "unknown", f"could not be asked: {first_line(error)}")
+        return OwnAnswer(check.name, "unknown", f"could not run: {first_line(error)}")
 
 
 def judge(check: SqlCheck, rows: Sequence[Sequence[object]] | None) -> OwnAnswer:
-    """Pure. `rows`: what came back, at most a few more than are counted; None: nothing that has rows."""
+    """Judge the rows of a check; None: the statement returned no rows at all, not even none. Pure."""
     if rows is None:
         return OwnAnswer(check.name, "unknown", "it is not a query")
     if check.is_bounded:
         return _within_bounds(check, rows)
     if not rows:
-        return OwnAnswer(check.name, "passed", "no row, as it must be")
+        return OwnAnswer(check.name, "passed", "no rows, as expected")
     many = f"more than {_ROWS_COUNTED:,}" if len(rows) > _ROWS_COUNTED else f"{len(rows):,}"
     means = f": {check.means}" if check.means else ""
     return OwnAnswer(check.name, "failed", f"{many} {'row' if len(rows) == 1 else 'rows'}, none expected{means}")

@@ -1,7 +1,7 @@
-"""A value as text by the output function of its type: `value::text` may run a cast that somebody else has written.
+"""A value as text by the output function of its type, because `value::text` may run a user-defined cast.
 
-Whoever owns a type may define a cast from it to text (CREATE CAST ... WITH FUNCTION), and a table's row is a type of
-its owner's. Output functions are PostgreSQL's, or a superuser's. `concat` and `record_out` call them, a cast does not.
+The owner of a type may define a cast from it to text (CREATE CAST ... WITH FUNCTION), and a table's row type belongs to
+the table's owner. Output functions are PostgreSQL's or a superuser's; `concat` and `record_out` call them.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from psycopg import sql
 
 
 def text_of(value: str) -> str:
-    """The SQL expression for a value's text, NULL for NULL; `value` is a column as SQL spells it."""
+    """The SQL expression for a value's text, NULL for NULL; `value` is a column in SQL."""
     return f"CASE WHEN pg_catalog.num_nulls({value}) = 0 THEN pg_catalog.concat({value}) END"
 
 
 def composed_text_of(value: sql.Composable) -> sql.Composed:
-    """The same of a composed expression."""
+    """The same for a composed expression."""
     return sql.SQL("CASE WHEN pg_catalog.num_nulls({0}) = 0 THEN pg_catalog.concat({0}) END").format(value)
 
 
 def is_own_type(exact: str) -> bool:
-    """Whether a type, as `format_type` has it, is PostgreSQL's own: the names of all others come with their schema."""
+    """Whether a type, named as by `format_type`, is PostgreSQL's own: all others have their schema in the name."""
     return "." not in exact
 
 
 def cast_to_text(value: sql.Composable, exact: str) -> sql.Composed:
-    """As `value::text`, whose cast is asked of a type of PostgreSQL's own alone: another's may be its owner's."""
+    """`value::text` for PostgreSQL's own types; for others, whose cast may be user-defined, their output function."""
     return sql.SQL("{}::text").format(value) if is_own_type(exact) else composed_text_of(value)

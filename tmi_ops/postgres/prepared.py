@@ -1,4 +1,4 @@
-"""Prepared transactions: no session owns them, pg_stat_activity does not show them, their locks outlive a restart."""
+"""Prepared transactions: no session owns them, pg_stat_activity does not show them, their locks survive a restart."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _OPEN = """
 
 @dataclass(frozen=True)
 class PreparedTransaction:
-    """One that waits for its COMMIT PREPARED or ROLLBACK PREPARED."""
+    """A transaction that waits for COMMIT PREPARED or ROLLBACK PREPARED."""
 
     gid: str
     owner: str
     prepared_at: datetime
 
     def words(self) -> str:
-        """For a person, with nothing that a terminal would obey."""
+        """For people, without control characters."""
         at = f"{self.prepared_at.astimezone(UTC):%Y-%m-%d %H:%M:%S UTC}"
         return f"the prepared transaction {_visible(self.gid)} of {_visible(self.owner)}, since {at}"
 
@@ -37,15 +37,15 @@ class PreparedTransaction:
 
 
 def prepared_transactions(connection: psycopg.Connection[Any], limit: int = 3) -> tuple[PreparedTransaction, ...]:
-    """Those of the connected database, oldest first."""
+    """The prepared transactions of the connected database, oldest first."""
     return tuple(PreparedTransaction(*row) for row in connection.execute(_OPEN, (limit,)).fetchall())
 
 
 def how_to_end(prepared: tuple[PreparedTransaction, ...], otherwise: str) -> str:
-    """The next step where somebody holds locks for long.
+    """The hint if locks are held for long.
 
     Args:
-        otherwise: what to do about sessions.
+        otherwise: the hint about sessions.
     """
     if not prepared:
         return otherwise

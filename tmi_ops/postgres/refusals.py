@@ -1,8 +1,7 @@
-"""What libpq and the server say when they refuse a connection, and what each of it means: the one table of their words.
+"""Why libpq or the server refuses a connection: one table of their messages, with a hint for each.
 
-libpq gives no SQLSTATE for a failed connection, so its words decide. With sslmode `prefer` it tries twice and says
-both; the order of the table is the order of belief. A server speaks the language of lc_messages; these are the English
-words.
+libpq gives no SQLSTATE for a failed connection, so the message decides. With sslmode `prefer` it tries twice and
+reports both; the first match in the table counts. Only English messages are recognized (lc_messages of the server).
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.hba import RELOAD, hba_refusal
 from tmi_ops.settings import PostgresSettings
 
 
 class Gate(StrEnum):
-    """Where a connection is refused, in the order in which it passes them."""
+    """The stages of a connection, in order."""
 
     TLS = "tls"
     ACCEPTING = "accepting"
@@ -27,7 +27,7 @@ class Gate(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why."""
+    """Why a connection is refused."""
 
     WRONG_PASSWORD = "wrong password"  # noqa: S105 a reason
     NO_PASSWORD = "no password"  # noqa: S105 a reason
@@ -58,14 +58,27 @@ class Refusal(StrEnum):
         return _KNOWN[self].gate
 
     @property
+    def code(self) -> Code:
+        return Code.RIGHTS_MISSING if self is Refusal.NOT_FOR_REPLICATION else _CODES[self.gate]
+
+    @property
     def transient(self) -> bool:
-        """Whether it may pass by itself."""
+        """Whether a retry may succeed."""
         return _KNOWN[self].transient
+
+
+_CODES = {
+    Gate.TLS: Code.TLS_FAILED,
+    Gate.ACCEPTING: Code.NOT_ACCEPTING,
+    Gate.ACCESS: Code.HBA_REJECTED,
+    Gate.AUTHENTICATION: Code.LOGIN_FAILED,
+    Gate.DATABASE: Code.DATABASE_REFUSED,
+}
 
 
 @dataclass(frozen=True)
 class _Known:
-    """`words`: a pattern of what is said. `hint`: what helps, with {user}, {role} and {database} in it."""
+    """`words`: a pattern of the message. `hint`: with {user}, {role} and {database} in it."""
 
     words: str
     gate: Gate
@@ -95,17 +108,17 @@ _KNOWN: dict[Refusal, _Known] = {
     Refusal.CLIENT_CERTIFICATE: _Known(
         "requires a valid client certificate",
         Gate.TLS,
-        "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate that the server's ssl_ca_file signed, and its key",
+        "set POSTGRES_SSLCERT and POSTGRES_SSLKEY to a certificate signed by the server's ssl_ca_file, and to its key",
     ),
     Refusal.NO_TLS: _Known(
         "server does not support SSL|SSL was required",
         Gate.TLS,
-        "enable ssl on the server, or set POSTGRES_SSLMODE to what it offers",
+        "enable ssl on the server, or set POSTGRES_SSLMODE to a mode that works without it",
     ),
     Refusal.HANDSHAKE: _Known(
         "SSL error|SSL SYSCALL",
         Gate.TLS,
-        "compare ssl_min_protocol_version on the server with what this machine speaks",
+        "compare ssl_min_protocol_version on the server with the TLS versions that this machine supports",
     ),
     Refusal.NO_WALSENDERS: _Known(
         r"exceeds max_wal_senders \(currently 0\)|max_wal_senders > 0",
@@ -147,17 +160,17 @@ _KNOWN: dict[Refusal, _Known] = {
     Refusal.NO_ROLE: _Known(
         r'role "[^"]*" does not exist',
         Gate.AUTHENTICATION,
-        "check POSTGRES_USER; `tmi-ops roles apply`, as a superuser, makes the declared roles",
+        "check POSTGRES_USER; create the declared roles as a superuser with `tmi-ops roles apply`",
     ),
     Refusal.MAY_NOT_LOG_IN: _Known(
         "not permitted to log in",
         Gate.AUTHENTICATION,
-        "set POSTGRES_USER to a role that logs in; or as a superuser: ALTER ROLE {role} LOGIN;",
+        "set POSTGRES_USER to a role with LOGIN; or as a superuser: ALTER ROLE {role} LOGIN;",
     ),
     Refusal.NO_DATABASE: _Known(
         r'database "[^"]*" does not exist',
         Gate.DATABASE,
-        "check POSTGRES_DB; `tmi-ops migrate` creates a missing database",
+        "check POSTGRES_DB, or create the database with `tmi-ops migrate`",
     ),
     Refusal.MAY_NOT_CONNECT: _Known(
         "permission denied for database",
@@ -167,31 +180,32 @@ _KNOWN: dict[Refusal, _Known] = {
     Refusal.CLOSED_DATABASE: _Known(
         "not currently accepting connections",
         Gate.DATABASE,
-        "wait where a restore is at work; else, in another database: ALTER DATABASE {database} ALLOW_CONNECTIONS true;",
+        "wait if a restore is running; else, in another database: ALTER DATABASE {database} ALLOW_CONNECTIONS true;",
         transient=True,
     ),
     Refusal.NO_HBA_LINE: _Known(r"no pg_hba\.conf entry|pg_hba\.conf rejects", Gate.ACCESS, "{hba}"),
     Refusal.OTHER_AUTHENTICATION: _Known(
         "authentication failed|authentication method",
         Gate.AUTHENTICATION,
-        "the pg_hba.conf line that fits this connection must say scram-sha-256, or what this client offers",
+        "set the method of the pg_hba.conf line that matches this connection to scram-sha-256, or to one this client "
+        "supports",
     ),
 }
 _LIBPQS_ADDRESS = re.compile(r"^connection (?:failed|is bad): connection to server .*? failed: ")
 
 
 def refusal_of(said: str) -> Refusal | None:
-    """Why a connection was refused; None where the words are none we know."""
+    """Why a connection was refused; None if the message is not known."""
     said = _unquoted(said)
     return next((one for one, known in _KNOWN.items() if re.search(known.words, said)), None)
 
 
 def explained(said: str, postgres: PostgresSettings, *, what: str = "", otherwise: str = "") -> DatabaseError:
-    """What was refused and what to do.
+    """The error of a refused connection.
 
     Args:
-        what: the connection, in words; the settings' address when empty.
-        otherwise: the next step where the words are none we know.
+        what: the connection, for the message; default: the address in the settings.
+        otherwise: the hint if the message is not known.
     """
     where = what or postgres.describe()
     refusal = refusal_of(said)
@@ -199,19 +213,21 @@ def explained(said: str, postgres: PostgresSettings, *, what: str = "", otherwis
         return DatabaseError(
             f"PostgreSQL could not be reached at {where}: {line_of(said)}.",
             hint=otherwise
-            or "check that the server runs and that POSTGRES_HOST and POSTGRES_PORT are right "
-            "(with the embedded stack: tmi-ops stack status)",
+            or "check that the server is running and that POSTGRES_HOST and POSTGRES_PORT are right "
+            "(embedded stack: `tmi-ops stack status`)",
+            code=Code.UNREACHABLE,
             transient=True,
         )
     return DatabaseError(
         f"PostgreSQL refused {where}: {line_of(said, refusal)}.",
         hint=hint(refusal, said, postgres),
+        code=refusal.code,
         transient=refusal.transient,
     )
 
 
 def hint(refusal: Refusal, said: str, postgres: PostgresSettings) -> str:
-    """What helps, in one line."""
+    """The next step, in one line."""
     step = _KNOWN[refusal].hint
     if refusal is Refusal.NO_HBA_LINE:
         return _let_in(said, postgres)
@@ -219,23 +235,23 @@ def hint(refusal: Refusal, said: str, postgres: PostgresSettings) -> str:
 
 
 def line_of(said: str, refusal: Refusal | None = None) -> str:
-    """The line of what was said that tells it, without libpq's preamble and without its question below it."""
+    """The line of the message that says why, without what libpq puts before and after it."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if refusal is not None:
         lines = [line for line in lines if re.search(_KNOWN[refusal].words, _unquoted(line))] or lines
     answers = [line for line in lines if not line.startswith("Is the server running")]
-    chosen = (answers or lines or ["it said nothing"])[-1]
+    chosen = (answers or lines or ["no message"])[-1]
     return _LIBPQS_ADDRESS.sub("", chosen.split("FATAL:")[-1]).strip().rstrip(".")
 
 
 def _let_in(said: str, postgres: PostgresSettings) -> str:
     refused = hba_refusal(said, postgres.user, postgres.database)
     line = refused.line if refused else ""
-    where = ", above the one that rejects it" if refused and refused.is_rejected else ""
+    where = ", above the line that rejects this connection" if refused and refused.is_rejected else ""
     step = f"add this line to pg_hba.conf on the server{where}, then reload it ({RELOAD.rstrip(';')}): {line}"
     if refused and refused.in_clear:
         encrypted = "set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT)"
-        step = f"{encrypted} if the server lets in encrypted connections only; else {step}"
+        step = f"if the server accepts only encrypted connections, {encrypted}; else {step}"
     return step
 
 

@@ -1,10 +1,10 @@
 """A replication connection: PostgreSQL's streaming replication protocol through libpq.
 
-`psycopg` connects (so the settings, TLS and refusals are those of every connection) and its libpq layer carries the
-protocol: walsender commands are simple queries, and their data flows in COPY mode. This module knows how to send a
-command, read its result sets and move COPY data; what the bytes mean is for `wal_stream.py` and `base_backup.py`.
+`psycopg` connects, so settings, TLS and refusals are those of every connection. Its libpq layer carries the protocol:
+walsender commands are simple queries, and their data flows in COPY mode. This module sends commands, reads their result
+sets and moves COPY data; `wal_stream.py` and `base_backup.py` interpret the bytes.
 
-For one thread at a time. Nothing here blocks other threads: all waiting is `poll`.
+For one thread at a time. It does not block other threads: all waiting is `poll`.
 
 Source: https://www.postgresql.org/docs/current/protocol-replication.html
 """
@@ -26,7 +26,7 @@ from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.refusals import explained, hint, refusal_of
 from tmi_ops.settings import PostgresSettings
 
-# A peer that is gone without a word (network cut) is noticed after about 25 s instead of hours.
+# A lost network is noticed after about 25 s instead of hours.
 _NETWORK_CUT = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 # OpenSSL may hold decrypted bytes that poll() cannot see; so never sleep longer than this on TLS.
 _TLS_POLL_S = 0.2
@@ -59,20 +59,20 @@ class ReplicationConnection:
         self._address = address
         self._poll = select.poll()
         self._socket = self._pgconn.socket
-        # What the server warned of, oldest first; the first ones of a long row say most.
+        # Warnings of the server, oldest first; only the first ones are kept.
         self.warnings: list[str] = []
         connection.add_notice_handler(self._keep_warning)
 
     @property
     def server_version_num(self) -> int:
-        """As `server_version_num`: 170004 for 17.4."""
+        """Like `server_version_num`: 170004 for 17.4."""
         return self._pgconn.server_version
 
     def query(self, command: str) -> list[Row]:
-        """Run a command that answers with at most one result set.
+        """Run a command with at most one result set.
 
         Returns:
-            Its rows, values as text; empty when it has none.
+            Its rows, values as text; empty if it has none.
 
         Raises:
             ReplicationError: the server refused it, or the connection broke.
@@ -84,7 +84,7 @@ class ReplicationConnection:
         return answer
 
     def send(self, command: str) -> None:
-        """Send a command; its results follow one by one.
+        """Send a command; read its results one by one.
 
         Raises:
             ReplicationError: the connection broke.
@@ -105,7 +105,7 @@ class ReplicationConnection:
         return _rows(result)
 
     def rows_if_any(self) -> list[Row]:
-        """The next result; empty when it is no result set, or there is none.
+        """The next result; empty if it is not a result set, or there is none.
 
         Raises:
             ReplicationError: the server refused the command, or the connection broke.
@@ -114,7 +114,7 @@ class ReplicationConnection:
         return [] if result is None or result.status != ExecStatus.TUPLES_OK else _rows(result)
 
     def begin_copy(self) -> None:
-        """The next result, which must begin a COPY of whatever direction.
+        """The next result, which must begin a COPY in any direction.
 
         Raises:
             ReplicationError: the server refused the command, or the connection broke.
@@ -124,20 +124,20 @@ class ReplicationConnection:
             raise self._unexpected(result, "a stream of data")
 
     def finish(self) -> None:
-        """Read what is left of the command's results, so that the next command can be sent.
+        """Read the remaining results of the command, so that the next one can be sent.
 
         Raises:
-            ReplicationError: the server reported an error after all, or the connection broke.
+            ReplicationError: the server reported an error, or the connection broke.
         """
         while (result := self._next_result()) is not None:
             if result.status in _COPY_STATUS:
                 raise self._unexpected(result, "the end of the command")
 
     def copied(self) -> Iterator[memoryview | bytes]:
-        """The messages of a COPY from the server, to its end. Each view stays valid as long as it is kept.
+        """The messages of a COPY from the server, to its end. Each view stays valid as long as it is referenced.
 
         Raises:
-            ReplicationError: the connection broke. An error of the server comes with the next result.
+            ReplicationError: the connection broke. An error of the server is in the next result.
         """
         while (message := self.receive(None)) is None or message:
             if message is not None:
@@ -147,11 +147,11 @@ class ReplicationConnection:
         """The next message of a COPY from the server.
 
         Args:
-            timeout_s: how long to wait; None waits as long as it takes, 0 only looks.
-            wake: file descriptors that, once readable, end the waiting too.
+            timeout_s: how long to wait; None: without limit, 0: not at all.
+            wake: file descriptors that end the waiting when they become readable.
 
         Returns:
-            The message; `b""` when the server ended the COPY; None when nothing arrived in time.
+            The message; `b""` if the server ended the COPY; None if nothing arrived in time.
 
         Raises:
             ReplicationError: the connection broke.
@@ -182,7 +182,7 @@ class ReplicationConnection:
             self._flush()
 
     def end_copy(self) -> None:
-        """Say that no message of ours follows. In COPY BOTH the server may still send; read to `b""`.
+        """End our side of the COPY. In COPY BOTH the server may still send; read to `b""`.
 
         Raises:
             ReplicationError: the connection broke.
@@ -192,7 +192,7 @@ class ReplicationConnection:
             self._flush()
 
     def answer_end_of_copy(self) -> None:
-        """After `receive` gave `b""` in COPY BOTH: end our side too; the command's results follow.
+        """After `receive` returned `b""` in COPY BOTH: end our side too; the command's results follow.
 
         Raises:
             ReplicationError: the server ended it with an error, or the connection broke.
@@ -226,7 +226,7 @@ class ReplicationConnection:
             self._pgconn.consume_input()
 
     def _wait(self, events: int, timeout_s: float | None, wake: Sequence[int] = ()) -> bool:
-        """Sleep until the socket is ready or the time is over; True when one of `wake` ended it."""
+        """Sleep until the socket is ready or the time is over. Returns True if one of `wake` ended it."""
         if self._pgconn.ssl_in_use:
             timeout_s = _TLS_POLL_S if timeout_s is None else min(timeout_s, _TLS_POLL_S)
         self._poll.register(self._socket, events)
@@ -246,7 +246,7 @@ class ReplicationConnection:
         except psycopg.OperationalError as error:
             raise ReplicationError(
                 f"The replication connection to {self._address} was lost: {_one_line(str(error))}.",
-                hint="check that the server runs and that nothing between cuts the connection",
+                hint="check that the server is running and that no firewall or proxy cuts the connection",
                 transient=True,
             ) from error
 
@@ -258,31 +258,31 @@ class ReplicationConnection:
             f"The server at {self._address} refused a replication command: {said}"
             f"{f' (SQLSTATE {sqlstate})' if sqlstate else ''}.",
             sqlstate=sqlstate,
-            hint=self._what_helps(said),
-            # No SQLSTATE: the connection broke. 57P01 to 57P03: the server goes down or comes up. 53: out of resources.
+            hint=self._hint(said),
+            # No SQLSTATE: the connection broke. 57P01 to 57P03: the server stops or starts. 53: out of resources.
             transient=not sqlstate or sqlstate.startswith(("57P", "53", "08")),
         )
 
-    def _what_helps(self, said: str) -> str:
+    def _hint(self, said: str) -> str:
         refusal = refusal_of(said)
         if refusal is None:
             return ""
         return hint(refusal, said, PostgresSettings(user=self._connection.info.user))
 
     def _unexpected(self, result: PGresult | None, wanted: str) -> ReplicationError:
-        got = "nothing more" if result is None else ExecStatus(result.status).name
-        return ReplicationError(f"The server at {self._address} was to send {wanted} and sent {got}.")
+        got = "nothing" if result is None else ExecStatus(result.status).name
+        return ReplicationError(f"The server at {self._address} sent {got} instead of {wanted}.")
 
 
 @contextmanager
 def connect_replication(postgres: PostgresSettings) -> Iterator[ReplicationConnection]:
     """Open a walsender session for the length of a `with` block.
 
-    Leaving the block closes it at once, also in the middle of a COPY; the server notices and stops.
+    Leaving the block closes it at once, even during a COPY; the server notices and stops.
 
     Raises:
-        DatabaseError: the server could not be reached or refused us. When it lacks a pg_hba.conf line, the REPLICATION
-            right or walsenders, the next step holds the exact line or command that would allow it.
+        DatabaseError: the server could not be reached or refused us. If a pg_hba.conf line, the REPLICATION right or
+            walsenders are missing, the hint contains the exact line or command.
     """
     parameters = {**connection_parameters(postgres), **_NETWORK_CUT, "replication": "true"}
     try:
@@ -296,12 +296,12 @@ def connect_replication(postgres: PostgresSettings) -> Iterator[ReplicationConne
 
 
 def quote_name(name: str) -> str:
-    """An identifier as the replication grammar reads it."""
+    """An identifier for the replication grammar."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def quote_text(text: str) -> str:
-    """A string literal as the replication grammar reads it: no escapes but doubled quotes."""
+    """A string literal for the replication grammar: doubled quotes, no other escapes."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -320,4 +320,4 @@ def _explain_refusal(error: psycopg.OperationalError, postgres: PostgresSettings
 
 def _one_line(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return (lines[0] if lines else "it said nothing").rstrip(".")
+    return (lines[0] if lines else "no message").rstrip(".")

@@ -1,4 +1,4 @@
-"""Whether a role has what its purpose needs, asked before work begins; and what gives it the rest."""
+"""Whether a role has the rights its purpose needs, checked before work starts, and how to grant missing ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.versions import READ_ALL_DATA
 from tmi_ops.settings.purposes import READS_ALL, Purpose, Rights
@@ -23,23 +24,23 @@ FROM pg_roles r WHERE rolname = %s
 
 @dataclass(frozen=True)
 class Lack:
-    """A right that is missing, in words, and what a superuser types to give it; empty: `tmi-ops roles apply` does."""
+    """A missing right, and the statement with which a superuser grants it; empty: `tmi-ops roles apply` grants it."""
 
     right: str
     statement: str = ""
 
 
 def lacking(connection: psycopg.Connection[Any], user: str, rights: Rights) -> tuple[Lack, ...]:
-    """What `user` lacks of these rights in the connected database; of reading, only what a membership tells.
+    """The rights that `user` lacks in the connected database. The right to read is judged by membership only.
 
     Raises:
         DatabaseError: there is no such role.
-        psycopg.Error: the server could not be asked.
+        psycopg.Error: the query failed.
     """
     row = connection.execute(_ROLE, (user,)).fetchone()
     if row is None:
         raise DatabaseError(
-            f"There is no role {user} on the server.", hint="tmi-ops roles apply  # makes the declared roles"
+            f"The role {user} does not exist.", hint="create the declared roles with `tmi-ops roles apply`"
         )
     superuser, replicates, creates, memberships, owns = row
     if superuser:
@@ -64,16 +65,17 @@ def _lacks(
 
 
 def require_rights(connection: psycopg.Connection[Any], user: str, purpose: Purpose) -> None:
-    """See that a role may do what is about to begin.
+    """Check that a role has the rights for what is about to start.
 
     Raises:
-        DatabaseError: it may not; nothing was begun.
+        DatabaseError: it has not; nothing was started.
     """
     missing = lacking(connection, user, purpose.need.rights)
     if missing:
         how = " ".join(lack.statement for lack in missing if lack.statement)
         raise DatabaseError(
             f"{user} {purpose.need.does}, and lacks {', '.join(lack.right for lack in missing)}.",
-            detail="Nothing was begun.",
+            detail="Nothing was started.",
             hint=f"as a superuser: {how}" if how else f"set {purpose.user_variable} to a role that has it",
+            code=Code.RIGHTS_MISSING,
         )

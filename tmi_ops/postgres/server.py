@@ -1,4 +1,4 @@
-"""Facts about the PostgreSQL server that a backup must know."""
+"""Facts about the PostgreSQL server that a backup records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What the server says of itself; `None` where it would not say."""
+    """What the server says about itself; None: the role may not read it."""
 
     version: str
     version_num: int
@@ -59,7 +59,7 @@ def read_server(connection: psycopg.Connection[Any]) -> ServerFacts:
 
 
 def _ask(connection: psycopg.Connection[Any], query: str) -> Any:
-    """One value, or None where the role may not ask."""
+    """One value; None if the role may not read it."""
     try:
         with connection.transaction():
             row = connection.execute(query).fetchone()

@@ -1,10 +1,10 @@
-"""The settings of every session of ours, so that the same question has the same answer whoever set what for whom.
+"""The settings of every session of ours, so that the same query has the same result whatever others have set.
 
-A role, a database or the server may have set anything (ALTER ROLE ... SET, ALTER DATABASE ... SET, postgresql.conf):
-limits that end a long backup, formats that change what a value looks like, a search_path in which a name means another
-thing. Most are pinned when the session begins, by its options, programs of PostgreSQL included (PGOPTIONS); the rest by
-the first statement, because older servers do not know them, only a superuser may set them, or DEFAULT must still mean
-what the database says (search_path: triggers of the application may need its own).
+A role, a database or the server may have any setting (ALTER ROLE ... SET, ALTER DATABASE ... SET, postgresql.conf):
+limits that end a long backup, output formats, a search_path that gives names another meaning. Most are pinned by the
+session's startup options, also for PostgreSQL's programs (PGOPTIONS); the rest by the first statement, because older
+servers do not know them, only a superuser may set them, or DEFAULT must still mean the database's value (search_path:
+triggers of the application may need it).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from psycopg import sql
 CLIENT_ENCODING = "UTF8"
 SEARCH_PATH = "public"
 
-# Known to every server from PostgreSQL 13 on, and anybody may set them.
+# Known to every server from PostgreSQL 13 on, and settable by every role.
 _AT_START: Mapping[str, str] = {
     # limits
     "statement_timeout": "0",
@@ -29,7 +29,7 @@ _AT_START: Mapping[str, str] = {
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read\\ committed",
     "default_transaction_deferrable": "off",
-    # what a value looks like
+    # output formats
     "datestyle": "ISO,YMD",
     "intervalstyle": "postgres",
     "timezone": "UTC",
@@ -42,16 +42,16 @@ _AT_START: Mapping[str, str] = {
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "transform_null_equals": "off",
-    # which rows are seen: an error rather than a part of them
+    # which rows are visible: an error instead of only some of them
     "row_security": "off",
     "gin_fuzzy_search_limit": "0",
     "synchronize_seqscans": "off",
     "default_table_access_method": "heap",
-    # compiling costs more than our statements
+    # compiling takes longer than our statements
     "jit": "off",
 }
 _SINCE: Mapping[int, Mapping[str, str]] = {14: {"idle_session_timeout": "0"}, 17: {"transaction_timeout": "0"}}
-# A superuser's own: triggers fire as they should, and damage is an error rather than skipped.
+# Only for superusers: triggers fire, and damage is an error instead of being skipped.
 _SUPERUSERS: Mapping[str, str] = {
     "session_replication_role": "origin",
     "zero_damaged_pages": "off",
@@ -70,10 +70,10 @@ _PIN = sql.SQL(
 
 
 def startup_options(server_major: int = 0) -> str:
-    """The `options` of a new session, as libpq takes them.
+    """The `options` of a new session, for libpq.
 
     Args:
-        server_major: the server's version where it is known; what came later than 13 is pinned only then.
+        server_major: the server's version, if known; settings newer than 13 are pinned only then.
     """
     pinned = dict(_AT_START)
     for major, settings in _SINCE.items():
@@ -89,12 +89,12 @@ def pin_session(
     asked_for: str | None = None,
     search_path: str = SEARCH_PATH,
 ) -> None:
-    """Pin what could not be pinned when the session began. Takes no longer than one round trip.
+    """Pin what could not be pinned at the start of the session. One round trip.
 
     Args:
-        began_with_options: with `startup_options`, and nothing was set since; otherwise those are pinned here too.
-        asked_for: options that this session began with for a purpose of its own. What they set is not pinned: a session
-            on a copy switches its event triggers off with `session_replication_role`.
+        began_with_options: the session began with `startup_options`; otherwise those are pinned here too.
+        asked_for: the session's own options. What they set is not pinned: a session on a copy switches event triggers
+            off with `session_replication_role`.
     """
     kept = set(_OPTION.findall(asked_for or ""))
     own = {"search_path": search_path}

@@ -1,8 +1,8 @@
-"""How a server of ours is kept apart from everything else while we look at it: a scratch cluster, a recovered copy.
+"""Isolates a server that we only inspect: a scratch cluster, a recovered copy.
 
-Its data may come from a store that somebody else wrote, and its settings name archives, standbys, publishers, libraries
-and files of another machine. So what must not happen is given on the command line, which wins over every file; what a
-database or a role sets for its own sessions is overruled by what our sessions ask for, which wins over that.
+Its data may come from a store that others can write, and its settings name archives, standbys, publishers, libraries
+and files of another machine. So the settings here are given on the command line, which overrides every file; settings
+of a database or a role are overridden by the options of our sessions.
 
 Source: https://www.postgresql.org/docs/current/runtime-config.html, and guc.h for the order of sources.
 """
@@ -21,12 +21,12 @@ from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.unprivileged import ServerIdentity
 
 PORT = 5432  # of the socket's name only
-# Servers that know a setting: from the first major version on, up to the last.
+# Which servers know a setting: the first and the last major version.
 _ALWAYS = (0, 1000)
 _SINCE_14, _SINCE_15, _SINCE_17, _SINCE_18 = (14, 1000), (15, 1000), (17, 1000), (18, 1000)
 
 _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
-    # Nobody from outside, and nothing outside.
+    # No connections from outside, no files outside.
     "listen_addresses": ("", _ALWAYS),
     "port": (str(PORT), _ALWAYS),
     "unix_socket_group": ("", _ALWAYS),
@@ -39,7 +39,7 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "log_directory": ("log", _ALWAYS),
     "promote_trigger_file": ("", (0, 15)),
     "stats_temp_directory": ("pg_stat_tmp", (0, 14)),
-    # It archives nowhere, follows nobody, waits for nobody.
+    # No archiving, no replication, no waiting for standbys.
     "archive_mode": ("off", _ALWAYS),
     "archive_command": ("", _ALWAYS),
     "archive_library": ("", _SINCE_15),
@@ -58,9 +58,9 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "synchronous_standby_names": ("", _ALWAYS),
     "synchronized_standby_slots": ("", _SINCE_17),
     "sync_replication_slots": ("off", _SINCE_17),
-    # A subscription would take its changes away from the database that it is copied from.
+    # A subscription would take changes away from the original database.
     "max_logical_replication_workers": ("0", _ALWAYS),
-    # No code but PostgreSQL's own begins by itself, and that of the libraries that a person allowed.
+    # Only PostgreSQL's own code and explicitly allowed libraries are loaded.
     "session_preload_libraries": ("", _ALWAYS),
     "local_preload_libraries": ("", _ALWAYS),
     "dynamic_library_path": ("$libdir", _ALWAYS),
@@ -68,7 +68,7 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "jit": ("off", _ALWAYS),
     "jit_provider": ("llvmjit", _ALWAYS),
     "event_triggers": ("off", _SINCE_17),
-    # It starts with the memory that is here, and is looked at in one way.
+    # It starts with the memory of this machine, and always behaves the same.
     "huge_pages": ("off", _ALWAYS),
     "shared_buffers": ("256MB", _ALWAYS),
     "restart_after_crash": ("off", _ALWAYS),
@@ -77,7 +77,7 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "summarize_wal": ("off", _SINCE_17),
     "checkpoint_timeout": ("1h", _ALWAYS),
     "max_wal_size": ("2GB", _ALWAYS),
-    # A recovered copy may have some, and none is made by us.
+    # A recovered copy may have tablespaces in place; we create none.
     "allow_in_place_tablespaces": ("on", _SINCE_15),
     "temp_tablespaces": ("", _ALWAYS),
     "default_tablespace": ("", _ALWAYS),
@@ -95,14 +95,14 @@ _SHELTER: Mapping[str, tuple[str, tuple[int, int]]] = {
     "log_min_messages": ("warning", _ALWAYS),
     "log_min_error_statement": ("error", _ALWAYS),
     "log_error_verbosity": ("default", _ALWAYS),
-    # What is damaged must not look sound.
+    # Damage must cause errors.
     "zero_damaged_pages": ("off", _ALWAYS),
     "ignore_checksum_failure": ("off", _ALWAYS),
     "ignore_invalid_pages": ("off", _ALWAYS),
     "ignore_system_indexes": ("off", _ALWAYS),
 }
 
-# Of these, what ALTER ROLE or ALTER DATABASE may have set too, by who may overrule it in a session.
+# Those that ALTER ROLE or ALTER DATABASE may have set too, by who may override them in a session.
 _SESSION: Mapping[str, tuple[str, tuple[int, int]]] = {
     **{
         name: _SHELTER[name]
@@ -120,33 +120,33 @@ _SESSION: Mapping[str, tuple[str, tuple[int, int]]] = {
 }
 _SESSION_OF_SUPERUSER: Mapping[str, tuple[str, tuple[int, int]]] = {
     **{name: _SHELTER[name] for name in ("session_preload_libraries", "dynamic_library_path", "event_triggers")},
-    # Event triggers at DDL of ours, where no setting of their own switches them off.
+    # Switches event triggers off for our DDL; newer servers have event_triggers.
     "session_replication_role": ("replica", (0, 16)),
 }
 
 
 def sheltered_settings(major: int, libraries: Sequence[str] = ()) -> dict[str, str]:
-    """What a server of ours is given on its command line.
+    """The settings for a server's command line.
 
     Args:
         major: its version.
-        libraries: extensions that it loads when it starts, because a person said so: some work in no other way.
+        libraries: libraries that it loads when it starts, because a person allowed them: some extensions need that.
     """
     return {**_known_to(major, _SHELTER), "shared_preload_libraries": ", ".join(libraries)}
 
 
 def session_options(major: int, *, superuser: bool) -> str:
-    """libpq's `options` for sessions of ours on such a server.
+    """libpq's `options` for our sessions on such a server.
 
     Args:
-        superuser: whether the role is one; only a superuser may switch off the libraries and triggers of its sessions.
+        superuser: whether the role is one; only superusers may switch off the libraries and triggers of their sessions.
     """
     wanted = {**_SESSION, **(_SESSION_OF_SUPERUSER if superuser else {})}
     return " ".join(f"-c {name}={value}" for name, value in _known_to(major, wanted).items())
 
 
 def reader_settings(major: int) -> dict[str, str]:
-    """What a superuser sets for a role that is none, whose sessions cannot set it themselves."""
+    """Settings that a superuser sets for another role, which cannot set them itself."""
     return _known_to(major, _SESSION_OF_SUPERUSER)
 
 
@@ -156,9 +156,9 @@ def _known_to(major: int, settings: Mapping[str, tuple[str, tuple[int, int]]]) -
 
 @contextlib.contextmanager
 def socket_directory(identity: ServerIdentity) -> Iterator[Path]:
-    """A directory for a server's socket, which nobody else may enter.
+    """A private directory for a server's socket.
 
-    In the system's temporary directory, because the name of a socket may have 107 bytes only.
+    In the system's temporary directory, because a socket's path may have only 107 bytes.
     """
     directory = Path(tempfile.mkdtemp(prefix="tmi-ops-"))
     try:
@@ -168,7 +168,7 @@ def socket_directory(identity: ServerIdentity) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-# Reads a copy for the profile's SQL checks, which may call functions of the source: no superuser.
+# Runs the profile's SQL checks on a copy; they may call functions of the source, so it is not a superuser.
 READER = "tmi_ops_reader"
 
 
@@ -181,17 +181,17 @@ def write_access(
     replication: bool = False,
     networks: Sequence[str] = (),
 ) -> None:
-    """Files by which only our own account may connect, through a socket in a private directory: as `role` and, while
-    the profile's checks are asked, as READER.
+    """Write pg_hba.conf and pg_ident.conf so that only our own account may connect, through a socket in a private
+    directory: as `role` and, while the profile's checks run, as READER.
 
-    In a user namespace the server cannot tell who we are; there the directory alone protects it.
+    In a user namespace the server cannot identify us; there only the directory protects it.
 
     Args:
-        replication: our own account may also read files, as for a base backup.
-        networks: in CIDR, from which others may connect by password.
+        replication: also allow replication connections, as for a base backup.
+        networks: CIDR ranges from which others may connect with a password.
 
     Raises:
-        ProgramError: the role's name, which may come from a backup, is not one that connects.
+        ProgramError: the role's name, which may come from a backup, is not printable.
     """
     try:
         account = None if identity.namespace else pwd.getpwuid(os.geteuid()).pw_name
@@ -206,7 +206,7 @@ def write_access(
 
 
 def _quoted(role: str) -> str:
-    """As pg_ident.conf reads a name."""
+    """A name for pg_ident.conf."""
     if not role.isprintable():
-        raise ProgramError(f"{role!r} cannot be the name of a role that connects.")
+        raise ProgramError(f"{role!r} is not a valid role name for pg_ident.conf.")
     return '"' + role.replace('"', '""') + '"'

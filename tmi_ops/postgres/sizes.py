@@ -30,5 +30,5 @@ def shown_size(text: str) -> int:
     """
     size = parse_size(text)
     if size is None:
-        raise DatabaseError(f"The server gave {text!r} for a size.")
+        raise DatabaseError(f"The server sent {text!r}, which is not a size.")
     return size

@@ -1,4 +1,4 @@
-"""The number of a transaction, by which its outcome can be asked for when the connection that made it is gone."""
+"""Transaction numbers, to ask for the outcome of a transaction after its connection was lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Outcome = Literal["committed", "aborted", "in progress"]
 
 
 def current_transaction(connection: psycopg.Connection[Any]) -> int:
-    """The number of the transaction that the connection is in, which gets one by this."""
+    """The number of the connection's current transaction; assigns one if it has none."""
     row = connection.execute("SELECT pg_catalog.txid_current()").fetchone()
     if row is None:  # a function has its row
         raise AssertionError
@@ -18,7 +18,7 @@ def current_transaction(connection: psycopg.Connection[Any]) -> int:
 
 
 def transaction_outcome(connection: psycopg.Connection[Any], transaction: int) -> Outcome | None:
-    """What became of a transaction of this server; None: too long ago for it to know, or never begun on it."""
+    """The outcome of a transaction; None: too old for the server to know, or never started there."""
     try:
         row = connection.execute("SELECT pg_catalog.txid_status(%s)", [transaction]).fetchone()
     except psycopg.errors.InvalidParameterValue:

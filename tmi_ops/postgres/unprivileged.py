@@ -1,16 +1,16 @@
-"""PostgreSQL refuses to run as root; as root, its server programs run as somebody else.
+"""Runs PostgreSQL's server programs as another user if we are root, because PostgreSQL refuses to run as root.
 
-Four ways, without installing anything (unshare, mount and setpriv are in every Debian):
+Four ways, without installing anything (unshare, mount and setpriv are part of Debian):
 
-1. as the user `postgres`, which is nobody else's but PostgreSQL's; where there is none, as `nobody`;
-2. where that user cannot reach the programs or the data directory (a checkout below /root), as the same user in a view
-   of the file system of its own (mount_namespaces(7)), in which the closed directories hold these two and nothing else:
-   for clusters that foreign dumps are loaded into, of which nothing lies elsewhere;
-3. where that is forbidden, inside a user namespace in which we are not root;
-4. where namespaces are forbidden too (most containers), as that user with one privilege of root left: to pass closed
+1. as the user `postgres`; if there is none, as `nobody`;
+2. if that user cannot reach the programs or the data directory (a checkout below /root), as the same user in a mount
+   namespace (mount_namespaces(7)) in which the closed directories contain only these two: for clusters into which
+   foreign dumps are loaded, which need nothing else;
+3. if that is forbidden, in a user namespace in which we are not root;
+4. if namespaces are forbidden too (most containers), as that user with one of root's capabilities: to pass closed
    directories (CAP_DAC_OVERRIDE, see capabilities(7)).
 
-Whoever runs code in a server of the last two ways can write what is root's.
+With the last two, code that runs in the server can write root's files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAMESPACE_UID = 1000
 _PASS_CLOSED_DIRECTORIES = (
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
-    "--securebits=+no_setuid_fixup",  # access(2) would leave the capability out of account
+    "--securebits=+no_setuid_fixup",  # access(2) would ignore the capability
 )
 
 
@@ -45,10 +45,10 @@ def _known(user: str) -> bool:
     return True
 
 
-# As whom PostgreSQL's server programs run where we are root.
+# The user of PostgreSQL's server programs if we are root.
 SERVER_USER = "postgres" if _known("postgres") else NOBODY
-# $1 and $2 are closed directories, maybe the same, $3 and $4 what is to be reached below; then the command. Both are
-# held open while an empty directory is laid over the closed ones, and bound into it at their places.
+# $1 and $2: closed directories, maybe the same; $3 and $4: what must be reachable below them; then the command. The
+# latter two are held open while the closed directories are covered by empty ones, and bind-mounted into these.
 _OPEN_A_WAY = """
 exec 3<"$3" 4<"$4"
 mount -t tmpfs -o mode=755 tmpfs "$1"
@@ -64,10 +64,10 @@ exec "$@"
 
 @dataclass(frozen=True)
 class ServerIdentity:
-    """As whom server programs run: `user` of the system, in a `namespace`, or, with neither, as ourselves.
+    """The account of server programs: a system `user`, a user `namespace`, or, with neither, our own.
 
-    `passes_closed_directories`: the user may enter what only root may. `network`: False where it has none.
-    `opened`: the programs and the data directory, to which a way is opened through directories that are closed.
+    `passes_closed_directories`: the user may enter directories that only root may. `network`: False if it has none.
+    `opened`: the programs and the data directory, made reachable through closed directories.
     """
 
     user: str | None = None
@@ -77,7 +77,7 @@ class ServerIdentity:
     opened: tuple[Path, ...] = ()
 
     def command(self, argv: Sequence[str | Path]) -> list[str]:
-        """The argv that runs `argv` under this identity. It keeps the process id: nothing forks in between."""
+        """The argv that runs `argv` with this identity. The process id stays the same: nothing forks in between."""
         words = [str(word) for word in argv]
         if self.namespace:
             net = () if self.network else ("--net",)
@@ -96,37 +96,37 @@ class ServerIdentity:
 
     @property
     def _becomes_it_itself(self) -> bool:
-        """Whether the command changes the user, because something before needs root."""
+        """Whether the command itself changes the user, because something before that needs root."""
         return self.passes_closed_directories or not self.network or bool(self.opened)
 
     def process_options(self) -> dict[str, Any]:
-        """Keyword arguments for `subprocess` that go with `command`."""
+        """Keyword arguments of `subprocess` for `command`."""
         if self.user is None or self._becomes_it_itself:
             return {}
         account = pwd.getpwnam(self.user)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
     def take_over(self, directory: Path) -> None:
-        """Make `directory` and all below it belong to this identity. As an ordinary user everything does already."""
+        """Make this identity own `directory` and everything below it. Nothing to do for an ordinary user."""
         if self.user is None and not self.namespace:
             return
         account = pwd.getpwnam(self.user) if self.user else pwd.getpwuid(os.geteuid())
         os.chown(directory, account.pw_uid, account.pw_gid, follow_symlinks=False)
         if not directory.is_dir() or directory.is_symlink():
             return
-        # By descriptors: what already is the account's may turn into a link while we walk.
+        # By descriptors: the account may replace its own files by links while we walk.
         for _, directories, files, held in os.fwalk(directory, follow_symlinks=False):
             for name in (*directories, *files):
                 with suppress(FileNotFoundError):
                     os.chown(name, account.pw_uid, account.pw_gid, dir_fd=held, follow_symlinks=False)
 
     def write(self, path: Path, data: bytes, mode: int = 0o600) -> None:
-        """Put a file of this identity's at `path`, whole or not at all, where it may write itself.
+        """Write a file owned by this identity atomically, in a directory that the identity may write itself.
 
-        Code of a database may have run as this identity, and we are root: no link that lies there is followed.
+        Code of a database may have run as this identity, and we are root, so links there are not followed.
 
         Raises:
-            ProgramError: a directory on the way is a link that the identity may have laid.
+            ProgramError: a directory of the path is a link that the identity may have created.
             OSError: it cannot be written.
         """
         held = self._opened(path.parent)
@@ -148,7 +148,7 @@ class ServerIdentity:
             os.close(held)
 
     def _opened(self, directory: Path) -> int:
-        """A descriptor of a directory; links are followed where this identity cannot have laid them."""
+        """A descriptor of a directory; links are followed only if this identity cannot have created them."""
         if self.user is None:
             return os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         own = pwd.getpwnam(self.user).pw_uid
@@ -160,8 +160,8 @@ class ServerIdentity:
             except OSError as error:
                 if follow and error.errno in (errno.ELOOP, errno.ENOTDIR):
                     raise ProgramError(
-                        f"{part} in {directory} is a link that {self.user} may have laid: root writes nothing there.",
-                        hint="name the directory that it leads to, or do this as that account",
+                        f"{part} in {directory} is a link that {self.user} may have created: not written as root.",
+                        hint="name the directory that it points to, or run this as that user",
                     ) from None
                 raise
             finally:
@@ -170,7 +170,7 @@ class ServerIdentity:
         return held
 
     def let_read(self, path: Path) -> None:
-        """Have this identity read `path`, a file or a directory, and all below it; it may change nothing there."""
+        """Let this identity read, but not change, `path` and everything below it."""
         if self.user is None:
             return
         group = pwd.getpwnam(self.user).pw_gid
@@ -181,14 +181,14 @@ class ServerIdentity:
 
 
 def server_identity(program: Path, directory: Path, *, confined: bool = False) -> ServerIdentity:
-    """Choose as whom `program` can run with its data below `directory` (an existing directory).
+    """Choose the account with which `program` can run with data below `directory` (an existing directory).
 
     Args:
-        confined: foreign code will run in it, and nothing of it lies elsewhere: where it must pass a closed directory,
-            it is to see no more of that than these two.
+        confined: foreign code will run in it, and it needs nothing else: if it must pass a closed directory, it sees
+            only these two there.
 
     Raises:
-        ProgramError: we are root and no other identity reaches both.
+        ProgramError: we are root and no other identity can reach both.
     """
     if os.geteuid() != 0:
         return ServerIdentity()
@@ -203,19 +203,19 @@ def server_identity(program: Path, directory: Path, *, confined: bool = False) -
     raise ProgramError(
         f"PostgreSQL refuses to run as root, and neither the user {SERVER_USER!r} nor a user namespace can run "
         f"{program} with data in {directory}.",
-        hint="run as an ordinary user, or set TMI_OPS_HOME to a directory every user can enter (mode 755 all the "
-        "way down)",
+        hint="run as an ordinary user, or set TMI_OPS_HOME to a directory that every user can enter (mode 755, "
+        "including its parents)",
     )
 
 
 def installation_of(program: Path) -> Path:
-    """The directory that a program needs with all below it: its own, or that around its bin/, lib/ and share/."""
+    """The directory that a program needs: its own, or the parent of its bin/, lib/ and share/."""
     directory = program.resolve().parent
     return directory.parent if directory.name == "bin" else directory
 
 
 def closed_gate(path: Path, user: str | None) -> Path | None:
-    """The outermost directory around `path` that this user may not enter; None: there is none."""
+    """The topmost directory above `path` that this user may not enter; None: there is none."""
     account = pwd.getpwnam(user) if user else None
     for place in reversed(path.parents):
         state = place.stat()
@@ -227,23 +227,23 @@ def closed_gate(path: Path, user: str | None) -> Path | None:
 
 
 def loading_identity(program: Path, directory: Path, *, needed: Sequence[Path], network: bool) -> ServerIdentity:
-    """As whom `program`, a client, reads what lies in `directory`, which it may from now on.
+    """The account with which `program`, a client, reads `directory`; gives it the right to do so.
 
     Args:
-        needed: files of the operator's that it must be able to read; where it cannot, it runs as the operator.
-        network: whether it needs one; otherwise it has none, where the kernel lets us take it away.
+        needed: files of the operator that it must be able to read; if it cannot, it runs as the operator.
+        network: whether it needs a network; otherwise it gets none if the kernel allows that.
 
     Raises:
         ProgramError: as for a server.
     """
     if os.geteuid() != 0:
         return ServerIdentity()
-    # First, so that the account is judged by the way to the dump and not by what is about to be opened to it. The
-    # directory around may be closed too: then nothing but the dump is shown of it.
+    # First, so that the account is chosen by the path to the dump. If a directory above is closed, the account sees
+    # nothing but the dump there.
     ServerIdentity(user=SERVER_USER).let_read(directory)
     try:
         identity = server_identity(program, directory, confined=True)
-    except ProgramError:  # a client, other than a server, may run as root
+    except ProgramError:  # a client, unlike a server, may run as root
         return ServerIdentity()
     if not all(_succeeds(identity, ["test", "-r", file]) for file in needed):
         return ServerIdentity()
@@ -251,13 +251,13 @@ def loading_identity(program: Path, directory: Path, *, needed: Sequence[Path], 
 
 
 def without_network(identity: ServerIdentity, program: Path) -> ServerIdentity:
-    """The same identity without a network, where we are root and the kernel lets us take it away from `program`."""
+    """The same identity without a network, if we are root and the kernel allows that."""
     alone = replace(identity, network=False)
     return alone if os.geteuid() == 0 and _succeeds(alone, [program, "--version"]) else identity
 
 
 def unprivileged_where_possible(program: Path, directory: Path) -> ServerIdentity:
-    """For a server that would run as root too: another user when he reaches `program` and `directory`."""
+    """For a server that could run as root: another user, if it can reach `program` and `directory`."""
     as_user = ServerIdentity(user=NOBODY)
     if os.geteuid() == 0 and all(_succeeds(as_user, ["test", "-x", path]) for path in (program, directory)):
         return as_user
@@ -265,7 +265,7 @@ def unprivileged_where_possible(program: Path, directory: Path) -> ServerIdentit
 
 
 def can_run(identity: ServerIdentity, program: Path, directory: Path) -> bool:
-    """Whether this identity reaches `program` and may enter `directory` (an existing one)."""
+    """Whether this identity can run `program` and enter `directory` (an existing one)."""
     return _succeeds(identity, [program, "--version"]) and _succeeds(identity, ["test", "-x", directory])
 
 

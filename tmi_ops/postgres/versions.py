@@ -1,6 +1,6 @@
-"""Which PostgreSQL we serve, and what came with which: the only place where a major version decides anything.
+"""The supported PostgreSQL versions, and which feature came with which: the only place that tests major versions.
 
-A new major version is one number in `NEWEST`, and a line below for each thing that we use of it.
+A new major version is one number in `NEWEST`, and a line below for each of its features that we use.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ INCREMENTAL_BACKUP = 17  # summarize_wal
 MAINTAIN = 17  # the right to VACUUM, ANALYZE, REINDEX; pg_maintain
 CHECKPOINTER_VIEW = 17  # pg_stat_checkpointer
 EVENT_TRIGGERS_SWITCH = 17
-REPACK = 19  # the command REPACK (CONCURRENTLY), which gives space back online
+REPACK = 19  # REPACK (CONCURRENTLY), which frees space online
 WIDE_MULTIXACT_OFFSETS = 19  # members of multixacts no longer run out before their ids

@@ -1,6 +1,6 @@
 """WAL files by their names and headers: segments, timelines, `.history` files. Pure: bytes and text in, facts out.
 
-An LSN is an int here, the byte's place in the WAL; `format_lsn` writes it as PostgreSQL does (`16/B374D848`).
+An LSN is an int here, a byte position in the WAL; `format_lsn` writes it as PostgreSQL does (`16/B374D848`).
 
 Sources: src/include/access/xlog_internal.h (names, page headers) and src/backend/access/transam/timeline.c (histories).
 """
@@ -48,7 +48,7 @@ def format_lsn(lsn: int) -> str:
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One WAL segment: the bytes of `timeline` from LSN `start` (a multiple of `size`) on."""
+    """One WAL segment: `size` bytes of `timeline` from LSN `start`, a multiple of `size`."""
 
     timeline: int
     start: int
@@ -61,7 +61,7 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """As PostgreSQL names its file: 24 hexadecimal digits."""
+        """The name of its file: 24 hexadecimal digits."""
         number, per_log = self.start // self.size, _LOG_SIZE // self.size
         return f"{self.timeline:08X}{number // per_log:08X}{number % per_log:08X}"
 
@@ -71,7 +71,7 @@ class Segment:
 
 
 def segment_at(timeline: int, lsn: int, size: int = DEFAULT_SEGMENT_SIZE) -> Segment:
-    """The segment that holds the byte at `lsn`."""
+    """The segment that contains the byte at `lsn`."""
     return Segment(timeline, lsn - lsn % size, size)
 
 
@@ -89,13 +89,13 @@ def parse_segment_name(name: str, size: int = DEFAULT_SEGMENT_SIZE) -> Segment:
 
 
 def history_name(timeline: int) -> str:
-    """The name of the file that says where `timeline` came from."""
+    """The name of the history file of `timeline`."""
     return f"{timeline:08X}.history"
 
 
 @dataclass(frozen=True)
 class LongHeader:
-    """What the first page of a segment says of itself.
+    """The header of the first page of a segment.
 
     `timeline` may be an ancestor's: the first segment of a timeline begins with a copy of its parent's bytes.
     """
@@ -108,46 +108,46 @@ class LongHeader:
 
 
 def parse_header(data: bytes | bytearray | memoryview, what: str) -> LongHeader:
-    """Read the header at the beginning of a segment, of either byte order.
+    """Read the header at the start of a segment, in either byte order.
 
     Args:
-        what: the segment in words, for the message.
+        what: the segment, for the error message.
 
     Raises:
-        IntegrityError: this is not the beginning of a segment.
+        IntegrityError: this is not the start of a segment.
     """
     if len(data) >= LONG_HEADER_SIZE:
         for order in "<>":
             magic, info, timeline, address, _, identifier, size, _ = struct.unpack_from(f"{order}HHIQI4xQII", data)
             if magic >> 8 in _MAGIC_HIGH_BYTES and info & _LONG_HEADER_FLAG and _is_segment_size(size):
                 return LongHeader(magic, timeline, address, str(identifier), size)
-    raise _damaged(f"{what} does not begin like a WAL segment")
+    raise _damaged(f"{what} does not start like a WAL segment")
 
 
 def check_header(
     data: bytes | bytearray | memoryview, segment: Segment, system_identifier: str, what: str
 ) -> LongHeader:
-    """Read the header and see that it belongs where its name says.
+    """Read the header and check that it matches the segment's name.
 
     Raises:
-        IntegrityError: it is of another cluster, place or timeline, or of another segment size; the message says which.
+        IntegrityError: it is from another cluster, position or timeline, or has another segment size.
     """
     header = parse_header(data, what)
     if header.system_identifier != system_identifier:
-        raise _damaged(f"{what} is of the cluster {header.system_identifier}, not of {system_identifier}")
+        raise _damaged(f"{what} is from the cluster {header.system_identifier}, not from {system_identifier}")
     if header.segment_size != segment.size:
-        raise _damaged(f"{what} has segments of {header.segment_size} bytes, not of {segment.size}")
+        raise _damaged(f"{what} is from a cluster with segments of {header.segment_size} bytes, not of {segment.size}")
     if header.page_address != segment.start:
         found = Segment(header.timeline, header.page_address, segment.size).name
-        raise _damaged(f"{what} holds the WAL of {found}")
+        raise _damaged(f"{what} contains the WAL of {found}")
     if not 0 < header.timeline <= segment.timeline:
-        raise _damaged(f"{what} begins on timeline {header.timeline}")
+        raise _damaged(f"{what} starts on timeline {header.timeline}")
     return header
 
 
 @dataclass(frozen=True)
 class TimelineSwitch:
-    """A line of a history: `timeline` ended at LSN `lsn`, where its child began."""
+    """A line of a history file: `timeline` was left at LSN `lsn`, where its child begins."""
 
     timeline: int
     lsn: int
@@ -155,10 +155,10 @@ class TimelineSwitch:
 
 
 def parse_history(text: str, timeline: int) -> tuple[TimelineSwitch, ...]:
-    """Read the history of `timeline`: its ancestors, oldest first, each with the LSN where it was left.
+    """Read the history file of `timeline`: its ancestors, oldest first, each with the LSN where it was left.
 
     Raises:
-        IntegrityError: it is not a history of that timeline.
+        IntegrityError: it is not a history file of that timeline.
     """
     what = history_name(timeline)
     switches = []
@@ -167,7 +167,7 @@ def parse_history(text: str, timeline: int) -> tuple[TimelineSwitch, ...]:
             continue
         match = re.match(r"\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)\s*(.*)", line)
         if match is None:
-            raise _damaged(f"{what} has a line that is none of a history: {line[:60]!r}")
+            raise _damaged(f"{what} has a line that does not belong in a history file: {line[:60]!r}")
         switches.append(TimelineSwitch(int(match[1]), parse_lsn(match[2]), match[3].strip()))
     ancestors = [switch.timeline for switch in switches]
     if ancestors != sorted(set(ancestors)) or (ancestors and ancestors[-1] >= timeline):
@@ -182,6 +182,6 @@ def _is_segment_size(size: int) -> bool:
 def _damaged(problem: str) -> IntegrityError:
     return IntegrityError(
         f"{problem}.",
-        detail="Nothing of it was used.",
-        hint="run `tmi-ops wal gaps --deep` to see what of the archive is whole",
+        detail="It was not used.",
+        hint="see which parts of the archive are intact with `tmi-ops wal gaps --deep`",
     )

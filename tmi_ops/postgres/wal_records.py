@@ -1,12 +1,12 @@
-"""What the pages of a WAL segment tell without reading all of its records. Pure: bytes in, facts out.
+"""Reads the records of a WAL segment that link it to its neighbours and date it. Pure: bytes in, facts out.
 
-A page's header says how much of a record from before it still holds, so the first record of any page is found at once,
-and with it the first and the last record of a segment. Each record names the one before it (`xl_prev`): where the first
+A page's header says how many bytes of an earlier record it continues, so the first record of any page is found at once,
+and with it the first and the last record of a segment. Each record names the one before it (`xl_prev`): if the first
 record of a segment does not name the last of the segment before, the two are not of one history, whatever their names.
 
-Sources: src/include/access/xlog_internal.h (page headers), src/include/access/xlogrecord.h (records), and in
-src/include/access/xact.h, xlog_internal.h and src/include/catalog/pg_control.h the three kinds of record that are
-looked into. Their layout is the same from PostgreSQL 13 to 18.
+Sources: src/include/access/xlog_internal.h (page headers), src/include/access/xlogrecord.h (records), and for the
+contents of the three kinds of record that are read src/include/access/xact.h, xlog_internal.h and
+src/include/catalog/pg_control.h. Their layout is the same from PostgreSQL 13 to 18.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class LevelChange:
-    """A restart of the server with other settings: from `lsn` on WAL is written with this `wal_level`."""
+    """A restart of the server with another setting: from `lsn` on, WAL is written with this `wal_level`."""
 
     lsn: int
     level: str
@@ -51,15 +51,15 @@ class LevelChange:
 
 @dataclass(frozen=True)
 class SegmentRecords:
-    """What links a segment to its neighbours, and what its records say of time and completeness.
+    """What links a segment to its neighbours, and the times in it.
 
     Args:
         first: LSN of the first record that begins here; None: none does.
-        prev: the LSN that this record names as the record before it; None: not to be seen here.
+        prev: the LSN that this record names as the record before it; None: not visible here.
         last: LSN of the last record that begins here.
-        before_last: LSN of the record before `last`; None: not to be seen here.
-        overwrites: the first record takes the place of one that a crash cut off, so it names the one before that.
-        first_commit, last_commit: found near the beginning and near the end; None: there is none near.
+        before_last: LSN of the record before `last`; None: not visible here.
+        overwrites: the first record replaces one that a crash cut off, so it names the one before that.
+        first_commit, last_commit: times of commits near the start and the end; None: there is none near.
         levels: the changes of wal_level.
     """
 
@@ -76,15 +76,15 @@ class SegmentRecords:
 def read_records(
     content: bytes | bytearray | memoryview, end: int | None = None, *, levels: bool = True
 ) -> SegmentRecords:
-    """Look at a segment. Without `levels` this takes about a millisecond, with them some ten more.
+    """Read a segment. Takes about a millisecond, with `levels` some ten more.
 
     Args:
-        content: its bytes, from its beginning on.
+        content: its bytes, from its start.
         end: the LSN up to which they are WAL; None: all of them.
-        levels: whether to look for changes of wal_level. The server was restarted at each.
+        levels: whether to search for changes of wal_level. The server was restarted at each.
 
     Raises:
-        IntegrityError: they do not begin like a segment.
+        IntegrityError: they do not start like a segment.
     """
     pages = _Pages(content, end)
     first = next((record for page in pages.forward() for record in islice(pages.records(page), 1)), None)

@@ -24,7 +24,7 @@ from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.settings import PostgresSettings
 
 # SQLSTATEs of a server that refuses to stream.
-# WAL is gone: its file is absent, or was removed while the server looked for it.
+# The WAL file is absent, or was removed while the server looked for it.
 WAL_REMOVED = ("58P01", "XX000")
 SLOT_IN_USE = "55006"
 SLOT_EXISTS = "42710"
@@ -48,7 +48,7 @@ class WalData:
 
 @dataclass(frozen=True)
 class Keepalive:
-    """The server is there and had sent all up to `server_end` at `sent_at`; it may want an answer at once."""
+    """The server had sent everything up to `server_end` at `sent_at`; it may request an immediate reply."""
 
     server_end: int
     sent_at: datetime
@@ -57,7 +57,7 @@ class Keepalive:
 
 @dataclass(frozen=True)
 class SystemIdentity:
-    """Who the server is and how far its WAL goes: `flushed` on its current `timeline`."""
+    """The server's identity and WAL position: `flushed` on its current `timeline`."""
 
     system_identifier: str
     timeline: int
@@ -68,7 +68,7 @@ def parse_message(message: memoryview | bytes) -> WalData | Keepalive:
     """Read one CopyData message of a WAL stream.
 
     Raises:
-        DatabaseError: it is none that we know.
+        DatabaseError: the message is not known.
     """
     view = memoryview(message)
     kind = bytes(view[:1])
@@ -79,25 +79,25 @@ def parse_message(message: memoryview | bytes) -> WalData | Keepalive:
         server_end, clock, reply = _KEEPALIVE.unpack_from(view, 1)
         return Keepalive(server_end, _time(clock), bool(reply))
     raise DatabaseError(
-        f"The server sent a message of a WAL stream that is not understood: {bytes(view[:20])!r}.",
-        hint="see whether this release of tmi-ops supports the server's version",
+        f"The server sent an unknown message in a WAL stream: {bytes(view[:20])!r}.",
+        hint="check whether this release of tmi-ops supports the server's version",
     )
 
 
 def standby_status(durable: int, now: datetime, *, reply_requested: bool = False) -> bytes:
-    """The feedback message: everything before LSN `durable` is safe here; 0 says nothing.
+    """The feedback message: everything before LSN `durable` is durable here; 0 reports nothing.
 
-    With `reply_requested` the server answers at once with a `Keepalive`: where it stands, and its clock.
+    With `reply_requested` the server answers at once with a `Keepalive`: its position and its clock.
 
-    It stands for `write` and `flush` alike, so that no setting of synchronous_commit lets a commit pass before its WAL
-    is safe. Nothing is ever applied here, so `remote_apply` cannot be satisfied and `apply` stays 0.
+    `durable` is reported as `write` and `flush`, so that with no setting of synchronous_commit a commit returns before
+    its WAL is durable. Nothing is applied here, so `apply` stays 0 and `remote_apply` is never satisfied.
     """
     clock = int((now - _EPOCH).total_seconds() * 1_000_000)
     return _STATUS.pack(b"r", durable, durable, 0, clock, int(reply_requested))
 
 
 def identify(connection: ReplicationConnection) -> SystemIdentity:
-    """Ask the server who it is.
+    """Run IDENTIFY_SYSTEM.
 
     Raises:
         ReplicationError: it refused, or the connection broke.
@@ -127,10 +127,10 @@ def timeline_history(connection: ReplicationConnection, timeline: int) -> bytes:
 
 
 def create_slot(connection: ReplicationConnection, slot: str) -> None:
-    """Make a physical replication slot that keeps WAL from now on; one that exists already is left as it is.
+    """Create a physical replication slot that keeps WAL from now on, unless it exists.
 
     Raises:
-        ReplicationError: the server refused: it has no slot left, or the role lacks the right.
+        ReplicationError: the server refused: it has no free slot, or the role lacks the right.
     """
     try:
         connection.query(f"CREATE_REPLICATION_SLOT {quote_name(slot)} PHYSICAL RESERVE_WAL")
@@ -140,19 +140,19 @@ def create_slot(connection: ReplicationConnection, slot: str) -> None:
 
 
 def drop_slot(connection: ReplicationConnection, slot: str) -> None:
-    """Give up a slot; the server keeps no WAL for it any longer.
+    """Drop a slot; the server no longer keeps WAL for it.
 
     Raises:
-        ReplicationError: it is in use, or there is none.
+        ReplicationError: it is in use, or does not exist.
     """
     connection.query(f"DROP_REPLICATION_SLOT {quote_name(slot)}")
 
 
 def start_streaming(connection: ReplicationConnection, slot: str, lsn: int, timeline: int) -> None:
-    """Begin to stream from LSN `lsn` of `timeline` on.
+    """Start streaming from LSN `lsn` of `timeline`.
 
     Raises:
-        ReplicationError: the server refused. That WAL was removed (58P01) may also show at the first message only.
+        ReplicationError: the server refused. Removed WAL (58P01) may be reported only with the first message.
     """
     connection.send(
         f"START_REPLICATION SLOT {quote_name(slot)} PHYSICAL {format_lsn(lsn)} TIMELINE {timeline}",
@@ -161,11 +161,11 @@ def start_streaming(connection: ReplicationConnection, slot: str, lsn: int, time
 
 
 def can_stream(postgres: PostgresSettings, lsn: int, timeline: int) -> bool:
-    """Whether the server still has the WAL at `lsn` of a timeline. Asked over a connection of its own, without a slot:
-    what a slot keeps is not touched. There must be WAL after `lsn`.
+    """Whether the server still has the WAL at `lsn` of a timeline. Uses its own connection and no slot, so that no slot
+    advances. There must be WAL after `lsn`.
 
     Raises:
-        ReplicationError: the server refused for another reason, or does not answer.
+        ReplicationError: the server refused for another reason, or did not answer.
     """
     with connect_replication(postgres) as connection:
         connection.send(f"START_REPLICATION PHYSICAL {format_lsn(lsn)} TIMELINE {timeline}")
@@ -180,21 +180,21 @@ def can_stream(postgres: PostgresSettings, lsn: int, timeline: int) -> bool:
             raise
     if message is None:
         raise ReplicationError(
-            f"The server did not begin to stream WAL within {_ANSWER_WITHIN_S:.0f} s.",
-            hint="see what it is busy with: SELECT * FROM pg_stat_replication",
+            f"The server did not start streaming WAL within {_ANSWER_WITHIN_S:.0f} s.",
+            hint="see what it is doing: SELECT * FROM pg_stat_replication",
             transient=True,
         )
     return True
 
 
 def end_streaming(connection: ReplicationConnection) -> tuple[int, int] | None:
-    """Answer the server's end of the stream, so that the connection takes commands again.
+    """Answer the server's end of the stream, so that the connection accepts commands again.
 
     Returns:
-        Where a timeline ended: the next one, and the LSN at which it begins. None where the server shuts down.
+        If the timeline ended: the next one, and the LSN at which it begins. None if the server shuts down.
 
     Raises:
-        ReplicationError: the stream ended on an error, or the connection broke.
+        ReplicationError: the stream ended with an error, or the connection broke.
     """
     connection.answer_end_of_copy()
     rows = connection.rows_if_any()

@@ -161,7 +161,7 @@ def test_locks_that_the_server_has_no_room_for_are_counted_and_the_setting_is_na
                 "EXECUTE format('CREATE TABLE m_%s_%s ()', i, j); END LOOP; COMMIT; END LOOP; END $$"
             )
         with (
-            pytest.raises(BackupError, match="3,000 tables are locked at once") as caught,
+            pytest.raises(BackupError, match="lock 3,000 tables at once") as caught,
             exported_snapshot(cluster.address),
         ):
             pass

@@ -203,7 +203,7 @@ def test_programs_older_than_the_server_are_named(examine: Examine, programs: Pr
 
 def test_a_directory_without_programs_is_named(examine: Examine, tmp_path: Path) -> None:
     diagnosis = examine(TMI_OPS_PG_BINDIR=str(tmp_path))
-    assert_cause(diagnosis, "client-programs", "holds no pg_dump", "unset TMI_OPS_PG_BINDIR")
+    assert_cause(diagnosis, "client-programs", "contains no pg_dump", "unset TMI_OPS_PG_BINDIR")
 
 
 def _write_wal(server_house: House, *, megabytes: int) -> None:

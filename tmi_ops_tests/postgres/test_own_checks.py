@@ -19,7 +19,7 @@ BOUNDED = SqlCheck(name="count", sql="SELECT 1", at_least=1, at_most=5)
 @pytest.mark.parametrize(
     ("check", "rows", "answer"),
     [
-        (NO_ROW, [], ("passed", "no row, as it must be")),
+        (NO_ROW, [], ("passed", "no rows, as expected")),
         (NO_ROW, [(1,)], ("failed", "1 row, none expected: it should not be")),
         (NO_ROW, [(1,)] * 2, ("failed", "2 rows, none expected: it should not be")),
         (NO_ROW, [(1,)] * 1000, ("failed", "1,000 rows, none expected: it should not be")),
@@ -60,7 +60,7 @@ def test_each_is_asked_by_itself_and_one_that_cannot_be_asked_stops_no_other(dat
         ("slow", "unknown"),
         ("odd", "failed"),
     ]
-    assert answers[0].words == 'could not be asked: relation "nowhere" does not exist'
+    assert answers[0].words == 'could not run: relation "nowhere" does not exist'
     assert "statement timeout" in answers[2].words
 
 
@@ -115,4 +115,4 @@ def test_whoever_could_run_programs_there_asks_nothing_as_a_table_may_have_becom
             connection.execute(f"DROP OWNED BY {own}")
             connection.execute(f"DROP ROLE {own}")
     assert answer.outcome == "unknown"
-    assert f"not asked as {own}" in answer.words
+    assert f"not run as {own}" in answer.words

@@ -39,7 +39,7 @@ def test_a_scratch_cluster_needs_the_same_major_and_a_server(tmp_path: Path) -> 
 
 
 def test_a_directory_without_programs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ProgramError, match="holds no pg_dump"):
+    with pytest.raises(ProgramError, match="contains no pg_dump"):
         programs_at_least(15, tmp_path)
 
 

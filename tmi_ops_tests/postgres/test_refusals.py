@@ -67,7 +67,7 @@ def test_what_nobody_knows_may_be_a_network_and_is_tried_again() -> None:
     error = explained(AT + "Connection refused\n\tIs the server running on that host?", TMI)
     assert error.transient
     assert error.message.endswith("/tmi: Connection refused.")
-    assert line_of("") == "it said nothing"
+    assert line_of("") == "no message"
 
 
 def test_the_gates_are_passed_in_this_order() -> None:

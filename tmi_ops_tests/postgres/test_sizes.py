@@ -25,5 +25,5 @@ def test_a_size_is_read_as_postgresql_reads_it(text: str, unit: int, size: int |
 
 
 def test_an_answer_of_the_server_that_is_no_size_is_an_error() -> None:
-    with pytest.raises(DatabaseError, match="'much' for a size"):
+    with pytest.raises(DatabaseError, match="'much', which is not a size"):
         shown_size("much")

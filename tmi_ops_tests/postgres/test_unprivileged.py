@@ -114,7 +114,7 @@ def test_a_link_that_code_of_a_database_laid_leads_no_file_of_ours_elsewhere(lev
             moved = feed if level == "directory" else feed.parent
             moved.rename(top / "data" / "aside")
             moved.symlink_to(victim)
-            with pytest.raises(ProgramError, match=f"is a link that {SERVER_USER} may have laid"):
+            with pytest.raises(ProgramError, match=f"is a link that {SERVER_USER} may have created"):
                 identity.write(feed / "0A", b"wal")
         assert {file.read_text() for file in (victim / "0A", victim / "feed" / "0A")} == {"root's"}
         (top / "data" / "link").symlink_to(victim)

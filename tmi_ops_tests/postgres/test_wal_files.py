@@ -92,12 +92,12 @@ def test_a_header_is_read_from_servers_of_either_byte_order(order: str) -> None:
 @pytest.mark.parametrize(
     ("bytes_", "said"),
     [
-        (b"", "does not begin like"),
-        (bytes(40), "does not begin like"),
-        (header(info=0), "does not begin like"),
-        (header(system="12"), "of the cluster 12"),
-        (header(SEGMENT.next), "holds the WAL of 000000030000000200000000"),
-        (header(timeline=4), "begins on timeline 4"),
+        (b"", "does not start like"),
+        (bytes(40), "does not start like"),
+        (header(info=0), "does not start like"),
+        (header(system="12"), "from the cluster 12"),
+        (header(SEGMENT.next), "contains the WAL of 000000030000000200000000"),
+        (header(timeline=4), "starts on timeline 4"),
         (header(Segment(3, SEGMENT.start, 64 * MIB)), "segments of 67108864 bytes"),
     ],
 )

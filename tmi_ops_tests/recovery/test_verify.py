@@ -144,7 +144,7 @@ def test_what_the_source_s_role_could_not_back_up_is_told_and_makes_the_verdict_
 def test_a_full_disk_is_foreseen(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(Path("/"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1_000_000))
-    with pytest.raises(DiskSpaceError, match="of disk in"):
+    with pytest.raises(DiskSpaceError, match="of disk space in"):
         verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
     assert list_backups(backed_up.store)[0].verdict is None
 

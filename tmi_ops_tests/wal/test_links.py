@@ -104,7 +104,7 @@ def test_a_segment_that_does_not_continue_the_archive_is_not_stored() -> None:
 
 def test_a_segment_of_another_cluster_is_refused_whatever_it_continues() -> None:
     one = Wal().add(filler(10))
-    with pytest.raises(IntegrityError, match="is of the cluster"):
+    with pytest.raises(IntegrityError, match="is from the cluster"):
         check_segment("42", segment(0), one.segments()[0], None, levels=True)
 
 

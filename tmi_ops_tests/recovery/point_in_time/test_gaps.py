@@ -74,7 +74,7 @@ def test_a_segment_under_anothers_name_is_found_by_its_header(past: Past, damage
     done = _gaps(damaged, tmp_path, "--json")
     assert done.returncode == 1
     answer = json.loads(done.stdout)
-    assert f"holds the WAL of {_name(other).partition('.')[0]}" in answer["damaged"][_name(wrong)]
+    assert f"contains the WAL of {_name(other).partition('.')[0]}" in answer["damaged"][_name(wrong)]
     assert [hole["first"] for base in answer["bases"] for hole in base["holes"]]
 
 
