@@ -30,7 +30,7 @@ class Code(Enum):
     )
     UNREACHABLE = 1101, "No server answers at the configured address.", "Check POSTGRES_HOST and POSTGRES_PORT."
     TLS_FAILED = 1102, "The TLS connection to PostgreSQL failed.", "Follow the HINT; see docs/security.md."
-    NOT_ACCEPTING = 1103, "The server accepts no further connections, or none yet.", "Follow the HINT."
+    NOT_ACCEPTING = 1103, "The server does not accept the connection, now or with its settings.", "Follow the HINT."
     HBA_REJECTED = 1104, "No pg_hba.conf line allows the connection.", "Add the line in the HINT, then reload."
     LOGIN_FAILED = 1105, "PostgreSQL rejected the role or its password.", "Check POSTGRES_USER and POSTGRES_PASSWORD."
     DATABASE_REFUSED = 1106, "The database does not exist, or does not accept this role.", "Follow the HINT."
@@ -156,3 +156,11 @@ class Code(Enum):
     # 60: the embedded stack
     STACK = 6000, "The embedded stack could not be started, stopped or found.", "See `tmi-ops stack status`."
     STACK_RUNNING = 6010, "The embedded stack is running.", "Run `tmi-ops down`."
+    STACK_SERVER_FAILED = 6020, "A server of the embedded stack did not start, or keeps failing.", "Read its log."
+    STACK_NOT_STOPPED = 6021, "The embedded stack, or a server of it, did not stop.", "Follow the HINT."
+    STACK_NOT_INSTALLED = 6030, "A program or file of the embedded stack is not installed.", "Follow the HINT."
+    STACK_DAGSTER = (
+        6040,
+        "The embedded stack's Dagster does not answer, or refused a job.",
+        "Run `tmi-ops stack status`.",
+    )

@@ -1,1 +1,1 @@
-"""The embedded stack: real servers from wheels, for laptops, tests and the demo."""
+"""The embedded stack: real servers from Python packages, for laptops, tests and the demo."""

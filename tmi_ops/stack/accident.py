@@ -1,7 +1,7 @@
-"""The demo's second act: a table is dropped by accident under load, and the second before comes back.
+"""The second part of the demo: a table is dropped under load, and recovered as of one second before.
 
-Everything is real: a receiver streams WAL into the store, sessions write, DROP TABLE is committed, and a cluster is
-recovered to one second earlier beside the running one, looked at, and removed.
+Nothing is simulated: a receiver streams WAL into the store, a session writes, DROP TABLE is committed, and a second
+cluster is recovered to one second before, queried, and removed.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from tmi_ops.wal.receiver import ReceivedWal, StreamOptions, stream_wal
 
 TABLE = "demo_ledger"
 LOAD_S = 4.0
-OTHER_BACKUP_S = 300.0  # Dagster's sensors may be taking one
+OTHER_BACKUP_S = 300.0  # Dagster may be taking one
 BEFORE = timedelta(seconds=1)
 _PARTIAL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Accident:
-    """What was lost and what came back. `expected`: rows committed before the target, fewest and most.
+    """What was lost and what was recovered. `expected`: rows committed before the target, minimum and maximum.
 
-    `phases`: seconds of the recovery by phase. `behind`: the seconds of work that the store did not hold yet when the
-    table was dropped.
+    `phases`: seconds of the recovery by phase. `behind`: seconds of work that were not archived yet when the table was
+    dropped.
     """
 
     table: str
@@ -62,7 +62,7 @@ class Accident:
 
 @dataclass
 class _Load:
-    """One session that writes a numbered row after the other, and remembers when each began and was acknowledged."""
+    """One session that writes numbered rows and records when each was started and acknowledged."""
 
     postgres: PostgresSettings
     began: list[datetime] = field(default_factory=list)
@@ -79,7 +79,7 @@ class _Load:
 
 
 def drop_a_table_and_bring_it_back(settings: Settings, report: Report) -> Accident:
-    """Play it through on the embedded stack.
+    """Run the demo on the embedded stack.
 
     Raises:
         OpsError: the base backup, the receiver or the recovery failed.
@@ -89,7 +89,7 @@ def drop_a_table_and_bring_it_back(settings: Settings, report: Report) -> Accide
         manifest = when_none_runs(lambda: back_up_base(settings, store, report, incremental=True), OTHER_BACKUP_S)
         load, dropped_at, behind = _drop_under_load(settings, store, report, manifest.system_identifier)
     target = dropped_at - BEFORE
-    with report.phase("Recovering to the second before", unit="steps"):
+    with report.phase("Recovering to one second before", unit="steps"):
         rows, phases = _look_at_the_past(settings, store, report, target)
     return Accident(
         table=TABLE,
@@ -109,7 +109,7 @@ def drop_a_table_and_bring_it_back(settings: Settings, report: Report) -> Accide
 
 @contextmanager
 def _receiving(settings: Settings, store: ObjectStore, report: Report) -> Iterator[None]:
-    """`tmi-ops wal stream` in a thread; stopped cleanly, so that what was written before is in the store."""
+    """`tmi-ops wal stream` in a thread; stopped cleanly, so that everything written before is archived."""
     stop, ended = threading.Event(), _Ended()
 
     def receive() -> None:
@@ -155,12 +155,12 @@ def _drop_under_load(
         writer.join()
         connection.execute("DROP TABLE demo_ledger")
         dropped_at = datetime.now(UTC)
-    report.note(f"DROP TABLE {TABLE}: {len(load.acknowledged):,} committed rows are gone from the running database")
+    report.note(f"DROP TABLE {TABLE}: {len(load.acknowledged):,} committed rows are lost in the running database")
     return load, dropped_at, behind
 
 
 def _seconds_behind(store: ObjectStore, system_identifier: str) -> float:
-    """How old the newest moment is up to which the store holds everything, as its newest open segment shows."""
+    """The age of the newest partial in the store, up to which everything is archived."""
     archive = list_wal(store, system_identifier)
     partials = [item.key for group in archive.partials.values() for item in group]
     head = look(store, partials[-1]) if partials else None
@@ -183,5 +183,5 @@ def _look_at_the_past(
         with connect(past) as connection:
             row = connection.execute("SELECT count(*) FROM demo_ledger").fetchone()
         if row is None:  # an aggregate has its row
-            raise RecoveryError("The recovered cluster gave no answer.")
+            raise RecoveryError("The recovered cluster returned no row count.")
         return int(row[0]), {PLAN: planned, **cluster.recovered.phases}

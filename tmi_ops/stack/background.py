@@ -1,6 +1,6 @@
-"""The stack without a terminal: start it, find it, stop it.
+"""The stack in the background: start it, stop it, destroy it.
 
-`python -m tmi_ops.stack.background HOME` is the background supervisor itself.
+`python -m tmi_ops.stack.background HOME` is the background supervisor.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, StackError, as_sentence
 from tmi_ops.private import open_log
 from tmi_ops.progress import Report, SilentReport
@@ -39,10 +40,10 @@ _ERROR_LINE = re.compile(r"^\S+ \S+ (error|next): (.+)$", re.MULTILINE)
 
 
 def start_stack_in_background(home: Path, report: Report, with_dagster: bool = True) -> StackState:
-    """Start the stack below `home` and return when all of it answers; a stack that runs already is returned as it is.
+    """Start the stack below `home` and return when all its servers answer. Returns a stack that is already running.
 
     Raises:
-        StackError: it did not start; the message carries what its supervisor said.
+        StackError: it did not start; the message has the supervisor's error.
     """
     layout = StackLayout(home)
     layout.prepare()
@@ -74,11 +75,15 @@ def start_stack_in_background(home: Path, report: Report, with_dagster: bool = T
                 raise _why_it_ended(log, said_before)
             time.sleep(POLL_S)
     supervisor.terminate()
-    raise StackError(f"The stack did not start within {START_TIMEOUT_S:.0f} s.", hint=f"read {layout.logs}")
+    raise StackError(
+        f"The stack did not start within {START_TIMEOUT_S:.0f} s.",
+        hint=f"read {layout.logs}",
+        code=Code.STACK_SERVER_FAILED,
+    )
 
 
 def stop_stack(home: Path) -> bool:
-    """Stop the stack below `home` in good order, its data stays. False when none was running.
+    """Stop the stack below `home` cleanly; its data is kept. Returns False if none was running.
 
     Raises:
         StackError: it did not stop in time.
@@ -91,18 +96,19 @@ def stop_stack(home: Path) -> bool:
     if not _await(lambda: holder(layout.supervisor_lock) is None):
         raise StackError(
             f"The stack did not stop within {STOP_TIMEOUT_S:.0f} s (supervisor: process {pid}).",
-            detail="Its servers may still be at work; nothing was killed.",
+            detail="Its servers may still be running; nothing was killed.",
             hint=f"read {layout.logs}, then try again",
+            code=Code.STACK_NOT_STOPPED,
         )
     if layout.servers_lock.exists():
         take_servers_lock(layout).close()
     if pid:
-        _await(lambda: _has_ended(pid))  # the lock is free a moment before its holder is gone
+        _await(lambda: _has_ended(pid))  # the lock is free a moment before its holder has ended
     return pid is not None
 
 
 def destroy_stack(home: Path, *, database_only: bool = False) -> bool:
-    """Stop the stack and remove its data: TMI's database alone, or everything, backups included.
+    """Stop the stack and remove its data: only TMI's database, or everything including backups.
 
     Returns:
         Whether it was running.
@@ -139,19 +145,20 @@ def _await(condition: Callable[[], bool]) -> bool:
 
 
 def _why_it_ended(log: Path, offset: int) -> StackError:
-    """The error that the supervisor logged, or else its last words, such as a traceback's."""
+    """The error that the supervisor logged, or the last lines of its log, such as a traceback's."""
     said = log.read_bytes()[offset:].decode(errors="replace") if log.exists() else ""
     errors = dict(_ERROR_LINE.findall(said))
-    last_words = " ".join(said.strip().splitlines()[-3:]) or "its supervisor said nothing."
+    last_words = " ".join(said.strip().splitlines()[-3:]) or "its supervisor logged nothing."
     return StackError(
         f"The stack did not start: {errors.get('error', last_words)}",
-        detail="Its data is as it was.",
+        detail="Its data is unchanged.",
         hint=errors.get("next", f"read {log.parent}"),
+        code=Code.STACK_SERVER_FAILED,
     )
 
 
 def _supervise(home: Path, *, with_dagster: bool) -> int:
-    """The background supervisor's life; its output is its log."""
+    """Run the background supervisor; its output is its log."""
     try:
         with (
             stop_on_signals() as stop,

@@ -11,7 +11,7 @@ from tmi_ops.stack.seaweedfs import S3Credentials
 
 
 def ensure_bucket(endpoint_url: str, region: str, bucket: str, credentials: S3Credentials) -> None:
-    """Make the bucket when it is missing.
+    """Create the bucket if it does not exist.
 
     Raises:
         StackError: the S3 server refused us.
@@ -28,4 +28,4 @@ def ensure_bucket(endpoint_url: str, region: str, bucket: str, credentials: S3Cr
         if bucket not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError) as error:
-        raise StackError(f"The stack's S3 server did not make the bucket {bucket}: {error}.") from None
+        raise StackError(f"The bucket {bucket} could not be created in the stack's S3 server: {error}.") from None

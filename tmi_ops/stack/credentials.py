@@ -32,10 +32,10 @@ class StackCredentials:
 
 
 def stack_credentials(file: Path) -> StackCredentials:
-    """The secrets in `file`, generated when there is none.
+    """The secrets in `file`, generated if it does not exist.
 
     Raises:
-        StackError: the file is damaged. New secrets would not open the databases that stand.
+        StackError: the file is damaged. New secrets would not match the existing databases.
     """
     names = tuple(StackCredentials.__dataclass_fields__)
     if not file.exists():
@@ -45,6 +45,6 @@ def stack_credentials(file: Path) -> StackCredentials:
         return StackCredentials(**{name: SecretStr(str(stored[name])) for name in names})
     except (ValueError, KeyError, TypeError):
         raise StackError(
-            f"{file} is damaged: it no longer holds the stack's passwords.",
-            hint="bring it back from a copy, or destroy the stack's data with: tmi-ops stack reset",
+            f"{file} is damaged and no longer contains the stack's passwords.",
+            hint="restore it from a copy, or destroy the stack's data with `tmi-ops stack reset`",
         ) from None

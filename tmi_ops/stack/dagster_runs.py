@@ -1,6 +1,6 @@
-"""Ask the stack's Dagster to run a job, and follow the run, through the webserver's GraphQL.
+"""Launches a job in the stack's Dagster and follows the run, through the webserver's GraphQL API.
 
-The command line never imports dagster; the webserver is asked as a browser would.
+The command line never imports dagster.
 Source: https://docs.dagster.io/api/graphql
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StackError
 
 REPOSITORY = "__repository__"
@@ -43,7 +44,7 @@ query Run($id: ID!) { runOrError(runId: $id) { ... on Run {
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is: its status, and each step's."""
+    """The status of a run and of its steps."""
 
     run_id: str
     status: str
@@ -62,7 +63,7 @@ def await_code_location(ui_url: str, timeout_s: float = 90) -> str:
     """Wait until the webserver has loaded its code location, and return its name.
 
     Raises:
-        StackError: it did not load in time, or could not be loaded; the message carries why.
+        StackError: it did not load in time, or could not be loaded; the message says why.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -70,11 +71,13 @@ def await_code_location(ui_url: str, timeout_s: float = 90) -> str:
         for entry in entries:
             loaded = entry["locationOrLoadError"] or {}
             if loaded.get("__typename") == "PythonError":
-                raise StackError(f"Dagster could not load {entry['name']}: {loaded['message'].strip()}")
+                raise StackError(
+                    f"Dagster could not load {entry['name']}: {loaded['message'].strip()}", code=Code.STACK_DAGSTER
+                )
             if entry["loadStatus"] == "LOADED":
                 return str(entry["name"])
         time.sleep(POLL_EVERY_S)
-    raise StackError(f"Dagster did not load its code location within {timeout_s:.0f} s.")
+    raise StackError(f"Dagster did not load its code location within {timeout_s:.0f} s.", code=Code.STACK_DAGSTER)
 
 
 def launch_job(ui_url: str, location: str, job: str) -> str:
@@ -89,15 +92,15 @@ def launch_job(ui_url: str, location: str, job: str) -> str:
     }
     answer = _ask(ui_url, _LAUNCH, {"params": params})["launchRun"]
     if answer["__typename"] != "LaunchRunSuccess":
-        raise StackError(f"Dagster refused to launch {job}: {answer}")
+        raise StackError(f"Dagster refused to launch {job}: {answer}", code=Code.STACK_DAGSTER)
     return str(answer["run"]["runId"])
 
 
 def follow_run(ui_url: str, run_id: str, watch: Callable[[RunProgress], None], timeout_s: float = 600) -> RunProgress:
-    """Call `watch` with each reading until the run is over; returns the last reading.
+    """Call `watch` with each status until the run has ended; returns the last status.
 
     Raises:
-        StackError: the run is not over in time.
+        StackError: the run did not end in time.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -108,7 +111,12 @@ def follow_run(ui_url: str, run_id: str, watch: Callable[[RunProgress], None], t
         if progress.over:
             return progress
         time.sleep(POLL_EVERY_S)
-    raise StackError(f"The run {run_id} is not over after {timeout_s:.0f} s.", hint=f"see {ui_url}/runs/{run_id}")
+    raise StackError(
+        f"Run {run_id} did not end within {timeout_s:.0f} s.",
+        detail="It is still running.",
+        hint=f"see {ui_url}/runs/{run_id}",
+        code=Code.STACK_DAGSTER,
+    )
 
 
 def _ask(ui_url: str, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -122,9 +130,13 @@ def _ask(ui_url: str, query: str, variables: Mapping[str, Any] | None = None) ->
             answer: dict[str, Any] = json.load(response)
     except (urllib.error.URLError, TimeoutError) as error:
         raise StackError(
-            f"Dagster's webserver at {ui_url} does not answer: {error}.", hint="tmi-ops stack status"
+            f"Dagster's webserver at {ui_url} does not answer: {error}.",
+            hint="check the stack with `tmi-ops stack status`",
+            code=Code.STACK_DAGSTER,
         ) from None
     if answer.get("errors"):
-        raise StackError(f"Dagster's webserver refused a question: {answer['errors'][0]['message']}")
+        raise StackError(
+            f"Dagster's webserver refused a query: {answer['errors'][0]['message']}", code=Code.STACK_DAGSTER
+        )
     data: dict[str, Any] = answer["data"]
     return data

@@ -1,4 +1,4 @@
-"""The variables through which everything else finds the stack."""
+"""The environment variables that point to the stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tmi_ops.stack.layout import StackLayout
 from tmi_ops.stack.ports import LOOPBACK, StackPorts
 from tmi_ops.stack.postgresql import DAGSTER_DATABASE, DAGSTER_USER, TMI_DATABASE, TMI_USER
 
-# The stack serves development alone; other environments never read its settings.
+# The stack is for development only; other environments never read its settings.
 ENVIRONMENT = "development"
 BUCKET = "tmi-backups"
 PREFIX = "tmi-ops"
@@ -18,7 +18,7 @@ REGION = "us-east-1"
 
 
 def settings_variables(ports: StackPorts, credentials: StackCredentials) -> dict[str, str]:
-    """What `stack.env` holds: TMI's database, its cache and the backup store."""
+    """The contents of `stack.env`: TMI's database, its cache and the store."""
     return {
         "POSTGRES_HOST": LOOPBACK,
         "POSTGRES_PORT": str(ports.postgres),
@@ -40,7 +40,7 @@ def settings_variables(ports: StackPorts, credentials: StackCredentials) -> dict
 
 
 def dagster_variables(layout: StackLayout, ports: StackPorts, credentials: StackCredentials) -> dict[str, str]:
-    """What `dagster` and the committed dagster.yaml and workspace.yaml need."""
+    """The variables that `dagster`, dagster.yaml and workspace.yaml need."""
     return {
         "TMI_ENV": ENVIRONMENT,
         "TMI_OPS_HOME": str(layout.home),
@@ -54,7 +54,7 @@ def dagster_variables(layout: StackLayout, ports: StackPorts, credentials: Stack
 
 
 def as_env_file(variables: Mapping[str, str]) -> str:
-    """Lines `NAME=value`; values are words of our own that need no quoting."""
+    """Lines `NAME=value`; our values need no quoting."""
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 

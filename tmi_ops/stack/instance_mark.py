@@ -1,4 +1,4 @@
-"""By what a stack knows its own webserver: two that start at once may have chosen one port, and one of them gets it."""
+"""Identifies a stack's own webserver: of two stacks that start at once and chose one port, only one gets it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ HEADER = "x-tmi-ops-instance"
 
 
 def instance_mark(dagster_home: str) -> str:
-    """What a webserver of this DAGSTER_HOME says in HEADER; it tells nobody the path."""
+    """The value of HEADER for a webserver of this DAGSTER_HOME; does not reveal the path."""
     return hashlib.sha256(f"tmi_ops webserver {dagster_home}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where the stack keeps what, below TMI_OPS_HOME."""
+"""The stack's files and directories below TMI_OPS_HOME."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from tmi_ops.private import make_directory
 from tmi_ops.settings import STACK_ENV_FILE
 
-# As root, the servers run as another user, who must pass through to data directories that only he can enter.
+# As root, the servers run as another user, who must be able to reach its data directories.
 PASSAGE_MODE = 0o711
 PRIVATE_MODE = 0o700
 
 
 @dataclass(frozen=True)
 class StackLayout:
-    """Paths of one stack. Server data lives one directory each, in `root`."""
+    """Paths of one stack. Each server has a data directory in `root`."""
 
     home: Path
 
@@ -50,7 +50,7 @@ class StackLayout:
 
     @property
     def settings_file(self) -> Path:
-        """What `load_settings` reads in development."""
+        """The file that `load_settings` reads in development."""
         return self.home / STACK_ENV_FILE
 
     @property
@@ -64,7 +64,7 @@ class StackLayout:
         return self.root / service
 
     def prepare(self) -> None:
-        """Make the directories. A home that stands already keeps its mode."""
+        """Create the directories. An existing home keeps its mode."""
         passage = PASSAGE_MODE if os.geteuid() == 0 else PRIVATE_MODE
         if not self.home.exists():
             make_directory(self.home, passage)

@@ -1,7 +1,7 @@
 """Dagster's code server, webserver and daemon, as processes of the stack. Nothing here imports Dagster.
 
-There is one code server for all: left to themselves, webserver and daemon would each start one of their own, and the
-daemon a new one every minute.
+They share one code server: by default webserver and daemon would each start their own, and the daemon a new one every
+minute.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import LiteralString
 import psycopg
 
 import tmi_ops
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.settings import PostgresSettings
@@ -32,14 +33,14 @@ from tmi_ops.stack.service import RunningService, start_service
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
 LOCATION = "tmi_ops"
-# A socket's address has room for so many bytes, the last one for a zero.
+# The maximum length of a socket's path, with some room.
 LONGEST_SOCKET = 100
-# Dagster imports a lot; on a busy machine with cold caches that takes its time.
+# Importing Dagster is slow on a busy machine with cold caches.
 READY_TIMEOUT_S = 180.0
 
 
 def checkout_file(name: str) -> Path:
-    """The committed `name`: in the working directory, else beside the package.
+    """The committed `name`: in the working directory, else next to the package.
 
     Raises:
         StackError: there is none, as in an installation from a wheel.
@@ -48,16 +49,17 @@ def checkout_file(name: str) -> Path:
         if (directory / name).is_file():
             return directory / name
     raise StackError(
-        f"{name} is neither here nor beside the tmi_ops package.",
-        hint="run tmi-ops from a checkout of its repository, or leave Dagster out: tmi-ops up --no-dagster",
+        f"{name} was not found in the working directory or next to the tmi_ops package.",
+        hint="run tmi-ops from a checkout of its repository, or start without Dagster: `tmi-ops up --no-dagster`",
+        code=Code.STACK_NOT_INSTALLED,
     )
 
 
 def prepare_dagster_home(layout: StackLayout) -> Path:
-    """Put the committed dagster.yaml into DAGSTER_HOME, and a workspace that names the stack's code server.
+    """Write dagster.yaml and a workspace with the stack's code server to DAGSTER_HOME.
 
     Returns:
-        The code server's socket. Whoever may connect to it may run code as we do, so it lies where only we can enter.
+        The code server's socket. Who can connect to it can run code as us, so it is in a private directory.
     """
     shutil.copyfile(checkout_file(INSTANCE_FILE), layout.dagster_home / INSTANCE_FILE)
     code = layout.dagster_home / "code.sock"
@@ -72,7 +74,7 @@ def prepare_dagster_home(layout: StackLayout) -> Path:
 def start_code_server(
     code: Path, variables: Mapping[str, str], log: Path, *, stopping: Callable[[], bool], inherit: Sequence[int]
 ) -> RunningService:
-    """Start what loads our definitions, and runs are children of.
+    """Start the code server, which loads our definitions and is the parent of runs.
 
     Raises:
         StackError: it did not start.
@@ -120,7 +122,7 @@ def start_daemon(
     stopping: Callable[[], bool],
     inherit: Sequence[int],
 ) -> RunningService:
-    """Start the daemon that runs schedules, sensors and the run queue; it has started when its heart beats.
+    """Start the daemon of schedules, sensors and the run queue; ready once it reports its heartbeat.
 
     Raises:
         StackError: it did not start.
@@ -167,7 +169,7 @@ def _listens(code: Path) -> bool:
 
 
 def _answers(port: int, mark: str) -> bool:
-    """Whether our own webserver does, and not that of a stack that took the port in the same moment."""
+    """Whether our own webserver answers, and not that of another stack that took the port at the same time."""
     try:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=5) as answer:
             return bool(answer.headers.get(HEADER) == mark)
@@ -179,7 +181,7 @@ def _heart_beats(records: PostgresSettings, since: datetime) -> bool:
     try:
         with psycopg.connect(**connection_parameters(records)) as connection:
             if not _one(connection, "SELECT to_regclass('daemon_heartbeats') IS NOT NULL"):
-                return False  # Dagster has not made its tables yet
+                return False  # Dagster has not created its tables yet
             utc = since.replace(tzinfo=None)  # as Dagster writes it
             return _one(connection, "SELECT count(*) FROM daemon_heartbeats WHERE timestamp >= %s", utc)
     except psycopg.Error:

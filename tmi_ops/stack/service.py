@@ -1,4 +1,4 @@
-"""One server process of the stack: started, awaited, stopped, never orphaned."""
+"""Starts and stops one server process of the stack; it never outlives us."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.guard import Guard, guard
 from tmi_ops.postgres.unprivileged import ServerIdentity
@@ -18,14 +19,14 @@ from tmi_ops.private import open_log
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-# The group is what the server itself started: Dagster's code servers and run workers.
+# The group includes what the server itself started: Dagster's code servers and run workers.
 GROUP_STOP_TIMEOUT_S = 10.0
 _LOG_TAIL_BYTES = 1500
 
 
 @dataclass
 class RunningService:
-    """A process we started, leader of its own process group, with its log."""
+    """A process that we started, leader of its own process group, with its log."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -33,7 +34,7 @@ class RunningService:
     log: Path
 
     def stop(self) -> None:
-        """Ask the process and its children to end (SIGTERM), insist (SIGKILL) when they do not."""
+        """End the process and its children: SIGTERM, then SIGKILL."""
         self._signal_group(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_TIMEOUT_S)
@@ -48,7 +49,7 @@ class RunningService:
             time.sleep(0.05)
 
     def _signal_group(self, number: int) -> bool:
-        """Whether there was anybody to hear it."""
+        """Whether the group still has processes."""
         try:
             os.killpg(self.process.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -69,16 +70,16 @@ def start_service(
     inherit: Sequence[int] = (),
     poll_s: float = 0.05,
 ) -> RunningService:
-    """Start a server and wait until `ready` says it answers.
+    """Start a server and wait until `ready` returns True.
 
     Args:
-        env: its whole environment; ours when None.
-        identity: as whom it runs; as ourselves when None.
-        inherit: file descriptors it keeps open, for example of a lock that must last as long as it does.
-        poll_s: how often `ready` is asked.
+        env: its environment; None: ours.
+        identity: the account it runs as; None: ours.
+        inherit: file descriptors that it keeps open, such as a lock that must last as long as it does.
+        poll_s: seconds between calls of `ready`.
 
     Raises:
-        StackError: it ended or did not answer in time; the message carries the end of its log.
+        StackError: it ended or did not answer in time; the message has the end of its log.
     """
     identity = identity or ServerIdentity()
     with open_log(log) as output:
@@ -109,6 +110,7 @@ def _await_ready(service: RunningService, ready: Callable[[], bool], timeout_s: 
             raise StackError(
                 f"{service.name} ended with exit code {service.process.returncode}: {_tail(service.log)}",
                 hint=f"read {service.log}",
+                code=Code.STACK_SERVER_FAILED,
             )
         if ready():
             return
@@ -116,6 +118,7 @@ def _await_ready(service: RunningService, ready: Callable[[], bool], timeout_s: 
     raise StackError(
         f"{service.name} did not answer within {timeout_s:.0f} s: {_tail(service.log)}",
         hint=f"read {service.log}",
+        code=Code.STACK_SERVER_FAILED,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the stack consists of: each server's name, address, and how it is started."""
+"""The servers of the stack: name, address, and how each is started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAEMON = "dagster-daemon"
 
 
 class Running(Protocol):
-    """A server that was started; `stop` ends it in good order."""
+    """A server that was started; `stop` shuts it down cleanly."""
 
     process: subprocess.Popen[bytes]
 
@@ -48,10 +48,10 @@ class Service:
 
 @dataclass(frozen=True)
 class Ground:
-    """What every server of one stack stands on.
+    """What the servers of a stack share.
 
-    `inherit` are descriptors each server keeps open; `stopping` says that nobody waits for a slow start any more;
-    `code` is the socket of Dagster's code server, None without Dagster.
+    `inherit`: descriptors that each server keeps open; `stopping`: True once a stop was requested, which ends waiting
+    for a start; `code`: the socket of Dagster's code server, None without Dagster.
     """
 
     layout: StackLayout
@@ -64,12 +64,12 @@ class Ground:
 
 
 def servers(ground: Ground) -> tuple[Service, ...]:
-    """The servers that stand alone and may start side by side, Dagster's records among them."""
+    """The servers that need no other and start in parallel."""
     return (_postgres(ground), _seaweedfs(ground), _valkey(ground))
 
 
 def dagster_records(ground: Ground) -> Service:
-    """The PostgreSQL that holds Dagster's records and nothing else."""
+    """The PostgreSQL server of Dagster's database."""
     layout, ports = ground.layout, ground.ports
     address = postgresql.dagster_address(ports.dagster_postgres, ground.credentials.dagster_postgres)
 
@@ -86,7 +86,7 @@ def dagster_records(ground: Ground) -> Service:
 
     return Service(
         DAGSTER_POSTGRES,
-        "Dagster's records",
+        "Dagster's database",
         f"{LOOPBACK}:{address.port}/{address.database}",
         layout.log(DAGSTER_POSTGRES),
         start,
@@ -94,12 +94,12 @@ def dagster_records(ground: Ground) -> Service:
 
 
 def dagster_code(ground: Ground, code: Path) -> Service:
-    """Dagster's code server, which needs `dagster_records`: runs are its children, and end before those do."""
+    """Dagster's code server, which needs `dagster_records`: runs are its children, and end before that does."""
     layout = ground.layout
     variables = dagster_variables(layout, ground.ports, ground.credentials)
     return Service(
         CODE,
-        "jobs, schedules, sensors; runs",
+        "loads definitions, runs jobs",
         str(code),
         layout.log(CODE),
         lambda: orchestrator.start_code_server(
@@ -125,7 +125,7 @@ def dagster_processes(ground: Ground) -> tuple[Service, ...]:
         ),
         Service(
             DAEMON,
-            "begins what is due",
+            "schedules, sensors, run queue",
             "",
             layout.log(DAEMON),
             lambda: orchestrator.start_daemon(
@@ -168,7 +168,7 @@ def _seaweedfs(ground: Ground) -> Service:
         )
         return _or_stopped(service, lambda: ensure_bucket(endpoint_url, REGION, BUCKET, ground.credentials.s3))
 
-    return Service(SEAWEEDFS, "S3, backup store", endpoint_url, layout.log(SEAWEEDFS), start)
+    return Service(SEAWEEDFS, "S3 store of the backups", endpoint_url, layout.log(SEAWEEDFS), start)
 
 
 def _valkey(ground: Ground) -> Service:
@@ -189,7 +189,7 @@ def _valkey(ground: Ground) -> Service:
 
 
 def _or_stopped(running: Running, finish: Callable[[], None]) -> Running:
-    """`running` after `finish`; stopped when that fails, so that a failed start leaves nothing behind."""
+    """`running` after `finish`; stopped if that fails."""
     try:
         finish()
     except BaseException:

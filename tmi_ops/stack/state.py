@@ -1,4 +1,4 @@
-"""What runs now: written by the supervisor, read by everybody else."""
+"""The state of the running stack, written by the supervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Condition = Literal["starting", "running", "restarting"]
 
 
 class ServiceState(BaseModel):
-    """One server: where it answers, as which process, and how often it was restarted."""
+    """One server: its address, its process, and how often it was restarted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +30,7 @@ class ServiceState(BaseModel):
 
 
 class StackState(BaseModel):
-    """The stack while its supervisor lives."""
+    """The stack while its supervisor is running."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,12 +44,12 @@ class StackState(BaseModel):
 
     @property
     def ui_url(self) -> str | None:
-        """Dagster's UI; None when the stack runs without Dagster."""
+        """The URL of Dagster's UI; None if the stack runs without Dagster."""
         return f"http://{LOOPBACK}:{self.ports.ui}" if self.with_dagster else None
 
 
 def stack_is_running(home: Path) -> StackState | None:
-    """The stack below `home`, also while it is starting (`ready` is False); None when no supervisor lives."""
+    """The stack below `home`, also while it is starting (`ready` is False); None if no supervisor is running."""
     layout = StackLayout(home)
     pid = holder(layout.supervisor_lock)
     if pid is None:

@@ -1,10 +1,10 @@
-"""The process that holds the stack: starts its servers, restarts those that die, stops them in order.
+"""The supervisor process of the stack: starts its servers, restarts those that die, stops them in order.
 
-1. It takes the supervisor's lock, so there is one per home, and waits for servers of a crashed predecessor.
-2. Servers start side by side; Dagster's code server starts when its records answer, then its webserver and daemon.
-3. A server that dies is started again after 1 s, then 2, 4, 8, 16 s. When one dies more often than that within
-   `FORGIVE_AFTER_S`, the stack comes down with an error that names the server and its log.
-4. Stopping goes the other way round: Dagster first, so that runs at work can still write what became of them.
+1. It takes the supervisor's lock, so there is one for each home, and waits for servers of a crashed predecessor.
+2. Servers start in parallel; Dagster's code server starts when its database answers, then its webserver and daemon.
+3. A server that dies is restarted after 1 s, then 2, 4, 8, 16 s. If one dies more often than that within
+   `FORGIVE_AFTER_S`, the stack stops with an error that names the server and its log.
+4. Servers stop in reverse order: Dagster first, so that running jobs can still record how they ended.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PRIVATE_UMASK = 0o077
 
 
 class AlreadyRunningError(StackError):
-    """Another supervisor holds this home."""
+    """Another supervisor is running for this home."""
 
     default_code = Code.STACK_RUNNING
 
@@ -69,7 +69,7 @@ class _Supervised:
 
 
 class Supervisor:
-    """One stack in the hands of this process. Use as `with supervised_stack(...) as supervisor`."""
+    """The stack of this process. Use as `with supervised_stack(...) as supervisor`."""
 
     def __init__(self, ground: Ground, stop: threading.Event) -> None:
         self.stop_requested = stop
@@ -96,10 +96,10 @@ class Supervisor:
         )
 
     def start(self, report: Report) -> StackState:
-        """Start everything; returns when all of it answers, or when a stop was requested meanwhile.
+        """Start all servers; returns when they answer, or when a stop was requested.
 
         Raises:
-            OpsError: a server did not start. `stop` then ends the others.
+            OpsError: a server did not start. Call `stop` to end the others.
         """
         self._record()
         for group in self._groups:
@@ -110,17 +110,17 @@ class Supervisor:
         return self.state
 
     def watch(self, say: Callable[[str], None]) -> None:
-        """Restart what dies; returns when a stop is requested.
+        """Restart servers that die; returns when a stop is requested.
 
         Raises:
-            StackError: a server dies again and again.
+            StackError: a server died too often.
         """
         while not self.stop_requested.wait(WATCH_INTERVAL_S):
             for supervised in self._every:
                 self._look_after(supervised, say)
 
     def stop(self, report: Report) -> None:
-        """Stop everything in good order, also what is half started."""
+        """Stop all servers cleanly, also those that are still starting."""
         for group in reversed(self._groups):
             running = [supervised for supervised in group if supervised.running is not None]
             _side_by_side(lambda supervised: _stop(supervised, report), running)
@@ -143,9 +143,9 @@ class Supervisor:
 
     def _note_death(self, supervised: _Supervised, now: float, say: Callable[[str], None]) -> None:
         service = supervised.service
-        how = "could not be started again"
+        how = "could not be restarted"
         if supervised.running is not None:
-            how = f"ended by itself ({_ending(supervised.running.process.returncode)})"
+            how = f"ended unexpectedly ({_ending(supervised.running.process.returncode)})"
             supervised.running.stop()  # whatever it started, and its guard
             supervised.running = None
         supervised.deaths = [death for death in supervised.deaths if now - death < FORGIVE_AFTER_S] + [now]
@@ -154,13 +154,14 @@ class Supervisor:
                 f"{service.name} {how}, for the {len(supervised.deaths)}th time in {FORGIVE_AFTER_S / 60:.0f} minutes; "
                 "the stack was stopped.",
                 detail="The data of all servers is kept.",
-                hint=f"read {service.log}, then: tmi-ops up",
+                hint=f"read {service.log}, then run `tmi-ops up`",
+                code=Code.STACK_SERVER_FAILED,
             )
         delay = RESTART_DELAYS_S[len(supervised.deaths) - 1]
         supervised.start_again_at = now + delay
         supervised.condition = "restarting"
         self._record()
-        say(f"{service.name} {how}; starting it again in {delay:.0f} s (log: {service.log})")
+        say(f"{service.name} {how}; restarting in {delay:.0f} s (log: {service.log})")
 
     def _start_again(self, supervised: _Supervised, say: Callable[[str], None]) -> None:
         supervised.start_again_at = None
@@ -172,7 +173,7 @@ class Supervisor:
         supervised.restarts += 1
         supervised.condition = "running"
         self._record()
-        say(f"{supervised.service.name} runs again")
+        say(f"{supervised.service.name} was restarted")
 
     def _record(self) -> None:
         with self._writing:
@@ -180,7 +181,7 @@ class Supervisor:
 
 
 def _in_starting_order(ground: Ground) -> list[tuple[Service, ...]]:
-    """What starts side by side; a group needs those before it."""
+    """Groups of servers that start in parallel; a group needs those before it."""
     if ground.code is None:
         return [servers(ground)]
     return [
@@ -194,17 +195,17 @@ def _in_starting_order(ground: Ground) -> list[tuple[Service, ...]]:
 def supervised_stack(
     home: Path, *, pg_bindir: Path | None, with_dagster: bool, stop: threading.Event
 ) -> Iterator[Supervisor]:
-    """Hold the stack below `home` for the length of a `with` block. The caller starts, watches and stops it.
+    """Hold the locks of the stack below `home` for a `with` block. The caller starts, watches and stops it.
 
     Raises:
-        AlreadyRunningError: somebody else holds it.
-        StackError: servers of a crashed stack will not end, or the stack's files are damaged.
-        ProgramError: there is no PostgreSQL to run.
+        AlreadyRunningError: another supervisor is running.
+        StackError: servers of a crashed stack did not end, or the stack's files are damaged.
+        ProgramError: PostgreSQL is not installed.
     """
     layout = StackLayout(home)
     layout.prepare()
     supervisor_lock = _supervisor_lock(layout)
-    # Servers make files of their own; none of them is anybody else's business.
+    # So that files which servers create are private.
     umask_before = os.umask(PRIVATE_UMASK)
     try:
         layout.state.unlink(missing_ok=True)
@@ -224,7 +225,7 @@ def supervised_stack(
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and a closed terminal set. Patience: a second Ctrl-C does not cut a stop short."""
+    """An event set by Ctrl-C, SIGTERM and a closed terminal. A second Ctrl-C does not interrupt the shutdown."""
     stop = threading.Event()
 
     def request(_signal: int, _frame: FrameType | None) -> None:
@@ -257,18 +258,18 @@ def _ground(
 
 def _supervisor_lock(layout: StackLayout) -> FileLock:
     lock = FileLock(layout.supervisor_lock)
-    # A moment's patience: whoever asks for the state holds the lock for an instant.
+    # Readers of the state hold the lock for an instant.
     if not lock.await_exclusive(LOCK_TIMEOUT_S):
         lock.close()
         raise AlreadyRunningError(
             f"The stack in {layout.home} is already running.",
-            hint="tmi-ops stack status shows it; tmi-ops down stops it",
+            hint="see it with `tmi-ops stack status`, or stop it with `tmi-ops down`",
         )
     return lock
 
 
 def _side_by_side(deed: Callable[[_Supervised], None], group: Sequence[_Supervised]) -> None:
-    """Do it to all at once, wait for all of them, then raise the first error."""
+    """Do it for all in parallel, wait for all of them, then raise the first error."""
     if not group:
         return
     with ThreadPoolExecutor(len(group)) as threads:

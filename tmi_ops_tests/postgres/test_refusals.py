@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tmi_ops.diagnosis.refusals import explain_refusal as doctor
+from tmi_ops.error_codes import Code
 from tmi_ops.postgres.hba import hba_line, hba_refusal
 from tmi_ops.postgres.refusals import Gate, Refusal, explained, line_of, refusal_of
 from tmi_ops.settings import PostgresSettings
@@ -36,6 +37,13 @@ SAID = {
     Refusal.NO_HBA_LINE: 'FATAL:  no pg_hba.conf entry for host "10.0.0.7", user "tmi_ops", database "tmi", SSL on',
     Refusal.OTHER_AUTHENTICATION: 'FATAL:  Ident authentication failed for user "tmi_ops"',
 }
+CODES = {
+    Gate.TLS: Code.TLS_FAILED,
+    Gate.ACCEPTING: Code.NOT_ACCEPTING,
+    Gate.ACCESS: Code.HBA_REJECTED,
+    Gate.AUTHENTICATION: Code.LOGIN_FAILED,
+    Gate.DATABASE: Code.DATABASE_REFUSED,
+}
 PASS_BY_THEMSELVES = {
     Refusal.FULL,
     Refusal.ROLE_IS_FULL,
@@ -55,6 +63,7 @@ def test_each_refusal_is_recognised_explained_by_the_doctor_and_has_a_next_step(
     assert error.hint
     assert "{" not in error.hint
     assert error.transient is (refusal in PASS_BY_THEMSELVES)
+    assert error.code is (Code.RIGHTS_MISSING if refusal is Refusal.NOT_FOR_REPLICATION else CODES[refusal.gate])
     told = doctor(said, TMI)
     assert told is not None
     assert told.gate is refusal.gate
@@ -66,6 +75,7 @@ def test_what_nobody_knows_may_be_a_network_and_is_tried_again() -> None:
     assert refusal_of("Connection refused") is None
     error = explained(AT + "Connection refused\n\tIs the server running on that host?", TMI)
     assert error.transient
+    assert error.code is Code.UNREACHABLE
     assert error.message.endswith("/tmi: Connection refused.")
     assert line_of("") == "no message"
 

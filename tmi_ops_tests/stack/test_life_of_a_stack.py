@@ -166,12 +166,12 @@ def test_a_server_that_dies_is_started_again_with_its_data_and_it_is_said(comman
         service = next(service for service in now.services if service.name == name) if now else None
         return service is not None and service.restarts == 1 and service.pid not in (None, victim)
 
-    await_(restarted, f"{name} runs again")
+    await_(restarted, f"{name} was restarted")
     assert_marks_are_there(settings_of(commands))
     assert "restarted 1x" in commands.run("stack", "status").stdout
     supervisor.terminate()
     said, _ = supervisor.communicate(timeout=30)
-    assert f"{name} ended by itself (killed by SIGKILL); starting it again in 1 s" in said
+    assert f"{name} ended unexpectedly (killed by SIGKILL); restarting in 1 s" in said
 
 
 def test_a_server_that_cannot_live_brings_the_stack_down_with_its_name_and_its_log(commands: CommandLine) -> None:
@@ -182,7 +182,7 @@ def test_a_server_that_cannot_live_brings_the_stack_down_with_its_name_and_its_l
     os.kill(pid_of(state, "postgres"), signal.SIGKILL)
     said, _ = supervisor.communicate(timeout=100)
     assert supervisor.returncode == 2
-    assert "postgres could not be started again, for the 6th time" in " ".join(said.split())
+    assert "postgres could not be restarted, for the 6th time" in " ".join(said.split())
     assert "DETAIL: The data of all servers is kept." in said
     assert str(layout.log("postgres")) in said
     commands.await_silence()

@@ -1,4 +1,4 @@
-"""Filling a database: one transaction, COPY in the order foreign keys ask for."""
+"""Fills a database: one transaction, COPY in the order of the foreign keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_SIZE = 100_000_000
 
 Connection: TypeAlias = psycopg.Connection[Any]
 
-# Tables whose keys are words, not UUIDs: TMI or an operator may have written the same row already, which then stays.
+# Tables with natural keys: TMI or an operator may have written the same row already, which is kept.
 MAY_BE_THERE = frozenset({"system_settings", "webhook_url_deny_list"})
 
 
@@ -42,17 +42,17 @@ class DatasetSummary:
 def fill_database(
     postgres: PostgresSettings, report: Report, *, size: int = DEFAULT_SIZE, seed: int = 1
 ) -> DatasetSummary:
-    """Fill a migrated database that holds no threat models with a realistic data set, all of it or nothing.
+    """Fill a migrated database without threat models with a realistic data set, in one transaction.
 
-    The same seed and size give the same rows. Rows that TMI seeds are left as they are, and nothing refers to them.
+    The same seed and size give the same rows. Rows that TMI seeds are not changed or referenced.
 
     Args:
-        size: bytes the database shall have afterwards, met within about 10 %; below some 19 MB the smallest data set
-            that has rows in every table is made.
+        size: bytes that the database should have afterwards, within about 10 %. Below some 19 MB, the smallest data set
+            with rows in every table is written.
         seed: any number.
 
     Raises:
-        OpsError: the database holds threat models already.
+        OpsError: the database already has threat models.
         DatabaseError: it could not be reached, lacks tables, or refused a row. In every case nothing was changed.
     """
     started = time.monotonic()
@@ -68,8 +68,8 @@ def fill_database(
             _tidy(connection, report)
             size_now = _database_size(connection)
         except psycopg.Error as error:
-            kept = "The data set is written whole."
-            raise _refused(postgres, error, kept, "run VACUUM (ANALYZE) yourself") from error
+            kept = "The data set was written completely."
+            raise _refused(postgres, error, kept, "run VACUUM (ANALYZE) in the database") from error
     return DatasetSummary(rows=dict(written), bytes=size_now, seconds=time.monotonic() - started)
 
 
@@ -88,11 +88,11 @@ def _require_room(connection: Connection) -> None:
             f"The database lacks {len(missing)} of TMI's {len(names)} tables, {missing[0][0]} among them.",
             hint="run `tmi-ops migrate`, then try again",
         )
-    # Held to the end of the transaction, so that of two fillings at once the second finds the first's rows.
+    # Held to the end of the transaction, so that a second one finds the rows of the first.
     connection.execute("LOCK TABLE threat_models IN SHARE ROW EXCLUSIVE MODE")
     if connection.execute("SELECT FROM threat_models LIMIT 1").fetchone() is not None:
         raise OpsError(
-            "The database holds threat models already; a data set is only put into an empty one.",
+            "The database already has threat models; a data set is only written to an empty one.",
             hint="set POSTGRES_DB to a new database, run `tmi-ops migrate`, then try again",
         )
 
@@ -110,7 +110,7 @@ def _write(connection: Connection, plan: DatasetPlan, report: Report) -> Counter
 
 
 def _ahead(batches: Iterator[Rows]) -> Iterator[Rows]:
-    """The batches, each made while the server still takes in the one before."""
+    """The batches, each generated while the server still processes the one before."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(next, batches, None)
         while (batch := coming.result()) is not None:
@@ -144,7 +144,7 @@ def _statement(text: Any, table: str, columns: tuple[str, ...]) -> sql.Composed:
 
 
 def _tidy(connection: Connection, report: Report) -> None:
-    """Vacuum and analyse, as autovacuum would have done in a database that grew over two years."""
+    """VACUUM (ANALYZE), as autovacuum would have done in a database that grew over two years."""
     tables = Base.metadata.sorted_tables
     with report.phase("vacuum and analyse", total=len(tables), unit="tables") as phase:
         for table in tables:
