@@ -20,6 +20,17 @@ class Code(Enum):
     FAILED = 1000, "The command could not do its work.", "Follow the HINT."
     USAGE = 1001, "The command line is wrong.", "See the command's `--help`."
     SETTING = 1010, "A setting is missing, malformed, or not allowed in this environment.", "Run `tmi-ops settings`."
+    NOT_IN_PROFILE = 1011, "The profile of this environment does not offer this.", "See docs/profiles.md."
+    NOT_IN_ENVIRONMENT = (
+        1012,
+        "The command does not run in this environment.",
+        "Choose another with `-e`.",
+    )
+    ENVIRONMENT = 1013, "The environment is unknown, or none was chosen.", "See `tmi-ops status --all`, or TMI_ENV."
+    SETTINGS_FILE = 1014, "A settings file cannot be read, parsed or written.", "Follow the HINT."
+    SECRET_IN_CLEAR = 1015, "A file that is shared contains a secret.", "Name a file or variable; replace the secret."
+    INSECURE_CONNECTION = 1016, "Production refuses a connection without TLS.", "Set POSTGRES_SSLMODE=verify-full."
+    PORT_IN_USE = 1020, "Another process listens on the port.", "Choose another port."
     DISK_SPACE = 1030, "The work would fill a disk, so it was not begun.", "Free space, or name another directory."
 
     # 11: PostgreSQL

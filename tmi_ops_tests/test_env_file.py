@@ -35,12 +35,12 @@ def test_the_file_is_its_owners_alone_and_what_did_not_change_is_not_named(tmp_p
 
 
 def test_what_such_a_file_would_put_a_variable_in_place_of_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="POSTGRES_PASSWORD holds"):
+    with pytest.raises(SettingsError, match="POSTGRES_PASSWORD contains"):
         write_values(tmp_path / "env", {"POSTGRES_PASSWORD": "a${HOME}b"})
     assert not (tmp_path / "env").exists()
 
 
 def test_a_line_break_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="POSTGRES_PASSWORD has a line break"):
+    with pytest.raises(SettingsError, match="POSTGRES_PASSWORD contains a line break"):
         write_values(tmp_path / "env", {"POSTGRES_PASSWORD": "a\nTMI_OPS_STOP_HOOK=rm"})
     assert not (tmp_path / "env").exists()

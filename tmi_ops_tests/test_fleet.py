@@ -81,7 +81,9 @@ def test_tmi_env_chooses_as_the_argument_does(here: Path) -> None:
 
 
 def test_without_a_choice_the_names_are_told(here: Path) -> None:
-    with pytest.raises(SettingsError, match="names 4: staging, staging/billing, staging/reports, shop") as caught:
+    with pytest.raises(
+        SettingsError, match="has 4 environments and databases: staging, staging/billing, staging/reports, shop"
+    ) as caught:
         environment_name({}, here)
     assert "-e NAME" in caught.value.hint
 
@@ -92,7 +94,7 @@ def test_the_only_one_needs_no_choice(here: Path) -> None:
 
 
 def test_a_misspelt_choice_is_met_with_the_one_that_was_meant(here: Path) -> None:
-    with pytest.raises(SettingsError, match=r"names no 'staging/biling'\. Did you mean staging/billing\?"):
+    with pytest.raises(SettingsError, match=r"does not have 'staging/biling'\. Did you mean staging/billing\?"):
         environment_name({"TMI_ENV": "staging/biling"}, here)
 
 
@@ -123,7 +125,7 @@ def test_a_stray_variable_of_the_process_points_nothing_elsewhere(here: Path) ->
     said = unused_variables({**stray, "TMI_ENV": "shop"}, here)
     assert said == (
         "POSTGRES_HOST, POSTGRES_PASSWORD, TMI_OPS_BACKUP_USER, TMI_OPS_S3_PREFIX of this process are not used: "
-        "tmi-ops.toml says how shop is reached."
+        "tmi-ops.toml has the settings of shop."
     )
     assert unused_variables({**PROCESS, "TMI_ENV": "shop"}, here) == ""
     misspelt = unused_variables({**PROCESS, "TMI_ENV": "shop", "TMI_OPS_S3_BUKET": "b"}, here)
@@ -166,7 +168,7 @@ def test_a_variable_that_is_named_must_be_set(here: Path) -> None:
 )
 def test_a_secret_in_the_clear_is_refused_and_not_repeated(here: Path, line: str, name: str) -> None:
     said = refused(here, f"[environments.staging]\n{line}\n")
-    assert f"tmi-ops.toml (staging) holds {name} in the clear" in said
+    assert f"tmi-ops.toml (staging) contains {name} in the clear" in said
     assert f"{name}_FILE" in said
     assert "hunter2" not in said
 
@@ -179,19 +181,19 @@ def test_an_address_without_a_password_may_stand_there(here: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[E.s]\nPOSTGRES_HOTS = 'x'", "POSTGRES_HOTS of s, which is no setting. Did you mean POSTGRES_HOST?"),
-        ("[E.s]\nTMI_ENV = 'x'", "TMI_ENV of s, which is no setting"),
-        ("[E.s]\nPOSTGRES_DB = {}", "neither text, a number, true, false nor a list"),
+        ("[E.s]\nPOSTGRES_HOTS = 'x'", "POSTGRES_HOTS for s, which is not a setting. Did you mean POSTGRES_HOST?"),
+        ("[E.s]\nTMI_ENV = 'x'", "TMI_ENV for s, which is not a setting"),
+        ("[E.s]\nPOSTGRES_DB = {}", "is not a string, a number, true, false or a list"),
         ("[E.s]\nPOSTGRES_DB = 'a'\nPOSTGRES_DB_FILE = 'b'", "both POSTGRES_DB and POSTGRES_DB_FILE"),
-        ("[E.a__b]", "an impossible name: 'a__b'"),
-        ("[E.'a/b']", "an impossible name: 'a/b'"),
-        ("[E]\ns = 1", "s in tmi-ops.toml is no table"),
-        ("[s]", "s has no meaning in the file tmi-ops.toml"),
-        ("", "names no environment"),
-        ("[E", "is not TOML"),
-        ("[E.s.databases.b]\nPOSTGRES_HOST = 'x'", "says POSTGRES_HOST of s/b, a database of the cluster of s"),
-        ("[E.s.databases.b]\nTMI_OPS_S3_BUCKET = 'x'", "says TMI_OPS_S3_BUCKET of s/b"),
-        ("[E.s]\nPOSTGRES_DB = 'b'\n[E.s.databases.b]", "names the database b twice: as s and as s/b"),
+        ("[E.a__b]", "'a__b' in tmi-ops.toml is not a valid name"),
+        ("[E.'a/b']", "'a/b' in tmi-ops.toml is not a valid name"),
+        ("[E]\ns = 1", "s in tmi-ops.toml is not a table"),
+        ("[s]", "s is not allowed in the file tmi-ops.toml"),
+        ("", "has no environment"),
+        ("[E", "is not valid TOML"),
+        ("[E.s.databases.b]\nPOSTGRES_HOST = 'x'", "sets POSTGRES_HOST for s/b, a database in the cluster of s"),
+        ("[E.s.databases.b]\nTMI_OPS_S3_BUCKET = 'x'", "sets TMI_OPS_S3_BUCKET for s/b"),
+        ("[E.s]\nPOSTGRES_DB = 'b'\n[E.s.databases.b]", "has the database b twice: as s and as s/b"),
         ("[E.s.databases.a]\nPOSTGRES_DB = 'b'\n[E.s.databases.b]", "as s/a and as s/b"),
     ],
 )

@@ -68,12 +68,12 @@ def test_a_local_time_that_never_existed_is_refused_with_both_readings() -> None
     "text", ["noonish", "", "2026-11-27 18:06:45 CST", "2026-11-27 18:06+01 UTC", "12 ago", "2026-13-01"]
 )
 def test_what_is_no_moment_or_means_several_zones_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a|names"):
+    with pytest.raises(ValueError, match=r"is not a|names|unknown time zone"):
         read_moment(text, now=NOW)
 
 
 def test_the_future_is_refused() -> None:
-    with pytest.raises(ValueError, match="lies in the future"):
+    with pytest.raises(ValueError, match="is in the future"):
         read_moment((NOW + timedelta(seconds=1)).isoformat(), now=NOW)
 
 

@@ -1,8 +1,8 @@
-"""Environment variables and .env files -> Settings; recovery objectives by environment.
+"""Settings from environment variables, .env files and tmi-ops.toml; recovery objectives by environment.
 
-Names are the guide's (Environment Configuration): POSTGRES_*, REDIS_*; the TMI server's own
-TMI_DATABASE_URL, TMI_REDIS_URL and TMI_REDIS_* are accepted too. The process wins over `.env.<environment>`, which
-wins over what the embedded stack wrote when it came up.
+Variables have the guide's names (Environment Configuration): POSTGRES_*, REDIS_*. The TMI server's own
+TMI_DATABASE_URL, TMI_REDIS_URL and TMI_REDIS_* are read, too. The process overrides `.env.<environment>`, which
+overrides what the embedded stack wrote when it started.
 """
 
 from tmi_ops.settings.durations import parse_duration

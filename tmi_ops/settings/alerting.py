@@ -1,4 +1,4 @@
-"""Who is told, and how: addresses of alert channels and the dead-man heartbeat. Every address is a secret."""
+"""URLs of the alert channels and of the external monitor (the dead man's switch). Every URL is a secret."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ALERT_VARIABLES = {
     "heartbeat_url": HEARTBEAT_URL,
 }
 
-# Addresses may hold commas of their own (`?to=a@example.com,b@example.com`): only what begins one ends the one before.
+# A URL may contain commas (`?to=a@example.com,b@example.com`), so it ends only where the next one starts.
 _BETWEEN = re.compile(r"[\s,;]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s]+")
 
 
 def alerts_from(values: Mapping[str, str]) -> AlertSettings:
     """Raises:
-    SettingsError: an address or the interval is malformed; the variable is named, its value is not.
+    SettingsError: a URL or the interval is malformed. The error names the variable, but not its value.
     """
     fields: dict[str, object] = {
         "urls": _addresses(ALL_URLS, values),
@@ -50,10 +50,10 @@ def _addresses(name: str, values: Mapping[str, str]) -> tuple[SecretStr, ...]:
     for number, address in enumerate(found, 1):
         if not _ADDRESS.fullmatch(address):
             raise SettingsError(
-                f"{name} is malformed: its address number {number} is not like scheme://... (it is not shown, as it "
-                "may hold a secret).",
-                hint=f"write {name} as addresses of apprise with a space between them, for example "
-                "mailto://user:password@example.com, then try it: `tmi-ops alert test`",
+                f"{name} is malformed: URL number {number} does not start with scheme:// (it is not shown, because it "
+                "may contain a secret).",
+                hint=f"set {name} to apprise URLs separated by spaces, for example "
+                "mailto://user:password@example.com, then run `tmi-ops alert test`",
             )
     return tuple(SecretStr(address) for address in found)
 
@@ -68,8 +68,8 @@ def _heartbeat(url: str) -> SecretStr | None:
         well_formed = False
     if not well_formed or re.search(r"\s", url):
         raise SettingsError(
-            f"{HEARTBEAT_URL} is malformed: it is not an http or https address (it is not shown, as it may hold a "
+            f"{HEARTBEAT_URL} is malformed: it is not an http or https URL (it is not shown, because it may contain a "
             "secret).",
-            hint=f"write {HEARTBEAT_URL} as the monitor gives it, for example https://hc-ping.com/...",
+            hint=f"set {HEARTBEAT_URL} to the URL that the monitor shows, for example https://hc-ping.com/...",
         )
     return SecretStr(url)

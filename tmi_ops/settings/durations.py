@@ -1,4 +1,4 @@
-"""Stretches of time as people write them in a variable or an option: 15m, 4h, 1d 12h."""
+"""Durations in variables and options: 15m, 4h, 1d 12h."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def parse_duration(text: str) -> timedelta:
     try:
         return timedelta(seconds=sum(float(number) * _DURATION_SECONDS[unit[0].lower()] for number, unit in parts))
     except OverflowError:
-        raise ValueError(f"{text!r} is longer than any calendar") from None
+        raise ValueError(f"{text!r} is too long") from None
 
 
 def duration_of(name: str, text: str) -> timedelta:
-    """The duration that the variable `name` holds.
+    """Read the duration in the variable `name`.
 
     Raises:
-        SettingsError: it is none, or not longer than zero.
+        SettingsError: it is malformed, or not longer than zero.
     """
     try:
         duration = parse_duration(text)
     except ValueError as error:
-        raise SettingsError(f"{name} is malformed: {error}.", hint=f"set {name} to a duration") from None
+        raise SettingsError(f"{name} is malformed: {error}.", hint=f"set {name} to a duration such as 4h") from None
     if duration <= timedelta(0):
-        raise SettingsError(f"{name} must be longer than zero.", hint=f"set {name} to a duration")
+        raise SettingsError(f"{name} must be longer than zero.", hint=f"set {name} to a duration such as 4h")
     return duration

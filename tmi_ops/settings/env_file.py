@@ -1,4 +1,4 @@
-"""Writing the file that an environment's settings are kept in: beside what it holds already, for its owner alone."""
+"""Writes settings to an environment's .env file: keeps its other lines, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.private import write_private
 from tmi_ops.settings.sources import read_env_file
@@ -15,7 +16,7 @@ _PLAIN = re.compile(r"[\w./:@,%+=-]*")
 
 
 def with_values(text: str, values: Mapping[str, str]) -> str:
-    """The file's text with these variables set: those that it sets already in their place, the others at its end."""
+    """The file's text with these variables set: existing ones are replaced in place, new ones are appended."""
     set_here = set(_ASSIGNED.findall(text))
     lines = [_replaced(line, values) for line in text.splitlines()]
     lines += [f"{name}={quoted(value)}" for name, value in values.items() if name not in set_here]
@@ -23,18 +24,18 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
 
 
 def write_values(file: Path, values: Mapping[str, str]) -> tuple[str, ...]:
-    """Set variables in a file, made where it is absent, mode 0600. Returns the names whose values changed.
+    """Set variables in a file; it is created if missing, with mode 0600. Returns the names whose values changed.
 
     Raises:
-        SettingsError: the file cannot be read or written, or a person's value has what it cannot hold.
+        SettingsError: the file cannot be read or written, or a value cannot be represented in it.
     """
     for name, value in values.items():
         if "\n" in value or "\r" in value:
-            raise SettingsError(f"The value of {name} has a line break.", hint="give it on one line")
+            raise SettingsError(f"The value of {name} contains a line break.", hint="give it on one line")
         if "${" in value:
             raise SettingsError(
-                f"The value of {name} holds ${{, which stands for a variable in such a file.",
-                hint="have it in the environment of the services instead, or choose another",
+                f"The value of {name} contains ${{, which refers to a variable in a .env file.",
+                hint="set it in the environment of the services instead, or choose another value",
             )
     known = read_env_file(file) if file.exists() else {}
     _write(file, with_values(file.read_text(encoding="utf-8") if file.exists() else "", values))
@@ -57,12 +58,14 @@ def _write(file: Path, text: str) -> None:
         write_private(file, text)
     except OSError as error:
         raise SettingsError(
-            f"{file} cannot be written: {error.strerror}.", hint="run this where you may write"
+            f"{file} cannot be written: {error.strerror}.",
+            hint="run this in a directory that you can write to",
+            code=Code.SETTINGS_FILE,
         ) from None
 
 
 def quoted(value: str) -> str:
-    """As such a file reads it back: in single quotes where anything in it could mean something."""
+    """The value as a .env file needs it: in single quotes if it has special characters."""
     if value and _PLAIN.fullmatch(value):
         return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""What tmi_ops is told, as frozen values. Secrets never show in their reprs."""
+"""The settings as frozen values. Secrets never show in their reprs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HIGHEST_PORT = 65535
 
 
 def without_credentials(text: str) -> str:
-    """Text in which no address holds a user or password any more."""
+    """The text with user and password removed from all URLs."""
     return _CREDENTIALS.sub("", text)
 
 
@@ -33,7 +33,7 @@ class _Facts(BaseModel):
 
 
 class Objectives(_Facts):
-    """What the environment promises (guide: Disaster Recovery Plan)."""
+    """Recovery objectives (guide: Disaster Recovery Plan)."""
 
     rpo: timedelta
     rto: timedelta
@@ -47,12 +47,12 @@ OBJECTIVES: Mapping[str, Objectives] = {
 
 
 class PostgresSettings(_Facts):
-    """How TMI's database is reached. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`.
+    """The database connection. The ssl* files are PEM, as libpq reads them; `sslkey` belongs to `sslcert`.
 
-    `options` is libpq's: settings that every session of ours asks for, which a server of our own needs.
+    `options` is libpq's: settings for every session, which servers that we run ourselves need.
 
-    `require_auth` and `channel_binding` are libpq's. Unless told, no password is sent in the clear to a server that was
-    not verified: whoever answers in its place would have it.
+    `require_auth` and `channel_binding` are libpq's. By default no password is sent in the clear to a server that was
+    not verified, because an impostor would get it.
     """
 
     host: str = "localhost"
@@ -69,12 +69,12 @@ class PostgresSettings(_Facts):
     options: str = ""
 
     def describe(self) -> str:
-        """The address without the secret, for messages: `user@host:port/database`."""
+        """The address without the password, for messages: `user@host:port/database`."""
         return f"{self.user}@{self.host}:{self.port}/{self.database}"
 
 
 class RedisSettings(_Facts):
-    """How TMI's cache is reached. Without `tls_ca_file` the system's authorities vouch for the server."""
+    """The cache connection. Without `tls_ca_file` the server's certificate is checked with the system's CAs."""
 
     host: str = "localhost"
     port: int = Field(6379, ge=1, le=_HIGHEST_PORT)
@@ -89,10 +89,10 @@ class RedisSettings(_Facts):
 
 
 class CachePolicy(_Facts):
-    """What becomes of cached keys when the database jumps in time, beside what the profile knows of the application's.
+    """What happens to cached keys after a recovery, in addition to what the profile declares.
 
-    `sessions`: whether everybody signs in again. `drop` and `keep` are patterns like `acme:*` of other programs' keys;
-    they win over what is declared, but a pattern of revoked tokens is never dropped.
+    `sessions`: whether all users sign in again. `drop` and `keep` are patterns like `acme:*` of other programs' keys;
+    they override the profile, but a pattern of revoked tokens is never dropped.
     """
 
     sessions: SessionPolicy = "drop-sessions"
@@ -102,13 +102,13 @@ class CachePolicy(_Facts):
 
     @property
     def revocations(self) -> tuple[str, ...]:
-        """Patterns of what says that a token or a credential was revoked, the shortest first."""
+        """Patterns of keys that record revoked tokens or credentials, the shortest first."""
         revoked = (one.pattern for one in self.patterns if one.purpose is KeyPurpose.REVOCATION)
         return tuple(sorted(revoked, key=len))
 
 
 class Retain(_Facts):
-    """How long Object Lock keeps what is stored, from then on. In compliance mode nobody at all can shorten it."""
+    """How long Object Lock protects an object after it was stored. In compliance mode nobody can shorten it."""
 
     period: timedelta = Field(ge=timedelta(minutes=1))
     mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
@@ -118,19 +118,19 @@ class Retain(_Facts):
         return f"{self.period / timedelta(days=1):g} days, {self.mode.lower()}"
 
 
-# What the keys of the store are for on this host.
+# What the access keys on this host are for.
 StorePurpose = Literal["everything", "write", "prove", "prune"]
 
 
 class StoreSettings(_Facts):
-    """Where backups live. Without keys of its own, boto3's standard credential chain is used.
+    """The store. Without access keys, boto3's default credential chain is used.
 
-    `age_recipients` are age public keys: with any, every object is encrypted before it leaves.
-    `age_identity_file` holds the private key and is needed for reading only.
+    `age_recipients`: age public keys; with any, every object is encrypted before it is sent.
+    `age_identity_file`: the private key; needed only for reading.
     `signing_key_file`: minisign's secret key; with it every document is signed. `trusted_keys`: public keys, or files
-    of such; with any, what none of them has signed is refused.
-    `seen_file`: this machine's note of the newest that it has seen in the store.
-    `retain`: Object Lock that we set; None: none. `purpose`: what the store's keys are for on this host.
+    of them; with any, documents that none of them signed are refused.
+    `seen_file`: this machine's record of the newest state that it has seen in the store.
+    `retain`: the Object Lock that we set; None: none. `purpose`: what the access keys on this host are for.
     """
 
     bucket: str | None = None
@@ -149,7 +149,7 @@ class StoreSettings(_Facts):
 
     @property
     def public_endpoint(self) -> str:
-        """The endpoint's address without a user or password that somebody wrote into it."""
+        """The endpoint's URL without user and password."""
         return without_credentials(self.endpoint_url or "")
 
     def describe(self) -> str:
@@ -160,11 +160,11 @@ class StoreSettings(_Facts):
 
 
 class RetentionPolicy(_Facts):
-    """How much is kept of every database and of every cluster.
+    """What is kept of every database and of every cluster.
 
-    `window`: every moment from so long ago until now stays recoverable (guide: 7 days), and every backup in it stays.
-    The counts keep the newest backups, and the best one of as many days, weeks (ISO), months and years that have any,
-    in UTC. A backup that is being taken may rest on one a day old, so no window is shorter than that.
+    `window`: every moment since so long ago stays recoverable (guide: 7 days), and every backup in it is kept.
+    The counts keep the newest backups, and the best one of each of so many days, weeks (ISO), months and years that
+    have any, in UTC. A backup that is being taken may depend on one that is a day old, so the window is never shorter.
     """
 
     last: int = Field(3, ge=1)
@@ -182,10 +182,10 @@ class RetentionPolicy(_Facts):
 
 
 class AlertSettings(_Facts):
-    """Channels in apprise's notation, by the mildest severity they hear of, and the dead-man heartbeat.
+    """Alert channels as apprise URLs, by severity, and the external monitor.
 
-    `urls` hear everything, `urls_warning` warnings and critical alerts, `urls_critical` critical ones alone. An alert
-    that stays open is sent again after `repeat`.
+    `urls` receive everything, `urls_warning` warnings and critical alerts, `urls_critical` critical ones only. An open
+    alert is sent again after `repeat`.
     """
 
     urls: tuple[SecretStr, ...] = ()
@@ -195,9 +195,9 @@ class AlertSettings(_Facts):
     heartbeat_url: SecretStr | None = None
 
     def describe(self) -> str:
-        """How many channels hear what, without an address."""
+        """The number of channels by severity, without URLs."""
         counts = {"all": self.urls, "warning and worse": self.urls_warning, "critical": self.urls_critical}
-        return ", ".join(f"{len(urls)} for {words}" for words, urls in counts.items() if urls) or "nobody is told"
+        return ", ".join(f"{len(urls)} for {words}" for words, urls in counts.items() if urls) or "no channels"
 
 
 def full_name(environment: str, database: str | None) -> str:
@@ -206,12 +206,12 @@ def full_name(environment: str, database: str | None) -> str:
 
 
 class Settings(_Facts):
-    """Everything tmi_ops is told. Secrets never show in its repr.
+    """All settings. Secrets never show in its repr.
 
-    `database`: its name in tmi-ops.toml, where it is another database of the environment's cluster than its own.
-    `variables`: what all this was read from; None where it was made otherwise. Holds secrets.
-    `redis`: None where nobody has said that TMI has a cache; one that merely listens on Redis's port is not TMI's.
-    `copy_libraries`: what servers over restored files load when they start (shared_preload_libraries).
+    `database`: its name in tmi-ops.toml, if it is a further database of the environment's cluster.
+    `variables`: what the settings were read from; None if they were made otherwise. Contains secrets.
+    `redis`: None if no variable names a cache; a server that merely listens on Redis's port is not TMI's.
+    `copy_libraries`: what servers on restored files load when they start (shared_preload_libraries).
     """
 
     environment: str
@@ -236,6 +236,5 @@ class Settings(_Facts):
 
     @property
     def own_folder(self) -> str:
-        """Below the environment's part of the store: where lies what is known of this database alone, beside its
-        cluster's base backups, WAL and logical backups."""
+        """The folder of records about this database alone, in the environment's part of the store."""
         return f"databases/{self.database}/" if self.database else ""

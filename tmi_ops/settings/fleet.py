@@ -1,6 +1,6 @@
 """`tmi-ops.toml`: several environments, and several databases of one cluster, in one file.
 
-    [defaults]                                    # for each environment that does not say otherwise
+    [defaults]                                    # for each environment that does not override them
     TMI_OPS_S3_BUCKET = "backups"
 
     [environments.production]                     # chosen as `-e production`
@@ -10,8 +10,8 @@
     [environments.production.databases.billing]   # of the same cluster; chosen as `-e production/billing`
     TMI_OPS_PROFILE = "none"
 
-Settings have the names of the variables. What holds a secret is named by NAME_FILE, a file, or NAME_ENV, a variable of
-the process. An environment's `.env` files beside this file add to what it says of it and win over it.
+Settings have the names of the variables. A secret is given by NAME_FILE, a file that contains it, or NAME_ENV, a
+variable of the process. The environment's `.env` files in the same directory add to this file and override it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError, first_line
 from tmi_ops.settings.facts import full_name
 from tmi_ops.settings.names import is_known, nearest_name, refuse_secret
@@ -34,7 +35,7 @@ FILE = "tmi-ops.toml"
 VARIABLE = "TMI_OPS_CONFIG"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
 _LONGEST_BYTES = 10_000_000
-# One cluster has one address and one place in the store, whichever of its databases is meant.
+# The same for all databases of a cluster.
 _OF_THE_CLUSTER = ("POSTGRES_HOST", "POSTGRES_PORT", "TMI_DATABASE_URL", "TMI_OPS_S3_")
 _OF_THE_PROCESS = ("TMI_ENV", VARIABLE, "TMI_OPS_RUN_ID", "TMI_OPS_UI_HOSTS")
 _PAGE = "see docs/fleet.md"
@@ -42,12 +43,12 @@ _PAGE = "see docs/fleet.md"
 
 @dataclass(frozen=True)
 class Declared:
-    """One database that is protected, as declared.
+    """A protected database, as declared.
 
     Attributes:
-        environment: whose part of the store, base backups and WAL it shares.
-        database: its name beside the environment's own database; None: it is that one.
-        file: where it is declared, for messages; relative paths are taken from its folder.
+        environment: the environment whose part of the store, base backups and WAL it shares.
+        database: its name, if it is a further database; None: it is the environment's own.
+        file: where it is declared, for messages; relative paths start from its directory.
         layers: variables and references as written: the environment's, then the database's.
     """
 
@@ -70,7 +71,7 @@ class Declared:
 
         Args:
             process: the variables that NAME_ENV refers to.
-            secrets: follow references; without, what they stand for is left out.
+            secrets: follow references; False leaves out what they refer to.
 
         Raises:
             SettingsError: a file cannot be read, or a variable is not set.
@@ -99,33 +100,34 @@ class Declared:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SettingsError(
                 f"{path}, which {self.file.name} names for {self.name}, cannot be read: {reason}.",
-                hint="give this user the right to read it, or correct the path",
+                hint="make the file readable for this account, or correct the path",
+                code=Code.SETTINGS_FILE,
             ) from None
 
     def _variable(self, name: str, variable: str, process: Mapping[str, str]) -> str:
         if variable not in process:
             raise SettingsError(
                 f"The variable {variable} is not set; {self.file.name} names it as {name} of {self.name}.",
-                hint=f"set {variable} in the process that reads it, or name another one",
+                hint=f"set {variable} in the environment of this process, or name another one",
             )
         return process[variable]
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Everything that one file declares, by name, in the file's order."""
+    """What a file declares, by name, in the file's order."""
 
     file: Path
     members: Mapping[str, Declared]
 
     def choose(self, name: str | None) -> Declared:
-        """The one that is meant.
+        """The environment or database of this name.
 
         Args:
-            name: as given by `-e` or TMI_ENV; None: nothing was said.
+            name: as given by `-e` or TMI_ENV; None: neither was given.
 
         Raises:
-            SettingsError: there is none of this name, or several and nothing was said. It names those that there are.
+            SettingsError: there is none of this name, or there are several and no name. The error lists them.
         """
         if name is None and len(self.members) == 1:
             return next(iter(self.members.values()))
@@ -134,22 +136,24 @@ class Fleet:
         there = _listed(self.members)
         if name is None:
             raise SettingsError(
-                f"{self.file.name} names {len(self.members)}: {there}.",
-                detail="Nothing was done.",
-                hint="choose one: `tmi-ops -e NAME ...`, or TMI_ENV=NAME; `tmi-ops status --all` shows them all",
+                f"{self.file.name} has {len(self.members)} environments and databases: {there}.",
+                hint="choose one with `tmi-ops -e NAME ...` or TMI_ENV=NAME; `tmi-ops status --all` shows all of them",
+                code=Code.ENVIRONMENT,
             )
         near = difflib.get_close_matches(name, self.members, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(
-            f"{self.file.name} names no {name!r}.{hint}", hint=f"choose one of {there} with -e or TMI_ENV"
+            f"{self.file.name} does not have {name!r}.{hint}",
+            hint=f"choose one of {there} with `-e` or TMI_ENV",
+            code=Code.ENVIRONMENT,
         )
 
 
 def find_fleet(process: Mapping[str, str], directory: Path) -> Fleet | None:
-    """What TMI_OPS_CONFIG names, else `tmi-ops.toml` in the directory; None: there is no such file.
+    """The file that TMI_OPS_CONFIG names, or `tmi-ops.toml` in the directory; None: there is none.
 
     Raises:
-        SettingsError: the file that is named is absent, or it is not what such a file can be.
+        SettingsError: the named file does not exist, or the file is malformed.
     """
     named = process.get(VARIABLE)
     file = directory / named if named else directory / FILE
@@ -159,27 +163,33 @@ def find_fleet(process: Mapping[str, str], directory: Path) -> Fleet | None:
         if not named:
             return None
         raise SettingsError(
-            f"{VARIABLE} names {file}, which cannot be read: {error.strerror}.", hint=f"correct {VARIABLE}"
+            f"{VARIABLE} names {file}, which cannot be read: {error.strerror}.",
+            hint=f"correct {VARIABLE}",
+            code=Code.SETTINGS_FILE,
         ) from None
     return _read(file.absolute(), state.st_mtime_ns, state.st_size)
 
 
 @functools.lru_cache(maxsize=8)
 def _read(file: Path, _changed_ns: int, _size: int) -> Fleet:
-    """A daemon asks for it at every look of every sensor, and it has not changed."""
+    """Cached, because a daemon reads it at every tick of every sensor."""
     try:
         with file.open("rb") as opened:
             text = opened.read(_LONGEST_BYTES).decode()
         return fleet_of(tomllib.loads(text), file)
     except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}.", hint="make it readable") from None
+        raise SettingsError(
+            f"{file} cannot be read: {error.strerror}.",
+            hint="make it readable for this account",
+            code=Code.SETTINGS_FILE,
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = first_line(error) if isinstance(error, tomllib.TOMLDecodeError) else "its bytes are no text"
-        raise SettingsError(f"{file} is not TOML: {why}.", hint=_PAGE) from None
+        why = first_line(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8 text"
+        raise SettingsError(f"{file} is not valid TOML: {why}.", hint=_PAGE, code=Code.SETTINGS_FILE) from None
 
 
 def fleet_of(said: Mapping[str, Any], file: Path) -> Fleet:
-    """Raises SettingsError: the file says what no such file can say."""
+    """Raises SettingsError: the file has something that is not allowed in it."""
     _only(said, ("defaults", "environments"), "the file", file)
     defaults = _settings(_table(said.get("defaults", {}), "defaults", file), "defaults", file)
     members: dict[str, Declared] = {}
@@ -187,12 +197,12 @@ def fleet_of(said: Mapping[str, Any], file: Path) -> Fleet:
         for one in _declared(environment, _table(table, environment, file), defaults, file):
             members[one.name] = one
     if not members:
-        raise SettingsError(f"{file.name} names no environment.", hint=f"add one; {_PAGE}")
+        raise SettingsError(f"{file.name} has no environment.", hint=f"add one; {_PAGE}")
     return Fleet(file, members)
 
 
 def declare(name: str, settings: Mapping[str, Any], file: Path) -> Declared:
-    """One environment, declared elsewhere than in a file of ours.
+    """One environment, declared elsewhere than in tmi-ops.toml.
 
     Raises:
         SettingsError: as `fleet_of`.
@@ -202,7 +212,7 @@ def declare(name: str, settings: Mapping[str, Any], file: Path) -> Declared:
 
 
 def reference_of(name: str) -> tuple[str, Literal["file", "env"] | None]:
-    """The variable that a name stands for, and where its value is; None: the name is the variable's own."""
+    """The variable that a name refers to, and where its value is; None: the name is the variable itself."""
     if not is_known(name) or name.startswith("TMI_OPS_ROLE_"):
         for suffix, how in (("_FILE", "file"), ("_ENV", "env")):
             if name.endswith(suffix) and is_known(name.removesuffix(suffix)):
@@ -227,22 +237,22 @@ def _declared(
         for variable in layer:
             if variable.startswith(_OF_THE_CLUSTER):
                 raise SettingsError(
-                    f"{file.name} says {variable} of {name}, a database of the cluster of {environment}, which has "
-                    "one address and one place in the store.",
-                    hint=f"say it of {environment}, or make an environment of its own of {database}",
+                    f"{file.name} sets {variable} for {name}, a database in the cluster of {environment}; the "
+                    "databases of a cluster share its address and its place in the store.",
+                    hint=f"set it for {environment}, or make {database} an environment of its own",
                 )
         twin = seen.setdefault(layer["POSTGRES_DB"], name)
         if twin != name or layer["POSTGRES_DB"] == settings.get("POSTGRES_DB"):
             other = twin if twin != name else environment
             raise SettingsError(
-                f"{file.name} names the database {layer['POSTGRES_DB']} twice: as {other} and as {name}.",
-                hint="take one of them away",
+                f"{file.name} has the database {layer['POSTGRES_DB']} twice: as {other} and as {name}.",
+                hint="remove one of them",
             )
         yield Declared(environment, database, file, (settings, layer))
 
 
 def _settings(table: Mapping[str, Any], whose: str, file: Path) -> dict[str, str]:
-    """Raises SettingsError: a name is no setting, a value is none, or a secret stands there in the clear."""
+    """Raises SettingsError: a name or a value is not a setting, or a secret is in the clear."""
     found: dict[str, str] = {}
     said: dict[str, str] = {}
     for name, value in table.items():
@@ -250,10 +260,10 @@ def _settings(table: Mapping[str, Any], whose: str, file: Path) -> dict[str, str
         if not is_known(variable) or variable in _OF_THE_PROCESS:
             near = nearest_name(name)
             hint = f" Did you mean {near}?" if near and near not in _OF_THE_PROCESS else ""
-            raise SettingsError(f"{file.name} says {name} of {whose}, which is no setting.{hint}", hint=_PAGE)
+            raise SettingsError(f"{file.name} sets {name} for {whose}, which is not a setting.{hint}", hint=_PAGE)
         if variable in said:
             raise SettingsError(
-                f"{file.name} says both {said[variable]} and {name} of {whose}.", hint="take one of them away"
+                f"{file.name} sets both {said[variable]} and {name} for {whose}.", hint="remove one of them"
             )
         said[variable] = name
         found[name] = _text(name, value, whose, file)
@@ -270,7 +280,7 @@ def _text(name: str, value: Any, whose: str, file: Path) -> str:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return " ".join(value)
     raise SettingsError(
-        f"{file.name} says of {name} of {whose} what is neither text, a number, true, false nor a list of texts.",
+        f"{name} of {whose} in {file.name} is not a string, a number, true, false or a list of strings.",
         hint=f'write it as {name} = "..."',
     )
 
@@ -278,23 +288,23 @@ def _text(name: str, value: Any, whose: str, file: Path) -> str:
 def _table(value: Any, name: str, file: Path) -> Mapping[str, Any]:
     if isinstance(value, dict):
         return value
-    raise SettingsError(f"{name} in {file.name} is no table.", hint=_PAGE)
+    raise SettingsError(f"{name} in {file.name} is not a table.", hint=_PAGE)
 
 
 def _only(said: Mapping[str, Any], known: tuple[str, ...], where: str, file: Path) -> None:
     strange = next((name for name in said if name not in known), None)
     if strange is not None:
         raise SettingsError(
-            f"{strange} has no meaning in {where} {file.name}.",
-            hint=f"settings stand below [defaults] and [environments.NAME]; {_PAGE}",
+            f"{strange} is not allowed in {where} {file.name}.",
+            hint=f"put settings into [defaults] or [environments.NAME]; {_PAGE}",
         )
 
 
 def _named(name: str, file: Path) -> None:
     if not _NAME.fullmatch(name):
         raise SettingsError(
-            f"{file.name} gives an impossible name: {name!r}.",
-            hint="use letters, digits and single _ between them, beginning with a letter",
+            f"{name!r} in {file.name} is not a valid name.",
+            hint="use letters, digits and single underscores between them, and start with a letter",
         )
 
 

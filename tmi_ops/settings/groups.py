@@ -1,4 +1,4 @@
-"""Variables -> one group of settings each: PostgreSQL, Redis and its policy, the store, objectives, retention."""
+"""Reads each group of settings from variables: PostgreSQL, Redis and its policy, the store, objectives, retention."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.profile import Profile
 from tmi_ops.settings.durations import duration_of
@@ -26,7 +27,7 @@ WINDOW = "TMI_OPS_RECOVERY_WINDOW"
 CACHE = "TMI_OPS_CACHE_"
 RETAIN = "TMI_OPS_RETAIN"
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
-# Which variable says which field.
+# The variable of each field.
 POSTGRES_VARIABLES = {
     "host": "POSTGRES_HOST",
     "port": "POSTGRES_PORT",
@@ -56,7 +57,7 @@ STORE_VARIABLES = {
 
 
 def postgres_from(values: Mapping[str, str]) -> PostgresSettings:
-    """How TMI's database is reached: TMI_DATABASE_URL, each part of it overruled by its POSTGRES_* variable."""
+    """The database connection: TMI_DATABASE_URL, each part of it overridden by its POSTGRES_* variable."""
     fields = _from_url(values["TMI_DATABASE_URL"]) if values.get("TMI_DATABASE_URL") else {}
     fields |= _present(values, POSTGRES_VARIABLES)
     return PostgresSettings.model_validate(fields)
@@ -66,14 +67,14 @@ def _from_url(url: str) -> dict[str, str]:
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql"):
         raise SettingsError(
-            "TMI_DATABASE_URL is not a PostgreSQL address.",
+            "TMI_DATABASE_URL is not a PostgreSQL URL.",
             hint="write it as postgresql://user:password@host:port/database?sslmode=require",
         )
     try:
         port = parts.port
     except ValueError:
         raise SettingsError(
-            "TMI_DATABASE_URL names an impossible port.",
+            "TMI_DATABASE_URL has an invalid port.",
             hint="write it as postgresql://user:password@host:5432/database",
         ) from None
     query = parse_qs(parts.query)
@@ -90,9 +91,9 @@ def _from_url(url: str) -> dict[str, str]:
 
 
 def redis_from(values: Mapping[str, str]) -> RedisSettings | None:
-    """How TMI's cache is reached; REDIS_* wins over the server's own TMI_REDIS_*, and both over TMI_REDIS_URL.
+    """The cache connection: REDIS_* overrides the server's own TMI_REDIS_*, and both override TMI_REDIS_URL.
 
-    None: no variable says anything of a cache.
+    None: no variable is set.
     """
     fields = _from_redis_url(values["TMI_REDIS_URL"]) if values.get("TMI_REDIS_URL") else {}
     for names in (TMI_REDIS_VARIABLES, REDIS_VARIABLES):
@@ -102,7 +103,7 @@ def redis_from(values: Mapping[str, str]) -> RedisSettings | None:
 
 def _from_redis_url(url: str) -> dict[str, str]:
     malformed = SettingsError(
-        "TMI_REDIS_URL is not a Redis address.",
+        "TMI_REDIS_URL is not a Redis URL.",
         hint="write it as redis://:password@host:6379/0, or rediss:// for TLS",
     )
     parts = urlsplit(url)
@@ -124,7 +125,7 @@ def _from_redis_url(url: str) -> dict[str, str]:
 
 
 def cache_policy_from(values: Mapping[str, str], profile: Profile) -> CachePolicy:
-    """What becomes of cached keys when the database jumps in time."""
+    """What happens to cached keys after a recovery of the database."""
     fields: dict[str, object] = dict(_present(values, {"sessions": "TMI_OPS_CACHE_SESSIONS"}))
     fields["drop"], fields["keep"] = (_words(values.get(f"{CACHE}{name}")) for name in ("DROP", "KEEP"))
     fields["patterns"] = profile.cache
@@ -132,7 +133,7 @@ def cache_policy_from(values: Mapping[str, str], profile: Profile) -> CachePolic
 
 
 def store_from(values: Mapping[str, str], home: Path, environment: str) -> StoreSettings:
-    """Where backups live, for whom they are encrypted, and who signs them."""
+    """The store, its encryption and its signatures."""
     fields: dict[str, object] = dict(_present(values, STORE_VARIABLES))
     fields["prefix"] = _prefix(str(fields.get("prefix", "tmi-ops")))
     fields["age_recipients"] = _words(values.get("TMI_OPS_AGE_RECIPIENTS"))
@@ -144,16 +145,16 @@ def store_from(values: Mapping[str, str], home: Path, environment: str) -> Store
 
 
 def _prefix(text: str) -> str:
-    """Without slashes around it.
+    """The prefix without leading and trailing slashes.
 
     Raises:
-        SettingsError: it has an empty part, which some S3 servers drop and others keep: what is stored under it would
-            not be found again.
+        SettingsError: it has an empty part, which some S3 servers drop and others keep, so that objects would not be
+            found again.
     """
     prefix = text.strip("/")
     if "//" in prefix:
         raise SettingsError(
-            f"TMI_OPS_S3_PREFIX has an empty part: {prefix!r}. S3 servers do not agree on what that means.",
+            f"TMI_OPS_S3_PREFIX has an empty part: {prefix!r}. S3 servers disagree on what that means.",
             hint=f"set TMI_OPS_S3_PREFIX to {re.sub('/+', '/', prefix)!r}",
         )
     return prefix
@@ -163,7 +164,7 @@ def retain_of(text: str) -> Retain:
     """`30d`, `30d governance` or `30d|compliance`.
 
     Raises:
-        SettingsError: it is none of that.
+        SettingsError: it is malformed.
     """
     period, *modes = _words(text.replace("|", " "))
     mode = modes[0].upper() if modes else "GOVERNANCE"
@@ -175,10 +176,10 @@ def retain_of(text: str) -> Retain:
 
 
 def objectives_from(environment: str, values: Mapping[str, str]) -> Objectives:
-    """What the environment promises: the guide's, or what TMI_OPS_RPO and TMI_OPS_RTO say.
+    """The environment's objectives: the guide's, or TMI_OPS_RPO and TMI_OPS_RTO.
 
     Raises:
-        SettingsError: the environment is not known and declares no objectives, or one is malformed.
+        SettingsError: the environment is unknown and declares no objectives, or one is malformed.
     """
     given = {
         name: duration_of(f"TMI_OPS_{name.upper()}", values[f"TMI_OPS_{name.upper()}"])
@@ -188,9 +189,10 @@ def objectives_from(environment: str, values: Mapping[str, str]) -> Objectives:
     known = OBJECTIVES.get(environment)
     if known is None and len(given) < 2:
         raise SettingsError(
-            f"TMI_ENV names an unknown environment: {environment!r}.",
-            hint=f"use one of {', '.join(OBJECTIVES)}, or declare your own by setting TMI_OPS_RPO and "
+            f"{environment!r} is an unknown environment.",
+            hint=f"set TMI_ENV to one of {', '.join(OBJECTIVES)}, or declare your own by setting TMI_OPS_RPO and "
             f"TMI_OPS_RTO (for example 1h and 2h) in .env.{environment}",
+            code=Code.ENVIRONMENT,
         )
     if known is None:
         return Objectives(**given)
@@ -198,7 +200,7 @@ def objectives_from(environment: str, values: Mapping[str, str]) -> Objectives:
 
 
 def retention_from(values: Mapping[str, str]) -> RetentionPolicy:
-    """How much is kept: the guide's seven days, or what TMI_OPS_KEEP_* and TMI_OPS_RECOVERY_WINDOW say."""
+    """The retention policy: the guide's seven days, or TMI_OPS_KEEP_* and TMI_OPS_RECOVERY_WINDOW."""
     counts = ("last", "daily", "weekly", "monthly", "yearly")
     fields: dict[str, object] = dict(_present(values, {name: f"{KEEP}{name.upper()}" for name in counts}))
     if values.get(WINDOW):
@@ -207,7 +209,7 @@ def retention_from(values: Mapping[str, str]) -> RetentionPolicy:
 
 
 def _words(text: str | None) -> tuple[str, ...]:
-    """What is separated by commas or spaces."""
+    """Split at commas and spaces."""
     return tuple(word for word in re.split(r"[,\s]+", text or "") if word)
 
 

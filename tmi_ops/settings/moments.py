@@ -1,7 +1,7 @@
-"""A moment as people and programs write it, ours included: the one place that reads any.
+"""Reads a moment as people and programs write it, and as our own screens show it.
 
-A local time may exist twice (clocks are put back) or never (they are put forward); then both readings are told and none
-is taken. A time without a zone says whose zone it was given.
+A local time exists twice when clocks are put back, and never when they are put forward; both are refused, and the error
+shows both readings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from tmi_ops.settings.durations import parse_duration
 
 _AGO = re.compile(r"(.+?)\s+ago", re.IGNORECASE)
-# As screens of ours show it: `2026-11-27 18:06:45 UTC (5 min ago)`.
+# As our screens show it: `2026-11-27 18:06:45 UTC (5 min ago)`.
 _ASIDE = re.compile(r"\s*\([^()]*\)$")
 _NAMED_ZONE = re.compile(r"(.*[\d.])\s*([A-Za-z][A-Za-z0-9_+/-]*)")
 _UTC = ("utc", "gmt", "z", "zulu")
@@ -23,7 +23,7 @@ EXAMPLES = "'2026-11-24 03:44:13 UTC', '2026-11-24 03:44:13+00' or '15m ago'"
 
 @dataclass(frozen=True)
 class Moment:
-    """`at` is aware, in UTC. `zone` is what a time without one was given, in words; empty: it had one."""
+    """`at` is aware, in UTC. `zone`: the zone that was assumed, in words; empty if the text has one."""
 
     at: datetime
     zone: str = ""
@@ -34,11 +34,11 @@ def read_moment(text: str, *, now: datetime | None = None, zone: tzinfo | None =
     `15m ago`, `now`.
 
     Args:
-        now: what `ago` counts from, and the future begins with; None: this machine's clock.
-        zone: of times without one; None: this machine's.
+        now: what `ago` counts from; a later time is in the future. None: this machine's clock.
+        zone: the zone of times without one; None: this machine's.
 
     Raises:
-        ValueError: it is no such moment, lies in the future, or is a local time that exists twice or never.
+        ValueError: it is malformed, in the future, or a local time that exists twice or never.
     """
     now = datetime.now(UTC) if now is None else now
     words = _ASIDE.sub("", text.strip())
@@ -48,7 +48,7 @@ def read_moment(text: str, *, now: datetime | None = None, zone: tzinfo | None =
         return Moment((now - parse_duration(match[1])).astimezone(UTC))
     found = _written(text, words, zone)
     if found.at > now:
-        raise ValueError(f"{text!r} lies in the future ({_utc(found.at)})")
+        raise ValueError(f"{text!r} is in the future ({_utc(found.at)})")
     return found
 
 
@@ -78,11 +78,11 @@ def _zone_of(text: str, name: str) -> tzinfo:
             return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         pass
-    raise ValueError(f"{text!r} names a time zone that is not known here: write UTC, an offset (+02), or Europe/Berlin")
+    raise ValueError(f"{text!r} has an unknown time zone: write UTC, an offset (+02), or a name such as Europe/Berlin")
 
 
 def _once(text: str, local: datetime, zone: tzinfo | None) -> datetime:
-    """The moment of a local time, where there is exactly one."""
+    """The moment of a local time, if there is exactly one."""
     readings = [_at(local, fold, zone) for fold in (0, 1)]
     if readings[0] == readings[1]:
         return readings[0]

@@ -1,4 +1,4 @@
-"""The variables tmi_ops knows, and those that look like one and are none: nobody reads TMI_OPS_RETIAN."""
+"""The variables that tmi_ops reads, and those that look like one but are not, such as TMI_OPS_RETIAN."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings.alerting import ALERT_VARIABLES
 from tmi_ops.settings.facts import AlertSettings, PostgresSettings, RedisSettings, StoreSettings
@@ -41,13 +42,13 @@ KNOWN = frozenset(
         *(f"TMI_OPS_{part}" for part in ("MAINTENANCE_WINDOW", "AUTOMATION", "TIMEZONE", "UI_HOSTS")),
         *(f"TMI_OPS_{part}" for part in ("APP_ROLE", "APP_HEALTH_URL", "STOP_HOOK", "START_HOOK", "CONNECT_HOOK")),
         *LOGINS,
-        # Written for the runs' own processes.
+        # Set for the processes of runs.
         "TMI_OPS_RUN_ID",
     }
 )
-# What names a probe or a role behind it, which only the health and access rooms know.
+# A probe or a role follows, which only the health and access rooms know.
 OPEN_ENDED = ("TMI_OPS_HEALTH_", "TMI_OPS_ROLE_NAME_", "TMI_OPS_ROLE_PASSWORD_")
-# Those whose field is a SecretStr, and the passwords of purposes.
+# The fields of type SecretStr, and the passwords of purposes.
 SECRETS = frozenset(
     {
         *(
@@ -63,14 +64,14 @@ _PASSWORD_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 # Not read by this program: the tests', and the sample reverse proxy's.
 _OURS_TOO = tuple(f"{PREFIX}{word}" for word in ("TEST_", "LOOK", "OPERATE"))
 _SHARED_PREFIXES = ("POSTGRES_", "REDIS_", "TMI_")
-# Likeness, 0 to 1, of what follows the prefix. Other programs own names with the shared prefixes too: there only what
-# is nearly one of ours is taken for a slip.
+# Similarity, 0 to 1, of what follows the prefix. Other programs use the shared prefixes, too, so only a close match
+# counts as a misspelling there.
 _NEAR, _NEARLY = 0.6, 0.75
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A variable that nothing reads. `meant`: the known name it most resembles; None: none is near."""
+    """A variable that nothing reads. `meant`: the most similar setting; None: none is similar."""
 
     name: str
     meant: str | None
@@ -81,29 +82,30 @@ class Unread:
 
 
 def unread_names(names: Iterable[str]) -> tuple[Unread, ...]:
-    """Those of the variables that a person wrote for us and nothing reads, by name."""
+    """The variables that look like settings but are not, by name."""
     found = (_unread(name) for name in sorted(names))
     return tuple(item for item in found if item is not None)
 
 
 def is_known(name: str) -> bool:
-    """Whether it is one of ours."""
+    """Whether it is a setting."""
     return name in KNOWN or name.startswith(OPEN_ENDED)
 
 
 def nearest_name(name: str) -> str | None:
-    """The setting that a misspelt one most resembles; None: none is near."""
+    """The setting most similar to a misspelt one; None: none is similar."""
     near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=_NEARLY)
     return near[0] if near else None
 
 
 def refuse_secret(name: str, value: str, where: str) -> None:
-    """Raises SettingsError: this value is a secret, which must not stand in a file that is shared."""
+    """Raises SettingsError: this value is a secret, which must not be in a file that is shared."""
     if name in SECRETS or name.startswith("TMI_OPS_ROLE_PASSWORD_") or _PASSWORD_IN_URL.search(value):
         raise SettingsError(
-            f"{where} holds {name} in the clear; such a file is copied, sent and kept in version control.",
-            hint=f'name a file that holds it: {name}_FILE = "...", or a variable of the process: '
-            f'{name}_ENV = "..."; then replace the secret, which others may have read',
+            f"{where} contains {name} in the clear; such a file is copied, sent and kept in version control.",
+            hint=f'name a file that contains it with {name}_FILE = "...", or an environment variable with '
+            f'{name}_ENV = "...", then replace the secret, because others may have read it',
+            code=Code.SECRET_IN_CLEAR,
         )
 
 

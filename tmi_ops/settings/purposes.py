@@ -1,5 +1,5 @@
-"""What tmi_ops logs in for: the declared table. An environment may name a role for each purpose, else POSTGRES_USER
-does it.
+"""The purposes that tmi_ops connects for, each with its rights. An environment can name a role for each; the default is
+POSTGRES_USER.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings.facts import PostgresSettings
 
 
 class Purpose(StrEnum):
-    """Why a session is opened; in capitals also how variables name it."""
+    """What a session is for; in capitals it is part of variable names."""
 
     OWNER = "owner"
     BACKUP = "backup"
@@ -37,16 +38,16 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class Rights:
-    """What a role may do on the server; nothing else than this.
+    """What a role may do on the server, and nothing else.
 
     Attributes:
-        owns: the database, its schema and everything in it.
-        replication: the attribute REPLICATION.
-        reads_all: every row and sequence: pg_read_all_data, before PostgreSQL 14 SELECT on each.
-        own_schema: a schema of ours that it makes and owns.
-        createdb: the attribute CREATEDB.
-        member_of: predefined roles whose rights it has.
-        in_words: what no attribute or membership says.
+        owns: it owns the database, its schema and everything in it.
+        replication: it has the attribute REPLICATION.
+        reads_all: it reads every row and sequence: pg_read_all_data, before PostgreSQL 14 SELECT on each.
+        own_schema: a schema that it creates and owns.
+        createdb: it has the attribute CREATEDB.
+        member_of: predefined roles that it is a member of.
+        in_words: rights that are not an attribute or a membership.
     """
 
     owns: bool = False
@@ -58,12 +59,12 @@ class Rights:
     in_words: str = ""
 
     def words(self) -> str:
-        """As documentation and advice say it."""
+        """For documentation and advice."""
         said = [
-            "owns the database and its tables" if self.owns else "",
+            "ownership of the database and its tables" if self.owns else "",
             "REPLICATION" if self.replication else "",
-            f"{READS_ALL} (before 14 SELECT on tables)" if self.reads_all else "",
-            f"the schema {self.own_schema}, made and owned by it" if self.own_schema else "",
+            f"{READS_ALL} (before PostgreSQL 14: SELECT on all tables)" if self.reads_all else "",
+            f"ownership of the schema {self.own_schema}, which it creates" if self.own_schema else "",
             "CREATEDB" if self.createdb else "",
             *self.member_of,
             self.in_words,
@@ -73,13 +74,13 @@ class Rights:
 
 @dataclass(frozen=True)
 class Need:
-    """What a purpose needs, and no more.
+    """What a purpose needs.
 
     Attributes:
-        does: what it is for.
-        rights: what `tmi-ops roles` gives its role, and what plans and the doctor ask for.
-        role: the declared role of `tmi-ops roles` that has them; empty: an administrator, as only one has them.
-        falls_back: the purpose whose role does it where none is named; None: POSTGRES_USER.
+        does: what its role does, as a predicate.
+        rights: what `tmi-ops roles` grants to its role, and what plans and the doctor check.
+        role: the declared role of `tmi-ops roles` that has them; empty: only an administrator has them.
+        falls_back: the purpose whose role is used if none is named; None: POSTGRES_USER.
     """
 
     does: str
@@ -91,19 +92,19 @@ class Need:
 PREFIX = "TMI_OPS_"
 READS_ALL = "pg_read_all_data"
 PURPOSES: Mapping[Purpose, Need] = {
-    Purpose.OWNER: Need("migrates the schema, does its upkeep", Rights(owns=True), "owner"),
-    Purpose.BACKUP: Need("takes backups, proves them, drills", Rights(replication=True, reads_all=True), "backup"),
+    Purpose.OWNER: Need("migrates and maintains the schema", Rights(owns=True), "owner"),
+    Purpose.BACKUP: Need("takes and verifies backups, runs drills", Rights(replication=True, reads_all=True), "backup"),
     Purpose.RECEIVER: Need("receives WAL", Rights(replication=True), "backup", Purpose.BACKUP),
-    Purpose.HEARTBEAT: Need("writes beats", Rights(own_schema="tmi_ops"), "owner", Purpose.OWNER),
-    Purpose.MONITOR: Need("reads statistics and how far WAL is", Rights(member_of=("pg_monitor",)), "monitor"),
+    Purpose.HEARTBEAT: Need("writes heartbeats", Rights(own_schema="tmi_ops"), "owner", Purpose.OWNER),
+    Purpose.MONITOR: Need("reads statistics and WAL positions", Rights(member_of=("pg_monitor",)), "monitor"),
     Purpose.RESTORER: Need("restores into a new database", Rights(createdb=True), ""),
     Purpose.RUNBOOK: Need(
-        "fences the application, exchanges databases, brings rows back",
+        "locks the application out, replaces databases, restores rows",
         Rights(
             owns=True,
             createdb=True,
             member_of=("pg_signal_backend",),
-            in_words="of roles and properties a superuser's",
+            in_words="superuser to restore roles and database properties",
         ),
         "",
     ),
@@ -116,7 +117,7 @@ LOGINS = frozenset(
 
 
 def rights_of(role: str) -> Rights:
-    """Everything that the purposes of one declared role need, together."""
+    """The rights that the purposes of one declared role need together."""
     needed = [need.rights for need in PURPOSES.values() if need.role == role]
     return Rights(
         owns=any(one.owns for one in needed),
@@ -129,10 +130,10 @@ def rights_of(role: str) -> Rights:
 
 
 def login_of(purpose: Purpose, postgres: PostgresSettings, values: Mapping[str, str]) -> PostgresSettings:
-    """The connection with the role that the environment names for this purpose.
+    """The connection settings with the role that the environment names for this purpose.
 
     Raises:
-        SettingsError: the file of its password cannot be read.
+        SettingsError: its password file cannot be read.
     """
     named: Purpose | None = purpose
     while named is not None:
@@ -155,8 +156,9 @@ def _password_of(
             return SecretStr(Path(file).read_text().strip())
         except (OSError, UnicodeDecodeError):
             raise SettingsError(
-                f"The password of {user} cannot be read: {variable}_FILE names {file}.",
-                hint="give this user the right to read it, or correct the path",
+                f"The password of {user} cannot be read from {file} ({variable}_FILE).",
+                hint="make the file readable for this account, or correct the path",
+                code=Code.SETTINGS_FILE,
             ) from None
-    # The same role needs no second password; another one does not have this one.
+    # POSTGRES_PASSWORD belongs to POSTGRES_USER only.
     return postgres.password if user == postgres.user else None

@@ -1,5 +1,5 @@
-"""Variables, tmi-ops.toml and .env files -> Settings. Without such a file the process wins over `.env.<environment>`,
-which wins over the stack's.
+"""Reads Settings from variables, tmi-ops.toml and .env files. Without tmi-ops.toml, the process overrides
+`.env.<environment>`, which overrides the embedded stack's file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
@@ -33,7 +34,7 @@ from tmi_ops.settings.purposes import LOGINS, Purpose, login_of
 from tmi_ops.settings.sources import beside, env_file_names, env_files, ignored_beside, process_variables, with_stack
 
 DEFAULT_HOME = ".tmi-ops"
-# The environment where nobody says another.
+# The environment if none is named.
 _UNSAID = "development"
 
 _VARIABLE_PREFIXES = {
@@ -47,14 +48,14 @@ _VARIABLE_PREFIXES = {
 
 _TRUE_WORDS = {"1", "true", "yes", "on"}
 COPY_LIBRARIES = "TMI_OPS_COPY_LIBRARIES"
-# By its name, as `-e` and TMI_ENV give it, or as it was declared; None: whichever TMI_ENV names.
+# A name as for `-e` and TMI_ENV, or a declared environment; None: the one that TMI_ENV names.
 Of = str | Declared | None
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Whose settings are read, and from what. `values` holds secrets where they were asked for."""
+    """The environment, and the variables that its settings are read from. `values` contains secrets if asked for."""
 
     environment: str
     database: str | None
@@ -68,7 +69,7 @@ class Source:
 
     @property
     def home(self) -> Path:
-        """Of each database that a file declares its own: runs, codes and journeys of one are not another's."""
+        """A directory for each declared database, so that they do not share runs, codes and travel state."""
         said = self.values.get("TMI_OPS_HOME", DEFAULT_HOME)
         return (self.directory / said / (self.declared.name if self.declared else "")).resolve()
 
@@ -82,13 +83,13 @@ def load_settings(
     """Read the settings of the environment that TMI_ENV names (default: development, or the only one of tmi-ops.toml).
 
     Args:
-        purpose: what is logged in for; the role that the environment names for it, else POSTGRES_USER.
+        purpose: what to connect for: with the role that the environment names for it, or POSTGRES_USER.
         environ: the process's variables; `os.environ` when None.
-        directory: where tmi-ops.toml and .env files are looked for; the working directory when None.
-        of: another one than TMI_ENV names.
+        directory: where tmi-ops.toml and .env files are; the working directory when None.
+        of: another environment than TMI_ENV names.
 
     Raises:
-        SettingsError: an unknown environment, a malformed value, or a setting production refuses.
+        SettingsError: an unknown environment, a malformed value, or a setting that production refuses.
     """
     source = read_source(environ, directory, of)
     environment, home = source.environment, source.home
@@ -118,7 +119,7 @@ def load_settings(
         raise SettingsError(
             f"Settings of {source.name} are malformed: {_readable(error)}.",
             hint=f"correct the variable in the process or in {file}"
-            f"{' or '.join(env_file_names(environment))}, then run `tmi-ops settings` to see what is read",
+            f"{' or '.join(env_file_names(environment))}, then run `tmi-ops settings` to check it",
         ) from None
     _refuse_weak_tls(settings, values)
     return settings
@@ -127,16 +128,16 @@ def load_settings(
 def read_source(
     environ: Mapping[str, str] | None = None, directory: Path | None = None, of: Of = None, *, secrets: bool = True
 ) -> Source:
-    """Whose settings are meant, and the variables that they are made of.
+    """The environment, and the variables that its settings are read from.
 
-    What tmi-ops.toml declares wins over the process, which otherwise wins over the .env files.
+    tmi-ops.toml overrides the process; without it, the process overrides the .env files.
 
     Args:
         secrets: follow the references of tmi-ops.toml to files and variables.
 
     Raises:
-        SettingsError: it is unknown and declares no objectives of its own, its name cannot be part of a key, or
-            tmi-ops.toml names several and nobody has chosen.
+        SettingsError: the environment is unknown and declares no objectives, its name cannot be part of a key, or
+            tmi-ops.toml has several and none was chosen.
     """
     process = process_variables(environ)
     directory = directory or Path.cwd()
@@ -160,15 +161,16 @@ def _declared(process: Mapping[str, str], directory: Path, name: str | None) -> 
 def _environment(name: str) -> str:
     if not _ENVIRONMENT_NAME.fullmatch(name):
         raise SettingsError(
-            f"TMI_ENV names an impossible environment: {name!r}.",
-            hint=f"use one of {', '.join(OBJECTIVES)}, or a name of letters, digits and _ of your own",
+            f"{name!r} is not a valid name of an environment.",
+            hint=f"set TMI_ENV to one of {', '.join(OBJECTIVES)}, or to your own name of letters, digits and _",
+            code=Code.ENVIRONMENT,
         )
     return name
 
 
 def environment_name(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str:
     """The environment that TMI_ENV names (default: development), as `production` or `production/billing`. Reads no
-    secret and judges no other setting.
+    secrets and checks no other setting.
 
     Raises:
         SettingsError: as `read_source`.
@@ -177,8 +179,8 @@ def environment_name(environ: Mapping[str, str] | None = None, directory: Path |
 
 
 def name_for_others(name: str, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str | None:
-    """What commands must carry that are read elsewhere than in this process's terminal: in an alert, in Dagster. None
-    where a command means this environment by itself, in a shell that says nothing.
+    """The environment that a command must name if it is read elsewhere than in this process's terminal: in an alert, in
+    Dagster. None if it is the default in a shell without TMI_ENV.
 
     Raises:
         SettingsError: tmi-ops.toml cannot be read.
@@ -191,7 +193,7 @@ def name_for_others(name: str, environ: Mapping[str, str] | None = None, directo
 def read_variables(
     environ: Mapping[str, str] | None = None, directory: Path | None = None, of: Of = None
 ) -> dict[str, str]:
-    """The variables settings are made of: the environment's files, overlaid by the process's. Holds secrets.
+    """The variables that settings are read from. Contains secrets.
 
     Raises:
         SettingsError: as `read_source`.
@@ -200,7 +202,7 @@ def read_variables(
 
 
 def unused_variables(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> str:
-    """A sentence on the process's variables that tmi-ops.toml overrules; empty where it overrules none.
+    """A sentence about the process's variables that tmi-ops.toml overrides; empty if it overrides none.
 
     Raises:
         SettingsError: as `read_source`.
@@ -210,21 +212,21 @@ def unused_variables(environ: Mapping[str, str] | None = None, directory: Path |
     if source.declared is None:
         return ""
     ignored = ignored_beside(source.declared.values(process, secrets=False), process, LOGINS)
-    # Of a misspelt one it is said that it is no setting.
+    # Misspelt ones are reported as unknown.
     names = [name for name in ignored if is_known(name) or not name.startswith("TMI_OPS_")]
     if not names:
         return ""
     said = f"{', '.join(names)} of this process {'is' if len(names) == 1 else 'are'} not used"
-    return f"{said}: {source.declared.file.name} says how {source.name} is reached."
+    return f"{said}: {source.declared.file.name} has the settings of {source.name}."
 
 
 def variables_of(settings: Settings) -> Mapping[str, str]:
-    """What these settings were made of; where they were made otherwise, what TMI_ENV names. Holds secrets."""
+    """What these settings were read from, or the variables of TMI_ENV. Contains secrets."""
     return read_variables() if settings.variables is None else settings.variables
 
 
 def profile_of(environment: str, directory: Path | None = None) -> Profile:
-    """The environment's profile; no secret is read.
+    """The environment's profile. Reads no secrets.
 
     Raises:
         SettingsError: as `read_source`, or the profile cannot be read.
@@ -239,7 +241,8 @@ def _refuse_weak_tls(settings: Settings, values: Mapping[str, str]) -> None:
         raise SettingsError(
             f"Production refuses sslmode={settings.postgres.sslmode}: the connection could be read or altered.",
             hint="set POSTGRES_SSLMODE=require (better: verify-full with POSTGRES_SSLROOTCERT), "
-            "or TMI_OPS_ALLOW_INSECURE_POSTGRES=1 if you accept it",
+            "or TMI_OPS_ALLOW_INSECURE_POSTGRES=1 to accept the risk",
+            code=Code.INSECURE_CONNECTION,
         )
 
 
@@ -248,7 +251,7 @@ def _readable(error: ValidationError) -> str:
 
 
 def _variable(model: str, place: tuple[int | str, ...]) -> str:
-    """The variable that a person would correct, from the model and the field that refused it."""
+    """The variable to correct, from the model and the field that refused it."""
     field = ".".join(map(str, place))
     if field == "window":
         return WINDOW

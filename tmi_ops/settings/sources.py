@@ -1,6 +1,6 @@
-"""Where variables come from: the process, the environment's .env files, and what the embedded stack wrote.
+"""The sources of variables: the process, the environment's .env files, and the embedded stack's file.
 
-An empty variable is an unset one: `POSTGRES_HOST=` neither hides a file's host nor counts as configured.
+An empty variable counts as unset: `POSTGRES_HOST=` neither hides the host in a file nor counts as configured.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 
 STACK_ENV_FILE = "stack.env"
 
 
 def env_file_names(name: str) -> tuple[str, ...]:
-    """The .env files of an environment, or of `environment/database`, the later winning."""
+    """The .env files of an environment, or of `environment/database`; a later one overrides an earlier one."""
     if name == "development":
         return (".env.dev", ".env.development")
     return (f".env.{name.replace('/', '.')}",)
 
 
 def process_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
-    """The process's variables that say something; `os.environ` when None is given."""
+    """The process's variables that are not empty; `os.environ` when None is given."""
     return _saying_something(os.environ if environ is None else environ)
 
 
 def env_files(directory: Path, environment: str) -> dict[str, str]:
-    """What the environment's .env files in `directory` say; a file that is not there says nothing.
+    """The variables in the environment's .env files in `directory`.
 
     Raises:
-        SettingsError: one is there and cannot be read.
+        SettingsError: one exists and cannot be read.
     """
     values: dict[str, str] = {}
     for name in env_file_names(environment):
@@ -41,7 +42,7 @@ def env_files(directory: Path, environment: str) -> dict[str, str]:
     return values
 
 
-# Who says any variable of a group has said the group: never one's host with another's password.
+# A source that sets one variable of a group sets the group: the host of one never meets the password of another.
 _GROUPS = (
     ("POSTGRES_", "TMI_DATABASE_URL"),
     ("REDIS_", "TMI_REDIS_"),
@@ -50,7 +51,7 @@ _GROUPS = (
 
 
 def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[dict[str, str], bool]:
-    """Fill in the embedded stack's addresses, a whole group at a time: never its host with a stranger's password."""
+    """Fill in the embedded stack's variables, a group at a time."""
     file = home / STACK_ENV_FILE
     if environment != "development" or not file.is_file():
         return values, False
@@ -66,8 +67,8 @@ def with_stack(values: dict[str, str], home: Path, environment: str) -> tuple[di
 
 
 def beside(declared: dict[str, str], process: Mapping[str, str], logins: Collection[str]) -> dict[str, str]:
-    """What a file declares, and of the process's variables those that it leaves unsaid; never who or what is reached:
-    a variable that happens to be there must not point staging at production.
+    """The declared variables, plus those of the process that it does not set, except for connections and logins: a
+    variable that happens to be set must not point staging at production.
 
     Args:
         logins: variables of roles and their passwords.
@@ -76,7 +77,7 @@ def beside(declared: dict[str, str], process: Mapping[str, str], logins: Collect
 
 
 def ignored_beside(declared: Mapping[str, str], process: Mapping[str, str], logins: Collection[str]) -> list[str]:
-    """The process's variables that `beside` does not use, by name, but for those that say the same."""
+    """The process's variables that `beside` does not use and that have another value, by name."""
     unused = (name for name in process if name in declared or _is_of_a_group(name, logins))
     return sorted(name for name in unused if declared.get(name) != process[name])
 
@@ -86,7 +87,7 @@ def _is_of_a_group(name: str, logins: Collection[str]) -> bool:
 
 
 def read_env_file(file: Path) -> dict[str, str]:
-    """What a file says.
+    """The variables in a file.
 
     Raises:
         SettingsError: it cannot be read.
@@ -97,7 +98,8 @@ def read_env_file(file: Path) -> dict[str, str]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(
             f"{file} cannot be read: {reason}.",
-            hint="make it a text file that you may read, or move it away",
+            hint="make it a readable text file, or move it away",
+            code=Code.SETTINGS_FILE,
         ) from None
 
 

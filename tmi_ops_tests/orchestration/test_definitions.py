@@ -133,5 +133,5 @@ def test_an_unknown_environment_is_refused_with_the_next_step() -> None:
         env=environment,
     )
     assert done.returncode != 0
-    assert "TMI_ENV names an unknown environment: 'nowhere'" in done.stderr
+    assert "'nowhere' is an unknown environment" in done.stderr
     assert "declare your own" in done.stderr
