@@ -18,14 +18,14 @@ from tmi_ops.words import time_words
 
 _COLOURS = {Severity.NOTICE: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 _STATES = {
-    DeliveryState.DELIVERED: "[green]arrived[/]",
+    DeliveryState.DELIVERED: "[green]delivered[/]",
     DeliveryState.CLAIMED: "being sent",
-    DeliveryState.FAILED: "[red]did not arrive[/]",
+    DeliveryState.FAILED: "[red]not delivered[/]",
 }
 
 
 def show_alerts(console: Console, records: Sequence[AlertRecord], settings: Settings, show_all: bool) -> None:
-    """The open ones whole; those that are over in a line each, when asked for."""
+    """The open ones in full; resolved ones in a line each, if asked for."""
     still_open = [record for record in records if record.is_open]
     still_open.sort(key=lambda record: record.alert.severity.rank, reverse=True)
     over = [record for record in records if not record.is_open]
@@ -39,17 +39,17 @@ def show_alerts(console: Console, records: Sequence[AlertRecord], settings: Sett
         console.print()
         _show_open(console, record)
     if over and show_all:
-        console.print("\n[bold]Over[/]")
+        console.print("\n[bold]Resolved[/]")
         for record in over:
             _show_over(console, record)
     elif over:
-        console.print(f"{len(over)} {'is' if len(over) == 1 else 'are'} over: `tmi-ops alerts --all`.")
+        console.print(f"{len(over)} {'is' if len(over) == 1 else 'are'} resolved: `tmi-ops alerts --all`.")
     if not (settings.alerts.urls or settings.alerts.urls_warning or settings.alerts.urls_critical):
-        console.print("[yellow]Nobody is told of alerts:[/] set TMI_OPS_ALERT_URLS, then `tmi-ops alert test`.")
+        console.print("[yellow]Nobody is notified of alerts:[/] set TMI_OPS_ALERT_URLS, then `tmi-ops alert test`.")
 
 
 def show_history(console: Console, record: AlertRecord) -> None:
-    """One alert and every message that was sent of it."""
+    """One alert and every message about it."""
     if record.is_open:
         _show_open(console, record)
     else:
@@ -57,17 +57,17 @@ def show_history(console: Console, record: AlertRecord) -> None:
     for notice in record.notices:
         console.print(f"\n[bold]{moment_words(notice.at)}  {notice.kind}[/] ({notice.alert.severity})")
         if notice.resolution:
-            console.print(Padding(f"What helped: {escape(notice.resolution)}", (0, 0, 0, 2)))
+            console.print(Padding(f"Resolution: {escape(notice.resolution)}", (0, 0, 0, 2)))
         for delivery in notice.deliveries:
             console.print(Padding(_delivery_words(delivery), (0, 0, 0, 2)))
         if not notice.deliveries:
-            console.print("  no channel hears of it")
+            console.print("  no channel receives it")
 
 
 def show_deliveries(console: Console, problems: Mapping[str, str]) -> None:
-    """What came of a message, channel by channel."""
+    """The outcome of each delivery."""
     for channel, problem in problems.items():
-        console.print(f"[red]did not arrive[/]  {escape(channel)}" if problem else f"[green]sent[/]  {escape(channel)}")
+        console.print(f"[red]not delivered[/]  {escape(channel)}" if problem else f"[green]sent[/]  {escape(channel)}")
         if problem:
             console.print(Padding(escape(problem), (0, 0, 0, 4)))
 
@@ -81,7 +81,7 @@ def _show_open(console: Console, record: AlertRecord) -> None:
         "since": f"{moment_words(alert.since)} ({age_words(alert.since)})",
         "done": escape(alert.done),
         "to do": f"[bold]{escape(alert.to_do)}[/]",
-        "told": _told_words(record),
+        "notified": _told_words(record),
     }
     table = Table(show_header=False, box=None, padding=(0, 1), pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
@@ -102,7 +102,7 @@ def _show_over(console: Console, record: AlertRecord) -> None:
 def _told_words(record: AlertRecord) -> str:
     last: Notice | None = record.notices[-1] if record.notices else None
     if last is None or not last.deliveries:
-        return "[yellow]nobody: no channel hears of it[/]"
+        return "[yellow]nobody: no channel receives it[/]"
     return f"{moment_words(last.at)}\n" + "\n".join(_delivery_words(delivery) for delivery in last.deliveries)
 
 

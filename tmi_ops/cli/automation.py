@@ -1,4 +1,4 @@
-"""Switching on what runs by itself."""
+"""Turning on Dagster's schedules and sensors."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from tmi_ops.automation.switch import AUTOMATION_VARIABLE
 
 
 def automate_what_starts() -> None:
-    """Let Dagster's schedules and sensors run in all that this process starts, unless the caller has said otherwise."""
+    """Turn on schedules and sensors in the Dagster processes started from here, unless the variable is set."""
     os.environ.setdefault(AUTOMATION_VARIABLE, "on")

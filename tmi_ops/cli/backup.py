@@ -12,6 +12,7 @@ from rich.table import Table
 from tmi_ops.alerts.dead_man import ping_heartbeat
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.options import json_option, quiet_option
 from tmi_ops.cli.recovery import show_proof
 from tmi_ops.cli.terminal import age_words, err, out, size_words, time_words
 from tmi_ops.errors import StoreError
@@ -33,7 +34,7 @@ def rate(words: str) -> int:
 
 @click.group()
 def backup() -> None:
-    """Take a backup into the store."""
+    """Take a base or logical backup."""
 
 
 @logs_in_for(Purpose.BACKUP)
@@ -44,13 +45,14 @@ def backup() -> None:
     type=click.Choice(LOGICAL_FORMATS),
     default="custom",
     show_default=True,
-    help="custom: one archive, streamed. directory: parallel, needs local disk. plain: SQL. schema-only: no rows.",
+    help="custom: one streamed archive. directory: dumped in parallel, needs local disk. plain: SQL. schema-only: no "
+    "rows.",
 )
-@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Workers of the directory format.")
-@click.option("--verify", "and_verify", is_flag=True, help="Prove the backup right away by restoring it.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Parallel workers of the directory format.")
+@click.option("--verify", "and_verify", is_flag=True, help="Verify the backup right after by restoring it.")
+@quiet_option
 def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: bool) -> int:
-    """Take a logical backup (pg_dump) and count what it holds: SHA-256, rows and bytes of each table."""
+    """Take a logical backup (pg_dump) and record the rows, bytes and SHA-256 of each table."""
     from tmi_ops.backup.logical import DUMP_JOBS, back_up_logical
 
     settings, store = open_environment(Purpose.BACKUP)
@@ -59,7 +61,7 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     _show_backup(manifest)
     ping_heartbeat(settings, f"{settings.name}: logical backup {manifest.backup_id} was committed")
     if not and_verify:
-        out.print(f"Not proven yet. Next: [bold]tmi-ops verify {manifest.backup_id}[/]")
+        out.print(f"Not verified yet. Next: [bold]tmi-ops verify {manifest.backup_id}[/]")
         return 0
     from tmi_ops.recovery.verify import verify_backup
 
@@ -70,20 +72,26 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
 
 @logs_in_for(Purpose.BACKUP)
 @backup.command()
-@click.option("--incremental", is_flag=True, help="Only what changed since the newest base backup (PostgreSQL 17 on).")
-@click.option("--max-rate", type=rate, metavar="RATE", help="At most so much per second, such as 50MB.")
+@click.option(
+    "--incremental",
+    is_flag=True,
+    help="Back up only what changed since the newest base backup (PostgreSQL 17 or later).",
+)
+@click.option("--max-rate", type=rate, metavar="RATE", help="Maximum transfer rate per second, such as 50MB.")
 @click.option(
     "--longest-chain",
     type=click.IntRange(1, 100),
     default=None,
-    help="Backups in a chain, its full one included; then the next one is full. Default: 6.",
+    help="Maximum number of backups in a chain, including the full one; the one after it is full. Default: 6.",
 )
-@click.option("--spread-checkpoint", is_flag=True, help="Begin gently, within minutes, not with a burst of writes.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option(
+    "--spread-checkpoint", is_flag=True, help="Spread the first checkpoint over minutes; avoids a burst of writes."
+)
+@quiet_option
 def base(
     incremental: bool, max_rate: int | None, longest_chain: int | None, spread_checkpoint: bool, quiet: bool
 ) -> int:
-    """Take a base backup: the files of the whole cluster, the ground that point-in-time recovery stands on."""
+    """Take a base backup: the files of the whole cluster. Point-in-time recovery starts from one."""
     from tmi_ops.backup.base import back_up_base
     from tmi_ops.backup.chain import LONGEST_CHAIN
 
@@ -104,11 +112,11 @@ def base(
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def backups(as_json: bool) -> int:
-    """List the backups of this environment, newest first, with the verdicts recorded beside them.
+    """List the backups of this environment, newest first, and whether each is verified.
 
-    Exit code 1: of some of them the manifest or the verdict cannot be read; the others are listed.
+    Exit codes: 0 all listed, 1 some manifests or verification results cannot be read (the others are listed), 2 error.
     """
     from tmi_ops.store.catalogue import list_backups
 
@@ -126,12 +134,12 @@ def backups(as_json: bool) -> int:
         return 0
     out.print(_backups_table(entries))
     if not store.trust.is_pinned:
-        out.print("[dim]Unsigned, or not checked: no keys are pinned here (`tmi-ops keys show`).[/]")
+        out.print("[dim]Signatures are not checked: no trusted keys are set here (`tmi-ops keys show`).[/]")
     return _show_broken(broken)
 
 
 def _show_broken(broken: Sequence[StoreError]) -> int:
-    """What could not be read, on stderr. The exit code."""
+    """Print what could not be read to stderr. Returns the exit code."""
     for error in broken:
         err.print(f"[red]✗[/] {escape(error.message)} {escape(error.hint)}".rstrip(), soft_wrap=True)
     return BROKEN if broken else 0
@@ -139,7 +147,7 @@ def _show_broken(broken: Sequence[StoreError]) -> int:
 
 def _show_backup(manifest: Manifest) -> None:
     rows = sum(fingerprint.rows for fingerprint in manifest.fingerprints.values())
-    what = f"{len(manifest.fingerprints)} tables, {rows:,} rows" if manifest.fingerprints else "the schema alone"
+    what = f"{len(manifest.fingerprints)} tables, {rows:,} rows" if manifest.fingerprints else "schema only"
     out.print(
         f"[green]Backed up[/] [bold]{manifest.backup_id}[/]: {manifest.database} ({what}) "
         f"as {manifest.format}, {size_words(manifest.total_size)} in {time_words(manifest.duration_seconds)}."
@@ -157,15 +165,15 @@ def _show_base(manifest: BaseManifest) -> None:
     if manifest.full_because:
         out.print(f"[yellow]A full backup instead of an incremental one:[/] {manifest.full_because}.")
     out.print(
-        f"WAL {manifest.start_lsn} to {manifest.stop_lsn} on timeline {manifest.timeline} is in it: it restores on its "
-        f"own to {manifest.consistent_at:%Y-%m-%d %H:%M:%S %Z}, and with archived WAL to any moment after."
+        f"It contains WAL {manifest.start_lsn} to {manifest.stop_lsn} on timeline {manifest.timeline}. It restores to "
+        f"{manifest.consistent_at:%Y-%m-%d %H:%M:%S %Z} on its own, and to any later moment with archived WAL."
     )
 
 
 def _base_format(manifest: BaseManifest) -> str:
     if manifest.format == "full":
         return "full"
-    return f"incremental upon {manifest.parent} ({len(manifest.chain) + 1} in the chain)"
+    return f"incremental on {manifest.parent} ({len(manifest.chain) + 1} in the chain)"
 
 
 def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
@@ -180,9 +188,8 @@ WHOLE_CLUSTER = "whole cluster"
 
 
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
-    """A line for each backup: what was backed up when, and whether it is proven; a wide terminal shows of what and by
-    what too, and reasons in full. Where there are several databases, a narrow one says whose each backup is in place of
-    its format.
+    """A line for each backup. A wide terminal shows more columns, and reasons in full; a narrow one shows the database
+    instead of the format if there are several databases.
     """
     wide = out.width >= _WIDE
     table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
@@ -193,7 +200,7 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
     columns = ("format", "of", "PostgreSQL", "took") if wide else ("of",) if several else ("format",)
     for column in columns:
         table.add_column(column, no_wrap=True)
-    table.add_column("verdict", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
+    table.add_column("verification", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
     for entry in entries:
         manifest = entry.manifest
         shown = {
@@ -219,9 +226,9 @@ def _subject(manifest: AnyManifest) -> str:
 def _verdict_words(entry: CatalogueEntry) -> str:
     verdict = entry.verdict
     if verdict is None:
-        return "[yellow]not proven[/]"
+        return "[yellow]not verified[/]"
     if verdict.outcome == "proven":
         if verdict.but_for:
-            return f"[green]proven[/] but for {len(verdict.but_for)}"
-        return f"[green]proven[/] in {time_words(verdict.restore_seconds)}"
+            return f"[green]verified[/] except {len(verdict.but_for)}"
+        return f"[green]verified[/] in {time_words(verdict.restore_seconds)}"
     return f"[red]FAILED[/]: {verdict.reasons[0]}"

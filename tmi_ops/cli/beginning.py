@@ -1,4 +1,4 @@
-"""When the command was begun: what a person waits for includes the reading and planning before the first step."""
+"""When the command started: the RTO of a run includes reading and planning before its first step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _BEGAN = "tmi_ops.began"
 
 
 def note_beginning(context: click.Context) -> None:
-    """To be called before anything else is done."""
+    """Call this before anything else."""
     context.meta[_BEGAN] = datetime.now(UTC)
 
 
 def command_began() -> datetime:
-    """When the command that runs now was begun."""
+    """When the running command started."""
     context = click.get_current_context(silent=True)
     began = None if context is None else context.meta.get(_BEGAN)
     return began if isinstance(began, datetime) else datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""`tmi-ops cache`: TMI's Redis, looked at and brought in line with a database that has jumped in time."""
+"""`tmi-ops cache`: check TMI's Redis, and reconcile it after a recovery of the database."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, strict_option, yes_option
 
 if TYPE_CHECKING:
     from tmi_ops.settings import SessionPolicy
@@ -17,20 +18,21 @@ POLICIES: tuple[SessionPolicy, ...] = ("drop-sessions", "keep-sessions")
 
 @click.group()
 def cache() -> None:
-    """TMI's Redis (6 or later) or Valkey.
+    """Check TMI's Redis (6 or later) or Valkey, or reconcile it after a recovery.
 
-    Reached by REDIS_HOST, _PORT, _PASSWORD, _DB, _TLS_ENABLED and _TLS_CA_FILE, or the server's own TMI_REDIS_URL.
+    The connection is set by REDIS_HOST, _PORT, _PASSWORD, _DB, _TLS_ENABLED and _TLS_CA_FILE, or by the server's
+    TMI_REDIS_URL.
     """
 
 
 @cache.command()
-@click.option("--json", "as_json", is_flag=True, help="Print everything seen as JSON.")
-@click.option("--strict", is_flag=True, help="Exit 1 on a warning, too.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@json_option
+@strict_option
+@quiet_option
 def check(as_json: bool, strict: bool, quiet: bool) -> int:
-    """Ask the cache how it is: memory, evictions, persistence, and the keys of every kind. Changes nothing.
+    """Check the cache: memory, evictions, persistence, and the keys of every kind. Changes nothing.
 
-    Keys are counted with SCAN, and held against the longest life that TMI gives them.
+    Counts keys with SCAN and compares their TTL with the longest that TMI sets.
 
     Exit codes: 0 nothing critical, 1 something critical (with --strict also a warning), 2 could not check.
     """
@@ -55,20 +57,22 @@ def check(as_json: bool, strict: bool, quiet: bool) -> int:
 
 @cache.command()
 @click.option(
-    "--policy", type=click.Choice(POLICIES), help="Whether everybody signs in again (TMI_OPS_CACHE_SESSIONS)."
+    "--policy",
+    type=click.Choice(POLICIES),
+    help="Whether sessions are dropped, so that all users sign in again. Default: TMI_OPS_CACHE_SESSIONS.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be dropped and why; drop nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run or --yes.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@dry_run_option
+@yes_option
+@json_option
+@quiet_option
 def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
-    """Drop what the cache knows of a database that has jumped in time.
+    """Drop stale cache entries after a restore, a point-in-time recovery or a row rescue.
 
-    After a restore, a recovery to a moment or a rescue of rows, before the application is let in again. Dropped: cached
-    copies of rows and settings, jobs, and with drop-sessions (the default) sessions and refresh tokens. Kept: revoked
-    tokens, rate limits, sign-ins under way, and every key that is not TMI's.
+    Run it before the application connects again. Drops cached copies of rows and settings, jobs, and with drop-sessions
+    (the default) sessions and refresh tokens. Keeps revoked tokens, rate limits, sign-ins in progress, and all keys
+    that are not TMI's. --json needs --dry-run or --yes.
 
-    Exit codes: 0 done, or nothing to do; 2 could not.
+    Exit codes: 0 done, or nothing to do, 2 error.
     """
     from tmi_ops.cache.connection import connected, require_cache
     from tmi_ops.cache.reconciliation import read_and_plan
@@ -78,7 +82,7 @@ def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: b
     from tmi_ops.settings import load_settings
 
     if as_json and not (dry_run or yes):
-        raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
+        raise click.UsageError("--json needs --dry-run or --yes.")
     settings = load_settings()
     wanted = settings.cache.model_copy(update={"sessions": policy}) if policy else settings.cache
     redis = require_cache(settings.redis)

@@ -17,13 +17,13 @@ from tmi_ops.cli.checks_view import finding_facts, show_findings
 from tmi_ops.cli.terminal import out
 from tmi_ops.words import size_words, time_words
 
-# Below this many columns the table goes without its explanations.
+# On a narrower terminal the table has no explanations.
 _WIDE = 100
 _ACTION_STYLES = {Action.DROP: "red", Action.KEEP: "green"}
 
 
 def show_check(seen: CacheCheck) -> None:
-    """The server in a few lines, the keys as a table, then what was found."""
+    """The server, the keys as a table, then the findings."""
     server = seen.server
     out.print(
         f"{seen.address}: {server.name} {server.version}, up {time_words(server.uptime_s)}",
@@ -36,12 +36,12 @@ def show_check(seen: CacheCheck) -> None:
     _show_census(seen)
     out.print()
     if not seen.findings:
-        out.print("[green]✓[/] Nothing to mend.")
+        out.print("[green]✓[/] No findings.")
     show_findings(seen.findings)
 
 
 def check_facts(seen: CacheCheck) -> dict[str, Any]:
-    """Everything seen, for `--json`."""
+    """The check, for `--json`."""
     return {
         "address": seen.address,
         "status": seen.worst.value if seen.worst else "ok",
@@ -54,7 +54,7 @@ def check_facts(seen: CacheCheck) -> dict[str, Any]:
 
 
 def show_plan(plan: Reconciliation) -> None:
-    """What goes and what stays, a line for each pattern."""
+    """A line for each pattern that is dropped or kept."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim bold")
     table.add_column("")
     table.add_column("keys", justify="right")
@@ -72,13 +72,13 @@ def show_plan(plan: Reconciliation) -> None:
 def show_reconciled(plan: Reconciliation, done: Reconciled | None, *, dry_run: bool) -> None:
     """The closing line."""
     if not plan.dropped:
-        out.print(f"[green]✓[/] Nothing to drop. {plan.kept:,} keys stay.")
+        out.print(f"[green]✓[/] Nothing to drop; {plan.kept:,} keys are kept.")
     elif done is None or dry_run:
-        out.print(f"{plan.dropped:,} keys would be dropped, {plan.kept:,} stay. Nothing was dropped: a dry run.")
+        out.print(f"Dry run: {plan.dropped:,} keys would be dropped, {plan.kept:,} kept. Nothing was dropped.")
     else:
-        out.print(f"[green]✓[/] {done.keys:,} keys dropped, {plan.kept:,} stayed.")
+        out.print(f"[green]✓[/] {done.keys:,} keys dropped, {plan.kept:,} kept.")
         if plan.sessions == "drop-sessions":
-            out.print("  Everybody signs in again.")
+            out.print("  All users must sign in again.")
 
 
 def plan_facts(plan: Reconciliation, done: Reconciled | None) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def plan_facts(plan: Reconciliation, done: Reconciled | None) -> dict[str, Any]:
 
 def _server_lines(server: CacheServer) -> list[tuple[str, str]]:
     limit = f"of {size_words(server.max_memory)}" if server.max_memory else "without a limit"
-    kept = {True: "append-only file" if server.append_only else "snapshots", False: "off", None: "not known"}
-    ratio = "nothing read yet" if server.hit_ratio is None else f"{server.hit_ratio:.1%} of reads found their key"
+    kept = {True: "append-only file" if server.append_only else "snapshots", False: "off", None: "unknown"}
+    ratio = "nothing read yet" if server.hit_ratio is None else f"{server.hit_ratio:.1%} hits"
     return [
         ("answers in", f"{server.ping_ms:.1f} ms, {server.clients} clients"),
         ("memory", f"{size_words(server.used_memory)} {limit}, {server.eviction_policy}, {server.evicted:,} evicted"),

@@ -1,4 +1,4 @@
-"""How this command is called in the shell of the person who reads: what is printed to be typed must work as printed."""
+"""How to call this program from the present shell: a printed command must work as printed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 from tmi_ops.typed import texts_with_environment, with_environment
 
 NAME = "tmi-ops"
-# The environment that printed commands must name, because this one was told of it in a way that the next is not.
+# The environment that printed commands must name, because it was given by an option of this command.
 _carried: str | None = None
 
 
 def carry(name: str | None) -> None:
-    """From now on every command that is printed says `-e NAME`; None: it works without."""
+    """Make every printed command name the environment with `-e NAME`; None: it does not need to."""
     global _carried
     _carried = name
 
 
 def as_typed(text: str) -> str:
-    """A text whose commands work as printed."""
+    """The text with the environment in its commands."""
     return with_environment(text, _carried)
 
 
 def facts_as_typed(facts: Any) -> Any:
-    """The same of what `--json` prints."""
+    """The same for what `--json` prints."""
     return texts_with_environment(facts, _carried)
 
 
@@ -38,7 +38,7 @@ def carried() -> str | None:
 
 
 def called() -> str:
-    """`tmi-ops` where the shell finds this very program by that name, else the path that works from here."""
+    """`tmi-ops` if the shell finds this program by that name, else a path that works from here."""
     program = Path(sys.argv[0])
     found = shutil.which(NAME)
     if program.name != NAME or not program.exists() or (found and Path(found).samefile(program)):

@@ -1,4 +1,4 @@
-"""`tmi-ops catalogue rebuild`: the derived catalogue of backups and the indexes of WAL, made anew."""
+"""`tmi-ops catalogue rebuild`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tmi_ops.cli.terminal import out, size_words
 
 @click.group()
 def catalogue() -> None:
-    """The catalogue that commands read instead of every manifest. It is derived, and never the truth itself."""
+    """Rebuild the catalogue, which commands read instead of every manifest. It is derived from the manifests."""
 
 
 @catalogue.command()
 def rebuild() -> int:
-    """Make the catalogue and the indexes of WAL anew, from the manifests, verdicts, holds, drills and segments.
+    """Rebuild the catalogue and the WAL indexes.
 
-    Needed after something was put into the store or taken out by hand, where a look shall know of it at once. Nothing
-    but derived objects is written.
+    They are derived from the manifests, verification results, holds, drills and segments. Run this after you added or
+    removed objects in the store by hand, so that commands see it at once. Only derived objects are written.
     """
     from tmi_ops.store.overview import rebuild as rebuild_catalogue
     from tmi_ops.wal.archive import list_clusters, list_wal

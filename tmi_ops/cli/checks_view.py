@@ -1,4 +1,4 @@
-"""How the answers of checks look in a terminal, and as JSON: health, doctor, roles, cache, schema and drills alike."""
+"""How results and findings of all checks look in a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEVERITY_MARKS = {
     Severity.CRITICAL: MARKS[Outcome.CRITICAL],
 }
 FINDINGS_SHOWN = 60
-# Of many steps for one finding, these tell what the others are like.
+# Of many steps for one finding, the first show what the others are like.
 STEPS_SHOWN = 8
 _TITLE_WIDTH = 28
 _DIM = (Outcome.NOT_APPLICABLE, Outcome.SKIPPED)
@@ -33,11 +33,11 @@ Shown = Literal["nothing", "hint", "all"]
 
 
 def show_result(result: Result, *, advice: Shown = "nothing", called: str = "") -> None:
-    """A line for the result, and below it what helps.
+    """A line for the result, and below it the advice.
 
     Args:
-        advice: nothing of it, the first step as a hint where the result is not well, or causes and all steps.
-        called: instead of the title.
+        advice: none, the first step as a hint if the result is not OK, or causes and all steps.
+        called: shown instead of the title.
     """
     answer = result.answer
     mark, style = MARKS[result.outcome]
@@ -55,7 +55,7 @@ def show_result(result: Result, *, advice: Shown = "nothing", called: str = "") 
 
 
 def explained(answer: Answer) -> Iterator[Text]:
-    """What is behind an answer: what was found where it says more than the answer, causes, and what mends them."""
+    """Findings that say more than the answer, their causes, and how to fix them."""
     for finding in answer.findings:
         if finding.what != answer.seen:
             subject = f"{finding.subject}: " if finding.subject else ""
@@ -63,12 +63,12 @@ def explained(answer: Answer) -> Iterator[Text]:
         if finding.cause:
             yield Text(finding.cause)
         if finding.advice:
-            yield Text("to mend it:", style="dim")
+            yield Text("to fix it:", style="dim")
         yield from (Text(f"  {step}", style="cyan") for step in finding.advice.steps)
 
 
 def show_findings(findings: Sequence[Finding], limit: int = FINDINGS_SHOWN) -> None:
-    """The worst first as they come, each with what cures it; of very many the first."""
+    """Findings in the order given, each with its advice; at most `limit`."""
     shown, more = first_of(findings, limit)
     for finding in shown:
         mark, style = SEVERITY_MARKS[finding.severity]
@@ -82,7 +82,7 @@ def show_findings(findings: Sequence[Finding], limit: int = FINDINGS_SHOWN) -> N
 
 
 def print_lines(lines: Iterable[Text], *, indent: int = 0) -> None:
-    """Never broken by us: they are there to be copied."""
+    """Print lines unwrapped, so that they can be copied."""
     for line in lines:
         out.print(Text(" " * indent) + line, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Where Dagster keeps its records, for those who ask them without Dagster."""
+"""Where Dagster keeps its records, for commands that read them without Dagster."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tmi_ops.settings import Settings, load_settings
 
 
 def dagster_variables(settings: Settings | None = None) -> Mapping[str, str]:
-    """Where Dagster keeps its records: as the process says, else the embedded stack's."""
+    """The variables of Dagster's storage: those of the process, or the embedded stack's."""
     if os.environ.get("DAGSTER_PG_HOST"):
         return os.environ
     try:
         settings = settings or load_settings()
     except OpsError:
-        return {}  # whoever reads the settings next says why
+        return {}  # reading the settings raises it again
     return _of_the_stack(settings.home) if settings.uses_embedded_stack else {}
 
 

@@ -1,4 +1,4 @@
-"""`tmi-ops demo`: the whole promise in one go, on the embedded stack."""
+"""`tmi-ops demo`: backup, verification and recovery on the embedded stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.table import Table
 from tmi_ops.cli.called import NAME, called
 from tmi_ops.cli.environment import reporting
 from tmi_ops.cli.terminal import out, size_words, time_words
-from tmi_ops.errors import OpsError
+from tmi_ops.error_codes import Code
+from tmi_ops.errors import OpsError, StackError
 from tmi_ops.progress import Report
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tmi_ops.store.manifest import Manifest
 
 MAIN_JOB = "protect"
-# So that status and the UI have a measured RTO, and numbers that plot.
+# They give status and the UI a measured RTO and numbers to plot.
 MEASURING_JOBS = ("recovery_drill", "objectives")
 MEGABYTE = 1_000_000
 OTHER_BACKUP_S = 300.0
@@ -29,14 +30,16 @@ OTHER_BACKUP_S = 300.0
 
 @click.command()
 @click.option("--size", default=100, show_default=True, type=click.IntRange(1), help="Size of the data set in MB.")
-@click.option("--seed", default=1, show_default=True, help="The data set is the same for the same seed and size.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the data set; the same seed gives the same data.")
 def demo(size: int, seed: int) -> int:
-    """Stack up, migrate, fill with realistic data, back up, prove by a restore; then the same as a Dagster run.
+    """Run backup, verification and recovery on the embedded stack.
 
-    Then a base backup and WAL streaming, a table dropped by accident under load, and the second before brought back;
-    and a drill, which measures how long a recovery takes.
-    The stack stays up afterwards, so that there is something to look at; `tmi-ops down` stops it.
-    Exit code 0: the backup was proven and the rows came back. 1: they did not.
+    Starts the stack, migrates the schema, fills it with realistic data, takes a backup and verifies it by a restore;
+    then does the same as a Dagster run. Then it takes a base backup, streams WAL, drops a table under load and recovers
+    to the second before; finally it runs a drill, which measures how long a recovery takes. The stack keeps running
+    afterwards; `tmi-ops down` stops it.
+
+    Exit codes: 0 the backup was verified and the rows were recovered, 1 not, 2 error.
     """
     started = time.monotonic()
     _refuse_elsewhere()
@@ -54,14 +57,15 @@ def demo(size: int, seed: int) -> int:
 
 
 def _refuse_elsewhere() -> None:
-    """The demo writes rows: it is for the embedded stack, and the stack is development's."""
+    """The demo writes rows, so it runs on the embedded stack only, which belongs to development."""
     from tmi_ops.settings import environment_name
 
     environment = environment_name()
     if environment != "development":
         raise OpsError(
             f"The demo runs in development only, and TMI_ENV is {environment}.",
-            hint="run it as `tmi-ops -e development demo` in an empty directory",
+            hint="run `tmi-ops -e development demo` in an empty directory",
+            code=Code.NOT_IN_ENVIRONMENT,
         )
     _stack_or_nothing()
 
@@ -72,7 +76,7 @@ def _stack_or_nothing() -> None:
     given = sorted(name for name in read_variables() if name.startswith(("POSTGRES_", "TMI_DATABASE_URL")))
     if given:
         raise OpsError(
-            f"The settings name a database of yours, {load_settings().postgres.describe()}; the demo would fill it.",
+            f"The settings name {load_settings().postgres.describe()}, and the demo would fill it with data.",
             hint=f"unset {', '.join(given)}, also in .env.dev, or run the demo in an empty directory",
         )
 
@@ -85,7 +89,7 @@ def _start_stack(report: Report) -> str:
     automate_what_starts()
     state = start_stack_in_background(load_settings().home, report, with_dagster=True)
     if state.ui_url is None:
-        raise OpsError("The stack runs without Dagster.", hint="tmi-ops down, then run the demo again")
+        raise StackError("The stack is running without Dagster.", hint="run `tmi-ops down`, then the demo again")
     return state.ui_url
 
 
@@ -94,7 +98,7 @@ def _stack_settings() -> Settings:
 
     settings = load_settings()
     if not settings.uses_embedded_stack:
-        raise OpsError("The settings do not name the embedded stack.", hint="tmi-ops settings")
+        raise StackError("The settings do not use the embedded stack.", hint="tmi-ops settings")
     return settings
 
 
@@ -104,7 +108,7 @@ def _prepare_database(settings: Settings, report: Report, size: int, seed: int) 
 
     migrate(settings.postgres, report)
     if _holds_data(settings):
-        report.note("the database holds data from an earlier demo; it is backed up as it is")
+        report.note("the database has data from an earlier demo; it is backed up as it is")
         return
     fill_database(settings.postgres, report, size=size, seed=seed)
 
@@ -123,7 +127,7 @@ def _back_up_and_prove(settings: Settings, report: Report) -> tuple[Manifest, Pr
     from tmi_ops.store.objects import open_store
 
     store = open_store(settings.store, settings.environment)
-    # Sensors may have begun one: to them an unprotected database is a broken promise.
+    # A sensor may have started one already, because the database is unprotected.
     manifest = when_none_runs(lambda: back_up_logical(settings, store, "custom", report), OTHER_BACKUP_S)
     return manifest, verify_backup(settings, store, manifest, report)
 
@@ -176,49 +180,49 @@ def _show(
         f"{size_words(manifest.database_size)}",
         "into": f"{settings.store.describe()} as {manifest.backup_id} ({size_words(manifest.total_size)}, "
         f"{time_words(manifest.duration_seconds)})",
-        "proven by": f"a restore into an empty PostgreSQL {verdict.server_version}: every object's SHA-256, every "
+        "verified by": f"a restore into an empty PostgreSQL {verdict.server_version}: every object's SHA-256, every "
         "table's rows, every definition"
         if proven
-        else "NOT PROVEN: " + "; ".join(verdict.reasons),
+        else "NOT VERIFIED: " + "; ".join(verdict.reasons),
         "restore time": f"{time_words(verdict.restore_seconds)} measured; objective (RTO) "
         f"{time_words(settings.objectives.rto.total_seconds())}",
-        "the accident": _accident_words(accident),
-        "what it cost": f"RPO {time_words(accident.behind)} (objective "
+        "accident": _accident_words(accident),
+        "cost": f"RPO {time_words(accident.behind)} (objective "
         f"{time_words(settings.objectives.rpo.total_seconds())}), RTO {time_words(sum(accident.phases.values()))}: "
         + ", ".join(f"{phase} {time_words(spent)}" for phase, spent in accident.phases.items()),
-        "look around": f"{ui_url}/asset-groups",
-        "the run": run_url,
+        "Dagster UI": f"{ui_url}/asset-groups",
+        "Dagster run": run_url,
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
-    title = "[bold green]PROVEN[/]" if proven and accident.is_undone else "[bold red]NOT PROVEN[/]"
-    # No frame around it: an address that is cut by one cannot be clicked or copied.
+    title = "[bold green]VERIFIED[/]" if proven and accident.is_undone else "[bold red]NOT VERIFIED[/]"
+    # No frame around it: an address that a frame cuts cannot be clicked or copied.
     out.rule(title)
     out.print(table)
     out.print("\n [bold]next[/]")
     name = called()
     for words, purpose in (
-        ("status", "how far back we can recover, and how long it takes"),
-        ("backups", "what exists, and what is proven"),
-        (f"recover find --table {accident.table}", "which commit dropped it, and when"),
+        ("status", "shows RPO, RTO and the recovery window"),
+        ("backups", "lists the backups and whether they are verified"),
+        (f"recover find --table {accident.table}", "finds the commit that dropped it"),
         (f"restore --backup {manifest.backup_id} --into tmi_copy", ""),
-        ("down", "stops the stack; its data stays"),
+        ("down", "stops the stack and keeps its data"),
     ):
         out.print(f"   {name} {words:<20} [dim]{purpose}[/]".rstrip(), soft_wrap=True)
     if name != NAME:
         out.print(f"   [dim]`make install` puts {NAME} on PATH[/]", soft_wrap=True)
-    out.rule(f"all of it in {time_words(seconds)}")
+    out.rule(f"total {time_words(seconds)}")
 
 
 def _accident_words(accident: Accident) -> str:
     fewest, most = accident.expected
-    came_back = f"{accident.rows_recovered:,} rows stood there, "
+    recovered = f"{accident.rows_recovered:,} rows recovered, "
     if accident.is_undone:
-        came_back += "all that were committed by then"
+        recovered += "all that were committed by then"
     else:
-        came_back += f"and {fewest:,} to {most:,} were committed by then: NOT UNDONE"
+        recovered += f"but {fewest:,} to {most:,} were committed by then: NOT RECOVERED"
     return (
         f"{accident.table} dropped under load at {accident.dropped_at:%H:%M:%S} UTC with "
-        f"{accident.rows_when_dropped:,} rows; recovered from {accident.backup_id} and streamed WAL to the second "
-        f"before: {came_back}"
+        f"{accident.rows_when_dropped:,} rows; restored from {accident.backup_id} and streamed WAL to the second "
+        f"before: {recovered}"
     )

@@ -1,4 +1,4 @@
-"""`tmi-ops doctor`: what is wrong, why, and what exactly mends it."""
+"""`tmi-ops doctor`: what is broken, why, and how to fix it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import json_option, verbose_option
 
 if TYPE_CHECKING:
     from tmi_ops.diagnosis.finding import Diagnosis
@@ -16,16 +17,16 @@ COULD_NOT_LOOK = 2
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON, for a script.")
-@click.option("--verbose", "-v", is_flag=True, help="Show the fix of every finding, not of the first alone.")
+@json_option
+@verbose_option("how to fix every finding, not only the first")
 def doctor(as_json: bool, verbose: bool) -> int:
-    """Walk the chain that backups rest on, from the settings to the schedules, and name the first broken link.
+    """Check everything that backups depend on, from the settings to the schedules, and name the root cause.
 
-    Looks at settings, PostgreSQL (name, port, TLS, pg_hba.conf, password, database, rights, WAL, slots), the store
-    (address, clock, keys, bucket, rights), Redis, disk, PostgreSQL programs, and Dagster. What rests on a broken link
-    is skipped. Changes nothing but one small object in the store, which it removes again.
+    Checks settings, PostgreSQL (host name, port, TLS, pg_hba.conf, password, database, rights, WAL, slots), the store
+    (address, clock, keys, bucket, rights), Redis, disk, PostgreSQL programs, and Dagster. Skips what depends on a
+    failed check. Changes nothing except for a small object in the store, which it removes again.
 
-    Exit codes: 0 healthy (warnings included), 1 something is broken, 2 something could not be looked at.
+    Exit codes: 0 healthy (warnings included), 1 something is broken, 2 something could not be checked.
     """
     from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.cli.doctor_view import as_facts, show_close, watch_results

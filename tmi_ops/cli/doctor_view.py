@@ -14,7 +14,7 @@ from tmi_ops.diagnosis.finding import Diagnosis
 
 
 def watch_results(*, verbose: bool) -> Callable[[Result], None]:
-    """Prints a line for each result as it is had, below its area's name; with `verbose` what mends it, too."""
+    """Print a line for each result as it arrives, below its area's name; with `verbose` also the fix."""
     shown: list[str] = []
 
     def show(result: Result) -> None:
@@ -27,18 +27,18 @@ def watch_results(*, verbose: bool) -> Callable[[Result], None]:
 
 
 def show_close(diagnosis: Diagnosis) -> None:
-    """The first cause with what mends it in a box, then how many findings there are besides."""
+    """The root cause with its fix in a box, then the other findings in a line."""
     cause = diagnosis.root_cause
     out.print()
     if cause is None:
         blind = diagnosis.at(Outcome.UNKNOWN)
-        words = f"Nothing broken was seen; {len(blind)} links could not be looked at." if blind else "All is well."
+        words = f"Nothing is broken; {len(blind)} checks could not be done." if blind else "All is well."
         out.print(Text(words, style="magenta" if blind else "bold green"))
         return
     broken = cause.outcome is Outcome.CRITICAL
     style = "red" if broken else "yellow"
-    title = Text(f"{'The cause' if broken else 'Worth mending'}: {cause.title}", style=f"bold {style}")
-    # Open at the sides: what mends it is there to be copied.
+    title = Text(f"{'Root cause' if broken else 'Worth fixing'}: {cause.title}", style=f"bold {style}")
+    # Open at the sides, so that the fix can be copied.
     out.rule(title, align="left", style=style)
     print_lines([Text(cause.answer.seen, style="bold"), *explained(cause.answer)])
     out.rule(style=style)
@@ -48,14 +48,14 @@ def show_close(diagnosis: Diagnosis) -> None:
 
 def _others(diagnosis: Diagnosis, cause: Result) -> str:
     parts = []
-    for outcome, word in ((Outcome.CRITICAL, "broken"), (Outcome.WARNING, "warnings"), (Outcome.UNKNOWN, "not seen")):
+    for outcome, word in ((Outcome.CRITICAL, "broken"), (Outcome.WARNING, "warnings"), (Outcome.UNKNOWN, "unknown")):
         names = [result.title for result in diagnosis.at(outcome) if result is not cause]
         if names:
             parts.append(f"{word}: {', '.join(names)}")
     hidden = [result for result in diagnosis.results if result.because == cause.name]
     if hidden:
-        parts.append(f"{len(hidden)} links wait for this one")
-    return f"Besides, {'; '.join(parts)}. `tmi-ops doctor -v` shows how to mend each." if parts else ""
+        parts.append(f"{len(hidden)} checks skipped because of this")
+    return f"Also: {'; '.join(parts)}. `tmi-ops doctor -v` shows how to fix each." if parts else ""
 
 
 def as_facts(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tmi_ops.checks.finding import Result
 from tmi_ops.cli.checks_view import show_result
 from tmi_ops.cli.environment import libraries_of_copies, logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
+from tmi_ops.cli.options import html_option, json_option, quiet_option
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.settings import Purpose
 
@@ -29,10 +30,10 @@ _SHOWN = 20
 @logs_in_for(Purpose.BACKUP)
 @click.command()
 @to_a_moment(latest=True)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Choose the same random moment of the window again.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence's page there, too.")
-@click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the random moment, to choose the same again.")
+@html_option
+@json_option
+@quiet_option
 def drill(
     to_time: datetime | None,
     to_lsn: int | None,
@@ -43,12 +44,13 @@ def drill(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Recover for practice: into a scratch cluster, to a random moment of the recovery window or the one asked for.
+    """Run a recovery drill: recover into a scratch cluster, check it, and keep the evidence.
 
-    The copy is asked for all that a recovery must bring back; how long it took and how much would have been lost is
-    held against the objectives. The evidence goes into the store, the copy is removed. No running server is touched.
+    Recovers to the target, or to a random moment of the recovery window. Checks that the copy is complete and compares
+    the time it took (RTO) and the data that would have been lost (RPO) with the objectives. Writes the evidence to the
+    store and removes the copy. No running server is touched.
 
-    Exit code 0: passed. 1: the copy is not sound, or an objective was missed. 2: the drill could not be carried out.
+    Exit codes: 0 passed, 1 the copy is not sound or an objective was missed, 2 the drill could not be run.
     """
     from tmi_ops.drill.evidence import evidence_json
     from tmi_ops.drill.execution import run_drill
@@ -57,7 +59,7 @@ def drill(
 
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=False)
     if target is not None and seed is not None:
-        raise click.UsageError("--seed chooses a random moment; leave it out where you name the target")
+        raise click.UsageError("--seed cannot be used with a target: it chooses a random moment.")
     settings, store = open_environment(Purpose.BACKUP)
     with reporting(quiet) as report:
         plan = prepare_drill(settings, store, report, target=target, seed=seed)
@@ -79,10 +81,13 @@ def drill(
 
 @click.command()
 @click.argument("drill_id", required=False)
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page of DRILL_ID there.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@html_option
+@json_option
 def drills(drill_id: str | None, html: Path | None, as_json: bool) -> int:
-    """List the drills of this environment, newest first; with DRILL_ID (or `latest`) show its evidence."""
+    """List the drills of this environment, newest first. With DRILL_ID (or `latest`), show its evidence.
+
+    --html needs DRILL_ID.
+    """
     from tmi_ops.drill.evidence import list_drills, read_evidence
 
     _, store = open_environment(Purpose.BACKUP)
@@ -90,17 +95,17 @@ def drills(drill_id: str | None, html: Path | None, as_json: bool) -> int:
     if drill_id is not None:
         return _show_one(read_evidence(store, _named(ids, drill_id)), html, as_json=as_json)
     if html is not None:
-        raise click.UsageError("--html needs the id of a drill, or `latest`")
+        raise click.UsageError("--html needs the id of a drill, or `latest`.")
     found = [read_evidence(store, one) for one in ids]
     if as_json:
         click.echo("[" + ",\n".join(one.model_dump_json(by_alias=True) for one in found) + "]")
         return 0
     if not found:
-        out.print("There was no drill yet. Begin one: tmi-ops drill")
+        out.print("No drill has been run yet. Next: tmi-ops drill")
         return 0
     out.print(_table(found[:_SHOWN]))
     if len(found) > _SHOWN:
-        out.print(f"and {len(found) - _SHOWN} older ones (--json lists all)")
+        out.print(f"and {len(found) - _SHOWN} older ones (--json shows all)")
     return 0
 
 
@@ -108,7 +113,7 @@ def _named(ids: list[str], name: str) -> str:
     fitting = ids[:1] if name == "latest" else [one for one in ids if one.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]
-    raise click.UsageError(f"{len(fitting) or 'no'} drills begin with {name!r}; `tmi-ops drills` lists them")
+    raise click.UsageError(f"{len(fitting) or 'No'} drills start with {name!r}; `tmi-ops drills` lists them.")
 
 
 def _show_one(evidence: Evidence, html: Path | None, *, as_json: bool) -> int:
@@ -128,7 +133,7 @@ def _plan_words(plan: DrillPlan) -> str:
     base = plan.recovery.base
     return (
         f"Drill: recover to {plan.target.words}, {plan.target.chosen}, from {base.backup_id} "
-        f"({age_words(base.consistent_at)}) and up to {size_words(plan.recovery.wal.size)} of WAL."
+        f"({age_words(base.consistent_at)}) plus up to {size_words(plan.recovery.wal.size)} of WAL."
     )
 
 
@@ -158,7 +163,7 @@ def _show(evidence: Evidence) -> None:
     for check in evidence.checks:
         show_result(Result(check.name, check.title, "", check.answer), advice="all")
     phases = ", ".join(f"{phase} {time_words(spent)}" for phase, spent in evidence.phases.items())
-    out.print(f"Time: {phases}; in all [bold]{time_words(evidence.rto_seconds)}[/].")
+    out.print(f"Time: {phases}; total [bold]{time_words(evidence.rto_seconds)}[/].")
     if evidence.copy_ is not None and evidence.copy_.rows:
         rows = evidence.copy_.rows
         out.print(f"Rows: {sum(rows.values()):,} in {len(rows)} tables; {size_words(evidence.copy_.restored_size)}.")

@@ -1,4 +1,4 @@
-"""What `--json` prints for programs: one document on stdout."""
+"""What `--json` prints: one document on stdout."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tmi_ops.cli.called import facts_as_typed
 
 
 def echo_facts(facts: Any, *, indent: int | None = 2) -> None:
-    """Print it; commands in it work as printed. What JSON has no form for becomes text."""
+    """Print JSON, with the environment in commands. Types that JSON lacks become text."""
     click.echo(json.dumps(facts_as_typed(facts), indent=indent, default=str))

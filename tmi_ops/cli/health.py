@@ -1,4 +1,4 @@
-"""`tmi-ops health`: is the database well, and what helps where it is not."""
+"""`tmi-ops health`: the health of the database, with advice."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from tmi_ops.cli.environment import logs_in_for
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import exact_bloat_option, json_option, strict_option, verbose_option
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -19,26 +20,28 @@ COULD_NOT_CHECK = 2
 
 @logs_in_for(Purpose.MONITOR)
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print every reading and verdict as JSON.")
-@click.option("--probe", "only", multiple=True, metavar="NAME", help="Ask this probe only, and show its table; repeat.")
-@click.option("--exact-bloat", is_flag=True, help="Measure bloat with pgstattuple: reads the tables whole.")
+@json_option
+@click.option(
+    "--probe", "only", multiple=True, metavar="NAME", help="Run only this probe and show its table; repeatable."
+)
+@exact_bloat_option
 @click.option(
     "--threshold",
     "thresholds",
     multiple=True,
     metavar="NAME=WARNING,CRITICAL",
-    help="Judge a probe by these limits; an empty half means never. Repeat.",
+    help="Thresholds of a probe; leave one empty to turn it off. Repeatable.",
 )
-@click.option("--strict", is_flag=True, help="Exit 1 on a warning, too.")
-@click.option("--verbose", "-v", is_flag=True, help="Show every probe's table and the SQL that helps.")
+@strict_option
+@verbose_option("the table of every probe and the SQL that helps")
 def health(
     as_json: bool, only: tuple[str, ...], exact_bloat: bool, thresholds: tuple[str, ...], strict: bool, verbose: bool
 ) -> int:
-    """Ask the database how it is. Changes nothing.
+    """Check the health of the database. Changes nothing.
 
-    Probes of activity, storage, vacuum, WAL and replication, indexes, schema and security. A role with pg_monitor and
-    CONNECT is enough; what it may not see is `unknown`, with the GRANT that would show it. Rates are measured from the
-    reading of the run before.
+    Probes activity, storage, vacuum, WAL and replication, indexes, schema and security. A role with pg_monitor and
+    CONNECT is sufficient; what it may not read is `unknown`, with the GRANT that is missing. Rates are measured since
+    the previous run.
 
     Exit codes: 0 nothing critical, 1 something critical (with --strict also a warning), 2 could not check.
     """

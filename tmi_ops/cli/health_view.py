@@ -21,10 +21,10 @@ ROWS_SHOWN = 30
 
 
 def show_health(report: HealthReport, *, tables: bool) -> None:
-    """One line for each probe, by area; advice below what is not well; a closing line.
+    """A line for each probe, by area, with advice if it is not OK; a closing line.
 
     Args:
-        tables: also the table behind each figure.
+        tables: also show the table of each probe.
     """
     out.print(f"{report.address}: PostgreSQL {report.server.version}", markup=False, soft_wrap=True)
     for area in Area:
@@ -98,12 +98,12 @@ def _close(report: HealthReport, *, tables: bool) -> None:
     out.print()
     out.print(Text(f"{mark} {words}", style=style))
     if report.since is None:
-        out.print("  This is the first reading: rates and growth come with the next one.")
+        out.print("  This is the first reading; the next one shows rates and growth.")
     else:
-        restarted = ", and the server was restarted since" if report.restarted else ""
+        restarted = "; the server has been restarted since then" if report.restarted else ""
         out.print(f"  Rates are measured since the last reading, {age_words(report.since)}{restarted}.")
     if report.kept_in is None:
-        out.print("  [yellow]This reading could not be kept[/]: the next run will have no rates either.")
+        out.print("  [yellow]This reading could not be saved[/], so the next run will not show rates either.")
     if not tables and any(result.answer.advice for result in report.results if result.outcome is not Outcome.OK):
         worst = next(one for one in report.results if one.outcome is report.outcome)
         out.print(f"  next: `tmi-ops health --probe {worst.probe.name}` shows its table and the SQL that helps")

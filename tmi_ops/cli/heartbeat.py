@@ -8,6 +8,7 @@ import threading
 import click
 
 from tmi_ops.cli.environment import logs_in_for, reporting
+from tmi_ops.cli.options import quiet_option
 from tmi_ops.cli.terminal import out
 from tmi_ops.settings import Purpose
 
@@ -18,26 +19,26 @@ from tmi_ops.settings import Purpose
     "--every",
     type=click.FloatRange(0.1, 86400),
     metavar="SECONDS",
-    help="Go on and write one every so many seconds, until SIGTERM or Ctrl-C. A minute (60) is usual.",
+    help="Write one every SECONDS until SIGTERM or Ctrl-C. 60 is usual.",
 )
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 def heartbeat(every: float | None, quiet: bool) -> int:
-    """Write a beat into the database: a row, in a schema of our own, that carries the hash of the one before.
+    """Write a heartbeat into the database: a row that contains the hash of the row before it.
 
-    After a recovery the chain proves that nothing before the target is missing and nothing after it present. The table
-    is tmi_ops.heartbeat; it is made where there is none, and keeps the beats of 35 days.
+    After a recovery, this chain shows that no commit before the target is missing and none after it is present. The
+    table is tmi_ops.heartbeat; it is created if it is missing, and keeps heartbeats for 35 days.
     """
     from tmi_ops.drill.heartbeat import beat, keep_beating
     from tmi_ops.settings import load_settings
 
     postgres = load_settings(purpose=Purpose.HEARTBEAT).postgres
     if every is None:
-        out.print(f"Written: {beat(postgres).words()}, hash chained to the one before.")
+        out.print(f"Written: {beat(postgres).words()}, chained to the one before by its hash.")
         return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: stop.set())
     with reporting(quiet) as report:
         written = keep_beating(postgres, every, stop, report)
-    out.print(f"Stopped. {written} {'beat was' if written == 1 else 'beats were'} written.")
+    out.print(f"Stopped. {written} {'heartbeat was' if written == 1 else 'heartbeats were'} written.")
     return 0

@@ -1,4 +1,4 @@
-"""`tmi-ops init` and `tmi-ops uninit`: one command brings a database under protection, one takes it out again."""
+"""`tmi-ops init` and `tmi-ops uninit`: start and stop protecting a database."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from tmi_ops.cli.called import called
 from tmi_ops.cli.environment import logs_in_for, reporting
+from tmi_ops.cli.options import dry_run_option, quiet_option, yes_option
 from tmi_ops.cli.terminal import err, out
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.settings import Purpose, Settings, env_file_names, environment_name, load_settings, read_variables
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     from tmi_ops.adoption.steps import Step, Surroundings
 
 SECRETS = {"POSTGRES_PASSWORD", "TMI_OPS_S3_SECRET_ACCESS_KEY"}
-# What is asked for where nothing says it, and what an empty answer means; None: an answer is needed.
+# Asked for if no setting names it; then the default. None: an answer is required.
 QUESTIONS: Mapping[str, tuple[str, str | None]] = {
-    "POSTGRES_HOST": ("Host of the database", "localhost"),
-    "POSTGRES_DB": ("Name of the database", None),
-    "POSTGRES_USER": ("Role that takes backups (REPLICATION, and reads all tables)", "postgres"),
+    "POSTGRES_HOST": ("Database host", "localhost"),
+    "POSTGRES_DB": ("Database name", None),
+    "POSTGRES_USER": ("Role that takes backups (needs REPLICATION and read access to all tables)", "postgres"),
     "POSTGRES_PASSWORD": ("Its password", ""),
-    "TMI_OPS_S3_BUCKET": ("Bucket for the backups", None),
-    "TMI_OPS_S3_ENDPOINT_URL": ("Address of the S3 server (empty: AWS)", ""),
-    "TMI_OPS_S3_ACCESS_KEY_ID": ("Access key of the store (empty: as AWS's tools find theirs)", ""),
-    "TMI_OPS_S3_SECRET_ACCESS_KEY": ("Secret key of the store", ""),
+    "TMI_OPS_S3_BUCKET": ("Bucket for backups", None),
+    "TMI_OPS_S3_ENDPOINT_URL": ("URL of the S3 server (empty: AWS)", ""),
+    "TMI_OPS_S3_ACCESS_KEY_ID": ("S3 access key (empty: use AWS's default credentials)", ""),
+    "TMI_OPS_S3_SECRET_ACCESS_KEY": ("S3 secret key", ""),
 }
 
 
@@ -43,10 +44,10 @@ QUESTIONS: Mapping[str, tuple[str, str | None]] = {
     "assigned",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A setting to write down, such as POSTGRES_HOST=db.example.org; may be repeated. Passwords and secret keys "
-    "are asked for, or taken from the process's environment.",
+    help="Setting to write to the .env file, such as POSTGRES_HOST=db.example.org; repeatable. Passwords and secret "
+    "keys are asked for, or taken from environment variables.",
 )
-@click.option("--keys/--no-keys", default=True, help="Make keys that encrypt and sign backups (default), or none.")
+@click.option("--keys/--no-keys", default=True, help="Create keys that encrypt and sign backups (default), or do not.")
 @click.option(
     "--roles/--no-roles",
     default=True,
@@ -57,36 +58,37 @@ QUESTIONS: Mapping[str, tuple[str, str | None]] = {
     type=click.Choice(["systemd", "none"]),
     default="systemd",
     show_default=True,
-    help="Write units that keep it running, below TMI_OPS_HOME; enabling them is left to you.",
+    help="Write units for the services to TMI_OPS_HOME; you enable them.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Show the steps and what is done of them; do nothing.")
+@dry_run_option
 @click.option(
     "--wait",
     "patience_s",
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="How long to wait for a connection that the server refuses. [default: 600 at a terminal, else 0]",
+    help="How long to retry a connection that the server refuses. [default: 600 at a terminal, else 0]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@yes_option
+@quiet_option
 def init(
     assigned: tuple[str, ...],
     keys: bool,
     roles: bool,
     units: str,
-    only_plan: bool,
+    dry_run: bool,
     patience_s: float | None,
     yes: bool,
     quiet: bool,
 ) -> int:
-    """Bring the database of TMI_ENV under protection: from nothing to a backup that a restore has proven.
+    """Set up backups, WAL archiving and drills for the database of TMI_ENV.
 
-    Asks for what no setting says, writes it to .env.<environment> (mode 0600), then connects, makes the bucket and the
-    keys, takes a base and a logical backup, receives WAL, proves, drills and writes systemd units. Each step is shown
-    first. What is there already stays: after an error or Ctrl-C the same command goes on.
+    Asks for missing settings and writes them to .env.<environment> (mode 0600). Then it connects, creates the bucket
+    and the keys, takes a base backup and a logical backup, archives WAL, verifies the backup, runs a drill and writes
+    systemd units. All steps are shown first. Existing keys, backups and settings are kept; after an error or Ctrl-C,
+    run the same command again to continue.
 
-    Exit code 0: proven. 1: every step is done, and yet something keeps the newest state from being recovered; it is
-    named. 2: a step could not be done; what was done before it stays.
+    Exit codes: 0 protected and verified, 1 all steps are done but the newest state cannot be recovered (the reason is
+    shown), 2 a step failed; completed steps are kept.
     """
     from tmi_ops.adoption.execution import Adoption
     from tmi_ops.adoption.steps import outstanding, plan_adoption
@@ -94,16 +96,16 @@ def init(
     environment = _own_environment()
     env_file = Path(env_file_names(environment)[-1])
     given = {**_secrets_of_the_process(env_file, environment), **_assigned(assigned)}
-    given |= _asked({**read_variables(), **given}, ask=sys.stdin.isatty() and not yes and not only_plan)
+    given |= _asked({**read_variables(), **given}, ask=sys.stdin.isatty() and not yes and not dry_run)
     read = _reader(given)
     wanted = Wanted(keys=keys, roles=roles, units=units == "systemd")
     steps = plan_adoption(_look(read, given, env_file, wanted))
     _show(environment, steps)
-    if only_plan:
+    if dry_run:
         return 0
     to_do = outstanding(steps)
     if not yes and to_do:
-        click.confirm("Go on?", abort=True, err=True)
+        click.confirm("Continue?", abort=True, err=True)
     patience = patience_s if patience_s is not None else (600.0 if sys.stdin.isatty() else 0.0)
     for step in to_do:
         with reporting(quiet) as report:
@@ -124,7 +126,7 @@ class Wanted:
 
 
 def _reader(given: Mapping[str, str]) -> Callable[[Purpose | None], Settings]:
-    """Settings as they will be read once the file is written."""
+    """Reads settings as they will be once the file is written."""
     return lambda purpose: load_settings({**os.environ, **given}, purpose=purpose)
 
 
@@ -135,11 +137,11 @@ def _assigned(words: Sequence[str]) -> dict[str, str]:
     for one in words:
         name, equals, value = one.partition("=")
         if not (name and equals):
-            raise click.BadParameter(f"write {one!r} as NAME=VALUE", param_hint="--set")
+            raise click.BadParameter(f"{one!r} is not NAME=VALUE.", param_hint="--set")
         given[name] = value
     for name in given:
         if _is_secret(name):
-            raise click.BadParameter(f"{name} would show in the process list: export it instead", param_hint="--set")
+            raise click.BadParameter(f"{name} would show in the process list; export it instead.", param_hint="--set")
     for unread in unread_names(given):
         raise click.BadParameter(unread.describe(), param_hint="--set")
     return given
@@ -150,28 +152,29 @@ def _is_secret(name: str) -> bool:
 
 
 def _secrets_of_the_process(env_file: Path, environment: str) -> dict[str, str]:
-    """Those that services will need too and no file holds yet."""
+    """Secrets that the services will need and that no file has yet."""
     written = env_files(env_file.parent, environment)
     return {name: value for name, value in process_variables(None).items() if name in SECRETS and name not in written}
 
 
 def _own_environment() -> str:
-    """Raises SettingsError: another database of a cluster is meant, whose keys, slot and base backups are shared."""
+    """Raises SettingsError: this is a further database of a cluster, which shares keys, slot and base backups."""
     name = environment_name()
     environment, beside, _ = name.partition("/")
     if beside:
         raise SettingsError(
-            f"{name} is a database of the cluster of {environment}, which is brought under protection as a whole.",
-            hint=f"tmi-ops -e {environment} init, then tmi-ops -e {name} backup logical --verify",
+            f"{name} is a database in the cluster of {environment}; init and uninit apply to the whole cluster.",
+            hint=f"run `tmi-ops -e {environment} init` or `tmi-ops -e {environment} uninit`; to back up this database "
+            f"run `tmi-ops -e {name} backup logical --verify`",
         )
     return environment
 
 
 def _asked(known: Mapping[str, str], *, ask: bool) -> dict[str, str]:
-    """Answers to what nothing says yet.
+    """Ask for the settings that are missing.
 
     Raises:
-        OpsError: something needed is said by nothing, and nobody can be asked.
+        OpsError: a required setting is missing, and nobody can be asked.
     """
     answers: dict[str, str] = {}
     if "TMI_DATABASE_URL" in known:
@@ -186,7 +189,7 @@ def _asked(known: Mapping[str, str], *, ask: bool) -> dict[str, str]:
             if answer:
                 answers[name] = answer
         elif otherwise is None:
-            raise OpsError(f"{name} is not known: {question.lower()}.", hint=f"give it: --set {name}=...")
+            raise SettingsError(f"{name} ({question.lower()}) is not set.", hint=f"give it with `--set {name}=...`")
     return answers
 
 
@@ -200,7 +203,7 @@ def _look(
     env_file: Path,
     wanted: Wanted,
 ) -> Surroundings:
-    """What is there before anything is done; what cannot be seen yet counts as absent."""
+    """What exists already; what cannot be read yet counts as missing."""
     from tmi_ops.adoption.execution import check_connection
     from tmi_ops.adoption.roles import are_named
     from tmi_ops.adoption.services import units_for
@@ -249,15 +252,14 @@ def _may_create_roles(read: Callable[[Purpose | None], Settings], variables: Map
 
 
 def _show(environment: str, steps: Sequence[Step]) -> None:
-    settings = f"{environment}: from nothing to proven"
-    out.print(f"[bold]{settings}[/]")
+    out.print(f"[bold]Protect {environment}[/]")
     for number, step in enumerate(steps, 1):
         mark = f"[green]✓ {step.done}[/]" if step.done else step.says
         out.say(f"  {number:>2}. {step.name:<15} {mark}", hang=22)
 
 
 def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, units: bool) -> int:
-    """What the store itself says is proven now, whatever the steps came to."""
+    """Show up to when the store is verified now, whatever the steps reported."""
     from tmi_ops.objectives.reading import read_recoverability
     from tmi_ops.store.objects import open_store
 
@@ -266,14 +268,14 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, 
     name, prefix = called(), "" if environment == "development" else f"-e {environment} "
     amiss = "" if reach is None else reach.broken or (f"{reach.missing} is missing" if reach.missing else "")
     if reach is None or amiss:
-        what = f"Proven up to {reach.at:%Y-%m-%d %H:%M:%S} UTC only: {amiss}" if reach else "Nothing is proven"
+        what = f"Verified only up to {reach.at:%Y-%m-%d %H:%M:%S} UTC: {amiss}" if reach else "Nothing is verified"
         out.say(f"[yellow]{escape(what)}.[/] Next: {name} {prefix}status", hang=2)
         return 1
-    out.print(f"[bold]Protected, and proven up to {reach.at:%Y-%m-%d %H:%M:%S} UTC.[/] Keep it so:")
+    out.print(f"[bold]Protected and verified up to {reach.at:%Y-%m-%d %H:%M:%S} UTC.[/] Next:")
     for words, why in (
-        ("wal stream", "receives WAL as long as it runs: have a service do it"),
-        ("status", "how far back, how long, and what wants doing"),
-        ("doctor", "what is missing for every day"),
+        ("wal stream", "archives WAL while it runs; run it as a service"),
+        ("status", "shows RPO, RTO, the recovery window, and what to do"),
+        ("doctor", "shows what is missing for daily operation"),
     ):
         out.say(f"  {name} {prefix}{words:<11} [dim]{why}[/]", hang=4)
     if units:
@@ -283,7 +285,7 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, 
 
 
 def _show_units(settings: Settings) -> None:
-    """What enables each. A service knows nothing of this shell, so what only this shell says is told."""
+    """The command that enables each unit, and the settings that only this shell has: services do not see them."""
     from tmi_ops.adoption.services import units_for
     from tmi_ops.settings.names import is_known
 
@@ -300,16 +302,16 @@ def _show_units(settings: Settings) -> None:
     ]
     if alone:
         file = env_file_names(settings.environment)[-1]
-        out.say(f"  [yellow]Only this shell says {', '.join(alone)}.[/] Services need it in {file}.", hang=4)
+        out.say(f"  [yellow]Only this shell sets {', '.join(alone)}.[/] Services need it in {file}.", hang=4)
 
 
 @logs_in_for(Purpose.OWNER)
 @click.command()
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
+@yes_option
 def uninit(yes: bool) -> int:
-    """Remove what init left: the replication slot, the heartbeat's schema, the roles, and the units of this machine.
+    """Remove what `init` created: replication slot, heartbeat schema, roles, and the units of this machine.
 
-    Backups stay in the store, keys and settings on this machine. Stop receivers first.
+    Backups are kept in the store; keys and settings are kept on this machine. Stop receivers first.
     """
     from tmi_ops.adoption.leaving import leave, plan_leaving
     from tmi_ops.adoption.roles import forget_roles
@@ -318,18 +320,18 @@ def uninit(yes: bool) -> int:
     settings = load_settings(purpose=Purpose.OWNER)
     plan = plan_leaving(settings)
     if not plan:
-        out.print(f"Nothing of tmi_ops is at {settings.postgres.describe()}.")
+        out.print(f"Nothing to remove from {settings.postgres.describe()}.")
         return 0
     for one in plan:
         out.say(f"  {one.says}", hang=4)
-    out.print("Backups stay in the store. Without the slot no WAL is kept for it: recovery ends at what it holds now.")
+    out.print("Backups are kept in the store. No more WAL is archived: you can recover to what is archived now.")
     if not yes:
         typed = click.prompt(
-            f"Type the environment's name ({environment}) to go on", default="", show_default=False, err=True
+            f"Type the environment's name ({environment}) to continue", default="", show_default=False, err=True
         )
         if typed != environment:
             raise click.Abort
     leave(settings, plan)
     forget_roles(Path(env_file_names(environment)[-1]), [one.name for one in plan if one.kind == "role"])
-    err.print("Done. Roles that `tmi-ops roles apply` made are yours to keep or to drop.")
+    err.print("Done. Roles created by `tmi-ops roles apply` are not dropped; drop them if you do not need them.")
     return 0

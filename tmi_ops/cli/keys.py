@@ -1,4 +1,4 @@
-"""`tmi-ops keys`: the keys that encrypt backups and sign what is said of them."""
+"""`tmi-ops keys`: the keys that encrypt backups and sign records about them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.options import json_option, yes_option
 from tmi_ops.cli.terminal import out
 from tmi_ops.settings import load_settings
 
@@ -20,24 +21,26 @@ ROLE_CHOICES = ("writer", "prover", "pruner")
 
 @click.group()
 def keys() -> None:
-    """The keys that encrypt backups (age) and sign what is said of them (Ed25519, as `minisign` does).
+    """Manage the keys that encrypt backups (age) and sign records about them (Ed25519, minisign format).
 
-    Hosts that take backups need the public key of age and a secret signing key; hosts that restore need the private key
-    of age; every host needs the public signing keys. Who signs what: docs/security.md.
+    Hosts that take backups need the age public key and a secret signing key. Hosts that restore need the age private
+    key. Every host needs the public signing keys. Which key signs what: docs/security.md.
     """
 
 
 @keys.command()
-@click.option("--directory", type=click.Path(path_type=Path), help="Where to. [default: keys in TMI_OPS_HOME]")
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Directory of the new keys. [default: keys in TMI_OPS_HOME]"
+)
 @click.option(
     "--role",
     "roles",
     multiple=True,
     type=click.Choice(ROLE_CHOICES),
-    help="Make a signing key for this role alone; may be repeated. Without: one key for all roles.",
+    help="Create a signing key for this role only; repeatable. Default: one key for all roles.",
 )
 def init(directory: Path | None, roles: tuple[Role, ...]) -> int:
-    """Make keys of age and signing keys, readable by you alone, and a recovery sheet to print."""
+    """Create age keys and signing keys that only you can read, and a recovery sheet to print."""
     from tmi_ops.store.keys import make_keys
     from tmi_ops.store.recovery_sheet import write_sheet
 
@@ -45,25 +48,25 @@ def init(directory: Path | None, roles: tuple[Role, ...]) -> int:
     made = make_keys(directory or settings.home / "keys", settings.environment, tuple(dict.fromkeys(roles)), now)
     sheet = write_sheet(made, settings.environment, settings.store, now)
     lines = [
-        f"Made in {made.directory}. On hosts that take backups, set",
+        f"Created in {made.directory}. On hosts that take backups, set",
         f"  TMI_OPS_AGE_RECIPIENTS={made.recipient}",
         *(f"  TMI_OPS_SIGNING_KEY_FILE={file}   # {' and '.join(held)}" for held, file in made.signing),
-        "on hosts that restore and prove",
+        "on hosts that restore and verify",
         f"  TMI_OPS_AGE_IDENTITY_FILE={made.identity_file}",
         "and on every host",
         f"  TMI_OPS_TRUSTED_KEYS={made.trusted_file}",
         "",
         f"Print {sheet}, lock the paper away, then delete the file.",
-        "Sign what the store holds already, after a look at it: `tmi-ops keys sign`.",
+        "To review and sign what is in the store already: `tmi-ops keys sign`.",
     ]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     return 0
 
 
 @keys.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def show(as_json: bool) -> int:
-    """Show which keys are in use here: public keys only. Exit 1 when they do not fit together."""
+    """Show the public keys in use on this host. Exit code 1 if they do not match."""
     from tmi_ops.store.keys import key_facts
 
     settings = load_settings()
@@ -80,46 +83,46 @@ def show(as_json: bool) -> int:
 @click.option(
     "--record/--no-record",
     default=True,
-    help="Record in the store what the old signing key has signed (default), so that whoever steals it later cannot "
-    "date a signature back.",
+    help="Record in the store what the old signing key has signed (default), so that nobody who steals it later can "
+    "backdate a signature.",
 )
-@click.confirmation_option(prompt="Replace the key?", help="Do not ask.")
-def rotate(which: str, record: bool) -> int:
-    """Make a new key and retire the old one; what the old one signed or encrypted stays good."""
+@yes_option
+def rotate(which: str, record: bool, yes: bool) -> int:
+    """Create a new key and retire the old one. What the old one signed or encrypted remains valid."""
     from tmi_ops.errors import SettingsError
     from tmi_ops.store.keys import add_age_identity, rotate_signing_key
     from tmi_ops.store.trust import read_trust, trusted_word
 
+    if not yes:
+        click.confirm("Replace the key?", abort=True)
     settings = load_settings()
     store = settings.store
     if which == "age":
         if store.age_identity_file is None:
             raise SettingsError(
                 "TMI_OPS_AGE_IDENTITY_FILE is not set.",
-                hint="rotate where the private key lies, or `tmi-ops keys init`",
+                hint="run this on the host that has the private key, or create keys with `tmi-ops keys init`",
             )
         recipient = add_age_identity(store.age_identity_file)
         lines = [
-            f"Added to {store.age_identity_file}; the old keys in it still open old backups.",
+            f"Added to {store.age_identity_file}; the old keys in it still decrypt old backups.",
             "On hosts that take backups, set",
             f"  TMI_OPS_AGE_RECIPIENTS={recipient}",
             "Print a new recovery sheet: `tmi-ops keys sheet`.",
         ]
     else:
         if store.signing_key_file is None:
-            raise SettingsError("TMI_OPS_SIGNING_KEY_FILE is not set.", hint="make a key: `tmi-ops keys init`")
+            raise SettingsError("TMI_OPS_SIGNING_KEY_FILE is not set.", hint="create a key with `tmi-ops keys init`")
         trust = read_trust(settings.environment, store.signing_key_file, store.trusted_keys)
         signed = _recorded(trust) if record and trust.is_pinned and trust.signing else None
         done = rotate_signing_key(store.signing_key_file, trust, store.trusted_keys, datetime.now(UTC), signed)
         words = [trusted_word(one) for one in done.trusted]
-        where = (
-            f"{done.trusted_file} says so already here; on every other host" if done.trusted_file else "On every host"
-        )
+        where = f"every other host ({done.trusted_file} here has it already)" if done.trusted_file else "every host"
         lines = [
-            f"{done.file} holds the new key; {done.retired_file} the old one, which signs nothing more.",
-            f"{where} TMI_OPS_TRUSTED_KEYS must hold, before it reads what the new key signs:",
+            f"{done.file} is the new key; {done.retired_file} is the old one, which signs nothing any more.",
+            f"Before it reads what the new key signs, {where} needs in TMI_OPS_TRUSTED_KEYS:",
             *(f"  {word}" for word in words),
-            "If the old key was stolen, leave it out, and sign anew what you know to be good: `tmi-ops keys sign`.",
+            "If the old key was stolen, leave it out and sign again what you know to be good: `tmi-ops keys sign`.",
         ]
     out.print("\n".join(lines), markup=False, soft_wrap=True)
     return 0
@@ -137,15 +140,15 @@ def _recorded(trust: Trust) -> str | None:
     except StoreError as error:
         raise StoreError(
             f"What the old key has signed could not be recorded: {error.message}",
-            detail="The old key is still in its place.",
-            hint="give access to the store, or rotate with --no-record: then whoever steals the old key later can "
-            "date signatures back",
+            detail="The old key is still in use.",
+            hint="give access to the store, or use `--no-record`; then someone who steals the old key later can "
+            "backdate signatures",
         ) from error
 
 
 @keys.command()
 def sheet() -> int:
-    """Print the recovery sheet. It holds the private keys of age: send it to a printer, not to a file."""
+    """Print the recovery sheet. It contains the age private keys: send it to a printer, not to a file."""
     from tmi_ops.store.encryption import read_identities
     from tmi_ops.store.recovery_sheet import recovery_sheet
     from tmi_ops.store.trust import read_trust
@@ -160,11 +163,12 @@ def sheet() -> int:
 
 @keys.command()
 @click.argument("beginning", default="")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def sign(beginning: str, yes: bool) -> int:
-    """Sign what the store holds unsigned, or signed by a key that is not trusted: you vouch for it.
+    """Sign objects in the store that are unsigned or signed by an untrusted key. You vouch for them.
 
-    BEGINNING: only objects whose key begins so, such as `logical/20261127T`. Only what this host's key may sign.
+    Signs only what this host's key may sign. BEGINNING: only objects whose key starts with it, such as
+    `logical/20261127T`.
     """
     from tmi_ops.cli.environment import open_environment
     from tmi_ops.store.vouching import sign_documents, unsigned_documents
@@ -177,7 +181,7 @@ def sign(beginning: str, yes: bool) -> int:
         out.print("Everything that this host's key may sign is signed.")
         return 0
     if not yes:
-        click.confirm(f"Do you know that these {len(found)} are what your hosts wrote, and sign them?", abort=True)
+        click.confirm(f"Are you sure that your hosts wrote these {len(found)} objects? Sign them?", abort=True)
     sign_documents(store, found)
     out.print(f"Signed {len(found)} documents.")
     return 0

@@ -1,7 +1,7 @@
-"""What stands between a command and its terminal.
+"""Protects a command from its terminal, and the terminal from what a command prints.
 
-The terminal may go away while a command is at work: a closed pipe, a closed window, a dying ssh. The work goes on. And
-what a database or a store holds commands no terminal: of escape sequences only our own colours pass.
+A command continues if its terminal goes away: a closed pipe, a closed window, a lost ssh connection. Text from a
+database or a store cannot control the terminal: of all escape sequences, only our own colours pass.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, TextIO
 
 from tmi_ops.words import printable
 
-# Colours, bold, dim and their end, as click writes them; nothing that hides text.
+# Colours, bold, dim and reset, as click writes them; nothing that hides text.
 _COLOUR = re.compile("(\x1b\\[(?:0|1|2|22|39|3[0-7]|9[0-7])m)")
 
 
 def without_commands(text: str) -> str:
-    """Text in which every escape sequence but our colours is spelt out."""
+    """The text with every escape sequence escaped, except for our colours."""
     if text.isprintable():
         return text
     return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
 
 
 class _Lasting:
-    """A stream whose reader may go away: what is written from then on goes nowhere."""
+    """A stream whose reader may go away; what is written from then on is discarded."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -55,7 +55,7 @@ class _Lasting:
             self._let_go()
 
     def _let_go(self) -> None:
-        """What is still in the stream's buffer must not fail once more when the process ends."""
+        """Discard the stream's buffer, too: it must not fail again when the process ends."""
         self.reader_is_gone = True
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -67,7 +67,7 @@ class _Lasting:
 
 
 class _AsItIs:
-    """The same stream, for who draws with escape sequences and has seen to the text itself."""
+    """The same stream for code that draws with escape sequences and escapes text itself."""
 
     def __init__(self, stream: _Lasting) -> None:
         self._stream = stream
@@ -79,7 +79,7 @@ class _AsItIs:
 
 @contextmanager
 def lasting_output() -> Iterator[None]:
-    """A reader who goes away neither stops what is done in a `with` block nor changes how it ends."""
+    """During a `with` block, a reader that goes away neither stops the command nor changes its exit code."""
     streams = sys.stdout, sys.stderr
     lasting = _Lasting(streams[0]), _Lasting(streams[1])
     sys.stdout, sys.stderr = lasting

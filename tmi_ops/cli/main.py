@@ -1,6 +1,6 @@
-"""The command line: which command lives in which module, and how errors reach a person.
+"""The command line: which module has which command, and how errors are shown.
 
-Commands are loaded when they are called, so `tmi-ops --help` answers at once.
+A command's module is imported when the command is called, so that `tmi-ops --help` is fast.
 """
 
 from __future__ import annotations
@@ -30,90 +30,86 @@ INTERRUPTED = 130
 ENVIRONMENT = "TMI_ENV"
 _AGAIN_AFTER_S = 0.05
 _INTERRUPTED = "Interrupted."
-_NOT_CONFIRMED = "Not confirmed, so nothing was changed."
+_NOT_CONFIRMED = "Not confirmed; nothing was changed."
 
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """Where a command lives, and the line that `--help` shows without loading it."""
+    """The module of a command, and the line that `--help` shows without importing it."""
 
     module: str
     attribute: str
     summary: str
 
 
-# Sections as a person thinks of them; the order is the order of `tmi-ops --help`.
+# In the order of `tmi-ops --help`.
 SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
-    "Begin and leave": {
-        "init": LazyCommand("tmi_ops.cli.init", "init", "From nothing to proven: bring a database under protection."),
-        "uninit": LazyCommand("tmi_ops.cli.init", "uninit", "Take away what protection left at the server."),
+    "Setup": {
+        "init": LazyCommand("tmi_ops.cli.init", "init", "Set up backups, WAL archiving and drills for a database."),
+        "uninit": LazyCommand("tmi_ops.cli.init", "uninit", "Remove the slot, heartbeat table and units of tmi_ops."),
     },
     "Schema": {
-        "migrate": LazyCommand("tmi_ops.cli.schema", "migrate", "Bring the database's schema up to date, online."),
+        "migrate": LazyCommand("tmi_ops.cli.schema", "migrate", "Migrate the database's schema, online."),
         "check": LazyCommand("tmi_ops.cli.schema", "check", "Compare the database with the schema TMI needs."),
     },
     "Backup": {
-        "backup": LazyCommand("tmi_ops.cli.backup", "backup", "Take a backup into the store."),
-        "wal": LazyCommand("tmi_ops.cli.wal", "wal", "Archive the server's WAL: the ground of recovery to any second."),
-        "heartbeat": LazyCommand("tmi_ops.cli.heartbeat", "heartbeat", "Write the beats that drills find again."),
-        "restore-point": LazyCommand(
-            "tmi_ops.cli.restore_point", "restore_point", "Name this moment, and record what every table holds."
-        ),
-        "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and their verdicts."),
-        "catalogue": LazyCommand("tmi_ops.cli.catalogue", "catalogue", "Make the derived catalogue of backups anew."),
-        "prune": LazyCommand("tmi_ops.cli.prune", "prune", "Remove what the retention policy no longer wants."),
-        "hold": LazyCommand("tmi_ops.cli.holds", "hold", "Keep a backup whatever the policy says."),
-        "release": LazyCommand("tmi_ops.cli.holds", "release", "Take a hold away."),
-        "holds": LazyCommand("tmi_ops.cli.holds", "holds", "List the held backups."),
+        "backup": LazyCommand("tmi_ops.cli.backup", "backup", "Take a base or logical backup."),
+        "wal": LazyCommand("tmi_ops.cli.wal", "wal", "Archive WAL, for recovery to any moment."),
+        "heartbeat": LazyCommand("tmi_ops.cli.heartbeat", "heartbeat", "Write heartbeats, which drills check."),
+        "restore-point": LazyCommand("tmi_ops.cli.restore_point", "restore_point", "Create a named restore point."),
+        "backups": LazyCommand("tmi_ops.cli.backup", "backups", "List the backups and whether they are verified."),
+        "catalogue": LazyCommand("tmi_ops.cli.catalogue", "catalogue", "Rebuild the catalogue of backups."),
+        "prune": LazyCommand("tmi_ops.cli.prune", "prune", "Remove backups and WAL by the retention policy."),
+        "hold": LazyCommand("tmi_ops.cli.holds", "hold", "Keep a backup, whatever the retention policy says."),
+        "release": LazyCommand("tmi_ops.cli.holds", "release", "Remove the hold on a backup."),
+        "holds": LazyCommand("tmi_ops.cli.holds", "holds", "List the backups on hold."),
     },
     "Recovery": {
-        "verify": LazyCommand("tmi_ops.cli.recovery", "verify", "Prove a backup by restoring it."),
+        "verify": LazyCommand("tmi_ops.cli.recovery", "verify", "Verify a backup by restoring it."),
         "restore": LazyCommand(
-            "tmi_ops.cli.recovery", "restore", "Restore a database, or a whole cluster to a moment."
+            "tmi_ops.cli.recovery", "restore", "Restore a database, or a cluster to a point in time."
         ),
-        "recover": LazyCommand("tmi_ops.cli.recover", "recover", "The runbooks: what to do in a disaster."),
-        "shadow": LazyCommand("tmi_ops.cli.shadow", "shadow", "Replay the archive as it grows: continuous proof."),
-        "travel": LazyCommand("tmi_ops.cli.travel", "travel", "Keep a past open, read-only; move it on or back."),
-        "drill": LazyCommand("tmi_ops.cli.drill", "drill", "Recover for practice, measure it, and keep the evidence."),
+        "recover": LazyCommand("tmi_ops.cli.recover", "recover", "Run a recovery runbook."),
+        "shadow": LazyCommand("tmi_ops.cli.shadow", "shadow", "Verify the archive continuously by replaying it."),
+        "travel": LazyCommand("tmi_ops.cli.travel", "travel", "Open the cluster as it was at a moment, read-only."),
+        "drill": LazyCommand("tmi_ops.cli.drill", "drill", "Run a recovery drill and keep the evidence."),
         "drills": LazyCommand("tmi_ops.cli.drill", "drills", "List the drills, or show the evidence of one."),
     },
     "Objectives": {
-        "status": LazyCommand("tmi_ops.cli.status", "status", "How far back we can recover, and how long it takes."),
-        "metrics": LazyCommand(
-            "tmi_ops.cli.metrics", "metrics", "The status for Prometheus: printed, in a file, served."
-        ),
+        "status": LazyCommand("tmi_ops.cli.status", "status", "Show RPO, RTO and the recovery window."),
+        "metrics": LazyCommand("tmi_ops.cli.metrics", "metrics", "Export the status as Prometheus metrics."),
     },
     "Health": {
-        "doctor": LazyCommand("tmi_ops.cli.doctor", "doctor", "What is broken, why, and what exactly mends it."),
-        "health": LazyCommand("tmi_ops.cli.health", "health", "Ask the database how it is, and what would help."),
-        "maintain": LazyCommand("tmi_ops.cli.maintenance", "maintain", "Do the upkeep that health asks for."),
+        "doctor": LazyCommand("tmi_ops.cli.doctor", "doctor", "Find what is broken in the setup, and how to fix it."),
+        "health": LazyCommand("tmi_ops.cli.health", "health", "Check the health of the database."),
+        "maintain": LazyCommand("tmi_ops.cli.maintenance", "maintain", "Run the maintenance that health advises."),
     },
     "Alerts": {
-        "alerts": LazyCommand("tmi_ops.cli.alerts", "alerts", "List the open alerts, and who was told."),
-        "alert": LazyCommand("tmi_ops.cli.alerts", "alert", "Try the alert channels, or end an alert by hand."),
+        "alerts": LazyCommand("tmi_ops.cli.alerts", "alerts", "List the open alerts, and who was notified."),
+        "alert": LazyCommand("tmi_ops.cli.alerts", "alert", "Test the alert channels, or resolve an alert."),
     },
     "Cache": {
-        "cache": LazyCommand("tmi_ops.cli.cache", "cache", "Redis: is it well, and in line with the database?"),
+        "cache": LazyCommand("tmi_ops.cli.cache", "cache", "Check Redis, or reconcile it after a recovery."),
     },
     "Access control": {
-        "roles": LazyCommand("tmi_ops.cli.roles", "roles", "Who may do what: plan, apply and check the roles."),
+        "roles": LazyCommand("tmi_ops.cli.roles", "roles", "Plan, apply and check the database roles."),
     },
     "Embedded stack": {
         "up": LazyCommand("tmi_ops.cli.stack", "up", "Start the stack: PostgreSQL, S3, Valkey, Dagster."),
-        "down": LazyCommand("tmi_ops.cli.stack", "down", "Stop the stack; its data stays."),
-        "stack": LazyCommand("tmi_ops.cli.stack", "stack", "Look at the stack, or reset it."),
-        "demo": LazyCommand("tmi_ops.cli.demo", "demo", "The whole promise in one go, on the embedded stack."),
+        "down": LazyCommand("tmi_ops.cli.stack", "down", "Stop the stack and keep its data."),
+        "stack": LazyCommand("tmi_ops.cli.stack", "stack", "Show the stack's status, or reset it."),
+        "demo": LazyCommand("tmi_ops.cli.demo", "demo", "Run backup, verification and recovery on the stack."),
     },
     "Configuration": {
-        "settings": LazyCommand("tmi_ops.cli.settings", "settings", "Show what is configured, without secrets."),
-        "keys": LazyCommand("tmi_ops.cli.keys", "keys", "Keys that encrypt and sign: make, show and replace them."),
+        "settings": LazyCommand("tmi_ops.cli.settings", "settings", "Show the settings, without secrets."),
+        "keys": LazyCommand("tmi_ops.cli.keys", "keys", "Create, show and rotate encryption and signing keys."),
     },
 }
 _COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when called."""
+    """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -133,7 +129,7 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         near = difflib.get_close_matches(name, _COMMANDS, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
+        raise click.UsageError(f"No such command: {name!r}.{hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, commands in SECTIONS.items():
@@ -147,14 +143,13 @@ class LazyGroup(click.Group):
     "-e",
     "--environment",
     metavar="NAME",
-    help="The environment (production), or a database beside its own (production/billing), that this is about; else "
-    "TMI_ENV says it.",
+    help="Environment (production), or another database of its cluster (production/billing). Default: TMI_ENV.",
 )
 @click.pass_context
 def tmi_ops(context: click.Context, environment: str | None) -> None:
-    """Keep TMI's PostgreSQL database recoverable, and prove it.
+    """Keep TMI's PostgreSQL database recoverable, and verify it.
 
-    Settings come from the environment, from .env files and from tmi-ops.toml; see `tmi-ops settings`.
+    Settings are read from environment variables, .env files and tmi-ops.toml; `tmi-ops settings` shows them.
     """
     note_beginning(context)
     if environment is not None:
@@ -165,7 +160,7 @@ def tmi_ops(context: click.Context, environment: str | None) -> None:
 
 
 def _choose(context: click.Context, name: str) -> None:
-    """For this command and the programs that it starts."""
+    """Set TMI_ENV for this command and the programs that it starts."""
     before = os.environ.get(ENVIRONMENT)
     os.environ[ENVIRONMENT] = name
 
@@ -179,7 +174,7 @@ def _choose(context: click.Context, name: str) -> None:
 
 
 def _chosen_of_several() -> str | None:
-    """What TMI_ENV chooses where tmi-ops.toml names several: whoever types a printed command need not have set it."""
+    """The environment that TMI_ENV names, if tmi-ops.toml has several: a printed command must work without TMI_ENV."""
     chosen = os.environ.get(ENVIRONMENT, "").strip()
     if not chosen:
         return None
@@ -194,7 +189,7 @@ def _chosen_of_several() -> str | None:
 
 
 def _warnings() -> list[str]:
-    """Variables that a person wrote and nothing reads."""
+    """One for each variable that is set but not read."""
     from tmi_ops.settings.names import unread_names
     from tmi_ops.settings.reading import unused_variables
     from tmi_ops.settings.sources import env_files, process_variables
@@ -209,7 +204,7 @@ def _warnings() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 1 findings or a failed proof, 2 could not, 130 interrupted."""
+    """Entry point. Exit codes: 0 success, 1 findings or a failed verification, 2 error, 130 interrupted."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     sys.unraisablehook = stop_again
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
@@ -235,17 +230,17 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _was_a_no(stop: BaseException) -> bool:
-    """Whether a question was not answered with yes; click makes an Abort of Ctrl-C too, and says so in its cause."""
+    """Whether a question was answered with no: click raises Abort for Ctrl-C, too, with KeyboardInterrupt as cause."""
     return isinstance(stop, click.Abort) and not isinstance(stop.__cause__, KeyboardInterrupt)
 
 
 def _as_interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """A service manager's stop and a closed terminal clear up as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP clean up as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
 def stop_again(lost: sys.UnraisableHookArgs) -> None:
-    """A stop that came where Python drops exceptions (a destructor, a callback of C code) is sent once more."""
+    """Repeat a signal that arrived where Python drops exceptions (a destructor, a callback of C code)."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         again = threading.Timer(_AGAIN_AFTER_S, os.kill, (os.getpid(), signal.SIGTERM))
         again.daemon = True

@@ -1,4 +1,4 @@
-"""`tmi-ops maintain`: the upkeep that health asks for, planned and done within limits."""
+"""`tmi-ops maintain`: the maintenance that health advises, planned and executed within limits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for, reporting
+from tmi_ops.cli.options import dry_run_option, exact_bloat_option
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.settings import Purpose
 
@@ -22,19 +23,23 @@ KINDS: tuple[Kind, ...] = ("connections", "vacuum", "analyze", "reindex")
 
 @logs_in_for(Purpose.OWNER)
 @click.command()
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done and what it locks; change nothing.")
-@click.option("--only", multiple=True, type=click.Choice(KINDS), help="Do only this; repeat.")
+@dry_run_option
+@click.option("--only", multiple=True, type=click.Choice(KINDS), help="Do only this; repeatable.")
+@click.option("--terminate", is_flag=True, help="End sessions that are idle in a transaction or run a long query.")
 @click.option(
-    "--terminate", is_flag=True, help="End sessions that sit idle in a transaction, or whose query runs long."
+    "--idle-longer-than", "idle", metavar="DURATION", help="How long a session to end was idle. Default: 10m."
 )
-@click.option("--idle-longer-than", "idle", metavar="DURATION", help="...idle for this long (default 10m).")
-@click.option("--running-longer-than", "running", metavar="DURATION", help="...running for this long (default 30m).")
-@click.option("--window", metavar="HH:MM-HH:MM", help="Work only within these hours (TMI_OPS_MAINTENANCE_WINDOW).")
-@click.option("--max-duration", metavar="DURATION", help="Break off after this long (default 1h).")
-@click.option("--lock-timeout", metavar="DURATION", help="Wait this long for a lock (default 5s).")
-@click.option("--exact-bloat", is_flag=True, help="Measure bloat with pgstattuple: reads the indexes whole.")
+@click.option(
+    "--running-longer-than", "running", metavar="DURATION", help="How long a query to end has run. Default: 30m."
+)
+@click.option(
+    "--window", metavar="HH:MM-HH:MM", help="Run only within these hours. Default: TMI_OPS_MAINTENANCE_WINDOW."
+)
+@click.option("--max-duration", metavar="DURATION", help="Stop after this time. Default: 1h.")
+@click.option("--lock-timeout", metavar="DURATION", help="How long to wait for a lock. Default: 5s.")
+@exact_bloat_option
 def maintain(
-    only_plan: bool,
+    dry_run: bool,
     only: tuple[str, ...],
     terminate: bool,
     idle: str | None,
@@ -44,13 +49,14 @@ def maintain(
     lock_timeout: str | None,
     exact_bloat: bool,
 ) -> int:
-    """Do the upkeep that health asks for.
+    """Run the maintenance that health advises.
 
-    VACUUM and ANALYZE of tables autovacuum left behind, REINDEX CONCURRENTLY of bloated and invalid indexes, DROP of
-    what a broken-off rebuild left; none of it holds up reads or writes. With --terminate also sessions that hold the
-    others up: never a superuser's, a replicating or our own; a query is cancelled before its session is ended.
+    VACUUM and ANALYZE for tables that autovacuum neglects, REINDEX CONCURRENTLY for bloated and invalid indexes, DROP
+    for the remains of an interrupted REINDEX. None of them blocks reads or writes. With --terminate, also ends sessions
+    that block others, except those of superusers, of replication and of tmi_ops; a query is cancelled before its
+    session is ended. --dry-run prints the statements and the locks they take.
 
-    Exit codes: 0 all done or nothing to do, 1 something was left out or failed, 2 could not begin.
+    Exit codes: 0 all done, or nothing to do, 1 something was left out or failed, 2 error.
     """
     from tmi_ops.health.examine import Examination, examine
     from tmi_ops.health.maintenance.execution import execute, within_rights
@@ -63,7 +69,7 @@ def maintain(
     limits = _limits(only, terminate, window, given, variables)
     how = Examination(only=PROBES, exact_bloat=exact_bloat, variables=variables)
     plan = plan_maintenance(examine(settings, how, SilentReport()).results, limits)
-    if only_plan or plan.empty:
+    if dry_run or plan.empty:
         _show_plan(within_rights(settings.postgres, plan) if plan.steps else plan)
         return 0
     with reporting() as report:
@@ -100,7 +106,7 @@ def _seconds(words: str) -> float:
 
 
 def _show_plan(plan: Plan) -> None:
-    """On stdout a script that psql could run; what is left to a person as comments."""
+    """Print a script for psql to stdout; what is left to a person is in comments."""
     for step in plan.steps:
         click.secho(f"-- {step.subject}: {step.reason}; locks: {step.locks}", dim=True)
         click.echo(step.sql)
@@ -108,10 +114,11 @@ def _show_plan(plan: Plan) -> None:
         click.secho(f"-- left out: {one.subject}: {one.reason}", fg="yellow")
     if plan.empty:
         click.echo(
-            "-- Nothing to do" + ("; what is above waits for you." if plan.left_out else ": health asks for no upkeep.")
+            "-- Nothing to do"
+            + ("; the above is left to you." if plan.left_out else ": health advises no maintenance.")
         )
     else:
-        echo_wrapped(f"{len(plan.steps)} steps, none taken. `tmi-ops maintain` takes them.")
+        echo_wrapped(f"{len(plan.steps)} steps; nothing was changed. `tmi-ops maintain` runs them.")
 
 
 def _show_taken(taken: Sequence[Taken], plan: Plan) -> None:

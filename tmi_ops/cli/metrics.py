@@ -1,7 +1,8 @@
-"""`tmi-ops metrics`: the status for Prometheus: printed, into a file for node_exporter, or served."""
+"""`tmi-ops metrics`: the status as metrics: printed, in a file for node_exporter, or served."""
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ import click
 
 from tmi_ops.cli.environment import logs_in_for
 from tmi_ops.cli.status import look
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError
 from tmi_ops.settings import Purpose
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from tmi_ops.objectives.status import Status
 
-# Two scrapers that come at the same time, and one that comes too often, are given what was read for the first.
+# Scrapes within this time share one reading.
 FRESH_FOR_S = 10.0
 COULD_NOT_LOOK = 2
 
@@ -31,18 +33,20 @@ COULD_NOT_LOOK = 2
 @click.option(
     "--textfile",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write this file (*.prom) for node_exporter's textfile collector; it changes whole or not at all.",
+    help="Write the metrics atomically to FILE (*.prom), for node_exporter's textfile collector.",
 )
-@click.option("--http", metavar="[HOST:]PORT", help="Serve at /metrics until stopped; on 127.0.0.1 unless told.")
-@click.option("--record", is_flag=True, help="Also keep each reading in the store, where no Dagster does so.")
+@click.option(
+    "--http", metavar="[HOST:]PORT", help="Serve the metrics at /metrics until stopped. Default host: 127.0.0.1."
+)
+@click.option("--record", is_flag=True, help="Also keep each reading in the store. Use it only without Dagster.")
 def metrics(textfile: Path | None, http: str | None, record: bool) -> int:
-    """RPO, RTO, WAL stream, proofs and storage as metrics: OpenMetrics on standard output, unless told otherwise.
+    """Export RPO, RTO, WAL stream, verification and storage as metrics. Default: OpenMetrics on standard output.
 
-    deploy/grafana has a dashboard of them. Exit code 2: the store could not be read; what is known is exported all the
-    same, with tmi_ops_reachable 0.
+    deploy/grafana has a dashboard for them. Exit codes: 0 exported, 2 the store could not be read; what is known is
+    exported, with tmi_ops_reachable 0.
     """
     if textfile is not None and http is not None:
-        raise click.UsageError("--textfile and --http exclude each other")
+        raise click.UsageError("--textfile and --http exclude each other.")
     if http is not None:
         return _serve(*_address(http), record=record)
     found = _looked(record=record)
@@ -57,7 +61,7 @@ def metrics(textfile: Path | None, http: str | None, record: bool) -> int:
 
 
 class StatusCollector:
-    """Looks when it is asked, but not more often than is worth it. Usable from several threads."""
+    """Reads the status for each scrape, at most every `fresh_for_s` seconds. Thread-safe."""
 
     def __init__(self, look_now: Callable[[], Status], fresh_for_s: float = 0.0) -> None:
         self._look = look_now
@@ -67,7 +71,7 @@ class StatusCollector:
         self._looked_at = 0.0
 
     def collect(self) -> Iterable[Metric]:
-        """What prometheus_client asks a collector for."""
+        """Called by prometheus_client."""
         from tmi_ops.objectives.metrics import families
 
         with self._turn:
@@ -103,23 +107,24 @@ def _write(file: Path, found: Status) -> None:
     from prometheus_client import write_to_textfile
 
     if not file.parent.is_dir():
-        raise click.UsageError(f"there is no directory {file.parent}")
+        raise click.UsageError(f"The directory {file.parent} does not exist.")
     write_to_textfile(str(file), _registry(lambda: found))
 
 
 def _serve(host: str, port: int, *, record: bool) -> int:
     from prometheus_client import start_http_server
 
-    look()  # settings that are wrong are told at once
+    look()  # so that wrong settings fail at once
     registry = _registry(lambda: _looked(record=record), FRESH_FOR_S)
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise OpsError(
-            f"Nothing can be served at {host}:{port}: {error.strerror}.",
-            hint="choose another port, or see who has it: ss -ltnp",
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            hint="choose another port, or find the process that uses it with `ss -ltnp`",
+            code=Code.PORT_IN_USE if error.errno == errno.EADDRINUSE else None,
         ) from None
-    click.echo(f"Metrics at http://{host}:{port}/metrics; Ctrl-C ends it.", err=True)
+    click.echo(f"Metrics at http://{host}:{port}/metrics; stop with Ctrl-C.", err=True)
     try:
         thread.join()
     except KeyboardInterrupt:
@@ -131,5 +136,5 @@ def _serve(host: str, port: int, *, record: bool) -> int:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise click.UsageError(f"{text!r} is not a port, or a host and a port: 9187, 0.0.0.0:9187, [::1]:9187")
+        raise click.UsageError(f"{text!r} is not [HOST:]PORT, such as 9187, 0.0.0.0:9187 or [::1]:9187.")
     return host.strip("[]") or "127.0.0.1", int(port)

@@ -1,23 +1,22 @@
-"""The options that name a moment of the past, the same for every command that has them."""
+"""The options that name a target: a moment, an LSN or a restore point."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from tmi_ops.cli.options import Command, all_of
 from tmi_ops.cli.terminal import err
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.point_in_time.target import Target
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 
 def moment(words: str) -> datetime:
-    """A time as people write it; where it has no zone, it says which one it was given."""
+    """Parse a time. Prints the zone that was assumed if it has none."""
     from tmi_ops.settings.moments import read_moment
 
     try:
@@ -41,29 +40,23 @@ def lsn(words: str) -> int:
 
 
 def to_a_moment(*, latest: bool = False, exclusive: bool = False) -> Callable[[Command], Command]:
-    """`--to-time`, `--to-lsn`, `--to-name`, and where they make sense `--latest` and `--exclusive`."""
+    """`--to-time`, `--to-lsn`, `--to-name`, and optionally `--latest` and `--exclusive`."""
     options = [
         click.option(
             "--to-time",
             type=moment,
             metavar="TIME",
-            help="As it was then: '2026-11-24 03:44:13 UTC', '2h ago'. Without a zone it is local time.",
+            help="Time to recover to: '2026-11-24 03:44:13 UTC', '2h ago'. Local time unless it names a zone.",
         ),
-        click.option("--to-lsn", type=lsn, metavar="LSN", help="As it was at this place in the WAL: 0/3000148."),
-        click.option("--to-name", metavar="NAME", help="As it was at this restore point."),
+        click.option("--to-lsn", type=lsn, metavar="LSN", help="LSN to recover to, such as 0/3000148."),
+        click.option("--to-name", metavar="NAME", help="Name of the restore point to recover to."),
     ]
     if latest:
-        options.append(click.option("--latest", is_flag=True, help="To the end of what is archived."))
+        options.append(click.option("--latest", is_flag=True, help="Recover to the end of the archived WAL."))
     if exclusive:
-        what = "Stop just before the target: without what was committed exactly then."
+        what = "Stop just before the target: leave out what was committed exactly at it."
         options.append(click.option("--exclusive", is_flag=True, help=what))
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    return all_of(*options)
 
 
 def one_target(
@@ -78,9 +71,9 @@ def one_target(
 
     given = sum((to_time is not None, to_lsn is not None, to_name is not None, latest))
     if given > 1:
-        raise click.UsageError("give one of --to-time, --to-lsn, --to-name and --latest")
+        raise click.UsageError("Give only one of --to-time, --to-lsn, --to-name and --latest.")
     if given == 0:
         return None
     if latest and exclusive:
-        raise click.UsageError("--exclusive needs a target to stop before; --latest has none")
+        raise click.UsageError("--exclusive cannot be used with --latest.")
     return Target(time=to_time, lsn=to_lsn, name=to_name, inclusive=not exclusive)

@@ -1,4 +1,4 @@
-"""`tmi-ops restore --to-time | --to-lsn | --to-name | --latest`: a whole cluster, as it was at a moment."""
+"""`tmi-ops restore --to-time | --to-lsn | --to-name | --latest`: restore a cluster to a point in time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PointInTime:
-    """What a person asked for on the command line."""
+    """What was asked for on the command line."""
 
     target: Target
     into: Path | None
@@ -37,20 +37,20 @@ class PointInTime:
     cluster: str | None
     pause: bool
     keep_settings: bool
-    plan_only: bool
+    dry_run: bool
     quiet: bool
 
 
 def tablespace_mapping(words: str) -> tuple[str, Path]:
-    """`OLD=NEW`, where `\\=` is part of a name; both absolute."""
+    """`OLD=NEW`, both absolute; `\\=` is an equals sign in a name."""
     parts = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", words)]
     if len(parts) != 2 or not all(part.startswith("/") for part in parts):
-        raise click.BadParameter(f"{words!r} is not OLD=NEW, two absolute paths")
+        raise click.BadParameter(f"{words!r} is not OLD=NEW with two absolute paths.")
     return parts[0], Path(parts[1])
 
 
 def restore_point_in_time(wanted: PointInTime) -> int:
-    """Plan, show the plan, do it, and say where the cluster stands and how to go on."""
+    """Plan, show the plan, execute it, and show the result and the next steps."""
     from tmi_ops.postgres.programs import server_programs
     from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed, require_vacant
     from tmi_ops.recovery.point_in_time.execution import execute_recovery
@@ -78,7 +78,7 @@ def restore_point_in_time(wanted: PointInTime) -> int:
     _show_plan(plan, destination, sum(disk_needed(plan, destination, store).values()), pause=wanted.pause)
     if loaded := libraries_of_copies(settings):
         out.print(loaded)
-    if wanted.plan_only:
+    if wanted.dry_run:
         return 0
     with reporting(wanted.quiet) as report:
         recovered = execute_recovery(
@@ -109,22 +109,22 @@ def _show_plan(plan: RecoveryPlan, destination: Destination, needed: int, *, pau
     steps = [
         f"fetch {_chain_words(plan)}: {size_words(plan.fetched_size)} in the store",
         f"{'combine them and compare' if len(plan.chain) > 1 else 'compare'} every file with the manifest",
-        f"replay up to {size_words(plan.wal.size)} of WAL from {base.start_lsn} on, along timeline "
+        f"replay up to {size_words(plan.wal.size)} of WAL from {base.start_lsn} on timeline "
         f"{' to '.join(str(one) for one in plan.line.timelines if one >= base.timeline)}"
         + (f", to its end at {format_lsn(plan.wal.end)}" if plan.to_the_end else ""),
-        "see that the target was really reached, then "
-        + ("stay there, read-only" if pause else "come up on a timeline of its own"),
+        "check that the target was reached, then "
+        + ("stay there, read-only" if pause else "promote to a new timeline"),
     ]
     for number, step in enumerate(steps, 1):
         out.print(f"  {number}. {step}")
     places = destination.places(base)
     for item in base.tablespaces:
         stays = item.oid not in places
-        where = "stays inside the data directory" if stays else f"goes to {escape(str(places[item.oid]))}"
-        out.print(f"  The tablespace {item.oid}, which was at {escape(item.location)}, {where}.")
+        where = "is restored inside the data directory" if stays else f"is restored to {escape(str(places[item.oid]))}"
+        out.print(f"  Tablespace {item.oid} (at the source: {escape(item.location)}) {where}.")
     for old in sorted(destination.created_later(base)):
-        out.print(f"  A tablespace at {escape(old)} may be created there by the replay.")
-    out.print(f"It needs {size_words(needed)} of disk. No running server, and nothing in the store, is touched.")
+        out.print(f"  Replay may create a tablespace at {escape(old)}.")
+    out.print(f"Needs {size_words(needed)} of disk space. Does not touch any running server or anything in the store.")
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
 
@@ -135,7 +135,7 @@ def _target_words(plan: RecoveryPlan) -> str:
     target = plan.target
     if target.time is not None:
         local = target.time.astimezone()
-        here = "" if local.utcoffset() == UTC.utcoffset(None) else f", {local:%H:%M:%S %Z} here"
+        here = "" if local.utcoffset() == UTC.utcoffset(None) else f", {local:%H:%M:%S %Z} local time"
         return f"{target.words()} ({age_words(target.time)}{here})"
     if target.name is not None and plan.stop_lsn is not None:
         return f"{target.words()} (LSN {format_lsn(plan.stop_lsn)})"
@@ -144,9 +144,9 @@ def _target_words(plan: RecoveryPlan) -> str:
 
 def _chain_words(plan: RecoveryPlan) -> str:
     base, full = plan.base, plan.chain[0]
-    words = f"the base backup {full.backup_id}"
+    words = f"base backup {full.backup_id}"
     if len(plan.chain) > 1:
-        words += f" and {_count(len(plan.chain) - 1, 'incremental one')} upon it, the last of which is {base.backup_id}"
+        words += f" and {_count(len(plan.chain) - 1, 'incremental')} on it, up to {base.backup_id}"
     return f"{words} ({age_words(base.consistent_at)})"
 
 
@@ -159,22 +159,22 @@ def _show_recovered(recovered: Recovered, planned: float, pg_ctl: Path) -> None:
     from tmi_ops.recovery.point_in_time.execution import PLAN
     from tmi_ops.recovery.point_in_time.target import time_words as moment_words
 
-    committed = moment_words(recovered.last_commit_at) if recovered.last_commit_at else "the base backup itself"
+    committed = moment_words(recovered.last_commit_at) if recovered.last_commit_at else "that of the base backup"
     out.print(
-        f"[green]Restored[/] [bold]{escape(str(recovered.directory))}[/]: it stands at LSN {format_lsn(recovered.lsn)} "
-        f"on timeline {recovered.timeline}; its last transaction is of {committed}."
+        f"[green]Restored[/] [bold]{escape(str(recovered.directory))}[/] to LSN {format_lsn(recovered.lsn)} "
+        f"on timeline {recovered.timeline}. Last committed transaction: {committed}."
     )
     if recovered.stopped:
         out.print(f"The target was reached: the server stopped {escape(recovered.stopped)}.")
     else:
-        out.print(f"All archived WAL was replayed: nothing in the archive follows upon {format_lsn(recovered.lsn)}.")
+        out.print(f"All archived WAL was replayed; the archive ends at {format_lsn(recovered.lsn)}.")
     for note in recovered.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
     table = Table(show_header=False, box=None, padding=(0, 2))
     phases = {PLAN: planned, **recovered.phases}
     for phase, seconds in phases.items():
         table.add_row(phase, time_words(seconds))
-    table.add_row("[bold]in all[/]", f"[bold]{time_words(sum(phases.values()))}[/]")
+    table.add_row("[bold]total[/]", f"[bold]{time_words(sum(phases.values()))}[/]")
     out.print(table)
     for line in (*_set_aside_words(recovered), *_way_on(recovered, pg_ctl)):
         out.print(escape(line), soft_wrap=True)
@@ -184,33 +184,36 @@ def _set_aside_words(recovered: Recovered) -> Iterator[str]:
     from tmi_ops.recovery.point_in_time.leaving import SET_ASIDE_CONF
 
     if recovered.set_aside:
-        yield "Set aside, so that the copy starts, commits and archives nowhere (in postgresql.auto.conf):"
+        yield (
+            "Settings overridden in postgresql.auto.conf, so that the copy starts, does not wait for standbys and does "
+            "not archive:"
+        )
         yield from (f"  {one.words()}" for one in recovered.set_aside)
         if any(one.before for one in recovered.set_aside):
-            yield f"The source's values in full: {recovered.directory / SET_ASIDE_CONF}"
+            yield f"The source's values: {recovered.directory / SET_ASIDE_CONF}"
     if recovered.amiss:
-        yield f"It will not start as it is: {recovered.amiss}"
+        yield f"It will not start yet: {recovered.amiss}"
 
 
 def _way_on(recovered: Recovered, pg_ctl: Path) -> Sequence[str]:
     directory = recovered.directory
     lines = [
-        "Before you start it: its other settings are those of its source. Look at listen_addresses and port in "
-        f"{directory / 'postgresql.conf'} and {directory / 'postgresql.auto.conf'}, and at pg_hba.conf."
+        "Before you start it: all other settings are the source's. Check listen_addresses and port in "
+        f"{directory / 'postgresql.conf'} and {directory / 'postgresql.auto.conf'}, and pg_hba.conf."
     ]
     if not (directory / "postgresql.conf").exists():
         lines = [
-            "Its source kept postgresql.conf outside of the data directory (Debian: /etc/postgresql). Copy it, "
-            f"pg_hba.conf and pg_ident.conf to {directory}, and look at listen_addresses, port and data_directory."
+            "The source keeps postgresql.conf outside the data directory (Debian: /etc/postgresql). Copy it, "
+            f"pg_hba.conf and pg_ident.conf to {directory}, and check listen_addresses, port and data_directory."
         ]
     lines.append(f"Start it as {directory.owner()}:  {pg_ctl} --pgdata={directory} start")
     if not recovered.promoted:
         lines.append(
-            "It comes up read-only at its target and stays there. To go on from it:  SELECT pg_promote();  then  "
+            "It starts read-only at its target and stays there. To promote it:  SELECT pg_promote();  then  "
             "ALTER SYSTEM RESET  for each recovery_target setting."
         )
     lines.append(
-        "When the application uses it: empty its cache (keys cache:* and tmi:settings:*, never blacklist:token:*), let "
-        "`tmi-ops wal stream` receive from it, and take a base backup: `tmi-ops backup base`."
+        "Before the application uses it: delete the cache keys cache:* and tmi:settings:* (never blacklist:token:*), "
+        "start `tmi-ops wal stream` for it, and take a base backup: `tmi-ops backup base`."
     )
     return lines

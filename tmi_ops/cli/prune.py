@@ -1,8 +1,8 @@
-"""`tmi-ops prune`: what the policy keeps and why, what goes, and removing it."""
+"""`tmi-ops prune`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,30 +11,33 @@ from rich.markup import escape
 
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, yes_option
 from tmi_ops.cli.terminal import age_words, out, size_words
 
 if TYPE_CHECKING:
     from tmi_ops.retention.execution import RetentionResult
+    from tmi_ops.retention.facts import Proof
     from tmi_ops.retention.plan import Decision, RetentionPlan
     from tmi_ops.retention.rights import KeyRight
 
 SPARED = 1
+_PROOFS: Mapping[Proof, str] = {"proven": "verified", "not proven": "not verified", "failed": "FAILED verification"}
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Show what stays and what would go, and why; remove nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run or --yes.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@dry_run_option
+@yes_option
+@json_option
+@quiet_option
 def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
-    """Remove the backups and the WAL that the retention policy no longer wants.
+    """Remove the backups and WAL that the retention policy does not keep.
 
     The policy is TMI_OPS_RECOVERY_WINDOW (7d) and TMI_OPS_KEEP_LAST, _DAILY, _WEEKLY, _MONTHLY and _YEARLY. Never
-    removed: the newest proven backup, what a kept backup or the recovery window needs, what is held or under Object
-    Lock; and nothing at all where the store could not be read whole, the clocks disagree or the store's keys may not.
-    No role of the database is needed.
+    removed: the newest verified backup, what a kept backup or the recovery window needs, and what is on hold or under
+    Object Lock. Nothing is removed if the store could not be read completely, the clocks disagree, or the access keys
+    lack a right. Does not connect to the database. --json needs --dry-run or --yes.
 
-    Exit code 0: done, or nothing to do. 1: something that the plan removes was spared. 2: nothing could be planned.
+    Exit codes: 0 removed, or nothing to do, 1 something that the plan removes was kept, 2 error.
     """
     from tmi_ops.retention.execution import execute_retention
     from tmi_ops.retention.locking import extend_locks
@@ -43,7 +46,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     from tmi_ops.retention.rights import read_rights, require_rights
 
     if as_json and not (dry_run or yes):
-        raise click.UsageError("--json needs --dry-run or --yes: nobody could be asked.")
+        raise click.UsageError("--json needs --dry-run or --yes.")
     settings, store = open_environment()
     facts, now = read_facts(store, to_look=dry_run), datetime.now(UTC)
     plan = plan_retention(facts, settings.retention, now)
@@ -59,10 +62,10 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
         if as_json:
             echo_facts(_plan_facts(plan) | _rights_facts(rights) | {"done": None})
         elif dry_run:
-            out.print("Nothing was removed: this was a dry run.")
+            out.print("Dry run: nothing was removed.")
         return 0
     if not yes:
-        click.confirm(f"Remove this from {settings.store.describe()}? There is no way back.", abort=True)
+        click.confirm(f"Remove this from {settings.store.describe()}? This cannot be undone.", abort=True)
     with reporting(quiet or as_json) as report:
         result = execute_retention(plan, store, report)
     if as_json:
@@ -80,25 +83,25 @@ def _show_plan(plan: RetentionPlan) -> None:
         out.say(f"[red]remove[/]  {_backup_words(decision)}")
     for half in plan.half_made:
         out.say(
-            f"[red]remove[/]  {half.backup_id}  {size_words(half.size)}: half made, untouched since "
+            f"[red]remove[/]  {half.backup_id}  {size_words(half.size)}: incomplete, last written "
             f"{age_words(half.touched_at)}"
         )
     for upload in plan.uploads:
         out.say(f"[red]remove[/]  the unfinished upload of {escape(upload.key)}")
     for wal in plan.wal:
         out.say(
-            f"WAL of cluster {wal.system_identifier}: {wal.kept} files ({size_words(wal.kept_size)}) stay: "
+            f"WAL of cluster {wal.system_identifier}: keep {wal.kept} files ({size_words(wal.kept_size)}): "
             f"{escape('; '.join(wal.reasons)) or 'stored within the recovery window'}. "
-            f"{len(wal.removed)} ({size_words(wal.removed_size)}) go."
+            f"Remove {len(wal.removed)} ({size_words(wal.removed_size)})."
         )
     if plan.removes_nothing:
-        out.print(f"Nothing goes. {size_words(plan.kept_size)} stay.")
+        out.print(f"Nothing to remove. {size_words(plan.kept_size)} are kept.")
     else:
-        out.print(f"{plan.describe()}. {size_words(plan.freed)} become free, {size_words(plan.kept_size)} stay.")
+        out.print(f"{plan.describe()}. Frees {size_words(plan.freed)}, keeps {size_words(plan.kept_size)}.")
 
 
 def _show_rights(rights: Sequence[KeyRight]) -> None:
-    """What is as it should be is not worth a line."""
+    """Only the rights that are missing or unknown."""
     for one in rights:
         if one.may is not True:
             color = "red" if one.may is False else "yellow"
@@ -107,7 +110,7 @@ def _show_rights(rights: Sequence[KeyRight]) -> None:
 
 
 def _rights_facts(rights: Sequence[KeyRight]) -> dict[str, Any]:
-    """`may`: null where it is unknown. No role of the database takes part."""
+    """`may`: null if unknown. `database_role` is null: pruning does not connect to the database."""
     keys = [{"right": one.right.value, "may": one.may, "because": one.because} for one in rights]
     return {"rights": {"store_keys": keys, "database_role": None}}
 
@@ -115,16 +118,16 @@ def _rights_facts(rights: Sequence[KeyRight]) -> dict[str, Any]:
 def _backup_words(decision: Decision) -> str:
     backup = decision.backup
     return (
-        f"{backup.backup_id}  {age_words(backup.taken_at)}, {size_words(backup.size)}, {backup.proof}: "
+        f"{backup.backup_id}  {age_words(backup.taken_at)}, {size_words(backup.size)}, {_PROOFS[backup.proof]}: "
         f"{escape('; '.join(decision.reasons))}"
     )
 
 
 def _show_result(result: RetentionResult) -> None:
     for spared in result.spared:
-        out.say(f"[yellow]spared[/]  {escape(spared.what)}: {escape(spared.because)}")
+        out.say(f"[yellow]kept[/]    {escape(spared.what)}: {escape(spared.because)}")
     out.print(
-        f"[green]Removed[/] {result.backups} backups, {result.wal_files} WAL files, {result.half_made} half-made "
+        f"[green]Removed[/] {result.backups} backups, {result.wal_files} WAL files, {result.half_made} incomplete "
         f"backups and {result.uploads} unfinished uploads: {size_words(result.freed)}."
     )
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.lasting import through_hangups
+from tmi_ops.cli.options import json_option, quiet_option, yes_option
 from tmi_ops.cli.recover_code import code
 from tmi_ops.cli.recover_corruption import corruption
 from tmi_ops.cli.recover_diff import diff
@@ -52,8 +53,8 @@ for command in (find, diff, rows, corruption, everything, code):
 @recover.command(short_help="Resume a run that stopped or crashed.")
 @click.argument("run_id", default="latest")
 @click.option("--cache/--no-cache", default=True, help="Reconcile the cache (default), or skip that step.")
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@yes_option
+@quiet_option
 def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
     """Resume a run that stopped or crashed, or do its deferred steps.
 
@@ -83,8 +84,8 @@ def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
 @logs_in_for(Purpose.RUNBOOK)
 @recover.command(short_help="Undo a run that is not finished.")
 @click.argument("run_id", default="latest")
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@yes_option
+@quiet_option
 def back(run_id: str, yes: bool, quiet: bool) -> int:
     """Undo a run that is not finished, from its last step to its first.
 
@@ -113,7 +114,7 @@ def back(run_id: str, yes: bool, quiet: bool) -> int:
 
 
 @recover.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@json_option
 def list_(as_json: bool) -> int:
     """List the runs of this environment, newest first."""
     from tmi_ops.runbooks.journal import shown
@@ -166,7 +167,7 @@ def _is_crashed(run: Journal, settings: Settings) -> bool:
 @recover.command(short_help="Show the steps and check results of a run.")
 @click.argument("run_id", default="latest")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence page to this file.")
-@click.option("--json", "as_json", is_flag=True, help="The evidence as JSON.")
+@json_option
 def show(run_id: str, html: Path | None, as_json: bool) -> int:
     """Show the steps and check results of a run.
 

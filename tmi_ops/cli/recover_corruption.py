@@ -37,7 +37,7 @@ def corruption(
     into: Path | None,
     cache: bool,
     yes: bool,
-    plan_only: bool,
+    dry_run: bool,
     quiet: bool,
     **server: Any,
 ) -> int:
@@ -62,4 +62,4 @@ def corruption(
     )
     with reporting(quiet) as report:
         plan = prepare_corruption(settings, store, request, report)
-    return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)
+    return run_plan(settings, store, plan, yes=yes, dry_run=dry_run, quiet=quiet)

@@ -7,6 +7,7 @@ from datetime import datetime
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.options import json_option, quiet_option
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.settings import Purpose
 
@@ -20,8 +21,8 @@ DIFFERS = 1
     "--table", "tables", multiple=True, metavar="TABLE", help="Compare only this table; repeatable. Default: all."
 )
 @click.option("--rows", type=click.IntRange(0), default=0, metavar="N", help="Show up to N rows of each table.")
-@click.option("--json", "as_json", is_flag=True, help="Every differing row, a JSON object a line.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@json_option
+@quiet_option
 def diff(
     to_time: datetime | None,
     to_lsn: int | None,

@@ -45,7 +45,7 @@ def everything(
     cluster: str | None,
     cache: bool,
     yes: bool,
-    plan_only: bool,
+    dry_run: bool,
     quiet: bool,
     **server: Any,
 ) -> int:
@@ -76,4 +76,4 @@ def everything(
         raise click.UsageError("--from-shadow recovers to the end of the archive; omit the moment and --backup")
     with reporting(quiet) as report:
         plan = prepare_everything(settings, store, request, report)
-    return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)
+    return run_plan(settings, store, plan, yes=yes, dry_run=dry_run, quiet=quiet)

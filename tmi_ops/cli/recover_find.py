@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import moment
+from tmi_ops.cli.options import json_option, quiet_option
 from tmi_ops.cli.terminal import out
 from tmi_ops.settings import Purpose
 
@@ -39,8 +40,8 @@ SHOWN = 3
 @click.option(
     "--least", type=click.IntRange(1), default=1, metavar="N", help="Show only commits that touched at least N rows."
 )
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@json_option
+@quiet_option
 def find(table: str, since: datetime | None, until: datetime, least: int, as_json: bool, quiet: bool) -> int:
     """Find the commits that dropped, emptied, altered, deleted from or changed TABLE. Changes nothing.
 

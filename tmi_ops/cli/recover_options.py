@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tmi_ops.cli.moments import one_target, to_a_moment
+from tmi_ops.cli.options import dry_run_option, quiet_option, yes_option
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.serving.steps import ServeWish
@@ -59,9 +60,9 @@ def of_a_run(command: Command) -> Command:
     return _with(
         command,
         click.option("--cache/--no-cache", default=True, help="Reconcile the cache (default), or skip that step."),
-        click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop."),
-        click.option("--yes", is_flag=True, help="Do not ask. For automation."),
-        click.option("--quiet", is_flag=True, help="No progress bars."),
+        dry_run_option,
+        yes_option,
+        quiet_option,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, yes_option
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
@@ -69,13 +70,13 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
 )
 @click.option("--accept-triggers", is_flag=True, help="Accept changes that the database's triggers make to the rows.")
 @click.option("--cache/--no-cache", default=True, help="Drop stale copies from the cache afterwards (default), or not.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done to which rows; change nothing.")
+@dry_run_option
 @click.option(
     "--rows", type=click.IntRange(0), default=10, metavar="N", help="Show up to N rows of each table. Default: 10."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs; needs --dry-run: every row, an object a line.")
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@json_option
+@yes_option
+@quiet_option
 def rows(
     to_time: datetime | None,
     to_lsn: int | None,
@@ -137,7 +138,7 @@ def rows(
             store,
             runbook,
             yes=yes,
-            plan_only=False,
+            dry_run=False,
             quiet=quiet,
             actions=actions(ready),
         )

@@ -39,7 +39,7 @@ def run_plan(
     plan: Plan,
     *,
     yes: bool,
-    plan_only: bool,
+    dry_run: bool,
     quiet: bool,
     actions: Actions | None = None,
 ) -> int:
@@ -57,7 +57,7 @@ def run_plan(
     if plan.obstacles:
         out.print("[red]Nothing was changed.[/] Resolve the problems above, then run the same command again.")
         return COULD_NOT
-    if plan_only:
+    if dry_run:
         return 0
     with reporting(quiet) as report:
         logbook, journal = begin(settings, store, plan, report, since=command_began())

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
+from tmi_ops.cli.options import backup_option, cluster_option, dry_run_option, json_option, quiet_option, yes_option
 from tmi_ops.cli.point_in_time import PointInTime, restore_point_in_time, tablespace_mapping
 from tmi_ops.cli.terminal import age_words, out, size_words, time_words
 from tmi_ops.settings import Purpose
@@ -26,12 +27,14 @@ PROOF_FAILED = 1
 @logs_in_for(Purpose.RESTORER)
 @click.command()
 @click.argument("backup", default="latest")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable verdict.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@json_option
+@quiet_option
 def verify(backup: str, as_json: bool, quiet: bool) -> int:
-    """Prove BACKUP (an id, a unique start of one, or `latest`) by restoring it into a scratch cluster.
+    """Verify BACKUP by restoring it into a scratch cluster.
 
-    Exit code 0: proven. 1: the proof failed. 2: the proof could not be attempted.
+    BACKUP is an id, a unique start of one, or `latest` (the default).
+
+    Exit codes: 0 verified, 1 verification failed, 2 verification could not be done.
     """
     from tmi_ops.recovery.verify import verify_backup
     from tmi_ops.store.catalogue import find_backup
@@ -48,36 +51,42 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
 
 @logs_in_for(Purpose.RESTORER)
 @click.command()
-@click.option(
-    "--backup", metavar="ID", help="The backup to restore, or for a cluster to begin with. Default: the best."
-)
-@click.option("--into", metavar="DBNAME|DIR", help="The database to restore into; for a cluster, its data directory.")
-@click.option("--replace", is_flag=True, help="If DBNAME exists: keep it under another name and take its place.")
+@backup_option
+@click.option("--into", metavar="DBNAME|DIR", help="Database to restore into, or data directory for a cluster.")
+@click.option("--replace", is_flag=True, help="If DBNAME exists, rename it and take its place.")
 @to_a_moment(latest=True, exclusive=True)
-@click.option("--timeline", type=click.IntRange(1), metavar="N", help="The timeline to follow. Default: the newest.")
-@click.option("--cluster", metavar="SYSTEM_ID", help="Which cluster. Default: that of the newest base backup.")
+@click.option("--timeline", type=click.IntRange(1), metavar="N", help="Timeline to follow. Default: the newest.")
+@cluster_option()
 @click.option(
-    "--tablespace-mapping", type=tablespace_mapping, multiple=True, metavar="OLD=NEW", help="A tablespace's new place."
+    "--tablespace-mapping",
+    type=tablespace_mapping,
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Restore the tablespace in directory OLD to NEW; repeatable.",
 )
-@click.option("--no-tablespaces", is_flag=True, help="Put everything into the new database's own tablespace.")
+@click.option("--no-tablespaces", is_flag=True, help="Restore everything into the new database's default tablespace.")
 @click.option(
-    "--accept-differences", is_flag=True, help="Take a copy that is not equal to its source; they are listed first."
+    "--accept-differences",
+    is_flag=True,
+    help="Accept a copy that differs from its source; differences are listed first.",
 )
 @click.option(
-    "--powerful-roles", is_flag=True, help="Let roles that are created be superusers and the like, as at the source."
+    "--powerful-roles",
+    is_flag=True,
+    help="Create missing roles with superuser and similar attributes, as at the source.",
 )
 @click.option(
     "--as-superuser",
     is_flag=True,
-    help="Load the dump as the connecting role, though it is a superuser. Trust it first.",
+    help="Load the dump as the connecting role even if it is a superuser. Only for dumps that you trust.",
 )
-@click.option("--pause/--promote", help="Stay at the target, read-only, or (default) come up for writing.")
+@click.option("--pause/--promote", help="Stay at the target, read-only, or (default) promote and accept writes.")
 @click.option(
-    "--keep-settings", is_flag=True, help="Leave the source's settings as they are, archiving and standbys included."
+    "--keep-settings", is_flag=True, help="Keep the source's settings, including those for archiving and standbys."
 )
-@click.option("--yes", is_flag=True, help="Do not ask. For automation.")
-@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and stop.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@yes_option
+@dry_run_option
+@quiet_option
 def restore(
     backup: str | None,
     into: str | None,
@@ -97,39 +106,40 @@ def restore(
     pause: bool,
     keep_settings: bool,
     yes: bool,
-    plan_only: bool,
+    dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Restore a database from a logical backup, or a whole cluster to a moment.
+    """Restore a database from a logical backup, or a whole cluster to a point in time.
 
-    A database (--into DBNAME) is restored beside what exists on the configured server and compared with the backup's
-    fingerprint; only then does it take the name DBNAME. A database it replaces stays, renamed.
+    A database (--into DBNAME) is restored on the configured server under a temporary name and compared with the
+    backup; only then is it renamed to DBNAME. With --replace the existing database is kept under another name.
 
-    A cluster (--to-time, --to-lsn, --to-name or --latest) is restored from its base backups and archived WAL into a new
+    A cluster (--to-time, --to-lsn, --to-name or --latest) is restored from a base backup and archived WAL into a new
     data directory DIR on this machine. No running server is touched.
     """
     target = one_target(to_time, to_lsn, to_name, latest=latest, exclusive=exclusive)
     if target is None:
         if timeline or cluster or tablespace_mapping or pause or exclusive or keep_settings:
-            raise click.UsageError("a cluster needs its target: --to-time, --to-lsn, --to-name or --latest")
+            raise click.UsageError("A cluster needs a target: --to-time, --to-lsn, --to-name or --latest.")
         if into is None:
             raise click.UsageError(
-                "say what to restore: --into DBNAME for a database; --to-time, --to-lsn, --to-name or --latest for a "
-                "cluster"
+                "Nothing to restore was named: give --into DBNAME for a database; --to-time, --to-lsn, --to-name or "
+                "--latest for a cluster."
             )
-        # What loads a dump takes a quarter of a second to import, and a cluster's recovery has no use for it.
+        # Imported late: it takes a quarter of a second, and a cluster's recovery does not need it.
         from tmi_ops.recovery.restore import RestoreChoices
 
         choices = RestoreChoices(accept_differences, not no_tablespaces, powerful_roles, as_superuser)
         return _restore_database(
-            backup or "latest", into, choices, replace=replace, yes=yes, plan_only=plan_only, quiet=quiet
+            backup or "latest", into, choices, replace=replace, yes=yes, dry_run=dry_run, quiet=quiet
         )
     if no_tablespaces or accept_differences or powerful_roles or as_superuser:
         raise click.UsageError(
-            "--no-tablespaces, --accept-differences, --powerful-roles and --as-superuser are for databases"
+            "--no-tablespaces, --accept-differences, --powerful-roles and --as-superuser are for databases, not for "
+            "clusters."
         )
     if replace:
-        raise click.UsageError("--replace is for databases; a cluster is restored into an empty directory")
+        raise click.UsageError("--replace is for databases; a cluster is restored into an empty directory.")
     return restore_point_in_time(
         PointInTime(
             target=target,
@@ -140,7 +150,7 @@ def restore(
             cluster=cluster,
             pause=pause,
             keep_settings=keep_settings,
-            plan_only=plan_only,
+            dry_run=dry_run,
             quiet=quiet,
         )
     )
@@ -153,7 +163,7 @@ def _restore_database(
     *,
     replace: bool,
     yes: bool,
-    plan_only: bool,
+    dry_run: bool,
     quiet: bool,
 ) -> int:
     from tmi_ops.recovery.restore import execute_restore, plan_restore
@@ -163,7 +173,7 @@ def _restore_database(
     manifest = find_backup(store, backup, settings.postgres.database)
     plan = plan_restore(settings, manifest, into, replace=replace, choices=choices)
     _show_plan(plan)
-    if plan_only:
+    if dry_run:
         return 0
     if plan.replaces and not yes:
         click.confirm(f"Replace {plan.database} on {plan.server}?", abort=True)
@@ -172,31 +182,31 @@ def _restore_database(
     compared = len(result.comparison.fingerprints)
     out.print(
         f"[green]Restored[/] [bold]{result.database}[/]: {compared} tables, {result.comparison.rows:,} rows, "
-        f"{'each equal to the source at the backup.' if result.comparison.equal else 'NOT equal to the source:'}"
+        f"{'all equal to the source.' if result.comparison.equal else 'NOT equal to the source:'}"
     )
     for difference in result.comparison.differences:
         out.print(f"  - {escape(difference)}")
     if result.created_roles:
         out.print(f"Roles created (set their passwords): {', '.join(result.created_roles)}")
     if result.kept_as:
-        out.print(f"The database it replaced is kept as [bold]{result.kept_as}[/].")
-        out.print(f'Way back: rename the two. When it is no longer needed: DROP DATABASE "{result.kept_as}";')
+        out.print(f"The replaced database is kept as [bold]{result.kept_as}[/].")
+        out.print(f'To undo: rename both. When you no longer need it: DROP DATABASE "{result.kept_as}";')
     return 0
 
 
 def show_proof(proof: Proof) -> int:
-    """Print a verdict; returns the exit code that says it."""
+    """Print the result of a verification. Returns the exit code."""
     verdict = proof.verdict
     if verdict.outcome == "proven":
         out.print(
-            f"[bold green]PROVEN[/] [bold]{verdict.backup_id}[/]: {verdict.tables} tables and {verdict.rows:,} rows "
+            f"[bold green]VERIFIED[/] [bold]{verdict.backup_id}[/]: {verdict.tables} tables and {verdict.rows:,} rows "
             f"restored into PostgreSQL {verdict.server_version}, each table equal to its source"
-            f"{', but for:' if verdict.but_for else '.'}"
+            f"{', except:' if verdict.but_for else '.'}"
         )
         for exception in verdict.but_for:
             out.print(f"  - {escape(exception)}")
     else:
-        out.print(f"[bold red]FAILED[/] [bold]{verdict.backup_id}[/]: this backup cannot be relied on.")
+        out.print(f"[bold red]FAILED[/] [bold]{verdict.backup_id}[/]: do not rely on this backup.")
         for reason in verdict.reasons:
             out.print(f"  - {reason}")
     table = Table(show_header=False, box=None, padding=(0, 2))
@@ -206,7 +216,7 @@ def show_proof(proof: Proof) -> int:
     out.print(table)
     if proof.validation is not None and not proof.validation.ok:
         errors = [finding for finding in proof.validation.findings if finding.level == "ERROR"]
-        out.print(f"[yellow]The source itself lacks {len(errors)} things TMI's schema needs[/] (see tmi-ops check):")
+        out.print(f"[yellow]The source's schema has {len(errors)} errors[/] (see `tmi-ops check`):")
         for finding in errors[:5]:
             out.print(f"  - {finding.message}")
     return 0 if verdict.outcome == "proven" else PROOF_FAILED
@@ -215,10 +225,10 @@ def show_proof(proof: Proof) -> int:
 def _show_plan(plan: RestorePlan) -> None:
     manifest = plan.manifest
     out.print(
-        f"Restore [bold]{manifest.backup_id}[/] of {manifest.database}, as it was {age_words(manifest.snapshot_at)} "
+        f"Restore [bold]{manifest.backup_id}[/] of {manifest.database}, taken {age_words(manifest.snapshot_at)} "
         f"({manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}), {size_words(manifest.total_size)}, on {plan.server}:"
     )
-    out.print(f"  1. fetch and check every object; restore into {plan.working_name}; compare every table")
+    out.print(f"  1. fetch and check every object, restore into {plan.working_name}, compare every table")
     if plan.replaces:
         out.print(f"  2. end {plan.sessions} session(s) of {plan.database} and rename it to {plan.keep_as}")
         out.print(f"  3. rename {plan.working_name} to {plan.database}")

@@ -1,4 +1,4 @@
-"""`tmi-ops roles`: who may do what, planned, brought about and checked."""
+"""`tmi-ops roles`: plan, apply and check the declared roles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import json_option, yes_option
 
 if TYPE_CHECKING:
     from tmi_ops.access.inspection import Inspection
@@ -19,21 +20,20 @@ ROLES = ("owner", "app", "readonly", "backup", "monitor")
 
 @click.group()
 def roles() -> None:
-    """Who may do what on TMI's database.
+    """Plan, apply and check the roles of TMI's database.
 
-    Five roles: the owner that migrates, the app (SELECT, INSERT, UPDATE, DELETE and sequences, nothing else), readonly,
-    backup and monitor. Names: tmi_<role>, or TMI_OPS_ROLE_NAME_<ROLE>. Passwords: TMI_OPS_ROLE_PASSWORD_<ROLE>, else
-    generated into a file below TMI_OPS_HOME that only you can read.
+    Five roles: owner (migrates), app (SELECT, INSERT, UPDATE, DELETE and sequences, nothing else), readonly, backup
+    and monitor. Their names are tmi_<role> or TMI_OPS_ROLE_NAME_<ROLE>. Passwords are taken from
+    TMI_OPS_ROLE_PASSWORD_<ROLE>, or generated into a file in TMI_OPS_HOME that only you can read.
     """
 
 
 @roles.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@json_option
 def plan(as_json: bool) -> int:
-    """Print the SQL that would bring about the declared roles, and the rights that POSTGRES_USER lacks for it. Changes
-    nothing.
+    """Print the SQL that `tmi-ops roles apply` would run, and the rights that POSTGRES_USER lacks for it.
 
-    Exit codes: 0 nothing to do, 1 something to do, 2 could not look.
+    Changes nothing. Exit codes: 0 nothing to do, 1 something to do, 2 error.
     """
     from tmi_ops.cli.roles_view import plan_facts, show_plan
 
@@ -47,22 +47,23 @@ def plan(as_json: bool) -> int:
 
 
 @roles.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.option(
     "--reset-password",
     "reset",
     multiple=True,
     type=click.Choice(ROLES),
-    help="Give this role a new password: of its variable, else generated. Repeat.",
+    help="Set a new password for this role: that of its variable, or a generated one. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON; needs --yes.")
+@json_option
 def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
-    """Bring about the declared roles: all of it in one transaction, or nothing.
+    """Create and change roles as declared, in one transaction.
 
-    Shows the plan and asks first; begins nothing that POSTGRES_USER may not end. Roles nobody declared stay as they
-    are. Only SCRAM verifiers computed here reach the server, never a password.
+    Shows the plan and asks first. Starts only if POSTGRES_USER has all the rights that the plan needs. Roles that are
+    not declared are not changed. Passwords are never sent to the server, only SCRAM verifiers computed here. --json
+    needs --yes.
 
-    Exit codes: 0 done, 1 done but `tmi-ops roles check` still finds something, 2 could not.
+    Exit codes: 0 done, 1 done but `tmi-ops roles check` still has findings, 2 error.
     """
     from tmi_ops.access.declared import RoleKind
     from tmi_ops.access.drift import drifted
@@ -70,7 +71,7 @@ def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
     from tmi_ops.cli.roles_view import applied_facts, plan_facts, show_applied, show_plan
 
     if as_json and not yes:
-        raise click.UsageError("--json needs --yes: nobody could be asked.")
+        raise click.UsageError("--json needs --yes.")
     postgres, inspection = _inspect()
     planned = inspection.plan(frozenset(RoleKind(one) for one in reset))
     if not as_json:
@@ -78,7 +79,7 @@ def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
     if not planned.empty:
         require_rights(inspection.facts, inspection.declared, planned)
         if not yes:
-            click.confirm(f"Do this on {postgres.describe()}?", abort=True, err=True)
+            click.confirm(f"Apply this to {postgres.describe()}?", abort=True, err=True)
         _apply(postgres, inspection, planned)
     _, after = _inspect()
     left = after.check()
@@ -90,15 +91,15 @@ def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
 
 
 @roles.command()
-@click.option("--json", "as_json", is_flag=True, help="Print every finding as JSON.")
+@json_option
 def check(as_json: bool) -> int:
-    """Find where the server has drifted from the declared roles. Changes nothing.
+    """Compare the server with the declared roles. Changes nothing.
 
-    Extra grants, superusers that applications use, CREATE for everybody, md5 passwords, connections without TLS, lines
-    that pg_hba.conf lacks, roles, owners and default privileges that are missing. What POSTGRES_USER may not see is
-    said to be unseen.
+    Finds extra grants, superusers used by applications, CREATE for PUBLIC, md5 passwords, connections without TLS,
+    missing lines in pg_hba.conf, and missing roles, owners and default privileges. What POSTGRES_USER may not read is
+    reported as not checked.
 
-    Exit codes: 0 nothing but notices, 1 drift, 2 could not look.
+    Exit codes: 0 notices at most, 1 drift, 2 error.
     """
     from tmi_ops.access.drift import drifted
     from tmi_ops.cli.roles_view import check_facts, show_drift
@@ -114,6 +115,7 @@ def check(as_json: bool) -> int:
 
 def _inspect() -> tuple[PostgresSettings, Inspection]:
     from tmi_ops.access.inspection import inspect_access
+    from tmi_ops.error_codes import Code
     from tmi_ops.errors import SettingsError
     from tmi_ops.postgres.connections import connect
     from tmi_ops.settings import load_settings, read_variables
@@ -122,7 +124,8 @@ def _inspect() -> tuple[PostgresSettings, Inspection]:
     if not settings.profile.has_roles:
         raise SettingsError(
             f"The profile {settings.profile.name} declares no roles, so there is nothing to plan, apply or check.",
-            hint="`tmi-ops doctor` says which rights tmi_ops itself lacks",
+            hint="`tmi-ops doctor` shows which rights tmi_ops itself lacks",
+            code=Code.NOT_IN_PROFILE,
         )
     with connect(settings.postgres) as connection:
         return settings.postgres, inspect_access(connection, settings, read_variables())

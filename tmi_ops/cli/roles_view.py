@@ -1,4 +1,4 @@
-"""How plans and findings about roles are shown, for people and for programs."""
+"""How plans and findings about roles look in a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tmi_ops.cli.terminal import out
 
 
 def show_plan(plan: Plan, inspection: Inspection) -> None:
-    """On stdout a script as psql takes it, passwords apart; what is left to a person as comments."""
+    """Print a script for psql, without passwords, to stdout; what is left to a person is in comments."""
     for one in plan.drifts:
         if one.statements:
             click.secho(f"-- {one.subject}: {one.what}", dim=True)
@@ -26,11 +26,13 @@ def show_plan(plan: Plan, inspection: Inspection) -> None:
         if not one.statements or one.by_hand:
             _left_to_a_person(one)
     if plan.empty:
-        click.echo("-- Nothing to do: the roles are as declared." if not plan.left_out else "-- Nothing to do for us.")
+        click.echo(
+            "-- Nothing to do: the roles are as declared." if not plan.left_out else "-- Nothing that tmi_ops can do."
+        )
     else:
         click.secho(f"{len(plan.statements)} statements, in one transaction.", err=True)
     for lack in inspection.lacking(plan):
-        click.secho(f"{inspection.facts.role} may not do this: it lacks {lack.right}.", fg="red", err=True)
+        click.secho(f"{inspection.facts.role} cannot do this: it lacks {lack.right}.", fg="red", err=True)
         if lack.statement:
             click.secho(f"  as a superuser: {lack.statement}", fg="red", err=True)
 
@@ -39,7 +41,7 @@ def show_applied(plan: Plan, file: Path, left: Sequence[Drift]) -> None:
     if not plan.empty:
         click.secho(f"Done: {len(plan.statements)} statements.", fg="green")
     if _generated(plan):
-        click.echo(f"Generated passwords are in {file} (readable by you alone): {', '.join(_generated(plan))}")
+        click.echo(f"Generated passwords are in {file} (only you can read it): {', '.join(_generated(plan))}")
     remaining = [one for one in left if one.severity is not Severity.NOTICE]
     if remaining:
         click.echo("Left to you:")
@@ -47,10 +49,10 @@ def show_applied(plan: Plan, file: Path, left: Sequence[Drift]) -> None:
 
 
 def show_drift(drifts: Sequence[Drift]) -> None:
-    """The worst first, each with what cures it."""
+    """The worst first, each with the fix."""
     show_findings([one.finding for one in drifts])
     if any(one.statements for one in drifts):
-        out.print("`tmi-ops roles plan` shows what would be done about it, `tmi-ops roles apply` does it.")
+        out.print("To see the fix: `tmi-ops roles plan`. To apply it: `tmi-ops roles apply`.")
     elif not any(one.severity is not Severity.NOTICE for one in drifts):
         out.print("[green]The roles are as declared.[/]")
 

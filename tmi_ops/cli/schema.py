@@ -1,4 +1,4 @@
-"""`tmi-ops migrate` and `tmi-ops check`: the schema TMI needs, brought about and verified."""
+"""`tmi-ops migrate` and `tmi-ops check`: migrate and validate the schema TMI needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from tmi_ops.cli.environment import logs_in_for
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import dry_run_option, json_option, verbose_option
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.settings import Purpose
 
@@ -21,17 +22,18 @@ FINDINGS, IN_THE_WAY = 1, 2
 
 @logs_in_for(Purpose.OWNER)
 @click.command()
-@click.option("--plan", "only_plan", is_flag=True, help="Print the SQL and what each step locks; change nothing.")
+@dry_run_option
 @click.option("--validate", "only_validate", is_flag=True, help="Only validate, as `tmi-ops check` does.")
-@click.option("--no-seed", is_flag=True, help="Do not insert the rows TMI needs before its first request.")
-@click.option("--verbose", "-v", is_flag=True, help="Show DEBUG findings too.")
-def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) -> int:
-    """Bring the database's schema up to date, online.
+@click.option("--no-seed", is_flag=True, help="Do not insert the rows that TMI needs before its first request.")
+@verbose_option("DEBUG findings")
+def migrate(dry_run: bool, only_validate: bool, no_seed: bool, verbose: bool) -> int:
+    """Migrate the database's schema, online.
 
-    Creates the database if it is missing, adds what the schema lacks, inserts the rows TMI needs and validates.
-    Nothing is dropped or narrowed, and what holds up reads or writes lasts milliseconds. A second run does nothing.
+    Creates the database if it is missing, adds what the schema lacks, inserts the rows TMI needs and validates the
+    result. Never drops or narrows anything, and blocks reads and writes for milliseconds only. Running it again does
+    nothing. --dry-run prints the SQL and the locks that each step takes.
 
-    Exit codes: 0 done and valid, 1 done but validation found an ERROR, 2 could not.
+    Exit codes: 0 migrated and valid, 1 migrated but validation found an ERROR, 2 error.
     """
     from tmi_ops.cli.schema_view import show_result, show_verdict
     from tmi_ops.cli.terminal import TerminalReport
@@ -39,12 +41,12 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
     from tmi_ops.schema.validation import validate_schema
     from tmi_ops.settings import load_settings
 
-    if only_plan and only_validate:
-        raise click.UsageError("--plan and --validate exclude each other: --plan shows, --validate only checks.")
+    if dry_run and only_validate:
+        raise click.UsageError("--dry-run and --validate exclude each other.")
     settings = load_settings(purpose=Purpose.OWNER)
     _require_models(settings)
     postgres = settings.postgres
-    if only_plan:
+    if dry_run:
         plan = migration.plan_migration(postgres, seed=not no_seed)
         _show_plan(plan)
         return IN_THE_WAY if plan.lacking else 0
@@ -61,13 +63,14 @@ def migrate(only_plan: bool, only_validate: bool, no_seed: bool, verbose: bool) 
 
 @logs_in_for(Purpose.OWNER)
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the whole verdict as JSON, DEBUG included.")
-@click.option("--verbose", "-v", is_flag=True, help="Show DEBUG findings too: what matches.")
+@json_option
+@verbose_option("DEBUG findings: what matches")
 def check(as_json: bool, verbose: bool) -> int:
-    """Compare the database with the schema TMI needs. Changes nothing; what it found, `tmi-ops status` shows.
+    """Compare the database with the schema TMI needs. Changes nothing.
 
-    Shows the connection, every table with its rows, and what differs. ERROR: TMI fails, or data is not what it is
-    declared to be. WARN: something is not enforced, slow, or more than TMI's models know.
+    Shows the connection, every table with its number of rows, and the differences; `tmi-ops status` shows them later,
+    too. ERROR: TMI fails, or data violates its declaration. WARN: something is not enforced, is slow, or is unknown to
+    TMI's models. --json includes the DEBUG findings.
 
     Exit codes: 0 no ERROR, 1 at least one ERROR, 2 could not check.
     """
@@ -88,18 +91,23 @@ def check(as_json: bool, verbose: bool) -> int:
 
 
 def _require_models(settings: Settings) -> None:
-    """Raises SettingsError: the profile declares no schema that could be compared or brought about."""
+    """Raises SettingsError: the profile declares no schema."""
+    from tmi_ops.error_codes import Code
     from tmi_ops.errors import SettingsError
 
     if not settings.profile.has_models:
         raise SettingsError(
             f"The profile {settings.profile.name} declares no schema, so there is nothing to migrate or compare.",
-            hint="the application migrates its own schema; for TMI's database unset TMI_OPS_PROFILE",
+            hint="let the application migrate its schema; for TMI's database unset TMI_OPS_PROFILE",
+            code=Code.NOT_IN_PROFILE,
         )
 
 
 def _record(settings: Settings, verdict: Validation) -> int:
-    """Keep the verdict for `tmi-ops status`, after it was shown: a store that is away costs its time. The exit code."""
+    """Keep the findings for `tmi-ops status`. Returns the exit code.
+
+    After they were shown, because an unreachable store takes its time to fail.
+    """
     from tmi_ops.health.record import record_schema
     from tmi_ops.settings import read_variables
 
@@ -108,7 +116,7 @@ def _record(settings: Settings, verdict: Validation) -> int:
 
 
 def _show_plan(plan: MigrationPlan) -> None:
-    """On stdout the script alone, so that it can be kept or given to psql."""
+    """Print the script alone to stdout, so that it can be saved or piped to psql."""
     from tmi_ops.cli.schema_view import blocked_lines
     from tmi_ops.schema.rendering import script
 
@@ -119,10 +127,10 @@ def _show_plan(plan: MigrationPlan) -> None:
     if plan.blocked:
         click.echo()
     for one in plan.lacking:
-        click.secho(f"-- In the way: {one.table}: {one.reason} Next: {one.remedy}", fg="red")
+        click.secho(f"-- Blocked: {one.table}: {one.reason} Next: {one.remedy}", fg="red")
     if plan.empty:
-        waiting = "; what is above waits for you" if plan.blocked else ": the schema is up to date"
+        waiting = "; the above is left to you" if plan.blocked else ": the schema is up to date"
         click.echo(f"-- Nothing to do{waiting}.")
     else:
-        then = "begins once nothing is in the way" if plan.lacking else "takes them"
-        echo_wrapped(f"{len(plan.operations)} steps, none taken. `tmi-ops migrate` {then}.")
+        then = "refuses to start until the above is resolved" if plan.lacking else "runs them"
+        echo_wrapped(f"{len(plan.operations)} steps; nothing was changed. `tmi-ops migrate` {then}.")

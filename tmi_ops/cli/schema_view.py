@@ -1,4 +1,4 @@
-"""How a schema's verdict and a migration's result look in a terminal."""
+"""How a validation and a migration look in a terminal."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = False) -> None:
-    """Connection, tables with rows, findings, and one closing line that says what to do.
+    """Connection, tables with rows, findings, and a closing line with what to do.
 
     Args:
-        after_migration: leave out the tables and what is only information.
+        after_migration: leave out the tables and mere information.
     """
     if not after_migration:
         size = size_words(verdict.database_size)
@@ -46,10 +46,10 @@ def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = 
 
 
 def show_result(result: MigrationResult) -> None:
-    """What a migration did, and what it leaves to a person."""
+    """What a migration did, and what it could not do."""
     took = time_words(result.seconds)
     if not result.operations:
-        out.print(f"[green]✓[/] nothing to do, looked at in {took}")
+        out.print(f"[green]✓[/] nothing to do (checked in {took})")
     else:
         kinds = Counter(_KINDS[type(one).__name__] for one in result.operations)
         done = ", ".join(f"{count} {noun}{_s(count)} {deed}" for (noun, deed), count in kinds.items())
@@ -60,7 +60,7 @@ def show_result(result: MigrationResult) -> None:
 
 
 def blocked_lines(blocked: Sequence[Blocked]) -> Iterator[str]:
-    """Two lines for each thing that waits for a person."""
+    """Two lines for each operation that is left to a person."""
     if blocked:
         yield "Left to you:"
     for one in blocked:
@@ -112,13 +112,13 @@ def _close(verdict: Validation) -> None:
     if errors:
         out.print(f"[bold red]✗[/] the schema is not what TMI needs: {counted}, {present} of {expected} tables")
     elif warnings:
-        out.print(f"[green]✓[/] the schema serves TMI: {counted}, {present} of {expected} tables")
+        out.print(f"[green]✓[/] the schema is sufficient for TMI: {counted}, {present} of {expected} tables")
     else:
-        out.print(f"[green]✓[/] the schema is what TMI needs: {present} of {expected} tables, nothing differs")
+        out.print(f"[green]✓[/] the schema is what TMI needs: {present} of {expected} tables, no differences")
     if any(one.rule in _MIGRATABLE for one in verdict.findings):
-        out.print("  next: `tmi-ops migrate --plan` shows what can be added, and what it would lock")
+        out.print("  next: `tmi-ops migrate --dry-run` shows what can be added, and the locks it takes")
     if verdict.estimated:
-        out.print(f"  ~ {', '.join(verdict.estimated)}: too large to count, PostgreSQL's estimate is shown")
+        out.print(f"  ~ {', '.join(verdict.estimated)}: too large to count; the planner's estimate is shown")
 
 
 def _s(count: int) -> str:

@@ -1,4 +1,4 @@
-"""`tmi-ops settings`: what is configured and where from, without secrets."""
+"""`tmi-ops settings`: the settings and where they come from, without secrets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tmi_ops.settings import Purpose, Settings, StoreSettings, env_file_names, l
 
 @click.command()
 def settings() -> None:
-    """Show what is configured, without secrets."""
+    """Show the settings, without secrets."""
     current = load_settings()
     store = current.store
     rows = {
         "environment": f"{current.name} (TMI_ENV; {_files()})",
         "database": f"{current.postgres.describe()} sslmode={current.postgres.sslmode}",
         "roles": _roles(current),
-        "cache": current.redis.describe() if current.redis else "none configured (REDIS_HOST, TMI_REDIS_URL)",
+        "cache": current.redis.describe() if current.redis else "not configured (REDIS_HOST, TMI_REDIS_URL)",
         "store": store.describe() if store.bucket else "not configured: set TMI_OPS_S3_BUCKET",
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
         "signatures": _signatures(store),
@@ -28,7 +28,7 @@ def settings() -> None:
         "alerts": current.alerts.describe(),
         "heartbeat": "on" if current.alerts.heartbeat_url is not None else "off: set TMI_OPS_HEARTBEAT_URL",
         "home": str(current.home),
-        "PostgreSQL programs": str(current.pg_bindir or "found where they usually are"),
+        "PostgreSQL programs": str(current.pg_bindir or "searched in the usual directories"),
         "embedded stack": "in use" if current.uses_embedded_stack else "not in use",
     }
     table = Table(show_header=False, box=None, padding=(0, 2))
@@ -44,7 +44,7 @@ def _files() -> str:
 
 
 def _roles(current: Settings) -> str:
-    """Who logs in for what, where the environment names roles for it."""
+    """Which role connects for what, if the environment names several."""
     logins = {purpose: load_settings(purpose=purpose).postgres.user for purpose in Purpose}
     if set(logins.values()) == {current.postgres.user}:
         return f"{current.postgres.user} for everything (TMI_OPS_<PURPOSE>_USER names others)"
@@ -52,5 +52,5 @@ def _roles(current: Settings) -> str:
 
 
 def _signatures(store: StoreSettings) -> str:
-    made = "made" if store.signing_key_file else "not made"
+    made = "signed" if store.signing_key_file else "not signed"
     return f"{made}, {'checked' if store.trusted_keys else 'not checked'}: `tmi-ops keys show`"

@@ -1,4 +1,4 @@
-"""`tmi-ops shadow ...`: continuous proof."""
+"""`tmi-ops shadow ...`: continuous verification."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from rich.markup import escape
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.options import cluster_option, data_directory_option, json_option, quiet_option
 from tmi_ops.cli.recover_options import of_a_run, of_a_server, serve_wish
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.shadow_view import show_report
@@ -24,26 +25,36 @@ if TYPE_CHECKING:
 
 @click.group()
 def shadow() -> None:
-    """A server that lives from the store alone and replays the archive as it grows: continuous proof."""
+    """Verify the archive continuously: a server that replays it as it grows, from the store alone."""
 
 
 @shadow.command()
-@click.option("--name", help="Name to report under. Default: this host's.")
-@click.option("--delay", type=duration, metavar="DURATION", help="Replay each commit this long after it was made.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Accept read-only connections there, by password.")
-@click.option("--listen", default="127.0.0.1", show_default=True, help="Addresses to accept them at; needs --port.")
-@click.option("--allow", multiple=True, metavar="CIDR", help="Networks to accept them from, beside this host.")
-@click.option("--cluster", metavar="SYSTEM_ID", help="Which cluster. Default: that of the newest base backup.")
+@click.option("--name", metavar="NAME", help="Name in reports. Default: the host name.")
+@click.option("--delay", type=duration, metavar="DURATION", help="Replay each commit with this delay.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Accept read-only connections with a password on this port."
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESSES",
+    help="Addresses to listen on; needs --port.",
+)
+@click.option("--allow", multiple=True, metavar="CIDR", help="Accept connections from this network, too; repeatable.")
+@cluster_option()
 @click.option(
     "--report-every",
     type=click.FloatRange(1, 3600),
     default=15.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often the report goes to the store.",
+    help="How often to write the report to the store.",
 )
-@click.option("--checks/--no-checks", default=True, help="Check pages, relations, schema and heartbeat in rounds.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option(
+    "--checks/--no-checks", default=True, help="Check pages, relations, schema and heartbeat repeatedly (default)."
+)
+@quiet_option
 def run(
     name: str | None,
     delay: timedelta | None,
@@ -55,18 +66,18 @@ def run(
     checks: bool,
     quiet: bool,
 ) -> int:
-    """Replay the archive as it grows, and report how far: a service.
+    """Replay the archive as it grows and report how far. Run it as a service.
 
-    Restores the newest verified base backup below TMI_OPS_HOME, and follows the archive: each segment, and the open one
-    as it grows. It never connects to the source. A hole, a splice or a damaged object stops it just before that place;
-    `tmi-ops shadow status` names it, and so does `tmi-ops status`. It may be stopped and killed at any time, and moved
-    to another machine; it goes on from the store. SIGTERM and Ctrl-C stop it cleanly.
+    Restores the newest verified base backup into TMI_OPS_HOME and replays each archived segment, and the incomplete one
+    as it grows. Never connects to the source. Stops before a gap, a splice or a damaged object, which `tmi-ops shadow
+    status` and `tmi-ops status` then show. You can stop or kill it at any time, or move it to another machine: it
+    continues from the store. SIGTERM and Ctrl-C stop it cleanly.
     """
     from tmi_ops.shadow.life import ShadowOptions, run_shadow
     from tmi_ops.shadow.server import Listening
 
     if port is None and allow:
-        raise click.UsageError("--allow needs --port")
+        raise click.UsageError("--allow needs --port.")
     settings, store = open_environment()
     options = ShadowOptions(
         name=name,
@@ -80,18 +91,19 @@ def run(
     with reporting(quiet) as report:
         handed_over = run_shadow(settings, store, options, report, stop)
     if handed_over is None:
-        out.print("The shadow is stopped. It goes on from here when it is run again.")
+        out.print("The shadow is stopped. It continues from here when it runs again.")
     else:
-        out.print(f"The shadow was promoted to timeline {handed_over.timeline} and handed over; this process is done.")
+        out.print(f"The shadow was promoted to timeline {handed_over.timeline}; this process has ended.")
     return 0
 
 
 @shadow.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs: each report as JSON, one a line.")
+@json_option
 def status(as_json: bool) -> int:
-    """Show how far each shadow has replayed the archive, and what stops it.
+    """Show how far each shadow has replayed the archive, and what stopped it.
 
-    Exit codes: 0 all is well, 1 no shadow reports, or one is stopped, stale or has found something wrong, 2 could not.
+    --json prints one report per line. Exit codes: 0 all is well, 1 there is no report, or a shadow is stopped, stale or
+    has found an error, 2 error.
     """
     from tmi_ops.shadow.reading import known_shadows
 
@@ -101,7 +113,7 @@ def status(as_json: bool) -> int:
         for known in reports:
             click.echo(known.report.model_dump_json())
     elif not reports:
-        out.print("No shadow reports to this store. Next: [bold]tmi-ops shadow run[/]")
+        out.print("No shadow has reported to this store. Next: [bold]tmi-ops shadow run[/]")
     else:
         for known in reports:
             show_report(settings, known)
@@ -109,15 +121,15 @@ def status(as_json: bool) -> int:
 
 
 @shadow.command()
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@quiet_option
 def drill(quiet: bool) -> int:
-    """Practise the promotion on a copy, and measure it.
+    """Practise the promotion of the shadow on a copy, and measure it.
 
-    The shadow's files are copied as they stand (shared blocks where the file system has reflinks), the copy is promoted
-    and asked for its heartbeat chain, and removed. How long that took becomes the RTO forecast of `tmi-ops status`. The
-    shadow pauses for the copy, and goes on.
+    Copies the shadow's files (sharing blocks if the file system has reflinks), promotes the copy, checks its heartbeat
+    chain and removes it. The time it took becomes the RTO forecast of `tmi-ops status`. The shadow pauses while it is
+    copied.
 
-    Exit codes: 0 done, 1 the copy is not sound, 2 could not.
+    Exit codes: 0 done, 1 the copy is not sound, 2 error.
     """
     from tmi_ops.checks.finding import Outcome
     from tmi_ops.shadow.practice import practise
@@ -126,30 +138,25 @@ def drill(quiet: bool) -> int:
     with reporting(quiet) as report:
         practised = practise(settings, report)
     took = practised.practice
-    out.print(f"Promoted in [bold]{time_words(took.promote_s)}[/]; had answered after {time_words(took.answered_s)}.")
+    out.print(f"Promoted in [bold]{time_words(took.promote_s)}[/]; first query after {time_words(took.answered_s)}.")
     out.print(f"Heartbeat chain: {escape(practised.heartbeat.seen)}")
     return 1 if practised.heartbeat.outcome in (Outcome.WARNING, Outcome.CRITICAL) else 0
 
 
 @logs_in_for(Purpose.RUNBOOK)
 @shadow.command()
-@click.option(
-    "--into",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    metavar="DIR",
-    help="The new data directory, absent or empty.",
-)
+@data_directory_option
 @of_a_server
 @of_a_run
-def promote(into: Path, cache: bool, yes: bool, plan_only: bool, quiet: bool, **server: Any) -> int:
-    """Put this machine's shadow into service: a recovery in seconds.
+def promote(into: Path, cache: bool, yes: bool, dry_run: bool, quiet: bool, **server: Any) -> int:
+    """Put this machine's shadow into service. Takes seconds.
 
-    The same as `tmi-ops recover everything --from-shadow`: it replays all that is archived, is promoted, checked,
-    configured and started in DIR; the application's role gets a password. See that the old server is down, or shut off
-    from the application, first.
+    The same as `tmi-ops recover everything --from-shadow`: replays the archive to its end, promotes, checks and
+    configures the shadow, starts it in DIR, and sets a password for the application's role. First make sure that the
+    old server is down or that the application cannot reach it. `tmi-ops recover resume` resumes a stopped run,
+    `tmi-ops recover back` undoes it.
 
-    Exit codes: 0 done, 2 could not; `tmi-ops recover resume` goes on, `tmi-ops recover back` goes back.
+    Exit codes: 0 done, 2 error.
     """
     from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
 
@@ -163,7 +170,7 @@ def promote(into: Path, cache: bool, yes: bool, plan_only: bool, quiet: bool, **
     )
     with reporting(quiet) as report:
         plan = prepare_everything(settings, store, wish, report)
-    return run_plan(settings, store, plan, yes=yes, plan_only=plan_only, quiet=quiet)
+    return run_plan(settings, store, plan, yes=yes, dry_run=dry_run, quiet=quiet)
 
 
 def _is_well(known: KnownReport) -> bool:

@@ -1,4 +1,4 @@
-"""A shadow's report on the screen."""
+"""How a shadow's report looks in a terminal."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ _MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not run": "[yello
 
 
 def show_report(settings: Settings, known: KnownReport) -> None:
-    """All that one shadow says."""
+    """The report of one shadow."""
     from tmi_ops.shadow.reading import reachable_here
 
     report = known.report
     ago = time_words(known.age.total_seconds())
     if known.is_stale and report.state != "ended":
-        out.print(f"Shadow    {report.name} on {report.host}: [red]no report for {ago}[/]; it proves nothing of now")
+        out.print(f"Shadow    {report.name} on {report.host}: [red]no report for {ago}[/], so its state is unknown")
     else:
         colour = _COLOURS[report.state]
         out.print(f"Shadow    {report.name} on {report.host}: [{colour}]{report.state}[/], reported {ago} ago")
     if report.verified_to is not None:
         since = time_words(max(0.0, (datetime.now(UTC) - report.verified_to).total_seconds()))
-        late = f", on purpose {time_words(report.delay_s)} late" if report.delay_s else ""
-        out.print(f"Verified  to {report.verified_to:%Y-%m-%d %H:%M:%S} UTC, {since} ago{late}")
+        late = f" (delay {time_words(report.delay_s)})" if report.delay_s else ""
+        out.print(f"Verified  up to {report.verified_to:%Y-%m-%d %H:%M:%S} UTC, {since} ago{late}")
     if report.replayed_lsn is not None:
         behind = f", {size_words(report.behind)} behind the archive" if report.behind else ""
-        out.print(f"Replayed  to {report.replayed_lsn} on timeline {report.timeline}{behind}, from {report.backup_id}")
+        out.print(
+            f"Replayed  up to {report.replayed_lsn} on timeline {report.timeline}{behind}, from {report.backup_id}"
+        )
     for trouble in report.troubles:
         _show_trouble(trouble)
     for check in report.checks:
         _show_check(check)
     requests = sum(report.requests.values())
     hours = max(1.0, (report.written_at - report.began_at).total_seconds()) / 3600
-    out.print(f"Requests  {requests:,} to the store since it began ({requests / hours:,.0f} an hour)")
+    out.print(f"Requests  {requests:,} to the store since its start ({requests / hours:,.0f} per hour)")
     reachable = reachable_here(settings, report)
     if reachable is not None:
         out.print(f"psql '{escape(reachable.connection_string)}'", soft_wrap=True)
@@ -52,7 +54,7 @@ def _show_trouble(trouble: Trouble) -> None:
     colour = "red" if trouble.stops else "yellow"
     out.print(f"[{colour}]{trouble.kind}[/] since {trouble.since:%Y-%m-%d %H:%M:%S} UTC: {escape(trouble.what)}")
     if trouble.hint:
-        out.print(f"  next: {escape(trouble.hint)}")
+        out.print(f"  to do: {escape(trouble.hint)}")
 
 
 def _show_check(check: RollingCheck) -> None:

@@ -1,4 +1,4 @@
-"""`tmi-ops up`, `down` and `stack`: the embedded stack from the command line."""
+"""`tmi-ops up`, `down` and `stack`: the embedded stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import click
 from rich.table import Table
 
 from tmi_ops.cli.automation import automate_what_starts
+from tmi_ops.cli.options import json_option, yes_option
 from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError, StackError
 from tmi_ops.settings import Settings, load_settings
 from tmi_ops.stack.background import destroy_stack, start_stack_in_background, stop_stack
@@ -24,14 +26,14 @@ CONDITION_COLOURS = {"starting": "yellow", "running": "green", "restarting": "re
 
 
 @click.command()
-@click.option("--detach", "-d", is_flag=True, help="Return when the stack is up; it stays in the background.")
-@click.option("--no-dagster", is_flag=True, help="Only the servers: PostgreSQL, S3, Valkey.")
-@click.option("--automate", is_flag=True, help="Dagster's schedules and sensors run from the start.")
+@click.option("--detach", "-d", is_flag=True, help="Run in the background; return when the stack is up.")
+@click.option("--no-dagster", is_flag=True, help="Start only the servers: PostgreSQL, S3, Valkey.")
+@click.option("--automate", is_flag=True, help="Turn on Dagster's schedules and sensors.")
 def up(detach: bool, no_dagster: bool, automate: bool) -> None:
-    """Start the stack: PostgreSQL, S3, Valkey, and Dagster's UI and daemon.
+    """Start the embedded stack: PostgreSQL, S3, Valkey, and Dagster's UI and daemon.
 
-    In the foreground it stays until Ctrl-C, restarts a server that dies, and stops all of them in order.
-    Data, passwords and logs are kept below TMI_OPS_HOME and survive a restart.
+    Runs in the foreground until Ctrl-C, and restarts a server that dies. Data, passwords and logs are kept in
+    TMI_OPS_HOME.
     """
     if automate:
         automate_what_starts()
@@ -49,23 +51,23 @@ def up(detach: bool, no_dagster: bool, automate: bool) -> None:
 
 @click.command()
 def down() -> None:
-    """Stop the stack; its data stays."""
+    """Stop the stack and keep its data."""
     home = load_settings().home
     with TerminalReport().running() as report, report.phase("stop the stack", total=1, unit="steps"):
         was_running = stop_stack(home)
-    out.print(f"The stack is down; its data stays in {home}." if was_running else "The stack was not running.")
+    out.print(f"The stack is down; its data is kept in {home}." if was_running else "The stack was not running.")
 
 
 @click.group()
 def stack() -> None:
-    """Look at the stack, or reset it."""
+    """Show the stack's status, or reset it."""
 
 
 @stack.command()
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON, without secrets.")
+@json_option
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show what runs where. Exit code 1 when the stack is down."""
+    """Show the stack's services and their addresses. Exit code 1 if the stack is down."""
     home = load_settings().home
     state = stack_is_running(home)
     if as_json:
@@ -73,40 +75,40 @@ def status(context: click.Context, as_json: bool) -> None:
     elif state is not None:
         _show(state)
     else:
-        out.print(f"The stack in {home} is down. Start it with: [bold]tmi-ops up[/]", soft_wrap=True)
+        out.print(f"The stack in {home} is down. To start it: [bold]tmi-ops up[/]", soft_wrap=True)
     if state is None:
         context.exit(NOT_RUNNING)
 
 
 @stack.command()
-@click.option("--database", is_flag=True, help="Only TMI's database; backups, cache and Dagster's records stay.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--database", is_flag=True, help="Delete only TMI's database; keep backups, cache and Dagster's records.")
+@yes_option
 def reset(database: bool, yes: bool) -> None:
-    """Destroy the stack's data: TMI's database, the backups, the cache and Dagster's records.
+    """Delete the stack's data: TMI's database, the backups, the cache and Dagster's records.
 
-    A stack that runs is stopped first and started again, empty.
+    A running stack is stopped first and started again, empty.
     """
     home = _stack_settings().home
     was = stack_is_running(home)
     what = "TMI's database in the stack" if database else "TMI's database, ALL BACKUPS, the cache and Dagster's records"
     if not yes:
-        click.confirm(f"This destroys {what}, below {home}. There is no way back. Go on?", abort=True)
+        click.confirm(f"This deletes {what} in {home}. It cannot be undone. Continue?", abort=True)
     with TerminalReport().running() as report:
-        with report.phase("destroy", total=1, unit="steps"):
+        with report.phase("delete", total=1, unit="steps"):
             destroy_stack(home, database_only=database)
         if was is not None:
             start_stack_in_background(home, report, with_dagster=was.with_dagster)
-    out.print(f"Destroyed {what}.")
-    out.print("The stack is up again, in the background." if was else "Start afresh with: tmi-ops up")
+    out.print(f"Deleted {what}.")
+    out.print("The stack is running again, in the background." if was else "To start the stack: tmi-ops up")
 
 
 @stack.command()
 def env() -> None:
-    """Print the variables plain `dagster` commands need: eval "$(tmi-ops stack env)"."""
+    """Print the variables that `dagster` commands need: eval "$(tmi-ops stack env)"."""
     layout = StackLayout(load_settings().home)
     state = stack_is_running(layout.home)
     if state is None:
-        raise StackError("The stack is down, so its addresses are not known.", detail="", hint="tmi-ops up")
+        raise StackError("The stack is down, so its addresses are unknown.", detail="", hint="tmi-ops up")
     click.echo(
         as_shell_exports(dagster_variables(layout, state.ports, stack_credentials(layout.credentials))), nl=False
     )
@@ -116,14 +118,15 @@ def _stack_settings() -> Settings:
     settings = load_settings()
     if settings.environment != ENVIRONMENT:
         raise SettingsError(
-            f"The embedded stack serves development alone, and TMI_ENV is {settings.environment}.",
-            hint="unset TMI_ENV for the stack; other environments bring servers of their own",
+            f"The embedded stack is for development only, and TMI_ENV is {settings.environment}.",
+            hint="unset TMI_ENV to use the stack",
+            code=Code.NOT_IN_ENVIRONMENT,
         )
     return settings
 
 
 def _hold(home: Path, *, with_dagster: bool) -> None:
-    """Be the supervisor until told to stop."""
+    """Run the supervisor in the foreground."""
     try:
         with (
             stop_on_signals() as stop,
@@ -136,7 +139,7 @@ def _hold(home: Path, *, with_dagster: bool) -> None:
                     _show(state, "Stop it with Ctrl-C")
                     held.watch(_say)
             finally:
-                err.print("Stopping the stack; its data stays.")
+                err.print("Stopping the stack; its data is kept.")
                 with TerminalReport().running() as report:
                     held.stop(report)
     except AlreadyRunningError:
@@ -156,7 +159,7 @@ def _say(message: str) -> None:
 
 
 def _condition(service: ServiceState) -> str:
-    """Nothing when all is well."""
+    """Empty if all is well."""
     words: list[str] = [] if service.condition == "running" else [service.condition]
     if service.restarts:
         words.append(f"restarted {service.restarts}x")
@@ -178,7 +181,7 @@ def _show(state: StackState, hint: str = "") -> None:
     out.print(f"  supervisor  process {state.supervisor_pid}, for {time_words(seconds)}")
     if not load_settings().uses_embedded_stack:
         out.print(
-            "  [yellow]note[/]        POSTGRES_* are set in the environment or a .env file: tmi_ops uses that database"
+            "  [yellow]note[/]        POSTGRES_* is set in the environment or a .env file: tmi_ops uses that database"
         )
     if hint:
         out.print(f"  {hint}")

@@ -1,4 +1,4 @@
-"""`tmi-ops status`: how far back we can recover, and how long it would take, on one screen."""
+"""`tmi-ops status`: RPO, RTO and the recovery window on one screen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from tmi_ops.cli.environment import logs_in_for
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import json_option
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -21,29 +22,29 @@ COULD_NOT_LOOK = 2
 
 @logs_in_for(Purpose.MONITOR)
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs; with --watch a line for each look.")
+@json_option
 @click.option(
     "--watch",
     type=click.FloatRange(min=1),
     is_flag=False,
     flag_value=10.0,
     metavar="[SECONDS]",
-    help="Look again every so many seconds (10 unless told) until Ctrl-C.",
+    help="Repeat every SECONDS (default 10) until Ctrl-C. With --json: one line each time.",
 )
-@click.option("--all", "everything", is_flag=True, help="All that tmi-ops.toml names, side by side.")
+@click.option("--all", "everything", is_flag=True, help="Show every environment and database in tmi-ops.toml.")
 def status(as_json: bool, watch: float | None, everything: bool) -> int:
-    """How far back we can recover, and how long it would take. Changes nothing.
+    """Show how far back you can recover, and how long it would take. Changes nothing.
 
-    Reads the store and asks the database and Dagster's records beside it; what cannot be asked is said so, line by
-    line, and the rest is shown. Only what a restore or drill has proven counts. At risk means: three quarters of the
-    objective are used up. Health and schema are shown as they were found last, with the age of that.
+    Reads the store, the database and Dagster's records; if one cannot be read, its line says so and the rest is shown.
+    Only recovery points that a restore or drill has verified count. At risk: more than three quarters of the objective
+    are used up. Health and schema are those of the last check, with its age.
 
-    Exit codes: 0 both objectives are met, 1 one is at risk, breached or unproven, 2 store or database could not be
-    looked at. With --all: the highest of all.
+    Exit codes: 0 both objectives are met, 1 one is at risk, breached or not verified, 2 the store or the database could
+    not be read. With --all: the highest of all.
     """
     if everything:
         if watch is not None:
-            raise click.UsageError("--all looks once: leave out --watch, or watch one with -e NAME.")
+            raise click.UsageError("--all cannot be used with --watch. Watch one environment with -e NAME.")
         from tmi_ops.cli.status_all import show_all
 
         return show_all(as_json=as_json)
@@ -63,7 +64,7 @@ def status(as_json: bool, watch: float | None, everything: bool) -> int:
 
 
 def exit_code(found: Status) -> int:
-    """What was seen to be wrong goes before what could not be seen."""
+    """A known problem goes before what could not be read."""
     from tmi_ops.objectives.standing import Standing
 
     if found.recoverability is None:
@@ -74,13 +75,13 @@ def exit_code(found: Status) -> int:
 
 
 def look(of: Declared | None = None) -> Status:
-    """Everything, as the settings say.
+    """Read the status.
 
     Args:
-        of: another one than TMI_ENV names.
+        of: another environment than TMI_ENV names.
 
     Raises:
-        SettingsError: they are malformed.
+        SettingsError: its settings are malformed.
     """
     from tmi_ops.cli.dagster_records import dagster_variables
     from tmi_ops.objectives.status import read_status
@@ -91,7 +92,7 @@ def look(of: Declared | None = None) -> Status:
 
 
 def _keep_looking(every: float, *, as_json: bool) -> int:
-    """Until Ctrl-C, which is how one ends it: the exit code is that of the last look."""
+    """Repeat until Ctrl-C. The exit code is that of the last status."""
     from rich.live import Live
 
     from tmi_ops.cli.lasting import reader_is_gone

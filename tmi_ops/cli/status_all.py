@@ -1,4 +1,4 @@
-"""`tmi-ops status --all`: everything that tmi-ops.toml names, side by side, a line each."""
+"""`tmi-ops status --all`: a line for each environment and database in tmi-ops.toml."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tmi_ops.settings.sources import process_variables
 from tmi_ops.typed import texts_with_environment, with_environment
 from tmi_ops.words import time_words
 
-# Each reads store, server and records for itself; more at once would only wait for each other's sockets.
+# Each reads a store, a server and records; more threads would only wait for each other's sockets.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One of them. `found` None: not even its settings could be read, and `problem` says why."""
+    """The status of one. `found` None: its settings could not be read, and `problem` says why."""
 
     name: str
     found: Status | None
@@ -44,7 +44,7 @@ class Seen:
 
 
 def show_all(*, as_json: bool) -> int:
-    """Look at all of them, whatever becomes of any. The exit code is the worst one."""
+    """Show all of them, even if some fail. Returns the worst exit code."""
     seen = look_at_all()
     if as_json:
         click.echo(json.dumps([as_facts(one) for one in seen], indent=2))
@@ -56,12 +56,12 @@ def show_all(*, as_json: bool) -> int:
 
 
 def worst_code(seen: Sequence[Seen]) -> int:
-    """2 before 1 before 0: what nobody could look at may be worse than what is at risk."""
+    """2 before 1 before 0: what could not be read may be worse than what is at risk."""
     return max(one.code for one in seen)
 
 
 def look_at_all() -> list[Seen]:
-    """In the file's order.
+    """Read the status of all, in the file's order.
 
     Raises:
         SettingsError: the file cannot be read.
@@ -82,7 +82,7 @@ def _look(name: str, declared: Declared | None) -> Seen:
 
 
 def as_facts(one: Seen) -> dict[str, Any]:
-    """For programs: what `status --json` says of it, with its name."""
+    """What `status --json` prints, with the name."""
     if one.found is None:
         return {
             "name": one.name,
@@ -96,12 +96,12 @@ def as_facts(one: Seen) -> dict[str, Any]:
 
 
 def screen(seen: Sequence[Seen], now: datetime) -> RenderableType:
-    """A line each, and below it the first thing that is wrong with it."""
+    """A line for each, and below the table the first problem of each."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column(no_wrap=True)
     table.add_column()
-    table.add_row(*(Text(title, style="bold") for title in ("", "RPO", "RTO", "proven up to")))
+    table.add_row(*(Text(title, style="bold") for title in ("", "RPO", "RTO", "verified up to")))
     for one in seen:
         table.add_row(*_row(one, now))
     return Group(table, *_troubles(seen))
@@ -144,11 +144,11 @@ def _troubles(seen: Sequence[Seen]) -> Iterator[RenderableType]:
         row.add_row(Text(f"{one.name}:", style="bold"), Text(with_environment(said, one.name)))
         yield row
     if troubled:
-        yield Text("\nMore of one: tmi-ops -e NAME status", style="dim")
+        yield Text("\nDetails of one: tmi-ops -e NAME status", style="dim")
 
 
 def _trouble(one: Seen) -> str:
-    """The first thing that is wrong; empty: nothing."""
+    """The first problem; empty if there is none."""
     if one.found is None:
         return one.problem
     found = one.found.recoverability

@@ -1,4 +1,4 @@
-"""A status as JSON: every figure in seconds and bytes, every moment in ISO 8601."""
+"""A status as JSON: figures in seconds and bytes, moments in ISO 8601."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status screen's part about health and schema: what was said last, and how old it is. Nothing is asked."""
+"""The lines about health and schema on the status screen: the last results and their age. Nothing is probed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ STANDINGS = {
     Verdict.WARNING: Standing.AT_RISK,
     Verdict.CRITICAL: Standing.BREACHED,
 }
-# Dagster looks every hour; by hand nobody may have for long.
+# Dagster probes every hour; without Dagster nobody may have for a long time.
 STALE_AFTER = timedelta(days=1)
 _LOOKS = (("Health", "tmi-ops health"), ("Schema", "tmi-ops check"))
 
 
 @dataclass(frozen=True)
 class ToDo:
-    """One row of what wants doing. `alerted_as`: the key of an alert that says the same."""
+    """A row of the to-do list. `alerted_as`: the key of an alert about the same."""
 
     standing: Standing
     said: str
@@ -43,31 +43,31 @@ def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
     """The lines `Health` and `Schema`."""
     last, now = status.health, status.at
     if last is None:
-        unknown = "not known: what was read last lies in the store" if status.store_problem else "never read"
+        unknown = "unknown, the last results are in the store" if status.store_problem else "never checked"
         for label, command in _LOOKS if status.profile.has_models else _LOOKS[:1]:
             yield label, Text(f"{unknown}: {command}", style="yellow")
         return
     schema = last.schema_findings
     if list(last.verdicts.values()) == [schema]:
-        yield "Health", Text("never read: tmi-ops health", style="yellow")
+        yield "Health", Text("never checked: tmi-ops health", style="yellow")
     else:
         yield "Health", _look(last.status, _counts(last, status.profile), last.oldest_at, now)
     if not status.profile.has_models:
         return
     if schema is None:
-        yield "Schema", Text("never read: tmi-ops check", style="yellow")
+        yield "Schema", Text("never checked: tmi-ops check", style="yellow")
     else:
         yield "Schema", _look(schema.status, schema.summary, schema.at, now)
 
 
 def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[ToDo]:
-    """Each probe that said `critical` last; those that warned in one row, so that they drown nothing."""
+    """A row for each critical probe, and one for all warnings."""
     if last is None:
         return
     for name, one in last.at(Verdict.CRITICAL).items():
         age = ago(one.at, now)
-        if name == SCHEMA_FINDINGS.name:  # its summary stands above, its advice is what was found first
-            yield ToDo(Standing.BREACHED, f"The schema, {age}: {one.advice}", "tmi-ops check", SCHEMA_DRIFT)
+        if name == SCHEMA_FINDINGS.name:  # its summary is above; its advice is the first finding
+            yield ToDo(Standing.BREACHED, f"Schema, {age}: {one.advice}", "tmi-ops check", SCHEMA_DRIFT)
         else:
             advice = f". {one.advice}" if one.advice else ""
             said = f"{name}, {age}: {one.summary}{advice}"
@@ -75,16 +75,16 @@ def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[ToDo]:
     warned = last.at(Verdict.WARNING)
     if warned:
         oldest = ago(min(one.at for one in warned.values()), now)
-        yield ToDo(Standing.AT_RISK, f"Warnings of health, {oldest}: {', '.join(warned)}", "tmi-ops health")
+        yield ToDo(Standing.AT_RISK, f"Health warnings, {oldest}: {', '.join(warned)}", "tmi-ops health")
 
 
 def _counts(last: LastVerdicts, profile: Profile) -> str:
     counts = [f"{count} {verdict.value}" for verdict, count in last.counts.items() if count]
     not_asked = len({probe.name for probe in probes_of(profile)} - last.verdicts.keys())
-    return ", ".join([*counts, *([f"{not_asked} not asked"] if not_asked else [])])
+    return ", ".join([*counts, *([f"{not_asked} not probed"] if not_asked else [])])
 
 
 def _look(verdict: Verdict, said: str, at: datetime, now: datetime) -> Text:
     mark, style = MARKS[STANDINGS[verdict]]
-    age = (f"read {ago(at, now)}", "yellow" if now - at > STALE_AFTER else "")
+    age = (f"checked {ago(at, now)}", "yellow" if now - at > STALE_AFTER else "")
     return Text.assemble((mark, style), f" {said}; ", age)

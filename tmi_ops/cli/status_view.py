@@ -1,4 +1,4 @@
-"""How a status looks in a terminal: two promises, what they rest on, and what wants doing."""
+"""How a status looks in a terminal: RPO and RTO, what they are based on, and what to do."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tmi_ops.words import size_words, time_words
 _RUNS_SHOWN = 4
 _FINDINGS_SHOWN = 12
 _CURES_SHOWN = 2
-_WHOLE = 0.995  # what was measured of a day is never all of it: readings have a beginning
-_BASES = {"measured": "forecast", "measured in part": "forecast, in part assumed", "assumed": "assumed speeds"}
-_NOBODY_LOOKED = "not measured"
+_WHOLE = 0.995  # the measured share of a day never reaches 1
+_BASES = {"measured": "forecast", "measured in part": "forecast, partly assumed", "assumed": "assumed speeds"}
+_NOT_MEASURED = "not measured"
 
 
 def status_screen(status: Status) -> RenderableType:
-    """The whole screen; it takes the width that it is given."""
+    """The screen, as wide as the terminal."""
     head = Text.assemble((status.environment, "bold"), f"  {status.database}  {status.at.astimezone(UTC):%F %T} UTC")
     promises = Table.grid(padding=(0, 2))
     lines = Table.grid(padding=(0, 2))
@@ -47,9 +47,9 @@ def status_screen(status: Status) -> RenderableType:
     parts: list[RenderableType] = [head, Text(status.store, style="dim"), Text(), promises, Text(), lines]
     findings = list(_findings(status))
     if findings:
-        parts += [Text(), Text("What wants doing", style="bold"), *findings[:_FINDINGS_SHOWN]]
+        parts += [Text(), Text("To do", style="bold"), *findings[:_FINDINGS_SHOWN]]
         if len(findings) > _FINDINGS_SHOWN:
-            parts.append(Text(f"and {len(findings) - _FINDINGS_SHOWN} more (--json has all)", style="dim"))
+            parts.append(Text(f"and {len(findings) - _FINDINGS_SHOWN} more (--json shows all)", style="dim"))
     return Group(*parts)
 
 
@@ -77,15 +77,15 @@ def _promise(
 
 def _past(found: Recoverability) -> str:
     if found.worst_month.measured == timedelta(0):
-        return "no earlier reading is kept"
+        return "no earlier measurements"
     return f"worst in 24 h {_worst(found.worst_day)}, in 30 d {_worst(found.worst_month)}"
 
 
 def _worst(worst: Worst) -> str:
     if worst.measured == timedelta(0):
-        return _NOBODY_LOOKED
+        return _NOT_MEASURED
     if worst.unproven > timedelta(0):
-        return f"nothing proven for {_span(worst.unproven)}"
+        return f"nothing verified for {_span(worst.unproven)}"
     share = worst.measured / worst.over
     return _span(worst.value or timedelta(0)) + ("" if share >= _WHOLE else f" ({_share(share)} measured)")
 
@@ -101,11 +101,11 @@ def _lines(status: Status) -> Iterator[tuple[str, Text]]:
     else:
         yield from _recoverable(found, status.at)
     if status.database_problem:
-        yield "Database", Text(f"could not be asked: {status.database_problem}", style="red")
+        yield "Database", Text(f"could not be queried: {status.database_problem}", style="red")
     elif found is not None:
         yield "WAL stream", _stream(found)
     else:
-        yield "Database", Text("answers")
+        yield "Database", Text("reachable")
     yield "Next runs", _next_runs(status.automatic, status.at)
     if found is not None:
         yield "Storage", Text(_storage(found))
@@ -116,18 +116,18 @@ def _lines(status: Status) -> Iterator[tuple[str, Text]]:
 def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Text]]:
     facts = found.facts
     if facts.earliest_at is not None:
-        yield "Back to", Text(f"{_moment(facts.earliest_at, now)}; from there on every moment")
+        yield "Back to", Text(f"{_moment(facts.earliest_at, now)}, and any moment since")
     elif facts.oldest_backup_at is not None:
-        yield "Back to", Text(f"{_moment(facts.oldest_backup_at, now)}, the moments of its backups only")
+        yield "Back to", Text(f"{_moment(facts.oldest_backup_at, now)}, to the moments of backups only")
     reach = facts.newest
     if reach is None:
         yield "Up to", Text("nothing: there is no backup", style="bold red")
     else:
-        proof = ("proven", "green") if reach.proven else ("not proven", "yellow")
-        means = {"WAL": " and WAL", "base backup": "", "logical backup": ""}[reach.means]
-        yield "Up to", Text.assemble(f"{_moment(reach.at, now)} by {reach.backup_id}{means}, ", proof)
+        proof = ("verified", "green") if reach.proven else ("not verified", "yellow")
+        means = {"WAL": " plus WAL", "base backup": "", "logical backup": ""}[reach.means]
+        yield "Up to", Text.assemble(f"{_moment(reach.at, now)} from {reach.backup_id}{means}, ", proof)
         if facts.proven is not None and facts.proven != reach:
-            yield "Proven", Text(f"{_moment(facts.proven.at, now)} by {facts.proven.backup_id}")
+            yield "Verified", Text(f"{_moment(facts.proven.at, now)} from {facts.proven.backup_id}")
     if facts.shadow is not None:
         well = facts.shadow.stopped is None and facts.shadow.damage is None
         yield "Shadow", Text(shadow_words(facts.shadow, facts.server_now), style="" if well else "red")
@@ -135,10 +135,10 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
         yield "Dumps", Text(found.dumps.reason, style=MARKS[found.dumps.standing][1])
     last = facts.last_proof
     if last is None:
-        yield "Last proof", Text("none: no backup has been proven", style="bold red")
+        yield "Last verified", Text("none: no backup has been verified", style="bold red")
     else:
         yield (
-            "Last proof",
+            "Last verified",
             Text(f"{last.backup_id}, {ago(last.at, now)}; restored in {_span(last.restore)}"),
         )
 
@@ -156,7 +156,7 @@ def _next_runs(automatic: Automatic, now: datetime) -> Text:
         more = len(automatic.runs) - _RUNS_SHOWN
         said.append("; ".join(soonest) + (f"; {more} more" if more > 0 else ""))
     elif automatic.problem is None:
-        said.append("none: no schedule is on", style="yellow")
+        said.append("none: no schedule is running", style="yellow")
     if automatic.problem is not None:
         said.append(f"{'. ' if said else ''}{automatic.problem}", style="red" if automatic.stuck else "yellow")
     return said
@@ -172,7 +172,7 @@ def _storage(found: Recoverability) -> str:
     by_size = sorted(usage.items(), key=lambda item: -item[1].size)
     kinds = ", ".join(f"{'WAL' if kind == 'wal' else kind} {size_words(item.size)}" for kind, item in by_size)
     growth = "" if found.growth is None else f"; {_signed(found.growth)} a day"
-    stored = f"; {size_words(total.added_day)} of it stored in 24 h"
+    stored = f"; {size_words(total.added_day)} of it added in 24 h"
     return f"{size_words(total.size)} in {total.objects:,} objects: {kinds}{stored}{growth}" if kinds else "empty"
 
 
@@ -193,18 +193,18 @@ def _findings(status: Status) -> Iterator[RenderableType]:
             if judged.standing is not Standing.MET:
                 yield _finding(judged.standing, judged.reason, judged.cures[:_CURES_SHOWN])
         for backup_id in found.facts.failed:
-            yield _finding(Standing.AT_RISK, f"A proof has found {backup_id} bad: `tmi-ops backups` says why.", ())
+            yield _finding(Standing.AT_RISK, f"Verification of {backup_id} failed; see `tmi-ops backups`.", ())
         for problem in found.facts.problems:
             yield _finding(Standing.AT_RISK, problem, ())
     else:
-        yield _finding(Standing.UNKNOWN, "What is recoverable is not known; see why:", (), "tmi-ops doctor")
+        yield _finding(Standing.UNKNOWN, "The recovery window is unknown; to find out why:", (), "tmi-ops doctor")
     for broken in status.automatic.findings:
         standing = Standing.BREACHED if broken.severity is Severity.CRITICAL else Standing.AT_RISK
         yield _finding(standing, f"{broken.what[0].upper()}{broken.what[1:]}.", (), "; ".join(broken.advice.steps))
     sick = list(findings_of(status.health, status.at))
     for one in sick:
         yield _finding(one.standing, one.said, (), one.command)
-    # What was judged just now is not told again as it was when people were alerted.
+    # An alert about what is judged above is not repeated: it says what was known when it was sent.
     judged_above = {*(set(Topic) if found is not None else ()), *(one.alerted_as for one in sick)}
     for record in status.alerts or ():
         if record.alert.key in judged_above:

@@ -1,4 +1,4 @@
-"""What the parts of the status screen share: marks, and how long ago."""
+"""Marks and ages on the status screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress bars, tables, sizes and times in words."""
+"""Output to the terminal: the consoles, progress bars, ages."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _as_typed(renderable: RenderableType) -> RenderableType:
 
 
 class SafeConsole(Console):
-    """A console on which text commands nothing: only Rich's own drawing reaches the terminal as escape codes. And what
-    it shows to be typed works as shown."""
+    """A console that escapes control sequences in text; only Rich's own reach the terminal. Commands that it prints
+    name the environment."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(_as_typed(renderable), options):
@@ -63,8 +63,9 @@ class SafeConsole(Console):
                 yield Segment(printable(segment.text), segment.style)
 
     def say(self, text: str | Text, *, style: str = "", hang: int | None = None) -> None:
-        """Print prose (Rich's markup in a `str`): on a terminal wrapped between words with a hanging indent, never
-        inside a command in backticks; in a file or a pipe as it is. `hang`: columns; None: below what follows a label.
+        """Print prose (Rich markup in a `str`). On a terminal it is wrapped with a hanging indent, but never inside a
+        command in backquotes; in a file or a pipe it is not wrapped. `hang`: columns; None: below the text after a
+        label.
         """
         whole = _styled_as_typed(Text.from_markup(text, style=style) if isinstance(text, str) else text)
         for line in whole.split("\n", allow_blank=True) or [whole]:
@@ -96,13 +97,13 @@ err = SafeConsole(stderr=True, highlight=False)
 
 
 def first_of(items: Sequence[T], limit: int) -> tuple[Sequence[T], str]:
-    """The first of many, and a line that says how many more there are; empty where there are none."""
+    """The first `limit` items, and a line with the number of the others; empty if there are none."""
     more = len(items) - limit
-    return items[:limit], f"and {more:,} more (--json has all)" if more > 0 else ""
+    return items[:limit], f"and {more:,} more (--json shows all)" if more > 0 else ""
 
 
 def age_words(moment: datetime) -> str:
-    """How long ago, in the largest unit that says enough: '3 h ago'."""
+    """How long ago, in one unit: '3 h ago'."""
     seconds = (datetime.now(UTC) - moment).total_seconds()
     for unit, length in (("d", _DAY_S), ("h", _HOUR_S), ("min", _MINUTE_S)):
         if seconds >= 2 * length:
@@ -111,7 +112,7 @@ def age_words(moment: datetime) -> str:
 
 
 class _Amount(TextColumn):
-    """Done, and total where it is known, in the phase's unit."""
+    """Done and, if known, total, in the phase's unit."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -137,7 +138,7 @@ class _BarPhase:
 
 
 class TerminalReport:
-    """A Report that draws bars on stderr, so that stdout stays for results."""
+    """A Report that draws bars on stderr; stdout is for results."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._progress = Progress(
@@ -152,13 +153,13 @@ class TerminalReport:
 
     @contextmanager
     def running(self) -> Iterator[TerminalReport]:
-        """Draw for the length of a `with` block."""
+        """Draw during a `with` block."""
         with self._progress:
             yield self
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Draw nothing for the length of a `with` block: a person is being asked. What has ended is not drawn again."""
+        """Draw nothing during a `with` block, for a question. Finished phases are not drawn again."""
         self._progress.stop()
         for task in self._progress.tasks:
             if task.finished:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
+from tmi_ops.cli.options import quiet_option
 from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
 from tmi_ops.settings import Purpose
 
@@ -46,7 +47,7 @@ def duration(words: str) -> timedelta:
 @click.option("--forward", type=duration, metavar="DURATION", help="Move the open past forward by this much.")
 @click.option("--back", type=duration, metavar="DURATION", help="Move the open past back by this much.")
 @click.option("--end", is_flag=True, help="Close the open past.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@quiet_option
 def travel(
     to_time: datetime | None,
     to_lsn: int | None,

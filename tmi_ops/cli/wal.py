@@ -1,4 +1,4 @@
-"""`tmi-ops wal ...`: each command lives in a module of its own."""
+"""`tmi-ops wal ...`: each command is in a module of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tmi_ops.cli.wal_stream import status, stream
 
 @click.group()
 def wal() -> None:
-    """Archive the server's WAL, and see that the archive has no hole."""
+    """Archive the server's WAL and check the archive for gaps."""
 
 
 wal.add_command(stream)

@@ -8,6 +8,7 @@ import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.options import cluster_option, json_option, quiet_option
 from tmi_ops.cli.terminal import out, size_words
 from tmi_ops.settings import Purpose
 
@@ -26,18 +27,17 @@ _MOST_SHOWN = 20
 
 @logs_in_for(Purpose.RECEIVER)
 @click.command()
-@click.option("--deep", is_flag=True, help="Read every segment whole: SHA-256, header, records.")
-@click.option("--cluster", metavar="ID", help="System identifier; that of the newest base backup unless given.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--deep", is_flag=True, help="Read every segment completely and check SHA-256, header and records.")
+@cluster_option()
+@json_option
+@quiet_option
 def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
-    """Prove that the archived WAL goes on without a hole from each base backup to its newest LSN.
+    """Verify that the archived WAL continues without a gap from each base backup to the newest LSN.
 
-    Each segment must continue the one before it by its records, not by its name alone; and WAL written with wal_level =
-    minimal leads nowhere. WAL that retention gave up is no hole.
+    The records of each segment must continue those of the segment before it; the names alone are not enough. WAL
+    written with wal_level = minimal cannot be replayed. WAL that retention has removed does not count as a gap.
 
-    Exit code 0: it does. 1: there is a hole, a break, damaged WAL, an unusable base, or two lines that live. 2: it
-    could not be found out.
+    Exit codes: 0 no gap, 1 a gap, a break, damaged WAL, an unusable base backup or two live lines, 2 could not check.
     """
     from tmi_ops.recovery.continuity.proof import prove_continuity
     from tmi_ops.recovery.continuity.reading import read_contents, read_links
@@ -57,7 +57,7 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
 
 
 def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) -> WindowNeed | None:
-    """What retention keeps of the WAL; None where it keeps all of it, or where that cannot be told."""
+    """The WAL that retention keeps; None if it keeps all, or if that is unknown."""
     from tmi_ops.errors import OpsError
     from tmi_ops.retention.reading import read_facts as read_retention_facts
     from tmi_ops.retention.wal_need import window_needs
@@ -67,7 +67,7 @@ def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) 
     except OpsError as error:
         if error.transient:
             raise
-        report.note(f"What retention promises could not be read, so every hole counts: {error.message}")
+        report.note(f"What retention keeps could not be read, so every gap counts: {error.message}")
         return None
     if facts.store_now is None or not any(item.kind == "base" and item.proof == "proven" for item in facts.backups):
         return None
@@ -80,18 +80,18 @@ def _show(continuity: Continuity, reading: Reading) -> None:
     archive = continuity.archive
     out.print(
         f"Cluster {archive.system_identifier}: {_counted(_segments(continuity), 'segment')} of WAL on "
-        f"{_timelines(continuity)}, {size_words(archive.size)} stored. {_looked_at(reading)}"
+        f"{_timelines(continuity)}, {size_words(archive.size)} stored. {_checked(reading)}"
     )
     for base in continuity.bases[:_MOST_SHOWN]:
         _show_base(base)
     if len(continuity.bases) > _MOST_SHOWN:
-        out.print(f"... and {len(continuity.bases) - _MOST_SHOWN} older ones; --json has all.")
+        out.print(f"and {len(continuity.bases) - _MOST_SHOWN} older ones (--json shows all)")
     for hole in continuity.holes[:_MOST_SHOWN]:
-        out.print(f"[red]Hole[/]     {_hole_words(hole)}")
+        out.print(f"[red]Gap[/]      {_hole_words(hole)}")
     for item in continuity.breaks[:_MOST_SHOWN]:
         out.print(f"[red]Break[/]    {item.words()}")
     if (several := several_live(continuity.living)) is not None:
-        out.print(f"[red]Lines[/]    {several} Say which one is the environment's: [bold]tmi-ops wal line TIMELINE[/]")
+        out.print(f"[red]Lines[/]    {several} Choose the line to follow: [bold]tmi-ops wal line TIMELINE[/]")
     for name, why in list(continuity.damaged.items())[:_MOST_SHOWN]:
         out.print(f"[red]Damaged[/]  {name}: {why}", markup=True, highlight=False)
     for problem in continuity.lost:
@@ -105,15 +105,15 @@ def _show_base(base: BaseContinuity) -> None:
     mark = (
         "[red]broken[/]"
         if base.broken
-        else "[yellow]holes[/]"
+        else "[yellow]gaps[/]"
         if base.holes
         else "[yellow]breaks[/]"
         if base.breaks
-        else "[green]whole[/]"
+        else "[green]ok[/]"
     )
     reach = f"reaches {format_lsn(base.reaches)}"
     if base.dropped:
-        reach += ", as retention gave up the WAL after it,"
+        reach += " (retention has removed the WAL after it)"
     elif base.reaches < base.newest:
         reach = f"reaches only {format_lsn(base.reaches)} of {format_lsn(base.newest)}"
     out.print(
@@ -127,41 +127,43 @@ def _show_base(base: BaseContinuity) -> None:
 def _show_verdict(continuity: Continuity) -> None:
     if continuity.whole:
         if not continuity.bases:
-            out.print("No base backup: there is nothing that the WAL could continue.")
+            out.print("No base backup, so there is nothing to replay the WAL on. Next: tmi-ops backup base")
         elif not _segments(continuity):
-            out.print("No WAL is archived: each base backup restores to its own moment only. Next: tmi-ops wal stream")
+            out.print("No WAL is archived: base backups restore only to their own moment. Next: tmi-ops wal stream")
         else:
             out.print(_whole_words(continuity))
         return
     able = "can" if continuity.newest_is_reachable else "cannot"
     colour = "yellow" if continuity.newest_is_reachable else "red"
-    out.print(f"[{colour}]The newest moment {able} be recovered to[/]; not every moment before it can.")
+    out.print(f"[{colour}]You {able} recover to the newest moment[/]; some moments before it are not recoverable.")
     if continuity.holes:
-        out.print("If the missing segments are still somewhere, archive them: [bold]tmi-ops wal push FILE[/]")
+        out.print("If you still have the missing segments, archive them: [bold]tmi-ops wal push FILE[/]")
     if not continuity.newest_is_reachable:
         out.print("Take a base backup now: [bold]tmi-ops backup base[/]")
 
 
 def _whole_words(continuity: Continuity) -> str:
-    """From the oldest base on from which every moment can be reached."""
+    """The range from the oldest base backup that reaches every moment after it."""
     from tmi_ops.postgres.wal_files import format_lsn
 
     going_on = [base for base in continuity.bases if not base.dropped]
     if not going_on:
-        return "[green]No hole.[/] Each base backup restores to its own moment."
+        return "[green]No gap.[/] Each base backup restores to its own moment."
     since, newest = going_on[-1].base.consistent_at, max(base.newest for base in going_on)
     return (
-        f"[green]No hole.[/] Every moment from {since:%Y-%m-%d %H:%M:%S} UTC on, when {going_on[-1].base.backup_id} "
-        f"ended, can be recovered to, up to {format_lsn(newest)}, where the archive ends. Whether the server has more: "
-        "[bold]tmi-ops wal status[/]"
+        f"[green]No gap.[/] You can recover to any moment from {since:%Y-%m-%d %H:%M:%S} UTC (end of "
+        f"{going_on[-1].base.backup_id}) to {format_lsn(newest)}, the end of the archive. To see whether the server is "
+        "ahead of it: [bold]tmi-ops wal status[/]"
     )
 
 
-def _looked_at(reading: Reading) -> str:
+def _checked(reading: Reading) -> str:
     if reading.contents:
-        return f"{_counted(reading.contents, 'file')} read whole."
+        return f"{_counted(reading.contents, 'file')} read completely."
     sealed = (
-        f" {_counted(reading.sealed, 'encrypted one')} by name and size; --deep reads them." if reading.sealed else ""
+        f" {_counted(reading.sealed, 'encrypted file')} checked by name and size only; --deep reads them."
+        if reading.sealed
+        else ""
     )
     links = _counted(len(reading.links), "link")
     headers = f" and {_counted(reading.headers, 'header')}" if reading.headers else ""

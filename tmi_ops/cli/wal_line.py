@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 import click
 
 from tmi_ops.cli.environment import open_environment
+from tmi_ops.cli.options import cluster_option
 from tmi_ops.cli.terminal import err, out
 
 
 @click.command()
 @click.argument("timeline", type=click.IntRange(1), required=False)
-@click.option("--cluster", metavar="ID", help="System identifier; that of the newest base backup unless given.")
+@cluster_option()
 def line(timeline: int | None, cluster: str | None) -> int:
-    """Show the lines of timelines in the archive; with TIMELINE, say that this one is the environment's.
+    """Show the lines of timelines in the archive. With TIMELINE, choose the line that restores follow.
 
-    Two lines live where a timeline goes on after another one has branched off: a copy was archived into the place of
-    its original, or two servers took themselves for the primary. Restores ask which one is meant until it is said here.
+    Two lines are live if a timeline continues after another one has forked from it: a copy archives to the same place
+    as its original, or two servers acted as primary. Until you choose a line, restores ask which one to follow.
 
-    Exit code 0: one line lives. 1: several do. 2: it could not be found out.
+    Exit codes: 0 one live line, 1 several, 2 error.
     """
     from tmi_ops.postgres.wal_files import format_lsn
     from tmi_ops.recovery.point_in_time.facts import read_facts
@@ -33,13 +34,13 @@ def line(timeline: int | None, cluster: str | None) -> int:
         update_records(store, facts.system_identifier, lambda records: records.with_word(timeline, datetime.now(UTC)))
         facts = read_facts(store, cluster)
     for tip in facts.living:
-        newest = f"newest commit {tip.newest:%Y-%m-%d %H:%M:%S} UTC" if tip.newest else "newest commit not looked for"
+        newest = f"newest commit {tip.newest:%Y-%m-%d %H:%M:%S} UTC" if tip.newest else "newest commit not read"
         path = " -> ".join(str(one) for one in tip.line.timelines)
         out.print(f"Line {path}: archived up to {format_lsn(tip.end)}, {newest}")
     for item in facts.archive.followed[-5:]:
-        who = "named by a person" if item.by == "person" else f"followed at {item.server}"
+        who = "chosen by a person" if item.by == "person" else f"followed at {item.server}"
         out.print(f"Timeline {item.timeline} {who} since {item.since:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
     if len(facts.living) < 2:
         return 0
-    err.print(f"{len(facts.living)} lines live. Say which one is the environment's: [bold]tmi-ops wal line TIMELINE[/]")
+    err.print(f"{len(facts.living)} lines are live. Choose the line to follow: [bold]tmi-ops wal line TIMELINE[/]")
     return 1

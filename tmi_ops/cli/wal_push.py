@@ -1,4 +1,4 @@
-"""`tmi-ops wal push`, for archive_command. PostgreSQL waits for it with every segment, so it begins with little."""
+"""`tmi-ops wal push`, for archive_command. PostgreSQL waits for it with every segment, so it imports little."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from tmi_ops.cli.options import cluster_option
 
 if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
@@ -17,18 +19,20 @@ UPLOADS_AT_ONCE = 4
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--cluster", metavar="ID", help="System identifier, where the file's directory does not tell it.")
+@cluster_option("that of the data directory that FILE is in")
 @click.option(
     "--settings",
     "directory",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The directory of the .env files; PostgreSQL calls this from its data directory.",
+    help="Directory with the .env files. Needed because PostgreSQL runs archive_command in its data directory.",
 )
-@click.option("--one", is_flag=True, help="This file alone; by default those that are ready after it go along.")
+@click.option("--one", is_flag=True, help="Archive only FILE, not the segments after it that are ready, too.")
 def push(file: Path, cluster: str | None, directory: Path | None, one: bool) -> None:
-    """Archive one WAL FILE: a segment, .partial, .history or .backup. Says yes only when it is stored for good.
+    """Archive a WAL FILE: a segment, .partial, .history or .backup.
 
-    As archive_command:  tmi-ops wal push --settings /etc/tmi-ops %p
+    Succeeds only once the file is stored durably. As archive_command:
+
+    tmi-ops wal push --settings /etc/tmi-ops %p
     """
     notes = _notes(directory)
     if notes is not None and file.is_file() and notes.take(file):
@@ -41,7 +45,7 @@ def push(file: Path, cluster: str | None, directory: Path | None, one: bool) -> 
     settings = load_settings(directory=directory)
     store = open_store(settings.store, settings.environment)
     pushed = push_wal_file(store, file, cluster)
-    err.print(f"{pushed.name} is {'archived' if pushed.new else 'in the archive already'}.", highlight=False)
+    err.print(f"{pushed.name} is {'archived' if pushed.new else 'already in the archive'}.", highlight=False)
     if not one and notes is not None:
         _push_ahead(store, file, notes)
 
@@ -53,7 +57,7 @@ def _notes(directory: Path | None) -> Notes | None:
 
 
 def _env_files(directory: Path) -> dict[str, str]:
-    """What could change the settings, by its content, without the cost of understanding it."""
+    """The contents of the files that the settings depend on, unparsed."""
     from tmi_ops.settings.fleet import FILE, VARIABLE
 
     return {
@@ -64,7 +68,7 @@ def _env_files(directory: Path) -> dict[str, str]:
 
 
 def _push_ahead(store: ObjectStore, file: Path, notes: Notes) -> None:
-    """Store what is ready after `file`. What fails is asked for by the server again, and fails then with its reason."""
+    """Archive what is ready after `file`. Ignores errors: the server asks for a file again, which shows the error."""
     from concurrent.futures import ThreadPoolExecutor
     from contextlib import suppress
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.options import quiet_option, slot_option
 from tmi_ops.cli.terminal import age_words, err, out, size_words
 from tmi_ops.settings import Purpose
 
@@ -18,33 +19,31 @@ if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
     from tmi_ops.wal.receiver import ReceivedWal
 
-_SLOT_HELP = "The replication slot, made where there is none; this environment's own unless given."
-
 
 @logs_in_for(Purpose.RECEIVER)
 @click.command()
-@click.option("--slot", help=_SLOT_HELP)
+@slot_option
 @click.option(
     "--partial-every",
     type=click.FloatRange(0.1, 3600),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often the open segment goes to the store: the RPO of a busy server.",
+    help="How often to store the current, incomplete segment. This is the RPO of a busy server.",
 )
-@click.option("--catch-up", is_flag=True, help="Stop once the archive is where the server stands now.")
-@click.option("--wait", is_flag=True, help="While another receiver is at work, stand by and take over when it ends.")
+@click.option("--catch-up", is_flag=True, help="Stop when the archive reaches the server's present LSN.")
+@click.option("--wait", is_flag=True, help="Wait while another receiver is running, and take over when it stops.")
 @click.option(
     "--accept-gap",
     is_flag=True,
-    help="Go on although WAL between the archive's end and the slot's beginning is lost. Take a base backup then.",
+    help="Continue although WAL between the end of the archive and the slot is lost. Take a base backup afterwards.",
 )
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, accept_gap: bool, quiet: bool) -> int:
-    """Receive the server's WAL into the store, continuously: recovery to any second rests on it.
+    """Receive the server's WAL into the store, continuously.
 
-    The server keeps what the store does not hold yet, in a replication slot. This may be stopped and killed at any
-    time; it goes on from what the store holds. SIGTERM and Ctrl-C stop it cleanly.
+    A replication slot makes the server keep WAL until it is stored; the slot is created if it is missing. You can stop
+    or kill this command at any time: it continues from what is stored. SIGTERM and Ctrl-C stop it cleanly.
     """
     stop = stop_on_signals()
     from tmi_ops.settings import load_settings
@@ -67,11 +66,11 @@ def stream(slot: str | None, partial_every: float, catch_up: bool, wait: bool, a
 
 @logs_in_for(Purpose.RECEIVER)
 @click.command()
-@click.option("--slot", help="The replication slot to look at; this environment's own unless given.")
+@slot_option
 def status(slot: str | None) -> int:
-    """Show who receives WAL, how far the archive has come, and what the slot keeps on the server.
+    """Show which receiver is running, how far the archive reaches, and how much WAL the slot retains on the server.
 
-    Exit code 1 where nobody receives or the slot is in danger.
+    Exit codes: 0 all is well, 1 no receiver is running or the slot is at risk, 2 error.
     """
     from tmi_ops.postgres.replication import connect_replication
     from tmi_ops.postgres.wal_stream import identify
@@ -94,16 +93,16 @@ def _show_receiver(store: ObjectStore, system_identifier: str) -> bool:
 
     found = read_lease(store, system_identifier)
     if found is None:
-        out.print("Receiver  [yellow]never was one[/]; the archive was filled by `tmi-ops wal push`")
+        out.print("Receiver  [yellow]none so far[/]; the WAL was archived by `tmi-ops wal push`")
         return True
     lease, age = found
     at_work = is_held(lease, age)
-    state = "[green]at work[/]" if at_work else "[red]none at work[/]; the last one was"
+    state = "[green]running[/]" if at_work else "[red]not running[/], last one"
     out.print(f"Receiver  {state}: {lease.describe()}")
     if lease.lsn is not None:
-        out.print(f"Archive   to {lease.lsn} on timeline {lease.timeline}")
+        out.print(f"Archive   up to {lease.lsn} on timeline {lease.timeline}")
     if lease.level_at is not None:
-        out.print(f"Complete  to {lease.level_at:%Y-%m-%d %H:%M:%S} UTC, {age_words(lease.level_at)}")
+        out.print(f"Complete  up to {lease.level_at:%Y-%m-%d %H:%M:%S} UTC, {age_words(lease.level_at)}")
     if not at_work:
         out.print("Next: [bold]tmi-ops wal stream[/]")
     return at_work
@@ -115,12 +114,12 @@ def _show_slot(settings: Settings, slot: str | None) -> bool:
     facts = read_our_server(settings) if slot is None else read_server(settings.postgres, slot)
     slot = slot or (facts.slot.name if facts.slot is not None else slot_name(settings))
     if facts.slot is None:
-        out.print(f"Slot      [yellow]{slot} does not exist yet[/]; the receiver makes it")
+        out.print(f"Slot      [yellow]{slot} does not exist yet[/]; the receiver creates it")
         return False
-    kept = "" if facts.slot.kept is None else f", keeps {size_words(facts.slot.kept)} of WAL on the server"
+    kept = "" if facts.slot.kept is None else f", retains {size_words(facts.slot.kept)} of WAL on the server"
     out.print(f"Slot      {slot}, {'in use' if facts.slot.active else 'not in use'}, {facts.slot.status}{kept}")
     if facts.synchronous:
-        out.print("Commits   wait for the store (synchronous_standby_names names tmi_ops, or any)")
+        out.print("Commits   wait until WAL is stored (synchronous_standby_names includes tmi_ops or *)")
     for warning in slot_warnings(facts):
         out.print(f"[yellow]Warning[/]   {warning}")
     return facts.slot.status in ("reserved", "extended")
@@ -137,14 +136,14 @@ def _show(received: ReceivedWal) -> None:
     moment = f"{received.level_at:%Y-%m-%d %H:%M:%S} UTC"
     if received.from_standby:
         out.print(
-            f"The newest commit of the primary in the store is of {moment}; a standby cannot tell what came after."
+            f"The newest commit of the primary in the store is from {moment}; a standby does not know of later ones."
         )
     else:
-        out.print(f"Everything the server had flushed at {moment} is in the store.")
+        out.print(f"All WAL that the server had flushed at {moment} is in the store.")
 
 
 def _tell_the_monitor(settings: Settings, store: ObjectStore) -> None:
-    """WAL protects by a backup before it: the outside monitor is pinged when both reach a moment within the RPO."""
+    """Ping the external monitor if a backup plus WAL reaches a moment within the RPO: WAL alone restores nothing."""
     from tmi_ops.alerts.dead_man import ping_heartbeat
     from tmi_ops.errors import OpsError
     from tmi_ops.objectives.reading import read_recoverability
@@ -155,24 +154,24 @@ def _tell_the_monitor(settings: Settings, store: ObjectStore) -> None:
         facts = read_recoverability(settings, store)
     except OpsError as error:
         err.print(
-            f"[yellow]The outside monitor was not pinged[/]: what is recoverable could not be read. {error.message}"
+            f"[yellow]The external monitor was not pinged[/]: the recovery window could not be read. {error.message}"
         )
         return
     newest = facts.newest
     if newest is None or facts.server_now - newest.at > settings.objectives.rpo:
         err.print(
-            "[yellow]The outside monitor was not pinged[/]: no backup leads to a moment within the RPO. "
+            "[yellow]The external monitor was not pinged[/]: no backup reaches a moment within the RPO. "
             "Next: [bold]tmi-ops backup base[/]"
         )
         return
     ping_heartbeat(
         settings,
-        f"{settings.environment}: WAL was caught up with; recoverable to {newest.at.astimezone(UTC):%F %T} UTC",
+        f"{settings.environment}: WAL is archived up to date; recoverable to {newest.at.astimezone(UTC):%F %T} UTC",
     )
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set; a second one ends the process as usual."""
+    """An event that SIGTERM and SIGINT set; a second signal ends the process as usual."""
     stop = threading.Event()
 
     def ask_to_stop(number: int, _: object) -> None:

@@ -1,4 +1,4 @@
-"""Long lines on a narrow terminal: broken between words, never inside a command, the rest hanging below the first."""
+"""Wraps long lines between words, never inside a command, with a hanging indent."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import click
 
 from tmi_ops.cli.called import as_typed
 
-# What is in backticks is one word: a command that is cut cannot be copied.
+# Text in backquotes is one word: a command that is broken cannot be copied.
 _WORD = re.compile(r"(?:`[^`]*`|[^\s`])+")
-# A label and the column that it stands in front of.
+# A label before a column of text.
 _LABEL = re.compile(r"\s*\S+(?: \S+)*?\s{2,}(?=\S)")
 _LEAST_WIDTH = 40
 
 
 def line_breaks(line: str, width: int, hang: int) -> list[int]:
-    """Where a line of text is to be broken: offsets at which words begin that go to the next line.
+    """Offsets of the words that begin a new line.
 
     Args:
-        width: columns that there are.
-        hang: by how many columns every line after the first is indented.
+        width: columns of the terminal.
+        hang: indent of every line after the first.
     """
     breaks, begin, indent = [], 0, 0
     first = True
@@ -35,20 +35,19 @@ def line_breaks(line: str, width: int, hang: int) -> list[int]:
 
 
 def hanging(line: str, most: int) -> int:
-    """Below what the rest of a line hangs: the text after its label ("keep    ID"), else two columns further in."""
+    """The hanging indent: the column of the text after a label ("keep    ID"), or two more than the line's own."""
     label = _LABEL.match(line)
     own = len(line) - len(line.lstrip())
     return label.end() if label and label.end() <= most else own + 2
 
 
 def wrapped(text: str, width: int, hang: int = 0) -> str:
-    """The text in lines of at most `width` columns where its words allow it, the rest of each line hanging."""
+    """The text in lines of at most `width` columns, unless a word is longer."""
     return "\n".join(_pieces(line, width, hang) for line in text.split("\n"))
 
 
 def echo_wrapped(text: str, hang: int = 0, *, fg: str | None = None, bold: bool = False) -> None:
-    """Print on stderr, commands as they work when typed; wrapped where a person looks, as it is in a file or a pipe, so
-    that it can be searched."""
+    """Print on stderr, with the environment in commands. Wrapped on a terminal only, so that a log can be searched."""
     text = as_typed(text)
     if sys.stderr.isatty():
         text = wrapped(text, max(_LEAST_WIDTH, shutil.get_terminal_size().columns), hang)

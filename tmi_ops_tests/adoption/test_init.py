@@ -123,8 +123,8 @@ def test_a_bare_server_is_proven_over_tls_by_one_command_which_goes_on_after_an_
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "is proven: 1 tables, 100 rows" in done.stdout
-        assert "Protected, and proven up to" in done.stdout
-        assert "Only this shell says TMI_OPS_TIMEZONE. Services need it in .env.development." in done.stdout
+        assert "Protected and verified up to" in done.stdout
+        assert "Only this shell sets TMI_OPS_TIMEZONE. Services need it in .env.development." in done.stdout
         with connect(address) as connection:
             assert connection.execute(ROLES).fetchall() == [
                 ("tmi_backup", False, False, True, ["pg_read_all_data"]),
@@ -157,7 +157,7 @@ def test_a_secret_on_the_command_line_is_refused_and_what_is_missing_is_named(tm
     assert "would show in the process list" in shown.stderr
     missing = command("init", "--yes", env=env, cwd=tmp_path)
     assert missing.returncode == 2
-    assert "POSTGRES_DB is not known" in missing.stderr
+    assert "POSTGRES_DB (database name) is not set" in missing.stderr
     misspelt = command("init", "--yes", "--set", "POSTGRES_HOTS=x", env=env, cwd=tmp_path)
     assert "Did you mean POSTGRES_HOST?" in misspelt.stderr
     assert not list(tmp_path.iterdir())

@@ -60,14 +60,14 @@ def test_open_alerts_are_shown_worst_first_with_what_to_do_and_who_was_told(
     code, said, _ = tmi_ops("alerts")
     assert code == 0
     assert said.index("CRITICAL") < said.index("WARNING")
-    assert "to do    Start the receiver: `tmi-ops wal stream`." in said
-    assert "arrived: JSON 127.0.0.1 (TMI_OPS_ALERT_URLS no. 1)" in said
-    assert "did not arrive: JSON 127.0.0.1" in said
-    assert "1 is over" in said
+    assert "to do     Start the receiver: `tmi-ops wal stream`." in said
+    assert "delivered: JSON 127.0.0.1 (TMI_OPS_ALERT_URLS no. 1)" in said
+    assert "not delivered: JSON 127.0.0.1" in said
+    assert "1 is resolved" in said
     assert "lasted" in tmi_ops("alerts", "--all")[1]
     history = tmi_ops("alerts", "past")[1]
     assert "opened" in history
-    assert "What helped: It passed." in history
+    assert "Resolution: It passed." in history
     code, _, complaint = tmi_ops("alerts", "unheard-of")
     assert code == 2
     assert "past, rpo, slot-lag" in complaint
@@ -90,7 +90,7 @@ def test_a_test_goes_to_those_who_hear_of_the_severity_and_is_remembered_nowhere
     hook.status = 403
     code, said, _ = tmi_ops("alert", "test")
     assert code == 1
-    assert "did not arrive" in said
+    assert "not delivered" in said
     monkeypatch.delenv("TMI_OPS_ALERT_URLS")
     code, _, complaint = tmi_ops("alert", "test")
     assert code == 2
@@ -115,4 +115,4 @@ def test_without_the_store_this_machines_memory_is_shown_and_said_to_be_that(
     code, said, complaint = tmi_ops("alerts")
     assert code == 2
     assert "Recovery point objective breached" in said
-    assert "this machine remembers" in complaint
+    assert "this machine's own record" in complaint

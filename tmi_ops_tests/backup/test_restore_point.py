@@ -138,7 +138,7 @@ def test_the_command_says_what_was_recorded(settings: Settings, store: ObjectSto
     done = command(*words, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Restore point before-import at LSN " in done.stdout
-    assert "1 rows in 2 tables fingerprinted" in done.stdout
+    assert "1 rows in 2 tables recorded" in done.stdout
     again = command(*words, env=environment, cwd=tmp_path)
     assert again.returncode == 2
     assert "a name means one place in the WAL" in again.stderr

@@ -47,7 +47,7 @@ def filled(client: Redis) -> Redis:
 def test_a_dry_run_shows_what_would_go_and_why_and_drops_nothing(tmi_ops: Command, filled: Redis) -> None:
     code, said, _ = tmi_ops("reconcile", "--dry-run")
     assert code == 0
-    assert "2 keys would be dropped, 1 stay" in said
+    assert "2 keys would be dropped, 1 kept" in said
     assert "a revoked token must stay revoked" in said
     assert filled.dbsize() == 3
 
@@ -62,8 +62,8 @@ def test_it_asks_first_and_no_is_no(tmi_ops: Command, filled: Redis, monkeypatch
 def test_told_yes_it_drops_and_says_how_many(tmi_ops: Command, filled: Redis) -> None:
     code, said, _ = tmi_ops("reconcile", "--yes")
     assert (code, filled.dbsize()) == (0, 1)
-    assert "2 keys dropped, 1 stayed" in said
-    assert "Everybody signs in again" in said
+    assert "2 keys dropped, 1 kept" in said
+    assert "All users must sign in again" in said
     assert "Nothing to drop" in tmi_ops("reconcile", "--yes")[1]
 
 

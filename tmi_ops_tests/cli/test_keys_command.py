@@ -108,7 +108,7 @@ def test_after_a_rotation_old_documents_stay_good_and_the_old_key_signs_nothing_
     store_once(before, cluster, name.format(5), b"old", None)
     put_note(before, "objectives/2026-11-27.json", b"old", IfAbsent(), "reading")
     reach(monkeypatch, store_settings, made / "signing.key", made / "trusted.keys")
-    assert "holds the new key" in run("rotate", "signing", "--yes").output
+    assert "is the new key" in run("rotate", "signing", "--yes").output
 
     after = open_store(settings, "staging")
     assert read_document(after, "restore-points/old.json", "restore point") == b"old"
@@ -144,7 +144,7 @@ def test_a_key_is_rotated_without_a_store_only_on_a_persons_word(home: Path, mon
     refused = CliRunner().invoke(keys, ["rotate", "signing", "--yes"])
     assert "--no-record" in str(refused.exception)
     assert (made / "signing.key").read_text() == before
-    assert "holds the new key" in run("rotate", "signing", "--yes", "--no-record").output
+    assert "is the new key" in run("rotate", "signing", "--yes", "--no-record").output
 
 
 def reach(monkeypatch: pytest.MonkeyPatch, store: StoreSettings, signing: Path, trusted: Path) -> None:

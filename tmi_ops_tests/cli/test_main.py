@@ -88,7 +88,7 @@ def test_the_addresses_of_a_stack_that_is_down_are_not_to_be_had(tmp_path: Path)
 def test_a_word_that_is_no_command_is_refused(tmp_path: Path) -> None:
     done = _run(tmp_path, "bakcup")
     assert done.returncode == 2
-    assert "There is no command 'bakcup'. Did you mean backup" in done.stderr
+    assert "No such command: 'bakcup'. Did you mean backup" in done.stderr
 
 
 def test_the_demo_is_refused_outside_development_before_anything_starts(tmp_path: Path) -> None:

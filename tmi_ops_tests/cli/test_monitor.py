@@ -43,7 +43,7 @@ def test_backups_and_a_catch_up_by_hand_ping_the_monitor_and_wal_that_no_backup_
     assert monitor.requests == []
     for command, said in (
         (("backup", "base"), "base backup"),
-        (("wal", "stream", "--catch-up"), "WAL was caught up with"),
+        (("wal", "stream", "--catch-up"), "WAL is archived up to date"),
         (("backup", "logical"), "logical backup"),
     ):
         run(*command)

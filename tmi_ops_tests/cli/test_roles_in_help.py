@@ -46,7 +46,7 @@ def test_a_command_that_opens_the_environment_for_a_purpose_says_so() -> None:
     for name, command in commands(tmi_ops):
         used = used_by(command) if name not in WITHOUT else set()
         if used:
-            assert any(f"({purpose}:" in (command.epilog or "") for purpose in used), name
+            assert any(f"({purpose})" in (command.epilog or "") for purpose in used), name
             said += 1
     assert said > 15
 
@@ -54,10 +54,11 @@ def test_a_command_that_opens_the_environment_for_a_purpose_says_so() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("migrate", "TMI_OPS_OWNER_USER, else POSTGRES_USER (owner: owns the database and its tables)"),
-        ("heartbeat", "TMI_OPS_HEARTBEAT_USER, else TMI_OPS_OWNER_USER, else POSTGRES_USER"),
-        ("restore", "(restorer: CREATEDB)"),
-        ("status", "(monitor: pg_monitor)"),
+        ("migrate", "TMI_OPS_OWNER_USER or else POSTGRES_USER"),
+        ("migrate", "(owner): ownership of the database and its tables"),
+        ("heartbeat", "TMI_OPS_HEARTBEAT_USER or else TMI_OPS_OWNER_USER or else POSTGRES_USER"),
+        ("restore", "(restorer): CREATEDB"),
+        ("status", "(monitor): pg_monitor"),
     ],
 )
 def test_the_role_is_named_with_its_variables_and_rights(name: str, words: str) -> None:

@@ -30,7 +30,7 @@ def test_migrate_then_check_then_migrate_again(database: PostgresSettings) -> No
     first = tmi_ops(database, "migrate")
     assert first.returncode == 0, first.stderr
     assert "52 tables created, 3 tables seeded (41 rows)" in first.stdout
-    assert "the schema is what TMI needs: 52 of 52 tables, nothing differs" in first.stdout
+    assert "the schema is what TMI needs: 52 of 52 tables, no differences" in first.stdout
 
     checked = tmi_ops(database, "check")
     assert checked.returncode == 0, checked.stderr
@@ -46,12 +46,12 @@ def test_migrate_then_check_then_migrate_again(database: PostgresSettings) -> No
 def test_the_plan_on_stdout_is_a_script_that_psql_could_run_and_changes_nothing(database: PostgresSettings) -> None:
     planned = tmi_ops(database, "migrate", "--plan")
     assert planned.returncode == 0
-    assert "55 steps, none taken" in planned.stderr
+    assert "55 steps; nothing was changed" in planned.stderr
     assert planned.stdout.count("CREATE TABLE ") == 52
     assert "-- locks: " in planned.stdout
     with connect(database) as connection:
         connection.execute(planned.stdout.encode())
-    assert "Nothing to do" in tmi_ops(database, "migrate", "--plan").stdout
+    assert "Nothing to do" in tmi_ops(database, "migrate", "--dry-run").stdout
 
 
 def test_check_of_an_empty_database_exits_1_and_says_what_to_do(database: PostgresSettings) -> None:
@@ -62,7 +62,7 @@ def test_check_of_an_empty_database_exits_1_and_says_what_to_do(database: Postgr
     assert kept is not None
     assert kept.schema_findings is not None
     assert "52 errors" in kept.schema_findings.summary
-    assert "tmi-ops migrate --plan" in checked.stdout
+    assert "tmi-ops migrate --dry-run" in checked.stdout
 
 
 def test_check_as_json_is_the_whole_verdict(database: PostgresSettings) -> None:

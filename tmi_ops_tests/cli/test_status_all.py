@@ -67,7 +67,7 @@ def test_a_database_beside_is_not_taken_in_or_out_without_its_cluster(tmp_path: 
     (tmp_path / "tmi-ops.toml").write_text("[environments.production.databases.billing]\n")
     ended = command("-e", "production/billing", word, env={"PATH": ""}, cwd=tmp_path)
     assert ended.returncode == 2
-    assert "production/billing is a database of the cluster of production" in ended.stderr
+    assert "production/billing is a database in the cluster of production" in ended.stderr
     assert "tmi-ops -e production init" in ended.stderr
 
 

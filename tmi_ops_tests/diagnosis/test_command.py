@@ -46,11 +46,11 @@ def test_the_first_cause_stands_in_a_box_with_its_fix_and_the_rest_is_counted(do
     port = str(free_port())
     code, said = doctor(POSTGRES_PORT=port, REDIS_PASSWORD="wrong")
     assert code == 1
-    box = said[said.index("The cause: port") :]
+    box = said[said.index("Root cause: port") :]
     assert "systemctl start postgresql" in box
     assert "broken: Redis password" in box
     assert "requirepass" not in box
-    assert "links wait for this one" in box
+    assert "skipped because of this" in box
     assert "requirepass" in doctor("--verbose", POSTGRES_PORT=port, REDIS_PASSWORD="wrong")[1]
 
 
@@ -75,4 +75,4 @@ def test_json_holds_every_step_with_its_outcome_cause_and_fix(doctor: Run) -> No
 def test_a_warning_alone_is_no_failure(doctor: Run) -> None:
     code, said = doctor(TMI_OPS_RPO="15m")
     assert code == 0
-    assert "Worth mending: our replication slot" in said
+    assert "Worth fixing: our replication slot" in said

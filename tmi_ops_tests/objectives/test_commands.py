@@ -44,8 +44,8 @@ def test_with_the_database_gone_the_store_still_tells_how_far_back(tmi_ops: Comm
     done = tmi_ops("status", COLUMNS="120")
     assert told.base is not None
     assert done.returncode == 2, done.stdout + done.stderr
-    assert f"by {told.base.backup_id} and WAL, proven" in done.stdout
-    assert "could not be asked: PostgreSQL could not be reached" in done.stdout
+    assert f"from {told.base.backup_id} plus WAL, verified" in done.stdout
+    assert "could not be queried: PostgreSQL could not be reached" in done.stdout
     assert "DAGSTER_PG_HOST" in done.stdout
     assert done.stderr == ""
 
@@ -84,7 +84,7 @@ def test_the_textfile_is_what_node_exporter_reads_and_changes_whole(tmi_ops: Com
     read = {sample.name: sample.value for family in parse_text(file.read_text()) for sample in family.samples}
     assert read["tmi_ops_drill_passed"] == 1
     assert [path.name for path in tmp_path.glob("tmi_ops.prom*")] == ["tmi_ops.prom"]
-    assert "no directory" in tmi_ops("metrics", "--textfile", str(tmp_path / "absent" / "x.prom")).stderr
+    assert "does not exist" in tmi_ops("metrics", "--textfile", str(tmp_path / "absent" / "x.prom")).stderr
 
 
 def test_standard_output_is_openmetrics_and_a_reading_is_kept_when_asked(tmi_ops: Command, told: Told) -> None:
@@ -141,7 +141,7 @@ def test_watching_looks_again_until_stopped(variables: dict[str, str], tmp_path:
 def test_an_address_that_is_none_is_refused(tmi_ops: Command, address: str) -> None:
     done = tmi_ops("metrics", "--http", address)
     assert done.returncode == 2
-    assert "is not a port" in done.stderr
+    assert "is not [HOST:]PORT" in done.stderr
 
 
 def test_help_of_both_comes_without_their_libraries() -> None:

@@ -57,18 +57,18 @@ def test_one_screen_tells_how_far_back_and_how_long() -> None:
         "✓ RTO  8 min",
         "of 30 min",
         "last drill 8 min, 3 d ago",
-        "Back to     2026-11-18 12:00:00 UTC (7 d ago); from there on every moment",
-        f"by {BASE} and WAL, proven",
+        "Back to        2026-11-18 12:00:00 UTC (7 d ago), and any moment since",
+        f"from {BASE} plus WAL, verified",
         "restored in 5 min",
         "✓ 0 B behind the server",
         "hourly health in 7 min",
         "47.0 GB in 4,190 objects: base 36.0 GB, WAL 9.0 GB, logical 2.0 GB",
-        "Health      ✓ 1 unknown, 33 ok; read 12 min ago",
-        "Schema      ✓ matches what TMI needs; read 12 min ago",
+        "Health         ✓ 1 unknown, 33 ok; checked 12 min ago",
+        "Schema         ✓ matches what TMI needs; checked 12 min ago",
         "none open",
     ):
         assert said in screen
-    assert "What wants doing" not in screen
+    assert "To do" not in screen
     assert len(screen.splitlines()) < 24
 
 
@@ -89,22 +89,22 @@ def test_what_is_not_met_comes_with_its_reason_and_what_to_type() -> None:
 
 def test_what_is_not_proven_is_never_called_recoverable_without_saying_so() -> None:
     screen = shown(UNPROVEN)
-    assert "not proven" in screen
-    assert "none: no backup has been proven" in screen
-    assert f"A proof has found {DUMP} bad" in screen
+    assert "not verified" in screen
+    assert "none: no backup has been verified" in screen
+    assert f"Verification of {DUMP} failed" in screen
     assert "no drill yet" in screen
 
 
 def test_with_the_database_down_the_rest_is_told() -> None:
     screen = shown(NO_DATABASE)
-    assert "could not be asked: PostgreSQL could not be reached." in screen
+    assert "could not be queried: PostgreSQL could not be reached." in screen
     assert "✓ RPO  3 s" in screen
-    assert "What wants doing" not in screen
+    assert "To do" not in screen
 
 
 def test_with_dagster_down_it_says_that_it_could_not_be_asked() -> None:
     away = replace(WELL, automatic=Automatic(problem="Dagster's database could not be queried: connection refused"))
-    assert "Next runs   Dagster's database could not be queried: connection refused" in shown(away)
+    assert "Next runs      Dagster's database could not be queried: connection refused" in shown(away)
     silent = Automatic(
         (NextRun("hourly_health", NOW + timedelta(hours=1)),), problem="Dagster's daemon has not reported"
     )
@@ -116,9 +116,9 @@ def test_with_everything_down_each_line_says_why() -> None:
     for said in (
         "? RPO unknown",
         "could not be read: The store could not be reached.",
-        "could not be asked: PostgreSQL could not be reached.",
+        "could not be queried: PostgreSQL could not be reached.",
         "Dagster's database could not be queried",
-        "Alerts could not be read",
+        "Alerts     could not be read",
         "→ tmi-ops doctor",
     ):
         assert said in " ".join(screen.split())
@@ -133,8 +133,8 @@ def test_the_past_is_told_with_how_much_of_it_was_measured() -> None:
         return shown(replace(WELL, recoverability=replace(WELL.recoverability, worst_day=worst, worst_month=worst)))
 
     assert "in 24 h 9 min, in" in past(Worst(day, timedelta(minutes=9), day, timedelta(0)))
-    assert "nothing proven for 3 h" in past(Worst(day, None, day, timedelta(hours=3)))
-    assert "no earlier reading is kept" in past(Worst(day, timedelta(minutes=9), timedelta(0), timedelta(0)))
+    assert "nothing verified for 3 h" in past(Worst(day, None, day, timedelta(hours=3)))
+    assert "no earlier measurements" in past(Worst(day, timedelta(minutes=9), timedelta(0), timedelta(0)))
 
 
 CODES = {
@@ -180,8 +180,8 @@ def test_the_json_says_the_same_in_numbers() -> None:
 def test_what_was_critical_at_the_last_look_wants_doing_and_says_how_old_it_is() -> None:
     screen = shown(ILL)
     for said in (
-        "Health      ✗ 2 critical, 2 warning, 1 unknown, 29 ok; read 40 min ago",
-        "Schema      ✗ 1 error, 0 warnings: 1 missing column; read 12 min ago",
+        "Health         ✗ 2 critical, 2 warning, 1 unknown, 29 ok; checked 40 min ago",
+        "Schema         ✗ 1 error, 0 warnings: 1 missing column; checked 12 min ago",
         "connections, 12 min ago: 96 of 97 connections in use. end idle sessions",
         "→ tmi-ops health --probe connections",
         "The schema, 12 min ago: threats.name: The column is missing.",
@@ -196,15 +196,15 @@ def test_what_was_critical_at_the_last_look_wants_doing_and_says_how_old_it_is()
 
 def test_what_was_never_read_or_cannot_be_read_is_not_called_well() -> None:
     never = shown(replace(WELL, health=None))
-    assert "Health      never read: tmi-ops health" in never
-    assert "Schema      never read: tmi-ops check" in never
-    assert "Health     not known: what was read last lies in the store" in shown(ALL_DOWN)
+    assert "never checked: tmi-ops health" in never
+    assert "never checked: tmi-ops check" in never
+    assert "unknown, the last results are in the store" in shown(ALL_DOWN)
     assert as_facts(replace(WELL, health=None))["health"] is None
     checked = shown(replace(WELL, health=LastVerdicts(verdicts={"schema_findings": SICK["schema_findings"]})))
-    assert "Health      never read: tmi-ops health" in checked
-    assert "Schema      ✗ 1 error" in checked
+    assert "never checked: tmi-ops health" in checked
+    assert "Schema         ✗ 1 error" in checked
     some = {name: SICK[name] for name in ("schema_findings", "connections")}
-    assert "✗ 2 critical, 32 not asked" in shown(replace(WELL, health=LastVerdicts(verdicts=some)))
+    assert "✗ 2 critical, 32 not probed" in shown(replace(WELL, health=LastVerdicts(verdicts=some)))
 
 
 def test_the_json_has_every_probe() -> None:

@@ -111,7 +111,7 @@ def test_a_damaged_manifest_stops_prune_with_exit_2_and_everything_stays(tmi_ops
 
 def test_a_hold_is_listed_with_its_reason_until_it_is_released(tmi_ops: Command, store: ObjectStore) -> None:
     backup_id = write_backup(store)
-    assert tmi_ops("holds")[1] == "Nothing is held.\n"
+    assert tmi_ops("holds")[1] == "No backup is on hold.\n"
     assert tmi_ops("hold", backup_id, "--reason", "audit [2026]")[0] == 0
     assert "audit [2026]" in tmi_ops("holds")[1]
     assert [one["backup_id"] for one in json.loads(tmi_ops("holds", "--json")[1])] == [backup_id]
@@ -120,7 +120,7 @@ def test_a_hold_is_listed_with_its_reason_until_it_is_released(tmi_ops: Command,
     assert (code, "held already" in said) == (2, True)
     assert tmi_ops("release", backup_id)[0] == 0
     assert tmi_ops("release", backup_id)[0] == 2
-    assert tmi_ops("holds")[1] == "Nothing is held.\n"
+    assert tmi_ops("holds")[1] == "No backup is on hold.\n"
 
 
 def test_a_hold_needs_a_reason_and_a_backup_that_exists(tmi_ops: Command, store: ObjectStore) -> None:
@@ -128,4 +128,4 @@ def test_a_hold_needs_a_reason_and_a_backup_that_exists(tmi_ops: Command, store:
     assert tmi_ops("hold", backup_id)[0] == 2
     assert tmi_ops("hold", backup_id, "--reason", " ")[0] == 2
     assert tmi_ops("hold", HALF, "--reason", "audit")[0] == 2
-    assert tmi_ops("holds")[1] == "Nothing is held.\n"
+    assert tmi_ops("holds")[1] == "No backup is on hold.\n"

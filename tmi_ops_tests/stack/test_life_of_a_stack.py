@@ -232,5 +232,5 @@ def test_the_stack_refuses_to_serve_another_environment(commands: CommandLine) -
     (commands.directory / ".env.staging").write_text("")
     refused = commands.run("up", variables={"TMI_ENV": "staging"})
     assert refused.returncode == 2
-    assert "development alone" in refused.stderr
+    assert "[TMI-1012]" in refused.stderr
     assert not commands.home.exists()

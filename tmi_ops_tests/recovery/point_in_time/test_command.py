@@ -33,12 +33,12 @@ def test_it_says_what_it_will_do_does_it_and_says_how_to_go_on(past: Past, direc
     assert done.returncode == 0, done.stderr
     words = done.stdout
     assert f"Restore the whole cluster {past.system_identifier} (PostgreSQL {past.full.server_version}" in words
-    assert f"the base backup {past.full.backup_id}" in words
-    assert "No running server, and nothing in the store, is touched." in words
-    assert f"Restored {directory}: it stands at LSN 0/" in words
+    assert f"base backup {past.full.backup_id}" in words
+    assert "Does not touch any running server or anything in the store." in words
+    assert f"Restored {directory} to LSN 0/" in words
     assert "The target was reached: the server stopped before commit of transaction" in words
     assert f"--pgdata={directory} start" in words
-    assert "Look at listen_addresses and port" in words
+    assert "Check listen_addresses and port" in words
     assert "never blacklist:token:*" in words
     with started(directory, past.settings.postgres) as cluster:
         assert rows(cluster.address) == past.early.rows
@@ -50,7 +50,7 @@ def test_a_plan_is_shown_and_nothing_is_made(past: Past, directory: Path, run) -
     assert done.returncode == 0, done.stderr
     assert f"to the restore point {RESTORE_POINT} (LSN 0/" in done.stdout
     assert past.incremental.backup_id in done.stdout
-    assert ("1 incremental one upon it, the last of which is" in done.stdout) is past.takes_increments
+    assert ("1 incremental on it, up to" in done.stdout) is past.takes_increments
     assert "stay there, read-only" in done.stdout
     assert not directory.exists()
 
@@ -69,11 +69,11 @@ def test_a_directory_that_is_not_empty_is_refused_with_a_next_step(directory: Pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--latest", "--to-name", "x"], "give one of --to-time, --to-lsn, --to-name and --latest"),
-        (["--pause"], "a cluster needs its target"),
-        ([], "say what to restore"),
+        (["--latest", "--to-name", "x"], "Give only one of --to-time, --to-lsn, --to-name and --latest"),
+        (["--pause"], "A cluster needs a target"),
+        ([], "Nothing to restore was named"),
         (["--latest", "--replace"], "--replace is for databases"),
-        (["--latest", "--exclusive"], "--latest has none"),
+        (["--latest", "--exclusive"], "--exclusive cannot be used with --latest"),
         (["--to-lsn", "5"], "'5' is not an LSN"),
         (["--to-time", "noonish"], "is not a time such as"),
     ],
@@ -89,7 +89,7 @@ def test_times_are_read_as_people_write_them() -> None:
     assert moment("2026-01-24T03:44:13.5+02:00") == datetime(2026, 1, 24, 1, 44, 13, 500_000, tzinfo=UTC)
     assert moment("2026-01-24 03:44") == datetime(2026, 1, 24, 3, 44).astimezone()
     assert abs(datetime.now(UTC) - moment("1h 30m ago") - timedelta(minutes=90)) < timedelta(seconds=5)
-    with pytest.raises(click.BadParameter, match="lies in the future"):
+    with pytest.raises(click.BadParameter, match="is in the future"):
         moment((datetime.now(UTC) + timedelta(hours=1)).isoformat())
 
 

@@ -42,7 +42,7 @@ def test_a_whole_archive_is_proven_whole_and_every_base_is_named(past: Past, tmp
     assert done.returncode == 0, done.stdout + done.stderr
     for base in (past.full, past.incremental, past.second_incremental):
         assert base.backup_id in done.stdout
-    assert "No hole." in done.stdout
+    assert "No gap." in done.stdout
     assert "headers checked" in done.stdout or "links" in done.stdout
 
 
@@ -60,7 +60,7 @@ def test_a_missing_segment_is_named(past: Past, damaged: Settings, tmp_path: Pat
     delete_raw(damaged.store, key)
     done = _gaps(damaged, tmp_path)
     assert done.returncode == 1
-    assert f"Hole     {_name(key)}: 1 segment missing" in done.stdout
+    assert f"Gap      {_name(key)}: 1 segment missing" in done.stdout
     assert "tmi-ops wal push" in done.stdout
 
 
