@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from tmi_ops.cli.options import Command, all_of
+from tmi_ops.cli.options import Decorator, all_of
 from tmi_ops.cli.terminal import err
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def lsn(words: str) -> int:
         raise click.BadParameter(f"{error.message} {error.hint}.") from None
 
 
-def to_a_moment(*, latest: bool = False, exclusive: bool = False) -> Callable[[Command], Command]:
+def to_a_moment(*, latest: bool = False, exclusive: bool = False) -> Decorator:
     """`--to-time`, `--to-lsn`, `--to-name`, and optionally `--latest` and `--exclusive`."""
     options = [
         click.option(

@@ -8,15 +8,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Decorator = Callable[[Command], Command]
-
 FILE = click.Path(path_type=Path, dir_okay=False)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+class Decorator(Protocol):
+    """What adds an option to a command."""
+
+    def __call__(self, command: Command, /) -> Command: ...
 
 
 class _WithHiddenAliases(click.Option):
@@ -65,17 +69,17 @@ data_directory_option = click.option(
 )
 
 
-def cluster_option(default: str = "that of the newest base backup") -> Decorator[Command]:
+def cluster_option(default: str = "that of the newest base backup") -> Decorator:
     """`--cluster`."""
     return click.option("--cluster", metavar="SYSTEM_ID", help=f"System identifier of the cluster. Default: {default}.")
 
 
-def verbose_option(what: str) -> Decorator[Command]:
+def verbose_option(what: str) -> Decorator:
     """`--verbose`, which shows also this."""
     return click.option("--verbose", "-v", is_flag=True, help=f"Also show {what}.")
 
 
-def rows_option(default: int) -> Decorator[Command]:
+def rows_option(default: int) -> Decorator:
     """`--rows`."""
     return click.option(
         "--rows",
@@ -87,7 +91,7 @@ def rows_option(default: int) -> Decorator[Command]:
     )
 
 
-def all_of(*options: Decorator[Command]) -> Decorator[Command]:
+def all_of(*options: Decorator) -> Decorator:
     """Several options as one decorator, in the order in which help shows them."""
 
     def decorate(command: Command) -> Command:
