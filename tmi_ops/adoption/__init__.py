@@ -1,1 +1,1 @@
-"""How a database comes under protection, from nothing to proven, and how it leaves again."""
+"""Sets up and removes the protection of a database: `tmi-ops init` and `tmi-ops uninit`."""

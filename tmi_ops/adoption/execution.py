@@ -1,4 +1,4 @@
-"""The deeds of each step. Every one may be done again: what is there already stays."""
+"""The actions of the steps of `tmi-ops init`. Each can be repeated: it keeps what exists already."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _OURS, _SOMEBODYS = "BucketAlreadyOwnedByYou", "BucketAlreadyExists"
 
 @dataclass(frozen=True)
 class Adoption:
-    """What the deeds need.
+    """Executes the steps.
 
     Attributes:
-        read: the settings as they are now, with the login of a purpose.
-        variables: the variables that they are read from.
-        env_file: where settings are kept.
-        given: variables to write there.
-        patience_s: seconds for which a connection that is refused is tried again.
+        read: reads the present settings, with the role for a purpose.
+        variables: returns the variables that they are read from.
+        env_file: the .env file.
+        given: variables to write to it.
+        patience_s: how long a refused connection is retried, in seconds.
     """
 
     read: Callable[[Purpose | None], Settings]
@@ -53,14 +53,14 @@ class Adoption:
         return open_store(settings.store, settings.environment)
 
     def do(self, name: StepName) -> str:
-        """Carry out a step.
+        """Execute a step.
 
-        Returns: what came of it, one sentence.
+        Returns: its result in a sentence.
 
         Raises:
-            OpsError: it could not be; what was done before it stays, and another run goes on from there.
+            OpsError: it failed. Completed steps are kept, and another run continues from there.
         """
-        deeds: Mapping[StepName, Callable[[], str]] = {
+        actions: Mapping[StepName, Callable[[], str]] = {
             StepName.SETTINGS: self._write_settings,
             StepName.ROLES: self._create_roles,
             StepName.CONNECTION: self._connect,
@@ -73,7 +73,7 @@ class Adoption:
             StepName.DRILL: self._drill,
             StepName.UNITS: self._write_units,
         }
-        return deeds[name]()
+        return actions[name]()
 
     def _write_settings(self) -> str:
         changed = write_values(self.env_file, self.given)
@@ -91,7 +91,7 @@ class Adoption:
     def _connect(self) -> str:
         cluster = self._await(lambda: check_connection(self.read))
         where = self.read(Purpose.BACKUP).postgres.describe()
-        return f"{where} lets in; for replication, so does cluster {cluster}"
+        return f"connected to {where}, and for replication to cluster {cluster}"
 
     def _await(self, connects: Callable[[], Answer]) -> Answer:
         """Try until it works or the patience ends; each new refusal is shown with what cures it."""
@@ -104,7 +104,7 @@ class Adoption:
                     raise
                 said = f"{refused.message} {refused.hint}"
                 if said != told:
-                    self.report.note(f"{said}. Waiting until it works ...")
+                    self.report.note(f"{said}. Retrying ...")
                     told = said
             time.sleep(POLL_S)
 
@@ -125,13 +125,13 @@ class Adoption:
                 code = error.response.get("Error", {}).get("Code")
                 if code == _SOMEBODYS and settings.endpoint_url is None:
                     raise StoreError(
-                        f"The bucket {settings.bucket} belongs to another account of AWS.",
-                        hint="choose another name: --set TMI_OPS_S3_BUCKET=...",
+                        f"The bucket {settings.bucket} belongs to another AWS account.",
+                        hint="choose another name with `--set TMI_OPS_S3_BUCKET=...`",
                     ) from None
-                if code not in (_OURS, _SOMEBODYS):  # servers of one's own say either
+                if code not in (_OURS, _SOMEBODYS):  # servers other than AWS return either for one's own bucket
                     raise
         self.store()
-        return f"bucket {settings.bucket} is there"
+        return f"bucket {settings.bucket} exists"
 
     def _make_keys(self) -> str:
         from tmi_ops.store.keys import kept_keys, make_keys
@@ -139,7 +139,7 @@ class Adoption:
 
         settings, now = self.read(None), datetime.now(UTC)
         directory = settings.home / "keys"
-        # Made by a run that ended before it had written where they are.
+        # They exist if an earlier run stopped before it wrote their paths to the .env file.
         made = kept_keys(directory) or make_keys(directory, settings.environment, (), now)
         sheet = write_sheet(made, settings.environment, settings.store, now)
         write_values(
@@ -162,7 +162,7 @@ class Adoption:
         from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 
         received = catch_up_wal(self.read(Purpose.RECEIVER), self.store(), self.report, StreamOptions())
-        return f"the archive reaches {received.lsn}" if received else "stopped before any was received"
+        return f"archived up to {received.lsn}" if received else "stopped before any WAL was received"
 
     def _back_up_logical(self) -> str:
         from tmi_ops.backup.logical import back_up_logical
@@ -180,10 +180,10 @@ class Adoption:
         ).verdict
         if verdict.outcome != "proven":
             raise RecoveryError(
-                f"{verdict.backup_id} is not proven: {verdict.reasons[0]}",
+                f"Verification of {verdict.backup_id} failed: {verdict.reasons[0]}",
                 hint=f"tmi-ops verify {verdict.backup_id}",
             )
-        return f"{verdict.backup_id} is proven: {verdict.tables} tables, {verdict.rows:,} rows"
+        return f"{verdict.backup_id} is verified: {verdict.tables} tables, {verdict.rows:,} rows"
 
     def _drill(self) -> str:
         from tmi_ops.drill.execution import run_drill
@@ -212,12 +212,12 @@ def _log_in(settings: Settings) -> None:
 
 
 def check_connection(read: Callable[[Purpose | None], Settings]) -> str:
-    """Log in for backups and for replication.
+    """Connect for backups and for replication.
 
-    Returns: the server's system identifier, as it tells a receiver.
+    Returns: the server's system identifier.
 
     Raises:
-        DatabaseError: one of them is refused.
+        DatabaseError: a connection was refused.
     """
     with connect(read(Purpose.BACKUP).postgres):
         pass

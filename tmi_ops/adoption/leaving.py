@@ -1,4 +1,4 @@
-"""What protection left at the server and among this machine's units, and taking it away. Backups stay."""
+"""`tmi-ops uninit`: finds and removes the slot, the heartbeat schema, the roles and the units. Backups are kept."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from psycopg import sql
 
 from tmi_ops.adoption.roles import created_roles
 from tmi_ops.adoption.services import SYSTEM_UNITS, is_enabled, unit_files
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import Settings
 from tmi_ops.wal.slot import read_our_server, slot_name
 
 SCHEMA = "tmi_ops"
-# All that the heartbeat makes; anything else in the schema is somebody else's.
+# The only table that the heartbeat creates; the schema is not dropped if it has others.
 TABLE = "heartbeat"
 _OURS = (TABLE,)
-_NOUNS = {"slot": "replication slot", "schema": "schema of the heartbeat", "role": "role that init created,"}
+_NOUNS = {"slot": "replication slot", "schema": "heartbeat schema", "role": "role"}
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """`slot`, `schema` or `role` by its name, `unit` by its file.
+    """A slot, schema or role by its name, a unit by its file.
 
-    `in_use`: a receiver holds the slot, systemd has the unit.
+    `in_use`: a receiver uses the slot, systemd has the unit.
     """
 
     kind: str
@@ -39,13 +40,12 @@ class Leftover:
     @property
     def says(self) -> str:
         if self.kind == "unit":
-            return f"remove {self.name}{', which systemd has now' if self.in_use else ''}"
-        what = _NOUNS[self.kind]
-        return f"drop the {what} {self.name}{', which a receiver uses now' if self.in_use else ''}"
+            return f"remove {self.name}{' (installed in systemd)' if self.in_use else ''}"
+        return f"drop the {_NOUNS[self.kind]} {self.name}{' (in use by a receiver)' if self.in_use else ''}"
 
 
 def plan_leaving(settings: Settings) -> tuple[Leftover, ...]:
-    """Raises DatabaseError: the server cannot be asked."""
+    """Raises DatabaseError: the server cannot be queried."""
     found = []
     slot = read_our_server(settings).slot
     if slot is not None:
@@ -59,25 +59,25 @@ def plan_leaving(settings: Settings) -> tuple[Leftover, ...]:
 
 
 def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
-    """Nothing goes but what we made: where something of somebody else's lies in the schema, or uses it, it stays.
+    """Remove what the plan names. The schema is kept if it contains, or is used by, anything that is not ours.
 
     Raises:
-        RecoveryError: a receiver uses the slot or systemd has a unit, and nothing was done; or the schema had to stay.
+        RecoveryError: a receiver uses the slot or systemd has a unit, and nothing was removed; or the schema was kept.
         DatabaseError: the server refused.
     """
     enabled = [Path(one.name).name for one in plan if one.kind == "unit" and one.in_use]
     if enabled:
         raise RecoveryError(
-            f"systemd has {' and '.join(enabled)}.",
-            detail="Nothing was done.",
-            hint=_disabling(enabled),
+            f"{' and '.join(enabled)} {'is' if len(enabled) == 1 else 'are'} installed in systemd.",
+            hint=f"run `{_disabling(enabled)}`",
+            code=Code.STILL_IN_USE,
         )
     busy = [one.name for one in plan if one.in_use]
     if busy:
         raise RecoveryError(
             f"A receiver uses the slot {busy[0]}.",
-            detail="Nothing was done.",
             hint="stop `tmi-ops wal stream`",
+            code=Code.STILL_IN_USE,
         )
     with connect(settings.postgres) as connection:
         for one in plan:
@@ -93,7 +93,7 @@ def leave(settings: Settings, plan: Sequence[Leftover]) -> None:
 
 
 def _disabling(units: Sequence[str]) -> str:
-    """What takes them from systemd, a link or a copy."""
+    """The shell command that removes them from systemd, whether links or copies."""
     names = " ".join(units)
     files = " ".join(str(SYSTEM_UNITS / name) for name in units)
     sudo = "" if os.geteuid() == 0 else "sudo "
@@ -109,9 +109,10 @@ def _drop_schema(connection: psycopg.Connection[Any], name: str) -> None:
     except psycopg.errors.DependentObjectsStillExist as error:
         others = (error.diag.message_detail or "").replace("\n", "; ")
         raise RecoveryError(
-            f"The schema {name} stays: something that is not ours uses it. {others}",
-            detail="Of the schema nothing was removed; the slot is gone.",
-            hint=f"move that elsewhere, then: DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};",
+            f"The schema {name} was kept, because other objects depend on it. {others}",
+            detail="The slot was dropped; nothing in the schema was removed.",
+            hint=f"move these objects elsewhere, then run `DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};`",
+            code=Code.STILL_IN_USE,
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""systemd units that keep a protected database's WAL and heartbeat going, made of the ones in deploy/systemd.
+"""systemd units for the WAL receiver and the heartbeat, rendered from the templates in deploy/systemd.
 
-Those are for a fleet of accounts and fixed directories; here the account, the program and the directories are those of
-whoever runs `tmi-ops init`.
+The templates use fixed accounts and directories; here the account, the program and the directories are those of the
+user who runs `tmi-ops init`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.private import make_directory, write_durably
 from tmi_ops.settings import Settings
 
-# Where an administrator's units are, and where enabling one by its path puts a link to it.
+# Where administrators install units, and where systemctl enable puts a link.
 SYSTEM_UNITS = Path("/etc/systemd/system")
 _KINDS: Mapping[str, str] = {
-    "wal": "receives WAL from now on; without it the server keeps WAL for the slot",
-    "heartbeat": "writes a row a minute into a schema of its own, which drills find again",
+    "wal": "archives WAL; without it the slot makes the server retain WAL",
+    "heartbeat": "writes a heartbeat every minute, which drills check",
 }
 _PROGRAM = "/opt/tmi_ops/.venv/bin/tmi-ops"
-_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - where the service may have to see what lies there
-# Quotes, escapes, variables and specifiers of systemd, which mean different things in its different lines.
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the service may need files there
+# Quotes, escapes, variables and specifiers, which systemd treats differently in different lines.
 _MISREAD = re.compile(r"[\"'\\$%\x00-\x1f]")
 
 
@@ -40,10 +40,10 @@ class Site:
     Attributes:
         user: the account, by name or number.
         program: `tmi-ops` of this installation.
-        directory: where the environment's settings are read.
-        home: where it writes.
-        told_home: TMI_OPS_HOME, where only the process says it.
-        seen: other files and directories that the settings name.
+        directory: where the environment's settings are.
+        home: the directory that it writes to.
+        told_home: TMI_OPS_HOME, if only the process sets it.
+        seen: other files and directories in the settings.
     """
 
     environment: str
@@ -57,7 +57,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Unit:
-    """`file`: where it is written. `why`: what is lost without it."""
+    """`file`: where it is written. `why`: what it is for."""
 
     file: Path
     text: str
@@ -68,19 +68,19 @@ class Unit:
         return self.file.is_file() and self.file.read_text(encoding="utf-8") == self.text
 
     def command(self, *, as_root: bool) -> str:
-        """What a shell is given to have it run, now and after every start of the machine."""
+        """The shell command that starts it now and at boot."""
         file = shlex.quote(str(self.file))
         if as_root:
             return f"systemctl enable --now {file}"
-        # A copy: what root's systemd starts must not be a file that an unprivileged account may change.
+        # A copy, because an unprivileged account must not be able to change a unit that root's systemd starts.
         return f"sudo install -m 0644 {file} {SYSTEM_UNITS}/ && sudo systemctl enable --now {self.file.name}"
 
 
 def units_for(settings: Settings, directory: Path) -> tuple[Unit, ...]:
-    """The units of an environment whose settings are read in `directory`; nothing is written.
+    """The units of an environment whose settings are in `directory`. Writes nothing.
 
     Raises:
-        SettingsError: a path has what systemd would misread, or this program's own cannot be told.
+        SettingsError: systemd would misread a path, or this program's path is unknown.
     """
     site = _this_site(settings, directory)
     return tuple(
@@ -99,17 +99,17 @@ def write_units(units: tuple[Unit, ...]) -> None:
     except OSError as error:
         raise SettingsError(
             f"{error.filename} cannot be written: {error.strerror}.",
-            hint="set TMI_OPS_HOME to where you may write, or leave them out: --units none",
+            hint="set TMI_OPS_HOME to a directory that you can write to, or use `--units none`",
         ) from None
 
 
 def unit_files(settings: Settings) -> tuple[Path, ...]:
-    """Those that `write_units` left for this environment."""
+    """The files that `write_units` wrote for this environment."""
     return tuple(file for file in _places(settings) if file.is_file())
 
 
 def _places(settings: Settings) -> list[Path]:
-    """Where the unit of each kind is written."""
+    """The file of each kind of unit."""
     return [settings.home / "units" / f"tmi-ops-{kind}-{settings.environment}.service" for kind in _KINDS]
 
 
@@ -119,22 +119,22 @@ def is_enabled(file: Path) -> bool:
 
 
 def render(template: str, site: Site) -> str:
-    """A unit of deploy/systemd for one environment at this site.
+    """Render a template of deploy/systemd for an environment at this site.
 
     Raises:
-        SettingsError: a path has what systemd would misread.
+        SettingsError: systemd would misread a path.
     """
     for path in (site.program, site.directory, site.home, site.told_home):
         if path and _MISREAD.search(str(path)):
             raise SettingsError(
-                f"{str(path)!r} has characters that mean something else in a systemd unit.",
-                hint="move it to a plainer path, or leave the units out: --units none",
+                f"{str(path)!r} has characters with a special meaning in a systemd unit.",
+                hint="move it to a path without them, or use `--units none`",
             )
     return "".join(f"{line}\n" for line in _lines(template, site))
 
 
 def _lines(template: str, site: Site) -> Iterator[str]:
-    yield "# Written by `tmi-ops init`, and written anew when paths change: changes of yours go into `systemctl edit`."
+    yield "# Written by `tmi-ops init`, which overwrites it when paths change. Make your changes with `systemctl edit`."
     # The first line says how the template is enabled.
     for line in template.splitlines()[1:]:
         name, equals, value = line.partition("=")
@@ -158,7 +158,7 @@ def _replaced(site: Site) -> Mapping[str, str]:
         "User": f"User={site.user}",
         "WorkingDirectory": f"WorkingDirectory={site.directory}",
         "ProtectSystem": f"ProtectSystem=strict\nReadWritePaths={writable}",
-        # The account's own: libpq and AWS's tools look there for what they need.
+        # libpq and the AWS SDK read files in the account's home.
         "ProtectHome": "ProtectHome=read-only",
         "PrivateTmp": f"PrivateTmp={'no' if beside else 'yes'}",
     }
@@ -197,12 +197,12 @@ def _account() -> str:
 
 
 def _program() -> Path:
-    """Of the installation that runs now, whatever PATH finds first."""
+    """The program of the running installation, whatever PATH has first."""
     ours = Path(sys.prefix) / "bin" / "tmi-ops"
     found = ours if ours.exists() else Path(shutil.which("tmi-ops") or "")
     if not found.is_absolute():
         raise SettingsError(
-            "Where tmi-ops is installed cannot be told: it is on no PATH.",
-            hint="install it (docs/install.md), or leave the units out: --units none",
+            "The path of tmi-ops is unknown: it is not on PATH.",
+            hint="install it (docs/install.md), or use `--units none`",
         )
     return found

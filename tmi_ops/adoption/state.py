@@ -1,4 +1,4 @@
-"""What of a database's protection is there already: read from the server and the store, kept nowhere else."""
+"""The present protection of a database, read from the server and the store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tmi_ops.store.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Protection:
-    """Newest first where there are several.
+    """What protects a database.
 
     Attributes:
         base: the newest base backup of the server's cluster.
         logical: the newest logical backup of the database.
-        proven: whether a restore has proven `logical`.
-        drilled_at: when the newest passed drill began.
+        proven: whether a restore has verified `logical`.
+        drilled_at: when the newest passed drill started.
     """
 
     base: str | None = None
@@ -30,12 +30,12 @@ class Protection:
 
 
 def read_protection(settings: Settings, store: ObjectStore, system_identifier: str) -> Protection:
-    """Of this cluster alone: a database of the same name on another server is another database.
+    """Only backups of this cluster count: a database of the same name on another server is another database.
 
     Raises:
-        StoreError: the store does not answer.
+        StoreError: the store cannot be read.
     """
-    entries = list_backups(store, lambda _: None)  # what cannot be read protects nothing
+    entries = list_backups(store, lambda _: None)  # backups that cannot be read do not count
     bases = [one for one in entries if _is_base_of(one.manifest, system_identifier)]
     logical = [one for one in entries if _is_dump_of(one.manifest, settings.postgres.database, system_identifier)]
     newest = logical[0] if logical else None
@@ -48,7 +48,7 @@ def read_protection(settings: Settings, store: ObjectStore, system_identifier: s
 
 
 def _drilled_at(store: ObjectStore, base: str) -> datetime | None:
-    """When a drill of this base backup, or of one that builds upon it, was passed."""
+    """When a drill of this base backup, or of an incremental on it, passed."""
     from tmi_ops.drill.evidence import list_drills, read_evidence
 
     for drill in list_drills(store):
@@ -66,7 +66,7 @@ def _is_base_of(manifest: AnyManifest, system_identifier: str) -> bool:
 
 
 def _is_dump_of(manifest: AnyManifest, database: str, system_identifier: str) -> bool:
-    """A dump whose role might not read the system identifier does not say of which cluster it is: it does not count."""
+    """A dump without a system identifier (its role might not read it) does not count: its cluster is unknown."""
     return (
         isinstance(manifest, Manifest)
         and (manifest.database, manifest.system_identifier) == (database, system_identifier)

@@ -1,4 +1,4 @@
-"""The steps to protection, and which of them are done: facts in, plan out."""
+"""Plans the steps of `tmi-ops init`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tmi_ops.adoption.state import Protection
 
 
 class StepName(StrEnum):
-    """In the order in which they are done: each needs those before it."""
+    """In the order of execution: each needs those before it."""
 
     SETTINGS = "settings"
     ROLES = "roles"
@@ -27,7 +27,7 @@ class StepName(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """`done`: what is there already; empty: it is to be done."""
+    """`done`: what exists already; empty: the step is outstanding."""
 
     name: StepName
     says: str
@@ -36,20 +36,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What was found before anything is done.
+    """The state before the first step.
 
     Attributes:
-        given: names of the variables to be written.
-        env_file: to where.
-        connects: whether the database lets in, for sessions and for replication.
-        bucket: whether it is there; None: the store could not be asked.
-        has_keys: whether backups are encrypted and signed.
-        wants_keys: whether they shall be.
-        protection: None: the server or the store could not be asked yet.
-        wants_roles: whether tmi_ops is to log in as roles of its own.
+        given: names of the variables to write.
+        env_file: the file to write them to.
+        connects: whether the database accepts connections, including replication.
+        bucket: whether it exists; None: the store could not be read.
+        has_keys: whether encryption and signatures are configured.
+        wants_keys: whether they are wanted.
+        protection: None: the server or the store could not be read yet.
+        wants_roles: whether tmi_ops should connect as roles of its own.
         has_roles: whether the settings name them.
-        wants_units: whether systemd shall keep it running.
-        has_units: whether its units are written as they would be now.
+        wants_units: whether systemd units are wanted.
+        has_units: whether they are written and up to date.
     """
 
     given: Sequence[str]
@@ -66,12 +66,12 @@ class Surroundings:
 
 
 def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
-    """Every step, the done ones with what is there."""
+    """All steps; those that are done with what exists."""
     there = found.protection or Protection()
     keys = (
         Step(
             StepName.KEYS,
-            "make keys that encrypt and sign, and a recovery sheet to print",
+            "create encryption and signing keys, and a recovery sheet to print",
             "encryption and signatures are configured" if found.has_keys else "",
         ),
     )
@@ -85,35 +85,35 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
     units = (
         Step(
             StepName.UNITS,
-            "write systemd units of the WAL receiver and the heartbeat, for you to enable",
+            "write systemd units for the WAL receiver and the heartbeat; you enable them",
             "written" if found.has_units else "",
         ),
     )
     return (
         Step(
             StepName.SETTINGS,
-            f"write {', '.join(found.given) or 'nothing'} to {found.env_file}, readable by you alone",
+            f"write {', '.join(found.given) or 'nothing'} to {found.env_file} (only you can read it)",
             "" if found.given else "the settings name a database and a bucket",
         ),
         *(roles if found.wants_roles or found.has_roles else ()),
         Step(
             StepName.CONNECTION,
-            "connect to the database and for replication; the line that pg_hba.conf lacks is shown and waited for",
-            "both are let in" if found.connects else "",
+            "connect to the database and for replication; if pg_hba.conf lacks a line, show it and retry",
+            "both connections work" if found.connects else "",
         ),
-        Step(StepName.BUCKET, "make the bucket", "it is there" if found.bucket else ""),
+        Step(StepName.BUCKET, "create the bucket", "it exists" if found.bucket else ""),
         *(keys if found.wants_keys or found.has_keys else ()),
         Step(StepName.BASE, "take a base backup of the whole cluster", there.base or ""),
-        Step(StepName.WAL, "receive WAL up to now; a replication slot keeps what comes after"),
+        Step(StepName.WAL, "archive WAL up to now; a replication slot retains what follows"),
         Step(StepName.LOGICAL, "take a logical backup", there.logical or ""),
         Step(
             StepName.PROOF,
-            "restore that backup into a scratch cluster and compare every row and definition",
-            f"{there.logical} is proven" if there.proven else "",
+            "restore the logical backup into a scratch cluster and compare every row and definition",
+            f"{there.logical} is verified" if there.proven else "",
         ),
         Step(
             StepName.DRILL,
-            "recover the whole cluster for practice, and measure how long it takes",
+            "recover the whole cluster in a drill, and measure how long it takes",
             f"passed at {there.drilled_at:%Y-%m-%d %H:%M} UTC" if there.drilled_at else "",
         ),
         *(units if found.wants_units else ()),
@@ -121,5 +121,5 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
 
 
 def outstanding(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Those that are to be done."""
+    """The steps that are not done."""
     return tuple(step for step in steps if not step.done)

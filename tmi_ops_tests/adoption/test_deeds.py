@@ -34,7 +34,7 @@ def test_what_somebody_built_upon_our_schema_is_not_taken_away_with_it(
         connection.execute("CREATE TABLE orders AS SELECT 'a'::tmi_ops.code AS code")
         connection.execute("CREATE VIEW beats AS SELECT * FROM tmi_ops.heartbeat")
     for left in ("view beats", "tmi_ops.code"):
-        with pytest.raises(RecoveryError, match=f"something that is not ours uses it.*{left}"):
+        with pytest.raises(RecoveryError, match=f"because other objects depend on it.*{left}"):
             leaving.leave(settings, leaving.plan_leaving(settings))
         with connect(database) as connection:
             assert connection.execute("SELECT code FROM orders").fetchone() == ("a",)
@@ -74,5 +74,5 @@ def test_keys_that_were_made_before_an_interruption_are_used_and_a_strangers_buc
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tmi_ops.adoption.execution.connect_store", lambda *_, **__: Taken())
-        with pytest.raises(StoreError, match="belongs to another account"):
+        with pytest.raises(StoreError, match="belongs to another AWS account"):
             adoption.do(StepName.BUCKET)

@@ -122,7 +122,7 @@ def test_a_bare_server_is_proven_over_tls_by_one_command_which_goes_on_after_an_
             cwd=home,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "is proven: 1 tables, 100 rows" in done.stdout
+        assert "is verified: 1 tables, 100 rows" in done.stdout
         assert "Protected and verified up to" in done.stdout
         assert "Only this shell sets TMI_OPS_TIMEZONE. Services need it in .env.development." in done.stdout
         with connect(address) as connection:

@@ -64,7 +64,7 @@ def test_what_lies_in_the_temporary_directory_is_seen_by_the_service() -> None:
 
 @pytest.mark.parametrize("path", ["/srv/50%i", "/srv/$HOME", '/srv/a"b', "/srv/a\nUser=root"])
 def test_a_path_that_systemd_would_misread_is_refused(path: str) -> None:
-    with pytest.raises(SettingsError, match="something else in a systemd unit"):
+    with pytest.raises(SettingsError, match="with a special meaning in a systemd unit"):
         render(TEMPLATES[0].read_text(), Site("production", "shop", SITE.program, Path(path), SITE.home))
 
 
@@ -123,7 +123,7 @@ def test_systemd_enables_the_unit_by_the_command_as_printed_and_uninit_waits_unt
     subprocess.run([systemctl, f"--root={tmp_path / 'system'}", *words[1:]], check=True, capture_output=True)
     assert [is_enabled(one.file) for one in units] == [True, False]
     plan = [Leftover("unit", str(one.file), is_enabled(one.file)) for one in units]
-    with pytest.raises(RecoveryError, match=r"systemd has tmi-ops-wal-production\.service") as refused:
+    with pytest.raises(RecoveryError, match=r"tmi-ops-wal-production\.service is installed") as refused:
         leaving.leave(settings, plan)
     assert "systemctl disable --now tmi-ops-wal-production.service" in refused.value.hint
     assert len(unit_files(settings)) == len(units)
