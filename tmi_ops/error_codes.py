@@ -30,6 +30,7 @@ class Code(Enum):
     SETTINGS_FILE = 1014, "A settings file cannot be read, parsed or written.", "Follow the HINT."
     SECRET_IN_CLEAR = 1015, "A file that is shared contains a secret.", "Name a file or variable; replace the secret."
     INSECURE_CONNECTION = 1016, "Production refuses a connection without TLS.", "Set POSTGRES_SSLMODE=verify-full."
+    STILL_IN_USE = 1017, "What `tmi-ops uninit` would remove is in use.", "Stop what uses it."
     PORT_IN_USE = 1020, "Another process listens on the port.", "Choose another port."
     DISK_SPACE = 1030, "The work would fill a disk, so it was not begun.", "Free space, or name another directory."
 
@@ -148,6 +149,12 @@ class Code(Enum):
     WINDOW_CLOSED = 4010, "The maintenance window is closed.", "Wait for it, or set another with --window."
     MAINTENANCE_RUNNING = 4020, "Another maintenance run works on this database.", "Wait until it is done."
     STANDBY = 4030, "The server is a standby, and standbys are read-only.", "Set POSTGRES_HOST to the primary."
+
+    # 41: roles and privileges
+    ROLES = 4100, "The server refused a statement of `tmi-ops roles apply`.", "See the server's message."
+    ROLES_RIGHTS = 4110, "The connecting role lacks rights to change the roles.", "Connect as an administrator."
+    ROLES_LOCKED = 4120, "Another session holds a lock that the change needs.", "Run `tmi-ops roles apply` again."
+    PASSWORDS_EXPOSED = 4130, "Others can read the file of generated passwords.", "Follow the HINT."
 
     # 42: cache
     CACHE = 4200, "Redis could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."

@@ -1,4 +1,4 @@
-"""The guide's roles as they should be: what each may do, and nothing else (guide: Security, Access Control)."""
+"""The declared roles and their rights (guide: Security, Access Control)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}")
 
 
 class RoleKind(StrEnum):
-    """What a role is for; in capitals also how variables name it."""
+    """What a role is for; in capitals it is part of variable names."""
 
     OWNER = "owner"
     APP = "app"
@@ -42,24 +42,24 @@ class RoleKind(StrEnum):
 
 
 _PURPOSES = {
-    RoleKind.OWNER: "owns the database and migrates it",
-    RoleKind.APP: "is TMI itself: reads and writes rows",
-    RoleKind.READONLY: "is for people and reports: reads rows",
+    RoleKind.OWNER: "owns and migrates the database",
+    RoleKind.APP: "TMI itself uses to read and write rows",
+    RoleKind.READONLY: "people and reports use to read rows",
     RoleKind.BACKUP: "takes backups and receives WAL",
-    RoleKind.MONITOR: "runs tmi-ops health: sees statistics, reads no rows",
+    RoleKind.MONITOR: "runs tmi-ops health: reads statistics, but no rows",
 }
 
 
 @dataclass(frozen=True)
 class DeclaredRole:
-    """One role as it should be. Every one logs in with a SCRAM password; none is a superuser.
+    """A declared role. Each logs in with a SCRAM password; none is a superuser.
 
     Attributes:
-        member_of: predefined roles it has the rights of.
-        tables: privileges on every table and view of the schema; those made later included.
-        sequences: likewise on its sequences.
-        schema_usage: it needs USAGE on the schema of its own.
-        settings: what a session of it begins with.
+        member_of: predefined roles that it is a member of.
+        tables: privileges on every present and future table and view of the schema.
+        sequences: privileges on every present and future sequence.
+        schema_usage: whether it needs USAGE on the schema granted.
+        settings: settings of its sessions.
     """
 
     kind: RoleKind
@@ -74,7 +74,7 @@ class DeclaredRole:
 
 @dataclass(frozen=True)
 class DeclaredAccess:
-    """All of them, for one database and schema."""
+    """All declared roles, for one database and schema."""
 
     database: str
     roles: tuple[DeclaredRole, ...]
@@ -99,7 +99,7 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
         variables: TMI_OPS_ROLE_NAME_<ROLE> overrides the name `tmi_<role>`.
 
     Raises:
-        SettingsError: a name is none, or two roles have the same.
+        SettingsError: a name is invalid, or two roles have the same.
     """
     names = {kind: _name(kind, variables or {}) for kind in RoleKind}
     for kind, name in names.items():
@@ -107,7 +107,7 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
         if same:
             raise SettingsError(
                 f"The roles {kind} and {same[0]} have the same name: {name}.",
-                hint=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another",
+                hint=f"set {NAME_VARIABLE}{kind.upper()} or {NAME_VARIABLE}{same[0].upper()} to another name",
             )
     return DeclaredAccess(
         database,
@@ -131,9 +131,9 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
 
 
 def _at_work(kind: RoleKind, names: Mapping[RoleKind, str], major: int) -> DeclaredRole:
-    """A role of tmi_ops itself: what its purposes need, and nothing else."""
+    """A role of tmi_ops itself, with the rights that its purposes need."""
     rights = rights_of(kind)
-    # pg_read_all_data came with 14; before, reading is granted table by table.
+    # Before 14 there is no pg_read_all_data, so SELECT is granted on each table.
     granted = rights.reads_all and major < READ_ALL_DATA
     reads_all = (READS_ALL,) if rights.reads_all and not granted else ()
     return DeclaredRole(
@@ -152,7 +152,7 @@ def _name(kind: RoleKind, variables: Mapping[str, str]) -> str:
     name = variables.get(variable) or f"tmi_{kind}"
     if not _NAME.fullmatch(name) or name.lower().startswith("pg_") or name.lower() in ("public", "none"):
         raise SettingsError(
-            f"{variable} is no name for a role: {name!r}.",
-            hint="use letters, digits, _, $ and -, at most 63, not beginning with pg_",
+            f"{name!r} in {variable} is not a valid role name.",
+            hint="use at most 63 letters, digits, _, $ and -, and do not start with pg_",
         )
     return name

@@ -1,4 +1,4 @@
-"""Everything in which a server has drifted from the declared access, also what no statement of ours can cure."""
+"""All differences between a server and the declared access, including those that `roles apply` cannot fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tmi_ops.postgres.connections import APPLICATION_NAME
 from tmi_ops.schema.dialect import quote
 
 _WORST_FIRST = tuple(reversed(Severity))
-# People, not applications: they may be superusers for a moment.
+# Tools of people, who may connect as superuser temporarily.
 _BY_HAND = ("psql", "pgAdmin", "DBeaver", "DataGrip")
 
 
@@ -58,7 +58,7 @@ def _undeclared_grants(facts: AccessFacts, declared: DeclaredAccess) -> Iterator
             grantee,
             f"is not declared and has {', '.join(sorted(privileges[grantee]))} on {_counted(len(names), 'table')}",
             by_hand=[
-                f"REVOKE ALL ON {kind} IN SCHEMA {quote(declared.schema)} FROM {quote(grantee)};  -- if nobody needs it"
+                f"REVOKE ALL ON {kind} IN SCHEMA {quote(declared.schema)} FROM {quote(grantee)};  -- if not needed"
                 for kind in ("ALL TABLES", "ALL SEQUENCES")
             ],
         )
@@ -74,7 +74,7 @@ def _everybody(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
             f"every role of this server has {', '.join(open_to_all)} on the database {declared.database}",
             by_hand=[
                 f"REVOKE {', '.join(open_to_all)} ON DATABASE {database.sql} FROM PUBLIC;  -- the declared roles keep "
-                "their CONNECT; others that need theirs must be granted it"
+                "CONNECT; grant it to other roles that need it"
             ],
         )
 
@@ -86,13 +86,13 @@ def _superusers(facts: AccessFacts) -> Iterator[Drift]:
                 Severity.NOTICE if one.application.startswith(_BY_HAND) else Severity.CRITICAL,
                 one.role,
                 f"is a superuser, and {_who(one)} uses it on this database",
-                by_hand=["let the application log in as its own role: POSTGRES_USER=tmi_app"],
+                by_hand=["let the application connect as its own role: POSTGRES_USER=tmi_app"],
             )
     if facts.superuser:
         yield drift(
             Severity.NOTICE,
             facts.role,
-            "is a superuser, and tmi_ops is using it: needed here, but health and backups have roles of their own",
+            "is a superuser that tmi_ops uses: needed for this command, but health and backups have their own roles",
         )
 
 
@@ -101,7 +101,7 @@ def _unencrypted(facts: AccessFacts) -> Iterator[Drift]:
         yield drift(
             Severity.NOTICE,
             "connections",
-            f"{facts.role} sees its own only, so nobody looked for superusers' and unencrypted ones",
+            f"{facts.role} sees only its own, so those of superusers and those without TLS were not checked",
             by_hand=[f"GRANT pg_monitor TO {quote(facts.role)};"],
         )
     for one in facts.sessions or ():
@@ -109,14 +109,14 @@ def _unencrypted(facts: AccessFacts) -> Iterator[Drift]:
             yield drift(
                 Severity.CRITICAL,
                 one.role,
-                f"{_who(one)} is connected without TLS: rows travel in clear",
+                f"{_who(one)} is connected without TLS: rows are sent in the clear",
                 by_hand=["POSTGRES_SSLMODE=verify-full for the client", "hostssl instead of host in pg_hba.conf"],
             )
     if not facts.ssl:
         yield drift(
             Severity.NOTICE,
             "ssl",
-            "the server speaks no TLS, so only its own machine should reach it",
+            "TLS is off, so the server should be reachable only from its own machine",
             by_hand=[
                 "ALTER SYSTEM SET ssl = on;  -- with server.crt and server.key in its data directory, then reload"
             ],
@@ -124,18 +124,18 @@ def _unencrypted(facts: AccessFacts) -> Iterator[Drift]:
 
 
 def _password_encryption(facts: AccessFacts) -> Iterator[Drift]:
-    # Before 14 `on` was another word for md5.
+    # Before 14 `on` meant md5.
     if facts.password_encryption in ("md5", "on"):
         yield drift(
             Severity.WARNING,
             "password_encryption",
-            "passwords set by other means than ours will be kept as md5",
+            "passwords that are not set by tmi_ops will be stored as md5",
             by_hand=["ALTER SYSTEM SET password_encryption = 'scram-sha-256';", "SELECT pg_reload_conf();"],
         )
 
 
 def _who(one: Session) -> str:
-    application = one.application or "an application without a name"
+    application = one.application or "an unnamed application"
     return f"{application} ({one.address}, {_counted(one.connections, 'connection')})"
 
 

@@ -1,4 +1,4 @@
-"""Brings about a plan: all of it in one transaction, and no password ever in clear on its way."""
+"""Executes a plan in one transaction. Passwords never reach the server in the clear."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pydantic import SecretStr
 from tmi_ops.access.declared import DeclaredAccess, RoleKind
 from tmi_ops.access.findings import Statement
 from tmi_ops.access.planning import Plan
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.progress import Report
 
-# A change of owner waits for whoever uses the table, and everybody else waits behind it.
+# A change of owner waits for sessions that use the table, and all others queue behind it.
 LOCK_TIMEOUT_S = 5.0
-# Two that apply at once would each create the same roles.
+# Two concurrent runs would create the same roles.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('tmi_ops access'))"
-# Only a superuser may silence the log; for others it holds the verifier, never the password.
+# Only a superuser may turn logging off; otherwise the log contains the verifier, never the password.
 _SILENCED: Mapping[str, str] = {
     "log_statement": "none",
     "log_min_duration_statement": "-1",
@@ -40,13 +41,13 @@ def apply_access(
     *,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> int:
-    """Execute every statement of the plan, or none. Returns how many.
+    """Execute all statements of the plan, or none. Returns their number.
 
     Args:
-        passwords: for each statement that sets one. Only SCRAM verifiers computed here reach the server.
+        passwords: one for each statement that sets one. Only SCRAM verifiers computed here are sent to the server.
 
     Raises:
-        DatabaseError: a statement failed or waited too long for a lock; everything was rolled back.
+        DatabaseError: a statement failed or waited too long for a lock; all were rolled back.
     """
     names = {role.kind: role.name for role in declared.roles}
     phase_of_all = report.phase("Roles and privileges", total=len(plan.statements), unit="steps")
@@ -93,7 +94,7 @@ def _silence_log(connection: psycopg.Connection[Any]) -> None:
             with connection.transaction():
                 connection.execute("SELECT set_config(%s, %s, true)", (name, value))
         except psycopg.Error:
-            # This server does not know the setting, or this role may not change it.
+            # The server does not have the setting, or this role may not change it.
             continue
 
 
@@ -101,15 +102,19 @@ def _refused(statement: Statement, error: psycopg.Error) -> DatabaseError:
     said = first_line(error)
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseError(
-            f"Somebody uses what this must change: {statement.sql}",
+            f"Another session holds a lock that this statement needs: {statement.sql}",
             detail="Everything was rolled back.",
-            hint="see who holds the lock with `tmi-ops health --probe blocked_sessions`, and apply again",
+            hint="find it with `tmi-ops health --probe blocked_sessions`, then run `tmi-ops roles apply` again",
+            code=Code.ROLES_LOCKED,
             transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
             f"The server refused {statement.sql} {said}.",
             detail="Everything was rolled back.",
-            hint="apply as a superuser, or as the managed server's administrator",
+            hint="connect as a superuser, or as the managed server's administrator",
+            code=Code.ROLES_RIGHTS,
         )
-    return DatabaseError(f"The server refused {statement.sql} {said}.", detail="Everything was rolled back.")
+    return DatabaseError(
+        f"The server refused {statement.sql} {said}.", detail="Everything was rolled back.", code=Code.ROLES
+    )

@@ -1,4 +1,4 @@
-"""What the server says about who may do what."""
+"""The server's roles, privileges, sessions and pg_hba.conf, as frozen values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PUBLIC = "PUBLIC"
 
 
 class PasswordKind(StrEnum):
-    """How a role's password is kept; NOT_VISIBLE: only a superuser may look."""
+    """How a role's password is stored; NOT_VISIBLE: only a superuser may read that."""
 
     NONE = "none"
     MD5 = "md5"
@@ -22,7 +22,7 @@ class PasswordKind(StrEnum):
 
 @dataclass(frozen=True)
 class Membership:
-    """The role it is a member of, and who granted that."""
+    """The role that it is a member of, and the grantor."""
 
     role: str
     grantor: str
@@ -30,7 +30,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class RoleFacts:
-    """A login role, or one that is declared. `verifier`: what the server keeps of its password, where visible."""
+    """A role. `verifier`: its stored password, if visible."""
 
     name: str
     superuser: bool
@@ -49,7 +49,7 @@ class RoleFacts:
 
 @dataclass(frozen=True)
 class Grant:
-    """A privilege somebody has; on one column when `column` is set."""
+    """A privilege of a role; on one column if `column` is set."""
 
     grantee: str
     privilege: str
@@ -58,7 +58,7 @@ class Grant:
 
 
 class ObjectKind(StrEnum):
-    """What SQL calls it; views, materialized, partitioned and foreign tables are tables to GRANT."""
+    """The kind in SQL. For GRANT, views and materialized, partitioned and foreign tables are tables."""
 
     DATABASE = "DATABASE"
     SCHEMA = "SCHEMA"
@@ -70,12 +70,12 @@ class ObjectKind(StrEnum):
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """A thing with an owner.
+    """An object with an owner.
 
     Attributes:
-        sql: its name as it stands in SQL, quoted and with its schema.
-        grants: what others than its owner have.
-        follows: its owner is that of another thing (a serial column's sequence).
+        sql: its name in SQL, quoted and with its schema.
+        grants: privileges of others than its owner.
+        follows: its owner is that of another object (a serial column's sequence).
     """
 
     kind: ObjectKind
@@ -87,7 +87,7 @@ class ObjectFacts:
 
 @dataclass(frozen=True)
 class DefaultGrant:
-    """What a table or sequence that `creator` makes later is born with; in every schema when `everywhere`."""
+    """A default privilege on what `creator` creates; in every schema if `everywhere`."""
 
     creator: str
     kind: ObjectKind
@@ -99,7 +99,7 @@ class DefaultGrant:
 
 @dataclass(frozen=True)
 class Session:
-    """Open connections of one role from one address to this database."""
+    """The open connections of a role from one address to this database."""
 
     role: str
     superuser: bool
@@ -112,7 +112,7 @@ class Session:
 
 @dataclass(frozen=True)
 class HbaRule:
-    """A line of pg_hba.conf as the server understood it; `error` when it did not."""
+    """A line of pg_hba.conf as the server parsed it; `error` if it could not."""
 
     line: int
     type: str
@@ -125,16 +125,16 @@ class HbaRule:
 
 @dataclass(frozen=True)
 class AccessFacts:
-    """Everything a judgement on access is made of.
+    """All facts that access is judged by.
 
     Attributes:
-        role: as whom we ask.
-        role_memberships: the roles whose rights we may take.
-        role_admin_of: the roles that we may make others members of.
-        hba: None where we may not read pg_hba_file_rules.
-        sessions: None where we see our own only.
-        objects: database, schema, and what lies in the schema and belongs to no extension.
-        extension_relations: how many tables and sequences of the schema do belong to one.
+        role: the role that we connect as.
+        role_memberships: the roles whose rights we have.
+        role_admin_of: the roles that we may grant to others.
+        hba: None if we may not read pg_hba_file_rules.
+        sessions: None if we see only our own.
+        objects: the database, the schema, and the schema's objects that belong to no extension.
+        extension_relations: the number of tables and sequences of the schema that belong to an extension.
     """
 
     version_num: int

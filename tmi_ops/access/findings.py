@@ -1,4 +1,4 @@
-"""What differs from the declared access, how bad that is, and the statements that cure it."""
+"""Differences from the declared access, with their severity and the statements that fix them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class PasswordSource(StrEnum):
 
 @dataclass(frozen=True)
 class Statement:
-    """A step of a plan. `sql` never holds a secret: of a password it says only where it comes from.
+    """A step of a plan. `sql` never contains a secret: a password is shown only by its source.
 
     Attributes:
-        password_of: the kind of role whose password this step sets.
-        password_from: where that password comes from.
+        password_of: the kind of role whose password this statement sets.
+        password_from: the source of that password.
     """
 
     sql: str
@@ -33,7 +33,7 @@ class Statement:
 
 
 class Change(StrEnum):
-    """What the statements of a difference change; by it is told whose right they need."""
+    """What the statements of a difference change, which decides the rights they need."""
 
     NEW_ROLE = "makes a role"
     ROLE = "alters a role"
@@ -44,7 +44,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class Touched:
-    """What is changed: the role, or the owner of the things, and the attributes that a role is to have or to lose."""
+    """What is changed: the role or the owner, and the attributes that a role gains or loses."""
 
     change: Change
     role: str
@@ -53,13 +53,14 @@ class Touched:
 
 @dataclass(frozen=True)
 class Drift:
-    """One difference. CRITICAL: somebody can do what they must not; WARNING: cannot do what they must, or soon.
+    """One difference. CRITICAL: a role has rights that it must not have; WARNING: it lacks rights that it needs, now or
+    soon.
 
     Attributes:
         subject: the role, table or line it is about.
-        what: one sentence without its full stop.
-        statements: what `tmi-ops roles apply` does about it; nothing when it is left to a person.
-        by_hand: what a person does about it, where applying does not.
+        what: a sentence without a full stop.
+        statements: what `tmi-ops roles apply` runs; empty if it is left to a person.
+        by_hand: what a person must do.
         touched: what the statements change.
     """
 
@@ -72,7 +73,7 @@ class Drift:
 
     @property
     def finding(self) -> Finding:
-        """As every check says it."""
+        """The difference as a finding of a check."""
         statements = (statement.sql for statement in self.statements)
         return Finding(self.severity, self.subject, self.what, advice=advise(*statements, *self.by_hand))
 
@@ -85,5 +86,5 @@ def drift(
     by_hand: Iterable[str] = (),
     touched: Touched | None = None,
 ) -> Drift:
-    """A difference whose statements hold no password."""
+    """A difference whose statements set no password."""
     return Drift(severity, subject, what, tuple(Statement(one) for one in statements), tuple(by_hand), touched)

@@ -1,6 +1,6 @@
-"""Which lines of pg_hba.conf let a role in, and how.
+"""Which lines of pg_hba.conf admit a role, and how.
 
-Source: https://www.postgresql.org/docs/current/auth-pg-hba-conf.html; the first line that fits decides.
+Source: https://www.postgresql.org/docs/current/auth-pg-hba-conf.html; the first line that matches applies.
 """
 
 from __future__ import annotations
@@ -18,28 +18,26 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost", "samehost")
 _ANYWHERE = ("all", "0.0.0.0", "::")  # noqa: S104 - an address that a line names, not one we listen on
 _WEAK_METHODS = {
     "trust": "without any password",
-    "password": "with a password in clear",
-    "md5": "with md5 where the password is kept so",
-    "ident": "on the word of the client's machine",
+    "password": "with a password in the clear",
+    "md5": "with md5 if the password is stored as md5",
+    "ident": "because the client's machine says so (ident)",
 }
 _WITHOUT_TLS = ("host", "hostnossl")
 
 
 def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
-    """Lines that are missing, unreadable, or let a declared role in too easily."""
+    """Lines that are missing, invalid, or that admit a declared role too easily."""
     if facts.hba is None:
         yield drift(
             Severity.NOTICE,
             "pg_hba.conf",
-            f"{facts.role} may not read pg_hba_file_rules, so nobody looked whether it has the lines",
+            f"{facts.role} may not read pg_hba_file_rules, so its lines were not checked",
             by_hand=["tmi-ops roles check  # as a superuser (POSTGRES_USER)"],
         )
         return
     for rule in facts.hba:
         if rule.error:
-            yield drift(
-                Severity.WARNING, f"pg_hba.conf line {rule.line}", f"is not understood by the server: {rule.error}"
-            )
+            yield drift(Severity.WARNING, f"pg_hba.conf line {rule.line}", f"is invalid: {rule.error}")
     rules = [rule for rule in facts.hba if not rule.error]
     # A hostssl line on a server without TLS is an error.
     for role in declared.roles:
@@ -48,7 +46,7 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift
                 yield drift(
                     Severity.WARNING,
                     role.name,
-                    f"no line of pg_hba.conf lets it into {_place(database)}",
+                    f"no line of pg_hba.conf admits it to {_place(database)}",
                     by_hand=[
                         f"{hba_line(database, role.name, 'all', encrypted=facts.ssl)}  # in pg_hba.conf, then reload"
                     ],
@@ -57,7 +55,7 @@ def hba_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift
 
 
 def admitting(rules: Sequence[HbaRule], user: str, database: str) -> list[HbaRule]:
-    """The lines through which `user` may come into `database` from somewhere."""
+    """The lines that admit `user` to `database` from any address."""
     found = []
     for rule in rules:
         if not _fits(rule, user, database):
@@ -76,7 +74,7 @@ def _fits(rule: HbaRule, user: str, database: str) -> bool:
 
 
 def _names_user(word: str, user: str) -> bool:
-    # Whether a group fits hangs on memberships that may change: it is taken to.
+    # Memberships may change, so a group counts as a match.
     return word in ("all", user) or word.startswith("+") or _matches(word, user)
 
 
@@ -92,7 +90,7 @@ def _names_database(word: str, user: str, database: str) -> bool:
 
 
 def _matches(word: str, name: str) -> bool:
-    """From 16 on a word that begins with a slash is a regular expression."""
+    """From 16 on, a word that starts with a slash is a regular expression."""
     if not word.startswith("/"):
         return False
     try:
@@ -109,7 +107,7 @@ def _too_easy(rules: Sequence[HbaRule], declared: DeclaredAccess) -> Iterator[Dr
                 yield drift(
                     Severity.WARNING,
                     f"pg_hba.conf line {rule.line}",
-                    "lets anybody on the server's machine be any of the roles, without a password",
+                    "lets every account on the server's machine connect as any of the roles without a password",
                     by_hand=["scram-sha-256 instead of trust"],
                 )
             continue
@@ -117,14 +115,14 @@ def _too_easy(rules: Sequence[HbaRule], declared: DeclaredAccess) -> Iterator[Dr
             yield drift(
                 Severity.CRITICAL if rule.method != "md5" else Severity.WARNING,
                 f"pg_hba.conf line {rule.line}",
-                f"lets {', '.join(who)} in from {rule.address} {_WEAK_METHODS[rule.method]}",
+                f"admits {', '.join(who)} from {rule.address} {_WEAK_METHODS[rule.method]}",
                 by_hand=[f"scram-sha-256 instead of {rule.method}"],
             )
         if rule.type in _WITHOUT_TLS:
             yield drift(
                 Severity.WARNING,
                 f"pg_hba.conf line {rule.line}",
-                f"lets {', '.join(who)} in from {rule.address} without TLS",
+                f"admits {', '.join(who)} from {rule.address} without TLS",
                 by_hand=[f"hostssl instead of {rule.type}"],
             )
 

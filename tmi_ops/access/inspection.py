@@ -1,4 +1,4 @@
-"""Facts, what is declared and the passwords there are, read together: what a plan and a check are made of."""
+"""Reads the facts, the declared access and the passwords, for a plan or a check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tmi_ops.settings import Settings
 
 @dataclass(frozen=True)
 class Inspection:
-    """One look at the server. `file`: where passwords are kept that are generated."""
+    """The state of the server. `file`: the file of generated passwords."""
 
     facts: AccessFacts
     declared: DeclaredAccess
@@ -34,7 +34,7 @@ class Inspection:
         return plan_access(self.facts, self.declared, self.known, reset)
 
     def lacking(self, planned: Plan) -> tuple[Lack, ...]:
-        """The rights that our role lacks to bring the plan about."""
+        """The rights that our role lacks to execute the plan."""
         return lacking_rights(self.facts, self.declared, planned)
 
     def check(self) -> tuple[Drift, ...]:
@@ -42,10 +42,10 @@ class Inspection:
 
 
 def inspect_access(connection: psycopg.Connection[Any], settings: Settings, variables: Mapping[str, str]) -> Inspection:
-    """Look at the connected database.
+    """Inspect the connected database.
 
     Raises:
-        SettingsError: a name of a role is none, or the file of passwords may be read by others.
+        SettingsError: a role name is invalid, or others can read the password file.
         DatabaseError: the facts could not be read.
     """
     facts = read_access(connection)

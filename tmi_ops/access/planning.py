@@ -1,4 +1,4 @@
-"""From facts and the declared access to the statements that make one the other."""
+"""Plans the statements that turn the present access into the declared access."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_PASSWORDS = Passwords()
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done, in order, each with its reason; and what only a person can decide."""
+    """The differences in order, with their statements; those without statements are left to a person."""
 
     drifts: tuple[Drift, ...]
 
@@ -40,21 +40,21 @@ def plan_access(
     known: Passwords = NO_PASSWORDS,
     reset: frozenset[RoleKind] = frozenset(),
 ) -> Plan:
-    """The statements that bring about the declared access. Undeclared roles are left as they are.
+    """Plan the declared access. Undeclared roles are not changed.
 
     Args:
-        known: passwords that are there already.
-        reset: roles that get a password anew.
+        known: existing passwords.
+        reset: roles that get a new password.
 
     Raises:
-        SettingsError: the declared access cannot be had on this server.
+        SettingsError: the declared access is impossible on this server.
     """
     return Plan(
         (
             *role_findings(facts, declared),
             *ownership_findings(facts, declared),
             *privilege_findings(facts, declared),
-            # Last, so that the server's log is silenced for them alone.
+            # Last, so that logging is off for these statements only.
             *password_findings(facts, declared, known, reset),
         )
     )

@@ -1,4 +1,4 @@
-"""Privileges the declared roles lack, and those that they, or everybody, have too many."""
+"""Privileges that the declared roles lack, and those that they or PUBLIC have in excess."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tmi_ops.access.findings import Change, Drift, Touched, drift
 from tmi_ops.checks.finding import Severity
 from tmi_ops.schema.dialect import quote
 
-# What PostgreSQL gives everybody and TMI can live with; drift.py says more about the first.
+# PostgreSQL's defaults for PUBLIC that are acceptable; drift.py reports the first as a notice.
 _PUBLIC_MAY = {ObjectKind.DATABASE: frozenset({"CONNECT", "TEMPORARY"}), ObjectKind.SCHEMA: frozenset({"USAGE"})}
 _GRANTED_KINDS = (ObjectKind.DATABASE, ObjectKind.SCHEMA, ObjectKind.TABLE, ObjectKind.SEQUENCE)
 _NAMES_SHOWN = 3
 
 
 def wanted(role: DeclaredRole, kind: ObjectKind) -> frozenset[str]:
-    """The privileges this role must have on things of this kind, and no others."""
+    """Exactly the privileges that this role must have on objects of this kind."""
     if kind is ObjectKind.DATABASE:
         return frozenset({"CONNECT"})
     if kind is ObjectKind.SCHEMA:
@@ -28,8 +28,8 @@ def wanted(role: DeclaredRole, kind: ObjectKind) -> frozenset[str]:
 
 
 def privilege_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
-    """Revocations first: what somebody must not do is worse than what somebody cannot do."""
-    # By then everything is the owner's, and what it will make is so from the start.
+    """Revocations first: excess privileges are worse than missing ones."""
+    # When they run, the declared owner owns everything.
     touched = Touched(Change.GRANTS, declared.owner.name)
     for one in _findings(facts, declared):
         yield replace(one, touched=touched)
@@ -57,7 +57,7 @@ def _excess(things: Sequence[ObjectFacts], grantee: str, may: frozenset[str]) ->
     for (privilege, only_option), names in groups.items():
         option = "GRANT OPTION FOR " if only_option else ""
         cascade = " CASCADE" if only_option else ""
-        what = f"may hand on {privilege}" if only_option else f"has {privilege}"
+        what = f"can grant {privilege}" if only_option else f"has {privilege}"
         yield drift(
             Severity.CRITICAL,
             _role(grantee),
@@ -67,7 +67,7 @@ def _excess(things: Sequence[ObjectFacts], grantee: str, may: frozenset[str]) ->
 
 
 def _too_much(thing: ObjectFacts, grantee: str, may: frozenset[str]) -> set[tuple[str, bool]]:
-    """(privilege as REVOKE wants it, whether only the right to hand it on is too much)."""
+    """(privilege as REVOKE needs it, whether only its grant option is in excess)."""
     found = set()
     for grant in thing.grants:
         if grant.grantee == grantee and (grant.privilege not in may or grant.grantable):
@@ -102,7 +102,7 @@ def _lacking(facts: AccessFacts, declared: DeclaredAccess, kind: ObjectKind, rol
 
 
 def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[DeclaredRole]) -> Iterator[Drift]:
-    """What tables and sequences that the owner makes later are born with."""
+    """Default privileges on tables and sequences that the owner creates later."""
     owner = declared.owner.name
     prefix = f"ALTER DEFAULT PRIVILEGES FOR ROLE {quote(owner)}"
     in_schema = f" IN SCHEMA {quote(declared.schema)}"
@@ -114,7 +114,7 @@ def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[D
             yield drift(
                 Severity.CRITICAL,
                 _role(one.grantee),
-                f"will have {one.privilege} on every {one.kind.lower()} that {owner} makes, and must not",
+                f"will have {one.privilege} on every {one.kind.lower()} that {owner} creates, and must not",
                 f"{prefix}{where} REVOKE {one.privilege} ON {one.kind}S FROM {_role(one.grantee)};",
             )
     for kind in (ObjectKind.TABLE, ObjectKind.SEQUENCE):
@@ -123,7 +123,7 @@ def _defaults(facts: AccessFacts, declared: DeclaredAccess, grantees: Sequence[D
                 yield drift(
                     Severity.WARNING,
                     role.name,
-                    f"will lack {_privileges(missing)} on {kind.lower()}s that {owner} makes later",
+                    f"will lack {_privileges(missing)} on {kind.lower()}s that {owner} creates later",
                     f"{prefix}{in_schema} GRANT {_privileges(missing)} ON {kind}S TO {quote(role.name)};",
                 )
 

@@ -1,4 +1,4 @@
-"""Reads who may do what from the catalogues, in one snapshot."""
+"""Reads roles and privileges from the catalogues, in one snapshot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MEMBERSHIPS = """
 SELECT member, pg_get_userbyid(roleid)::text AS role, pg_get_userbyid(grantor)::text AS grantor
 FROM pg_auth_members ORDER BY 2
 """
-# An owner's own entries are left out: they go wherever ownership goes.
+# Without the owner's own entries: they follow the ownership.
 _OBJECTS = """
 SELECT 'DATABASE' AS kind, quote_ident(datname) AS sql, datdba AS owner, false AS follows,
        coalesce(datacl, acldefault('d', datdba)) AS acl, 'pg_database'::regclass AS catalogue, oid
@@ -117,13 +117,13 @@ FROM pg_hba_file_rules ORDER BY line_number
 
 
 def read_access(connection: psycopg.Connection[Any], schema: str = SCHEMA) -> AccessFacts:
-    """Read the access facts of the connected database. What the role may not see is None or NOT_VISIBLE.
+    """Read the access facts of the connected database. What the role may not read is None or NOT_VISIBLE.
 
     Raises:
         DatabaseError: the connection is in a transaction already.
     """
     if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-        raise DatabaseError("Access is read in a transaction of its own, and one is open.")
+        raise DatabaseError("Roles must be read in a separate transaction, but one is open.")
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
@@ -199,7 +199,7 @@ def _rows(connection: psycopg.Connection[Any], query: LiteralString, **parameter
 
 
 def _permitted(connection: psycopg.Connection[Any], query: LiteralString) -> Sequence[dict[str, Any]] | None:
-    """None where the role may not ask."""
+    """None if the role lacks the right."""
     try:
         with connection.transaction():
             return _rows(connection, query)

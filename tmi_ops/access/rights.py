@@ -1,7 +1,8 @@
-"""Whether our role may bring a plan about, told before the first statement: a refusal would cost the whole transaction.
+"""The rights that our role needs to execute a plan, checked before the first statement: one refusal would roll back the
+transaction.
 
 Source: https://www.postgresql.org/docs/current/role-attributes.html and the pages of CREATE ROLE, ALTER ROLE, GRANT
-and ALTER TABLE, of 13 to 19. What a role may that is no superuser changed with 16.
+and ALTER TABLE, of 13 to 19. The rights of roles without superuser changed in 16.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ from tmi_ops.access.declared import DeclaredAccess
 from tmi_ops.access.facts import AccessFacts
 from tmi_ops.access.findings import Change, Drift, Touched
 from tmi_ops.access.planning import Plan
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.rights import Lack
 from tmi_ops.postgres.versions import GRANTORS
 from tmi_ops.schema.dialect import quote
 
-A_SUPERUSER = "being a superuser"
-# Attributes that only who has them may give and take; before 16 the first three are a superuser's alone.
+A_SUPERUSER = "SUPERUSER"
+# Only a role that has these attributes may set them for others; before 16 the first three need a superuser.
 _OF_SUPERUSERS = frozenset({"SUPERUSER", "REPLICATION", "BYPASSRLS"})
 _OF_WHO_HAS_THEM = frozenset({"REPLICATION", "BYPASSRLS", "CREATEDB"})
 
 
 @dataclass(frozen=True)
 class _Asking:
-    """Our role, and what the plan has done by the time a statement comes."""
+    """Our role, and the roles that the plan has created when a statement runs."""
 
     facts: AccessFacts
     owner: str
@@ -44,12 +46,12 @@ class _Asking:
         return role in self.facts.role_admin_of or role in self.made
 
     def becomes_member_of_owner(self) -> bool:
-        """The plan itself makes us a member, where we may."""
+        """Whether the plan makes us a member, if we have the right."""
         return self.owner in self.facts.role_memberships or not _lacks_for_member(self, self.owner)
 
 
 def lacking_rights(facts: AccessFacts, declared: DeclaredAccess, plan: Plan) -> tuple[Lack, ...]:
-    """What the role that asked lacks to execute every statement of the plan, each once; nothing: it may. Pure."""
+    """The rights that our role lacks for the statements of the plan, each once. Pure."""
     if facts.superuser:
         return ()
     made = frozenset(one.touched.role for one in plan.drifts if one.touched and one.touched.change is Change.NEW_ROLE)
@@ -60,15 +62,15 @@ def lacking_rights(facts: AccessFacts, declared: DeclaredAccess, plan: Plan) -> 
 
 def require_rights(facts: AccessFacts, declared: DeclaredAccess, plan: Plan) -> None:
     """Raises:
-    DatabaseError: a statement of the plan would be refused; nothing was begun.
+    DatabaseError: a statement of the plan would be refused.
     """
     if lacks := lacking_rights(facts, declared, plan):
         statements = " ".join(lack.statement for lack in lacks if lack.statement)
-        as_whom = "apply as a superuser, or as the managed server's administrator"
+        as_whom = "connect as a superuser, or as the managed server's administrator"
         raise DatabaseError(
-            f"{facts.role} may not do this: it lacks {', '.join(lack.right for lack in lacks)}.",
-            detail="Nothing was begun.",
-            hint=f"{as_whom}, or give it the rights: {statements}" if statements else as_whom,
+            f"{facts.role} cannot do this: it lacks {', '.join(lack.right for lack in lacks)}.",
+            hint=f"{as_whom}, or grant the rights: {statements}" if statements else as_whom,
+            code=Code.ROLES_RIGHTS,
         )
 
 
@@ -89,7 +91,7 @@ def _lacks(asking: _Asking, one: Drift) -> Iterator[Lack]:
 
 
 def _lacks_for_attributes(asking: _Asking, touched: Touched) -> Iterator[Lack]:
-    """Of making a role with these attributes, or changing them."""
+    """To create a role with these attributes, or to change them."""
     if not asking.has("CREATEROLE"):
         yield _attribute(asking, "CREATEROLE")
     of_superusers = _OF_SUPERUSERS if asking.major < GRANTORS else frozenset({"SUPERUSER"})
@@ -104,8 +106,8 @@ def _lacks_for_attributes(asking: _Asking, touched: Touched) -> Iterator[Lack]:
 def _lacks_for_role(asking: _Asking, touched: Touched) -> Iterator[Lack]:
     found = asking.facts.named(touched.role)
     if touched.role == asking.facts.role and not touched.attributes:
-        return  # of itself a role sets the password, and what its sessions begin with
-    # Before 16 whoever changes anything of a role that replicates must be a superuser, as with a superuser always.
+        return  # a role may set its own password and settings
+    # Only a superuser may change a superuser, and before 16 also a role with REPLICATION.
     out_of_reach = found and (found.superuser or (asking.major < GRANTORS and found.replication))
     if out_of_reach:
         yield Lack(A_SUPERUSER)
@@ -143,7 +145,7 @@ def _admin_option(asking: _Asking, role: str) -> Lack:
 
 
 def _rights_of(asking: _Asking, role: str) -> Lack:
-    """A superuser's are given to nobody; a role that is not there yet gives none."""
+    """No GRANT is given for a superuser, or for a role that does not exist yet."""
     found = asking.facts.named(role)
     given = found is not None and not found.superuser
     return Lack(f"the rights of {role}", f"GRANT {quote(role)} TO {quote(asking.facts.role)};" if given else "")

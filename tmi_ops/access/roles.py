@@ -1,4 +1,4 @@
-"""How roles differ from the declared ones: existence, attributes, memberships, settings, passwords."""
+"""Differences between the roles and the declared ones: existence, attributes, memberships, settings, passwords."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.postgres.versions import GRANTORS
 from tmi_ops.schema.dialect import quote
 
-# Since 16 a membership belongs to its grantor, who must be named to take it away.
-
 
 def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
-    """What must be created, altered, granted and revoked, passwords apart.
+    """All differences except passwords.
 
     Raises:
-        SettingsError: a declared role is the server's first superuser, which must stay what it is.
+        SettingsError: a declared role is the bootstrap superuser, which cannot be changed.
     """
     for role in declared.roles:
         found = facts.named(role.name)
@@ -45,7 +43,7 @@ def role_findings(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drif
 def _refuse_bootstrap(role: DeclaredRole, found: RoleFacts) -> None:
     if found.bootstrap:
         raise SettingsError(
-            f"{role.name} is the server's first superuser; it cannot be the role that {role.kind.purpose}.",
+            f"{role.name} is the server's bootstrap superuser; it cannot be the role that {role.kind.purpose}.",
             hint=f"set TMI_OPS_ROLE_NAME_{role.kind.upper()} to another name",
         )
 
@@ -99,7 +97,7 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
         yield drift(
             Severity.WARNING,
             role.name,
-            f"is no member of {wanted}",
+            f"is not a member of {wanted}",
             f"GRANT {quote(wanted)} TO {quote(role.name)};",
             touched=Touched(Change.MEMBER, wanted),
         )
@@ -109,7 +107,7 @@ def _memberships(role: DeclaredRole, found: RoleFacts | None, major: int) -> Ite
             yield drift(
                 Severity.CRITICAL,
                 role.name,
-                f"has the rights of {one.role} and must not",
+                f"is a member of {one.role} and must not be",
                 f"REVOKE {quote(one.role)} FROM {quote(role.name)}{granted_by};",
                 touched=Touched(Change.MEMBER, one.role),
             )
@@ -121,20 +119,20 @@ def _settings(role: DeclaredRole, found: RoleFacts | None) -> Iterator[Drift]:
             yield drift(
                 Severity.WARNING,
                 role.name,
-                f"its sessions do not begin with {name} = {value}",
+                f"does not have the setting {name} = {value}",
                 f"ALTER ROLE {quote(role.name)} SET {name} = {value};",
                 touched=Touched(Change.ROLE, role.name),
             )
 
 
 def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Drift]:
-    """Only a member gives things to an owner, and sets what its later tables are born with."""
+    """Only a member of the owner role may give objects to it and change its default privileges."""
     owner = declared.owner.name
     if not facts.superuser and owner not in facts.role_memberships:
         yield drift(
             Severity.NOTICE,
             facts.role,
-            f"is no superuser and must be a member of {owner} to set this up",
+            f"is not a superuser and must be a member of {owner} for this",
             f"GRANT {quote(owner)} TO {quote(facts.role)};",
             touched=Touched(Change.MEMBER, owner),
         )
@@ -143,7 +141,7 @@ def _our_membership(facts: AccessFacts, declared: DeclaredAccess) -> Iterator[Dr
 def password_findings(
     facts: AccessFacts, declared: DeclaredAccess, known: Passwords, reset: frozenset[RoleKind]
 ) -> Iterator[Drift]:
-    """Whose password must be set, and whose a person must see to."""
+    """Passwords to set, and those that are left to a person."""
     for role in declared.roles:
         found = facts.named(role.name)
         why = _why_set(role, found, known, reset)
@@ -155,35 +153,35 @@ def password_findings(
             yield drift(
                 Severity.WARNING,
                 role.name,
-                "its password is kept as md5, which is easily broken and which later versions refuse",
+                "its password is stored as md5, which is easily broken and which later versions refuse",
                 by_hand=[
                     f"set {role.kind.password_variable} to its password, then: tmi-ops roles apply",
-                    f"or a new one for it: tmi-ops roles apply --reset-password {role.kind}",
+                    f"or set a new one: tmi-ops roles apply --reset-password {role.kind}",
                 ],
             )
     if any(role.password is PasswordKind.NOT_VISIBLE for role in facts.roles):
         yield drift(
             Severity.NOTICE,
             "passwords",
-            f"how they are kept only a superuser sees, and {facts.role} is none: md5 would go unnoticed, and those of "
-            "the environment are not compared",
+            f"only a superuser can read how they are stored, and {facts.role} is not one: md5 passwords are not "
+            "found, and those in variables are not compared",
         )
 
 
 def _why_set(role: DeclaredRole, found: RoleFacts | None, known: Passwords, reset: frozenset[RoleKind]) -> str:
     given = known.environment.get(role.kind)
     if role.kind in reset:
-        return "a new password was asked for"
+        return "a new password was requested"
     if found is None or found.password is PasswordKind.NONE:
         return "has no password"
     if found.password is PasswordKind.MD5 and (given or role.kind in known.file):
-        return "its password is kept as md5"
+        return "its password is stored as md5"
     if (
         given
         and found.verifier
         and not is_password_of(found.verifier.get_secret_value(), given.get_secret_value(), role.name)
     ):
-        return f"its password is not that of {role.kind.password_variable}"
+        return f"its password is not that in {role.kind.password_variable}"
     return ""
 
 

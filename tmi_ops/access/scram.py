@@ -1,6 +1,6 @@
-"""Whether a password is the one a server keeps a verifier of.
+"""Checks a password against the verifier that the server stores.
 
-Source: RFC 5802; the form SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey> is that of pg_authid.
+Source: RFC 5802; pg_authid has the form SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _VERIFIER = re.compile(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):.+")
 
 
 def is_password_of(verifier: str, password: str, role: str) -> bool:
-    """True when `verifier` (SCRAM or md5) was made of this password; md5 depends on the role's name, too."""
+    """Whether `verifier` (SCRAM or md5) was made from this password; md5 also depends on the role's name."""
     if match := _VERIFIER.fullmatch(verifier):
         iterations, salt, stored = match.groups()
         return any(
@@ -33,6 +33,6 @@ def _stored_key(password: str, salt: bytes, iterations: int) -> bytes:
 
 
 def _forms(password: str) -> set[str]:
-    """libpq normalises a password (SASLprep, RFC 4013) where it can, and takes it as it is where it cannot."""
+    """libpq normalises a password (SASLprep, RFC 4013) if it can, and otherwise uses it unchanged."""
     mapped = (" " if stringprep.in_table_c12(one) else one for one in password if not stringprep.in_table_b1(one))
     return {password, unicodedata.normalize("NFKC", "".join(mapped))}

@@ -27,7 +27,7 @@ BY_HAND = {
     "sequence": ("GRANT UPDATE ON threats_id_seq TO {app}", "has UPDATE on public.threats_id_seq", "critical"),
     "superuser app": ("ALTER ROLE {app} SUPERUSER CREATEDB", "has SUPERUSER, CREATEDB", "critical"),
     "app replicates": ("ALTER ROLE {app} REPLICATION", "has REPLICATION", "critical"),
-    "member of owner": ("GRANT {owner} TO {app}", "has the rights of ", "critical"),
+    "member of owner": ("GRANT {owner} TO {app}", "is a member of ", "critical"),
     "everybody creates": ("GRANT CREATE ON SCHEMA public TO PUBLIC", "has CREATE on public", "critical"),
     "everybody reads": ("GRANT SELECT ON threats TO PUBLIC", "has SELECT on public.threats", "critical"),
     "app creates": ("GRANT CREATE ON SCHEMA public TO {app}", "has CREATE on public", "critical"),
@@ -40,7 +40,7 @@ BY_HAND = {
     "superuser owns": ("ALTER TYPE severity OWNER TO CURRENT_USER", "not to ", "warning"),
     "backup cannot": ("ALTER ROLE {backup} NOREPLICATION", "lacks REPLICATION", "warning"),
     "cannot log in": ("ALTER ROLE {app} NOLOGIN", "lacks LOGIN", "warning"),
-    "monitor is blind": ("REVOKE pg_monitor FROM {monitor}", "is no member of pg_monitor", "warning"),
+    "monitor is blind": ("REVOKE pg_monitor FROM {monitor}", "is not a member of pg_monitor", "warning"),
     "app cannot read": ("REVOKE SELECT ON threats FROM {app}", "lacks SELECT on public.threats", "warning"),
     "no sequence": ("REVOKE USAGE ON threats_id_seq FROM {app}", "lacks USAGE on public.threats_id_seq", "warning"),
     "no defaults": (
@@ -55,7 +55,7 @@ BY_HAND = {
 # What nobody but a person can put right.
 LEFT_TO_A_PERSON = {
     "expired": ("ALTER ROLE {app} VALID UNTIL '2001-01-01'", "its password has expired"),
-    "md5": ("SET password_encryption = 'md5'; ALTER ROLE {app} PASSWORD 'guessed'", "kept as md5"),
+    "md5": ("SET password_encryption = 'md5'; ALTER ROLE {app} PASSWORD 'guessed'", "stored as md5"),
 }
 
 
@@ -123,7 +123,7 @@ def test_an_owner_that_logs_in_is_not_robbed_of_its_tables_without_a_word(site: 
 def test_a_role_that_may_see_little_says_what_nobody_looked_at(applied: Site) -> None:
     said = {one.subject: one for one in applied.check(applied.as_role(RoleKind.MONITOR))}
     assert "may not read pg_hba_file_rules" in said["pg_hba.conf"].what
-    assert "only a superuser sees" in said["passwords"].what
+    assert "only a superuser can read" in said["passwords"].what
     assert not drifted(tuple(one for one in said.values() if one.subject in ("pg_hba.conf", "passwords")))
 
 
@@ -131,7 +131,7 @@ def test_a_role_that_may_see_little_says_what_nobody_looked_at(applied: Site) ->
 def test_a_plan_that_fails_halfway_changes_nothing_and_keeps_the_password_it_made(site: Site) -> None:
     with connect(site.admin) as reader, reader.transaction():
         run_on(reader, "LOCK TABLE threats IN ACCESS SHARE MODE")
-        with pytest.raises(DatabaseError, match="Somebody uses what this must change") as refused:
+        with pytest.raises(DatabaseError, match="Another session holds a lock") as refused:
             site.apply()
     assert refused.value.transient
     assert site.sql("SELECT FROM pg_roles WHERE rolname = '{app}'") == []
@@ -143,7 +143,7 @@ def test_a_plan_that_fails_halfway_changes_nothing_and_keeps_the_password_it_mad
 
 def test_the_first_superuser_is_refused_as_a_declared_role(site: Site) -> None:
     site.variables[f"{NAME_VARIABLE}OWNER"] = site.admin.user
-    with pytest.raises(SettingsError, match="first superuser"):
+    with pytest.raises(SettingsError, match="bootstrap superuser"):
         site.plan()
 
 
@@ -164,7 +164,7 @@ def test_two_roles_of_one_name_are_refused() -> None:
 
 def test_the_password_of_a_dropped_variable_stays_as_it_is(applied: Site) -> None:
     applied.variables["TMI_OPS_ROLE_PASSWORD_APP"] = "of the environment"
-    saying(applied.check(), "is not that of TMI_OPS_ROLE_PASSWORD_APP")
+    saying(applied.check(), "is not that in TMI_OPS_ROLE_PASSWORD_APP")
     applied.apply()
     reached = applied.as_role(RoleKind.APP)
     assert reached.password == SecretStr("of the environment")

@@ -22,7 +22,7 @@ from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops_tests.access.conftest import Site, run_on
 from tmi_ops_tests.physical import reload_configuration, set_parameter
 
-ANYBODY = "lets anybody on the server's machine be any of the roles, without a password"
+ANYBODY = "lets every account on the server's machine connect as any of the roles without a password"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +77,7 @@ def test_a_role_that_no_line_lets_in_is_named_with_the_line_it_needs(standing: S
 def test_a_line_for_all_databases_does_not_let_the_backup_role_replicate(standing: Site, hba: Path) -> None:
     found = with_lines(hba, standing, "hostssl all all all scram-sha-256")
     assert [one.what for one in found] == [
-        "no line of pg_hba.conf lets it into replication (`all` does not include it)"
+        "no line of pg_hba.conf admits it to replication (`all` does not include it)"
     ]
     assert (
         with_lines(hba, standing, "hostssl all all all scram-sha-256", "hostssl replication all all scram-sha-256")
@@ -105,11 +105,11 @@ def test_lines_that_let_roles_in_too_easily_are_named_by_number(standing: Site, 
     assert {(one.subject, one.severity.value, one.what.split(" from ")[-1]) for one in found} == {
         ("pg_hba.conf line 3", "critical", "10.0.0.0 without any password"),
         ("pg_hba.conf line 4", "warning", "10.0.0.0 without TLS"),
-        ("pg_hba.conf line 5", "warning", "10.0.0.0 with md5 where the password is kept so"),
+        ("pg_hba.conf line 5", "warning", "10.0.0.0 with md5 if the password is stored as md5"),
         (
             "pg_hba.conf line 6",
             "warning",
-            "lets anybody on the server's machine be any of the roles, without a password",
+            "lets every account on the server's machine connect as any of the roles without a password",
         ),
     }
 
@@ -143,7 +143,7 @@ def test_a_connection_without_tls_from_another_machine_is_found_and_one_with_tls
     for sslmode, exposed in (("disable", True), ("require", False)):
         parameters = {**connection_parameters(app), "sslmode": sslmode, "application_name": "tmi-server"}
         with psycopg.connect(**parameters):
-            said = [one for one in standing.check() if "without TLS: rows travel" in one.what]
+            said = [one for one in standing.check() if "without TLS: rows are sent" in one.what]
         assert [(one.subject, one.severity) for one in said] == (
             [(standing.name(RoleKind.APP), Severity.CRITICAL)] if exposed else []
         ), sslmode

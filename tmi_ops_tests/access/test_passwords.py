@@ -72,7 +72,7 @@ def test_generated_passwords_are_in_a_file_of_their_owner_alone_and_are_all_diff
 def test_a_file_that_others_may_read_is_refused(site: Site) -> None:
     site.apply()
     site.file.chmod(0o640)
-    with pytest.raises(SettingsError, match="may be read by others"):
+    with pytest.raises(SettingsError, match="others than its owner can read it"):
         site.plan()
 
 

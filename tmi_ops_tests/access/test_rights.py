@@ -10,6 +10,7 @@ from tmi_ops.access.declared import DeclaredAccess, declared_access
 from tmi_ops.access.facts import AccessFacts, ObjectFacts, ObjectKind, PasswordKind, RoleFacts
 from tmi_ops.access.planning import plan_access
 from tmi_ops.access.rights import A_SUPERUSER, lacking_rights, require_rights
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.rights import Lack
 
@@ -170,10 +171,10 @@ def test_what_is_lacking_is_refused_before_the_first_statement() -> None:
     asked = facts(us=role("admin", "createrole", "replication"), admin_of=frozenset({"pg_monitor"}))
     with pytest.raises(DatabaseError) as refused:
         require_rights(asked, declared, plan_access(asked, declared))
-    assert refused.value.message == "admin may not do this: it lacks ADMIN OPTION on pg_read_all_data."
-    assert refused.value.detail == "Nothing was begun."
+    assert refused.value.code is Code.ROLES_RIGHTS
+    assert refused.value.message == "admin cannot do this: it lacks ADMIN OPTION on pg_read_all_data."
     assert refused.value.hint == (
-        "apply as a superuser, or as the managed server's administrator, or give it the rights: "
+        "connect as a superuser, or as the managed server's administrator, or grant the rights: "
         "GRANT pg_read_all_data TO admin WITH ADMIN OPTION;"
     )
     require_rights(replace(asked, superuser=True), declared, plan_access(asked, declared))

@@ -56,7 +56,7 @@ def test_plan_apply_and_check_agree_and_show_no_password(site: Site, tmi_ops: Co
     assert (planned[0], checked[0], applied[0]) == (1, 1, 0)
     app = site.name(RoleKind.APP)
     assert f"CREATE ROLE {app} LOGIN;" in planned[1]
-    assert f"{app}: the role that is TMI itself: reads and writes rows is missing" in checked[1]
+    assert f"{app}: the role that TMI itself uses to read and write rows is missing" in checked[1]
     assert f"Generated passwords are in {site.file}" in applied[1]
     assert (tmi_ops("plan")[0], tmi_ops("check")[0]) == (0, 0)
     secrets = [FROM_ENVIRONMENT]
