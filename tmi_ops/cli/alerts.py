@@ -75,7 +75,7 @@ def test_channels(severity: str) -> int:
         )
     alerts_view.show_deliveries(out, problems)
     if settings.alerts.heartbeat_url is not None:
-        out.print("The external monitor (TMI_OPS_HEARTBEAT_URL) was not pinged: only a successful backup pings it.")
+        out.print("The external monitor (TMI_OPS_HEARTBEAT_URL) was not pinged: only success pings it.")
     return 1 if any(problems.values()) else 0
 
 
