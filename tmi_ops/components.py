@@ -1,4 +1,4 @@
-"""Dagster components, for the `defs.yaml` of other projects."""
+"""Dagster components, for other Dagster projects to declare in a `defs.yaml`."""
 
 import zlib
 from collections.abc import Mapping
@@ -14,25 +14,25 @@ Value = str | int | float | bool | list[str]
 
 
 class ProtectedDatabase(Component, Resolvable, Model):
-    """One PostgreSQL database and its cluster: backups, WAL, verification, drills, health and guards of its objectives.
+    """A PostgreSQL database and its cluster: backups, WAL, verification, drills, health, and guards of its objectives.
 
-    The names of its assets, jobs, schedules and sensors begin with its name: `shop/backup/logical`,
+    The names of its assets, jobs, schedules and sensors start with its name: `shop/backup/logical`,
     `shop__logical_backup`.
     """
 
-    name: str = Field(description="Name of the environment: first part of its asset keys, and folder in the store.")
+    name: str = Field(description="The environment: the first part of its asset keys, and its folder in the store.")
     settings: Mapping[str, Value] | None = Field(
         default=None,
-        description="Settings by the names of the variables (README). Give a secret as a file (NAME_FILE) or as a "
-        "variable of the process (NAME_ENV). Default: tmi-ops.toml or the process's variables.",
+        description="Settings by the names of the variables (README). Give a secret as a file, NAME_FILE, or as an "
+        "environment variable, NAME_ENV. None: settings are read from tmi-ops.toml or the process.",
     )
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:
-        """Connects to nothing and reads no secret.
+        """Build the definitions. Opens no connection and reads no secret.
 
         Raises:
-            SettingsError: the name or a setting is invalid, or a secret is given in clear text.
+            SettingsError: the name or a setting is unknown, or a secret is in the clear.
         """
         of = self.name if self.settings is None else declare(self.name, self.settings, context.path / "defs.yaml")
-        # The other components are not known here, so the name decides by how much its schedules are shifted.
+        # The other components are unknown, so the minute at which its schedules start is derived from its name.
         return definitions_of([protected(of).at_place(zlib.crc32(self.name.encode()))])

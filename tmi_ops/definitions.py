@@ -1,7 +1,7 @@
-"""The code location.
+"""The definitions of the code location.
 
-With TMI_ENV, it serves that environment alone, with plain names. Without it, and with several environments in
-tmi-ops.toml, it serves all of them, with the environment in each name.
+With TMI_ENV it serves one environment, under plain names. Without TMI_ENV, and with several environments in
+tmi-ops.toml, it serves all of them, each under its own names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["defs", "environment_definitions", "fleet_definitions", "served_defin
 
 
 def served_definitions() -> Definitions:
-    """What the process's variables and tmi-ops.toml say to serve."""
+    """The definitions for the process's variables and tmi-ops.toml."""
     process = process_variables(os.environ)
     fleet = find_fleet(process, Path.cwd())
     if fleet is None or "TMI_ENV" in process or len(fleet.members) == 1:

@@ -1,4 +1,4 @@
-"""The kinds of error, as PostgreSQL has SQLSTATEs: what a program or a search engine goes by. See docs/errors.md."""
+"""The kinds of error, like PostgreSQL's SQLSTATEs, for scripts and search engines. See docs/errors.md."""
 
 from __future__ import annotations
 

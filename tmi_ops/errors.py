@@ -1,4 +1,4 @@
-"""One exception family. Each error says what happened (ERROR), what is safe (DETAIL) and what to do (HINT)."""
+"""The exceptions. Each says what happened (ERROR), what is safe (DETAIL) and what to do (HINT)."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ class IntegrityError(StoreError):
 
 
 class BackupError(OpsError):
-    """A backup did not come to be."""
+    """A backup was not taken."""
 
     default_code = Code.BACKUP
 
 
 class RecoveryError(OpsError):
-    """A restore or its proof did not succeed."""
+    """A restore or its verification failed."""
 
     default_code = Code.RECOVERY
 

@@ -1,4 +1,4 @@
-"""Files and directories that only their owner reads."""
+"""Files and directories that only their owner can read."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-# A log larger than this when its server starts is set aside; one older log is kept.
+# A larger log is renamed when its server starts; one old log is kept.
 LOG_LIMIT_BYTES = 10_000_000
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write `file` whole or not at all, readable by its owner alone from its first byte on."""
+    """Write `file` atomically; from its first byte on only its owner can read it."""
     write_durably(file, text.encode())
 
 
 def write_durably(file: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write `file` so that it is either as it was or whole and on disk, whenever the power goes."""
-    # mkstemp makes the file 0600
+    """Write `file` atomically and durably: after a power failure it is either unchanged or complete."""
+    # mkstemp creates the file with mode 0600
     descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     try:
         with os.fdopen(descriptor, "wb") as output:
@@ -41,22 +41,22 @@ def write_durably(file: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """An `opener` for a file in a directory where somebody else may write: a link that lies there is an error."""
+    """An `opener` for a file in a directory that others may write to: a symbolic link there is an error."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def make_directory(directory: Path, mode: int = 0o700) -> None:
-    """Make `directory` (and its parents) with `mode`, or give an existing one that mode."""
+    """Create `directory` (and its parents) with `mode`, or change the mode of an existing one."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(mode)
 
 
 @contextmanager
 def held_alone(file: Path, refusal: Exception) -> Iterator[None]:
-    """Hold `file`, made where it is absent, as no other process does; the hold ends with the process.
+    """Lock `file` exclusively; it is created if missing. The lock ends with the process.
 
     Raises:
-        Exception: the `refusal`, where somebody holds it.
+        Exception: the `refusal`, if another process holds the lock.
     """
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with file.open("w") as lock:
@@ -69,7 +69,7 @@ def held_alone(file: Path, refusal: Exception) -> Iterator[None]:
 
 @contextmanager
 def open_log(file: Path) -> Iterator[IO[bytes]]:
-    """Open a 0600 log for appending; a long one is set aside first."""
+    """Open a log with mode 0600 for appending; a large one is renamed first."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists() and file.stat().st_size > LOG_LIMIT_BYTES:
         file.replace(file.with_name(f"{file.name}.1"))

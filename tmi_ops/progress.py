@@ -1,4 +1,4 @@
-"""How domain code reports progress upward: the CLI draws bars, Dagster logs, tests listen."""
+"""Progress reports of domain code: the CLI draws bars, Dagster logs them, tests record them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ Unit = Literal["bytes", "tables", "steps", "objects", "rows", "keys"]
 
 
 class Phase(Protocol):
-    """A stretch of work with a known or unknown total. Safe to advance from any thread."""
+    """A piece of work with a known or unknown total. Thread-safe."""
 
     def advance(self, amount: float) -> None:
-        """Say that `amount` more units are done."""
+        """Report that `amount` more units are done."""
         ...
 
 
 class Report(Protocol):
-    """The one callback between domain code and whoever shows it. Phases may run side by side."""
+    """Receives progress. Phases may run concurrently."""
 
     def phase(self, name: str, *, total: float | None = None, unit: Unit = "bytes") -> AbstractContextManager[Phase]:
-        """Open a phase; it ends with the context, also on an error."""
+        """Start a phase; it ends with the context, also on an error."""
         ...
 
     def note(self, message: str) -> None:
-        """Say one line worth reading in a log."""
+        """Report a line for the log."""
         ...
 
 
@@ -35,7 +35,7 @@ class _SilentPhase:
 
 
 class SilentReport:
-    """Reports to nobody."""
+    """Discards reports."""
 
     @contextmanager
     def phase(self, name: str, *, total: float | None = None, unit: Unit = "bytes") -> Iterator[Phase]:

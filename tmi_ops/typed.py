@@ -1,6 +1,6 @@
-"""Commands in texts. Whoever writes one writes `tmi-ops status`; where texts leave for people, it is told whose it is.
+"""Adds the environment to commands in texts: code writes `tmi-ops status`, people see `tmi-ops -e NAME status`.
 
-`tmi-ops` is the command, tmi_ops the product: a text that says the one and means the other is changed wrongly.
+`tmi-ops` is the command, tmi_ops the product; a text that uses the wrong one would be changed wrongly.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Before what names a command; neither a path that ends so nor what chooses an environment already.
+# Followed by a command; not the end of a path, and not one that has an environment already.
 _COMMAND = re.compile(r"(?<![\w./-])tmi-ops(?= [a-z])")
 
 
 def ends_of_commands(text: str) -> list[int]:
-    """The offsets at which `-e NAME` is to stand: right behind each `tmi-ops` that a command follows."""
+    """The offsets for `-e NAME`: after each `tmi-ops` that a command follows."""
     return [found.end() for found in _COMMAND.finditer(text)]
 
 
 def inserted(name: str) -> str:
-    """What chooses an environment on the command line."""
+    """The option that chooses an environment."""
     return f" -e {name}"
 
 
 def with_environment(text: str, name: str | None) -> str:
-    """The text with `-e NAME` in each command that lacks it; None: commands work without."""
+    """The text with `-e NAME` in each command that lacks it; None: unchanged."""
     return _COMMAND.sub(f"tmi-ops{inserted(name)}", text) if name else text
 
 
 def texts_with_environment(value: Any, name: str | None) -> Any:
-    """The same in every text of nested dicts, lists and tuples, as they are made for JSON."""
+    """The same for every text in nested dicts, lists and tuples, for JSON."""
     return mapped_texts(value, lambda text: with_environment(text, name))
 
 
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """What nested dicts, lists and tuples hold, each text changed; keys stay."""
+    """Nested dicts, lists and tuples with each text changed, but not the keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Sizes, stretches of time and foreign text as a person reads them, the same on every screen, page and log."""
+"""Formats sizes, durations and foreign text, the same on every screen, page and log."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ _SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86400
-# Hours until here, then days: an objective of 24 h is called what it is.
+# From here on days instead of hours, so that an objective of 24 h is shown as 24 h.
 _DAYS_FROM_S = 2 * _DAY_S
-# Controls but line break and tab, and what reorders or hides text: a terminal obeys them, a person does not see them.
+# Control characters except line break and tab, and characters that reorder or hide text.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-# What makes links, images and tags of Markdown.
+# What makes links, images and tags in Markdown.
 _MARKDOWN_ACTIVE = re.compile(r"([\\\[\]<>!])")
 
 
 def printable(text: str) -> str:
-    """Text of the database or the store in which nothing commands a terminal: ESC becomes `\\x1b`.
+    """Escape control characters in text from a database or a store: ESC becomes `\\x1b`.
 
-    The one way on which such text reaches people; the command's streams, pages and Dagster's metadata go through it.
+    All such text goes through this: in the command's output, pages and Dagster's metadata.
     """
     return _UNPRINTABLE.sub(lambda match: _escaped(ord(match[0])), text)
 
 
 def markdown_words(text: str) -> str:
-    """Such text inside Markdown: on one line, and no link, image or tag comes of it."""
+    """Escape such text for Markdown: on one line, without links, images or tags."""
     return _MARKDOWN_ACTIVE.sub(r"\\\1", printable(text).replace("\n", " "))
 
 
@@ -50,7 +50,7 @@ def size_words(size: float) -> str:
 
 
 def time_words(seconds: float) -> str:
-    """3725 -> '1 h 2 min'; 14400 -> '4 h': the finer unit only where it says something."""
+    """3725 -> '1 h 2 min'; 14400 -> '4 h'."""
     if round(seconds, 1) < _MINUTE_S:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     seconds = round(seconds)
