@@ -163,6 +163,12 @@ class Code(Enum):
     CACHE_REPLICA = 4230, "The Redis server is a replica and takes no writes.", "Set REDIS_HOST to the primary."
     CACHE_CLUSTER = 4240, "The Redis server is one node of a cluster.", "Run the command on each primary in turn."
 
+    # 43: schema
+    MIGRATION_RUNNING = 4310, "Another migration of this database is running.", "Wait until it is done, or end it."
+    MIGRATION_BLOCKED = 4320, "A step of a migration could not get its lock.", "End the transaction that blocks it."
+    MIGRATION_RIGHTS = 4330, "The role lacks a privilege that a migration needs.", "Run it as the tables' owner."
+    MIGRATION_FAILED = 4340, "A step of a migration failed.", "Fix the cause, then run `tmi-ops migrate` again."
+
     # 50: Dagster
     READING_SLOW = 5010, "Recoverability could not be read within the time of a tick.", "Follow the HINT."
     WRONG_CONFIRMATION = (

@@ -1,4 +1,4 @@
-"""What a migration leaves to a person: rows in the way, and differences that adding alone cannot mend."""
+"""What a migration leaves to a person: rows that violate a constraint, and differences that adding cannot fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tmi_ops.schema.state import SchemaState
 from tmi_ops.schema.structure import CheckMatch, ForeignKeyMatch
 
 _RERUN = "then run `tmi-ops migrate` again"
-_ADDITIVE = "It is left as it is: a migration only adds."
+_ADDITIVE = "It is not changed: a migration only adds."
 
 
 def find_blocked(state: SchemaState, metadata: MetaData) -> tuple[Blocked, ...]:
@@ -25,7 +25,7 @@ def find_blocked(state: SchemaState, metadata: MetaData) -> tuple[Blocked, ...]:
 
 
 def keyless_tables(state: SchemaState) -> frozenset[str]:
-    """Tables whose primary key is missing or another and cannot be added now, so that nothing can refer to them."""
+    """Tables whose primary key is missing or wrong and cannot be added now, so no foreign key can reference them."""
     return frozenset(
         key.table
         for key in state.structure.wrong_primary_keys
@@ -38,18 +38,19 @@ def keyless_tables(state: SchemaState) -> frozenset[str]:
 
 def _conflict(state: SchemaState, conflict: Conflict) -> Blocked:
     reasons = {
-        "value": f"{conflict.describe()} hold a value the CHECK refuses, so it stays NOT VALID: new rows are "
-        "checked; these stay and can be read, but changing one fails until its value is corrected.",
-        "reference": f"{conflict.describe()} refer to a row that is not there, so the foreign key stays NOT VALID: "
-        "new rows are checked; these stay and can be read.",
-        "null": f"{conflict.describe()} hold NULL, so the column cannot be made NOT NULL.",
-        "duplicate": f"{conflict.describe()} share their values, so the unique index cannot be built.",
+        "value": f"{conflict.describe()} {conflict.verb('violate')} the CHECK, so it stays NOT VALID: new rows are "
+        "checked; existing rows stay and can be read, but updating one that violates it fails until it is corrected.",
+        "reference": f"{conflict.describe()} {conflict.verb('reference')} a row that does not exist, so the foreign "
+        "key stays NOT VALID: new rows are checked; existing rows stay and can be read.",
+        "null": f"{conflict.describe()} {conflict.verb('contain')} NULL, so the column cannot be made NOT NULL.",
+        "duplicate": f"{conflict.describe()} {conflict.verb('have')} duplicate values, so the unique index cannot be "
+        "built.",
     }
     remedies = {
         "value": f"correct these rows, {_RERUN}: it validates the constraint",
         "reference": f"correct or delete these rows, {_RERUN}: it validates the constraint",
-        "null": f"fill the column in these rows, {_RERUN}",
-        "duplicate": f"make these rows differ or merge them, {_RERUN}",
+        "null": f"set the column in these rows, {_RERUN}",
+        "duplicate": f"change or merge these rows, {_RERUN}",
     }
     return Blocked(
         conflict.table,
@@ -68,8 +69,8 @@ def _columns_to_fill(state: SchemaState, metadata: MetaData) -> Iterator[Blocked
             yield Blocked(
                 table,
                 name,
-                "The table has rows and the column no default, so it is added without NOT NULL.",
-                f"fill the column in every row, {_RERUN}: it adds NOT NULL",
+                "The table has rows and the column has no default, so the column is added without NOT NULL.",
+                f"set the column in every row, {_RERUN}: it adds NOT NULL",
             )
 
 
@@ -78,16 +79,16 @@ def _column_differences(state: SchemaState) -> Iterator[Blocked]:
         yield Blocked(
             kind.table,
             kind.column,
-            f"The column is {kind.live}, the model says {kind.model}. {_ADDITIVE}",
+            f"The type is {kind.live}; the model has {kind.model}. {_ADDITIVE}",
             f"ALTER TABLE {kind.table} ALTER COLUMN {kind.column} TYPE {kind.model}"
-            + ("" if kind.width == "narrower" else "; first see what it would cut off or rewrite"),
+            + ("" if kind.width == "narrower" else "; first check what it would truncate or rewrite"),
         )
     for nullability in state.columns.nullability:
         if not nullability.live_nullable:
             yield Blocked(
                 nullability.table,
                 nullability.column,
-                f"The column is NOT NULL, the model allows NULL. {_ADDITIVE}",
+                f"The column is NOT NULL; the model allows NULL. {_ADDITIVE}",
                 f"ALTER TABLE {nullability.table} ALTER COLUMN {nullability.column} DROP NOT NULL",
             )
     for default in state.columns.defaults:
@@ -95,7 +96,7 @@ def _column_differences(state: SchemaState) -> Iterator[Blocked]:
             yield Blocked(
                 default.table,
                 default.column,
-                f"The default is {default.live}, the model says {default.model}. {_ADDITIVE}",
+                f"The default is {default.live}; the model has {default.model}. {_ADDITIVE}",
                 f"ALTER TABLE {default.table} ALTER COLUMN {default.column} SET DEFAULT {default.model}",
             )
 
@@ -106,16 +107,16 @@ def _structure(state: SchemaState) -> Iterator[Blocked]:
             yield Blocked(
                 key.table,
                 key.live.name,
-                f"The primary key is ({', '.join(key.live.columns)}), the model says ({', '.join(key.columns)}). "
+                f"The primary key is ({', '.join(key.live.columns)}); the model has ({', '.join(key.columns)}). "
                 f"{_ADDITIVE}",
-                "decide which is right, and change the key in a maintenance window",
+                "decide which one is right, and change the key in a maintenance window",
             )
         elif state.columns.lacks(key.table, key.columns) and key.table in state.filled_tables:
             yield Blocked(
                 key.table,
                 f"{key.table}_pkey",
-                "The table has rows, and the columns of its primary key are only being added.",
-                f"fill them with unique values, {_RERUN}: it adds the key",
+                "The table has rows, and this migration only adds the columns of its primary key.",
+                f"set them to unique values, {_RERUN}: it adds the key",
             )
     for index in state.structure.indexes:
         if index.state == "name taken":
@@ -127,7 +128,10 @@ def _structure(state: SchemaState) -> Iterator[Blocked]:
             )
         elif index.state == "being built":
             yield Blocked(
-                index.table, index.name, "Somebody is building this index now.", "wait until it is built and look again"
+                index.table,
+                index.name,
+                "This index is being built now.",
+                f"wait until it is built, {_RERUN}",
             )
     matches: tuple[CheckMatch | ForeignKeyMatch, ...] = (*state.structure.foreign_keys, *state.structure.checks)
     keyless = keyless_tables(state)
@@ -137,15 +141,15 @@ def _structure(state: SchemaState) -> Iterator[Blocked]:
             yield Blocked(
                 match.table,
                 match.name,
-                f"The database has another constraint for this: {live}. {_ADDITIVE}",
+                f"The database has a different constraint: {live}. {_ADDITIVE}",
                 f"ALTER TABLE {match.table} DROP CONSTRAINT {match.live.name if match.live else ''}, {_RERUN}",
             )
         elif match.state == "missing" and isinstance(match, ForeignKeyMatch) and match.referenced in keyless:
             yield Blocked(
                 match.table,
                 match.name,
-                f"It cannot be added while {match.referenced} lacks its primary key.",
-                f"mend the primary key of {match.referenced}, {_RERUN}",
+                f"It cannot be added as long as {match.referenced} lacks its primary key.",
+                f"add the primary key of {match.referenced}, {_RERUN}",
             )
         elif match.state == "name taken":
             yield Blocked(

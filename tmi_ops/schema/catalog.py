@@ -1,6 +1,6 @@
-"""What the live database holds, read from PostgreSQL's catalogs into frozen facts. PostgreSQL 12 to 18.
+"""The objects of the live database, read from PostgreSQL's catalogs into frozen facts. PostgreSQL 12 to 18.
 
-Objects that belong to an extension are left out: they are the extension's business.
+Objects that belong to an extension are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ConstraintKind = Literal["check", "foreign key"]
 
 @dataclass(frozen=True)
 class LiveTable:
-    """An ordinary or partitioned table. `estimated_rows` is None where the table was never analysed."""
+    """An ordinary or partitioned table. `estimated_rows`: None if the table was never analyzed."""
 
     name: str
     readable: bool
@@ -28,7 +28,7 @@ class LiveTable:
 
 @dataclass(frozen=True)
 class LiveIndex:
-    """An index. `plain`: a btree over columns, in default order, of all rows, with nothing included."""
+    """An index. `plain`: a btree on columns, in default order, of all rows, without INCLUDE."""
 
     table: str
     name: str
@@ -60,7 +60,7 @@ class LiveConstraint:
 
 @dataclass(frozen=True)
 class LiveObject:
-    """Something that is not a table: a sequence, a view or a trigger."""
+    """A sequence, a view or a trigger."""
 
     kind: Literal["sequence", "view", "trigger"]
     name: str
@@ -70,10 +70,10 @@ class LiveObject:
 
 @dataclass(frozen=True)
 class LiveSchema:
-    """The schema that was looked at. `database_size` in bytes.
+    """The live schema. `database_size` in bytes.
 
-    `applications_schema`: the one that unqualified names mean in a session of this role that sets nothing itself, as
-    TMI's do; None where that is none.
+    `applications_schema`: the schema of unqualified names in a session of this role that sets no search_path, as TMI's
+    sessions do; None if there is none.
     """
 
     server_version: str
@@ -97,12 +97,12 @@ def read_catalog(connection: Connection) -> LiveSchema:
     """Read the connection's current schema.
 
     Raises:
-        DatabaseError: the role sees no schema at all.
+        DatabaseError: the role may use no schema.
     """
     version, database, size, schema = connection.execute(text(_SERVER)).one()
     if schema is None:
         raise DatabaseError(
-            f"The role sees no schema in {database}: search_path names none that exists or may be used.",
+            f"The role may use no schema of its search_path in {database}.",
             hint="GRANT USAGE ON SCHEMA public TO the role, or correct its search_path",
         )
     within = {"schema": schema}
@@ -121,7 +121,7 @@ def read_catalog(connection: Connection) -> LiveSchema:
 
 
 def _applications_schema(connection: Connection) -> str | None:
-    """What the search_path of the role, the database or the server names first, `"$user"` included."""
+    """The first schema of the search_path set for the role, the database or the server, including `"$user"`."""
     ours, theirs = connection.execute(
         text("SELECT setting, reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'")
     ).one()

@@ -1,7 +1,7 @@
-"""How the columns of the live tables differ from the models: Alembic's comparison, as frozen facts.
+"""Compares the columns of the live tables with the models, using Alembic; the result is frozen facts.
 
-Alembic answers for tables and columns. Indexes and constraints are compared by structure in `structure.py`,
-because Alembic matches indexes by name and does not see whether an index or a constraint is valid.
+Alembic compares tables and columns. `structure.py` compares indexes and constraints by structure, because Alembic
+matches indexes by name and ignores whether an index or a constraint is valid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tmi_ops.schema.dialect import DIALECT
 
 Width = Literal["narrower", "wider", "other"]
 
-# The comparators we ask of Alembic; comments are no part of the models, constraints are compared elsewhere.
+# The models have no comments, and constraints are compared elsewhere.
 _COMPARATORS = [
     "alembic.autogenerate.*",
     "~alembic.autogenerate.comments",
@@ -31,7 +31,7 @@ _COMPARATORS = [
 
 @dataclass(frozen=True)
 class TypeDifference:
-    """`width` says how the live type stands to the model's."""
+    """`width`: the live type compared with the model's."""
 
     table: str
     column: str
@@ -49,7 +49,7 @@ class NullabilityDifference:
 
 @dataclass(frozen=True)
 class DefaultDifference:
-    """Defaults as SQL; None where there is none."""
+    """Defaults as SQL; None if there is none."""
 
     table: str
     column: str
@@ -63,7 +63,7 @@ class DefaultDifference:
 
 @dataclass(frozen=True)
 class ExtraColumn:
-    """A column no model has. `required`: NOT NULL without a default, so rows written without it are refused."""
+    """A column that no model has. `required`: NOT NULL without a default, so rows written without it are refused."""
 
     table: str
     column: str
@@ -72,7 +72,7 @@ class ExtraColumn:
 
 @dataclass(frozen=True)
 class ColumnComparison:
-    """What Alembic found. Pairs are (table, column)."""
+    """The differences that Alembic found. Pairs are (table, column)."""
 
     missing_tables: tuple[str, ...] = ()
     missing_columns: tuple[tuple[str, str], ...] = ()
@@ -82,12 +82,12 @@ class ColumnComparison:
     defaults: tuple[DefaultDifference, ...] = ()
 
     def lacks(self, table: str, columns: Collection[str]) -> bool:
-        """Whether one of the columns is missing, be it with its whole table."""
+        """Whether one of the columns, or the table, is missing."""
         return table in self.missing_tables or any((table, column) in self.missing_columns for column in columns)
 
 
 def compare_columns(connection: Connection, metadata: MetaData) -> ColumnComparison:
-    """Compare the live tables that the models know; other tables are not looked at."""
+    """Compare the live tables that the models have; other tables are ignored."""
     context = MigrationContext.configure(
         connection,
         opts={
@@ -97,10 +97,10 @@ def compare_columns(connection: Connection, metadata: MetaData) -> ColumnCompari
             "autogenerate_plugins": _COMPARATORS,
         },
     )
-    # Alembic offers a callable of its own for this, but gives it identity columns too, and fails on them.
+    # Alembic has a callable for this, but also passes identity columns to it, and fails on them.
     context.impl.compare_server_default = _default_differs  # type: ignore[method-assign]
     with warnings.catch_warnings():
-        # A column of an extension's type is extra to us; its type's name does not matter.
+        # A column with an extension's type is an extra column; its type does not matter.
         warnings.simplefilter("ignore", SAWarning)
         return _collect(compare_metadata(context, metadata))
 
@@ -143,7 +143,7 @@ def column_default_sql(column: Column[Any]) -> str | None:
 
 
 def plain_default(default: str) -> str:
-    """A default without the casts and brackets PostgreSQL adds: "'STRIDE'::character varying" -> "'STRIDE'"."""
+    """A default without the casts and parentheses PostgreSQL adds: "'STRIDE'::character varying" -> "'STRIDE'"."""
     bare = re.sub(r"::[a-z ]+(\(\d+(,\s*\d+)?\))?(\[\])?", "", default.strip())
     while bare.startswith("(") and bare.endswith(")"):
         bare = bare[1:-1].strip()
@@ -153,7 +153,7 @@ def plain_default(default: str) -> str:
 
 
 def _default_differs(_live_column: object, column: Column[Any], _model: object, live: str | None) -> bool:
-    """Compare the texts. Alembic would ask the server to evaluate the live default, and so advance a sequence."""
+    """Compare the texts. Alembic would evaluate the live default on the server, and so advance a sequence."""
     wanted = column_default_sql(column)
     if live is None or wanted is None:
         return live != wanted
@@ -161,7 +161,7 @@ def _default_differs(_live_column: object, column: Column[Any], _model: object, 
 
 
 def _is_required(live: Column[Any]) -> bool:
-    # Alembic takes a serial column's default away and leaves SQLAlchemy's autoincrement.
+    # For a serial column, Alembic removes the default and sets SQLAlchemy's autoincrement.
     filled = live.server_default is not None or live.identity is not None or live.autoincrement is True
     return not live.nullable and not filled
 

@@ -1,4 +1,4 @@
-"""Rows that stand in the way of what the models demand: how many, and which to look at first."""
+"""Rows that violate what the models require: how many, with examples."""
 
 from __future__ import annotations
 
@@ -39,6 +39,12 @@ class Conflict:
         noun = "row" if self.rows == 1 else "rows"
         return f"{self.rows:,} {noun} (such as {', '.join(self.examples)})"
 
+    def verb(self, plural: str) -> str:
+        """The verb that follows `describe`, in the right number: `violate` or `violates`."""
+        if self.rows != 1:
+            return plural
+        return "has" if plural == "have" else f"{plural}s"
+
 
 @dataclass(frozen=True)
 class _Question:
@@ -50,16 +56,16 @@ class _Question:
 
     @property
     def tables(self) -> set[str]:
-        """What must be read to answer it."""
+        """The tables it reads."""
         return {self.table} | ({self.referenced} if self.referenced else set())
 
 
 def read_conflicts(
     connection: Connection, live: LiveSchema, columns: ColumnComparison, structure: Structure, metadata: MetaData
 ) -> tuple[Conflict, ...]:
-    """Count the rows that violate what is missing or not yet validated. Each question reads its table once.
+    """Count the rows that violate constraints that are missing or not validated. Each query reads its table once.
 
-    Nobody else's operators and functions run by it (`only_pg_catalog`).
+    No operators or functions of others run (`only_pg_catalog`).
     """
     with only_pg_catalog(connection):
         return _read_conflicts(connection, live, columns, structure, metadata)
@@ -144,7 +150,7 @@ def _ask(connection: Connection, schema: str, question: _Question, keys: tuple[s
 def _duplicates(
     connection: Connection, schema: str, table: str, name: str, columns: tuple[str, ...], keys: tuple[str, ...]
 ) -> Iterator[Conflict]:
-    """Examples are the keys of two rows that share their values: the values themselves may be secret (tokens)."""
+    """Examples are the keys of two rows with the same values: the values themselves may be secret (tokens)."""
     listed = ", ".join(quote(column) for column in columns)
     present = " AND ".join(f"{quote(column)} IS NOT NULL" for column in columns)
     key = " || '/' || ".join(text_of(quote(column)) for column in keys) or "ctid::text"

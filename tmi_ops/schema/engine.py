@@ -1,4 +1,4 @@
-"""SQLAlchemy over the project's own connections, for Alembic's comparison and for reading facts."""
+"""SQLAlchemy on the project's own connections, for Alembic's comparison and for reading facts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tmi_ops.settings import PostgresSettings
 
 
 def engine(postgres: PostgresSettings) -> Engine:
-    """An engine without a pool: every connection is opened when asked for and closed when given back.
+    """An engine without a pool: each connection is opened when it is requested and closed when it is released.
 
-    Connecting raises `DatabaseError` when the server cannot be reached or refuses us.
+    Connecting raises `DatabaseError` if the server cannot be reached or refuses the connection.
     """
 
     def open_connection() -> psycopg.Connection[tuple[object, ...]]:
@@ -32,10 +32,10 @@ def engine(postgres: PostgresSettings) -> Engine:
 
 @contextmanager
 def snapshot(postgres: PostgresSettings) -> Iterator[Connection]:
-    """A read-only connection whose every query sees the database at the same moment.
+    """A read-only connection whose queries all see the same snapshot.
 
     Raises:
-        DatabaseError: the server could not be reached, refused us, or refused a query of the block.
+        DatabaseError: the server could not be reached, refused the connection, or refused a query of the block.
     """
     try:
         with engine(postgres).connect() as connection:
@@ -47,10 +47,10 @@ def snapshot(postgres: PostgresSettings) -> Iterator[Connection]:
 
 @contextmanager
 def only_pg_catalog(connection: Connection) -> Iterator[None]:
-    """Find operators and functions in pg_catalog alone for the length of a `with` block within a transaction.
+    """Resolve operators and functions in pg_catalog only, for a `with` block within a transaction.
 
-    Anybody who may create in a schema of the search_path can define an operator that fits two columns better than
-    PostgreSQL's own, and it would run with our rights. Tables must be named with their schema meanwhile.
+    Anybody who may create objects in a schema of the search_path can define an operator that matches two columns better
+    than PostgreSQL's own, and it would run with our privileges. Within the block, table names must be qualified.
     """
     before = connection.execute(text("SELECT pg_catalog.current_setting('search_path')")).scalar_one()
     set_path = text("SELECT pg_catalog.set_config('search_path', :path, true)")
@@ -63,9 +63,9 @@ def _refused_query(error: DBAPIError, postgres: PostgresSettings) -> DatabaseErr
     said = first_line(error.orig or error)
     if isinstance(error.orig, psycopg.errors.OutOfMemory):
         return DatabaseError(
-            f"{postgres.describe()} had no room to answer: {said}.", hint=NO_ROOM_FOR_LOCKS, transient=True
+            f"{postgres.describe()} ran out of shared memory: {said}.", hint=NO_ROOM_FOR_LOCKS, transient=True
         )
     return DatabaseError(
-        f"PostgreSQL would not answer about {postgres.describe()}: {said}.",
-        hint=f"connect as the owner of the tables, or let {postgres.user} read them",
+        f"PostgreSQL refused a query on {postgres.describe()}: {said}.",
+        hint=f"connect as the owner of the tables, or grant {postgres.user} SELECT on them",
     )

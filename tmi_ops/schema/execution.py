@@ -1,4 +1,4 @@
-"""Taking the steps of a plan: brief waits for locks with retries, and no leftover of a step that failed."""
+"""Runs the steps of a plan: with short lock waits and retries, and without leftovers of a failed step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import psycopg
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.progress import Report
 from tmi_ops.schema.dialect import quote
@@ -24,10 +25,10 @@ from tmi_ops.schema.operations import (
 )
 from tmi_ops.schema.rendering import Batch, Step, render
 
-# A wait that holds nobody up is long already; one more covers a deadlock.
+# These waits block nobody and are long already; one more attempt covers a deadlock.
 HARMLESS_ATTEMPTS = 2
 _WORTH_RETRYING = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
-# Rows that came while the migration ran; the constraint or column stays as it was and is reported with counts.
+# Rows written while the migration ran; the constraint or column stays as it was and is reported with counts.
 _ROWS_IN_THE_WAY = {
     ValidateConstraint: (psycopg.errors.CheckViolation, psycopg.errors.ForeignKeyViolation),
     RequireValue: (psycopg.errors.CheckViolation,),
@@ -38,16 +39,16 @@ _RERUN = "then run `tmi-ops migrate` again: it continues where this one stopped"
 
 
 def execute(session: Session, plan: MigrationPlan, report: Report, patience: Patience) -> tuple[Operation, ...]:
-    """Take every step in order, each committed on its own.
+    """Run every step in order, each committed by itself.
 
     Args:
         session: an autocommit connection to the database the plan is for.
 
     Returns:
-        The steps that were taken. Steps that rows stand in the way of are left out and told to `report`.
+        The steps that were done. Steps that existing rows violate are skipped, with a note to `report`.
 
     Raises:
-        DatabaseError: a step failed; the steps before it stay, the failed one left nothing behind.
+        DatabaseError: a step failed; the steps before it remain done, and the failed one leaves nothing behind.
     """
     done: list[Operation] = []
     if plan.empty:
@@ -62,7 +63,7 @@ def execute(session: Session, plan: MigrationPlan, report: Report, patience: Pat
                     _run(session, batch, operation, report, patience)
             except _ROWS_IN_THE_WAY.get(type(operation), ()) as error:
                 _clear_away(session, operation)
-                report.note(f"Rows stand in the way: {step.summary} was left out ({_first_line(error)}).")
+                report.note(f"Skipped, because existing rows violate it: {step.summary} ({_first_line(error)}).")
             except psycopg.Error as error:
                 raise _failed(session, error, step, operation, len(done), len(plan.operations)) from error
             else:
@@ -82,7 +83,7 @@ def _run(session: Session, batch: Batch, operation: Operation, report: Report, p
                 raise
             pause = patience.pause(attempt)
             report.note(
-                f"{render(operation).summary}: {_first_line(error)}; in the way: "
+                f"{render(operation).summary}: {_first_line(error)}; blocked by "
                 f"{holders(session, tables_of(operation), any_transaction=batch.alone)}; "
                 f"attempt {attempt + 1} of {attempts} in {pause:.1f} s."
             )
@@ -96,7 +97,7 @@ def _run_once(session: Session, batch: Batch, patience: Patience) -> None:
     seconds = patience.harmless_lock_timeout_s if batch.harmless else patience.lock_timeout_s
     session.execute("SELECT set_config('lock_timeout', %s, false)", (f"{seconds * 1000:.0f}ms",))
     if batch.alone:
-        _drop_invalid(session, batch.builds_index)  # an earlier attempt may not have got so far as to clear up
+        _drop_invalid(session, batch.builds_index)  # an earlier attempt may not have cleaned up
         session.execute(batch.statements[0].encode())
         return
     with session.transaction():
@@ -106,11 +107,11 @@ def _run_once(session: Session, batch: Batch, patience: Patience) -> None:
 
 @contextlib.contextmanager
 def _no_leftover(session: Session, batch: Batch) -> Iterator[None]:
-    """Drop the invalid index that a failed or interrupted CREATE INDEX CONCURRENTLY leaves behind."""
+    """Drop the invalid index left by a failed or interrupted CREATE INDEX CONCURRENTLY."""
     try:
         yield
     except BaseException:
-        # The reason of the failure matters more than the clearing up; the next run clears up too.
+        # The cause of the failure matters more than the cleanup, which the next run does, too.
         with contextlib.suppress(psycopg.Error):
             _drop_invalid(session, batch.builds_index)
         raise
@@ -129,14 +130,14 @@ def _is_invalid(session: Session, index: str) -> bool:
 
 
 def _clear_away(session: Session, operation: Operation) -> None:
-    """The proof of a NOT NULL that could not be made must not go on refusing rows."""
+    """Drop the CHECK of a NOT NULL that could not be set, so that it does not refuse rows."""
     if isinstance(operation, RequireValue):
-        proof = quote(f"tmi_ops_not_null_{operation.column}")
-        session.execute(f"ALTER TABLE {quote(operation.table)} DROP CONSTRAINT IF EXISTS {proof}".encode())
+        check = quote(f"tmi_ops_not_null_{operation.column}")
+        session.execute(f"ALTER TABLE {quote(operation.table)} DROP CONSTRAINT IF EXISTS {check}".encode())
 
 
 def tables_of(operation: Operation) -> tuple[str, ...]:
-    """The existing tables whose locks an operation takes."""
+    """The existing tables that an operation locks."""
     if isinstance(operation, CreateDatabase):
         return ()
     if isinstance(operation, CreateTable):
@@ -146,42 +147,47 @@ def tables_of(operation: Operation) -> tuple[str, ...]:
 
 
 def _what_is_left(session: Session, step: Step) -> str:
-    """Clearing up waits for the same transactions as the build did, so it may not have been possible."""
+    """The cleanup waits for the same transactions as the build did, so it may have failed."""
     built = next((batch.builds_index for batch in step.batches if batch.builds_index), None)
     if built and _is_invalid(session, built):
-        return f"the unfinished index {built} is left, no query uses it and the next run replaces it"
-    return "the failed step left nothing half made"
+        return f"the unfinished index {built} remains: no query uses it, and the next run replaces it"
+    return "the failed step left nothing behind"
 
 
 def _failed(
     session: Session, error: psycopg.Error, step: Step, operation: Operation, done: int, total: int
 ) -> DatabaseError:
-    kept = f"{done} of {total} steps are done and stay; {_what_is_left(session, step)}."
+    kept = f"{done} of {total} steps remain done; {_what_is_left(session, step)}."
     number = f"Step {done + 1} of {total}"
     if isinstance(error, _WORTH_RETRYING):
         blockers = holders(session, tables_of(operation), any_transaction=not tables_of(operation))
         return DatabaseError(
-            f"{number} ({step.summary}) could not get its lock: {blockers} is in the way.",
+            f"{number} ({step.summary}) could not get its lock; blocked by {blockers}.",
             detail=kept,
             hint=f"wait for that transaction or end it with SELECT pg_terminate_backend(<pid>), {_RERUN}",
+            code=Code.MIGRATION_BLOCKED,
             transient=True,
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return DatabaseError(
             f"{number} ({step.summary}) is not allowed: {_first_line(error)}.",
             detail=kept,
-            hint="set POSTGRES_USER to the owner of the tables (or a superuser), or let an administrator run "
+            hint="set POSTGRES_USER to the owner of the tables (or a superuser), or have an administrator run "
             f"`GRANT CREATE, USAGE ON SCHEMA public TO {session.info.user}`, {_RERUN}",
+            code=Code.MIGRATION_RIGHTS,
         )
     if session.broken or session.closed:
         return DatabaseError(
             f"The connection was lost during step {done + 1} of {total} ({step.summary}): {_first_line(error)}.",
-            detail=f"{done} of {total} steps are done and stay; the server ends or undoes the step that ran.",
-            hint="check that the server runs, then run `tmi-ops migrate` again: it clears up and continues",
+            detail=f"{done} of {total} steps remain done; the server completes or rolls back the running step.",
+            hint="check that the server is running, then run `tmi-ops migrate` again: it cleans up and continues",
             transient=True,
         )
     return DatabaseError(
-        f"{number} ({step.summary}) failed: {_first_line(error)}.", detail=kept, hint=f"mend the cause, {_RERUN}"
+        f"{number} ({step.summary}) failed: {_first_line(error)}.",
+        detail=kept,
+        hint=f"fix the cause, {_RERUN}",
+        code=Code.MIGRATION_FAILED,
     )
 
 

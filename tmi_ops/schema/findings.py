@@ -1,7 +1,7 @@
-"""What a comparison means: findings, each at the guide's level and under one rule (guide: Schema Validation).
+"""Turns the comparison into findings, each with the guide's level and one rule (guide: Schema Validation).
 
-ERROR: TMI fails or data is not what it is declared to be. WARN: something is not enforced, slower than it should be,
-or more than the models know. INFO: summaries and other names. DEBUG: what matches.
+ERROR: TMI fails, or data violates its declaration. WARN: something is not enforced, slower than it should be, or not in
+the models. INFO: summaries and different names. DEBUG: what matches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tmi_ops.schema.rules import LEVELS, Level, Rule
 from tmi_ops.schema.state import SchemaState
 from tmi_ops.schema.structure import CheckMatch, ForeignKeyMatch, IndexMatch
 
-# The guide's levels in the words of all checks.
+# The guide's levels, as severities.
 SEVERITIES: Mapping[Level, Severity] = {
     "ERROR": Severity.CRITICAL,
     "WARN": Severity.WARNING,
@@ -28,7 +28,7 @@ SEVERITIES: Mapping[Level, Severity] = {
 
 
 class Deviation(BaseModel):
-    """One observation. `table` and `object` are None where it concerns the whole schema or the whole table."""
+    """One finding. `table` and `object` are None if it is about the entire schema or the entire table."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,12 +44,12 @@ class Deviation(BaseModel):
 
     @property
     def finding(self) -> Finding:
-        """As every check says it."""
+        """In the form common to all checks."""
         return Finding(SEVERITIES[self.level], self.where, self.message)
 
 
 def find_all(state: SchemaState, metadata: MetaData = Base.metadata) -> tuple[Deviation, ...]:
-    """Judge a state. Pure; the worst comes first, then by table."""
+    """Judge a state. Pure; ordered by level, the worst first, then by table."""
     found = [
         *_tables(state, metadata),
         *_columns(state),
@@ -67,8 +67,8 @@ def _tables(state: SchemaState, metadata: MetaData) -> Iterator[Deviation]:
     elsewhere = state.live.applications_schema
     if elsewhere != state.live.schema and elsewhere is not None:
         message = (
-            f"TMI would look for its tables in the schema {quote(elsewhere)}, which the search_path of its role names "
-            f"first; those that are checked here are in {quote(state.live.schema)}. Rename or drop the empty one, or: "
+            f"TMI looks for its tables in the schema {quote(elsewhere)}, the first one in its role's search_path; the "
+            f"tables checked here are in {quote(state.live.schema)}. Rename or drop the empty schema, or: "
             f"ALTER ROLE ... SET search_path = {quote(state.live.schema)}"
         )
         yield _deviation("ERROR", Rule.MISSING_TABLE, None, elsewhere, message)
@@ -84,35 +84,35 @@ def _columns(state: SchemaState) -> Iterator[Deviation]:
         yield _deviation("ERROR", Rule.MISSING_COLUMN, table, column, "The column is missing.")
     for kind in state.columns.types:
         consequence = {
-            "narrower": "what TMI writes may not fit",
-            "wider": "everything TMI writes fits",
-            "other": "TMI may write or read it wrongly",
+            "narrower": "values that TMI writes may not fit",
+            "wider": "all values that TMI writes fit",
+            "other": "TMI may read or write wrong values",
         }[kind.width]
         level: Level = "WARN" if kind.width == "wider" else "ERROR"
-        message = f"The type is {kind.live}, the model says {kind.model}: {consequence}."
+        message = f"The type is {kind.live}; the model has {kind.model}: {consequence}."
         yield _deviation(level, Rule.COLUMN_TYPE, kind.table, kind.column, message)
     for null in state.columns.nullability:
         yield _nullability(state, null.table, null.column, live_nullable=null.live_nullable)
     for default in state.columns.defaults:
         if default.model is None:
             level = "DEBUG" if default.live_is_sequence else "WARN"
-            message = f"The column has a default, {default.live}, the model none: TMI gives a value anyway."
+            message = f"The default is {default.live}; the model has none: TMI always sets a value."
         else:
             level = "WARN"
-            message = f"The default is {default.live or 'missing'}, the model says {default.model}."
+            message = f"The default is {default.live or 'missing'}; the model has {default.model}."
         yield _deviation(level, Rule.COLUMN_DEFAULT, default.table, default.column, message)
 
 
 def _nullability(state: SchemaState, table: str, column: str, *, live_nullable: bool) -> Deviation:
     conflict = state.conflict(table, column, "null")
     if not live_nullable:
-        message = "The column is NOT NULL, the model allows NULL: rows TMI writes without it are refused."
+        message = "The column is NOT NULL; the model allows NULL: rows that TMI writes without it are refused."
     elif conflict:
-        message = f"The column must not be NULL, but it is in {conflict.describe()}."
+        message = f"The column must not be NULL, but is NULL in {conflict.describe()}."
     elif not _is_readable(state, table):
-        message = "The column allows NULL, the model does not. Whether a row holds NULL is unknown: it may not be read."
+        message = "The column allows NULL; the model does not. The role may not read whether a row is NULL."
     else:
-        message = "The column allows NULL, the model does not. No row holds NULL; `tmi-ops migrate` adds NOT NULL."
+        message = "The column allows NULL; the model does not. No row is NULL; `tmi-ops migrate` adds NOT NULL."
     level: Level = "ERROR" if conflict or not live_nullable else "WARN"
     return _deviation(level, Rule.COLUMN_NULLABILITY, table, column, message)
 
@@ -123,33 +123,35 @@ def _primary_keys(state: SchemaState) -> Iterator[Deviation]:
         found = f"is ({', '.join(key.live.columns)})" if key.live else "is missing"
         conflict = state.conflict(key.table, f"{key.table}_pkey", "duplicate")
         rows = f" Not unique: {conflict.describe()}." if conflict else ""
-        message = f"The primary key {found}, the model says ({wanted}).{rows}"
+        message = f"The primary key {found}; the model has ({wanted}).{rows}"
         yield _deviation("ERROR", Rule.MISSING_PRIMARY_KEY, key.table, None, message)
 
 
 def _index(state: SchemaState, match: IndexMatch) -> Iterator[Deviation]:
     what = f"{'unique ' if match.unique else ''}({', '.join(match.columns)})"
     serious: Level = "ERROR" if match.unique else "WARN"
-    consequence = "duplicates are not refused" if match.unique else "queries by it read the whole table"
+    consequence = "duplicates are not refused" if match.unique else "queries on these columns scan the entire table"
     live = match.live.name if match.live else ""
     conflict = state.conflict(match.table, match.name, "duplicate")
-    rows = f" It cannot be built yet: {conflict.describe()} share their values." if conflict else ""
+    rows = (
+        f" It cannot be built yet: {conflict.describe()} {conflict.verb('have')} duplicate values." if conflict else ""
+    )
     if match.state == "present" and live != match.name:
-        yield _deviation("INFO", Rule.OTHER_NAME, match.table, match.name, f"The index is there, called {live}.")
+        yield _deviation("INFO", Rule.OTHER_NAME, match.table, match.name, f"The index has another name: {live}.")
     elif match.state == "missing":
         message = f"The index {what} is missing: {consequence}.{rows}"
         yield _deviation(serious, Rule.MISSING_INDEX, match.table, match.name, message)
     elif match.state == "invalid":
-        message = f"{live} is invalid, left by a build that did not finish: {consequence}.{rows}"
+        message = f"The index {live} is invalid, left by an unfinished build: {consequence}.{rows}"
         yield _deviation(serious, Rule.INVALID_INDEX, match.table, match.name, message)
     elif match.state == "being built":
-        yield _deviation(serious, Rule.INVALID_INDEX, match.table, match.name, f"{live} is being built now.")
+        yield _deviation(serious, Rule.INVALID_INDEX, match.table, match.name, f"The index {live} is being built now.")
     elif match.state == "stricter":
-        message = f"{live} is unique, the model's index is not: rows TMI writes may be refused."
+        message = f"The index {live} is unique; the model's is not: rows that TMI writes may be refused."
         yield _deviation("WARN", Rule.INDEX_DIFFERS, match.table, match.name, message)
     elif match.state == "name taken":
         definition = match.live.definition if match.live else ""
-        message = f"The index {what} is missing, and its name is taken by: {definition}."
+        message = f"The index {what} is missing; another index has its name: {definition}."
         yield _deviation(serious, Rule.INDEX_DIFFERS, match.table, match.name, message)
 
 
@@ -157,19 +159,22 @@ def _foreign_key(state: SchemaState, key: ForeignKeyMatch) -> Iterator[Deviation
     what = f"({', '.join(key.columns)}) to {key.referenced}"
     live = key.live.name if key.live else ""
     conflict = state.conflict(key.table, live if key.state == "not valid" else key.name, "reference")
-    rows = f" {_sentence(conflict.describe())} already do." if conflict else ""
+    rows = f" {_sentence(conflict.describe())} already {conflict.verb('do')}." if conflict else ""
     if key.state == "present" and live != key.name:
-        yield _deviation("INFO", Rule.OTHER_NAME, key.table, key.name, f"The foreign key is there, called {live}.")
+        yield _deviation("INFO", Rule.OTHER_NAME, key.table, key.name, f"The foreign key has another name: {live}.")
     elif key.state in ("missing", "name taken"):
-        taken = f" Its name is taken by: {key.live.definition}." if key.live else ""
-        message = f"The foreign key {what} is missing: rows may refer to nothing.{rows}{taken}"
+        taken = f" Another constraint has its name: {key.live.definition}." if key.live else ""
+        message = f"The foreign key {what} is missing: rows may reference rows that do not exist.{rows}{taken}"
         yield _deviation("ERROR", Rule.MISSING_FOREIGN_KEY, key.table, key.name, message)
     elif key.state == "differs":
         definition = key.live.definition if key.live else ""
-        message = f"The foreign key acts otherwise: {definition}; the model says ON DELETE {key.on_delete}."
+        message = f"The foreign key has other actions: {definition}; the model has ON DELETE {key.on_delete}."
         yield _deviation("WARN", Rule.FOREIGN_KEY_DIFFERS, key.table, key.name, message)
     elif key.state == "not valid" and conflict:
-        message = f"{_sentence(conflict.describe())} refer to nothing. New rows are checked."
+        message = (
+            f"{_sentence(conflict.describe())} {conflict.verb('reference')} a row that does not exist. New rows are "
+            "checked."
+        )
         yield _deviation("ERROR", Rule.FOREIGN_KEY_VIOLATED, key.table, live, message)
     elif key.state == "not valid":
         yield _not_valid(live, key.table, readable=_is_readable(state, key.table, key.referenced))
@@ -180,18 +185,18 @@ def _check(state: SchemaState, check: CheckMatch) -> Iterator[Deviation]:
     live = check.live.name if check.live else ""
     conflict = state.conflict(check.table, live if check.state == "not valid" else check.name, "value")
     if check.state == "present" and live != check.name:
-        yield _deviation("INFO", Rule.OTHER_NAME, check.table, check.name, f"The CHECK is there, called {live}.")
+        yield _deviation("INFO", Rule.OTHER_NAME, check.table, check.name, f"The CHECK has another name: {live}.")
     elif check.state in ("missing", "name taken"):
-        rows = f" {_sentence(conflict.describe())} hold others." if conflict else ""
-        taken = f" Its name is taken by: {check.live.definition}." if check.live else ""
-        message = f"The CHECK is missing: only TMI itself keeps {check.column} to {allowed}.{rows}{taken}"
+        rows = f" {_sentence(conflict.describe())} {conflict.verb('violate')} it." if conflict else ""
+        taken = f" Another constraint has its name: {check.live.definition}." if check.live else ""
+        message = f"The CHECK is missing: only TMI itself limits {check.column} to {allowed}.{rows}{taken}"
         yield _deviation("WARN", Rule.MISSING_CHECK, check.table, check.name, message)
     elif check.state == "differs":
         yield _other_values(check, live)
     elif check.state == "not valid" and conflict:
         message = (
-            f"{_sentence(conflict.describe())} hold a {check.column} other than {allowed}. "
-            "They can be read; changing one fails until it is corrected."
+            f"{_sentence(conflict.describe())} {conflict.verb('have')} a {check.column} other than {allowed}. "
+            "Such rows can be read, but updating one fails until it is corrected."
         )
         yield _deviation("ERROR", Rule.CHECK_VIOLATED, check.table, live, message)
     elif check.state == "not valid":
@@ -203,7 +208,7 @@ def _other_values(check: CheckMatch, live: str) -> Deviation:
     more = sorted(check.live_values - set(check.values))
     parts = [
         *([f"refuses {', '.join(refused)}, which TMI may write"] if refused else []),
-        *([f"allows {', '.join(more)} as well"] if more else []),
+        *([f"also allows {', '.join(more)}"] if more else []),
     ]
     level: Level = "ERROR" if refused else "WARN"
     return _deviation(
@@ -217,20 +222,20 @@ def _is_readable(state: SchemaState, *tables: str) -> bool:
 
 def _not_valid(name: str, table: str, *, readable: bool) -> Deviation:
     if readable:
-        message = "The constraint was never validated, though every row meets it; `tmi-ops migrate` validates it."
+        message = "The constraint was never validated, although no row violates it; `tmi-ops migrate` validates it."
     else:
-        message = "The constraint was never validated. Whether every row meets it is unknown: they may not be read."
+        message = "The constraint was never validated. The role may not read whether a row violates it."
     return _deviation("WARN", Rule.CONSTRAINT_NOT_VALID, table, name, message)
 
 
 def _extra(state: SchemaState, metadata: MetaData) -> Iterator[Deviation]:
-    kept = "Not in TMI's models; it is left alone, and backups hold it."
+    kept = "Not in TMI's models; migrations do not change it, and backups include it."
     for name in state.live.tables:
         if name not in metadata.tables:
             yield _deviation("WARN", Rule.EXTRA_TABLE, name, None, kept)
     for column in state.columns.extra_columns:
         if column.required:
-            message = "Not in TMI's models, and NOT NULL without a default: rows TMI writes are refused."
+            message = "Not in TMI's models, and NOT NULL without a default: rows that TMI writes are refused."
             yield _deviation("ERROR", Rule.EXTRA_COLUMN, column.table, column.column, message)
         else:
             yield _deviation("WARN", Rule.EXTRA_COLUMN, column.table, column.column, kept)
@@ -238,9 +243,7 @@ def _extra(state: SchemaState, metadata: MetaData) -> Iterator[Deviation]:
         if index.valid:
             yield _deviation("WARN", Rule.EXTRA_INDEX, index.table, index.name, f"{index.definition}. {kept}")
         else:
-            message = (
-                f"Invalid, left by a build that did not finish: {index.definition}. DROP INDEX {quote(index.name)}"
-            )
+            message = f"Invalid, left by an unfinished build: {index.definition}. DROP INDEX {quote(index.name)}"
             yield _deviation("WARN", Rule.INVALID_INDEX, index.table, index.name, message)
     for one in state.structure.extra_constraints:
         yield _deviation("WARN", Rule.EXTRA_CONSTRAINT, one.table, one.name, f"{one.definition}. {kept}")
@@ -256,12 +259,12 @@ def _summary(state: SchemaState, metadata: MetaData, found: list[Deviation]) -> 
         if table.name not in troubled:
             message = (
                 f"{len(table.columns)} columns, {len(table.indexes)} indexes and "
-                f"{len(table.foreign_key_constraints)} foreign keys are as the model says."
+                f"{len(table.foreign_key_constraints)} foreign keys match the model."
             )
             yield _deviation("DEBUG", Rule.SUMMARY, table.name, None, message)
     counts = {level: sum(one.level == level for one in found) for level in ("ERROR", "WARN")}
     message = (
-        f"{len(present)} of {len(metadata.tables)} tables are there; "
+        f"{len(present)} of {len(metadata.tables)} tables exist; "
         f"{counts['ERROR']} errors and {counts['WARN']} warnings were found."
     )
     yield _deviation("INFO", Rule.SUMMARY, None, None, message)

@@ -1,4 +1,4 @@
-"""Being careful with locks: one migration at a time, short waits with retries, and naming who is in the way."""
+"""Locks of a migration: one migration at a time, short waits with retries, and the sessions that block it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.advisory_locks import lock_holder
 from tmi_ops.progress import Report
 
 Session = psycopg.Connection[TupleRow]
 
-# The first eight bytes of SHA-256 of "tmi_ops.schema.migration", so that no other program takes it by chance.
+# The first eight bytes of SHA-256 of "tmi_ops.schema.migration", so that no other program uses it by chance.
 MIGRATION_LOCK = int.from_bytes(bytes.fromhex("5ea5739cae876580"), "big")
 _POLL_S = 0.5
 
@@ -28,10 +29,10 @@ _POLL_S = 0.5
 class Patience:
     """How long a migration waits.
 
-    While an ALTER TABLE waits for its lock, everybody who comes later waits behind it; so it waits briefly and tries
-    again (`lock_timeout_s`, `attempts`). CREATE INDEX CONCURRENTLY and VALIDATE hold nobody up while they wait, so they
-    may wait long (`harmless_lock_timeout_s`). The pause between attempts starts at `first_pause_s` and doubles
-    up to `longest_pause_s`: with the defaults about a minute passes before a step gives up.
+    While an ALTER TABLE waits for its lock, all later requests wait behind it; so it waits briefly and tries again
+    (`lock_timeout_s`, `attempts`). CREATE INDEX CONCURRENTLY and VALIDATE block nobody while they wait, so they may
+    wait long (`harmless_lock_timeout_s`). The pause between attempts starts at `first_pause_s` and doubles up to
+    `longest_pause_s`: with the defaults, a step gives up after about a minute.
     """
 
     lock_timeout_s: float = 2.0
@@ -42,17 +43,17 @@ class Patience:
     other_migration_s: float = 3600.0
 
     def pause(self, attempt: int) -> float:
-        """Seconds before the attempt after `attempt` (from 1), spread so that two waiters do not march in step."""
+        """Seconds before the attempt after `attempt` (from 1), randomized so that two waiters do not stay in step."""
         pause = min(self.first_pause_s * 2.0 ** (attempt - 1), self.longest_pause_s)
         return pause * random.uniform(0.8, 1.2)  # noqa: S311
 
 
 @contextmanager
 def only_migration(session: Session, patience: Patience, report: Report) -> Iterator[None]:
-    """Hold the advisory lock of this database for the block; wait for a migration that already runs.
+    """Hold this database's advisory lock for the block; wait for a migration that is already running.
 
-    It asks again and again instead of waiting in the server: a session that waits there holds a snapshot, and the other
-    migration's CREATE INDEX CONCURRENTLY waits for every snapshot older than its own to end; the two would deadlock.
+    It polls instead of waiting in the server: a session that waits there holds a snapshot, and the other migration's
+    CREATE INDEX CONCURRENTLY waits for all older snapshots to end; the two would deadlock.
 
     Raises:
         DatabaseError: the other migration did not end in time.
@@ -62,12 +63,13 @@ def only_migration(session: Session, patience: Patience, report: Report) -> Iter
     holder = partial(lock_holder, session, MIGRATION_LOCK)
     while not _value(session, "SELECT pg_try_advisory_lock(%s)", MIGRATION_LOCK):
         if not told:
-            report.note(f"Another migration of this database is running ({holder()}); waiting for it.")
+            report.note(f"Waiting for another migration of this database ({holder()}).")
             told = True
         if time.monotonic() > deadline:
             raise DatabaseError(
                 f"Another migration has been running for {patience.other_migration_s:.0f} s: {holder()}.",
-                hint="look at what it does in pg_stat_activity; end it or wait, then run `tmi-ops migrate` again",
+                hint="check it in pg_stat_activity; end it or wait, then run `tmi-ops migrate` again",
+                code=Code.MIGRATION_RUNNING,
                 transient=True,
             )
         time.sleep(_POLL_S)
@@ -79,11 +81,11 @@ def only_migration(session: Session, patience: Patience, report: Report) -> Iter
 
 
 def holders(session: Session, tables: tuple[str, ...], *, any_transaction: bool = False) -> str:
-    """Who is in the way, longest transaction first; without their queries, which may hold secrets.
+    """The sessions that block, the longest transaction first; without their queries, which may hold secrets.
 
     Args:
-        tables: those whose locks were waited for.
-        any_transaction: name every open transaction; CREATE INDEX CONCURRENTLY waits for those of other tables too.
+        tables: the tables to lock.
+        any_transaction: list every open transaction; CREATE INDEX CONCURRENTLY also waits for those of other tables.
     """
     rows = session.execute(
         """
@@ -98,7 +100,7 @@ def holders(session: Session, tables: tuple[str, ...], *, any_transaction: bool 
         (any_transaction, list(tables)),
     ).fetchall()
     if not rows:
-        return "nobody who still holds it"
+        return "a session that has ended since"
     return "; ".join(
         f"pid {pid} ({user}, {application}, {state}, transaction open for {seconds} s)"
         for pid, user, application, state, seconds in rows

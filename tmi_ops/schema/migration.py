@@ -1,4 +1,4 @@
-"""Bringing a database up to the models: additive, online, one at a time, and ending with a verdict."""
+"""Migrates a database to the models: additive, online, one migration at a time, with a validation at the end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg.rows import TupleRow
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
@@ -30,13 +31,13 @@ MAINTENANCE_DATABASES = ("postgres", "template1")
 
 @dataclass(frozen=True)
 class MigrationResult:
-    """What a migration did.
+    """The result of a migration.
 
     Attributes:
-        operations: the steps taken, in order.
-        blocked: what it leaves to a person, as it stands afterwards.
-        validation: the verdict afterwards.
-        seconds: how long it took, waiting included.
+        operations: the steps done, in order.
+        blocked: what remains for a person to do.
+        validation: the validation afterwards.
+        seconds: how long it took, including waits.
     """
 
     operations: tuple[Operation, ...]
@@ -54,10 +55,10 @@ class MigrationResult:
 
 
 def plan_migration(postgres: PostgresSettings, *, seed: bool = True) -> MigrationPlan:
-    """What `migrate` would do now. Nothing is written.
+    """The plan of what `migrate` would do now. Nothing is written. For a missing database, the plan creates it.
 
     Raises:
-        DatabaseError: the server could not be reached or refused us. A missing database is planned for.
+        DatabaseError: the server could not be reached or refused the connection.
     """
     if _database_is_missing(postgres):
         plan = plan_from(state_of_a_missing_database(postgres.database), seed=seed, creates_database=True)
@@ -72,12 +73,13 @@ def plan_migration(postgres: PostgresSettings, *, seed: bool = True) -> Migratio
 def migrate(
     postgres: PostgresSettings, report: Report, *, seed: bool = True, patience: Patience | None = None
 ) -> MigrationResult:
-    """Add what the database lacks, insert the rows TMI needs, then validate. Does nothing where nothing lacks.
+    """Add what the database lacks, insert the rows TMI needs, then validate. Does nothing if nothing is missing.
 
-    Safe to run again after any failure: it continues where the last run stopped. Of two at once one waits.
+    Safe to run again after any failure: it continues where the last run stopped. Of two concurrent runs, one waits.
 
     Raises:
-        DatabaseError: the server could not be reached or refused us, a lock was not to be had, or a step failed.
+        DatabaseError: the server could not be reached or refused the connection, a lock was not granted, or a step
+            failed.
     """
     started = time.monotonic()
     patience = patience or Patience()
@@ -101,21 +103,21 @@ def migrate(
 
 def _require_rights(lacking: Iterable[Blocked]) -> None:
     """Raises:
-    DatabaseError: a step could not be taken; none is begun.
+    DatabaseError: the role may not do a step; none was started.
     """
     found = tuple(lacking)
     if found:
         raise DatabaseError(
             "; ".join(f"{one.table}: {one.reason}" for one in found),
-            detail="Nothing was begun.",
             hint="; ".join(dict.fromkeys(one.remedy for one in found)),
+            code=Code.MIGRATION_RIGHTS,
         )
 
 
 def _database_is_missing(postgres: PostgresSettings) -> bool:
-    """Whether the server is there and the database is not.
+    """Whether the server can be reached but the database does not exist.
 
-    libpq's refusal carries no code and may be in any language, so the server's list of databases decides.
+    libpq's message has no code and may be in any language, so the server's list of databases decides.
     """
     try:
         with connect(postgres):
@@ -127,7 +129,7 @@ def _database_is_missing(postgres: PostgresSettings) -> bool:
 
 
 def _is_listed(postgres: PostgresSettings) -> bool:
-    """Whether the server has the database; taken for granted where it cannot be asked."""
+    """Whether the server has the database; True if the server cannot be queried."""
     try:
         with _maintenance_connection(postgres) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (postgres.database,))
@@ -148,6 +150,7 @@ def _create_database(postgres: PostgresSettings, report: Report) -> tuple[Operat
                 f"{postgres.user} may not create the database {postgres.database}.",
                 hint=f"as a superuser: ALTER ROLE {quote(postgres.user)} CREATEDB; or "
                 f"CREATE DATABASE {quote(postgres.database)} OWNER {quote(postgres.user)};",
+                code=Code.MIGRATION_RIGHTS,
             ) from None
         except psycopg.Error as error:
             raise DatabaseError(
@@ -163,7 +166,7 @@ def _maintenance_connection(postgres: PostgresSettings) -> Iterator[psycopg.Conn
     """A connection to a database that every server has.
 
     Raises:
-        DatabaseError: none of them would have us.
+        DatabaseError: none of them accepts us.
     """
     with ExitStack() as stack:
         refused: DatabaseError | None = None
@@ -182,6 +185,7 @@ def _refuse_standby(session: psycopg.Connection[TupleRow], postgres: PostgresSet
     row = session.execute("SELECT pg_is_in_recovery()").fetchone()
     if row and row[0]:
         raise DatabaseError(
-            f"{postgres.describe()} is a standby: it can only be read.",
-            hint="set POSTGRES_HOST to the primary; its standbys follow by themselves",
+            f"{postgres.describe()} is a standby, and standbys are read-only.",
+            hint="set POSTGRES_HOST to the primary; the standbys replay the migration",
+            code=Code.STANDBY,
         )

@@ -1,4 +1,4 @@
-"""The steps of a migration as frozen values, and the plan they make up."""
+"""The steps of a migration and its plan, as frozen values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class CreateDatabase:
 
 @dataclass(frozen=True)
 class BuildIndex:
-    """An index of a model. On a table that exists it is built CONCURRENTLY, over an invalid `leftover` if any."""
+    """An index of a model. On an existing table it is built CONCURRENTLY, replacing an invalid `leftover` if any."""
 
     table: str
     index: str
@@ -24,7 +24,7 @@ class BuildIndex:
 
 @dataclass(frozen=True)
 class CreateTable:
-    """A table with its keys, checks and indexes, in one transaction. `locks` are existing tables it refers to."""
+    """A table with its keys, checks and indexes, in one transaction. `locks`: existing tables it references."""
 
     table: str
     indexes: tuple[BuildIndex, ...]
@@ -33,7 +33,7 @@ class CreateTable:
 
 @dataclass(frozen=True)
 class AddColumn:
-    """`required`: with NOT NULL at once, because the table is empty or the column has a constant default."""
+    """`required`: NOT NULL at once, because the table is empty or the column has a constant default."""
 
     table: str
     column: str
@@ -48,7 +48,7 @@ class SetDefault:
 
 @dataclass(frozen=True)
 class RequireValue:
-    """NOT NULL on an existing column, proven first by a validated CHECK so that no long lock is held."""
+    """NOT NULL on an existing column; a CHECK is validated first, so that no lock is held for long."""
 
     table: str
     column: str
@@ -63,7 +63,7 @@ class AddPrimaryKey:
 
 @dataclass(frozen=True)
 class AddConstraint:
-    """A CHECK or a foreign key, NOT VALID: it holds for new rows at once. `referenced` is the other table, if any."""
+    """A CHECK or a foreign key, NOT VALID: it applies to new rows at once. `referenced`: the other table, if any."""
 
     table: str
     constraint: str
@@ -72,7 +72,7 @@ class AddConstraint:
 
 @dataclass(frozen=True)
 class ValidateConstraint:
-    """Prove a NOT VALID constraint for the rows that were there before."""
+    """Validate a NOT VALID constraint for existing rows."""
 
     table: str
     constraint: str
@@ -101,7 +101,7 @@ Operation: TypeAlias = (
 
 @dataclass(frozen=True)
 class Blocked:
-    """What a migration leaves to a person, why, and what that person can do."""
+    """Something that a migration leaves to a person: why, and what to do."""
 
     table: str
     name: str
@@ -113,7 +113,7 @@ class Blocked:
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """Steps in the order they are taken, and what no step can do. `lacking`: rights without which none is begun."""
+    """The steps in order, and what no step can do. `lacking`: missing privileges; with any, no step is started."""
 
     database: str
     operations: tuple[Operation, ...]
@@ -122,5 +122,5 @@ class MigrationPlan:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do; what is blocked may remain."""
+        """Whether there are no steps; there may be blocked items."""
         return not self.operations

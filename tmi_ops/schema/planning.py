@@ -1,10 +1,10 @@
-"""From what was read to the steps that add what is missing. Nothing is ever dropped, narrowed or rewritten.
+"""Plans the steps that add what is missing. Nothing is ever dropped, narrowed or rewritten.
 
-Order: columns and keys of existing tables, new tables, indexes, constraints (NOT VALID, then validated where no
-row stands in the way), seed rows. So each step finds what it refers to.
+Order: columns and keys of existing tables, new tables, indexes, constraints (NOT VALID, then validated unless rows
+violate them), seed rows. So each step finds the objects it references.
 
-A constraint that rows violate is added NOT VALID and stays so: the plan then holds no step for it, only a note,
-until the rows are corrected. The next plan counts them again and holds the VALIDATE as soon as none is left.
+A constraint that rows violate is added NOT VALID and stays so: until the rows are corrected, the plan has only a note
+about it. The next plan counts the rows again, and validates the constraint as soon as none violates it.
 """
 
 from __future__ import annotations

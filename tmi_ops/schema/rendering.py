@@ -1,4 +1,4 @@
-"""What each step of a plan is in SQL, what it locks and for how long.
+"""Renders each step of a plan as SQL, with what it locks and for how long.
 
 Lock levels: https://www.postgresql.org/docs/current/explicit-locking.html
 """
@@ -29,7 +29,7 @@ from tmi_ops.schema.operations import (
     ValidateConstraint,
 )
 
-_INSTANT = "for milliseconds: only the catalog changes"
+_INSTANT = "for milliseconds (only the catalog changes)"
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Batch:
 
     Attributes:
         statements: each without its semicolon.
-        alone: the one statement refuses to run inside a transaction.
-        harmless: while it waits for its lock, readers and writers of the table go on, so it may wait long.
-        builds_index: the index that a failure would leave behind invalid.
+        alone: the one statement cannot run inside a transaction.
+        harmless: while it waits for its lock, it blocks no reads or writes, so it may wait long.
+        builds_index: the index that a failure would leave invalid.
     """
 
     statements: tuple[str, ...]
@@ -51,7 +51,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """A step as a person reads it and as it is run."""
+    """A step, as text for people and as statements."""
 
     summary: str
     locks: str
@@ -63,7 +63,7 @@ class Step:
 
 
 def script(plan: MigrationPlan) -> str:
-    """The whole plan as an SQL script that psql can run, each step's locks as comments."""
+    """The plan as an SQL script for psql, with each step's locks as comments."""
     parts: list[str] = []
     for number, operation in enumerate(plan.operations, 1):
         step = render(operation)
@@ -80,10 +80,10 @@ def script(plan: MigrationPlan) -> str:
 
 @singledispatch
 def render(operation: Operation) -> Step:
-    """How an operation is done.
+    """The SQL and locks of an operation.
 
     Raises:
-        TypeError: no such operation is known.
+        TypeError: the operation is unknown.
     """
     raise TypeError(f"no rendering for {operation!r}")
 
@@ -93,7 +93,7 @@ def _(operation: CreateDatabase) -> Step:
     statement = f"CREATE DATABASE {quote(operation.database)} ENCODING 'UTF8' TEMPLATE template0"
     return Step(
         f"create database {operation.database}",
-        "nothing that exists",
+        "none",
         (Batch((statement,), alone=True, harmless=True),),
     )
 
@@ -104,7 +104,7 @@ def _(operation: CreateTable) -> Step:
     indexes = [_one_line(ddl.CreateIndex(_index(table, one.index))) for one in operation.indexes]
     locks = "the new table only"
     if operation.locks:
-        locks = f"writes to {', '.join(operation.locks)} wait (SHARE ROW EXCLUSIVE) {_INSTANT}"
+        locks = f"SHARE ROW EXCLUSIVE on {', '.join(operation.locks)}: writes wait {_INSTANT}"
     count = f" with {len(indexes)} index{'es' if len(indexes) != 1 else ''}" if indexes else ""
     return Step(
         f"create table {operation.table}{count}",
@@ -125,7 +125,7 @@ def _(operation: AddColumn) -> Step:
     statement = f"ALTER TABLE {quote(operation.table)} ADD COLUMN {quote(operation.column)} {' '.join(clauses)}"
     return Step(
         f"add column {operation.table}.{operation.column}",
-        f"all use of {operation.table} waits (ACCESS EXCLUSIVE) {_INSTANT}, no row is rewritten",
+        f"ACCESS EXCLUSIVE on {operation.table}: reads and writes wait {_INSTANT}; no row is rewritten",
         (Batch((statement,)),),
     )
 
@@ -139,7 +139,7 @@ def _(operation: SetDefault) -> Step:
     )
     return Step(
         f"set the default of {operation.table}.{operation.column}",
-        f"all use of {operation.table} waits (ACCESS EXCLUSIVE) {_INSTANT}, existing rows keep their values",
+        f"ACCESS EXCLUSIVE on {operation.table}: reads and writes wait {_INSTANT}; existing rows keep their values",
         (Batch((statement,)),),
     )
 
@@ -151,10 +151,10 @@ def _(operation: RequireValue) -> Step:
     column = quote(operation.column)
     return Step(
         f"make {operation.table}.{operation.column} NOT NULL",
-        f"all use of {operation.table} waits (ACCESS EXCLUSIVE) {_INSTANT}, at the start and the end; "
-        "between them one reading of the table, beside which reads and writes go on (SHARE UPDATE EXCLUSIVE)",
+        f"ACCESS EXCLUSIVE on {operation.table}, at the start and the end: reads and writes wait {_INSTANT}; in "
+        "between, one scan of the table with SHARE UPDATE EXCLUSIVE: reads and writes go on",
         (
-            # A proof left by a crash is replaced, so that the step can be repeated.
+            # A CHECK left by a crash is replaced, so that the step can be repeated.
             Batch(
                 (
                     f"{alter} DROP CONSTRAINT IF EXISTS {proof}, "
@@ -176,7 +176,7 @@ def _(operation: AddPrimaryKey) -> Step:
     adopt = f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} PRIMARY KEY USING INDEX {quote(name)}"
     return Step(
         f"add the primary key of {operation.table}",
-        f"{_building(operation.table)}; then all use of {operation.table} waits (ACCESS EXCLUSIVE) {_INSTANT}",
+        f"{_building(operation.table)}; then ACCESS EXCLUSIVE: reads and writes wait {_INSTANT}",
         (
             *_drop_leftover(operation.leftover),
             Batch((build,), alone=True, harmless=True, builds_index=name),
@@ -189,7 +189,7 @@ def _(operation: AddPrimaryKey) -> Step:
 def _(operation: BuildIndex) -> Step:
     statement = _one_line(ddl.CreateIndex(_index(_table(operation.table), operation.index)))
     build = statement.replace("INDEX ", "INDEX CONCURRENTLY ", 1)
-    again = " again: an earlier build did not finish" if operation.leftover else ""
+    again = " again (an earlier build did not finish)" if operation.leftover else ""
     return Step(
         f"build index {operation.index}{again}",
         _building(operation.table),
@@ -203,13 +203,13 @@ def _(operation: BuildIndex) -> Step:
 @render.register
 def _(operation: AddConstraint) -> Step:
     constraint = _constraint(_table(operation.table), operation.constraint)
-    # Without the flag SQLAlchemy would take the constraint out of the table's CREATE TABLE for good.
+    # Without the flag, SQLAlchemy would permanently remove the constraint from the table's CREATE TABLE.
     statement = f"{_one_line(ddl.AddConstraint(constraint, isolate_from_table=False))} NOT VALID"
     if operation.referenced:
         both = " and ".join(dict.fromkeys((operation.table, operation.referenced)))
-        locks = f"writes to {both} wait (SHARE ROW EXCLUSIVE) {_INSTANT}, no row is read"
+        locks = f"SHARE ROW EXCLUSIVE on {both}: writes wait {_INSTANT}; no row is read"
     else:
-        locks = f"all use of {operation.table} waits (ACCESS EXCLUSIVE) {_INSTANT}, no row is read"
+        locks = f"ACCESS EXCLUSIVE on {operation.table}: reads and writes wait {_INSTANT}; no row is read"
     kind = "foreign key" if operation.referenced else "check"
     return Step(f"add {kind} {operation.constraint} for new rows", locks, (Batch((statement,)),))
 
@@ -219,7 +219,7 @@ def _(operation: ValidateConstraint) -> Step:
     statement = f"ALTER TABLE {quote(operation.table)} VALIDATE CONSTRAINT {quote(operation.constraint)}"
     return Step(
         f"validate {operation.constraint} for existing rows",
-        f"one reading of {operation.table}, beside which reads and writes go on (SHARE UPDATE EXCLUSIVE)",
+        f"SHARE UPDATE EXCLUSIVE on {operation.table}, for one scan: reads and writes go on",
         (Batch((statement,), harmless=True),),
     )
 
@@ -229,15 +229,14 @@ def _(operation: InsertSeed) -> Step:
     rows = f"{len(operation.rows)} row{'s' if len(operation.rows) != 1 else ''}"
     return Step(
         f"insert {rows} that TMI needs into {operation.table}",
-        f"as any INSERT: the new rows of {operation.table} (ROW EXCLUSIVE), for milliseconds",
+        f"ROW EXCLUSIVE on {operation.table}, for milliseconds, as any INSERT",
         (Batch(tuple(row.insert_sql(Base.metadata) for row in operation.rows), harmless=True),),
     )
 
 
 def _building(table: str) -> str:
     return (
-        f"two readings of {table}, beside which reads and writes go on (SHARE UPDATE EXCLUSIVE); it waits for "
-        "transactions older than itself to end"
+        f"SHARE UPDATE EXCLUSIVE on {table}, for two scans: reads and writes go on; waits for older transactions to end"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether our role may take a plan's steps, asked before the first: what it may not is left to a person."""
+"""Checks before the first step that our role has the privileges for all steps of a plan."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ _MAY_INSERT = "SELECT has_table_privilege(to_regclass(%s), 'INSERT')"
 
 
 def lacking_createdb(connection: psycopg.Connection[Any], database: str) -> Iterator[Blocked]:
-    """What keeps the role from making the database; asked in another one."""
+    """The missing privilege to create the database; checked from another database."""
     row = connection.execute(
         "SELECT rolcreatedb OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user"
     ).fetchone()
     if row is None or not row[0]:
         role = row[1] if row else "the role"
-        yield Blocked(database, "", f"{role} may not create it.", f"as a superuser: ALTER ROLE {role} CREATEDB")
+        yield Blocked(
+            database, "", f"{role} may not create this database.", f"as a superuser: ALTER ROLE {role} CREATEDB"
+        )
 
 
 def lacking_rights(connection: psycopg.Connection[Any], plan: MigrationPlan) -> Iterator[Blocked]:
-    """What keeps the role from taking these steps, each with the statement that lets it."""
+    """The missing privileges for these steps, each with the statement that grants it."""
     created = {one.table for one in plan.operations if isinstance(one, CreateTable)}
     altered = {
         one.table

@@ -1,4 +1,4 @@
-"""How many rows each table holds."""
+"""Counts the rows of each table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from tmi_ops.schema.catalog import LiveTable
 from tmi_ops.schema.dialect import quote
 
-# Counting reads the whole table: beyond this heap size (some seconds of reading) PostgreSQL's estimate is taken.
+# Counting scans the table: above this heap size (some seconds of reading), PostgreSQL's estimate is used.
 EXACT_UP_TO_BYTES = 2 * 1024**3
 _TABLES_PER_QUERY = 50
 
@@ -26,7 +26,7 @@ class RowCounts:
 def count_rows(
     connection: Connection, tables: Iterable[LiveTable], *, exact_up_to: int = EXACT_UP_TO_BYTES
 ) -> RowCounts:
-    """Count exactly where a table's heap is at most `exact_up_to` bytes, or where PostgreSQL has no estimate."""
+    """Count exactly if a table's heap has at most `exact_up_to` bytes, or PostgreSQL has no estimate."""
     readable = sorted((table for table in tables if table.readable), key=lambda table: table.name)
     estimates = {
         table.name: table.estimated_rows

@@ -1,4 +1,4 @@
-"""The rows TMI needs before its first request: inserted where absent, never changed where present."""
+"""The rows that TMI needs before its first request: inserted if absent, never changed if present."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tmi_ops.schema.column_comparison import ColumnComparison
 from tmi_ops.schema.dialect import DIALECT
 from tmi_ops.schema.engine import only_pg_catalog
 
-# What makes a row the same row to a person, beside its primary key.
+# The columns that identify a row to a person, besides its primary key.
 NATURAL_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "groups": ("provider", "group_name"),
@@ -27,7 +27,7 @@ NATURAL_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "users": ("provider", "email"),
     }
 )
-# Keys of rows that come without one are derived from their natural key, so that two seeders agree on them.
+# Rows without a key get one derived from their natural key, so that two seeders agree.
 _KEY_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/ericfitz/tmi")
 
 
@@ -39,7 +39,7 @@ class SeedRow:
     values: tuple[tuple[str, Any], ...]
 
     def insert_sql(self, metadata: MetaData) -> str:
-        """The statement that inserts it, its timestamps filled by the server, unless the row came to be meanwhile."""
+        """The statement that inserts the row unless it exists by then; the server sets its timestamps."""
         table = metadata.tables[self.table]
         values: dict[str, Any] = dict(self.values)
         for column in table.columns:
@@ -61,7 +61,7 @@ def seed_rows() -> tuple[SeedRow, ...]:
 def absent_seed_rows(
     connection: Connection, live: LiveSchema, columns: ColumnComparison, metadata: MetaData
 ) -> tuple[SeedRow, ...]:
-    """The rows the database lacks: neither their primary key nor their natural key is there."""
+    """The rows that the database lacks: it has neither their primary key nor their natural key."""
     absent: list[SeedRow] = []
     for table, natural_key in NATURAL_KEYS.items():
         rows = [row for row in seed_rows() if row.table == table]

@@ -1,4 +1,4 @@
-"""Everything a plan or a verdict rests on, read from one snapshot of the live database."""
+"""The state of the live database that plans and validation use, read in one snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tmi_ops.schema.structure import Structure, match_structure
 
 @dataclass(frozen=True)
 class SchemaState:
-    """The live schema beside the models. `filled_tables` are those with rows among the tables that lack a column."""
+    """The live schema compared with the models. `filled_tables`: tables that lack a column and have rows."""
 
     live: LiveSchema
     columns: ColumnComparison
@@ -50,7 +50,7 @@ def read_state(connection: Connection, metadata: MetaData = Base.metadata) -> Sc
 
 
 def state_of_a_missing_database(database: str, metadata: MetaData = Base.metadata) -> SchemaState:
-    """What would be read from a database that was just created."""
+    """The state of a database that was just created."""
     return SchemaState(
         live=LiveSchema(server_version="", database=database, database_size=0, schema="public"),
         columns=ColumnComparison(missing_tables=tuple(table.name for table in metadata.sorted_tables)),

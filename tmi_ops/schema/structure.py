@@ -1,4 +1,4 @@
-"""Matching the models' keys, indexes and constraints with the live ones by structure, whatever their names."""
+"""Matches the models' keys, indexes and constraints with the live ones by structure, regardless of their names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ConstraintState = Literal["present", "not valid", "differs", "missing", "name ta
 
 @dataclass(frozen=True)
 class PrimaryKeyMatch:
-    """`live` is the key that is there, with other columns; None where there is none."""
+    """`live`: the existing key, with other columns; None if there is none."""
 
     table: str
     columns: tuple[str, ...]
@@ -26,10 +26,10 @@ class PrimaryKeyMatch:
 
 @dataclass(frozen=True)
 class IndexMatch:
-    """A model's index and what stands for it.
+    """A model's index and the live one.
 
-    present: same columns and uniqueness. stricter: same columns, unique where the model is not.
-    invalid: only the leftover of a build that did not finish. name taken: its name belongs to another index.
+    present: same columns and uniqueness. stricter: same columns, unique although the model's is not.
+    invalid: only the leftover of an unfinished build. name taken: another index has its name.
     """
 
     table: str
@@ -42,7 +42,7 @@ class IndexMatch:
 
 @dataclass(frozen=True)
 class ForeignKeyMatch:
-    """A model's foreign key and what stands for it. differs: same columns, other actions."""
+    """A model's foreign key and the live one. differs: same columns, other actions."""
 
     table: str
     name: str
@@ -56,7 +56,7 @@ class ForeignKeyMatch:
 
 @dataclass(frozen=True)
 class CheckMatch:
-    """A model's list of values and what stands for it. differs: the column has a list, with other values."""
+    """A model's list of values and the live one. differs: the column has a list with other values."""
 
     table: str
     name: str
@@ -77,7 +77,7 @@ class CheckMatch:
 
 @dataclass(frozen=True)
 class Structure:
-    """Every key, index and constraint of the models' tables that exist, and the live ones no model claims."""
+    """The keys, indexes and constraints of the models' tables that exist, and the live ones that no model has."""
 
     wrong_primary_keys: tuple[PrimaryKeyMatch, ...] = ()
     indexes: tuple[IndexMatch, ...] = ()
@@ -126,7 +126,7 @@ def _checks(table: Table) -> Iterable[CheckConstraint]:
 def _wrong_primary_key(table: Table, live: LiveSchema) -> PrimaryKeyMatch | None:
     wanted = tuple(column.name for column in table.primary_key.columns)
     found = next((index for index in live.indexes_of(table.name) if index.primary), None)
-    # The order of a key's columns matters to speed only, its set to what is unique.
+    # The order of a key's columns affects only speed, not uniqueness.
     if found is not None and set(found.columns) == set(wanted):
         return None
     return PrimaryKeyMatch(table.name, wanted, found)
@@ -135,7 +135,7 @@ def _wrong_primary_key(table: Table, live: LiveSchema) -> PrimaryKeyMatch | None
 def _match_index(table: Table, index: Index, live: LiveSchema, names: dict[str, LiveIndex]) -> IndexMatch:
     name, columns, unique = str(index.name), columns_of(index), bool(index.unique)
     alike = [one for one in live.indexes_of(table.name) if one.plain and one.columns == columns]
-    # Where several would do, the one of the model's name is the model's.
+    # If several match, prefer the one with the model's name.
     alike.sort(key=lambda one: one.name != name)
 
     def match(state: IndexState, found: LiveIndex | None = None) -> IndexMatch:

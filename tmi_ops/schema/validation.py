@@ -1,4 +1,4 @@
-"""Is the live schema what TMI needs?"""
+"""Validates the live schema: whether it is what TMI needs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tmi_ops.settings import PostgresSettings
 
 
 class Validation(BaseModel):
-    """The verdict on a live schema.
+    """The result of validating a live schema.
 
     Attributes:
         database_size: bytes.
-        tables: rows by table, of the tables the role may read. `estimated` names those too large to count.
+        tables: rows by table, of the tables the role may read. `estimated`: tables too large to count.
         findings: the worst first.
     """
 
@@ -46,7 +46,7 @@ class Validation(BaseModel):
 
 
 def validate_schema(postgres: PostgresSettings) -> Validation:
-    """Read the live schema and judge it. Nothing is written, no lock is held that anybody would notice.
+    """Read the live schema and judge it. Nothing is written, and no lock is held that blocks anybody.
 
     Raises:
         DatabaseError: the database could not be reached, does not exist, or refused a query.
@@ -56,7 +56,7 @@ def validate_schema(postgres: PostgresSettings) -> Validation:
 
 
 def schema_findings(postgres: PostgresSettings) -> tuple[Deviation, ...]:
-    """What is found at the live schema, the worst first, without counting rows: quick enough to look often.
+    """The findings on the live schema, the worst first, without counting rows: fast enough to run often.
 
     Raises:
         DatabaseError: as `validate_schema`.
@@ -66,7 +66,7 @@ def schema_findings(postgres: PostgresSettings) -> tuple[Deviation, ...]:
 
 
 def judge(connection: Connection, state: SchemaState, postgres: PostgresSettings) -> Validation:
-    """The verdict on a state that was read in the same snapshot."""
+    """Validate a state that was read in the same snapshot."""
     counts = count_rows(connection, state.live.tables.values())
     return Validation(
         address=postgres.describe(),

@@ -1,6 +1,6 @@
-"""Reading a CHECK as "this column holds one of these values", however it was written.
+"""Parses a CHECK of the form "this column has one of these values", in any notation.
 
-PostgreSQL gives a CHECK back in words of its own: `role IN ('a', 'b')` becomes
+PostgreSQL rewrites the text of a CHECK: `role IN ('a', 'b')` becomes
 `CHECK (((role)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))`.
 """
 
@@ -23,17 +23,17 @@ _KEYWORDS = {"OR", "IS", "NULL", "ANY", "ARRAY", "IN"}
 
 @dataclass(frozen=True)
 class ValueList:
-    """The column and the values it may hold. NULL always passes a CHECK."""
+    """The column and its allowed values. NULL always passes a CHECK."""
 
     column: str
     values: frozenset[str]
 
 
 def read_value_list(definition: str) -> ValueList | None:
-    """Read `pg_get_constraintdef`'s text; None for a CHECK that is no list of values for one column."""
+    """Parse the text of `pg_get_constraintdef`; None if the CHECK is not a list of values for one column."""
     body = re.sub(r"(\s+(NO INHERIT|NOT VALID|NOT ENFORCED))+$", "", definition.strip())
     tokens = _tokens(re.sub(r"^CHECK\s*", "", body))
-    if not tokens:  # nothing was understood
+    if not tokens:  # not parsed
         return None
     columns: set[str] = set()
     values: set[str] = set()
@@ -59,7 +59,7 @@ def read_value_list(definition: str) -> ValueList | None:
 
 
 def _tokens(body: str) -> list[str]:
-    """Words and signs without casts and brackets; empty where something is not understood."""
+    """The tokens without casts and parentheses; empty if something cannot be parsed."""
     tokens: list[str] = []
     position = 0
     body = body.rstrip()

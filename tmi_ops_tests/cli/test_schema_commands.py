@@ -92,8 +92,8 @@ def test_check_as_json_is_the_whole_verdict(database: PostgresSettings) -> None:
 
 def test_details_are_shown_when_asked_for(database: PostgresSettings) -> None:
     migrate(database, SilentReport())
-    assert "are as the model says" not in tmi_ops(database, "check").stdout
-    assert "are as the model says" in tmi_ops(database, "check", "--verbose").stdout
+    assert "match the model" not in tmi_ops(database, "check").stdout
+    assert "match the model" in tmi_ops(database, "check", "--verbose").stdout
 
 
 def test_validate_only_validates(database: PostgresSettings) -> None:

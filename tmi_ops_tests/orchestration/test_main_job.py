@@ -58,7 +58,7 @@ def test_damage_to_the_schema_fails_the_check_of_its_rule_and_no_other(run_job: 
     assert set(failed) == {"extra_table", "column_type"}
     assert failed["extra_table"].severity is AssetCheckSeverity.WARN
     assert failed["column_type"].severity is AssetCheckSeverity.ERROR
-    assert "what TMI writes may not fit" in (failed["column_type"].description or "")
+    assert "values that TMI writes may not fit" in (failed["column_type"].description or "")
 
 
 @pytest.mark.slow

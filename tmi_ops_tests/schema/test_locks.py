@@ -114,7 +114,7 @@ def test_an_index_build_that_cannot_get_through_says_what_it_left_and_the_next_r
         pytest.raises(DatabaseError, match=r"build index idx_threats_threat_model_id.*pid \d+") as caught,
     ):
         migrate(migrated, report, patience=HASTY)
-    assert "the unfinished index idx_threats_threat_model_id is left" in caught.value.detail
+    assert "the unfinished index idx_threats_threat_model_id remains" in caught.value.detail
     assert migrate(migrated, report).validation.at("WARN") == ()
 
 

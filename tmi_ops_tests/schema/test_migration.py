@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.schema.migration import MigrationResult, migrate, plan_migration
 from tmi_ops.schema.operations import (
@@ -360,7 +361,7 @@ def test_a_role_that_does_not_own_what_must_be_altered_begins_nothing(
         assert [one.table for one in plan_migration(app).lacking] == ["teams", "threats"]
         with pytest.raises(DatabaseError, match=f"teams: It belongs to .* so {role} may not alter it") as refused:
             migrate(app, report)
-        assert refused.value.detail == "Nothing was begun."
+        assert refused.value.code is Code.MIGRATION_RIGHTS
         assert plan_migration(migrated).lacking == ()
     finally:
         run(migrated, f"DROP OWNED BY {role}; DROP ROLE {role}")
@@ -379,7 +380,7 @@ def test_a_step_that_fails_says_what_is_done_and_the_next_run_continues(
 ) -> None:
     # A view has the name of a table that is created late.
     run(database, "CREATE VIEW webhook_subscriptions AS SELECT 1 AS one")
-    with pytest.raises(DatabaseError, match=r"Step \d+ of 55 .create table webhook_subscriptions.*are done and stay"):
+    with pytest.raises(DatabaseError, match=r"Step \d+ of 55 .create table webhook_subscriptions.*remain done"):
         migrate(database, report)
     run(database, "DROP VIEW webhook_subscriptions")
     result = migrate(database, report)

@@ -107,7 +107,7 @@ def test_not_null_waits_while_rows_hold_null() -> None:
 
 
 EVERY_KIND: list[tuple[Operation, list[str], str]] = [
-    (CreateDatabase("my tmi"), ["CREATE DATABASE \"my tmi\" ENCODING 'UTF8' TEMPLATE template0"], "nothing"),
+    (CreateDatabase("my tmi"), ["CREATE DATABASE \"my tmi\" ENCODING 'UTF8' TEMPLATE template0"], "none"),
     (
         AddColumn("threats", "version", required=True),
         ["ALTER TABLE threats ADD COLUMN version BIGINT DEFAULT 1 NOT NULL"],
@@ -151,7 +151,7 @@ EVERY_KIND: list[tuple[Operation, list[str], str]] = [
             "ALTER TABLE team_notes ADD CONSTRAINT fk_team_notes_team FOREIGN KEY(team_id) "
             "REFERENCES teams (id) ON DELETE CASCADE NOT VALID"
         ],
-        "writes to team_notes and teams wait (SHARE ROW EXCLUSIVE)",
+        "SHARE ROW EXCLUSIVE on team_notes and teams: writes wait",
     ),
     (
         AddConstraint("diagrams", "chk_diagrams_type"),
