@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import socket
+import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tmi_ops.checks.finding import Answer, critical, fine, warning
-from tmi_ops.diagnosis.certificate import look_at_certificate
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
-from tmi_ops.diagnosis.network import knock, look_up, offers_tls
+from tmi_ops.diagnosis.network import CONNECT_TIMEOUT_S, knock, look_up, offers_tls
 from tmi_ops.diagnosis.refusals import certificate_has_expired
 from tmi_ops.diagnosis.sql import RELOAD
 from tmi_ops.postgres.refusals import Gate
@@ -137,6 +138,43 @@ def _refused_at(context: DiagnosisContext, gate: Gate) -> Answer | None:
 def _let_in_with_tls(context: DiagnosisContext) -> bool:
     attempt = context.connect(sslmode="require")
     return not isinstance(attempt, str) or "pg_hba.conf" not in attempt
+
+
+@dataclass(frozen=True)
+class ShownCertificate:
+    """`ends`: None if unknown. `problem`: OpenSSL's message if the certificate is not trusted."""
+
+    ends: datetime | None = None
+    problem: str = ""
+
+    @property
+    def has_expired(self) -> bool:
+        return "expired" in self.problem
+
+
+def look_at_certificate(postgres: PostgresSettings) -> ShownCertificate:
+    """Do another TLS handshake and read the certificate. Python shows only verified ones, so this needs sslrootcert.
+
+    The name is not compared: libpq does that.
+    """
+    if postgres.sslrootcert is None:
+        return ShownCertificate()
+    try:
+        context = ssl.create_default_context(cafile=postgres.sslrootcert)
+        context.check_hostname = False
+        with socket.create_connection((postgres.host, postgres.port), timeout=CONNECT_TIMEOUT_S) as connection:
+            if not offers_tls(connection):
+                return ShownCertificate()
+            with context.wrap_socket(connection) as encrypted:
+                shown = encrypted.getpeercert() or {}
+    except ssl.SSLCertVerificationError as error:
+        return ShownCertificate(problem=error.verify_message)
+    except OSError:
+        return ShownCertificate()
+    ends = shown.get("notAfter")
+    if not isinstance(ends, str):
+        return ShownCertificate()
+    return ShownCertificate(datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC))
 
 
 REACHING = (
