@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import json_option
 from tmi_ops.cli.terminal import err, out
 
@@ -28,7 +28,7 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
     desk = AlertDesk(settings)
     records = desk.records()
     if as_json:
-        echo_facts([record.model_dump(mode="json") for record in records])
+        echo_json([record.model_dump(mode="json") for record in records])
     elif key is not None:
         found = next((record for record in records if record.alert.key == key), None)
         if found is None:

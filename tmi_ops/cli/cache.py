@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, strict_option, yes_option
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check(as_json: bool, strict: bool, quiet: bool) -> int:
     with connected(redis) as client, reporting(quiet or as_json) as report:
         seen = check_cache(client, settings.cache, redis.describe(), report)
     if as_json:
-        echo_facts(check_facts(seen))
+        echo_json(check_facts(seen))
     else:
         show_check(seen)
     bad = seen.at(Severity.CRITICAL) or (strict and seen.at(Severity.WARNING))
@@ -98,7 +98,7 @@ def reconcile(policy: SessionPolicy | None, dry_run: bool, yes: bool, as_json: b
             with reporting(quiet or as_json) as report:
                 done = drop(plan, client, report)
     if as_json:
-        echo_facts(plan_facts(plan, done))
+        echo_json(plan_facts(plan, done))
     else:
         show_reconciled(plan, done, dry_run=dry_run)
     return 0

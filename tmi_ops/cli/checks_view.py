@@ -32,12 +32,12 @@ _DIM = (Outcome.NOT_APPLICABLE, Outcome.SKIPPED)
 Shown = Literal["nothing", "hint", "all"]
 
 
-def show_result(result: Result, *, advice: Shown = "nothing", called: str = "") -> None:
+def show_result(result: Result, *, advice: Shown = "nothing", title: str = "") -> None:
     """A line for the result, and below it the advice.
 
     Args:
         advice: none, the first step as a hint if the result is not OK, or causes and all steps.
-        called: shown instead of the title.
+        title: shown instead of the own title of the result.
     """
     answer = result.answer
     mark, style = MARKS[result.outcome]
@@ -48,7 +48,7 @@ def show_result(result: Result, *, advice: Shown = "nothing", called: str = "") 
     seen = Text(answer.seen, style="dim" if result.outcome in _DIM else "")
     if advice == "hint" and result.outcome is not Outcome.OK and answer.advice:
         seen.append(f"\n→ {answer.advice.steps[0]}", style=style)
-    line.add_row(Text(f"  {mark}", style=style), Text(called or result.title), seen)
+    line.add_row(Text(f"  {mark}", style=style), Text(title or result.title), seen)
     out.print(line)
     if advice == "all":
         print_lines(explained(answer), indent=4)

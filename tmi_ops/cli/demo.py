@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from tmi_ops.cli.called import NAME, called
 from tmi_ops.cli.environment import reporting
+from tmi_ops.cli.printed_commands import NAME, program_name
 from tmi_ops.cli.terminal import out, size_words, time_words
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, StackError
@@ -200,7 +200,7 @@ def _show(
     out.rule(title)
     out.print(table)
     out.print("\n [bold]next[/]")
-    name = called()
+    name = program_name()
     for words, purpose in (
         ("status", "shows RPO, RTO and the recovery window"),
         ("backups", "lists the backups and whether they are verified"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import json_option, verbose_option
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def doctor(as_json: bool, verbose: bool) -> int:
     dagster = dagster_variables()
     if as_json:
         diagnosis = diagnose(dagster=dagster)
-        echo_facts(as_facts(diagnosis))
+        echo_json(as_facts(diagnosis))
     else:
         diagnosis = diagnose(dagster=dagster, watch=watch_results(verbose=verbose))
         show_close(diagnosis)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import exact_bloat_option, json_option, strict_option, verbose_option
 from tmi_ops.settings import Purpose
 
@@ -54,7 +54,7 @@ def health(
     how = Examination(only, thresholds, exact_bloat, read_variables(), reader)
     report = examine(load_settings(purpose=Purpose.MONITOR), how, SilentReport())
     if as_json:
-        echo_facts(as_facts(report))
+        echo_json(as_facts(report))
     else:
         show_health(report, tables=verbose or bool(only))
     return _exit_code(report, strict=strict)

@@ -63,7 +63,7 @@ def _facts(examined: Examined) -> dict[str, Any]:
 
 
 def _show(examined: Examined, *, with_table: bool) -> None:
-    show_result(examined.result, advice="all" if with_table else "hint", called=examined.probe.name)
+    show_result(examined.result, advice="all" if with_table else "hint", title=examined.probe.name)
     rows = examined.reading.rows() if with_table and examined.reading else ()
     if rows:
         shown, more = first_of(rows, ROWS_SHOWN)

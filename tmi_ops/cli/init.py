@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from tmi_ops.cli.called import called
 from tmi_ops.cli.environment import logs_in_for, reporting
 from tmi_ops.cli.options import dry_run_option, quiet_option, yes_option
+from tmi_ops.cli.printed_commands import program_name
 from tmi_ops.cli.terminal import err, out
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.settings import Purpose, Settings, env_file_names, environment_name, load_settings, read_variables
@@ -265,7 +265,7 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, 
 
     settings = read(Purpose.BACKUP)
     reach = read_recoverability(settings, open_store(settings.store, settings.environment)).proven
-    name, prefix = called(), "" if environment == "development" else f"-e {environment} "
+    name, prefix = program_name(), "" if environment == "development" else f"-e {environment} "
     amiss = "" if reach is None else reach.broken or (f"{reach.missing} is missing" if reach.missing else "")
     if reach is None or amiss:
         what = f"Verified only up to {reach.at:%Y-%m-%d %H:%M:%S} UTC: {amiss}" if reach else "Nothing is verified"

@@ -19,9 +19,9 @@ from types import FrameType
 import click
 
 from tmi_ops import __version__
-from tmi_ops.cli.beginning import note_beginning
-from tmi_ops.cli.called import carry
-from tmi_ops.cli.lasting import lasting_output
+from tmi_ops.cli.printed_commands import carry
+from tmi_ops.cli.started import note_start
+from tmi_ops.cli.streams import protected_streams
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, SettingsError, as_sentence
@@ -151,7 +151,7 @@ def tmi_ops(context: click.Context, environment: str | None) -> None:
 
     Settings are read from environment variables, .env files and tmi-ops.toml; `tmi-ops settings` shows them.
     """
-    note_beginning(context)
+    note_start(context)
     if environment is not None:
         _choose(context, environment)
     carry(environment or _chosen_of_several())
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.unraisablehook = stop_again
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _as_interrupt)
-    with lasting_output():
+    with protected_streams():
         code = _run(argv)
     sys.exit(code)
 

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from tmi_ops.cli.environment import open_environment, reporting
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, yes_option
 from tmi_ops.cli.terminal import age_words, out, size_words
 
@@ -60,7 +60,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
             extend_locks(store, facts, plan, report, now)
     if dry_run or plan.removes_nothing:
         if as_json:
-            echo_facts(_plan_facts(plan) | _rights_facts(rights) | {"done": None})
+            echo_json(_plan_facts(plan) | _rights_facts(rights) | {"done": None})
         elif dry_run:
             out.print("Dry run: nothing was removed.")
         return 0
@@ -69,7 +69,7 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     with reporting(quiet or as_json) as report:
         result = execute_retention(plan, store, report)
     if as_json:
-        echo_facts(_plan_facts(plan) | _rights_facts(rights) | {"done": _done_facts(result)})
+        echo_json(_plan_facts(plan) | _rights_facts(rights) | {"done": _done_facts(result)})
     else:
         _show_result(result)
     return SPARED if result.spared else 0

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.lasting import through_hangups
 from tmi_ops.cli.options import json_option, quiet_option, yes_option
 from tmi_ops.cli.recover_code import code
 from tmi_ops.cli.recover_corruption import corruption
@@ -20,6 +19,7 @@ from tmi_ops.cli.recover_everything import everything
 from tmi_ops.cli.recover_find import find
 from tmi_ops.cli.recover_rows import rows
 from tmi_ops.cli.recover_view import go_on, show_interruption, show_plan, show_run
+from tmi_ops.cli.streams import through_hangups
 from tmi_ops.cli.terminal import age_words, out
 from tmi_ops.settings import Purpose
 from tmi_ops.words import time_words

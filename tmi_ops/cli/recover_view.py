@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import reporting
-from tmi_ops.cli.lasting import through_hangups
+from tmi_ops.cli.streams import through_hangups
 from tmi_ops.cli.terminal import TerminalReport, err, out
 from tmi_ops.words import time_words
 
@@ -48,7 +48,7 @@ def run_plan(
     Args:
         actions: None: those of the plan's runbook.
     """
-    from tmi_ops.cli.beginning import command_began
+    from tmi_ops.cli.started import command_started
     from tmi_ops.runbooks.catalogue import actions_for
     from tmi_ops.runbooks.execution import begin
 
@@ -60,8 +60,8 @@ def run_plan(
     if dry_run:
         return 0
     with reporting(quiet) as report:
-        logbook, journal = begin(settings, store, plan, report, since=command_began())
-    err.print(f"Run {journal.run_id}, journal in {logbook.directory}", soft_wrap=True)
+        logbook, journal = begin(settings, store, plan, report, since=command_started())
+    err.print(f"Run {journal.run_id}; its journal is in {logbook.directory}", soft_wrap=True)
     return go_on(settings, store, logbook, actions, yes=yes, quiet=quiet)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import json_option, yes_option
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plan(as_json: bool) -> int:
     _, inspection = _inspect()
     planned = inspection.plan()
     if as_json:
-        echo_facts(plan_facts(planned, inspection))
+        echo_json(plan_facts(planned, inspection))
     else:
         show_plan(planned, inspection)
     return 0 if planned.empty else SOMETHING_TO_DO
@@ -84,7 +84,7 @@ def apply(yes: bool, reset: tuple[str, ...], as_json: bool) -> int:
     _, after = _inspect()
     left = after.check()
     if as_json:
-        echo_facts({**plan_facts(planned, inspection), **applied_facts(planned, after.file, left)})
+        echo_json({**plan_facts(planned, inspection), **applied_facts(planned, after.file, left)})
     else:
         show_applied(planned, after.file, left)
     return SOMETHING_TO_DO if drifted(left) else 0
@@ -107,7 +107,7 @@ def check(as_json: bool) -> int:
     _, inspection = _inspect()
     findings = inspection.check()
     if as_json:
-        echo_facts(check_facts(findings))
+        echo_json(check_facts(findings))
     else:
         show_drift(findings)
     return SOMETHING_TO_DO if drifted(findings) else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import dry_run_option, json_option, verbose_option
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.settings import Purpose
@@ -84,7 +84,7 @@ def check(as_json: bool, verbose: bool) -> int:
     verdict = validate_schema(settings.postgres)
     if as_json:
         found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in verdict.findings]
-        echo_facts(verdict.model_dump(mode="json") | {"findings": found})
+        echo_json(verdict.model_dump(mode="json") | {"findings": found})
     else:
         show_verdict(verdict, verbose=verbose)
     return _record(settings, verdict)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import json_option
 from tmi_ops.settings import Purpose
 
@@ -54,7 +54,7 @@ def status(as_json: bool, watch: float | None, everything: bool) -> int:
     if as_json:
         from tmi_ops.cli.status_facts import as_facts
 
-        echo_facts(as_facts(found))
+        echo_json(as_facts(found))
     else:
         from tmi_ops.cli.status_view import status_screen
         from tmi_ops.cli.terminal import out
@@ -95,16 +95,16 @@ def _keep_looking(every: float, *, as_json: bool) -> int:
     """Repeat until Ctrl-C. The exit code is that of the last status."""
     from rich.live import Live
 
-    from tmi_ops.cli.lasting import reader_is_gone
     from tmi_ops.cli.status_facts import as_facts
     from tmi_ops.cli.status_view import status_screen
+    from tmi_ops.cli.streams import reader_is_gone
     from tmi_ops.cli.terminal import out
 
     found = look()
     try:
         if as_json:
             while not reader_is_gone():
-                echo_facts(as_facts(found), indent=None)
+                echo_json(as_facts(found), indent=None)
                 time.sleep(every)
                 found = look()
             return exit_code(found)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tmi_ops.cli.status import COULD_NOT_LOOK, exit_code, look
-from tmi_ops.cli.status_words import MARKS
+from tmi_ops.cli.status_marks import MARKS
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Recoverability, Status

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tmi_ops.alerts.alert import SCHEMA_DRIFT
 from tmi_ops.checks.finding import Outcome as Verdict
-from tmi_ops.cli.status_words import MARKS, ago
+from tmi_ops.cli.status_marks import MARKS, ago
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
 from tmi_ops.health.record import LastVerdicts
 from tmi_ops.health.registry import probes_of

@@ -12,7 +12,7 @@ from rich.text import Text
 from tmi_ops.automation.naming import plain_name
 from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status_health import findings_of, last_looks
-from tmi_ops.cli.status_words import MARKS, ago
+from tmi_ops.cli.status_marks import MARKS, ago
 from tmi_ops.objectives.acting import Topic
 from tmi_ops.objectives.by_shadow import shadow_words
 from tmi_ops.objectives.cures import Cure

@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Span, Text
 
-from tmi_ops.cli.called import as_typed, carried
+from tmi_ops.cli.printed_commands import as_typed, carried
 from tmi_ops.cli.wrapping import hanging, line_breaks
 from tmi_ops.progress import Phase, Unit
 from tmi_ops.typed import ends_of_commands, inserted, with_environment
@@ -84,7 +84,7 @@ class SafeConsole(Console):
     @property
     def file(self) -> IO[str]:
         stream = super().file
-        unfiltered: IO[str] = getattr(stream, "as_it_is", stream)
+        unfiltered: IO[str] = getattr(stream, "unescaped", stream)
         return unfiltered
 
     @file.setter

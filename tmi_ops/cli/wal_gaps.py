@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.facts import echo_facts
+from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import cluster_option, json_option, quiet_option
 from tmi_ops.cli.terminal import out, size_words
 from tmi_ops.settings import Purpose
@@ -50,7 +50,7 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
         need = _need(settings, store, facts.system_identifier, report)
     continuity = prove_continuity(facts, reading.damaged, reading.links, need)
     if as_json:
-        echo_facts(_as_json(continuity, reading))
+        echo_json(_as_json(continuity, reading))
     else:
         _show(continuity, reading)
     return 0 if continuity.whole else 1

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from tmi_ops.cli.called import as_typed
+from tmi_ops.cli.printed_commands import as_typed
 
 # Text in backquotes is one word: a command that is broken cannot be copied.
 _WORD = re.compile(r"(?:`[^`]*`|[^\s`])+")

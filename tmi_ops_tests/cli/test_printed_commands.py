@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tmi_ops.checks.finding import critical
-from tmi_ops.cli import called
+from tmi_ops.cli import printed_commands
 from tmi_ops.cli.checks_view import finding_facts
 from tmi_ops.cli.terminal import SafeConsole
 from tmi_ops_tests.commands import command
@@ -79,12 +79,12 @@ def test_the_only_environment_needs_no_name(tmp_path: Path) -> None:
 
 @pytest.fixture
 def carried() -> None:
-    called.carry("shop")
+    printed_commands.carry("shop")
 
 
 @pytest.fixture(autouse=True)
 def nothing_carried_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(called, "_carried", None)
+    monkeypatch.setattr(printed_commands, "_carried", None)
 
 
 @pytest.mark.usefixtures("carried")
@@ -106,5 +106,5 @@ def test_styles_stay_where_they_were_and_tables_have_room_for_it() -> None:
 @pytest.mark.usefixtures("carried")
 def test_programs_are_given_commands_that_work() -> None:
     finding = critical("nothing archives", "", "tmi-ops wal stream  # as a service").findings[0]
-    facts = called.facts_as_typed(finding_facts(finding))
+    facts = printed_commands.facts_as_typed(finding_facts(finding))
     assert facts["advice"]["command"] == ["tmi-ops -e shop wal stream  # as a service"]

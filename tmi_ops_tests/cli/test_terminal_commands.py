@@ -9,8 +9,8 @@ import click
 import pytest
 from rich.table import Table
 
-from tmi_ops.cli.lasting import lasting_output, without_commands
 from tmi_ops.cli.main import _show_error
+from tmi_ops.cli.streams import escaped, protected_streams
 from tmi_ops.cli.terminal import SafeConsole
 from tmi_ops.errors import OpsError
 from tmi_ops.orchestration.results import bullets, sql_block
@@ -41,11 +41,11 @@ def test_a_console_draws_its_own_colours_and_no_command_of_the_text(terminal: bo
 
 
 def test_of_what_click_writes_only_our_colours_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert without_commands(click.style("done", fg="green", bold=True)) == click.style("done", fg="green", bold=True)
-    assert without_commands("\x1b[8m") == r"\x1b[8m"
+    assert escaped(click.style("done", fg="green", bold=True)) == click.style("done", fg="green", bold=True)
+    assert escaped("\x1b[8m") == r"\x1b[8m"
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    with lasting_output():
+    with protected_streams():
         _show_error(OpsError(f"The verdict {EVIL} cannot be read.", detail=EVIL, hint=EVIL))
     assert stream.getvalue().count(r"\x1b]0;owned\x07") == 3
     assert not set("\x1b\x07\r\x9b\u202e") & set(stream.getvalue())

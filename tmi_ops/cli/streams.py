@@ -20,14 +20,14 @@ from tmi_ops.words import printable
 _COLOUR = re.compile("(\x1b\\[(?:0|1|2|22|39|3[0-7]|9[0-7])m)")
 
 
-def without_commands(text: str) -> str:
+def escaped(text: str) -> str:
     """The text with every escape sequence escaped, except for our colours."""
     if text.isprintable():
         return text
     return "".join(part if _COLOUR.fullmatch(part) else printable(part) for part in _COLOUR.split(text))
 
 
-class _Lasting:
+class _ProtectedStream:
     """A stream whose reader may go away; what is written from then on is discarded."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -35,13 +35,13 @@ class _Lasting:
         self.reader_is_gone = False
 
     @property
-    def as_it_is(self) -> _AsItIs:
-        return _AsItIs(self)
+    def unescaped(self) -> _Unescaped:
+        return _Unescaped(self)
 
     def write(self, text: str) -> int:
-        return self.write_as_it_is(without_commands(text))
+        return self.write_unescaped(escaped(text))
 
-    def write_as_it_is(self, text: str) -> int:
+    def write_unescaped(self, text: str) -> int:
         try:
             return self._stream.write(text)
         except OSError:
@@ -66,27 +66,27 @@ class _Lasting:
         return getattr(self._stream, name)
 
 
-class _AsItIs:
+class _Unescaped:
     """The same stream for code that draws with escape sequences and escapes text itself."""
 
-    def __init__(self, stream: _Lasting) -> None:
+    def __init__(self, stream: _ProtectedStream) -> None:
         self._stream = stream
-        self.write = stream.write_as_it_is
+        self.write = stream.write_unescaped
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
 @contextmanager
-def lasting_output() -> Iterator[None]:
+def protected_streams() -> Iterator[None]:
     """During a `with` block, a reader that goes away neither stops the command nor changes its exit code."""
     streams = sys.stdout, sys.stderr
-    lasting = _Lasting(streams[0]), _Lasting(streams[1])
-    sys.stdout, sys.stderr = lasting
+    protected = _ProtectedStream(streams[0]), _ProtectedStream(streams[1])
+    sys.stdout, sys.stderr = protected
     try:
         yield
     finally:
-        for stream in lasting:
+        for stream in protected:
             stream.flush()
         sys.stdout, sys.stderr = streams
 

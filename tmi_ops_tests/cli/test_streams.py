@@ -16,7 +16,7 @@ import sys, time
 import click
 from rich.markup import escape
 from tmi_ops.cli import main as cli
-from tmi_ops.cli.lasting import reader_is_gone, through_hangups
+from tmi_ops.cli.streams import reader_is_gone, through_hangups
 from tmi_ops.cli.terminal import err, out
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.cli.called import called
+from tmi_ops.cli.printed_commands import program_name
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_the_shell_does_not_find_it_the_path_from_here_is_named(program: Path) -> None:
-    assert called() == ".venv/bin/tmi-ops"
+    assert program_name() == ".venv/bin/tmi-ops"
 
 
 def test_from_elsewhere_the_whole_path_is_named_quoted_for_a_shell(
@@ -32,15 +32,15 @@ def test_from_elsewhere_the_whole_path_is_named_quoted_for_a_shell(
 ) -> None:
     monkeypatch.chdir("/")
     monkeypatch.chdir(program.parents[3])
-    assert called() == "'a clone/.venv/bin/tmi-ops'"
+    assert program_name() == "'a clone/.venv/bin/tmi-ops'"
     (program.parents[3] / "other").mkdir()
     monkeypatch.chdir(program.parents[3] / "other")
-    assert called() == f"'{program}'"
+    assert program_name() == f"'{program}'"
 
 
 def test_where_the_shell_finds_this_program_its_name_is_enough(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(program.parent))
-    assert called() == "tmi-ops"
+    assert program_name() == "tmi-ops"
 
 
 def test_another_program_of_that_name_on_path_is_not_taken_for_this_one(
@@ -49,4 +49,4 @@ def test_another_program_of_that_name_on_path_is_not_taken_for_this_one(
     (tmp_path / "tmi-ops").write_text("#!/bin/sh\n")
     (tmp_path / "tmi-ops").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert called() == ".venv/bin/tmi-ops"
+    assert program_name() == ".venv/bin/tmi-ops"

@@ -37,7 +37,7 @@ def carried() -> str | None:
     return _carried
 
 
-def called() -> str:
+def program_name() -> str:
     """`tmi-ops` if the shell finds this program by that name, else a path that works from here."""
     program = Path(sys.argv[0])
     found = shutil.which(NAME)

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 
 import click
 
-_BEGAN = "tmi_ops.began"
+_STARTED = "tmi_ops.began"
 
 
-def note_beginning(context: click.Context) -> None:
+def note_start(context: click.Context) -> None:
     """Call this before anything else."""
-    context.meta[_BEGAN] = datetime.now(UTC)
+    context.meta[_STARTED] = datetime.now(UTC)
 
 
-def command_began() -> datetime:
+def command_started() -> datetime:
     """When the running command started."""
     context = click.get_current_context(silent=True)
-    began = None if context is None else context.meta.get(_BEGAN)
+    began = None if context is None else context.meta.get(_STARTED)
     return began if isinstance(began, datetime) else datetime.now(UTC)
