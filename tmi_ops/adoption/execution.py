@@ -69,7 +69,7 @@ class Adoption:
             StepName.BASE: self._back_up_base,
             StepName.WAL: self._receive_wal,
             StepName.LOGICAL: self._back_up_logical,
-            StepName.PROOF: self._prove,
+            StepName.VERIFICATION: self._verify,
             StepName.DRILL: self._drill,
             StepName.UNITS: self._write_units,
         }
@@ -169,7 +169,7 @@ class Adoption:
 
         return back_up_logical(self.read(Purpose.BACKUP), self.store(), "custom", self.report).backup_id
 
-    def _prove(self) -> str:
+    def _verify(self) -> str:
         from tmi_ops.recovery.verify import verify_backup
         from tmi_ops.store.catalogue import find_backup
 

@@ -20,7 +20,7 @@ class StepName(StrEnum):
     BASE = "base backup"
     WAL = "WAL"
     LOGICAL = "logical backup"
-    PROOF = "proof"
+    VERIFICATION = "verification"
     DRILL = "drill"
     UNITS = "units"
 
@@ -107,7 +107,7 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
         Step(StepName.WAL, "archive WAL up to now; a replication slot retains what follows"),
         Step(StepName.LOGICAL, "take a logical backup", there.logical or ""),
         Step(
-            StepName.PROOF,
+            StepName.VERIFICATION,
             "restore the logical backup into a scratch cluster and compare every row and definition",
             f"{there.logical} is verified" if there.proven else "",
         ),

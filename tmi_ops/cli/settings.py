@@ -26,7 +26,7 @@ def settings() -> None:
         "RTO objective": time_words(current.objectives.rto.total_seconds()),
         "retention": current.retention.describe(),
         "alerts": current.alerts.describe(),
-        "heartbeat": "on" if current.alerts.heartbeat_url is not None else "off: set TMI_OPS_HEARTBEAT_URL",
+        "external monitor": "on" if current.alerts.heartbeat_url is not None else "off: set TMI_OPS_HEARTBEAT_URL",
         "home": str(current.home),
         "PostgreSQL programs": str(current.pg_bindir or "searched in the usual directories"),
         "embedded stack": "in use" if current.uses_embedded_stack else "not in use",

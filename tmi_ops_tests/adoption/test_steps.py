@@ -60,8 +60,8 @@ def test_units_are_a_step_for_who_wants_them_and_done_once_they_are_written() ->
 @pytest.mark.parametrize(
     ("protection", "left"),
     [
-        (Protection("base", None), [StepName.WAL, StepName.LOGICAL, StepName.PROOF, StepName.DRILL]),
-        (Protection("base", "logical"), [StepName.WAL, StepName.PROOF, StepName.DRILL]),
+        (Protection("base", None), [StepName.WAL, StepName.LOGICAL, StepName.VERIFICATION, StepName.DRILL]),
+        (Protection("base", "logical"), [StepName.WAL, StepName.VERIFICATION, StepName.DRILL]),
         (Protection("base", "logical", proven=True), [StepName.WAL, StepName.DRILL]),
     ],
 )
