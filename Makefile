@@ -22,7 +22,7 @@ endif
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(ENVIRONMENT) ## The whole promise in one go: stack, migration, data, backup, proof by restore
+demo: $(ENVIRONMENT) ## Run backup, verification and recovery on the embedded stack
 	@$(RUN)/tmi-ops demo $(ARGS)
 
 # Root installs for everybody, whose services may run as another user; anybody else for himself.
@@ -33,7 +33,7 @@ else
 export UV_TOOL_BIN_DIR ?= $(HOME)/.local/bin
 endif
 
-install: ## Put the commands tmi-ops and dagster on PATH, in an environment of their own
+install: ## Put tmi-ops and dagster on PATH, in a virtual environment of their own
 	@uv=$$(.ci/find-uv) && .ci/waiting "Installing tmi-ops" $$uv tool install --quiet --force --reinstall-package tmi-ops \
 		--python '$(PYTHON_VERSIONS)' --constraints requirements.lock --with-executables-from dagster,dagster-webserver \
 		'.[stack]'
@@ -42,13 +42,13 @@ install: ## Put the commands tmi-ops and dagster on PATH, in an environment of t
 		*) echo "Installed in $$UV_TOOL_BIN_DIR, which is not on PATH. Add it: export PATH=\"$$UV_TOOL_BIN_DIR:\$$PATH\"" ;; \
 	esac
 
-uninstall: ## Take these commands away; no data is touched
-	@uv=$$(.ci/find-uv) && $$uv tool uninstall --quiet tmi-ops && echo "Uninstalled. Data in .tmi-ops and in the store stays."
+uninstall: ## Remove these commands; no data is touched
+	@uv=$$(.ci/find-uv) && $$uv tool uninstall --quiet tmi-ops && echo "Uninstalled. Data in .tmi-ops and in the store is kept."
 
 test: $(ENVIRONMENT) ## Run all tests, on real servers
 	@$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-fast: $(ENVIRONMENT) ## Run the quick tests, in two and a half minutes
+test-fast: $(ENVIRONMENT) ## Run the fast tests, in two and a half minutes
 	@$(RUN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Directories whose tests ask PostgreSQL something that its versions may answer differently.
@@ -56,7 +56,7 @@ VERSIONED := $(addprefix tmi_ops_tests/,postgres schema health access diagnosis 
 OTHER_POSTGRESQL := from tmi_ops.postgres.programs import found_programs as found; \
 	print(*(p.bindir for p in found() if p.major != 17 and (p.bindir / "initdb").is_file()))
 
-test-versions: $(ENVIRONMENT) ## Run what asks PostgreSQL on every other PostgreSQL found here: Debian's, and the wheel's 18
+test-versions: $(ENVIRONMENT) ## Run the tests of PostgreSQL on every other version found here: Debian's, and the wheel's 18
 	@for bindir in $$($(RUN)/python -c '$(OTHER_POSTGRESQL)'); do \
 		echo "$$("$$bindir/postgres" --version) in $$bindir"; \
 		TMI_OPS_TEST_PG_BINDIR="$$bindir" $(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(VERSIONED) $(ARGS) || exit 1; \
@@ -65,7 +65,7 @@ test-versions: $(ENVIRONMENT) ## Run what asks PostgreSQL on every other Postgre
 up: $(ENVIRONMENT) ## Start the embedded stack with Dagster's UI; Ctrl-C stops it
 	@$(RUN)/tmi-ops up $(ARGS)
 
-down: $(ENVIRONMENT) ## Stop the embedded stack; its data stays
+down: $(ENVIRONMENT) ## Stop the embedded stack and keep its data
 	@$(RUN)/tmi-ops down
 
 start-database: $(ENVIRONMENT) ## Start PostgreSQL, S3 and Valkey in the background
@@ -73,35 +73,35 @@ start-database: $(ENVIRONMENT) ## Start PostgreSQL, S3 and Valkey in the backgro
 
 stop-database: down ## Stop them (the same as down)
 
-reset-database: $(ENVIRONMENT) ## DESTRUCTIVE: empty the stack's TMI database; asks first. Backups stay
+reset-database: $(ENVIRONMENT) ## DESTRUCTIVE: empty the stack's TMI database; asks first. Backups are kept
 	@$(RUN)/tmi-ops stack reset --database $(ARGS)
 
-migrate-database: $(ENVIRONMENT) ## Bring the database's schema up to date, online, then validate it
+migrate-database: $(ENVIRONMENT) ## Migrate the database's schema, online, and validate it
 	@$(RUN)/tmi-ops migrate $(ARGS)
 
 check-database: $(ENVIRONMENT) ## Compare the database with the schema TMI needs
 	@$(RUN)/tmi-ops check $(ARGS)
 
-lint: $(ENVIRONMENT) ## Ruff's findings
+lint: $(ENVIRONMENT) ## Run ruff
 	@$(RUN)/ruff check .
 
 format: $(ENVIRONMENT) ## Format the code
 	@$(RUN)/ruff format .
 
-format-check: $(ENVIRONMENT) ## Whether the code is formatted
+format-check: $(ENVIRONMENT) ## Check the format of the code
 	@$(RUN)/ruff format --check .
 
-types: $(ENVIRONMENT) ## Check types, strictly
+types: $(ENVIRONMENT) ## Check types strictly
 	@$(RUN)/mypy
 
 imports: $(ENVIRONMENT) ## Check that imports point one way
 	@$(RUN)/lint-imports
 
-lock: ## Make requirements.lock anew from pyproject.toml
+lock: ## Update requirements.lock from pyproject.toml
 	@uv=$$(.ci/find-uv) && $$uv pip compile --universal --generate-hashes --no-header --python-version 3.11 \
 		--all-extras --group dev --quiet pyproject.toml -o requirements.lock
 
-clean: ## Remove the environment, tools and caches; the stack's data stays
+clean: ## Remove the environment, tools and caches; keep the stack's data
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	find tmi_ops tmi_ops_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -110,7 +110,7 @@ def test_a_wrong_password_exits_2_with_the_next_step_and_without_the_password(
     refused = tmi_ops(database, *command, password="wrong-secret")
     assert refused.returncode == 2
     assert "password authentication failed" in refused.stderr
-    assert "check POSTGRES_USER and POSTGRES_PASSWORD" in refused.stderr
+    assert "Check POSTGRES_USER and POSTGRES_PASSWORD" in refused.stderr
     assert "wrong-secret" not in refused.stderr + refused.stdout
     assert "Traceback" not in refused.stderr
 
