@@ -1,1 +1,1 @@
-"""What is wrong, why, and what exactly mends it: the chain from the settings to the schedules, link by link."""
+"""The doctor: what is wrong, why, and the exact fix, from the settings to the schedules, link by link."""

@@ -49,8 +49,8 @@ class LastVerdicts(BaseModel):
     @property
     def status(self) -> Outcome:
         """The worst status, leaving out unknown ones; unknown if all are."""
-        told = [one.status for one in self.verdicts.values() if one.status is not Outcome.UNKNOWN]
-        return worst_outcome(told) if told else Outcome.UNKNOWN
+        known = [one.status for one in self.verdicts.values() if one.status is not Outcome.UNKNOWN]
+        return worst_outcome(known) if known else Outcome.UNKNOWN
 
     @property
     def counts(self) -> Mapping[Outcome, int]:

@@ -59,12 +59,12 @@ def only_migration(session: Session, patience: Patience, report: Report) -> Iter
         DatabaseError: the other migration did not end in time.
     """
     deadline = time.monotonic() + patience.other_migration_s
-    told = False
+    noted = False
     holder = partial(lock_holder, session, MIGRATION_LOCK)
     while not _value(session, "SELECT pg_try_advisory_lock(%s)", MIGRATION_LOCK):
-        if not told:
+        if not noted:
             report.note(f"Waiting for another migration of this database ({holder()}).")
-            told = True
+            noted = True
         if time.monotonic() > deadline:
             raise DatabaseError(
                 f"Another migration has been running for {patience.other_migration_s:.0f} s: {holder()}.",

@@ -147,7 +147,7 @@ def _(operation: SetDefault) -> Step:
 @render.register
 def _(operation: RequireValue) -> Step:
     alter = f"ALTER TABLE {quote(operation.table)}"
-    proof = quote(f"tmi_ops_not_null_{operation.column}")
+    check = quote(f"tmi_ops_not_null_{operation.column}")
     column = quote(operation.column)
     return Step(
         f"make {operation.table}.{operation.column} NOT NULL",
@@ -157,12 +157,12 @@ def _(operation: RequireValue) -> Step:
             # A CHECK left by a crash is replaced, so that the step can be repeated.
             Batch(
                 (
-                    f"{alter} DROP CONSTRAINT IF EXISTS {proof}, "
-                    f"ADD CONSTRAINT {proof} CHECK ({column} IS NOT NULL) NOT VALID",
+                    f"{alter} DROP CONSTRAINT IF EXISTS {check}, "
+                    f"ADD CONSTRAINT {check} CHECK ({column} IS NOT NULL) NOT VALID",
                 )
             ),
-            Batch((f"{alter} VALIDATE CONSTRAINT {proof}",), harmless=True),
-            Batch((f"{alter} ALTER COLUMN {column} SET NOT NULL", f"{alter} DROP CONSTRAINT {proof}")),
+            Batch((f"{alter} VALIDATE CONSTRAINT {check}",), harmless=True),
+            Batch((f"{alter} ALTER COLUMN {column} SET NOT NULL", f"{alter} DROP CONSTRAINT {check}")),
         ),
     )
 
