@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
+    DagsterInstance,
+    DagsterRunStatus,
     Definitions,
+    RunRequest,
+    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -18,11 +22,12 @@ from dagster import (
 
 from tmi_ops.checks.finding import Finding
 from tmi_ops.errors import OpsError
-from tmi_ops.objectives.acting import Decision, Judged, Memory, Pace, Topic, decide, decide_unread
-from tmi_ops.objectives.cures import Action
+from tmi_ops.objectives.acting import Decision, Judged, Memory, Order, Pace, Topic, decide, decide_unread
+from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.timetable import DUMPS_SEEN_EVERY, Timetable
-from tmi_ops.orchestration.cures import cure_jobs, cure_request, cures_at_work
+from tmi_ops.orchestration import backup, base_backup, drill, wal
+from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
 from tmi_ops.orchestration.resources import Environment
@@ -33,8 +38,25 @@ from tmi_ops.words import time_words
 if TYPE_CHECKING:
     from tmi_ops.objectives.dumps import DumpReading
     from tmi_ops.objectives.facts import RecoverabilityFacts
+    from tmi_ops.orchestration.schedules import AnyJob
 
 MET_CHECK = "objective_met"
+CURE_TAG = "tmi_ops/cures"
+JOBS: Mapping[Action, str] = {
+    Action.CATCH_UP_WAL: wal.JOB,
+    Action.BACK_UP_INCREMENTAL: base_backup.JOB,
+    Action.BACK_UP_BASE: base_backup.JOB,
+    Action.BACK_UP_LOGICAL: backup.JOB,
+    Action.PROVE_BACKUP: backup.PROOF_JOB,
+    Action.RUN_DRILL: drill.DRILL_JOB,
+}
+# Not NOT_STARTED: such a run never reached the queue, and will not run.
+_WAITING_OR_AT_WORK = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 # Dumps run nightly, so an hour for a dump and its verification before another starts loses nothing.
 DUMP_COOLDOWN = timedelta(hours=1)
 _ABOUT: Mapping[Topic, str] = {
@@ -203,3 +225,40 @@ def _check_events(here: Protected, topic: Topic, before: Memory, decision: Decis
 def severity_of(standing: Standing | None) -> AssetCheckSeverity:
     """A breach is an error; at risk and unknown are warnings."""
     return AssetCheckSeverity.ERROR if standing is Standing.BREACHED else AssetCheckSeverity.WARN
+
+
+def cure_jobs(here: Protected, definitions: Definitions) -> "list[AnyJob]":
+    """The jobs that cures launch."""
+    names = {here.called(job) for job in JOBS.values()}
+    return [job for job in definitions.jobs or () if job.name in names]
+
+
+def cure_request(here: Protected, topic: Topic, order: Order) -> RunRequest:
+    """The run of an order; Dagster launches the same key once."""
+    return RunRequest(
+        run_key=order.key,
+        job_name=here.called(JOBS[order.cure.action]),
+        run_config=_cure_config(here, order.cure),
+        tags={CURE_TAG: topic.value},
+    )
+
+
+def cures_at_work(instance: DagsterInstance, here: Protected) -> frozenset[Action]:
+    """Cures that run or are queued, whoever launched them."""
+    runs = instance.get_runs(RunsFilter(statuses=_WAITING_OR_AT_WORK, tags={ENVIRONMENT_TAG: here.name}))
+    names = {run.job_name for run in runs}
+    return frozenset(action for action, job in JOBS.items() if here.called(job) in names)
+
+
+def _cure_config(here: Protected, cure: Cure) -> dict[str, Any]:
+    if cure.action is Action.BACK_UP_INCREMENTAL:
+        return _step_config(here, ("backup", "base"), {"incremental": True})
+    if cure.action is Action.RUN_DRILL:
+        return _step_config(here, ("recovery", "drill"), {"latest": True})
+    if cure.action is Action.PROVE_BACKUP and cure.backup_id:
+        return _step_config(here, ("backup", "logical_verified"), {"backup": cure.backup_id})
+    return {}
+
+
+def _step_config(here: Protected, path: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
+    return {"ops": {here.key(*path).to_python_identifier(): {"config": config}}}
