@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 JOB = "retention"
 LONGEST_RUN = timedelta(hours=6)
 SPARED_CHECK = "nothing_spared"
+_VERIFICATION = {"proven": "verified", "not proven": "not verified"}
 
 
 class RetentionConfig(Config):
@@ -156,7 +157,8 @@ def _plan_table(plan: "RetentionPlan") -> MetadataValue[Any]:
 def _backup_row(outcome: str, decision: "Decision") -> dict[str, str | float]:
     backup = decision.backup
     taken = f"{backup.taken_at:%Y-%m-%d %H:%M}"
-    return _row(outcome, backup.backup_id, taken, backup.size, backup.proof, "; ".join(decision.reasons))
+    verification = _VERIFICATION.get(backup.proof, backup.proof)
+    return _row(outcome, backup.backup_id, taken, backup.size, verification, "; ".join(decision.reasons))
 
 
 def _row(outcome: str, what: str, taken_at: str, size: int, proof: str, why: str) -> dict[str, str | float]:

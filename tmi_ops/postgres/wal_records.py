@@ -103,7 +103,7 @@ def read_records(
 
 
 def all_commits(content: bytes | bytearray | memoryview, end: int | None = None) -> list[tuple[int, datetime]]:
-    """LSN and time of every commit whose record begins in a segment, in the order of the WAL. Reads all its records.
+    """LSN and time of every commit whose record begins in a segment, in WAL order. Reads all its records.
 
     Raises:
         IntegrityError: as `read_records`.
@@ -118,7 +118,7 @@ def all_commits(content: bytes | bytearray | memoryview, end: int | None = None)
 
 
 def restore_point_made_at(content: bytes | bytearray | memoryview, lsn: int) -> datetime | None:
-    """When the restore point whose record begins at an LSN was made; None: no whole one begins there.
+    """When the restore point whose record begins at an LSN was created; None: no complete one begins there.
 
     Raises:
         IntegrityError: as `read_records`.
@@ -159,7 +159,7 @@ class _Pages:
             yield page
 
     def backward(self) -> Iterator[int]:
-        """Pages with a header, the last first; those that a switch of segments left empty are passed over."""
+        """Pages with a header, the last first; skips those that a segment switch left empty."""
         for page in range((self._end - 1) // self._page_size * self._page_size, -1, -self._page_size):
             if self._is_page(page):
                 yield page
@@ -171,41 +171,41 @@ class _Pages:
         while record + self._u32.size <= end:
             length = self._u32.unpack_from(self._content, record)[0]
             if length < RECORD_HEADER_SIZE:
-                return  # here the WAL ends, or goes on in the next segment
+                return  # the WAL ends here, or continues in the next segment
             yield record
             record += _aligned(length)
 
     def prev(self, record: int) -> int | None:
-        """What a record names as the one before it; None where that is not here."""
+        """The LSN that a record names as the one before it; None if that field is not in this segment."""
         header = self._gathered(record, 16)
         return None if header is None else int(self._u64.unpack_from(header, 8)[0])
 
     def overwrites(self, record: int) -> bool:
-        """Whether this record begins a page that says so."""
+        """Whether this record is the first of a page with that flag."""
         page = record - record % self._page_size
         return record == page + self._header_size(page) and bool(self._info(page) & _OVERWRITES)
 
     def commit_time(self, record: int) -> datetime | None:
-        """None: it is no commit, or not here whole."""
+        """The time of a commit; None: not a commit, or not complete in this segment."""
         found = self._gathered(record, RECORD_HEADER_SIZE + 24, at_least=RECORD_HEADER_SIZE)
         if found is None or found[17] != _TRANSACTION or found[16] & _KIND not in (_COMMIT, _COMMIT_PREPARED):
             return None
         return self._time_in(found)
 
     def restore_point_time(self, record: int) -> datetime | None:
-        """None: it is no restore point, or its time is not here whole."""
+        """The time of a restore point; None: not a restore point, or its time is not complete in this segment."""
         found = self._gathered(record, RECORD_HEADER_SIZE + 2 + 8) if record >= LONG_HEADER_SIZE else None
         if found is None or found[17] != _XLOG or found[16] & _KIND_OF_XLOG != _RESTORE_POINT:
             return None
         return self._time_in(found)
 
     def _time_in(self, record: bytes) -> datetime | None:
-        """What the main data begin with."""
+        """The start of a record's main data."""
         at = _main_data(record, RECORD_HEADER_SIZE)
         return None if at is None or at + 8 > len(record) else _moment(self._i64.unpack_from(record, at)[0])
 
     def level_changes(self) -> Iterator[LevelChange]:
-        """Found by how such a record begins, and believed where a record begins at that place."""
+        """Searches for the first bytes of such a record, and accepts a match only where a record begins."""
         for record in sorted({*self._looking_like_parameters(), *self._parameters_over_pages()}):
             body = self._gathered(record, _PARAMETER_RECORD_LENGTH)
             if body is None or body[: len(self._beginning)] != self._beginning:
@@ -223,14 +223,14 @@ class _Pages:
                 yield record
 
     def _parameters_over_pages(self) -> Iterator[int]:
-        """Where such a record would begin whose rest stands on the next page."""
+        """Where such a record would begin that continues on the next page."""
         for page in self.forward():
             rest = self._rest(page)
             if page and 0 < rest < _PARAMETER_RECORD_LENGTH:
                 yield page - (_PARAMETER_RECORD_LENGTH - rest)
 
     def _gathered(self, offset: int, length: int, at_least: int | None = None) -> bytes | None:
-        """Bytes of a record, without the page headers between them; None where fewer than wanted are here."""
+        """Bytes of a record, without the page headers between them; None if there are fewer than wanted."""
         gathered = b""
         while len(gathered) < length and offset < self._end:
             if offset % self._page_size == 0:
@@ -251,7 +251,7 @@ class _Pages:
         return int(self._header.unpack_from(self._content, page)[1])
 
     def _rest(self, page: int) -> int:
-        """How many bytes of a record from before stand here and after."""
+        """How many bytes of an earlier record continue on this page and after it."""
         _, info, _, _, rest = self._header.unpack_from(self._content, page)
         return int(rest) if info & _IS_CONTINUED else 0
 
@@ -270,7 +270,7 @@ def _order_and_page_size(content: bytes | bytearray | memoryview) -> tuple[str, 
 
 
 def _main_data(record: bytes, at: int) -> int | None:
-    """Where the main data of a record without blocks begins; its headers do at `at`. None: not to be seen."""
+    """Where the main data of a record without blocks begins; its headers begin at `at`. None: not visible."""
     while at < len(record):
         if record[at] == _DATA_SHORT:
             return at + 2

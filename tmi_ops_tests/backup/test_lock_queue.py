@@ -54,8 +54,8 @@ def test_the_room_that_many_tables_need_is_said_in_steps_and_is_never_less_than_
     stock = LockTable(max_locks=64, holders=121)
     assert stock.max_locks_for(50) == 64
     assert stock.max_locks_for(20_000) == 256
-    assert "max_locks_per_transaction = 256 (it is 64)" in stock.advice(20_000)
-    assert "= 1024 (it is 512)" in LockTable(512, 121).advice(20_000)
+    assert "max_locks_per_transaction = 256 (now 64)" in stock.advice(20_000)
+    assert "= 1024 (now 512)" in LockTable(512, 121).advice(20_000)
 
 
 @pytest.fixture
@@ -166,4 +166,4 @@ def test_locks_that_the_server_has_no_room_for_are_counted_and_the_setting_is_na
         ):
             pass
     assert "ALTER SYSTEM SET max_locks_per_transaction = 4" in caught.value.hint
-    assert "(it is 10)" in caught.value.hint
+    assert "(now 10)" in caught.value.hint
