@@ -27,11 +27,11 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.timetable import DUMPS_SEEN_EVERY, Timetable
 from tmi_ops.orchestration import backup, base_backup, drill, wal
+from tmi_ops.orchestration.automation_alert import stuck_automation, tell_of_automation
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
 from tmi_ops.orchestration.resources import Environment
-from tmi_ops.orchestration.watching import stuck_automation, tell_of_automation
 from tmi_ops.settings import Objectives, Settings
 from tmi_ops.words import time_words
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 JOB = "heartbeat"
 LONGEST_RUN = timedelta(minutes=5)
 # Dagster ends a tick after a minute.
-PATIENCE_S = 20.0
+BEAT_TIMEOUT_S = 20.0
 
 
 def heartbeat_definitions(here: Protected) -> Definitions:
@@ -69,7 +69,7 @@ def _beating(here: Protected) -> Work:
     beats: SharedReading[Beat] = SharedReading()
 
     def work(environment: Environment) -> Done:
-        written = beats.recent(here.name, lambda: _beat(environment), shared_for_s=0, budget_s=PATIENCE_S)
+        written = beats.recent(here.name, lambda: _beat(environment), shared_for_s=0, budget_s=BEAT_TIMEOUT_S)
         return Done(f"heartbeat {written.id}", [_result(here, written)])
 
     return work

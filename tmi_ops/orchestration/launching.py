@@ -13,7 +13,7 @@ from tmi_ops.errors import SettingsError
 if TYPE_CHECKING:
     from tmi_ops.settings import Settings
 
-CODE_WORDS = (
+CODE_DESCRIPTION = (
     "Code printed by `recover code JOB PLAN`, run as the account that runs the job. A launch without `confirm` and "
     "otherwise the same configuration shows PLAN in its metadata. Valid once, for 15 minutes, for that plan."
 )

@@ -48,9 +48,9 @@ def is_present(instance: DagsterInstance, run_id: str) -> bool | None:
     return row is not None and not row[0]
 
 
-def await_absence(instance: DagsterInstance, run_id: str, patience_s: float) -> bool:
-    """Wait until a run's process is gone. Returns False if it is still alive after `patience_s`."""
-    deadline = time.monotonic() + patience_s
+def await_absence(instance: DagsterInstance, run_id: str, timeout_s: float) -> bool:
+    """Wait until a run's process is gone. Returns False if it is still alive after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
     while is_present(instance, run_id):
         if time.monotonic() > deadline:
             return False

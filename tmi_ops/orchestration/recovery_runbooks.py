@@ -21,7 +21,7 @@ from pydantic import Field
 
 from tmi_ops.errors import SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
-from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
+from tmi_ops.orchestration.launching import CODE_DESCRIPTION, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
@@ -50,7 +50,7 @@ class RunbookConfig(Config):
         description="Name of the environment (TMI_ENV), typed by the person responsible for this run. Confirms every "
         "step of the plan. Empty: show the plan and change nothing.",
     )
-    code: str = Field(default="", description=CODE_WORDS)
+    code: str = Field(default="", description=CODE_DESCRIPTION)
     resume: str | None = Field(
         default=None,
         description="Continue this run (`latest`, or its id). Leave out everything else but `confirm` and `code`.",

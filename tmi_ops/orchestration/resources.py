@@ -33,7 +33,7 @@ from tmi_ops.typed import with_environment
 
 PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
 # How long a run waits for the one it retries: Dagster may have given that one up while its process still runs.
-PATIENCE_WITH_PARENT_S = 600.0
+PARENT_TIMEOUT_S = 600.0
 REFUSED = "refused"
 
 
@@ -63,7 +63,7 @@ class Environment(ConfigurableResource[object]):
         if recorded is not None and recorded.is_finished:
             raise Failure("Dagster gave this run up before it started; another run does its work.")
         parent = run.tags.get(PARENT_TAG)
-        if parent and not await_absence(instance, parent, PATIENCE_WITH_PARENT_S):
+        if parent and not await_absence(instance, parent, PARENT_TIMEOUT_S):
             raise Failure(f"Run {parent[:8]}, which this run retries, is still running.")
 
     @cached_property

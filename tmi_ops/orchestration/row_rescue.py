@@ -18,7 +18,7 @@ from pydantic import Field
 
 from tmi_ops.errors import RecoveryError, SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
-from tmi_ops.orchestration.launching import CODE_WORDS, Confirmation, require_allowed
+from tmi_ops.orchestration.launching import CODE_DESCRIPTION, Confirmation, require_allowed
 from tmi_ops.orchestration.policies import EXECUTOR, OWNERS, Lane, job_tags, pool
 from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.protected import Protected
@@ -114,7 +114,7 @@ class RowsConfig(Config):
         default="",
         description="Name of the environment (TMI_ENV), typed by the person responsible for this run. Empty: dry run.",
     )
-    code: str = Field(default="", description=CODE_WORDS)
+    code: str = Field(default="", description=CODE_DESCRIPTION)
     with_children: bool = Field(default=True, description="Also restore rows that reference these rows.")
     conflicts: str = Field(
         default="stop", description="What to do with conflicts: stop, keep-current, take-past or skip."

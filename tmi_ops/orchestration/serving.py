@@ -15,11 +15,11 @@ from tmi_ops.orchestration.freshness import with_freshness
 from tmi_ops.orchestration.guarding import guarding_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.heartbeat import heartbeat_definitions
+from tmi_ops.orchestration.main_job import main_job_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.objectives import objectives_definitions
 from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
 from tmi_ops.orchestration.protected import Protected, protected
-from tmi_ops.orchestration.protection import protection_definitions
 from tmi_ops.orchestration.records import records_definitions
 from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
 from tmi_ops.orchestration.retention import retention_definitions
@@ -52,7 +52,7 @@ def _parts(here: Protected) -> list[Definitions]:
         *([schema_definitions(here)] if here.profile.has_models else []),
         backup_definitions(here),
         row_rescue_definitions(here),
-        protection_definitions(here),
+        main_job_definitions(here),
         health_definitions(here),
         *([access_definitions(here)] if here.profile.has_roles else []),
         maintenance_definitions(here),

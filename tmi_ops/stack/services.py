@@ -47,7 +47,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Ground:
+class StackContext:
     """What the servers of a stack share.
 
     `inherit`: descriptors that each server keeps open; `stopping`: True once a stop was requested, which ends waiting
@@ -63,24 +63,24 @@ class Ground:
     code: Path | None = None
 
 
-def servers(ground: Ground) -> tuple[Service, ...]:
+def servers(context: StackContext) -> tuple[Service, ...]:
     """The servers that need no other and start in parallel."""
-    return (_postgres(ground), _seaweedfs(ground), _valkey(ground))
+    return (_postgres(context), _seaweedfs(context), _valkey(context))
 
 
-def dagster_records(ground: Ground) -> Service:
+def dagster_records(context: StackContext) -> Service:
     """The PostgreSQL server of Dagster's database."""
-    layout, ports = ground.layout, ground.ports
-    address = postgresql.dagster_address(ports.dagster_postgres, ground.credentials.dagster_postgres)
+    layout, ports = context.layout, context.ports
+    address = postgresql.dagster_address(ports.dagster_postgres, context.credentials.dagster_postgres)
 
     def start() -> Running:
         cluster = postgresql.start_stack_cluster(
-            ground.programs,
+            context.programs,
             layout.data(DAGSTER_POSTGRES),
             address,
             parameters=postgresql.DAGSTER_PARAMETERS,
             log=layout.log(DAGSTER_POSTGRES),
-            inherit=ground.inherit,
+            inherit=context.inherit,
         )
         return _or_stopped(cluster, lambda: postgresql.ensure_database(address))
 
@@ -93,26 +93,26 @@ def dagster_records(ground: Ground) -> Service:
     )
 
 
-def dagster_code(ground: Ground, code: Path) -> Service:
+def dagster_code(context: StackContext, code: Path) -> Service:
     """Dagster's code server, which needs `dagster_records`: runs are its children, and end before that does."""
-    layout = ground.layout
-    variables = dagster_variables(layout, ground.ports, ground.credentials)
+    layout = context.layout
+    variables = dagster_variables(layout, context.ports, context.credentials)
     return Service(
         CODE,
         "loads definitions, runs jobs",
         str(code),
         layout.log(CODE),
         lambda: orchestrator.start_code_server(
-            code, variables, layout.log(CODE), stopping=ground.stopping, inherit=ground.inherit
+            code, variables, layout.log(CODE), stopping=context.stopping, inherit=context.inherit
         ),
     )
 
 
-def dagster_processes(ground: Ground) -> tuple[Service, ...]:
+def dagster_processes(context: StackContext) -> tuple[Service, ...]:
     """Dagster's UI and daemon, which need `dagster_records` and `dagster_code`."""
-    layout, ports = ground.layout, ground.ports
-    variables = dagster_variables(layout, ports, ground.credentials)
-    records = postgresql.dagster_address(ports.dagster_postgres, ground.credentials.dagster_postgres)
+    layout, ports = context.layout, context.ports
+    variables = dagster_variables(layout, ports, context.credentials)
+    records = postgresql.dagster_address(ports.dagster_postgres, context.credentials.dagster_postgres)
     return (
         Service(
             WEBSERVER,
@@ -120,7 +120,7 @@ def dagster_processes(ground: Ground) -> tuple[Service, ...]:
             f"http://{LOOPBACK}:{ports.ui}",
             layout.log(WEBSERVER),
             lambda: orchestrator.start_webserver(
-                ports.ui, variables, layout.log(WEBSERVER), stopping=ground.stopping, inherit=ground.inherit
+                ports.ui, variables, layout.log(WEBSERVER), stopping=context.stopping, inherit=context.inherit
             ),
         ),
         Service(
@@ -129,50 +129,50 @@ def dagster_processes(ground: Ground) -> tuple[Service, ...]:
             "",
             layout.log(DAEMON),
             lambda: orchestrator.start_daemon(
-                records, variables, layout.log(DAEMON), stopping=ground.stopping, inherit=ground.inherit
+                records, variables, layout.log(DAEMON), stopping=context.stopping, inherit=context.inherit
             ),
         ),
     )
 
 
-def _postgres(ground: Ground) -> Service:
-    layout = ground.layout
-    address = postgresql.tmi_address(ground.ports.postgres, ground.credentials.postgres)
+def _postgres(context: StackContext) -> Service:
+    layout = context.layout
+    address = postgresql.tmi_address(context.ports.postgres, context.credentials.postgres)
     return Service(
         POSTGRES,
         "TMI's database",
         f"{LOOPBACK}:{address.port}/{address.database}",
         layout.log(POSTGRES),
         lambda: postgresql.start_stack_cluster(
-            ground.programs,
+            context.programs,
             layout.data(POSTGRES),
             address,
             parameters=postgresql.TMI_PARAMETERS,
             log=layout.log(POSTGRES),
-            inherit=ground.inherit,
+            inherit=context.inherit,
         ),
     )
 
 
-def _seaweedfs(ground: Ground) -> Service:
-    layout, ports = ground.layout, ground.ports
+def _seaweedfs(context: StackContext) -> Service:
+    layout, ports = context.layout, context.ports
     endpoint_url = f"http://{LOOPBACK}:{ports.seaweedfs.s3}"
 
     def start() -> Running:
         service = start_seaweedfs(
             layout.data(SEAWEEDFS),
             ports.seaweedfs,
-            ground.credentials.s3,
+            context.credentials.s3,
             layout.log(SEAWEEDFS),
-            inherit=ground.inherit,
+            inherit=context.inherit,
         )
-        return _or_stopped(service, lambda: ensure_bucket(endpoint_url, REGION, BUCKET, ground.credentials.s3))
+        return _or_stopped(service, lambda: ensure_bucket(endpoint_url, REGION, BUCKET, context.credentials.s3))
 
     return Service(SEAWEEDFS, "S3 store of the backups", endpoint_url, layout.log(SEAWEEDFS), start)
 
 
-def _valkey(ground: Ground) -> Service:
-    layout, ports = ground.layout, ground.ports
+def _valkey(context: StackContext) -> Service:
+    layout, ports = context.layout, context.ports
     return Service(
         VALKEY,
         "TMI's cache",
@@ -181,9 +181,9 @@ def _valkey(ground: Ground) -> Service:
         lambda: start_valkey(
             layout.data(VALKEY),
             ports.valkey,
-            ground.credentials.valkey,
+            context.credentials.valkey,
             layout.log(VALKEY),
-            inherit=ground.inherit,
+            inherit=context.inherit,
         ),
     )
 

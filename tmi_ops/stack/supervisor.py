@@ -35,9 +35,9 @@ from tmi_ops.stack.orchestrator import prepare_dagster_home
 from tmi_ops.stack.orphans import take_servers_lock
 from tmi_ops.stack.ports import StackPorts, stack_ports
 from tmi_ops.stack.services import (
-    Ground,
     Running,
     Service,
+    StackContext,
     dagster_code,
     dagster_processes,
     dagster_records,
@@ -71,13 +71,13 @@ class _Supervised:
 class Supervisor:
     """The stack of this process. Use as `with supervised_stack(...) as supervisor`."""
 
-    def __init__(self, ground: Ground, stop: threading.Event) -> None:
+    def __init__(self, context: StackContext, stop: threading.Event) -> None:
         self.stop_requested = stop
-        self._ground = ground
+        self._context = context
         self._started_at = datetime.now(UTC)
         self._ready = False
         self._writing = threading.Lock()
-        self._groups = [[_Supervised(service) for service in group] for group in _in_starting_order(ground)]
+        self._groups = [[_Supervised(service) for service in group] for group in _in_starting_order(context)]
 
     @property
     def _every(self) -> tuple[_Supervised, ...]:
@@ -86,12 +86,12 @@ class Supervisor:
     @property
     def state(self) -> StackState:
         return StackState(
-            home=self._ground.layout.home,
+            home=self._context.layout.home,
             supervisor_pid=os.getpid(),
             started_at=self._started_at,
-            with_dagster=self._ground.code is not None,
+            with_dagster=self._context.code is not None,
             ready=self._ready,
-            ports=self._ground.ports,
+            ports=self._context.ports,
             services=tuple(_state_of(supervised) for supervised in self._every),
         )
 
@@ -177,17 +177,17 @@ class Supervisor:
 
     def _record(self) -> None:
         with self._writing:
-            write_private(self._ground.layout.state, self.state.model_dump_json(indent=2) + "\n")
+            write_private(self._context.layout.state, self.state.model_dump_json(indent=2) + "\n")
 
 
-def _in_starting_order(ground: Ground) -> list[tuple[Service, ...]]:
+def _in_starting_order(context: StackContext) -> list[tuple[Service, ...]]:
     """Groups of servers that start in parallel; a group needs those before it."""
-    if ground.code is None:
-        return [servers(ground)]
+    if context.code is None:
+        return [servers(context)]
     return [
-        (*servers(ground), dagster_records(ground)),
-        (dagster_code(ground, ground.code),),
-        dagster_processes(ground),
+        (*servers(context), dagster_records(context)),
+        (dagster_code(context, context.code),),
+        dagster_processes(context),
     ]
 
 
@@ -213,8 +213,8 @@ def supervised_stack(
         servers_lock = take_servers_lock(layout)
         servers_lock.share()
         try:
-            ground = _ground(layout, pg_bindir, (servers_lock.descriptor,), stop.is_set, with_dagster=with_dagster)
-            yield Supervisor(ground, stop)
+            context = _context(layout, pg_bindir, (servers_lock.descriptor,), stop.is_set, with_dagster=with_dagster)
+            yield Supervisor(context, stop)
         finally:
             layout.state.unlink(missing_ok=True)
             servers_lock.close()
@@ -240,20 +240,20 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _ground(
+def _context(
     layout: StackLayout,
     pg_bindir: Path | None,
     inherit: tuple[int, ...],
     stopping: Callable[[], bool],
     *,
     with_dagster: bool,
-) -> Ground:
+) -> StackContext:
     programs = server_programs(EMBEDDED, pg_bindir)
     ports: StackPorts = stack_ports(layout.ports)
     credentials = stack_credentials(layout.credentials)
     write_private(layout.settings_file, as_env_file(settings_variables(ports, credentials)))
     code = prepare_dagster_home(layout) if with_dagster else None
-    return Ground(layout, programs, ports, credentials, inherit, stopping, code)
+    return StackContext(layout, programs, ports, credentials, inherit, stopping, code)
 
 
 def _supervisor_lock(layout: StackLayout) -> FileLock:

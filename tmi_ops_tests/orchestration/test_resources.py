@@ -92,7 +92,7 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ExecuteInProcessResu
         work()
 
     def run_it(parent_lives: bool) -> ExecuteInProcessResult:
-        monkeypatch.setattr(resources, "PATIENCE_WITH_PARENT_S", 0.0)
+        monkeypatch.setattr(resources, "PARENT_TIMEOUT_S", 0.0)
         monkeypatch.setattr(presence, "is_present", lambda _instance, _run: parent_lives)
         instance = DagsterInstance.ephemeral()
         parent = instance.create_run_for_job(working, status=DagsterRunStatus.FAILURE)

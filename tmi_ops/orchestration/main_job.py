@@ -13,7 +13,7 @@ PROTECT_JOB = "protect"
 LONGEST_RUN = timedelta(days=1)
 
 
-def protection_definitions(here: Protected) -> Definitions:
+def main_job_definitions(here: Protected) -> Definitions:
     """The job `protect`."""
     schema = (("schema", "migration"), ("schema", "validation")) if here.profile.has_models else ()
     backup = (("backup", "logical"), ("backup", "logical_verified"))
