@@ -1,4 +1,4 @@
-"""The sheet of paper that recovers when every machine is gone: where the backups are, and the keys that open them."""
+"""The recovery sheet, for print: where the backups are, and the keys that open them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from tmi_ops.store.trust import TrustedKey, trusted_word
 def recovery_sheet(
     environment: str, store: StoreSettings, age_keys: Sequence[str], trusted: Sequence[TrustedKey], now: datetime
 ) -> str:
-    """Text of one page. It holds private keys of age: for paper and a safe, never for a disk that is backed up."""
+    """The text of the sheet, one page. It contains private age keys: print it, never store it on a disk that is backed up."""
     root = "/".join(part for part in (store.bucket or "BUCKET", store.prefix, environment) if part)
     where = f" at {store.public_endpoint}" if store.endpoint_url else ""
     return "\n".join(
         [
             f"RECOVERY SHEET OF {environment.upper()}          written {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
             "",
-            "Print it, lock it away where neither the database nor the store is, then delete the file.",
-            "Who holds it can read every backup. Nobody can recover an encrypted backup without it.",
+            "Print this sheet, keep it in a safe away from the database and the store, then delete the file.",
+            "Anybody who has it can read every backup. Without these keys, encrypted backups are lost.",
             "",
             f"Backups:      s3://{root}/{where}  (region {store.region})",
-            "              The access keys of the store are not written here.",
-            f"What to do:   RESTORE.md there, with stock tools; or `tmi-ops -e {environment} recover everything`",
+            "              The store's access keys are not on this sheet.",
+            f"To recover:   with tmi_ops, run `tmi-ops -e {environment} recover everything`",
+            "              without tmi_ops, follow RESTORE.md in the bucket; it needs standard tools only",
             "",
-            "Private keys of age (TMI_OPS_AGE_IDENTITY_FILE holds these lines):",
+            "Private age keys (put these lines into the file TMI_OPS_AGE_IDENTITY_FILE names):",
             *(f"  {key}" for key in age_keys),
             "",
-            "Public keys that sign (TMI_OPS_TRUSTED_KEYS holds these words):",
+            "Trusted public signing keys (the value of TMI_OPS_TRUSTED_KEYS):",
             *(f"  {trusted_word(one)}" for one in trusted),
             "",
-            "To check that RESTORE.md and a manifest are ours, before you run or restore anything:",
+            "Check that RESTORE.md is genuine before you follow it, and each manifest.json likewise:",
             *(f"  minisign -V -P {one.key.text} -m RESTORE.md" for one in trusted if "writer" in one.roles),
             "",
         ]
@@ -44,7 +45,7 @@ def recovery_sheet(
 
 
 def write_sheet(made: MadeKeys, environment: str, store: StoreSettings, now: datetime) -> Path:
-    """Put the sheet of keys that were just made beside them, readable by their owner alone."""
+    """Write the sheet of new keys beside them, readable by its owner only."""
     sheet = made.directory / SHEET_FILE
     private = [str(one) for one in read_identities(made.identity_file)]
     write_private(sheet, recovery_sheet(environment, store, private, made.trusted, now))

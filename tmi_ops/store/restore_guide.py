@@ -1,4 +1,4 @@
-"""RESTORE.md: how to restore with stock tools, kept in the store itself for the day when tmi_ops is gone."""
+"""RESTORE.md: how to restore with standard tools. It is kept in the store, for when tmi_ops is not available."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GUIDE_KEY = "RESTORE.md"
 
 
 def write_restore_guide(store: ObjectStore) -> bool:
-    """Put RESTORE.md into the environment's root when it is absent or says something else.
+    """Write RESTORE.md to the environment's root if it is missing or differs.
 
     Returns:
         Whether it was written.
@@ -30,7 +30,7 @@ def write_restore_guide(store: ObjectStore) -> bool:
 
 
 def restore_guide(store: ObjectStore) -> str:
-    """The guide, with this store's own addresses in its commands."""
+    """The guide, with this store's addresses in its commands."""
     text = (files("tmi_ops.store") / GUIDE_KEY).read_text(encoding="utf-8")
     return (
         text.replace("@ROOT@", f"s3://{store.bucket}/{store.root}".rstrip("/"))
