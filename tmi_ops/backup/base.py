@@ -194,7 +194,7 @@ def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Re
         )
     )
     if upon.full_because:
-        report.note(f"a full backup instead of an incremental one: {upon.full_because}")
+        report.note(f"taking a full backup instead of an incremental one: {upon.full_because}")
     return upon
 
 
@@ -238,7 +238,7 @@ def _begin(
             upon = Continuation(None, f"the server cannot build upon {parent.backup_id}: {error.message}")
         except StoreError as error:
             upon = Continuation(None, f"the manifest of {parent.backup_id} cannot be read: {error.message}")
-        report.note(f"a full backup instead of an incremental one: {upon.full_because}")
+        report.note(f"taking a full backup instead of an incremental one: {upon.full_because}")
     return begin_base_backup(connection, options), upon
 
 
@@ -277,8 +277,8 @@ def _require_complete(stream: BaseBackupStream, archives: dict[str, str], object
     if not complete or stream.stop.timeline != stream.start.timeline:
         raise BackupError(
             f"The server sent {len(archives)} of {len(announced)} announced archives, ending on timeline "
-            f"{stream.stop.timeline} after beginning on {stream.start.timeline}: this is no whole backup.",
-            detail="What was sent was removed from the store; earlier backups are untouched.",
+            f"{stream.stop.timeline} after starting on {stream.start.timeline}: the backup is incomplete.",
+            detail="The parts sent so far were removed from the store; earlier backups are untouched.",
             hint="take the backup again",
         )
 

@@ -28,8 +28,7 @@ def parse_contents(data: bytes) -> Contents:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise RecoveryError(
-            f"{CONTENTS_OBJECT} of the backup cannot be understood: {'.'.join(map(str, first['loc']))}: "
-            f"{first['msg']}.",
+            f"{CONTENTS_OBJECT} of the backup cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
             hint="restore another backup (tmi-ops backups)",
         ) from None
 

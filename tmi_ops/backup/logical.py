@@ -80,7 +80,7 @@ def back_up_logical(
             except _GaveWayError as error:
                 if attempt == ATTEMPTS:
                     raise
-                report.note(f"{error.message} It begins anew.")
+                report.note(f"{error.message} Starting again.")
     raise AssertionError
 
 
@@ -153,13 +153,13 @@ def _copy_out(copying: Copying, format_: LogicalFormat, jobs: int, *, with_passw
 def _gave_way(watch: LockQueueWatch) -> BackupError:
     if watch.decision == "give up":
         return BackupError(
-            f"A lock that the dump needs was not given for {PATIENCE_S:.0f} s. In the way: {watch.described}.",
+            f"The dump waited {PATIENCE_S:.0f} s for a lock. Blocked by: {watch.described}.",
             hint="end that transaction (see pg_stat_activity or pg_prepared_xacts), then try again",
             transient=True,
         )
     return _GaveWayError(
-        f"The backup gave way: {watch.described} waited for it, and it behind that.",
-        detail="Its locks are released, nobody waits for it any more, and nothing of it is in the store.",
+        f"The backup gave way: {watch.described} waited for its locks, and it waited behind that session.",
+        detail="Its locks are released and nothing of it is in the store.",
         hint="try again when the schema change is over",
         transient=True,
     )

@@ -93,19 +93,19 @@ def _restore_point(postgres: PostgresSettings, name: str, report: Report) -> Ite
         pin_text_output(reader)
         if read_server(reader).in_recovery:
             raise DatabaseError(
-                f"{postgres.describe()} is a standby: it writes no WAL of its own.",
-                hint="point POSTGRES_HOST at the primary",
+                f"{postgres.describe()} is a standby, which writes no WAL of its own.",
+                hint="set POSTGRES_HOST to the primary",
             )
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_S)
             place = _attempt(holder, reader, name, postgres)
             if place is not None:
-                report.note(f"Writers were held for {place.held_seconds * 1000:.0f} ms.")
+                report.note(f"Writers waited for {place.held_seconds * 1000:.0f} ms.")
                 yield place
                 reader.execute("ROLLBACK")
                 return
-            report.note("Somebody is writing for longer than we keep others waiting; trying again.")
+            report.note("A transaction has written for longer than others may be made to wait; retrying.")
         raise _writers_did_not_pause(reader)
 
 
@@ -148,8 +148,8 @@ def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...], po
         return False
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
-            f"The role may not stop writers for a moment: {first_line(error)}.",
-            hint=f'let it lock the tables: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
+            f"The role lacks the privilege to lock the tables against writers: {first_line(error)}.",
+            hint=f'as a superuser: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
             "(before PostgreSQL 17: GRANT UPDATE), or use their owner",
         ) from None
     connection.execute("SET LOCAL statement_timeout = 0")
@@ -169,11 +169,11 @@ def _write(connection: psycopg.Connection[Any], name: str, postgres: PostgresSet
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             f"The role {postgres.user} may not create a restore point.",
-            hint=f'let it, as a superuser: GRANT EXECUTE ON FUNCTION pg_create_restore_point TO "{postgres.user}"',
+            hint=f'as a superuser: GRANT EXECUTE ON FUNCTION pg_create_restore_point TO "{postgres.user}"',
         ) from None
     except psycopg.errors.ObjectNotInPrerequisiteState as error:
         raise DatabaseError(
-            f"The server writes no restore points: {first_line(error)}.",
+            f"The server cannot create a restore point: {first_line(error)}.",
             hint="set wal_level = replica (or logical) and restart the server",
         ) from None
     return lsn, at.astimezone(UTC)
@@ -195,9 +195,8 @@ def _writers_did_not_pause(connection: psycopg.Connection[Any]) -> BackupError:
     holders = [*(one.words() for one in prepared), *(row[0] for row in blocking)]
     who = f" Oldest now: {', '.join(holders)}." if holders else ""
     return BackupError(
-        f"In {ATTEMPTS} attempts there was no moment at which every table was free of writers within "
-        f"{LOCK_WAIT_S * 1000:.0f} ms.{who}",
-        detail="No restore point was made, and nobody was kept waiting for longer than that.",
+        f"No moment without writers was found in {ATTEMPTS} attempts of {LOCK_WAIT_S * 1000:.0f} ms.{who}",
+        detail="No restore point was created, and no session waited longer than that.",
         hint=how_to_end(prepared, "try again when the long transaction or the VACUUM (pg_stat_activity) is over"),
     )
 

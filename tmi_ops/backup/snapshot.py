@@ -172,15 +172,15 @@ def _lock_all(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
 def _never_locked(outcome: _Outcome, holders: list[str], prepared: tuple[PreparedTransaction, ...]) -> BackupError:
     if outcome != "in the way":
         return BackupError(
-            f"Tables were made or dropped without a pause for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
+            f"Tables were created or dropped all the time for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
             hint="try again when the schema change is over",
             transient=True,
         )
     holders = [*(one.words() for one in prepared), *holders]
-    who = f" In the way: {'; '.join(holders)}." if holders else ""
+    who = f" Blocked by: {'; '.join(holders)}." if holders else ""
     return BackupError(
         f"A table is locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",
-        detail="Nobody had to wait for the backup meanwhile.",
+        detail="No session waited for the backup.",
         hint=how_to_end(
             prepared, "wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again"
         ),
@@ -221,7 +221,7 @@ def _lock(connection: psycopg.Connection[Any], tables: Sequence[_Lockable]) -> _
         except psycopg.errors.OutOfMemory:
             connection.execute("ROLLBACK")
             raise BackupError(
-                f"The server has no room for the locks of a backup: {len(tables):,} tables are locked at once.",
+                f"The server's lock table is too small for a backup: {len(tables):,} tables are locked at once.",
                 hint=read_lock_table(connection).advice(len(tables)),
             ) from None
         except psycopg.errors.InsufficientPrivilege as error:

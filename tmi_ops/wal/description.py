@@ -54,6 +54,6 @@ def describe_archive(store: ObjectStore, system_identifier: str, segment_size: i
         raise StoreError(
             f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server of "
             f"{segment_size}.",
-            detail="The archive was left as it is.",
+            detail="The archive is unchanged.",
             hint="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
         )

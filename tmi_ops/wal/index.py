@@ -308,7 +308,7 @@ def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalInd
         except ObjectExistsError:
             continue
         return
-    raise StoreError(f"{key} was written by somebody else each time.", hint="run it again", transient=True)
+    raise StoreError(f"Another process wrote {key} at each attempt.", hint="run it again", transient=True)
 
 
 def _understood(plain: bytes) -> WalIndex | None:

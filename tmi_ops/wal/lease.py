@@ -177,9 +177,9 @@ def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float
     except UntrustedError as error:
         raise UntrustedError(
             error.message,
-            detail="How far it says the archive has come was not believed.",
-            hint="a receiver of this release signs it when it starts: `tmi-ops wal stream`; if one is at work "
-            "already, find out who else writes to the store",
+            detail="Its position was ignored.",
+            hint="a receiver of this release signs it when it starts: `tmi-ops wal stream`; if one is running "
+            "already, find out what else writes to the store",
         ) from None
     return _parse(body, key), head.age_s
 
@@ -212,7 +212,7 @@ def _acquire(
         if not wait:
             raise _held(before, "receives this cluster's WAL already")
         if not told:
-            note(f"Standing by: {before.describe()} receives. Taking over when it ends.")
+            note(f"Standing by: {before.describe()} is receiving. Taking over when it stops.")
             told = True
         stop.wait(_WAIT_POLL_S)
     return None
@@ -249,8 +249,8 @@ def _lsn(lease: Lease) -> int:
 def _not_renewed(error: Exception) -> BackupError:
     return BackupError(
         f"The receiver's lease could not be renewed: {type(error).__name__}: {error}",
-        detail="What was archived is whole; nothing more is received.",
-        hint="start the receiver again; if it happens once more, report it with this message",
+        detail="The WAL archived so far is complete; the receiver has stopped.",
+        hint="start the receiver again; if the error returns, report it with this message",
         transient=True,
     )
 
@@ -297,9 +297,9 @@ def _held(lease: Lease | None, does: str) -> LeaseHeldError:
     who = "another process" if lease is None else lease.describe()
     return LeaseHeldError(
         f"Another receiver {does}: {who}.",
-        detail="It goes on undisturbed; nothing was written.",
-        hint="stop that one first, or start this one with --wait to stand by for it. One that died elsewhere "
-        f"counts as gone after {LEASE_S:.0f} s",
+        detail="It keeps running; nothing was written.",
+        hint="stop that one first, or start this one with --wait to stand by for it. The lease of a dead receiver "
+        f"expires after {LEASE_S:.0f} s",
         lease=lease,
     )
 
@@ -323,7 +323,7 @@ def _parse(body: bytes, key: str) -> Lease:
         return Lease.model_validate_json(body)
     except ValidationError:
         raise StoreError(
-            f"The lease {key} cannot be read.", hint="see that no receiver runs, then delete this object"
+            f"The lease {key} cannot be read.", hint="make sure that no receiver is running, then delete this object"
         ) from None
 
 

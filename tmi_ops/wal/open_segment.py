@@ -42,9 +42,9 @@ class OpenSegment:
         """
         if start != self.end:
             raise DatabaseError(
-                f"The server sent WAL from {format_lsn(start)} where {format_lsn(self.end)} was to follow.",
+                f"The server sent WAL from {format_lsn(start)} instead of {format_lsn(self.end)}.",
                 detail="None of it was archived.",
-                hint="start the receiver again; it goes on from what the store holds",
+                hint="start the receiver again; it continues from what the store has",
                 transient=True,
             )
         taken = min(len(content), self.segment.size - self.filled)

@@ -267,8 +267,8 @@ class OpenUpload:
 
 def _overtaken(segment: Segment) -> BackupError:
     return BackupError(
-        f"Somebody else wrote the open segment {segment.name} to the archive meanwhile.",
-        detail="That one was left as it is.",
-        hint="see who receives: `tmi-ops wal status`; this receiver looks at the store anew",
+        f"Another receiver wrote the open segment {segment.name} to the archive.",
+        detail="Its object was not overwritten.",
+        hint="see which receiver is running: `tmi-ops wal status`; this one reads the store again",
         transient=True,
     )

@@ -87,7 +87,7 @@ def await_store(settings: Settings, report: Report, stop: threading.Event) -> Ob
             if not error.transient:
                 raise
             pause = next(pauses)
-            report.note(f"{error.message} Trying again in {pause:.1f} s")
+            report.note(f"{error.message} Retrying in {pause:.1f} s")
             stop.wait(pause)
     return None
 
@@ -172,7 +172,7 @@ class _Receiver:
                 if not _may_pass(error) or (catch_up and time.monotonic() - troubled_since >= CATCH_UP_PATIENCE_S):
                     raise
                 pause = next(pauses)
-                self._report.note(f"{error.message} Trying again in {pause:.1f} s")
+                self._report.note(f"{error.message} Retrying in {pause:.1f} s")
                 self._stop.wait(pause)
             else:
                 return
@@ -229,7 +229,7 @@ class _Receiver:
         if self._options.slot is not None or used in ("", self._slot):
             return
         if read_server(self._postgres, self._slot).slot is None and adopt_slot(self._postgres, used, self._slot):
-            self._report.note(f"The slot {used} goes on as {self._slot}, which no other environment or store shares")
+            self._report.note(f"The slot {used} continues as {self._slot}, which no other environment or store uses")
 
     def _server_has(self, segment: Segment, identity: SystemIdentity) -> bool:
         """Its newest segment a server has in any case."""
@@ -248,7 +248,7 @@ class _Receiver:
     def _record_break(self, system_identifier: str, found: Break) -> None:
         update_records(self._store, system_identifier, lambda records: records.with_break(found))
         self._report.note(
-            f"{found.words()} No recovery passes this place: take a base backup now: `tmi-ops backup base`"
+            f"{found.words()} No recovery can pass this place. Take a base backup now: `tmi-ops backup base`"
         )
 
     def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:
@@ -269,7 +269,7 @@ class _Receiver:
             raise BackupError(
                 f"The server at {self._postgres.describe()} is another cluster now: {identity.system_identifier}, and "
                 f"was {self._lease.system_identifier}.",
-                detail="The archive of the first one is whole as far as it was received.",
+                detail="The archive of the first cluster is complete up to where it was received.",
                 hint="start the receiver again to archive the new cluster, and take a base backup of it",
             )
         return self._lease is not None

@@ -140,8 +140,8 @@ def _parsed(body: bytes, key: str) -> ArchiveRecords:
         raise StoreError(
             f"The records of the WAL archive, {key}, cannot be read.",
             detail="Nothing was changed.",
-            hint="bring back an earlier version of this object if the bucket keeps versions; else delete it and "
-            "take a base backup: where the WAL breaks is not known then",
+            hint="restore an earlier version of this object if the bucket keeps versions; otherwise delete it and "
+            "take a base backup: breaks in the WAL before it are then unknown",
         ) from None
 
 
@@ -168,7 +168,7 @@ def update_records(
             continue
         return after
     raise StoreError(
-        f"{key} was written by somebody else each time.",
-        hint="run it again; see who receives: `tmi-ops wal status`",
+        f"Another process wrote {key} at each attempt.",
+        hint="run the command again; see which receiver is running: `tmi-ops wal status`",
         transient=True,
     )

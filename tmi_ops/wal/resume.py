@@ -117,7 +117,9 @@ def find_beginning(
         if not (accept_gap or covered.end is None or _makes_up(needed, covered)):
             raise wal_gone(places[0].segment)
         _make_slot(connection, slot, anew=True)
-        report.note(f"The server has removed the WAL from {places[0].segment.name} on; the slot {slot} is made anew.")
+        report.note(
+            f"The server has removed the WAL from {places[0].segment.name} on; the slot {slot} is created again."
+        )
         server, slot_lsn = _with_slot(postgres, slot)
         place = Place(covered.first_missing(slot_lsn), behind_a_gap=True)
     _tell_of_gap(place, covered, needed, report)
@@ -183,7 +185,7 @@ def _usable_slot(
         if not (accept_gap or _makes_up(needed, covered)):
             raise slot_lost(slot, covered.end)
         drop_slot(connection, slot)
-        report.note(f"The slot {slot} was lost; it is made anew.")
+        report.note(f"The slot {slot} was lost; it is created again.")
         server = read_server(postgres, slot)
     if server.slot is None or server.slot.restart_lsn is None:
         _make_slot(connection, slot, anew=server.slot is not None)
@@ -223,13 +225,13 @@ def _tell_of_gap(place: Place, covered: Coverage, needed: Segment | None, report
         return
     if needed is None or place.segment.start > needed.start:
         report.note(
-            "The server has removed WAL that the archive lacks, so the base backups taken so far lead to "
-            f"{format_lsn(covered.end) if covered.end else 'their own end'} at most. Take another one now: `tmi-ops "
+            "The server removed WAL that the archive lacks, so existing base backups can be recovered up to "
+            f"{format_lsn(covered.end) if covered.end else 'their own end'} at most. Take a base backup now: `tmi-ops "
             "backup base`"
         )
     else:
         report.note(
-            f"WAL before {place.segment.name} is missing from the archive and gone from the server; the newest base "
+            f"WAL before {place.segment.name} is in neither the archive nor the server; the newest base "
             "backup was taken after it"
         )
 
@@ -248,8 +250,8 @@ def _refuse_to_go_back(
     if server.in_recovery:
         raise BackupError(
             f"{stands} The standby lags behind what is archived.",
-            detail="The archive was left as it is, and nothing was received.",
-            hint="wait until it has caught up with its primary",
+            detail="The archive is unchanged, and nothing was received.",
+            hint="wait until the standby has caught up with its primary",
             transient=True,
         )
     raise put_back(stands)
@@ -258,10 +260,10 @@ def _refuse_to_go_back(
 def put_back(stands: str) -> WalConflictError:
     """The error for a primary that is at an earlier state than the archive."""
     return WalConflictError(
-        f"{stands} The server's files were put back to an earlier state (a snapshot, a copy of its volume), so what it "
-        "writes from here on is another history under the same names.",
-        detail="The archive was left as it is, and nothing was received.",
-        hint=f"{OWN_TIMELINE}. If the archive holds what is wanted, restore that instead: `tmi-ops restore "
+        f"{stands} The server's files were replaced by an older copy (a snapshot, a copy of its volume), so what it "
+        "writes from now on is a different history under the same names.",
+        detail="The archive is unchanged, and nothing was received.",
+        hint=f"{OWN_TIMELINE}. If the archive has the state you want, restore that instead: `tmi-ops restore "
         "--latest --into DIR`",
     )
 
@@ -271,7 +273,7 @@ def _warn_of_younger_timelines(archive: WalArchive, line: Lineage, report: Repor
     if others:
         report.note(
             f"The archive has WAL of timeline {max(others)}, and this server is on timeline {line.timelines[-1]}: is "
-            "it an old primary, or was another one restored from it? Both are kept apart; see `tmi-ops wal line`"
+            "it an old primary, or was another server restored from it? Both are archived apart; see `tmi-ops wal line`"
         )
 
 

@@ -141,9 +141,9 @@ def _does_not_continue(segment: Segment, before: Neighbour, links: Links) -> Wal
     last = "unknown" if before.links.last is None else format_lsn(before.links.last)
     return WalConflictError(
         f"{segment.name} does not continue {before.segment.name} of the archive: its first record follows {named}, and "
-        f"the last record of {before.segment.name} is at {last}. The server's files were put back to an earlier state, "
+        f"the last record of {before.segment.name} is at {last}. The server's files were replaced by an older copy, "
         "pg_resetwal was run, or this is another server's WAL.",
-        detail="It was not archived; what the archive holds is whole.",
-        hint=f"if its files were put back: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup base`, then "
+        detail="The segment was not archived; the archive up to it is complete.",
+        hint=f"if its files were replaced: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup base`, then "
         f"`tmi-ops wal stream --accept-gap`; moments up to {format_lsn(segment.start)} stay recoverable",
     )

@@ -120,8 +120,8 @@ class Session:
             if error.sqlstate not in WAL_REMOVED:
                 raise
             raise ReplicationError(
-                f"The server removed {segment.name} just when it was asked for.",
-                hint="start the receiver again: it looks anew at what the server still has",
+                f"The server removed {segment.name} while the receiver asked for it.",
+                hint="start the receiver again: it checks again what the server still has",
                 transient=True,
             ) from error
 
@@ -138,7 +138,7 @@ class Session:
             self._close(opened)
             raise ReplicationError(
                 "The server ended the stream: it is being shut down.",
-                hint="start it again; the receiver goes on by itself",
+                hint="start the server again; the receiver continues by itself",
                 transient=True,
             )
         return self._change_timeline(opened, *following)
@@ -278,7 +278,7 @@ class Session:
         """Close the old timeline's last segment where the new one begins; there receiving goes on."""
         self._store_all(opened)
         self._assignment.report.note(
-            f"Timeline {opened.segment.timeline} ended at {format_lsn(begins)}; going on with timeline {timeline}"
+            f"Timeline {opened.segment.timeline} ended at {format_lsn(begins)}; continuing with timeline {timeline}"
         )
         line = read_line(self._connection, self._assignment.store, identify(self._connection))
         self._newest_timeline = line.timelines[-1]

@@ -167,11 +167,12 @@ def slot_lost(slot: str, archived: int | None) -> SlotLostError:
     """The error for a slot that the server has invalidated."""
     reach = f" The archive reaches to {format_lsn(archived)}." if archived else ""
     return SlotLostError(
-        f"The server has given up the replication slot {slot}: nobody received for so long that its WAL exceeded "
+        f"The server invalidated the replication slot {slot}: no receiver ran for so long that its WAL exceeded "
         f"max_slot_wal_keep_size.{reach}",
-        detail="What is archived is whole; WAL after it may be gone from the server.",
-        hint="`tmi-ops wal stream --accept-gap` makes the slot anew and goes on with what the server still has; "
-        "if it names a gap, take a base backup at once (`tmi-ops backup base`): points within the gap cannot be "
+        detail="The archived WAL is complete; the server may have removed WAL after it.",
+        hint="run `tmi-ops wal stream --accept-gap`: it creates the slot again and continues with what the server "
+        "still has; "
+        "if it reports a gap, take a base backup at once (`tmi-ops backup base`): moments within the gap cannot be "
         "recovered. Then raise max_slot_wal_keep_size",
     )
 
@@ -180,9 +181,10 @@ def wal_gone(segment: Segment) -> WalGoneError:
     """The error for WAL that the archive needs next and the server no longer has."""
     return WalGoneError(
         f"The server has removed the WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on.",
-        detail="What is archived is whole; nothing was skipped.",
-        hint="if another archive has these segments, give them to `tmi-ops wal push`. Else `tmi-ops wal stream "
-        "--accept-gap` goes on behind the gap; then take a base backup at once (`tmi-ops backup base`): points within "
+        detail="The archived WAL is complete; nothing was skipped.",
+        hint="if another archive has these segments, pass them to `tmi-ops wal push`. Otherwise run `tmi-ops wal "
+        "stream --accept-gap`, which continues after the gap, and take a base backup at once (`tmi-ops backup base`): "
+        "moments within "
         "the gap cannot be recovered",
     )
 

@@ -146,19 +146,19 @@ def wal_damaged(problem: str) -> IntegrityError:
     """The error for WAL in the archive that cannot be used."""
     return IntegrityError(
         f"{problem}.",
-        detail="Nothing of it was used.",
-        hint="bring back an earlier version of the object if the bucket keeps versions; else recovery can reach a "
-        "point before it, or start from a base backup taken after it: `tmi-ops wal gaps --deep`",
+        detail="It was not used.",
+        hint="restore an earlier version of the object if the bucket keeps versions; otherwise recovery can reach a "
+        "moment before it, or start from a base backup taken after it: `tmi-ops wal gaps --deep`",
     )
 
 
 def conflict(name: str) -> WalConflictError:
     """The error for two histories under one name."""
     return WalConflictError(
-        f"The archive holds other WAL under the name {name} than this server has: two servers wrote the same timeline, "
-        "or this one went back to an earlier state of its files without a new timeline.",
-        detail="The archive was left as it is; the server keeps its WAL.",
-        hint=f"find out which history is the right one. If it is this server's: {OWN_TIMELINE}",
+        f"The archive has different WAL under the name {name} than this server: two servers wrote the same timeline, "
+        "or this one's files were replaced by an older copy without a new timeline.",
+        detail="The archive is unchanged; the server keeps its WAL.",
+        hint=f"find out which history is right. If it is this server's: {OWN_TIMELINE}",
     )
 
 
@@ -179,9 +179,9 @@ def _require_same(store: ObjectStore, key: str, found: ObjectHead, facts: FileFa
 
 def _undecidable(name: str, error: OpsError) -> WalConflictError:
     return WalConflictError(
-        f"The archive already has {name}, and whether it holds the same WAL cannot be told: {error.message}",
-        detail="It was left as it is; the server keeps its WAL.",
-        hint="remove the object if you know that it is of no use",
+        f"The archive already has {name}, and it could not be compared with this server's: {error.message}",
+        detail="It was not overwritten; the server keeps its WAL.",
+        hint="remove the object if you are sure that it is not needed",
     )
 
 

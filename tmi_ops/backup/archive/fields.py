@@ -122,7 +122,7 @@ def read_header(fields: Fields) -> ArchiveHeader:
         )
     int_size, offset_size, format_ = fields.byte(), fields.byte(), fields.byte()
     if int_size not in _INTEGER_SIZES or offset_size not in _INTEGER_SIZES:
-        raise ArchiveError("The dump was written on a machine whose integers have another size.")
+        raise ArchiveError("The dump was written on a machine with a different integer size.")
     fields.int_size = int_size
     compression = _compression(fields, version)
     for _ in range(_TIME_FIELDS):
