@@ -19,7 +19,7 @@ BY_HAND = {
     "app may truncate": ("GRANT TRUNCATE ON threats TO {app}", "has TRUNCATE on public.threats", "critical"),
     "app may hand on": (
         "GRANT SELECT ON threats TO {app} WITH GRANT OPTION",
-        "may hand on SELECT on public.threats",
+        "can grant SELECT on public.threats",
         "critical",
     ),
     "monitor reads a column": ("GRANT SELECT (name) ON threats TO {monitor}", "has SELECT (name)", "critical"),

@@ -133,7 +133,7 @@ def test_two_databases_of_a_cluster_share_one_base_backup_and_have_their_own_dum
 
         unchosen = run("backup", "logical")
         assert unchosen.returncode == 2
-        assert "names 3: shop, shop/billing, away" in unchosen.stderr
+        assert "has 3 environments and databases: shop, shop/billing, away" in unchosen.stderr
 
         done("-e", "shop", "backup", "base", "--quiet")
         done("-e", "shop/billing", "backup", "logical", "--quiet")
