@@ -116,7 +116,7 @@ def test_sorts_that_spill_to_disk_are_measured_between_readings(database: Postgr
     )
     found = probe(database, "temporary_files", "1,", last=before)
     assert found.outcome is Outcome.WARNING
-    assert "work_mem (4MB)" in found.answer.advice.text
+    assert "work_mem (now 4MB)" in found.answer.advice.text
 
 
 def test_the_disks_of_a_server_on_this_machine_are_seen(database: PostgresSettings, cluster: RunningCluster) -> None:
