@@ -18,7 +18,7 @@ from pathlib import Path
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.rescue.execution import bring_back
+from tmi_ops.rescue.execution import execute_rescue
 from tmi_ops.rescue.past import Moment, past_database
 from tmi_ops.rescue.planning import plan_rescue
 from tmi_ops.rescue.selection import Selection
@@ -77,7 +77,7 @@ def _rescue(asked: Asked) -> Took:
         with both_sides(past.address, settings.postgres) as sides:
             plan = plan_rescue(sides, asked.selection, past.words, report)
             planned = time.monotonic()
-            rescued = bring_back(sides, plan, report)
+            rescued = execute_rescue(sides, plan, report)
             done = time.monotonic()
             past_used, living_used = (_cpu_of(side.info.backend_pid) for side in (sides.past, sides.now))
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -121,13 +121,13 @@ def _restore(settings: Settings, store: ObjectStore) -> None:
 
 
 def _gaps(settings: Settings, store: ObjectStore) -> None:
-    from tmi_ops.recovery.continuity.proof import prove_continuity
+    from tmi_ops.recovery.continuity.gaps import check_continuity
     from tmi_ops.recovery.continuity.reading import read_links
     from tmi_ops.recovery.point_in_time.facts import read_facts
 
     facts = read_facts(store, CLUSTER, whole=True)
     reading = read_links(store, facts.archive, SilentReport())
-    assert prove_continuity(facts, reading.damaged, reading.links).whole
+    assert check_continuity(facts, reading.damaged, reading.links).whole
 
 
 LOOKS: dict[str, Callable[[Settings, ObjectStore], Any]] = {

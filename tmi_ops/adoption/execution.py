@@ -189,7 +189,7 @@ class Adoption:
         from tmi_ops.drill.execution import run_drill
         from tmi_ops.drill.planning import prepare_drill
         from tmi_ops.recovery.point_in_time.target import Target
-        from tmi_ops.words import time_words
+        from tmi_ops.text import time_words
 
         settings, store = self.read(Purpose.BACKUP), self.store()
         evidence = run_drill(settings, store, prepare_drill(settings, store, self.report, target=Target()), self.report)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tmi_ops.alerts.record import Notice, NoticeKind
-from tmi_ops.typed import with_environment
-from tmi_ops.words import time_words
+from tmi_ops.command_texts import with_environment
+from tmi_ops.text import time_words
 
 _STATUS = "Status: `tmi-ops status`. Open alerts: `tmi-ops alerts`."
 

@@ -17,7 +17,7 @@ from tmi_ops.automation.cron import next_time
 from tmi_ops.automation.facts import AutomationFacts, Instigator, Kind
 from tmi_ops.automation.naming import plain_name
 from tmi_ops.checks.finding import Finding, Severity, advise, worst_first
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 # Daemons report every 30 s; Dagster's own UI calls them dead after 30 min, which is long at night.
 DAEMON_LATE = timedelta(minutes=5)

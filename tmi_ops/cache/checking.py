@@ -17,7 +17,7 @@ from tmi_ops.checks.finding import Finding, Severity, advise, worst, worst_first
 from tmi_ops.profile.cache_keys import KeyPurpose
 from tmi_ops.progress import Report
 from tmi_ops.settings import CachePolicy
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 MEMORY_WARNING, MEMORY_CRITICAL = 0.75, 0.90
 SLOW_PING_MS = 100

@@ -20,12 +20,12 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
 
     With KEY, show the history of that alert. --json prints every alert with its history.
     """
-    from tmi_ops.alerts.desk import AlertDesk
+    from tmi_ops.alerts.service import AlertService
     from tmi_ops.cli import alerts_view
     from tmi_ops.settings import load_settings
 
     settings = load_settings()
-    desk = AlertDesk(settings)
+    desk = AlertService(settings)
     records = desk.records()
     if as_json:
         echo_json([record.model_dump(mode="json") for record in records])
@@ -59,14 +59,14 @@ def alert() -> None:
 )
 def test_channels(severity: str) -> int:
     """Send a test message to the alert channels. Exit code 1 if a delivery failed."""
-    from tmi_ops.alerts.desk import AlertDesk
+    from tmi_ops.alerts.service import AlertService
     from tmi_ops.checks.finding import Severity
     from tmi_ops.cli import alerts_view
     from tmi_ops.errors import SettingsError
     from tmi_ops.settings import load_settings
 
     settings = load_settings()
-    problems = AlertDesk(settings).send_test(Severity(severity))
+    problems = AlertService(settings).send_test(Severity(severity))
     if not problems:
         raise SettingsError(
             f"No channel receives {severity} alerts in {settings.name}.",
@@ -87,14 +87,14 @@ def resolve(key: str, reason: str) -> int:
 
     If the cause persists, the next check raises it again.
     """
-    from tmi_ops.alerts.desk import AlertDesk
     from tmi_ops.alerts.record import NoticeKind
+    from tmi_ops.alerts.service import AlertService
     from tmi_ops.cli import alerts_view
     from tmi_ops.settings import load_settings
 
     if not reason.strip():
         raise click.UsageError("--reason is empty: say what fixed it.")
-    outcome = AlertDesk(load_settings()).resolve(key, reason.strip())
+    outcome = AlertService(load_settings()).resolve(key, reason.strip())
     if outcome.sent is not NoticeKind.RESOLVED:
         out.print(
             f"No open alert has the key {key}; nothing was changed. To list them: `tmi-ops alerts`.", markup=False

@@ -14,7 +14,7 @@ from tmi_ops.alerts.wording import moment_words
 from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.terminal import age_words
 from tmi_ops.settings import Settings
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 _COLOURS = {Severity.NOTICE: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 _STATES = {

@@ -15,7 +15,7 @@ from tmi_ops.cache.rules import UNKNOWN, Action
 from tmi_ops.cache.server import CacheServer
 from tmi_ops.cli.checks_view import finding_facts, show_findings
 from tmi_ops.cli.terminal import out
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 # On a narrower terminal the table has no explanations.
 _WIDE = 100

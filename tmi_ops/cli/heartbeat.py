@@ -28,7 +28,7 @@ def heartbeat(every: float | None, quiet: bool) -> int:
     After a recovery, this chain shows that no commit before the target is missing and none after it is present. The
     table is tmi_ops.heartbeat; it is created if it is missing, and keeps heartbeats for 35 days.
     """
-    from tmi_ops.drill.heartbeat import beat, keep_beating
+    from tmi_ops.drill.heartbeat import beat, write_heartbeats
     from tmi_ops.settings import load_settings
 
     postgres = load_settings(purpose=Purpose.HEARTBEAT).postgres
@@ -39,6 +39,6 @@ def heartbeat(every: float | None, quiet: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _signal, _frame: stop.set())
     with reporting(quiet) as report:
-        written = keep_beating(postgres, every, stop, report)
+        written = write_heartbeats(postgres, every, stop, report)
     out.print(f"Stopped. {written} {'heartbeat was' if written == 1 else 'heartbeats were'} written.")
     return 0

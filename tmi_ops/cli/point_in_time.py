@@ -52,10 +52,10 @@ def tablespace_mapping(words: str) -> tuple[str, Path]:
 def restore_point_in_time(wanted: PointInTime) -> int:
     """Plan, show the plan, execute it, and show the result and the next steps."""
     from tmi_ops.postgres.programs import server_programs
+    from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
     from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed, require_vacant
     from tmi_ops.recovery.point_in_time.execution import execute_recovery
     from tmi_ops.recovery.point_in_time.facts import read_facts
-    from tmi_ops.recovery.point_in_time.promised import promised_plan
 
     begun = time.monotonic()
     settings, store = open_environment()
@@ -63,7 +63,7 @@ def restore_point_in_time(wanted: PointInTime) -> int:
     with reporting(wanted.quiet) as report:
         facts = read_facts(store, wanted.cluster)
         programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
-        plan = promised_plan(
+        plan = confirmed_plan(
             store,
             facts,
             wanted.target,
@@ -181,7 +181,7 @@ def _show_recovered(recovered: Recovered, planned: float, pg_ctl: Path) -> None:
 
 
 def _set_aside_words(recovered: Recovered) -> Iterator[str]:
-    from tmi_ops.recovery.point_in_time.leaving import SET_ASIDE_CONF
+    from tmi_ops.recovery.point_in_time.restored_settings import SET_ASIDE_CONF
 
     if recovered.set_aside:
         yield (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tmi_ops.typed import texts_with_environment, with_environment
+from tmi_ops.command_texts import all_with_environment, with_environment
 
 NAME = "tmi-ops"
 # The environment that printed commands must name, because it was given by an option of this command.
@@ -29,7 +29,7 @@ def as_typed(text: str) -> str:
 
 def facts_as_typed(facts: Any) -> Any:
     """The same for what `--json` prints."""
-    return texts_with_environment(facts, _carried)
+    return all_with_environment(facts, _carried)
 
 
 def carried() -> str | None:

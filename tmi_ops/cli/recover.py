@@ -22,7 +22,7 @@ from tmi_ops.cli.recover_view import go_on, show_interruption, show_plan, show_r
 from tmi_ops.cli.streams import through_hangups
 from tmi_ops.cli.terminal import age_words, out
 from tmi_ops.settings import Purpose
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.journal import Journal

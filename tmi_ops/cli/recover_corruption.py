@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_wish
+from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_request
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.settings import Purpose
 
@@ -50,14 +50,14 @@ def corruption(
     You are asked before the application is shut out, and again, with the check results, before anything that cannot be
     undone. Exit codes: 0 done, 2 failed. Continue with `tmi-ops recover resume`, or undo with `tmi-ops recover back`.
     """
-    from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
+    from tmi_ops.runbooks.corruption.planning import CorruptionRequest, prepare_corruption
 
     target = moment_of(to_time, to_lsn, to_name, latest=latest)
     if into is None and any(server.values()):
         raise click.UsageError("the options for a new server need --into")
     settings, store = open_environment(Purpose.RUNBOOK)
-    serve = serve_wish(server, default_port=settings.postgres.port) if into else None
-    request = CorruptionWish(
+    serve = serve_request(server, default_port=settings.postgres.port) if into else None
+    request = CorruptionRequest(
         target, backup, into.absolute() if into else None, serve, candidates, cache, server["owner"]
     )
     with reporting(quiet) as report:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_wish
+from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_request
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.settings import Purpose
 
@@ -58,12 +58,12 @@ def everything(
 
     Exit codes: 0 done, 2 failed. Continue with `tmi-ops recover resume`, or undo with `tmi-ops recover back`.
     """
-    from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+    from tmi_ops.runbooks.everything.planning import EverythingRequest, prepare_everything
 
     settings, store = open_environment(Purpose.RUNBOOK)
-    request = EverythingWish(
+    request = EverythingRequest(
         into=into.absolute(),
-        serve=serve_wish(server, default_port=settings.postgres.port),
+        serve=serve_request(server, default_port=settings.postgres.port),
         moment=moment_of(to_time, to_lsn, to_name, latest=latest),
         backup=backup,
         cluster=cluster,

@@ -13,7 +13,7 @@ from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.options import dry_run_option, quiet_option, yes_option
 
 if TYPE_CHECKING:
-    from tmi_ops.runbooks.serving.steps import ServeWish
+    from tmi_ops.runbooks.serving.steps import ServeRequest
     from tmi_ops.runbooks.steps.recover import Moment
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -74,16 +74,16 @@ def moment_of(to_time: datetime | None, to_lsn: int | None, to_name: str | None,
     return None if target is None else Moment(time=target.time, lsn=target.lsn, name=target.name)
 
 
-def serve_wish(server: Mapping[str, Any], default_port: int) -> ServeWish:
+def serve_request(server: Mapping[str, Any], default_port: int) -> ServeRequest:
     """The options of `of_a_server` that were given."""
     from tmi_ops.runbooks.application import read_application
-    from tmi_ops.runbooks.serving.steps import ServeWish
+    from tmi_ops.runbooks.serving.steps import ServeRequest
 
     names = {"listen": "addresses", "allow": "allowed"}
     given = {names.get(name, name): value for name, value in server.items() if value and name != "owner"}
     files = {name: str(given[name].absolute()) for name in ("env_file", "secret_file") if name in given}
     role = next(iter(read_application().roles), None)
-    return ServeWish.model_validate({"port": default_port, "role": role, **given, **files})
+    return ServeRequest.model_validate({"port": default_port, "role": role, **given, **files})
 
 
 def _with(command: Command, *options: Callable[[Command], Command]) -> Command:

@@ -11,7 +11,7 @@ from rich.table import Table
 from tmi_ops.cli.environment import reporting
 from tmi_ops.cli.streams import through_hangups
 from tmi_ops.cli.terminal import TerminalReport, err, out
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.execution import Actions, Confirm

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.options import cluster_option, data_directory_option, json_option, quiet_option
-from tmi_ops.cli.recover_options import of_a_run, of_a_server, serve_wish
+from tmi_ops.cli.recover_options import of_a_run, of_a_server, serve_request
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.shadow_view import show_report
 from tmi_ops.cli.terminal import err, out, time_words
@@ -158,12 +158,12 @@ def promote(into: Path, cache: bool, yes: bool, dry_run: bool, quiet: bool, **se
 
     Exit codes: 0 done, 2 error.
     """
-    from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+    from tmi_ops.runbooks.everything.planning import EverythingRequest, prepare_everything
 
     settings, store = open_environment(Purpose.RUNBOOK)
-    wish = EverythingWish(
+    wish = EverythingRequest(
         into=into.absolute(),
-        serve=serve_wish(server, default_port=settings.postgres.port),
+        serve=serve_request(server, default_port=settings.postgres.port),
         with_cache=cache,
         owner=server["owner"],
         from_shadow=True,

@@ -17,14 +17,14 @@ from rich.text import Text
 
 from tmi_ops.cli.status import COULD_NOT_LOOK, exit_code, look
 from tmi_ops.cli.status_marks import MARKS
+from tmi_ops.command_texts import all_with_environment, with_environment
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Recoverability, Status
 from tmi_ops.settings import environment_name, find_fleet
 from tmi_ops.settings.fleet import Declared
 from tmi_ops.settings.sources import process_variables
-from tmi_ops.typed import texts_with_environment, with_environment
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 # Each reads a store, a server and records; more threads would only wait for each other's sockets.
 _AT_ONCE = 8
@@ -91,7 +91,7 @@ def as_facts(one: Seen) -> dict[str, Any]:
         }
     from tmi_ops.cli.status_facts import as_facts as facts_of
 
-    facts: dict[str, Any] = texts_with_environment(facts_of(one.found), one.name)
+    facts: dict[str, Any] = all_with_environment(facts_of(one.found), one.name)
     return {"name": one.name, **facts}
 
 

@@ -13,7 +13,7 @@ from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.rpo import RpoReading
 from tmi_ops.objectives.rto import RtoForecast
 from tmi_ops.objectives.status import Recoverability, Status
-from tmi_ops.objectives.stock import total_of
+from tmi_ops.objectives.store_usage import total_of
 
 
 def as_facts(status: Status) -> dict[str, Any]:

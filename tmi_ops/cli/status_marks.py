@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tmi_ops.objectives.standing import Standing
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 MARKS = {
     Standing.MET: ("✓", "green"),

@@ -14,14 +14,14 @@ from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status_health import findings_of, last_looks
 from tmi_ops.cli.status_marks import MARKS, ago
 from tmi_ops.objectives.acting import Topic
-from tmi_ops.objectives.by_shadow import shadow_words
+from tmi_ops.objectives.by_shadow import describe_shadow
 from tmi_ops.objectives.cures import Cure
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.next_runs import Automatic
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Recoverability, Status
-from tmi_ops.objectives.stock import total_of
-from tmi_ops.words import size_words, time_words
+from tmi_ops.objectives.store_usage import total_of
+from tmi_ops.text import size_words, time_words
 
 _RUNS_SHOWN = 4
 _FINDINGS_SHOWN = 12
@@ -130,7 +130,7 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
             yield "Verified", Text(f"{_moment(facts.proven.at, now)} from {facts.proven.backup_id}")
     if facts.shadow is not None:
         well = facts.shadow.stopped is None and facts.shadow.damage is None
-        yield "Shadow", Text(shadow_words(facts.shadow, facts.server_now), style="" if well else "red")
+        yield "Shadow", Text(describe_shadow(facts.shadow, facts.server_now), style="" if well else "red")
     if found.dumps is not None:
         yield "Dumps", Text(found.dumps.reason, style=MARKS[found.dumps.standing][1])
     last = facts.last_proof

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from tmi_ops.words import printable
+from tmi_ops.text import printable
 
 # Colours, bold, dim and reset, as click writes them; nothing that hides text.
 _COLOUR = re.compile("(\x1b\\[(?:0|1|2|22|39|3[0-7]|9[0-7])m)")

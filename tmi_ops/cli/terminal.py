@@ -15,9 +15,9 @@ from rich.text import Span, Text
 
 from tmi_ops.cli.printed_commands import as_typed, carried
 from tmi_ops.cli.wrapping import hanging, line_breaks
+from tmi_ops.command_texts import ends_of_commands, inserted, with_environment
 from tmi_ops.progress import Phase, Unit
-from tmi_ops.typed import ends_of_commands, inserted, with_environment
-from tmi_ops.words import printable, size_words, time_words
+from tmi_ops.text import printable, size_words, time_words
 
 T = TypeVar("T")
 

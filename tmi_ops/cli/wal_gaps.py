@@ -14,7 +14,7 @@ from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.progress import Report
-    from tmi_ops.recovery.continuity.proof import BaseContinuity, Continuity
+    from tmi_ops.recovery.continuity.gaps import BaseContinuity, Continuity
     from tmi_ops.recovery.continuity.reading import Reading
     from tmi_ops.retention.wal_need import WindowNeed
     from tmi_ops.settings import Settings
@@ -39,7 +39,7 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
 
     Exit codes: 0 no gap, 1 a gap, a break, damaged WAL, an unusable base backup or two live lines, 2 could not check.
     """
-    from tmi_ops.recovery.continuity.proof import prove_continuity
+    from tmi_ops.recovery.continuity.gaps import check_continuity
     from tmi_ops.recovery.continuity.reading import read_contents, read_links
     from tmi_ops.recovery.point_in_time.facts import read_facts
 
@@ -48,7 +48,7 @@ def gaps(deep: bool, cluster: str | None, as_json: bool, quiet: bool) -> int:
         facts = read_facts(store, cluster, whole=True)
         reading = (read_contents if deep else read_links)(store, facts.archive, report)
         need = _need(settings, store, facts.system_identifier, report)
-    continuity = prove_continuity(facts, reading.damaged, reading.links, need)
+    continuity = check_continuity(facts, reading.damaged, reading.links, need)
     if as_json:
         echo_json(_as_json(continuity, reading))
     else:

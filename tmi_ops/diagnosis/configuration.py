@@ -13,7 +13,7 @@ from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import env_file_names
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 # For spool files and logs of scratch clusters; a restore needs the size of the database in addition.
 LEAST_FREE = 1e9

@@ -17,7 +17,7 @@ from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import read_variables
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 _TO_START = "dagster-daemon run  # as a service (see Dagster's deployment docs); for the embedded stack: tmi-ops up"
 

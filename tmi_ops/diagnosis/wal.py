@@ -15,8 +15,8 @@ from tmi_ops.postgres.replication import connect_replication
 from tmi_ops.postgres.rights import lacking
 from tmi_ops.settings import PostgresSettings, Purpose
 from tmi_ops.settings.purposes import Rights
+from tmi_ops.text import size_words
 from tmi_ops.wal.slot import SHARED_SLOT, read_our_server, slot_name
-from tmi_ops.words import size_words
 
 _MEGABYTE = 1 << 20
 # From this RPO on, daily backups may meet it without WAL.

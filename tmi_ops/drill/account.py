@@ -23,7 +23,7 @@ from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.settings import Objectives, Settings
 from tmi_ops.store.manifest import Verdict
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 _ASKED: tuple[CheckName, ...] = ("page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints")
 

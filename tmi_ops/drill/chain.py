@@ -27,7 +27,7 @@ COMMITTED_WITHIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class Beat:
+class HeartbeatRow:
     """One heartbeat. `written_at`: by the server's clock; `lsn`: the end of the WAL before this row's own record."""
 
     id: int
@@ -60,19 +60,19 @@ class Bound:
         return f"LSN {format_lsn(self.lsn)}" if self.lsn is not None else "the end of the WAL"
 
 
-def next_beat(before: Beat | None, written_at: datetime, lsn: int) -> Beat:
+def next_heartbeat(before: HeartbeatRow | None, written_at: datetime, lsn: int) -> HeartbeatRow:
     """The heartbeat after `before`; the first one when `before` is None."""
     number, previous = (before.id + 1, before.hash) if before else (1, GENESIS)
-    return Beat(number, written_at, lsn, previous, beat_hash(number, written_at, lsn, previous))
+    return HeartbeatRow(number, written_at, lsn, previous, heartbeat_hash(number, written_at, lsn, previous))
 
 
-def beat_hash(number: int, written_at: datetime, lsn: int, previous: str) -> str:
+def heartbeat_hash(number: int, written_at: datetime, lsn: int, previous: str) -> str:
     """SHA-256, in hex, of `number|time in UTC with microseconds|LSN|hash of the previous heartbeat`."""
     moment = written_at.astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256(f"{number}|{moment}|{format_lsn(lsn)}|{previous}".encode()).hexdigest()
 
 
-def check_chain(rows: Sequence[Beat], target: Bound, known: Sequence[Beat] = ()) -> tuple[str, ...]:
+def check_chain(rows: Sequence[HeartbeatRow], target: Bound, known: Sequence[HeartbeatRow] = ()) -> tuple[str, ...]:
     """Find what is wrong with a copy's chain, one sentence each.
 
     Args:
@@ -84,9 +84,9 @@ def check_chain(rows: Sequence[Beat], target: Bound, known: Sequence[Beat] = ())
     return (*_broken(rows), *_after(rows, target), *_against(rows, target, known))
 
 
-def _broken(rows: Sequence[Beat]) -> Iterator[str]:
+def _broken(rows: Sequence[HeartbeatRow]) -> Iterator[str]:
     for beat in rows:
-        if beat.hash != beat_hash(beat.id, beat.written_at, beat.lsn, beat.previous):
+        if beat.hash != heartbeat_hash(beat.id, beat.written_at, beat.lsn, beat.previous):
             yield f"{beat.words()} was changed: its hash does not match its content."
     for one, following in pairwise(rows):
         if following.id != one.id + 1:
@@ -98,19 +98,19 @@ def _broken(rows: Sequence[Beat]) -> Iterator[str]:
         yield f"{rows[0].words()} is the first one, but carries the hash of an earlier one."
 
 
-def _after(rows: Sequence[Beat], target: Bound) -> Iterator[str]:
+def _after(rows: Sequence[HeartbeatRow], target: Bound) -> Iterator[str]:
     for beat in rows:
         if _written_after(beat, target):
             yield f"{beat.words()} was written after the target, {target.words()}, but is present."
 
 
-def _written_after(beat: Beat, target: Bound) -> bool:
+def _written_after(beat: HeartbeatRow, target: Bound) -> bool:
     if target.time is not None:
         return beat.written_at > target.time
     return target.lsn is not None and beat.lsn >= target.lsn
 
 
-def _against(rows: Sequence[Beat], target: Bound, known: Sequence[Beat]) -> Iterator[str]:
+def _against(rows: Sequence[HeartbeatRow], target: Bound, known: Sequence[HeartbeatRow]) -> Iterator[str]:
     present = {beat.id: beat for beat in rows}
     for beat in known:
         copy = present.get(beat.id)
@@ -124,7 +124,7 @@ def _against(rows: Sequence[Beat], target: Bound, known: Sequence[Beat]) -> Iter
         yield f"{rows[-1].words()} is unknown to the source, whose newest is {known[-1].words()}."
 
 
-def _was_committed_before(beat: Beat, following: Beat | None, target: Bound) -> bool:
+def _was_committed_before(beat: HeartbeatRow, following: HeartbeatRow | None, target: Bound) -> bool:
     """Whether the heartbeat was certainly committed before the target."""
     if target.time is not None:
         if following is not None and following.written_at <= target.time:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tmi_ops.backup.fingerprint import differing_tables, fingerprint_tables
 from tmi_ops.backup.snapshot import list_logged_tables, list_unlogged, pin_text_output
 from tmi_ops.checks.finding import Answer, not_applicable, unknown
-from tmi_ops.drill.chain import Beat, Bound, check_chain
+from tmi_ops.drill.chain import Bound, HeartbeatRow, check_chain
 from tmi_ops.drill.copy import time_limit
 from tmi_ops.drill.findings import failed, passed
 from tmi_ops.drill.heartbeat import read_chain
@@ -152,7 +152,7 @@ def bound_of(recovered: Recovered) -> Bound:
     return Bound(lsn=plan.stop_lsn or recovered.lsn, reached_at=recovered.last_commit_at)
 
 
-def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Beat] | None) -> Answer:
+def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[HeartbeatRow] | None) -> Answer:
     """Check that nothing before the target is missing and nothing after it is present.
 
     Args:

@@ -21,7 +21,13 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.shelter import session_options
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
 from tmi_ops.recovery.point_in_time.execution import Recovered
-from tmi_ops.recovery.point_in_time.server import Recovering, bring_back_settings, ended_as, owner_of, recovering_server
+from tmi_ops.recovery.point_in_time.server import (
+    Recovering,
+    ended_as,
+    owner_of,
+    recovering_server,
+    restore_settings_file,
+)
 from tmi_ops.settings import PostgresSettings
 
 ANSWERS_WITHIN_S = 120.0
@@ -95,7 +101,7 @@ def running_cluster(
         with recovering_server(programs, destination, identity, role, parameters or {}, superuser=True) as server:
             yield _await_answer(server, session_options(programs.major, superuser=False))
     finally:
-        bring_back_settings(destination)
+        restore_settings_file(destination)
         shutil.rmtree(destination.work, ignore_errors=True)
 
 

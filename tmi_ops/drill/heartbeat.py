@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tmi_ops.drill.chain import Beat, next_beat
+from tmi_ops.drill.chain import HeartbeatRow, next_heartbeat
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError, OpsError
 from tmi_ops.postgres.connections import connect
@@ -38,7 +38,7 @@ target is missing and nothing after it is present. hash = sha256(id|time in UTC|
 _COLUMNS = "id, written_at, lsn::text, previous, hash"
 
 
-def beat(postgres: PostgresSettings) -> Beat:
+def beat(postgres: PostgresSettings) -> HeartbeatRow:
     """Write one heartbeat, creating the table if it does not exist. It is as durable as the server's commits.
 
     Raises:
@@ -64,7 +64,7 @@ def beat(postgres: PostgresSettings) -> Beat:
     return written
 
 
-def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Event, report: Report) -> int:
+def write_heartbeats(postgres: PostgresSettings, every_s: float, stop: threading.Event, report: Report) -> int:
     """Write a heartbeat every `every_s` seconds until `stop` is set. Transient errors are retried.
 
     Returns:
@@ -88,7 +88,7 @@ def keep_beating(postgres: PostgresSettings, every_s: float, stop: threading.Eve
                 return written
 
 
-def read_chain(postgres: PostgresSettings, *, since: int = 0) -> list[Beat] | None:
+def read_chain(postgres: PostgresSettings, *, since: int = 0) -> list[HeartbeatRow] | None:
     """All heartbeats from number `since` on, by number; None when the database has no heartbeat table.
 
     Raises:
@@ -116,12 +116,12 @@ def _make_table(connection: psycopg.Connection[Any], postgres: PostgresSettings)
         ) from None
 
 
-def _write(connection: psycopg.Connection[Any]) -> Beat:
+def _write(connection: psycopg.Connection[Any]) -> HeartbeatRow:
     last = connection.execute(f"SELECT {_COLUMNS} FROM tmi_ops.heartbeat ORDER BY id DESC LIMIT 1").fetchone()  # noqa: S608
     clock = connection.execute("SELECT clock_timestamp(), pg_current_wal_insert_lsn()::text").fetchone()
     if clock is None:
         raise AssertionError
-    new = next_beat(_beat(last) if last else None, clock[0], parse_lsn(clock[1]))
+    new = next_heartbeat(_beat(last) if last else None, clock[0], parse_lsn(clock[1]))
     connection.execute(
         "INSERT INTO tmi_ops.heartbeat VALUES (%s, %s, %s, %s, %s)",
         (new.id, new.written_at, format_lsn(new.lsn), new.previous, new.hash),
@@ -151,6 +151,6 @@ def _is_standby(connection: psycopg.Connection[Any]) -> bool:
     return bool(row and row[0])
 
 
-def _beat(row: tuple[Any, ...]) -> Beat:
+def _beat(row: tuple[Any, ...]) -> HeartbeatRow:
     number, written_at, lsn, previous, digest = row
-    return Beat(number, written_at, parse_lsn(lsn), previous, digest)
+    return HeartbeatRow(number, written_at, parse_lsn(lsn), previous, digest)

@@ -13,12 +13,12 @@ from tmi_ops.drill.window import RecoveryWindow, random_target, recovery_window
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import Report
-from tmi_ops.recovery.asking import ask_server
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan, plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.witness import Witness, ask_receiver
+from tmi_ops.recovery.server_wal_end import read_server_wal_end
+from tmi_ops.recovery.wal_end import KnownWalEnd, read_receiver_wal_end
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 
@@ -30,7 +30,7 @@ class DrillFacts:
     """What the store and, if it could be read, the live server say. `recovery` has the newest timeline's clock."""
 
     recovery: RecoveryFacts
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[KnownWalEnd, ...]
     read_at: datetime
     programs: Programs
 
@@ -83,9 +83,9 @@ def read_drill_facts(settings: Settings, store: ObjectStore, scratch: Path, repo
     Raises:
         OpsError: as `prepare_drill`.
     """
-    server = ask_server(settings.postgres, report)
+    server = read_server_wal_end(settings.postgres, report)
     facts = read_facts(store)
-    receiver = ask_receiver(store, facts.system_identifier)
+    receiver = read_receiver_wal_end(store, facts.system_identifier)
     programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     now = datetime.now(UTC)
     witnesses = tuple(witness for witness in (server, receiver) if witness is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tmi_ops.drill.chain import Beat
+from tmi_ops.drill.chain import HeartbeatRow
 from tmi_ops.drill.heartbeat import read_chain
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connect
@@ -29,7 +29,7 @@ class SourceReading:
     """Read after the recovery, so that it is at least as new as the copy. `beats`: the heartbeats, by number."""
 
     schema: SchemaReading
-    beats: tuple[Beat, ...]
+    beats: tuple[HeartbeatRow, ...]
 
 
 def read_schema(postgres: PostgresSettings) -> SchemaReading:

@@ -13,7 +13,7 @@ from tmi_ops.recovery.newest import newest_moment
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.store.manifest import BaseManifest
 
 
@@ -30,7 +30,7 @@ class RecoveryWindow:
         return self.bases[-1].consistent_at
 
 
-def recovery_window(facts: RecoveryFacts, witnesses: Sequence[Witness]) -> RecoveryWindow:
+def recovery_window(facts: RecoveryFacts, witnesses: Sequence[KnownWalEnd]) -> RecoveryWindow:
     """The window of the newest timeline.
 
     Args:

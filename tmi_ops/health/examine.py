@@ -14,7 +14,7 @@ from tmi_ops.checks.finding import Answer, Outcome, Result, worst_outcome
 from tmi_ops.errors import SettingsError
 from tmi_ops.health.counters import Window
 from tmi_ops.health.counting import read_counters
-from tmi_ops.health.memory import Shelf, open_shelf, recall, remember, window
+from tmi_ops.health.last_reading import SavedText, open_saved_text, recall, remember, window
 from tmi_ops.health.probe import AnyProbe, Area
 from tmi_ops.health.record import record_verdicts
 from tmi_ops.health.registry import PROBES
@@ -132,7 +132,7 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
         session = ProbeSession(
             connection, settings.postgres, timeout_of(how), how.exact_bloat, settings.profile, how.reader
         )
-        shelf = open_shelf(settings)
+        shelf = open_saved_text(settings)
         session.window = window(recall(shelf), read_counters(session))
         results = []
         with report.phase("health", total=len(probes), unit="steps") as phase:
@@ -152,7 +152,7 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
         )
 
 
-def _record(shelf: Shelf, results: Iterable[Examined], how: Examination) -> None:
+def _record(shelf: SavedText, results: Iterable[Examined], how: Examination) -> None:
     """Record the verdicts, except those judged by thresholds given for this run only."""
     for_this_run = {option.partition("=")[0] for option in how.thresholds}
     verdicts = {one.probe.name: one.answer for one in results if one.probe.name not in for_this_run}

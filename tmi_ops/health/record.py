@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.checks.finding import Answer, Outcome, worst_outcome
 from tmi_ops.errors import StoreError
-from tmi_ops.health.memory import Shelf, open_shelf
+from tmi_ops.health.last_reading import SavedText, open_saved_text
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS, judge_findings, reading_of
 from tmi_ops.health.thresholds import overridden
 from tmi_ops.health.verdict import VERDICTS
@@ -73,7 +73,7 @@ class LastVerdicts(BaseModel):
         return {name: one for name, one in self.verdicts.items() if one.status is status}
 
 
-def last_verdicts(shelf: Shelf) -> LastVerdicts | None:
+def last_verdicts(shelf: SavedText) -> LastVerdicts | None:
     """The recorded verdicts; None: there are none, or they cannot be read."""
     try:
         text = shelf.beside(NAME).get()
@@ -83,7 +83,7 @@ def last_verdicts(shelf: Shelf) -> LastVerdicts | None:
     return found if found is not None and found.verdicts else None
 
 
-def record_verdicts(shelf: Shelf, verdicts: Mapping[str, Answer], *, whole: bool = False) -> bool:
+def record_verdicts(shelf: SavedText, verdicts: Mapping[str, Answer], *, whole: bool = False) -> bool:
     """Record verdicts for the status screen; False if they could not be stored.
 
     Args:
@@ -114,4 +114,4 @@ def record_schema(settings: Settings, variables: Mapping[str, str], findings: Se
     """
     limits = overridden({SCHEMA_FINDINGS.name: SCHEMA_FINDINGS.thresholds}, variables)[SCHEMA_FINDINGS.name]
     verdict = judge_findings(reading_of(findings), limits)
-    return record_verdicts(open_shelf(settings), {SCHEMA_FINDINGS.name: verdict})
+    return record_verdicts(open_saved_text(settings), {SCHEMA_FINDINGS.name: verdict})

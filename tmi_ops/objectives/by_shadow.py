@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.objectives.facts import BaseWay, Reach, RecoverabilityFacts, ShadowReading
 from tmi_ops.shadow.report import KnownReport, prover_of
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 # Until a promotion was measured.
 ASSUMED_PROMOTION = timedelta(seconds=30)
@@ -97,7 +97,7 @@ def promotion_of(facts: RecoverabilityFacts) -> timedelta | None:
     return (shadow.promotion or ASSUMED_PROMOTION) + timedelta(seconds=shadow.behind / REPLAY_SPEED)
 
 
-def shadow_words(shadow: ShadowReading, now: datetime) -> str:
+def describe_shadow(shadow: ShadowReading, now: datetime) -> str:
     """The state of a shadow in one line."""
     ago = time_words(max(0.0, (now - shadow.verified_to).total_seconds()))
     if shadow.damage is not None:

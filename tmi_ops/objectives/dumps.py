@@ -19,7 +19,7 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import LogicalBackup
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.timetable import Cadence
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 
 @dataclass(frozen=True)

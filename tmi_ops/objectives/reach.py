@@ -16,7 +16,7 @@ from tmi_ops.recovery.newest import NewestMoment, newest_moment
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line, why_unusable
 from tmi_ops.recovery.point_in_time.wal_range import continued_at
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import Coverage, coverage
@@ -47,7 +47,7 @@ class WalReach:
     ambiguous: str | None = None
 
 
-def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnesses: Sequence[Witness]) -> WalReach:
+def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnesses: Sequence[KnownWalEnd]) -> WalReach:
     """Follow the newest timeline from the base backups to the end of its WAL.
 
     Args:
@@ -128,5 +128,5 @@ def _way(base: BaseManifest, facts: RecoveryFacts, moment: NewestMoment) -> Base
     )
 
 
-def _unwitnessed(moment: NewestMoment, witnesses: Sequence[Witness]) -> bool:
+def _unwitnessed(moment: NewestMoment, witnesses: Sequence[KnownWalEnd]) -> bool:
     return bool(moment.wal.files) and all(witness.lsn < moment.wal.end for witness in witnesses)

@@ -26,14 +26,14 @@ from tmi_ops.objectives.facts import (
 )
 from tmi_ops.objectives.reach import WalReach, logical_reach, newest_of, reach_by_wal
 from tmi_ops.objectives.server import ask_about_wal
-from tmi_ops.objectives.stock import OTHER, oldest_named, other_usage, read_entries, usage_of
+from tmi_ops.objectives.store_usage import OTHER, oldest_named, other_usage, read_entries, usage_of
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.clock import with_times
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, facts_from
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.witness import Witness, lease_witness
+from tmi_ops.recovery.wal_end import KnownWalEnd, lease_wal_end
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.reading import known_shadows
 from tmi_ops.store.catalogue import CatalogueEntry
@@ -147,14 +147,14 @@ class _Reading:
         return usage
 
     def _wal(
-        self, bases: list[CatalogueEntry], server: ServerReading | None, witness: Witness | None
+        self, bases: list[CatalogueEntry], server: ServerReading | None, witness: KnownWalEnd | None
     ) -> tuple[WalReach | None, ReceiverReading | None]:
         cluster = self._cluster(bases, server)
         if cluster is None:
             return None, None
         lease = self._lease(cluster)
         receiver = None if lease is None else _receiver(*lease)
-        told = lease_witness(cluster, lease[0]) if lease else None
+        told = lease_wal_end(cluster, lease[0]) if lease else None
         try:
             facts = facts_from(
                 self.store,
@@ -278,7 +278,7 @@ def _is_due(store: ObjectStore) -> bool:
     return True
 
 
-def _ask(settings: Settings) -> tuple[ServerReading | None, Witness | None, str | None]:
+def _ask(settings: Settings) -> tuple[ServerReading | None, KnownWalEnd | None, str | None]:
     try:
         reading, witness = ask_about_wal(settings)
     except OpsError as error:

@@ -15,8 +15,8 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import Reach, RecoverabilityFacts
 from tmi_ops.objectives.standing import Standing, standing_of
 from tmi_ops.settings import Objectives
+from tmi_ops.text import time_words
 from tmi_ops.wal.slot import LOST
-from tmi_ops.words import time_words
 
 # Smaller differences between clocks are ignored; the value is then at least zero.
 CLOCKS_AGREE_WITHIN = timedelta(seconds=30)

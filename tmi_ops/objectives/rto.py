@@ -19,7 +19,7 @@ from tmi_ops.objectives.speed import ASSUMED, Basis, PhaseForecast, forecast_pha
 from tmi_ops.objectives.standing import Standing, standing_of, worst_of
 from tmi_ops.postgres.versions import INCREMENTAL_BACKUP
 from tmi_ops.settings import Objectives
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 # Drills are weekly; one may be a day late.
 DRILL_STALE_AFTER = timedelta(days=8)

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.errors import DatabaseError
 from tmi_ops.objectives.facts import ServerReading
 from tmi_ops.postgres.connections import connect
-from tmi_ops.recovery.asking import server_witness
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.server_wal_end import server_wal_end
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.settings import Settings
 from tmi_ops.wal.slot import read_our_server
 
 _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_identifier::text FROM pg_control_system()"
 
 
-def ask_about_wal(settings: Settings) -> tuple[ServerReading, Witness | None]:
+def ask_about_wal(settings: Settings) -> tuple[ServerReading, KnownWalEnd | None]:
     """Query the server. A standby gives no witness.
 
     Raises:
@@ -28,7 +28,7 @@ def ask_about_wal(settings: Settings) -> tuple[ServerReading, Witness | None]:
         after = datetime.now(UTC)
         if row is None:
             raise DatabaseError(f"{postgres.describe()} did not return its system identifier.")
-        witness = server_witness(connection)
+        witness = server_wal_end(connection)
     clock, version, system_identifier = row
     facts = read_our_server(settings)
     reading = ServerReading(

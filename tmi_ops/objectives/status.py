@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import AlertRecord
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.automation.switch import read_automation
 from tmi_ops.checks.finding import Finding, Severity, advise
 from tmi_ops.errors import OpsError
-from tmi_ops.health.memory import open_shelf
+from tmi_ops.health.last_reading import open_saved_text
 from tmi_ops.health.record import LastVerdicts, last_verdicts
 from tmi_ops.objectives.acting import Judged
 from tmi_ops.objectives.dumps import DumpReading, judge_dumps
@@ -24,7 +24,7 @@ from tmi_ops.objectives.rpo import RpoReading, judge_rpo
 from tmi_ops.objectives.rto import RtoForecast, forecast_rto
 from tmi_ops.objectives.server import ask_about_wal
 from tmi_ops.objectives.standing import Standing, worst_of
-from tmi_ops.objectives.stock import OTHER, total_of
+from tmi_ops.objectives.store_usage import OTHER, total_of
 from tmi_ops.objectives.stream import StreamReading, judge_stream
 from tmi_ops.objectives.timetable import plan_timetable
 from tmi_ops.profile import Profile
@@ -110,7 +110,7 @@ def read_status(
     with ThreadPoolExecutor(4, thread_name_prefix="status") as pool:
         automatic = pool.submit(_automatic, settings, variables, dagster, now)
         alerts = pool.submit(_open_alerts, settings)
-        health = pool.submit(lambda: last_verdicts(open_shelf(settings)))
+        health = pool.submit(lambda: last_verdicts(open_saved_text(settings)))
         recoverability, store_problem = _recoverability(settings, now)
         facts = recoverability.facts if recoverability else None
         database_problem = facts.server_problem if facts else _database_problem(settings)
@@ -193,7 +193,7 @@ def _automatic(
 
 
 def _open_alerts(settings: Settings) -> tuple[AlertRecord, ...] | None:
-    desk = AlertDesk(settings)
+    desk = AlertService(settings)
     try:
         records = desk.records()
     except OSError:

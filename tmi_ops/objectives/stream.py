@@ -15,8 +15,8 @@ from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.objectives.rpo import DUMPS_ARE_ENOUGH_FROM
 from tmi_ops.objectives.standing import AT_RISK_FROM, Standing
 from tmi_ops.settings import Objectives
+from tmi_ops.text import size_words, time_words
 from tmi_ops.wal.slot import LOST, SlotFacts
-from tmi_ops.words import size_words, time_words
 
 # If the server keeps WAL without limit, this much is taken as a sign that the receiver is gone.
 KEPT_UNLIMITED = 2 << 30

@@ -35,13 +35,13 @@ def stuck_automation(here: Protected) -> tuple[Finding, ...]:
 
 def tell_of_automation(settings: Settings, stuck: tuple[Finding, ...], since: datetime | None) -> None:
     """Alert if it lasts; a daemon that has just started gets time for a first tick of everything."""
-    from tmi_ops.alerts.desk import AlertDesk
+    from tmi_ops.alerts.service import AlertService
 
     now = datetime.now(UTC)
     if not stuck or since is None:
-        AlertDesk(settings).resolve(ALERT, "All schedules, sensors and queues work.")
+        AlertService(settings).resolve(ALERT, "All schedules, sensors and queues work.")
     elif now - since >= TICK_GRACE:
-        AlertDesk(settings).raise_alert(automation_alert(stuck, since))
+        AlertService(settings).raise_alert(automation_alert(stuck, since))
 
 
 def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:

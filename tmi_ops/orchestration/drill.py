@@ -30,7 +30,7 @@ from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 from tmi_ops.settings.moments import read_moment
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.drill.evidence import CheckName, Evidence

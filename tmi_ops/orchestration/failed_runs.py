@@ -88,7 +88,7 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
     )
     @here.given
     def failed_run(context: RunFailureSensorContext, environment: Environment) -> None:
-        from tmi_ops.alerts.desk import AlertDesk
+        from tmi_ops.alerts.service import AlertService
 
         run = context.dagster_run
         if not is_ours(run.tags, environment.name):
@@ -96,7 +96,7 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
         if why := nobodys_concern(run, refused=_refused(context)):
             context.log.info(why)
             return
-        outcome = AlertDesk(environment.settings).raise_alert(failed_run_alert(_read(context)))
+        outcome = AlertService(environment.settings).raise_alert(failed_run_alert(_read(context)))
         context.log.info(outcome.words)
 
     @run_status_sensor(
@@ -109,11 +109,11 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
     )
     @here.given
     def recovered_run(context: RunStatusSensorContext, environment: Environment) -> None:
-        from tmi_ops.alerts.desk import AlertDesk
+        from tmi_ops.alerts.service import AlertService
 
         run = context.dagster_run
         if is_ours(run.tags, environment.name):
-            AlertDesk(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} succeeded.")
+            AlertService(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} succeeded.")
 
     return Definitions(sensors=[failed_run, recovered_run])
 

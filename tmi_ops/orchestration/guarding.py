@@ -33,7 +33,7 @@ from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import Objectives, Settings
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.objectives.dumps import DumpReading
@@ -167,9 +167,9 @@ def remembered(decision: Decision, before: Memory, now: datetime, *, is_stuck: b
 def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Finding, ...] = ()) -> None:
     """Send alerts and recovery notices, and ping the external monitor; do not ping it while automation is stuck."""
     from tmi_ops.alerts.dead_man import ping_heartbeat
-    from tmi_ops.alerts.desk import AlertDesk
+    from tmi_ops.alerts.service import AlertService
 
-    desk = AlertDesk(settings)
+    desk = AlertService(settings)
     if decision.alert is not None:
         desk.raise_alert(decision.alert)
     elif decision.amended is not None:

@@ -32,7 +32,7 @@ from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, sql_block
 from tmi_ops.orchestration.schedules import scheduled
-from tmi_ops.words import markdown_words
+from tmi_ops.text import escaped_markdown
 
 if TYPE_CHECKING:
     from tmi_ops.health.examine import Examined, HealthReport
@@ -164,7 +164,7 @@ def _probe_row(result: "Examined") -> Row:
 
 def _advice(results: Sequence["Examined"]) -> str:
     parts = [
-        f"**{result.probe.name}**: {markdown_words(result.answer.advice.text)}\n{_remedy(result)}"
+        f"**{result.probe.name}**: {escaped_markdown(result.answer.advice.text)}\n{_remedy(result)}"
         for result in results
         if result.outcome is not Outcome.OK and _steps(result)
     ]

@@ -17,7 +17,7 @@ from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
-    from tmi_ops.drill.chain import Beat
+    from tmi_ops.drill.chain import HeartbeatRow
 
 JOB = "heartbeat"
 LONGEST_RUN = timedelta(minutes=5)
@@ -66,7 +66,7 @@ def heartbeat_definitions(here: Protected) -> Definitions:
 
 def _beating(here: Protected) -> Work:
     """One at a time: a synchronous commit may wait long for the store, and goes on after the tick has given up."""
-    beats: SharedReading[Beat] = SharedReading()
+    beats: SharedReading[HeartbeatRow] = SharedReading()
 
     def work(environment: Environment) -> Done:
         written = beats.recent(here.name, lambda: _beat(environment), shared_for_s=0, budget_s=BEAT_TIMEOUT_S)
@@ -75,13 +75,13 @@ def _beating(here: Protected) -> Work:
     return work
 
 
-def _beat(environment: Environment) -> Beat:
+def _beat(environment: Environment) -> HeartbeatRow:
     from tmi_ops.drill.heartbeat import beat
 
     return beat(environment.settings_for(Purpose.HEARTBEAT).postgres)
 
 
-def _result(here: Protected, written: Beat) -> Materialized:
+def _result(here: Protected, written: HeartbeatRow) -> Materialized:
     from tmi_ops.postgres.wal_files import format_lsn
 
     return Materialized(

@@ -35,7 +35,7 @@ Work = Callable[[Environment], Done | None]
 
 def done_in_tick(work: Work, job: str, environment: Environment, instance: DagsterInstance, log: Logger) -> Done | None:
     """Do the work and record it as a run of the job would. None: a run is needed."""
-    from tmi_ops.alerts.desk import AlertDesk
+    from tmi_ops.alerts.service import AlertService
 
     try:
         done = work(environment)
@@ -46,7 +46,7 @@ def done_in_tick(work: Work, job: str, environment: Environment, instance: Dagst
         return None
     for event in _events(done.results):
         instance.report_runless_asset_event(told(event, environment.for_people))
-    AlertDesk(environment.settings).resolve(alert_key(job), "A tick of its schedule succeeded.")
+    AlertService(environment.settings).resolve(alert_key(job), "A tick of its schedule succeeded.")
     return done
 
 

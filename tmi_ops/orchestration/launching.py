@@ -33,9 +33,9 @@ def require_allowed(
     Raises:
         SettingsError: TMI_OPS_RECOVERY_* do not allow a path, an address or SQL in it.
     """
-    from tmi_ops.runbooks.launching import read_limits, refuse_beyond
+    from tmi_ops.runbooks.launching import read_limits, require_within_limits
 
-    refuse_beyond(read_limits(variables), paths or {}, addresses or {}, sql or {})
+    require_within_limits(read_limits(variables), paths or {}, addresses or {}, sql or {})
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from dagster import DagsterLogManager
 
+from tmi_ops.command_texts import with_environment
 from tmi_ops.progress import Phase, Unit
-from tmi_ops.typed import with_environment
-from tmi_ops.words import printable
+from tmi_ops.text import printable
 
 LINE_EVERY_S = 10.0
 

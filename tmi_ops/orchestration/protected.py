@@ -28,6 +28,7 @@ from dagster_shared.record import as_dict
 
 from tmi_ops.automation.naming import environment_of, flat_name, name_among_others, plain_name
 from tmi_ops.automation.switch import Automation, read_automation
+from tmi_ops.command_texts import with_environment
 from tmi_ops.objectives.staggering import shifted
 from tmi_ops.objectives.timetable import Timetable, plan_timetable
 from tmi_ops.orchestration.resources import Environment
@@ -36,7 +37,6 @@ from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings import Declared, Objectives, name_for_others, read_source
 from tmi_ops.settings.groups import objectives_from
-from tmi_ops.typed import with_environment
 
 # The parameter by which assets, ops and sensors ask for their environment.
 RESOURCE = "environment"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tmi_ops.progress import Report
     from tmi_ops.runbooks.journal import Journal
     from tmi_ops.runbooks.plan import Plan
-    from tmi_ops.runbooks.serving.steps import ServeWish
+    from tmi_ops.runbooks.serving.steps import ServeRequest
     from tmi_ops.runbooks.steps.recover import Moment
     from tmi_ops.settings import Settings
     from tmi_ops.store.objects import ObjectStore
@@ -101,9 +101,9 @@ class RunbookConfig(Config):
         ).target()
         return None if target is None else Moment(time=target.time, lsn=target.lsn, name=target.name)
 
-    def serve(self, settings: "Settings") -> "ServeWish":
+    def serve(self, settings: "Settings") -> "ServeRequest":
         from tmi_ops.runbooks.application import read_application
-        from tmi_ops.runbooks.serving.steps import ServeWish
+        from tmi_ops.runbooks.serving.steps import ServeRequest
 
         given = {
             "port": self.port or settings.postgres.port,
@@ -114,7 +114,7 @@ class RunbookConfig(Config):
             "env_file": self.env_file,
             "secret_file": self.secret_file,
         }
-        return ServeWish.model_validate({name: value for name, value in given.items() if value is not None})
+        return ServeRequest.model_validate({name: value for name, value in given.items() if value is not None})
 
     def place(self) -> Path | None:
         return Path(self.into).absolute() if self.into else None
@@ -233,21 +233,21 @@ def _to_resume(journal: "Journal") -> tuple[list[str], list[str]]:
 
 
 def _prepare_corruption(settings: "Settings", store: "ObjectStore", config: RunbookConfig, report: "Report") -> "Plan":
-    from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
+    from tmi_ops.runbooks.corruption.planning import CorruptionRequest, prepare_corruption
 
     into = config.place()
     serve = config.serve(settings) if into else None
-    wish = CorruptionWish(config.moment(), config.backup, into, serve, config.candidates, config.cache)
+    wish = CorruptionRequest(config.moment(), config.backup, into, serve, config.candidates, config.cache)
     return prepare_corruption(settings, store, wish, report)
 
 
 def _prepare_everything(settings: "Settings", store: "ObjectStore", config: RunbookConfig, report: "Report") -> "Plan":
-    from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+    from tmi_ops.runbooks.everything.planning import EverythingRequest, prepare_everything
 
     into = config.place()
     if into is None:
         raise SettingsError("No data directory was given for the new cluster.", hint="set `into`")
-    wish = EverythingWish(
+    wish = EverythingRequest(
         into,
         config.serve(settings),
         config.moment(),

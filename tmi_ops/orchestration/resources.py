@@ -22,6 +22,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from tmi_ops.command_texts import with_environment
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.orchestration.policies import MAX_RETRIES, retry_delay_s
 from tmi_ops.orchestration.presence import await_absence, hold_presence
@@ -29,7 +30,6 @@ from tmi_ops.orchestration.progress import RunLogReport
 from tmi_ops.orchestration.telling import told_metadata
 from tmi_ops.settings import Declared, Purpose, Settings, declare, load_settings, name_for_others, variables_of
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.typed import with_environment
 
 PARENT_TAG = "dagster/parent_run_id"  # Dagster's own: the run that this one repeats
 # How long a run waits for the one it retries: Dagster may have given that one up while its process still runs.

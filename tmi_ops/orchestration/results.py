@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dagster import FloatMetadataValue, MarkdownMetadataValue, MaterializeResult, MetadataValue
 
-from tmi_ops.words import markdown_words, printable
+from tmi_ops.text import escaped_markdown, printable
 
 # Dagster recognizes the return type by identity, so it must not be subscripted; strict typing wants the parameter.
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def in_megabytes(size: float) -> float:
 
 def bullets(sentences: Iterable[str], nothing: str = "nothing") -> MarkdownMetadataValue:
     """A list of sentences. They may quote the database or the store, so Markdown in them is escaped."""
-    return MetadataValue.md("\n".join(f"- {markdown_words(one)}" for one in sentences) or nothing)
+    return MetadataValue.md("\n".join(f"- {escaped_markdown(one)}" for one in sentences) or nothing)
 
 
 def sql_block(statements: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.schema.rules import Rule
 from tmi_ops.settings import Purpose
-from tmi_ops.words import printable
+from tmi_ops.text import printable
 
 if TYPE_CHECKING:
     from tmi_ops.schema.migration import MigrationResult

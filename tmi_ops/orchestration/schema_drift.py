@@ -79,7 +79,7 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
     @here.given
     def schema_drift(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         from tmi_ops.alerts.alert import SCHEMA_DRIFT
-        from tmi_ops.alerts.desk import AlertDesk
+        from tmi_ops.alerts.service import AlertService
         from tmi_ops.health.record import record_schema
         from tmi_ops.schema.validation import schema_findings
 
@@ -89,7 +89,7 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
             record_schema(environment.settings, environment.variables, findings)
         if skipped.because:
             return SensorResult(skip_reason=skipped.because)
-        desk = AlertDesk(environment.settings)
+        desk = AlertService(environment.settings)
         if decision.alert is not None:
             desk.raise_alert(decision.alert)
         else:

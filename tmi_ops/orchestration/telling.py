@@ -1,4 +1,4 @@
-"""Texts that Dagster shows: each command in them names the environment (`tmi_ops/typed.py`)."""
+"""Texts that Dagster shows: each command in them names the environment (`tmi_ops/command_texts.py`)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.wal.receiver import ReceivedWal

@@ -31,7 +31,7 @@ from tmi_ops.postgres.shelter import PORT, session_options, sheltered_settings, 
 from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity, without_network
 from tmi_ops.private import no_link
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 60.0

@@ -13,7 +13,7 @@ from typing import Literal
 
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.wal_range import wal_after
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import WalRange
 from tmi_ops.wal.lineage import Lineage
@@ -31,7 +31,7 @@ class NewestMoment:
 
 
 def newest_moment(
-    facts: RecoveryFacts, line: Lineage, base: BaseManifest, witnesses: Iterable[Witness]
+    facts: RecoveryFacts, line: Lineage, base: BaseManifest, witnesses: Iterable[KnownWalEnd]
 ) -> NewestMoment:
     """The newest recovery point of a recovery that starts from `base`.
 

@@ -86,7 +86,7 @@ class _Progress:
             self.phases[phase] = self.phases.get(phase, 0.0) + time.monotonic() - begun
 
 
-def bring_back(
+def execute_rescue(
     sides: Sides, plan: RescuePlan, report: Report, before_commit: Callable[[int, Rescued], None] | None = None
 ) -> Rescued:
     """Execute the plan, completely or not at all.

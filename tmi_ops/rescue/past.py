@@ -18,10 +18,10 @@ from tmi_ops.recovery.fetch import disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
+from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import recovered_cluster
 from tmi_ops.recovery.point_in_time.facts import read_facts
-from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.recovery.requirements import make_tablespaces, missing_at, requirements_of
 from tmi_ops.recovery.roles import restore_roles
@@ -94,7 +94,7 @@ def _recovered(
 ) -> Iterator[Past]:
     facts = read_facts(store)
     programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
-    plan = promised_plan(store, facts, target, programs, directory, report)
+    plan = confirmed_plan(store, facts, target, programs, directory, report)
     destination = Destination(directory / "data", tablespace_root=directory / "tablespaces")
     with recovered_cluster(settings, store, plan, destination, report) as cluster:
         address = cluster.address.model_copy(update={"database": settings.postgres.database})

@@ -40,7 +40,7 @@ def read_limits(variables: Mapping[str, str] | None = None) -> LaunchLimits:
     )
 
 
-def refuse_beyond(
+def require_within_limits(
     limits: LaunchLimits,
     paths: Mapping[str, str | None],
     addresses: Mapping[str, str | Sequence[str] | None],

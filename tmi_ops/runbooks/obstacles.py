@@ -21,7 +21,7 @@ from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.application import ROLES
 from tmi_ops.runbooks.plan import Obstacle
-from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.serving.steps import ServeRequest
 from tmi_ops.runbooks.steps.place import Place, place_of, require_empty
 from tmi_ops.store.encryption import read_identities
 from tmi_ops.store.manifest import BackupManifest
@@ -32,7 +32,7 @@ _LISTENING = socket.AI_PASSIVE | socket.AI_NUMERICSERV
 _ME = "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
 
 
-def serve_obstacles(request: ServeWish) -> Iterator[Obstacle]:
+def serve_obstacles(request: ServeRequest) -> Iterator[Obstacle]:
     """Obstacles for the new server's port, its networks and the connection files."""
     yield from port_obstacles(request.port, request.addresses)
     yield from network_obstacles(request.allowed)

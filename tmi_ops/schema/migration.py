@@ -18,8 +18,9 @@ from tmi_ops.postgres.session import SEARCH_PATH
 from tmi_ops.progress import Report
 from tmi_ops.schema.dialect import quote
 from tmi_ops.schema.engine import snapshot
-from tmi_ops.schema.execution import execute
 from tmi_ops.schema.locking import Patience, only_migration
+from tmi_ops.schema.migration_execution import execute
+from tmi_ops.schema.migration_plan import plan_from
 from tmi_ops.schema.operations import (
     Blocked,
     BuildIndex,
@@ -29,7 +30,6 @@ from tmi_ops.schema.operations import (
     MigrationPlan,
     Operation,
 )
-from tmi_ops.schema.planning import plan_from
 from tmi_ops.schema.rendering import render
 from tmi_ops.schema.state import read_state, state_of_a_missing_database
 from tmi_ops.schema.validation import Validation, judge

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from tmi_ops.alerts.alert import Alert
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Severity
 from tmi_ops.shadow.report import ShadowReport, Trouble, TroubleKind
 
@@ -67,7 +67,7 @@ def _summary(report: ShadowReport, trouble: Trouble) -> str:
 class ShadowAlerts:
     """Raises, updates and resolves a shadow's alert; for use by one thread."""
 
-    def __init__(self, desk: AlertDesk, note: Callable[[str], None]) -> None:
+    def __init__(self, desk: AlertService, note: Callable[[str], None]) -> None:
         self._desk, self._note = desk, note
         self._open: Alert | None = None
         self._raised_at: datetime | None = None

@@ -12,7 +12,7 @@ from tmi_ops.postgres.programs import plain_environment, program_failed
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import destination_in, destination_of
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 # In addition to the copy itself: for WAL and for what is replayed.
 SPARE = 1 << 30

@@ -19,7 +19,7 @@ from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.recovery.point_in_time.histories import mark_own_history
-from tmi_ops.recovery.point_in_time.leaving import leave_cluster
+from tmi_ops.recovery.point_in_time.restored_settings import leave_cluster
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.base_choice import Basis, clear, read_basis, restore_base

@@ -15,9 +15,9 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
-from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target, time_words
 from tmi_ops.rescue.past import Moment, Past, past_database
@@ -26,7 +26,7 @@ from tmi_ops.settings import Settings
 from tmi_ops.shadow.files import copy_files
 from tmi_ops.shadow.place import ask, destination_in, is_running, only_one, read_local
 from tmi_ops.shadow.server import begins_at
-from tmi_ops.shadow.taking import require_shadow
+from tmi_ops.shadow.takeover import require_shadow
 from tmi_ops.store.objects import ObjectStore
 
 COPIED_WITHIN_S = 3600.0
@@ -80,7 +80,7 @@ def _replayed(
         raise _replayed_already(target)
     facts = read_facts(store, seed.system_identifier)
     base = _base_before(facts, redo, seed.backup_id)
-    plan = promised_plan(store, facts, target, programs, directory, report, base=base)
+    plan = confirmed_plan(store, facts, target, programs, directory, report, base=base)
     with standing_at(plan, store, destination, programs, identity, report, finish="promote") as standing:
         address = standing.address.model_copy(update={"database": settings.postgres.database})
         words = target.words() if moment.target is not None else f"the shadow as it stands{stands_at}"

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.checks.finding import Answer, not_applicable, unknown
-from tmi_ops.drill.chain import Beat, Bound, check_chain
+from tmi_ops.drill.chain import Bound, HeartbeatRow, check_chain
 from tmi_ops.drill.checks import check_built_in_rows, check_schema
 from tmi_ops.drill.evidence import CheckName
 from tmi_ops.drill.findings import STORED, answer_to, failed, passed, said
@@ -31,7 +31,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.replication import ReplicationError, connect_replication
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.shadow.report import RollingCheck
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 BEATS_EVERY_S, SCHEMA_EVERY_S, PAGES_EVERY_S = 60.0, 3600.0, 86_400.0
 PAGES_RATE = 4 << 20
@@ -75,7 +75,7 @@ class PeriodicChecks:
     has_models: bool = True
 
     def __post_init__(self) -> None:
-        self._beats: list[Beat] = []
+        self._beats: list[HeartbeatRow] = []
         self._threads = [
             threading.Thread(target=self._round, args=work, name=f"shadow-{work[0].__name__.strip('_')}", daemon=True)
             for work in ((self._quick, BEATS_EVERY_S), (self._pages, PAGES_EVERY_S), (self._relations, 0.0))

@@ -22,7 +22,7 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.shadow.files import copy_files
 from tmi_ops.shadow.place import Practice, ask, destination_in, is_running, only_one, write_practice
 from tmi_ops.shadow.server import ShadowServer, shadow_server
-from tmi_ops.shadow.taking import require_shadow
+from tmi_ops.shadow.takeover import require_shadow
 
 COPIED_WITHIN_S, READABLE_WITHIN_S = 3600.0, 600.0
 LOOK_EVERY_S = 0.1

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, OpsError
 from tmi_ops.progress import Report
@@ -52,7 +52,7 @@ class Reporter:
         self._ending = threading.Event()
         self._failure: OpsError | None = None
         self._requests = Requests(store)
-        self._alerts = ShadowAlerts(AlertDesk(settings), report.note)
+        self._alerts = ShadowAlerts(AlertService(settings), report.note)
         self._thread = threading.Thread(target=self._tend, name="shadow-reporter", daemon=True)
 
     @property

@@ -19,10 +19,10 @@ from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
 from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import PLAN, recovered_cluster
 from tmi_ops.recovery.point_in_time.facts import read_facts
-from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
@@ -175,7 +175,7 @@ def _look_at_the_past(
     programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     scratch = settings.home / "scratch"
     wanted = Target(time=target)
-    plan = promised_plan(store, facts, wanted, programs, scratch, report)
+    plan = confirmed_plan(store, facts, wanted, programs, scratch, report)
     planned = time.monotonic() - begun
     destination = Destination(scratch / f"accident-{target:%Y%m%dT%H%M%S}", {}, scratch / "accident-tablespaces")
     with recovered_cluster(settings, store, plan, destination, report) as cluster:

@@ -29,7 +29,7 @@ from tmi_ops.wal.lease import KeptLease, hold_lease
 from tmi_ops.wal.progress import StreamProgress
 from tmi_ops.wal.records import update_records
 from tmi_ops.wal.resume import find_beginning
-from tmi_ops.wal.session import PARTIAL_EVERY_S, Assignment, Session, Wish
+from tmi_ops.wal.session import PARTIAL_EVERY_S, Assignment, ReceiverOptions, Session
 from tmi_ops.wal.slot import ServerFacts, adopt_slot, read_server, slot_name, slot_warnings
 from tmi_ops.wal.uploads import uploading
 
@@ -209,7 +209,7 @@ class _Receiver:
         )
         assignment = Assignment(
             store=self._store,
-            wish=Wish(self._slot, self._options.partial_every, self._until),
+            options=ReceiverOptions(self._slot, self._options.partial_every, self._until),
             progress=self._progress,
             report=self._report,
             stop=self._stop,

@@ -45,7 +45,7 @@ NOTHING = 0  # as an LSN that is confirmed
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReceiverOptions:
     """What is wanted of the stream.
 
     `partial_every` in seconds: how old the archive may be beyond the last whole segment. `until`: an LSN at which to
@@ -69,7 +69,7 @@ class Assignment:
     """
 
     store: ObjectStore
-    wish: Wish
+    options: ReceiverOptions
     progress: StreamProgress
     report: Report
     stop: threading.Event
@@ -79,7 +79,7 @@ class Assignment:
 
 
 class Session:
-    """Receives into `uploads` until stopped, until `wish.until` is stored, or until something breaks."""
+    """Receives into `uploads` until stopped, until `options.until` is stored, or until something breaks."""
 
     def __init__(
         self, connection: ReplicationConnection, uploads: Uploads, beginning: Beginning, assignment: Assignment
@@ -88,7 +88,7 @@ class Session:
         self._uploads = uploads
         self._beginning = beginning
         self._assignment = assignment
-        self._wish = assignment.wish
+        self._options = assignment.options
         self._progress = assignment.progress
         self._system_identifier = beginning.archive.system_identifier
         self._synchronous = beginning.server.synchronous
@@ -128,7 +128,7 @@ class Session:
     def _receive_timeline(self, segment: Segment, phase: Phase) -> Segment | None:
         """Receive one timeline from a segment on; where the next one begins, None when it is enough."""
         self._progress.timeline = segment.timeline
-        start_streaming(self._connection, self._wish.slot, segment.start, segment.timeline)
+        start_streaming(self._connection, self._options.slot, segment.start, segment.timeline)
         opened = self._receive(OpenSegment(segment), phase)
         if self._is_enough():
             self._close(opened)
@@ -217,11 +217,11 @@ class Session:
     def _partial_is_due(self, opened: OpenSegment) -> bool:
         if opened.end <= self._progress.durable or not self._uploads.partial_is_free or not opened.filled:
             return False
-        if self._wish.until is not None and opened.end >= self._wish.until:
+        if self._options.until is not None and opened.end >= self._options.until:
             return True
         now = time.monotonic()
         if not self._synchronous:
-            return now - self._partial_at >= self._wish.partial_every
+            return now - self._partial_at >= self._options.partial_every
         if self._waits_since is None:
             self._waits_since = now
         return now - self._waits_since >= self._gathers_for
@@ -241,7 +241,7 @@ class Session:
             return _TICK_S
         if self._waits_since is not None:
             return max(0.0, self._waits_since + self._gathers_for - time.monotonic())
-        due = self._partial_at + self._wish.partial_every - time.monotonic()
+        due = self._partial_at + self._options.partial_every - time.monotonic()
         return min(_TICK_S, max(due, 0.01))
 
     def _wait_for_room(self) -> None:
@@ -257,7 +257,7 @@ class Session:
 
     def _is_enough(self) -> bool:
         return self._assignment.stop.is_set() or (
-            self._wish.until is not None and self._progress.durable >= self._wish.until
+            self._options.until is not None and self._progress.durable >= self._options.until
         )
 
     def _close(self, opened: OpenSegment) -> None:

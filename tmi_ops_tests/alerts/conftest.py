@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from tmi_ops.alerts.alert import Alert
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import OBJECTIVES, AlertSettings, PostgresSettings, RedisSettings, Settings, StoreSettings
 from tmi_ops_tests.webhook import Webhook, webhook
@@ -60,8 +60,8 @@ def alert_settings(store_settings: StoreSettings, hook: Webhook, tmp_path: Path)
 
 
 @pytest.fixture
-def desk(alert_settings: Settings, clock: Clock) -> AlertDesk:
-    return AlertDesk(alert_settings, clock)
+def desk(alert_settings: Settings, clock: Clock) -> AlertService:
+    return AlertService(alert_settings, clock)
 
 
 def alert(severity: Severity = Severity.WARNING, key: str = "rpo", since: datetime = START) -> Alert:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.main import main
 from tmi_ops.settings import Settings, load_settings
@@ -49,7 +49,7 @@ def tmi_ops(settings_in_process: Settings, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_open_alerts_are_shown_worst_first_with_what_to_do_and_who_was_told(
-    tmi_ops: Command, desk: AlertDesk, hook: Webhook
+    tmi_ops: Command, desk: AlertService, hook: Webhook
 ) -> None:
     assert tmi_ops("alerts")[:2] == (0, "No alert is open in production.\n")
     desk.raise_alert(alert(Severity.CRITICAL))
@@ -73,7 +73,7 @@ def test_open_alerts_are_shown_worst_first_with_what_to_do_and_who_was_told(
     assert "past, rpo, slot-lag" in complaint
 
 
-def test_json_carries_every_alert_with_its_history(tmi_ops: Command, desk: AlertDesk) -> None:
+def test_json_carries_every_alert_with_its_history(tmi_ops: Command, desk: AlertService) -> None:
     desk.raise_alert(alert())
     (record,) = json.loads(tmi_ops("alerts", "--json")[1])
     assert record["alert"]["key"] == "rpo"
@@ -98,7 +98,7 @@ def test_a_test_goes_to_those_who_hear_of_the_severity_and_is_remembered_nowhere
 
 
 def test_an_alert_is_ended_by_hand_and_those_who_were_told_hear_why(
-    tmi_ops: Command, desk: AlertDesk, hook: Webhook, clock: Clock
+    tmi_ops: Command, desk: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     assert tmi_ops("alert", "resolve", "rpo", "--reason", "x")[0] == 1
     desk.raise_alert(alert())
@@ -108,7 +108,7 @@ def test_an_alert_is_ended_by_hand_and_those_who_were_told_hear_why(
 
 
 def test_without_the_store_this_machines_memory_is_shown_and_said_to_be_that(
-    tmi_ops: Command, desk: AlertDesk, monkeypatch: pytest.MonkeyPatch
+    tmi_ops: Command, desk: AlertService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.raise_alert(alert())
     monkeypatch.setenv("TMI_OPS_S3_ENDPOINT_URL", "http://127.0.0.1:1")

@@ -9,8 +9,8 @@ from io import StringIO
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import DeliveryState, NoticeKind
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings, Settings
 from tmi_ops_tests.alerts.conftest import PASSWORD, START, Clock, address, alert
@@ -18,7 +18,7 @@ from tmi_ops_tests.webhook import Webhook, webhook
 
 
 def test_a_message_says_what_is_at_risk_since_when_what_was_done_and_what_to_do(
-    desk: AlertDesk, hook: Webhook, clock: Clock
+    desk: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     clock.forward(minutes=42)
     assert desk.raise_alert(alert(Severity.CRITICAL)).sent is NoticeKind.OPENED
@@ -37,7 +37,7 @@ def test_a_message_says_what_is_at_risk_since_when_what_was_done_and_what_to_do(
 
 
 def test_people_are_told_once_then_reminded_and_told_when_it_is_over(
-    desk: AlertDesk, hook: Webhook, clock: Clock, alert_settings: Settings
+    desk: AlertService, hook: Webhook, clock: Clock, alert_settings: Settings
 ) -> None:
     for _ in range(10):
         desk.raise_alert(alert())
@@ -57,7 +57,7 @@ def test_people_are_told_once_then_reminded_and_told_when_it_is_over(
     assert "What helped: The receiver is back." in last["message"]
 
 
-def test_what_becomes_worse_is_told_at_once_and_what_becomes_better_is_not(desk: AlertDesk, hook: Webhook) -> None:
+def test_what_becomes_worse_is_told_at_once_and_what_becomes_better_is_not(desk: AlertService, hook: Webhook) -> None:
     for severity in (Severity.WARNING, Severity.CRITICAL, Severity.WARNING, Severity.CRITICAL):
         desk.raise_alert(alert(severity))
     assert hook.titles == [
@@ -66,14 +66,14 @@ def test_what_becomes_worse_is_told_at_once_and_what_becomes_better_is_not(desk:
     ]
 
 
-def test_what_was_never_so_is_not_over(desk: AlertDesk, hook: Webhook) -> None:
+def test_what_was_never_so_is_not_over(desk: AlertService, hook: Webhook) -> None:
     outcome = desk.resolve("rpo", "All is well.")
     assert (outcome.record, outcome.sent) == (None, None)
     assert hook.requests == []
     assert desk.records() == []
 
 
-def test_the_same_trouble_again_is_news(desk: AlertDesk, hook: Webhook, clock: Clock) -> None:
+def test_the_same_trouble_again_is_news(desk: AlertService, hook: Webhook, clock: Clock) -> None:
     for _ in range(2):
         desk.raise_alert(alert(since=clock.now))
         clock.forward(minutes=1)
@@ -89,10 +89,10 @@ def test_a_second_process_and_another_machine_tell_nobody_twice(
 ) -> None:
     elsewhere = alert_settings.model_copy(update={"home": alert_settings.home / "of-another-machine"})
     for settings in (alert_settings, alert_settings, elsewhere):
-        AlertDesk(settings, clock).raise_alert(alert())
+        AlertService(settings, clock).raise_alert(alert())
     assert len(hook.requests) == 1
-    AlertDesk(elsewhere, clock).resolve("rpo", "It passed.")
-    AlertDesk(alert_settings, clock).resolve("rpo", "It passed.")
+    AlertService(elsewhere, clock).resolve("rpo", "It passed.")
+    AlertService(alert_settings, clock).resolve("rpo", "It passed.")
     assert len(hook.requests) == 2
 
 
@@ -102,7 +102,7 @@ def test_each_severity_reaches_those_who_asked_for_it_and_the_recovery_reaches_w
 ) -> None:
     with webhook() as team, webhook() as pager:
         told = AlertSettings(urls=(address(hook),), urls_warning=(address(team),), urls_critical=(address(pager),))
-        desk = AlertDesk(alert_settings.model_copy(update={"alerts": told}), clock)
+        desk = AlertService(alert_settings.model_copy(update={"alerts": told}), clock)
         desk.raise_alert(alert(Severity.NOTICE))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [1, 0, 0]
         desk.raise_alert(alert(Severity.WARNING))
@@ -115,7 +115,7 @@ def test_each_severity_reaches_those_who_asked_for_it_and_the_recovery_reaches_w
 
 
 def test_a_channel_that_refuses_is_recorded_and_tried_again_at_the_next_occasion(
-    desk: AlertDesk, hook: Webhook, clock: Clock
+    desk: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     hook.status = 503
     outcome = desk.raise_alert(alert())
@@ -135,7 +135,7 @@ def test_a_channel_that_refuses_is_recorded_and_tried_again_at_the_next_occasion
 
 
 def test_a_recovery_that_did_not_arrive_is_sent_though_nobody_raises_the_alert_any_more(
-    desk: AlertDesk, hook: Webhook, clock: Clock
+    desk: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     desk.raise_alert(alert())
     hook.status = 500
@@ -147,7 +147,7 @@ def test_a_recovery_that_did_not_arrive_is_sent_though_nobody_raises_the_alert_a
     assert desk.retry() == []
 
 
-def test_a_claim_whose_process_died_is_taken_up_later(desk: AlertDesk, hook: Webhook, clock: Clock) -> None:
+def test_a_claim_whose_process_died_is_taken_up_later(desk: AlertService, hook: Webhook, clock: Clock) -> None:
     def dies(_: object) -> str:
         raise SystemExit
 
@@ -163,7 +163,7 @@ def test_a_claim_whose_process_died_is_taken_up_later(desk: AlertDesk, hook: Web
     assert len(hook.requests) == 1
 
 
-def _die_between_claim_and_outcome(desk: AlertDesk) -> None:
+def _die_between_claim_and_outcome(desk: AlertService) -> None:
     from tmi_ops.alerts.planning import plan_raise
 
     now = desk._clock()
@@ -176,7 +176,7 @@ def _die_between_claim_and_outcome(desk: AlertDesk) -> None:
 def test_without_a_channel_the_alert_is_kept_and_says_that_nobody_was_told(
     alert_settings: Settings, clock: Clock
 ) -> None:
-    desk = AlertDesk(alert_settings.model_copy(update={"alerts": AlertSettings()}), clock)
+    desk = AlertService(alert_settings.model_copy(update={"alerts": AlertSettings()}), clock)
     assert "sent to nobody" in desk.raise_alert(alert()).words
     (record,) = desk.records()
     assert record.is_open
@@ -194,7 +194,7 @@ def test_no_address_shows_in_what_is_kept_or_returned(alert_settings: Settings, 
             SecretStr(f"slack://{PASSWORD}"),
         )
     )
-    desk = AlertDesk(alert_settings.model_copy(update={"alerts": told}), clock)
+    desk = AlertService(alert_settings.model_copy(update={"alerts": told}), clock)
     outcome = desk.raise_alert(alert())
     logging.getLogger().removeHandler(handler)
     assert len([problem for problem in outcome.problems.values() if problem]) == 4
@@ -204,7 +204,7 @@ def test_no_address_shows_in_what_is_kept_or_returned(alert_settings: Settings, 
         assert PASSWORD not in text
 
 
-def test_an_alert_began_when_the_trouble_was_first_known_to_have_begun(desk: AlertDesk) -> None:
+def test_an_alert_began_when_the_trouble_was_first_known_to_have_begun(desk: AlertService) -> None:
     desk.raise_alert(alert(Severity.WARNING))
     outcome = desk.raise_alert(alert(Severity.CRITICAL, since=START + timedelta(minutes=5)))
     assert outcome.record is not None

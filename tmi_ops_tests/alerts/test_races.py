@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.settings import Settings
 from tmi_ops_tests.alerts.conftest import Clock, alert
 from tmi_ops_tests.webhook import Webhook
@@ -20,7 +20,7 @@ def test_of_many_machines_that_raise_and_end_an_alert_at_once_one_tells(
     alert_settings: Settings, hook: Webhook, clock: Clock, tmp_path: Path
 ) -> None:
     desks = [
-        AlertDesk(alert_settings.model_copy(update={"home": tmp_path / str(number)}), clock)
+        AlertService(alert_settings.model_copy(update={"home": tmp_path / str(number)}), clock)
         for number in range(MACHINES)
     ]
     _at_once([lambda desk=desk: desk.raise_alert(alert()) for desk in desks])  # type: ignore[misc]
@@ -34,7 +34,7 @@ def test_of_many_threads_and_processes_of_one_machine_one_tells_though_there_is_
     alert_settings: Settings, hook: Webhook, clock: Clock
 ) -> None:
     nowhere = alert_settings.model_copy(update={"store": alert_settings.store.model_copy(update={"bucket": None})})
-    desks = [AlertDesk(nowhere, clock) for _ in range(3)]
+    desks = [AlertService(nowhere, clock) for _ in range(3)]
     _at_once([lambda desk=desk: desk.raise_alert(alert()) for desk in desks * 2])  # type: ignore[misc]
     assert len(hook.requests) == 1
 

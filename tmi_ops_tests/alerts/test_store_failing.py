@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from tmi_ops.alerts import book
-from tmi_ops.alerts.desk import AlertDesk
 from tmi_ops.alerts.record import DeliveryState, NoticeKind
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings, Settings
 from tmi_ops_tests.alerts.conftest import Clock, address, alert
@@ -39,14 +39,14 @@ def test_an_alert_goes_out_without_the_store_once_and_is_in_the_store_when_it_is
     far_settings: Settings, alert_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock, tmp_path: Path
 ) -> None:
     wire.cut()
-    AlertDesk(far_settings, clock).raise_alert(alert(key="store-unreachable"))
-    AlertDesk(far_settings, clock).raise_alert(alert(key="store-unreachable"))
+    AlertService(far_settings, clock).raise_alert(alert(key="store-unreachable"))
+    AlertService(far_settings, clock).raise_alert(alert(key="store-unreachable"))
     assert len(hook.requests) == 1
     assert stored_keys(alert_settings.store) == []
     wire.mend()
-    desk = AlertDesk(far_settings, clock)
+    desk = AlertService(far_settings, clock)
     assert desk.raise_alert(alert(key="store-unreachable")).sent is None
-    elsewhere = AlertDesk(alert_settings.model_copy(update={"home": tmp_path / "another"}), clock)
+    elsewhere = AlertService(alert_settings.model_copy(update={"home": tmp_path / "another"}), clock)
     (record,) = elsewhere.records()
     assert record.notices[0].deliveries[0].state is DeliveryState.DELIVERED
     elsewhere.resolve("store-unreachable", "The store is back.")
@@ -57,7 +57,7 @@ def test_an_alert_goes_out_without_the_store_once_and_is_in_the_store_when_it_is
 def test_an_alert_that_was_told_before_the_store_failed_is_not_told_again(
     far_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock
 ) -> None:
-    desk = AlertDesk(far_settings, clock)
+    desk = AlertService(far_settings, clock)
     desk.raise_alert(alert())
     wire.cut()
     assert desk.raise_alert(alert()).sent is None
@@ -77,7 +77,7 @@ def test_an_alert_that_was_told_before_the_store_failed_is_not_told_again(
 def test_the_store_fails_between_the_claim_and_the_outcome(
     far_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock
 ) -> None:
-    desk = AlertDesk(far_settings, clock)
+    desk = AlertService(far_settings, clock)
     (channel,) = desk.channels
 
     def cut_then_send(message: object) -> str:
@@ -88,7 +88,7 @@ def test_the_store_fails_between_the_claim_and_the_outcome(
     desk.raise_alert(alert())
     wire.mend()
     clock.forward(minutes=10)
-    assert AlertDesk(far_settings, clock).raise_alert(alert()).sent is None
+    assert AlertService(far_settings, clock).raise_alert(alert()).sent is None
     assert len(hook.requests) == 1
 
 
@@ -96,7 +96,7 @@ def test_a_store_that_is_not_asked_for_a_while_costs_no_second_wait(
     far_settings: Settings, wire: TcpRelay, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book, "STORE_PAUSE_S", 3600.0)
-    desk = AlertDesk(far_settings, clock)
+    desk = AlertService(far_settings, clock)
     wire.cut()
     desk.raise_alert(alert())
     wire.mend()
@@ -110,13 +110,13 @@ def test_neither_the_store_nor_the_disk_takes_it_and_it_is_sent_nevertheless(
 ) -> None:
     (tmp_path / "a-file").write_text("")
     nowhere = alert_settings.store.model_copy(update={"bucket": None})
-    desk = AlertDesk(alert_settings.model_copy(update={"store": nowhere, "home": tmp_path / "a-file"}), clock)
+    desk = AlertService(alert_settings.model_copy(update={"store": nowhere, "home": tmp_path / "a-file"}), clock)
     assert desk.raise_alert(alert()).sent is NoticeKind.OPENED
     assert len(hook.requests) == 1
 
 
 def test_a_record_that_cannot_be_read_is_replaced(
-    alert_settings: Settings, desk: AlertDesk, hook: Webhook, tmp_path: Path
+    alert_settings: Settings, desk: AlertService, hook: Webhook, tmp_path: Path
 ) -> None:
     store = alert_settings.store
     write_raw(store, f"{store.prefix}/production/alerts/rpo.json", b"{ half a rec")
@@ -128,6 +128,6 @@ def test_a_channel_whose_address_makes_no_sense_fails_alone(
     alert_settings: Settings, hook: Webhook, clock: Clock
 ) -> None:
     told = AlertSettings(urls=(SecretStr("nonsense://x"), address(hook)))
-    outcome = AlertDesk(alert_settings.model_copy(update={"alerts": told}), clock).raise_alert(alert())
+    outcome = AlertService(alert_settings.model_copy(update={"alerts": told}), clock).raise_alert(alert())
     assert sorted(bool(problem) for problem in outcome.problems.values()) == [False, True]
     assert len(hook.requests) == 1

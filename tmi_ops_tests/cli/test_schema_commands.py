@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.health.memory import HomeShelf
+from tmi_ops.health.last_reading import SavedFile
 from tmi_ops.health.record import last_verdicts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
@@ -58,7 +58,7 @@ def test_check_of_an_empty_database_exits_1_and_says_what_to_do(database: Postgr
     checked = tmi_ops(database, "check")
     assert checked.returncode == 1
     assert "52 errors" in checked.stdout
-    kept = last_verdicts(HomeShelf(Path(".tmi-ops/development/health/last-reading.json")))
+    kept = last_verdicts(SavedFile(Path(".tmi-ops/development/health/last-reading.json")))
     assert kept is not None
     assert kept.schema_findings is not None
     assert "52 errors" in kept.schema_findings.summary

@@ -15,7 +15,7 @@ from tmi_ops.cli.terminal import SafeConsole
 from tmi_ops.errors import OpsError
 from tmi_ops.orchestration.results import bullets, sql_block
 from tmi_ops.recovery.pages.templates import page_template
-from tmi_ops.words import markdown_words, printable
+from tmi_ops.text import escaped_markdown, printable
 
 # Clears the screen, retitles the window, hides text, answers for the person, and writes right to left.
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x1b[8mhidden\r\x9b31m\u202eb"
@@ -53,7 +53,7 @@ def test_of_what_click_writes_only_our_colours_pass(monkeypatch: pytest.MonkeyPa
 
 def test_pages_and_markdown_hold_no_command_either() -> None:
     evil = f"{EVIL}<img src=x>![](http://evil)\n# heading"
-    shown = markdown_words(evil)
+    shown = escaped_markdown(evil)
     assert not set("\x1b\n\u202e") & set(shown)
     assert r"\<img src=x\>\!\[\](http://evil)" in shown
     listed = bullets([evil]).value

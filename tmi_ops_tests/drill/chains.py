@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from tmi_ops.drill.chain import Beat, next_beat
+from tmi_ops.drill.chain import HeartbeatRow, next_heartbeat
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 FIRST_LSN = 0x3000000
@@ -21,9 +21,9 @@ def lsn(count: float) -> int:
     return FIRST_LSN + int(count * LSN_STEP)
 
 
-def chain(length: int) -> list[Beat]:
+def chain(length: int) -> list[HeartbeatRow]:
     """Heartbeat 1 at noon, heartbeat 2 a minute later, and so on."""
-    beats: list[Beat] = []
+    beats: list[HeartbeatRow] = []
     for number in range(length):
-        beats.append(next_beat(beats[-1] if beats else None, minute(number), lsn(number)))
+        beats.append(next_heartbeat(beats[-1] if beats else None, minute(number), lsn(number)))
     return beats

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.restore_point import create_restore_point
-from tmi_ops.drill.chain import Beat
+from tmi_ops.drill.chain import HeartbeatRow
 from tmi_ops.drill.heartbeat import beat
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
@@ -37,7 +37,7 @@ class Lived:
     settings: Settings
     store: ObjectStore
     base: BaseManifest
-    beats: tuple[Beat, ...]
+    beats: tuple[HeartbeatRow, ...]
     point: RestorePoint
     archived_at: datetime
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from tmi_ops.drill.chain import COMMITTED_WITHIN, Bound, beat_hash, check_chain
+from tmi_ops.drill.chain import COMMITTED_WITHIN, Bound, check_chain, heartbeat_hash
 from tmi_ops_tests.drill.chains import chain, lsn, minute
 
 SOURCE = chain(10)
@@ -26,7 +26,7 @@ def test_a_changed_beat_breaks_the_chain_even_when_its_hash_was_made_anew() -> N
     moved = replace(SOURCE[2], written_at=minute(2.1))
     (found,) = check_chain([*SOURCE[:2], moved, *SOURCE[3:]], Bound())
     assert "its hash does not match its content" in found
-    forged = replace(moved, hash=beat_hash(moved.id, moved.written_at, moved.lsn, moved.previous))
+    forged = replace(moved, hash=heartbeat_hash(moved.id, moved.written_at, moved.lsn, moved.previous))
     (found,) = check_chain([*SOURCE[:2], forged, *SOURCE[3:]], Bound())
     assert "the chain is broken there" in found
 

@@ -11,7 +11,7 @@ import pytest
 
 from tmi_ops.drill import heartbeat
 from tmi_ops.drill.chain import Bound, check_chain
-from tmi_ops.drill.heartbeat import beat, keep_beating, read_chain
+from tmi_ops.drill.heartbeat import beat, read_chain, write_heartbeats
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect
@@ -91,7 +91,7 @@ def test_it_goes_on_until_told_to_stop_and_waits_for_a_server_that_is_away(
         return beat(postgres)
 
     monkeypatch.setattr(heartbeat, "beat", flaky)
-    assert keep_beating(database, 0.01, stop, SilentReport()) == 3
+    assert write_heartbeats(database, 0.01, stop, SilentReport()) == 3
     rows = read_chain(database)
     assert rows is not None
     assert len(rows) == 3

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from tmi_ops.health.counters import Counters
 from tmi_ops.health.counting import read_counters
 from tmi_ops.health.examine import Examination, Examined, ask, thresholds_in_force
-from tmi_ops.health.memory import Kept, window
+from tmi_ops.health.last_reading import Kept, window
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession
 from tmi_ops.postgres.cluster import RunningCluster

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.health.counters import CounterGroup, Counters, Window
-from tmi_ops.health.memory import (
-    HomeShelf,
+from tmi_ops.health.last_reading import (
     Kept,
-    Shelf,
-    StoreShelf,
+    SavedFile,
+    SavedObject,
+    SavedText,
     next_kept,
-    open_shelf,
+    open_saved_text,
     recall,
     remember,
     window,
@@ -103,13 +103,13 @@ def test_a_person_looking_twice_does_not_shorten_the_next_window() -> None:
 
 
 @pytest.fixture(params=["store", "home"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> SavedText:
     if request.param == "home":
-        return HomeShelf(tmp_path / "home" / "health" / "last-reading.json")
-    return StoreShelf(open_store(request.getfixturevalue("store_settings"), "development"))
+        return SavedFile(tmp_path / "home" / "health" / "last-reading.json")
+    return SavedObject(open_store(request.getfixturevalue("store_settings"), "development"))
 
 
-def test_what_is_kept_comes_back_whole(shelf: Shelf) -> None:
+def test_what_is_kept_comes_back_whole(shelf: SavedText) -> None:
     assert recall(shelf) is None
     assert remember(shelf, Window(reading(commits=7, reset=NOON)))
     kept = recall(shelf)
@@ -117,7 +117,7 @@ def test_what_is_kept_comes_back_whole(shelf: Shelf) -> None:
     assert kept.last == reading(commits=7, reset=NOON)
 
 
-def test_what_cannot_be_read_is_as_if_nothing_were_kept_and_is_replaced(shelf: Shelf) -> None:
+def test_what_cannot_be_read_is_as_if_nothing_were_kept_and_is_replaced(shelf: SavedText) -> None:
     shelf.put(b'{"version": 99}')
     assert recall(shelf) is None
     assert remember(shelf, Window(reading()))
@@ -125,8 +125,8 @@ def test_what_cannot_be_read_is_as_if_nothing_were_kept_and_is_replaced(shelf: S
 
 
 def test_the_reading_goes_into_the_store_below_the_environment(settings: Settings) -> None:
-    opened = open_shelf(settings)
-    assert isinstance(opened, StoreShelf)
+    opened = open_saved_text(settings)
+    assert isinstance(opened, SavedObject)
     assert remember(opened, Window(reading()))
     store = open_store(settings.store, "development")
     assert [one.key for one in store.list_objects("health/")] == ["health/last-reading.json"]
@@ -136,11 +136,11 @@ def test_the_reading_goes_into_the_store_below_the_environment(settings: Setting
 def test_without_a_store_the_reading_is_kept_at_home(settings: Settings) -> None:
     unreachable = StoreSettings(bucket="gone", endpoint_url="http://127.0.0.1:9")
     for store in (StoreSettings(), unreachable):
-        opened = open_shelf(settings.model_copy(update={"store": store}))
-        assert isinstance(opened, HomeShelf)
+        opened = open_saved_text(settings.model_copy(update={"store": store}))
+        assert isinstance(opened, SavedFile)
         assert opened.file == settings.home / "development" / "health" / "last-reading.json"
 
 
 def test_a_home_that_cannot_be_written_is_said_not_raised(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert not remember(HomeShelf(tmp_path / "file" / "below"), Window(reading()))
+    assert not remember(SavedFile(tmp_path / "file" / "below"), Window(reading()))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmi_ops.health.words import count_words, list_words, literal, query_shape
+from tmi_ops.health.formatting import count_words, list_words, literal, query_shape
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tmi_ops.objectives.reach import reach_by_wal
 from tmi_ops.recovery.newest import newest_moment
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import choose_line
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import Verdict
 from tmi_ops.wal.breaks import Break
@@ -22,8 +22,8 @@ from tmi_ops_tests.recovery.point_in_time.pasts import SYSTEM, a_base, an_archiv
 FULL, LATER = a_base("20261124T120100Z-base-aaaa", 1), a_base("20261124T120500Z-base-bbbb", 5)
 
 
-def saw(at: float, place: float, *, who: str = "receiver", timeline: int | None = 1) -> Witness:
-    return Witness(who, SYSTEM, lsn(place), minutes(at), timeline)  # type: ignore[arg-type]
+def saw(at: float, place: float, *, who: str = "receiver", timeline: int | None = 1) -> KnownWalEnd:
+    return KnownWalEnd(who, SYSTEM, lsn(place), minutes(at), timeline)  # type: ignore[arg-type]
 
 
 def entries(*proven: str) -> list[CatalogueEntry]:
@@ -36,7 +36,7 @@ def whole(*numbers: int, breaks: tuple[Break, ...] = ()) -> RecoveryFacts:
     return some_facts([FULL, LATER], archive)
 
 
-def newest(facts: RecoveryFacts, *witnesses: Witness) -> tuple[datetime, str]:
+def newest(facts: RecoveryFacts, *witnesses: KnownWalEnd) -> tuple[datetime, str]:
     found = newest_moment(facts, choose_line(facts, None), FULL, witnesses)
     return found.at, found.shown_by
 

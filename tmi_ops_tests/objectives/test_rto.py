@@ -13,7 +13,7 @@ from tmi_ops.objectives.rto import forecast_rto
 from tmi_ops.objectives.speed import forecast_phases
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import Objectives
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 from tmi_ops_tests.objectives.facts import (
     DEVELOPMENT,
     GB,

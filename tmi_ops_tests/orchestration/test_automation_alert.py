@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.automation.judging import TICK_GRACE
 from tmi_ops.checks.finding import Finding, Severity
 from tmi_ops.objectives.acting import Decision, Memory, Topic
@@ -55,7 +55,7 @@ def test_what_stays_stuck_is_an_alert_and_a_daemon_that_has_just_begun_is_given_
     def told(since: datetime, stuck: tuple[Finding, ...] = STUCK) -> list[tuple[str, Severity, bool]]:
         tell(as_variables, Topic.RTO, looked(Memory(stuck_since=since), now, is_stuck=bool(stuck)), stuck)
         return [
-            (record.alert.key, record.alert.severity, record.is_open) for record in AlertDesk(as_variables).records()
+            (record.alert.key, record.alert.severity, record.is_open) for record in AlertService(as_variables).records()
         ]
 
     assert told(now - TICK_GRACE / 2) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, Definitions, SensorResult, SkipReason, build_sensor_context
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.errors import StoreError
 from tmi_ops.objectives import reading
 from tmi_ops.objectives.facts import LogicalBackup
@@ -64,7 +64,7 @@ def dumps_are(monkeypatch: pytest.MonkeyPatch, *found: tuple[float, str]) -> Non
 
 
 def open_alerts() -> dict[str, str]:
-    records = AlertDesk(load_settings(of=NAME)).records()
+    records = AlertService(load_settings(of=NAME)).records()
     return {record.alert.key: record.alert.to_do for record in records if record.is_open}
 
 

@@ -10,7 +10,7 @@ from dagster import (
     build_run_status_sensor_context,
 )
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import Settings
@@ -58,10 +58,10 @@ def test_a_failed_run_is_told_with_its_next_step_and_the_next_success_ends_it(
     failed = run("heartbeat", instance)
     assert failed.dagster_run.status is DagsterRunStatus.FAILURE
     seen("failed_run", failed, instance, **{"dagster/will_retry": "true"})
-    assert AlertDesk(as_variables).records() == []
+    assert AlertService(as_variables).records() == []
 
     seen("failed_run", failed, instance)
-    (record,) = AlertDesk(as_variables).records()
+    (record,) = AlertService(as_variables).records()
     assert record.alert.key == "run-failed.heartbeat"
     assert failed.run_id[:8] in record.alert.done
     assert "POSTGRES_PASSWORD" in record.alert.to_do
@@ -69,7 +69,7 @@ def test_a_failed_run_is_told_with_its_next_step_and_the_next_success_ends_it(
 
     monkeypatch.setenv("POSTGRES_PASSWORD", right.get_secret_value())
     seen("recovered_run", run("heartbeat", instance), instance)
-    (record,) = AlertDesk(as_variables).records()
+    (record,) = AlertService(as_variables).records()
     assert not record.is_open
 
 
@@ -79,4 +79,4 @@ def test_a_run_of_another_environment_is_that_ones_concern(
     monkeypatch.setenv("POSTGRES_PASSWORD", "wrong")
     failed = run("heartbeat", instance)
     seen("failed_run", failed, instance, **{"tmi_ops/environment": "production"})
-    assert AlertDesk(as_variables).records() == []
+    assert AlertService(as_variables).records() == []

@@ -8,7 +8,7 @@ import pytest
 from dagster import AssetCheckEvaluation, DagsterInstance, DagsterRunStatus, ExecuteInProcessResult
 from dagster._core.test_utils import create_run_for_test
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.backup.logical import back_up_logical
 from tmi_ops.checks.finding import Severity
 from tmi_ops.orchestration import guarding
@@ -38,7 +38,7 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 
 
 def open_alerts(settings: Settings) -> dict[str, Severity]:
-    return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
+    return {record.alert.key: record.alert.severity for record in AlertService(settings).records() if record.is_open}
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from dagster import (
 )
 from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.drill.heartbeat import read_chain
@@ -63,7 +63,7 @@ def verdict(instance: DagsterInstance, asset: AssetKey, name: str) -> tuple[bool
 
 
 def test_a_beat_is_written_without_a_run(as_variables: Settings, instance: DagsterInstance) -> None:
-    desk = AlertDesk(as_variables)
+    desk = AlertService(as_variables)
     desk.raise_alert(failed_run_alert(FailedRun("heartbeat", "0" * 36, Lane.WATCH, "No beat.", "", datetime.now(UTC))))
     before = read_chain(as_variables.postgres) or []
     done = tick(instance, "heartbeat_within_the_rpo")

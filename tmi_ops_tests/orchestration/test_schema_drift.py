@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tmi_ops.alerts.desk import AlertDesk
+from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Outcome, Severity
-from tmi_ops.health.memory import open_shelf
+from tmi_ops.health.last_reading import open_saved_text
 from tmi_ops.health.record import last_verdicts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
@@ -20,12 +20,12 @@ def migrated(as_variables: Settings) -> Settings:
 
 
 def open_alerts(settings: Settings) -> dict[str, Severity]:
-    return {record.alert.key: record.alert.severity for record in AlertDesk(settings).records() if record.is_open}
+    return {record.alert.key: record.alert.severity for record in AlertService(settings).records() if record.is_open}
 
 
 def last_said(settings: Settings) -> Outcome | None:
     """What `tmi-ops status` will tell of the schema."""
-    last = last_verdicts(open_shelf(settings))
+    last = last_verdicts(open_saved_text(settings))
     return last.schema_findings.status if last and last.schema_findings else None
 
 
@@ -43,7 +43,7 @@ def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when
     (request,) = drifted.run_requests or []
     assert request.job_name == "validate_schema"
     assert open_alerts(migrated) == {"schema-drift": Severity.CRITICAL}
-    (record,) = AlertDesk(migrated).records()
+    (record,) = AlertService(migrated).records()
     assert "threats.name: The column is missing." in record.alert.at_risk
     assert last_said(migrated) is Outcome.CRITICAL
     assert look_through("schema_drift", drifted.cursor).skip_reason is not None

@@ -12,9 +12,9 @@ from tmi_ops.backup.archive.toc import Toc, TocEntry
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.by_turns import Turn, turns_of
 from tmi_ops.recovery.compare import compare_databases
 from tmi_ops.recovery.new_database import drop_database
+from tmi_ops.recovery.two_role_load import Turn, turns_of
 from tmi_ops.runbooks.corruption.copying import copy_database
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.recovery.test_least_role import ATTACK, HEADER

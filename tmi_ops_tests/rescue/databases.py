@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report, SilentReport
-from tmi_ops.rescue.execution import Rescued, bring_back
+from tmi_ops.rescue.execution import Rescued, execute_rescue
 from tmi_ops.rescue.planning import RescuePlan, plan_rescue
 from tmi_ops.rescue.selection import Policy, Selection, TableRows
 from tmi_ops.rescue.session import both_sides
@@ -98,7 +98,7 @@ class Two:
         """Plan and do."""
         with both_sides(self.past, self.now) as sides:
             self.plan = plan_rescue(sides, selection, "the past", SilentReport())
-            return bring_back(sides, self.plan, report or SilentReport())
+            return execute_rescue(sides, self.plan, report or SilentReport())
 
     def planned(self, selection: Selection) -> RescuePlan:
         """Plan, and do nothing."""

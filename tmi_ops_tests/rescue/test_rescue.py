@@ -7,7 +7,7 @@ import pytest
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
-from tmi_ops.rescue.execution import bring_back
+from tmi_ops.rescue.execution import execute_rescue
 from tmi_ops.rescue.planning import plan_rescue
 from tmi_ops.rescue.selection import Policy, Selection, TableRows
 from tmi_ops.rescue.session import both_sides
@@ -77,7 +77,7 @@ def test_a_dropped_table_comes_back_with_all_that_went_with_it(two: Two) -> None
         with both_sides(two.past, two.now) as sides:
             plan = plan_rescue(sides, all_of("models"), "then", SilentReport())
             assert [table.table for table in plan.tables if table.recreate] == ["public.models"]
-            rescued = bring_back(sides, plan, SilentReport())
+            rescued = execute_rescue(sides, plan, SilentReport())
         assert "the foreign key parts_model_fkey of public.parts" in rescued.recreated
         assert two.is_as_then(*EVERYTHING)
         definitions = "SELECT array_agg(indexdef ORDER BY indexdef)::text FROM pg_indexes WHERE tablename = 'models'"
@@ -199,14 +199,14 @@ def test_what_changes_between_plan_and_deed_stops_the_deed(two: Two) -> None:
         plan = plan_rescue(sides, all_of("people", "take-past"), "then", SilentReport())
         two.spoil("UPDATE people SET name = 'renamed again' WHERE id = 12")
         with pytest.raises(RecoveryError, match="have changed since the plan"):
-            bring_back(sides, plan, SilentReport())
+            execute_rescue(sides, plan, SilentReport())
     assert two.value("SELECT name FROM people WHERE id = 3") == "renamed 3"
     two.spoil("DELETE FROM lines WHERE n = 6")
     with both_sides(two.past, two.now) as sides:
         plan = plan_rescue(sides, all_of("lines"), "then", SilentReport())
         two.spoil("ALTER TABLE lines ADD COLUMN more text")
         with pytest.raises(RecoveryError, match=r"definition of public\.lines has changed"):
-            bring_back(sides, plan, SilentReport())
+            execute_rescue(sides, plan, SilentReport())
 
 
 def test_others_may_go_on_writing_to_the_table_while_a_rescue_is_under_way(two: Two) -> None:
@@ -219,7 +219,7 @@ def test_others_may_go_on_writing_to_the_table_while_a_rescue_is_under_way(two: 
     with both_sides(two.past, two.now) as sides, connect(two.now) as application:
         plan = plan_rescue(sides, Selection(PERSON_3.rows, policy="take-past"), "then", SilentReport())
         with sides.now.transaction():
-            bring_back(sides, plan, WhileWriting())
+            execute_rescue(sides, plan, WhileWriting())
             application.execute("SET lock_timeout = '5s'")
             application.execute("INSERT INTO people (id, name) VALUES (500, 'meanwhile')")
             application.execute("UPDATE people SET name = 'meanwhile, too' WHERE id = 12")

@@ -16,11 +16,11 @@ from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.replication import ReplicationError
 from tmi_ops.runbooks.corruption.lost import TITLE as LOST
-from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
+from tmi_ops.runbooks.corruption.planning import CorruptionRequest, prepare_corruption
 from tmi_ops.runbooks.journal import Answer, Journal
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
-from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.serving.steps import ServeRequest
 from tmi_ops.runbooks.steps.archive import TITLE as ARCHIVED
 from tmi_ops.runbooks.steps.recover import Moment
 from tmi_ops.settings import RedisSettings, StoreSettings
@@ -61,7 +61,7 @@ def variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, value)
 
 
-def run_of(tmi: Tmi, wanted: CorruptionWish) -> Run:
+def run_of(tmi: Tmi, wanted: CorruptionRequest) -> Run:
     return Run.of(tmi.settings, tmi.store, prepare_corruption(tmi.settings, tmi.store, wanted, REPORT))
 
 
@@ -97,7 +97,7 @@ def test_the_last_row_comes_back_and_the_damaged_tablespace_is_kept_aside(tmi: T
     damaged = tmi.house.data / str(tmi.value(PATH))
     tmi.damage("ledger")
     content = damaged.read_bytes()
-    run = run_of(tmi, CorruptionWish())
+    run = run_of(tmi, CorruptionRequest())
     with pytest.raises(Crash):
         run.go(fault=crash_at("archive", "action done"))
     done = run.go()
@@ -134,12 +134,12 @@ def test_over_a_hole_in_the_wal_nothing_is_pretended_and_nothing_is_lost(
     lose(tmi, hole)
 
     with pytest.raises(RecoveryError, match=f"{hole} is missing from the archive.* can be replayed up to"):
-        run_of(tmi, CorruptionWish(moment=Moment()))
+        run_of(tmi, CorruptionRequest(moment=Moment()))
     psycopg.connect(**connection_parameters(tmi.app_address)).close()
 
     into = tmi.settings.home.parent / "up-to-the-hole"
-    serve = ServeWish(port=free_port(), env_file=str(tmp_path / ".env"))
-    run = run_of(tmi, CorruptionWish(into=into, serve=serve))
+    serve = ServeRequest(port=free_port(), env_file=str(tmp_path / ".env"))
+    run = run_of(tmi, CorruptionRequest(into=into, serve=serve))
     assert any(hole in note for note in run.plan.notes)
     try:
         done = run.go()

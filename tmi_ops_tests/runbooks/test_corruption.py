@@ -22,13 +22,13 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.retention.holds import list_holds
 from tmi_ops.runbooks.corruption.in_place import COMPARED
 from tmi_ops.runbooks.corruption.lost import TITLE as LOST
-from tmi_ops.runbooks.corruption.planning import CorruptionWish, prepare_corruption
+from tmi_ops.runbooks.corruption.planning import CorruptionRequest, prepare_corruption
 from tmi_ops.runbooks.execution import DeclinedError
 from tmi_ops.runbooks.journal import Journal
 from tmi_ops.runbooks.plan import Step
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
-from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.serving.steps import ServeRequest
 from tmi_ops.runbooks.steps import cache
 from tmi_ops.runbooks.steps.recover import Moment, RecoveredCluster, Trials
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
@@ -52,8 +52,8 @@ def tell(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
-def run_of(tmi: Tmi, wanted: CorruptionWish | None = None) -> Run:
-    plan = prepare_corruption(tmi.settings, tmi.store, wanted or CorruptionWish(), REPORT)
+def run_of(tmi: Tmi, wanted: CorruptionRequest | None = None) -> Run:
+    plan = prepare_corruption(tmi.settings, tmi.store, wanted or CorruptionRequest(), REPORT)
     return Run.of(tmi.settings, tmi.store, plan)
 
 
@@ -103,7 +103,7 @@ def test_crashed_at_every_step_it_ends_as_if_it_had_not_been(
         tell(monkeypatch, hooks_of(application))
         alice = application.sign_in()
         application.revoke(alice)
-        run = run_of(tmi, CorruptionWish(moment=Moment()))
+        run = run_of(tmi, CorruptionRequest(moment=Moment()))
         places = 3 * len(run.plan.steps)
         assert run.crash_everywhere() == places
         done = run.go()
@@ -176,7 +176,7 @@ def test_a_no_and_even_an_exchange_of_names_are_taken_back_whole(tmi: Tmi) -> No
         return tmi.value(f"SELECT oid FROM pg_database WHERE datname = '{DATABASE}'")
 
     before, holds, was = tmi.databases(), len(list_holds(tmi.store)), oid()
-    run = run_of(tmi, CorruptionWish(moment=Moment()))
+    run = run_of(tmi, CorruptionRequest(moment=Moment()))
     with pytest.raises(DeclinedError, match="stopped before step swap"):
         run.go(until_the_swap)
     assert tmi.databases() > before
@@ -194,9 +194,9 @@ def test_where_the_application_uses_our_role_the_database_itself_is_shut_and_ope
     tmi.house.run(f"ALTER ROLE {APP_ROLE} RENAME TO somebody")
     try:
         without_cache = replace(tmi, settings=tmi.settings.model_copy(update={"redis": None}))
-        searching = prepare_corruption(without_cache.settings, tmi.store, CorruptionWish(), REPORT)
+        searching = prepare_corruption(without_cache.settings, tmi.store, CorruptionRequest(), REPORT)
         assert not any("will be counted" in note for note in searching.notes), "it cannot be"
-        run = run_of(without_cache, CorruptionWish(moment=Moment()))
+        run = run_of(without_cache, CorruptionRequest(moment=Moment()))
         assert any("closes tmi to everyone" in note for note in run.plan.notes)
         assert "cache" not in [step.name for step in run.plan.steps]
         assert "count" not in run.plan.step("validate").does
@@ -221,8 +221,8 @@ def test_a_new_cluster_takes_over_at_a_moment_and_nothing_later_is_there(
         moment = datetime.now(UTC)
         application.wait_for_writes(10)
         disaster = datetime.now(UTC)
-        serve = ServeWish(port=free_port(), env_file=str(application.env_file))
-        run = run_of(tmi, CorruptionWish(moment=Moment(time=moment), into=into, serve=serve))
+        serve = ServeRequest(port=free_port(), env_file=str(application.env_file))
+        run = run_of(tmi, CorruptionRequest(moment=Moment(time=moment), into=into, serve=serve))
         try:
             monkeypatch.setattr(cache, "WITHIN_S", 0.5)
             with accepting(0.3, tmi.settings.redis) as port:
@@ -248,7 +248,7 @@ def test_a_new_cluster_takes_over_at_a_moment_and_nothing_later_is_there(
 def test_a_moment_that_can_never_be_reached_is_refused_before_anything_is_fenced(tmi: Tmi) -> None:
     early = Moment(time=datetime(2020, 1, 1, tzinfo=UTC))
     with pytest.raises(RecoveryError, match="2020-01-01"):
-        prepare_corruption(tmi.settings, tmi.store, CorruptionWish(moment=early), REPORT)
+        prepare_corruption(tmi.settings, tmi.store, CorruptionRequest(moment=early), REPORT)
     psycopg.connect(**connection_parameters(tmi.app_address)).close()
 
 

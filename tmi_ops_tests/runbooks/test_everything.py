@@ -22,12 +22,12 @@ from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.runbooks.application import HEALTH_URL
-from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+from tmi_ops.runbooks.everything.planning import EverythingRequest, prepare_everything
 from tmi_ops.runbooks.execution import RunbookError
 from tmi_ops.runbooks.logbook import find_run
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
-from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.serving.steps import ServeRequest
 from tmi_ops.runbooks.steps.place import running_server
 from tmi_ops.runbooks.steps.recover import REACH
 from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
@@ -61,7 +61,7 @@ def knowing_the_store_only(tmi: Tmi, ground: Path, store: StoreSettings | None =
     return settings, open_store(settings.store, settings.environment)
 
 
-def run_of(settings: Settings, store: ObjectStore, wanted: EverythingWish) -> Run:
+def run_of(settings: Settings, store: ObjectStore, wanted: EverythingRequest) -> Run:
     return Run.of(settings, store, prepare_everything(settings, store, wanted, REPORT))
 
 
@@ -75,14 +75,14 @@ def test_begun_on_a_machine_that_is_lost_it_is_ended_on_another_from_a_backup_of
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings, store = knowing_the_store_only(tmi, ground, own_store(s3, shared_bucket))
-    data, serve = ground / "data", ServeWish(port=free_port())
+    data, serve = ground / "data", ServeRequest(port=free_port())
     with pytest.raises(RecoveryError, match="There is no backup"):
-        run_of(settings, store, EverythingWish(data, serve))
+        run_of(settings, store, EverythingRequest(data, serve))
     back_up_logical(settings.model_copy(update={"postgres": tmi.settings.postgres}), store, "custom", REPORT)
     with connected(settings.redis) as cache:
         cache.flushdb()  # lost as well
     monkeypatch.setenv(HEALTH_URL, "http://127.0.0.1:9/")
-    run = run_of(settings, store, EverythingWish(data, serve))
+    run = run_of(settings, store, EverythingRequest(data, serve))
     assert any("has no base backup" in note for note in run.plan.notes)
     assert any("change TMI's signing key" in note for note in run.plan.notes)
     with pytest.raises(Crash):
@@ -136,7 +136,7 @@ def test_a_directory_that_holds_anything_is_refused_and_left(tmi: Tmi, ground: P
     (ground / "data").mkdir()
     (ground / "data" / "precious").write_text("data")
     with pytest.raises(RecoveryError, match="is not empty"):
-        run_of(settings, store, EverythingWish(ground / "data", ServeWish(port=free_port())))
+        run_of(settings, store, EverythingRequest(ground / "data", ServeRequest(port=free_port())))
     assert (ground / "data" / "precious").read_text() == "data"
     shutil.rmtree(ground / "data")
 
@@ -203,8 +203,8 @@ def test_crashed_at_every_step_the_application_serves_again_from_the_new_cluster
         kill(tmi.house.cluster)
         disaster = datetime.now(UTC)
         settings, store = knowing_the_store_only(tmi, ground)
-        serve = ServeWish(port=free_port(), env_file=str(application.env_file))
-        run = run_of(settings, store, EverythingWish(ground / "data", serve))
+        serve = ServeRequest(port=free_port(), env_file=str(application.env_file))
+        run = run_of(settings, store, EverythingRequest(ground / "data", serve))
         assert run.crash_everywhere() == 3 * len(run.plan.steps)
         done = run.go()
 

@@ -8,11 +8,11 @@ import pytest
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
-from tmi_ops.runbooks.launching import LaunchLimits, read_limits, refuse_beyond
+from tmi_ops.runbooks.launching import LaunchLimits, read_limits, require_within_limits
 
 
 def test_without_settings_nothing_is_taken_and_what_was_not_said_is_no_matter() -> None:
-    refuse_beyond(LaunchLimits(), {"into": None}, {"listen": None, "allow": None}, {"where": None})
+    require_within_limits(LaunchLimits(), {"into": None}, {"listen": None, "allow": None}, {"where": None})
     for paths, addresses, sql in (
         ({"into": "/srv/new"}, {}, {}),
         ({}, {"listen": "localhost"}, {}),
@@ -20,7 +20,7 @@ def test_without_settings_nothing_is_taken_and_what_was_not_said_is_no_matter() 
         ({}, {}, {"where": "true"}),
     ):
         with pytest.raises(SettingsError) as refused:
-            refuse_beyond(LaunchLimits(), paths, addresses, sql)
+            require_within_limits(LaunchLimits(), paths, addresses, sql)
         assert refused.value.code is Code.NOT_ALLOWED_HERE
 
 
@@ -33,7 +33,7 @@ def test_what_the_settings_allow_is_taken_and_nothing_beside_it(tmp_path: Path) 
         }
     )
     (tmp_path / "clusters").mkdir()
-    refuse_beyond(
+    require_within_limits(
         limits,
         {"into": str(tmp_path / "clusters" / "new"), "secret_file": "/srv/secrets/s.yaml"},
         {"listen": "10.0.0.5", "allow": ["10.0.0.0/8"]},
@@ -42,6 +42,6 @@ def test_what_the_settings_allow_is_taken_and_nothing_beside_it(tmp_path: Path) 
     (tmp_path / "clusters" / "out").symlink_to("/etc")
     for path in ("clusters", "clusters/../evil", "clusters/out/cron.d/evil", "elsewhere"):
         with pytest.raises(SettingsError):
-            refuse_beyond(limits, {"into": str(tmp_path / path)}, {}, {})
+            require_within_limits(limits, {"into": str(tmp_path / path)}, {}, {})
     with pytest.raises(SettingsError, match=r"0\.0\.0\.0/0"):
-        refuse_beyond(limits, {}, {"allow": ["10.0.0.0/8", "0.0.0.0/0"]}, {})
+        require_within_limits(limits, {}, {"allow": ["10.0.0.0/8", "0.0.0.0/0"]}, {})

@@ -8,6 +8,7 @@ from sqlalchemy import CheckConstraint
 from tmi_ops.schema.catalog import LiveSchema
 from tmi_ops.schema.column_comparison import ColumnComparison, NullabilityDifference, plain_default
 from tmi_ops.schema.conflicts import Conflict
+from tmi_ops.schema.migration_plan import plan_from
 from tmi_ops.schema.models import Base
 from tmi_ops.schema.operations import (
     AddColumn,
@@ -22,7 +23,6 @@ from tmi_ops.schema.operations import (
     SetDefault,
     ValidateConstraint,
 )
-from tmi_ops.schema.planning import plan_from
 from tmi_ops.schema.rendering import render, script
 from tmi_ops.schema.seed import seed_rows
 from tmi_ops.schema.state import SchemaState, state_of_a_missing_database

@@ -18,10 +18,10 @@ from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.rescue.past import Moment
-from tmi_ops.runbooks.everything.planning import EverythingWish, prepare_everything
+from tmi_ops.runbooks.everything.planning import EverythingRequest, prepare_everything
 from tmi_ops.runbooks.serving.cluster import stop_server
 from tmi_ops.runbooks.serving.connection import read_connection
-from tmi_ops.runbooks.serving.steps import ServeWish
+from tmi_ops.runbooks.serving.steps import ServeRequest
 from tmi_ops.runbooks.steps.recover import REACH
 from tmi_ops.settings import PostgresSettings, Settings, StoreSettings
 from tmi_ops.shadow.life import ShadowOptions
@@ -117,7 +117,7 @@ def _promoted_it_has_all(
     source_address: PostgresSettings,
 ) -> None:
     store = open_store(settings.store, settings.environment)
-    wish = EverythingWish(data, ServeWish(port=free_port()), from_shadow=True, with_cache=False)
+    wish = EverythingRequest(data, ServeRequest(port=free_port()), from_shadow=True, with_cache=False)
     run = Run.of(settings, store, prepare_everything(settings, store, wish, REPORT))
     assert any("the shadow" in step.does for step in run.plan.steps)
     try:

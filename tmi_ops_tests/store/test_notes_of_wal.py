@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.recovery.witness import ask_receiver
+from tmi_ops.recovery.wal_end import read_receiver_wal_end
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.seen import notice_cluster, notice_wal, wal_went_back
@@ -43,7 +43,7 @@ def receive(store: ObjectStore, lsn: str) -> KeptLease:
 
 def test_what_a_receiver_signed_is_believed(signing: ObjectStore) -> None:
     receive(signing, "0/5000100")
-    seen = ask_receiver(signing, CLUSTER)
+    seen = read_receiver_wal_end(signing, CLUSTER)
     assert seen is not None
     assert (seen.lsn, seen.at) == (0x5000100, NOW)
 
@@ -56,14 +56,14 @@ def forged_lease(**facts: object) -> bytes:
 def test_a_forged_lease_vouches_for_nothing_and_hands_nothing_on(signing: ObjectStore, raw: RawBucket) -> None:
     raw.write(lease_key(CLUSTER), forged_lease())
     with pytest.raises(UntrustedError, match="unsigned"):
-        ask_receiver(signing, CLUSTER)
+        read_receiver_wal_end(signing, CLUSTER)
     with pytest.raises(LeaseHeldError):
         receive(signing, "0/5000100")
     raw.write(lease_key(CLUSTER), forged_lease(ended=True))
     kept = receive(signing, "0/5000100")
     assert kept.before is not None
     assert (kept.before.level_at, kept.before.slot) == (None, "")
-    seen = ask_receiver(signing, CLUSTER)
+    seen = read_receiver_wal_end(signing, CLUSTER)
     assert seen is not None
     assert seen.lsn == 0x5000100
 
@@ -77,7 +77,7 @@ def test_a_signature_counts_for_its_own_words_and_place_only(signing: ObjectStor
     stays = {name: value for name, value in metadata.items() if name in ("sha256", "signature")}
     raw.client.put_object(Bucket=raw.bucket, Key=raw.root + lease_key(place), Body=altered, Metadata=stays)
     with pytest.raises(UntrustedError, match=r"altered after it was signed|copied from there"):
-        ask_receiver(signing, place)
+        read_receiver_wal_end(signing, place)
 
 
 def test_a_forged_word_on_the_line_is_not_believed_and_a_forged_break_allows_nothing(
@@ -98,7 +98,7 @@ def test_a_forged_word_on_the_line_is_not_believed_and_a_forged_break_allows_not
 def test_without_pinned_keys_lease_and_records_of_earlier_releases_are_read(store: ObjectStore, raw: RawBucket) -> None:
     raw.write(lease_key(CLUSTER), forged_lease())
     raw.write(records_key(CLUSTER), ArchiveRecords().with_word(2, NOW).model_dump_json().encode())
-    assert ask_receiver(store, CLUSTER) is not None
+    assert read_receiver_wal_end(store, CLUSTER) is not None
     assert read_records(store, CLUSTER).word is not None
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE as SIZE
 from tmi_ops.postgres.wal_files import Segment
-from tmi_ops.recovery.point_in_time.promised import are_there
+from tmi_ops.recovery.point_in_time.confirmed import are_there
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store

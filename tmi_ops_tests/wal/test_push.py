@@ -21,7 +21,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import Segment, parse_segment_name
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.continuity.proof import prove_continuity
+from tmi_ops.recovery.continuity.gaps import check_continuity
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
@@ -135,7 +135,7 @@ def test_a_server_that_archives_with_it_is_recoverable_from_every_base_to_its_la
     set_parameter(archiving.cluster.address, "archive_command", archiving.command())
     _await(lambda: _archived(archiving, last))
     facts = read_facts(archiving.store, base.system_identifier)
-    proof = prove_continuity(facts, {})
+    proof = check_continuity(facts, {})
     assert proof.whole, proof.holes
     assert proof.bases[0].reaches == int(last[8:16], 16) * (1 << 32) + (int(last[16:], 16) + 1) * (16 << 20)
     assert _value(archiving, "SELECT failed_count FROM pg_stat_archiver") == "0"

@@ -21,7 +21,7 @@ from tmi_ops.postgres.versions import MAINTAIN
 from tmi_ops.progress import Report
 from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 Maintained = Vacuum | Analyze | DropLeftover | Rebuild
 Outcome = Literal["done", "left out", "failed"]

@@ -14,7 +14,7 @@ from tmi_ops.health.probes.indexes import InvalidIndexes
 from tmi_ops.health.probes.sessions import Session, Sessions
 from tmi_ops.health.probes.vacuum import Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 # The probes that a plan needs.
 PROBES = (

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString, TypeVar
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.probes.bloat_queries import INDEX_ESTIMATE, INDEX_EXACT, TABLE_ESTIMATE, TABLE_EXACT
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
-from tmi_ops.health.words import count_words, list_words
 from tmi_ops.postgres.versions import READ_ALL_DATA
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 if TYPE_CHECKING:
     from psycopg import sql

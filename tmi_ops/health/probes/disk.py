@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.formatting import count_words
 from tmi_ops.health.probe import READ_ALL_SETTINGS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
-from tmi_ops.health.words import count_words
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.formatting import count_words, literal, query_shape
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, as_row, verdict
-from tmi_ops.health.words import count_words, literal, query_shape
 from tmi_ops.postgres.versions import LOCK_WAIT_START
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession

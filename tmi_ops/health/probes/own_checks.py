@@ -8,10 +8,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, verdict
-from tmi_ops.health.words import count_words, list_words
 from tmi_ops.postgres.own_checks import OwnAnswer, ask_own_checks
 
 if TYPE_CHECKING:

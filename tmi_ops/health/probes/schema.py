@@ -9,10 +9,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, verdict
-from tmi_ops.health.words import count_words, list_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -78,7 +78,7 @@ class SchemaFindings(Reading):
 
 
 def _read_migration(session: ProbeSession) -> Migration:
-    from tmi_ops.schema.planning import plan_from
+    from tmi_ops.schema.migration_plan import plan_from
     from tmi_ops.schema.rendering import render
 
     plan = plan_from(session.schema, seed=False)

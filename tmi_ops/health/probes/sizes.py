@@ -10,7 +10,7 @@ from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, verdict
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.counters import Change
+from tmi_ops.health.formatting import count_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, verdict
-from tmi_ops.health.words import count_words
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import Reading, Row, verdict
-from tmi_ops.health.words import count_words, list_words
 
 if TYPE_CHECKING:
     from datetime import datetime

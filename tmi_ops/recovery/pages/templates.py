@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from tmi_ops.words import printable, size_words, time_words
+from tmi_ops.text import printable, size_words, time_words
 
 
 @cache

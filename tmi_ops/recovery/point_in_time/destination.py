@@ -16,7 +16,7 @@ from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 # Holds all our files during the work: on the disk of the data directory, and removed as one.
 WORK_NAME = ".tmi-ops-recovery"

@@ -27,7 +27,6 @@ from tmi_ops.recovery.point_in_time.base_files import extract_bases, use_new_pla
 from tmi_ops.recovery.point_in_time.combine import combine, layouts, verify_files
 from tmi_ops.recovery.point_in_time.destination import Destination, is_in_place, require_room, require_vacant
 from tmi_ops.recovery.point_in_time.histories import mark_own_history, put_histories
-from tmi_ops.recovery.point_in_time.leaving import leave_cluster
 from tmi_ops.recovery.point_in_time.left_settings import SetAside
 from tmi_ops.recovery.point_in_time.links import fixed_links, make_place
 from tmi_ops.recovery.point_in_time.overlap import clock_put_back
@@ -40,6 +39,7 @@ from tmi_ops.recovery.point_in_time.replay import (
     promote,
     replay_settings,
 )
+from tmi_ops.recovery.point_in_time.restored_settings import leave_cluster
 from tmi_ops.recovery.point_in_time.server import (
     Recovering,
     owner_of,

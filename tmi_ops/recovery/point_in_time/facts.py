@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.wal_files import TimelineSwitch, history_name, parse_lsn
-from tmi_ops.recovery.witness import Witness, ask_receiver
+from tmi_ops.recovery.wal_end import KnownWalEnd, read_receiver_wal_end
 from tmi_ops.store.catalogue import CatalogueEntry, list_backups
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
@@ -92,7 +92,7 @@ class RecoveryFacts:
     broken: tuple[str, ...] = ()
     other_clusters: tuple[str, ...] = ()
     clock: WalClock | None = None
-    receiver: Witness | None = None
+    receiver: KnownWalEnd | None = None
     restore_point: NamedPlace | None = None
     histories_lost: Mapping[int, str] = field(default_factory=dict)
     tips: tuple[Tip, ...] = ()
@@ -144,7 +144,7 @@ def facts_from(
     broken: Sequence[str],
     system_identifier: str | None,
     archive_of: Callable[[str], WalArchive],
-    receiver_of: Callable[[str], Witness | None] | None = None,
+    receiver_of: Callable[[str], KnownWalEnd | None] | None = None,
 ) -> RecoveryFacts:
     """Like `read_facts`, from a catalogue of base backups that was read already.
 
@@ -206,9 +206,9 @@ def _newest_cluster(bases: Sequence[BaseManifest], broken: Sequence[str]) -> str
     return max(bases, key=lambda base: base.consistent_at).system_identifier
 
 
-def _ask_receiver(store: ObjectStore, system_identifier: str) -> Witness | None:
+def _ask_receiver(store: ObjectStore, system_identifier: str) -> KnownWalEnd | None:
     try:
-        return ask_receiver(store, system_identifier)
+        return read_receiver_wal_end(store, system_identifier)
     except StoreError as error:
         if error.transient:
             raise

@@ -191,7 +191,7 @@ def _auto_conf_aside(destination: Destination) -> Iterator[None]:
         kept.replace(auto_conf)
 
 
-def bring_back_settings(destination: Destination) -> None:
+def restore_settings_file(destination: Destination) -> None:
     """Put back the settings that an interrupted run of the server left set aside."""
     kept = destination.work / _SET_ASIDE
     if kept.exists():

@@ -58,7 +58,7 @@ def execute_columns(
 
     Args:
         sides: those of the plan, still open.
-        before_commit: see `execution.bring_back`.
+        before_commit: see `execution.execute_rescue`.
 
     Raises:
         RecoveryError: there is a barrier, the live database rejected it, or a value differs. Nothing was changed then.

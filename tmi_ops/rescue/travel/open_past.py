@@ -16,10 +16,10 @@ from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.shelter import PORT
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.progress import Report
+from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.execution import extracted_base
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
-from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.replay import Reached
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target
@@ -72,7 +72,7 @@ def planned(
     programs = server_programs(facts.server_major, settings.pg_bindir, settings.copy_libraries)
     scratch = settings.home / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    plan = promised_plan(store, facts, target, programs, scratch, report, base=base)
+    plan = confirmed_plan(store, facts, target, programs, scratch, report, base=base)
     require_stopping_place(plan)
     return plan
 

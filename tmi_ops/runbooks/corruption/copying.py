@@ -11,10 +11,10 @@ from tmi_ops.backup.snapshot import exported_snapshot
 from tmi_ops.postgres.connections import libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.progress import Report
-from tmi_ops.recovery.by_turns import load_by_turns
 from tmi_ops.recovery.load import RESTORE_JOBS
 from tmi_ops.recovery.new_database import create_database, drop_database
 from tmi_ops.recovery.surroundings import apply_properties
+from tmi_ops.recovery.two_role_load import load_with_two_roles
 from tmi_ops.settings import PostgresSettings
 
 
@@ -42,6 +42,6 @@ def copy_database(
         phase.advance(1)
     drop_database(target, target.database)
     create_database(target, properties, target.database, report)
-    load_by_turns(target, dump, programs, report)
+    load_with_two_roles(target, dump, programs, report)
     apply_properties(target, properties, report)
     shutil.rmtree(directory, ignore_errors=True)

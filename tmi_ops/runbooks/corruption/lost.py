@@ -19,7 +19,7 @@ from tmi_ops.runbooks.steps.fence import gate_of
 from tmi_ops.runbooks.steps.place import tidy
 from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, request_of
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.words import size_words
+from tmi_ops.text import size_words
 
 TITLE = "No data lost"
 # Counting must not delay a recovery; a table that takes longer is reported as not counted.

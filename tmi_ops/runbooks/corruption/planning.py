@@ -25,7 +25,7 @@ from tmi_ops.runbooks.ends import base_ends, end_of_wal, gap_notes
 from tmi_ops.runbooks.obstacles import fence_obstacles, key_obstacles, place_obstacles, room_obstacles, serve_obstacles
 from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
-    ServeWish,
+    ServeRequest,
     serve_notes,
     serve_steps,
     served_afterwards,
@@ -39,7 +39,7 @@ from tmi_ops.runbooks.steps.recover import Moment, RecoverRequest
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Purpose, Settings, variables_of
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 RUNBOOK = "corruption"
 PLACE = "recovered"
@@ -50,7 +50,7 @@ OLD_SERVER = (
 
 
 @dataclass(frozen=True)
-class CorruptionWish:
+class CorruptionRequest:
     """The user's request.
 
     Args:
@@ -65,7 +65,7 @@ class CorruptionWish:
     moment: Moment | None = None
     backup: str | None = None
     into: Path | None = None
-    serve: ServeWish | None = None
+    serve: ServeRequest | None = None
     limit: int = 8
     with_cache: bool = True
     owner: str | None = None
@@ -84,7 +84,7 @@ class CorruptionFacts:
     obstacles: tuple[Obstacle, ...] = ()
 
 
-def prepare_corruption(settings: Settings, store: ObjectStore, request: CorruptionWish, report: Report) -> Plan:
+def prepare_corruption(settings: Settings, store: ObjectStore, request: CorruptionRequest, report: Report) -> Plan:
     """Read the facts and make the plan. Changes nothing.
 
     Raises:
@@ -96,7 +96,9 @@ def prepare_corruption(settings: Settings, store: ObjectStore, request: Corrupti
     return plan_corruption(settings, read_corruption(settings, store, request, report), request)
 
 
-def read_corruption(settings: Settings, store: ObjectStore, request: CorruptionWish, report: Report) -> CorruptionFacts:
+def read_corruption(
+    settings: Settings, store: ObjectStore, request: CorruptionRequest, report: Report
+) -> CorruptionFacts:
     """Raises:
     OpsError: as `prepare_corruption`.
     """
@@ -140,7 +142,7 @@ def read_corruption(settings: Settings, store: ObjectStore, request: CorruptionW
     obstacles += key_obstacles(settings.store.age_identity_file, recovery.bases)
     obstacles += room_obstacles(recovery, store, wanted, request.backup, request.into or settings.home)
     if request.into is not None:
-        serve = request.serve or ServeWish(port=postgres.port)
+        serve = request.serve or ServeRequest(port=postgres.port)
         obstacles += [*place_obstacles(request.into, request.owner), *serve_obstacles(serve)]
     notes += cache.cache_notes(settings, wanted=request.with_cache)
     subject = f"{postgres.database} on {postgres.host}:{postgres.port}"
@@ -154,7 +156,7 @@ def _may_be_archived_yet(facts: RecoveryFacts, target: Target) -> bool:
     return target.name is not None or (target.lsn is not None and target.lsn > end_of_wal(facts))
 
 
-def plan_corruption(settings: Settings, facts: CorruptionFacts, request: CorruptionWish) -> Plan:
+def plan_corruption(settings: Settings, facts: CorruptionFacts, request: CorruptionRequest) -> Plan:
     """Make the plan. Pure except for the clock and random names."""
     database, in_place = settings.postgres.database, request.into is None
     place = request.into or settings.home / PLACE / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -164,7 +166,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, request: Corrupt
         working=derived_name(database, f"recovering_{secrets.token_hex(3)}"),
         aside=derived_name(database, f"damaged_{datetime.now(UTC):%Y%m%d_%H%M%S}"),
     )
-    serve = request.serve or ServeWish(port=settings.postgres.port)
+    serve = request.serve or ServeRequest(port=settings.postgres.port)
     application = facts.application
     hook = "connect" in application.hooks
     steps = (
@@ -216,7 +218,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, request: Corrupt
     )
 
 
-def _recover_step(request: CorruptionWish, place: Path) -> Step:
+def _recover_step(request: CorruptionRequest, place: Path) -> Step:
     if request.moment is None:
         where = f"find the last good moment in {place}: restore up to {request.limit} candidates and check each"
     else:
@@ -237,7 +239,7 @@ def _untouched(*, in_place: bool, database: str) -> str:
     return "The damaged server is only fenced: its data stays unchanged, and it stays closed until you open it."
 
 
-def _notes(facts: CorruptionFacts, request: CorruptionWish, settings: Settings) -> tuple[str, ...]:
+def _notes(facts: CorruptionFacts, request: CorruptionRequest, settings: Settings) -> tuple[str, ...]:
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
     age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
     notes = [f"Base backups of this cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]

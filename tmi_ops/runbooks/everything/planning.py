@@ -19,7 +19,7 @@ from tmi_ops.runbooks.ends import gap_notes
 from tmi_ops.runbooks.obstacles import key_obstacles, place_obstacles, room_obstacles, serve_obstacles
 from tmi_ops.runbooks.plan import Obstacle, Plan, Step
 from tmi_ops.runbooks.serving.steps import (
-    ServeWish,
+    ServeRequest,
     serve_notes,
     serve_steps,
     served_afterwards,
@@ -31,17 +31,17 @@ from tmi_ops.runbooks.steps.recover import Moment, RecoverRequest
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import LocalState, read_local
-from tmi_ops.shadow.taking import require_shadow
+from tmi_ops.shadow.takeover import require_shadow
 from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.words import time_words
+from tmi_ops.text import time_words
 
 RUNBOOK = "everything"
 
 
 @dataclass(frozen=True)
-class EverythingWish:
+class EverythingRequest:
     """The user's request.
 
     Args:
@@ -54,7 +54,7 @@ class EverythingWish:
     """
 
     into: Path
-    serve: ServeWish
+    serve: ServeRequest
     moment: Moment | None = None
     backup: str | None = None
     cluster: str | None = None
@@ -79,7 +79,7 @@ class EverythingFacts:
     shadow: LocalState | None = None
 
 
-def prepare_everything(settings: Settings, store: ObjectStore, request: EverythingWish, report: Report) -> Plan:
+def prepare_everything(settings: Settings, store: ObjectStore, request: EverythingRequest, report: Report) -> Plan:
     """Read the facts and make the plan. Changes nothing.
 
     Raises:
@@ -92,7 +92,7 @@ def prepare_everything(settings: Settings, store: ObjectStore, request: Everythi
     return plan_everything(settings, facts, request)
 
 
-def read_everything(settings: Settings, store: ObjectStore, request: EverythingWish) -> EverythingFacts:
+def read_everything(settings: Settings, store: ObjectStore, request: EverythingRequest) -> EverythingFacts:
     """Raises:
     OpsError: as `prepare_everything`.
     """
@@ -139,7 +139,7 @@ def _with_shadow(
     return EverythingFacts(facts, None, application, notes, obstacles, read_local(settings))
 
 
-def plan_everything(settings: Settings, facts: EverythingFacts, request: EverythingWish) -> Plan:
+def plan_everything(settings: Settings, facts: EverythingFacts, request: EverythingRequest) -> Plan:
     """Make the plan. Pure except for the clock."""
     application, logical = facts.application, facts.logical
     database = logical.database if logical else settings.postgres.database
@@ -181,7 +181,7 @@ def plan_everything(settings: Settings, facts: EverythingFacts, request: Everyth
     )
 
 
-def _recover_step(facts: EverythingFacts, request: EverythingWish) -> Step:
+def _recover_step(facts: EverythingFacts, request: EverythingRequest) -> Step:
     if facts.logical is not None:
         return Step(
             name="restore",

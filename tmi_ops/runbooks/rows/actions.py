@@ -18,7 +18,7 @@ from tmi_ops.postgres.transactions import transaction_outcome
 from tmi_ops.progress import Report
 from tmi_ops.rescue.columns.execution import ColumnsRestored, execute_columns
 from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns
-from tmi_ops.rescue.execution import Rescued, bring_back
+from tmi_ops.rescue.execution import Rescued, execute_rescue
 from tmi_ops.rescue.planning import RescuePlan, plan_rescue
 from tmi_ops.rescue.selection import Selection
 from tmi_ops.rescue.session import Sides, both_sides
@@ -76,7 +76,7 @@ def actions(opened: Opened | None = None) -> Actions:
                 return
             else:
                 _require_agreed(work, ready.plan)
-                bring_back(
+                execute_rescue(
                     ready.sides,
                     ready.plan,
                     work.report,

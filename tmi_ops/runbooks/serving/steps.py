@@ -44,7 +44,7 @@ from tmi_ops.settings import PostgresSettings
 OWN_FILE = "connection.env"
 
 
-class ServeWish(Fact):
+class ServeRequest(Fact):
     """Where the server listens, and how the application gets its connection.
 
     Args:
@@ -69,7 +69,7 @@ class ServeWish(Fact):
         return tuple(file for file in (self.env_file, self.secret_file) if file is not None)
 
 
-def serve_steps(request: ServeWish, directory: str, *, hook: bool) -> tuple[Step, ...]:
+def serve_steps(request: ServeRequest, directory: str, *, hook: bool) -> tuple[Step, ...]:
     told = [*request.files, *(["the connect hook"] if hook else [])]
     where = " and ".join(told) or f"the run's own {OWN_FILE}"
     return (
@@ -88,7 +88,7 @@ def serve_steps(request: ServeWish, directory: str, *, hook: bool) -> tuple[Step
     )
 
 
-def serve_notes(request: ServeWish) -> tuple[str, ...]:
+def serve_notes(request: ServeRequest) -> tuple[str, ...]:
     """Notes on the new server for the plan."""
     if request.addresses not in ("localhost", LOOPBACK) and request.host == LOOPBACK:
         return (
@@ -107,12 +107,12 @@ def served_afterwards() -> tuple[str, ...]:
     )
 
 
-def serve_wish(work: Work) -> ServeWish:
-    return ServeWish.model_validate(work.journal.plan.wishes["serve"])
+def serve_request(work: Work) -> ServeRequest:
+    return ServeRequest.model_validate(work.journal.plan.wishes["serve"])
 
 
 def _provision(work: Work) -> None:
-    request, recover, cluster = serve_wish(work), request_of(work), work.known(RecoveredCluster)
+    request, recover, cluster = serve_request(work), request_of(work), work.known(RecoveredCluster)
     destination, programs = tidy(recover.place), cluster_programs(work)
     own = work.directory / OWN_FILE
     with (
@@ -181,7 +181,7 @@ def _stop(work: Work) -> None:
 
 
 def _connect(work: Work) -> None:
-    request, variables = serve_wish(work), connection_variables(_connection(work))
+    request, variables = serve_request(work), connection_variables(_connection(work))
     for file in request.files:
         _keep(work, Path(file))
     if request.env_file is not None:
@@ -197,7 +197,7 @@ def _connect(work: Work) -> None:
 
 
 def _connect_back(work: Work) -> None:
-    for file in map(Path, serve_wish(work).files):
+    for file in map(Path, serve_request(work).files):
         kept = _kept(work, file)
         if kept.exists():
             shutil.copy2(kept, file)

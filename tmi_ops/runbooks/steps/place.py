@@ -15,7 +15,7 @@ from pathlib import Path
 from tmi_ops.errors import RecoveryError
 from tmi_ops.private import write_durably
 from tmi_ops.recovery.point_in_time.destination import Destination
-from tmi_ops.recovery.point_in_time.server import bring_back_settings
+from tmi_ops.recovery.point_in_time.server import restore_settings_file
 from tmi_ops.runbooks.execution import Work
 from tmi_ops.runbooks.plan import Fact
 
@@ -128,7 +128,7 @@ def tidy(place: Place) -> Destination:
     """The place, ready for a server start: leftovers of an attempt that was cut off are removed."""
     destination = place_of(place)
     await_stopped(destination.directory)
-    bring_back_settings(destination)
+    restore_settings_file(destination)
     shutil.rmtree(destination.work, ignore_errors=True)
     return destination
 

@@ -19,10 +19,10 @@ from tmi_ops.errors import DiskSpaceError, IntegrityError, ObjectMissingError, P
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
+from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.execution import Recovered, execute_recovery
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
-from tmi_ops.recovery.point_in_time.promised import promised_plan
 from tmi_ops.recovery.point_in_time.server import owner_of, run_as
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.runbooks.candidates import Candidate, Trial, best_of, next_candidate
@@ -33,7 +33,7 @@ from tmi_ops.runbooks.plan import Fact
 from tmi_ops.runbooks.questions import check_database, check_recovered, failed_checks
 from tmi_ops.runbooks.steps.place import Claimed, Place, claim, clear, empty, holds_cluster, place_of
 from tmi_ops.shadow.report import ShadowReport
-from tmi_ops.shadow.taking import take_shadow
+from tmi_ops.shadow.takeover import take_shadow
 
 NEXT_STEP = "name an earlier moment (--to-time), or exclude a bad base backup by verifying it: `tmi-ops drill`"
 
@@ -284,7 +284,7 @@ class _Search:
 
     def _plan(self, target: Target, base: str | None) -> RecoveryPlan:
         scratch = self._work.settings.home / "scratch"
-        return promised_plan(
+        return confirmed_plan(
             self._work.store, self._facts, target, self._programs, scratch, self._work.report, base=base
         )
 

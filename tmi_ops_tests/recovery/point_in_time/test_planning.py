@@ -10,7 +10,7 @@ from tmi_ops.recovery.point_in_time.facts import Edge, NamedPlace, RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.replay import replay_settings
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.wal.breaks import Break, BreakKind
 from tmi_ops_tests.recovery.point_in_time.pasts import SYSTEM, a_base, an_archive, lsn, minutes, some_facts
 
@@ -23,9 +23,9 @@ WAL = an_archive({1: range(3, 9)}, {1: (9, 9.5)})
 FACTS = some_facts(BASES, WAL)
 
 
-def _seen(end: int, timeline: int = 1) -> Witness:
+def _seen(end: int, timeline: int = 1) -> KnownWalEnd:
     """A receiver was level an hour after noon."""
-    return Witness("receiver", SYSTEM, end, minutes(60), timeline)
+    return KnownWalEnd("receiver", SYSTEM, end, minutes(60), timeline)
 
 
 def _refused(facts: RecoveryFacts, target: Target, **choices: object) -> RecoveryError:
@@ -118,7 +118,7 @@ def test_a_time_in_a_quiet_hour_is_the_end_of_the_wal_where_a_receiver_saw_the_a
     "seen",
     [_seen(lsn(9.5), timeline=2), _seen(lsn(9.6))],
 )
-def test_what_a_receiver_saw_of_another_timeline_or_of_wal_that_is_gone_proves_no_quiet(seen: Witness) -> None:
+def test_what_a_receiver_saw_of_another_timeline_or_of_wal_that_is_gone_proves_no_quiet(seen: KnownWalEnd) -> None:
     facts = some_facts(BASES, WAL, clock=WalClock(minutes(9.4)), receiver=seen)
     assert "lies after the last archived WAL" in _refused(facts, Target(time=minutes(59))).message
 

@@ -11,9 +11,9 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
 from tmi_ops.progress import SilentReport
+from tmi_ops.recovery.point_in_time.confirmed import are_there, confirmed_plan
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
-from tmi_ops.recovery.point_in_time.promised import are_there, promised_plan
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import open_store
@@ -44,13 +44,13 @@ def test_a_segment_that_somebody_removed_ends_the_plan_though_the_index_names_it
     write_wal(store, count)
     list_wal(store, CLUSTER)
     lost = Segment(1, 100 * DEFAULT_SEGMENT_SIZE, DEFAULT_SEGMENT_SIZE)
-    whole = promised_plan(store, read_facts(store), Target(), programs, tmp_path, SilentReport())
+    whole = confirmed_plan(store, read_facts(store), Target(), programs, tmp_path, SilentReport())
     assert (whole.wal.missing, len(whole.wal.files)) == (None, count - 1)
     store.delete([file_key(CLUSTER, lost.name)])
     believing = read_facts(store)
     assert believing.archive.ends == {1: count * DEFAULT_SEGMENT_SIZE}
     assert plan_recovery(believing, Target()).wal.missing is None
     with pytest.raises(RecoveryError, match=f"has a gap: {lost.name} is missing"):
-        promised_plan(store, believing, Target(), programs, tmp_path, SilentReport())
-    with_less = promised_plan(store, believing, Target(lsn=lost.start), programs, tmp_path, SilentReport())
+        confirmed_plan(store, believing, Target(), programs, tmp_path, SilentReport())
+    with_less = confirmed_plan(store, believing, Target(lsn=lost.start), programs, tmp_path, SilentReport())
     assert with_less.wal.end == lost.start

@@ -20,7 +20,7 @@ from tmi_ops.postgres.unprivileged import server_identity
 from tmi_ops.postgres.wal_files import parse_lsn, segment_at
 from tmi_ops.postgres.wal_records import read_records as records_of
 from tmi_ops.progress import SilentReport
-from tmi_ops.recovery.continuity.proof import prove_continuity
+from tmi_ops.recovery.continuity.gaps import check_continuity
 from tmi_ops.recovery.continuity.reading import read_contents, read_links
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
@@ -145,7 +145,7 @@ def test_wal_level_minimal_in_between_is_a_break_until_the_next_base_backup(live
     assert any("wal_level = minimal" in note for note in notes.noted)
 
     facts = read_facts(lived.store)
-    assert not prove_continuity(facts, {}).whole
+    assert not check_continuity(facts, {}).whole
     with pytest.raises(OpsError, match="wal_level = minimal") as refused:
         plan_recovery(facts, Target())
     assert "--exclusive" in refused.value.hint
@@ -246,12 +246,12 @@ def test_a_spliced_archive_is_found_by_its_links_and_by_its_content(lived: Lived
         lived.sql(f"INSERT INTO x SELECT {number} FROM generate_series(1, 500)", "SELECT pg_switch_wal()")
     lived.catch_up()
     archive = archive_of(lived.store)
-    assert prove_continuity(read_facts(lived.store), {}, read_links(lived.store, archive, SilentReport()).links).whole
+    assert check_continuity(read_facts(lived.store), {}, read_links(lived.store, archive, SilentReport()).links).whole
     last = archive.segments[1][-1].segment
     _forge_successor(lived, last.start, tmp_path)
     facts = read_facts(lived.store)
     for read in (read_links, read_contents):
-        found = prove_continuity(facts, {}, read(lived.store, facts.archive, SilentReport()).links)
+        found = check_continuity(facts, {}, read(lived.store, facts.archive, SilentReport()).links)
         assert [item.lsn for item in found.breaks] == [last.start]
         assert not found.whole
 

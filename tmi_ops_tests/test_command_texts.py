@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.command_texts import all_with_environment, with_environment
 from tmi_ops.settings import name_for_others
-from tmi_ops.typed import texts_with_environment, with_environment
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_each_command_in_a_text_says_it_and_nothing_else_is_changed(text: str, s
 
 def test_texts_in_facts_are_reached_however_deep_they_lie() -> None:
     facts = {"tmi-ops status": [{"advice": ("tmi-ops doctor", 3, None)}]}
-    assert texts_with_environment(facts, "a/b") == {"tmi-ops status": [{"advice": ["tmi-ops -e a/b doctor", 3, None]}]}
+    assert all_with_environment(facts, "a/b") == {"tmi-ops status": [{"advice": ["tmi-ops -e a/b doctor", 3, None]}]}
 
 
 @pytest.mark.parametrize(

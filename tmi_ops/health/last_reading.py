@@ -31,7 +31,7 @@ class Kept(BaseModel):
     days: tuple[Counters, ...] = ()
 
 
-class Shelf(Protocol):
+class SavedText(Protocol):
     """One small text that is read and replaced as a unit."""
 
     @property
@@ -47,13 +47,13 @@ class Shelf(Protocol):
         """Replace it. Of two concurrent writers the last wins: either reading will do."""
         ...
 
-    def beside(self, name: str) -> Shelf:
+    def beside(self, name: str) -> SavedText:
         """Another text in the same place."""
         ...
 
 
 @dataclass(frozen=True)
-class StoreShelf:
+class SavedObject:
     """An object of the backup store."""
 
     store: ObjectStore
@@ -72,12 +72,12 @@ class StoreShelf:
     def put(self, text: bytes) -> None:
         self.store.put_bytes(self.key, text)
 
-    def beside(self, name: str) -> StoreShelf:
-        return StoreShelf(self.store, f"{self.key.rpartition('/')[0]}/{name}")
+    def beside(self, name: str) -> SavedObject:
+        return SavedObject(self.store, f"{self.key.rpartition('/')[0]}/{name}")
 
 
 @dataclass(frozen=True)
-class HomeShelf:
+class SavedFile:
     """A file below TMI_OPS_HOME, one for each environment."""
 
     file: Path
@@ -95,26 +95,26 @@ class HomeShelf:
         unfinished.write_bytes(text)
         unfinished.replace(self.file)
 
-    def beside(self, name: str) -> HomeShelf:
-        return HomeShelf(self.file.with_name(name))
+    def beside(self, name: str) -> SavedFile:
+        return SavedFile(self.file.with_name(name))
 
 
-def open_shelf(settings: Settings) -> Shelf:
+def open_saved_text(settings: Settings) -> SavedText:
     """The store; TMI_OPS_HOME where no store is configured, it cannot be reached, or it is encrypted.
 
     The counters name tables and indexes, so they must not be in an encrypted store in the clear, and the machine that
     writes them may lack the key to read them back.
     """
     if settings.store.age_recipients:
-        return HomeShelf(settings.home / settings.environment / KEY)
+        return SavedFile(settings.home / settings.environment / KEY)
     try:
         store = open_store(settings.store, settings.environment, hurried=True)
-        return StoreShelf(store, f"{settings.own_folder}{KEY}")
+        return SavedObject(store, f"{settings.own_folder}{KEY}")
     except StoreError:
-        return HomeShelf(settings.home / settings.environment / KEY)
+        return SavedFile(settings.home / settings.environment / KEY)
 
 
-def recall(shelf: Shelf) -> Kept | None:
+def recall(shelf: SavedText) -> Kept | None:
     """The stored readings; None: nothing yet, unreadable, or written by another version of tmi_ops."""
     try:
         text = shelf.get()
@@ -143,7 +143,7 @@ def next_kept(seen: Window) -> Kept | None:
     return Kept(last=current, days=days)
 
 
-def remember(shelf: Shelf, seen: Window) -> bool:
+def remember(shelf: SavedText, seen: Window) -> bool:
     """Store the reading for the next run; False if it could not be stored."""
     kept = next_kept(seen)
     if kept is None:

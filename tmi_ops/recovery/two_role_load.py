@@ -50,7 +50,7 @@ class Turn:
     rights: bool = False
 
 
-def load_by_turns(address: PostgresSettings, dump: Path, programs: Programs, report: Report) -> None:
+def load_with_two_roles(address: PostgresSettings, dump: Path, programs: Programs, report: Report) -> None:
     """Restore an archive that was just made into the empty database that `address` names.
 
     Raises:

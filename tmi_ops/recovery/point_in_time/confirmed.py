@@ -30,7 +30,7 @@ _OF_A_SEGMENT = re.compile(
 )
 
 
-def promised_plan(
+def confirmed_plan(
     store: ObjectStore,
     facts: RecoveryFacts,
     target: Target,

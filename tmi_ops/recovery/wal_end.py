@@ -13,7 +13,7 @@ from tmi_ops.wal.lineage import Lineage
 
 
 @dataclass(frozen=True)
-class Witness:
+class KnownWalEnd:
     """At `at`, by the server's clock, the server's flushed WAL ended at `lsn` on `timeline` (None: unknown).
 
     It must be read before the archive.
@@ -33,20 +33,20 @@ class Witness:
         )
 
 
-def lease_witness(system_identifier: str, lease: Lease) -> Witness | None:
+def lease_wal_end(system_identifier: str, lease: Lease) -> KnownWalEnd | None:
     """The reading from a receiver's lease, even an expired one; None if it was never level."""
     if lease.level_at is None or lease.lsn is None:
         return None
-    return Witness(
+    return KnownWalEnd(
         "receiver", system_identifier, parse_lsn(lease.lsn), lease.level_at.astimezone(UTC), lease.timeline or None
     )
 
 
-def ask_receiver(store: ObjectStore, system_identifier: str) -> Witness | None:
+def read_receiver_wal_end(store: ObjectStore, system_identifier: str) -> KnownWalEnd | None:
     """Read the receiver's lease; None if there never was a receiver.
 
     Raises:
         StoreError: the lease cannot be read, or the store failed.
     """
     found = read_lease(store, system_identifier)
-    return None if found is None else lease_witness(system_identifier, found[0])
+    return None if found is None else lease_wal_end(system_identifier, found[0])

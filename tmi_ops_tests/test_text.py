@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tmi_ops.words import size_words, time_words
+from tmi_ops.text import size_words, time_words
 
 
 @pytest.mark.parametrize(

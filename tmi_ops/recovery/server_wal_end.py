@@ -11,7 +11,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.progress import Report
-from tmi_ops.recovery.witness import Witness
+from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.settings import PostgresSettings
 
 _PLACE = """
@@ -20,7 +20,7 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_current_wal
 """
 
 
-def server_witness(connection: psycopg.Connection[Any]) -> Witness | None:
+def server_wal_end(connection: psycopg.Connection[Any]) -> KnownWalEnd | None:
     """The current end of the server's WAL; None on a standby, which does not know its primary's."""
     if _first(connection, "SELECT pg_is_in_recovery()"):
         return None
@@ -28,14 +28,14 @@ def server_witness(connection: psycopg.Connection[Any]) -> Witness | None:
     if row is None:  # a SELECT without FROM has its row
         raise AssertionError
     system_identifier, lsn, timeline, at = row
-    return Witness("server", system_identifier, parse_lsn(lsn), at.astimezone(UTC), int(timeline, 16))
+    return KnownWalEnd("server", system_identifier, parse_lsn(lsn), at.astimezone(UTC), int(timeline, 16))
 
 
-def ask_server(postgres: PostgresSettings, report: Report) -> Witness | None:
+def read_server_wal_end(postgres: PostgresSettings, report: Report) -> KnownWalEnd | None:
     """None if the live server cannot be reached: recovery must work then, too."""
     try:
         with connect(postgres) as connection:
-            return server_witness(connection)
+            return server_wal_end(connection)
     except OpsError as error:
         report.note(f"The live server could not be read: {error.message}")
         return None

@@ -28,7 +28,7 @@ def with_environment(text: str, name: str | None) -> str:
     return _COMMAND.sub(f"tmi-ops{inserted(name)}", text) if name else text
 
 
-def texts_with_environment(value: Any, name: str | None) -> Any:
+def all_with_environment(value: Any, name: str | None) -> Any:
     """The same for every text in nested dicts, lists and tuples, for JSON."""
     return mapped_texts(value, lambda text: with_environment(text, name))
 

@@ -93,7 +93,7 @@ class Continuity:
         )
 
 
-def prove_continuity(
+def check_continuity(
     facts: RecoveryFacts,
     damaged: Mapping[str, str],
     links: Mapping[str, tuple[Links, str | None]] | None = None,

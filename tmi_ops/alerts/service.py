@@ -50,7 +50,7 @@ class AlertOutcome:
         return f"{told}; did not arrive: {', '.join(failed)}" if failed else told
 
 
-class AlertDesk:
+class AlertService:
     """Raises and resolves the alerts of one environment. Usable from several threads; may be kept for hours."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:

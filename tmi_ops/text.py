@@ -28,7 +28,7 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: _escaped(ord(match[0])), text)
 
 
-def markdown_words(text: str) -> str:
+def escaped_markdown(text: str) -> str:
     """Escape such text for Markdown: on one line, without links, images or tags."""
     return _MARKDOWN_ACTIVE.sub(r"\\\1", printable(text).replace("\n", " "))
 
