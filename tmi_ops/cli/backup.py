@@ -200,7 +200,7 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
     columns = ("format", "of", "PostgreSQL", "took") if wide else ("of",) if several else ("format",)
     for column in columns:
         table.add_column(column, no_wrap=True)
-    table.add_column("verification", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
+    table.add_column("verified", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
     for entry in entries:
         manifest = entry.manifest
         shown = {
@@ -226,9 +226,9 @@ def _subject(manifest: AnyManifest) -> str:
 def _verdict_words(entry: CatalogueEntry) -> str:
     verdict = entry.verdict
     if verdict is None:
-        return "[yellow]not verified[/]"
+        return "[yellow]no[/]"
     if verdict.outcome == "proven":
         if verdict.but_for:
-            return f"[green]verified[/] except {len(verdict.but_for)}"
-        return f"[green]verified[/] in {time_words(verdict.restore_seconds)}"
+            return f"[green]yes[/], except {len(verdict.but_for)}"
+        return f"[green]yes[/], in {time_words(verdict.restore_seconds)}"
     return f"[red]FAILED[/]: {verdict.reasons[0]}"

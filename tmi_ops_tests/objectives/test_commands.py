@@ -118,7 +118,7 @@ def test_metrics_are_served_until_stopped(variables: dict[str, str], tmp_path: P
             program("metrics", "--http", str(port)), env=variables, capture_output=True, text=True, check=False
         )
         assert taken.returncode == 2
-        assert "choose another port" in taken.stderr
+        assert "[TMI-1020]" in taken.stderr
     finally:
         serving.send_signal(signal.SIGINT)
         assert serving.wait(SERVED_WITHIN_S) == 0
