@@ -61,32 +61,70 @@ class Code(Enum):
     PROGRAM_VERSION = 1220, "A PostgreSQL program has the wrong version.", "Install the version in the HINT."
 
     # 13: the store
-    STORE = 1300, "The S3 store could not be reached, refused us, or answered with an error.", "Run `tmi-ops doctor`."
-    OBJECT_MISSING = 1310, "An object is not in the store.", "See who deletes there; a versioned bucket has it still."
-    OBJECT_EXISTS = 1320, "There is another object of that name, and it was not overwritten.", "See what wrote it."
-    OBJECT_CHANGED = 1321, "Somebody else changed the object meanwhile.", "Run the command again."
-    DAMAGED = 1330, "An object's bytes are not those that were written.", "Use another backup; see what wrote there."
+    STORE = 1300, "The S3 store answered with an error.", "Follow the HINT, or run `tmi-ops doctor`."
+    STORE_UNREACHABLE = 1301, "The S3 store could not be reached.", "Check TMI_OPS_S3_ENDPOINT_URL and the network."
+    STORE_KEYS_REJECTED = (
+        1302,
+        "The S3 store rejected the access keys, or there are none.",
+        "Check TMI_OPS_S3_ACCESS_KEY_ID.",
+    )
+    STORE_RIGHT_MISSING = 1303, "The access keys lack a right.", "Grant the policy of their purpose: docs/iam."
+    STORE_ADDRESS = 1304, "The bucket, endpoint or region is missing or wrong.", "Correct the setting in the HINT."
+    OBJECT_MISSING = 1310, "An object is not in the store.", "Find out who deleted it; a versioned bucket still has it."
+    NO_SUCH_BACKUP = 1311, "No backup has this id, or several ids begin so.", "See `tmi-ops backups`."
+    OBJECT_EXISTS = (
+        1320,
+        "The store already has an object of that name; it was not overwritten.",
+        "Find out what wrote it.",
+    )
+    OBJECT_CHANGED = 1321, "Somebody else changed the object at the same time.", "Run the command again."
+    DAMAGED = 1330, "An object differs from what was written.", "Use another backup; find out what wrote there."
+    BACKUP_INCOMPLETE = 1331, "Objects of a backup are missing.", "Restore their old versions, or use another backup."
     RECORD_UNREADABLE = 1340, "A record in the store cannot be read.", "Use the release that wrote it, or a newer one."
+    PRIVATE_KEY = (
+        1350,
+        "The private age key is missing, unreadable, or not the right one.",
+        "Set TMI_OPS_AGE_IDENTITY_FILE.",
+    )
 
     # 14: trust
     UNTRUSTED = 1400, "An object is not signed by a trusted key.", "See docs/security.md."
-    ROLLED_BACK = 1410, "The store shows an older state than this machine has seen.", "See docs/security.md."
-    BAD_SIGNATURE = 1420, "A signature does not fit its object.", "See docs/security.md."
+    NOT_ENCRYPTED = 1401, "An object is not encrypted although all are meant to be.", "Find out who wrote it."
+    MISPLACED = 1402, "A document was copied, renamed, or belongs elsewhere.", "Find out who put it there."
+    ROLLED_BACK = 1410, "The store is in an older state than this machine has seen.", "See docs/security.md."
+    BAD_SIGNATURE = 1420, "A signature does not match its object.", "See docs/security.md."
+    SIGNING_KEY = 1430, "The signing key is missing, damaged, or has a password.", "Follow the HINT."
 
     # 20: backups
     BACKUP = 2000, "A backup was not taken.", "Follow the HINT; the backups before it are untouched."
-    BACKUP_RUNNING = 2010, "A backup of this kind is at work.", "Wait until it is over."
+    BACKUP_RUNNING = 2010, "Another backup of this database is running.", "Wait until it ends."
     GAVE_WAY = 2020, "The backup gave way to a session that waited for its locks.", "Run it at a quieter time."
-    ARCHIVE_FORMAT = 2030, "A dump's archive is not as pg_dump writes it.", "Take another backup."
+    LOCK_NOT_GRANTED = 2021, "The backup did not get a lock that it needs.", "End the transaction in the HINT."
+    LOCK_TABLE_FULL = 2022, "The server's lock table has no room for the backup.", "Raise max_locks_per_transaction."
+    ARCHIVE_FORMAT = 2030, "The dump is damaged, or not in a format that pg_dump writes.", "Take another backup."
+    RESTORE_POINT_BUSY = 2040, "No moment without writers was found for a restore point.", "Run the command again."
+    RESTORE_POINT_REFUSED = 2041, "The server cannot create a restore point.", "Follow the HINT."
 
     # 21: WAL
-    WAL_CONFLICT = 2100, "The archive holds other WAL under that name.", "See `tmi-ops wal gaps`."
+    WAL_CONFLICT = 2100, "The archive has different WAL under that name.", "See `tmi-ops wal gaps`."
+    WAL_DISCONTINUOUS = 2101, "The server's WAL does not continue the archive.", "Follow the HINT; see docs/wal.md."
+    OTHER_CLUSTER = 2102, "The server is not the cluster whose WAL was being archived.", "Follow the HINT."
     SLOT_LOST = 2110, "The replication slot is gone, or has lost WAL.", "Take a base backup."
     WAL_GONE = 2120, "The server no longer has WAL that the archive needs.", "Take a base backup."
     LEASE_HELD = 2130, "Another receiver archives this server's WAL.", "See `tmi-ops wal status`."
+    LEASE_LOST = 2131, "The receiver could not renew its lease.", "Start the receiver again."
+    WAL_DAMAGED = 2140, "Archived WAL is damaged.", "See `tmi-ops wal gaps --deep`."
 
     # 22: retention
-    RETENTION_REFUSED = 2200, "Pruning would remove what a recovery needs, so nothing was removed.", "Follow the HINT."
+    RETENTION_REFUSED = (
+        2200,
+        "Pruning now could remove what a recovery needs, so nothing was removed.",
+        "Follow the HINT.",
+    )
+    CLOCKS_DIFFER = 2201, "The clocks of this machine, the database and the store disagree.", "Correct the wrong clock."
+    BACKUPS_STOPPED = 2202, "No backup and no WAL has been stored for days.", "Take a backup and verify it."
+    HOLD_EXISTS = 2210, "The backup already has a hold.", "Release it first: `tmi-ops release ID`."
+    NOT_HELD = 2211, "The backup has no hold.", "See `tmi-ops holds`."
 
     # 30: verification, restore, recovery
     RECOVERY = 3000, "A restore or its verification did not succeed.", "Follow the HINT."

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.described import read_described, write_described
 from tmi_ops.store.folders import CHECKSUMS, MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict, lacks_parts
@@ -76,7 +77,9 @@ def backup_folder(backup_id: str) -> str:
     """
     match = BACKUP_ID.fullmatch(backup_id)
     if match is None:
-        raise StoreError(f"{backup_id!r} is not the id of a backup.", hint="run `tmi-ops backups` to see the ids")
+        raise StoreError(
+            f"{backup_id!r} is not a backup id.", hint="list the ids with `tmi-ops backups`", code=Code.NO_SUCH_BACKUP
+        )
     return f"{match[1]}/{backup_id}"
 
 
@@ -111,7 +114,7 @@ def discarded_on_failure(store: ObjectStore, backup_id: str) -> Iterator[None]:
         try:
             discard(store, backup_id)
         except StoreError as error:
-            failure.add_note(f"What was stored of {backup_id} is still there: {error.message}")
+            failure.add_note(f"Objects of {backup_id} could not be removed: {error.message}")
         raise
 
 
@@ -126,8 +129,9 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
     manifest = parse_manifest(read_document(store, key, "backup"), key)
     if manifest.backup_id != backup_id:
         raise BrokenRecordError(
-            f"The manifest {key} is of another backup, {manifest.backup_id}.",
-            hint="find out who copied it there; the objects beside it are not what it describes",
+            f"The manifest {key} belongs to another backup, {manifest.backup_id}.",
+            hint="find out who copied it there; it does not describe the objects beside it",
+            code=Code.MISPLACED,
         )
     _require_own(store, manifest, key)
     return manifest
@@ -141,10 +145,11 @@ def require_encrypted(store: ObjectStore, manifest: AnyManifest) -> None:
     """
     if store.trust.is_pinned and store.recipients and not manifest.encrypted:
         raise UntrustedError(
-            f"{manifest.backup_id} is not encrypted, though every backup here is to be (TMI_OPS_AGE_RECIPIENTS).",
-            detail="It was not used, and left as it is.",
-            hint="find out who took it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for this "
-            "command",
+            f"{manifest.backup_id} is not encrypted, but TMI_OPS_AGE_RECIPIENTS says that every backup is.",
+            detail="It was not used and not changed.",
+            hint="find out who took it; if it was taken before encryption was set up, unset TMI_OPS_AGE_RECIPIENTS "
+            "for this command",
+            code=Code.NOT_ENCRYPTED,
         )
 
 
@@ -163,7 +168,9 @@ def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
     except ObjectMissingError:
         return manifest
     if not isinstance(whole, Manifest) or in_clear(whole).model_dump() != manifest.model_dump():
-        raise UntrustedError(f"{key} is not of the manifest beside it.", hint="find out who put it there")
+        raise UntrustedError(
+            f"{key} does not match the manifest beside it.", hint="find out who put it there", code=Code.MISPLACED
+        )
     whole.remember_stored_as(manifest)
     return whole
 
@@ -232,9 +239,10 @@ def find_backup(store: ObjectStore, name: str, database: str | None = None) -> M
     found = _find(store, name, database)
     if not isinstance(found, Manifest):
         raise StoreError(
-            f"{found.backup_id} is a base backup: it holds the files of a whole cluster, not a dump of one database.",
-            hint="restore a cluster: `tmi-ops restore --latest --into DIRECTORY` (or --to-time, --to-lsn, "
-            "--to-name); or name a logical backup: `tmi-ops backups`",
+            f"{found.backup_id} is a base backup: it contains the files of a cluster, not a dump of one database.",
+            hint="restore the cluster with `tmi-ops restore --latest --into DIRECTORY` (or --to-time, --to-lsn, "
+            "--to-name), or name a logical backup (`tmi-ops backups`)",
+            code=Code.NO_SUCH_BACKUP,
         )
     return found
 
@@ -246,7 +254,11 @@ def _find(store: ObjectStore, name: str, database: str | None) -> AnyManifest:
         newest_first = sorted(_folder_ids(store, ["logical"]), reverse=True)
         newest = next((backup_id for backup_id in newest_first if _is_committed(store, backup_id)), None)
         if newest is None:
-            raise StoreError("There is no logical backup yet.", hint="make one: `tmi-ops backup logical`")
+            raise StoreError(
+                "There is no logical backup yet.",
+                hint="take one: `tmi-ops backup logical`",
+                code=Code.NO_SUCH_BACKUP,
+            )
         manifest = read_manifest(store, newest)
         for lost in notice(store, {"logical": [newest]}):
             raise lost
@@ -256,9 +268,13 @@ def _find(store: ObjectStore, name: str, database: str | None) -> AnyManifest:
     if len(fitting) == 1:
         return read_manifest(store, fitting[0])
     if not fitting:
-        raise StoreError(f"No backup's id begins with {name!r}.", hint="run `tmi-ops backups` to see the ids")
+        raise StoreError(
+            f"No backup id begins with {name!r}.", hint="list the ids with `tmi-ops backups`", code=Code.NO_SUCH_BACKUP
+        )
     raise StoreError(
-        f"{name!r} fits {len(fitting)} backups: {', '.join(sorted(fitting))}.", hint="write more of the id"
+        f"{len(fitting)} backup ids begin with {name!r}: {', '.join(sorted(fitting))}.",
+        hint="give more characters of the id",
+        code=Code.NO_SUCH_BACKUP,
     )
 
 
@@ -269,8 +285,9 @@ def _newest_of(store: ObjectStore, database: str | None, newest: AnyManifest) ->
     others = sorted({_database_of(one) for one in newest_first})
     if own is None and len(others) > 1:
         raise StoreError(
-            f"There is no logical backup of {database}; those here are of {', '.join(others)}.",
-            hint="name the backup by its id (`tmi-ops backups`), or the database (POSTGRES_DB)",
+            f"There is no logical backup of database {database}, only of {', '.join(others)}.",
+            hint="name a backup by its id (`tmi-ops backups`), or another database (POSTGRES_DB)",
+            code=Code.NO_SUCH_BACKUP,
         )
     return own or newest
 
@@ -288,9 +305,9 @@ def discard(store: ObjectStore, backup_id: str) -> None:
     folder = f"{backup_folder(backup_id)}/"
     if _is_committed(store, backup_id):
         raise StoreError(
-            f"{backup_id} has a manifest: it is a backup, not a half-made one.",
+            f"{backup_id} has a manifest: it is a complete backup, not an unfinished one.",
             detail="Nothing was deleted.",
-            hint="leave it to retention",
+            hint="leave its removal to `tmi-ops prune`",
         )
     store.abort_stale_uploads(folder, older_than=timedelta(0))
     store.delete(item.key for item in store.list_objects(folder))
@@ -363,14 +380,16 @@ def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:
     if manifest.environment != store.trust.environment:
         raise UntrustedError(
             f"The manifest {key} is of the environment {manifest.environment!r}, not of {store.trust.environment!r}.",
-            hint="find out who copied it there; restore it as the environment that it is of (TMI_ENV)",
+            hint="find out who copied it there; to restore it, set TMI_ENV to its own environment",
+            code=Code.MISPLACED,
         )
     taken = datetime.strptime(manifest.backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     now = datetime.now(UTC)
     if taken > now + CLOCK_TOLERANCE:
         raise UntrustedError(
-            f"The backup {manifest.backup_id} is from the future: this machine's clock says {now:%Y-%m-%d %H:%M} UTC.",
-            hint="correct this machine's clock if it is wrong; else find out who wrote the backup",
+            f"The backup {manifest.backup_id} has a time in the future: this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M} UTC.",
+            hint="correct this machine's clock; if it is right, find out who wrote the backup",
         )
 
 
@@ -380,14 +399,16 @@ def _read_verdict(store: ObjectStore, manifest: AnyManifest, key: str) -> Verdic
     match = _VERDICT_NAME.fullmatch(name)
     if verdict.backup_id != manifest.backup_id or match is None or match[1] != _verdict_time(verdict):
         raise UntrustedError(
-            f"The verdict {key} was copied or renamed: it says of itself that it is of {verdict.backup_id}, given at "
+            f"The verification result {key} was copied or renamed: its content is of {verdict.backup_id}, verified at "
             f"{verdict.verified_at:%Y-%m-%d %H:%M:%S} UTC.",
-            hint=f"find out who put it there, remove it, and prove the backup: `tmi-ops verify {manifest.backup_id}`",
+            hint=f"find out who put it there, remove it, then run `tmi-ops verify {manifest.backup_id}`",
+            code=Code.MISPLACED,
         )
     if store.trust.is_pinned and verdict.manifest_sha256 != manifest.stored_sha256:
         raise UntrustedError(
-            f"The verdict {key} is of another manifest of this backup.",
-            hint=f"prove the backup as it is now: `tmi-ops verify {manifest.backup_id}`",
+            f"The verification result {key} belongs to another manifest of this backup.",
+            hint=f"verify the backup as it is now: `tmi-ops verify {manifest.backup_id}`",
+            code=Code.MISPLACED,
         )
     return verdict
 
@@ -398,16 +419,17 @@ def _verdict_time(verdict: Verdict) -> str:
 
 def _incomplete(manifest: AnyManifest, folder: Folder) -> BrokenRecordError:
     return BrokenRecordError(
-        f"{manifest.backup_id} is not whole: the store has {folder.parts} of its {len(manifest.objects)} objects.",
-        detail="What is there was left as it is.",
-        hint="bring the others back if the bucket keeps versions, and see which lifecycle rule or who removed "
-        "them; use another backup by its id: `tmi-ops backups`",
+        f"{manifest.backup_id} is incomplete: the store has {folder.parts} of its {len(manifest.objects)} objects.",
+        detail="The remaining objects were not changed.",
+        hint="find out who or which lifecycle rule removed the others; restore their old versions if the bucket keeps "
+        "versions, or use another backup: `tmi-ops backups`",
+        code=Code.BACKUP_INCOMPLETE,
     )
 
 
 def _catalogue_broken(broken: list[StoreError]) -> StoreError:
     return StoreError(
-        f"The catalogue could not be read whole: {' '.join(error.message for error in broken)}",
-        detail="Nothing was changed; the other backups are whole.",
-        hint="run `tmi-ops backups` to see the rest",
+        f"The catalogue could not be read completely: {' '.join(error.message for error in broken)}",
+        detail="Nothing was changed. The other backups are not affected.",
+        hint="list the other backups with `tmi-ops backups`",
     )

@@ -64,6 +64,7 @@ def announce(store: ObjectStore, subjects: Sequence[str]) -> list[Change]:
         if isinstance(error, StoreError) and error.transient:
             raise
         _log.warning(
-            "The catalogue was not told of a change (%s); `tmi-ops catalogue rebuild` tells it.", error.message
+            "A change could not be announced to the catalogue (%s); update it with `tmi-ops catalogue rebuild`.",
+            error.message,
         )
     return made

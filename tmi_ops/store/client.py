@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
 from tmi_ops.settings import StoreSettings, without_credentials
 
@@ -42,8 +43,8 @@ _SERVER_ERRORS = 500
 _NOT_IMPLEMENTED = 501
 WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 _KEYS_STEP = (
-    "check TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY, or the standard AWS credentials when these are "
-    "not set"
+    "check TMI_OPS_S3_ACCESS_KEY_ID and TMI_OPS_S3_SECRET_ACCESS_KEY, or, if these are not set, the standard AWS "
+    "credentials"
 )
 
 
@@ -122,8 +123,9 @@ def connect_store(
             if isinstance(error, BotoCoreError):
                 raise
             raise StoreError(
-                f"The store's endpoint is not an address: {settings.public_endpoint!r}.",
+                f"The store's endpoint is not a URL: {settings.public_endpoint!r}.",
                 hint="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
+                code=Code.STORE_ADDRESS,
             ) from None
     events: Any = client.meta.events  # its stubs allow no handler that answers
     events.register("needs-retry.s3", _Patience(patience_s).pause_before_next)
@@ -194,29 +196,36 @@ def _explain_answer(response: Any, where: str, key: str | None) -> OpsError:
         return StoreError(
             f"The bucket of {where} does not exist.",
             hint="create it, or correct TMI_OPS_S3_BUCKET and TMI_OPS_S3_ENDPOINT_URL",
+            code=Code.STORE_ADDRESS,
         )
     if code in MISSING_CODES and key is not None:
-        return ObjectMissingError(f"The store has no object {key}.", hint="run `tmi-ops backups` to see what exists")
+        return ObjectMissingError(f"The store has no object {key}.", hint="list the backups with `tmi-ops backups`")
     if code in WRONG_KEY_CODES:
-        return StoreError(f"The store {where} does not accept our keys ({code}).", hint=_KEYS_STEP)
+        return StoreError(
+            f"The store {where} rejected the access keys ({code}).", hint=_KEYS_STEP, code=Code.STORE_KEYS_REJECTED
+        )
     if code in DENIED_CODES:
         return StoreError(
-            f"The store {where} does not allow this ({said}).",
-            hint="give these keys the policy of their purpose (docs/iam); `tmi-ops doctor` names what they lack",
+            f"The store {where} denied the request: the access keys lack a right ({said}).",
+            hint="grant the policy for their purpose (docs/iam); `tmi-ops doctor` lists what they lack",
+            code=Code.STORE_RIGHT_MISSING,
         )
     if code in ("InvalidRequest", "ObjectLockConfigurationNotFoundError") and "lock" in said.lower():
         return StoreError(
-            f"The bucket of {where} locks no objects ({said}).",
-            hint="use a bucket that was made with Object Lock, or unset TMI_OPS_RETAIN",
+            f"The bucket of {where} has no Object Lock ({said}).",
+            hint="use a bucket that was created with Object Lock, or unset TMI_OPS_RETAIN",
+            code=Code.STORE_ADDRESS,
         )
     if code in WRONG_REGION_CODES:
         return StoreError(
-            f"The bucket of {where} is in another region ({said}).", hint="set TMI_OPS_S3_REGION to its region"
+            f"The bucket of {where} is in another region ({said}).",
+            hint="set TMI_OPS_S3_REGION to the bucket's region",
+            code=Code.STORE_ADDRESS,
         )
-    about = f" about {key}" if key else ""
+    request = f" a request for {key}" if key else ""
     return StoreError(
-        f"The store {where} answered{about}: {code}: {said}",
-        hint="read the S3 server's log",
+        f"The store {where} answered{request} with an error: {code}: {said}",
+        hint="see the S3 server's log",
         transient=_may_pass(response, code),
     )
 
@@ -226,23 +235,29 @@ def _explain_failure(error: Exception, where: str) -> StoreError:
 
     said = without_credentials(str(error))
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-        return StoreError(f"There are no keys for the store {where}.", hint=_KEYS_STEP)
+        return StoreError(
+            f"No access keys are configured for the store {where}.", hint=_KEYS_STEP, code=Code.STORE_KEYS_REJECTED
+        )
     if isinstance(error, exceptions.ProfileNotFound):
-        return StoreError(f"The AWS configuration is wrong: {error}.", hint="correct AWS_PROFILE")
+        return StoreError(
+            f"The AWS configuration is wrong: {error}.", hint="correct AWS_PROFILE", code=Code.STORE_KEYS_REJECTED
+        )
     if isinstance(error, exceptions.SSLError):
         return StoreError(
-            f"TLS with the store {where} failed: {said}",
-            hint="check that TMI_OPS_S3_ENDPOINT_URL says https only where the server speaks it, and that "
-            "AWS_CA_BUNDLE names its certificate authority",
+            f"The TLS connection to the store {where} failed: {said}",
+            hint="use https in TMI_OPS_S3_ENDPOINT_URL only if the server supports it, and set AWS_CA_BUNDLE to its "
+            "certificate authority",
+            code=Code.STORE_UNREACHABLE,
         )
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | exceptions.IncompleteReadError):
         return StoreError(
             f"The store {where} could not be reached: {said}",
-            hint="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server runs",
+            hint="check TMI_OPS_S3_ENDPOINT_URL, DNS and the network, and that the S3 server is running",
+            code=Code.STORE_UNREACHABLE,
             transient=True,
         )
     return StoreError(
-        f"The store {where} cannot be used: {said}", hint="run `tmi-ops settings` to see what is configured"
+        f"The store {where} cannot be used: {said}", hint="check the configuration with `tmi-ops settings`"
     )
 
 

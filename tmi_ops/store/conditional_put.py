@@ -211,8 +211,8 @@ def _put(answer: Any) -> Put:
 def _warn(where: str, kind: type[IfAbsent | IfUnchanged]) -> None:
     header = "If-None-Match" if kind is IfAbsent else "If-Match"
     message = (
-        f"The store {where} has no conditional put ({header}). tmi_ops looks before it writes instead; let only one "
-        "tmi_ops at a time write backups there, and one receiver its WAL."
+        f"The store {where} has no conditional put ({header}), so tmi_ops checks for the object before it writes it. "
+        "Let only one tmi_ops at a time write backups there, and only one receiver write WAL."
     )
     warnings.warn(message, RuntimeWarning, stacklevel=5)
     _log.warning(message)
@@ -221,14 +221,14 @@ def _warn(where: str, kind: type[IfAbsent | IfUnchanged]) -> None:
 def _refused(key: str, condition: Condition) -> ObjectExistsError:
     if isinstance(condition, IfUnchanged):
         return ObjectChangedError(
-            f"Somebody else wrote {key} since it was looked at.",
-            detail="It was left as it is.",
-            hint="see who writes to this store: `tmi-ops wal status`",
+            f"Somebody else has written {key} since it was read.",
+            detail="It was not overwritten.",
+            hint="find out who writes to this store: `tmi-ops wal status`",
         )
     return ObjectExistsError(
-        f"The store already has {key}.",
-        detail="It was left as it is.",
-        hint="see whether another tmi_ops wrote it: `tmi-ops backups`",
+        f"{key} already exists in the store.",
+        detail="It was not overwritten.",
+        hint="find out whether another tmi_ops wrote it: `tmi-ops backups`",
     )
 
 

@@ -68,7 +68,7 @@ def damaged(problem: str) -> IntegrityError:
     """The error for bytes that are not what was written."""
     return IntegrityError(
         f"{problem}.",
-        detail="Nothing of it was used.",
-        hint="restore from another backup (`tmi-ops backups` lists them), or from an earlier version of the "
-        "object if the bucket keeps versions",
+        detail="It was not used.",
+        hint="use another backup (`tmi-ops backups`), or restore an old version of the object if the bucket keeps "
+        "versions",
     )

@@ -99,7 +99,7 @@ class _RangeReader:
                     raise StoreError(
                         f"The connection to {self._source.where} broke {breaks} times while reading "
                         f"{self._source.key}; last: {error}",
-                        hint="check the network and the S3 server, then try again",
+                        hint="check the network and the S3 server, then run the command again",
                     ) from error
                 self._stopped.wait(min(LONGEST_PAUSE_S, 0.1 * 2**breaks) * random.random())  # noqa: S311
         return chunks

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.store.channel import Channel, ChannelClosedError
 from tmi_ops.store.digest import Bytes, Digest, damaged
@@ -18,7 +19,7 @@ from tmi_ops.store.digest import Bytes, Digest, damaged
 # age hands over 8 KiB at a time when it decrypts; consumers deserve more.
 PLAIN_CHUNK = 256 << 10
 _NO_MATCH = "No matching keys found"
-_IDENTITY_STEP = "point TMI_OPS_AGE_IDENTITY_FILE at the file with the private key (AGE-SECRET-KEY-... or OpenSSH)"
+_IDENTITY_STEP = "set TMI_OPS_AGE_IDENTITY_FILE to the file with the private key (AGE-SECRET-KEY-... or OpenSSH)"
 
 
 class ByteSink(Protocol):
@@ -111,8 +112,8 @@ def parse_recipients(recipients: Sequence[str]) -> list[Any]:
             parsed.append(kind.Recipient.from_str(recipient))
         except pyrage.RecipientError as error:
             raise StoreError(
-                f"TMI_OPS_AGE_RECIPIENTS holds what is not an age public key ({error}): {recipient[:12]}...",
-                hint="make a pair with `age-keygen -o key.txt` and set the public key it prints (age1...)",
+                f"TMI_OPS_AGE_RECIPIENTS: {recipient[:12]}... is not a public age key ({error}).",
+                hint="create a key pair with `age-keygen -o key.txt` and set the public key it prints (age1...)",
             ) from None
     return parsed
 
@@ -126,12 +127,16 @@ def read_identities(file: Path | None) -> list[Any]:
     import pyrage
 
     if file is None:
-        raise StoreError("This backup is encrypted and no private key is configured.", hint=_IDENTITY_STEP)
+        raise StoreError(
+            "This backup is encrypted and no private key is configured.", hint=_IDENTITY_STEP, code=Code.PRIVATE_KEY
+        )
     try:
         content = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise StoreError(f"The identity file {file} cannot be read: {reason}.", hint=_IDENTITY_STEP) from None
+        raise StoreError(
+            f"The identity file {file} cannot be read: {reason}.", hint=_IDENTITY_STEP, code=Code.PRIVATE_KEY
+        ) from None
     try:
         if content.startswith("-----BEGIN"):
             return [pyrage.ssh.Identity.from_buffer(content.encode())]
@@ -140,9 +145,11 @@ def read_identities(file: Path | None) -> list[Any]:
         identities = [pyrage.x25519.Identity.from_str(key) for key in keys]
     except pyrage.IdentityError:
         # What pyrage says may quote the key.
-        raise StoreError(f"The identity file {file} holds no private key of age.", hint=_IDENTITY_STEP) from None
+        raise StoreError(
+            f"The identity file {file} contains no private age key.", hint=_IDENTITY_STEP, code=Code.PRIVATE_KEY
+        ) from None
     if not identities:
-        raise StoreError(f"The identity file {file} is empty.", hint=_IDENTITY_STEP)
+        raise StoreError(f"The identity file {file} is empty.", hint=_IDENTITY_STEP, code=Code.PRIVATE_KEY)
     return identities
 
 
@@ -188,7 +195,8 @@ class _Decryption:
         if _NO_MATCH in str(error):
             return StoreError(
                 f"{self._key} is encrypted for other keys than those in the identity file.",
-                hint="use the private key of one of the recipients the backup's manifest lists",
+                hint="use the private key of one of the recipients that the backup's manifest lists",
+                code=Code.PRIVATE_KEY,
             )
         if isinstance(error, Exception):
             return damaged(f"{self._key} cannot be decrypted ({error})")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, SettingsError
 from tmi_ops.private import make_directory, write_durably, write_private
 from tmi_ops.settings import StoreSettings
@@ -53,28 +54,28 @@ class KeyFacts:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What does not fit together, a sentence each."""
+        """Contradictions between the keys, one sentence each."""
         found = []
         if self.identities and self.recipients and not set(self.identities) & set(self.recipients):
-            found.append("The private key of age belongs to none of the recipients: new backups cannot be read here.")
+            found.append("The private age key belongs to none of the recipients: this machine cannot read new backups.")
         own = [one for one in self.trusted if self.signing == one.key]
         if self.signing and self.trusted and not own:
-            found.append("The signing key is not among the trusted keys: what it signs is refused.")
+            found.append("The signing key is not a trusted key: what it signs is rejected.")
         if own and all(one.until for one in own):
-            found.append("The signing key was retired: what it signs now is refused.")
+            found.append("The signing key is retired: what it signs now is refused.")
         if self.signing and not self.trusted:
-            found.append("No keys are pinned (TMI_OPS_TRUSTED_KEYS): signatures are made, but never checked.")
+            found.append("TMI_OPS_TRUSTED_KEYS is not set: signatures are made but never checked.")
         return tuple(found)
 
     def lines(self) -> list[str]:
-        """For a person."""
-        private = "not here" if self.identities is None else ", ".join(self.identities) or "an OpenSSH key"
+        """For the screen."""
+        private = "no key here" if self.identities is None else ", ".join(self.identities) or "an OpenSSH key"
         return [
             f"encrypts for  {', '.join(self.recipients) or 'nobody: backups are not encrypted'}",
             f"decrypts as   {private}",
-            f"signs as      {self.signing.text if self.signing else 'nobody: what is written is unsigned'}",
+            f"signs as      {self.signing.text if self.signing else 'no key: documents are not signed'}",
             *(f"trusts        {trusted_word(one)}" for one in self.trusted),
-            *(() if self.trusted else ("trusts        anybody: signatures are not checked",)),
+            *(() if self.trusted else ("trusts        any key: signatures are not checked",)),
             *self.problems,
         ]
 
@@ -119,9 +120,9 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
     there = [file for file in files if file.exists()]
     if there:
         raise OpsError(
-            f"There are keys in {directory} already: {', '.join(file.name for file in there)}.",
-            detail="They were left as they are.",
-            hint="use them, replace them (`tmi-ops keys rotate`), or name another --directory",
+            f"{directory} already contains keys: {', '.join(file.name for file in there)}.",
+            detail="They were not changed.",
+            hint="use them, replace them (`tmi-ops keys rotate`), or choose another --directory",
         )
     identity = pyrage.x25519.Identity.generate()
     made = f"{environment}, made by tmi-ops {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -136,7 +137,7 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
         write_durably(directory / TRUSTED_FILE, trusted_file_text(environment, trusted).encode(), mode=0o644)
     except OSError as error:
         raise OpsError(
-            f"The keys could not be written to {directory}: {error.strerror}.", hint="name another --directory"
+            f"The keys could not be written to {directory}: {error.strerror}.", hint="choose another --directory"
         ) from None
     return MadeKeys(
         directory,
@@ -179,7 +180,9 @@ def rotate_signing_key(
     """
     old = trust.signing
     if old is None:
-        raise SettingsError("There is no signing key to replace.", hint="make one: `tmi-ops keys init`")
+        raise SettingsError(
+            "There is no signing key to replace.", hint="create one: `tmi-ops keys init`", code=Code.SIGNING_KEY
+        )
     new = new_secret_key()
     trusted = after_rotation(trust.trusted, old, new, now, record)
     only_file = Path(words[0]) if len(words) == 1 and Path(words[0]).is_file() else None
@@ -192,8 +195,8 @@ def rotate_signing_key(
     except OSError as error:
         raise OpsError(
             f"{error.filename or file} could not be written: {error.strerror}.",
-            detail="The old key is still in its place.",
-            hint="give access there, then rotate again",
+            detail="The old key is still in place.",
+            hint="make the file writable, then rotate again",
         ) from None
     return Rotated(file, retired, trusted, only_file)
 
@@ -225,7 +228,7 @@ def add_age_identity(file: Path) -> str:
     try:
         write_private(file, f"{file.read_text().rstrip()}\n# public key: {identity.to_public()}\n{identity}\n")
     except OSError as error:
-        raise OpsError(f"{file} could not be written: {error.strerror}.", hint="give access there") from None
+        raise OpsError(f"{file} could not be written: {error.strerror}.", hint="make the file writable") from None
     return str(identity.to_public())
 
 

@@ -42,13 +42,13 @@ _OWN_NAMES = re.compile(
 
 def _object_name(name: str) -> str:
     if _OWN_NAMES.fullmatch(name):
-        raise ValueError("it is the name of something that lies beside the objects")
+        raise ValueError("the name is reserved for a document of tmi_ops")
     return name
 
 
 def _power_of_two(size: int) -> int:
     if size.bit_count() != 1:
-        raise ValueError("it is no power of two")
+        raise ValueError("it is not a power of two")
     return size
 
 
@@ -95,7 +95,7 @@ class StoredObject(_Fact):
         """age only adds bytes: what a disk must hold is never more than what was fetched."""
         same = (self.plain_size, self.plain_sha256) == (self.size, self.sha256)
         if self.plain_size > self.size or not (self.encrypted or same):
-            raise ValueError("the plain size is not that of these stored bytes")
+            raise ValueError("the plain size does not match the stored size")
         return self
 
 
@@ -158,7 +158,7 @@ class BackupManifest(_Fact):
     @model_validator(mode="after")
     def _names_are_different(self) -> Self:
         if len({item.name for item in self.objects}) != len(self.objects):
-            raise ValueError("two objects have one name")
+            raise ValueError("two objects have the same name")
         return self
 
     @property
@@ -270,7 +270,7 @@ class Verdict(_Fact):
     manifest_sha256: str
 
 
-SEALED_REASON = "What differs is in the sealed record: read it where the private key is."
+SEALED_REASON = "The differences are in the encrypted record: read it on a host with the private key."
 
 
 def verdict_in_clear(verdict: Verdict) -> Verdict:
@@ -336,16 +336,16 @@ def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _
         if version > FORMAT_VERSION:
             raise BrokenRecordError(
                 f"The {called} {where} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-                hint="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store says how "
-                "to restore without tmi-ops",
+                hint="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store explains how "
+                "to restore without tmi_ops",
             )
         return model.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "the whole"
+        field = ".".join(map(str, first["loc"])) or "the document"
         raise BrokenRecordError(
             f"The {called} {where} cannot be read: {field}: {first['msg']}.",
-            detail="It was left as it is; the objects beside it may be whole.",
-            hint="use another backup by its id (`tmi-ops backups`), or bring back an earlier version of it if "
-            "the bucket keeps versions; RESTORE.md in the store says how to restore without tmi-ops",
+            detail="It was not changed. The objects beside it may be intact.",
+            hint="use another backup (`tmi-ops backups`), or restore an old version of this object if the bucket keeps "
+            "versions; RESTORE.md in the store explains how to restore without tmi_ops",
         ) from None

@@ -33,7 +33,7 @@ _SIGNATURE_LINES = 4
 _SECRET_HEADER = len(_KEY_ALGORITHM + _NO_KDF + _CHECKSUM_ALGORITHM) + 32 + 8 + 8
 _UNTRUSTED = "untrusted comment: "
 _TRUSTED = "trusted comment: "
-_MINISIGN_STEP = "make one with `tmi-ops keys init`, or with `minisign -G -W`"
+_MINISIGN_STEP = "create one with `tmi-ops keys init`, or with `minisign -G -W`"
 
 
 class BadSignatureError(StoreError):
@@ -118,7 +118,7 @@ def parse_signature(data: bytes, where: str) -> Signature:
     Raises:
         BadSignatureError: it is none, or of minisign's old kind without prehashing.
     """
-    malformed = BadSignatureError(f"{where} is not a signature of minisign.")
+    malformed = BadSignatureError(f"{where} is not a signature in minisign's format.")
     lines = data.decode(errors="replace").rstrip("\n").split("\n")
     if len(data) > LONGEST_SIGNATURE or len(lines) != _SIGNATURE_LINES or not lines[2].startswith(_TRUSTED):
         raise malformed
@@ -140,7 +140,7 @@ def verified(signature: Signature, key: PublicKey, content: bytes, where: str) -
         public.verify(signature.signature, _prehash(content))
         public.verify(signature.global_signature, signature.signature + signature.trusted_comment.encode())
     except InvalidSignature:
-        raise BadSignatureError(f"{where} is not what key {key.name} signed: the content was altered.") from None
+        raise BadSignatureError(f"{where} is not what key {key.name} signed: it was altered.") from None
     return signature.trusted_comment
 
 
@@ -151,7 +151,7 @@ def parse_public_key(text: str) -> PublicKey:
         SettingsError: it is none.
     """
     if PUBLIC_KEY.fullmatch(text) is None:
-        raise SettingsError(f"{text[:12]!r}... is not a public key of minisign.", hint="write it as RW...")
+        raise SettingsError(f"{text[:12]!r}... is not a public minisign key.", hint="give a key that begins with RW")
     body = base64.b64decode(text)
     return PublicKey(body[2 : 2 + _ID_BYTES], body[2 + _ID_BYTES :])
 
@@ -165,16 +165,25 @@ def parse_secret_key(text: str, where: str) -> SecretKey:
     lines = [line for line in text.splitlines() if line and not line.startswith((_UNTRUSTED, "#"))]
     body = _decoded(lines[0]) if lines else b""
     if body[:2] != _KEY_ALGORITHM or len(body) < _SECRET_HEADER + _ID_BYTES + 2 * _KEY_BYTES:
-        raise SettingsError(f"{where} holds no secret key of minisign.", hint=_MINISIGN_STEP)
+        raise SettingsError(
+            f"The signing key file {where} contains no secret minisign key.",
+            hint=_MINISIGN_STEP,
+            code=Code.SIGNING_KEY,
+        )
     if body[2:4] != _NO_KDF:
         raise SettingsError(
-            f"The signing key {where} has a password, and nobody is there to type it.",
-            hint=f"take the password off: `minisign -C -W -s {where}`",
+            f"The signing key {where} has a password, which tmi_ops cannot ask for.",
+            hint=f"remove the password: `minisign -C -W -s {where}`",
+            code=Code.SIGNING_KEY,
         )
     secret = body[_SECRET_HEADER:]
     key = SecretKey(secret[:_ID_BYTES], secret[_ID_BYTES : _ID_BYTES + _KEY_BYTES])
     if key.public.key != secret[_ID_BYTES + _KEY_BYTES : _ID_BYTES + 2 * _KEY_BYTES]:
-        raise SettingsError(f"The signing key {where} is damaged.", hint="bring it back from the recovery sheet")
+        raise SettingsError(
+            f"The signing key {where} is damaged.",
+            hint="restore the file from a copy, or create new keys: `tmi-ops keys init --directory DIRECTORY`",
+            code=Code.SIGNING_KEY,
+        )
     return key
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.progress import Phase
 from tmi_ops.settings import Retain, StoreSettings
@@ -201,10 +202,11 @@ class ObjectStore:
             kept = [error for error in answer.get("Errors", ()) if error.get("Code") != "NoSuchKey"]
             if kept:
                 raise StoreError(
-                    f"The store kept {len(kept)} objects that were to be deleted; the first: "
+                    f"The store refused to delete {len(kept)} objects. The first is "
                     f"{kept[0].get('Key')}: {kept[0].get('Message') or kept[0].get('Code')}.",
-                    detail="What it kept is whole.",
-                    hint="allow s3:DeleteObject to these keys, or wait until the hold on it ends",
+                    detail="These objects are intact.",
+                    hint="grant s3:DeleteObject to these access keys, or wait until the lock on the objects ends",
+                    code=Code.STORE_RIGHT_MISSING,
                 )
 
     def delete_versions(self, stored: Iterable[tuple[str, str | None]]) -> None:
@@ -284,9 +286,10 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
     """
     if not settings.bucket:
         raise StoreError(
-            "No bucket is configured for the backups.",
-            hint="set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS), or run "
-            "`tmi-ops up` for the embedded stack",
+            "No bucket is configured.",
+            hint="set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS), or start the "
+            "embedded stack with `tmi-ops up`",
+            code=Code.STORE_ADDRESS,
         )
     if settings.age_recipients:
         parse_recipients(settings.age_recipients)
@@ -300,8 +303,9 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         answer = impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)
     if answer.get("Name") != settings.bucket:
         raise StoreError(
-            f"What answers at {settings.public_endpoint} is not an S3 server.",
-            hint="correct TMI_OPS_S3_ENDPOINT_URL: it is the S3 server's API, not its web page",
+            f"The server at {settings.public_endpoint} is not an S3 server.",
+            hint="set TMI_OPS_S3_ENDPOINT_URL to the S3 API's address, not to the address of its web page",
+            code=Code.STORE_ADDRESS,
         )
     store = ObjectStore(
         client=impatient if hurried else connect_store(session, settings),

@@ -16,7 +16,7 @@ from tmi_ops.store.trust import TrustedKey, trusted_word
 def recovery_sheet(
     environment: str, store: StoreSettings, age_keys: Sequence[str], trusted: Sequence[TrustedKey], now: datetime
 ) -> str:
-    """The text of the sheet, one page. It contains private age keys: print it, never keep it on a disk with backups."""
+    """The text of the sheet, one page. It contains private age keys: never store it on a disk that is backed up."""
     root = "/".join(part for part in (store.bucket or "BUCKET", store.prefix, environment) if part)
     where = f" at {store.public_endpoint}" if store.endpoint_url else ""
     return "\n".join(

@@ -60,7 +60,7 @@ def require_unused_name(store: ObjectStore, name: str) -> None:
     """
     if not name.strip() or not name.isprintable() or len(name.encode()) > NAME_BYTES:
         raise BackupError(
-            f"{name!r} cannot be the name of a restore point.",
+            f"{name!r} is not a valid restore point name.",
             hint=f"use 1 to {NAME_BYTES} bytes of printable text",
         )
     try:
@@ -95,7 +95,7 @@ def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
     except ObjectMissingError:
         return None
     except ValidationError:
-        raise BrokenRecordError(f"The record {key} of a restore point cannot be read.") from None
+        raise BrokenRecordError(f"The restore point record {key} cannot be read.") from None
 
 
 def list_restore_points(store: ObjectStore) -> list[str]:
@@ -110,8 +110,8 @@ def list_restore_points(store: ObjectStore) -> list[str]:
 
 def _taken(name: str) -> ObjectExistsError:
     return ObjectExistsError(
-        f"There is a restore point {name!r} already; a name means one place in the WAL.",
-        hint="choose another name, for example with the date in it",
+        f"The restore point {name!r} already exists.",
+        hint="choose another name, for example one that includes the date",
     )
 
 

@@ -85,10 +85,9 @@ class Records:
             data = b""
         if hashlib.sha256(data).hexdigest() != digest:
             raise UntrustedError(
-                f"{record_key(digest)}, the record of what a retired key had signed, is gone or was altered.",
-                detail="Nothing was changed.",
-                hint="bring it back if the bucket keeps versions; else sign anew what you know to be good: "
-                "`tmi-ops keys sign`",
+                f"{record_key(digest)}, the record of what a retired key had signed, is missing or was altered.",
+                hint="restore its old version if the bucket keeps versions; otherwise sign the documents that you know "
+                "to be good: `tmi-ops keys sign`",
             )
         return data.decode()
 

@@ -90,8 +90,8 @@ def notice_wal(store: ObjectStore, system_identifier: str, ends: Mapping[int, in
     before = seen.wal.get(system_identifier)
     if before is not None and wal_went_back(before, ends):
         return (
-            f"The store went back: WAL of timeline {before[0]} that this machine has seen there is gone, and "
-            f"nothing newer is there. If you removed it, delete this machine's note {store.seen_file}.",
+            f"The store is in an older state: WAL of timeline {before[0]} that this machine has seen is missing, and "
+            f"there is nothing newer. If you removed it, delete {store.seen_file} on this machine.",
         )
     newest = max(ends.items(), default=None)
     if newest is not None and newest != before:
@@ -119,9 +119,9 @@ def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[st
     if seen.cluster == newest:
         return ()
     return (
-        f"The newest base backup is of the cluster {newest}; this machine knows {seen.cluster} as the environment's. "
-        f"If the server was made anew, say so once: `tmi-ops wal gaps --cluster {newest}`. If not, somebody else's "
-        "server is backed up here, and --cluster chooses the one that is meant.",
+        f"The newest base backup is of cluster {newest}, but this machine knows {seen.cluster} as the environment's "
+        f"cluster. If the server was rebuilt, run `tmi-ops wal gaps --cluster {newest}` once. If not, another server "
+        "is backed up here; choose the right cluster with --cluster.",
     )
 
 
@@ -162,8 +162,8 @@ def _read(file: Path) -> _Seen:
 
 def _rolled_back(backup_id: str, file: Path) -> RolledBackError:
     return RolledBackError(
-        f"The store went back: {backup_id}, which this machine has seen there, is gone, and nothing newer is there.",
-        detail="What is there was left as it is.",
-        hint="find out who removed it, and bring it back if the bucket keeps versions; if it was you, delete this "
-        f"machine's note {file}",
+        f"The store is in an older state: {backup_id}, which this machine has seen, is missing, and there is nothing "
+        "newer.",
+        hint="find out who removed it, and restore its old versions if the bucket keeps versions; if you removed it, "
+        f"delete {file} on this machine",
     )

@@ -122,9 +122,9 @@ def _reserve(store: ObjectStore, key: str, signature: bytes) -> None:
         found = look(store, name)
         if found is None or look(store, key) is not None or found.age_s < _ABANDONED_S:
             raise ObjectExistsError(
-                f"The store already has {key}, or somebody is writing it.",
+                f"{key} already exists in the store, or is being written.",
                 detail=error.detail,
-                hint="see what is there: `tmi-ops backups`",
+                hint="see what is there with `tmi-ops backups`",
             ) from None
         store.puts.put(name, signature, condition=IfUnchanged(found.etag))
 
@@ -142,7 +142,7 @@ def _whole(store: ObjectStore, key: str, limit: int) -> bytes:
             pass
         else:
             if known is None:
-                raise ObjectMissingError(f"The store {store.where} has no {key}.")
+                raise ObjectMissingError(f"The store {store.where} has no object {key}.")
             return known
     return get_single(store, key, limit=limit)[0]
 

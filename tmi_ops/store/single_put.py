@@ -109,10 +109,10 @@ def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tup
     head = _head(answer)
     if limit is not None and len(body) > limit:
         answer["Body"].close()
-        raise damaged(f"{key} has {head.size} bytes, and may have {limit}")
+        raise damaged(f"{key} has {head.size} bytes; the limit is {limit}")
     expected = head.metadata.get(CHECKSUM)
     if expected is not None and hashlib.sha256(body).hexdigest() != expected:
-        raise damaged(f"{key} was altered: its SHA-256 is not the one it was stored with")
+        raise damaged(f"{key} was altered: its SHA-256 differs from the one stored with it")
     return body, head
 
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from tmi_ops.error_codes import Code
 from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.conditional_put import CHECKSUM, Condition
 from tmi_ops.store.locking import lock_request
@@ -61,9 +62,10 @@ def require_stamp(
     store.trust.check_stamp(key, canonical(metadata), metadata.get(STAMP), purpose, datetime.now(UTC))
     if body is not None and store.recipients and not is_sealed(body):
         raise UntrustedError(
-            f"{key} is not encrypted, though everything here is to be (TMI_OPS_AGE_RECIPIENTS).",
-            hint="find out who wrote it; if it is older than the encryption, unset TMI_OPS_AGE_RECIPIENTS for "
-            "this command",
+            f"{key} is not encrypted, but TMI_OPS_AGE_RECIPIENTS says that everything is.",
+            hint="find out who wrote it; if it was written before encryption was set up, unset TMI_OPS_AGE_RECIPIENTS "
+            "for this command",
+            code=Code.NOT_ENCRYPTED,
         )
 
 

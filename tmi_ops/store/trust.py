@@ -56,7 +56,7 @@ _SEGMENT = re.compile(
 )
 _COMMENT = re.compile(r"timestamp:(?P<time>\d{1,11}) environment:(?P<environment>\S*) file:(?P<file>.+)")
 _KEYS_STEP = (
-    "find out who wrote it; if a trusted person did, sign it: `tmi-ops keys sign`; which keys are trusted says "
+    "find out who wrote it; if you trust its content, sign it with `tmi-ops keys sign`; list the trusted keys with "
     "`tmi-ops keys show`"
 )
 
@@ -104,7 +104,7 @@ class Record:
 
 
 def _no_records(digest: str) -> Record:
-    raise UntrustedError(f"The record {digest[:16]}... of what a retired key had signed is not at hand.")
+    raise UntrustedError(f"The record {digest[:16]}... of what a retired key had signed is not available.")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Trust:
             UntrustedError: the message says what is wrong.
         """
         if signature is None:
-            raise _untrusted(f"{name} is unsigned.")
+            raise _untrusted(f"{name} is not signed.")
         try:
             parsed = parse_signature(signature, f"The signature of {name}")
             known = [one for one in self.trusted if one.key.key_id == parsed.key_id]
@@ -166,18 +166,20 @@ class Trust:
             raise _untrusted(error.message) from None
         bound = _COMMENT.fullmatch(comment)
         if bound is None:
-            raise _untrusted(f"The signature of {name} does not say for what and when it was made.")
+            raise _untrusted(f"The signature of {name} does not state its object and time.")
         if bound["environment"] != self.environment:
-            raise _untrusted(f"{name} was signed for the environment {bound['environment']!r}, not for this one.")
+            raise _untrusted(
+                f"{name} was signed for the environment {bound['environment']!r}, not for {self.environment!r}."
+            )
         if bound["file"] != name:
-            raise _untrusted(f"{name} was signed as {bound['file']!r}: it was copied from there.")
+            raise _untrusted(f"{name} was signed as {bound['file']!r} and copied from there.")
         at = datetime.fromtimestamp(int(bound["time"]), UTC)
         fitting = _require_allowed(name, known, purpose, at, now)
         recorded = (one.record is None or self.records(one.record).holds(name, signature, purpose) for one in fitting)
         if not any(recorded):
             raise _untrusted(
                 f"{name} is signed by key {known[0].key.name}, which had not signed this when it was retired: the "
-                "signature was dated back."
+                "signature was backdated."
             )
         return Signed(known[0].key, at)
 
@@ -226,7 +228,9 @@ def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequenc
         text = word if _WORD.fullmatch(word) else _read(Path(word), "TMI_OPS_TRUSTED_KEYS")
         found = trusted_keys(text)
         if not found:
-            raise SettingsError(f"{word} holds no public key.", hint="write keys into it: `tmi-ops keys show`")
+            raise SettingsError(
+                f"{word} contains no public key.", hint="add the public keys that `tmi-ops keys show` prints"
+            )
         keys += found
     return Trust(environment, signing, tuple(keys))
 
@@ -257,7 +261,7 @@ def _trusted_key(word: str) -> TrustedKey:
     match = _WORD.fullmatch(word)
     step = "write each as [writer:|prover:|pruner:]RW...[@2026-11-27T00:00:00Z[#record]]"
     if match is None:
-        raise SettingsError(f"TMI_OPS_TRUSTED_KEYS holds what is no public key: {word[:20]!r}.", hint=step)
+        raise SettingsError(f"TMI_OPS_TRUSTED_KEYS: {word[:20]!r} is not a public key.", hint=step)
     until = None
     if match["until"]:
         try:
@@ -265,7 +269,7 @@ def _trusted_key(word: str) -> TrustedKey:
         except ValueError:
             until = None
         if until is None or until.tzinfo is None:
-            raise SettingsError(f"A trusted key ends at no time with a zone: {match['until']!r}.", hint=step)
+            raise SettingsError(f"The end of a trusted key is not a time with a zone: {match['until']!r}.", hint=step)
     roles: tuple[Role, ...] = tuple(role for role in ROLES if match["role"] in (None, role))
     return TrustedKey(parse_public_key(match["key"]), roles, until, match["record"])
 
@@ -276,7 +280,8 @@ def _require_allowed(
     """Those of the pinned words that allow it: one key may be pinned several times, for a role each."""
     if at > now + CLOCK_TOLERANCE:
         raise _untrusted(
-            f"{name} was signed in the future, at {at:%Y-%m-%d %H:%M} UTC; this clock says {now:%Y-%m-%d %H:%M}."
+            f"{name} was signed in the future, at {at:%Y-%m-%d %H:%M} UTC; this machine's clock says "
+            f"{now:%Y-%m-%d %H:%M}."
         )
     fitting = [one for one in known if set(one.roles) & set(SIGNERS[purpose])]
     if not fitting:
@@ -284,12 +289,14 @@ def _require_allowed(
         raise _untrusted(f"{name} is signed by a {roles} key, which may not sign a {purpose}.")
     in_time = [one for one in fitting if one.until is None or at <= one.until]
     if not in_time:
-        raise _untrusted(f"{name} was signed at {at:%Y-%m-%d %H:%M} UTC by key {known[0].key.name}, retired before.")
+        raise _untrusted(
+            f"{name} was signed at {at:%Y-%m-%d %H:%M} UTC by key {known[0].key.name}, which was retired before."
+        )
     return in_time
 
 
 def _untrusted(what: str) -> UntrustedError:
-    return UntrustedError(what, detail="It was not used, and left as it is.", hint=_KEYS_STEP)
+    return UntrustedError(what, detail="It was not used and not changed.", hint=_KEYS_STEP)
 
 
 def _read(file: Path, variable: str) -> str:
@@ -298,5 +305,5 @@ def _read(file: Path, variable: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise SettingsError(
-            f"{variable}: {file} cannot be read: {reason}.", hint="make the keys: `tmi-ops keys init`"
+            f"{variable}: {file} cannot be read: {reason}.", hint="create the keys: `tmi-ops keys init`"
         ) from None

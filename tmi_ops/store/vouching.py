@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
 from tmi_ops.store.manifest import BACKUP_ID
 from tmi_ops.store.objects import ObjectStore
@@ -55,7 +56,9 @@ def unsigned_documents(store: ObjectStore, beginning: str = "") -> list[Unsigned
     """
     if store.trust.signing is None or not store.trust.is_pinned:
         raise SettingsError(
-            "Signing needs TMI_OPS_SIGNING_KEY_FILE and TMI_OPS_TRUSTED_KEYS.", hint="see `tmi-ops keys init`"
+            "Signing needs TMI_OPS_SIGNING_KEY_FILE and TMI_OPS_TRUSTED_KEYS.",
+            hint="create keys with `tmi-ops keys init`",
+            code=Code.SIGNING_KEY,
         )
     return list(_unsigned(store, beginning))
 

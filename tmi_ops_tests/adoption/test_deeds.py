@@ -65,7 +65,7 @@ def test_keys_that_were_made_before_an_interruption_are_used_and_a_strangers_buc
     adoption.do(StepName.KEYS)
     assert env_file.read_text() == first
     (tmp_path / "keys" / "trusted.keys").unlink()
-    with pytest.raises(OpsError, match="There are keys"):
+    with pytest.raises(OpsError, match="already contains keys"):
         adoption.do(StepName.KEYS)
 
     class Taken:

@@ -37,7 +37,7 @@ def test_an_endpoint_that_is_no_address_is_named(examine: Examine) -> None:
 
 def test_a_key_of_age_that_is_none_is_named_without_being_shown(examine: Examine) -> None:
     diagnosis = examine(TMI_OPS_AGE_RECIPIENTS="AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQ")
-    assert_cause(diagnosis, "store-settings", "not an age public key", "age-keygen")
+    assert_cause(diagnosis, "store-settings", "not a public age key", "age-keygen")
     assert "QQQQQQ" not in repr(diagnosis)
 
 
@@ -57,7 +57,7 @@ def test_an_s3_server_that_is_not_running_is_named(examine: Examine) -> None:
 def test_tls_towards_a_server_that_speaks_none_is_named(examine: Examine, healthy: Variables) -> None:
     plain = healthy["TMI_OPS_S3_ENDPOINT_URL"]
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL=plain.replace("http://", "https://"))
-    assert_cause(diagnosis, "store-address", "TLS with the store", "says https only where the server speaks it")
+    assert_cause(diagnosis, "store-address", "TLS connection to the store", "only if the server supports it")
 
 
 def test_a_server_that_is_no_s3_server_is_named(examine: Examine, redis_server: RedisSettings) -> None:
@@ -129,7 +129,7 @@ def test_a_right_that_the_keys_lack_is_named_with_the_statement_that_gives_it(
 def test_a_server_without_conditional_puts_is_a_warning(examine: Examine, proxy: FaultyProxy, header: str) -> None:
     proxy.choose = lambda request: "hide 412" if request.method == "PUT" and header in request.headers else None
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL=proxy.settings.endpoint_url)
-    assert_cause(diagnosis, "store-conditional-put", "let only one tmi_ops", outcome=Outcome.WARNING)
+    assert_cause(diagnosis, "store-conditional-put", "Let only one tmi_ops", outcome=Outcome.WARNING)
 
 
 @pytest.mark.parametrize(

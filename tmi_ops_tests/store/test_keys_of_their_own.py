@@ -151,7 +151,7 @@ def test_what_stays_is_locked_for_longer_before_its_lock_ends_chains_and_wal_inc
     facts, now = read_facts(pruner), datetime.now(UTC)
     reasons = {
         incremental.backup_id: "the last 1",
-        full.backup_id: f"{incremental.backup_id} builds upon it",
+        full.backup_id: f"{incremental.backup_id} depends on it",
         forgotten.backup_id: f"{LOCK_REASON}then",
     }
     by_id = {backup.backup_id: backup for backup in facts.backups}

@@ -70,7 +70,7 @@ def test_a_name_that_is_a_path_a_command_or_ours_is_refused(name: str) -> None:
 
 
 def test_two_objects_of_one_name_are_refused() -> None:
-    assert "two objects have one name" in refused(objects=[OBJECT, OBJECT])
+    assert "two objects have the same name" in refused(objects=[OBJECT, OBJECT])
 
 
 @pytest.mark.parametrize(

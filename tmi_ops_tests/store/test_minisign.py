@@ -93,8 +93,8 @@ def test_a_secret_key_comes_back_from_its_file_and_never_shows() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("RWQAAEIy", "no secret key"),
-        ("", "no secret key"),
+        ("RWQAAEIy", "no secret minisign key"),
+        ("", "no secret minisign key"),
         (SECRET.replace("RWQAAEIy", "RWRTY0Iy"), "has a password"),
         (SECRET.replace("GqtmCva", "GqtmCvb"), "damaged"),
     ],

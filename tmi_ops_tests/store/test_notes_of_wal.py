@@ -55,7 +55,7 @@ def forged_lease(**facts: object) -> bytes:
 
 def test_a_forged_lease_vouches_for_nothing_and_hands_nothing_on(signing: ObjectStore, raw: RawBucket) -> None:
     raw.write(lease_key(CLUSTER), forged_lease())
-    with pytest.raises(UntrustedError, match="unsigned"):
+    with pytest.raises(UntrustedError, match="not signed"):
         read_receiver_wal_end(signing, CLUSTER)
     with pytest.raises(LeaseHeldError):
         receive(signing, "0/5000100")
@@ -85,11 +85,11 @@ def test_a_forged_word_on_the_line_is_not_believed_and_a_forged_break_allows_not
 ) -> None:
     forged = ArchiveRecords().with_word(2, NOW).with_break(BREAK)
     raw.write(records_key(CLUSTER), forged.model_dump_json().encode())
-    with pytest.raises(UntrustedError, match="unsigned"):
+    with pytest.raises(UntrustedError, match="not signed"):
         read_records(signing, CLUSTER)
     known, problems = known_records(signing, CLUSTER)
     assert (known.followed, known.as_breaks()) == ((), (BREAK,))
-    assert "unsigned" in problems[0]
+    assert "not signed" in problems[0]
     update_records(signing, CLUSTER, lambda records: records.with_followed(1, "here", NOW))
     known, problems = known_records(signing, CLUSTER)
     assert ([item.timeline for item in known.followed], problems) == ([1], ())
@@ -107,7 +107,7 @@ def test_wal_that_was_seen_and_is_gone_is_told_each_time(signing: ObjectStore) -
     assert notice_wal(signing, CLUSTER, {1: 700}) == ()
     for _ in range(2):
         (said,) = notice_wal(signing, CLUSTER, {1: 600})
-        assert "The store went back: WAL of timeline 1" in said
+        assert "The store is in an older state: WAL of timeline 1" in said
     assert notice_wal(signing, "8", {1: 600}) == ()
 
 

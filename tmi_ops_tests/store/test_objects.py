@@ -203,7 +203,7 @@ def test_a_download_given_up_early_ends_its_threads(encrypting_store: ObjectStor
 def test_a_second_conditional_put_is_refused_and_the_first_object_stays(store: ObjectStore) -> None:
     store.put_if_absent("manifest.json", b"first")
 
-    with pytest.raises(ObjectExistsError, match=r"already has manifest\.json"):
+    with pytest.raises(ObjectExistsError, match=r"manifest\.json already exists"):
         store.put_if_absent("manifest.json", b"second")
 
     assert store.get_bytes("manifest.json") == b"first"

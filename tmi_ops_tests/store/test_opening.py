@@ -47,7 +47,7 @@ def test_a_bucket_that_does_not_exist(s3: StoreSettings) -> None:
 def test_wrong_keys(store_settings: StoreSettings, field: str) -> None:
     message = refusal(store_settings.model_copy(update={field: SecretStr("wrong-key-of-somebody")}))
 
-    assert "does not accept our keys" in message
+    assert "rejected the access keys" in message
     assert "TMI_OPS_S3_SECRET_ACCESS_KEY" in message
 
 
@@ -60,7 +60,7 @@ def test_no_keys_at_all(store_settings: StoreSettings, monkeypatch: pytest.Monke
 
     message = refusal(store_settings.model_copy(update={"access_key_id": None, "secret_access_key": None}))
 
-    assert "no keys for the store" in message
+    assert "No access keys are configured for the store" in message
 
 
 def test_keys_of_the_standard_chain_are_used_where_none_are_configured(

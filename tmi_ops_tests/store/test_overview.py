@@ -245,7 +245,7 @@ def test_a_backup_whose_objects_were_removed_is_none_and_is_named(
     left = list_backups(past, lambda error: told.append(error.message))
     assert newest not in [one.manifest.backup_id for one in left]
     assert len(left) == 2 * BACKUPS - 1
-    assert told == [f"{newest} is not whole: the store has {len(manifest.objects) - 1} of its {len(manifest.objects)} "
+    assert told == [f"{newest} is incomplete: the store has {len(manifest.objects) - 1} of its {len(manifest.objects)} "
                     "objects."]  # fmt: skip
     (backup,) = [one for one in read_facts(past).backups if one.backup_id == newest]
     assert backup.proof == "failed", "so retention removes no older one because of it"

@@ -86,7 +86,7 @@ def test_a_store_killed_in_the_middle_fails_the_backup_which_then_does_not_exist
         with pytest.raises(StoreError, match="could not be reached") as caught:
             back_up_base(settings, store, Progress(after=8 << 20, then=s3.kill))
         assert caught.value.transient
-        assert any("still there" in note for note in caught.value.__notes__)
+        assert any("could not be removed" in note for note in caught.value.__notes__)
         s3.start()
         assert list_backups(store) == []
         for half_made in folders_of(store.list_objects("base/")):

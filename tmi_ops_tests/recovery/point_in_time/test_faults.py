@@ -73,7 +73,7 @@ def test_a_base_object_that_is_gone_is_named(past: Past, directory: Path) -> Non
     settings = copy_of_store(past)
     delete_raw(settings.store, key_ending(settings.store, f"{past.full.backup_id}/base.tar.zst"))
     error = _refused(settings, Target(time=past.early.time), directory)
-    assert f"Left out: {past.full.backup_id} is not whole: the store has " in error.message
+    assert f"Left out: {past.full.backup_id} is incomplete: the store has " in error.message
 
 
 def test_a_damaged_wal_object_fails_the_recovery_that_needs_it_and_no_other(past: Past, directory: Path) -> None:
