@@ -65,7 +65,7 @@ def execute_retention(plan: RetentionPlan, store: ObjectStore, report: Report) -
                 _remove_backup(store, backup, result, plan.has_object_lock)
             else:
                 result.spared.append(Spared(backup.backup_id, kept_by))
-                standing |= dict.fromkeys(backup.chain, f"{backup.backup_id} builds upon it")
+                standing |= dict.fromkeys(backup.chain, f"{backup.backup_id} depends on it")
                 clusters_to_leave.add(backup.system_identifier)
             phase.advance(1)
         for half in plan.half_made:
@@ -77,7 +77,7 @@ def execute_retention(plan: RetentionPlan, store: ObjectStore, report: Report) -
     for wal in plan.wal:
         with report.phase("Removing WAL", total=len(wal.removed), unit="objects") as phase:
             if wal.system_identifier in clusters_to_leave:
-                result.spared.append(Spared(f"WAL of {wal.system_identifier}", "a base backup stays that may need it"))
+                result.spared.append(Spared(f"WAL of {wal.system_identifier}", "a base backup that may need it stays"))
             else:
                 _remove_wal(store, wal, result, phase, locking=plan.has_object_lock)
     return result
@@ -97,13 +97,13 @@ def _built_upon_since(plan: RetentionPlan, store: ObjectStore) -> dict[str, str]
         except ObjectMissingError:
             continue
         if isinstance(manifest, BaseManifest):
-            standing |= dict.fromkeys(manifest.chain, f"{name}, taken since, builds upon it")
+            standing |= dict.fromkeys(manifest.chain, f"{name}, taken after the plan was made, depends on it")
     return standing
 
 
 def _kept_by(store: ObjectStore, backup: Backup, locking: bool) -> str | None:
     if _exists(store, hold_key(backup.backup_id)):
-        return "held since the plan was made"
+        return "put under a hold after the plan was made"
     return _lock_on(store, f"{backup_folder(backup.backup_id)}/{MANIFEST}") if locking else None
 
 
@@ -139,7 +139,7 @@ def _sweep(store: ObjectStore, half: HalfMade, result: RetentionResult, locking:
     locks = (_lock_on(store, item.key) for item in store.list_objects(folder)) if locking else iter(())
     because = next((lock for lock in locks if lock is not None), None)
     if _exists(store, f"{folder}{MANIFEST}"):
-        because = "it was committed since the plan was made"
+        because = "it was finished after the plan was made"
     if because is not None:
         result.spared.append(Spared(half.backup_id, because))
         return

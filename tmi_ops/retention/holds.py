@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.retention.facts import Hold
 from tmi_ops.store.catalogue import backup_folder, read_manifest
@@ -24,7 +25,7 @@ from tmi_ops.store.overview import changing, overview
 from tmi_ops.store.signed import read_document, write_once, write_over
 from tmi_ops.store.single_put import sealed
 
-SEALED_REASON = "(sealed: read it where the private key is)"
+SEALED_REASON = "(encrypted: read it on a host with the private key)"
 
 
 class _Record(BaseModel):
@@ -59,9 +60,10 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
     except ObjectExistsError:
         held = read_hold(store, backup_id)
         raise ObjectExistsError(
-            f"{backup_id} is held already{f', since {held.since:%Y-%m-%d}: {held.reason}' if held else ''}.",
-            detail="That hold was left as it is.",
-            hint=f"to give another reason: `tmi-ops release {backup_id}`, then hold it again",
+            f"{backup_id} is already held{f', since {held.since:%Y-%m-%d}: {held.reason}' if held else ''}.",
+            detail="That hold was not changed.",
+            hint=f"to change the reason, run `tmi-ops release {backup_id}`, then hold it again",
+            code=Code.HOLD_EXISTS,
         ) from None
     if has_object_lock(store):
         for key in _objects_of(store, manifest):
@@ -81,7 +83,7 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
     """
     held = read_hold(store, backup_id)
     if held is None:
-        raise ObjectMissingError(f"{backup_id} is not held.", hint="see what is: `tmi-ops prune --dry-run`")
+        raise ObjectMissingError(f"{backup_id} is not held.", hint="see `tmi-ops holds`", code=Code.NOT_HELD)
     if has_object_lock(store):
         others = [hold.backup_id for hold in list_holds(store) if hold.backup_id != backup_id]
         still_held = {key for other in others for key in _objects_of(store, read_manifest(store, other))}
@@ -139,7 +141,7 @@ def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
     except ValidationError:
         raise StoreError(
             f"The hold {key} cannot be read.",
-            detail="It counts as a hold; nothing was deleted.",
-            hint=f"write it anew: delete this object, then `tmi-ops hold {backup_id} --reason ...`",
+            detail="It counts as a hold. Nothing was deleted.",
+            hint=f"delete this object, then hold the backup again: `tmi-ops hold {backup_id} --reason ...`",
         ) from None
     return Hold(backup_id, record.reason, record.since)

@@ -68,4 +68,4 @@ class RetentionPlan:
         kinds = Counter(item.backup.kind for item in self.removed)
         backups = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no"
         segments = sum(len(item.removed) for item in self.wal)
-        return f"{backups} backups and {segments} WAL files go, {len(self.kept)} backups stay"
+        return f"remove {backups} backups and {segments} WAL files, keep {len(self.kept)} backups"

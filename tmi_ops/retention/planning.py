@@ -86,11 +86,11 @@ def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff:
     proven = [backup for backup in backups if backup.proof == "proven"]
     if not proven:
         for backup in backups:
-            reasons[backup.backup_id].append(f"no backup of {backup.subject} is proven yet")
+            reasons[backup.backup_id].append(f"no backup of {backup.subject} is verified yet")
         return
     # By either clock: where they disagree, both stay.
     for newest in (proven[0], max(proven, key=_arrival)):
-        reasons[newest.backup_id].append("the newest proven")
+        reasons[newest.backup_id].append("the newest verified")
     for newest in (backups[0], max(backups, key=_arrival)):
         reasons[newest.backup_id].append("the newest")
     begins_with = next((backup for backup in proven if backup.taken_at < cutoff), None)
@@ -99,7 +99,7 @@ def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff:
             where = "" if backup.taken_at >= cutoff else "stored "
             reasons[backup.backup_id].append(f"{where}within the recovery window")
         elif begins_with is None or backup is begins_with:
-            why = "the recovery window begins with it" if begins_with else "nothing proven is from before the window"
+            why = "the recovery window begins at it" if begins_with else "no verified backup is older than the window"
             reasons[backup.backup_id].append(why)
     sound = [backup for backup in backups if backup.proof != "failed"]
     for backup in sound[: policy.last]:
@@ -130,14 +130,14 @@ def _best_of_periods(
 
 
 def _everything(facts: RetentionFacts) -> dict[str, WindowNeed]:
-    because = WindowNeed(whole_because="no backup at all is proven yet")
+    because = WindowNeed(whole_because="no backup is verified yet")
     return {wal.system_identifier: because for wal in facts.wal}
 
 
 def _keep_for_window(backups: Sequence[Backup], needs: Mapping[str, WindowNeed], reasons: _Reasons) -> None:
     for need in needs.values():
         for anchor in need.anchors:
-            reasons[anchor.backup_id].append("the recovery window begins with it")
+            reasons[anchor.backup_id].append("the recovery window begins at it")
     for backup in backups:
         need_of_it = needs.get(backup.system_identifier)
         if need_of_it is not None and need_of_it.whole_because:
@@ -148,13 +148,13 @@ def _keep_chains(backups: Sequence[Backup], reasons: _Reasons) -> None:
     for backup in sorted(backups, key=lambda backup: -len(backup.chain)):
         if reasons.get(backup.backup_id):
             for link in backup.chain:
-                reasons[link].append(f"{backup.backup_id} builds upon it")
+                reasons[link].append(f"{backup.backup_id} depends on it")
 
 
 def _why_it_goes(backup: Backup, policy: RetentionPolicy) -> str:
     if backup.proof == "failed":
-        return "its proof failed, and it is older than the recovery window"
-    return f"older than the recovery window, and beyond what is counted ({policy.describe()})"
+        return "its verification failed, and it is older than the recovery window"
+    return f"older than the recovery window, and not kept by the policy ({policy.describe()})"
 
 
 def _wal_decision(
@@ -178,9 +178,9 @@ def _wal_decision(
     go = sorted(
         (file for file in wal.files if file.key not in staying), key=lambda file: (file.timeline, file.start, file.key)
     )
-    reasons = [f"from {anchor.backup_id} on: the recovery window" for anchor in need.anchors]
+    reasons = [f"the recovery window, from {anchor.backup_id} on" for anchor in need.anchors]
     if bases:
-        reasons.append(f"what makes the {len(bases)} kept base backups consistent")
+        reasons.append(f"needed to make the {len(bases)} kept base backups consistent")
     return WalDecision(
         wal.system_identifier, len(stay), sum(file.size for file in stay), tuple(go), tuple(dict.fromkeys(reasons))
     )

@@ -104,7 +104,7 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
     except ObjectMissingError as error:
         raise StoreError(
             f"The catalogue changed while it was read: {error.message}",
-            hint="see that no other prune is running, then try again",
+            hint="make sure that no other prune is running, then try again",
             transient=True,
         ) from None
     base = manifest if isinstance(manifest, BaseManifest) else None

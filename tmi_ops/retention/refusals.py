@@ -29,28 +29,32 @@ def require_sane_clocks(facts: RetentionFacts, window: timedelta, now: datetime)
     """
     if facts.store_now is not None and abs(now - facts.store_now) > CLOCKS_DIFFER:
         raise _refused(
-            f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC, the store's {facts.store_now:%Y-%m-%d %H:%M}",
+            f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC, the store's {facts.store_now:%Y-%m-%d %H:%M} UTC",
             "set the clock that is wrong (`timedatectl`), then prune again",
+            Code.CLOCKS_DIFFER,
         )
     ahead = [backup for backup in facts.backups if backup.taken_at > now + CLOCKS_DIFFER]
     if ahead:
         raise _refused(
-            f"{ahead[0].backup_id} was taken {ahead[0].taken_at:%Y-%m-%d %H:%M} UTC, which is still to come: now is "
-            f"{now:%Y-%m-%d %H:%M}",
+            f"{ahead[0].backup_id} has the time {ahead[0].taken_at:%Y-%m-%d %H:%M} UTC, which is in the future: this "
+            f"machine's clock says {now:%Y-%m-%d %H:%M}",
             "compare the clocks of this machine, the database server and the store",
+            Code.CLOCKS_DIFFER,
         )
     if facts.newest_at is not None and facts.newest_at > now + CLOCKS_DIFFER:
         raise _refused(
-            f"The store got its newest object {facts.newest_at:%Y-%m-%d %H:%M} UTC, which is still to come",
+            f"The newest object in the store has the time {facts.newest_at:%Y-%m-%d %H:%M} UTC, which is in the future",
             "compare the clocks of this machine and the store",
+            Code.CLOCKS_DIFFER,
         )
     if facts.newest_at is not None and now - facts.newest_at > max(SILENCE, window):
         raise _refused(
-            f"The store has got no backup and no WAL since {facts.newest_at:%Y-%m-%d %H:%M} UTC "
+            f"The store has received no backup and no WAL since {facts.newest_at:%Y-%m-%d %H:%M} UTC "
             f"({(now - facts.newest_at).days} days): backups have stopped, or a clock has jumped",
-            "take a backup (`tmi-ops backup logical`) and prove it (`tmi-ops verify latest`), then prune again",
+            "take a backup (`tmi-ops backup logical`) and verify it (`tmi-ops verify latest`), then prune again",
+            Code.BACKUPS_STOPPED,
         )
 
 
-def _refused(what: str, hint: str) -> RetentionRefusedError:
-    return RetentionRefusedError(f"{what}.", detail="Nothing was deleted.", hint=hint)
+def _refused(what: str, hint: str, code: Code) -> RetentionRefusedError:
+    return RetentionRefusedError(f"{what}.", detail="Nothing was deleted.", hint=hint, code=code)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.retention.plan import RetentionPlan
 from tmi_ops.store.key_rights import may_abort_uploads, may_delete, may_extend_locks
@@ -37,7 +38,7 @@ class KeyRight:
     def describe(self) -> str:
         """A sentence without its full stop."""
         if self.may is None:
-            return f"whether the store's keys have {self.right} is unknown: {self.because}"
+            return f"it is unknown whether the store's keys have {self.right}: {self.because}"
         return f"the store's keys {'have' if self.may else 'lack'} {self.right}"
 
 
@@ -70,7 +71,8 @@ def require_rights(rights: Iterable[KeyRight]) -> None:
         raise StoreError(
             f"The store's keys lack {', '.join(missing)}, which this plan needs.",
             detail="Nothing was removed.",
-            hint=f"prune with keys that have the policy {POLICY}; TMI_OPS_S3_PURPOSE says what a host's are for",
+            hint=f"use keys with the policy {POLICY}; TMI_OPS_S3_PURPOSE says what the keys of a host are for",
+            code=Code.STORE_RIGHT_MISSING,
         )
 
 
@@ -78,7 +80,7 @@ def _asked(store: ObjectStore, plan: RetentionPlan, now: datetime) -> Iterator[K
     retain = store.retain
     for right in needed_rights(plan, extends_locks=retain is not None):
         if right is Right.DELETE and plan.has_object_lock:
-            yield KeyRight(right, None, "a bucket with Object Lock would note the question as a deletion")
+            yield KeyRight(right, None, "a bucket with Object Lock would record the request as a deletion")
         elif right is Right.DELETE:
             yield _answered(right, may_delete(store))
         elif right is Right.ABORT:

@@ -70,7 +70,7 @@ def _cluster_need(
     timelines = {timeline for _, timeline in writes}
     unknown = sorted(timelines - set(wal.lines) - {FIRST_TIMELINE})
     if unknown:
-        because = f"the history of timeline {unknown[0]} is not archived, or needs the private key to be read"
+        because = f"the history of timeline {unknown[0]} is not archived, or cannot be read without the private key"
         return WindowNeed(whole_because=because)
     needed = {timeline for stored_at, timeline in writes if stored_at >= cutoff}
     if is_current and timelines:
@@ -81,7 +81,7 @@ def _cluster_need(
         line = wal.lines.get(timeline, _ORIGINAL)
         anchor = _anchor(bases, line, cutoff)
         if anchor is None:
-            because = f"no proven base backup from before the window leads to timeline {timeline}"
+            because = f"no verified base backup older than the window leads to timeline {timeline}"
             return WindowNeed(whole_because=because)
         anchors.append(anchor)
         ranges += [Range(item.timeline, item.start, item.end) for item in line.from_lsn(anchor.start_lsn)]

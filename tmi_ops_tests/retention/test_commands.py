@@ -46,7 +46,7 @@ def test_a_dry_run_says_why_each_backup_stays_and_removes_nothing(tmi_ops: Comma
     assert code == 0
     assert "Policy: 7 days, the last 3, 7 daily, 4 weekly, 6 monthly." in said
     assert f"keep    {backup_id}" in said
-    assert "the newest proven" in said
+    assert "the newest verified" in said
     assert "within the recovery window" in said
     assert {item.key for item in store.list_objects("")} == before
 
@@ -117,7 +117,7 @@ def test_a_hold_is_listed_with_its_reason_until_it_is_released(tmi_ops: Command,
     assert [one["backup_id"] for one in json.loads(tmi_ops("holds", "--json")[1])] == [backup_id]
     assert "held: audit [2026]" in tmi_ops("prune", "--dry-run")[1]
     code, _, said = tmi_ops("hold", backup_id, "--reason", "another")
-    assert (code, "held already" in said) == (2, True)
+    assert (code, "already held" in said) == (2, True)
     assert tmi_ops("release", backup_id)[0] == 0
     assert tmi_ops("release", backup_id)[0] == 2
     assert tmi_ops("holds")[1] == "No backup is on hold.\n"

@@ -35,7 +35,7 @@ def test_a_hundred_thousand_wal_files_shrink_within_ten_seconds_to_those_of_the_
     assert {decision.backup.kind for decision in plan.removed} == {"logical", "base"}
     (decision,) = plan.wal
     assert decision.kept + len(decision.removed) == len(wal)
-    anchor = next(item.backup for item in plan.kept if "the recovery window begins with it" in item.reasons)
+    anchor = next(item.backup for item in plan.kept if "the recovery window begins at it" in item.reasons)
     in_window = [file for file in wal if file.end > anchor.start_lsn]
     kept_bases = [item.backup for item in plan.kept if item.backup.kind == "base"]
     gone = {file.key for file in decision.removed}

@@ -30,7 +30,7 @@ def reasons(plan: RetentionPlan, backup: Backup) -> str:
 def test_the_newest_proven_backup_stays_however_old_it_is_while_newer_ones_failed() -> None:
     proven, *failed = logical(300), logical(30, "failed", 1), logical(20, "failed", 2)
     plan = plan_retention(facts(proven, *failed, logical(0.5, "not proven", 3)), LEAN, NOW)
-    assert "the newest proven" in reasons(plan, proven)
+    assert "the newest verified" in reasons(plan, proven)
     assert [item.backup.proof for item in plan.removed] == ["failed", "failed"]
 
 
@@ -72,7 +72,7 @@ def test_where_nothing_is_proven_nothing_goes_not_even_what_is_half_made() -> No
 def test_a_proven_database_does_not_let_an_unproven_one_go() -> None:
     other = logical(100, "not proven", subject="other")
     plan = plan_retention(facts(logical(0.5), other), LEAN, NOW)
-    assert reasons(plan, other) == "no backup of the database other is proven yet"
+    assert reasons(plan, other) == "no backup of the database other is verified yet"
 
 
 def test_a_hold_keeps_a_backup_and_the_whole_chain_it_builds_upon() -> None:
@@ -82,7 +82,7 @@ def test_a_hold_keeps_a_backup_and_the_whole_chain_it_builds_upon() -> None:
     plan = plan_retention(facts(full, middle, held, base(9, 8000), base(0.5, 9000)), LEAN, NOW)
     assert not plan.removed
     assert reasons(plan, held) == "held: audit 2026"
-    assert f"{held.backup_id} builds upon it" in reasons(plan, full)
+    assert f"{held.backup_id} depends on it" in reasons(plan, full)
 
 
 @pytest.mark.parametrize(("until", "stays"), [(days_ago(-5), True), (UNTIL_RELEASED, True), (days_ago(1), False)])
@@ -112,7 +112,7 @@ def test_the_window_keeps_the_base_it_begins_with_and_all_wal_from_there_but_no_
     wal = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 10000, SEGMENT))
     policy = WEEK
     plan = plan_retention(facts(first, anchor, newest, wal=wal), policy, NOW)
-    assert "the recovery window begins with it" in reasons(plan, anchor)
+    assert "the recovery window begins at it" in reasons(plan, anchor)
     assert [item.backup for item in plan.removed] == [first]
     assert [file.start for file in plan.wal[0].removed] == list(range(1000, 5000, SEGMENT))
 
@@ -122,7 +122,7 @@ def test_where_no_proven_base_is_from_before_the_window_all_wal_and_bases_stay()
     wal = tuple(wal_file(lsn, 20 - lsn / 500) for lsn in range(1000, 9500, SEGMENT))
     plan = plan_retention(facts(failed, untried, proven, wal=wal), LEAN, NOW)
     assert plan.removes_nothing
-    assert plan.wal[0].reasons == ("no proven base backup from before the window leads to timeline 1",)
+    assert plan.wal[0].reasons == ("no verified base backup older than the window leads to timeline 1",)
 
 
 def test_what_only_the_timeline_that_was_left_before_the_window_knows_stays() -> None:
@@ -145,7 +145,7 @@ def test_the_newest_proven_backup_from_before_the_window_tells_what_the_data_wer
         WEEK,
         NOW,
     )
-    assert "the recovery window begins with it" in reasons(plan, before)
+    assert "the recovery window begins at it" in reasons(plan, before)
     assert earlier.backup_id not in kept(plan)
 
 
@@ -154,7 +154,7 @@ def test_an_unproven_base_is_no_ground_for_the_window() -> None:
     wal = tuple(wal_file(lsn, 20 - lsn / 500) for lsn in range(1000, 9500, SEGMENT))
     plan = plan_retention(facts(proven, untried, newest, wal=wal), WEEK, NOW)
     assert not plan.wal[0].removed
-    assert "the recovery window begins with it" in reasons(plan, proven)
+    assert "the recovery window begins at it" in reasons(plan, proven)
 
 
 def test_a_base_that_builds_upon_one_whose_proof_failed_is_no_ground_for_the_window_either() -> None:
@@ -162,7 +162,7 @@ def test_a_base_that_builds_upon_one_whose_proof_failed_is_no_ground_for_the_win
     upon = base(10, 5000, chain=(failed,))
     wal = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 9500, SEGMENT))
     plan = plan_retention(facts(whole, failed, upon, base(0.5, 9000), wal=wal), WEEK, NOW)
-    assert "the recovery window begins with it" in reasons(plan, whole)
+    assert "the recovery window begins at it" in reasons(plan, whole)
     assert not plan.wal[0].removed
 
 
@@ -180,7 +180,9 @@ def test_a_timeline_without_its_history_keeps_the_whole_cluster() -> None:
     wal = (wal_file(1000, 30), wal_file(5000, 0.5, timeline=2))
     plan = plan_retention(facts(base(30, 1000), base(20, 3000), base(0.5, 5000), wal=wal), LEAN, NOW)
     assert plan.removes_nothing
-    assert plan.wal[0].reasons == ("the history of timeline 2 is not archived, or needs the private key to be read",)
+    assert plan.wal[0].reasons == (
+        "the history of timeline 2 is not archived, or cannot be read without the private key",
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_both_clocks_far_ahead_of_the_newest_object_remove_nothing() -> None:
 
 def test_both_clocks_behind_the_store_remove_nothing() -> None:
     past = NOW - timedelta(days=20)
-    with pytest.raises(RetentionRefusedError, match="still to come"):
+    with pytest.raises(RetentionRefusedError, match="in the future"):
         plan_retention(replace(facts(logical(30), logical(0.5)), store_now=past), LEAN, past)
 
 
@@ -231,15 +233,15 @@ def test_half_made_backups_go_after_a_day_unless_something_is_still_being_upload
 def test_a_backup_taken_at_the_very_moment_in_which_the_window_begins_tells_nothing_of_what_was_before() -> None:
     older = logical(5)
     plan = plan_retention(facts(older, logical(1, number=1), logical(0.5, number=2)), LEAN, NOW)
-    assert "the recovery window begins with it" in reasons(plan, older)
+    assert "the recovery window begins at it" in reasons(plan, older)
 
 
 def test_what_goes_says_why() -> None:
     failed, surplus = logical(30, "failed", 1), logical(20)
     plan = plan_retention(facts(failed, surplus, logical(10, number=2), logical(0.5, number=3)), LEAN, NOW)
     why = {item.backup: item.reasons for item in plan.removed}
-    assert "its proof failed" in why[failed][0]
-    assert "beyond what is counted" in why[surplus][0]
+    assert "its verification failed" in why[failed][0]
+    assert "not kept by the policy" in why[surplus][0]
 
 
 def test_the_wal_of_one_cluster_is_kept_by_bases_of_that_cluster_alone() -> None:
@@ -248,7 +250,7 @@ def test_the_wal_of_one_cluster_is_kept_by_bases_of_that_cluster_alone() -> None
     wal = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 10000, SEGMENT))
     plan = plan_retention(facts(anchor, newest, other, wal=wal), WEEK, NOW)
     assert {file.start for file in plan.wal[0].removed} == set(range(1000, 5000, SEGMENT))
-    assert "what makes the 2 kept base backups consistent" in plan.wal[0].reasons[-1]
+    assert "needed to make the 2 kept base backups consistent" in plan.wal[0].reasons[-1]
 
 
 def test_a_base_kept_for_another_reason_keeps_its_own_wal_before_the_window_and_no_more() -> None:

@@ -75,7 +75,9 @@ def test_a_hold_is_beside_the_backup_and_comes_in_time_even_after_the_plan(store
     with pytest.raises(ObjectExistsError, match="audit"):
         hold_backup(store, backup_id, "another reason")
     result = execute_retention(plan, store, SilentReport())
-    assert [(item.what, item.because) for item in result.spared] == [(backup_id, "held since the plan was made")]
+    assert [(item.what, item.because) for item in result.spared] == [
+        (backup_id, "put under a hold after the plan was made")
+    ]
     assert release_backup(store, backup_id).reason == "audit"
     with pytest.raises(ObjectMissingError):
         release_backup(store, backup_id)

@@ -99,8 +99,8 @@ def test_a_bucket_that_keeps_versions_is_not_asked_about_deleting_and_that_is_sa
     (right,) = read_rights(server.store(), replace(HALF, has_object_lock=True), NOW)
     assert server.asked == []
     assert right.describe() == (
-        "whether the store's keys have s3:DeleteObject is unknown: "
-        "a bucket with Object Lock would note the question as a deletion"
+        "it is unknown whether the store's keys have s3:DeleteObject: "
+        "a bucket with Object Lock would record the request as a deletion"
     )
 
 
