@@ -27,9 +27,9 @@ class Break:
         if self.kind == "minimal":
             return (
                 f"At {format_lsn(self.lsn)} on timeline {self.timeline} the server was restarted with wal_level = "
-                "minimal: the WAL after it does not hold every change."
+                "minimal: the WAL after it does not contain every change."
             )
         return (
-            f"At {format_lsn(self.lsn)} on timeline {self.timeline} the WAL does not continue the WAL before it: it is "
-            "of another history, or pg_resetwal was run."
+            f"At {format_lsn(self.lsn)} on timeline {self.timeline} the WAL does not continue the WAL before it: it "
+            "belongs to another history, or pg_resetwal was run."
         )

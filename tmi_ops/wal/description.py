@@ -25,11 +25,11 @@ def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
     except ObjectMissingError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{key} cannot be read: {error}.", hint="bring back an earlier version of it") from None
+        raise StoreError(f"{key} cannot be read: {error}.", hint="restore an earlier version of the object") from None
     if version > FORMAT_VERSION:
         raise StoreError(
             f"{key} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-            hint="use the release of tmi-ops that wrote it, or a newer one",
+            hint="use the release of tmi_ops that wrote it, or a newer one",
         )
     return size
 
@@ -52,8 +52,8 @@ def describe_archive(store: ObjectStore, system_identifier: str, segment_size: i
         found = read_segment_size(store, system_identifier)
     if found != segment_size:
         raise StoreError(
-            f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server of "
-            f"{segment_size}.",
-            detail="The archive is unchanged.",
-            hint="archive this server under a prefix of its own (TMI_OPS_S3_PREFIX)",
+            f"The archive of the cluster {system_identifier} has segments of {found} bytes, the server has segments of "
+            f"{segment_size} bytes.",
+            detail="The archive was not changed.",
+            hint="archive this server under its own prefix (TMI_OPS_S3_PREFIX)",
         )

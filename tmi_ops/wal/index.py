@@ -308,7 +308,9 @@ def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalInd
         except ObjectExistsError:
             continue
         return
-    raise StoreError(f"Another process wrote {key} at each attempt.", hint="run it again", transient=True)
+    raise StoreError(
+        f"{key} was changed by another process at every attempt.", hint="run the command again", transient=True
+    )
 
 
 def _understood(plain: bytes) -> WalIndex | None:

@@ -60,5 +60,5 @@ def file_key(system_identifier: str, name: str) -> str:
         return f"{cluster_folder(system_identifier)}/{name}{SUFFIX}"
     match = _SEGMENT_FILE.fullmatch(name)
     if match is None:
-        raise OpsError(f"{name!r} is not the name of a WAL file.", hint="give the name as PostgreSQL's %f or %p")
+        raise OpsError(f"{name!r} is not the name of a WAL file.", hint="give it as PostgreSQL passes it in %f or %p")
     return f"{cluster_folder(system_identifier)}/{match[1]}/{name}{SUFFIX}"

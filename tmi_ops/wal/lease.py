@@ -177,9 +177,9 @@ def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float
     except UntrustedError as error:
         raise UntrustedError(
             error.message,
-            detail="Its position was ignored.",
-            hint="a receiver of this release signs it when it starts: `tmi-ops wal stream`; if one is running "
-            "already, find out what else writes to the store",
+            detail="The end of the archive that it states was not used.",
+            hint="start the receiver, which signs the lease: `tmi-ops wal stream`; if one is already running, find out "
+            "who else writes to the store",
         ) from None
     return _parse(body, key), head.age_s
 
@@ -210,9 +210,9 @@ def _acquire(
                 continue  # another one was quicker: see who it is
             return KeptLease(store, system_identifier, _following(ours, before), etag, before)
         if not wait:
-            raise _held(before, "receives this cluster's WAL already")
+            raise _held(before, "already receives this cluster's WAL")
         if not told:
-            note(f"Standing by: {before.describe()} is receiving. Taking over when it stops.")
+            note(f"Standing by until the current receiver ends: {before.describe()}.")
             told = True
         stop.wait(_WAIT_POLL_S)
     return None
@@ -249,8 +249,9 @@ def _lsn(lease: Lease) -> int:
 def _not_renewed(error: Exception) -> BackupError:
     return BackupError(
         f"The receiver's lease could not be renewed: {type(error).__name__}: {error}",
-        detail="The WAL archived so far is complete; the receiver has stopped.",
-        hint="start the receiver again; if the error returns, report it with this message",
+        detail="The archived WAL is intact. Nothing more is received.",
+        hint="start the receiver again; if it happens again, report it with this message",
+        code=Code.LEASE_LOST,
         transient=True,
     )
 
@@ -297,8 +298,8 @@ def _held(lease: Lease | None, does: str) -> LeaseHeldError:
     who = "another process" if lease is None else lease.describe()
     return LeaseHeldError(
         f"Another receiver {does}: {who}.",
-        detail="It keeps running; nothing was written.",
-        hint="stop that one first, or start this one with --wait to stand by for it. The lease of a dead receiver "
+        detail="It was not disturbed. Nothing was written.",
+        hint="stop it first, or start this one with --wait to stand by. If it died on another machine, its lease "
         f"expires after {LEASE_S:.0f} s",
         lease=lease,
     )

@@ -169,7 +169,7 @@ def several_live(tips: Sequence[Tip]) -> str | None:
     """A sentence where several lines live, so that a moment is another state on each; None where one does."""
     if len(tips) < 2:
         return None
-    return f"{len(tips)} lines of the cluster live: {lines_words(tips)}. A restore asks which is meant."
+    return f"{len(tips)} lines of the cluster live: {lines_words(tips)}. A restore needs `--timeline`."
 
 
 def lines_words(tips: Sequence[Tip]) -> str:

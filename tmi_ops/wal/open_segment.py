@@ -43,8 +43,8 @@ class OpenSegment:
         if start != self.end:
             raise DatabaseError(
                 f"The server sent WAL from {format_lsn(start)} instead of {format_lsn(self.end)}.",
-                detail="None of it was archived.",
-                hint="start the receiver again; it continues from what the store has",
+                detail="This WAL was not archived.",
+                hint="start the receiver again; it continues where the archive ends",
                 transient=True,
             )
         taken = min(len(content), self.segment.size - self.filled)

@@ -267,8 +267,8 @@ class OpenUpload:
 
 def _overtaken(segment: Segment) -> BackupError:
     return BackupError(
-        f"Another receiver wrote the open segment {segment.name} to the archive.",
-        detail="Its object was not overwritten.",
-        hint="see which receiver is running: `tmi-ops wal status`; this one reads the store again",
+        f"Another process wrote the open segment {segment.name} to the archive in the meantime.",
+        detail="Its version was not changed.",
+        hint="see which receiver it is: `tmi-ops wal status`; this one reads the store again",
         transient=True,
     )

@@ -135,7 +135,7 @@ def load_open(store: ObjectStore, system_identifier: str, segment_name: str) -> 
             continue
         return max((_joined(segment_name, one) for one in read), key=lambda one: one[1].end_lsn or 0)
     raise ObjectMissingError(
-        f"The store has no object {prefix}{SUFFIX}.", hint="run `tmi-ops wal gaps` to see what exists"
+        f"The store has no object {prefix}{SUFFIX}.", hint="see what the archive holds: `tmi-ops wal gaps`"
     )
 
 
@@ -242,15 +242,15 @@ def _joined(segment_name: str, read: Sequence[_Read]) -> tuple[bytes, FileFacts]
         if one.piece.is_older_kind and one.end_lsn is not None:
             plain = plain[: one.end_lsn - parse_header(plain, one.piece.name).page_address]
         if one.piece.start > len(content):
-            raise wal_damaged(f"{segment_name} lacks what lies before {one.piece.name}")
+            raise wal_damaged(f"{segment_name} lacks the bytes before {one.piece.name}")
         content[one.piece.start :] = plain
     header = parse_header(content, segment_name)
     last = read[-1]
     end_lsn = header.page_address + len(content)
     if last.end_lsn not in (None, end_lsn):
-        raise wal_damaged(f"{last.piece.name} ends elsewhere than it says")
+        raise wal_damaged(f"{last.piece.name} does not end where its metadata says")
     so_far = None if last.head is None else last.head.metadata.get(SO_FAR)
     if so_far is not None and hashlib.sha256(content).hexdigest() != so_far:
-        raise wal_damaged(f"The open segment {segment_name} was altered: its SHA-256 is not the one it was stored with")
+        raise wal_damaged(f"The open segment {segment_name} was altered: its SHA-256 is not the one stored with it")
     padded = bytes(content).ljust(header.segment_size, b"\0")
     return padded, FileFacts(len(padded), so_far, end_lsn)

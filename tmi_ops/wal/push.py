@@ -126,8 +126,8 @@ def cluster_beside(path: Path) -> str:
             return str(struct.unpack("=Q", file.read(8))[0])  # the control file's first field, since 8.0
     except (OSError, struct.error):
         raise OpsError(
-            f"{path.name} does not identify its cluster, and there is no {CONTROL_FILE} beside its directory.",
-            hint="name the cluster: --cluster SYSTEM_IDENTIFIER (`pg_controldata` shows it)",
+            f"{path.name} does not name its cluster, and there is no {CONTROL_FILE} next to its directory.",
+            hint="give --cluster SYSTEM_IDENTIFIER, which `pg_controldata` shows",
         ) from None
 
 
@@ -176,5 +176,6 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise OpsError(
             f"{path} cannot be read: {error.strerror or error}.",
-            hint="give the path as PostgreSQL does (%p), from the data directory, as a user that can read it",
+            hint="give the path as PostgreSQL passes it (%p), relative to the data directory, and run as a "
+            "user who can read it",
         ) from None

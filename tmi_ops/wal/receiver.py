@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError, OpsError, StoreError
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication
 from tmi_ops.postgres.wal_files import Segment, format_lsn
@@ -205,7 +206,7 @@ class _Receiver:
         self._follow(identity.system_identifier, identity.timeline)
         self._report.note(
             f"Receiving from {format_lsn(beginning.segment.start)} on timeline {beginning.segment.timeline}; the "
-            f"server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}"
+            f"server is at {format_lsn(identity.flushed)} on timeline {identity.timeline}"
         )
         assignment = Assignment(
             store=self._store,
@@ -229,7 +230,7 @@ class _Receiver:
         if self._options.slot is not None or used in ("", self._slot):
             return
         if read_server(self._postgres, self._slot).slot is None and adopt_slot(self._postgres, used, self._slot):
-            self._report.note(f"The slot {used} continues as {self._slot}, which no other environment or store uses")
+            self._report.note(f"The slot {used} is replaced by {self._slot}, used by this environment and store only")
 
     def _server_has(self, segment: Segment, identity: SystemIdentity) -> bool:
         """Its newest segment a server has in any case."""
@@ -248,7 +249,7 @@ class _Receiver:
     def _record_break(self, system_identifier: str, found: Break) -> None:
         update_records(self._store, system_identifier, lambda records: records.with_break(found))
         self._report.note(
-            f"{found.words()} No recovery can pass this place. Take a base backup now: `tmi-ops backup base`"
+            f"{found.words()} No recovery can pass this point. Take a base backup now: `tmi-ops backup base`"
         )
 
     def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:
@@ -267,10 +268,11 @@ class _Receiver:
             )
         if self._lease is not None and self._lease.system_identifier != identity.system_identifier:
             raise BackupError(
-                f"The server at {self._postgres.describe()} is another cluster now: {identity.system_identifier}, and "
-                f"was {self._lease.system_identifier}.",
-                detail="The archive of the first cluster is complete up to where it was received.",
+                f"The server at {self._postgres.describe()} is now another cluster: {identity.system_identifier} "
+                f"instead of {self._lease.system_identifier}.",
+                detail="The archive of the old cluster is intact as far as it was received.",
                 hint="start the receiver again to archive the new cluster, and take a base backup of it",
+                code=Code.OTHER_CLUSTER,
             )
         return self._lease is not None
 

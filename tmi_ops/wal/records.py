@@ -141,7 +141,7 @@ def _parsed(body: bytes, key: str) -> ArchiveRecords:
             f"The records of the WAL archive, {key}, cannot be read.",
             detail="Nothing was changed.",
             hint="restore an earlier version of this object if the bucket keeps versions; otherwise delete it and "
-            "take a base backup: breaks in the WAL before it are then unknown",
+            "take a base backup, because breaks in the WAL before it are then unknown",
         ) from None
 
 
@@ -168,7 +168,7 @@ def update_records(
             continue
         return after
     raise StoreError(
-        f"Another process wrote {key} at each attempt.",
+        f"{key} was changed by another process at every attempt.",
         hint="run the command again; see which receiver is running: `tmi-ops wal status`",
         transient=True,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError
 from tmi_ops.postgres.wal_files import Segment, format_lsn, history_name, parse_history, parse_lsn, segment_at
@@ -117,9 +118,7 @@ def find_beginning(
         if not (accept_gap or covered.end is None or _makes_up(needed, covered)):
             raise wal_gone(places[0].segment)
         _make_slot(connection, slot, anew=True)
-        report.note(
-            f"The server has removed the WAL from {places[0].segment.name} on; the slot {slot} is created again."
-        )
+        report.note(f"The server has removed the WAL from {places[0].segment.name} on; creating the slot {slot} again.")
         server, slot_lsn = _with_slot(postgres, slot)
         place = Place(covered.first_missing(slot_lsn), behind_a_gap=True)
     _tell_of_gap(place, covered, needed, report)
@@ -185,7 +184,7 @@ def _usable_slot(
         if not (accept_gap or _makes_up(needed, covered)):
             raise slot_lost(slot, covered.end)
         drop_slot(connection, slot)
-        report.note(f"The slot {slot} was lost; it is created again.")
+        report.note(f"The slot {slot} was lost; creating it again.")
         server = read_server(postgres, slot)
     if server.slot is None or server.slot.restart_lsn is None:
         _make_slot(connection, slot, anew=server.slot is not None)
@@ -225,14 +224,13 @@ def _tell_of_gap(place: Place, covered: Coverage, needed: Segment | None, report
         return
     if needed is None or place.segment.start > needed.start:
         report.note(
-            "The server removed WAL that the archive lacks, so existing base backups can be recovered up to "
-            f"{format_lsn(covered.end) if covered.end else 'their own end'} at most. Take a base backup now: `tmi-ops "
-            "backup base`"
+            "The server has removed WAL that the archive lacks. The existing base backups can be recovered only up "
+            f"to {format_lsn(covered.end) if covered.end else 'their own end'}. Take a new one: `tmi-ops backup base`"
         )
     else:
         report.note(
-            f"WAL before {place.segment.name} is in neither the archive nor the server; the newest base "
-            "backup was taken after it"
+            f"WAL before {place.segment.name} is missing from the archive and gone from the server; the newest base "
+            "backup was taken after that WAL"
         )
 
 
@@ -244,13 +242,13 @@ def _refuse_to_go_back(
     if newest is None or newest <= identity.flushed or newest <= identify(connection).flushed:
         return
     stands = (
-        f"The server stands at {format_lsn(identity.flushed)} on timeline {identity.timeline}; the archive has WAL of "
+        f"The server is at {format_lsn(identity.flushed)} on timeline {identity.timeline}; the archive has WAL of "
         f"that timeline up to {format_lsn(newest)}."
     )
     if server.in_recovery:
         raise BackupError(
-            f"{stands} The standby lags behind what is archived.",
-            detail="The archive is unchanged, and nothing was received.",
+            f"{stands} The standby lags behind the archive.",
+            detail="The archive was not changed, and nothing was received.",
             hint="wait until the standby has caught up with its primary",
             transient=True,
         )
@@ -260,11 +258,12 @@ def _refuse_to_go_back(
 def put_back(stands: str) -> WalConflictError:
     """The error for a primary that is at an earlier state than the archive."""
     return WalConflictError(
-        f"{stands} The server's files were replaced by an older copy (a snapshot, a copy of its volume), so what it "
-        "writes from now on is a different history under the same names.",
-        detail="The archive is unchanged, and nothing was received.",
-        hint=f"{OWN_TIMELINE}. If the archive has the state you want, restore that instead: `tmi-ops restore "
-        "--latest --into DIR`",
+        f"{stands} The server's files were returned to an earlier state (such as a snapshot or a copy of its volume), "
+        "so it now writes different WAL under the same names.",
+        detail="The archive was not changed, and nothing was received.",
+        hint=f"{OWN_TIMELINE}. If you want the state in the archive instead, restore it: `tmi-ops restore --latest "
+        "--into DIR`",
+        code=Code.WAL_DISCONTINUOUS,
     )
 
 
@@ -272,8 +271,9 @@ def _warn_of_younger_timelines(archive: WalArchive, line: Lineage, report: Repor
     others = [timeline for timeline in archive.timelines if timeline > line.timelines[-1]]
     if others:
         report.note(
-            f"The archive has WAL of timeline {max(others)}, and this server is on timeline {line.timelines[-1]}: is "
-            "it an old primary, or was another server restored from it? Both are archived apart; see `tmi-ops wal line`"
+            f"The archive has WAL of timeline {max(others)}, and this server is on timeline {line.timelines[-1]}. It "
+            "may be an old primary, or another server was restored from it. The archive keeps both apart: `tmi-ops wal "
+            "line`"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment, check_header, format_lsn
 from tmi_ops.postgres.wal_records import read_records
@@ -140,10 +141,11 @@ def _does_not_continue(segment: Segment, before: Neighbour, links: Links) -> Wal
     named = "no record" if not links.prev else f"the record at {format_lsn(links.prev)}"
     last = "unknown" if before.links.last is None else format_lsn(before.links.last)
     return WalConflictError(
-        f"{segment.name} does not continue {before.segment.name} of the archive: its first record follows {named}, and "
-        f"the last record of {before.segment.name} is at {last}. The server's files were replaced by an older copy, "
+        f"{segment.name} does not continue {before.segment.name} in the archive: its first record follows {named}, but "
+        f"the last record of {before.segment.name} is at {last}. The server's files were returned to an earlier state, "
         "pg_resetwal was run, or this is another server's WAL.",
-        detail="The segment was not archived; the archive up to it is complete.",
-        hint=f"if its files were replaced: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup base`, then "
-        f"`tmi-ops wal stream --accept-gap`; moments up to {format_lsn(segment.start)} stay recoverable",
+        detail="It was not archived. The archive is intact.",
+        hint=f"if the files were returned to an earlier state: {OWN_TIMELINE}. If pg_resetwal was run: `tmi-ops backup "
+        f"base`, then `tmi-ops wal stream --accept-gap`; moments up to {format_lsn(segment.start)} stay recoverable",
+        code=Code.WAL_DISCONTINUOUS,
     )

@@ -120,8 +120,8 @@ class Session:
             if error.sqlstate not in WAL_REMOVED:
                 raise
             raise ReplicationError(
-                f"The server removed {segment.name} while the receiver asked for it.",
-                hint="start the receiver again: it checks again what the server still has",
+                f"The server removed {segment.name} before it was sent.",
+                hint="start the receiver again; it checks what the server still has",
                 transient=True,
             ) from error
 
@@ -137,8 +137,8 @@ class Session:
         if following is None:
             self._close(opened)
             raise ReplicationError(
-                "The server ended the stream: it is being shut down.",
-                hint="start the server again; the receiver continues by itself",
+                "The server ended the stream because it is shutting down.",
+                hint="start the server again; the receiver then continues on its own",
                 transient=True,
             )
         return self._change_timeline(opened, *following)

@@ -165,27 +165,25 @@ def slot_warnings(facts: ServerFacts) -> list[str]:
 
 def slot_lost(slot: str, archived: int | None) -> SlotLostError:
     """The error for a slot that the server has invalidated."""
-    reach = f" The archive reaches to {format_lsn(archived)}." if archived else ""
+    reach = f" The archive ends at {format_lsn(archived)}." if archived else ""
     return SlotLostError(
-        f"The server invalidated the replication slot {slot}: no receiver ran for so long that its WAL exceeded "
+        f"The server invalidated the replication slot {slot}: without a receiver, the WAL it kept exceeded "
         f"max_slot_wal_keep_size.{reach}",
-        detail="The archived WAL is complete; the server may have removed WAL after it.",
-        hint="run `tmi-ops wal stream --accept-gap`: it creates the slot again and continues with what the server "
-        "still has; "
-        "if it reports a gap, take a base backup at once (`tmi-ops backup base`): moments within the gap cannot be "
-        "recovered. Then raise max_slot_wal_keep_size",
+        detail="The archive is intact; the server may have removed WAL that follows it.",
+        hint="run `tmi-ops wal stream --accept-gap`: it creates the slot again and continues with the WAL that the "
+        "server still has; if it reports a gap, take a base backup at once (`tmi-ops backup base`), because moments in "
+        "the gap cannot be recovered to. Then raise max_slot_wal_keep_size",
     )
 
 
 def wal_gone(segment: Segment) -> WalGoneError:
     """The error for WAL that the archive needs next and the server no longer has."""
     return WalGoneError(
-        f"The server has removed the WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on.",
-        detail="The archived WAL is complete; nothing was skipped.",
-        hint="if another archive has these segments, pass them to `tmi-ops wal push`. Otherwise run `tmi-ops wal "
-        "stream --accept-gap`, which continues after the gap, and take a base backup at once (`tmi-ops backup base`): "
-        "moments within "
-        "the gap cannot be recovered",
+        f"The server has removed WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on.",
+        detail="The archive is intact, and nothing was skipped.",
+        hint="if another archive has these segments, add them with `tmi-ops wal push`. Otherwise continue after the "
+        "gap with `tmi-ops wal stream --accept-gap` and take a base backup at once (`tmi-ops backup base`), because "
+        "moments in the gap cannot be recovered to",
     )
 
 

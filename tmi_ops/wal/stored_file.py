@@ -24,7 +24,7 @@ from tmi_ops.wal.layout import HISTORY_SUFFIX, file_key
 ZSTD_LEVEL = 1
 LARGEST_HISTORY = 1 << 20
 OWN_TIMELINE = (
-    "give this server a timeline of its own: stop it, create the file standby.signal in its data directory, start it "
+    "start a new timeline on this server: stop it, create the file standby.signal in its data directory, start it "
     "and run SELECT pg_promote(); then start the receiver again and take a base backup"
 )
 # Packed and encrypted, a segment that cannot be compressed is a little larger than it is.
@@ -136,9 +136,9 @@ def load_object(store: ObjectStore, system_identifier: str, name: str, most: int
     facts = facts_of(head)
     plain = decompressed(packed, name, most if facts.size is None else min(facts.size, most))
     if facts.size is not None and len(plain) != facts.size:
-        raise wal_damaged(f"{name} is {len(plain)} bytes, and was stored with {facts.size}")
+        raise wal_damaged(f"{name} has {len(plain)} bytes, but was stored with {facts.size}")
     if facts.sha256 is not None and hashlib.sha256(plain).hexdigest() != facts.sha256:
-        raise wal_damaged(f"{name} was altered: its SHA-256 is not the one it was stored with")
+        raise wal_damaged(f"{name} was altered: its SHA-256 differs from the one stored with it")
     return plain, head
 
 
@@ -147,8 +147,9 @@ def wal_damaged(problem: str) -> IntegrityError:
     return IntegrityError(
         f"{problem}.",
         detail="It was not used.",
-        hint="restore an earlier version of the object if the bucket keeps versions; otherwise recovery can reach a "
-        "moment before it, or start from a base backup taken after it: `tmi-ops wal gaps --deep`",
+        hint="restore an earlier version of the object if the bucket keeps versions; otherwise recover to a point "
+        "before it, or from a base backup taken after it: `tmi-ops wal gaps --deep`",
+        code=Code.WAL_DAMAGED,
     )
 
 
@@ -156,9 +157,9 @@ def conflict(name: str) -> WalConflictError:
     """The error for two histories under one name."""
     return WalConflictError(
         f"The archive has different WAL under the name {name} than this server: two servers wrote the same timeline, "
-        "or this one's files were replaced by an older copy without a new timeline.",
-        detail="The archive is unchanged; the server keeps its WAL.",
-        hint=f"find out which history is right. If it is this server's: {OWN_TIMELINE}",
+        "or this server's files were returned to an earlier state without a new timeline.",
+        detail="The archive was not changed; the server keeps its WAL.",
+        hint=f"find out which history is the right one. If it is this server's: {OWN_TIMELINE}",
     )
 
 
@@ -179,9 +180,9 @@ def _require_same(store: ObjectStore, key: str, found: ObjectHead, facts: FileFa
 
 def _undecidable(name: str, error: OpsError) -> WalConflictError:
     return WalConflictError(
-        f"The archive already has {name}, and it could not be compared with this server's: {error.message}",
-        detail="It was not overwritten; the server keeps its WAL.",
-        hint="remove the object if you are sure that it is not needed",
+        f"The archive already has {name}, and it could not be compared with the server's WAL: {error.message}",
+        detail="It was not changed; the server keeps its WAL.",
+        hint="remove the object if you know that it is useless",
     )
 
 

@@ -220,7 +220,7 @@ def test_what_is_no_wal_file_is_refused_by_its_name(archiving: Archiving, tmp_pa
 def test_a_history_is_stored_under_the_cluster_in_whose_directory_it_lies(archiving: Archiving, tmp_path: Path) -> None:
     history = tmp_path / "00000002.history"
     history.write_text("1\t0/3000000\tno recovery target specified\n")
-    with pytest.raises(OpsError, match="does not identify its cluster"):
+    with pytest.raises(OpsError, match="does not name its cluster"):
         push_wal_file(archiving.store, history)
     beside = archiving.wal / history.name
     beside.write_bytes(history.read_bytes())

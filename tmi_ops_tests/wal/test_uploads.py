@@ -93,7 +93,7 @@ def test_a_receiver_that_stood_still_does_not_add_to_what_its_successor_stored(s
         assert first.put(1000) == 1000
         _take_over(store, successor)
         assert second.put(3000) == 3000
-        with pytest.raises(BackupError, match="Another receiver wrote the open segment") as refused:
+        with pytest.raises(BackupError, match="Another process wrote the open segment") as refused:
             first.put(2000)
     assert refused.value.transient
     assert held(store) == OTHERS[:3000]

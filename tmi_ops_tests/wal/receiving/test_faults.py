@@ -214,7 +214,7 @@ def test_of_two_receivers_one_works_and_the_other_names_it_or_stands_by_and_take
     with receiving(source, slot="pair") as first:
         here = flushed(source.postgres)
         until(lambda: reaches(store, here), "the first receives")
-        with pytest.raises(LeaseHeldError, match="receives this cluster's WAL already: process"):
+        with pytest.raises(LeaseHeldError, match="already receives this cluster's WAL: process"):
             catch_up_wal(source, store, SilentReport(), StreamOptions(slot="another"))
         with receiving(source, slot="pair", wait=True) as second:
             until(lambda: any("Standing by" in note for note in second.notes.noted), "the second stands by")
@@ -260,7 +260,7 @@ def test_wal_that_the_server_removed_because_nobody_kept_a_slot_is_named(
         with connect(cluster.address) as connection:
             connection.execute("CHECKPOINT")
             connection.execute("CHECKPOINT")
-        with pytest.raises(WalGoneError, match="has removed the WAL that the archive lacks"):
+        with pytest.raises(WalGoneError, match="has removed WAL that the archive lacks"):
             catch_up_wal(settings, store, SilentReport(), StreamOptions(slot="gone"))
 
 

@@ -116,7 +116,7 @@ def test_files_put_back_to_an_older_state_are_refused_while_behind_and_once_past
     lived.start()
     lived.sql("INSERT INTO x VALUES (100)")
 
-    with pytest.raises(WalConflictError, match="replaced by an older copy") as behind:
+    with pytest.raises(WalConflictError, match="returned to an earlier state") as behind:
         lived.catch_up()
     assert "pg_promote" in behind.value.hint
     assert not behind.value.transient
@@ -180,7 +180,7 @@ def test_the_first_receiver_after_the_wal_was_recycled_goes_on_and_never_moves_t
     lived.sql("CHECKPOINT", "CHECKPOINT")
     notes = Notes()
     lived.catch_up(notes)
-    assert any("Take a base backup now" in note for note in notes.noted)
+    assert any("Take a new one" in note for note in notes.noted)
     kept = read_server(lived.cluster.address, slot_name(lived.settings)).slot
     assert kept is not None
     write_wal(lived.cluster.address, 8)
@@ -211,7 +211,7 @@ def test_the_slot_that_all_shared_once_goes_on_under_the_archives_own_name(lived
     before = read_server(lived.cluster.address, "tmi_ops").slot
     notes = Notes()
     lived.catch_up(notes)
-    assert any("The slot tmi_ops continues as" in note for note in notes.noted)
+    assert any("The slot tmi_ops is replaced by" in note for note in notes.noted)
     assert read_server(lived.cluster.address, "tmi_ops").slot is None
     after = read_server(lived.cluster.address, slot_name(lived.settings)).slot
     assert before is not None
