@@ -214,8 +214,8 @@ def _keep_wal(connection: ReplicationConnection, report: Report) -> None:
         if error.transient and not error.sqlstate:
             raise
         report.note(
-            f"no replication slot for the time of the backup ({error.message}); a busy server may recycle WAL that the "
-            "backup needs, and the backup would then fail"
+            f"no replication slot for this backup ({error.message}); if a busy server recycles WAL that the backup "
+            "needs, the backup fails"
         )
 
 
@@ -235,7 +235,7 @@ def _begin(
         except ReplicationError as error:
             if error.transient:
                 raise
-            upon = Continuation(None, f"the server cannot build upon {parent.backup_id}: {error.message}")
+            upon = Continuation(None, f"the server cannot take an increment to {parent.backup_id}: {error.message}")
         except StoreError as error:
             upon = Continuation(None, f"the manifest of {parent.backup_id} cannot be read: {error.message}")
         report.note(f"taking a full backup instead of an incremental one: {upon.full_because}")
@@ -277,8 +277,8 @@ def _require_complete(stream: BaseBackupStream, archives: dict[str, str], object
     if not complete or stream.stop.timeline != stream.start.timeline:
         raise BackupError(
             f"The server sent {len(archives)} of {len(announced)} announced archives, ending on timeline "
-            f"{stream.stop.timeline} after starting on {stream.start.timeline}: the backup is incomplete.",
-            detail="The parts sent so far were removed from the store; earlier backups are untouched.",
+            f"{stream.stop.timeline} after beginning on {stream.start.timeline}: the backup is incomplete.",
+            detail="What was sent was removed from the store; earlier backups are untouched.",
             hint="take the backup again",
         )
 

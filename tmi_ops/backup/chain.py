@@ -61,13 +61,13 @@ def continue_chain(facts: ChainFacts) -> Continuation:
         return _full("this cluster has no base backup yet")
     links = (*newest.chain, newest.backup_id)
     if len(links) >= facts.longest:
-        return _full(f"the chain has reached its longest, {facts.longest} backups")
+        return _full(f"the chain has reached its maximum of {facts.longest} backups")
     known = {base.backup_id for base in facts.bases}
     for link in links:
         if link not in known:
-            return _full(f"{link}, which the chain needs, is gone or its manifest is broken")
+            return _full(f"{link}, which the chain needs, is missing or its manifest cannot be read")
         if link in facts.unusable:
-            return _full(f"{link}, which the chain needs, is not whole or failed its proof")
+            return _full(f"{link}, which the chain needs, is incomplete or failed its verification")
     return Continuation(newest, None)
 
 

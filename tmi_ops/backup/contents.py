@@ -29,7 +29,7 @@ def parse_contents(data: bytes) -> Contents:
         first = error.errors(include_input=False, include_url=False)[0]
         raise RecoveryError(
             f"{CONTENTS_OBJECT} of the backup cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}.",
-            hint="restore another backup (tmi-ops backups)",
+            hint="restore another backup: `tmi-ops backups`",
         ) from None
 
 

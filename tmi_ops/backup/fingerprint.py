@@ -76,5 +76,5 @@ def differing_tables(source: Mapping[str, TableFingerprint], copy: Mapping[str, 
         elif was.rows != came.rows:
             differences.append(f"{table} had {was.rows} rows, the restored copy has {came.rows}")
         elif was.digest != came.digest:
-            differences.append(f"{table} has the same {was.rows} rows in number, but not the same content")
+            differences.append(f"{table} has the same number of rows, {was.rows}, but different content")
     return differences

@@ -88,7 +88,7 @@ class LockQueueWatch:
 
     @property
     def described(self) -> str:
-        return "; ".join(session.described for session in self.in_the_way) or "somebody who is gone"
+        return "; ".join(session.described for session in self.in_the_way) or "a session that has ended"
 
     def take(self, found: list[InTheWay], now: float) -> Decision:
         """Take in one look at the server."""

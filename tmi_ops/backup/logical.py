@@ -153,13 +153,14 @@ def _copy_out(copying: Copying, format_: LogicalFormat, jobs: int, *, with_passw
 def _gave_way(watch: LockQueueWatch) -> BackupError:
     if watch.decision == "give up":
         return BackupError(
-            f"The dump waited {PATIENCE_S:.0f} s for a lock. Blocked by: {watch.described}.",
+            f"The dump did not get a lock that it needs within {PATIENCE_S:.0f} s. In the way: {watch.described}.",
             hint="end that transaction (see pg_stat_activity or pg_prepared_xacts), then try again",
+            code=Code.LOCK_NOT_GRANTED,
             transient=True,
         )
     return _GaveWayError(
-        f"The backup gave way: {watch.described} waited for its locks, and it waited behind that session.",
-        detail="Its locks are released and nothing of it is in the store.",
+        f"The backup gave way to {watch.described}: each was waiting for the other.",
+        detail="Its locks are released, and nothing was stored.",
         hint="try again when the schema change is over",
         transient=True,
     )

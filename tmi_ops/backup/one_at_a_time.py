@@ -58,8 +58,8 @@ def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> 
         if row is None or not row[0]:
             raise BackupRunningError(
                 f"Another backup of {postgres.describe()} is running ({lock_holder(connection, BACKUP_LOCK)}).",
-                detail="It keeps running.",
-                hint="wait until it is done; `tmi-ops backups` then lists it",
+                detail="That backup was not disturbed.",
+                hint="wait until it ends; `tmi-ops backups` then lists it",
                 transient=True,
             )
         yield

@@ -26,6 +26,7 @@ from psycopg import sql
 from tmi_ops import __version__
 from tmi_ops.backup.fingerprint import fingerprint_tables
 from tmi_ops.backup.snapshot import TableName, list_logged_tables, pin_text_output
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError, DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.prepared import how_to_end, prepared_transactions
@@ -93,19 +94,20 @@ def _restore_point(postgres: PostgresSettings, name: str, report: Report) -> Ite
         pin_text_output(reader)
         if read_server(reader).in_recovery:
             raise DatabaseError(
-                f"{postgres.describe()} is a standby, which writes no WAL of its own.",
+                f"{postgres.describe()} is a standby, which writes no WAL.",
                 hint="set POSTGRES_HOST to the primary",
+                code=Code.STANDBY,
             )
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_S)
             place = _attempt(holder, reader, name, postgres)
             if place is not None:
-                report.note(f"Writers waited for {place.held_seconds * 1000:.0f} ms.")
+                report.note(f"Writers were blocked for {place.held_seconds * 1000:.0f} ms.")
                 yield place
                 reader.execute("ROLLBACK")
                 return
-            report.note("A transaction has written for longer than others may be made to wait; retrying.")
+            report.note("A session has been writing for longer than other sessions may be kept waiting; trying again.")
         raise _writers_did_not_pause(reader)
 
 
@@ -148,8 +150,8 @@ def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...], po
         return False
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
-            f"The role lacks the privilege to lock the tables against writers: {first_line(error)}.",
-            hint=f'as a superuser: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
+            f"The role may not lock tables against writers: {first_line(error)}.",
+            hint=f'grant it the lock: GRANT MAINTAIN ON ALL TABLES IN SCHEMA public TO "{postgres.user}" '
             "(before PostgreSQL 17: GRANT UPDATE), or use their owner",
         ) from None
     connection.execute("SET LOCAL statement_timeout = 0")
@@ -169,12 +171,13 @@ def _write(connection: psycopg.Connection[Any], name: str, postgres: PostgresSet
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             f"The role {postgres.user} may not create a restore point.",
-            hint=f'as a superuser: GRANT EXECUTE ON FUNCTION pg_create_restore_point TO "{postgres.user}"',
+            hint=f'grant it as a superuser: GRANT EXECUTE ON FUNCTION pg_create_restore_point TO "{postgres.user}"',
         ) from None
     except psycopg.errors.ObjectNotInPrerequisiteState as error:
         raise DatabaseError(
             f"The server cannot create a restore point: {first_line(error)}.",
             hint="set wal_level = replica (or logical) and restart the server",
+            code=Code.RESTORE_POINT_REFUSED,
         ) from None
     return lsn, at.astimezone(UTC)
 
@@ -195,8 +198,10 @@ def _writers_did_not_pause(connection: psycopg.Connection[Any]) -> BackupError:
     holders = [*(one.words() for one in prepared), *(row[0] for row in blocking)]
     who = f" Oldest now: {', '.join(holders)}." if holders else ""
     return BackupError(
-        f"No moment without writers was found in {ATTEMPTS} attempts of {LOCK_WAIT_S * 1000:.0f} ms.{who}",
+        f"In {ATTEMPTS} attempts, no moment without writers to any table was found within "
+        f"{LOCK_WAIT_S * 1000:.0f} ms.{who}",
         detail="No restore point was created, and no session waited longer than that.",
+        code=Code.RESTORE_POINT_BUSY,
         hint=how_to_end(prepared, "try again when the long transaction or the VACUUM (pg_stat_activity) is over"),
     )
 

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from tmi_ops.backup.lock_queue import holders_of_tables
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError, DatabaseError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.lock_table import read_lock_table
@@ -172,15 +173,16 @@ def _lock_all(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
 def _never_locked(outcome: _Outcome, holders: list[str], prepared: tuple[PreparedTransaction, ...]) -> BackupError:
     if outcome != "in the way":
         return BackupError(
-            f"Tables were created or dropped all the time for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
+            f"Tables were created or dropped continuously for {LOCK_TIMEOUT_S} s, so no snapshot could be taken.",
             hint="try again when the schema change is over",
             transient=True,
         )
     holders = [*(one.words() for one in prepared), *holders]
     who = f" Blocked by: {'; '.join(holders)}." if holders else ""
     return BackupError(
-        f"A table is locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",
-        detail="No session waited for the backup.",
+        f"A table was locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",
+        detail="No session had to wait for the backup.",
+        code=Code.LOCK_NOT_GRANTED,
         hint=how_to_end(
             prepared, "wait for the schema change or VACUUM FULL (see pg_stat_activity) to end, then try again"
         ),
@@ -221,8 +223,9 @@ def _lock(connection: psycopg.Connection[Any], tables: Sequence[_Lockable]) -> _
         except psycopg.errors.OutOfMemory:
             connection.execute("ROLLBACK")
             raise BackupError(
-                f"The server's lock table is too small for a backup: {len(tables):,} tables are locked at once.",
+                f"The server's lock table is too small for this backup, which locks {len(tables):,} tables at once.",
                 hint=read_lock_table(connection).advice(len(tables)),
+                code=Code.LOCK_TABLE_FULL,
             ) from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(

@@ -68,9 +68,9 @@ def test_the_newest_backup_of_the_cluster_is_built_upon_whatever_other_clusters_
         ({"summarize_wal": False}, "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"),
         ({"bases": ()}, "no base backup yet"),
         ({"system_identifier": "2"}, "no base backup yet"),
-        ({"longest": 3}, "reached its longest, 3"),
-        ({"bases": (THIRD, FULL)}, f"{SECOND.backup_id}, which the chain needs, is gone"),
-        ({"unusable": {FULL.backup_id}}, f"{FULL.backup_id}, which the chain needs, is not whole"),
+        ({"longest": 3}, "reached its maximum of 3"),
+        ({"bases": (THIRD, FULL)}, f"{SECOND.backup_id}, which the chain needs, is missing"),
+        ({"unusable": {FULL.backup_id}}, f"{FULL.backup_id}, which the chain needs, is incomplete"),
     ],
 )
 def test_a_chain_that_cannot_be_continued_says_why_a_full_backup_is_taken(

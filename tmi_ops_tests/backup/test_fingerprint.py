@@ -104,7 +104,7 @@ def test_each_difference_is_said_in_a_sentence() -> None:
     source = {"s.same": of(1, "a"), "s.fewer": of(2, "a"), "s.changed": of(2, "a"), "s.lost": of(0, "0")}
     copy = {"s.same": of(1, "a"), "s.fewer": of(1, "b"), "s.changed": of(2, "b"), "s.new": of(0, "0")}
     assert differing_tables(source, copy) == [
-        "s.changed has the same 2 rows in number, but not the same content",
+        "s.changed has the same number of rows, 2, but different content",
         "s.fewer had 2 rows, the restored copy has 1",
         "s.lost is missing from the restored copy",
         "s.new is in the restored copy but was not in the source",

@@ -75,7 +75,7 @@ def test_fingerprints_differ_as_soon_as_one_value_does(
         connection.execute("UPDATE journal SET note = 'other' WHERE i = 17")
     found = check_fingerprints(address, restored.recovered, lived.point, report)
     assert found.outcome is Outcome.CRITICAL
-    assert said(found) == ("public.journal has the same 5000 rows in number, but not the same content",)
+    assert said(found) == ("public.journal has the same number of rows, 5000, but different content",)
     with connect(address) as connection:
         connection.execute("UPDATE journal SET note = md5('17') WHERE i = 17")
     elsewhere = lived.point.model_copy(update={"lsn": "0/10", "after_lsn": "0/8"})

@@ -91,7 +91,7 @@ class RowsDigest:
             ArchiveError: their end is missing.
         """
         if self._held != END_OF_ROWS:
-            raise ArchiveError(f"The rows of {entry.namespace}.{entry.tag} end in the middle.")
+            raise ArchiveError(f"The rows of {entry.namespace}.{entry.tag} are cut off.")
         rows, size = self._lines - _END_LINES, self._bytes - len(END_OF_ROWS)
         return TableContent(entry.namespace, entry.tag, entry.columns, rows, size, self._hash.hexdigest())
 

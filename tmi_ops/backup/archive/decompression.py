@@ -87,11 +87,11 @@ class _Zlib:
         except zlib.error as error:
             raise ArchiveError(f"Compressed data of the dump are damaged ({error}).") from None
         if self._stream.unused_data:
-            raise ArchiveError("Compressed data of the dump go on after their end.")
+            raise ArchiveError("Compressed data of the dump continue after their end.")
 
     def close(self) -> None:
         if self._fed and not self._stream.eof:
-            raise ArchiveError("Compressed data of the dump end in the middle.")
+            raise ArchiveError("Compressed data of the dump are cut off.")
 
 
 class _Zstd:

@@ -91,7 +91,7 @@ class Fields:
         """
         value = self.integer()
         if not 0 <= value <= MAX_LENGTH:
-            raise ArchiveError(f"The dump names a length of {value} bytes, which nothing in it can have.")
+            raise ArchiveError(f"The dump states an impossible length of {value} bytes.")
         return value
 
     def text(self) -> str | None:
@@ -100,7 +100,7 @@ class Fields:
         if value < 0:
             return None
         if value > MAX_LENGTH:
-            raise ArchiveError(f"The dump names a text of {value} bytes, which nothing in it can have.")
+            raise ArchiveError(f"The dump states an impossible text length of {value} bytes.")
         return self.input.take(value).decode("utf-8", "surrogateescape")
 
 
@@ -112,13 +112,13 @@ def read_header(fields: Fields) -> ArchiveHeader:
     """
     fields.int_size = 4
     if fields.input.take(len(MAGIC)) != MAGIC:
-        raise ArchiveError("The dump does not begin as an archive of pg_dump does.")
+        raise ArchiveError("The dump does not begin with the header of a pg_dump archive.")
     version = (fields.byte(), fields.byte(), fields.byte())
     if not OLDEST_VERSION <= version[:2] <= NEWEST_VERSION:
         raise ArchiveError(
             f"The dump is an archive of version {'.'.join(map(str, version))}; this release reads "
             f"{'.'.join(map(str, OLDEST_VERSION))} to {'.'.join(map(str, NEWEST_VERSION))}.",
-            hint="use a newer release of tmi-ops, or the programs of an older PostgreSQL (TMI_OPS_PG_BINDIR)",
+            hint="use a newer release of tmi_ops, or the programs of an older PostgreSQL (TMI_OPS_PG_BINDIR)",
         )
     int_size, offset_size, format_ = fields.byte(), fields.byte(), fields.byte()
     if int_size not in _INTEGER_SIZES or offset_size not in _INTEGER_SIZES:
@@ -140,7 +140,7 @@ def read_entry(fields: Fields, header: ArchiveHeader) -> TocEntry:
     version = header.version
     dump_id, had_dumper = fields.integer(), fields.integer()
     if dump_id <= 0:
-        raise ArchiveError(f"The dump has an entry of number {dump_id}.")
+        raise ArchiveError(f"The dump has an entry with the invalid number {dump_id}.")
     catalogue_oid, oid = _oid(fields), _oid(fields)
     tag, desc = fields.text() or "", fields.text() or ""
     section = fields.integer()
@@ -153,12 +153,14 @@ def read_entry(fields: Fields, header: ArchiveHeader) -> TocEntry:
     file_name = ""
     if header.format == CUSTOM_FORMAT:
         if fields.byte() not in _OFFSET_STATES:
-            raise ArchiveError("The dump says where data stand in a way that is not known.")
+            raise ArchiveError("The dump uses an unknown kind of data offset.")
         fields.input.take(header.offset_size)
     else:
         file_name = fields.text() or ""
         if not _FILE_NAME.fullmatch(file_name):
-            raise ArchiveError(f"The dump has an entry whose data are in {file_name!r}, which pg_dump calls none so.")
+            raise ArchiveError(
+                f"The dump has an entry with the data file {file_name!r}, which is not a name that pg_dump gives."
+            )
     return TocEntry(
         dump_id=dump_id,
         has_data=had_dumper != 0,
@@ -185,14 +187,14 @@ def _compression(fields: Fields, version: tuple[int, int, int]) -> Compression:
         return "gzip" if fields.integer() != 0 else "none"
     number = fields.byte()
     if number >= len(_COMPRESSIONS):
-        raise ArchiveError(f"The dump is compressed in a way that is not known (number {number}).")
+        raise ArchiveError(f"The dump uses an unknown compression (number {number}).")
     return _COMPRESSIONS[number]
 
 
 def _oid(fields: Fields) -> int:
     text = fields.text() or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(2**32))):
-        raise ArchiveError("The dump has an entry whose oid is not a number.")
+        raise ArchiveError("The dump has an entry whose OID is not a number.")
     return int(text)
 
 
@@ -204,7 +206,7 @@ def _dependencies(fields: Fields) -> tuple[int, ...]:
     found: list[int] = []
     while (text := fields.text()) is not None:
         if not (text.isascii() and text.isdigit() and len(text) <= len(str(2**32))):
-            raise ArchiveError("The dump has an entry that depends on what is not a number.")
+            raise ArchiveError("The dump has an entry with a dependency that is not a number.")
         found.append(int(text))
         if len(found) > MAX_DEPENDENCIES:
             raise ArchiveError(f"The dump has an entry with more than {MAX_DEPENDENCIES:,} dependencies.")

@@ -43,12 +43,12 @@ def directory_toc(content: bytes) -> Toc:
     try:
         header = read_header(fields)
         if header.format != TAR_FORMAT:
-            raise ArchiveError("The table of contents is not one of the directory format.")
+            raise ArchiveError("The table of contents is not in the directory format.")
         entries = tuple(read_entry(fields, header) for _ in range(fields.integer()))
     except MoreNeededError:
-        raise ArchiveError("The table of contents ends in the middle.") from None
+        raise ArchiveError("The table of contents is cut off.") from None
     if source.rest:
-        raise ArchiveError("The table of contents goes on after its end.")
+        raise ArchiveError("The table of contents continues after its end.")
     return decoded(header, entries)
 
 
@@ -64,7 +64,7 @@ def require_own_files(directory: Path) -> None:
             raise ArchiveError(f"The dump has no {entry.file_name}.")
         for line in listing.read_bytes().splitlines():
             if not _LARGE_OBJECT.fullmatch(line):
-                raise ArchiveError(f"{entry.file_name} of the dump names a file as pg_dump names none.")
+                raise ArchiveError(f"{entry.file_name} of the dump lists a file name that pg_dump does not give.")
 
 
 def chunks_of(file: Path) -> Iterator[bytes]:

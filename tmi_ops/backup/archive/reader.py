@@ -86,7 +86,7 @@ class ArchiveReader:
             ArchiveError: the archive ended too early, or data of an entry never came.
         """
         if not self._between_blocks or self._input.rest:
-            raise ArchiveError("The dump ends in the middle.")
+            raise ArchiveError("The dump is cut off.")
         for entry in self._awaited.values():
             raise ArchiveError(f"The dump ends before the data of {entry.namespace}.{entry.tag}.")
 
@@ -102,7 +102,7 @@ class ArchiveReader:
             kind, dump_id = yield from self._whole(lambda: (self._fields.byte(), self._fields.integer()))
             entry = self._awaited.pop(dump_id, None)
             if entry is None or entry.desc != _KIND_OF_BLOCK.get(kind):
-                raise ArchiveError(f"The dump has a block of kind {kind} for entry {dump_id}, which has none to come.")
+                raise ArchiveError(f"The dump has an unexpected block of kind {kind} for entry {dump_id}.")
             yield from self._table(entry) if entry.desc == TABLE_DATA else self._large_objects(entry)
 
     def _toc(self) -> _Steps[Toc]:

@@ -93,7 +93,7 @@ class TocEntry:
         """
         match = _SETVAL.search(self.definition)
         if match is None:
-            raise ArchiveError(f"The sequence {self.namespace}.{self.tag} is set by a statement that is not known.")
+            raise ArchiveError(f"The sequence {self.namespace}.{self.tag} is set by an unknown statement.")
         return int(match[1]), match[2] != "false"
 
 
@@ -129,7 +129,7 @@ def copied_columns(copy_statement: str) -> tuple[str, ...]:
         ArchiveError: it is no such statement.
     """
     if not _COPY.match(copy_statement):
-        raise ArchiveError("Data of a table are loaded by a statement that is not known.")
+        raise ArchiveError("The data of a table are loaded by an unknown statement.")
     start, end = _column_list(copy_statement)
     listed = copy_statement[start:end].strip()
     names: list[str] = []

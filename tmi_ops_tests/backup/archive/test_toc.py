@@ -42,7 +42,7 @@ def test_a_directory_says_in_which_file_data_are(tmp_path: Path) -> None:
     toc = read_toc(tmp_path)
     assert (toc.entries[0].file_name, toc.header.compression) == ("12.dat", "zstd")
     (tmp_path / TOC_FILE).write_bytes(content[:-1])
-    with pytest.raises(ArchiveError, match="middle"):
+    with pytest.raises(ArchiveError, match="cut off"):
         read_toc(tmp_path)
 
 
@@ -54,7 +54,7 @@ def _directory(place: Path, desc: str, file_name: str) -> Path:
 
 @pytest.mark.parametrize("file_name", ["../../etc/passwd", "/etc/passwd", "12.dat/../x", "toc.dat", "12.dat\n"])
 def test_a_directory_that_has_data_read_from_elsewhere_is_refused(tmp_path: Path, file_name: str) -> None:
-    with pytest.raises(ArchiveError, match="pg_dump calls none so"):
+    with pytest.raises(ArchiveError, match="not a name that pg_dump gives"):
         require_own_files(_directory(tmp_path, "TABLE DATA", file_name))
 
 
@@ -65,7 +65,7 @@ def test_a_directory_whose_large_objects_lie_elsewhere_is_refused(tmp_path: Path
     (directory / "blobs_9.toc").write_text("4711 blob_4711.dat\n")
     require_own_files(directory)
     (directory / "blobs_9.toc").write_text("4711 blob_4711.dat\n4712 ../../etc/shadow\n")
-    with pytest.raises(ArchiveError, match="names a file"):
+    with pytest.raises(ArchiveError, match="lists a file name"):
         require_own_files(directory)
 
 

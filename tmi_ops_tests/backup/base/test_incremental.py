@@ -37,7 +37,7 @@ def test_a_chain_at_its_longest_is_followed_by_a_full_backup(source: Settings, s
     formats = [back_up_base(source, store, report, incremental=True, longest_chain=2).format for _ in range(4)]
     assert formats == ["full", "incremental", "full", "incremental"]
     assert "no base backup yet" in report.noted[0]
-    assert "reached its longest, 2" in report.noted[1]
+    assert "reached its maximum of 2" in report.noted[1]
 
 
 def test_a_chain_whose_link_lost_an_object_is_not_continued(source: Settings, store: ObjectStore) -> None:
@@ -76,5 +76,5 @@ def test_summaries_that_are_gone_make_the_server_refuse_and_a_full_backup_is_tak
     set_parameter(source.postgres, "summarize_wal", "on")
     second = back_up_base(source, store, SilentReport(), incremental=True)
     assert second.format == "full"
-    assert "the server cannot build upon" in (second.full_because or "")
+    assert "the server cannot take an increment to" in (second.full_because or "")
     assert back_up_base(source, store, SilentReport(), incremental=True).parent == second.backup_id
