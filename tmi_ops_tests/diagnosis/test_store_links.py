@@ -129,7 +129,7 @@ def test_a_right_that_the_keys_lack_is_named_with_the_statement_that_gives_it(
 def test_a_server_without_conditional_puts_is_a_warning(examine: Examine, proxy: FaultyProxy, header: str) -> None:
     proxy.choose = lambda request: "hide 412" if request.method == "PUT" and header in request.headers else None
     diagnosis = examine(TMI_OPS_S3_ENDPOINT_URL=proxy.settings.endpoint_url)
-    assert_cause(diagnosis, "store-conditional-put", "Let only one tmi_ops", outcome=Outcome.WARNING)
+    assert_cause(diagnosis, "store-conditional-put", "let only one tmi_ops", outcome=Outcome.WARNING)
 
 
 @pytest.mark.parametrize(
