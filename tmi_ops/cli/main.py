@@ -46,7 +46,7 @@ class LazyCommand:
 SECTIONS: Mapping[str, Mapping[str, LazyCommand]] = {
     "Setup": {
         "init": LazyCommand("tmi_ops.cli.init", "init", "Set up backups, WAL archiving and drills for a database."),
-        "uninit": LazyCommand("tmi_ops.cli.init", "uninit", "Remove the slot, heartbeat table and units of tmi_ops."),
+        "uninit": LazyCommand("tmi_ops.cli.init", "uninit", "Remove tmi_ops from the server; backups stay."),
     },
     "Schema": {
         "migrate": LazyCommand("tmi_ops.cli.schema", "migrate", "Migrate the database's schema, online."),

@@ -83,7 +83,7 @@ class DeferredError(OpsError):
 
 
 class RunbookError(RecoveryError):
-    """A step failed. The journal records how far the run got."""
+    """A step failed, with the code of its cause. The journal records how far the run got."""
 
     default_code = Code.RUNBOOK
 
@@ -315,6 +315,7 @@ def _failed(journal: Journal, step: Step, error: OpsError) -> RunbookError:
         f"Step {plan.number(step.name)} of {len(plan.steps)} ({step.name}) failed: {error.message}",
         detail=" ".join(part for part in (error.detail, standing(journal)) if part and part != "Nothing was changed."),
         hint=f"{cause}{how_to_continue(journal)}",
+        code=None if error.code is Code.FAILED else error.code,
         transient=error.transient,
     )
 

@@ -36,7 +36,7 @@ STOP_TIMEOUT_S = 90.0
 POLL_S = 0.1
 ALREADY_RUNNING = 3
 # As `_supervise` logs it, behind date and time.
-_ERROR_LINE = re.compile(r"^\S+ \S+ (error|next): (.+)$", re.MULTILINE)
+_ERROR_LINE = re.compile(r"^\S+ \S+ (ERROR|HINT): (?:\[TMI-\d+\] )?(.+)$", re.MULTILINE)
 
 
 def start_stack_in_background(home: Path, report: Report, with_dagster: bool = True) -> StackState:
@@ -150,9 +150,9 @@ def _why_it_ended(log: Path, offset: int) -> StackError:
     errors = dict(_ERROR_LINE.findall(said))
     last_words = " ".join(said.strip().splitlines()[-3:]) or "its supervisor logged nothing."
     return StackError(
-        f"The stack did not start: {errors.get('error', last_words)}",
+        f"The stack did not start: {errors.get('ERROR', last_words)}",
         detail="Its data is unchanged.",
-        hint=errors.get("next", f"read {log.parent}"),
+        hint=errors.get("HINT", f"read {log.parent}"),
         code=Code.STACK_SERVER_FAILED,
     )
 
@@ -175,11 +175,15 @@ def _supervise(home: Path, *, with_dagster: bool) -> int:
         _log(str(error))
         return ALREADY_RUNNING
     except OpsError as error:
-        _log(f"ERROR: [{error.code}] {error.message}")
-        if error.hint:
-            _log(f"HINT: {as_sentence(error.hint)}")
+        _log_error(error)
         return error.exit_code
     return 0
+
+
+def _log_error(error: OpsError) -> None:
+    _log(f"ERROR: [{error.code}] {error.message}")
+    if error.hint:
+        _log(f"HINT: {as_sentence(error.hint)}")
 
 
 def _log(message: str) -> None:

@@ -193,6 +193,7 @@ def test_a_failed_step_says_what_is_done_how_to_go_on_and_how_to_go_back(run: Ru
     with pytest.raises(RunbookError) as failed:
         run.go(copy=Action(fail))
     assert "Step 3 of 5 (copy) failed: The server is away." in failed.value.message
+    assert failed.value.code is Code.POSTGRESQL
     assert "Steps done: look, fence." in failed.value.detail
     assert failed.value.hint.startswith("start it; then continue: `tmi-ops recover resume ")
     stopped = run.logbook.read()
