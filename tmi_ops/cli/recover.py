@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.options import json_option, quiet_option, yes_option
+from tmi_ops.cli.options import cache_option, html_option, json_option, quiet_option, yes_option
 from tmi_ops.cli.recover_code import code
 from tmi_ops.cli.recover_corruption import corruption
 from tmi_ops.cli.recover_diff import diff
@@ -52,7 +52,7 @@ for command in (find, diff, rows, corruption, everything, code):
 @logs_in_for(Purpose.RUNBOOK)
 @recover.command(short_help="Resume a run that stopped or crashed.")
 @click.argument("run_id", default="latest")
-@click.option("--cache/--no-cache", default=True, help="Reconcile the cache (default), or skip that step.")
+@cache_option
 @yes_option
 @quiet_option
 def resume(run_id: str, cache: bool, yes: bool, quiet: bool) -> int:
@@ -166,7 +166,7 @@ def _is_crashed(run: Journal, settings: Settings) -> bool:
 
 @recover.command(short_help="Show the steps and check results of a run.")
 @click.argument("run_id", default="latest")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence page to this file.")
+@html_option
 @json_option
 def show(run_id: str, html: Path | None, as_json: bool) -> int:
     """Show the steps and check results of a run.

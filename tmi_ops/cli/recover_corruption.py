@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
+from tmi_ops.cli.options import candidates_option
 from tmi_ops.cli.recover_options import moment_of, of_a_moment, of_a_run, of_a_server, serve_request
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.settings import Purpose
@@ -17,7 +18,7 @@ from tmi_ops.settings import Purpose
 @logs_in_for(Purpose.RUNBOOK)
 @click.command(short_help="Recover damaged data to the last good moment.")
 @of_a_moment
-@click.option("--candidates", type=click.IntRange(1), default=8, show_default=True, help="Maximum number of restores.")
+@candidates_option
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),

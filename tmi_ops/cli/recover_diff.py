@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.options import json_option, quiet_option
+from tmi_ops.cli.options import json_option, quiet_option, rows_option
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.settings import Purpose
 
@@ -20,7 +20,7 @@ DIFFERS = 1
 @click.option(
     "--table", "tables", multiple=True, metavar="TABLE", help="Compare only this table; repeatable. Default: all."
 )
-@click.option("--rows", type=click.IntRange(0), default=0, metavar="N", help="Show up to N rows of each table.")
+@rows_option(0)
 @json_option
 @quiet_option
 def diff(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tmi_ops.cli.moments import one_target, to_a_moment
-from tmi_ops.cli.options import dry_run_option, quiet_option, yes_option
+from tmi_ops.cli.options import cache_option, dry_run_option, quiet_option, yes_option
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.serving.steps import ServeRequest
@@ -59,7 +59,7 @@ def of_a_run(command: Command) -> Command:
     """How to execute the run."""
     return _with(
         command,
-        click.option("--cache/--no-cache", default=True, help="Reconcile the cache (default), or skip that step."),
+        cache_option,
         dry_run_option,
         yes_option,
         quiet_option,

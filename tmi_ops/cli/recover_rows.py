@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
-from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, yes_option
+from tmi_ops.cli.options import cache_option, dry_run_option, json_option, quiet_option, rows_option, yes_option
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.rescue_options import moment_of, of_a_past, opened
 from tmi_ops.cli.terminal import out
@@ -69,11 +69,9 @@ POLICIES: tuple[Policy, ...] = ("stop", "keep-current", "take-past", "skip")
     "--only", is_flag=True, help="Do not restore dependent rows; rows that these rows reference are still restored."
 )
 @click.option("--accept-triggers", is_flag=True, help="Accept changes that the database's triggers make to the rows.")
-@click.option("--cache/--no-cache", default=True, help="Drop stale copies from the cache afterwards (default), or not.")
+@cache_option
 @dry_run_option
-@click.option(
-    "--rows", type=click.IntRange(0), default=10, metavar="N", help="Show up to N rows of each table. Default: 10."
-)
+@rows_option(10)
 @json_option
 @yes_option
 @quiet_option

@@ -118,7 +118,7 @@ def test_with_everything_down_each_line_says_why() -> None:
         "could not be read: The store could not be reached.",
         "could not be queried: PostgreSQL could not be reached.",
         "Dagster's database could not be queried",
-        "Alerts     could not be read",
+        "Alerts could not be read",
         "→ tmi-ops doctor",
     ):
         assert said in " ".join(screen.split())
@@ -184,9 +184,9 @@ def test_what_was_critical_at_the_last_look_wants_doing_and_says_how_old_it_is()
         "Schema         ✗ 1 error, 0 warnings: 1 missing column; checked 12 min ago",
         "connections, 12 min ago: 96 of 97 connections in use. end idle sessions",
         "→ tmi-ops health --probe connections",
-        "The schema, 12 min ago: threats.name: The column is missing.",
+        "Schema, 12 min ago: threats.name: The column is missing.",
         "→ tmi-ops check",
-        "Warnings of health, 40 min ago: slow_queries, table_bloat",
+        "Health warnings, 40 min ago: slow_queries, table_bloat",
     ):
         assert said in screen
     drift = alerted("schema-drift", "The schema is not what TMI needs")
