@@ -107,26 +107,36 @@ def _drop_schema(connection: psycopg.Connection[Any], name: str) -> None:
             connection.execute(sql.SQL("DROP TABLE {}.{} RESTRICT").format(schema, sql.Identifier(TABLE)))
             connection.execute(sql.SQL("DROP SCHEMA {} RESTRICT").format(schema))
     except psycopg.errors.DependentObjectsStillExist as error:
-        others = (error.diag.message_detail or "").replace("\n", "; ")
-        raise RecoveryError(
-            f"The schema {name} was kept, because other objects depend on it. {others}",
+        raise _still_in_use(
+            f"schema {name}",
+            error,
             detail="The slot was dropped; nothing in the schema was removed.",
             hint=f"move these objects elsewhere, then run `DROP TABLE {name}.{TABLE}; DROP SCHEMA {name};`",
-            code=Code.STILL_IN_USE,
         ) from None
 
 
 def _drop_role(connection: psycopg.Connection[Any], name: str) -> None:
-    """One that owns or was granted something stays: whoever gave it that decides."""
+    """A role that owns or was granted something is kept: whoever gave it that decides."""
     try:
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
     except psycopg.errors.DependentObjectsStillExist as error:
-        others = (error.diag.message_detail or "").replace("\n", "; ")
-        raise RecoveryError(
-            f"The role {name} stays: other objects depend on it. {others}",
-            detail="The slot and the heartbeat's schema are gone.",
-            hint=f"revoke or move what is named, then: DROP ROLE {sql.Identifier(name).as_string(connection)};",
+        role = sql.Identifier(name).as_string(connection)
+        raise _still_in_use(
+            f"role {name}",
+            error,
+            detail="The slot and the heartbeat schema were dropped.",
+            hint=f"revoke these privileges or move these objects, then run `DROP ROLE {role};`",
         ) from None
+
+
+def _still_in_use(what: str, error: psycopg.Error, *, detail: str, hint: str) -> RecoveryError:
+    others = (error.diag.message_detail or "").replace("\n", "; ")
+    return RecoveryError(
+        f"The {what} was kept, because other objects depend on it. {others}",
+        detail=detail,
+        hint=hint,
+        code=Code.STILL_IN_USE,
+    )
 
 
 def _only_ours(connection: psycopg.Connection[Any]) -> bool:
