@@ -47,7 +47,7 @@ def run(settings: Settings, *words: str, **changed: str) -> subprocess.Completed
 def assert_explained(done: subprocess.CompletedProcess[str], hint: str) -> None:
     assert done.returncode == 2, done.stderr
     assert hint in done.stderr
-    assert "next:" in done.stderr
+    assert "HINT:" in done.stderr
     assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr + done.stdout
 
