@@ -125,7 +125,7 @@ def test_a_base_that_a_proof_has_found_bad_leads_nowhere(told: Told) -> None:
         )
     assert (facts.newest, facts.proven, facts.way) == (None, None, None)
     assert facts.failed == (told.base.backup_id,)
-    assert any("found" in problem for problem in facts.problems)
+    assert any("failed verification" in problem for problem in facts.problems)
 
 
 def test_a_broken_manifest_is_told_and_the_rest_is_read(told: Told) -> None:
