@@ -102,7 +102,7 @@ def test_the_command_writes_one_beat_or_beats_until_it_is_stopped(settings: Sett
     argv = [sys.executable, "-m", "tmi_ops.cli.main", "heartbeat", "--quiet"]
     environment = {**variables_of(settings), "COLUMNS": "200"}
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert "Written: beat 1 of " in done.stdout
+    assert "Written: heartbeat 1 of " in done.stdout
     beating = subprocess.Popen([*argv, "--every", "0.1"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
     while len(read_chain(settings.postgres) or []) < 3:
         assert beating.poll() is None
