@@ -204,7 +204,7 @@ def test_a_cut_network_is_outlasted(
             here = flushed(source.postgres)
             until(lambda: reaches(store, here), "it received all")
     assert receiver.error is None
-    assert any("Trying again" in note for note in receiver.notes.noted)
+    assert any("Retrying" in note for note in receiver.notes.noted)
     assert_equal_to_pg_wal(store, cluster, tmp_path)
 
 
