@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -174,9 +175,15 @@ def test_a_receiver_that_stops_is_noticed_at_the_next_look_cured_and_its_end_is_
     recovery = await_(lambda: told(hook, "RESOLVED"), "the recovery is told", lambda: daemon.ticks(SENSOR))
     assert "After: catch up WAL." in recovery
     # A receiver that has just begun may look slow beside so short an objective: that is another trouble, and over.
-    cures = [run for run in daemon.runs(cures="rpo") if run["startTime"] > well.ended_at]
+    cures = await_(lambda: ended_since(daemon, well), "the cures have ended")
     assert {(run["jobName"], run["status"]) for run in cures} == {("wal_catch_up", "SUCCESS")}
     assert all(tick.status != "FAILURE" for tick in daemon.ticks(SENSOR))
+
+
+def ended_since(daemon: Daemon, well: Tick) -> list[Any]:
+    """The cures that began since a look; none while one of them is at work."""
+    runs = [run for run in daemon.runs(cures="rpo") if run["startTime"] is None or run["startTime"] > well.ended_at]
+    return [] if any(run["status"] in ("QUEUED", "STARTING", "STARTED") for run in runs) else runs
 
 
 def await_stack(commands: CommandLine) -> str:
