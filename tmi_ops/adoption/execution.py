@@ -80,12 +80,12 @@ class Adoption:
         return f"{', '.join(changed) or 'nothing new'} written to {self.env_file}"
 
     def _create_roles(self) -> str:
-        from tmi_ops.adoption.roles import PURPOSES, create_roles, variables_of
+        from tmi_ops.adoption.roles import PURPOSES, create_roles
 
         self._await(lambda: _log_in(self.read(Purpose.OWNER)))
         written = create_roles(self.read(Purpose.OWNER), self.variables(), self.report)
         write_values(self.env_file, written)
-        names = " and ".join(written[variables_of(kind)[0]] for kind in PURPOSES)
+        names = " and ".join(written[purpose.user_variable] for purpose in PURPOSES.values())
         return f"{names}; their passwords are in {self.env_file}"
 
     def _connect(self) -> str:
@@ -219,7 +219,6 @@ def check_connection(read: Callable[[Purpose | None], Settings]) -> str:
     Raises:
         DatabaseError: a connection was refused.
     """
-    with connect(read(Purpose.BACKUP).postgres):
-        pass
+    _log_in(read(Purpose.BACKUP))
     with connect_replication(read(Purpose.RECEIVER).postgres) as connection:
         return identify(connection).system_identifier

@@ -49,15 +49,9 @@ class ServiceRoles:
     refused: str = ""
 
 
-def variables_of(kind: RoleKind) -> tuple[str, str]:
-    """The variables that name a role's login and its password."""
-    user = PURPOSES[kind].user_variable
-    return user, f"{user.removesuffix('_USER')}_PASSWORD"
-
-
 def are_named(variables: Mapping[str, str]) -> bool:
     """Whether the settings name a login for each purpose, so that there is nothing to create."""
-    return all(variables.get(variables_of(kind)[0]) for kind in PURPOSES)
+    return all(variables.get(purpose.user_variable) for purpose in PURPOSES.values())
 
 
 def plan_roles(inspection: Inspection) -> ServiceRoles:
@@ -115,8 +109,8 @@ def create_roles(settings: Settings, variables: Mapping[str, str], report: Repor
     passwords = {**inspection.known.file, **inspection.known.environment, **chosen}
     written: dict[str, str] = {}
     for kind, name in roles.names.items():
-        user, password = variables_of(kind)
-        written |= {user: name, password: passwords[kind].get_secret_value()}
+        login = PURPOSES[kind]
+        written |= {login.user_variable: name, login.password_variable: passwords[kind].get_secret_value()}
     return written
 
 
@@ -133,6 +127,6 @@ def created_roles(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
 def forget_roles(env_file: Path, dropped: Collection[str]) -> None:
     """Remove dropped roles and their passwords from an environment's file: nobody can log in as them any more."""
     known = read_env_file(env_file) if env_file.exists() else {}
-    gone = [variables_of(kind) for kind in PURPOSES if known.get(variables_of(kind)[0]) in dropped]
+    gone = [purpose for purpose in PURPOSES.values() if known.get(purpose.user_variable) in dropped]
     if gone:
-        remove_values(env_file, {name for both in gone for name in both})
+        remove_values(env_file, {name for one in gone for name in (one.user_variable, one.password_variable)})

@@ -81,7 +81,7 @@ def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
 
 def _read_backups(store: ObjectStore, view: Overview, *, locking: bool) -> list[Backup]:
     """Those whose documents are at hand cost no request, and less here than in a pool."""
-    apart = view.committed if locking else [one for one in view.committed if view.state_of(one) is None]
+    apart = view.committed if locking else [one for one in view.committed if not view.has_at_hand(one)]
     read: dict[str, Backup] = {}
     with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
         waiting = iter(apart)

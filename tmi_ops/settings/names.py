@@ -57,7 +57,7 @@ SECRETS = frozenset(
             for field, variable in variables.items()
             if "SecretStr" in str(model.model_fields[field].annotation)
         ),
-        *(f"{PREFIX}{purpose.upper()}_PASSWORD" for purpose in Purpose),
+        *(purpose.password_variable for purpose in Purpose),
     }
 )
 _PASSWORD_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]+@")

@@ -35,6 +35,10 @@ class Purpose(StrEnum):
     def user_variable(self) -> str:
         return f"{PREFIX}{self.upper()}_USER"
 
+    @property
+    def password_variable(self) -> str:
+        return f"{PREFIX}{self.upper()}_PASSWORD"
+
 
 @dataclass(frozen=True)
 class Rights:
@@ -147,7 +151,7 @@ def login_of(purpose: Purpose, postgres: PostgresSettings, values: Mapping[str, 
 def _password_of(
     purpose: Purpose, postgres: PostgresSettings, user: str, values: Mapping[str, str]
 ) -> SecretStr | None:
-    variable = f"{PREFIX}{purpose.upper()}_PASSWORD"
+    variable = purpose.password_variable
     if values.get(variable):
         return SecretStr(values[variable])
     file = values.get(f"{variable}_FILE")

@@ -95,14 +95,17 @@ class Overview:
         """Whether the stored catalogue says something else."""
         return self.fetched > 0 or {one.backup_id for one in self.committed} != set(self.stored.folders)
 
+    def has_at_hand(self, folder: Folder) -> bool:
+        """Whether a folder's documents can be read without a request."""
+        return folder.etags.keys() <= self.documents.keys()
+
     def state_of(self, folder: Folder) -> bytes | None:
         """Stands for the bytes of a folder's documents; None where one of them is not at hand."""
+        if not self.has_at_hand(folder):
+            return None
         digest = hashlib.sha256(f"{folder.parts}\n".encode())
         for key in folder.etags:
-            document = self.documents.get(key)
-            if document is None:
-                return None
-            digest.update(f"{key} {document.sha256}\n".encode())
+            digest.update(f"{key} {self.documents[key].sha256}\n".encode())
         return digest.digest()
 
     def over(self, store: ObjectStore) -> ObjectStore:

@@ -228,7 +228,7 @@ class Coverage:
         """Whether a replay from `lsn` on leaves WAL unreached: `range_from(...).goes_on`, without the range."""
         interval = self._interval_at(lsn)
         broken = interval is not None and interval.ended_by is not None
-        return broken or self.reach(lsn) < (self.known_end or 0)
+        return broken or not self.leads_to_the_end(lsn)
 
     def breaks_after(self, lsn: int) -> tuple[Break, ...]:
         """Those that a replay from `lsn` on meets."""

@@ -203,18 +203,15 @@ def _candidates(facts: RecoveryFacts) -> tuple[_Candidate, ...]:
     """The lines that live, the followed one first; then every line, the newest first."""
     known = {*facts.archive.timelines, *facts.histories}
     followed = [followed_line(facts.living, facts.archive.followed).line] if facts.living else []
-    found = [
-        _Candidate(line, _ids_on(facts, line)) for line in (*followed, *(tip.line for tip in reversed(facts.living)))
-    ]
+    lines: dict[Lineage, int | None] = dict.fromkeys((*followed, *(tip.line for tip in reversed(facts.living))))
     for timeline in sorted({*known, *facts.bases_begin}, reverse=True):
         line = line_to(timeline, facts.histories, facts.bases_begin)
         if line is not None:
-            found.append(_Candidate(line, _ids_on(facts, line), None if timeline in known else timeline))
-    return tuple(found)
-
-
-def _ids_on(facts: RecoveryFacts, line: Lineage) -> frozenset[str]:
-    return frozenset(base.backup_id for base in bases_on(facts, line))
+            lines.setdefault(line, None if timeline in known else timeline)
+    return tuple(
+        _Candidate(line, frozenset(base.backup_id for base in bases_on(facts, line)), timeline)
+        for line, timeline in lines.items()
+    )
 
 
 def _newest_line_from(base: BaseManifest, candidates: Sequence[_Candidate]) -> Lineage | None:
