@@ -120,19 +120,22 @@ def one_lsn(connection: psycopg.Connection[tuple[object, ...]], query: str) -> i
     return parse_lsn(str(row[0])) if row and row[0] else 0
 
 
-@contextmanager
-def _stream(made: Bench) -> Iterator[None]:
-    process = subprocess.Popen(
-        [str(word) for word in made.ours("wal", "stream", "--quiet")],
-        env={**os.environ, **made.env},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+def _stream(*options: str) -> Callable[[Bench], AbstractContextManager[None]]:
+    @contextmanager
+    def at_work(made: Bench) -> Iterator[None]:
+        process = subprocess.Popen(
+            [str(word) for word in made.ours("wal", "stream", "--quiet", *options)],
+            env={**os.environ, **made.env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    return at_work
 
 
 def _by_command(command: Callable[[Bench], str]) -> Callable[[Bench], AbstractContextManager[None]]:
@@ -156,7 +159,8 @@ def _with_environment(made: Bench, command: str) -> str:
 
 
 ARCHIVERS = (
-    Archiver(OURS, _stream, _FLUSHED_BY_STREAM),
+    Archiver(OURS, _stream(), _FLUSHED_BY_STREAM),
+    Archiver(f"{OURS} --partial-every 0.5", _stream("--partial-every", "0.5"), _FLUSHED_BY_STREAM),
     Archiver(PGBACKREST, _by_command(pgbackrest_command), _END_OF_LAST_ARCHIVED),
     *([Archiver(BARMAN, _by_command(barman_command), _END_OF_LAST_ARCHIVED)] if barman_is_here() else []),
 )
