@@ -128,22 +128,18 @@ def test_an_alter_between_our_lock_and_pg_dumps_goes_first_and_the_backup_begins
         return ["/bin/sh", "-c", 'sleep 1.5; exec "$@"', "sh", *argv]
 
     monkeypatch.setattr(copying, "dump_command", late)
-    altered: list[float] = []
 
     def alter() -> None:
         first.wait(20)
         time.sleep(0.3)
-        begun = time.monotonic()
         with connect(tables) as connection:
             connection.execute("ALTER TABLE b ADD note text")
-        altered.append(time.monotonic() - begun)
 
     thread = threading.Thread(target=alter)
     thread.start()
     report = _Notes()
     manifest = back_up_logical(settings, open_store(settings.store, settings.environment), "custom", report)
-    thread.join()
-    assert altered[0] < 8
+    thread.join()  # without the backup giving way neither would end
     assert manifest.fingerprints["public.b"].rows == 5
     (note,) = [note for note in report.notes if "gave way" in note]
     assert "ALTER TABLE b ADD note text" in note

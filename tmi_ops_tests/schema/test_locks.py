@@ -37,11 +37,11 @@ def test_a_lock_that_stays_is_given_up_with_the_name_of_its_holder_and_nothing_h
     migrated: PostgresSettings, report: Recorder
 ) -> None:
     run(migrated, "ALTER TABLE threats DROP COLUMN cvss")
-    with held(migrated, "LOCK TABLE threats IN ACCESS SHARE MODE"):
-        started = time.monotonic()
-        with pytest.raises(DatabaseError, match=r"add column threats.cvss.*pid \d+ .*idle in transaction") as caught:
-            migrate(migrated, report, patience=HASTY)
-    assert time.monotonic() - started < 10
+    with (
+        held(migrated, "LOCK TABLE threats IN ACCESS SHARE MODE"),
+        pytest.raises(DatabaseError, match=r"add column threats.cvss.*pid \d+ .*idle in transaction") as caught,
+    ):
+        migrate(migrated, report, patience=HASTY)
     assert "pg_terminate_backend" in str(caught.value)
     assert caught.value.transient
     assert [note.split(":")[0] for note in report.notes] == ["add column threats.cvss"] * 2
@@ -73,22 +73,22 @@ def _release_once_it_waited(report: Recorder, release: Callable[[], None]) -> No
     release()
 
 
-def test_while_a_migration_waits_others_wait_no_longer_than_its_lock_timeout(
+def test_between_a_migrations_attempts_at_a_lock_others_get_through(
     migrated: PostgresSettings, report: Recorder
 ) -> None:
     run(migrated, *A_THREAT_MODEL, "ALTER TABLE threats DROP COLUMN cvss")
     patience = Patience(lock_timeout_s=0.3, attempts=4, first_pause_s=0.3, longest_pause_s=0.3)
-    slowest = 0.0
+    read_after: set[int] = set()
     with held(migrated, "LOCK TABLE threats IN ACCESS SHARE MODE"), connect(migrated) as reader:
         worker = threading.Thread(target=_expect_failure, args=(migrated, report, patience))
         worker.start()
         while worker.is_alive():
-            started = time.monotonic()
             reader.execute("SELECT count(*) FROM threats")
-            slowest = max(slowest, time.monotonic() - started)
+            read_after.add(len(report.notes))
             time.sleep(0.01)
         worker.join()
-    assert slowest < 0.3 + 0.7  # the rest is a busy machine
+    assert len(report.notes) == patience.attempts - 1
+    assert {1, 2, 3} <= read_after  # while it waits in the queue, nobody passes it
 
 
 def test_building_an_index_waits_for_older_transactions_and_holds_nobody_up(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -79,12 +78,10 @@ def pid_of(state: StackState, name: str) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_a_signal_stops_everything_in_order_and_leaves_no_process(commands: CommandLine, number: int) -> None:
     supervisor, _ = commands.up(NO_DAGSTER)
-    began = time.monotonic()
     supervisor.send_signal(number)
     said, _ = supervisor.communicate(timeout=30)
     assert supervisor.returncode == 0, said
     assert commands.processes() == {}
-    assert time.monotonic() - began < 15
     log = StackLayout(commands.home).log("postgres").read_text()
     assert "database system is shut down" in log
     assert "error" not in said

