@@ -173,9 +173,8 @@ def show(run_id: str, html: Path | None, as_json: bool) -> int:
 
     RUN_ID is a run's id or the beginning of one. Default: the latest run.
     """
-    from tmi_ops.runbooks.evidence import evidence_json, evidence_of
+    from tmi_ops.runbooks.evidence import evidence_json, evidence_of, evidence_page
     from tmi_ops.runbooks.logbook import find_run
-    from tmi_ops.runbooks.page import evidence_page
 
     settings, store = open_environment(Purpose.RUNBOOK)
     _, journal = find_run(settings, store, run_id)

@@ -171,10 +171,9 @@ def _outlook(journal: Journal, step: Step) -> str:
 
 def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
     """The result of each step and check, the time against the RTO, and where the evidence is."""
-    from tmi_ops.runbooks.evidence import evidence_of
+    from tmi_ops.runbooks.evidence import PAGE, evidence_of
     from tmi_ops.runbooks.journal import shown
     from tmi_ops.runbooks.logbook import FOLDER
-    from tmi_ops.runbooks.recording import PAGE
 
     evidence = evidence_of(journal)
     colour = {"recovered": "green", "taken back": "yellow", "unfinished": "red"}[evidence.outcome]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tmi_ops.drill.evidence import Evidence
-from tmi_ops.recovery.pages.bars import LEFT, RIGHT, Bar, bars_of, objective_x
-from tmi_ops.recovery.pages.templates import moment_words, page_template
+from tmi_ops.recovery.pages.templates import LEFT, RIGHT, Bar, bars_of, moment_words, objective_x, page_template
 
 COLOURS: dict[str, str] = {
     "plan": "#94a3b8",

@@ -1,10 +1,14 @@
 """The sensors that guard the objectives: they read, decide (`tmi_ops/objectives/acting.py`), launch the cure, alert."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
@@ -20,14 +24,15 @@ from dagster import (
     sensor,
 )
 
-from tmi_ops.checks.finding import Finding
+from tmi_ops.automation.judging import TICK_GRACE, judge_automation
+from tmi_ops.automation.reading import read_automation_facts
+from tmi_ops.checks.finding import Finding, Severity, advise
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.acting import Decision, Judged, Memory, Order, Pace, Topic, decide, decide_unread
 from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.timetable import DUMPS_SEEN_EVERY, Timetable
 from tmi_ops.orchestration import backup, base_backup, drill, wal
-from tmi_ops.orchestration.automation_alert import stuck_automation, tell_of_automation
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
@@ -36,9 +41,55 @@ from tmi_ops.settings import Objectives, Settings
 from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
+    from tmi_ops.alerts.alert import Alert
     from tmi_ops.objectives.dumps import DumpReading
     from tmi_ops.objectives.facts import RecoverabilityFacts
     from tmi_ops.orchestration.schedules import AnyJob
+    from tmi_ops.settings import Settings
+
+
+ALERT = "automation"
+
+
+def stuck_automation(here: Protected) -> tuple[Finding, ...]:
+    """Critical findings about schedules, sensors and queues. None if Dagster's records are not in PostgreSQL."""
+    if not os.environ.get("DAGSTER_PG_HOST"):
+        return ()
+    try:
+        facts = read_automation_facts(os.environ, here.name)
+    except psycopg.Error as error:
+        what = f"Dagster's database could not be queried: {type(error).__name__}"
+        return (Finding(Severity.CRITICAL, "records", what, advice=advise("tmi-ops doctor")),)
+    findings = judge_automation(facts, here.automation.timezone)
+    return tuple(one for one in findings if one.severity is Severity.CRITICAL)
+
+
+def tell_of_automation(settings: Settings, stuck: tuple[Finding, ...], since: datetime | None) -> None:
+    """Alert if it lasts; a daemon that has just started gets time for a first tick of everything."""
+    from tmi_ops.alerts.service import AlertService
+
+    now = datetime.now(UTC)
+    if not stuck or since is None:
+        AlertService(settings).resolve(ALERT, "All schedules, sensors and queues work.")
+    elif now - since >= TICK_GRACE:
+        AlertService(settings).raise_alert(automation_alert(stuck, since))
+
+
+def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:
+    from tmi_ops.alerts.alert import Alert
+
+    first, more = stuck[0], len(stuck) - 1
+    others = f" {more} more: tmi-ops doctor." if more else ""
+    return Alert(
+        key=ALERT,
+        severity=Severity.CRITICAL,
+        summary="Dagster's automation is stuck",
+        at_risk=f"{first.what[0].upper()}{first.what[1:]}.{others} Backups, verifications or alerts may be missing.",
+        since=since,
+        done="Nothing; a person must act. The external monitor no longer gets pings.",
+        to_do="; ".join(first.advice.steps) or "tmi-ops doctor",
+    )
+
 
 MET_CHECK = "objective_met"
 CURE_TAG = "tmi_ops/cures"
@@ -186,14 +237,14 @@ def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Find
             ping_heartbeat(settings, decision.said, failed=True)
 
 
-def _judge_dumps(environment: Environment, timetable: Timetable, now: datetime) -> "DumpReading":
+def _judge_dumps(environment: Environment, timetable: Timetable, now: datetime) -> DumpReading:
     from tmi_ops.objectives.dumps import judge_dumps
     from tmi_ops.objectives.reading import read_dumps
 
     return judge_dumps(read_dumps(environment.settings, environment.open_store()), timetable.logical, now)
 
 
-def _judge(topic: Topic, facts: "RecoverabilityFacts", objectives: Objectives) -> Judged:
+def _judge(topic: Topic, facts: RecoverabilityFacts, objectives: Objectives) -> Judged:
     from tmi_ops.objectives.rpo import judge_rpo
     from tmi_ops.objectives.rto import forecast_rto
     from tmi_ops.objectives.stream import judge_stream
@@ -227,7 +278,7 @@ def severity_of(standing: Standing | None) -> AssetCheckSeverity:
     return AssetCheckSeverity.ERROR if standing is Standing.BREACHED else AssetCheckSeverity.WARN
 
 
-def cure_jobs(here: Protected, definitions: Definitions) -> "list[AnyJob]":
+def cure_jobs(here: Protected, definitions: Definitions) -> list[AnyJob]:
     """The jobs that cures launch."""
     names = {here.called(job) for job in JOBS.values()}
     return [job for job in definitions.jobs or () if job.name in names]

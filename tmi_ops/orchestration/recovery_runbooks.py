@@ -291,9 +291,8 @@ def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:
 
 
 def _metadata(journal: "Journal") -> dict[str, MetadataValue[Any]]:
-    from tmi_ops.runbooks.evidence import evidence_of
+    from tmi_ops.runbooks.evidence import PAGE, evidence_of
     from tmi_ops.runbooks.logbook import FOLDER
-    from tmi_ops.runbooks.recording import PAGE
 
     evidence = evidence_of(journal)
     return {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
-from dagster import Definitions
+from dagster import AssetSelection, Definitions
 
 from tmi_ops.orchestration.access import access_definitions
 from tmi_ops.orchestration.backup import backup_definitions
@@ -15,10 +16,9 @@ from tmi_ops.orchestration.freshness import with_freshness
 from tmi_ops.orchestration.guarding import guarding_definitions
 from tmi_ops.orchestration.health import health_definitions
 from tmi_ops.orchestration.heartbeat import heartbeat_definitions
-from tmi_ops.orchestration.main_job import main_job_definitions
 from tmi_ops.orchestration.maintenance import maintenance_definitions
 from tmi_ops.orchestration.objectives import objectives_definitions
-from tmi_ops.orchestration.policies import EXECUTOR, grouped_by_environment
+from tmi_ops.orchestration.policies import EXECUTOR, Lane, grouped_by_environment, job_tags
 from tmi_ops.orchestration.protected import Protected, protected
 from tmi_ops.orchestration.records import records_definitions
 from tmi_ops.orchestration.recovery_runbooks import recovery_runbook_definitions
@@ -29,6 +29,24 @@ from tmi_ops.orchestration.schema_drift import schema_drift_definitions
 from tmi_ops.orchestration.shadow import shadow_definitions
 from tmi_ops.orchestration.sweeping import sweeping_definitions
 from tmi_ops.orchestration.wal import wal_definitions
+
+PROTECT_JOB = "protect"
+LONGEST_RUN = timedelta(days=1)
+
+
+def main_job_definitions(here: Protected) -> Definitions:
+    """The job `protect`."""
+    schema = (("schema", "migration"), ("schema", "validation")) if here.profile.has_models else ()
+    backup = (("backup", "logical"), ("backup", "logical_verified"))
+    assets = [here.key(*path) for path in (*schema, *backup)]
+    job = here.asset_job(
+        PROTECT_JOB,
+        selection=AssetSelection.assets(*assets),
+        description=("Migrate and validate the schema, take" if schema else "Take")
+        + " a logical backup and verify it by a restore.",
+        tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
+    )
+    return Definitions(jobs=[job])
 
 
 def environment_definitions(environment: str) -> Definitions:

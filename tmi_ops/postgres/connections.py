@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -20,6 +20,27 @@ from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.refusals import explained
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
 from tmi_ops.settings import PostgresSettings
+
+Outcome = Literal["committed", "aborted", "in progress"]
+
+
+def current_transaction(connection: psycopg.Connection[Any]) -> int:
+    """The number of the connection's current transaction; assigns one if it has none."""
+    row = connection.execute("SELECT pg_catalog.txid_current()").fetchone()
+    if row is None:  # a function has its row
+        raise AssertionError
+    return int(row[0])
+
+
+def transaction_outcome(connection: psycopg.Connection[Any], transaction: int) -> Outcome | None:
+    """The outcome of a transaction; None: too old for the server to know, or never started there."""
+    try:
+        row = connection.execute("SELECT pg_catalog.txid_status(%s)", [transaction]).fetchone()
+    except psycopg.errors.InvalidParameterValue:
+        return None
+    outcome: Outcome | None = row[0] if row else None
+    return outcome
+
 
 # libpq 16.
 KNOWS_REQUIRE_AUTH = 160000

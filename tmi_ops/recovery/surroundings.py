@@ -5,20 +5,227 @@ Backups store them as data. Backups of earlier releases contain scripts, which a
 
 from __future__ import annotations
 
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import postgast
 import psycopg
 from psycopg import sql
 from pydantic import ValidationError
 
 from tmi_ops.backup.logical import GLOBALS_OBJECT, PROPERTIES_OBJECT
-from tmi_ops.backup.properties import LOADS_CODE, DatabaseProperties, property_statements, read_properties
+from tmi_ops.backup.properties import (
+    LOADS_CODE,
+    DatabaseGrant,
+    DatabaseProperties,
+    DatabaseSetting,
+    property_statements,
+    read_properties,
+)
+from tmi_ops.backup.roles import Membership, ParameterGrant, Role, Roles, Setting
 from tmi_ops.backup.snapshot import pin_text_output
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings
 from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import FetchedBackup
-from tmi_ops.recovery.scripts import parse_properties, parse_roles
 from tmi_ops.settings import PostgresSettings
+
+# psql's restricted mode, in scripts of pg_dumpall since August 2025; its key is random, so no value holds it.
+_RESTRICTED = re.compile(r"(?:--.*\n|\n)*\\restrict (?P<key>[A-Za-z0-9]+)\n")
+_ATTRIBUTES = {
+    "superuser": "superuser",
+    "inherit": "inherit",
+    "createrole": "create_role",
+    "createdb": "create_db",
+    "canlogin": "login",
+    "isreplication": "replication",
+    "bypassrls": "bypass_rls",
+    "connectionlimit": "connection_limit",
+    "password": "password",
+    "validUntil": "valid_until",
+}
+_RIGHTS = {"create": "CREATE", "connect": "CONNECT", "temporary": "TEMPORARY", "temp": "TEMPORARY"}
+Refuse = Callable[[str], None]
+
+
+def parse_roles(script: str, refuse: Refuse) -> Roles:
+    """The roles of a `pg_dumpall --roles-only` output.
+
+    Args:
+        refuse: called for each statement that is left out.
+
+    Raises:
+        RecoveryError: the script cannot be parsed.
+    """
+    roles: dict[str, dict[str, Any]] = {}
+    memberships: list[Membership] = []
+    grants: list[ParameterGrant] = []
+    for kind, node in _statements(script, "globals.sql"):
+        try:
+            if kind == "create_role_stmt":
+                roles.setdefault(node.role, {"name": node.role, **_attributes(node.options)})
+            elif kind == "alter_role_stmt":
+                roles.setdefault(node.role.rolename, {"name": node.role.rolename}).update(_attributes(node.options))
+            elif kind == "alter_role_set_stmt" and not node.database:
+                item = _setting(node.setstmt)
+                role = roles.setdefault(node.role.rolename, {"name": node.role.rolename})
+                role["settings"] = (*role.get("settings", ()), item)
+            elif kind == "comment_stmt" and node.comment:
+                roles.setdefault(node.object.string.sval, {"name": node.object.string.sval})["comment"] = node.comment
+            elif kind == "grant_role_stmt" and node.is_grant:
+                memberships += _memberships(node)
+            elif kind == "grant_stmt" and node.is_grant:
+                grants += _parameter_grants(node)
+            elif kind != "variable_set_stmt":
+                refuse(kind)
+        except ValidationError as error:
+            refuse(f"{kind}: {error.errors()[0]['msg']}")
+    made = []
+    for facts in roles.values():
+        try:
+            made.append(Role(**facts))
+        except ValidationError as error:
+            refuse(f"role {facts['name']!r}: {error.errors()[0]['msg']}")
+    return Roles(roles=tuple(made), memberships=tuple(memberships), parameter_grants=tuple(grants))
+
+
+def parse_properties(script: str, refuse: Refuse) -> DatabaseProperties:
+    """The properties in one of our `database.sql` scripts, whose statements refer to `:"db"`.
+
+    Raises:
+        RecoveryError: the script cannot be parsed, or names no owner.
+    """
+    name = f"db_{secrets.token_hex(8)}"
+    facts: dict[str, Any] = {}
+    grants: list[DatabaseGrant] = []
+    settings: list[DatabaseSetting] = []
+    revoked = False
+    for kind, node in _statements(script.replace(':"db"', name), "database.sql"):
+        try:
+            if kind == "alter_owner_stmt":
+                facts["owner"] = node.newowner.rolename
+            elif kind == "alter_database_stmt":
+                facts["connection_limit"] = node.options[0].def_elem.arg.integer.ival
+            elif kind == "comment_stmt":
+                facts["comment"] = node.comment.replace(name, ':"db"')
+            elif kind == "grant_stmt":
+                revoked = True
+                grants += _database_grants(node) if node.is_grant else []
+            elif kind in ("alter_database_set_stmt", "alter_role_set_stmt"):
+                role = node.role.rolename if kind == "alter_role_set_stmt" else None
+                item = _setting(node.setstmt)
+                values = tuple(value.replace(name, ':"db"') for value in item.values)
+                settings.append(DatabaseSetting(role=role, setting=item.model_copy(update={"values": values})))
+            else:
+                refuse(kind)
+        except ValidationError as error:
+            refuse(f"{kind}: {error.errors()[0]['msg']}")
+    if revoked:
+        facts["grants"] = tuple(grants)
+    try:
+        return DatabaseProperties(settings=tuple(settings), **facts)
+    except ValidationError as error:
+        raise RecoveryError(
+            f"The backup's database.sql is invalid: {error.errors()[0]['msg']}.",
+            hint="restore another backup (`tmi-ops backups`), or this one by hand as RESTORE.md in the store describes",
+        ) from None
+
+
+def _statements(script: str, name: str) -> list[tuple[str, Any]]:
+    if restricted := _RESTRICTED.match(script):
+        key = restricted["key"]
+        script = script.replace(f"\\restrict {key}\n", "", 1).replace(f"\\unrestrict {key}\n", "", 1)
+    try:
+        tree = postgast.parse(script)
+    except postgast.PgQueryError as error:
+        raise RecoveryError(
+            f"The backup's {name} cannot be parsed: {error}.",
+            hint="restore another backup (`tmi-ops backups`), or this one by hand as RESTORE.md in the store describes",
+        ) from None
+    found = []
+    for raw in tree.stmts:
+        kind = raw.stmt.WhichOneof("node") or ""
+        found.append((kind, getattr(raw.stmt, kind)))
+    return found
+
+
+def _attributes(options: Any) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for option in options:
+        element = option.def_elem
+        if (name := _ATTRIBUTES.get(element.defname)) is not None:
+            attributes[name] = _value(element.arg)
+    return attributes
+
+
+def _value(node: Any) -> bool | int | str | None:
+    kind = node.WhichOneof("node")
+    if kind == "boolean":
+        return bool(node.boolean.boolval)
+    if kind == "integer":
+        return int(node.integer.ival)
+    return str(node.string.sval) if kind == "string" else None
+
+
+def _setting(node: Any) -> Setting:
+    return Setting(name=node.name, values=tuple(_constant(argument.a_const) for argument in node.args))
+
+
+def _constant(constant: Any) -> str:
+    kind = constant.WhichOneof("val")
+    if kind == "ival":
+        return str(constant.ival.ival)
+    if kind == "fval":
+        return str(constant.fval.fval)
+    return str(constant.sval.sval)
+
+
+def _memberships(node: Any) -> list[Membership]:
+    options = {option.def_elem.defname: _value(option.def_elem.arg) for option in node.opt}
+    return [
+        Membership(
+            role=granted.access_priv.priv_name,
+            member=member.role_spec.rolename,
+            admin=options.get("admin") is True,
+            inherit=options.get("inherit"),
+            set=options.get("set"),
+        )
+        for granted in node.granted_roles
+        for member in node.grantee_roles
+    ]
+
+
+def _grantee(node: Any) -> str | None:
+    return node.role_spec.rolename or None
+
+
+def _parameter_grants(node: Any) -> list[ParameterGrant]:
+    return [
+        ParameterGrant(
+            parameter=parameter.string.sval,
+            grantee=_grantee(grantee),
+            privilege=privilege.access_priv.priv_name.upper(),
+            grantable=node.grant_option,
+        )
+        for parameter in node.objects
+        for privilege in node.privileges
+        for grantee in node.grantees
+    ]
+
+
+def _database_grants(node: Any) -> list[DatabaseGrant]:
+    return [
+        DatabaseGrant(
+            grantee=_grantee(grantee),
+            privilege=_RIGHTS.get(privilege.access_priv.priv_name, ""),
+            grantable=node.grant_option,
+        )
+        for privilege in node.privileges
+        for grantee in node.grantees
+    ]
 
 
 def read_surroundings(fetched: FetchedBackup, report: Report) -> Surroundings:

@@ -19,10 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tmi_ops import __version__
+from tmi_ops.backup.archive.files import TOC_FILE, read_toc
 from tmi_ops.backup.archive.toc import ArchiveError
+from tmi_ops.backup.copying import TOC_OBJECT
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, ObjectMissingError, ProgramError, RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
+from tmi_ops.postgres.lock_table import SETTING, LockTable
 from tmi_ops.postgres.own_checks import ask_of_copy
 from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.profile import Profile
@@ -30,7 +33,6 @@ from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
-from tmi_ops.recovery.lock_room import lock_parameters
 from tmi_ops.recovery.new_database import create_database
 from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import make_tablespaces, missing_at, not_here, require_extensions, requirements_of
@@ -41,6 +43,27 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import record_verdict, whole_manifest
 from tmi_ops.store.manifest import Manifest, Verdict
 from tmi_ops.store.objects import ObjectStore
+
+# Default of max_connections, which scratch clusters use.
+_SESSIONS = 100
+# A table has at least three entries in a dump, and takes further locks: TOAST table, indexes, sequence.
+_LOCKS_PER_ENTRY = 1.5
+
+
+def lock_parameters(fetched: FetchedBackup) -> dict[str, str]:
+    """Parameters of a scratch cluster that can lock every object of the dump at once."""
+    return {SETTING: str(LockTable(0, _SESSIONS).max_locks_for(int(_entries(fetched) * _LOCKS_PER_ENTRY)))}
+
+
+def _entries(fetched: FetchedBackup) -> int:
+    names = {item.name for item in fetched.manifest.objects}
+    if TOC_OBJECT in names:
+        return len(read_toc(fetched.path(TOC_OBJECT)).entries)
+    if fetched.dump.is_dir() and not (fetched.dump / TOC_FILE).is_file():
+        return 0
+    if fetched.manifest.format in ("custom", "directory"):
+        return len(read_toc(fetched.dump).entries)
+    return 4 * len(fetched.manifest.fingerprints)  # a script of an earlier release has no table of contents
 
 
 @dataclass

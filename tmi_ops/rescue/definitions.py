@@ -6,7 +6,7 @@ The statements come from pg_dump, run on the past. `dropped.py` finds what DROP 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,56 @@ from tmi_ops.postgres.programs import programs_at_least, run_program
 from tmi_ops.rescue.dropped import DroppedObjects, dropped_with
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
-from tmi_ops.rescue.statements import without_attaching, without_foreign_keys
+
+# Schema and name.
+Relation = tuple[str, str]
+
+
+def without_attaching(script: str, relations: frozenset[Relation]) -> str:
+    """Without the statements that attach these tables and indexes as partitions."""
+    return _without(script, lambda command: _attached(command) in relations)
+
+
+def without_foreign_keys(script: str) -> str:
+    """Without the statements that add a foreign key."""
+    return _without(script, _adds_foreign_key)
+
+
+def _without(script: str, is_left_out: Callable[[Any], bool]) -> str:
+    import postgast  # needs much memory, and few rescues recreate a table
+
+    statements = [one.strip() for one in postgast.split(script, method="scanner")]
+    return "".join(f"{one};\n" for one in statements if not any(map(is_left_out, _altering(one))))
+
+
+def _altering(statement: str) -> Iterator[Any]:
+    """The commands of an ALTER statement; none for other statements, and for syntax newer than the parser."""
+    import postgast
+
+    try:
+        tree = postgast.parse(statement)
+    except postgast.PgQueryError:
+        return
+    for raw in tree.stmts:
+        if raw.stmt.WhichOneof("node") == "alter_table_stmt":
+            for command in raw.stmt.alter_table_stmt.cmds:
+                yield command.alter_table_cmd
+
+
+def _attached(command: Any) -> Relation | None:
+    import postgast
+
+    if command.subtype != postgast.pg_query_pb2.AT_AttachPartition:
+        return None
+    name = getattr(command, "def").partition_cmd.name
+    return name.schemaname, name.relname
+
+
+def _adds_foreign_key(command: Any) -> bool:
+    import postgast
+
+    adds = command.subtype == postgast.pg_query_pb2.AT_AddConstraint
+    return bool(adds and getattr(command, "def").constraint.contype == postgast.pg_query_pb2.CONSTR_FOREIGN)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The evidence of a run: the journal and what follows from it. `page.py` renders it."""
+"""What a recovery leaves behind: its record in the store, and the page that a person reads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,42 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from tmi_ops import __version__
-from tmi_ops.runbooks.journal import Answer, Attempt, Consent, Journal
+from tmi_ops.private import write_durably
+from tmi_ops.progress import Report
+from tmi_ops.recovery.pages.templates import RIGHT, bars_of, objective_x, page_template
+from tmi_ops.runbooks.journal import Answer, Attempt, Consent, Journal, shown
+from tmi_ops.runbooks.logbook import Logbook
 from tmi_ops.runbooks.plan import Fact, Plan
+
+EVIDENCE, PAGE = "evidence.json", "evidence.html"
+
+
+def record_evidence(journal: Journal, logbook: Logbook, report: Report) -> RunEvidence:
+    """Write it on this machine, and to the store if that is reachable. May be repeated."""
+    evidence = evidence_of(journal)
+    for name, data in ((EVIDENCE, evidence_json(evidence)), (PAGE, evidence_page(evidence).encode())):
+        write_durably(logbook.directory / name, data, mode=0o644)
+        logbook.copy_to_store(name, data, report)
+    return evidence
+
+
+_COLOURS = ("#3b82f6", "#6366f1", "#8b5cf6", "#a855f7", "#f59e0b", "#f97316", "#0ea5e9", "#10b981", "#64748b")
+
+
+def evidence_page(evidence: RunEvidence) -> str:
+    """Self-contained HTML."""
+    colours = {step: _COLOURS[number % len(_COLOURS)] for number, step in enumerate(evidence.phases)}
+    last = {attempt.step: attempt for attempt in evidence.attempts}
+    return page_template("tmi_ops.runbooks").render(
+        evidence=evidence,
+        bars=bars_of(evidence.phases, evidence.rto_objective_seconds, colours),
+        objective_x=objective_x(evidence.phases, evidence.rto_objective_seconds),
+        right=RIGHT,
+        colours=colours,
+        last=last,
+        shown=shown,
+        tries={step: sum(one.step == step for one in evidence.attempts) for step in last},
+    )
 
 
 class RunEvidence(Fact):

@@ -20,6 +20,7 @@ from typing import Literal, TypeVar
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, RecoveryError
 from tmi_ops.progress import Report
+from tmi_ops.runbooks.evidence import record_evidence
 from tmi_ops.runbooks.journal import (
     Answer,
     Attempt,
@@ -35,7 +36,6 @@ from tmi_ops.runbooks.journal import (
 )
 from tmi_ops.runbooks.logbook import Logbook, logbook_of
 from tmi_ops.runbooks.plan import Effect, Fact, Plan, Step
-from tmi_ops.runbooks.recording import record_evidence
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 

@@ -17,9 +17,9 @@ from tmi_ops.access.declared import NAME_VARIABLE, DeclaredAccess, RoleKind, dec
 from tmi_ops.access.drift import check_access
 from tmi_ops.access.execution import apply_access
 from tmi_ops.access.findings import Drift
+from tmi_ops.access.inspection import read_access
 from tmi_ops.access.passwords import known_passwords, passwords_to_set
 from tmi_ops.access.planning import Plan, plan_access
-from tmi_ops.access.reading import read_access
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect, connection_parameters
 from tmi_ops.postgres.programs import Programs

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tmi_ops.access.declared import RoleKind
-from tmi_ops.access.reading import read_access
+from tmi_ops.access.inspection import read_access
 from tmi_ops.access.rights import A_SUPERUSER, lacking_rights
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect

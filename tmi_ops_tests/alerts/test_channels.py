@@ -11,7 +11,7 @@ from email.message import EmailMessage
 import pytest
 from pydantic import SecretStr
 
-from tmi_ops.alerts.channels import Channel, deliver, open_channels, without_secrets
+from tmi_ops.alerts.service import Channel, deliver, open_channels, without_secrets
 from tmi_ops.alerts.wording import Message, trial_message
 from tmi_ops.checks.finding import Severity
 from tmi_ops.settings import AlertSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tmi_ops.backup.wording import canonical
+from tmi_ops.backup.inventory import canonical
 from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
 

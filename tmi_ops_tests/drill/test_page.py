@@ -15,7 +15,7 @@ from tmi_ops.drill.evidence import (
     WindowBase,
 )
 from tmi_ops.drill.page import evidence_page, phase_bars, window_marks
-from tmi_ops.recovery.pages.bars import LEFT, RIGHT
+from tmi_ops.recovery.pages.templates import LEFT, RIGHT
 from tmi_ops_tests.drill.chains import NOON, minute
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from tmi_ops.objectives.cures import Action
 from tmi_ops.objectives.facts import LogicalBackup, RecoverabilityFacts
-from tmi_ops.objectives.rto import forecast_rto
-from tmi_ops.objectives.speed import forecast_phases
+from tmi_ops.objectives.rto import forecast_phases, forecast_rto
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import Objectives
 from tmi_ops.text import time_words

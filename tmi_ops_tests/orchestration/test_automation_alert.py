@@ -12,8 +12,7 @@ from tmi_ops.automation.judging import TICK_GRACE
 from tmi_ops.checks.finding import Finding, Severity
 from tmi_ops.objectives.acting import Decision, Memory, Topic
 from tmi_ops.objectives.standing import Standing
-from tmi_ops.orchestration.automation_alert import stuck_automation
-from tmi_ops.orchestration.guarding import remembered, tell
+from tmi_ops.orchestration.guarding import remembered, stuck_automation, tell
 from tmi_ops.orchestration.protected import protected
 from tmi_ops.settings import Settings
 from tmi_ops_tests.webhook import webhook

@@ -6,7 +6,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, asset, materialize
 
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
-from tmi_ops.orchestration.records import KEPT, MOST_AT_ONCE, EndedRun, forget_runs, forgettable
+from tmi_ops.orchestration.records import KEPT, RUNS_AT_ONCE, EndedRun, forget_runs, forgettable
 from tmi_ops.orchestration.schedules import staggered
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -32,10 +32,10 @@ def test_runs_are_forgotten_once_they_are_old_failed_ones_later_and_an_asset_s_n
 
 
 def test_a_tick_forgets_the_oldest_and_no_more_than_it_has_time_for() -> None:
-    runs = [ended(str(days), SUCCESS, timedelta(days=days)) for days in range(20, 20 + MOST_AT_ONCE + 5)]
+    runs = [ended(str(days), SUCCESS, timedelta(days=days)) for days in range(20, 20 + RUNS_AT_ONCE + 5)]
     found = forgettable(runs, (), NOW)
-    assert len(found) == MOST_AT_ONCE
-    assert found[0] == str(20 + MOST_AT_ONCE + 4)
+    assert len(found) == RUNS_AT_ONCE
+    assert found[0] == str(20 + RUNS_AT_ONCE + 4)
 
 
 def test_the_record_of_an_old_run_goes_with_its_events_and_other_environments_keep_theirs() -> None:

@@ -15,7 +15,7 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.compare import compare_databases
 from tmi_ops.recovery.new_database import drop_database
 from tmi_ops.recovery.two_role_load import Turn, turns_of
-from tmi_ops.runbooks.corruption.copying import copy_database
+from tmi_ops.runbooks.corruption.in_place import copy_database
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.recovery.test_least_role import ATTACK, HEADER
 

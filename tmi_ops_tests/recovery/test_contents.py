@@ -5,8 +5,7 @@ import pytest
 from tmi_ops.backup.archive.contents import Contents, LargeObjectsContent, SequenceContent, TableContent
 from tmi_ops.backup.contents import contents_json, fingerprints_of, parse_contents, sequence_values, written_name
 from tmi_ops.errors import RecoveryError
-from tmi_ops.recovery.contents import differing_large_objects, differing_sequences, pair, told
-from tmi_ops.recovery.row_sets import Row, RowsDifference
+from tmi_ops.recovery.contents import Row, RowsDifference, differing_large_objects, differing_sequences, pair, told
 
 THREATS = TableContent("public", "threats", ("id", "name", "note"), 3, 60, "aa")
 OTHER = TableContent("a.b", "c", ("id",), 1, 2, "bb")

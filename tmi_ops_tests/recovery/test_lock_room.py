@@ -7,7 +7,7 @@ from typing import cast
 
 from tmi_ops.postgres.lock_table import SETTING
 from tmi_ops.recovery.fetch import FetchedBackup
-from tmi_ops.recovery.lock_room import lock_parameters
+from tmi_ops.recovery.verify import lock_parameters
 from tmi_ops_tests.backup.archive.writing import Entry, archive
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmi_ops.recovery import row_sets
-from tmi_ops.recovery.row_sets import RowsDifference, differing_rows, hashed_rows
+from tmi_ops.recovery import contents
+from tmi_ops.recovery.contents import RowsDifference, differing_rows, hashed_rows
 
 ROWS = st.lists(st.binary(max_size=6).filter(lambda row: b"\n" not in row), max_size=12)
 
@@ -44,7 +44,7 @@ def test_a_row_is_found_by_its_place_in_the_stream() -> None:
 
 
 def test_of_many_differences_some_are_named_and_it_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_sets, "BUCKETS_LOOKED_AT", 3)
+    monkeypatch.setattr(contents, "BUCKETS_LOOKED_AT", 3)
     found = compared([str(number).encode() for number in range(50)], [])
     assert not found.complete
     assert 0 < len(found.only_in_source) < 50

@@ -8,8 +8,8 @@ import pytest
 
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.programs import Programs
+from tmi_ops.recovery.load import can_restrict, restricted, run_script
 from tmi_ops.recovery.loader import loader_into
-from tmi_ops.recovery.script import can_restrict, restricted, run_script
 from tmi_ops.settings import PostgresSettings
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\n"

@@ -7,7 +7,7 @@ import pytest
 from tmi_ops.backup.properties import DatabaseGrant
 from tmi_ops.backup.roles import Membership, ParameterGrant, Role, Setting
 from tmi_ops.errors import RecoveryError
-from tmi_ops.recovery.scripts import parse_properties, parse_roles
+from tmi_ops.recovery.surroundings import parse_properties, parse_roles
 
 GLOBALS = """
 --

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from tmi_ops.postgres.connections import connect
 from tmi_ops.rescue.comparing import prepare
-from tmi_ops.rescue.digests import written_out
+from tmi_ops.rescue.pairs import written_out
 from tmi_ops.settings import PostgresSettings
 
 TYPES = {"a": "text", "b": "character varying(9)", "n": "integer", "j": "jsonb", "l": "text[]", "m": "bigint"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tmi_ops.rescue.definitions import without_guard
-from tmi_ops.rescue.statements import without_attaching, without_foreign_keys
+from tmi_ops.rescue.definitions import without_attaching, without_foreign_keys, without_guard
 
 ATTACH = "ALTER TABLE ONLY public.events ATTACH PARTITION public.early FOR VALUES FROM (1) TO (10)"
 INDEX = "ALTER INDEX public.events_pkey ATTACH PARTITION public.early_pkey"

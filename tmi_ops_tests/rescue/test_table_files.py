@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tmi_ops.rescue.table_events import events_backwards, events_forwards
-from tmi_ops.rescue.table_files import file_after, file_before
+from tmi_ops.rescue.table_events import events_backwards, events_forwards, file_after, file_before
 from tmi_ops.rescue.wal_events import Commit, File
 
 A, A_INDEX, B, B_INDEX = 16384, 16388, 16394, 16398

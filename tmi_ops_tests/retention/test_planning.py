@@ -9,8 +9,7 @@ import pytest
 
 from tmi_ops.retention.facts import Backup, HalfMade, WalFile
 from tmi_ops.retention.plan import RetentionPlan
-from tmi_ops.retention.planning import plan_retention, superseded_pieces
-from tmi_ops.retention.refusals import RetentionRefusedError
+from tmi_ops.retention.planning import RetentionRefusedError, plan_retention, superseded_pieces
 from tmi_ops.settings import RetentionPolicy
 from tmi_ops.store.guarding import UNTIL_RELEASED, UnfinishedUpload
 from tmi_ops_tests.retention.catalogues import NOW, SEGMENT, base, days_ago, facts, logical, name_of, wal_file

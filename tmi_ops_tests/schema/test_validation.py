@@ -10,10 +10,9 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.schema.catalog import LiveTable
 from tmi_ops.schema.engine import engine, snapshot
 from tmi_ops.schema.findings import Deviation, find_all
-from tmi_ops.schema.row_counts import count_rows
 from tmi_ops.schema.rules import Rule
 from tmi_ops.schema.state import read_state
-from tmi_ops.schema.validation import Validation, validate_schema
+from tmi_ops.schema.validation import Validation, count_rows, validate_schema
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.schema.conftest import A_THREAT_MODEL, add_threats, run
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmi_ops.postgres.connections import connect
-from tmi_ops.schema.value_lists import ValueList, read_value_list
+from tmi_ops.schema.structure import ValueList, read_value_list
 from tmi_ops.settings import PostgresSettings
 
 ROLES = ValueList("role", frozenset({"owner", "writer"}))

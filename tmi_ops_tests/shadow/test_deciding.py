@@ -15,7 +15,6 @@ from tmi_ops.errors import DiskSpaceError, RecoveryError, SettingsError
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.settings import load_settings
 from tmi_ops.shadow import next_wal
-from tmi_ops.shadow.alerting import alert_of
 from tmi_ops.shadow.base_choice import Candidate, base_behind, choose_base, own_line
 from tmi_ops.shadow.continuation import Fetched, RefusedError, first_difference, verified
 from tmi_ops.shadow.files import require_place
@@ -42,6 +41,7 @@ from tmi_ops.shadow.report import (
     prover_of,
     report_key,
 )
+from tmi_ops.shadow.reporting import alert_of
 from tmi_ops.wal.lineage import Lineage, Stretch
 from tmi_ops.wal.lines import Tip
 from tmi_ops_tests.postgres.wal_pages import FIRST, SIZE, Wal, filler, level_change

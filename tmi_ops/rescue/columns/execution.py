@@ -15,7 +15,7 @@ from psycopg import sql
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError, first_line
-from tmi_ops.postgres.transactions import current_transaction
+from tmi_ops.postgres.connections import current_transaction
 from tmi_ops.progress import Report
 from tmi_ops.rescue.barriers import require_clear
 from tmi_ops.rescue.columns.definition import WasColumn

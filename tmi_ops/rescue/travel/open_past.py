@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,23 +12,80 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tmi_ops.errors import OpsError, RecoveryError
-from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.errors import DiskSpaceError, OpsError, ProgramError, RecoveryError
+from tmi_ops.postgres.programs import Programs, plain_environment, program_failed, server_programs
 from tmi_ops.postgres.shelter import PORT
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.progress import Report
 from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
+from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import extracted_base
 from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.replay import Reached
 from tmi_ops.recovery.point_in_time.server import owner_of
 from tmi_ops.recovery.point_in_time.target import Target
-from tmi_ops.rescue.travel.files import DATA, TWIN, copy_tree, destination_in, keep_twin, start_again
 from tmi_ops.rescue.travel.replaying import Standing, require_stopping_place, standing_at
 from tmi_ops.rescue.travel.state import OpenPast, Wanted, asked, only_one, place, read_open_past, write_open_past
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
+
+DATA, TWIN, TABLESPACES = "data", "twin", "tablespaces"
+# In addition to the copy, for WAL and what the replay adds.
+SPARE = 1 << 30
+
+
+def destination_in(directory: Path) -> Destination:
+    return Destination(directory / DATA, tablespace_root=directory / TABLESPACES)
+
+
+def keep_twin(directory: Path) -> bool:
+    """Copy the files. Returns False, without a twin, if there is no room or they have tablespaces.
+
+    Raises:
+        ProgramError: they could not be copied.
+    """
+    if _has_tablespaces(directory) or shutil.disk_usage(directory).free < _size(directory / DATA) + SPARE:
+        return False
+    copy_tree(directory / DATA, directory / TWIN)
+    return True
+
+
+def start_again(directory: Path) -> None:
+    """Replace the data with a copy of the twin.
+
+    Raises:
+        ProgramError: it could not be copied.
+    """
+    shutil.rmtree(directory / DATA)
+    copy_tree(directory / TWIN, directory / DATA)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Raises:
+    DiskSpaceError: there is not enough free space.
+    ProgramError: it could not be copied.
+    """
+    argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=plain_environment(), cwd="/")
+    if done.returncode == 0:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    if "No space left" in done.stderr:
+        raise DiskSpaceError(
+            f"There is not enough free space for a copy of {source}.",
+            hint="free space there, then run `tmi-ops travel` again",
+        )
+    raise program_failed("cp", done.returncode, done.stderr) if done.stderr else ProgramError("cp failed.")
+
+
+def _has_tablespaces(directory: Path) -> bool:
+    return any((directory / DATA / "pg_tblspc").iterdir())
+
+
+def _size(directory: Path) -> int:
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
+
 
 LOOK_EVERY_S = 0.3
 LONGEST_SOCKET = 107 - len("/.s.PGSQL.5432")  # source: sockaddr_un, unix(7)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
-from tmi_ops.postgres.connections import connect
-from tmi_ops.postgres.transactions import transaction_outcome
+from tmi_ops.postgres.connections import connect, transaction_outcome
 from tmi_ops.progress import Report
 from tmi_ops.rescue.columns.execution import ColumnsRestored, execute_columns
 from tmi_ops.rescue.columns.planning import ColumnsPlan, plan_columns
