@@ -127,8 +127,8 @@ class Copying:
                 for file in completed_files(target, dumping, self.stop, waiting):
                     if file.name == TOC_FILE:
                         toc = directory_toc(file.read_bytes())
-                    future = senders.submit(self._send, file, f"{name}/{file.name}", count, phase)
-                    sending[future] = file.stat().st_size
+                    size = file.stat().st_size  # before it is sent: it is removed then
+                    sending[senders.submit(self._send, file, f"{name}/{file.name}", count, phase)] = size
                     _raise_first(sending)
                 objects = [future.result() for future in sending]
             except BaseException:

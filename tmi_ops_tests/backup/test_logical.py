@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -144,6 +146,23 @@ def test_a_pg_dump_older_than_the_server_is_refused_with_the_cure(
         back_up_logical(source.model_copy(update={"pg_bindir": tmp_path}), store, "custom", SilentReport())
     assert "TMI_OPS_PG_BINDIR" in caught.value.hint
     assert _left_in_store(source) == []
+
+
+class _AtOnce(ThreadPoolExecutor):
+    """Has done what it is given before it goes on."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(*args, **kwargs)
+        wait([future])
+        return future
+
+
+def test_a_file_of_the_directory_format_may_be_sent_and_gone_at_once(
+    source: Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "ThreadPoolExecutor", _AtOnce)
+    manifest = back_up_logical(source, store, "directory", SilentReport())
+    assert sum(found.rows for found in manifest.fingerprints.values()) > 0
 
 
 def test_a_disk_too_small_for_the_directory_format_is_foreseen(
