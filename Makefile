@@ -7,6 +7,8 @@ RUN := .venv/bin
 PYTHON_VERSIONS := >=3.11,<3.14
 # Tests wait for servers a third of their time: three at once fill two cores.
 WORKERS ?= 3
+# A file's tests share their servers; the order of the files is conftest.py's.
+PYTEST = $(RUN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Interpreters are found, never downloaded.
 export UV_PYTHON_DOWNLOADS := never
 # A company's own certificate authority lives in the system's bundle.
@@ -46,10 +48,10 @@ uninstall: ## Remove these commands; no data is touched
 	@uv=$$(.ci/find-uv) && $$uv tool uninstall --quiet tmi-ops && echo "Uninstalled. Data in .tmi-ops and in the store is kept."
 
 test: $(ENVIRONMENT) ## Run all tests, on real servers
-	@$(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-fast: $(ENVIRONMENT) ## Run the fast tests, in two and a half minutes
-	@$(RUN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 # Directories whose tests ask PostgreSQL something that its versions may answer differently.
 VERSIONED := $(addprefix tmi_ops_tests/,postgres schema health access diagnosis backup recovery)
@@ -59,7 +61,7 @@ OTHER_POSTGRESQL := from tmi_ops.postgres.programs import found_programs as foun
 test-versions: $(ENVIRONMENT) ## Run the tests of PostgreSQL on every other version found here: Debian's, and the wheel's 18
 	@for bindir in $$($(RUN)/python -c '$(OTHER_POSTGRESQL)'); do \
 		echo "$$("$$bindir/postgres" --version) in $$bindir"; \
-		TMI_OPS_TEST_PG_BINDIR="$$bindir" $(RUN)/python -m pytest -n $(WORKERS) --dist loadfile $(VERSIONED) $(ARGS) || exit 1; \
+		TMI_OPS_TEST_PG_BINDIR="$$bindir" $(PYTEST) $(VERSIONED) $(ARGS) || exit 1; \
 	done
 
 up: $(ENVIRONMENT) ## Start the embedded stack with Dagster's UI; Ctrl-C stops it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,35 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The server's programs; `make test-versions` names each PostgreSQL of this machine in turn.
 BINDIR_VARIABLE = "TMI_OPS_TEST_PG_BINDIR"
 SOURCE_MAJOR = 17
+# A worker that begins one of these last lets the others wait for it.
+LONGEST = (
+    "orchestration/test_daemon.py",
+    "runbooks/test_corruption.py",
+    "wal/receiving/test_faults.py",
+    "stack/test_life_of_a_stack.py",
+    "wal/receiving/test_histories.py",
+    "orchestration/test_foreign_database.py",
+    "orchestration/test_recovery_runbooks.py",
+    "orchestration/test_main_job.py",
+    "stack/test_standing_stack.py",
+    "recovery/point_in_time/test_targets.py",
+    "shadow/test_replaying.py",
+    "drill/test_execution.py",
+    "rescue/test_property.py",
+)
 SOURCE_PARAMETERS = {"wal_level": "replica", "max_wal_senders": "4", "max_connections": "100"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those that start servers, so that all workers end at about the same time."""
+    tests = Path(__file__).parent
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        name = str(item.path.relative_to(tests))
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST), -slow[item.path]
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
