@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.checks.finding import Answer, not_applicable, unknown
-from tmi_ops.drill.findings import failed, passed
+from tmi_ops.drill.findings import CheckOutcome, failed, passed
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.changes import DRILLS
 from tmi_ops.store.described import read_described, write_described
@@ -40,7 +40,6 @@ CheckName = Literal[
     "rto",
     "rpo",
 ]
-CheckOutcome = Literal["passed", "failed", "not run", "not applicable"]
 TITLES: dict[CheckName, str] = {
     "recovery": "Recovered to the target",
     "page_checksums": "Page checksums (pg_checksums)",

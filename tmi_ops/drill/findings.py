@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from tmi_ops.checks.finding import Answer, Finding, Outcome, Severity, unknown
 from tmi_ops.errors import OpsError, ProgramError
 
-if TYPE_CHECKING:
-    from tmi_ops.drill.evidence import CheckOutcome
-
-# Stored values; earlier releases read them.
+# Stored by drills, recoveries and shadows; earlier releases read them.
+CheckOutcome = Literal["passed", "failed", "not run", "not applicable"]
 STORED: dict[Outcome, CheckOutcome] = {
     Outcome.OK: "passed",
     Outcome.WARNING: "failed",

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, JsonValue
 
-from tmi_ops.drill.evidence import CheckOutcome
+from tmi_ops.drill.findings import CheckOutcome
 from tmi_ops.runbooks.plan import Fact, Plan
 
 Outcome = Literal["running", "done", "deferred", "failed", "taken back"]

@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from tmi_ops.drill.findings import CheckOutcome
 from tmi_ops.errors import ObjectMissingError, OpsError, SettingsError
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.store.manifest import SEALED_REASON, BrokenRecordError
@@ -47,7 +48,6 @@ TroubleKind = Literal[
     "splice", "hole", "damaged object", "untrusted object", "minimal WAL", "foreign timeline", "left line",
     "record that cannot be replayed", "damaged copy", "store away", "disk full", "server", "no base backup",
 ]  # fmt: skip
-Outcome = Literal["passed", "failed", "not run", "not applicable"]
 
 
 class _Fact(BaseModel):
@@ -78,7 +78,7 @@ class RollingCheck(_Fact):
     """The newest result of a periodic check. `covered`: progress of the current round, 0 to 1."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     detail: str = ""
     findings: tuple[str, ...] = ()
     at: AwareDatetime
