@@ -41,11 +41,17 @@ class OpsError(Exception):
         self.code = code or self.default_code
         self.transient = transient
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """As a terminal or a log shows it: ERROR with its code, then DETAIL and HINT where there are any."""
+        detail = (f"DETAIL: {self.detail}",) if self.detail else ()
+        return (f"ERROR: [{self.code}] {self.message}", *detail, *self._hint())
+
+    def _hint(self) -> tuple[str, ...]:
+        return (f"HINT: {as_sentence(self.hint)}",) if self.hint else ()
+
     def __str__(self) -> str:
-        parts = [self.message, self.detail]
-        if self.hint:
-            parts.append(f"HINT: {as_sentence(self.hint)}")
-        return " ".join(part for part in parts if part)
+        return " ".join(part for part in (self.message, self.detail, *self._hint()) if part)
 
 
 def as_sentence(text: str) -> str:

@@ -24,7 +24,7 @@ from tmi_ops.cli.started import note_start
 from tmi_ops.cli.streams import protected_streams
 from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.error_codes import Code
-from tmi_ops.errors import OpsError, SettingsError, as_sentence
+from tmi_ops.errors import OpsError, SettingsError
 
 INTERRUPTED = 130
 ENVIRONMENT = "TMI_ENV"
@@ -257,11 +257,10 @@ def _show_usage(error: click.ClickException) -> None:
 
 
 def _show_error(error: OpsError) -> None:
-    echo_wrapped(f"ERROR: [{error.code}] {error.message}", hang=7, fg="red", bold=True)
-    if error.detail:
-        echo_wrapped(f"DETAIL: {error.detail}", hang=8)
-    if error.hint:
-        echo_wrapped(f"HINT: {as_sentence(error.hint)}", hang=6)
+    happened, *rest = error.lines
+    echo_wrapped(happened, hang=7, fg="red", bold=True)
+    for line in rest:
+        echo_wrapped(line, hang=line.index(" ") + 1)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tmi_ops.error_codes import Code
-from tmi_ops.errors import OpsError, StackError, as_sentence
+from tmi_ops.errors import OpsError, StackError
 from tmi_ops.private import open_log
 from tmi_ops.progress import Report, SilentReport
 from tmi_ops.settings import load_settings
@@ -175,15 +175,10 @@ def _supervise(home: Path, *, with_dagster: bool) -> int:
         _log(str(error))
         return ALREADY_RUNNING
     except OpsError as error:
-        _log_error(error)
+        for line in error.lines:
+            _log(line)
         return error.exit_code
     return 0
-
-
-def _log_error(error: OpsError) -> None:
-    _log(f"ERROR: [{error.code}] {error.message}")
-    if error.hint:
-        _log(f"HINT: {as_sentence(error.hint)}")
 
 
 def _log(message: str) -> None:

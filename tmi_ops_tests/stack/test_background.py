@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.errors import StackError
-from tmi_ops.stack.background import _log, _log_error, _why_it_ended
+from tmi_ops.stack.background import _log, _why_it_ended
 
 
 def test_the_error_that_the_supervisor_logged_is_the_one_that_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _log("the stack is up")
-    _log_error(StackError("Port 8333 is taken.", hint="stop what listens there"))
+    for line in StackError("Port 8333 is taken.", hint="stop what listens there").lines:
+        _log(line)
     log = tmp_path / "supervisor.log"
     log.write_text(capsys.readouterr().out)
     shown = _why_it_ended(log, 0)
