@@ -1,32 +1,35 @@
-"""Compares the columns of the live tables with the models, using Alembic; the result is frozen facts.
+"""Compares the columns of the live tables, as SQLAlchemy reflects them, with the models; the result is frozen facts.
 
-Alembic compares tables and columns. `structure.py` compares indexes and constraints by structure, because Alembic
-matches indexes by name and ignores whether an index or a constraint is valid.
+`structure.py` compares indexes and constraints.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, MetaData, String, Text
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspect, text
+from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.exc import SAWarning
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine
 
 from tmi_ops.schema.dialect import DIALECT
 
 Width = Literal["narrower", "wider", "other"]
 
-# The models have no comments, and constraints are compared elsewhere.
-_COMPARATORS = [
-    "alembic.autogenerate.*",
-    "~alembic.autogenerate.comments",
-]
+# Columns that a sequence of their own numbers, as `serial` makes them; the sequence is a finding of its own.
+_NUMBERED = """
+    SELECT t.relname::text, a.attname::text
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass
+        AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
+    JOIN pg_class t ON t.oid = d.refobjid
+    JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+    WHERE n.nspname = current_schema() AND c.relkind = 'S'
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class ExtraColumn:
 
 @dataclass(frozen=True)
 class ColumnComparison:
-    """The differences that Alembic found. Pairs are (table, column)."""
+    """The differences that were found. Pairs are (table, column)."""
 
     missing_tables: tuple[str, ...] = ()
     missing_columns: tuple[tuple[str, str], ...] = ()
@@ -88,52 +91,56 @@ class ColumnComparison:
 
 def compare_columns(connection: Connection, metadata: MetaData) -> ColumnComparison:
     """Compare the live tables that the models have; other tables are ignored."""
-    context = MigrationContext.configure(
-        connection,
-        opts={
-            "compare_type": True,
-            "compare_server_default": True,
-            "include_name": lambda name, kind, _parents: kind != "table" or name in metadata.tables,
-            "autogenerate_plugins": _COMPARATORS,
-        },
-    )
-    # Alembic has a callable for this, but also passes identity columns to it, and fails on them.
-    context.impl.compare_server_default = _default_differs  # type: ignore[method-assign]
-    with warnings.catch_warnings():
-        # A column with an extension's type is an extra column; its type does not matter.
-        warnings.simplefilter("ignore", SAWarning)
-        return _collect(compare_metadata(context, metadata))
-
-
-def _collect(diffs: list[Any]) -> ColumnComparison:
-    missing_tables: list[str] = []
-    missing_columns: list[tuple[str, str]] = []
-    extra_columns: list[ExtraColumn] = []
-    types: list[TypeDifference] = []
-    nullability: list[NullabilityDifference] = []
-    defaults: list[DefaultDifference] = []
-    for diff in (inner for outer in diffs for inner in (outer if isinstance(outer, list) else [outer])):
-        match diff:
-            case ("add_table", table):
-                missing_tables.append(table.name)
-            case ("add_column", _, table, column):
-                missing_columns.append((table, column.name))
-            case ("remove_column", _, table, column):
-                extra_columns.append(ExtraColumn(table, column.name, _is_required(column)))
-            case ("modify_type", _, table, column, _, live, model):
-                types.append(TypeDifference(table, column, _type_sql(live), _type_sql(model), _width(live, model)))
-            case ("modify_nullable", _, table, column, _, live_nullable, _):
-                nullability.append(NullabilityDifference(table, column, live_nullable))
-            case ("modify_default", _, table, column, _, live, model):
-                defaults.append(DefaultDifference(table, column, _default_sql(live), _default_sql(model)))
+    live = _live_columns(connection, metadata)
+    numbered = {(table, column) for table, column in connection.execute(text(_NUMBERED))}
+    tables = [table for table in metadata.sorted_tables if table.name in live]
+    pairs = [(table.name, live[table.name][column.name], column) for table, column in _columns(tables, live)]
     return ColumnComparison(
-        tuple(missing_tables),
-        tuple(missing_columns),
-        tuple(extra_columns),
-        tuple(types),
-        tuple(nullability),
-        tuple(defaults),
+        missing_tables=tuple(table.name for table in metadata.sorted_tables if table.name not in live),
+        missing_columns=tuple(
+            (table.name, column.name) for table in tables for column in table.c if column.name not in live[table.name]
+        ),
+        extra_columns=tuple(
+            ExtraColumn(table.name, name, _is_required(column))
+            for table in tables
+            for name, column in live[table.name].items()
+            if name not in table.c
+        ),
+        types=tuple(
+            TypeDifference(table, column.name, _type_sql(found["type"]), _type_sql(column.type), _width(found, column))
+            for table, found, column in pairs
+            if _type_sql(found["type"]) != _type_sql(column.type)
+        ),
+        nullability=tuple(
+            NullabilityDifference(table, column.name, found["nullable"])
+            for table, found, column in pairs
+            if found["nullable"] != column.nullable
+        ),
+        defaults=tuple(
+            DefaultDifference(table, column.name, _live_default(found), column_default_sql(column))
+            for table, found, column in pairs
+            if (table, column.name) not in numbered
+            and _default_differs(_live_default(found), column_default_sql(column))
+        ),
     )
+
+
+def _live_columns(connection: Connection, metadata: MetaData) -> dict[str, dict[str, ReflectedColumn]]:
+    with warnings.catch_warnings():
+        # Of a type that it does not know; such a column differs from any model's.
+        warnings.simplefilter("ignore", SAWarning)
+        found = inspect(connection).get_multi_columns(filter_names=[table.name for table in metadata.sorted_tables])
+    return {name: {column["name"]: column for column in columns} for (_, name), columns in found.items()}
+
+
+def _columns(
+    tables: Collection[Table], live: Mapping[str, Mapping[str, ReflectedColumn]]
+) -> Iterator[tuple[Table, Column[Any]]]:
+    """The models' columns that are there."""
+    for table in tables:
+        for column in table.c:
+            if column.name in live[table.name]:
+                yield table, column
 
 
 def column_default_sql(column: Column[Any]) -> str | None:
@@ -152,34 +159,33 @@ def plain_default(default: str) -> str:
     return "CURRENT_TIMESTAMP" if bare.lower() in ("now()", "current_timestamp", "transaction_timestamp()") else bare
 
 
-def _default_differs(_live_column: object, column: Column[Any], _model: object, live: str | None) -> bool:
-    """Compare the texts. Alembic would evaluate the live default on the server, and so advance a sequence."""
-    wanted = column_default_sql(column)
-    if live is None or wanted is None:
-        return live != wanted
-    return plain_default(live) != plain_default(wanted)
+def _default_differs(live: str | None, model: str | None) -> bool:
+    """Compare the texts: to evaluate the live default on the server would advance a sequence."""
+    if live is None or model is None:
+        return live != model
+    return plain_default(live) != plain_default(model)
 
 
-def _is_required(live: Column[Any]) -> bool:
-    # For a serial column, Alembic removes the default and sets SQLAlchemy's autoincrement.
-    filled = live.server_default is not None or live.identity is not None or live.autoincrement is True
-    return not live.nullable and not filled
+def _is_required(live: ReflectedColumn) -> bool:
+    return not live["nullable"] and _live_default(live) is None
 
 
-def _default_sql(default: Any) -> str | None:
-    if default is None or default is False:
-        return None
-    argument = getattr(default, "arg", None)
-    if argument is None:
+def _live_default(live: ReflectedColumn) -> str | None:
+    if live.get("identity"):
         return "identity"
-    return f"'{argument}'" if isinstance(argument, str) else str(argument)
+    if computed := live.get("computed"):
+        return f"GENERATED ALWAYS AS ({computed['sqltext']})"
+    return live["default"]
 
 
 def _type_sql(column_type: TypeEngine[Any]) -> str:
+    if isinstance(column_type, NullType):
+        return "a type that SQLAlchemy does not know"
     return column_type.compile(dialect=DIALECT).lower()
 
 
-def _width(live: TypeEngine[Any], model: TypeEngine[Any]) -> Width:
+def _width(found: ReflectedColumn, column: Column[Any]) -> Width:
+    live, model = found["type"], column.type
     if not (isinstance(live, String) and isinstance(model, String)):
         return "other"
     live_length, model_length = (

@@ -35,6 +35,18 @@ DAMAGE = {
     "ALTER TABLE threats ALTER COLUMN score TYPE numeric(5,2)": ("ERROR", Rule.COLUMN_TYPE, "threats", "score"),
     "ALTER TABLE diagrams ALTER COLUMN cells TYPE json": ("ERROR", Rule.COLUMN_TYPE, "diagrams", "cells"),
     "ALTER TABLE users ALTER COLUMN last_login TYPE timestamp": ("ERROR", Rule.COLUMN_TYPE, "users", "last_login"),
+    "ALTER TABLE notes DROP COLUMN description, ADD COLUMN description pg_lsn": (
+        "ERROR",
+        Rule.COLUMN_TYPE,
+        "notes",
+        "description",
+    ),
+    "ALTER TABLE notes DROP COLUMN description, ADD COLUMN description text GENERATED ALWAYS AS (name) STORED": (
+        "WARN",
+        Rule.COLUMN_DEFAULT,
+        "notes",
+        "description",
+    ),
     "ALTER TABLE users ALTER COLUMN email DROP NOT NULL": ("WARN", Rule.COLUMN_NULLABILITY, "users", "email"),
     "ALTER TABLE notes ALTER COLUMN description SET NOT NULL": (
         "ERROR",
