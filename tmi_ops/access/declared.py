@@ -101,7 +101,7 @@ def declared_access(database: str, major: int, variables: Mapping[str, str] | No
     Raises:
         SettingsError: a name is invalid, or two roles have the same.
     """
-    names = {kind: _name(kind, variables or {}) for kind in RoleKind}
+    names = {kind: role_name(kind, variables or {}) for kind in RoleKind}
     for kind, name in names.items():
         same = [other for other in RoleKind if names[other] == name and other is not kind]
         if same:
@@ -147,7 +147,7 @@ def _at_work(kind: RoleKind, names: Mapping[RoleKind, str], major: int) -> Decla
     )
 
 
-def _name(kind: RoleKind, variables: Mapping[str, str]) -> str:
+def role_name(kind: RoleKind, variables: Mapping[str, str]) -> str:
     variable = f"{NAME_VARIABLE}{kind.upper()}"
     name = variables.get(variable) or f"tmi_{kind}"
     if not _NAME.fullmatch(name) or name.lower().startswith("pg_") or name.lower() in ("public", "none"):

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tmi_ops.access.declared import RoleKind
+from tmi_ops.access.declared import RoleKind, role_name
 from tmi_ops.access.execution import apply_access
 from tmi_ops.access.inspection import Inspection, inspect_access
 from tmi_ops.access.passwords import passwords_to_set
@@ -50,8 +50,12 @@ class ServiceRoles:
 
 
 def are_named(variables: Mapping[str, str]) -> bool:
-    """Whether the settings name a login for each purpose, so that there is nothing to create."""
-    return all(variables.get(purpose.user_variable) for purpose in PURPOSES.values())
+    """Whether the settings name a login for each purpose, so that there is nothing to create. A POSTGRES_USER that is
+    the declared role of backups is one."""
+    named = {kind: variables.get(purpose.user_variable) for kind, purpose in PURPOSES.items()}
+    if variables.get("POSTGRES_USER") == role_name(RoleKind.BACKUP, variables):
+        named[RoleKind.BACKUP] = variables["POSTGRES_USER"]
+    return all(named.values())
 
 
 def plan_roles(inspection: Inspection) -> ServiceRoles:

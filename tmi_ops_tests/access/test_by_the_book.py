@@ -1,7 +1,7 @@
-"""Production as docs/access.md and deploy/compose/environment.env.example say: a role for each purpose, verify-full.
+"""Production as docs/production.md says: a role for each purpose, verify-full, keys.
 
-Every command and every scheduled job is green there, and doctor and `tmi-ops roles check` advise nothing against each
-other.
+Every command of the page does what the page says of it, in its order; every scheduled job is green afterwards, and
+doctor and `tmi-ops roles check` advise nothing against each other.
 """
 
 from __future__ import annotations
@@ -9,29 +9,38 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import secrets
-from collections.abc import Iterator, Mapping
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance
 
-from tmi_ops.access.passwords import known_passwords, password_file
 from tmi_ops.cli.main import tmi_ops
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import StoreSettings
 from tmi_ops_tests.certificates import make_authority, skip_without_tls
+from tmi_ops_tests.commands import command
+from tmi_ops_tests.deploy.files import unit
+from tmi_ops_tests.following import Reader, commands_of
 from tmi_ops_tests.house import House, house
-from tmi_ops_tests.physical import reload_configuration
-from tmi_ops_tests.variables import postgres_variables
+from tmi_ops_tests.webhook import Webhook, webhook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "production.md"
 HOST = "localhost"
-EXAMPLE = Path(__file__).parents[2] / "deploy" / "compose" / "environment.env.example"
+# Programs that cannot run here; `services` does the work of systemd.
+NOT_HERE = ("systemctl enable --now",)
 
 
 @pytest.fixture(scope="module")
@@ -49,57 +58,109 @@ def server_by_the_book(tmp_path_factory: pytest.TempPathFactory, programs: Progr
         built.address = built.address.model_copy(
             update={"host": HOST, "sslmode": "verify-full", "sslrootcert": str(authority.file)}
         )
-        built.configure_files({"ssl": "on", "listen_addresses": HOST, "max_slot_wal_keep_size": "1GB"})
+        built.configure_files({"ssl": "on", "listen_addresses": HOST})
         yield built
 
 
 @dataclass(frozen=True)
 class Production:
-    """An environment by the book; its variables are the process's meanwhile. `administrator`: what names that one."""
+    """An environment by the book; the process is in its directory, and in its environment. `administrator`: what names
+    that one. `heard`: what the alert channel was told."""
 
     server: House
-    home: Path
     administrator: Mapping[str, str]
+    heard: Webhook
 
 
 @pytest.fixture(scope="module")
 def production(
-    server_by_the_book: House, s3: StoreSettings, shared_bucket: str, tmp_path_factory: pytest.TempPathFactory
+    server_by_the_book: House, s3: StoreSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Production]:
-    """Roles are applied, pg_hba.conf has the lines that `roles check` names, TMI's tables are there."""
-    server, directory = server_by_the_book, tmp_path_factory.mktemp("production")
-    server.run("CREATE DATABASE tmi")
-    server.run("CREATE EXTENSION pg_stat_statements", database="tmi")
-    of_tmi = server.address.model_copy(update={"database": "tmi"})
+    """Somebody has done what docs/production.md says."""
+    server, directory = server_by_the_book, tmp_path_factory.mktemp("production") / "production"
+    with pytest.MonkeyPatch.context() as patch, webhook() as heard, services() as start:
+        reader = Reader(
+            directory.parent,
+            {"PATH": os.environ["PATH"]},
+            what_is_here(server, s3, directory, heard),
+            dict.fromkeys(NOT_HERE, start),
+            sql=lambda text: psql(server, text),
+            hba=lambda lines: append(server.data / "pg_hba.conf", lines),
+        )
+        reader.follow(PAGE.read_text())
+        patch.chdir(directory)
+        patch.setenv("TMI_ENV", reader.variables["TMI_ENV"])
+        assert server.address.password is not None
+        administrator = {
+            "POSTGRES_USER": server.address.user,
+            "POSTGRES_PASSWORD": server.address.password.get_secret_value(),
+        }
+        yield Production(server, administrator, heard)
+
+
+def what_is_here(server: House, s3: StoreSettings, directory: Path, heard: Webhook) -> dict[str, str]:
+    """The hosts, paths and secrets of the page, and what they are on this machine."""
+    address = server.address
     assert s3.access_key_id is not None
     assert s3.secret_access_key is not None
-    common = {
-        **postgres_variables(of_tmi),
-        "TMI_ENV": "production",
-        "POSTGRES_SSLROOTCERT": str(of_tmi.sslrootcert),
-        "TMI_OPS_S3_ENDPOINT_URL": s3.endpoint_url or "",
-        "TMI_OPS_S3_BUCKET": shared_bucket,
-        "TMI_OPS_S3_PREFIX": f"tmi-ops-{secrets.token_hex(6)}",
-        "TMI_OPS_S3_ACCESS_KEY_ID": s3.access_key_id.get_secret_value(),
-        "TMI_OPS_S3_SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
-        "TMI_OPS_HOME": str(directory / "home"),
-        "TMI_OPS_RPO": "1h",
+    assert address.password is not None
+    return {
+        "/etc/tmi-ops/production": str(directory),
+        "/etc/tmi-ops/ca.crt": str(address.sslrootcert),
+        "db.example.org": HOST,
+        "POSTGRES_PORT=5432": f"POSTGRES_PORT={address.port}",
+        "POSTGRES_PASSWORD=...": f"POSTGRES_PASSWORD={address.password.get_secret_value()}",
+        "https://s3.example.org": s3.endpoint_url or "",
+        "tmi-backups": f"book-{secrets.token_hex(6)}",
+        "ACCESS_KEY_ID=...": f"ACCESS_KEY_ID={s3.access_key_id.get_secret_value()}",
+        "SECRET_ACCESS_KEY=...": f"SECRET_ACCESS_KEY={s3.secret_access_key.get_secret_value()}",
+        "jsons://alerts.example.org": f"json://127.0.0.1:{heard.port}",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
-        for name, value in common.items():
-            patch.setenv(name, value)
-        assert run("roles", "apply", "--yes")[0] in (0, 1)
-        hba = server.data / "pg_hba.conf"
-        hba.write_text(hba.read_text() + "\n".join(advised_hba_lines(run("roles", "check", "--json")[1])) + "\n")
-        reload_configuration(server.address)
-        for name, value in _roles_by_the_example(directory / "home").items():
-            patch.setenv(name, value)
-        for command in (("migrate",), ("wal", "stream", "--catch-up", "--quiet"), ("heartbeat",)):
-            code, said = run(*command)
-            assert code == 0, (command, said)
-        administrator = {name: common[name] for name in ("POSTGRES_USER", "POSTGRES_PASSWORD")}
-        yield Production(server, directory / "home", administrator)
+
+
+@contextmanager
+def services() -> Iterator[Callable[[str], None]]:
+    """Runs the command of a unit, with the variables and in the directory that the unit names, as systemd would."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(file: str) -> None:
+        service = unit(Path(file))["Service"]
+        variables = dict(one.split("=", 1) for one in shlex.split(service["Environment"]))
+        environment = {"PATH": os.environ["PATH"], **variables}
+        words, directory = shlex.split(service["ExecStart"]), service["WorkingDirectory"]
+        running.append(subprocess.Popen(words, cwd=directory, env=environment, stderr=subprocess.DEVNULL))
+        while words[1] == "wal" and command("wal", "status", env=environment, cwd=directory).returncode:
+            assert running[-1].poll() is None
+            time.sleep(0.1)
+
+    try:
+        yield start
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(60)
+
+
+def psql(server: House, text: str) -> None:
+    """As the superuser, and as the page says: it stops at the first error."""
+    assert server.address.password is not None
+    login = {"PGPASSWORD": server.address.password.get_secret_value(), "PGSSLROOTCERT": str(server.address.sslrootcert)}
+    where = f"host={HOST} port={server.address.port} user=postgres dbname=postgres sslmode=verify-full"
+    done = subprocess.run(
+        [server.programs.path("psql"), "--no-psqlrc", "--set=ON_ERROR_STOP=1", where],
+        input=text,
+        env={"PATH": os.environ["PATH"], **login},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def append(file: Path, text: str) -> None:
+    with file.open("a") as opened:
+        opened.write(text)
 
 
 def run(*arguments: str, **variables: str) -> tuple[int, str]:
@@ -115,20 +176,30 @@ def run(*arguments: str, **variables: str) -> tuple[int, str]:
     return code if isinstance(code, int) else 0, said.getvalue()
 
 
-def advised_hba_lines(said: str) -> list[str]:
-    """The lines of pg_hba.conf that `tmi-ops roles check` names."""
-    findings = json.loads(said)["findings"]
-    lines = [line for one in findings for line in one["advice"]["text"].splitlines() if line.startswith("host")]
-    return [line.partition("  #")[0] for line in lines]
+def test_what_cannot_run_here_is_on_the_page() -> None:
+    printed = commands_of(PAGE.read_text())
+    assert [beginning for beginning in NOT_HERE if not any(line.startswith(beginning) for line in printed)] == []
+
+
+def test_the_page_is_followed_to_the_end_and_the_test_alert_arrives(production: Production) -> None:
+    assert any("test" in title.lower() for title in production.heard.titles)
+
+
+def test_compose_names_the_roles_of_the_page() -> None:
+    example = (ROOT / "deploy" / "compose" / "environment.env.example").read_text()
+    of_page, of_example = (
+        [line for line in text.splitlines() if "_USER=" in line and " " not in line]
+        for text in (PAGE.read_text(), example)
+    )
+    assert len(of_page) == 3
+    assert of_page == of_example
 
 
 def test_doctor_and_roles_check_advise_nothing_against_each_other(production: Production) -> None:
-    for command in (("check",), ("doctor",), ("roles", "check")):
-        code, said = run(*command)
-        assert code == 0, f"{command}: {said}"
-    # As the administrator, who sees what the others may not.
-    code, said = run("roles", "check", **production.administrator)
-    assert code == 0, said
+    # As the backup role, and as the administrator, who sees what others may not. The page has asked the doctor.
+    for variables in ({}, production.administrator):
+        code, said = run("roles", "check", **variables)
+        assert code == 0, said
 
 
 def test_the_doctor_names_a_role_that_gets_no_connection(production: Production) -> None:
@@ -142,35 +213,11 @@ def test_the_doctor_names_a_role_that_gets_no_connection(production: Production)
 
 def test_production_by_the_book_is_green_and_stays_so(production: Production) -> None:
     jobs = environment_definitions("production")
-    # A base backup before WAL, and both before a drill.
-    scheduled = {str(schedule.job_name) for schedule in jobs.schedules or ()}
-    first = ["base_backup", "wal_catch_up", "heartbeat", "logical_backup", "wal_catch_up", "recovery_drill"]
-    for job in (*first, *sorted(scheduled - set(first))):
+    for job in sorted({str(schedule.job_name) for schedule in jobs.schedules or ()}):
         done = jobs.resolve_job_def(job).execute_in_process(instance=DagsterInstance.ephemeral(), raise_on_error=False)
         assert done.success, (job, [event.message for event in done.all_events if event.is_failure])
-    for command in (
-        ("backups",),
-        ("wal", "gaps"),
-        ("prune", "--dry-run"),
-        ("maintain", "--plan"),
-        ("health",),
-        ("status",),
-        ("doctor",),
-    ):
-        code, said = run(*command)
-        assert code == 0, f"{command}: {said}"
+    for name in ("health", "status", "doctor"):
+        code, said = run(name)
+        assert code == 0, f"{name}: {said}"
     code, said = run("roles", "check", **production.administrator)
     assert code == 0, said
-
-
-def _roles_by_the_example(home: Path) -> Mapping[str, str]:
-    """The variables of the example that name roles, each with the password that `roles apply` generated."""
-    passwords = {
-        kind.value: value for kind, value in known_passwords({}, password_file(home, "production")).file.items()
-    }
-    named = dict(line.split("=", 1) for line in EXAMPLE.read_text().splitlines() if "_USER=" in line)
-    found = {}
-    for variable, role in named.items():
-        found[variable] = role
-        found[variable.replace("_USER", "_PASSWORD")] = passwords[role.removeprefix("tmi_")].get_secret_value()
-    return found

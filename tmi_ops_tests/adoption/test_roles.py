@@ -36,6 +36,14 @@ def variables(database: PostgresSettings) -> Iterator[Mapping[str, str]]:
             connection.execute(f'DROP ROLE IF EXISTS "{name}"')
 
 
+def test_the_backup_role_as_user_of_the_whole_environment_is_named() -> None:
+    with_monitor = {"TMI_OPS_MONITOR_USER": "tmi_monitor"}
+    assert are_named({"POSTGRES_USER": "tmi_backup", **with_monitor})
+    assert are_named({"POSTGRES_USER": "saver", "TMI_OPS_ROLE_NAME_BACKUP": "saver", **with_monitor})
+    assert not are_named({"POSTGRES_USER": "postgres", **with_monitor})
+    assert not are_named({"POSTGRES_USER": "tmi_backup"})
+
+
 def test_only_the_roles_of_tmi_ops_are_created_and_they_log_in(
     settings: Settings, variables: Mapping[str, str]
 ) -> None:
