@@ -10,16 +10,22 @@ import functools
 import importlib
 import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 COULD_NOT_RUN = 97
+_UNSEEN = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|\r")
 _ROOT = Path(__file__).parents[1]
 
 
@@ -40,11 +46,23 @@ def command(
         streams = {name: str(Path(directory) / name) for name in ("stdin", "stdout", "stderr")}
         Path(streams["stdin"]).write_text(said)
         call = {"words": words, "env": dict(env), "cwd": str(cwd), "timeout": timeout, **streams}
-        code = _server().call(call)
+        code: int | None = _server().call(call)
         out, err = (Path(streams[name]).read_text(errors="replace") for name in ("stdout", "stderr"))
     if code is None:
         raise subprocess.TimeoutExpired(list(words), timeout, out, err)
     return subprocess.CompletedProcess(["tmi-ops", *words], code, out, err)
+
+
+def first_shown(
+    calls: Sequence[Sequence[str]], *, env: Mapping[str, str], cwd: Path | str, timeout: float = 60
+) -> list[str]:
+    """What each of these commands shows first at a terminal of 80 columns, all of them run at once; then it is killed.
+
+    A command that ends, or shows nothing for `timeout` seconds, has shown what it had until then.
+    """
+    call = {"env": dict(env), "cwd": str(cwd), "timeout": timeout}
+    shown: list[str] = _server().call({"shows": [{**call, "words": list(words)} for words in calls]})
+    return shown
 
 
 class _Server:
@@ -55,13 +73,12 @@ class _Server:
             argv, env=kept, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def call(self, call: Mapping[str, object]) -> int | None:
+    def call(self, call: Mapping[str, object]) -> Any:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
-        answer: int | None = json.loads(self._process.stdout.readline())
-        return answer
+        return json.loads(self._process.stdout.readline())
 
 
 @functools.cache
@@ -77,14 +94,50 @@ def serve() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         call = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become(call)
-        answers.write(json.dumps(_await(child, call["timeout"])) + "\n")
+        answer = _show(call["shows"]) if "shows" in call else _await(_fork(call), call["timeout"])
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
-def _become(call: Mapping[str, object]) -> None:
+def _fork(call: Mapping[str, Any]) -> int:
+    child = os.fork()
+    if child == 0:
+        _become(call)
+    return child
+
+
+def _show(calls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each call at a terminal of its own, until it shows something other than a control sequence."""
+    terminals, children = [], []
+    for call in calls:
+        ours, theirs = os.openpty()
+        termios.tcsetwinsize(ours, (24, 80))
+        name = os.ttyname(theirs)
+        children.append(_fork({**call, "stdin": name, "stdout": name, "stderr": name}))
+        os.close(theirs)
+        terminals.append(ours)
+    shown = [_until_seen(ours, call["timeout"]) for ours, call in zip(terminals, calls, strict=True)]
+    for child, ours in zip(children, terminals, strict=True):
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ours)
+    return shown
+
+
+def _until_seen(terminal: int, timeout: float) -> str:
+    text = ""
+    deadline = time.monotonic() + timeout
+    while not _UNSEEN.sub("", text) and select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # everybody has closed it
+            break
+        text += piece.decode(errors="replace")
+    return text
+
+
+def _become(call: Mapping[str, Any]) -> None:
     from tmi_ops.cli.main import main
 
     code = COULD_NOT_RUN
@@ -97,10 +150,10 @@ def _become(call: Mapping[str, object]) -> None:
         sys.stdin = os.fdopen(0, closefd=False)
         os.chdir(str(call["cwd"]))
         os.environ.clear()
-        os.environ.update(call["env"])  # type: ignore[call-overload]
+        os.environ.update(call["env"])
         time.tzset()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.argv = ["tmi-ops", *call["words"]]  # type: ignore[misc]
+        sys.argv = ["tmi-ops", *call["words"]]
         try:
             main()
         except SystemExit as end:

@@ -19,6 +19,7 @@ from types import FrameType
 import click
 
 from tmi_ops import __version__
+from tmi_ops.cli.activity import Activity
 from tmi_ops.cli.printed_commands import carry
 from tmi_ops.cli.started import note_start
 from tmi_ops.cli.streams import protected_streams
@@ -209,14 +210,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.unraisablehook = stop_again
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _as_interrupt)
-    with protected_streams():
-        code = _run(argv)
+    with Activity(sys.stderr) as activity, protected_streams(activity.make_way):
+        code = _run(argv, activity)
     sys.exit(code)
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, activity: Activity) -> int:
     try:
-        code = tmi_ops.main(args=argv, standalone_mode=False)
+        code = tmi_ops.main(args=argv, standalone_mode=False, obj=activity)
     except OpsError as error:
         _show_error(error)
         return error.exit_code

@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
+from tmi_ops.cli.activity import ends_activity
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -32,9 +34,9 @@ class _WithHiddenAliases(click.Option):
         return click.Option.get_help_record(shown, ctx)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+json_option = click.option("--json", "as_json", is_flag=True, callback=ends_activity, help="Print JSON, for scripts.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-quiet_option = click.option("--quiet", is_flag=True, help="Do not show progress.")
+quiet_option = click.option("--quiet", is_flag=True, callback=ends_activity, help="Do not show progress.")
 dry_run_option = click.option(
     "--dry-run",
     "--plan",

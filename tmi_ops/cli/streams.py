@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -30,8 +30,9 @@ def escaped(text: str) -> str:
 class _ProtectedStream:
     """A stream whose reader may go away; what is written from then on is discarded."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, announce: Callable[[str], None]) -> None:
         self._stream = stream
+        self._announce = announce
         self.reader_is_gone = False
 
     @property
@@ -42,6 +43,7 @@ class _ProtectedStream:
         return self.write_unescaped(escaped(text))
 
     def write_unescaped(self, text: str) -> int:
+        self._announce(text)
         try:
             return self._stream.write(text)
         except OSError:
@@ -78,10 +80,14 @@ class _Unescaped:
 
 
 @contextmanager
-def protected_streams() -> Iterator[None]:
-    """During a `with` block, a reader that goes away neither stops the command nor changes its exit code."""
+def protected_streams(announce: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """During a `with` block, a reader that goes away neither stops the command nor changes its exit code.
+
+    Args:
+        announce: gets each text before it is written.
+    """
     streams = sys.stdout, sys.stderr
-    protected = _ProtectedStream(streams[0]), _ProtectedStream(streams[1])
+    protected = _ProtectedStream(streams[0], announce), _ProtectedStream(streams[1], announce)
     sys.stdout, sys.stderr = protected
     try:
         yield

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tmi_ops.checks.finding import Answer, Outcome, Result, judged, unknown
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import OpsError
+from tmi_ops.progress import waiting_for
 
 if TYPE_CHECKING:
     from tmi_ops.diagnosis.context import DiagnosisContext
@@ -50,7 +51,8 @@ def _skipped(link: Link, broken: Result) -> Result:
 
 def _look(link: Link, context: DiagnosisContext) -> Answer:
     try:
-        return link.look(context)
+        with waiting_for(f"the check: {link.title}"):
+            return link.look(context)
     except OpsError as error:
         return unknown(error.message, *([error.hint] if error.hint else ()))
     except Exception as error:  # noqa: BLE001 - a link that fails must not hide the others

@@ -19,6 +19,7 @@ from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.refusals import explained
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
+from tmi_ops.progress import waiting_for
 from tmi_ops.settings import PostgresSettings
 
 Outcome = Literal["committed", "aborted", "in progress"]
@@ -122,6 +123,16 @@ def _ssl_files(postgres: PostgresSettings) -> dict[str, str]:
     return {name: file for name, file in files.items() if file}
 
 
+class _Connection(psycopg.Connection[TupleRow]):
+    """Lets it be known that a statement waits for its answer."""
+
+    address = "PostgreSQL"
+
+    def wait(self, *arguments: Any, **named: Any) -> Any:
+        with waiting_for(self.address):
+            return super().wait(*arguments, **named)
+
+
 @contextmanager
 def connect(
     postgres: PostgresSettings, database: str | None = None, *, autocommit: bool = True
@@ -152,13 +163,15 @@ def open_session(postgres: PostgresSettings, database: str | None = None, **othe
     parameters = {**connection_parameters(postgres, database), **other}
     began_with_options = True
     try:
-        connection = psycopg.connect(**parameters)
+        with waiting_for(postgres.describe()):
+            connection = _Connection.connect(**parameters)
     except psycopg.OperationalError as error:
         if _NO_OPTIONS not in str(error):
             raise
         # A pooler that does not pass options on.
         began_with_options = False
-        connection = psycopg.connect(**{**parameters, "options": postgres.options or ""})
+        connection = _Connection.connect(**{**parameters, "options": postgres.options or ""})
+    connection.address = postgres.describe()
     try:
         pin_session(connection, began_with_options=began_with_options, asked_for=postgres.options)
     except BaseException:

@@ -24,6 +24,7 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.refusals import explained, hint, refusal_of
+from tmi_ops.progress import waiting_for
 from tmi_ops.settings import PostgresSettings
 
 # A lost network is noticed after about 25 s instead of hours.
@@ -77,10 +78,11 @@ class ReplicationConnection:
         Raises:
             ReplicationError: the server refused it, or the connection broke.
         """
-        self.send(command)
         answer: list[Row] = []
-        while (result := self._next_result()) is not None:
-            answer = _rows(result) or answer
+        with waiting_for(self._address):
+            self.send(command)
+            while (result := self._next_result()) is not None:
+                answer = _rows(result) or answer
         return answer
 
     def send(self, command: str) -> None:
@@ -286,7 +288,8 @@ def connect_replication(postgres: PostgresSettings) -> Iterator[ReplicationConne
     """
     parameters = {**connection_parameters(postgres), **_NETWORK_CUT, "replication": "true"}
     try:
-        connection = psycopg.connect(**parameters, autocommit=True)
+        with waiting_for(postgres.describe()):
+            connection = psycopg.connect(**parameters, autocommit=True)
     except psycopg.OperationalError as error:
         raise _explain_refusal(error, postgres) from None
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
+from tmi_ops.progress import begin_waiting, end_waiting
 from tmi_ops.settings import StoreSettings, without_credentials
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ WRONG_KEY_CODES = {
 }
 DENIED_CODES = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BUSY_CODES = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"}
+_SELF = "the store"
 _SERVER_ERRORS = 500
 _NOT_IMPLEMENTED = 501
 WRONG_REGION_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
@@ -129,6 +131,9 @@ def connect_store(
             ) from None
     events: Any = client.meta.events  # its stubs allow no handler that answers
     events.register("needs-retry.s3", _Patience(patience_s).pause_before_next)
+    events.register("before-call.s3", lambda **_: begin_waiting(_SELF))
+    for answered in ("after-call.s3", "after-call-error.s3"):
+        events.register(answered, lambda **_: end_waiting(_SELF))
     return client
 
 

@@ -31,7 +31,7 @@ def stubborn():
         open("ended", "w").write(str(reader_is_gone()))
     return 1
 
-cli.tmi_ops.main = lambda args, standalone_mode: stubborn.main(args, standalone_mode=standalone_mode)
+cli.tmi_ops.main = lambda args, **how: stubborn.main(args, **how)
 cli.main([])
 """
 
