@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 COULD_NOT_RUN = 97
-_UNSEEN = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|\r")
+_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|\r")
+_DRAWN_OVER = re.compile("[^\n]*\r(?:\x1b\\[[0-9;?]*[A-Za-z])*\x1b\\[2?K|[^\n]*\x1b\\[1A\x1b\\[2K")
 _ROOT = Path(__file__).parents[1]
 
 
@@ -60,9 +61,17 @@ def first_shown(
 
     A command that ends, or shows nothing for `timeout` seconds, has shown what it had until then.
     """
-    call = {"env": dict(env), "cwd": str(cwd), "timeout": timeout}
+    call = {"env": dict(env), "cwd": str(cwd), "timeout": timeout, "until": "seen"}
     shown: list[str] = _server().call({"shows": [{**call, "words": list(words)} for words in calls]})
     return shown
+
+
+def screens(calls: Sequence[Sequence[str]], *, env: Mapping[str, str], cwd: Path | str) -> list[str]:
+    """What these commands leave on a terminal of 80 columns, all of them run at once until they end; colours and what
+    was drawn over are left out."""
+    call = {"env": {"TERM": "xterm", **env}, "cwd": str(cwd), "timeout": 200, "until": "end"}
+    shown: list[str] = _server().call({"shows": [{**call, "words": list(words)} for words in calls]})
+    return [_CONTROL.sub("", _DRAWN_OVER.sub("\n", text.replace("\r\n", "\n"))) for text in shown]
 
 
 class _Server:
@@ -107,7 +116,7 @@ def _fork(call: Mapping[str, Any]) -> int:
 
 
 def _show(calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each call at a terminal of its own, until it shows something other than a control sequence."""
+    """Each call at a terminal of its own, until it has ended, or shows something other than a control sequence."""
     terminals, children = [], []
     for call in calls:
         ours, theirs = os.openpty()
@@ -116,7 +125,7 @@ def _show(calls: Sequence[Mapping[str, Any]]) -> list[str]:
         children.append(_fork({**call, "stdin": name, "stdout": name, "stderr": name}))
         os.close(theirs)
         terminals.append(ours)
-    shown = [_until_seen(ours, call["timeout"]) for ours, call in zip(terminals, calls, strict=True)]
+    shown = [_read(ours, call["until"], call["timeout"]) for ours, call in zip(terminals, calls, strict=True)]
     for child, ours in zip(children, terminals, strict=True):
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
@@ -125,16 +134,17 @@ def _show(calls: Sequence[Mapping[str, Any]]) -> list[str]:
     return shown
 
 
-def _until_seen(terminal: int, timeout: float) -> str:
-    text = ""
+def _read(terminal: int, until: str, timeout: float) -> str:
+    text = b""
     deadline = time.monotonic() + timeout
-    while not _UNSEEN.sub("", text) and select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
         try:
-            piece = os.read(terminal, 4096)
+            text += os.read(terminal, 1 << 16)
         except OSError:  # everybody has closed it
             break
-        text += piece.decode(errors="replace")
-    return text
+        if until == "seen" and _CONTROL.sub("", text.decode(errors="replace")):
+            break
+    return text.decode(errors="replace")
 
 
 def _become(call: Mapping[str, Any]) -> None:

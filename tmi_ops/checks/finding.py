@@ -63,7 +63,7 @@ class Advice:
     @property
     def text(self) -> str:
         """The sentences."""
-        return "\n".join(line for line in self.steps if not _SQL.match(line) and not _COMMAND.match(line))
+        return "\n".join(line for line in self.steps if not is_typed(line))
 
     @property
     def sql(self) -> tuple[str, ...]:
@@ -77,6 +77,11 @@ class Advice:
 
     def __bool__(self) -> bool:
         return bool(self.steps)
+
+
+def is_typed(line: str) -> bool:
+    """Whether a line of advice is SQL or a command, which a person copies."""
+    return bool(_SQL.match(line) or _COMMAND.match(line))
 
 
 NOTHING = Advice()

@@ -141,7 +141,7 @@ def backups(as_json: bool) -> int:
 def _show_broken(broken: Sequence[StoreError]) -> int:
     """Print what could not be read to stderr. Returns the exit code."""
     for error in broken:
-        err.print(f"[red]✗[/] {escape(error.message)} {escape(error.hint)}".rstrip(), soft_wrap=True)
+        err.say(f"[red]✗[/] {escape(error.message)} {escape(error.hint)}".rstrip(), hang=2)
     return BROKEN if broken else 0
 
 

@@ -25,13 +25,9 @@ _ACTION_STYLES = {Action.DROP: "red", Action.KEEP: "green"}
 def show_check(seen: CacheCheck) -> None:
     """The server, the keys as a table, then the findings."""
     server = seen.server
-    out.print(
-        f"{seen.address}: {server.name} {server.version}, up {time_words(server.uptime_s)}",
-        markup=False,
-        soft_wrap=True,
-    )
+    out.say(Text(f"{seen.address}: {server.name} {server.version}, up {time_words(server.uptime_s)}"))
     for name, value in _server_lines(server):
-        out.print(Text(f"  {name:<12}{value}"), soft_wrap=True)
+        out.say(Text(f"  {name:<12}{value}"))
     out.print()
     _show_census(seen)
     out.print()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from tmi_ops.checks.finding import Answer, Finding, Outcome, Result, Severity
+from tmi_ops.checks.finding import Answer, Finding, Outcome, Result, Severity, is_typed
 from tmi_ops.cli.terminal import first_of, out
 
 MARKS = {
@@ -82,9 +82,18 @@ def show_findings(findings: Sequence[Finding], limit: int = FINDINGS_SHOWN) -> N
 
 
 def print_lines(lines: Iterable[Text], *, indent: int = 0) -> None:
-    """Print lines unwrapped, so that they can be copied."""
+    """Print sentences wrapped, and SQL and commands whole, so that they can be copied."""
     for line in lines:
-        out.print(Text(" " * indent) + line, soft_wrap=True)
+        indented = Text(" " * indent) + line
+        if is_typed(line.plain.strip()):
+            out.show_typed(indented)
+        else:
+            out.say(indented)
+
+
+def show_comment(text: str, style: str = "dim") -> None:
+    """A comment of a script for psql."""
+    out.show_typed(Text(f"-- {text}", style=style))
 
 
 def finding_facts(finding: Finding) -> dict[str, Any]:

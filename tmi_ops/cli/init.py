@@ -247,7 +247,7 @@ def _may_create_roles(read: Callable[[Purpose | None], Settings], variables: Map
     except OpsError:
         return True
     if roles.refused:
-        err.print(f"No roles are created: {escape(roles.refused)}. POSTGRES_USER does everything.", soft_wrap=True)
+        err.say(f"No roles are created: {escape(roles.refused)}. POSTGRES_USER does everything.")
     return not roles.refused
 
 

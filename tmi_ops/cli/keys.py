@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.text import Text
 
 from tmi_ops.cli.options import json_option, yes_option
 from tmi_ops.cli.terminal import out
@@ -59,7 +60,7 @@ def init(directory: Path | None, roles: tuple[Role, ...]) -> int:
         f"Print {sheet}, lock the paper away, then delete the file.",
         "To review and sign what is in the store already: `tmi-ops keys sign`.",
     ]
-    out.print("\n".join(lines), markup=False, soft_wrap=True)
+    out.say(Text("\n".join(lines)))
     return 0
 
 
@@ -74,7 +75,7 @@ def show(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(facts.as_json(), indent=2))
     else:
-        out.print("\n".join(facts.lines()), markup=False, soft_wrap=True)
+        out.say(Text("\n".join(facts.lines())))
     return 1 if facts.problems else 0
 
 
@@ -124,7 +125,7 @@ def rotate(which: str, record: bool, yes: bool) -> int:
             *(f"  {word}" for word in words),
             "If the old key was stolen, leave it out and sign again what you know to be good: `tmi-ops keys sign`.",
         ]
-    out.print("\n".join(lines), markup=False, soft_wrap=True)
+    out.say(Text("\n".join(lines)))
     return 0
 
 
@@ -176,7 +177,7 @@ def sign(beginning: str, yes: bool) -> int:
     _, store = open_environment()
     found = unsigned_documents(store, beginning)
     for one in found:
-        out.print(f"  {one.key}: {one.why}", markup=False, soft_wrap=True)
+        out.say(Text(f"  {one.key}: {one.why}"))
     if not found:
         out.print("Everything that this host's key may sign is signed.")
         return 0

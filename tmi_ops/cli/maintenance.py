@@ -107,11 +107,13 @@ def _seconds(words: str) -> float:
 
 def _show_plan(plan: Plan) -> None:
     """Print a script for psql to stdout; what is left to a person is in comments."""
+    from tmi_ops.cli.checks_view import show_comment
+
     for step in plan.steps:
-        click.secho(f"-- {step.subject}: {step.reason}; locks: {step.locks}", dim=True)
+        show_comment(f"{step.subject}: {step.reason}; locks: {step.locks}")
         click.echo(step.sql)
     for one in plan.left_out:
-        click.secho(f"-- left out: {one.subject}: {one.reason}", fg="yellow")
+        show_comment(f"left out: {one.subject}: {one.reason}", "yellow")
     if plan.empty:
         click.echo(
             "-- Nothing to do"
@@ -122,9 +124,13 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_taken(taken: Sequence[Taken], plan: Plan) -> None:
+    from rich.text import Text
+
+    from tmi_ops.cli.terminal import out
+
     marks = {"done": ("✓", "green"), "left out": ("!", "yellow"), "failed": ("✗", "red")}
     for one in taken:
         mark, colour = marks[one.outcome]
         click.echo(f"{click.style(mark, fg=colour)} {one.step.sql} {one.note}")
     for left in plan.left_out:
-        click.secho(f"! {left.subject}: {left.reason}", fg="yellow")
+        out.say(Text(f"! {left.subject}: {left.reason}", style="yellow"), hang=2)

@@ -74,7 +74,7 @@ def go_on(settings: Settings, store: ObjectStore, logbook: Logbook, actions: Act
             done = carry_out(settings, store, logbook, actions, report, ask(report, yes=yes))
     except DeclinedError as no:
         for line in (no.message, no.detail, f"To {no.hint}."):
-            err.print(escape(line), soft_wrap=True)
+            err.say(escape(line))
         return no.exit_code
     except KeyboardInterrupt:
         return show_interruption(logbook)
@@ -90,7 +90,7 @@ def show_interruption(logbook: Logbook) -> int:
     last = journal.attempts[-1] if journal.attempts else None
     where = f" in step {journal.plan.number(last.step)} of {len(journal.plan.steps)}, {last.step}" if last else ""
     for line in (f"Interrupted{where}.", standing(journal), f"To {how_to_continue(journal)}."):
-        err.print(escape(line), soft_wrap=True)
+        err.say(escape(line))
     return INTERRUPTED
 
 

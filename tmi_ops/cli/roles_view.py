@@ -12,7 +12,7 @@ from tmi_ops.access.findings import Drift, PasswordSource
 from tmi_ops.access.inspection import Inspection
 from tmi_ops.access.planning import Plan
 from tmi_ops.checks.finding import Severity
-from tmi_ops.cli.checks_view import finding_facts, show_findings
+from tmi_ops.cli.checks_view import finding_facts, show_comment, show_findings
 from tmi_ops.cli.terminal import out
 
 
@@ -20,7 +20,7 @@ def show_plan(plan: Plan, inspection: Inspection) -> None:
     """Print a script for psql, without passwords, to stdout; what is left to a person is in comments."""
     for one in plan.drifts:
         if one.statements:
-            click.secho(f"-- {one.subject}: {one.what}", dim=True)
+            show_comment(f"{one.subject}: {one.what}")
             for statement in one.statements:
                 click.echo(statement.sql)
         if not one.statements or one.by_hand:
@@ -79,9 +79,9 @@ def check_facts(drifts: Sequence[Drift]) -> dict[str, Any]:
 
 
 def _left_to_a_person(one: Drift) -> None:
-    click.secho(f"-- left to you: {one.subject}: {one.what}", fg="yellow")
+    show_comment(f"left to you: {one.subject}: {one.what}", "yellow")
     for line in one.by_hand:
-        click.secho(f"--   {line}", fg="yellow")
+        show_comment(f"  {line}", "yellow")
 
 
 def _generated(plan: Plan) -> list[str]:

@@ -117,17 +117,18 @@ def _record(settings: Settings, verdict: Validation) -> int:
 
 def _show_plan(plan: MigrationPlan) -> None:
     """Print the script alone to stdout, so that it can be saved or piped to psql."""
+    from tmi_ops.cli.checks_view import show_comment
     from tmi_ops.cli.schema_view import blocked_lines
     from tmi_ops.schema.rendering import script
 
     for line in script(plan).splitlines():
-        click.secho(line, dim=True) if line.startswith("--") else click.echo(line)
+        show_comment(line.removeprefix("-- ")) if line.startswith("-- ") else click.echo(line)
     for line in blocked_lines(plan.blocked):
-        click.echo(f"-- {line}")
+        show_comment(line, "")
     if plan.blocked:
         click.echo()
     for one in plan.lacking:
-        click.secho(f"-- Blocked: {one.table}: {one.reason} Next: {one.remedy}", fg="red")
+        show_comment(f"Blocked: {one.table}: {one.reason} Next: {one.remedy}", "red")
     if plan.empty:
         waiting = "; the above is left to you" if plan.blocked else ": the schema is up to date"
         click.echo(f"-- Nothing to do{waiting}.")

@@ -54,9 +54,9 @@ def show_result(result: MigrationResult) -> None:
         kinds = Counter(_KINDS[type(one).__name__] for one in result.operations)
         done = ", ".join(f"{count} {noun}{_s(count)} {deed}" for (noun, deed), count in kinds.items())
         seeded = f" ({result.seeded_rows} rows)" if result.seeded_rows else ""
-        out.print(f"[green]✓[/] migrated in {took}: {done}{seeded}", soft_wrap=True)
+        out.say(f"[green]✓[/] migrated in {took}: {done}{seeded}", hang=2)
     for line in blocked_lines(result.blocked):
-        out.print(Text(f"  {line}"), soft_wrap=True)
+        out.say(Text(f"  {line}"))
 
 
 def blocked_lines(blocked: Sequence[Blocked]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Span, Text
 
 from tmi_ops.cli.printed_commands import as_typed, carried
-from tmi_ops.cli.wrapping import hanging, line_breaks
+from tmi_ops.cli.wrapping import comment_of, hanging, line_breaks
 from tmi_ops.command_texts import ends_of_commands, inserted, with_environment
 from tmi_ops.progress import Phase, Unit
 from tmi_ops.text import printable, size_words, time_words
@@ -71,6 +71,26 @@ class SafeConsole(Console):
         for line in whole.split("\n", allow_blank=True) or [whole]:
             for piece in self._hung(line, hang) if self.is_terminal else [line]:
                 self.print(piece, soft_wrap=True)
+
+    def show_typed(self, line: str | Text) -> None:
+        """Print SQL or a command whole, so that it can be copied. On a terminal that is too narrow for it, its comment
+        goes above it, wrapped.
+        """
+        whole = _styled_as_typed(Text(line) if isinstance(line, str) else line)
+        begin, mark = comment_of(whole.plain)
+        if not self.is_terminal or len(whole) <= self.width or not mark:
+            self.print(whole, soft_wrap=True)
+            return
+        typed, comment = whole[:begin], whole[begin:]
+        indent = Text(whole.plain[: len(whole.plain) - len(whole.plain.lstrip())])
+        head = indent + Text(f"{mark} ")
+        breaks = line_breaks(comment.plain, self.width - len(head), 0)
+        for number, piece in enumerate(comment.divide(breaks)):
+            piece.rstrip()
+            self.print((head if number else indent) + piece, soft_wrap=True)
+        if typed.plain.strip():
+            typed.rstrip()
+            self.print(typed, soft_wrap=True)
 
     def _hung(self, line: Text, hang: int | None) -> Iterator[Text]:
         columns = hanging(line.plain, self.width // 2) if hang is None else hang

@@ -15,6 +15,8 @@ _WORD = re.compile(r"(?:`[^`]*`|[^\s`])+")
 # A label before a column of text.
 _LABEL = re.compile(r"\s*\S+(?: \S+)*?\s{2,}(?=\S)")
 _LEAST_WIDTH = 40
+# A comment behind a statement or a command, or one that is the whole line.
+_COMMENT = re.compile(r"(?:^|\s{2,})(?P<mark>--|#) ")
 
 
 def line_breaks(line: str, width: int, hang: int) -> list[int]:
@@ -32,6 +34,12 @@ def line_breaks(line: str, width: int, hang: int) -> list[int]:
             begin, indent = word.start(), hang
         first = False
     return breaks
+
+
+def comment_of(line: str) -> tuple[int, str]:
+    """Where the comment of a typed line begins, and its mark; the line's length and "" if it has none."""
+    found = _COMMENT.search(line)
+    return (found.start("mark"), found["mark"]) if found else (len(line), "")
 
 
 def hanging(line: str, most: int) -> int:

@@ -22,13 +22,14 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
+from tmi_ops.checks.finding import is_typed
 from tmi_ops.cli.main import tmi_ops
 from tmi_ops.definitions import environment_definitions
 from tmi_ops.errors import OpsError
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import StoreSettings
 from tmi_ops_tests.certificates import make_authority, skip_without_tls
-from tmi_ops_tests.commands import command
+from tmi_ops_tests.commands import command, screens
 from tmi_ops_tests.deploy.files import unit
 from tmi_ops_tests.following import Reader, commands_of
 from tmi_ops_tests.house import House, house
@@ -36,6 +37,29 @@ from tmi_ops_tests.webhook import Webhook, webhook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+SCREENS = """
+status
+backups
+wal gaps
+wal status
+wal line
+doctor --verbose
+health --verbose
+check
+prune --dry-run
+maintain --dry-run
+restore --latest --dry-run --into copy
+recover corruption --dry-run
+recover list
+alerts --all
+holds
+drills
+drills latest
+settings
+keys show
+roles check
+roles plan
+"""
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "production.md"
 HOST = "localhost"
@@ -200,6 +224,20 @@ def test_doctor_and_roles_check_advise_nothing_against_each_other(production: Pr
     for variables in ({}, production.administrator):
         code, said = run("roles", "check", **variables)
         assert code == 0, said
+
+
+def test_every_screen_of_production_fits_80_columns(production: Production) -> None:
+    words = [line.split() for line in SCREENS.splitlines() if line]
+    shown = screens(words, env={"PATH": os.environ["PATH"], "TMI_ENV": "production"}, cwd=Path.cwd())
+    assert all(shown)
+    wide = [
+        (one, line)
+        for one, screen in zip(words, shown, strict=True)
+        for line in screen.splitlines()
+        # An address, an id or a path is longer than a line, and a command or a statement is copied as a whole.
+        if len(line) > 80 and not is_typed(line.strip()) and len(max(line.split(), key=len)) < 40
+    ]
+    assert wide == []
 
 
 def test_the_doctor_names_a_role_that_gets_no_connection(production: Production) -> None:

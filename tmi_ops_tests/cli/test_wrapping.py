@@ -7,7 +7,7 @@ import io
 import pytest
 
 from tmi_ops.cli.terminal import SafeConsole
-from tmi_ops.cli.wrapping import hanging, wrapped
+from tmi_ops.cli.wrapping import comment_of, hanging, wrapped
 
 
 def test_lines_break_between_words_and_hang_below_the_first() -> None:
@@ -56,6 +56,34 @@ def test_a_screen_is_wrapped_for_a_person_and_left_alone_in_a_pipe() -> None:
         "keep    20261127T235104Z-logical-3194  proven: the newest;\n        see `tmi-ops prune --dry-run` for all\n"
     )
     assert written(piped) == line.replace("[green]", "").replace("[/]", "") + "\n"
+
+
+def test_a_statement_stays_whole_and_its_comment_goes_above_it_where_both_are_too_wide() -> None:
+    line = "    REVOKE CONNECT ON DATABASE tmi FROM PUBLIC;  -- declared roles keep it; grant it to others that need it"
+    seen, wide, piped = (
+        SafeConsole(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False)
+        for width, terminal in ((60, True), (200, True), (60, False))
+    )
+    for console in (seen, wide, piped):
+        console.show_typed(line)
+    assert written(seen) == (
+        "    -- declared roles keep it; grant it to others that\n    -- need it\n"
+        "    REVOKE CONNECT ON DATABASE tmi FROM PUBLIC;\n"
+    )
+    assert written(wide) == written(piped) == line + "\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "begin", "mark"),
+    [
+        ("-- a comment alone", 0, "--"),
+        ("tmi-ops backup base  # takes minutes", 21, "#"),
+        ("SELECT '--' || x", 16, ""),
+        ("echo a#b", 8, ""),
+    ],
+)
+def test_a_comment_is_known_by_its_mark_and_the_blanks_before_it(line: str, begin: int, mark: str) -> None:
+    assert comment_of(line) == (begin, mark)
 
 
 def written(console: SafeConsole) -> str:
