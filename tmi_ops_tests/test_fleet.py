@@ -28,7 +28,7 @@ TMI_OPS_PROFILE = "none"
 
 [environments.staging.databases.reports]
 POSTGRES_DB = "reports-2026"
-TMI_OPS_RPO = "1h"
+TMI_OPS_RPO = "8h"
 
 [environments.shop]
 POSTGRES_HOST = "shop.example.com"
@@ -71,8 +71,25 @@ def test_a_database_of_the_cluster_shares_its_place_and_has_its_own_name(here: P
     assert {one.postgres.host for one in (own, billing, reports)} == {"staging.example.com"}
     assert [one.own_folder for one in (own, billing, reports)] == ["", "databases/billing/", "databases/reports/"]
     assert (billing.profile.name, reports.profile.name) == ("none", "tmi")
-    assert reports.objectives.rpo < own.objectives.rpo
+    assert reports.objectives.rpo > own.objectives.rpo
     assert len({one.home for one in (own, billing, reports)}) == 3, "runs of one are not resumed as another's"
+
+
+@pytest.mark.parametrize(("name", "kept"), [("RPO", "4 h"), ("RTO", "2 h")])
+def test_a_database_promises_nothing_stricter_than_its_cluster_keeps(here: Path, name: str, kept: str) -> None:
+    file = here / "tmi-ops.toml"
+    file.write_text(FLEET.replace('TMI_OPS_RPO = "8h"', f'TMI_OPS_{name} = "30m"'))
+    with pytest.raises(SettingsError) as caught:
+        load_settings(PROCESS, here, of="staging/reports")
+    assert caught.value.message == (
+        f"staging/reports promises an {name} of 30 min, but its cluster staging one of {kept}."
+    )
+    assert f"TMI_OPS_{name} of staging" in str(caught.value.hint)
+    file.write_text(file.read_text().replace("POSTGRES_PORT = 5433", f'TMI_OPS_{name} = "30m"'))
+    assert (
+        load_settings(PROCESS, here, of="staging/reports").objectives
+        == load_settings(PROCESS, here, of="staging").objectives
+    )
 
 
 def test_tmi_env_chooses_as_the_argument_does(here: Path) -> None:

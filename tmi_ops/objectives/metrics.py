@@ -43,6 +43,11 @@ GAUGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "The newest recoverable moment; `proven`: by verified backups, `any`: by any backup.",
         ("proof",),
     ),
+    "logical_backup_age_seconds": (
+        "Age of the newest verified logical backup of a further database; absent: none is verified.",
+        (),
+    ),
+    "logical_backup_age_limit_seconds": ("How old it may be.", ()),
     "failed_backups": ("Backups in the store that failed verification.", ()),
     "wal_behind_bytes": ("WAL that the server has and the store lacks.", ()),
     "slot_kept_bytes": ("WAL that the server keeps for the replication slot.", ()),
@@ -107,6 +112,10 @@ def _samples(status: Status) -> _Samples:
 
 def _promises(found: Recoverability) -> _Samples:
     judged = {"rpo": found.rpo.standing, "rto": found.rto.standing, "wal_stream": found.stream.standing}
+    if found.dumps is not None:
+        judged["logical_backups"] = found.dumps.standing
+        yield "logical_backup_age_seconds", {}, _seconds(found.dumps.value)
+        yield "logical_backup_age_limit_seconds", {}, _seconds(found.dumps.objective)
     for objective, standing in judged.items():
         for one in Standing:
             yield "standing", {"objective": objective, "standing": one.value}, float(one is standing)

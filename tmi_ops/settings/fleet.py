@@ -21,7 +21,7 @@ import functools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +65,10 @@ class Declared:
     @property
     def directory(self) -> Path:
         return self.file.parent
+
+    def of_the_cluster(self) -> Declared:
+        """The environment's own database."""
+        return replace(self, database=None, layers=self.layers[:1])
 
     def values(self, process: Mapping[str, str], *, secrets: bool = True) -> dict[str, str]:
         """Variables and their values.

@@ -16,7 +16,7 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.profile import Profile, read_profile
 from tmi_ops.profile.reading import VARIABLE as PROFILE
 from tmi_ops.settings.alerting import alerts_from
-from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Settings, full_name
+from tmi_ops.settings.facts import OBJECTIVES, WEAK_SSLMODES, Objectives, Settings, full_name
 from tmi_ops.settings.fleet import Declared, find_fleet
 from tmi_ops.settings.groups import (
     CACHE,
@@ -32,6 +32,7 @@ from tmi_ops.settings.groups import (
 from tmi_ops.settings.names import is_known
 from tmi_ops.settings.purposes import LOGINS, Purpose, login_of
 from tmi_ops.settings.sources import beside, env_file_names, env_files, ignored_beside, process_variables, with_stack
+from tmi_ops.text import time_words
 
 DEFAULT_HOME = ".tmi-ops"
 # The environment if none is named.
@@ -149,8 +150,27 @@ def read_source(
     else:
         environment = _environment(named or process.get("TMI_ENV", _UNSAID).strip())
         source = Source(environment, None, directory, env_files(directory, environment) | process, None)
-    objectives_from(source.environment, source.values)
+    objectives = objectives_from(source.environment, source.values)
+    if declared is not None and declared.database is not None:
+        own = declared.of_the_cluster()
+        _refuse_stricter(source, objectives, objectives_from(own.environment, own.values(process, secrets=False)))
     return source
+
+
+def _refuse_stricter(source: Source, wanted: Objectives, of_cluster: Objectives) -> None:
+    """Base backups and WAL are the whole cluster's, and its guards start them by the environment's objectives: nothing
+    would keep, or notice, a stricter promise of one of its databases."""
+    for name, own, shared in (
+        ("RPO", wanted.rpo, of_cluster.rpo),
+        ("RTO", wanted.rto, of_cluster.rto),
+    ):
+        if own < shared:
+            promised, kept = (time_words(one.total_seconds()) for one in (own, shared))
+            raise SettingsError(
+                f"{source.name} promises an {name} of {promised}, but its cluster {source.environment} one of {kept}.",
+                detail="Base backups and WAL belong to the whole cluster and follow the environment's objectives.",
+                hint=f"set TMI_OPS_{name} of {source.environment} to {promised}, or leave it out for {source.name}",
+            )
 
 
 def _declared(process: Mapping[str, str], directory: Path, name: str | None) -> Declared | None:

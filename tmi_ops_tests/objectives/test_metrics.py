@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from prometheus_client.openmetrics.exposition import generate_latest as as_openm
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tmi_ops.objectives.dumps import judge_dumps
 from tmi_ops.objectives.metrics import GAUGES, PREFIX, families
 from tmi_ops.objectives.status import Status
-from tmi_ops_tests.objectives.facts import ago, facts, reach
+from tmi_ops.objectives.timetable import plan_timetable
+from tmi_ops.settings import OBJECTIVES
+from tmi_ops_tests.objectives.facts import NOW, ago, facts, reach
 from tmi_ops_tests.objectives.statuses import ALL_DOWN, a_status
 from tmi_ops_tests.objectives.test_by_shadow import shadow, stopped
+from tmi_ops_tests.objectives.test_dumps import dump
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "recoverability.json"
 _NAME = re.compile(rf"\b{PREFIX}_[a-z_0-9]+")
@@ -64,7 +69,8 @@ def test_every_figure_of_the_status_is_there() -> None:
         "critical": 0,
     }
     shadows = {f"{PREFIX}_{name}" for name in GAUGES if name.startswith("shadow_")}
-    all_others = {f"{PREFIX}_{name}" for name in GAUGES} - shadows - {"tmi_ops_slot_left_bytes"}
+    dumps = {f"{PREFIX}_{name}" for name in GAUGES if name.startswith("logical_backup_")}
+    all_others = {f"{PREFIX}_{name}" for name in GAUGES} - shadows - dumps - {"tmi_ops_slot_left_bytes"}
     assert {name for name, *_ in found} == all_others | {"tmi_ops_build_info"}
 
 
@@ -82,6 +88,19 @@ def test_a_shadows_figures_are_there_where_its_word_counts() -> None:
     found = samples_of(a_status(facts(shadow=shadow(damage="A page is bad."))))
     assert (found["tmi_ops_shadow_replays",], found["tmi_ops_shadow_sound",]) == (1, 0)
     assert ("tmi_ops_shadow_replays",) not in samples_of(a_status())
+
+
+def test_dumps_of_a_further_database_have_figures_of_their_own() -> None:
+    status = a_status()
+    assert status.recoverability is not None
+    cadence = plan_timetable(OBJECTIVES["production"]).logical
+    for dumps, standing, age in (([dump(3, "proven")], "met", 3 * 3600.0), ([], "breached", None)):
+        judged = judge_dumps(dumps, cadence, NOW)
+        found = samples_of(replace(status, recoverability=replace(status.recoverability, dumps=judged)))
+        assert found["tmi_ops_standing", "logical_backups", standing] == 1
+        assert found.get(("tmi_ops_logical_backup_age_seconds",)) == age
+        assert found["tmi_ops_logical_backup_age_limit_seconds",] == cadence.late_after.total_seconds()
+    assert ("tmi_ops_standing", "logical_backups", "met") not in samples_of(status)
 
 
 def test_what_is_not_known_is_absent_and_not_zero() -> None:
