@@ -13,6 +13,7 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectMissingError, OpsError, StoreError
 from tmi_ops.progress import begin_waiting, end_waiting
 from tmi_ops.settings import StoreSettings, without_credentials
+from tmi_ops.store.listings import page_parsers
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -63,6 +64,7 @@ def store_session() -> Session:
     with refusals_explained("on S3"):
         reading = botocore.session.get_session()
         reading.register_component("data_loader", loader)
+        reading.register_component("response_parser_factory", page_parsers())
         session = Session(botocore_session=reading)
     # Each boto3 session adds its own directory to the loader's.
     loader.search_paths[:] = dict.fromkeys(loader.search_paths)
