@@ -6,15 +6,17 @@ import re
 from collections.abc import Sequence
 
 import click
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tmi_ops.alerts.dead_man import ping_heartbeat
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.options import json_option, quiet_option
 from tmi_ops.cli.recovery import show_proof
-from tmi_ops.cli.terminal import age_words, err, out, size_words, time_words
+from tmi_ops.cli.terminal import age_words, err, in_columns, out, size_words, time_words
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import Purpose
 from tmi_ops.store.catalogue import CatalogueEntry
@@ -190,33 +192,32 @@ WHOLE_CLUSTER = "whole cluster"
 def _backups_table(entries: list[CatalogueEntry]) -> Table:
     """A line for each backup. A wide terminal shows more columns, and reasons in full; a narrow one shows the database
     instead of the format if there are several databases.
+
+    All columns but the last are one of Rich's, which would take a millisecond for each line of a long list.
     """
     wide = out.width >= _WIDE
-    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.add_column("backup", no_wrap=True)  # it is copied into the next command
-    table.add_column("age", no_wrap=True)
-    table.add_column("size", no_wrap=True, justify="right")
     several = len({_subject(entry.manifest) for entry in entries} - {WHOLE_CLUSTER}) > 1
     columns = ("format", "of", "PostgreSQL", "took") if wide else ("of",) if several else ("format",)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
+    rows = [("backup", "age", "size", *columns), *(_backup_row(entry, columns, wide=wide) for entry in entries)]
+    lines = in_columns(rows, right={2})
+    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table.add_column(Text(lines[0]), no_wrap=True, width=cell_len(lines[0]))  # the id is copied into the next command
     table.add_column("verified", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
-    for entry in entries:
-        manifest = entry.manifest
-        shown = {
-            "format": manifest.format,
-            "of": _subject(manifest),
-            "PostgreSQL": manifest.server_version,
-            "took": time_words(manifest.duration_seconds),
-        }
-        table.add_row(
-            manifest.backup_id,
-            age_words(manifest.taken_at).removesuffix("" if wide else " ago"),
-            size_words(manifest.total_size),
-            *(shown[column] for column in columns),
-            _verdict_words(entry),
-        )
+    for entry, line in zip(entries, lines[1:], strict=True):
+        table.add_row(Text(line), Text.from_markup(_verdict_words(entry)))
     return table
+
+
+def _backup_row(entry: CatalogueEntry, columns: Sequence[str], *, wide: bool) -> tuple[str, ...]:
+    manifest = entry.manifest
+    shown = {
+        "format": manifest.format,
+        "of": _subject(manifest),
+        "PostgreSQL": manifest.server_version,
+        "took": time_words(manifest.duration_seconds),
+    }
+    age = age_words(manifest.taken_at).removesuffix("" if wide else " ago")
+    return manifest.backup_id, age, size_words(manifest.total_size), *(shown[column] for column in columns)
 
 
 def _subject(manifest: AnyManifest) -> str:
@@ -231,4 +232,4 @@ def _verdict_words(entry: CatalogueEntry) -> str:
         if verdict.but_for:
             return f"[green]yes[/], except {len(verdict.but_for)}"
         return f"[green]yes[/], in {time_words(verdict.restore_seconds)}"
-    return f"[red]FAILED[/]: {verdict.reasons[0]}"
+    return f"[red]FAILED[/]: {escape(next(iter(verdict.reasons), 'no reason is recorded'))}"

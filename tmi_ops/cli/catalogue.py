@@ -25,7 +25,7 @@ def rebuild() -> int:
 
     _, store = open_environment()
     view = rebuild_catalogue(store)
-    size = sum(len(document.data) for document in view.documents.values())
+    size = sum(document.size for document in view.documents.values())
     out.print(f"Catalogue: {len(view.committed)} backups, {len(view.documents)} documents, {size_words(size)}.")
     for cluster in list_clusters(store):
         archive = list_wal(store, cluster, whole=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, Any, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
@@ -21,7 +22,7 @@ from tmi_ops.text import printable, size_words, time_words
 
 T = TypeVar("T")
 
-__all__ = ["TerminalReport", "age_words", "err", "out", "size_words", "time_words"]
+__all__ = ["TerminalReport", "age_words", "err", "in_columns", "out", "size_words", "time_words"]
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -203,3 +204,19 @@ class TerminalReport:
 
     def note(self, message: str) -> None:
         err.say(f"  {message}", hang=2)
+
+
+def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), gap: int = 2) -> list[str]:
+    """A line for each row, with its cells below each other, as wide as a terminal shows them. Pure.
+
+    Args:
+        right: the columns that are set to the right.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+
+    def padded(number: int, cell: str) -> str:
+        room = " " * (widths[number] - cell_len(cell))
+        return room + cell if number in right else cell + room
+
+    return [(" " * gap).join(padded(number, cell) for number, cell in enumerate(row)) for row in shown]

@@ -111,8 +111,9 @@ def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, proven: boo
 
 def _earliest(usable: Sequence[BaseManifest], line: Lineage, covered: Coverage) -> datetime | None:
     """When the oldest base backup ended that has no gap and no break after it."""
-    whole = [base for base in usable if covered.leads_to_the_end(continued_at(base, line))]
-    return whole[-1].consistent_at.astimezone(UTC) if whole else None
+    oldest_first = reversed(usable)
+    whole = next((base for base in oldest_first if covered.leads_to_the_end(continued_at(base, line))), None)
+    return None if whole is None else whole.consistent_at.astimezone(UTC)
 
 
 def _way(base: BaseManifest, facts: RecoveryFacts, moment: NewestMoment) -> BaseWay:

@@ -37,6 +37,7 @@ from tmi_ops.recovery.wal_end import KnownWalEnd, lease_wal_end
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.reading import known_shadows
 from tmi_ops.store.catalogue import CatalogueEntry
+from tmi_ops.store.folders import kind_of
 from tmi_ops.store.manifest import BaseManifest, Manifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import Overview, overview
@@ -315,17 +316,12 @@ def _logical(entry: CatalogueEntry) -> LogicalBackup:
 
 
 def _last_proof(entries: list[CatalogueEntry]) -> Proof | None:
-    proofs = [
-        Proof(
-            entry.manifest.backup_id,
-            entry.manifest.kind,
-            entry.verdict.verified_at.astimezone(UTC),
-            timedelta(seconds=entry.verdict.restore_seconds),
-        )
-        for entry in entries
-        if entry.verdict is not None and entry.verdict.outcome == "proven"
-    ]
-    return max(proofs, key=lambda proof: proof.at, default=None)
+    verdicts = [entry.verdict for entry in entries if entry.verdict and entry.verdict.outcome == "proven"]
+    last = max(verdicts, key=lambda verdict: verdict.verified_at, default=None)
+    kind = None if last is None else kind_of(last.backup_id)
+    if last is None or kind is None:
+        return None
+    return Proof(last.backup_id, kind, last.verified_at.astimezone(UTC), timedelta(seconds=last.restore_seconds))
 
 
 def _oldest(entries: list[CatalogueEntry], view: Overview) -> datetime | None:

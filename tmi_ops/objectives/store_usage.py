@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.errors import OpsError
 from tmi_ops.objectives.facts import Usage
-from tmi_ops.store.catalogue import CatalogueEntry, read_entry
-from tmi_ops.store.folders import kind_of
+from tmi_ops.store import catalogue
+from tmi_ops.store.catalogue import CatalogueEntry
 from tmi_ops.store.manifest import KINDS, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.overview import Overview
@@ -33,10 +33,8 @@ def read_entries(
     Raises:
         StoreError: the store failed.
     """
-    for folder in reversed(view.committed):
-        if kind_of(folder.backup_id) != kind:
-            continue
-        entry, broken = read_entry(store, view, folder)
+    folders = (folder for folder in reversed(view.committed) if folder.kind == kind)
+    for entry, broken in catalogue.read_entries(store, view, folders):
         if broken is not None:
             on_broken(broken)
         if entry is not None:
@@ -47,7 +45,7 @@ def usage_of(view: Overview, wal: Iterable[Stored], now: datetime) -> dict[str, 
     """The space of backups and WAL by kind. A backup is as old as its newest object."""
     usage: dict[str, Usage] = {}
     for kind in KINDS:
-        folders = [one for one in view.folders.values() if kind_of(one.backup_id) == kind]
+        folders = [one for one in view.folders.values() if one.kind == kind]
         if folders:
             usage[kind] = _added([(one.objects, one.size, one.touched_at) for one in folders], now)
     archives = list(wal)

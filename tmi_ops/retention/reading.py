@@ -21,7 +21,7 @@ from tmi_ops.postgres.wal_files import (
 )
 from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
 from tmi_ops.retention.holds import read_hold
-from tmi_ops.store.catalogue import backup_folder, read_manifest, read_newest_verdict
+from tmi_ops.store.catalogue import backup_folder, read_listed_manifest, read_newest_verdict
 from tmi_ops.store.folders import MANIFEST, Folder, kind_of, lacks_parts
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest
@@ -93,7 +93,7 @@ def _read_backups(store: ObjectStore, view: Overview, *, locking: bool) -> list[
 
 def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
     try:
-        manifest = read_manifest(store, folder.backup_id)
+        manifest = read_listed_manifest(store, folder.backup_id)
         proof: Proof = "not proven"
         if folder.verdict is not None:
             verdict = read_newest_verdict(store, manifest, [folder.verdict])

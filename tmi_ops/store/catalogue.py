@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.described import read_described, write_described
-from tmi_ops.store.folders import CHECKSUMS, MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict, lacks_parts
+from tmi_ops.store.folders import CHECKSUMS, MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict, kind_of, lacks_parts
 from tmi_ops.store.manifest import (
     BACKUP_ID,
     KINDS,
@@ -35,6 +35,7 @@ from tmi_ops.store.manifest import (
     Manifest,
     Verdict,
     in_clear,
+    parse_listed,
     parse_manifest,
     parse_verdict,
     to_json,
@@ -51,17 +52,19 @@ LATEST = "latest"
 _VERDICT_NAME = re.compile(rf"{VERDICT_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9a-f]{{4}}\.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A backup that exists, and what its newest proof said; None when nobody tried."""
+    """A backup that exists, and what its newest proof said; None when nobody tried. The manifest says nothing of single
+    tables and sequences; `read_manifest` has it whole."""
 
     manifest: AnyManifest
     verdict: Verdict | None
 
 
-# What this process made of a backup's documents, by their bytes and the keys that were pinned then.
-_ENTRIES: dict[tuple[bytes, str, tuple[TrustedKey, ...]], CatalogueEntry] = {}
-_MOST_ENTRIES = 8192
+# What this process made of a backup's documents, by the keys that were pinned then and by their bytes.
+_ENTRIES: dict[tuple[str, tuple[TrustedKey, ...]], dict[bytes, CatalogueEntry]] = {}
+# Each takes some kilobytes. More than that of one environment, most of them of documents that were replaced since.
+_MOST_ENTRIES = 1 << 15
 
 
 def new_backup_id(kind: Kind, now: datetime) -> str:
@@ -125,8 +128,21 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
         ObjectMissingError: there is no such backup.
         StoreError: it was written by a newer release, or is broken.
     """
+    return _manifest(store, backup_id, parse_manifest)
+
+
+def read_listed_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
+    """As `read_manifest`, but for what it says of single tables and sequences.
+
+    Raises:
+        ObjectMissingError, StoreError: as `read_manifest`.
+    """
+    return _manifest(store, backup_id, parse_listed)
+
+
+def _manifest(store: ObjectStore, backup_id: str, parse: Callable[[bytes, str], AnyManifest]) -> AnyManifest:
     key = f"{backup_folder(backup_id)}/{MANIFEST}"
-    manifest = parse_manifest(read_document(store, key, "backup"), key)
+    manifest = parse(read_document(store, key, "backup"), key)
     if manifest.backup_id != backup_id:
         raise BrokenRecordError(
             f"The manifest {key} belongs to another backup, {manifest.backup_id}.",
@@ -213,12 +229,11 @@ def list_backups(
     broken: list[StoreError] = []
     view = overview(store, kinds)
     found = []
-    for folder in view.committed:
-        entry, bad = read_entry(store, view, folder)
+    for entry, bad in read_entries(store, view, view.committed):
         found += [entry] if entry is not None else []
         broken += [bad] if bad is not None else []
     ids = [entry.manifest.backup_id for entry in found]
-    broken += notice(store, {kind: [one for one in ids if backup_folder(one).startswith(f"{kind}/")] for kind in kinds})
+    broken += notice(store, {kind: [one for one in ids if kind_of(one) == kind] for kind in kinds})
     if broken and on_broken is None:
         raise _catalogue_broken(broken)
     for error in broken:
@@ -289,7 +304,7 @@ def _newest_of(store: ObjectStore, database: str | None, newest: AnyManifest) ->
             hint="name a backup by its id (`tmi-ops backups`), or another database (POSTGRES_DB)",
             code=Code.NO_SUCH_BACKUP,
         )
-    return own or newest
+    return newest if own is None else read_manifest(store, own.backup_id)
 
 
 def _database_of(manifest: AnyManifest) -> str:
@@ -335,31 +350,35 @@ def _is_committed(store: ObjectStore, backup_id: str) -> bool:
     return True
 
 
-def read_entry(
-    store: ObjectStore, view: Overview, folder: Folder
-) -> tuple[CatalogueEntry | None, BrokenRecordError | None]:
-    """One backup that was seen; None when it does not exist any more or, then with the error, cannot be read.
+def read_entries(
+    store: ObjectStore, view: Overview, folders: Iterable[Folder]
+) -> Iterator[tuple[CatalogueEntry | None, BrokenRecordError | None]]:
+    """Backups that were seen, each with the error where one cannot be read; None for what does not exist any more.
 
     What was made of the same bytes with the same keys pinned is not made again.
 
     Raises:
         StoreError: the store failed.
     """
-    place = view.state_of(folder)
-    known = None if place is None else _ENTRIES.get((place, store.trust.environment, store.trust.trusted))
-    if known is not None and store.identity_file is None:
-        return known, None
-    entry, error = _read_entry(view.over(store), folder)
-    if place is not None and entry is not None and error is None:
-        if len(_ENTRIES) >= _MOST_ENTRIES:
-            _ENTRIES.clear()
-        _ENTRIES[place, store.trust.environment, store.trust.trusted] = entry
-    return entry, error
+    made = _ENTRIES.setdefault((store.trust.environment, store.trust.trusted), {})
+    over = view.over(store)
+    for folder in folders:
+        place = view.state_of(folder) if store.identity_file is None else None
+        known = None if place is None else made.get(place)
+        if known is not None:
+            yield known, None
+            continue
+        entry, error = _read_entry(over, folder)
+        if place is not None and entry is not None and error is None:
+            if len(made) >= _MOST_ENTRIES:
+                made.clear()
+            made[place] = entry
+        yield entry, error
 
 
 def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | None, BrokenRecordError | None]:
     try:
-        manifest = read_manifest(store, folder.backup_id)
+        manifest = read_listed_manifest(store, folder.backup_id)
     except ObjectMissingError:
         return None, None
     except BrokenRecordError as error:

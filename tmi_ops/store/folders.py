@@ -24,7 +24,7 @@ SIGNATURE = ".minisig"
 SEALED = ".age"
 
 
-@dataclass
+@dataclass(slots=True)
 class Folder:
     """One backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest.
 
@@ -41,6 +41,20 @@ class Folder:
     held: bool = False
     parts: int | None = None
     etags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """As its id says, which was read already."""
+        return self.backup_id.split("-", 2)[1]
+
+    @property
+    def manifest(self) -> str:
+        """The key of its manifest."""
+        return f"{self.kind}/{self.backup_id}/{MANIFEST}"
+
+    def is_as(self, known: Folder | None) -> bool:
+        """Whether nothing in it has changed since `known` was seen, as far as a listing tells."""
+        return known is not None and self == known and all(self.etags.values())
 
 
 def kind_of(backup_id: str) -> Kind | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +19,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import from_json
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
@@ -293,6 +295,12 @@ class _Version(_Fact):
 _MANIFESTS: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
 _VERDICTS: TypeAdapter[Verdict] = TypeAdapter(Verdict)
 _Read = TypeVar("_Read")
+# What a logical backup's manifest says of each table and sequence.
+_OF_EACH: Mapping[str, Mapping[str, type]] = {
+    "fingerprints": {"rows": int, "digest": str},
+    "sequences": {"before": int, "after": int},
+}
+_NOT_NOTED: set[str] = set()
 
 
 def parse_manifest(data: bytes, where: str) -> AnyManifest:
@@ -306,13 +314,34 @@ def parse_manifest(data: bytes, where: str) -> AnyManifest:
     return manifest
 
 
+def parse_listed(data: bytes, where: str) -> AnyManifest:
+    """As `parse_manifest`, but for what a manifest says of each table and sequence. That is most of it; who lists
+    thousands needs none of it. It is looked at all the same: one that cannot be read is broken here too.
+
+    Raises:
+        BrokenRecordError: as `parse_manifest`.
+    """
+    fields = _without_each(data)
+    try:
+        manifest = _MANIFESTS.validate_python(fields)
+    except ValidationError:  # what is wrong is said where all of it is read
+        whole = parse_manifest(data, where)
+        manifest = whole.model_copy(update={name: {} for name in _OF_EACH}) if isinstance(whole, Manifest) else whole
+    manifest.remember_stored(data)
+    for one in (manifest, *manifest.objects):
+        _forget_what_was_given(one)
+    return manifest
+
+
 def parse_verdict(data: bytes, where: str) -> Verdict:
     """Read a verdict's JSON; `where` names it in messages.
 
     Raises:
         BrokenRecordError: it was written by a newer release, or is not a verdict.
     """
-    return _parse(_VERDICTS, data, where, "verdict")
+    verdict = _parse(_VERDICTS, data, where, "verdict")
+    _forget_what_was_given(verdict)
+    return verdict
 
 
 def in_clear(manifest: AnyManifest) -> AnyManifest:
@@ -330,17 +359,35 @@ def to_json(fact: AnyManifest | Verdict) -> bytes:
     return fact.model_dump_json(indent=2).encode() + b"\n"
 
 
+def _without_each(data: bytes) -> dict[str, Any] | None:
+    """The fields of a manifest without those of `_OF_EACH`; None: it is none, or these are not as this release writes
+    them."""
+    try:
+        fields = from_json(data)
+    except ValueError:
+        return None
+    if type(fields) is not dict:
+        return None
+    told = {name: fields.pop(name, {}) for name in _OF_EACH}
+    return fields if all(_are_as_written(told[name], _OF_EACH[name]) for name in _OF_EACH) else None
+
+
+def _are_as_written(told: Any, types: Mapping[str, type]) -> bool:
+    return type(told) is dict and all(
+        type(one) is dict and all(type(one.get(name)) is kind for name, kind in types.items()) for one in told.values()
+    )
+
+
+def _forget_what_was_given(fact: _Fact) -> None:
+    """pydantic notes in each which of its fields were given, which takes more memory than the fields do."""
+    object.__setattr__(fact, "__pydantic_fields_set__", _NOT_NOTED)
+
+
 def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _Read:
     try:
-        version = _Version.model_validate_json(data).format_version
-        if version > FORMAT_VERSION:
-            raise BrokenRecordError(
-                f"The {called} {where} has format version {version}; this release reads up to {FORMAT_VERSION}.",
-                hint="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store explains how "
-                "to restore without tmi_ops",
-            )
         return model.validate_json(data)
     except ValidationError as error:
+        _require_known_version(data, where, called)
         first = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the document"
         raise BrokenRecordError(
@@ -349,3 +396,16 @@ def _parse(model: TypeAdapter[_Read], data: bytes, where: str, called: str) -> _
             hint="use another backup (`tmi-ops backups`), or restore an old version of this object if the bucket keeps "
             "versions; RESTORE.md in the store explains how to restore without tmi_ops",
         ) from None
+
+
+def _require_known_version(data: bytes, where: str, called: str) -> None:
+    try:
+        version = _Version.model_validate_json(data).format_version
+    except ValidationError:
+        return
+    if version > FORMAT_VERSION:
+        raise BrokenRecordError(
+            f"The {called} {where} has format version {version}; this release reads up to {FORMAT_VERSION}.",
+            hint="use the release of tmi_ops that wrote it, or a newer one; RESTORE.md in the store explains how to "
+            "restore without tmi_ops",
+        )

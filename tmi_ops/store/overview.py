@@ -34,9 +34,11 @@ from tmi_ops.store.single_put import get_single
 from tmi_ops.store.stored_catalogue import (
     CATALOGUE,
     CATALOGUE_FOLDER,
+    DRILL_FOLDER,
     LARGEST_DOCUMENT,
     Document,
     StoredCatalogue,
+    is_drill,
     read_stored,
     write_stored,
 )
@@ -44,7 +46,6 @@ from tmi_ops.store.stored_catalogue import (
 # `recent`: older folders are the catalogue's word, which the next look of another kind checks. For guards.
 # `whole`: every object is listed. For what removes something.
 Thoroughness = Literal["recent", "names", "whole"]
-DRILL_FOLDER = "drills"
 # Evidence that a forecast looks at.
 DRILLS_KEPT = 8
 READERS = 16
@@ -63,9 +64,12 @@ _LATER = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Overview:
-    """Every folder of a backup, with or without a manifest, by id; and the documents that judgements need, by key.
+    """Every folder of a backup, with or without a manifest, by id; and the documents that judgements need.
+
+    What a look finds unchanged is the stored catalogue's own folder, so that nothing is done anew for each of them.
 
     Args:
+        documents: by key, those that were read in their place, and the evidence of drills.
         drills: keys of the newest drills' evidence, newest first; `apart`: of what of it is there and not at hand.
         changes: announced, and not in the stored catalogue yet.
         stored, etag: the catalogue that this was made with; `etag` None: there was none.
@@ -86,27 +90,48 @@ class Overview:
     @cached_property
     def committed(self) -> tuple[Folder, ...]:
         """Backups, by id."""
-        found = (folder for folder in self.folders.values() if folder.manifest_at is not None)
-        wanted = (one for one in found if kind_of(one.backup_id) in self.kinds)
-        return tuple(sorted(wanted, key=lambda one: one.backup_id))
+        found = [one for one in self.folders.values() if one.manifest_at is not None and one.kind in self.kinds]
+        return tuple(sorted(found, key=lambda one: one.backup_id))
 
     @property
     def differs(self) -> bool:
         """Whether the stored catalogue says something else."""
         return self.fetched > 0 or {one.backup_id for one in self.committed} != set(self.stored.folders)
 
+    def document(self, key: str) -> Document | None:
+        """A document that is at hand: as it was read, or as the catalogue has it where the listing shows the same."""
+        if (read := self.documents.get(key)) is not None:
+            return read
+        known = self.stored.documents.get(key)
+        folder = None if known is None else self.folders.get(key.split("/")[1])
+        if known is None or folder is None or not known.etag or folder.etags.get(key) != known.etag:
+            return None
+        return known
+
     def has_at_hand(self, folder: Folder) -> bool:
         """Whether a folder's documents can be read without a request."""
-        return folder.etags.keys() <= self.documents.keys()
+        return folder.manifest in folder.etags and (
+            self._is_stored(folder) or all(self.document(key) is not None for key in folder.etags)
+        )
 
     def state_of(self, folder: Folder) -> bytes | None:
         """Stands for the bytes of a folder's documents; None where one of them is not at hand."""
+        is_stored = self._is_stored(folder)
+        if is_stored and (known := self.stored.states.get(folder.backup_id)) is not None:
+            return known
         if not self.has_at_hand(folder):
             return None
-        digest = hashlib.sha256(f"{folder.parts}\n".encode())
+        digest = hashlib.sha256(f"{folder.backup_id} {folder.parts}\n".encode())
         for key in folder.etags:
-            digest.update(f"{key} {self.documents[key].sha256}\n".encode())
+            if (document := self.document(key)) is None:
+                return None
+            digest.update(f"{key} {hashlib.sha256(document.data).hexdigest()}\n".encode())
+        if is_stored:
+            self.stored.states[folder.backup_id] = digest.digest()
         return digest.digest()
+
+    def _is_stored(self, folder: Folder) -> bool:
+        return folder is self.stored.folders.get(folder.backup_id)
 
     def over(self, store: ObjectStore) -> ObjectStore:
         """A handle that answers from here what is known here. To judge with; what is done needs the store itself."""
@@ -118,7 +143,7 @@ class Overview:
         Raises:
             LookupError: the store is to be asked.
         """
-        document = self.documents.get(key)
+        document = self.document(key)
         if document is not None:
             return document.data
         kind, _, below = key.partition("/")
@@ -157,7 +182,7 @@ def overview(
     doubted = {change.subject for change in changes} | set(doubting)
     turn = int(time.time() // _SPOT_S)
     with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
-        folders = {one: folder for one, folder in stored.folders.items() if kind_of(one) not in kinds}
+        folders = stored.besides(kinds)
 
         def look(kind: Kind) -> dict[str, Folder]:
             mine = turn // len(kinds) if kinds[turn % len(kinds)] == kind else None
@@ -167,9 +192,11 @@ def overview(
             folders |= found
         drills = stored.drills if stored.drills is not None and DRILLS not in doubted else None
         evidence = _list_drills(store) if drills is None else {}
-        wanted = {key: tag for folder in folders.values() if folder.manifest_at for key, tag in folder.etags.items()}
-        wanted |= evidence or {key: doc.etag for key, doc in stored.documents.items() if _is_drill(key)}
-        documents, missing = _known(stored, wanted)
+        changed = [one for one in folders.values() if one is not stored.folders.get(one.backup_id)]
+        wanted = {key: tag for folder in changed if folder.manifest_at for key, tag in folder.etags.items()}
+        of_drills = evidence if drills is None else {key: one.etag for key, one in stored.evidence.items()}
+        missing = _missing(stored, wanted | of_drills)
+        documents = {key: stored.documents[key] for key in of_drills.keys() - missing}
         for key, document in zip(missing, pool.map(lambda key: _fetch(store, key), missing), strict=True):
             if document is not None:
                 documents[key] = document
@@ -209,14 +236,12 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
     told |= {change.name for change in _abandoned(store, view.changes)}
     folders = {one: folder for one, folder in view.folders.items() if folder.manifest_at is not None}
     if set(view.kinds) != set(KINDS):
-        others = {one: folder for one, folder in view.stored.folders.items() if kind_of(one) not in view.kinds}
-        folders = {**others, **folders}
+        folders = {**view.stored.besides(view.kinds), **folders}
         if view.etag is None:
             return  # a catalogue of some kinds only would say that there is nothing of the others
     keys = [key for folder in folders.values() for key in folder.etags]
-    keys += [key for key in view.documents if _is_drill(key)]
-    known = {**view.stored.documents, **view.documents}
-    documents = {key: known[key] for key in keys if key in known}
+    keys += [key for key in view.documents if is_drill(key)]
+    documents = {key: document for key in keys if (document := view.document(key)) is not None}
     made_at = max(datetime.now(UTC), max(view.stored.made_at, newest_catalogue(store)) + _LATER)
     write_stored(
         store, StoredCatalogue(folders, documents, frozenset(told), view.drills, made_at, view.apart), view.etag
@@ -308,23 +333,29 @@ def _look(
     turn: int | None,
 ) -> dict[str, Folder]:
     """The folders of a kind. `turn`: which of the older ones are listed object by object; None: none are."""
-    known = {one: folder for one, folder in stored.folders.items() if kind_of(one) == kind}
+    known = stored.by_kind[kind]
     first = "" if thoroughness == "whole" else first_listed(list(known.values()))
-    found = {one.backup_id: one for one in _listed(store, kind, first)}
+    found = _by_id(_listed(store, kind, first), known)
     if not first:
         return found
     names = store.list_folders(kind) if thoroughness == "names" else None
     believed, unknown = older_than(first, known, names, doubted)
     if len(unknown) > _FEW:
-        return {one.backup_id: one for one in _listed(store, kind, "")}
+        return _by_id(_listed(store, kind, ""), known)
     for one in unknown:
-        found |= {folder.backup_id: folder for folder in folders_of(store.list_objects(f"{kind}/{one}/"))}
+        found |= _by_id(folders_of(store.list_objects(f"{kind}/{one}/")), known)
     spot = [] if turn is None else spot_of([known[one] for one in sorted(believed)], turn)
     if spot:
-        there = {folder.backup_id: folder for folder in _listed(store, kind, spot[0], spot[-1])}
+        there = _by_id(_listed(store, kind, spot[0], spot[-1]), known)
         believed -= set(spot)
         found |= {one: there[one] for one in spot if one in there}
     return {**{one: known[one] for one in believed}, **found}
+
+
+def _by_id(found: Iterable[Folder], known: Mapping[str, Folder]) -> dict[str, Folder]:
+    """Where nothing has changed, the folder that is known."""
+    there = ((one, known.get(one.backup_id)) for one in found)
+    return {one.backup_id: was if was is not None and one.is_as(was) else one for one, was in there}
 
 
 def spot_of(folders: Sequence[Folder], turn: int) -> list[str]:
@@ -371,21 +402,10 @@ def _list_drills(store: ObjectStore) -> dict[str, str]:
     return {key: etags[key] for key in wanted if key in etags}
 
 
-def _is_drill(key: str) -> bool:
-    return key.startswith(f"{DRILL_FOLDER}/")
-
-
-def _known(stored: StoredCatalogue, wanted: Mapping[str, str]) -> tuple[dict[str, Document], list[str]]:
-    """Of the documents that are wanted, by key and ETag, those that are at hand, and the keys of the others."""
-    documents: dict[str, Document] = {}
-    missing: list[str] = []
-    for key, etag in wanted.items():
-        document = stored.documents.get(key)
-        if document is not None and etag and document.etag == etag:
-            documents[key] = document
-        else:
-            missing.append(key)
-    return documents, missing
+def _missing(stored: StoredCatalogue, wanted: Mapping[str, str]) -> list[str]:
+    """The keys of the documents that are not at hand, of those that are wanted, by key and ETag."""
+    known = ((key, etag, stored.documents.get(key)) for key, etag in wanted.items())
+    return [key for key, etag, document in known if document is None or not etag or document.etag != etag]
 
 
 def _fetch(store: ObjectStore, key: str) -> Document | None:

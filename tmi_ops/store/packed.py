@@ -6,6 +6,7 @@ nothing is unpacked beyond what such an object may hold: some kilobytes of zstd 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,15 +43,14 @@ def pack(plain: bytes) -> bytes:
 
 def unpack(data: bytes, limit: int) -> bytes | None:
     """None where it is not zstd, or holds more than `limit` bytes; no more are unpacked, whatever its header says."""
+    plain = io.BytesIO()  # whose value is no second copy
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            chunks, room = [], limit + 1
-            while room and (chunk := reader.read(min(room, _CHUNK))):
-                chunks.append(chunk)
-                room -= len(chunk)
+            while plain.tell() <= limit and (chunk := reader.read(min(limit + 1 - plain.tell(), _CHUNK))):
+                plain.write(chunk)
     except zstandard.ZstdError:
         return None
-    return b"".join(chunks) if room else None
+    return plain.getvalue() if plain.tell() <= limit else None
 
 
 def read_packed(

@@ -10,8 +10,7 @@ Format: zstd, inside it a line of JSON, then the documents one after the other, 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,11 +18,13 @@ from functools import cached_property
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from tmi_ops.store.folders import Folder, kind_of
+from tmi_ops.store.manifest import KINDS
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.packed import Limits, pack, read_packed, unpack, write_packed
 from tmi_ops.store.seen import catalogue_went_back
 
 CATALOGUE_FOLDER = "catalogue"
+DRILL_FOLDER = "drills"
 CATALOGUE = f"{CATALOGUE_FOLDER}/backups.zst"
 FORMAT_VERSION = 1
 # Five thousand backups take some megabytes; what is larger was not written by us.
@@ -33,16 +34,22 @@ LARGEST_DOCUMENT = 256 << 10
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
-    """A small object as it lies in the store."""
+    """A small object as it lies in the store: from `start` to `end` of `body`, in which thousands may lie."""
 
     etag: str
-    data: bytes
+    body: bytes = field(repr=False)
+    start: int = 0
+    end: int | None = None
 
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+    @property
+    def data(self) -> bytes:
+        return self.body[self.start : self.end]
+
+    @property
+    def size(self) -> int:
+        return (len(self.body) if self.end is None else self.end) - self.start
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class StoredCatalogue:
 
     `drills`: keys of the newest drills' evidence, newest first; None: nobody has looked. `apart`: keys of what belongs
     to these drills and lies in its place alone, because it is large. `made_at`: later than that of the catalogue which
-    it replaced, whatever the clocks say.
+    it replaced, whatever the clocks say. `states`: what was found out about its folders; see `Overview.state_of`.
     """
 
     folders: Mapping[str, Folder] = field(default_factory=dict)
@@ -60,6 +67,29 @@ class StoredCatalogue:
     drills: tuple[str, ...] | None = None
     made_at: datetime = NEVER
     apart: frozenset[str] = frozenset()
+    states: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def by_kind(self) -> Mapping[str, Mapping[str, Folder]]:
+        """The folders of each kind, by id."""
+        found: dict[str, dict[str, Folder]] = {kind: {} for kind in KINDS}
+        for one, folder in self.folders.items():
+            found[folder.kind][one] = folder
+        return found
+
+    def besides(self, kinds: Sequence[str]) -> dict[str, Folder]:
+        """The folders of other kinds than these, by id."""
+        return {one: folder for kind in KINDS if kind not in kinds for one, folder in self.by_kind[kind].items()}
+
+    @cached_property
+    def evidence(self) -> Mapping[str, Document]:
+        """The documents of drills."""
+        return {key: one for key, one in self.documents.items() if is_drill(key)}
+
+
+def is_drill(key: str) -> bool:
+    """Whether an object belongs to the evidence of a drill."""
+    return key.startswith(f"{DRILL_FOLDER}/")
 
 
 class _Folder(BaseModel):
@@ -108,7 +138,7 @@ def encoded(catalogue: StoredCatalogue) -> bytes:
             )
             for folder in catalogue.folders.values()
         ],
-        documents=[(key, document.etag, len(document.data)) for key, document in catalogue.documents.items()],
+        documents=[(key, document.etag, document.size) for key, document in catalogue.documents.items()],
     )
     body = b"".join(document.data for document in catalogue.documents.values())
     return pack(header.model_dump_json().encode() + b"\n" + body)
@@ -121,9 +151,9 @@ def decoded(data: bytes) -> StoredCatalogue | None:
 
 
 def _understood(plain: bytes) -> StoredCatalogue | None:
-    line, _, body = plain.partition(b"\n")
+    at = plain.find(b"\n") + 1
     try:
-        header = _Header.model_validate_json(line)
+        header = _Header.model_validate_json(plain[:at])
     except (ValidationError, MemoryError):
         return None
     folders: dict[str, Folder] = {}
@@ -135,16 +165,15 @@ def _understood(plain: bytes) -> StoredCatalogue | None:
             one.id, one.size, one.objects, one.touched_at, one.manifest_at, one.verdict, one.held, one.parts
         )
     documents: dict[str, Document] = {}
-    at = 0
     for key, etag, length in header.documents:
-        if length < 0 or at + length > len(body):
+        if length < 0 or at + length > len(plain):
             return None
-        documents[key] = Document(etag, body[at : at + length])
+        documents[key] = Document(etag, plain, at, at + length)
         at += length
         owner = folders.get(key.split("/")[1]) if "/" in key else None
         if owner is not None:
             owner.etags[key] = etag
-    if header.format_version != FORMAT_VERSION or at != len(body):
+    if header.format_version != FORMAT_VERSION or at != len(plain):
         return None
     drills = None if header.drills is None else tuple(header.drills)
     return StoredCatalogue(folders, documents, frozenset(header.told), drills, header.made_at, frozenset(header.apart))

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from benchmarks.cost.history import write_backups
+from tmi_ops.retention.holds import hold_backup, hold_key, list_holds, read_hold
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict
 from tmi_ops.store.changes import ABANDONED, CHANGES, Change, announce, changes_in
 from tmi_ops.store.folders import Folder, older_than
-from tmi_ops.store.manifest import Verdict
+from tmi_ops.store.manifest import Manifest, Verdict
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.overview import Thoroughness, changing, first_listed, keep, overview, rebuild, spot_of
@@ -260,6 +261,32 @@ def test_evidence_of_a_drill_that_is_too_large_for_the_catalogue_is_not_absent(p
         rebuild(past)
         view = overview(past)
         assert read_document(view.over(past), view.drills[0], "proof") == large
+
+
+def test_manifests_that_are_too_large_for_the_catalogue_are_told_apart(
+    past: ObjectStore, raw: RawBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of old backups without a verdict nothing lies in it then."""
+    monkeypatch.setattr("tmi_ops.store.overview._LISTED", 4)
+    monkeypatch.setattr("tmi_ops.store.overview.LARGEST_DOCUMENT", 2000)
+    logical = [one for one in ids(past) if "-logical-" in one]
+    past.delete([item.key for one in logical for item in past.list_objects(f"logical/{one}/verdict-")])
+    rebuild(past)
+    assert [one for one in ids(past) if "-logical-" in one] == logical
+    key = f"logical/{logical[-1]}/manifest.json"
+    raw.write(key, raw.read(key).replace(b'"tmi"', b'"other"'))
+    (oldest,) = [one.manifest for one in list_backups(past) if one.manifest.backup_id == logical[-1]]
+    assert isinstance(oldest, Manifest)
+    assert oldest.database == "other"
+
+
+def test_a_hold_that_was_removed_by_hand_is_none_whatever_the_catalogue_says(past: ObjectStore) -> None:
+    newest = ids(past)[0]
+    hold_backup(past, newest, "an audit")
+    assert [one.backup_id for one in list_holds(past)] == [newest]
+    past.delete([hold_key(newest)])
+    assert list_holds(past) == []
+    assert read_hold(overview(past).over(past), newest) is None
 
 
 def test_an_old_backup_that_was_removed_by_hand_leaves_the_guards_word_too(

@@ -191,7 +191,8 @@ def facts_from(
 def _bases_begin(bases: Sequence[BaseManifest]) -> dict[int, int]:
     begins: dict[int, int] = {}
     for base in bases:
-        begins[base.timeline] = min(parse_lsn(base.start_lsn), begins.get(base.timeline, parse_lsn(base.start_lsn)))
+        begin = parse_lsn(base.start_lsn)
+        begins[base.timeline] = min(begin, begins.get(base.timeline, begin))
     return begins
 
 
