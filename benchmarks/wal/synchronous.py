@@ -42,7 +42,7 @@ SCRIPT = "INSERT INTO ledger (note) VALUES (repeat('x', 100));\n"
 @dataclass(frozen=True)
 class Result:
     """Of one round: seconds, commits, median and 95th percentile of a commit in ms, WAL bytes, CPU seconds of the
-    standby's process."""
+    standby's process and of the S3 server."""
 
     name: str
     seconds: float
@@ -51,6 +51,7 @@ class Result:
     worst_ms: float
     wal: int
     cpu: float
+    store_cpu: float
 
 
 @click.command()
@@ -106,9 +107,11 @@ class Load:
             "PGPASSWORD": self.postgres.password.get_secret_value() if self.postgres.password else "",
         }
         start, cpu, begun = self.lsn(), cpu_of_tree(pid) if pid else 0.0, time.monotonic()
+        store_cpu = cpu_of_tree(self.made.s3_pid)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         took = time.monotonic() - begun
         used = (cpu_of_tree(pid) if pid else 0.0) - cpu
+        store_cpu = cpu_of_tree(self.made.s3_pid) - store_cpu
         latencies = sorted(
             int(line.split()[2]) / 1000
             for path in self.root.glob(f"{logs.name}*")
@@ -116,9 +119,8 @@ class Load:
         )
         commits = int(re.search(r"actually processed: (\d+)", done.stdout)[1])  # type: ignore[index]
         wal = self.lsn() - start
-        return Result(
-            name, took, commits, statistics.median(latencies), latencies[int(len(latencies) * 0.95)], wal, used
-        )
+        median, worst = statistics.median(latencies), latencies[int(len(latencies) * 0.95)]
+        return Result(name, took, commits, median, worst, wal, used, store_cpu)
 
     def lsn(self) -> int:
         with connect(self.postgres) as connection:
@@ -199,10 +201,10 @@ def small_put_ms(settings: StoreSettings) -> float:
 
 def show(results: list[Result], put_ms: float, clients: int) -> None:
     click.echo(f"{clients} clients; one small put: {put_ms:.1f} ms; load average {os.getloadavg()[0]:.1f}\n")
-    click.echo("| | commits/s | commit: median ms | 95 % ms | WAL of a commit | standby's CPU s for a MB |")
-    click.echo("| --- | ---: | ---: | ---: | ---: | ---: |")
+    click.echo("| | commits/s | commit: median ms | 95 % ms | WAL of a commit | CPU s for a MB: standby | S3 server |")
+    click.echo("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for one in results:
-        cpu = "" if not one.cpu else f"{one.cpu / (one.wal / MB):.2f}"
+        cpu = " | " if not one.cpu else f"{one.cpu / (one.wal / MB):.2f} | {one.store_cpu / (one.wal / MB):.2f}"
         click.echo(
             f"| {one.name} | {one.commits / one.seconds:.0f} | {one.median_ms:.1f} | {one.worst_ms:.1f} "
             f"| {one.wal / one.commits:.0f} B | {cpu} |"
