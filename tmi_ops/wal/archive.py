@@ -154,7 +154,8 @@ def list_wal(
 
     Args:
         whole: list every object, and believe no index; one that names what is not there is corrected.
-        behind: a timeline and an LSN from which on everything is listed, as a promise is to be made of it.
+        behind: a timeline and an LSN from which on everything is listed, as a promise is to be made of it. Before them
+            the index is believed as long as the oldest segments that it names are there.
 
     Raises:
         StoreError: the store failed, or the archive was written by a newer release.
@@ -170,6 +171,8 @@ def list_wal(
         index = WalIndex(segment_size=size, leaving=index.leaving)
     elif behind is not None:
         index = before(index, segment_at(*behind, size))
+        if not _begins_as_told(store, system_identifier, index):
+            index = WalIndex(segment_size=size, leaving=index.leaving)
     listed = list(top)
     for name in filter(_TIMELINE.fullmatch, timelines):
         known = index.of(int(name, 16))
@@ -183,6 +186,14 @@ def list_wal(
     if behind is None:
         _keep_index(store, system_identifier, index, seen, listed)
     return archive
+
+
+def _begins_as_told(store: ObjectStore, system_identifier: str, index: WalIndex) -> bool:
+    """Whether the oldest segments that the index names are there, one of each timeline: a lifecycle rule removes these
+    first."""
+    oldest = {run.timeline: run for run in reversed(index.runs)}
+    firsts = (Segment(run.timeline, run.start, index.segment_size) for run in oldest.values())
+    return all(look(store, file_key(system_identifier, first.name)) is not None for first in firsts)
 
 
 def _correct(store: ObjectStore, system_identifier: str, claims: WalIndex, listed: Sequence[ListedObject]) -> None:

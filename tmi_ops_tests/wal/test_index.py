@@ -163,6 +163,16 @@ def test_a_segment_that_somebody_removed_is_missed_by_a_plan_and_by_a_look_at_wh
     assert coverage(list_wal(store, SYSTEM), line).intervals == whole.intervals, "from then on everybody knows"
 
 
+def test_the_oldest_wal_that_a_lifecycle_rule_removed_is_missed_by_a_look(store_settings: StoreSettings) -> None:
+    """Whatever the index says, which nobody told: the recovery window begins later."""
+    store = archived(store_settings, range(LONG_TAIL + 10))
+    store.delete([file_key(SYSTEM, segment(number).name) for number in range(5)])
+    assert list_wal(store, SYSTEM).segments[1][0].segment == segment(0), "the index is believed"
+    looked = list_wal(store, SYSTEM, behind=(1, segment(300).start))
+    assert (looked.segments[1][0].segment, len(looked.segments[1])) == (segment(5), LONG_TAIL + 5)
+    assert list_wal(store, SYSTEM).segments[1][0].segment == segment(5), "and so everybody knows"
+
+
 def test_retention_corrects_an_index_that_names_what_is_gone(store_settings: StoreSettings) -> None:
     store = archived(store_settings, range(LONG_TAIL + 10))
     store.delete([file_key(SYSTEM, segment(50).name)])
