@@ -109,7 +109,8 @@ def _prune(settings: Settings, store: ObjectStore) -> None:
     from tmi_ops.retention.planning import plan_retention
     from tmi_ops.retention.reading import read_facts
 
-    plan_retention(read_facts(store, to_look=True), settings.retention, datetime.now(UTC))
+    since = datetime.now(UTC) - settings.retention.window
+    plan_retention(read_facts(store, to_look=True, since=since), settings.retention, datetime.now(UTC))
 
 
 def _restore(settings: Settings, store: ObjectStore) -> None:

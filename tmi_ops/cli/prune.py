@@ -48,7 +48,8 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
     if as_json and not (dry_run or yes):
         raise click.UsageError("--json needs --dry-run or --yes.")
     settings, store = open_environment()
-    facts, now = read_facts(store, to_look=dry_run), datetime.now(UTC)
+    facts = read_facts(store, to_look=dry_run, since=datetime.now(UTC) - settings.retention.window)
+    now = datetime.now(UTC)
     plan = plan_retention(facts, settings.retention, now)
     rights = read_rights(store, plan, now)
     if not as_json:

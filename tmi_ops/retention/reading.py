@@ -21,6 +21,7 @@ from tmi_ops.postgres.wal_files import (
 )
 from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
 from tmi_ops.retention.holds import read_hold
+from tmi_ops.retention.indexed_wal import wal_by_index
 from tmi_ops.store.catalogue import backup_folder, read_listed_manifest, read_newest_verdict
 from tmi_ops.store.folders import MANIFEST, Folder, kind_of, lacks_parts
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
@@ -40,11 +41,12 @@ _SEGMENT_NAME_LENGTH = 24
 _AT_ONCE = 512
 
 
-def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
+def read_facts(store: ObjectStore, *, to_look: bool = False, since: datetime | None = None) -> RetentionFacts:
     """Everything retention decides upon.
 
     Args:
         to_look: nothing is removed by it, so the catalogue's word on older backups is enough.
+        since: with `to_look`: when the recovery window begins. The index's word on older WAL is enough too then.
 
     Raises:
         StoreError: anything of it could not be read or understood; then nothing may be removed.
@@ -62,7 +64,7 @@ def read_facts(store: ObjectStore, *, to_look: bool = False) -> RetentionFacts:
     ids = [backup.backup_id for backup in backups]
     for lost in notice(store, {kind: [one for one in ids if kind_of(one) == kind] for kind in KINDS}):
         raise lost
-    wal = tuple(_read_wal(store, cluster, to_look=to_look) for cluster in list_clusters(store))
+    wal = tuple(_read_wal(store, cluster, since, to_look=to_look) for cluster in list_clusters(store))
     stored = [file.stored_at for cluster in wal for file in cluster.files]
     return RetentionFacts(
         backups=tuple(backups),
@@ -144,12 +146,13 @@ def _subject(manifest: AnyManifest) -> str:
     return f"the database {manifest.database}{without_rows}"
 
 
-def _read_wal(store: ObjectStore, cluster: str, *, to_look: bool) -> ClusterWal:
+def _read_wal(store: ObjectStore, cluster: str, since: datetime | None, *, to_look: bool) -> ClusterWal:
     size = read_segment_size(store, cluster) or DEFAULT_SEGMENT_SIZE
     claims = None if to_look else read_claims(store, cluster)
-    files: list[WalFile] = []
+    known = wal_by_index(store, cluster, size, since) if to_look and since is not None else None
+    listed, files = known or (store.list_objects(f"{cluster_folder(cluster)}/"), [])
     histories: set[int] = set()
-    for item in store.list_objects(f"{cluster_folder(cluster)}/"):
+    for item in listed:
         name = item.key.rpartition("/")[2].removesuffix(SUFFIX)
         if HISTORY_NAME.fullmatch(name):
             histories.add(int(name[:8], 16))

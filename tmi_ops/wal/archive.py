@@ -30,6 +30,7 @@ from tmi_ops.wal.index import (
     ListedSegment,
     WalIndex,
     before,
+    begins_as_told,
     correct,
     extended,
     read_index,
@@ -171,7 +172,7 @@ def list_wal(
         index = WalIndex(segment_size=size, leaving=index.leaving)
     elif behind is not None:
         index = before(index, segment_at(*behind, size))
-        if not _begins_as_told(store, system_identifier, index):
+        if not begins_as_told(store, system_identifier, index):
             index = WalIndex(segment_size=size, leaving=index.leaving)
     listed = list(top)
     for name in filter(_TIMELINE.fullmatch, timelines):
@@ -186,14 +187,6 @@ def list_wal(
     if behind is None:
         _keep_index(store, system_identifier, index, seen, listed)
     return archive
-
-
-def _begins_as_told(store: ObjectStore, system_identifier: str, index: WalIndex) -> bool:
-    """Whether the oldest segments that the index names are there, one of each timeline: a lifecycle rule removes these
-    first."""
-    oldest = {run.timeline: run for run in reversed(index.runs)}
-    firsts = (Segment(run.timeline, run.start, index.segment_size) for run in oldest.values())
-    return all(look(store, file_key(system_identifier, first.name)) is not None for first in firsts)
 
 
 def _correct(store: ObjectStore, system_identifier: str, claims: WalIndex, listed: Sequence[ListedObject]) -> None:

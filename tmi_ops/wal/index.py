@@ -21,7 +21,7 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.packed import Limits, pack, read_packed, write_packed
 from tmi_ops.store.single_put import look
 from tmi_ops.store.trust import UntrustedError
-from tmi_ops.wal.layout import index_key
+from tmi_ops.wal.layout import file_key, index_key
 from tmi_ops.wal.runs import Run, merged
 
 FORMAT_VERSION = 1
@@ -277,6 +277,18 @@ def correct(store: ObjectStore, system_identifier: str, claims: WalIndex | None,
     if lost:
         withdraw(store, system_identifier, lost)
     return len(lost)
+
+
+def begins_as_told(store: ObjectStore, system_identifier: str, index: WalIndex) -> bool:
+    """Whether the oldest segments that the index names are there, one of each timeline: a lifecycle rule removes these
+    first.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    oldest = {run.timeline: run for run in reversed(index.runs)}
+    firsts = (Segment(run.timeline, run.start, index.segment_size) for run in oldest.values())
+    return all(look(store, file_key(system_identifier, first.name)) is not None for first in firsts)
 
 
 def stored_per_day(index: WalIndex, since: datetime) -> int:

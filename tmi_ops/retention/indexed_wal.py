@@ -1,0 +1,106 @@
+"""The WAL of a cluster by its index, for a plan by which nothing is removed: a few requests, however long it is.
+
+The index says where whole segments lie and what they take together, not when each was stored. WAL is stored in its own
+order, so a few of them are asked for where the recovery window begins. A segment that was put into a gap later counts
+as if it had come with its neighbours, and what is left over of segments that are whole is not seen: who removes
+something lists every object.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+from tmi_ops.retention.facts import WalFile
+from tmi_ops.store.objects import ListedObject, ObjectStore
+from tmi_ops.store.single_put import look
+from tmi_ops.wal.index import WalIndex, begins_as_told, read_index
+from tmi_ops.wal.layout import cluster_folder, file_key, index_key
+from tmi_ops.wal.runs import Segments
+
+# Several segments are on their way at once, and one may be repeated for a while.
+_AT_ONCE = timedelta(hours=1)
+
+
+class NotByIndexError(Exception):
+    """The index is not as the archive; everything is to be listed."""
+
+
+def wal_by_index(
+    store: ObjectStore, cluster: str, size: int, since: datetime
+) -> tuple[list[ListedObject], list[WalFile]] | None:
+    """What is listed beside the index, and what the index names. None: there is no index that is to be believed.
+
+    Args:
+        size: of a segment, in bytes.
+        since: files that were stored before are told from those stored since.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    folder = cluster_folder(cluster)
+    top, folders = store.list_level(folder)
+    etag = next((item.etag for item in top if item.key == index_key(cluster)), "")
+    found = read_index(store, cluster, etag) if etag else None
+    if found is None or found[0].segment_size != size or not begins_as_told(store, cluster, found[0]):
+        return None
+    index = found[0]
+    timelines = {f"{run.timeline:08X}": run.timeline for run in index.runs}
+    if not timelines.keys() <= set(folders):
+        return None
+    listed = list(top)
+    for name in folders:
+        known = index.of(timelines[name]) if name in timelines else ()
+        after = file_key(cluster, known[-1].segment(known[-1].count - 1).name) if known else ""
+        listed += store.list_objects(f"{folder}/{name}/", after=after)
+    try:
+        files = [file for timeline in timelines.values() for file in _files(store, cluster, index, timeline, since)]
+    except NotByIndexError:
+        return None
+    return listed, files
+
+
+def _files(store: ObjectStore, cluster: str, index: WalIndex, timeline: int, since: datetime) -> Iterator[WalFile]:
+    runs = index.of(timeline)
+    segments = Segments(runs)
+
+    def stored_at(number: int) -> datetime:
+        head = look(store, file_key(cluster, segments[number].name))
+        if head is None:
+            raise NotByIndexError
+        return head.modified
+
+    times = times_around(len(segments), stored_at, since)
+    asked = sorted(times)
+    number = 0
+    for run in runs:
+        share, rest = divmod(run.size, run.count)
+        for place in range(run.count):
+            segment = run.segment(place)
+            at = times[asked[bisect_right(asked, number) - 1]]
+            size = share + (rest if place == 0 else 0)
+            yield WalFile(file_key(cluster, segment.name), size, at, timeline, segment.start, segment.end)
+            number += 1
+
+
+def times_around(count: int, stored_at: Callable[[int], datetime], since: datetime) -> dict[int, datetime]:
+    """When some of so many files were stored, by their numbers: the first, the last, and the two between which `since`
+    lies. Asks for as few as it can.
+
+    Raises:
+        NotByIndexError: they were not stored in their order, as in a bucket that was copied.
+    """
+    times = {number: stored_at(number) for number in {0, count - 1}}
+    low, high = 0, count - 1
+    while high - low > 1 and times[low] < since <= times[high]:
+        # By halves where the times do not grow evenly.
+        share = (since - times[low]) / (times[high] - times[low]) if len(times) % 2 == 0 else 0.5
+        middle = min(high - 1, max(low + 1, low + round(share * (high - low))))
+        times[middle] = stored_at(middle)
+        if not times[low] - _AT_ONCE <= times[middle] <= times[high] + _AT_ONCE:
+            raise NotByIndexError
+        low, high = (middle, high) if times[middle] < since else (low, middle)
+    if times[0] > times[count - 1] + _AT_ONCE:
+        raise NotByIndexError
+    return times
